@@ -1,0 +1,133 @@
+"""/api/tokens, /api/plugins, /api/volumes, /api/doctor, /api/version: the installation itself."""
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+from litestar import Response, Router, delete, get, post
+
+from purveyor import __version__, doctor
+from purveyor.api.auth import admin, reader
+from purveyor.app import App
+from purveyor.registry import Plugin
+from purveyor.store import Tx, projects, services, tokens
+from purveyor.store.records import TokenRecord
+from purveyor_hooks import CONTRACT_VERSION, BadInput
+
+
+class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`expires_in` is in seconds; a token of the scope project needs its project."""
+
+    name: str
+    scope: Literal["admin", "read", "project"] = "admin"
+    project: str | int | None = None
+    expires_in: int | None = None
+
+
+class NewToken(msgspec.Struct, frozen=True, kw_only=True):
+    """The token in clear, shown this once."""
+
+    id: int
+    name: str
+    scope: str
+    token: str
+
+
+class VolumeView(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume and where its data is. `service_id` is empty for one that was kept when its service was deleted."""
+
+    id: str
+    name: str
+    path: str
+    service_type: str
+    major: str
+    state: str
+    origin: str
+    service_id: int | None
+    created_at: datetime
+    kept_at: datetime | None
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    version: str
+    contract: int
+
+
+@get("/version")
+async def version() -> Version:
+    return Version(name="purveyor", version=__version__, contract=CONTRACT_VERSION)
+
+
+@get("/tokens", guards=[admin])
+async def list_tokens(core: App) -> list[TokenRecord]:
+    return await core.house.store.read(tokens.every)
+
+
+@post("/tokens", guards=[admin])
+async def create_token(core: App, data: TokenRequest) -> NewToken:
+    if not data.name.strip() or len(data.name) > 80:
+        raise BadInput("A token needs a name.", remedy="Give one of 1 to 80 characters.", errors={"name": "1 to 80 characters"})
+    if (data.scope == "project") != (data.project is not None):
+        why = "needed for the scope project, and only for it"
+        raise BadInput("The token's scope and project do not go together.", errors={"project": why})
+    if data.expires_in is not None and not 0 < data.expires_in <= 10 * 365 * 86400:
+        raise BadInput("The token's life is not one.", errors={"expires_in": "seconds, more than 0, at most ten years"})
+
+    def work(tx: Tx) -> NewToken:
+        project_id = projects.get(tx, data.project).id if data.project is not None else None
+        expires = tx.now + timedelta(seconds=data.expires_in) if data.expires_in is not None else None
+        number, token = tokens.create(tx, name=data.name.strip(), scope=data.scope, project_id=project_id, expires_at=expires)
+        tx.emit("token.created", project=project_id, data={"id": number, "name": data.name.strip(), "scope": data.scope})
+        return NewToken(id=number, name=data.name.strip(), scope=data.scope, token=token)
+
+    return await core.house.store.write(work)
+
+
+@delete("/tokens/{number:int}", guards=[admin])
+async def revoke_token(core: App, number: int) -> None:
+    def work(tx: Tx) -> None:
+        tokens.revoke(tx, number)
+        tx.emit("token.revoked", data={"id": number})
+
+    await core.house.store.write(work)
+
+
+@get("/plugins", guards=[reader])
+async def list_plugins(core: App) -> list[Plugin]:
+    return list(core.house.registry.plugins)
+
+
+@get("/volumes", guards=[reader])
+async def list_volumes(core: App) -> list[VolumeView]:
+    def work(tx: Tx) -> list[VolumeView]:
+        owner = {record.volume_id: record.id for record in services.every(tx)}
+        return [
+            VolumeView(
+                id=item.id,
+                name=item.name,
+                path=item.path,
+                service_type=item.service_type,
+                major=item.major,
+                state=item.state,
+                origin=item.origin,
+                service_id=owner.get(item.id),
+                created_at=item.created_at,
+                kept_at=item.kept_at,
+            )
+            for item in services.volumes(tx, ["new", "used", "kept"])
+        ]
+
+    return await core.house.store.read(work)
+
+
+@get("/doctor", guards=[reader])
+async def run_doctor(core: App, project: str | None = None, environment: str = "production") -> Response[list[doctor.Check]]:
+    return Response(await doctor.examine(core, project, environment))
+
+
+router = Router(
+    "/",
+    route_handlers=[version, list_tokens, create_token, revoke_token, list_plugins, list_volumes, run_doctor],
+    tags=["installation"],
+)

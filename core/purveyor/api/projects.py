@@ -1,0 +1,192 @@
+"""/api/projects: projects, environments, deployments."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from litestar import Request, Response, Router, delete, get, post
+
+from purveyor import bindings
+from purveyor.api.answers import answer, nothing, page
+from purveyor.api.auth import admin, own_project, reader
+from purveyor.api.services import Limit, Offset, bound
+from purveyor.app import App
+from purveyor.store import Tx, projects
+from purveyor.store.records import DeploymentRecord, EnvironmentRecord, OperationRecord, ProjectRecord
+from purveyor.verbs.bind import BindArguments
+from purveyor.verbs.deploy import DeployArguments
+from purveyor.verbs.environments import EnvironmentArguments
+from purveyor.verbs.projects import PRODUCTION, CreateProjectArguments, ProjectArguments
+
+Req = Request[Any, Any, Any]
+
+
+class EnvironmentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+
+
+class DeploymentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to deploy; see the verb for each field."""
+
+    environment: str = PRODUCTION
+    image: str | None = None
+    command: list[str] = []
+    port: int | None = None
+    health_path: str | None = None
+    timeout: float = 60.0
+    variables: dict[str, str] = {}
+
+
+class DeploymentView(msgspec.Struct, frozen=True, kw_only=True):
+    """A deployment: `state` is deploying, active, retired or failed; `url` is where it answers on this host."""
+
+    id: int
+    project_id: int
+    environment: str
+    image: str | None
+    state: str
+    container: str
+    url: str
+    error: str
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class EnvironmentVariables(msgspec.Struct, frozen=True, kw_only=True):
+    """One list of all variables of an environment, as a deploy injects them."""
+
+    project: str
+    environment: str
+    variables: dict[str, str]
+
+
+def _deployment(tx: Tx, record: DeploymentRecord) -> DeploymentView:
+    return DeploymentView(
+        id=record.id,
+        project_id=record.project_id,
+        environment=projects.environment_by_id(tx, record.environment_id).slug,
+        image=record.app.image if record.app else None,
+        state=record.state,
+        container=record.container,
+        url=record.url,
+        error=record.error,
+        created_at=record.created_at,
+        ended_at=record.ended_at,
+    )
+
+
+@get("/", guards=[reader])
+async def list_projects(core: App, limit: Limit = 100, offset: Offset = 0) -> Response[list[ProjectRecord]]:
+    return page(await core.house.store.read(projects.every), limit, offset)
+
+
+@post("/", guards=[admin])
+async def create_project(request: Req, core: App, data: CreateProjectArguments, plan: bool = False) -> Response[Any]:
+    async def then(operation: OperationRecord) -> ProjectRecord:
+        return await core.house.store.read(lambda tx: projects.get(tx, operation.project_id or 0))
+
+    return await answer(request, core, "create-project", data, plan=plan, status=201, then=then)
+
+
+@get("/{project:str}", guards=[own_project])
+async def show_project(core: App, project: str) -> ProjectRecord:
+    return await core.house.store.read(lambda tx: projects.get(tx, project))
+
+
+@delete("/{project:str}", guards=[admin], status_code=200)
+async def delete_project(request: Req, core: App, project: str, plan: bool = False) -> Response[Any]:
+    given = ProjectArguments(project=project)
+    return await answer(request, core, "delete-project", given, plan=plan, status=204, then=nothing)
+
+
+@get("/{project:str}/environments", guards=[own_project])
+async def list_environments(core: App, project: str) -> list[EnvironmentRecord]:
+    return await core.house.store.read(lambda tx: projects.environments(tx, projects.get(tx, project).id))
+
+
+@post("/{project:str}/environments", guards=[admin])
+async def create_environment(
+    request: Req, core: App, project: str, data: EnvironmentRequest, plan: bool = False
+) -> Response[Any]:
+    async def then(operation: OperationRecord) -> EnvironmentRecord:
+        def work(tx: Tx) -> EnvironmentRecord:
+            found = projects.find_environment(tx, operation.project_id or 0, operation.arguments["environment"])
+            assert found is not None
+            return found
+
+        return await core.house.store.read(work)
+
+    given = BindArguments(project=project, environment=data.name)
+    return await answer(request, core, "bind", given, plan=plan, status=201, then=then)
+
+
+@delete("/{project:str}/environments/{environment:str}", guards=[admin], status_code=200)
+async def delete_environment(
+    request: Req, core: App, project: str, environment: str, purge: bool = False, plan: bool = False
+) -> Response[Any]:
+    given = EnvironmentArguments(project=project, environment=environment, purge=purge)
+    return await answer(request, core, "delete-environment", given, plan=plan, status=204, then=nothing)
+
+
+@get("/{project:str}/environments/{environment:str}/variables", guards=[own_project])
+async def environment_variables(
+    request: Req, core: App, project: str, environment: str, reach: Literal["network", "host"] = "network"
+) -> EnvironmentVariables:
+    """Everything that a deploy of this environment gets, bound on first ask. Two services that disagree → 409.
+
+    `reach` is from where: containers on the network, or commands on this host.
+    """
+    found = await bound(request, core, project, environment, reach == "host")
+    variables = await core.house.store.read(lambda tx: bindings.merged(tx, found))
+    record = await core.house.store.read(lambda tx: projects.get(tx, project))
+    values = {variable.name: variable.value for variable in variables}
+    return EnvironmentVariables(project=record.slug, environment=environment, variables=values)
+
+
+@get("/{project:str}/deployments", guards=[own_project])
+async def list_deployments(core: App, project: str, limit: Limit = 100, offset: Offset = 0) -> Response[list[DeploymentView]]:
+    def work(tx: Tx) -> list[DeploymentView]:
+        found = projects.deployments(tx, project_id=projects.get(tx, project).id)
+        return [_deployment(tx, record) for record in found]
+
+    return page(await core.house.store.read(work), limit, offset)
+
+
+@post("/{project:str}/deployments", guards=[own_project])
+async def deploy(request: Req, core: App, project: str, data: DeploymentRequest, plan: bool = False) -> Response[Any]:
+    async def then(operation: OperationRecord) -> DeploymentView:
+        number = operation.arguments["deployment"]
+        return await core.house.store.read(lambda tx: _deployment(tx, projects.deployment(tx, number)))
+
+    fields = {name: getattr(data, name) for name in data.__struct_fields__}
+    given = DeployArguments(project=project, **fields)
+    return await answer(request, core, "deploy", given, plan=plan, status=201, then=then)
+
+
+@get("/{project:str}/deployments/{number:int}", guards=[own_project])
+async def show_deployment(core: App, project: str, number: int) -> DeploymentView:
+    def work(tx: Tx) -> DeploymentView:
+        record = projects.get(tx, project)
+        found = projects.deployment(tx, number)
+        return _deployment(tx, found) if found.project_id == record.id else _deployment(tx, projects.deployment(tx, 0))
+
+    return await core.house.store.read(work)
+
+
+router = Router(
+    "/projects",
+    route_handlers=[
+        list_projects,
+        create_project,
+        show_project,
+        delete_project,
+        list_environments,
+        create_environment,
+        delete_environment,
+        environment_variables,
+        list_deployments,
+        deploy,
+        show_deployment,
+    ],
+    tags=["projects"],
+)

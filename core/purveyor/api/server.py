@@ -1,0 +1,138 @@
+"""The Litestar application, and the servers that carry it."""
+
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import uvicorn
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.middleware import DefineMiddleware
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+
+from purveyor import __version__
+from purveyor.api import admin, journal, problems, projects, services
+from purveyor.api.auth import TRUSTED, Authentication
+from purveyor.app import App, PluginCore
+from purveyor_hooks import Conflict, PurveyorError
+
+BODY_LIMIT = 1024 * 1024
+GRACE = 3
+
+
+def create_api(app: App) -> Litestar:
+    """The API over a running core, plugins' routes included."""
+
+    async def core() -> App:
+        return app
+
+    open_paths = ["^/api/version$", "^/api/schema"]
+    api = Router(
+        "/api",
+        route_handlers=[services.router, projects.router, journal.router, admin.router],
+        middleware=[DefineMiddleware(Authentication, exclude=open_paths)],
+        dependencies={"core": Provide(core)},
+        request_max_body_size=BODY_LIMIT,
+    )
+    added = app.house.registry.gather("http_routes", app=SimpleNamespace(core=PluginCore(app)))
+    return Litestar(
+        [api, *added],
+        state=State({"core": app}),
+        exception_handlers={
+            PurveyorError: problems.on_purveyor_error,
+            HTTPException: problems.on_http_error,
+            Exception: problems.on_fault,
+        },
+        openapi_config=OpenAPIConfig(
+            title="Purveyor",
+            version=__version__,
+            description="Managed services for your own Docker host.",
+            path="/api/schema",
+            render_plugins=[],
+            components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
+            security=[{"token": []}],
+        ),
+        logging_config=None,
+        debug=False,
+    )
+
+
+def _trusted(api: Any) -> Any:
+    """The same application for a socket that only the owner of the state directory can open."""
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        await api({**scope, TRUSTED: True}, receive, send)
+
+    return call
+
+
+class _Server(uvicorn.Server):
+    """A server whose process handles signals itself."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(application: Any) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            application,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
+        )
+    )
+
+
+def listen_tcp(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `Conflict` when the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        remedy = "Choose another: purveyor serve --listen HOST:PORT, or `listen` in the settings file."
+        raise Conflict(f"Cannot listen on {host}:{port}: {error.strerror}.", remedy=remedy) from error
+    listener.listen(256)
+    return listener
+
+
+def listen_local(path: Path) -> socket.socket:
+    """A listening Unix socket that only this user can open; the state lock is held, so an old one is left over."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen(256)
+    return listener
+
+
+@asynccontextmanager
+async def serving(api: Litestar, *, local: Sequence[socket.socket], public: Sequence[socket.socket] = ()) -> AsyncIterator[None]:
+    """Serve on these sockets for as long as the block runs; requests under way are given a few seconds to end."""
+    servers = [(_server(_trusted(api)), list(local))]
+    if public:
+        servers.append((_server(api), list(public)))
+    async with anyio.create_task_group() as group:
+        for server, sockets in servers:
+            group.start_soon(server.serve, sockets)
+        while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - uvicorn offers no event
+            await anyio.sleep(0.005)
+        try:
+            yield
+        finally:
+            for server, _ in servers:
+                server.should_exit = True

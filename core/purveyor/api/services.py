@@ -1,0 +1,329 @@
+"""/api/external-services: services, their life, links and previews."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, Router, delete, get, post, put
+from litestar.params import Parameter
+from litestar.response import Stream
+
+from purveyor import bindings, parameters, redact
+from purveyor.api import views
+from purveyor.api.answers import answer, nothing, page
+from purveyor.api.auth import admin, own_project, reader
+from purveyor.app import App
+from purveyor.engine import containers
+from purveyor.observe import Checked
+from purveyor.store import Tx, projects, services
+from purveyor.store.records import OperationRecord
+from purveyor.verbs.bind import BindArguments
+from purveyor.verbs.create import CreateArguments
+from purveyor.verbs.delete import DeleteArguments
+from purveyor.verbs.lifecycle import ServiceArguments, StartArguments
+from purveyor.verbs.link import LinkArguments, UnlinkArguments
+from purveyor.verbs.projects import PRODUCTION
+from purveyor.verbs.update import UpdateArguments
+from purveyor_hooks import Command, NotFound, ServiceType, Variable
+
+Req = Request[Any, Any, Any]
+Limit = Annotated[int, Parameter(ge=1, le=1000)]
+Offset = Annotated[int, Parameter(ge=0)]
+
+
+class ServiceChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `PUT` takes."""
+
+    parameters: dict[str, Any] = {}
+    docker_image: str | None = None
+
+
+class LinkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The id (or slug) of the project to link."""
+
+    project_id: int | str
+
+
+class ProviderMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    service_type: str
+    display_name: str
+    description: str
+    icon_url: str
+    color: str
+
+
+class VariableView(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    value: str
+    sensitive: bool
+
+
+class ClientView(msgspec.Struct, frozen=True, kw_only=True):
+    """How to open the service's interactive client."""
+
+    container: str
+    command: Command
+
+
+# ---------------------------------------------------------------- types
+
+
+@get("/types", guards=[reader])
+async def list_types(core: App) -> list[str]:
+    return [kind.name for kind in core.house.registry.kinds]
+
+
+@get("/types/{service_type:str}/parameters", guards=[reader])
+async def type_parameters(core: App, service_type: str) -> dict[str, Any]:
+    return parameters.schema(core.house.registry.provider(service_type).kind, core.house.settings)
+
+
+def _metadata(kind: ServiceType) -> ProviderMetadata:
+    return ProviderMetadata(
+        service_type=kind.name,
+        display_name=kind.label,
+        description=kind.description,
+        icon_url=kind.icon_url,
+        color=kind.color,
+    )
+
+
+@get("/providers/metadata", guards=[reader])
+async def providers(core: App) -> list[ProviderMetadata]:
+    return [_metadata(kind) for kind in core.house.registry.kinds]
+
+
+@get("/providers/metadata/{service_type:str}", guards=[reader])
+async def provider(core: App, service_type: str) -> ProviderMetadata:
+    return _metadata(core.house.registry.provider(service_type).kind)
+
+
+# ---------------------------------------------------------------- services
+
+
+@get("/", guards=[reader])
+async def list_services(core: App, limit: Limit = 100, offset: Offset = 0) -> Response[list[views.ServiceView]]:
+    records = await core.house.store.read(services.every)
+    return page(await views.service_views(core, records), limit, offset)
+
+
+@post("/", guards=[admin])
+async def create_service(request: Req, core: App, data: CreateArguments, plan: bool = False) -> Response[Any]:
+    async def then(operation: OperationRecord) -> views.ServiceView:
+        return await views.service_view(core, operation.service_id or 0)
+
+    return await answer(request, core, "create", data, plan=plan, status=201, then=then)
+
+
+@get(["/{reference:str}", "/by-slug/{reference:str}"], guards=[reader])
+async def show_service(core: App, reference: str) -> views.ServiceDetails:
+    return await views.service_details(core, reference)
+
+
+@put("/{reference:str}", guards=[admin])
+async def update_service(request: Req, core: App, reference: str, data: ServiceChange, plan: bool = False) -> Response[Any]:
+    given = UpdateArguments(service=reference, parameters=data.parameters, docker_image=data.docker_image)
+    return await _answer_service(request, core, "update", given, plan)
+
+
+@delete("/{reference:str}", guards=[admin], status_code=200)
+async def delete_service(request: Req, core: App, reference: str, purge: bool = False, plan: bool = False) -> Response[Any]:
+    given = DeleteArguments(service=reference, purge=purge)
+    return await answer(request, core, "delete", given, plan=plan, status=204, then=nothing)
+
+
+async def _answer_service(request: Req, core: App, verb: str, given: msgspec.Struct, plan: bool) -> Response[Any]:
+    async def then(operation: OperationRecord) -> views.ServiceView:
+        return await views.service_view(core, operation.service_id or 0)
+
+    return await answer(request, core, verb, given, plan=plan, status=200, then=then)
+
+
+@post("/{reference:str}/start", guards=[admin])
+async def start_service(request: Req, core: App, reference: str, accept_data: bool = False, plan: bool = False) -> Response[Any]:
+    return await _answer_service(request, core, "start", StartArguments(service=reference, accept_data=accept_data), plan)
+
+
+@post("/{reference:str}/stop", guards=[admin])
+async def stop_service(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+    return await _answer_service(request, core, "stop", ServiceArguments(service=reference), plan)
+
+
+@post("/{reference:str}/restart", guards=[admin])
+async def restart_service(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+    return await _answer_service(request, core, "restart", ServiceArguments(service=reference), plan)
+
+
+@get("/{reference:str}/health", guards=[reader])
+async def service_health(core: App, reference: str) -> Checked:
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    return await core.observer.check(record)
+
+
+@get("/{reference:str}/logs", guards=[admin])
+async def service_logs(
+    core: App, reference: str, tail: Annotated[int, Parameter(ge=0, le=100_000)] = 200, follow: bool = False
+) -> Stream:
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    engine = core.house.engine
+    if await containers.inspect(engine, record.container_name) is None:
+        raise NotFound(f"{record.name} has no container now.", remedy=f"Start it: purveyor start {record.slug}")
+    hidden = redact.secret_values(core.house.registry.provider(record.service_type).kind, record.parameters)
+
+    async def lines() -> AsyncIterator[str]:
+        if follow:
+            async for chunk in containers.follow(engine, record.container_name, lines=tail):
+                yield redact.scrub(chunk, hidden)
+        else:
+            for line in await containers.log(engine, record.container_name, lines=tail):
+                yield redact.scrub(line, hidden) + "\n"
+
+    return Stream(lines(), media_type="text/plain; charset=utf-8")
+
+
+@get("/{reference:str}/client", guards=[admin])
+async def service_client(core: App, reference: str) -> ClientView:
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    command = core.house.registry.provider(record.service_type).client(record.view())
+    return ClientView(container=record.container_name, command=command)
+
+
+# ---------------------------------------------------------------- links
+
+
+@get("/{reference:str}/projects", guards=[reader])
+async def linked_projects(core: App, reference: str, limit: Limit = 100, offset: Offset = 0) -> Response[list[views.LinkView]]:
+    def work(tx: Tx) -> list[Any]:
+        return projects.links(tx, service_id=services.get(tx, reference).id)
+
+    return page(await views.link_views(core, await core.house.store.read(work)), limit, offset)
+
+
+@post("/{reference:str}/projects", guards=[admin])
+async def link(request: Req, core: App, reference: str, data: LinkRequest, plan: bool = False) -> Response[Any]:
+    async def then(operation: OperationRecord) -> views.LinkView:
+        def work(tx: Tx) -> list[Any]:
+            return projects.links(tx, service_id=operation.service_id, project_id=operation.project_id)
+
+        return (await views.link_views(core, await core.house.store.read(work)))[0]
+
+    given = LinkArguments(service=reference, project=str(data.project_id))
+    return await answer(request, core, "link", given, plan=plan, status=201, then=then)
+
+
+@delete("/{reference:str}/projects/{project:str}", guards=[admin], status_code=200)
+async def unlink(
+    request: Req, core: App, reference: str, project: str, purge: bool = False, force: bool = False, plan: bool = False
+) -> Response[Any]:
+    given = UnlinkArguments(service=reference, project=project, purge=purge, force=force)
+    return await answer(request, core, "unlink", given, plan=plan, status=204, then=nothing)
+
+
+@get("/projects/{project:str}", guards=[own_project])
+async def project_links(core: App, project: str) -> list[views.LinkView]:
+    def work(tx: Tx) -> list[Any]:
+        return projects.links(tx, project_id=projects.get(tx, project).id)
+
+    return await views.link_views(core, await core.house.store.read(work))
+
+
+# ---------------------------------------------------------------- variables
+
+
+@get("/{reference:str}/preview-environment-names", guards=[reader])
+async def preview_names(core: App, reference: str) -> list[str]:
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    return [variable.name for variable in views.preview(core, record)]
+
+
+@get("/{reference:str}/preview-environment-masked", guards=[reader])
+async def preview_masked(core: App, reference: str) -> dict[str, str]:
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    return {variable.name: redact.mask_variable(variable) for variable in views.preview(core, record)}
+
+
+async def bound(request: Req, core: App, project: str, environment: str, from_host: bool = False) -> dict[int, list[Variable]]:
+    """The variables of a project's environment by service id; what is not bound yet is bound now."""
+
+    def work(tx: Tx) -> dict[int, list[Variable]] | None:
+        record = projects.get(tx, project)
+        found = projects.find_environment(tx, record.id, environment)
+        linked = [item.service_id for item in projects.links(tx, project_id=record.id)]
+        if found is None:
+            return None
+        held = [projects.binding_of(tx, number, found.id) for number in linked]
+        if any(item is None or item.state != "bound" for item in held):
+            return None
+        return bindings.variables_of(tx, core.house, record.id, found.id, from_host=from_host)
+
+    found = await core.house.store.read(work)
+    if found is None:
+        await core.run("bind", BindArguments(project=project, environment=environment), request.user.name)
+        found = await core.house.store.read(work)
+    return found or {}
+
+
+async def _linked(request: Req, core: App, reference: str, project: str, environment: str) -> list[Variable]:
+    def work(tx: Tx) -> int:
+        service, record = services.get(tx, reference), projects.get(tx, project)
+        if projects.find_link(tx, service.id, record.id) is None:
+            remedy = f"Link it: purveyor link {service.slug} {record.slug}"
+            raise NotFound(f"{service.name} is not linked to {record.slug}.", remedy=remedy)
+        return service.id
+
+    service_id = await core.house.store.read(work)
+    return (await bound(request, core, project, environment))[service_id]
+
+
+@get("/{reference:str}/projects/{project:str}/environment", guards=[own_project])
+async def environment(request: Req, core: App, reference: str, project: str, environment: str = PRODUCTION) -> dict[str, str]:
+    found = await _linked(request, core, reference, project, environment)
+    return {variable.name: variable.value for variable in found}
+
+
+@get("/{reference:str}/projects/{project:str}/environment/{name:str}", guards=[own_project])
+async def environment_variable(
+    request: Req, core: App, reference: str, project: str, name: str, environment: str = PRODUCTION
+) -> VariableView:
+    for variable in await _linked(request, core, reference, project, environment):
+        if variable.name == name:
+            return VariableView(name=name, value=variable.value, sensitive=variable.secret)
+    raise NotFound(f"There is no variable {name!r}.", remedy="List them: …/environment")
+
+
+@get("/projects/{project:str}/environment", guards=[own_project])
+async def project_environment(request: Req, core: App, project: str, environment: str = PRODUCTION) -> dict[str, dict[str, str]]:
+    found = await bound(request, core, project, environment)
+    return {str(number): {item.name: item.value for item in variables} for number, variables in found.items()}
+
+
+router = Router(
+    "/external-services",
+    route_handlers=[
+        list_types,
+        type_parameters,
+        providers,
+        provider,
+        list_services,
+        create_service,
+        show_service,
+        update_service,
+        delete_service,
+        start_service,
+        stop_service,
+        restart_service,
+        service_health,
+        service_logs,
+        service_client,
+        linked_projects,
+        link,
+        unlink,
+        project_links,
+        preview_names,
+        preview_masked,
+        environment,
+        environment_variable,
+        project_environment,
+    ],
+    tags=["services"],
+)

@@ -1,0 +1,206 @@
+"""What the API answers, built from records and observations."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from purveyor import parameters, redact
+from purveyor.app import App
+from purveyor.observe import Status
+from purveyor.store import Tx, projects, services
+from purveyor.store.records import LinkRecord, OperationRecord, ProjectRecord, ServiceRecord, StepRecord
+from purveyor_hooks import Binding, Scope, Variable
+
+
+class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
+    """A service as clients see it; times are RFC 3339, `status_reason` is empty when all is plain."""
+
+    id: int
+    name: str
+    slug: str
+    service_type: str
+    version: str
+    status: str
+    status_reason: str
+    status_at: datetime
+    connection_info: str
+    docker_image: str
+    container_name: str
+    port: int | None
+    volume: str | None
+    major: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class ServiceDetails(msgspec.Struct, frozen=True, kw_only=True):
+    service: ServiceView
+    parameter_schema: dict[str, Any]
+    current_parameters: dict[str, str]
+    notes: list[str]
+
+
+class ProjectBrief(msgspec.Struct, frozen=True, kw_only=True):
+    id: int
+    slug: str
+    created_at: datetime
+
+
+class LinkView(msgspec.Struct, frozen=True, kw_only=True):
+    """A link; `state` is linking, linked or unlinking; `notes` are what to know of the type's isolation."""
+
+    id: int
+    project: ProjectBrief
+    service: ServiceView
+    state: str
+    notes: list[str]
+
+
+class StepView(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    state: str
+    started_at: datetime
+    ended_at: datetime | None
+
+
+class OperationView(msgspec.Struct, frozen=True, kw_only=True):
+    """An operation: `state` is running, undoing, succeeded or failed."""
+
+    id: int
+    verb: str
+    service_id: int | None
+    project_id: int | None
+    actor: str
+    arguments: dict[str, Any]
+    state: str
+    error: dict[str, Any] | None
+    created_at: datetime
+    ended_at: datetime | None
+    steps: list[StepView] = []
+
+
+async def service_views(app: App, records: Sequence[ServiceRecord]) -> list[ServiceView]:
+    statuses = await app.observer.statuses(records)
+    return [_service(app, record, statuses[record.id]) for record in records]
+
+
+async def service_view(app: App, reference: str | int) -> ServiceView:
+    """The service of this id or name. Raises `NotFound`."""
+    record = await app.house.store.read(lambda tx: services.get(tx, reference))
+    return (await service_views(app, [record]))[0]
+
+
+def _service(app: App, record: ServiceRecord, status: Status) -> ServiceView:
+    health = app.observer.last_health(record.id)
+    port = record.parameters.get("port")
+    return ServiceView(
+        id=record.id,
+        name=record.name,
+        slug=record.slug,
+        service_type=record.service_type,
+        version=(health.version if health else "") or record.major or _tag(record.image),
+        status=status.status,
+        status_reason=status.reason,
+        status_at=status.checked_at,
+        connection_info=_connection(app, record),
+        docker_image=record.image,
+        container_name=record.container_name,
+        port=int(port) if port is not None else None,
+        volume=record.volume_id,
+        major=record.major,
+        created_at=record.created_at,
+        updated_at=record.updated_at,
+    )
+
+
+def _tag(image: str) -> str:
+    tag = image.rpartition(":")[2]
+    return "" if "/" in tag else tag
+
+
+def _connection(app: App, record: ServiceRecord) -> str:
+    """The address of the service for its administrator, on the network, without the password."""
+    provider = app.house.registry.find(record.service_type)
+    if provider is None:
+        return record.container_name
+    values = record.parameters
+    owner = Binding(
+        id=0,
+        scope=Scope(project="", environment=""),
+        resource=str(values.get("database", "")),
+        account=str(values.get("username", "default")),
+        password="hidden",
+        slot=0,
+    )
+    variables = provider.environment(record.view(), owner)
+    found = next((variable.value for variable in variables if variable.name.endswith(("_URL", "_ENDPOINT"))), "")
+    return redact.mask_url(found)
+
+
+def preview(app: App, record: ServiceRecord) -> list[Variable]:
+    """The variables that a link would inject, with placeholders for what is the project's own."""
+    provider = app.house.registry.provider(record.service_type)
+    first = provider.kind.slots[0] if provider.kind.slots else None
+    placeholder = f"project{provider.kind.naming.separator}environment"
+    scope = Scope(project="project", environment="environment")
+    binding = Binding(id=0, scope=scope, resource=placeholder, account=placeholder, password="preview-only", slot=first)
+    return provider.environment(record.view(), binding)
+
+
+async def service_details(app: App, reference: str) -> ServiceDetails:
+    view = await service_view(app, reference)
+    record = await app.house.store.read(lambda tx: services.get(tx, view.id))
+    provider = app.house.registry.find(record.service_type)
+    kind = provider.kind if provider else None
+    shown = redact.mask_parameters(kind, record.parameters)
+    return ServiceDetails(
+        service=view,
+        parameter_schema=parameters.schema(kind, app.house.settings) if kind else {},
+        current_parameters={**shown, parameters.IMAGE: record.image},
+        notes=list(kind.notes) if kind else [],
+    )
+
+
+def project_brief(record: ProjectRecord) -> ProjectBrief:
+    return ProjectBrief(id=record.id, slug=record.slug, created_at=record.created_at)
+
+
+async def link_views(app: App, links: Sequence[LinkRecord]) -> list[LinkView]:
+    def work(tx: Tx) -> list[tuple[LinkRecord, ProjectRecord, ServiceRecord]]:
+        return [(link, projects.get(tx, link.project_id), services.get(tx, link.service_id)) for link in links]
+
+    loaded = await app.house.store.read(work)
+    views = {view.id: view for view in await service_views(app, [service for _, _, service in loaded])}
+    return [
+        LinkView(
+            id=link.id,
+            project=project_brief(project),
+            service=views[service.id],
+            state=link.state,
+            notes=_notes(app, service),
+        )
+        for link, project, service in loaded
+    ]
+
+
+def _notes(app: App, service: ServiceRecord) -> list[str]:
+    provider = app.house.registry.find(service.service_type)
+    return list(provider.kind.notes) if provider else []
+
+
+def operation_view(record: OperationRecord, steps: Sequence[StepRecord] = ()) -> OperationView:
+    return OperationView(
+        id=record.id,
+        verb=record.verb,
+        service_id=record.service_id,
+        project_id=record.project_id,
+        actor=record.actor,
+        arguments={name: value for name, value in record.arguments.items() if name not in ("bindings", "new_bindings")},
+        state=record.state,
+        error=record.error,
+        created_at=record.created_at,
+        ended_at=record.ended_at,
+        steps=[StepView(name=s.name, state=s.state, started_at=s.started_at, ended_at=s.ended_at) for s in steps],
+    )

@@ -1,0 +1,170 @@
+"""The core, put together: made in one place, handed to the API, run by the daemon and by the CLI alike."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio
+import anyio.abc
+import msgspec
+
+from purveyor import settings as settings_module
+from purveyor.bus import Bus
+from purveyor.engine import Engine, Labels
+from purveyor.house import House
+from purveyor.log import make_logger
+from purveyor.observe import Observer
+from purveyor.operations import Plan, Runner, Verb
+from purveyor.provision import Provisioner
+from purveyor.reconcile import Reconciler
+from purveyor.registry import Plugin, Registry
+from purveyor.store import Store, operations
+from purveyor.store.database import installation
+from purveyor.store.lock import StateLock
+from purveyor.store.records import OperationRecord
+from purveyor.store.vault import Vault, open_vault
+from purveyor.verbs import build
+from purveyor_hooks import BadInput, EngineUnavailable, Event, Logger, NotFound
+
+EVENT_DEADLINE = 10.0
+STARTUP_DEADLINE = 30.0
+
+
+class StoreFactory(Protocol):
+    def __call__(self, state: Path, vault: Vault) -> Store: ...
+
+
+class App:
+    """The running core."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.bus = Bus(house.store)
+        self.provision = Provisioner(house)
+        self.verbs = build(house, self.provision)
+        self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
+        self.observer = Observer(house, self.provision)
+        self.reconciler = Reconciler(house, self.runner, self.observer, self.verbs)
+
+    def verb(self, name: str) -> Verb:
+        """The verb of this name. Raises `NotFound`."""
+        if name not in self.verbs:
+            raise NotFound(f"There is no verb {name!r}.", remedy=f"Known are: {', '.join(self.verbs)}.")
+        return self.verbs[name]
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    async def run(self, name: str, given: msgspec.Struct, actor: str) -> OperationRecord:
+        """Run a verb to its end. Raises what it failed with."""
+        operation_id = await self.begin(name, given, actor)
+        handle = self.runner.handle(operation_id)
+        if handle is not None:
+            await handle.wait()
+        return await self.house.store.read(lambda tx: operations.get(tx, operation_id))
+
+    async def begin(self, name: str, given: msgspec.Struct, actor: str) -> int:
+        """Start a verb; the answer is its operation's id."""
+        return (await self.runner.submit(self.verb(name), given, actor)).operation_id
+
+    async def plan(self, name: str, given: msgspec.Struct) -> Plan:
+        """What a verb would do."""
+        return await self.runner.plan(self.verb(name), given)
+
+    async def listen(self, plugin: Plugin, call: Any, after: int) -> None:
+        """Hand every event to one plugin, with a deadline; its faults are its own."""
+        async for event in self.bus.follow(after):
+            try:
+                with anyio.fail_after(EVENT_DEADLINE):
+                    await call(event=event)
+            except Exception as error:
+                self.house.registry.note_fault(plugin, "on_event", error)
+
+
+class PluginCore:
+    """`Core` as plugins get it."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    @property
+    def logger(self) -> Logger:
+        return self._app.house.logger
+
+    async def run(self, verb: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        kind = self._app.verb(verb).arguments
+        try:
+            given = msgspec.convert(dict(arguments), kind)
+        except msgspec.ValidationError as error:
+            raise BadInput(f"The arguments of {verb} cannot be used: {error}.") from None
+        operation = await self._app.run(verb, given, "plugin")
+        return dict(msgspec.to_builtins(msgspec.structs.replace(operation, private=None)))
+
+    def events(self, after: int) -> AsyncIterator[Event]:
+        return self._app.bus.follow(after)
+
+
+@asynccontextmanager
+async def open_app(
+    state: Path, *, log_level: int = logging.WARNING, serve: bool = False, make_store: StoreFactory = Store
+) -> AsyncIterator[App]:
+    """The core of a state directory, running. `serve` keeps the world as it should be, as the daemon does.
+
+    Raises `Conflict` when another process has the state directory, `BadInput` for settings or a key that
+    cannot be used.
+    """
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings = settings_module.load(state)
+    logger = make_logger(log_level)
+    with StateLock(state):
+        store = make_store(state, open_vault(state))
+        store.open()
+        try:
+            marks = Labels(await store.read(installation))
+            engine = Engine(settings.namespace, marks)
+            registry = Registry(logger)
+            registry.load()
+            app = App(House(state, settings, store, engine, registry, logger))
+            try:
+                async with anyio.create_task_group() as group:
+                    app.runner.attach(group)
+                    async with _plugins(app, group):
+                        if serve:
+                            group.start_soon(app.reconciler.run)
+                        else:
+                            await _recover(app)
+                        yield app
+                    group.cancel_scope.cancel()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await engine.close()
+        finally:
+            store.close()
+
+
+async def _recover(app: App) -> None:
+    """Finish what an earlier process left unfinished, if the engine lets us."""
+    try:
+        await app.runner.recover()
+    except EngineUnavailable as error:
+        app.house.logger.warning("recover", error=error.detail)
+
+
+@asynccontextmanager
+async def _plugins(app: App, group: anyio.abc.TaskGroup) -> AsyncIterator[None]:
+    """Plugins started, listening, and shut down in the end."""
+    registry = app.house.registry
+    last = await app.bus.last()
+    for plugin, call in registry.listeners():
+        group.start_soon(app.listen, plugin, call, last)
+    async for _ in registry.ask("startup", STARTUP_DEADLINE, core=PluginCore(app)):
+        pass
+    try:
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            async for _ in registry.ask("shutdown", STARTUP_DEADLINE):
+                pass

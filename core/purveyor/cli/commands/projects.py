@@ -1,0 +1,239 @@
+"""Commands on projects: link, variables, deploy."""
+
+import json
+import os
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from purveyor.cli import output
+from purveyor.cli.client import Client, run
+from purveyor.cli.commands.services import BASE, act, pairs, plan_option
+from purveyor.cli.main import Options
+from purveyor_hooks import BadInput
+
+PROJECTS = "/api/projects"
+environment_option = click.option("-e", "--environment", default="production", show_default=True, help="Which environment.")
+
+
+@click.group("project")
+def project_command() -> None:
+    """Projects and their environments."""
+
+
+@project_command.command("create")
+@click.argument("name")
+@plan_option
+@click.pass_obj
+def create(options: Options, name: str, plan: bool) -> None:
+    """Create a project with its production environment."""
+    if operation := act(options, f"Creating {name}", "POST", f"{PROJECTS}/", plan=plan, json={"name": name}):
+        found = run(options, lambda client: client.get(f"{PROJECTS}/{operation['project_id']}"))
+        output.show_json(found) if options.as_json else click.echo(f"The project {found['slug']} is there (id {found['id']}).")
+
+
+@project_command.command("list")
+@click.pass_obj
+def list_projects(options: Options) -> None:
+    """List the projects."""
+
+    async def work(client: Client) -> list[Any]:
+        found = await client.pages(f"{PROJECTS}/")
+        for item in found:
+            links = await client.get(f"{BASE}/projects/{item['id']}")
+            item["services"] = [link["service"]["slug"] for link in links]
+        return found
+
+    found = run(options, work)
+    if options.as_json:
+        output.show_json(found)
+        return
+    rows = [(item["id"], item["slug"], ", ".join(item["services"])) for item in found]
+    output.table(["id", "project", "services"], rows, "There are no projects yet. Make one: purveyor project create shop")
+
+
+@project_command.command("show")
+@click.argument("project")
+@click.pass_obj
+def show(options: Options, project: str) -> None:
+    """Show a project: its services, environments and deployments."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        return {
+            **await client.get(f"{PROJECTS}/{project}"),
+            "links": await client.get(f"{BASE}/projects/{project}"),
+            "environments": await client.get(f"{PROJECTS}/{project}/environments"),
+            "deployments": (await client.get(f"{PROJECTS}/{project}/deployments", limit=10)),
+        }
+
+    found = run(options, work)
+    if options.as_json:
+        output.show_json(found)
+        return
+    output.fields(
+        {
+            "project": f"{found['slug']} (id {found['id']})",
+            "services": ", ".join(f"{link['service']['slug']} ({link['service']['service_type']})" for link in found["links"]),
+            "environments": ", ".join(item["slug"] for item in found["environments"]),
+        }
+    )
+    rows = [
+        (item["id"], item["environment"], output.status(item["state"]), item["image"] or "", item["url"] or item["error"][:60])
+        for item in found["deployments"]
+    ]
+    output.table(["deploy", "environment", "state", "image", ""], rows, "Nothing is deployed yet.")
+
+
+@project_command.command("delete")
+@click.argument("project")
+@plan_option
+@click.pass_obj
+def delete(options: Options, project: str, plan: bool) -> None:
+    """Delete a project that is linked to nothing; what it kept in services stays there."""
+    if act(options, f"Deleting {project}", "DELETE", f"{PROJECTS}/{project}", plan=plan) and not options.as_json:
+        click.echo(f"The project {project} is deleted.")
+
+
+@project_command.command("remove-environment")
+@click.argument("project")
+@click.argument("environment")
+@click.option("--purge", is_flag=True, help="Delete its data in all services too.")
+@plan_option
+@click.pass_obj
+def remove_environment(options: Options, project: str, environment: str, purge: bool, plan: bool) -> None:
+    """End an environment such as a preview: its containers and accounts go, its data is kept."""
+    path = f"{PROJECTS}/{project}/environments/{environment}"
+    params = {"purge": str(purge).lower()}
+    if act(options, f"Ending {environment}", "DELETE", path, plan=plan, params=params) and not options.as_json:
+        click.echo(f"The environment {environment} of {project} is gone.")
+
+
+@click.command("link")
+@click.argument("service")
+@click.argument("project")
+@plan_option
+@click.pass_obj
+def link_command(options: Options, service: str, project: str, plan: bool) -> None:
+    """Link a service to a project: an account and a database of its own."""
+    path, body = f"{BASE}/{service}/projects", {"project_id": project}
+    if act(options, f"Linking {service} to {project}", "POST", path, plan=plan, json=body):
+        names = run(options, lambda client: client.get(f"{BASE}/{service}/preview-environment-names"))
+        if options.as_json:
+            output.show_json({"service": service, "project": project, "variables": names})
+        else:
+            click.echo(f"{service} is linked to {project}. The next deploy gets {', '.join(names)}.")
+
+
+@click.command("unlink")
+@click.argument("service")
+@click.argument("project")
+@click.option("--purge", is_flag=True, help="Delete the project's data on the service too.")
+@click.option("--force", is_flag=True, help="Also when the service does not serve; its accounts stay as they are.")
+@plan_option
+@click.pass_obj
+def unlink_command(options: Options, service: str, project: str, purge: bool, force: bool, plan: bool) -> None:
+    """Unlink a service from a project; the data is kept and comes back with the next link."""
+    params = {"purge": str(purge).lower(), "force": str(force).lower()}
+    path = f"{BASE}/{service}/projects/{project}"
+    if act(options, f"Unlinking {service}", "DELETE", path, plan=plan, params=params) and not options.as_json:
+        click.echo(f"{service} is unlinked from {project}{'; its data is gone' if purge else '; its data is kept'}.")
+
+
+# ---------------------------------------------------------------- variables
+
+
+def _variables(options: Options, project: str, environment: str, reach: str) -> dict[str, str]:
+    path = f"{PROJECTS}/{project}/environments/{environment}/variables"
+    found: dict[str, str] = run(options, lambda client: client.get(path, reach=reach))["variables"]
+    return found
+
+
+def _dotenv(name: str, value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("\n", "\\n")
+    return f'{name}="{escaped}"'
+
+
+def _docker(name: str, value: str) -> str:
+    """Docker's --env-file takes lines as they are; a value of several lines cannot be said in it."""
+    if "\n" in value:
+        raise BadInput(f"{name} has several lines, which an env file for Docker cannot hold.", remedy="Use --format json.")
+    return f"{name}={value}"
+
+
+FORMATS: dict[str, Callable[[str, str], str]] = {
+    "dotenv": _dotenv,
+    "shell": lambda name, value: f"export {name}={shlex.quote(value)}",
+    "docker": _docker,
+}
+
+
+@click.command("env")
+@click.argument("project")
+@environment_option
+@click.option("--format", "form", type=click.Choice(["dotenv", "json", "shell", "docker"]), default="dotenv", show_default=True)
+@click.option("--host", "reach", flag_value="host", default="network", help="For commands on this host, not in containers.")
+@click.pass_obj
+def env_command(options: Options, project: str, environment: str, form: str, reach: str) -> None:
+    """Print the variables that a deploy of a project's environment gets, secrets in clear."""
+    variables = _variables(options, project, environment, reach)
+    if options.as_json or form == "json":
+        click.echo(json.dumps(variables, indent=2))
+    else:
+        for name, value in variables.items():
+            click.echo(FORMATS[form](name, value))
+
+
+@click.command("run", context_settings={"ignore_unknown_options": True})
+@click.argument("project")
+@environment_option
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_obj
+def run_command(options: Options, project: str, environment: str, command: tuple[str, ...]) -> None:
+    """Run a COMMAND on this host with a project's variables: purveyor run shop -- ./manage.py migrate"""
+    variables = _variables(options, project, environment, "host")
+    try:
+        os.execvpe(command[0], list(command), {**os.environ, **variables})
+    except OSError as error:
+        raise BadInput(f"{command[0]} cannot be run: {error.strerror}.", errors={"command": str(error.strerror)}) from None
+
+
+@click.command("deploy")
+@click.argument("project")
+@click.argument("image", required=False)
+@environment_option
+@click.option("--port", type=int, help="The port that the app listens on; it is published on 127.0.0.1.")
+@click.option("--health-path", metavar="PATH", help="Ask this path until it answers below 500.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds that the app may take to come up.")
+@click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="A further variable.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@plan_option
+@click.pass_obj
+def deploy_command(
+    options: Options,
+    project: str,
+    image: str | None,
+    environment: str,
+    port: int | None,
+    health_path: str | None,
+    timeout: float,
+    given: tuple[str, ...],
+    command: tuple[str, ...],
+    plan: bool,
+) -> None:
+    """Deploy an IMAGE with the project's variables; the old one goes when the new one answers.
+
+    Without an IMAGE the hooks run and another tool brings the app up.
+    """
+    body: dict[str, Any] = {"environment": environment, "timeout": timeout, "variables": pairs(given, "--set")}
+    body |= {"image": image, "command": list(command), "port": port, "health_path": health_path}
+    operation = act(options, f"Deploying {project}", "POST", f"{PROJECTS}/{project}/deployments", plan=plan, json=body)
+    if operation:
+        number = operation["arguments"]["deployment"]
+        found = run(options, lambda client: client.get(f"{PROJECTS}/{project}/deployments/{number}"))
+        if options.as_json:
+            output.show_json(found)
+        else:
+            where = f" at {found['url']}" if found["url"] else ""
+            click.echo(f"Deployment {number} of {project} is {output.status(found['state'])}{where}")

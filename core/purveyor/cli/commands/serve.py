@@ -1,0 +1,46 @@
+"""``purveyor serve``: the daemon."""
+
+import logging
+import signal
+from pathlib import Path
+
+import anyio
+import click
+
+from purveyor.cli.main import Options
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+
+@click.command("serve")
+@click.option("--listen", metavar="HOST:PORT", help="Where to listen, instead of what the settings say.")
+@click.option("--log-level", type=click.Choice(list(LEVELS)), default="info", show_default=True)
+@click.pass_obj
+def serve_command(options: Options, listen: str | None, log_level: str) -> None:
+    """Run the daemon: API, reconciliation, events."""
+    anyio.run(serve, options.state, listen, LEVELS[log_level])
+
+
+async def serve(state: Path, listen: str | None, level: int) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    import msgspec
+
+    from purveyor.api.server import create_api, listen_local, listen_tcp, serving
+    from purveyor.app import open_app
+    from purveyor.cli.client import SOCKET
+
+    async with open_app(state, log_level=level, serve=True) as app:
+        settings = msgspec.structs.replace(app.house.settings, listen=listen) if listen else app.house.settings
+        try:
+            host, port = settings.address
+        except ValueError:
+            raise click.BadParameter("must be HOST:PORT", param_hint="--listen") from None
+        public = listen_tcp(host, port)
+        bound = public.getsockname()
+        async with serving(create_api(app), local=[listen_local(state / SOCKET)], public=[public]):
+            app.house.logger.info("serving", address=f"http://{bound[0]}:{bound[1]}", state=str(state))
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                async for _ in signals:
+                    break
+            app.house.logger.info("stopping")
+        (state / SOCKET).unlink(missing_ok=True)

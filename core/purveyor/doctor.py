@@ -1,0 +1,123 @@
+"""The doctor: what every part of the path from an app to its data says, and the first that fails."""
+
+import anyio
+import msgspec
+
+from purveyor.app import App
+from purveyor.engine import containers
+from purveyor.store import Tx, projects, services
+from purveyor.store.database import integrity
+from purveyor.store.records import BindingRecord, ServiceRecord
+from purveyor_hooks import Command, ContainerSpec, Probe, PurveyorError
+
+RESOLVE_DEADLINE = 30.0
+PROBE_DEADLINE = 20.0
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One check: `subject` is what was looked at, `detail` what was seen, `remedy` what to do when not ok."""
+
+    subject: str
+    name: str
+    ok: bool
+    detail: str = ""
+    remedy: str = ""
+
+
+async def examine(app: App, project: str | None, environment: str) -> list[Check]:
+    """Engine, network and store; for a project, each linked service from inside the network up to a write."""
+    checks = [await _store(app)]
+    engine = await _engine(app)
+    checks.append(engine)
+    if engine.ok:
+        checks.append(await _network(app))
+    for plugin in app.house.registry.plugins:
+        if plugin.error:
+            checks.append(
+                Check(subject="plugin", name=plugin.name, ok=False, detail=plugin.error, remedy="See: purveyor plugin list")
+            )
+    if project is not None and engine.ok:
+        for service, binding in await app.house.store.read(lambda tx: _linked(tx, project, environment)):
+            checks += await _path(app, service, binding)
+    return checks
+
+
+async def _store(app: App) -> Check:
+    answer = await app.house.store.read(integrity)
+    remedy = "Stop Purveyor and restore purveyor.db from your copy of the state directory."
+    return Check(subject="store", name="integrity", ok=answer == "ok", detail=answer, remedy="" if answer == "ok" else remedy)
+
+
+async def _engine(app: App) -> Check:
+    try:
+        version = await app.house.engine.version()
+    except PurveyorError as error:
+        return Check(subject="engine", name="answers", ok=False, detail=error.detail, remedy=error.remedy)
+    number = tuple(int(part) for part in version["ApiVersion"].split("."))
+    detail = f"Docker Engine {version['Version']}, API {version['ApiVersion']}"
+    remedy = "" if number >= (1, 41) else "Purveyor needs API 1.41 or later: upgrade Docker to 20.10 or later."
+    return Check(subject="engine", name="answers", ok=not remedy, detail=detail, remedy=remedy)
+
+
+async def _network(app: App) -> Check:
+    try:
+        await app.house.engine.ensure_network()
+    except PurveyorError as error:
+        return Check(subject="network", name=app.house.engine.namespace, ok=False, detail=error.detail, remedy=error.remedy)
+    return Check(subject="network", name=app.house.engine.namespace, ok=True, detail="is there")
+
+
+def _linked(tx: Tx, project: str, environment: str) -> list[tuple[ServiceRecord, BindingRecord | None]]:
+    record = projects.get(tx, project)
+    found = projects.find_environment(tx, record.id, environment)
+    answers = []
+    for link in projects.links(tx, project_id=record.id):
+        binding = projects.binding_of(tx, link.service_id, found.id) if found else None
+        answers.append((services.get(tx, link.service_id), binding))
+    return answers
+
+
+async def _path(app: App, service: ServiceRecord, binding: BindingRecord | None) -> list[Check]:
+    """Container, resolve, then the type's own probes; stops at the first that fails."""
+    subject = service.name
+    found = await containers.inspect(app.house.engine, service.container_name)
+    if found is None or found.state != "running":
+        word = found.state if found else "gone"
+        remedy = f"purveyor start {service.slug}; purveyor logs {service.slug}"
+        return [Check(subject=subject, name="container", ok=False, detail=f"The container is {word}.", remedy=remedy)]
+    checks = [Check(subject=subject, name="container", ok=True, detail=service.container_name)]
+    if binding is None or binding.state != "bound":
+        remedy = "Deploy the environment, or ask for its variables: purveyor env PROJECT"
+        return [*checks, Check(subject=subject, name="binding", ok=False, detail="It is not bound yet.", remedy=remedy)]
+    resolve = Probe(name="resolve", command=Command(argv=("getent", "hosts", service.container_name)))
+    probes = [resolve, *app.house.registry.provider(service.service_type).probes(service.view(), binding.view())]
+    for probe in probes:
+        check = await _probe(app, service, binding, probe)
+        checks.append(check)
+        if not check.ok:
+            break
+    return checks
+
+
+async def _probe(app: App, service: ServiceRecord, binding: BindingRecord, probe: Probe) -> Check:
+    """Run one command in a throw-away container of the service's image on the project's network."""
+    spec = ContainerSpec(
+        image=service.image,
+        entrypoint=(probe.command.argv[0],),
+        command=probe.command.argv[1:],
+        environment=dict(probe.command.environment),
+    )
+    name = f"{app.house.engine.namespace}.doctor.{service.id}.{probe.name}"
+    try:
+        with anyio.fail_after(PROBE_DEADLINE + RESOLVE_DEADLINE):
+            ended = await containers.run_once(
+                app.house.engine, name, spec, volume=None, network=app.house.engine.namespace, timeout=PROBE_DEADLINE
+            )
+    except PurveyorError as error:
+        return Check(subject=service.name, name=probe.name, ok=False, detail=error.detail, remedy=error.remedy)
+    output = ended.stdout.replace(binding.password, "***").strip()
+    last = output.splitlines()[-1] if output else ""
+    if ended.exit_code == 0:
+        return Check(subject=service.name, name=probe.name, ok=True, detail=last)
+    remedy = f"See: purveyor logs {service.slug}; purveyor health {service.slug}"
+    return Check(subject=service.name, name=probe.name, ok=False, detail=last or f"exit code {ended.exit_code}", remedy=remedy)

@@ -1,0 +1,32 @@
+"""The labels that tell whose a container, volume or network is."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+PREFIX = "dev.purveyor."
+INSTALLATION = f"{PREFIX}installation"
+SERVICE = f"{PREFIX}service"
+SERVICE_TYPE = f"{PREFIX}type"
+VOLUME = f"{PREFIX}volume"
+DEPLOYMENT = f"{PREFIX}deployment"
+ENVIRONMENT = f"{PREFIX}environment"
+SPEC = f"{PREFIX}spec"
+PURPOSE = f"{PREFIX}purpose"
+
+
+class Labels(NamedTuple):
+    """Makes the labels of one installation, and tells its things from all others."""
+
+    installation: str
+
+    def of(self, **fields: object) -> dict[str, str]:
+        """Labels by their short names: ``of(service=3)``."""
+        named = {f"{PREFIX}{name}": str(value) for name, value in fields.items()}
+        return {INSTALLATION: self.installation, **named}
+
+    def ours(self, labels: Mapping[str, str] | None) -> bool:
+        return bool(labels) and labels is not None and labels.get(INSTALLATION) == self.installation
+
+    def filters(self, **fields: object) -> dict[str, list[str]]:
+        """The engine's filter for things that carry all of these labels."""
+        return {"label": [f"{name}={value}" for name, value in self.of(**fields).items()]}

@@ -1,0 +1,27 @@
+"""What verbs are built on, made once and passed in."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from purveyor.engine import Engine
+from purveyor.registry import Registry
+from purveyor.settings import Settings
+from purveyor.store import Store
+from purveyor_hooks import Logger
+
+
+@dataclass(frozen=True)
+class House:
+    """The parts of the core that every verb needs."""
+
+    state: Path
+    settings: Settings
+    store: Store
+    engine: Engine
+    registry: Registry
+    logger: Logger
+
+    @property
+    def volumes(self) -> Path:
+        """The folder that holds the data of all services."""
+        return Path(self.settings.volumes) if self.settings.volumes else self.state / "volumes"

@@ -1,0 +1,55 @@
+"""Names that people give, and the names of resources made from them."""
+
+import hashlib
+import re
+import secrets
+import string
+
+from purveyor_hooks import BadInput, Naming
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]*")
+NAME_LIMIT = 40
+ALPHABET = string.ascii_letters + string.digits
+KEY_ALPHABET = string.ascii_lowercase + string.digits
+
+
+def slug_of(name: str, field: str = "name") -> str:
+    """The slug of a name: lower case, hyphens. Raises `BadInput` that names the field."""
+    trimmed = name.strip()
+    slug = re.sub(r"[^a-z0-9]+", "-", trimmed.lower()).strip("-")
+    if not NAME.fullmatch(trimmed) or len(trimmed) > NAME_LIMIT or not slug:
+        why = f"use 1 to {NAME_LIMIT} letters, digits, spaces, dots, hyphens or underscores, beginning with a letter or digit"
+    elif trimmed.isdigit():
+        why = "a number alone would be taken for an id; add a letter"
+    else:
+        return slug
+    raise BadInput(f"The {field} cannot be used.", remedy=f"For {field}, {why}.", errors={field: why})
+
+
+def resource(project: str, environment: str, naming: Naming, taken: set[str]) -> str:
+    """The name of a project's resource on one service; two different scopes never share one.
+
+    ``{project}_{environment}``, lower-cased, other characters to the separator, a leading digit prefixed, cut to
+    the limit. Where cutting or folding made it another's name, a hash of the scope tells them apart.
+    """
+    plain = re.sub(r"[^a-z0-9]+", naming.separator, f"{project}{naming.separator}{environment}".lower()).strip(naming.separator)
+    if plain[:1].isdigit() and naming.separator == "_":
+        plain = f"p_{plain}"
+    if len(plain) <= naming.limit and plain not in taken:
+        return plain
+    for salt in ("", *map(str, range(1000))):
+        digest = hashlib.sha256(f"{project}\0{environment}{salt}".encode()).hexdigest()[:8]
+        name = f"{plain[: naming.limit - 9].rstrip(naming.separator)}{naming.separator}{digest}"
+        if name not in taken:
+            return name
+    raise AssertionError("a thousand hashes are taken")
+
+
+def password(length: int = 32) -> str:
+    """A random password of letters and digits."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))
+
+
+def key(length: int) -> str:
+    """A random key of lower-case letters and digits, beginning with a letter."""
+    return secrets.choice(string.ascii_lowercase) + "".join(secrets.choice(KEY_ALPHABET) for _ in range(length - 1))

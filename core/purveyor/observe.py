@@ -1,0 +1,113 @@
+"""What is seen of services: the engine's word and the last health check, with time and reason."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from time import perf_counter
+
+import msgspec
+
+from purveyor.engine import Engine, containers
+from purveyor.engine.labels import SERVICE
+from purveyor.house import House
+from purveyor.provision import Provisioner
+from purveyor.store.records import ServiceRecord
+from purveyor_hooks import EngineUnavailable, Health
+
+CLOSED = ("exited", "dead", "created")
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """An observation.
+
+    `status`: creating, deleting, running, unhealthy, starting, restarting, paused, stopped, missing, refused,
+    unknown. `reason` says why when it is not plain.
+    """
+
+    status: str
+    reason: str = ""
+    checked_at: datetime
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of one health check. `latency_ms` is the whole round trip, login included."""
+
+    healthy: bool
+    status: str
+    stage: str
+    version: str
+    latency_ms: float
+    checked_at: datetime
+    detail: str | None
+
+
+class Observer:
+    """Looks at services, and remembers the last health check of each."""
+
+    def __init__(self, house: House, provision: Provisioner) -> None:
+        self._house = house
+        self._provision = provision
+        self._health: dict[int, Checked] = {}
+
+    def last_health(self, service_id: int) -> Checked | None:
+        return self._health.get(service_id)
+
+    def forget(self, service_id: int) -> None:
+        """Drop what was seen: the container has changed since."""
+        self._health.pop(service_id, None)
+
+    async def statuses(self, records: Sequence[ServiceRecord]) -> dict[int, Status]:
+        """The status of each service by one look at the engine; unknown is said when there is none."""
+        now = datetime.now(UTC)
+        try:
+            found = await _containers(self._house.engine)
+        except EngineUnavailable as error:
+            return {record.id: Status(status="unknown", reason=error.detail, checked_at=now) for record in records}
+        return {record.id: self._status(record, found.get(record.id), now) for record in records}
+
+    def _status(self, record: ServiceRecord, found: containers.Found | None, now: datetime) -> Status:
+        state = found.state if found else "missing"
+        if record.state in ("creating", "deleting"):
+            return Status(status=record.state, checked_at=now)
+        if record.refusal and state != "running":
+            return Status(status="refused", reason=record.refusal, checked_at=now)
+        if self._house.registry.find(record.service_type) is None:
+            reason = f"The plugin for {record.service_type} is not installed; the data is kept. Install it again."
+            return Status(status="unknown" if state == "running" else "stopped", reason=reason, checked_at=now)
+        if record.desired == "stopped":
+            if state == "running":
+                return Status(status="running", reason="It was started outside Purveyor.", checked_at=now)
+            return Status(status="stopped", checked_at=now)
+        if state == "missing":
+            return Status(status="missing", reason="Its container is gone; it comes back on its volume.", checked_at=now)
+        if state in CLOSED:
+            return Status(status="stopped", reason=f"Its container is {state}, and not by Purveyor.", checked_at=now)
+        if state != "running":
+            return Status(status=state, checked_at=now)
+        health = self._health.get(record.id)
+        if health and not health.healthy:
+            return Status(status="unhealthy", reason=health.detail or "", checked_at=health.checked_at)
+        return Status(status="running", checked_at=health.checked_at if health else now)
+
+    async def check(self, record: ServiceRecord) -> Checked:
+        """A real round trip now. Raises `EngineUnavailable`."""
+        provider = self._house.registry.provider(record.service_type)
+        started = perf_counter()
+        health: Health = await self._provision.health(record, provider)
+        took = (perf_counter() - started) * 1000
+        now = datetime.now(UTC)
+        checked = Checked(
+            healthy=health.healthy,
+            status="running" if health.healthy else ("stopped" if health.stage == "container" else "unhealthy"),
+            stage=health.stage,
+            version=health.version,
+            latency_ms=round(took, 2),
+            checked_at=now,
+            detail=health.detail or None,
+        )
+        self._health[record.id] = checked
+        return checked
+
+
+async def _containers(engine: Engine) -> Mapping[int, containers.Found]:
+    found = await containers.listed(engine)
+    return {int(item.labels[SERVICE]): item for item in found if SERVICE in item.labels}

@@ -1,0 +1,67 @@
+"""What a verb is: checks and intent in one transaction, then steps."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
+
+from purveyor.operations.plan import Plan
+from purveyor.store import Tx
+from purveyor.store.records import OperationRecord
+
+
+class Step(NamedTuple):
+    """One idempotent step. `undo`, when given, takes back what `do` did or began; `deadline` is in seconds."""
+
+    name: str
+    do: Callable[[], Awaitable[None]]
+    undo: Callable[[], Awaitable[None]] | None = None
+    deadline: float = 60.0
+
+
+class Target(NamedTuple):
+    """What a verb is about to touch: for locks, events and vetoes."""
+
+    service: int | None = None
+    project: int | None = None
+    services: tuple[int, ...] = ()
+
+    @property
+    def keys(self) -> list[tuple[str, int]]:
+        """The locks to take, in the order in which everybody takes them."""
+        ids = {*self.services, *([self.service] if self.service else [])}
+        return [*([("project", self.project)] if self.project else []), *(("service", number) for number in sorted(ids))]
+
+
+class Verb(ABC):
+    """A verb of the orchestrator. `name` is stored with its operations; `subject` begins its events' types."""
+
+    name: ClassVar[str]
+    subject: ClassVar[str] = "service"
+    arguments: ClassVar[type[msgspec.Struct]]
+
+    def target(self, tx: Tx, given: Any) -> Target:
+        """What it touches. Raises `NotFound`."""
+        return Target()
+
+    @abstractmethod
+    def intend(self, tx: Tx, given: Any, actor: str) -> int:
+        """Check everything and write the operation and the intended state; the answer is the operation's id.
+
+        Raises our errors, upon which nothing has happened. A plan runs this too, and takes it back.
+        """
+
+    @abstractmethod
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        """What the steps of an intended operation will do."""
+
+    @abstractmethod
+    def steps(self, operation: OperationRecord) -> Sequence[Step]:
+        """The steps, the same ones each time they are asked for."""
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:  # noqa: B027
+        """Write the state that holds once all steps are done, in the transaction that ends the operation."""
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:  # noqa: B027
+        """Write the state that holds once all is undone, in the transaction that ends the operation."""

@@ -1,0 +1,255 @@
+"""Making a service's container match its record: the steps that create, start, update and repair share.
+
+Every function may be called again after a crash. Data comes first: a container is only started on the volume
+that is recorded, and only goes on serving when the data set in it carries the recorded mark.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from purveyor.access import ServiceAccess
+from purveyor.engine import PortTaken, containers, images, ports, volumes
+from purveyor.engine.labels import SPEC
+from purveyor.house import House
+from purveyor.registry import Provider
+from purveyor.store import Tx, services
+from purveyor.store.records import ServiceRecord, VolumeRecord
+from purveyor_hooks import BadInput, Conflict, ContainerSpec, DataRefused, DeadlineExceeded, Failed, Health
+
+PORT_ATTEMPTS = 20
+FIRST_PAUSE = 0.02
+LONGEST_PAUSE = 0.5
+LOG_TAIL = 8
+
+
+class Provisioner:
+    """The Docker side of a service's life."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    async def _load(self, service_id: int) -> tuple[ServiceRecord, Provider]:
+        record = await self._house.store.read(lambda tx: services.get(tx, service_id))
+        return record, self._house.registry.provider(record.service_type)
+
+    async def _volume(self, record: ServiceRecord) -> VolumeRecord | None:
+        volume_id = record.volume_id
+        return await self._house.store.read(lambda tx: services.volume(tx, volume_id)) if volume_id else None
+
+    def access(self, record: ServiceRecord, provider: Provider) -> ServiceAccess:
+        return ServiceAccess(self._house.engine, provider.kind, record, self._house.logger)
+
+    # ---------------------------------------------------------------- image
+
+    async def image(self, service_id: int, progress: Callable[[str], Awaitable[None]]) -> None:
+        """Have the service's image on the engine and record what it is. Raises `ImageMissing`, `BadInput`."""
+        record, provider = await self._load(service_id)
+        found = await images.ensure(self._house.engine, record.image, progress, self._house.settings.pull_timeout)
+        major = provider.data_major(found)
+        volume = await self._volume(record)
+        if volume and volume.state == "used" and volume.major != major:
+            raise BadInput(
+                f"{record.name} holds data of version {volume.major}; the image {record.image} is of version {major}.",
+                remedy=f"Data has to be carried over: purveyor upgrade {record.slug} {record.image}",
+                errors={"docker_image": f"another major version than {volume.major}"},
+            )
+
+        def work(tx: Tx) -> None:
+            services.update(tx, service_id, image_id=found.id, image_environment=found.environment)
+            if volume and volume.state == "new":
+                services.update_volume(tx, volume.id, major=major)
+
+        if (record.image_id, record.major) != (found.id, major):
+            await self._house.store.write(work)
+
+    # ---------------------------------------------------------------- volume
+
+    async def volume(self, service_id: int) -> None:
+        """Make the volume of a new service; of any other, make sure that it is the recorded one."""
+        record, _ = await self._load(service_id)
+        volume = await self._volume(record)
+        if volume is None:
+            return
+        if volume.state == "new":
+            await volumes.create(self._house.engine, volume.name, volume.path, volume.id)
+        else:
+            await volumes.require(self._house.engine, volume.name, volume.path, volume.id)
+
+    async def discard_volume(self, service_id: int) -> None:
+        """Remove the volume of a service that never came to be."""
+        record, _ = await self._load(service_id)
+        volume = await self._volume(record)
+        if volume is not None and volume.state == "new":
+            await volumes.destroy(self._house.engine, volume.name, volume.path, record.image)
+
+    # ---------------------------------------------------------------- container
+
+    async def container(self, service_id: int) -> None:
+        """Have the container that the record describes, created; one that differs is replaced.
+
+        Raises `DataRefused` when the volume no longer holds what must be in it.
+        """
+        record, provider = await self._load(service_id)
+        await self._create(record, provider, provider.container(record.view()))
+
+    async def _create(self, record: ServiceRecord, provider: Provider, spec: ContainerSpec) -> None:
+        engine = self._house.engine
+        published = published_ports(record, spec)
+        volume = await self._volume(record)
+        new = volume is None or volume.state == "new"
+        found = await containers.inspect(engine, record.container_name)
+        if found and _matches(found, record, containers.digest(spec, published, engine.namespace), engine.namespace, new):
+            container_id = found.id
+        else:
+            await containers.remove(engine, record.container_name)
+            container_id = await containers.create(
+                engine,
+                record.container_name,
+                spec,
+                labels=engine.labels.of(service=record.id, type=record.service_type),
+                ports=published,
+                volume=volume.name if volume else None,
+                seed=new,
+                network=engine.namespace,
+            )
+            found = None
+        if volume and not new and (found is None or found.state != "running"):
+            for path in spec.evidence:
+                if not await containers.holds(engine, container_id, path):
+                    raise DataRefused(
+                        f"The data of {record.name} is not in its volume: {path} is missing in {volume.path}.",
+                        remedy="The folder was emptied or replaced. Put the data back, or restore a backup into a new service.",
+                    )
+
+    async def remove_container(self, service_id: int) -> None:
+        record, _ = await self._load(service_id)
+        await containers.remove(self._house.engine, record.container_name)
+
+    # ---------------------------------------------------------------- start
+
+    async def start(self, service_id: int) -> None:
+        """Start the container. A port that somebody took in the meantime is settled by the next one, if ours to choose."""
+        await self._house.engine.ensure_network()
+        for _ in range(PORT_ATTEMPTS):
+            record, _provider = await self._load(service_id)
+            try:
+                await containers.start(self._house.engine, record.container_name)
+                return
+            except PortTaken as error:
+                if not await self._house.store.write(lambda tx: self._move_port(tx, service_id)):
+                    port = record.parameters.get("port")
+                    raise PortTaken(
+                        f"Port {port} on 127.0.0.1 is in use by another program.",
+                        remedy=f"Free it, or choose another: purveyor update {record.slug} -p port=NUMBER",
+                        errors={"port": "in use"},
+                    ) from error
+                await self.container(service_id)
+        raise Conflict("No free port was found.", remedy="Give one: -p port=NUMBER")
+
+    def _move_port(self, tx: Tx, service_id: int) -> bool:
+        """Choose other ports for a service that has never served; False when its owner relies on those it has."""
+        record = services.get(tx, service_id)
+        volume = services.volume(tx, record.volume_id) if record.volume_id else None
+        if record.state != "creating" or (volume and volume.state != "new"):
+            return False
+        provider = self._house.registry.provider(record.service_type)
+        parameters = dict(record.parameters)
+        ours = [item for item in provider.kind.parameters if item.generated == "port" and item.name not in record.given]
+        blocked = [item for item in ours if not ports.is_free(int(parameters[item.name]))] or ours
+        for item in blocked:
+            parameters[item.name] = ports.lowest_free(int(parameters[item.name]) + 1, services.ports_taken(tx))
+            services.move_port(tx, service_id, item.name, parameters[item.name])
+        services.update(tx, service_id, parameters=parameters)
+        return bool(blocked)
+
+    async def stop(self, service_id: int) -> None:
+        record, _ = await self._load(service_id)
+        await containers.stop(self._house.engine, record.container_name)
+
+    # ---------------------------------------------------------------- serving
+
+    async def ready(self, service_id: int) -> None:
+        """Wait until the driver's round trip succeeds. Raises as soon as the container has given up."""
+        record, provider = await self._load(service_id)
+        access, view = self.access(record, provider), record.view()
+        limit = self._house.settings.ready_timeout
+        health = Health(healthy=False, stage="container")
+        pause = FIRST_PAUSE
+        with anyio.move_on_after(limit):
+            while True:
+                health = await _asked(provider.ready(view, access))
+                if health.healthy:
+                    return
+                found = await containers.inspect(self._house.engine, record.container_name)
+                if found is None or found.restarting or found.state in ("exited", "dead"):
+                    raise Failed(
+                        f"The server of {record.name} ended at once: {await self._last_words(record)}",
+                        remedy=f"See: purveyor logs {record.slug}",
+                    )
+                await anyio.sleep(pause)
+                pause = min(pause * 1.5, LONGEST_PAUSE)
+        reason = health.detail or f"no further than {health.stage}"
+        raise DeadlineExceeded(
+            f"{record.name} did not serve within {limit:.0f} s: {reason}", remedy=f"See: purveyor logs {record.slug}"
+        )
+
+    async def _last_words(self, record: ServiceRecord) -> str:
+        try:
+            lines = await containers.log(self._house.engine, record.container_name, lines=LOG_TAIL)
+        except Exception:  # the container may be gone by now
+            return "its container is gone."
+        return " / ".join(line.strip() for line in lines if line.strip()) or "it printed nothing."
+
+    async def identity(self, service_id: int, accept: bool = False) -> None:
+        """Mark a new data set, or compare the mark of a known one; with another mark the service is stopped.
+
+        `accept` records the mark that is found instead. Raises `DataRefused`.
+        """
+        record, provider = await self._load(service_id)
+        volume = await self._volume(record)
+        if volume is None or not provider.offers("identity"):
+            return
+        fresh = volume.state == "new"
+        found = await provider.identity(record.view(), self.access(record, provider), fresh or accept)
+        if not fresh and not accept and found != volume.identity:
+            await containers.stop(self._house.engine, record.container_name)
+            raise DataRefused(
+                f"{record.name} holds another data set than the recorded one, and was stopped.",
+                remedy=f"Put the right data back into {volume.path}. If you replaced it on purpose: "
+                f"purveyor start {record.slug} --accept-data",
+            )
+        if fresh or found != volume.identity:
+            await self._house.store.write(lambda tx: services.update_volume(tx, volume.id, identity=found, state="used"))
+
+    async def health(self, record: ServiceRecord, provider: Provider) -> Health:
+        """One real round trip, from the container's state on."""
+        found = await containers.inspect(self._house.engine, record.container_name)
+        if found is None:
+            return Health(healthy=False, stage="container", detail="There is no container.")
+        if found.state != "running":
+            return Health(healthy=False, stage="container", detail=f"The container is {found.state}.")
+        try:
+            return await _asked(provider.ready(record.view(), self.access(record, provider)))
+        except Failed as error:
+            return Health(healthy=False, stage="container", detail=error.detail)
+
+
+async def _asked(answer: Awaitable[Health]) -> Health:
+    """A server that hangs is one that does not serve yet."""
+    try:
+        return await answer
+    except DeadlineExceeded as error:
+        return Health(healthy=False, stage="tcp", detail=error.detail)
+
+
+def _matches(found: containers.Found, record: ServiceRecord, spec: str, network: str, new: bool) -> bool:
+    """Whether a container is the one that the record describes, and complete."""
+    if new and found.state == "created":  # a crash may have come before its files were put in
+        return False
+    return found.labels.get(SPEC) == spec and found.image_id == record.image_id and network in found.networks
+
+
+def published_ports(record: ServiceRecord, spec: ContainerSpec) -> dict[int, int]:
+    """Container port -> host port."""
+    return {port.container: int(record.parameters[port.parameter]) for port in spec.ports}

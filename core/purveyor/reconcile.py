@@ -1,0 +1,135 @@
+"""Reconciliation: the world is compared with intent, at start-up and whenever the engine says something."""
+
+from collections.abc import Mapping
+
+import anyio
+import anyio.abc
+
+from purveyor.engine import containers
+from purveyor.engine.labels import DEPLOYMENT, SERVICE
+from purveyor.house import House
+from purveyor.observe import Observer
+from purveyor.operations import Runner, Verb
+from purveyor.store import Tx, projects, services
+from purveyor.store.records import ServiceRecord
+from purveyor.verbs.lifecycle import ServiceArguments
+from purveyor.workshop import remove_containers
+from purveyor_hooks import EngineUnavailable, PurveyorError
+
+TELLING = frozenset(["die", "destroy", "start", "oom", "pause", "unpause", "health_status"])
+SETTLE = 0.3
+RECONNECT = 2.0
+
+
+class Reconciler:
+    """Follows the engine's events, checks health from time to time, and repairs what was removed by hand."""
+
+    def __init__(self, house: House, runner: Runner, observer: Observer, verbs: Mapping[str, Verb]) -> None:
+        self._house = house
+        self._runner = runner
+        self._observer = observer
+        self._verbs = verbs
+        self._told = anyio.Event()
+        self._changed: set[int] = set()
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._follow)
+            group.start_soon(self._settle)
+            group.start_soon(self._check_regularly)
+
+    async def _follow(self) -> None:
+        """Follow the engine; each time the connection is made anew, look at everything."""
+        silent = False
+        while True:
+            try:
+                await self._house.engine.version()
+                async with self._house.engine.events() as events:
+                    silent = False
+                    await self.sweep()
+                    async for event in events:
+                        self._note(event)
+            except* (PurveyorError, OSError) as group:
+                if not silent:
+                    self._house.logger.warning("engine.away", error=str(group.exceptions[0]))
+                silent = True
+            await anyio.sleep(RECONNECT)
+
+    def _note(self, event: Mapping[str, object]) -> None:
+        action = str(event.get("Action", "")).partition(":")[0]
+        actor = event.get("Actor")
+        attributes = actor.get("Attributes", {}) if isinstance(actor, dict) else {}
+        if action in TELLING and SERVICE in attributes:
+            self._changed.add(int(attributes[SERVICE]))
+            self._told.set()
+
+    async def sweep(self) -> None:
+        """Finish what was left unfinished, then look at every service and remove apps that are over."""
+        await self._runner.recover()
+        for record in await self._house.store.read(services.every):
+            await self._look(record)
+        await self._sweep_apps()
+
+    async def _sweep_apps(self) -> None:
+        def current(tx: Tx) -> set[int]:
+            states = ("active", "deploying")
+            return {item.id for state in states for item in projects.deployments(tx, state=state)}
+
+        wanted = await self._house.store.read(current)
+        found = await containers.listed(self._house.engine)
+        if any(DEPLOYMENT in item.labels and int(item.labels[DEPLOYMENT]) not in wanted for item in found):
+            await remove_containers(self._house.engine, lambda number: number in wanted)
+
+    async def _settle(self) -> None:
+        """Look at what changed once it has come to rest."""
+        while True:
+            await self._told.wait()
+            await anyio.sleep(SETTLE)
+            self._told = anyio.Event()
+            changed, self._changed = self._changed, set()
+            every = await self._house.store.read(services.every)
+            for record in every:
+                if record.id in changed:
+                    await self._guarded(record)
+
+    async def _check_regularly(self) -> None:
+        while True:
+            await anyio.sleep(self._house.settings.health_interval)
+            for record in await self._house.store.read(services.every):
+                await self._guarded(record)
+
+    async def _guarded(self, record: ServiceRecord) -> None:
+        try:
+            await self._look(record)
+        except PurveyorError as error:
+            self._house.logger.warning("reconcile", service=record.name, error=error.detail)
+
+    async def _look(self, record: ServiceRecord) -> None:
+        """One service: repair it if its container was removed, else check its health. Operations go first."""
+        if record.state != "active" or self._runner.busy(record.id) or not self._house.registry.find(record.service_type):
+            return
+        found = await containers.inspect(self._house.engine, record.container_name)
+        if found is None and record.desired == "running" and not record.refusal:
+            await self._repair(record)
+        elif found is not None and found.state == "running":
+            before = self._observer.last_health(record.id)
+            checked = await self._observer.check(record)
+            if before is None or before.healthy != checked.healthy:
+                await self._publish(record, "healthy" if checked.healthy else "unhealthy", checked.detail or "")
+        else:
+            self._observer.forget(record.id)
+
+    async def _repair(self, record: ServiceRecord) -> None:
+        self._house.logger.info("service.missing", service=record.name)
+        try:
+            given = ServiceArguments(service=str(record.id))
+            await (await self._runner.submit(self._verbs["repair"], given, "reconciler")).wait()
+        except EngineUnavailable:
+            raise
+        except PurveyorError as error:
+            self._house.logger.warning("service.repair", service=record.name, error=error.detail)
+
+    async def _publish(self, record: ServiceRecord, word: str, reason: str) -> None:
+        data = {"reason": reason} if reason else {}
+        await self._house.store.write(lambda tx: tx.emit(f"service.{word}", service=record.id, data=data))

@@ -1,0 +1,48 @@
+"""Keeping secrets out of what people and logs get to see."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from purveyor_hooks import ServiceType, Variable
+
+MASK = "***"
+_CREDENTIALS = re.compile(r"(?<=://)([^/@\s:]*):([^/@\s]+)@")
+
+
+def mask_url(text: str) -> str:
+    """Mask the passwords of all URLs in a text: ``postgresql://user:***@…``."""
+    return _CREDENTIALS.sub(rf"\1:{MASK}@", text)
+
+
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """Mask these secrets, also percent-encoded, and the passwords of URLs."""
+    for secret in sorted({form for value in secrets if len(value) > 3 for form in (value, quote(value, safe=""))}, key=len)[::-1]:
+        text = text.replace(secret, MASK)
+    return mask_url(text)
+
+
+def secret_values(kind: ServiceType, parameters: Mapping[str, Any]) -> list[str]:
+    """The values of a service's secret parameters."""
+    return [str(parameters[item.name]) for item in kind.parameters if item.secret and parameters.get(item.name)]
+
+
+def mask_parameters(kind: ServiceType | None, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters as text, secrets masked; without their type, all of them."""
+    if kind is None:
+        return dict.fromkeys(parameters, MASK)
+    hidden = {item.name for item in kind.parameters if item.secret}
+    return {name: MASK if name in hidden else _text(value) for name, value in parameters.items()}
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def mask_variable(variable: Variable) -> str:
+    """A variable's value as previews show it: secrets hidden, a URL with only its password hidden."""
+    if not variable.secret:
+        return mask_url(variable.value)
+    masked = mask_url(variable.value)
+    return masked if masked != variable.value else MASK

@@ -1,0 +1,73 @@
+"""The settings of an installation: one small TOML file in the state directory, and a few variables."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from purveyor_hooks import BadInput
+
+FILE = "settings.toml"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """What the person who runs the host may choose. Each has a default that works.
+
+    - namespace: the name of the Docker network, and what container and volume names begin with.
+    - listen: the address and port of the HTTP API.
+    - public-url: how people reach the API, when that is through a proxy.
+    - default-images: service type -> image, instead of the type's own default.
+    - volumes: the folder that holds the data of all services; empty is `volumes` in the state directory.
+    - health-interval: seconds between two health checks of a running service.
+    - ready-timeout: seconds that a started service may take until it serves.
+    - pull-timeout: seconds without progress after which a pull is given up.
+    """
+
+    namespace: str = "purveyor"
+    listen: str = "127.0.0.1:8400"
+    public_url: str = ""
+    default_images: dict[str, str] = {}
+    volumes: str = ""
+    health_interval: float = 30.0
+    ready_timeout: float = 120.0
+    pull_timeout: float = 120.0
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+def state_directory(given: str | None = None) -> Path:
+    """The folder that holds everything: the one given, $PURVEYOR_STATE, or the system's place for it."""
+    chosen = given or os.environ.get("PURVEYOR_STATE")
+    if chosen:
+        return Path(chosen).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/purveyor")
+    return Path(os.environ.get("XDG_STATE_HOME", "~/.local/state")).expanduser() / "purveyor"
+
+
+def load(state: Path) -> Settings:
+    """Read the settings file of a state directory; without one, all defaults. Raises `BadInput`."""
+    path = state / FILE
+    try:
+        settings = msgspec.toml.decode(path.read_bytes(), type=Settings)
+    except FileNotFoundError:
+        settings = Settings()
+    except msgspec.ValidationError as error:
+        raise _bad(path, str(error)) from None
+    except (msgspec.DecodeError, ValueError) as error:
+        raise _bad(path, f"not TOML: {error}") from None
+    host, separator, port = settings.listen.rpartition(":")
+    if not (separator and host and port.isdigit() and int(port) < 65536):
+        raise _bad(path, f"listen is {settings.listen!r}, not HOST:PORT")
+    name = settings.namespace
+    if not (name and name[0].isalnum() and name.replace("-", "").isalnum() and name.islower() and name.isascii()):
+        raise _bad(path, f"namespace is {name!r}; lower-case letters, digits and hyphens only")
+    return settings
+
+
+def _bad(path: Path, what: str) -> BadInput:
+    return BadInput(f"The settings file {path} cannot be used: {what}.", remedy="Correct it, or remove it to use the defaults.")

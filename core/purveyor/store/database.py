@@ -1,0 +1,185 @@
+"""The database: one writer, transactions in a worker thread, events handed on in the order of their numbers."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import msgspec
+from sqlite_utils import Database
+
+from purveyor.store.schema import migrations
+from purveyor.store.vault import Vault
+from purveyor_hooks import Event
+
+T = TypeVar("T")
+Record = TypeVar("Record", bound=msgspec.Struct)
+Row = dict[str, Any]
+
+
+class Tx:
+    """One transaction: the database, the vault, the time, and the events that are published if it commits."""
+
+    def __init__(self, db: Database, vault: Vault, now: datetime) -> None:
+        self.db = db
+        self.vault = vault
+        self.now = now
+        self.events: list[Event] = []
+
+    def insert(self, table: str, **values: Any) -> int:
+        """Insert a row; the answer is its number."""
+        names = ", ".join(f'"{name}"' for name in values)
+        marks = ", ".join(f":{name}" for name in values)
+        cursor = self.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", _plain(values))
+        return cursor.lastrowid or 0
+
+    def update(self, table: str, where: str, parameters: Sequence[Any], **values: Any) -> int:
+        """Update the rows that match; the answer is how many did."""
+        plain = list(_plain(values).values())
+        changes = ", ".join(f'"{name}" = ?' for name in values)
+        cursor = self.db.execute(f"UPDATE {table} SET {changes} WHERE {where}", [*plain, *_plain_list(parameters)])
+        return cursor.rowcount
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
+        return iter(self.db.query(sql, _plain_list(parameters)))
+
+    def row(self, sql: str, parameters: Sequence[Any] = ()) -> Row | None:
+        return next(self.rows(sql, parameters), None)
+
+    def value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """The first column of the first row, None without one."""
+        found = self.row(sql, parameters)
+        return next(iter(found.values())) if found else None
+
+    def emit(
+        self,
+        kind: str,
+        *,
+        operation: int | None = None,
+        service: int | None = None,
+        project: int | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        """Append an event to the journal; subscribers see it once this transaction is durable."""
+        values = {"type": kind, "at": self.now, "operation": operation, "service": service, "project": project}
+        number = self.insert("events", **values, data=msgspec.json.encode(data or {}).decode())
+        self.events.append(msgspec.convert({"id": number, **values, "data": data or {}}, Event))
+
+
+def convert(row: Row, kind: type[Record], vault: Vault, *, plain: Sequence[str] = (), sealed: Sequence[str] = ()) -> Record:
+    """A record from a row whose `plain` columns hold JSON and whose `sealed` ones hold sealed JSON."""
+    for name in plain:
+        row[name] = None if row[name] is None else msgspec.json.decode(row[name])
+    for name in sealed:
+        row[name] = None if row[name] is None else vault.open(row[name])
+    return msgspec.convert(row, kind, strict=False)
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+
+
+def _plain_list(values: Sequence[Any]) -> list[Any]:
+    return [value.isoformat() if isinstance(value, datetime) else value for value in values]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Store:
+    """The database of a state directory. `write` and `read` run a function of a `Tx` in a worker thread.
+
+    `published` is called with the events of each transaction after it is durable, in the order of their
+    numbers, before the next transaction may begin.
+    """
+
+    def __init__(self, state: Path, vault: Vault, clock: Callable[[], datetime] = utc_now) -> None:
+        self._path = state / "purveyor.db"
+        self._vault = vault
+        self._clock = clock
+        self._writer: Database | None = None
+        self._reader: Database | None = None
+        self._writing = anyio.Lock()
+        self._reading = anyio.Lock()
+        self.published: Callable[[Sequence[Event]], None] = lambda events: None
+
+    def open(self) -> None:
+        """Open the file, bring its tables up to date, and check that the vault's key is the right one."""
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._writer = self._connect()
+        self._writer.enable_wal()
+        migrations.apply(self._writer)
+        with self._writer.atomic():
+            tx = Tx(self._writer, self._vault, self._clock())
+            seal = tx.value("SELECT value FROM meta WHERE key = 'seal'")
+            if seal is None:
+                tx.insert("meta", key="seal", value=self._vault.seal("purveyor"))
+                tx.insert("meta", key="installation", value=os.urandom(8).hex())
+            else:
+                self._vault.open(seal)
+        self._reader = self._connect()
+        self._reader.execute("PRAGMA query_only = ON")
+
+    def _connect(self) -> Database:
+        db = Database(sqlite3.connect(self._path, timeout=10, check_same_thread=False))
+        # FULL: a committed intent survives the loss of power, not only the loss of the process.
+        for pragma in ("foreign_keys = ON", "busy_timeout = 10000", "synchronous = FULL"):
+            db.execute(f"PRAGMA {pragma}")
+        return db
+
+    def close(self) -> None:
+        for db in (self._reader, self._writer):
+            if db is not None:
+                db.close()
+        self._reader = self._writer = None
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` in a transaction of its own; when it raises, nothing has happened."""
+        writer = self._opened(self._writer)
+
+        def run() -> tuple[T, list[Event]]:
+            tx = Tx(writer, self._vault, self._clock())
+            with writer.atomic():
+                result = work(tx)
+            return result, tx.events
+
+        async with self._writing:
+            with anyio.CancelScope(shield=True):  # a committed transaction's events are published, come what may
+                result, events = await anyio.to_thread.run_sync(run)
+            if events:
+                self.published(events)
+        return result
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` on one consistent view of the database; it cannot change anything."""
+        reader = self._opened(self._reader)
+
+        def run() -> T:
+            with reader.atomic():
+                return work(Tx(reader, self._vault, self._clock()))
+
+        async with self._reading:
+            with anyio.CancelScope(shield=True):
+                result = await anyio.to_thread.run_sync(run)
+        return result
+
+    @staticmethod
+    def _opened(db: Database | None) -> Database:
+        if db is None:
+            raise RuntimeError("the store is not open")
+        return db
+
+
+def installation(tx: Tx) -> str:
+    """The random id that marks everything of this installation on the engine."""
+    return str(tx.value("SELECT value FROM meta WHERE key = 'installation'"))
+
+
+def integrity(tx: Tx) -> str:
+    """ "ok", or the first thing that SQLite finds wrong with the file."""
+    return str(tx.value("SELECT integrity_check FROM pragma_integrity_check(1)"))

@@ -1,0 +1,87 @@
+"""Operations and their steps: what is being done, how far it is, and how it ended."""
+
+from typing import Any
+
+import msgspec
+
+from purveyor.store.database import Row, Tx, convert
+from purveyor.store.records import OperationRecord, StepRecord
+from purveyor_hooks import NotFound
+
+
+def _record(tx: Tx, row: Row) -> OperationRecord:
+    return convert(row, OperationRecord, tx.vault, plain=["arguments", "error"], sealed=["private"])
+
+
+def insert(
+    tx: Tx,
+    verb: str,
+    *,
+    service_id: int | None = None,
+    project_id: int | None = None,
+    actor: str,
+    arguments: dict[str, Any],
+    private: dict[str, Any] | None = None,
+) -> int:
+    return tx.insert(
+        "operations",
+        verb=verb,
+        service_id=service_id,
+        project_id=project_id,
+        actor=actor,
+        arguments=msgspec.json.encode(arguments).decode(),
+        private=None if private is None else tx.vault.seal(private),
+        state="running",
+        created_at=tx.now,
+    )
+
+
+def get(tx: Tx, operation_id: int) -> OperationRecord:
+    row = tx.row("SELECT * FROM operations WHERE id = ?", [operation_id])
+    if row is None:
+        raise NotFound(f"There is no operation {operation_id}.")
+    return _record(tx, row)
+
+
+def listed(
+    tx: Tx, *, service_id: int | None = None, project_id: int | None = None, state: str | None = None
+) -> list[OperationRecord]:
+    """Operations, newest first."""
+    where = "(?1 IS NULL OR service_id = ?1) AND (?2 IS NULL OR project_id = ?2) AND (?3 IS NULL OR state = ?3)"
+    rows = tx.rows(f"SELECT * FROM operations WHERE {where} ORDER BY id DESC", [service_id, project_id, state])
+    return [_record(tx, row) for row in rows]
+
+
+def unfinished(tx: Tx) -> list[OperationRecord]:
+    """Operations that are neither done nor undone, oldest first."""
+    rows = tx.rows("SELECT * FROM operations WHERE state IN ('running', 'undoing') ORDER BY id")
+    return [_record(tx, row) for row in rows]
+
+
+def set_state(tx: Tx, operation_id: int, state: str, error: dict[str, Any] | None = None) -> None:
+    ended = tx.now if state in ("succeeded", "failed") else None
+    values: dict[str, Any] = {"state": state, "ended_at": ended}
+    if error is not None:
+        values["error"] = msgspec.json.encode(error).decode()
+    if ended:
+        values["private"] = None
+    tx.update("operations", "id = ?", [operation_id], **values)
+
+
+def set_private(tx: Tx, operation_id: int, private: dict[str, Any]) -> None:
+    tx.update("operations", "id = ?", [operation_id], private=tx.vault.seal(private))
+
+
+def steps(tx: Tx, operation_id: int) -> list[StepRecord]:
+    rows = tx.rows("SELECT * FROM steps WHERE operation_id = ? ORDER BY started_at", [operation_id])
+    return [convert(row, StepRecord, tx.vault) for row in rows]
+
+
+def start_step(tx: Tx, operation_id: int, name: str) -> None:
+    """Note that a step begins, for the first time or again."""
+    tx.db.execute("DELETE FROM steps WHERE operation_id = ? AND name = ?", [operation_id, name])
+    tx.insert("steps", operation_id=operation_id, name=name, state="started", started_at=tx.now)
+
+
+def end_step(tx: Tx, operation_id: int, name: str, state: str) -> None:
+    tx.update("steps", "operation_id = ? AND name = ?", [operation_id, name], state=state, ended_at=tx.now)

@@ -1,0 +1,175 @@
+"""Projects, their environments, links, bindings and deployments."""
+
+from typing import Any
+
+import msgspec
+
+from purveyor.store.database import Row, Tx, convert
+from purveyor.store.records import BindingRecord, DeploymentRecord, EnvironmentRecord, LinkRecord, ProjectRecord
+from purveyor_hooks import AppSpec, NotFound
+
+# ---------------------------------------------------------------- projects
+
+
+def insert(tx: Tx, *, slug: str, name: str) -> int:
+    return tx.insert("projects", slug=slug, name=name, created_at=tx.now)
+
+
+def find(tx: Tx, reference: str | int) -> ProjectRecord | None:
+    """The project with this id or slug."""
+    text = str(reference)
+    row = tx.row("SELECT * FROM projects WHERE id = ?", [int(text)]) if text.isdigit() else None
+    row = row or tx.row("SELECT * FROM projects WHERE slug = ?", [text])
+    return convert(row, ProjectRecord, tx.vault) if row else None
+
+
+def get(tx: Tx, reference: str | int) -> ProjectRecord:
+    """The project with this id or slug. Raises `NotFound`."""
+    record = find(tx, reference)
+    if record is None:
+        remedy = "List them with: purveyor project list; make one with: purveyor project create NAME"
+        raise NotFound(f"There is no project {reference!r}.", remedy=remedy)
+    return record
+
+
+def every(tx: Tx) -> list[ProjectRecord]:
+    return [convert(row, ProjectRecord, tx.vault) for row in tx.rows("SELECT * FROM projects ORDER BY id")]
+
+
+def delete(tx: Tx, project_id: int) -> None:
+    tx.db.execute("DELETE FROM projects WHERE id = ?", [project_id])
+
+
+# ---------------------------------------------------------------- environments
+
+
+def insert_environment(tx: Tx, project_id: int, slug: str) -> int:
+    return tx.insert("environments", project_id=project_id, slug=slug, created_at=tx.now)
+
+
+def find_environment(tx: Tx, project_id: int, slug: str) -> EnvironmentRecord | None:
+    row = tx.row("SELECT * FROM environments WHERE project_id = ? AND slug = ?", [project_id, slug])
+    return convert(row, EnvironmentRecord, tx.vault) if row else None
+
+
+def environment_by_id(tx: Tx, environment_id: int) -> EnvironmentRecord:
+    row = tx.row("SELECT * FROM environments WHERE id = ?", [environment_id])
+    if row is None:
+        raise NotFound(f"There is no environment with the id {environment_id}.")
+    return convert(row, EnvironmentRecord, tx.vault)
+
+
+def environments(tx: Tx, project_id: int) -> list[EnvironmentRecord]:
+    rows = tx.rows("SELECT * FROM environments WHERE project_id = ? ORDER BY id", [project_id])
+    return [convert(row, EnvironmentRecord, tx.vault) for row in rows]
+
+
+def delete_environment(tx: Tx, environment_id: int) -> None:
+    tx.db.execute("DELETE FROM environments WHERE id = ?", [environment_id])
+
+
+# ---------------------------------------------------------------- links
+
+
+def insert_link(tx: Tx, *, service_id: int, project_id: int, service_type: str) -> int:
+    values = {"service_id": service_id, "project_id": project_id, "service_type": service_type}
+    return tx.insert("links", **values, state="linking", created_at=tx.now)
+
+
+def find_link(tx: Tx, service_id: int, project_id: int) -> LinkRecord | None:
+    row = tx.row("SELECT * FROM links WHERE service_id = ? AND project_id = ?", [service_id, project_id])
+    return convert(row, LinkRecord, tx.vault) if row else None
+
+
+def links(tx: Tx, *, service_id: int | None = None, project_id: int | None = None) -> list[LinkRecord]:
+    """The links of a service, of a project, or of neither: all."""
+    where = "(?1 IS NULL OR service_id = ?1) AND (?2 IS NULL OR project_id = ?2)"
+    rows = tx.rows(f"SELECT * FROM links WHERE {where} ORDER BY id", [service_id, project_id])
+    return [convert(row, LinkRecord, tx.vault) for row in rows]
+
+
+def update_link(tx: Tx, link_id: int, state: str) -> None:
+    tx.update("links", "id = ?", [link_id], state=state)
+
+
+def delete_link(tx: Tx, link_id: int) -> None:
+    tx.db.execute("DELETE FROM links WHERE id = ?", [link_id])
+
+
+# ---------------------------------------------------------------- bindings
+
+
+def _binding(tx: Tx, row: Row) -> BindingRecord:
+    return convert(row, BindingRecord, tx.vault, sealed=["password"])
+
+
+def insert_binding(tx: Tx, *, password: str, **values: Any) -> int:
+    return tx.insert("bindings", **values, password=tx.vault.seal(password), state="intended", created_at=tx.now)
+
+
+def binding(tx: Tx, binding_id: int) -> BindingRecord | None:
+    row = tx.row("SELECT * FROM bindings WHERE id = ?", [binding_id])
+    return _binding(tx, row) if row else None
+
+
+def binding_of(tx: Tx, service_id: int, environment_id: int) -> BindingRecord | None:
+    where = "service_id = ? AND environment_id = ?"
+    row = tx.row(f"SELECT * FROM bindings WHERE {where}", [service_id, environment_id])
+    return _binding(tx, row) if row else None
+
+
+def bindings(tx: Tx, *, service_id: int, project_id: int | None = None) -> list[BindingRecord]:
+    """The bindings of a service, of one project or of all."""
+    where = "service_id = ?1 AND (?2 IS NULL OR project_id = ?2)"
+    rows = tx.rows(f"SELECT * FROM bindings WHERE {where} ORDER BY id", [service_id, project_id])
+    return [_binding(tx, row) for row in rows]
+
+
+def resources_taken(tx: Tx, service_id: int) -> set[str]:
+    """Resource names that hold somebody's data on this service, also of those who are gone."""
+    return {row["resource"] for row in tx.rows("SELECT resource FROM bindings WHERE service_id = ?", [service_id])}
+
+
+def slots_taken(tx: Tx, service_id: int) -> set[int]:
+    sql = "SELECT slot FROM bindings WHERE service_id = ? AND slot IS NOT NULL"
+    return {row["slot"] for row in tx.rows(sql, [service_id])}
+
+
+def update_binding(tx: Tx, binding_id: int, **values: Any) -> None:
+    if "password" in values:
+        values["password"] = tx.vault.seal(values["password"])
+    tx.update("bindings", "id = ?", [binding_id], **values)
+
+
+def delete_binding(tx: Tx, binding_id: int) -> None:
+    """Forget a binding whose resource is not there: purged, or never made."""
+    tx.db.execute("DELETE FROM bindings WHERE id = ?", [binding_id])
+
+
+# ---------------------------------------------------------------- deployments
+
+
+def insert_deployment(tx: Tx, *, project_id: int, environment_id: int, app: AppSpec | None) -> int:
+    text = None if app is None else msgspec.json.encode(app).decode()
+    values = {"project_id": project_id, "environment_id": environment_id, "app": text}
+    return tx.insert("deployments", **values, state="deploying", created_at=tx.now)
+
+
+def deployment(tx: Tx, deployment_id: int) -> DeploymentRecord:
+    row = tx.row("SELECT * FROM deployments WHERE id = ?", [deployment_id])
+    if row is None:
+        raise NotFound(f"There is no deployment {deployment_id}.")
+    return convert(row, DeploymentRecord, tx.vault, plain=["app"])
+
+
+def deployments(
+    tx: Tx, *, project_id: int | None = None, environment_id: int | None = None, state: str | None = None
+) -> list[DeploymentRecord]:
+    """Deployments, newest first."""
+    where = "(?1 IS NULL OR project_id = ?1) AND (?2 IS NULL OR environment_id = ?2) AND (?3 IS NULL OR state = ?3)"
+    rows = tx.rows(f"SELECT * FROM deployments WHERE {where} ORDER BY id DESC", [project_id, environment_id, state])
+    return [convert(row, DeploymentRecord, tx.vault, plain=["app"]) for row in rows]
+
+
+def update_deployment(tx: Tx, deployment_id: int, **values: Any) -> None:
+    tx.update("deployments", "id = ?", [deployment_id], **values)

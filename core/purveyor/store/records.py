@@ -1,0 +1,155 @@
+"""What the tables hold, as values."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from purveyor_hooks import AppSpec, Binding, Image, Scope, Service
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A row."""
+
+
+class VolumeRecord(Record, frozen=True):
+    id: str
+    name: str
+    path: str
+    service_type: str
+    major: str
+    identity: str
+    state: Literal["new", "used", "kept", "purged"]
+    origin: str
+    created_at: datetime
+    kept_at: datetime | None
+
+
+class ServiceRecord(Record, frozen=True):
+    id: int
+    name: str
+    slug: str
+    service_type: str
+    parameters: dict[str, Any]
+    secrets: dict[str, str]
+    given: list[str]
+    image: str
+    image_id: str
+    image_environment: dict[str, str]
+    volume_id: str | None
+    container_name: str
+    desired: Literal["running", "stopped"]
+    state: Literal["creating", "active", "deleting", "deleted"]
+    refusal: str
+    created_at: datetime
+    updated_at: datetime
+    major: str
+
+    def view(self) -> Service:
+        """The service as plugins see it."""
+        return Service(
+            id=self.id,
+            name=self.name,
+            slug=self.slug,
+            service_type=self.service_type,
+            parameters=self.parameters,
+            secrets=self.secrets,
+            image=Image(reference=self.image, id=self.image_id, environment=self.image_environment),
+            host=self.container_name,
+            major=self.major,
+        )
+
+
+class ProjectRecord(Record, frozen=True):
+    id: int
+    slug: str
+    name: str
+    created_at: datetime
+
+
+class EnvironmentRecord(Record, frozen=True):
+    id: int
+    project_id: int
+    slug: str
+    created_at: datetime
+
+
+class LinkRecord(Record, frozen=True):
+    id: int
+    service_id: int
+    project_id: int
+    service_type: str
+    state: Literal["linking", "linked", "unlinking"]
+    created_at: datetime
+
+
+class BindingRecord(Record, frozen=True):
+    id: int
+    service_id: int
+    project_id: int | None
+    environment_id: int | None
+    project: str
+    environment: str
+    resource: str
+    account: str
+    password: str
+    slot: int | None
+    state: Literal["intended", "bound", "unbound"]
+    created_at: datetime
+
+    def view(self) -> Binding:
+        """The binding as plugins see it."""
+        return Binding(
+            id=self.id,
+            scope=Scope(project=self.project, environment=self.environment),
+            resource=self.resource,
+            account=self.account,
+            password=self.password,
+            slot=self.slot,
+        )
+
+
+class DeploymentRecord(Record, frozen=True):
+    id: int
+    project_id: int
+    environment_id: int
+    app: AppSpec | None
+    state: Literal["deploying", "active", "retired", "failed"]
+    container: str
+    url: str
+    error: str
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class OperationRecord(Record, frozen=True):
+    id: int
+    verb: str
+    service_id: int | None
+    project_id: int | None
+    actor: str
+    arguments: dict[str, Any]
+    private: dict[str, Any] | None
+    state: Literal["running", "undoing", "succeeded", "failed"]
+    error: dict[str, Any] | None
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class StepRecord(Record, frozen=True):
+    operation_id: int
+    name: str
+    state: Literal["started", "done", "failed", "undone"]
+    started_at: datetime
+    ended_at: datetime | None
+
+
+class TokenRecord(Record, frozen=True):
+    id: int
+    name: str
+    scope: Literal["admin", "read", "project"]
+    project_id: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None

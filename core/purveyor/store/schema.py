@@ -1,0 +1,162 @@
+"""The tables, as a row of migrations that each database walks once."""
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+migrations = Migrations("purveyor")
+
+FIRST = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+
+CREATE TABLE volumes (
+    id TEXT PRIMARY KEY,            -- also the name of its folder
+    name TEXT NOT NULL UNIQUE,      -- of the Docker volume
+    path TEXT NOT NULL,             -- the folder on the host that holds the data
+    service_type TEXT NOT NULL,
+    major TEXT NOT NULL DEFAULT '',
+    identity TEXT NOT NULL DEFAULT '',
+    state TEXT NOT NULL CHECK (state IN ('new', 'used', 'kept', 'purged')),
+    origin TEXT NOT NULL,           -- name of the service it was made for
+    created_at TEXT NOT NULL,
+    kept_at TEXT
+) STRICT;
+
+CREATE TABLE services (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    slug TEXT NOT NULL,
+    service_type TEXT NOT NULL,
+    parameters TEXT NOT NULL,       -- sealed
+    secrets TEXT NOT NULL,          -- sealed
+    given TEXT NOT NULL,            -- names of the parameters that the owner chose
+    image TEXT NOT NULL,
+    image_id TEXT NOT NULL DEFAULT '',
+    image_environment TEXT NOT NULL DEFAULT '{}',
+    volume_id TEXT REFERENCES volumes (id),
+    container_name TEXT NOT NULL,
+    desired TEXT NOT NULL CHECK (desired IN ('running', 'stopped')),
+    state TEXT NOT NULL CHECK (state IN ('creating', 'active', 'deleting', 'deleted')),
+    refusal TEXT NOT NULL DEFAULT '',
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX services_slug ON services (slug) WHERE state != 'deleted';
+
+CREATE TABLE projects (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    slug TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE environments (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    project_id INTEGER NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    slug TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    UNIQUE (project_id, slug)
+) STRICT;
+
+CREATE TABLE links (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    service_id INTEGER NOT NULL REFERENCES services (id),
+    project_id INTEGER NOT NULL REFERENCES projects (id),
+    service_type TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('linking', 'linked', 'unlinking')),
+    created_at TEXT NOT NULL,
+    UNIQUE (project_id, service_type)
+) STRICT;
+
+-- A binding outlives its link, its environment and its project: it says whose data a resource holds.
+CREATE TABLE bindings (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    service_id INTEGER NOT NULL REFERENCES services (id),
+    project_id INTEGER REFERENCES projects (id) ON DELETE SET NULL,
+    environment_id INTEGER REFERENCES environments (id) ON DELETE SET NULL,
+    project TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    resource TEXT NOT NULL,
+    account TEXT NOT NULL,
+    password TEXT NOT NULL,         -- sealed
+    slot INTEGER,
+    state TEXT NOT NULL CHECK (state IN ('intended', 'bound', 'unbound')),
+    created_at TEXT NOT NULL,
+    UNIQUE (service_id, resource),
+    UNIQUE (service_id, slot),
+    UNIQUE (service_id, environment_id)
+) STRICT;
+
+CREATE TABLE deployments (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    project_id INTEGER NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    environment_id INTEGER NOT NULL REFERENCES environments (id) ON DELETE CASCADE,
+    app TEXT,
+    state TEXT NOT NULL CHECK (state IN ('deploying', 'active', 'retired', 'failed')),
+    container TEXT NOT NULL DEFAULT '',
+    url TEXT NOT NULL DEFAULT '',
+    error TEXT NOT NULL DEFAULT '',
+    created_at TEXT NOT NULL,
+    ended_at TEXT
+) STRICT;
+
+-- Every host port that is promised to somebody.
+CREATE TABLE ports (
+    port INTEGER PRIMARY KEY,
+    service_id INTEGER REFERENCES services (id) ON DELETE CASCADE,
+    deployment_id INTEGER REFERENCES deployments (id) ON DELETE CASCADE,
+    parameter TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+CREATE TABLE operations (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    verb TEXT NOT NULL,
+    service_id INTEGER,
+    project_id INTEGER,
+    actor TEXT NOT NULL DEFAULT '',
+    arguments TEXT NOT NULL,
+    private TEXT,                   -- sealed: what it needs and nobody may read
+    state TEXT NOT NULL CHECK (state IN ('running', 'undoing', 'succeeded', 'failed')),
+    error TEXT,
+    created_at TEXT NOT NULL,
+    ended_at TEXT
+) STRICT;
+CREATE INDEX operations_unfinished ON operations (id) WHERE state IN ('running', 'undoing');
+
+CREATE TABLE steps (
+    operation_id INTEGER NOT NULL REFERENCES operations (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('started', 'done', 'failed', 'undone')),
+    started_at TEXT NOT NULL,
+    ended_at TEXT,
+    PRIMARY KEY (operation_id, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    type TEXT NOT NULL,
+    at TEXT NOT NULL,
+    operation INTEGER,
+    service INTEGER,
+    project INTEGER,
+    data TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE tokens (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    hash TEXT NOT NULL UNIQUE,
+    scope TEXT NOT NULL CHECK (scope IN ('admin', 'read', 'project')),
+    project_id INTEGER REFERENCES projects (id) ON DELETE CASCADE,
+    created_at TEXT NOT NULL,
+    expires_at TEXT,
+    revoked_at TEXT,
+    last_used_at TEXT
+) STRICT;
+"""
+
+
+@migrations()
+def first(db: Database) -> None:
+    for statement in FIRST.split(";\n"):
+        if statement.strip():
+            db.execute(statement)

@@ -1,0 +1,124 @@
+"""Services and the volumes that hold their data."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from purveyor.store.database import Row, Tx, convert
+from purveyor.store.records import ServiceRecord, VolumeRecord
+from purveyor_hooks import NotFound
+
+SELECT = """
+SELECT services.*, coalesce(volumes.major, '') AS major
+FROM services LEFT JOIN volumes ON volumes.id = services.volume_id
+"""
+
+
+def _record(tx: Tx, row: Row) -> ServiceRecord:
+    return convert(row, ServiceRecord, tx.vault, plain=["image_environment", "given"], sealed=["parameters", "secrets"])
+
+
+def insert(tx: Tx, **values: Any) -> int:
+    return tx.insert("services", **_stored(tx, values), created_at=tx.now, updated_at=tx.now)
+
+
+def update(tx: Tx, service_id: int, **values: Any) -> None:
+    """Change columns, given as the record has them."""
+    tx.update("services", "id = ?", [service_id], **_stored(tx, values), updated_at=tx.now)
+
+
+def _stored(tx: Tx, values: dict[str, Any]) -> dict[str, Any]:
+    for name in ("parameters", "secrets"):
+        if name in values:
+            values[name] = tx.vault.seal(values[name])
+    for name in ("image_environment", "given"):
+        if name in values:
+            values[name] = msgspec.json.encode(values[name]).decode()
+    return values
+
+
+def find(tx: Tx, reference: str | int) -> ServiceRecord | None:
+    """The service with this id, slug or name that is not deleted."""
+    text = str(reference)
+    if text.isdigit():
+        row = tx.row(f"{SELECT} WHERE services.id = ? AND services.state != 'deleted'", [int(text)])
+        if row:
+            return _record(tx, row)
+    where = "(services.slug = ? OR services.name = ?) AND services.state != 'deleted'"
+    row = tx.row(f"{SELECT} WHERE {where} ORDER BY services.slug != ?", [text, text, text])
+    return _record(tx, row) if row else None
+
+
+def get(tx: Tx, reference: str | int) -> ServiceRecord:
+    """The service with this id or name. Raises `NotFound`."""
+    record = find(tx, reference)
+    if record is None:
+        raise NotFound(f"There is no service {reference!r}.", remedy="List them with: purveyor list")
+    return record
+
+
+def every(tx: Tx) -> list[ServiceRecord]:
+    """All services that are not deleted, oldest first."""
+    return [_record(tx, row) for row in tx.rows(f"{SELECT} WHERE services.state != 'deleted' ORDER BY services.id")]
+
+
+def delete(tx: Tx, service_id: int) -> None:
+    """Forget a service that never came to be."""
+    tx.db.execute("DELETE FROM services WHERE id = ?", [service_id])
+
+
+# ---------------------------------------------------------------- volumes
+
+
+def insert_volume(tx: Tx, *, id: str, name: str, path: str, service_type: str, origin: str) -> None:
+    tx.insert("volumes", id=id, name=name, path=path, service_type=service_type, state="new", origin=origin, created_at=tx.now)
+
+
+def volume(tx: Tx, volume_id: str) -> VolumeRecord:
+    row = tx.row("SELECT * FROM volumes WHERE id = ?", [volume_id])
+    if row is None:
+        raise NotFound(f"There is no volume {volume_id!r}.")
+    return convert(row, VolumeRecord, tx.vault)
+
+
+def volumes(tx: Tx, states: Sequence[str]) -> list[VolumeRecord]:
+    """The volumes in these states, oldest first."""
+    marks = ", ".join("?" for _ in states)
+    rows = tx.rows(f"SELECT * FROM volumes WHERE state IN ({marks}) ORDER BY created_at", states)
+    return [convert(row, VolumeRecord, tx.vault) for row in rows]
+
+
+def update_volume(tx: Tx, volume_id: str, **values: Any) -> None:
+    tx.update("volumes", "id = ?", [volume_id], **values)
+
+
+def delete_volume(tx: Tx, volume_id: str) -> None:
+    """Forget a volume that never held data."""
+    tx.db.execute("DELETE FROM volumes WHERE id = ? AND state = 'new'", [volume_id])
+
+
+# ---------------------------------------------------------------- ports
+
+
+def ports_taken(tx: Tx) -> set[int]:
+    """Every host port that is promised to somebody."""
+    return {row["port"] for row in tx.rows("SELECT port FROM ports")}
+
+
+def claim_port(tx: Tx, port: int, parameter: str, *, service: int | None = None, deployment: int | None = None) -> None:
+    tx.insert("ports", port=port, service_id=service, deployment_id=deployment, parameter=parameter)
+
+
+def move_port(tx: Tx, service_id: int, parameter: str, port: int) -> None:
+    """Give a service another port for one of its parameters."""
+    tx.update("ports", "service_id = ? AND parameter = ?", [service_id, parameter], port=port)
+
+
+def claimed_port(tx: Tx, *, deployment: int) -> int | None:
+    found = tx.value("SELECT port FROM ports WHERE deployment_id = ?", [deployment])
+    return None if found is None else int(found)
+
+
+def release_ports(tx: Tx, *, service: int | None = None, deployment: int | None = None) -> None:
+    tx.db.execute("DELETE FROM ports WHERE service_id = ? OR deployment_id = ?", [service, deployment])

@@ -1,0 +1,73 @@
+"""Secrets at rest: sealed with a key that the environment or a file beside the database holds."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cryptography.fernet import Fernet, InvalidToken
+
+from purveyor_hooks import BadInput
+
+VARIABLE = "PURVEYOR_KEY"
+
+
+class Vault:
+    """Seals JSON values into text and opens them again (Fernet: AES-128-CBC with HMAC-SHA256)."""
+
+    def __init__(self, key: bytes) -> None:
+        self._fernet = Fernet(key)
+
+    def seal(self, value: Any) -> str:
+        return self._fernet.encrypt(msgspec.json.encode(value)).decode()
+
+    def open(self, text: str) -> Any:
+        """The sealed value. Raises `BadInput` when it was sealed with another key or altered."""
+        try:
+            return msgspec.json.decode(self._fernet.decrypt(text.encode()))
+        except InvalidToken:
+            raise BadInput(
+                "The key does not open this installation's secrets.",
+                remedy=f"Put back the file `key` of the state directory, or the right ${VARIABLE}.",
+            ) from None
+
+
+def open_vault(state: Path) -> Vault:
+    """The vault of a state directory; its key file is made (mode 0600) when there is no database yet."""
+    text = os.environ.get(VARIABLE, "").strip()
+    source = f"${VARIABLE}"
+    if not text:
+        path = state / "key"
+        source = str(path)
+        if not path.exists():
+            if (state / "purveyor.db").exists():
+                raise BadInput(
+                    f"The key file {path} is missing, and the secrets of this installation are sealed with it.",
+                    remedy=f"Put it back from your copy, or give the key in ${VARIABLE}.",
+                )
+            _write_new(path, Fernet.generate_key())
+        if path.stat().st_mode & 0o077:
+            raise BadInput(f"The key file {path} can be read by others.", remedy=f"Run: chmod 600 {path}")
+        text = path.read_text().strip()
+    try:
+        return Vault(text.encode())
+    except ValueError:
+        remedy = "It must be 32 bytes in URL-safe base64, as the file `key` holds."
+        raise BadInput(f"The key in {source} is not one.", remedy=remedy) from None
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Create a file that is whole or not there, also after a loss of power."""
+    part = path.with_suffix(".part")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(handle, content)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    part.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,92 @@
+"""Delete a service: the container goes, the volume is kept unless its purge is asked for."""
+
+from typing import ClassVar
+
+import msgspec
+
+from purveyor.engine import volumes
+from purveyor.operations import Plan, Step, Target
+from purveyor.operations.plan import PlannedContainer, PlannedVolume
+from purveyor.store import Tx, operations, projects, services
+from purveyor.store.records import OperationRecord
+from purveyor.verbs.service_verb import STOP_DEADLINE, ServiceVerb, require_active, step_names
+from purveyor_hooks import BadInput
+
+PURGE_DEADLINE = 3600.0
+
+
+class DeleteArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`service` is an id or a name; `purge` deletes the data too."""
+
+    service: str
+    purge: bool = False
+
+
+class Delete(ServiceVerb):
+    name: ClassVar[str] = "delete"
+    arguments = DeleteArguments
+
+    def target(self, tx: Tx, given: DeleteArguments) -> Target:
+        return Target(service=services.get(tx, given.service).id)
+
+    def intend(self, tx: Tx, given: DeleteArguments, actor: str) -> int:
+        record = services.get(tx, given.service)
+        require_active(record)
+        linked = [projects.get(tx, link.project_id).slug for link in projects.links(tx, service_id=record.id)]
+        if linked:
+            raise BadInput(
+                f"{record.name} is still linked to {', '.join(linked)}.",
+                remedy="Unlink first: " + "; ".join(f"purveyor unlink {record.slug} {slug}" for slug in linked),
+                errors={"service": f"linked to {', '.join(linked)}"},
+            )
+        services.update(tx, record.id, state="deleting", desired="stopped")
+        shown = {"name": record.name, "purge": given.purge}
+        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown)
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        record = services.get(tx, operation.service_id or 0)
+        volume = services.volume(tx, record.volume_id or "")
+        purge = operation.arguments["purge"]
+        held = [binding.resource for binding in projects.bindings(tx, service_id=record.id)]
+        return Plan(
+            verb=self.name,
+            subject=record.name,
+            steps=step_names(self.steps(operation)),
+            containers=[PlannedContainer(name=record.container_name, action="remove")],
+            volumes=[PlannedVolume(name=volume.name, action="DELETE WITH ALL DATA" if purge else f"keep in {volume.path}")],
+            resources=held,
+            downtime="for good",
+            warnings=[f"The data of {len(held)} projects' environments goes with it: {', '.join(held)}."]
+            if purge and held
+            else [],
+        )
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        service_id = operation.service_id or 0
+        steps = [Step("container", lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE)]
+        if operation.arguments["purge"]:
+            steps.append(Step("purge", lambda: self._purge(service_id), deadline=PURGE_DEADLINE))
+        else:
+            steps.append(Step("volume", lambda: self._forget_volume(service_id)))
+        return steps
+
+    async def _purge(self, service_id: int) -> None:
+        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+        volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
+        await volumes.destroy(self.house.engine, volume.name, volume.path, record.image)
+
+    async def _forget_volume(self, service_id: int) -> None:
+        """Take the volume's name from the engine; its folder and its record stay."""
+        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+        volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
+        await volumes.forget(self.house.engine, volume.name)
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        record = services.get(tx, operation.service_id or 0)
+        services.update(tx, record.id, state="deleted")
+        services.release_ports(tx, service=record.id)
+        state = "purged" if operation.arguments["purge"] else "kept"
+        services.update_volume(tx, record.volume_id or "", state=state, kept_at=tx.now)
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, object]) -> None:
+        services.update(tx, operation.service_id or 0, state="active")

@@ -1,0 +1,98 @@
+"""Delete an environment: a preview that is over."""
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from purveyor import bindings
+from purveyor.bindings import Binder
+from purveyor.house import House
+from purveyor.operations import Plan, Step, Target, Verb
+from purveyor.operations.plan import PlannedContainer
+from purveyor.provision import Provisioner
+from purveyor.store import Tx, operations, projects, services
+from purveyor.store.records import BindingRecord, OperationRecord
+from purveyor.verbs.link import BIND_DEADLINE
+from purveyor.verbs.projects import PRODUCTION
+from purveyor.verbs.service_verb import STOP_DEADLINE, step_names
+from purveyor.workshop import remove_containers
+from purveyor_hooks import BadInput, NotFound
+
+
+class EnvironmentArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`project` is an id or slug; `purge` drops the environment's data in all services."""
+
+    project: str
+    environment: str
+    purge: bool = False
+
+
+class DeleteEnvironment(Verb):
+    name: ClassVar[str] = "delete-environment"
+    subject: ClassVar[str] = "project"
+    arguments = EnvironmentArguments
+
+    def __init__(self, house: House, provisioner: Provisioner) -> None:
+        self.house = house
+        self._binder = Binder(house)
+
+    def target(self, tx: Tx, given: EnvironmentArguments) -> Target:
+        project = projects.get(tx, given.project)
+        linked = tuple(link.service_id for link in projects.links(tx, project_id=project.id))
+        return Target(project=project.id, services=linked)
+
+    def _bindings(self, tx: Tx, environment_id: int) -> list[BindingRecord]:
+        found = (projects.binding_of(tx, service.id, environment_id) for service in services.every(tx))
+        return [record for record in found if record]
+
+    def intend(self, tx: Tx, given: EnvironmentArguments, actor: str) -> int:
+        project = projects.get(tx, given.project)
+        environment = projects.find_environment(tx, project.id, given.environment)
+        if environment is None:
+            raise NotFound(f"{project.slug} has no environment {given.environment!r}.")
+        if environment.slug == PRODUCTION:
+            remedy = f"Delete the project instead: purveyor project delete {project.slug}"
+            raise BadInput("The production environment stays while its project does.", remedy=remedy)
+        held = self._bindings(tx, environment.id)
+        for record in held:
+            bindings.require_serving(services.get(tx, record.service_id))
+        shown = {
+            "project": project.slug,
+            "environment": environment.slug,
+            "environment_id": environment.id,
+            "bindings": [record.id for record in held],
+            "purge": given.purge,
+        }
+        return operations.insert(tx, self.name, project_id=project.id, actor=actor, arguments=shown)
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        active = projects.deployments(tx, environment_id=operation.arguments["environment_id"], state="active")
+        held = self._bindings(tx, operation.arguments["environment_id"])
+        return Plan(
+            verb=self.name,
+            subject=f"{operation.arguments['project']}/{operation.arguments['environment']}",
+            steps=step_names(self.steps(operation)),
+            containers=[PlannedContainer(name=item.container, action="remove") for item in active if item.container],
+            resources=[record.resource for record in held],
+            downtime="for good",
+            warnings=["The data of these resources is deleted."] if operation.arguments["purge"] and held else [],
+        )
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        environment_id, held = operation.arguments["environment_id"], operation.arguments["bindings"]
+
+        async def remove() -> None:
+            await remove_containers(self.house.engine, environment=environment_id)
+
+        end = self._binder.purge if operation.arguments["purge"] else self._binder.unbind
+        return [
+            Step("containers", remove, deadline=STOP_DEADLINE),
+            Step("bindings", lambda: end(held), deadline=BIND_DEADLINE),
+        ]
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        projects.delete_environment(tx, operation.arguments["environment_id"])
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        for item in projects.deployments(tx, environment_id=operation.arguments["environment_id"], state="active"):
+            projects.update_deployment(tx, item.id, state="retired", ended_at=tx.now)

@@ -1,0 +1,125 @@
+"""Start, stop, restart, and repair: what keeps a service's container as its owner wants it."""
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from purveyor.operations import Plan, Step, Target
+from purveyor.operations.plan import PlannedContainer
+from purveyor.store import Tx, operations, services
+from purveyor.store.records import OperationRecord
+from purveyor.verbs.service_verb import STOP_DEADLINE, ServiceVerb, require_active, step_names
+
+
+class ServiceArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`service` is an id or a name."""
+
+    service: str
+
+
+class StartArguments(ServiceArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`accept_data`: take the data set that is in the volume now for the recorded one."""
+
+    accept_data: bool = False
+
+
+class LifecycleVerb(ServiceVerb):
+    """A verb on one existing service."""
+
+    arguments: ClassVar[type[msgspec.Struct]] = ServiceArguments
+    downtime = "none"
+    container_action = ""
+
+    def target(self, tx: Tx, given: ServiceArguments) -> Target:
+        return Target(service=services.get(tx, given.service).id)
+
+    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
+        record = services.get(tx, given.service)
+        require_active(record)
+        self.house.registry.provider(record.service_type)
+        shown = {"name": record.name, "accept_data": getattr(given, "accept_data", False)}
+        before = {"desired": record.desired}
+        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before)
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        record = services.get(tx, operation.service_id or 0)
+        return Plan(
+            verb=self.name,
+            subject=record.name,
+            steps=step_names(self.steps(operation)),
+            containers=[PlannedContainer(name=record.container_name, action=self.container_action, image=record.image)],
+            downtime=self.downtime,
+        )
+
+    def _serve_steps(self, operation: OperationRecord) -> list[Step]:
+        service_id = operation.service_id or 0
+        accept = bool(operation.arguments.get("accept_data"))
+        return [
+            self.image_step(operation, service_id),
+            self.volume_step(service_id),
+            self.container_step(service_id),
+            *self.start_steps(service_id, accept),
+        ]
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        services.update(tx, operation.service_id or 0, refusal="")
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        refusal = f"{error['detail']} {error['remedy']}".strip() if error["code"] == "data-refused" else ""
+        desired = (operation.private or {}).get("desired", "running")
+        services.update(tx, operation.service_id or 0, refusal=refusal, desired=desired)
+
+
+class Start(LifecycleVerb):
+    name: ClassVar[str] = "start"
+    arguments = StartArguments
+    container_action = "start"
+
+    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
+        operation_id = super().intend(tx, given, actor)
+        services.update(tx, services.get(tx, given.service).id, desired="running")
+        return operation_id
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        return self._serve_steps(operation)
+
+
+class Repair(LifecycleVerb):
+    """Bring a container back that was removed by hand, on its volume."""
+
+    name: ClassVar[str] = "repair"
+    container_action = "create if missing, start"
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        return self._serve_steps(operation)
+
+
+class Stop(LifecycleVerb):
+    name: ClassVar[str] = "stop"
+    container_action = "stop"
+    downtime = "from now until it is started again"
+
+    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
+        operation_id = super().intend(tx, given, actor)
+        services.update(tx, services.get(tx, given.service).id, desired="stopped")
+        return operation_id
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        service_id = operation.service_id or 0
+        return [Step("stop", lambda: self.provision.stop(service_id), deadline=STOP_DEADLINE)]
+
+
+class Restart(LifecycleVerb):
+    name: ClassVar[str] = "restart"
+    container_action = "stop, start"
+    downtime = "until the server is up again, a few seconds"
+
+    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
+        operation_id = super().intend(tx, given, actor)
+        services.update(tx, services.get(tx, given.service).id, desired="running")
+        return operation_id
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        service_id = operation.service_id or 0
+        stop = Step("stop", lambda: self.provision.stop(service_id), deadline=STOP_DEADLINE)
+        return [stop, *self._serve_steps(operation)]

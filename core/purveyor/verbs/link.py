@@ -1,0 +1,159 @@
+"""Link and unlink: a project's use of a service."""
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from purveyor import bindings
+from purveyor.bindings import Binder
+from purveyor.house import House
+from purveyor.operations import Plan, Step, Target, Verb
+from purveyor.provision import Provisioner
+from purveyor.store import Tx, operations, projects, services
+from purveyor.store.records import OperationRecord
+from purveyor.verbs.projects import PRODUCTION
+from purveyor.verbs.service_verb import step_names
+from purveyor_hooks import BadInput, Conflict, NotFound
+
+BIND_DEADLINE = 300.0
+
+
+class LinkArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`service` and `project` are ids or names."""
+
+    service: str
+    project: str
+
+
+class UnlinkArguments(LinkArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`purge` drops the project's data on the service; `force` unlinks although the service does not serve,
+    which leaves the accounts as they are until it does."""
+
+    purge: bool = False
+    force: bool = False
+
+
+class LinkVerb(Verb):
+    """A verb on one project's use of one service."""
+
+    arguments: ClassVar[type[msgspec.Struct]] = LinkArguments
+
+    def __init__(self, house: House, provisioner: Provisioner) -> None:
+        self.house = house
+        self.binder = Binder(house)
+
+    def target(self, tx: Tx, given: LinkArguments) -> Target:
+        return Target(service=services.get(tx, given.service).id, project=projects.get(tx, given.project).id)
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        service = services.get(tx, operation.service_id or 0)
+        provider = self.house.registry.provider(service.service_type)
+        held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
+        views = [record.view() for record in held if record]
+        names = {variable.name for view in views for variable in provider.environment(service.view(), view)}
+        return Plan(
+            verb=self.name,
+            subject=f"{service.name} and {operation.arguments['project']}",
+            steps=step_names(list(self.steps(operation))),
+            resources=[view.resource for view in views],
+            variables=sorted(names),
+            warnings=list(provider.kind.notes) if self.name == "link" else [],
+        )
+
+
+class Link(LinkVerb):
+    name: ClassVar[str] = "link"
+
+    def intend(self, tx: Tx, given: LinkArguments, actor: str) -> int:
+        service, project = services.get(tx, given.service), projects.get(tx, given.project)
+        bindings.require_serving(service)
+        for link in projects.links(tx, project_id=project.id):
+            if link.service_id == service.id:
+                raise Conflict(f"{service.name} is linked to {project.slug} already.")
+            if link.service_type == service.service_type:
+                other = services.get(tx, link.service_id)
+                raise Conflict(
+                    f"{project.slug} has a {service.service_type} already: {other.name}.",
+                    remedy=f"Unlink it first: purveyor unlink {other.slug} {project.slug}",
+                )
+        projects.insert_link(tx, service_id=service.id, project_id=project.id, service_type=service.service_type)
+        environment = projects.find_environment(tx, project.id, PRODUCTION)
+        chosen = []
+        known = False
+        if environment is not None:
+            known = projects.binding_of(tx, service.id, environment.id) is not None
+            chosen.append(bindings.intend(tx, self.house, service, project, environment).id)
+        shown = {"service": service.name, "project": project.slug, "bindings": chosen, "known": known}
+        return operations.insert(tx, self.name, service_id=service.id, project_id=project.id, actor=actor, arguments=shown)
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        chosen = operation.arguments["bindings"]
+        # what a failed first link began is empty and nobody's; what was there before is somebody's data
+        take_back = self.binder.unbind if operation.arguments["known"] else self.binder.purge
+        return [Step("bind", lambda: self.binder.bind(chosen), undo=lambda: take_back(chosen), deadline=BIND_DEADLINE)]
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
+        if link:
+            projects.update_link(tx, link.id, "linked")
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
+        if link:
+            projects.delete_link(tx, link.id)
+        for number in operation.arguments["bindings"]:
+            if operation.arguments["known"]:
+                projects.update_binding(tx, number, state="unbound")
+            else:
+                projects.delete_binding(tx, number)
+
+
+class Unlink(LinkVerb):
+    name: ClassVar[str] = "unlink"
+    arguments = UnlinkArguments
+
+    def intend(self, tx: Tx, given: LinkArguments, actor: str) -> int:
+        assert isinstance(given, UnlinkArguments)
+        service, project = services.get(tx, given.service), projects.get(tx, given.project)
+        link = projects.find_link(tx, service.id, project.id)
+        if link is None:
+            raise NotFound(f"{service.name} is not linked to {project.slug}.")
+        if given.force and given.purge:
+            raise BadInput("force and purge exclude each other: data is dropped by a server that serves.")
+        if not given.force:
+            try:
+                bindings.require_serving(service)
+            except Conflict as error:
+                error.remedy += ", or unlink without ending the accounts: --force"
+                raise
+        projects.update_link(tx, link.id, "unlinking")
+        chosen = [item.id for item in projects.bindings(tx, service_id=service.id, project_id=project.id)]
+        shown = {
+            "service": service.name,
+            "project": project.slug,
+            "bindings": chosen,
+            "purge": given.purge,
+            "force": given.force,
+        }
+        return operations.insert(tx, self.name, service_id=service.id, project_id=project.id, actor=actor, arguments=shown)
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        chosen = operation.arguments["bindings"]
+        if operation.arguments["force"]:
+            return []
+        if operation.arguments["purge"]:
+            return [Step("purge", lambda: self.binder.purge(chosen), deadline=BIND_DEADLINE)]
+        return [Step("unbind", lambda: self.binder.unbind(chosen), deadline=BIND_DEADLINE)]
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
+        if link:
+            projects.delete_link(tx, link.id)
+        if operation.arguments["force"]:
+            for number in operation.arguments["bindings"]:
+                projects.update_binding(tx, number, state="unbound")
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
+        if link:
+            projects.update_link(tx, link.id, "linked")

@@ -1,0 +1,124 @@
+"""Running an app's containers: what deploy hooks are handed, and how the core cleans up after them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from purveyor import redact
+from purveyor.engine import Engine, PortTaken, containers, images, labels, ports
+from purveyor.house import House
+from purveyor.store import Tx, projects, services
+from purveyor_hooks import Address, AppSpec, ContainerSpec, Deployment, NotFound, Scope
+
+PORT_BASE = 18000
+PORT_ATTEMPTS = 20
+NAME_LIMIT = 63
+
+
+def alias_of(scope: Scope) -> str:
+    """The name by which the current deployment of an environment is reached on the network."""
+    return f"{scope.project}-{scope.environment}"[:NAME_LIMIT].rstrip("-")
+
+
+def container_name(engine: Engine, scope: Scope, deployment_id: int) -> str:
+    """Dots, which no slug has, keep app containers apart from service containers."""
+    return f"{engine.namespace}.{scope.project}.{scope.environment}.{deployment_id}"
+
+
+async def remove_containers(engine: Engine, keep: Callable[[int], bool] = lambda _: False, **fields: object) -> None:
+    """Remove the app containers with these labels, but for the deployments to keep."""
+    for found in await containers.listed(engine, **fields):
+        number = found.labels.get(labels.DEPLOYMENT)
+        if number is not None and not keep(int(number)):
+            await containers.remove(engine, found.name)
+
+
+@dataclass(frozen=True)
+class DockerWorkshop:
+    """`Workshop` over the engine, for one project's environment."""
+
+    house: House
+    project_id: int
+    environment_id: int
+
+    def _name(self, deployment: Deployment) -> str:
+        return container_name(self.house.engine, deployment.scope, deployment.id)
+
+    async def run(self, deployment: Deployment, app: AppSpec) -> str:
+        engine, name = self.house.engine, self._name(deployment)
+        await images.ensure(engine, app.image, _silent, self.house.settings.pull_timeout)
+        await engine.ensure_network()
+        spec = ContainerSpec(
+            image=app.image,
+            command=app.command,
+            environment={variable.name: variable.value for variable in deployment.variables},
+            stop_timeout=10,
+        )
+        marks = engine.labels.of(project=self.project_id, environment=self.environment_id, deployment=deployment.id)
+        for _ in range(PORT_ATTEMPTS):
+            published = {app.port: await self._port(deployment.id)} if app.port else {}
+            found = await containers.inspect(engine, name)
+            wanted = containers.digest(spec, published, engine.namespace)
+            if found is None or found.labels.get(labels.SPEC) != wanted:
+                await containers.remove(engine, name)
+                await containers.create(
+                    engine, name, spec, labels=marks, ports=published, volume=None, seed=False, network=engine.namespace
+                )
+            try:
+                await containers.start(engine, name)
+                return name
+            except PortTaken:
+                await self.house.store.write(lambda tx: services.release_ports(tx, deployment=deployment.id))
+        raise PortTaken(f"No port from {PORT_BASE} up could be had for the app.")
+
+    async def _port(self, deployment_id: int) -> int:
+        def work(tx: Tx) -> int:
+            port = services.claimed_port(tx, deployment=deployment_id)
+            if port is None:
+                port = ports.lowest_free(PORT_BASE, services.ports_taken(tx))
+                services.claim_port(tx, port, "port", deployment=deployment_id)
+            return port
+
+        return await self.house.store.write(work)
+
+    async def address(self, deployment: Deployment) -> Address | None:
+        port = await self.house.store.read(lambda tx: services.claimed_port(tx, deployment=deployment.id))
+        return Address(host="127.0.0.1", port=port) if port else None
+
+    async def state(self, deployment: Deployment) -> tuple[str, str]:
+        found = await containers.inspect(self.house.engine, self._name(deployment))
+        if found is None:
+            raise NotFound(f"The container {self._name(deployment)} is gone.")
+        return ("restarting" if found.restarting else found.state), found.health
+
+    async def log(self, deployment: Deployment, lines: int = 20) -> str:
+        text = "\n".join(await containers.log(self.house.engine, self._name(deployment), lines=lines))
+        return redact.scrub(text, [variable.value for variable in deployment.variables if variable.secret])
+
+    async def promote(self, deployment: Deployment) -> None:
+        """The new one gets the name before the old one loses it: there is always somebody to answer."""
+        await self._rename(deployment.scope, deployment.id)
+
+    async def _rename(self, scope: Scope, current: int) -> None:
+        engine, alias = self.house.engine, alias_of(scope)
+        found = await containers.listed(engine, environment=self.environment_id)
+        for item in sorted(found, key=lambda item: item.labels[labels.DEPLOYMENT] != str(current)):
+            wanted = item.labels[labels.DEPLOYMENT] == str(current)
+            if (alias in await containers.aliases(engine, item.name)) != wanted:
+                await containers.connect(engine, item.name, [alias] if wanted else [])
+
+    async def retire_others(self, deployment: Deployment) -> None:
+        await remove_containers(self.house.engine, lambda number: number == deployment.id, environment=self.environment_id)
+
+    async def withdraw(self, scope: Scope, deployment_id: int) -> None:
+        """Take a deployment back that did not come up: its containers go, the active one has the name."""
+        engine = self.house.engine
+        active = await self.house.store.read(
+            lambda tx: projects.deployments(tx, environment_id=self.environment_id, state="active")
+        )
+        await remove_containers(engine, deployment=deployment_id)
+        if active:
+            await self._rename(scope, active[0].id)
+
+
+async def _silent(text: str) -> None:
+    """Progress that nobody follows."""

@@ -1,0 +1,122 @@
+"""The one error family: every error says what is wrong, where, and what to do about it.
+
+The API renders these as problem details (RFC 9457), the CLI as two lines and an exit code, the dashboard as
+a message. Their text is shown to people and written to logs: it never holds a secret.
+"""
+
+from collections.abc import Mapping
+
+
+class PurveyorError(Exception):
+    """Something a person can act on.
+
+    `detail` says what is wrong in one sentence, `remedy` what to do next, `errors` what is wrong with each
+    field. `status` is the HTTP status, `code` a stable name for programs, `exit_code` what the CLI ends with.
+    """
+
+    status = 500
+    code = "internal"
+    title = "Something went wrong"
+    exit_code = 1
+
+    def __init__(self, detail: str, *, remedy: str = "", errors: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.remedy = remedy
+        self.errors = dict(errors or {})
+
+    def __str__(self) -> str:
+        return f"{self.detail} {self.remedy}".strip()
+
+
+class BadInput(PurveyorError):
+    """What the caller gave cannot be used; `errors` names each field."""
+
+    status = 400
+    code = "bad-input"
+    title = "The request cannot be used as it is"
+    exit_code = 2
+
+
+class Unauthorized(PurveyorError):
+    """No token, or one that is unknown, expired or revoked."""
+
+    status = 401
+    code = "unauthorized"
+    title = "A valid token is needed"
+    exit_code = 3
+
+
+class Forbidden(PurveyorError):
+    """The token is valid but may not do this."""
+
+    status = 403
+    code = "forbidden"
+    title = "This token may not do that"
+    exit_code = 3
+
+
+class NotFound(PurveyorError):
+    """There is no such thing."""
+
+    status = 404
+    code = "not-found"
+    title = "There is no such thing"
+    exit_code = 4
+
+
+class Conflict(PurveyorError):
+    """The request is fine but the state of the world stands in its way."""
+
+    status = 409
+    code = "conflict"
+    title = "Something stands in the way"
+    exit_code = 5
+
+
+class DataRefused(Conflict):
+    """The recorded data set is gone or is another one; nothing was started on it."""
+
+    code = "data-refused"
+    title = "The data is not what was recorded"
+
+
+class Vetoed(Conflict):
+    """A plugin refused the operation, with a reason."""
+
+    code = "vetoed"
+    title = "A plugin refused this"
+
+
+class Failed(PurveyorError):
+    """A step of an operation failed."""
+
+    status = 502
+    code = "failed"
+    title = "The operation failed"
+    exit_code = 6
+
+
+class ImageMissing(Failed):
+    """The image is not on the engine and cannot be pulled."""
+
+    status = 409
+    code = "image-missing"
+    title = "The image cannot be had"
+
+
+class DeadlineExceeded(Failed):
+    """A step took longer than it may."""
+
+    status = 504
+    code = "deadline-exceeded"
+    title = "It took too long"
+
+
+class EngineUnavailable(PurveyorError):
+    """The Docker Engine does not answer or does not let us in."""
+
+    status = 503
+    code = "engine-unavailable"
+    title = "The Docker Engine cannot be reached"
+    exit_code = 7

@@ -1,0 +1,317 @@
+"""Every hook, top to bottom the plugin author's manual.
+
+*Type hooks* are called for the one plugin that owns the service's type, one at a time, in a journalled step
+with a deadline. Each is idempotent: after a crash it is called again with the same arguments. *Everyone's
+hooks* go to all plugins, each call guarded: what one raises is logged and listed, and stops nobody else.
+"Pure" hooks do no I/O; all others are ``async def``. Any hook may raise an error of `purveyor_hooks.errors`;
+anything else is reported as a fault of the plugin.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from purveyor_hooks.markers import hookspec
+from purveyor_hooks.protocols import Access, Core, Sink, Source, Workshop
+from purveyor_hooks.types import (
+    Binding,
+    Census,
+    Command,
+    ContainerSpec,
+    Deployment,
+    DeployResult,
+    Event,
+    FoundContainer,
+    Health,
+    Image,
+    Operation,
+    Probe,
+    Recognition,
+    Service,
+    ServiceType,
+    UpgradePlan,
+    Variable,
+)
+
+if TYPE_CHECKING:
+    import click
+
+# ---------------------------------------------------------------- type hooks: what it is
+
+
+@hookspec
+def service_type() -> ServiceType:  # type: ignore[empty-body]
+    """Say what this plugin brings: its name, parameters, ports and default image. Pure; asked once at load."""
+
+
+@hookspec
+def data_major(image: Image) -> str:  # type: ignore[empty-body]
+    """Say which version of the on-disk format an image writes, "" when all versions share one. Pure.
+
+    - image: the image, with its environment when it is on the engine, else by its reference alone.
+
+    The core records it with the volume and refuses to start a volume with an image of another major. Raise
+    `BadInput` on the field ``docker_image`` when it cannot be told.
+    """
+
+
+@hookspec
+def secrets(service: Service) -> dict[str, str]:  # type: ignore[empty-body]
+    """Make what the service needs for itself and no parameter holds: keys, certificates. Optional.
+
+    - service: the service about to be created or changed; `service.secrets` is what was made before.
+
+    Answer all that shall be kept, encrypted, as `service.secrets`. Does no I/O but may use randomness.
+    """
+
+
+@hookspec
+def container(service: Service) -> ContainerSpec:  # type: ignore[empty-body]
+    """Describe the container to run. Pure: the same service gives the same container.
+
+    - service: with complete parameters, secrets, image and recorded major.
+    """
+
+
+# ---------------------------------------------------------------- type hooks: is it serving
+
+
+@hookspec
+async def ready(service: Service, access: Access) -> Health:  # type: ignore[empty-body]
+    """Say whether it serves: connect with the driver, log in, do a round trip that writes.
+
+    - service: the service.
+    - access: how to reach it.
+
+    Asked again and again after a start until healthy; never sleeps or retries itself. Also asked for health.
+    """
+
+
+@hookspec
+async def identity(service: Service, access: Access, create: bool) -> str:  # type: ignore[empty-body]
+    """Read the mark that the data set itself carries, "" when there is none.
+
+    - service: the service, ready.
+    - access: how to reach it.
+    - create: the data set is new; make the mark, durably, unless it is there.
+
+    The core records it and compares it at every start; another mark means another data set.
+    """
+
+
+@hookspec
+async def census(service: Service, access: Access, binding: Binding | None) -> Census:  # type: ignore[empty-body]
+    """Count what is in it: proves restores and upgrades.
+
+    - service: the service, ready.
+    - access: how to reach it.
+    - binding: count only this binding's resource; None counts all.
+    """
+
+
+# ---------------------------------------------------------------- type hooks: links
+
+
+@hookspec
+async def bind(service: Service, access: Access, binding: Binding) -> None:
+    """Make the resource and an account that reaches it and nothing else.
+
+    - service: the service, ready.
+    - access: how to reach it.
+    - binding: names, number and password, recorded by the core before this call.
+
+    Also called to bring an unbound binding back: same resource, same data, new password. Raise `Conflict` when
+    a resource or account of that name exists and does not carry `binding.mark`.
+    """
+
+
+@hookspec
+def environment(service: Service, binding: Binding) -> Sequence[Variable]:  # type: ignore[empty-body]
+    """List the variables that say how to reach the resource: host is `service.host`. Pure.
+
+    - service: the service.
+    - binding: the binding; for previews one whose names are placeholders.
+    """
+
+
+@hookspec
+async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
+    """Make the account's new password work, then end the old one.
+
+    - service: the service, ready.
+    - access: how to reach it.
+    - binding: with the new password.
+    - previous: the password that is valid until now.
+    """
+
+
+@hookspec
+async def unbind(service: Service, access: Access, binding: Binding) -> None:
+    """End the account's access and its connections; keep the data.
+
+    - service: the service, ready.
+    - access: how to reach it.
+    - binding: the binding; its resource may never have been made.
+    """
+
+
+@hookspec
+async def purge(service: Service, access: Access, binding: Binding) -> None:
+    """Drop the account and the resource with all its data. Only ever called when asked for in so many words.
+
+    - service: the service, ready.
+    - access: how to reach it.
+    - binding: the binding; its resource may be gone already.
+    """
+
+
+@hookspec
+def client(service: Service) -> Command:  # type: ignore[empty-body]
+    """Name the interactive client to run inside the service's container, logged in as its administrator. Pure.
+
+    - service: the service.
+    """
+
+
+@hookspec
+def probes(service: Service, binding: Binding) -> Sequence[Probe]:  # type: ignore[empty-body]
+    """List the steps of `purveyor doctor` after name resolution: tcp, login, query, write. Pure.
+
+    - service: the service.
+    - binding: the binding whose account the probes log in as.
+
+    Each command runs in a throw-away container of the service's image on the project's network.
+    """
+
+
+# ---------------------------------------------------------------- type hooks: the life of data
+
+
+@hookspec
+def recognise(container: FoundContainer) -> Recognition | None:
+    """Say whether a container that we do not manage is of this type, None when it is not. Pure.
+
+    - container: a container found on the engine.
+    """
+
+
+@hookspec
+async def adopt(service: Service, access: Access) -> Health:  # type: ignore[empty-body]
+    """Prove that the given credentials really work on a container that is about to be imported.
+
+    - service: the service as it would be registered.
+    - access: how to reach it.
+    """
+
+
+@hookspec
+def upgrade_plan(service: Service, image: Image) -> UpgradePlan:  # type: ignore[empty-body]
+    """Say what changing to another image means, and why. Pure.
+
+    - service: the service as it is.
+    - image: the wanted image.
+    """
+
+
+@hookspec
+async def migrate(old: Service, new: Service, old_access: Access, new_access: Access) -> None:
+    """Carry all data from the running old service into the running, empty new one.
+
+    - old: the service as it is; nothing in it may change.
+    - new: the same service with the new image, on a volume of its own.
+    - old_access: how to reach the old one.
+    - new_access: how to reach the new one.
+    """
+
+
+@hookspec
+async def backup(service: Service, access: Access, sink: Sink) -> None:
+    """Stream everything out, in constant memory.
+
+    - service: the service, ready.
+    - access: how to reach it.
+    - sink: takes the bytes.
+    """
+
+
+@hookspec
+async def restore(service: Service, access: Access, source: Source) -> None:
+    """Stream everything in, in constant memory, into an empty service.
+
+    - service: the service, ready.
+    - access: how to reach it.
+    - source: gives the bytes that `backup` wrote.
+    """
+
+
+# ---------------------------------------------------------------- everyone's hooks
+
+
+@hookspec
+async def before_operation(operation: Operation) -> str | None:
+    """Refuse a verb by answering a reason; None lets it pass.
+
+    - operation: what is about to be done; nothing has been changed yet.
+    """
+
+
+@hookspec
+async def on_event(event: Event) -> None:
+    """Take note of an event. Called in order, behind a bounded buffer: a slow plugin misses events, and is
+    told how many by an event of the type ``subscriber.overflowed``.
+
+    - event: what happened.
+    """
+
+
+@hookspec
+async def before_deploy(deployment: Deployment) -> str | None:
+    """Refuse a deploy by answering a reason, or get things ready for it.
+
+    - deployment: what is about to be deployed, with its variables.
+    """
+
+
+@hookspec
+async def deploy(deployment: Deployment, workshop: Workshop) -> DeployResult | None:
+    """Bring the app up and make it the current one; None leaves it to other plugins.
+
+    - deployment: what to deploy.
+    - workshop: runs the app's containers.
+
+    Raise when it does not come up: the core removes what this deployment started and the old one keeps serving.
+    """
+
+
+@hookspec
+async def after_deploy(deployment: Deployment, result: DeployResult | None) -> None:
+    """Take note of a deploy that succeeded.
+
+    - deployment: what was deployed.
+    - result: what the deploy hook answered.
+    """
+
+
+@hookspec
+async def startup(core: Core) -> None:
+    """Get ready: called once, when the core serves.
+
+    - core: verbs and events; keep it.
+    """
+
+
+@hookspec
+async def shutdown() -> None:
+    """Let go of what `startup` took."""
+
+
+@hookspec
+def cli_commands() -> "Sequence[click.Command]":  # type: ignore[empty-body]
+    """List the commands that this plugin adds to ``purveyor``. Pure."""
+
+
+@hookspec
+def http_routes(app: Any) -> Sequence[Any]:  # type: ignore[empty-body]
+    """List the Litestar route handlers and routers that this plugin adds under its own path. Pure.
+
+    - app: the application's state: `app.core` is the `Core` handed to `startup`.
+    """

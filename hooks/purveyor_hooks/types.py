@@ -1,0 +1,335 @@
+"""The values that the core and its plugins exchange. All are frozen: nobody changes another's copy."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """What every value of the contract is: immutable, compared by content, built by keyword."""
+
+
+# ---------------------------------------------------------------- what a service type is
+
+
+class Parameter(Value, frozen=True):
+    """One setting of a service type, as the API, the CLI and the dashboard's form show it.
+
+    `kind` is the JSON type. A `generated` parameter that is not given is made by the core: "port" (the lowest
+    free one from `base` up), "password" (`length` characters) or "key" (the same, lower-case letters and
+    digits). `editable` means that it may change later; a secret is stored encrypted and shown as ``***``.
+    """
+
+    name: str
+    help: str
+    kind: Literal["string", "integer", "boolean"] = "string"
+    default: str | int | bool | None = None
+    editable: bool = True
+    secret: bool = False
+    generated: Literal["port", "password", "key"] | None = None
+    base: int = 0
+    length: int = 16
+    pattern: str | None = None
+    choices: tuple[str, ...] = ()
+    minimum: int | None = None
+    maximum: int | None = None
+
+
+class Port(Value, frozen=True):
+    """A port of the container, published on 127.0.0.1 at the number that the parameter `parameter` holds."""
+
+    container: int
+    parameter: str = "port"
+
+
+class Naming(Value, frozen=True):
+    """How resources are named: `separator` for other characters, at most `limit` characters, from `minimum`."""
+
+    separator: str = "_"
+    limit: int = 63
+    minimum: int = 1
+
+
+class ServiceType(Value, frozen=True):
+    """What a plugin brings. `name` is what people write: ``purveyor create <name> main``.
+
+    `slots` is the inclusive range of numbers of which each binding gets one of its own (Redis databases).
+    `notes` are sentences that a person should know before relying on this type: limits of isolation, say.
+    """
+
+    name: str
+    label: str
+    description: str
+    default_image: str
+    parameters: tuple[Parameter, ...]
+    ports: tuple[Port, ...]
+    naming: Naming = Naming()
+    slots: tuple[int, int] | None = None
+    icon_url: str = ""
+    color: str = "#64748b"
+    notes: tuple[str, ...] = ()
+
+
+class Image(Value, frozen=True):
+    """An image on the engine: its reference, id, environment and labels. `id` is empty while it is not there."""
+
+    reference: str
+    id: str = ""
+    environment: dict[str, str] = {}
+    labels: dict[str, str] = {}
+
+
+class Address(Value, frozen=True):
+    """A host name or address, and a TCP port."""
+
+    host: str
+    port: int
+
+
+class Service(Value, frozen=True):
+    """One provisioned instance, as plugins see it.
+
+    `parameters` are complete and typed, secrets in clear. `secrets` is what the hook `secrets` made. `major` is
+    the recorded version of the data's format ("" while nothing is recorded). `host` and `port()` say how the
+    reader of the variables reaches it: by the container's name and its own port for apps on the network, by
+    127.0.0.1 and the published port for commands on this host.
+    """
+
+    id: int
+    name: str
+    slug: str
+    service_type: str
+    parameters: dict[str, Any]
+    secrets: dict[str, str]
+    image: Image
+    host: str
+    major: str = ""
+    ports: dict[int, int] = {}
+
+    def port(self, container_port: int) -> int:
+        """The port at which `host` answers for this port of the container."""
+        return self.ports.get(container_port, container_port)
+
+
+# ---------------------------------------------------------------- what runs
+
+
+class Mount(Value, frozen=True):
+    """The service's one data volume, mounted at `target`."""
+
+    target: str
+
+
+class File(Value, frozen=True):
+    """A file put into the container before it starts, owned by root; a `seed` only while the volume is new."""
+
+    path: str
+    content: str
+    mode: int = 0o644
+    seed: bool = False
+
+
+class HealthCheck(Value, frozen=True):
+    """Docker's own health check: argv run in the container; times in seconds."""
+
+    command: tuple[str, ...]
+    interval: float = 10.0
+    timeout: float = 5.0
+    retries: int = 3
+    start_period: float = 5.0
+
+
+class Limits(Value, frozen=True):
+    """Memory in bytes, CPUs as a number of cores; None is no limit."""
+
+    memory: int | None = None
+    cpus: float | None = None
+
+
+class ContainerSpec(Value, frozen=True):
+    """The container to run, complete: the core does all of the Docker work from this.
+
+    `evidence` are paths that must exist in the volume once it holds data; the core looks for them before each
+    start, so that a server never comes up empty on a volume that was emptied. `shared_memory` is the size of
+    /dev/shm in bytes, `stop_timeout` the seconds that the server is given to stop in peace.
+    """
+
+    image: str
+    command: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
+    mount: Mount | None = None
+    ports: tuple[Port, ...] = ()
+    files: tuple[File, ...] = ()
+    evidence: tuple[str, ...] = ()
+    health_check: HealthCheck | None = None
+    limits: Limits = Limits()
+    shared_memory: int = 64 * 1024 * 1024
+    stop_timeout: int = 30
+    user: str = ""
+
+
+class Command(Value, frozen=True):
+    """A command in the service's own image; secrets go into `environment`, never into `argv`."""
+
+    argv: tuple[str, ...]
+    environment: dict[str, str] = {}
+
+
+class Probe(Value, frozen=True):
+    """One step of `purveyor doctor`: a command run from inside the network, and what it proves."""
+
+    name: str
+    command: Command
+
+
+class ExecResult(Value, frozen=True):
+    """What a command ended with; output is text, at most 64 KiB of each stream."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+# ---------------------------------------------------------------- who uses it
+
+
+class Scope(Value, frozen=True):
+    """Whom a binding is for: the slugs of the project and of its environment."""
+
+    project: str
+    environment: str
+
+
+class Binding(Value, frozen=True):
+    """What a link gives one environment. The core chooses and records all of it before `bind` is called.
+
+    `resource` is the database or bucket, named by the type's `Naming`; `account` the user; `password` its
+    credential (32 characters, letters and digits); `slot` the number out of the type's `slots`. `mark` is
+    unique to this binding: put it where the server keeps comments, to tell your own objects from others.
+    """
+
+    id: int
+    scope: Scope
+    resource: str
+    account: str
+    password: str
+    slot: int | None = None
+
+    @property
+    def mark(self) -> str:
+        return f"purveyor binding {self.id}"
+
+
+class Variable(Value, frozen=True):
+    """One environment variable; the value of a secret is shown as ``***`` in previews."""
+
+    name: str
+    value: str
+    secret: bool = False
+
+
+# ---------------------------------------------------------------- what is observed
+
+
+class Health(Value, frozen=True):
+    """The outcome of a real round trip.
+
+    `stage` is the last one reached: "container", "tcp", "login", "query", "write"; healthy means that all
+    were passed. `version` is the server's own, `detail` the reason when not healthy.
+    """
+
+    healthy: bool
+    stage: str
+    version: str = ""
+    detail: str = ""
+
+
+class Census(Value, frozen=True):
+    """What a data set holds, countable: kind of thing -> name -> number, as ``{"rows": {"shop.orders": 12}}``."""
+
+    counts: dict[str, dict[str, int]]
+
+
+class Event(Value, frozen=True):
+    """A fact: something happened. Numbered without gaps in publishing order, never changed."""
+
+    id: int
+    type: str
+    at: datetime
+    operation: int | None = None
+    service: int | None = None
+    project: int | None = None
+    data: dict[str, Any] = {}
+
+
+class Operation(Value, frozen=True):
+    """One durable run of a verb, as plugins see it: what is about to be done, to what."""
+
+    id: int
+    verb: str
+    service: int | None
+    project: int | None
+    arguments: dict[str, Any]
+
+
+# ---------------------------------------------------------------- deploying
+
+
+class AppSpec(Value, frozen=True):
+    """An app's container: `port` is what it listens on (None: it listens on nothing).
+
+    `health_path` is asked for over HTTP until it answers below 500; without it a TCP connection is enough.
+    """
+
+    image: str
+    command: tuple[str, ...] = ()
+    port: int | None = None
+    health_path: str | None = None
+    timeout: float = 60.0
+
+
+class Deployment(Value, frozen=True):
+    """One deploy of a project's environment. Without an `app` only the hooks run: another tool deploys."""
+
+    id: int
+    scope: Scope
+    app: AppSpec | None
+    variables: tuple[Variable, ...]
+
+
+class DeployResult(Value, frozen=True):
+    """What a deploy hook brought up: the container's name, and where it answers on this host."""
+
+    container: str
+    url: str = ""
+
+
+# ---------------------------------------------------------------- import and upgrade
+
+
+class FoundContainer(Value, frozen=True):
+    """A container on the engine that we do not manage. Its environment is there to be recognised, not used."""
+
+    id: str
+    name: str
+    image: Image
+    running: bool
+    ports: tuple[int, ...]
+    labels: dict[str, str] = {}
+
+
+class Recognition(Value, frozen=True):
+    """A plugin's word that a found container is of its type, and the parameters that it would offer."""
+
+    service_type: str
+    version: str = ""
+    suggested: dict[str, Any] = {}
+
+
+class UpgradePlan(Value, frozen=True):
+    """What changing the image means: "restart" (same data), "migrate" (data is carried over) or "refuse"."""
+
+    action: Literal["restart", "migrate", "refuse"]
+    reason: str

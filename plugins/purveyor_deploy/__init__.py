@@ -1,0 +1,76 @@
+"""Brings an app's image up on the network: the new container first, the old one goes when the new one answers."""
+
+from time import monotonic
+
+import anyio
+
+from purveyor_hooks import Address, AppSpec, DeadlineExceeded, Deployment, DeployResult, Failed, Workshop, hookimpl
+
+PAUSE = 0.1
+SETTLE = 2.0  # an app that listens on nothing is up when it has stayed up for so long
+LINGER = 0.3  # Docker's proxy accepts for an app that does not listen, and hangs up at once
+ANSWER_LIMIT = 5.0
+
+
+@hookimpl
+async def deploy(deployment: Deployment, workshop: Workshop) -> DeployResult | None:
+    app = deployment.app
+    if app is None:
+        return None
+    name = await workshop.run(deployment, app)
+    seen = "it did not start"
+    with anyio.move_on_after(app.timeout):
+        started = monotonic()
+        while True:
+            state, health = await workshop.state(deployment)
+            if state in ("exited", "dead", "restarting") or health == "unhealthy":
+                words = " / ".join((await workshop.log(deployment, 8)).splitlines())
+                raise Failed(f"The app ended up {health or state}: {words or 'it printed nothing'}")
+            up, seen = await _is_up(app, await workshop.address(deployment), health, monotonic() - started)
+            if up:
+                address = await workshop.address(deployment)
+                return DeployResult(container=name, url=f"http://{address.host}:{address.port}" if address else "")
+            await anyio.sleep(PAUSE)
+    words = " / ".join((await workshop.log(deployment, 8)).splitlines())
+    raise DeadlineExceeded(
+        f"The app was not up within {app.timeout:.0f} s: {seen}. It printed: {words or 'nothing'}",
+        remedy="Give it longer (--timeout), or correct its port or health path.",
+    )
+
+
+async def _is_up(app: AppSpec, address: Address | None, health: str, age: float) -> tuple[bool, str]:
+    """Whether the app is up, and what was seen."""
+    if health:
+        return health == "healthy", f"its health check says {health}"
+    if address is None:
+        return age >= SETTLE, "it runs"
+    try:
+        with anyio.fail_after(ANSWER_LIMIT):
+            if app.health_path:
+                status = await _status(address, app.health_path)
+                return 0 < status < 500, f"{app.health_path} answers {status or 'nothing'}"
+            return await _stays_open(address), f"nothing listens on port {app.port}"
+    except (OSError, TimeoutError) as error:
+        return False, f"port {app.port} gives {type(error).__name__}"
+
+
+async def _status(address: Address, path: str) -> int:
+    """The HTTP status that a path answers with, 0 when the answer is none."""
+    async with await anyio.connect_tcp(address.host, address.port) as stream:
+        request = f"GET {path} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\nConnection: close\r\n\r\n"
+        await stream.send(request.encode())
+        try:
+            words = (await stream.receive(256)).split(b" ", 2)
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            return 0
+    return int(words[1]) if len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit() else 0
+
+
+async def _stays_open(address: Address) -> bool:
+    async with await anyio.connect_tcp(address.host, address.port) as stream:
+        with anyio.move_on_after(LINGER):
+            try:
+                await stream.receive(1)
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                return False
+    return True

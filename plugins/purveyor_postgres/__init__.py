@@ -1,0 +1,181 @@
+"""The service type ``postgres``: one role and one database for each project and environment."""
+
+import re
+from urllib.parse import quote
+
+from purveyor_hooks import (
+    Access,
+    BadInput,
+    Binding,
+    Command,
+    ContainerSpec,
+    Health,
+    Image,
+    Naming,
+    Parameter,
+    Port,
+    Probe,
+    Service,
+    ServiceType,
+    Variable,
+    hookimpl,
+)
+from purveyor_postgres import accounts, server, tls
+
+PORT = 5432
+IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
+
+
+@hookimpl
+def service_type() -> ServiceType:
+    return ServiceType(
+        name="postgres",
+        label="PostgreSQL",
+        description="Relational database",
+        default_image="gotempsh/postgres-walg:18-bookworm",
+        color="#336791",
+        icon_url="/static/icons/postgres.svg",
+        ports=(Port(container=PORT),),
+        naming=Naming(separator="_", limit=63),
+        parameters=(
+            Parameter(name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT),
+            Parameter(
+                name="max_connections",
+                help="Connections that the server accepts at once.",
+                kind="integer",
+                default=100,
+                minimum=5,
+                maximum=10_000,
+            ),
+            Parameter(
+                name="ssl_mode",
+                help="TLS on the network: disable, prefer (both are accepted) or require (plain text is refused).",
+                default="disable",
+                choices=("disable", "prefer", "require"),
+            ),
+            Parameter(
+                name="database", help="The administrator's database.", default="postgres", editable=False, pattern=IDENTIFIER
+            ),
+            Parameter(name="username", help="The administrator.", default="postgres", editable=False, pattern=IDENTIFIER),
+            Parameter(
+                name="password",
+                help="The administrator's password; no app ever gets it.",
+                generated="password",
+                length=16,
+                editable=False,
+                secret=True,
+            ),
+        ),
+    )
+
+
+@hookimpl
+def data_major(image: Image) -> str:
+    """The image's own PG_MAJOR, else the number that its tag begins with."""
+    if major := image.environment.get("PG_MAJOR"):
+        return major
+    tag = re.search(r":(?:pg)?(\d{1,2})(?!\d)", image.reference)
+    if tag:
+        return tag[1]
+    if image.id:
+        why = "it sets no PG_MAJOR and its tag begins with no number"
+        raise BadInput(
+            f"The PostgreSQL version of the image {image.reference} cannot be told: {why}.",
+            remedy="Use an image whose tag begins with the major version, such as postgres:17.",
+            errors={"docker_image": why},
+        )
+    return ""
+
+
+@hookimpl
+def secrets(service: Service) -> dict[str, str]:
+    """A certificate of its own, made when TLS is first wanted."""
+    if service.parameters["ssl_mode"] == "disable" or "tls_key" in service.secrets:
+        return service.secrets
+    return {**service.secrets, **tls.self_signed(service.host)}
+
+
+@hookimpl
+def container(service: Service) -> ContainerSpec:
+    return server.container(service)
+
+
+@hookimpl
+async def ready(service: Service, access: Access) -> Health:
+    return await server.ready(service, access)
+
+
+@hookimpl
+async def identity(service: Service, access: Access, create: bool) -> str:
+    """The system identifier that initdb gave the cluster; there is nothing to create."""
+    async with server.connection(service, access) as connection:
+        return str(await connection.fetchval("SELECT system_identifier FROM pg_control_system()"))
+
+
+@hookimpl
+async def bind(service: Service, access: Access, binding: Binding) -> None:
+    async with server.connection(service, access) as connection:
+        await accounts.bind(connection, binding)
+
+
+@hookimpl
+async def unbind(service: Service, access: Access, binding: Binding) -> None:
+    async with server.connection(service, access) as connection:
+        await accounts.unbind(connection, binding)
+
+
+@hookimpl
+async def purge(service: Service, access: Access, binding: Binding) -> None:
+    async with server.connection(service, access) as connection:
+        await accounts.purge(connection, binding)
+
+
+@hookimpl
+def environment(service: Service, binding: Binding) -> list[Variable]:
+    account, password, database = (quote(text, safe="") for text in (binding.account, binding.password, binding.resource))
+    mode = service.parameters["ssl_mode"]
+    suffix = "" if mode == "disable" else f"?sslmode={mode}"
+    port = service.port(PORT)
+    url = f"postgresql://{account}:{password}@{service.host}:{port}/{database}{suffix}"
+    return [
+        Variable(name="POSTGRES_URL", value=url, secret=True),
+        Variable(name="POSTGRES_HOST", value=service.host),
+        Variable(name="POSTGRES_PORT", value=str(port)),
+        Variable(name="POSTGRES_NAME", value=binding.resource),
+        Variable(name="POSTGRES_DATABASE", value=binding.resource),
+        Variable(name="POSTGRES_USER", value=binding.account),
+        Variable(name="POSTGRES_PASSWORD", value=binding.password, secret=True),
+        Variable(name="DATABASE_URL", value=url, secret=True),
+    ]
+
+
+@hookimpl
+def client(service: Service) -> Command:
+    """psql over the container's own socket."""
+    values = service.parameters
+    argv = ("psql", "--username", values["username"], "--dbname", values["database"])
+    return Command(argv=argv, environment={"PGPASSWORD": values["password"]})
+
+
+@hookimpl
+def probes(service: Service, binding: Binding) -> list[Probe]:
+    environment = {
+        "PGHOST": service.host,
+        "PGPORT": str(PORT),
+        "PGUSER": binding.account,
+        "PGPASSWORD": binding.password,
+        "PGDATABASE": binding.resource,
+        "PGSSLMODE": service.parameters["ssl_mode"],
+        "PGCONNECT_TIMEOUT": "5",
+    }
+
+    def sql(statement: str) -> Command:
+        return Command(argv=("psql", "-XAtw", "-v", "ON_ERROR_STOP=1", "-c", statement), environment=environment)
+
+    tcp = Command(argv=("pg_isready", "-h", service.host, "-p", str(PORT), "-t", "5"))
+    return [
+        Probe(name="tcp", command=tcp),
+        Probe(name="login", command=sql("SELECT 'logged in as ' || current_user")),
+        Probe(name="query", command=sql("SELECT 'database ' || current_database()")),
+        Probe(name="write", command=sql("CREATE TEMP TABLE probe AS SELECT 1; SELECT 'wrote ' || count(*) || ' row' FROM probe")),
+    ]

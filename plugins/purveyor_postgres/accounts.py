@@ -1,0 +1,89 @@
+"""Roles and databases of bindings. Every statement may be repeated after a crash."""
+
+import base64
+import hashlib
+import hmac
+import os
+from typing import Any
+
+from purveyor_hooks import Binding, Conflict
+
+ITERATIONS = 4096
+SALT_BYTES = 16
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def verifier(password: str) -> str:
+    """What the server stores for a password (RFC 5803): sent instead of the password, which no log can then show."""
+    salt = os.urandom(SALT_BYTES)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, ITERATIONS)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    parts = [base64.b64encode(part).decode() for part in (salt, stored, server)]
+    return f"SCRAM-SHA-256${ITERATIONS}:{parts[0]}${parts[1]}:{parts[2]}"
+
+
+async def bind(connection: Any, binding: Binding) -> None:
+    """The role, its database, and nobody else in it."""
+    await _ensure_role(connection, binding)
+    await _ensure_database(connection, binding)
+    current = await connection.fetchval("SELECT current_database()")
+    for database in (binding.resource, current, "postgres", "template1"):
+        if await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
+            await connection.execute(f"REVOKE ALL ON DATABASE {quoted(database)} FROM PUBLIC")
+
+
+async def _ensure_role(connection: Any, binding: Binding) -> None:
+    role = quoted(binding.account)
+    comment = await connection.fetchrow(
+        "SELECT shobj_description(oid, 'pg_authid') AS mark FROM pg_roles WHERE rolname = $1", binding.account
+    )
+    if comment is not None and comment["mark"] != binding.mark:
+        raise Conflict(
+            f"The server has a role {binding.account} already, and it is not Purveyor's.",
+            remedy="Rename or drop it, or choose another project name.",
+        )
+    word = "CREATE" if comment is None else "ALTER"
+    rights = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+    async with connection.transaction():
+        await connection.execute(f"{word} ROLE {role} {rights} PASSWORD '{verifier(binding.password)}'")
+        await connection.execute(f"COMMENT ON ROLE {role} IS '{binding.mark}'")
+
+
+async def _ensure_database(connection: Any, binding: Binding) -> None:
+    owner = await connection.fetchval("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", binding.resource)
+    if owner is None:
+        # template0: nobody can be connected to it, which would make this fail
+        await connection.execute(f"CREATE DATABASE {quoted(binding.resource)} OWNER {quoted(binding.account)} TEMPLATE template0")
+    elif owner != binding.account:
+        raise Conflict(
+            f"The server has a database {binding.resource} already, and it belongs to {owner}.",
+            remedy="Rename it, or choose another project name.",
+        )
+
+
+async def _is_ours(connection: Any, binding: Binding) -> bool:
+    mark = await connection.fetchval(
+        "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = $1", binding.account
+    )
+    return bool(mark == binding.mark)
+
+
+async def unbind(connection: Any, binding: Binding) -> None:
+    """The role keeps its database and can no longer come in."""
+    if await _is_ours(connection, binding):
+        await connection.execute(f"ALTER ROLE {quoted(binding.account)} NOLOGIN PASSWORD NULL")
+        await connection.fetch("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", binding.account)
+
+
+async def purge(connection: Any, binding: Binding) -> None:
+    """Database and role are gone."""
+    if not await _is_ours(connection, binding):
+        return
+    owner = await connection.fetchval("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", binding.resource)
+    if owner == binding.account:
+        await connection.execute(f"DROP DATABASE {quoted(binding.resource)} WITH (FORCE)")
+    await connection.execute(f"DROP ROLE {quoted(binding.account)}")

@@ -1,0 +1,118 @@
+"""The Redis server: its container, the administrator's connection, and whether it serves."""
+
+import hashlib
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
+
+from purveyor_hooks import Access, ContainerSpec, File, Health, Mount, Port, Service
+
+PORT = 6379
+OWN_DATABASE = 16  # beyond what projects get: no project's user can select it
+CONFIG_FILE = "/etc/purveyor/redis.conf"
+USERS_FILE = "/data/users.acl"
+IDENTITY_KEY = "purveyor:identity"
+HEALTH_KEY = "purveyor:health"
+TIMEOUT = 5.0
+
+CONFIG = f"""\
+port {PORT}
+protected-mode no
+dir /data
+aclfile {USERS_FILE}
+databases {OWN_DATABASE + 1}
+appendonly yes
+appendfsync everysec
+save 3600 1 300 100 60 10000
+"""
+
+
+def tool(service: Service, suffix: str) -> str:
+    """``redis-server`` or ``valkey-server``, and so on, as the image has it."""
+    flavour = "valkey" if "valkey" in service.image.reference or "VALKEY_VERSION" in service.image.environment else "redis"
+    return f"{flavour}-{suffix}"
+
+
+def hashed(password: str) -> str:
+    """A password as ACL rules take it without showing it."""
+    return "#" + hashlib.sha256(password.encode()).hexdigest()
+
+
+def container(service: Service) -> ContainerSpec:
+    """The official images' conventions; users are kept in a file of the volume, the first one seeded."""
+    owner = f"user default on {hashed(service.parameters['password'])} ~* &* +@all\n"
+    return ContainerSpec(
+        image=service.image.reference,
+        command=(tool(service, "server"), CONFIG_FILE),
+        mount=Mount(target="/data"),
+        ports=(Port(container=PORT),),
+        files=(
+            File(path=CONFIG_FILE, content=CONFIG),
+            File(path=USERS_FILE, content=owner, mode=0o600, seed=True),
+        ),
+        evidence=(USERS_FILE, "/data/appendonlydir/appendonly.aof.manifest"),
+        stop_timeout=60,
+    )
+
+
+@asynccontextmanager
+async def connection(service: Service, access: Access, database: int = OWN_DATABASE) -> AsyncIterator[Any]:
+    """The administrator's connection to one database."""
+    address = access.address(PORT)
+    client = redis.asyncio.Redis(
+        host=address.host,
+        port=address.port,
+        db=database,
+        username="default",
+        password=service.parameters["password"],
+        socket_timeout=TIMEOUT,
+        socket_connect_timeout=TIMEOUT,
+        decode_responses=True,
+        single_connection_client=True,
+        retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0),
+    )
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def ready(service: Service, access: Access) -> Health:
+    """Log in, ask for the version, write and read back."""
+    stage, version = "tcp", ""
+    try:
+        async with connection(service, access) as client:
+            await client.ping()
+            stage = "login"
+            info = await client.info("server")
+            version = str(info.get("valkey_version") or info.get("redis_version", ""))
+            stage = "query"
+            mark = uuid.uuid4().hex
+            await client.set(HEALTH_KEY, mark, ex=60)
+            if await client.get(HEALTH_KEY) != mark:
+                return Health(healthy=False, stage=stage, version=version, detail="What was written does not come back.")
+            return Health(healthy=True, stage="write", version=version)
+    except BusyLoadingError:
+        return Health(healthy=False, stage="login", version=version, detail="The server is loading its data.")
+    except AuthenticationError:
+        return Health(healthy=False, stage="tcp", version=version, detail="The administrator's password is refused.")
+    except (RedisError, OSError, TimeoutError) as error:
+        stage = "container" if stage == "tcp" else stage
+        detail = str(error).partition("\n")[0] or type(error).__name__
+        return Health(healthy=False, stage=stage, version=version, detail=detail)
+
+
+async def identity(service: Service, access: Access, create: bool) -> str:
+    """A key of our own database; written through to the disk before it counts."""
+    async with connection(service, access) as client:
+        found = await client.get(IDENTITY_KEY)
+        if found is None and create:
+            await client.config_set("appendfsync", "always")
+            await client.set(IDENTITY_KEY, uuid.uuid4().hex, nx=True)
+            await client.config_set("appendfsync", "everysec")
+            found = await client.get(IDENTITY_KEY)
+        return found or ""
