@@ -30,14 +30,14 @@ class Tx:
         self.now = now
         self.events: list[Event] = []
 
-    def insert(self, table: str, **values: Any) -> int:
+    def insert(self, table: str, /, **values: Any) -> int:
         """Insert a row; the answer is its number."""
         names = ", ".join(f'"{name}"' for name in values)
         marks = ", ".join(f":{name}" for name in values)
         cursor = self.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", _plain(values))
         return cursor.lastrowid or 0
 
-    def update(self, table: str, where: str, parameters: Sequence[Any], **values: Any) -> int:
+    def update(self, table: str, where: str, parameters: Sequence[Any], /, **values: Any) -> int:
         """Update the rows that match; the answer is how many did."""
         plain = list(_plain(values).values())
         changes = ", ".join(f'"{name}" = ?' for name in values)

@@ -1,0 +1,55 @@
+"""Fixtures: stages on the real engine, each with a name of its own, all removed in the end."""
+
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import Stage, docker
+
+ROOT = Path(__file__).resolve().parent.parent
+MakeStage = Callable[..., Stage]
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """A real engine with the images of contrib/images."""
+    assert docker("version", "--format", "{{.Server.Version}}"), "these tests need a Docker Engine"
+    subprocess.run([ROOT / "contrib/images/build"], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def make_stage(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeStage]:
+    """Makes stages that live as long as the module's tests."""
+    made: list[Stage] = []
+
+    def make(settings: str = "", images: dict[str, str] | None = None) -> Stage:
+        folder = tmp_path_factory.mktemp("stage")
+        made.append(Stage(folder, f"pvt-{secrets.token_hex(4)}", settings, images))
+        return made[-1]
+
+    yield make
+    for stage in made:
+        stage.clean()
+        shutil.rmtree(stage.state, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def house(make_stage: MakeStage) -> Iterator[Stage]:
+    """A daemon with nothing in it yet, for all tests of a module."""
+    with make_stage().serving() as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def shops(house: Stage) -> Stage:
+    """A PostgreSQL and a Redis, each linked to two projects: alpha and beta."""
+    house.cli("create", "postgres", "main")
+    house.cli("create", "redis", "cache")
+    for project in ("alpha", "beta"):
+        house.cli("project", "create", project)
+        house.cli("link", "main", project)
+        house.cli("link", "cache", project)
+    return house

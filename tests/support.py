@@ -1,0 +1,138 @@
+"""A stage for tests: a state directory and a namespace of the run's own, on the real engine."""
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+PURVEYOR = [sys.executable, "-m", "purveyor.cli.main"]
+POSTGRES = "purveyor-test/postgres:17"
+REDIS = "purveyor-test/redis:8.0"
+DEMO = "purveyor-test/demo:1"
+PATIENCE = 60.0
+
+
+def docker(*arguments: str, check: bool = True) -> str:
+    """The docker command line: a peer that knows nothing of Purveyor."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"docker {' '.join(arguments)}: {done.stderr}")
+    return done.stdout.strip()
+
+
+def eventually(what: Any, patience: float = PATIENCE) -> Any:
+    """The first true answer of `what`, asked again and again."""
+    deadline = time.monotonic() + patience
+    while True:
+        answer = what()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {patience} s: {what}"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Stage:
+    """One installation: its state directory, namespace, command line and (when it serves) HTTP API."""
+
+    def __init__(self, state: Path, namespace: str, settings: str = "", images: dict[str, str] | None = None) -> None:
+        self.state = state
+        self.namespace = namespace
+        self.address = ""
+        self.environment = {**os.environ, "PURVEYOR_STATE": str(state), "COLUMNS": "200"}
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        chosen = {"postgres": POSTGRES, "redis": REDIS, **(images or {})}
+        listed = "".join(f'{name} = "{image}"\n' for name, image in chosen.items())
+        text = f'namespace = "{namespace}"\nlisten = "127.0.0.1:0"\n{settings}\n[default-images]\n{listed}'
+        (state / "settings.toml").write_text(text)
+
+    def run(self, *arguments: str, stdin: str = "", timeout: float = 180) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*PURVEYOR, *arguments], env=self.environment, input=stdin, capture_output=True, text=True, timeout=timeout
+        )
+
+    def cli(self, *arguments: str, code: int = 0) -> str:
+        """Run a command that must end with `code`; the answer is what it printed."""
+        done = self.run(*arguments)
+        assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.stdout if code == 0 else done.stdout + done.stderr
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.cli("--json", *arguments))
+
+    @contextmanager
+    def serving(self) -> Iterator["Stage"]:
+        """A daemon of its own."""
+        with open(self.state / "daemon.log", "ab") as log:
+            daemon = subprocess.Popen([*PURVEYOR, "serve"], env=self.environment, stderr=log, stdout=log)
+            try:
+                self.address = eventually(lambda: self._address(daemon), 30)
+                yield self
+            finally:
+                daemon.terminate()
+                daemon.wait(30)
+
+    def _address(self, daemon: subprocess.Popen[bytes]) -> str:
+        text = (self.state / "daemon.log").read_text()
+        assert daemon.poll() is None, f"the daemon ended:\n{text}"
+        found = [json.loads(line) for line in text.splitlines() if '"event": "serving"' in line]
+        mine = (self.state / "purveyor.sock").exists() and found
+        return str(found[-1]["address"]) if mine else ""
+
+    def local(self) -> httpx.Client:
+        """A client over the local socket, which is trusted."""
+        transport = httpx.HTTPTransport(uds=str(self.state / "purveyor.sock"))
+        return httpx.Client(transport=transport, base_url="http://purveyor", timeout=180)
+
+    def http(self, token: str = "") -> httpx.Client:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return httpx.Client(base_url=self.address, headers=headers, timeout=180)
+
+    def variables(self, project: str, environment: str = "production", *, host: bool = True) -> dict[str, str]:
+        reach = ["--host"] if host else []
+        found: dict[str, str] = self.json("env", project, "-e", environment, *reach)
+        return found
+
+    # ---------------------------------------------------------------- what the engine holds
+
+    @property
+    def installation(self) -> str:
+        with sqlite3.connect(f"file:{self.state}/purveyor.db?mode=ro", uri=True) as db:
+            return str(db.execute("SELECT value FROM meta WHERE key = 'installation'").fetchone()[0])
+
+    def rows(self, sql: str) -> list[Any]:
+        with sqlite3.connect(f"file:{self.state}/purveyor.db?mode=ro", uri=True) as db:
+            return db.execute(sql).fetchall()
+
+    def containers(self) -> set[str]:
+        label = f"label=dev.purveyor.installation={self.installation}"
+        return set(docker("ps", "-a", "--format", "{{.Names}}", "--filter", label).split())
+
+    def volumes(self) -> set[str]:
+        label = f"label=dev.purveyor.installation={self.installation}"
+        return set(docker("volume", "ls", "-q", "--filter", label).split())
+
+    def clean(self) -> None:
+        """Leave nothing behind: every name here is the run's own."""
+        for separator in ("-", "."):
+            for name in docker("ps", "-aq", "--filter", f"name=^/{self.namespace}{separator}").split():
+                docker("rm", "-f", "-v", name, check=False)
+        for name in docker("volume", "ls", "-q", "--filter", f"name={self.namespace}").split():
+            docker("volume", "rm", name, check=False)
+        docker("network", "rm", self.namespace, check=False)
