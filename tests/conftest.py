@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from support import Stage, docker
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -84,7 +84,7 @@ class Observer:
         if state != "running":
             return Status(status=state, checked_at=now)
         health = self._health.get(record.id)
-        if health and not health.healthy:
+        if health and not health.healthy and health.checked_at > record.updated_at:  # else it was before the last change
             return Status(status="unhealthy", reason=health.detail or "", checked_at=health.checked_at)
         return Status(status="running", checked_at=health.checked_at if health else now)
 

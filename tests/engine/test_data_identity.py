@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from support import Stage, docker, eventually
 
 SEED = {
@@ -132,7 +133,7 @@ def test_another_port_and_another_mount_of_the_image_lose_nothing(house: Stage) 
     try:
         house.cli("create", "postgres", "moved", "--image", "purveyor-test/postgres:17")
         house.cli("connect", "moved", "--", *SEED["postgres"])
-        build = f"FROM purveyor-test/postgres:17\nENV PGDATA=/elsewhere/data\nVOLUME /elsewhere\n"
+        build = "FROM purveyor-test/postgres:17\nENV PGDATA=/elsewhere/data\nVOLUME /elsewhere\n"
         subprocess.run(
             ["docker", "build", "-q", "-t", f"{house.namespace}/moved:17", "-"],
             input=build.encode(),
@@ -177,7 +178,9 @@ def own_engine(engine: None, tmp_path: Path) -> Iterator[Callable[..., list[str]
         process.wait(60)
 
 
-def test_a_stopped_service_survives_a_prune_of_everything(own_engine: Callable[..., list[str]], make_stage: Callable[..., Stage]) -> None:
+def test_a_stopped_service_survives_a_prune_of_everything(
+    own_engine: Callable[..., list[str]], make_stage: Callable[..., Stage]
+) -> None:
     stage = make_stage()
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 import redis
+
 from support import Stage
 
 BETA = "beta_production"
@@ -132,7 +133,9 @@ def test_redis_refuses_to(attack: str, shops: Stage) -> None:
     words = [word.format(alpha=alpha["REDIS_DATABASE"], beta=beta["REDIS_DATABASE"]) for word in REDIS_ATTACKS[attack]]
     with redis_client(alpha) as client:
         client.set("mine", "alpha's")
-        with pytest.raises((redis.ResponseError, redis.exceptions.NoPermissionError), match=r"(?i)perm|can't run|script|not allowed"):
+        with pytest.raises(
+            (redis.ResponseError, redis.exceptions.NoPermissionError), match=r"(?i)perm|can't run|script|not allowed"
+        ):
             client.execute_command(*words)
     with redis_client(beta) as client:
         assert client.get("secret") == "beta's"

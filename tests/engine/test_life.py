@@ -4,6 +4,7 @@ import json
 
 import pytest
 import redis
+
 from support import Stage, docker, eventually
 
 

@@ -3,6 +3,7 @@
 import json
 
 import httpx
+
 from support import DEMO, Stage, docker, eventually
 
 

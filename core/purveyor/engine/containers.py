@@ -117,7 +117,9 @@ async def create(
         "NetworkMode": network or "none",
     }
     if spec.mount and volume:
-        host["Mounts"] = [{"Type": "volume", "Source": volume, "Target": spec.mount.target}]
+        # what the image has at the mount's place is copied into a new volume only, never over somebody's data
+        options = {"NoCopy": not seed}
+        host["Mounts"] = [{"Type": "volume", "Source": volume, "Target": spec.mount.target, "VolumeOptions": options}]
     if spec.limits.memory:
         host["Memory"] = spec.limits.memory
     if spec.limits.cpus:

@@ -114,6 +114,7 @@ class Update(ServiceVerb):
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         self._claim(tx, operation.service_id or 0)
+        services.update(tx, operation.service_id or 0, refusal="")
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         self._restore(tx, operation)

@@ -1,0 +1,116 @@
+"""The command line as its user meets it."""
+
+import json
+import subprocess
+from collections.abc import Callable
+
+import asyncpg  # noqa: F401 - the driver that the variables are for
+import pytest
+from click.testing import CliRunner
+
+from purveyor.cli.main import COMMANDS, cli
+from support import PURVEYOR, Stage, docker, eventually
+
+
+def test_the_whole_path_works_without_a_daemon(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage()
+    assert "There are no services yet" in stage.cli("list")
+    assert "running" in stage.cli("create", "redis", "cache")
+    stage.cli("project", "create", "shop")
+    assert "REDIS_URL" in stage.cli("link", "cache", "shop")
+    assert stage.cli("run", "shop", "--", "sh", "-c", "echo $REDIS_USERNAME").strip() == "shop_production"
+    assert stage.cli("connect", "cache", "--", "PING").strip() == "PONG"
+    assert "ready" in stage.cli("logs", "cache").lower()
+    stage.cli("unlink", "cache", "shop")
+    stage.cli("delete", "cache")
+    assert stage.containers() == set()
+
+
+def test_two_commands_at_once_take_turns(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage()
+    jobs = [subprocess.Popen([*PURVEYOR, "project", "create", f"p{n}"], env=stage.environment) for n in range(3)]
+    assert [job.wait(60) for job in jobs] == [0, 0, 0]
+    assert {item["slug"] for item in stage.json("project", "list")} == {"p0", "p1", "p2"}
+
+
+@pytest.mark.parametrize("form", ["dotenv", "shell", "docker", "json"])
+def test_variables_are_read_back_the_same_from_every_format(form: str, shops: Stage) -> None:
+    expected = shops.variables("alpha", host=False)
+    text = shops.cli("env", "alpha", "--format", form)
+    if form == "json":
+        found = json.loads(text)
+    elif form == "docker":
+        path = shops.state / "env"
+        path.write_text(text)
+        printed = docker("run", "--rm", "--env-file", str(path), "purveyor-test/demo:1", "env", "-0")
+        found = dict(line.split("=", 1) for line in printed.split("\0") if "=" in line)
+    else:
+        script = text if form == "shell" else "set -a\n" + text
+        printed = subprocess.run(["sh", "-c", script + "\nenv -0"], capture_output=True, text=True, check=True).stdout
+        found = dict(line.split("=", 1) for line in printed.split("\0") if "=" in line)
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_logs_can_be_followed(shops: Stage) -> None:
+    follower = subprocess.Popen(
+        [*PURVEYOR, "logs", "-f", "-n", "0", "main"], env=shops.environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert follower.stdout is not None
+
+        def provoke() -> bool:
+            shops.run("connect", "main", "--", "-c", "SELECT nonsense_that_is_logged")
+            return True
+
+        assert provoke()
+        assert any("nonsense_that_is_logged" in line for line in iter(follower.stdout.readline, ""))
+    finally:
+        follower.kill()
+        follower.wait()
+
+
+def test_events_can_be_followed(shops: Stage) -> None:
+    command = [*PURVEYOR, "--json", "events", "-f", "-n", "0", "--type", "service.restart", "--service", "cache"]
+    follower = subprocess.Popen(command, env=shops.environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert follower.stdout is not None
+        eventually(lambda: shops.run("restart", "cache").returncode == 0)
+        first = json.loads(follower.stdout.readline())
+        assert first["type"].startswith("service.restart.")
+    finally:
+        follower.kill()
+        follower.wait()
+
+
+def test_exit_codes_mean_something(shops: Stage) -> None:
+    shops.cli("show", "nobody", code=4)
+    shops.cli("create", "redis", "x", "-p", "nonsense", code=2)
+    shops.cli("create", "redis", "cache", code=5)
+    shops.cli("create", "redis", "y", "--image", "no.such.host/nothing:1", code=6)
+    assert "y" not in {item["slug"] for item in shops.json("list")}
+
+
+def test_every_command_has_help_and_the_completion_is_a_script(shops: Stage) -> None:
+    runner = CliRunner()
+    shown = runner.invoke(cli, ["--help"]).output
+    for name in COMMANDS:
+        assert f"  {name} " in shown
+        said = runner.invoke(cli, [name, "--help"])
+        assert said.exit_code == 0
+        assert "Usage:" in said.output
+    for shell in ("bash", "zsh", "fish"):
+        assert "_PURVEYOR_COMPLETE" in shops.cli("completion", shell)
+
+
+def test_a_password_that_nothing_can_quote_works_everywhere(shops: Stage) -> None:
+    hostile = "a'b\"c`d$e%40@/:?#[]& ü日\\n" + "x" * 200
+    for kind in ("postgres", "redis"):
+        shops.cli("create", kind, f"hostile-{kind}", "-p", f"password={hostile}")
+        assert shops.json("health", f"hostile-{kind}")["healthy"]
+        shops.cli("project", "create", f"h-{kind}")
+        shops.cli("link", f"hostile-{kind}", f"h-{kind}")
+        assert all(item["ok"] for item in shops.json("doctor", f"h-{kind}"))
+        shops.cli("restart", f"hostile-{kind}")
+        assert hostile not in shops.cli("show", f"hostile-{kind}")
+    assert shops.cli("connect", "hostile-redis", "--", "PING").strip() == "PONG"
+    assert shops.cli("connect", "hostile-postgres", "--", "-Atc", "SELECT 1").strip() == "1"
