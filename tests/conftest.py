@@ -14,6 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 MakeStage = Callable[..., Stage]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests stay together on one worker, for they share its daemon; those marked otherwise go alone."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
 @pytest.fixture(scope="session")
 def engine() -> None:
     """A real engine with the images of contrib/images."""

@@ -109,6 +109,18 @@ class Stage:
         found: dict[str, str] = self.json("env", project, "-e", environment, *reach)
         return found
 
+    def sql(self, service: str, statement: str) -> list[str]:
+        """What a PostgreSQL service answers its administrator, line by line; asked behind Purveyor's back."""
+        name = f"{self.namespace}-{service}"
+        return docker("exec", name, "psql", "-U", "postgres", "-Atc", statement).splitlines()
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """One API call over the local socket, which must succeed."""
+        with self.local() as client:
+            answer = client.request(method, f"/api{path}", **options)
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
     # ---------------------------------------------------------------- what the engine holds
 
     @property

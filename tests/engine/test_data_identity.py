@@ -51,7 +51,7 @@ def refused(house: Stage, service: str, *words: str) -> None:
 
 
 def test_a_removed_docker_volume_loses_nothing(service: str, house: Stage) -> None:
-    docker("rm", f"{house.namespace}-{service}")
+    docker("rm", "-v", f"{house.namespace}-{service}")
     (volume,) = [name for name in house.volumes() if f"-{service}-" in name]
     docker("volume", "rm", volume)
     house.cli("start", service)
@@ -59,7 +59,7 @@ def test_a_removed_docker_volume_loses_nothing(service: str, house: Stage) -> No
 
 
 def test_an_empty_volume_swapped_in_is_refused(service: str, house: Stage) -> None:
-    docker("rm", f"{house.namespace}-{service}")
+    docker("rm", "-v", f"{house.namespace}-{service}")
     (volume,) = [name for name in house.volumes() if f"-{service}-" in name]
     docker("volume", "rm", volume)
     docker("volume", "create", volume)

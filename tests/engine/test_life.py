@@ -98,7 +98,7 @@ def test_another_major_is_refused_before_anything_is_touched(precious: Stage) ->
 
 def test_a_container_removed_by_hand_comes_back_on_its_volume(precious: Stage) -> None:
     for service in ("main", "cache"):
-        docker("rm", "-f", f"{precious.namespace}-{service}")
+        docker("rm", "-f", "-v", f"{precious.namespace}-{service}")
     eventually(lambda: status(precious, "main") == status(precious, "cache") == "running")
     eventually(lambda: precious.run("health", "main").returncode == 0)
     assert count(precious, "main") == 1000
@@ -108,7 +108,7 @@ def test_a_container_removed_by_hand_comes_back_on_its_volume(precious: Stage) -
 
 def test_a_service_stopped_by_its_owner_stays_stopped(precious: Stage) -> None:
     precious.cli("stop", "cache")
-    docker("rm", f"{precious.namespace}-cache")
+    docker("rm", "-v", f"{precious.namespace}-cache")
     assert status(precious, "cache") == "stopped"
     precious.cli("start", "cache")
     assert gold(precious) == "gold"
@@ -122,7 +122,7 @@ def test_a_service_stopped_by_its_owner_stays_stopped(precious: Stage) -> None:
 def test_the_network_comes_back_too(precious: Stage) -> None:
     for service in ("main", "cache"):
         precious.cli("stop", service)
-        docker("rm", "-f", f"{precious.namespace}-{service}")
+        docker("rm", "-f", "-v", f"{precious.namespace}-{service}")
     docker("network", "rm", precious.namespace)
     for service in ("main", "cache"):
         precious.cli("start", service)
@@ -183,7 +183,7 @@ def test_every_supported_postgres_serves_on_the_same_layout(major: str, precious
     data = f"/var/lib/postgresql/{major}/docker"
     assert precious.cli("connect", name, "--", "-Atc", "SHOW data_directory").strip() == data
     precious.cli("connect", name, "--", "-c", "CREATE TABLE precious AS SELECT 1 AS id")
-    docker("rm", "-f", f"{precious.namespace}-{name}")
+    docker("rm", "-f", "-v", f"{precious.namespace}-{name}")
     eventually(lambda: precious.run("health", name).returncode == 0)
     assert count(precious, name) == 1
     assert precious.json("show", name)["service"]["major"] == major

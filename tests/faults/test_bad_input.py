@@ -211,4 +211,4 @@ def test_a_foreign_container_of_the_same_name_is_not_touched(house: Stage) -> No
         assert "not Purveyor's" in said
         assert docker("inspect", "--format", "{{.State.Status}}", name) == "created"
     finally:
-        docker("rm", "-f", name)
+        docker("rm", "-f", "-v", name)

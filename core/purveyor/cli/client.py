@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from purveyor.cli.main import Options
-from purveyor.operations.runner import error_from
+from purveyor.failures import error_from
 from purveyor_hooks import Conflict, Failed, PurveyorError
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ import anyio
 import anyio.abc
 import msgspec
 
+from purveyor.failures import describe, error_from
 from purveyor.operations.plan import Plan
 from purveyor.operations.verb import Step, Target, Verb
 from purveyor.registry import Registry
@@ -23,7 +24,6 @@ from purveyor_hooks import (
     Operation,
     PurveyorError,
     Vetoed,
-    errors,
 )
 
 LOCK_PATIENCE = 30.0
@@ -300,15 +300,3 @@ def emit(tx: Tx, verb: Verb, operation: OperationRecord, moment: str, data: dict
         project=operation.project_id,
         data=data,
     )
-
-
-def describe(error: PurveyorError) -> dict[str, Any]:
-    """An error as it is stored with its operation."""
-    return {"code": error.code, "detail": error.detail, "remedy": error.remedy, "errors": error.errors}
-
-
-def error_from(stored: Mapping[str, Any]) -> PurveyorError:
-    """The error that was stored, of the class that it had."""
-    kinds = {kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PurveyorError)}
-    kind = kinds.get(str(stored.get("code")), Failed)
-    return kind(str(stored.get("detail", "It failed.")), remedy=str(stored.get("remedy", "")), errors=stored.get("errors") or {})
