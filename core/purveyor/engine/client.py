@@ -29,6 +29,7 @@ class Engine:
         self.namespace = namespace
         self.labels = labels
         self._docker: aiodocker.Docker | None = None
+        self._networking = anyio.Lock()
 
     @property
     def docker(self) -> aiodocker.Docker:
@@ -66,17 +67,12 @@ class Engine:
             return answer
 
     async def ensure_network(self) -> None:
-        """Make the network unless it is there."""
-        with self.errors(f"make the network {self.namespace}"):
-            found = await self.docker.networks.list(filters={"name": [f"^{self.namespace}$"]})
-            if found:
-                return
-            config = {"Name": self.namespace, "CheckDuplicate": True, "Labels": self.labels.of()}
-            try:
-                await self.docker.networks.create(config)
-            except aiodocker.DockerError as error:
-                if error.status != 409:  # another task was faster
-                    raise
+        """Make the network unless it is there. One at a time: the engine lets two networks have one name."""
+        async with self._networking:
+            with self.errors(f"make the network {self.namespace}"):
+                if not await self.docker.networks.list(filters={"name": [f"^{self.namespace}$"]}):
+                    config = {"Name": self.namespace, "CheckDuplicate": True, "Labels": self.labels.of()}
+                    await self.docker.networks.create(config)
 
     async def remove_network(self) -> None:
         """Remove the network if it is ours and nothing is on it."""
