@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MakeStage = Callable[..., Stage]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests stay together on one worker, for they share its daemon; those marked otherwise go alone."""
     for item in items:

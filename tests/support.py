@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import socket
 import sqlite3
 import subprocess
@@ -58,6 +59,8 @@ class Stage:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         chosen = {"postgres": POSTGRES, "redis": REDIS, **(images or {})}
         listed = "".join(f'{name} = "{image}"\n' for name, image in chosen.items())
+        if "port-offset" not in settings:  # ports of a stopped service are free for other runs: keep out of their way
+            settings += f"\nport-offset = {random.randrange(1000, 30_000)}"
         text = f'namespace = "{namespace}"\nlisten = "127.0.0.1:0"\n{settings}\n[default-images]\n{listed}'
         (state / "settings.toml").write_text(text)
 
@@ -139,6 +142,11 @@ class Stage:
     def volumes(self) -> set[str]:
         label = f"label=dev.purveyor.installation={self.installation}"
         return set(docker("volume", "ls", "-q", "--filter", label).split())
+
+    def world(self) -> Any:
+        """All that a plan or a refusal must leave as it is; times of observation apart."""
+        listed = [{**item, "status_at": None} for item in self.json("list")]
+        return listed, self.json("project", "list"), self.containers(), self.volumes()
 
     def clean(self) -> None:
         """Leave nothing behind: every name here is the run's own."""

@@ -79,7 +79,7 @@ def fresh(kind: ServiceType, settings: Settings, given: Mapping[str, Any], taken
             continue
         match item.generated:
             case "port":
-                values[item.name] = ports.lowest_free(item.base, used)
+                values[item.name] = ports.lowest_free(item.base + settings.port_offset, used)
                 used.add(values[item.name])
             case "password":
                 values[item.name] = names.password(item.length)

@@ -18,6 +18,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     - public-url: how people reach the API, when that is through a proxy.
     - default-images: service type -> image, instead of the type's own default.
     - volumes: the folder that holds the data of all services; empty is `volumes` in the state directory.
+    - port-offset: added to a type's first port when one is chosen, 0 to 40000: for hosts that run servers of their own.
     - health-interval: seconds between two health checks of a running service.
     - ready-timeout: seconds that a started service may take until it serves.
     - pull-timeout: seconds without progress after which a pull is given up.
@@ -28,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     public_url: str = ""
     default_images: dict[str, str] = {}
     volumes: str = ""
+    port_offset: int = 0
     health_interval: float = 30.0
     ready_timeout: float = 120.0
     pull_timeout: float = 120.0
@@ -63,6 +65,8 @@ def load(state: Path) -> Settings:
     host, separator, port = settings.listen.rpartition(":")
     if not (separator and host and port.isdigit() and int(port) < 65536):
         raise _bad(path, f"listen is {settings.listen!r}, not HOST:PORT")
+    if not 0 <= settings.port_offset <= 40_000:
+        raise _bad(path, f"port-offset is {settings.port_offset}; it must be from 0 to 40000")
     name = settings.namespace
     if not (name and name[0].isalnum() and name.replace("-", "").isalnum() and name.islower() and name.isascii()):
         raise _bad(path, f"namespace is {name!r}; lower-case letters, digits and hyphens only")

@@ -74,7 +74,7 @@ class DockerWorkshop:
         def work(tx: Tx) -> int:
             port = services.claimed_port(tx, deployment=deployment_id)
             if port is None:
-                port = ports.lowest_free(PORT_BASE, services.ports_taken(tx))
+                port = ports.lowest_free(PORT_BASE + self.house.settings.port_offset, services.ports_taken(tx))
                 services.claim_port(tx, port, "port", deployment=deployment_id)
             return port
 

@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -77,7 +79,10 @@ def test_an_emptied_folder_is_refused_until_the_data_is_back(service: str, house
     for child in folder.iterdir():
         shutil.rmtree(child) if child.is_dir() else child.unlink()
     refused(house, service, "is missing")
-    assert not any(folder.iterdir()), "nothing may be initialised in a folder that should hold data"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files == [], "nothing may be initialised in a folder that should hold data"
+    for child in folder.iterdir():  # the mount point of a volume that the image declares
+        child.rmdir()
     for child in aside.iterdir():
         child.rename(folder / child.name)
     aside.rmdir()
@@ -155,8 +160,9 @@ def test_another_port_and_another_mount_of_the_image_lose_nothing(house: Stage) 
 
 
 @pytest.fixture
-def own_engine(engine: None, tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
+def own_engine(engine: None) -> Iterator[Callable[..., list[str]]]:
     """A second engine in a network namespace of its own; the answer wraps a command to run beside it."""
+    tmp_path = Path(tempfile.mkdtemp(prefix="pvt-"))  # short: containerd's socket is a path of at most 108 characters
     socket = tmp_path / "docker.sock"
     places = [f"--{name}={tmp_path}/{name}" for name in ("data-root", "exec-root")]
     daemon = ["dockerd", *places, f"--pidfile={tmp_path}/pid", f"--host=unix://{socket}"]
@@ -176,6 +182,7 @@ def own_engine(engine: None, tmp_path: Path) -> Iterator[Callable[..., list[str]
     finally:
         process.terminate()
         process.wait(60)
+        shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 def test_a_stopped_service_survives_a_prune_of_everything(
@@ -187,7 +194,7 @@ def test_a_stopped_service_survives_a_prune_of_everything(
         return subprocess.run(own_engine(*command), env=stage.environment, capture_output=True, text=True, timeout=120)
 
     def purveyor(*arguments: str) -> str:
-        done = run(os.sys.executable, "-m", "purveyor.cli.main", *arguments)  # type: ignore[attr-defined]
+        done = run(sys.executable, "-m", "purveyor.cli.main", *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -206,7 +213,7 @@ def test_a_stopped_service_survives_a_prune_of_everything(
     assert run("docker", "ps", "-aq").stdout == ""
     assert run("docker", "images", "-q").stdout == ""
 
-    said = run(os.sys.executable, "-m", "purveyor.cli.main", "start", "postgres")  # type: ignore[attr-defined]
+    said = run(sys.executable, "-m", "purveyor.cli.main", "start", "postgres")
     assert said.returncode == 6
     assert "not on this machine and cannot be pulled" in said.stderr
     load()  # on a machine with a registry, start pulls it

@@ -120,9 +120,9 @@ def test_the_doctor_names_the_one_step_that_fails(shops: Stage) -> None:
 
 
 def test_a_plan_is_what_is_then_done(shops: Stage) -> None:
-    before = shops.json("list"), shops.containers(), shops.volumes()
+    before = shops.world()
     plan = shops.json("create", "redis", "planned", "--plan")
-    assert (shops.json("list"), shops.containers(), shops.volumes()) == before
+    assert shops.world() == before
     shops.cli("create", "redis", "planned")
     service = shops.json("show", "planned")["service"]
     assert [item["name"] for item in plan["containers"]] == [service["container_name"]]
@@ -143,7 +143,7 @@ def test_a_plan_is_what_is_then_done(shops: Stage) -> None:
     plan = shops.json("deploy", "alpha", DEMO, "--port", "8000", "--plan")
     assert "DATABASE_URL" in plan["variables"]
     assert {item["action"] for item in plan["containers"]} == {"create", "retire"}
-    assert shops.json("update", "planned", "-p", "port=6400", "--plan")["ports"][0]["port"] == 6400
+    assert shops.json("update", "planned", "-p", "port=64000", "--plan")["ports"][0]["port"] == 64000
     for verb in ("start", "stop", "restart"):
         assert shops.json(verb, "planned", "--plan")["verb"] == verb
     assert shops.json("show", "planned")["service"]["status"] == "running"

@@ -9,7 +9,7 @@ EACH = 5
 
 
 def test_a_race_on_a_port_is_settled(make_stage: Callable[..., Stage]) -> None:
-    first, second = make_stage(), make_stage()
+    first, second = make_stage("port-offset = 0"), make_stage("port-offset = 0")
 
     def create(job: tuple[Stage, int]) -> int:
         stage, number = job

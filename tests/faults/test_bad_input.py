@@ -13,18 +13,12 @@ from support import PURVEYOR, Stage, docker
 FORBIDDEN = ("Traceback", "Error(", "sqlite3", "aiohttp", "asyncpg.")
 
 
-def world(stage: Stage) -> Any:
-    """What a refusal must leave as it is."""
-    listed = [{**item, "status_at": None} for item in stage.json("list")]
-    return listed, stage.json("project", "list"), stage.containers(), stage.volumes()
-
-
 def refused(stage: Stage, code: int, *arguments: str) -> str:
-    before = world(stage)
+    before = stage.world()
     said = stage.cli(*arguments, code=code)
     assert said.count("\n") <= 6, said
     assert not any(word in said for word in FORBIDDEN), said
-    assert world(stage) == before
+    assert stage.world() == before
     return said
 
 
