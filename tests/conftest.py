@@ -14,12 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent
 MakeStage = Callable[..., Stage]
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """A file's tests stay together on one worker, for they share its daemon; those marked otherwise go alone."""
-    if not item.get_closest_marker("xdist_group"):
-        item.add_marker(pytest.mark.xdist_group(item.path.name))
-
-
 @pytest.fixture(scope="session")
 def engine() -> None:
     """A real engine with the images of contrib/images."""
@@ -60,3 +54,12 @@ def shops(house: Stage) -> Stage:
         house.cli("link", "main", project)
         house.cli("link", "cache", project)
     return house
+
+
+@pytest.fixture(scope="module")
+def linked(make_stage: MakeStage) -> Stage:
+    """Both services, and a project for the taking; nothing runs beside."""
+    stage = make_stage()
+    stage.cli("create", "postgres", "main")
+    stage.cli("create", "redis", "cache")
+    return stage

@@ -1,0 +1,97 @@
+"""SIGKILL at every transaction of a verb, and the proof that after the next start nothing is orphaned or lost."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import redis
+
+from support import Stage, docker, eventually
+
+KILLER = Path(__file__).parent / "faults/killer.py"
+MOST_WRITES = 40
+
+
+def kill_at(stage: Stage, count: int, when: str, verb: str, **arguments: Any) -> bool:
+    """Run a verb and kill it at its write number `count`; False when it ended before that."""
+    command = [sys.executable, str(KILLER), str(stage.state), str(count), when, verb, json.dumps(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=stage.environment)
+    assert done.returncode in (0, -9), done.stderr
+    return done.returncode == -9
+
+
+def assert_consistent(stage: Stage) -> None:
+    """The daemon that started has finished or undone everything, and world and record agree."""
+    eventually(lambda: stage.rows("SELECT id FROM operations WHERE state IN ('running', 'undoing')") == [])
+    services = stage.rows("SELECT id, container_name, volume_id, state FROM services WHERE state != 'deleted'")
+    assert all(state == "active" for _, _, _, state in services), services
+    apps = {row[0] for row in stage.rows("SELECT container FROM deployments WHERE state = 'active' AND container != ''")}
+    eventually(lambda: stage.containers() == {name for _, name, *_ in services} | apps, 10)
+    volumes = {row[0]: row[1] for row in stage.rows("SELECT id, name FROM volumes WHERE state != 'purged'")}
+    folder = stage.state / "volumes"
+    assert {path.name for path in folder.iterdir()} == set(volumes) if folder.exists() else not volumes
+    held = {volume for _, _, volume, _ in services}
+    assert stage.volumes() == {name for volume, name in volumes.items() if volume in held}
+    claimed = stage.rows("SELECT service_id, deployment_id FROM ports")
+    assert {service for service, _ in claimed if service} == {row[0] for row in services}
+    current = {row[0] for row in stage.rows("SELECT id FROM deployments WHERE state = 'active'")}
+    assert {deployment for _, deployment in claimed if deployment} <= current
+    assert stage.rows("SELECT id FROM links WHERE state != 'linked'") == []
+    assert stage.rows("SELECT id FROM bindings WHERE state = 'intended'") == []
+
+
+def recorded(stage: Stage, service: str) -> set[str]:
+    join = "bindings JOIN services ON services.id = bindings.service_id"
+    return {row[0] for row in stage.rows(f"SELECT resource FROM {join} WHERE services.slug = '{service}'")}
+
+
+def assert_accounts(stage: Stage) -> None:
+    """Each server has the accounts and resources that are recorded, and no others."""
+    roles = set(stage.sql("main", "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper"))
+    databases = set(stage.sql("main", "SELECT datname FROM pg_database WHERE datname !~ '^template|^postgres$'"))
+    assert roles == databases == recorded(stage, "main")
+    client = stage.call("GET", "/external-services/cache/client")
+    password = client["command"]["environment"]["REDISCLI_AUTH"]
+    users = docker("exec", "-e", f"REDISCLI_AUTH={password}", client["container"], "redis-cli", "ACL", "USERS")
+    assert set(users.split()) - {"default"} == recorded(stage, "cache")
+
+
+async def reaches(variables: dict[str, str]) -> None:
+    """The injected variables really work, from this host."""
+    if "DATABASE_URL" in variables:
+        connection = await asyncpg.connect(variables["DATABASE_URL"], timeout=10)
+        await connection.execute("CREATE TABLE IF NOT EXISTS t (id int); INSERT INTO t VALUES (1)")
+        await connection.close()
+    if "REDIS_URL" in variables:
+        with redis.from_url(variables["REDIS_URL"]) as client:
+            assert client.set("k", "v")
+
+
+def variables(stage: Stage, project: str, environment: str = "production") -> dict[str, str]:
+    path = f"/projects/{project}/environments/{environment}/variables"
+    found: dict[str, str] = stage.call("GET", path, params={"reach": "host"})["variables"]
+    return found
+
+
+Arguments = Callable[[Stage, int], dict[str, Any]]
+Check = Callable[[Stage, int], None]
+
+
+def at_every_write(stage: Stage, when: str, verb: str, arguments: Arguments, check: Check) -> None:
+    """Kill at the first write, the second, and so on until the verb comes through."""
+    with stage.serving():
+        given = arguments(stage, 1)
+    for count in range(1, MOST_WRITES):
+        killed = kill_at(stage, count, when, verb, **given)
+        with stage.serving():
+            assert_consistent(stage)
+            check(stage, count)
+            if not killed:
+                assert count > 2, "the verb was never killed"
+                return
+            given = arguments(stage, count + 1)
+    raise AssertionError(f"{verb} writes more often than {MOST_WRITES} times")
