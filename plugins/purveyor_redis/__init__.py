@@ -124,7 +124,7 @@ def probes(service: Service, binding: Binding) -> list[Probe]:
     def command(*words: str) -> Command:
         return Command(argv=(cli, *login, *words), environment=secret)
 
-    tcp = Command(argv=("sh", "-c", f"{cli} -h {service.host} -p {PORT} PING | grep -Eq 'PONG|NOAUTH'"))
+    tcp = Command(argv=("sh", "-c", f"{cli} -h {service.host} -p {PORT} PING | grep -Eo 'PONG|NOAUTH'"))
     write = ("sh", "-c", f"{cli} {' '.join(login)} SET {key} 1 EX 10 && {cli} {' '.join(login)} DEL {key}")
     return [
         Probe(name="tcp", command=tcp),
