@@ -102,7 +102,8 @@ class Provisioner:
         if found and _matches(found, record, containers.digest(spec, published, engine.namespace), engine.namespace, new):
             container_id = found.id
         else:
-            await containers.remove(engine, record.container_name)
+            if found:
+                await containers.remove(engine, record.container_name)
             container_id = await containers.create(
                 engine,
                 record.container_name,
@@ -130,7 +131,6 @@ class Provisioner:
 
     async def start(self, service_id: int) -> None:
         """Start the container. A port that somebody took in the meantime is settled by the next one, if ours to choose."""
-        await self._house.engine.ensure_network()
         for _ in range(PORT_ATTEMPTS):
             record, _provider = await self._load(service_id)
             try:
