@@ -47,7 +47,7 @@ class App:
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
         self.observer = Observer(house, self.provision)
-        self.reconciler = Reconciler(house, self.runner, self.observer, self.verbs)
+        self.reconciler = Reconciler(house, self.provision, self.runner, self.observer, self.verbs)
 
     def verb(self, name: str) -> Verb:
         """The verb of this name. Raises `NotFound`."""

@@ -1,6 +1,7 @@
 """Reconciliation: the world is compared with intent, at start-up and whenever the engine says something."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import anyio
 import anyio.abc
@@ -10,11 +11,12 @@ from purveyor.engine.labels import DEPLOYMENT, SERVICE
 from purveyor.house import House
 from purveyor.observe import Observer
 from purveyor.operations import Runner, Verb
+from purveyor.provision import Provisioner
 from purveyor.store import Tx, projects, services
 from purveyor.store.records import ServiceRecord
 from purveyor.verbs.lifecycle import ServiceArguments
 from purveyor.workshop import remove_containers
-from purveyor_hooks import EngineUnavailable, PurveyorError
+from purveyor_hooks import DataRefused, EngineUnavailable, PurveyorError
 
 TELLING = frozenset(["die", "destroy", "start", "oom", "pause", "unpause", "health_status"])
 SETTLE = 0.3
@@ -24,13 +26,17 @@ RECONNECT = 2.0
 class Reconciler:
     """Follows the engine's events, checks health from time to time, and repairs what was removed by hand."""
 
-    def __init__(self, house: House, runner: Runner, observer: Observer, verbs: Mapping[str, Verb]) -> None:
+    def __init__(
+        self, house: House, provision: Provisioner, runner: Runner, observer: Observer, verbs: Mapping[str, Verb]
+    ) -> None:
         self._house = house
+        self._provision = provision
         self._runner = runner
         self._observer = observer
         self._verbs = verbs
         self._told = anyio.Event()
         self._changed: set[int] = set()
+        self._verified: dict[int, datetime | None] = {}  # service -> start of the container whose data was compared
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -115,10 +121,33 @@ class Reconciler:
         elif found is not None and found.state == "running":
             before = self._observer.last_health(record.id)
             checked = await self._observer.check(record)
+            if checked.healthy and self._verified.get(record.id) != found.started_at:
+                if not await self._verify(record):
+                    return
+                self._verified[record.id] = found.started_at
             if before is None or before.healthy != checked.healthy:
                 await self._publish(record, "healthy" if checked.healthy else "unhealthy", checked.detail or "")
         else:
             self._observer.forget(record.id)
+
+    async def _verify(self, record: ServiceRecord) -> bool:
+        """Compare the data set of a container that somebody else started, Docker after a reboot for one.
+
+        A foreign one is stopped by the comparison and refused from then on.
+        """
+        try:
+            await self._provision.identity(record.id)
+        except DataRefused as error:
+            refusal, data = f"{error.detail} {error.remedy}", {"reason": error.detail}
+            self._house.logger.warning("service.refused", service=record.name, error=error.detail)
+
+            def work(tx: Tx) -> None:
+                services.update(tx, record.id, refusal=refusal)
+                tx.emit("service.refused", service=record.id, data=data)
+
+            await self._house.store.write(work)
+            return False
+        return True
 
     async def _repair(self, record: ServiceRecord) -> None:
         self._house.logger.info("service.missing", service=record.name)

@@ -208,9 +208,8 @@ class Registry:
         self._plugins[plugin.name] = plugin
 
     def _provide(self, module: Any, plugin: Plugin) -> None:
-        others = [other for other in self._manager.get_plugins() if other is not module]
-
         def hooks(name: str) -> Callable[..., list[Any]]:
+            others = [other for other in self._manager.get_plugins() if other is not module]
             caller: Callable[..., list[Any]] = self._manager.subset_hook_caller(name, others)
             return caller
 
@@ -221,13 +220,8 @@ class Registry:
             owner = self._providers[kind.name].plugin.name
             raise ValueError(f"the service type {kind.name!r} is taken by the plugin {owner}")
 
-        def only(name: str) -> Callable[..., list[Any]]:
-            rest = [other for other in self._manager.get_plugins() if other is not module]
-            caller: Callable[..., list[Any]] = self._manager.subset_hook_caller(name, rest)
-            return caller
-
         plugin.service_type = kind.name
-        self._providers[kind.name] = Provider(kind, plugin, only)
+        self._providers[kind.name] = Provider(kind, plugin, hooks)
 
     def _refuse(self, plugin: Plugin, why: str) -> None:
         plugin.error = why

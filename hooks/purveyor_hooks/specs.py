@@ -256,8 +256,8 @@ async def before_operation(operation: Operation) -> str | None:
 
 @hookspec
 async def on_event(event: Event) -> None:
-    """Take note of an event. Called in order, behind a bounded buffer: a slow plugin misses events, and is
-    told how many by an event of the type ``subscriber.overflowed``.
+    """Take note of an event. Called in order and without gaps, ten seconds each; a slow plugin lags behind and
+    holds nobody up, for it reads on from the journal.
 
     - event: what happened.
     """

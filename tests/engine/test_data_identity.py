@@ -132,6 +132,27 @@ def test_another_data_set_is_stopped_and_can_be_accepted_in_so_many_words(servic
     house.cli("delete", "other", "--purge", "--yes")
 
 
+def test_a_foreign_data_set_is_found_also_when_docker_starts_the_container(service: str, house: Stage) -> None:
+    """As after a reboot, or a `docker start` by hand."""
+    folder = data_of(house, service)
+    (password,) = house.call("GET", f"/external-services/{service}/client")["command"]["environment"].values()
+    house.cli("create", kind(service), "reboot", "-p", f"password={password}")
+    house.cli("stop", "reboot")
+    other = data_of(house, "reboot")
+    house.cli("start", service)
+    docker("stop", f"{house.namespace}-{service}")
+    folder.rename(folder.with_suffix(".mine"))
+    other.rename(folder)
+    docker("start", f"{house.namespace}-{service}")
+    eventually(lambda: house.json("show", service)["service"]["status"] == "refused")
+    assert docker("ps", "-q", "--filter", f"name=^/{house.namespace}-{service}$") == ""
+    folder.rename(other)
+    folder.with_suffix(".mine").rename(folder)
+    house.cli("start", service)
+    assert holds(house, service)
+    house.cli("delete", "reboot", "--purge", "--yes")
+
+
 def test_another_port_and_another_mount_of_the_image_lose_nothing(house: Stage) -> None:
     """PostgreSQL 18 images mount elsewhere than 17 ones: the data stays where it is recorded."""
     docker("tag", "purveyor-test/postgres:17", f"{house.namespace}/moved:17")
@@ -168,7 +189,7 @@ def own_engine(engine: None) -> Iterator[Callable[..., list[str]]]:
     daemon = ["dockerd", *places, f"--pidfile={tmp_path}/pid", f"--host=unix://{socket}"]
     script = 'ip link set lo up; exec "$@"'
     with open(tmp_path / "dockerd.log", "wb") as log:
-        process = subprocess.Popen(["unshare", "--net", "sh", "-c", script, "sh", *daemon], stdout=log, stderr=log)
+        process = subprocess.Popen(["unshare", "--net", "--mount", "sh", "-c", script, "sh", *daemon], stdout=log, stderr=log)
     try:
         host = ["env", f"DOCKER_HOST=unix://{socket}"]
         inside = ["nsenter", f"--target={process.pid}", "--net", *host]

@@ -104,8 +104,10 @@ def test_every_command_has_help_and_the_completion_is_a_script(shops: Stage) -> 
 
 def test_a_password_that_nothing_can_quote_works_everywhere(shops: Stage) -> None:
     hostile = "a'b\"c`d$e%40@/:?#[]& ü日\\n" + "x" * 200
+    file = shops.state / "password"
+    file.write_text(hostile + "\n")
     for kind in ("postgres", "redis"):
-        shops.cli("create", kind, f"hostile-{kind}", "-p", f"password={hostile}")
+        shops.cli("create", kind, f"hostile-{kind}", "-p", f"password=@{file}")
         assert shops.json("health", f"hostile-{kind}")["healthy"]
         shops.cli("project", "create", f"h-{kind}")
         shops.cli("link", f"hostile-{kind}", f"h-{kind}")

@@ -14,27 +14,15 @@ from purveyor.app import App
 from purveyor.store import Tx, projects
 from purveyor.store.records import DeploymentRecord, EnvironmentRecord, OperationRecord, ProjectRecord
 from purveyor.verbs.bind import BindArguments
-from purveyor.verbs.deploy import DeployArguments
+from purveyor.verbs.deploy import DeployArguments, DeployRequest
 from purveyor.verbs.environments import EnvironmentArguments
-from purveyor.verbs.projects import PRODUCTION, CreateProjectArguments, ProjectArguments
+from purveyor.verbs.projects import CreateProjectArguments, ProjectArguments
 
 Req = Request[Any, Any, Any]
 
 
 class EnvironmentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
-
-
-class DeploymentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to deploy; see the verb for each field."""
-
-    environment: str = PRODUCTION
-    image: str | None = None
-    command: list[str] = []
-    port: int | None = None
-    health_path: str | None = None
-    timeout: float = 60.0
-    variables: dict[str, str] = {}
 
 
 class DeploymentView(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,7 +141,7 @@ async def list_deployments(core: App, project: str, limit: Limit = 100, offset: 
 
 
 @post("/{project:str}/deployments", guards=[own_project])
-async def deploy(request: Req, core: App, project: str, data: DeploymentRequest, plan: bool = False) -> Response[Any]:
+async def deploy(request: Req, core: App, project: str, data: DeployRequest, plan: bool = False) -> Response[Any]:
     async def then(operation: OperationRecord) -> DeploymentView:
         number = operation.arguments["deployment"]
         return await core.house.store.read(lambda tx: _deployment(tx, projects.deployment(tx, number)))

@@ -8,6 +8,7 @@ from typing import Any
 import aiodocker
 import aiohttp
 import anyio
+import msgspec
 
 from purveyor.engine.labels import Labels
 from purveyor_hooks import Conflict, EngineUnavailable, Failed, NotFound
@@ -35,10 +36,7 @@ class Engine:
     def docker(self) -> aiodocker.Docker:
         """The client of this process."""
         if self._docker is None:
-            try:
-                self._docker = aiodocker.Docker()
-            except (AssertionError, ValueError):  # no socket where it looks; say so at the first call
-                self._docker = aiodocker.Docker(url=DEFAULT_HOST)
+            self._docker = _connect()
         return self._docker
 
     async def close(self) -> None:
@@ -84,8 +82,8 @@ class Engine:
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """The engine's container events of this installation, from now on until the connection ends."""
-        docker = aiodocker.Docker(url=os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
-        filters = {"type": ["container"], **self.labels.filters()}
+        docker = _connect()
+        wanted = {"type": ["container"], **self.labels.filters()}
 
         async def listen() -> AsyncIterator[dict[str, Any]]:
             while (event := await channel.get()) is not None:
@@ -93,7 +91,7 @@ class Engine:
 
         async def pump() -> None:
             with self.errors("follow its events"):
-                await docker.events.run(filters=_json(filters))
+                await docker.events.run(filters=filters(wanted))
 
         try:
             channel = docker.events.subscribe(create_task=False)
@@ -106,10 +104,17 @@ class Engine:
                 await docker.close()
 
 
-def _json(value: Any) -> str:
-    import json
+def _connect() -> aiodocker.Docker:
+    """A client of the engine that DOCKER_HOST or the Docker context names; no call has been made yet."""
+    try:
+        return aiodocker.Docker()
+    except (AssertionError, ValueError):  # no socket where it looks; that is said at the first call
+        return aiodocker.Docker(url=DEFAULT_HOST)
 
-    return json.dumps(value)
+
+def filters(value: Any) -> str:
+    """Filters as the engine takes them where aiodocker does not encode them itself."""
+    return msgspec.json.encode(value).decode()
 
 
 def translate(error: aiodocker.DockerError, what: str) -> Exception:

@@ -11,7 +11,7 @@ import aiodocker
 import anyio
 import msgspec
 
-from purveyor.engine.client import Engine
+from purveyor.engine.client import Engine, filters
 from purveyor.engine.labels import SPEC
 from purveyor_hooks import Command, Conflict, ContainerSpec, DeadlineExceeded, ExecResult, Failed, File, NotFound
 
@@ -78,7 +78,7 @@ def _found(shown: dict[str, Any]) -> Found:
 async def listed(engine: Engine, **fields: object) -> list[Found]:
     """All containers of this installation that carry these labels."""
     with engine.errors("list its containers"):
-        answer = await engine.docker.containers.list(all=True, filters=_json(engine.labels.filters(**fields)))
+        answer = await engine.docker.containers.list(all=True, filters=filters(engine.labels.filters(**fields)))
     return [
         Found(
             id=item.id,
@@ -89,10 +89,6 @@ async def listed(engine: Engine, **fields: object) -> list[Found]:
         )
         for item in answer
     ]
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 async def create(

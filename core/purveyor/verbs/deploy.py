@@ -23,14 +23,13 @@ DEPLOY_DEADLINE = 3600.0
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class DeployArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`project` is an id or slug. Without an `image` the hooks run and another tool brings the app up.
+class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Without an `image` the hooks run and another tool brings the app up.
 
     `port` is what the app listens on; `health_path` is asked until it answers; `timeout` in seconds; `variables`
     are further ones, which may not be set by a linked service.
     """
 
-    project: str
     environment: str = PRODUCTION
     image: str | None = None
     command: list[str] = []
@@ -38,6 +37,12 @@ class DeployArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     health_path: str | None = None
     timeout: float = 60.0
     variables: dict[str, str] = {}
+
+
+class DeployArguments(DeployRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`project` is an id or slug."""
+
+    project: str
 
 
 class Deploy(Verb):

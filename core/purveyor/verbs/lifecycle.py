@@ -24,11 +24,12 @@ class StartArguments(ServiceArguments, frozen=True, kw_only=True, forbid_unknown
 
 
 class LifecycleVerb(ServiceVerb):
-    """A verb on one existing service."""
+    """A verb on one existing service. `desired` is what its owner wants from now on, "" when that stays as it is."""
 
     arguments: ClassVar[type[msgspec.Struct]] = ServiceArguments
     downtime = "none"
     container_action = ""
+    desired = ""
 
     def target(self, tx: Tx, given: ServiceArguments) -> Target:
         return Target(service=services.get(tx, given.service).id)
@@ -39,6 +40,8 @@ class LifecycleVerb(ServiceVerb):
         self.house.registry.provider(record.service_type)
         shown = {"name": record.name, "accept_data": getattr(given, "accept_data", False)}
         before = {"desired": record.desired}
+        if self.desired:
+            services.update(tx, record.id, desired=self.desired)
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
@@ -74,11 +77,7 @@ class Start(LifecycleVerb):
     name: ClassVar[str] = "start"
     arguments = StartArguments
     container_action = "start"
-
-    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
-        operation_id = super().intend(tx, given, actor)
-        services.update(tx, services.get(tx, given.service).id, desired="running")
-        return operation_id
+    desired = "running"
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         return self._serve_steps(operation)
@@ -98,11 +97,7 @@ class Stop(LifecycleVerb):
     name: ClassVar[str] = "stop"
     container_action = "stop"
     downtime = "from now until it is started again"
-
-    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
-        operation_id = super().intend(tx, given, actor)
-        services.update(tx, services.get(tx, given.service).id, desired="stopped")
-        return operation_id
+    desired = "stopped"
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id = operation.service_id or 0
@@ -113,11 +108,7 @@ class Restart(LifecycleVerb):
     name: ClassVar[str] = "restart"
     container_action = "stop, start"
     downtime = "until the server is up again, a few seconds"
-
-    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
-        operation_id = super().intend(tx, given, actor)
-        services.update(tx, services.get(tx, given.service).id, desired="running")
-        return operation_id
+    desired = "running"
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id = operation.service_id or 0

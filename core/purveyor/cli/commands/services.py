@@ -1,5 +1,6 @@
 """Commands on services."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,12 +15,22 @@ plan_option = click.option("--plan", is_flag=True, help="Show what it would do, 
 
 
 def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
-    """NAME=VALUE options as a mapping. Raises `BadInput`."""
+    """NAME=VALUE options as a mapping; @FILE stands for what a file holds, which no process list shows, and @@ for @.
+
+    Raises `BadInput`.
+    """
     found = {}
     for item in given:
         name, separator, value = item.partition("=")
         if not separator or not name:
             raise BadInput(f"{item!r} is not NAME=VALUE.", remedy=f"For example: {option} port=5433")
+        if value.startswith("@@"):
+            value = value[1:]
+        elif value.startswith("@"):
+            try:
+                value = Path(value[1:]).read_text().removesuffix("\n")
+            except (OSError, UnicodeDecodeError) as error:
+                raise BadInput(f"{value[1:]} cannot be read: {error}.", errors={name: "the file cannot be read"}) from None
         found[name] = value
     return found
 
@@ -68,7 +79,14 @@ def types_command(options: Options, service_type: str | None) -> None:
 @click.command("create")
 @click.argument("service_type")
 @click.argument("name")
-@click.option("-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="A parameter; see: purveyor types TYPE.")
+@click.option(
+    "-p",
+    "--parameter",
+    "given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter; see: purveyor types TYPE. @FILE reads a file.",
+)
 @click.option("--version", "wanted", metavar="VERSION", help="The version of the default image, such as 17.")
 @click.option("--image", metavar="IMAGE", help="The Docker image, instead of the default.")
 @plan_option
