@@ -27,7 +27,7 @@ from purveyor.store.lock import StateLock
 from purveyor.store.records import OperationRecord
 from purveyor.store.vault import Vault, open_vault
 from purveyor.verbs import build
-from purveyor_hooks import BadInput, EngineUnavailable, Event, Logger, NotFound
+from purveyor_hooks import BadInput, Event, Logger, NotFound, PurveyorError
 
 EVENT_DEADLINE = 10.0
 STARTUP_DEADLINE = 30.0
@@ -146,10 +146,10 @@ async def open_app(
 
 
 async def _recover(app: App) -> None:
-    """Finish what an earlier process left unfinished, if the engine lets us."""
+    """Finish what an earlier process left unfinished, as far as the engine lets us."""
     try:
         await app.runner.recover()
-    except EngineUnavailable as error:
+    except PurveyorError as error:
         app.house.logger.warning("recover", error=error.detail)
 
 

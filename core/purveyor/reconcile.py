@@ -74,7 +74,7 @@ class Reconciler:
         """Finish what was left unfinished, then look at every service and remove apps that are over."""
         await self._runner.recover()
         for record in await self._house.store.read(services.every):
-            await self._look(record)
+            await self._guarded(record)
         await self._sweep_apps()
 
     async def _sweep_apps(self) -> None:
@@ -110,6 +110,8 @@ class Reconciler:
             await self._look(record)
         except PurveyorError as error:
             self._house.logger.warning("reconcile", service=record.name, error=error.detail)
+        except Exception as error:  # one service's trouble must not end the watch over the others
+            self._house.logger.warning("reconcile.fault", service=record.name, exc_info=error)
 
     async def _look(self, record: ServiceRecord) -> None:
         """One service: repair it if its container was removed, else check its health. Operations go first."""

@@ -408,3 +408,19 @@ async def test_a_listener_that_raises_or_hangs_is_reported(store: Store) -> None
         group.cancel_scope.cancel()
     assert seen == [1, 2, 3]
     assert {plugin.name: plugin.faults for plugin in registry.plugins}["raising"] >= 1
+
+
+async def test_a_fault_at_the_very_end_fails_its_caller_and_nobody_else(store: Store) -> None:
+    class Stumbles(Walk):
+        def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+            raise RuntimeError("a bug of ours")
+
+    operation = await run(store, Stumbles())
+    assert operation.state == "running", "it is resumed at the next start"
+    verb = Walk()
+    runner = Runner(store, Registry(LOGGER), LOGGER, {verb.name: verb})
+    async with anyio.create_task_group() as group:
+        runner.attach(group)
+        await runner.recover()
+    assert verb.trail == ["three"], "the last step's end was not recorded"
+    assert (await store.read(lambda tx: operations.get(tx, operation.id))).state == "succeeded"

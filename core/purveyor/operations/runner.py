@@ -166,6 +166,11 @@ class Runner:
             error = await self._drive(verb, operation)
         except PurveyorError as raised:  # the journal itself could not be written or read
             error = raised
+        except Exception as raised:  # a fault of ours at the very end: this operation is resumed at the next start
+            self._logger.warning("operation.fault", operation=handle.operation_id, exc_info=raised)
+            error = Failed(
+                f"{verb.name} could not be brought to its end ({type(raised).__name__}).", remedy="See the daemon's log."
+            )
         finally:
             del self._running[handle.operation_id]
             handle.end(error)
