@@ -15,7 +15,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     - namespace: the name of the Docker network, and what container and volume names begin with.
     - listen: the address and port of the HTTP API.
-    - public-url: how people reach the API, when that is through a proxy.
     - default-images: service type -> image, instead of the type's own default.
     - volumes: the folder that holds the data of all services; empty is `volumes` in the state directory.
     - port-offset: added to a type's first port when one is chosen, 0 to 40000: for hosts that run servers of their own.
@@ -26,7 +25,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     namespace: str = "purveyor"
     listen: str = "127.0.0.1:8400"
-    public_url: str = ""
     default_images: dict[str, str] = {}
     volumes: str = ""
     port_offset: int = 0

@@ -72,13 +72,6 @@ class Engine:
                     config = {"Name": self.namespace, "CheckDuplicate": True, "Labels": self.labels.of()}
                     await self.docker.networks.create(config)
 
-    async def remove_network(self) -> None:
-        """Remove the network if it is ours and nothing is on it."""
-        with self.errors(f"remove the network {self.namespace}"):
-            for found in await self.docker.networks.list(filters={"name": [f"^{self.namespace}$"]}):
-                if self.labels.ours(found.get("Labels")):
-                    await (await self.docker.networks.get(found["Id"])).delete()
-
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """The engine's container events of this installation, from now on until the connection ends."""

@@ -6,12 +6,8 @@ from typing import NamedTuple
 PREFIX = "dev.purveyor."
 INSTALLATION = f"{PREFIX}installation"
 SERVICE = f"{PREFIX}service"
-SERVICE_TYPE = f"{PREFIX}type"
-VOLUME = f"{PREFIX}volume"
 DEPLOYMENT = f"{PREFIX}deployment"
-ENVIRONMENT = f"{PREFIX}environment"
 SPEC = f"{PREFIX}spec"
-PURPOSE = f"{PREFIX}purpose"
 
 
 class Labels(NamedTuple):

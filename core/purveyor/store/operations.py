@@ -68,10 +68,6 @@ def set_state(tx: Tx, operation_id: int, state: str, error: dict[str, Any] | Non
     tx.update("operations", "id = ?", [operation_id], **values)
 
 
-def set_private(tx: Tx, operation_id: int, private: dict[str, Any]) -> None:
-    tx.update("operations", "id = ?", [operation_id], private=tx.vault.seal(private))
-
-
 def steps(tx: Tx, operation_id: int) -> list[StepRecord]:
     rows = tx.rows("SELECT * FROM steps WHERE operation_id = ? ORDER BY started_at", [operation_id])
     return [convert(row, StepRecord, tx.vault) for row in rows]
