@@ -208,9 +208,13 @@ class Provisioner:
         """
         record, provider = await self._load(service_id)
         volume = await self._volume(record)
-        if volume is None or not provider.offers("identity"):
+        if volume is None:
             return
         fresh = volume.state == "new"
+        if not provider.offers("identity"):  # without a mark it is still somebody's data from now on
+            if fresh:
+                await self._house.store.write(lambda tx: services.update_volume(tx, volume.id, state="used"))
+            return
         found = await provider.identity(record.view(), self.access(record, provider), fresh or accept)
         if not fresh and not accept and found != volume.identity:
             await containers.stop(self._house.engine, record.container_name)

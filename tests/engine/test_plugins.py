@@ -199,19 +199,18 @@ def test_two_services_that_set_one_variable_differently_are_both_named(stage: St
     stage.cli("unlink", "other", "shop")
 
 
-def test_a_service_whose_plugin_is_gone_stays_listed_with_what_to_do(stage: Stage) -> None:
-    import subprocess
+def test_a_type_that_marks_no_data_never_comes_up_on_a_folder_made_anew(stage: Stage) -> None:
+    stage.cli("create", "memo", "unmarked")
+    stage.cli("stop", "unmarked")
+    folder = stage.state / "volumes" / stage.json("show", "unmarked")["service"]["volume"]
+    folder.rename(folder.with_suffix(".gone"))
+    assert "is gone" in stage.cli("start", "unmarked", code=5)
+    assert not folder.exists()
+    folder.with_suffix(".gone").rename(folder)
+    stage.cli("start", "unmarked")
 
-    from support import PURVEYOR
 
-    environment = {name: value for name, value in stage.environment.items() if name != "PYTHONPATH"}
-    done = subprocess.run([*PURVEYOR, "--json", "list"], env=environment, capture_output=True, text=True, check=True)
-    assert "other" in {item["slug"] for item in json.loads(done.stdout)}
-    daemon = stage.state / "purveyor.sock"
-    assert daemon.exists()
-
-
-def test_without_its_plugin_a_service_says_so(make_stage: Callable[..., Stage], stage: Stage) -> None:
+def test_a_service_whose_plugin_is_gone_stays_listed_with_what_to_do(make_stage: Callable[..., Stage], stage: Stage) -> None:
     site = stage.environment["PYTHONPATH"]
     lone = make_stage()
     lone.environment |= {"PYTHONPATH": site, "NOTES": str(lone.state / "notes")}
