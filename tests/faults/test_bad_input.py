@@ -116,6 +116,8 @@ def test_a_huge_body_and_odd_requests_are_refused(house: Stage) -> None:
             ("GET", "/api/external-services?limit=0", 400),
             ("GET", "/api/external-services?limit=x", 400),
             ("GET", "/api/operations/99999", 404),
+            ("GET", f"/api/operations/{2**63}", 404),
+            ("GET", f"/api/external-services/{2**64}", 404),
             ("GET", "/api/events?after=-1", 400),
         ]:
             answer = client.request(method, path)

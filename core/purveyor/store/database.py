@@ -14,11 +14,12 @@ from sqlite_utils import Database
 
 from purveyor.store.schema import migrations
 from purveyor.store.vault import Vault
-from purveyor_hooks import Event
+from purveyor_hooks import Event, NotFound
 
 T = TypeVar("T")
 Record = TypeVar("Record", bound=msgspec.Struct)
 Row = dict[str, Any]
+LARGEST = 2**63 - 1  # of the numbers that SQLite holds
 
 
 class Tx:
@@ -84,6 +85,9 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain_list(values: Sequence[Any]) -> list[Any]:
+    for value in values:
+        if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+            raise NotFound(f"There is nothing with the number {value}.")
     return [value.isoformat() if isinstance(value, datetime) else value for value in values]
 
 
