@@ -1,7 +1,7 @@
 """The core, put together: made in one place, handed to the API, run by the daemon and by the CLI alike."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,22 +12,26 @@ import anyio.abc
 import msgspec
 
 from purveyor import settings as settings_module
+from purveyor import use
+from purveyor.bindings import seen_from
 from purveyor.bus import Bus
 from purveyor.engine import Engine, Labels
 from purveyor.house import House
 from purveyor.log import make_logger
+from purveyor.memory import Memory
 from purveyor.observe import Observer
 from purveyor.operations import Plan, Runner, Verb
 from purveyor.provision import Provisioner
 from purveyor.reconcile import Reconciler
 from purveyor.registry import Plugin, Registry
-from purveyor.store import Store, operations
+from purveyor.store import Store, operations, services
 from purveyor.store.database import installation
 from purveyor.store.lock import StateLock
 from purveyor.store.records import OperationRecord
 from purveyor.store.vault import Vault, open_vault
 from purveyor.verbs import build
-from purveyor_hooks import BadInput, Event, Logger, NotFound, PurveyorError
+from purveyor.verbs.bind import BindArguments
+from purveyor_hooks import Actor, BadInput, Bound, Conflict, Event, Health, Logger, NotFound, PurveyorError, Service
 
 EVENT_DEADLINE = 10.0
 STARTUP_DEADLINE = 30.0
@@ -43,6 +47,9 @@ class App:
     def __init__(self, house: House) -> None:
         self.house = house
         self.bus = Bus(house.store)
+        self.memory = Memory()
+        self.bus.watch(self.memory.forget)
+        self.token_uses: dict[int, datetime] = {}
         self.provision = Provisioner(house)
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
@@ -94,17 +101,42 @@ class PluginCore:
     def logger(self) -> Logger:
         return self._app.house.logger
 
-    async def run(self, verb: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def run(self, verb: str, arguments: Mapping[str, Any], actor: str = "plugin") -> Mapping[str, Any]:
         kind = self._app.verb(verb).arguments
         try:
             given = msgspec.convert(dict(arguments), kind)
         except msgspec.ValidationError as error:
             raise BadInput(f"The arguments of {verb} cannot be used: {error}.") from None
-        operation = await self._app.run(verb, given, "plugin")
+        operation = await self._app.run(verb, given, actor)
         return dict(msgspec.to_builtins(msgspec.structs.replace(operation, private=None)))
 
     def events(self, after: int) -> AsyncIterator[Event]:
         return self._app.bus.follow(after)
+
+    async def services(self, service_type: str) -> Sequence[Service]:
+        kind = self._app.house.registry.provider(service_type).kind
+        found = await self._app.house.store.read(services.every)
+        return [seen_from(kind, record, from_host=True) for record in found if record.service_type == service_type]
+
+    async def health(self, service_id: int) -> Health:
+        record = await self._app.house.store.read(lambda tx: services.get(tx, service_id))
+        seen = await self._app.observer.check(record)
+        return Health(healthy=seen.healthy, stage=seen.stage, version=seen.version, detail=seen.detail or "")
+
+    async def bound(self, service_type: str, actor: Actor, project: str | int | None, environment: str | None) -> Bound:
+        question = ("bound", service_type, actor, project, environment)
+        return await self._app.memory.recall(question, lambda: self._bound(service_type, actor, project, environment))
+
+    async def _bound(self, service_type: str, actor: Actor, project: str | int | None, environment: str | None) -> Bound:
+        house = self._app.house
+        found = await house.store.read(lambda tx: use.find(tx, house, service_type, actor, project, environment))
+        if isinstance(found, Bound):
+            return found
+        await self._app.run("bind", BindArguments(project=found.project, environment=found.environment), actor.name)
+        made = await house.store.read(lambda tx: use.find(tx, house, service_type, actor, project, environment))
+        if not isinstance(made, Bound):
+            raise Conflict("The binding is not made yet.", remedy="Try again.")
+        return made
 
 
 @asynccontextmanager

@@ -4,19 +4,21 @@ from collections.abc import Sequence
 
 import msgspec
 
-from purveyor import names
+from purveyor import address, names
 from purveyor.access import ServiceAccess
 from purveyor.house import House
-from purveyor.store import Tx, projects, services
+from purveyor.store import Tx, projects, services, tokens
 from purveyor.store.records import BindingRecord, EnvironmentRecord, ProjectRecord, ServiceRecord
-from purveyor_hooks import Conflict, NotFound, Variable
+from purveyor_hooks import Api, Binding, Conflict, NotFound, Service, ServiceType, Variable
 
 
 def intend(tx: Tx, house: House, service: ServiceRecord, project: ProjectRecord, environment: EnvironmentRecord) -> BindingRecord:
     """The recorded binding of an environment on a service, chosen now if there is none. Raises `Conflict`."""
     found = projects.binding_of(tx, service.id, environment.id)
+    kind = house.registry.provider(service.service_type).kind
+    if kind.uses_api:
+        tokens.ensure_of_environment(tx, project, environment)
     if found is None:
-        kind = house.registry.provider(service.service_type).kind
         resource = names.resource(project.slug, environment.slug, kind.naming, projects.resources_taken(tx, service.id))
         number = projects.insert_binding(
             tx,
@@ -26,7 +28,7 @@ def intend(tx: Tx, house: House, service: ServiceRecord, project: ProjectRecord,
             project=project.slug,
             environment=environment.slug,
             resource=resource,
-            account=resource,
+            account=names.key(kind.account_length) if kind.account_length else resource,
             password=names.password(),
             slot=_slot(tx, service, kind.slots) if kind.slots else None,
         )
@@ -58,6 +60,9 @@ def require_serving(service: ServiceRecord) -> None:
     if service.state != "active" or service.desired != "running":
         word = "stopped" if service.state == "active" else service.state
         raise Conflict(f"{service.name} is {word}.", remedy=f"Start it first: purveyor start {service.slug}")
+
+
+PLACEHOLDER = Api(url="http://purveyor", token="preview-only", project_id=0)
 
 
 class Binder:
@@ -107,6 +112,43 @@ class Binder:
                 await self._house.store.write(lambda tx: projects.delete_binding(tx, binding_id))  # noqa: B023
 
 
+def revoke_unused(tx: Tx, house: House, project_id: int) -> None:
+    """End the tokens of a project's environments unless a linked service still uses the API."""
+    linked = [house.registry.find(link.service_type) for link in projects.links(tx, project_id=project_id)]
+    if not any(provider and provider.kind.uses_api for provider in linked):
+        tokens.revoke_of_project(tx, project_id)
+
+
+def ready(tx: Tx, house: House, service: ServiceRecord, environment_id: int) -> bool:
+    """Whether an environment's variables of a service can be told as things are."""
+    binding = projects.binding_of(tx, service.id, environment_id)
+    if binding is None or binding.state != "bound":
+        return False
+    uses_api = house.registry.provider(service.service_type).kind.uses_api
+    return not uses_api or tokens.of_environment(tx, environment_id) is not None
+
+
+def seen_from(kind: ServiceType, service: ServiceRecord, *, from_host: bool) -> Service:
+    """A service as its reader reaches it: apps on the network, or commands on this host."""
+    view = service.view()
+    if not from_host:
+        return view
+    ports = {port.container: int(service.parameters[port.parameter]) for port in kind.ports}
+    return msgspec.structs.replace(view, host="127.0.0.1", ports=ports)
+
+
+def with_api(tx: Tx, house: House, kind: ServiceType, binding: BindingRecord, *, from_host: bool) -> Binding:
+    """A binding as `environment` takes it: with the API's address and the environment's token, for types that use it."""
+    view = binding.view()
+    if not kind.uses_api:
+        return view
+    token = tokens.of_environment(tx, binding.environment_id or 0)
+    if token is None:
+        raise NotFound("The environment has no token yet.", remedy="Deploy it, or ask for its variables: purveyor env PROJECT")
+    api = Api(url=address.url(tx, house.settings, from_host=from_host), token=token, project_id=binding.project_id or 0)
+    return msgspec.structs.replace(view, api=api)
+
+
 def variables_of(
     tx: Tx, house: House, project_id: int, environment_id: int, *, from_host: bool = False
 ) -> dict[int, list[Variable]]:
@@ -119,11 +161,8 @@ def variables_of(
         if binding is None:
             raise NotFound(f"The environment has no binding on {service.name} yet.")
         provider = house.registry.provider(service.service_type)
-        view = service.view()
-        if from_host:
-            ports = {port.container: int(service.parameters[port.parameter]) for port in provider.kind.ports}
-            view = msgspec.structs.replace(view, host="127.0.0.1", ports=ports)
-        found[service.id] = provider.environment(view, binding.view())
+        view = seen_from(provider.kind, service, from_host=from_host)
+        found[service.id] = provider.environment(view, with_api(tx, house, provider.kind, binding, from_host=from_host))
     return found
 
 

@@ -5,7 +5,7 @@ ring reads on from the journal, so a slow one costs nobody anything and misses n
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 
@@ -22,10 +22,17 @@ class Bus:
         self._store = store
         self._ring: deque[Event] = deque(maxlen=RING)
         self._advanced = anyio.Event()
+        self._watchers: list[Callable[[], None]] = []
         store.published = self._publish
+
+    def watch(self, call: Callable[[], None]) -> None:
+        """Have a function called, at once, whenever something is published."""
+        self._watchers.append(call)
 
     def _publish(self, batch: Sequence[Event]) -> None:
         self._ring.extend(batch)
+        for call in self._watchers:
+            call()
         self._advanced.set()
         self._advanced = anyio.Event()
 

@@ -17,7 +17,7 @@ from purveyor_hooks import (
     Access,
     BadInput,
     Binding,
-    Command,
+    Client,
     ContainerSpec,
     DeadlineExceeded,
     Failed,
@@ -123,11 +123,11 @@ class Provider:
     def environment(self, service: Service, binding: Binding) -> list[Variable]:
         return list(self._call("environment", service, binding=binding))
 
-    def client(self, service: Service) -> Command:
+    def client(self, service: Service) -> Client:
         self.require("client", "an interactive client")
-        command = self._call("client", service)
-        assert isinstance(command, Command)
-        return command
+        client = self._call("client", service)
+        assert isinstance(client, Client)
+        return client
 
     def probes(self, service: Service, binding: Binding) -> list[Probe]:
         return list(self._call("probes", service, binding=binding)) if self.offers("probes") else []

@@ -15,6 +15,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     - namespace: the name of the Docker network, and what container and volume names begin with.
     - listen: the address and port of the HTTP API.
+    - api-url: where apps reach the HTTP API, such as https://purveyor.example.com; empty is the daemon's own address on
+      the containers' network, where it then listens too.
     - default-images: service type -> image, instead of the type's own default.
     - volumes: the folder that holds the data of all services; empty is `volumes` in the state directory.
     - port-offset: added to a type's first port when one is chosen, 0 to 40000: for hosts that run servers of their own.
@@ -25,6 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     namespace: str = "purveyor"
     listen: str = "127.0.0.1:8400"
+    api_url: str = ""
     default_images: dict[str, str] = {}
     volumes: str = ""
     port_offset: int = 0
@@ -65,6 +68,8 @@ def load(state: Path) -> Settings:
         raise _bad(path, f"listen is {settings.listen!r}, not HOST:PORT")
     if not 0 <= settings.port_offset <= 40_000:
         raise _bad(path, f"port-offset is {settings.port_offset}; it must be from 0 to 40000")
+    if settings.api_url and not settings.api_url.startswith(("http://", "https://")):
+        raise _bad(path, f"api-url is {settings.api_url!r}; it must begin with http:// or https://")
     name = settings.namespace
     if not (name and name[0].isalnum() and name.replace("-", "").isalnum() and name.islower() and name.isascii()):
         raise _bad(path, f"namespace is {name!r}; lower-case letters, digits and hyphens only")

@@ -20,12 +20,16 @@ from purveyor_hooks.errors import (
     Vetoed,
 )
 from purveyor_hooks.markers import CONTRACT_VERSION, PROJECT_NAME, hookimpl, hookspec
-from purveyor_hooks.protocols import Access, Core, Logger, Sink, Source, Workshop
+from purveyor_hooks.protocols import Access, ApiClient, Application, CommandLine, Core, Logger, Sink, Source, Workshop
 from purveyor_hooks.types import (
+    Actor,
     Address,
+    Api,
     AppSpec,
     Binding,
+    Bound,
     Census,
+    Client,
     Command,
     ContainerSpec,
     Deployment,
@@ -56,12 +60,19 @@ __all__ = [
     "CONTRACT_VERSION",
     "PROJECT_NAME",
     "Access",
+    "Actor",
     "Address",
+    "Api",
+    "ApiClient",
     "AppSpec",
+    "Application",
     "BadInput",
     "Binding",
+    "Bound",
     "Census",
+    "Client",
     "Command",
+    "CommandLine",
     "Conflict",
     "ContainerSpec",
     "Core",

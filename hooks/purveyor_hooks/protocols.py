@@ -1,9 +1,11 @@
 """What plugins are handed: the parts of the core that they may use, as Protocols."""
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
-from purveyor_hooks.types import Address, AppSpec, Command, Deployment, Event, ExecResult
+from purveyor_hooks.types import Actor, Address, AppSpec, Bound, Command, Deployment, Event, ExecResult, Health, Service
+
+T = TypeVar("T")
 
 
 class Logger(Protocol):
@@ -70,8 +72,57 @@ class Core(Protocol):
     @property
     def logger(self) -> Logger: ...
 
-    async def run(self, verb: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Run a verb with the fields that its API call takes; the answer is what the API would answer."""
+    async def run(self, verb: str, arguments: Mapping[str, Any], actor: str = "plugin") -> Mapping[str, Any]:
+        """Run a verb with the fields that its API call takes, in the name of an actor; the answer is the operation."""
+
+    async def services(self, service_type: str) -> Sequence[Service]:
+        """The services of a type, oldest first, as this host reaches them."""
+
+    async def health(self, service_id: int) -> Health:
+        """A real round trip to a service, now."""
+
+    async def bound(self, service_type: str, actor: Actor, project: str | int | None, environment: str | None) -> Bound:
+        """The service of a type that a project is linked to, and an environment's binding on it, made on first ask.
+
+        A project's token implies its project, an environment's token its environment; else it is "production". Fast
+        enough for every request: what was found is remembered until something changes. Raises `BadInput` when no
+        project is named, `Forbidden` for another's, `NotFound` when it is not linked, `Conflict` when the service is
+        stopped.
+        """
 
     def events(self, after: int) -> AsyncIterator[Event]:
         """Every event with a higher number than `after`, then those to come."""
+
+
+class Application(Protocol):
+    """What `http_routes` is given.
+
+    `authentication` is a Litestar middleware for the plugin's own routers: behind it `request.user` is an `Actor`.
+    Errors of `purveyor_hooks.errors` become problem details by themselves.
+    """
+
+    @property
+    def core(self) -> Core: ...
+
+    @property
+    def authentication(self) -> Any: ...
+
+
+class ApiClient(Protocol):
+    """The HTTP API as the command line reaches it; an error answer is raised as ours."""
+
+    async def call(self, method: str, path: str, **options: Any) -> Any:
+        """One call, with the options of an httpx request; the answer is the decoded body."""
+
+    def stream(self, path: str, **parameters: Any) -> AsyncIterator[bytes]:
+        """The body of a GET, as it comes."""
+
+
+class CommandLine(Protocol):
+    """What a plugin's commands get as click's context object (``@click.pass_obj``)."""
+
+    @property
+    def as_json(self) -> bool: ...
+
+    def run(self, work: Callable[[ApiClient], Awaitable[T]]) -> T:
+        """Run a command's work with the API of the daemon, or of the core in this process where none runs."""

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from purveyor_hooks.markers import hookspec
-from purveyor_hooks.protocols import Access, Core, Sink, Source, Workshop
+from purveyor_hooks.protocols import Access, Application, Core, Sink, Source, Workshop
 from purveyor_hooks.types import (
     Binding,
     Census,
-    Command,
+    Client,
     ContainerSpec,
     Deployment,
     DeployResult,
@@ -165,10 +165,10 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 
 
 @hookspec
-def client(service: Service) -> Command:  # type: ignore[empty-body]
-    """Name the interactive client to run inside the service's container, logged in as its administrator. Pure.
+def client(service: Service) -> Client:  # type: ignore[empty-body]
+    """Name the interactive client of the service, logged in as its administrator. Pure.
 
-    - service: the service.
+    - service: the service, as this host reaches it.
     """
 
 
@@ -306,12 +306,15 @@ async def shutdown() -> None:
 
 @hookspec
 def cli_commands() -> "Sequence[click.Command]":  # type: ignore[empty-body]
-    """List the commands that this plugin adds to ``purveyor``. Pure."""
+    """List the commands that this plugin adds to ``purveyor``. Pure.
+
+    With ``@click.pass_obj`` they get a `CommandLine`.
+    """
 
 
 @hookspec
-def http_routes(app: Any) -> Sequence[Any]:  # type: ignore[empty-body]
+def http_routes(app: Application) -> Sequence[Any]:  # type: ignore[empty-body]
     """List the Litestar route handlers and routers that this plugin adds under its own path. Pure.
 
-    - app: the application's state: `app.core` is the `Core` handed to `startup`.
+    - app: `app.core` is the `Core` handed to `startup`, `app.authentication` the middleware for its routers.
     """

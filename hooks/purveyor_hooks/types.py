@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from purveyor_hooks.errors import Forbidden
+
 
 class Value(msgspec.Struct, frozen=True, kw_only=True):
     """What every value of the contract is: immutable, compared by content, built by keyword."""
@@ -55,7 +57,10 @@ class ServiceType(Value, frozen=True):
     """What a plugin brings. `name` is what people write: ``purveyor create <name> main``.
 
     `slots` is the inclusive range of numbers of which each binding gets one of its own (Redis databases).
-    `notes` are sentences that a person should know before relying on this type: limits of isolation, say.
+    Accounts bear the resource's name, or are random lower-case letters and digits where `account_length` says how
+    many (access keys). `uses_api` means that its variables carry the address of the HTTP API and the environment's token: each
+    `Binding` then has an `api`. `notes` are sentences that a person should know before relying on this type:
+    limits of isolation, say.
     """
 
     name: str
@@ -66,6 +71,8 @@ class ServiceType(Value, frozen=True):
     ports: tuple[Port, ...]
     naming: Naming = Naming()
     slots: tuple[int, int] | None = None
+    account_length: int = 0
+    uses_api: bool = False
     icon_url: str = ""
     color: str = "#64748b"
     notes: tuple[str, ...] = ()
@@ -91,9 +98,9 @@ class Service(Value, frozen=True):
     """One provisioned instance, as plugins see it.
 
     `parameters` are complete and typed, secrets in clear. `secrets` is what the hook `secrets` made. `major` is
-    the recorded version of the data's format ("" while nothing is recorded). `host` and `port()` say how the
-    reader of the variables reaches it: by the container's name and its own port for apps on the network, by
-    127.0.0.1 and the published port for commands on this host.
+    the recorded version of the data's format ("" while nothing is recorded). `desired` is what its owner wants:
+    "running" or "stopped". `host` and `port()` say how the reader of the variables reaches it: by the container's
+    name and its own port for apps on the network, by 127.0.0.1 and the published port for commands on this host.
     """
 
     id: int
@@ -105,6 +112,7 @@ class Service(Value, frozen=True):
     image: Image
     host: str
     major: str = ""
+    desired: str = "running"
     ports: dict[int, int] = {}
 
     def port(self, container_port: int) -> int:
@@ -184,6 +192,18 @@ class Probe(Value, frozen=True):
     command: Command
 
 
+class Client(Value, frozen=True):
+    """How to talk to a service as its administrator, on a terminal.
+
+    `argv` is run in the service's container. Where its image has no such program, or none is named, the code
+    `python` is run on this host and a Python prompt follows. Secrets go into `environment`, which both get.
+    """
+
+    argv: tuple[str, ...] = ()
+    python: str = ""
+    environment: dict[str, str] = {}
+
+
 class ExecResult(Value, frozen=True):
     """What a command ended with; output is text, at most 64 KiB of each stream."""
 
@@ -202,12 +222,21 @@ class Scope(Value, frozen=True):
     environment: str
 
 
+class Api(Value, frozen=True):
+    """Where an app reaches the HTTP API: `url` is the root, without ``/api``; `token` is its environment's own."""
+
+    url: str
+    token: str
+    project_id: int
+
+
 class Binding(Value, frozen=True):
     """What a link gives one environment. The core chooses and records all of it before `bind` is called.
 
     `resource` is the database or bucket, named by the type's `Naming`; `account` the user; `password` its
     credential (32 characters, letters and digits); `slot` the number out of the type's `slots`. `mark` is
-    unique to this binding: put it where the server keeps comments, to tell your own objects from others.
+    unique to this binding: put it where the server keeps comments, to tell your own objects from others. `api` is
+    there for the variables of types that use the API.
     """
 
     id: int
@@ -216,6 +245,7 @@ class Binding(Value, frozen=True):
     account: str
     password: str
     slot: int | None = None
+    api: Api | None = None
 
     @property
     def mark(self) -> str:
@@ -228,6 +258,32 @@ class Variable(Value, frozen=True):
     name: str
     value: str
     secret: bool = False
+
+
+class Actor(Value, frozen=True):
+    """Who asks: `name` for the journal; `scope` is admin, read or project.
+
+    A project's token has its `project_id`; one of an environment has its `environment` as well.
+    """
+
+    name: str
+    scope: Literal["admin", "read", "project"]
+    project_id: int | None = None
+    environment: str | None = None
+
+    def require(self, *scopes: str) -> None:
+        """Raise `Forbidden` unless the scope is one of these."""
+        if self.scope not in scopes:
+            raise Forbidden(
+                f"A token of the scope {self.scope} may not do this.", remedy=f"Use one of the scope {' or '.join(scopes)}."
+            )
+
+
+class Bound(Value, frozen=True):
+    """A service and one environment's binding on it, as this host reaches it (`service.host`, `service.port()`)."""
+
+    service: Service
+    binding: Binding
 
 
 # ---------------------------------------------------------------- what is observed

@@ -7,6 +7,7 @@ from purveyor_hooks import (
     Access,
     BadInput,
     Binding,
+    Client,
     Command,
     ContainerSpec,
     Health,
@@ -150,11 +151,11 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
 
 
 @hookimpl
-def client(service: Service) -> Command:
+def client(service: Service) -> Client:
     """psql over the container's own socket."""
     values = service.parameters
     argv = ("psql", "--username", values["username"], "--dbname", values["database"])
-    return Command(argv=argv, environment={"PGPASSWORD": values["password"]})
+    return Client(argv=argv, environment={"PGPASSWORD": values["password"]})
 
 
 @hookimpl

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from purveyor_hooks import (
     Access,
     Binding,
+    Client,
     Command,
     ContainerSpec,
     Health,
@@ -110,8 +111,8 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
 
 
 @hookimpl
-def client(service: Service) -> Command:
-    return Command(argv=(server.tool(service, "cli"),), environment={"REDISCLI_AUTH": service.parameters["password"]})
+def client(service: Service) -> Client:
+    return Client(argv=(server.tool(service, "cli"),), environment={"REDISCLI_AUTH": service.parameters["password"]})
 
 
 @hookimpl

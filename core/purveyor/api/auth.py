@@ -1,27 +1,18 @@
 """Who asks, and what they may do."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
 from purveyor.app import App
-from purveyor.store import projects, tokens
+from purveyor.store import Tx, projects, tokens
 from purveyor.store.records import TokenRecord
-from purveyor_hooks import Forbidden, Unauthorized
+from purveyor_hooks import Actor, Forbidden, Unauthorized
 
 TRUSTED = "purveyor.trusted"
 Connection = ASGIConnection[Any, Any, Any, Any]
-
-
-class Actor(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks: `name` for the journal; `scope` admin, read or project; the one project of a project token."""
-
-    name: str
-    scope: str
-    project_id: int | None = None
 
 
 LOCAL = Actor(name="local", scope="admin")
@@ -40,25 +31,43 @@ class Authentication(AbstractAuthenticationMiddleware):
                 remedy="Send: Authorization: Bearer TOKEN. Make one on the server: purveyor token create NAME",
             )
         core: App = connection.app.state.core
-        record = await core.house.store.read(lambda tx: tokens.check(tx, token.strip()))
-        if record is None:
+        text = token.strip()
+        known = await core.memory.recall(("token", text), lambda: core.house.store.read(lambda tx: _look_up(tx, text)))
+        if known is None or (known.record.expires_at and known.record.expires_at <= core.now()):
             raise Unauthorized(
                 "This token is unknown, expired or revoked.", remedy="Make another on the server: purveyor token create NAME"
             )
-        await self._touch(core, record)
-        actor = Actor(name=f"token:{record.name}", scope=record.scope, project_id=record.project_id)
-        return AuthenticationResult(user=actor, auth=None)
+        await self._touch(core, known.record)
+        return AuthenticationResult(user=known.actor, auth=None)
 
     async def _touch(self, core: App, record: TokenRecord) -> None:
         """Note the use, at most once a minute: reading must not mean writing."""
-        if record.last_used_at is None or (core.now() - record.last_used_at).total_seconds() > 60:
+        now = core.now()
+        last = core.token_uses.get(record.id, record.last_used_at)
+        if last is None or (now - last).total_seconds() > 60:
+            core.token_uses[record.id] = now
             await core.house.store.write(lambda tx: tokens.touch(tx, record.id))
+
+
+class Known(NamedTuple):
+    """A valid token: its record, and who it stands for."""
+
+    record: TokenRecord
+    actor: Actor
+
+
+def _look_up(tx: Tx, token: str) -> Known | None:
+    record = tokens.check(tx, token)
+    if record is None:
+        return None
+    environment = projects.environment_by_id(tx, record.environment_id).slug if record.environment_id else None
+    actor = Actor(name=f"token:{record.name}", scope=record.scope, project_id=record.project_id, environment=environment)
+    return Known(record, actor)
 
 
 def admin(connection: Connection, _: BaseRouteHandler) -> None:
     """Only admin tokens."""
-    if connection.user.scope != "admin":
-        raise Forbidden(f"A token of the scope {connection.user.scope} may not do this.", remedy="Use one of the scope admin.")
+    connection.user.require("admin")
 
 
 def reader(connection: Connection, _: BaseRouteHandler) -> None:
@@ -68,11 +77,11 @@ def reader(connection: Connection, _: BaseRouteHandler) -> None:
 
 
 async def own_project(connection: Connection, _: BaseRouteHandler) -> None:
-    """Admin tokens, and the token of the very project that the path names."""
+    """Admin tokens, and the token of the very project that the path names; not an app's, which is of one environment."""
     actor: Actor = connection.user
     if actor.scope == "admin":
         return
-    if actor.scope == "project":
+    if actor.scope == "project" and actor.environment is None:
         core: App = connection.app.state.core
         named = connection.path_params.get("project", "")
         record = await core.house.store.read(lambda tx: projects.find(tx, named))

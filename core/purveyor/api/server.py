@@ -1,13 +1,13 @@
 """The Litestar application, and the servers that carry it."""
 
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
+import anyio.abc
 import uvicorn
 from litestar import Litestar, Router
 from litestar.datastructures import State
@@ -27,6 +27,13 @@ BODY_LIMIT = 1024 * 1024
 GRACE = 3
 
 
+class PluginApplication(NamedTuple):
+    """`Application` as plugins get it."""
+
+    core: PluginCore
+    authentication: DefineMiddleware
+
+
 def create_api(app: App) -> Litestar:
     """The API over a running core, plugins' routes included."""
 
@@ -41,7 +48,8 @@ def create_api(app: App) -> Litestar:
         dependencies={"core": Provide(core)},
         request_max_body_size=BODY_LIMIT,
     )
-    added = app.house.registry.gather("http_routes", app=SimpleNamespace(core=PluginCore(app)))
+    given = PluginApplication(PluginCore(app), DefineMiddleware(Authentication))
+    added = app.house.registry.gather("http_routes", app=given)
     return Litestar(
         [api, *added],
         state=State({"core": app}),
@@ -120,19 +128,43 @@ def listen_local(path: Path) -> socket.socket:
     return listener
 
 
-@asynccontextmanager
-async def serving(api: Litestar, *, local: Sequence[socket.socket], public: Sequence[socket.socket] = ()) -> AsyncIterator[None]:
-    """Serve on these sockets for as long as the block runs; requests under way are given a few seconds to end."""
-    servers = [(_server(_trusted(api)), list(local))]
-    if public:
-        servers.append((_server(api), list(public)))
-    async with anyio.create_task_group() as group:
-        for server, sockets in servers:
-            group.start_soon(server.serve, sockets)
-        while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - uvicorn offers no event
+class Servers:
+    """The API on its sockets, each served in one task group."""
+
+    def __init__(self, api: Litestar, group: anyio.abc.TaskGroup) -> None:
+        self._api = api
+        self._group = group
+        self._running: list[_Server] = []
+
+    async def open(self, *sockets: socket.socket, trusted: bool = False) -> Callable[[], None]:
+        """Serve on further sockets; the answer ends that."""
+        server = _server(_trusted(self._api) if trusted else self._api)
+        self._running.append(server)
+        self._group.start_soon(server.serve, list(sockets))
+        while not server.started:  # noqa: ASYNC110 - uvicorn offers no event
             await anyio.sleep(0.005)
+
+        def end() -> None:
+            server.should_exit = True
+
+        return end
+
+    def close(self) -> None:
+        for server in self._running:
+            server.should_exit = True
+
+
+@asynccontextmanager
+async def serving(
+    api: Litestar, *, local: Sequence[socket.socket], public: Sequence[socket.socket] = ()
+) -> AsyncIterator[Servers]:
+    """Serve on these sockets for as long as the block runs; requests under way are given a few seconds to end."""
+    async with anyio.create_task_group() as group:
+        servers = Servers(api, group)
+        await servers.open(*local, trusted=True)
+        if public:
+            await servers.open(*public)
         try:
-            yield
+            yield servers
         finally:
-            for server, _ in servers:
-                server.should_exit = True
+            servers.close()

@@ -24,7 +24,7 @@ from purveyor.verbs.lifecycle import ServiceArguments, StartArguments
 from purveyor.verbs.link import LinkArguments, UnlinkArguments
 from purveyor.verbs.projects import PRODUCTION
 from purveyor.verbs.update import UpdateArguments
-from purveyor_hooks import Command, NotFound, ServiceType, Variable
+from purveyor_hooks import Client, NotFound, ServiceType, Variable
 
 Req = Request[Any, Any, Any]
 Limit = Annotated[int, Parameter(ge=1, le=1000)]
@@ -62,7 +62,7 @@ class ClientView(msgspec.Struct, frozen=True, kw_only=True):
     """How to open the service's interactive client."""
 
     container: str
-    command: Command
+    client: Client
 
 
 # ---------------------------------------------------------------- types
@@ -184,8 +184,9 @@ async def service_logs(
 @get("/{reference:str}/client", guards=[admin])
 async def service_client(core: App, reference: str) -> ClientView:
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
-    command = core.house.registry.provider(record.service_type).client(record.view())
-    return ClientView(container=record.container_name, command=command)
+    provider = core.house.registry.provider(record.service_type)
+    client = provider.client(bindings.seen_from(provider.kind, record, from_host=True))
+    return ClientView(container=record.container_name, client=client)
 
 
 # ---------------------------------------------------------------- links
@@ -248,11 +249,10 @@ async def bound(request: Req, core: App, project: str, environment: str, from_ho
     def work(tx: Tx) -> dict[int, list[Variable]] | None:
         record = projects.get(tx, project)
         found = projects.find_environment(tx, record.id, environment)
-        linked = [item.service_id for item in projects.links(tx, project_id=record.id)]
         if found is None:
             return None
-        held = [projects.binding_of(tx, number, found.id) for number in linked]
-        if any(item is None or item.state != "bound" for item in held):
+        linked = [services.get(tx, item.service_id) for item in projects.links(tx, project_id=record.id)]
+        if not all(bindings.ready(tx, core.house, service, found.id) for service in linked):
             return None
         return bindings.variables_of(tx, core.house, record.id, found.id, from_host=from_host)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from purveyor import parameters, redact
+from purveyor import bindings, parameters, redact
 from purveyor.app import App
 from purveyor.observe import Status
 from purveyor.store import Tx, projects, services
@@ -133,6 +133,7 @@ def _connection(app: App, record: ServiceRecord) -> str:
         account=str(values.get("username", "default")),
         password="hidden",
         slot=0,
+        api=bindings.PLACEHOLDER,
     )
     variables = provider.environment(record.view(), owner)
     found = next((variable.value for variable in variables if variable.name.endswith(("_URL", "_ENDPOINT"))), "")
@@ -146,6 +147,7 @@ def preview(app: App, record: ServiceRecord) -> list[Variable]:
     placeholder = f"project{provider.kind.naming.separator}environment"
     scope = Scope(project="project", environment="environment")
     binding = Binding(id=0, scope=scope, resource=placeholder, account=placeholder, password="preview-only", slot=first)
+    binding = msgspec.structs.replace(binding, api=bindings.PLACEHOLDER)
     return provider.environment(record.view(), binding)
 
 

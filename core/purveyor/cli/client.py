@@ -96,6 +96,15 @@ class Client:
             async for chunk in response.aiter_text():
                 yield chunk
 
+    async def stream(self, path: str, **parameters: Any) -> AsyncIterator[bytes]:
+        """The body of a GET, as it comes."""
+        async with self._http.stream("GET", path, params=parameters, timeout=None) as response:
+            if response.is_error:
+                await response.aread()
+                raise _error(response)
+            async for chunk in response.aiter_bytes():
+                yield chunk
+
 
 def _error(response: httpx.Response) -> PurveyorError:
     try:

@@ -98,6 +98,12 @@ class Options:
 
         return state_directory(self._state)
 
+    def run(self, work: Any) -> Any:
+        """Run a command's work with the API: `CommandLine` as plugins' commands get it."""
+        from purveyor.cli.client import run
+
+        return run(self, work)
+
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors become two lines and an exit code, never a trace."""

@@ -72,6 +72,14 @@ class Engine:
                     config = {"Name": self.namespace, "CheckDuplicate": True, "Labels": self.labels.of()}
                     await self.docker.networks.create(config)
 
+    async def gateway(self) -> str:
+        """The host's own address on the network, which is made if need be; "" when it has none."""
+        await self.ensure_network()
+        with self.errors(f"look at the network {self.namespace}"):
+            found = await (await self.docker.networks.get(self.namespace)).show()
+        pools = (found.get("IPAM") or {}).get("Config") or []
+        return next((str(pool["Gateway"]).partition("/")[0] for pool in pools if pool.get("Gateway")), "")
+
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """The engine's container events of this installation, from now on until the connection ends."""

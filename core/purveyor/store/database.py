@@ -179,6 +179,18 @@ class Store:
         return db
 
 
+def remembered(tx: Tx, name: str) -> str | None:
+    """A fact about this installation that was noted with `note`."""
+    found = tx.value("SELECT value FROM meta WHERE key = ?", [name])
+    return None if found is None else str(found)
+
+
+def note(tx: Tx, name: str, value: str) -> None:
+    """Note a fact about this installation."""
+    if not tx.update("meta", "key = ?", [name], value=value):
+        tx.insert("meta", key=name, value=value)
+
+
 def installation(tx: Tx) -> str:
     """The random id that marks everything of this installation on the engine."""
     return str(tx.value("SELECT value FROM meta WHERE key = 'installation'"))

@@ -57,6 +57,7 @@ class ServiceRecord(Record, frozen=True):
             image=Image(reference=self.image, id=self.image_id, environment=self.image_environment),
             host=self.container_name,
             major=self.major,
+            desired=self.desired,
         )
 
 
@@ -149,6 +150,7 @@ class TokenRecord(Record, frozen=True):
     name: str
     scope: Literal["admin", "read", "project"]
     project_id: int | None
+    environment_id: int | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None

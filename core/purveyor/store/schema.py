@@ -155,8 +155,24 @@ CREATE TABLE tokens (
 """
 
 
-@migrations()
-def first(db: Database) -> None:
-    for statement in FIRST.split(";\n"):
+# A token of one environment is injected at deploys, so its text is kept, sealed.
+ENVIRONMENT_TOKENS = """
+ALTER TABLE tokens ADD COLUMN environment_id INTEGER REFERENCES environments (id) ON DELETE CASCADE;
+ALTER TABLE tokens ADD COLUMN sealed TEXT;
+"""
+
+
+def _run(db: Database, script: str) -> None:
+    for statement in script.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+@migrations()
+def first(db: Database) -> None:
+    _run(db, FIRST)
+
+
+@migrations()
+def environment_tokens(db: Database) -> None:
+    _run(db, ENVIRONMENT_TOKENS)

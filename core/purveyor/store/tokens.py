@@ -1,34 +1,36 @@
-"""API tokens: only their hashes are kept."""
+"""API tokens: only their hashes are kept, but for those of environments, which every deploy injects again."""
 
 import hashlib
 import secrets
 from datetime import datetime
 
 from purveyor.store.database import Tx, convert
-from purveyor.store.records import TokenRecord
+from purveyor.store.records import EnvironmentRecord, ProjectRecord, TokenRecord
 from purveyor_hooks import NotFound
 
-COLUMNS = "id, name, scope, project_id, created_at, expires_at, revoked_at, last_used_at"
+COLUMNS = "id, name, scope, project_id, environment_id, created_at, expires_at, revoked_at, last_used_at"
+VALID = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)"
 
 
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+def _new() -> str:
+    return f"pvy_{secrets.token_urlsafe(32)}"
+
+
 def create(tx: Tx, *, name: str, scope: str, project_id: int | None, expires_at: datetime | None) -> tuple[int, str]:
     """Make a token; the answer holds it in clear, for the only time."""
-    token = f"pvy_{secrets.token_urlsafe(32)}"
+    token = _new()
     values = {"name": name, "scope": scope, "project_id": project_id, "expires_at": expires_at}
     return tx.insert("tokens", **values, hash=_hash(token), created_at=tx.now), token
 
 
 def check(tx: Tx, token: str) -> TokenRecord | None:
     """The record of a token that is valid now."""
-    row = tx.row(f"SELECT {COLUMNS} FROM tokens WHERE hash = ?", [_hash(token)])
-    record = convert(row, TokenRecord, tx.vault) if row else None
-    if record is None or record.revoked_at or (record.expires_at and record.expires_at <= tx.now):
-        return None
-    return record
+    row = tx.row(f"SELECT {COLUMNS} FROM tokens WHERE hash = ? AND {VALID}", [_hash(token), tx.now])
+    return convert(row, TokenRecord, tx.vault) if row else None
 
 
 def touch(tx: Tx, token_id: int) -> None:
@@ -44,3 +46,28 @@ def revoke(tx: Tx, token_id: int) -> None:
     """End a token. Raises `NotFound`."""
     if not tx.update("tokens", "id = ? AND revoked_at IS NULL", [token_id], revoked_at=tx.now):
         raise NotFound(f"There is no valid token with the id {token_id}.", remedy="List them with: purveyor token list")
+
+
+# ---------------------------------------------------------------- of an environment
+
+
+def of_environment(tx: Tx, environment_id: int) -> str | None:
+    """The environment's own token in clear, if it has a valid one."""
+    where = f"environment_id = ? AND sealed IS NOT NULL AND {VALID}"
+    sealed = tx.value(f"SELECT sealed FROM tokens WHERE {where} ORDER BY id DESC", [environment_id, tx.now])
+    return None if sealed is None else str(tx.vault.open(sealed))
+
+
+def ensure_of_environment(tx: Tx, project: ProjectRecord, environment: EnvironmentRecord) -> None:
+    """Make the environment's own token unless it has a valid one."""
+    if of_environment(tx, environment.id) is not None:
+        return
+    token, name = _new(), f"{project.slug}/{environment.slug}"
+    values = {"name": name, "scope": "project", "project_id": project.id, "environment_id": environment.id}
+    number = tx.insert("tokens", **values, hash=_hash(token), sealed=tx.vault.seal(token), created_at=tx.now)
+    tx.emit("token.created", project=project.id, data={"id": number, "name": name, "scope": "project"})
+
+
+def revoke_of_project(tx: Tx, project_id: int) -> None:
+    """End the tokens of all environments of a project."""
+    tx.update("tokens", "project_id = ? AND sealed IS NOT NULL AND revoked_at IS NULL", [project_id], revoked_at=tx.now)

@@ -36,7 +36,7 @@ def intend_missing(tx: Tx, house: House, project: ProjectRecord, environment: En
     for link in projects.links(tx, project_id=project.id):
         service = services.get(tx, link.service_id)
         before = projects.binding_of(tx, service.id, environment.id)
-        if before and before.state == "bound":
+        if bindings.ready(tx, house, service, environment.id):
             continue
         bindings.require_serving(service)
         number = bindings.intend(tx, house, service, project, environment).id

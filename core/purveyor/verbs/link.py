@@ -49,7 +49,8 @@ class LinkVerb(Verb):
         service = services.get(tx, operation.service_id or 0)
         provider = self.house.registry.provider(service.service_type)
         held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
-        views = [record.view() for record in held if record]
+        # names alone are wanted: where the API is does not matter
+        views = [msgspec.structs.replace(record.view(), api=bindings.PLACEHOLDER) for record in held if record]
         names = {variable.name for view in views for variable in provider.environment(service.view(), view)}
         return Plan(
             verb=self.name,
@@ -149,6 +150,7 @@ class Unlink(LinkVerb):
         link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
         if link:
             projects.delete_link(tx, link.id)
+            bindings.revoke_unused(tx, self.house, link.project_id)
         if operation.arguments["force"]:
             for number in operation.arguments["bindings"]:
                 projects.update_binding(tx, number, state="unbound")

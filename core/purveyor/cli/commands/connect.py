@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import click
 from purveyor.cli.client import Client, run
 from purveyor.cli.commands.services import BASE
 from purveyor.cli.main import Options
+from purveyor_hooks import Command, Failed
 
 CHUNK = 64 * 1024
 
@@ -25,16 +27,35 @@ CHUNK = 64 * 1024
 def connect_command(options: Options, service: str, arguments: tuple[str, ...]) -> None:
     """Open psql, redis-cli or the like as the service's administrator.
 
-    Further ARGUMENTS go to the client: purveyor connect main -- -c 'select 1'
+    Where the service's image has no such client, a Python prompt with a connected one opens on this host. Further
+    ARGUMENTS go to the client: purveyor connect main -- -c 'select 1'
     """
     found = run(options, lambda client: _client(client, service))
-    command = found["command"]
-    argv = [*command["argv"], *arguments]
-    raise SystemExit(anyio.run(_attach, found["container"], argv, command["environment"]))
+    client = found["client"]
+    environment = client.get("environment", {})
+    argv, python = client.get("argv"), client.get("python")
+    if python and not (argv and anyio.run(_has, found["container"], argv[0])):
+        command = [sys.executable, "-q", "-i", "-c", python, *arguments]
+        raise SystemExit(subprocess.run(command, env={**os.environ, **environment}).returncode)
+    raise SystemExit(anyio.run(_attach, found["container"], [*argv, *arguments], environment))
 
 
 async def _client(client: Client, service: str) -> Any:
     return await client.get(f"{BASE}/{service}/client")
+
+
+async def _has(container: str, program: str) -> bool:
+    """Whether the image has a program."""
+    from purveyor.engine import Engine, Labels, containers
+
+    engine = Engine("", Labels(""))
+    try:
+        ended = await containers.execute(engine, container, Command(argv=("sh", "-c", f"command -v {program}")))
+        return ended.exit_code == 0
+    except Failed:  # it has no shell either
+        return False
+    finally:
+        await engine.close()
 
 
 async def _attach(container: str, argv: list[str], environment: dict[str, str]) -> int:

@@ -25,6 +25,8 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
     """Serve until SIGTERM or SIGINT."""
     import msgspec
 
+    from purveyor.address import note_port
+    from purveyor.api import door
     from purveyor.api.server import create_api, listen_local, listen_tcp, serving
     from purveyor.app import open_app
     from purveyor.cli.client import SOCKET
@@ -37,10 +39,17 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
             raise click.BadParameter("must be HOST:PORT", param_hint="--listen") from None
         public = listen_tcp(host, port)
         bound = public.getsockname()
-        async with serving(create_api(app), local=[listen_local(state / SOCKET)], public=[public]):
+        await app.house.store.write(lambda tx: note_port(tx, bound[1]))
+        async with (
+            serving(create_api(app), local=[listen_local(state / SOCKET)], public=[public]) as servers,
+            anyio.create_task_group() as group,
+        ):
+            if not settings.api_url:
+                group.start_soon(door.keep, app, servers, host, bound[1])
             app.house.logger.info("serving", address=f"http://{bound[0]}:{bound[1]}", state=str(state))
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async for _ in signals:
                     break
             app.house.logger.info("stopping")
+            group.cancel_scope.cancel()
         (state / SOCKET).unlink(missing_ok=True)

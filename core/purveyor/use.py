@@ -1,0 +1,58 @@
+"""Who uses a service through the API: from a token and the names in a request to one environment's binding."""
+
+from purveyor import bindings
+from purveyor.house import House
+from purveyor.store import Tx, projects, services
+from purveyor.store.records import ProjectRecord, ServiceRecord
+from purveyor.verbs.projects import PRODUCTION
+from purveyor_hooks import Actor, BadInput, Bound, Conflict, Forbidden, NotFound, Scope
+
+
+def find(
+    tx: Tx, house: House, service_type: str, actor: Actor, project: str | int | None, environment: str | None
+) -> Bound | Scope:
+    """What the actor may use: the binding, or the scope that has to be bound first.
+
+    Raises `BadInput`, `Forbidden`, `NotFound` and `Conflict` as `Core.bound` says.
+    """
+    record = _project(tx, actor, project)
+    chosen = _environment(actor, environment)
+    service = _service(tx, service_type, record)
+    bindings.require_serving(service)
+    known = projects.find_environment(tx, record.id, chosen)
+    if known is None or not bindings.ready(tx, house, service, known.id):
+        return Scope(project=record.slug, environment=chosen)
+    held = projects.binding_of(tx, service.id, known.id)
+    assert held is not None
+    kind = house.registry.provider(service_type).kind
+    return Bound(service=bindings.seen_from(kind, service, from_host=True), binding=held.view())
+
+
+def _project(tx: Tx, actor: Actor, given: str | int | None) -> ProjectRecord:
+    actor.require("admin", "project")
+    if actor.project_id is None:
+        if given in (None, ""):
+            why = "needed, for this token is of no project"
+            raise BadInput("It is not said which project is meant.", remedy="Send project_id.", errors={"project_id": why})
+        return projects.get(tx, str(given))
+    own = projects.get(tx, actor.project_id)
+    if given not in (None, "") and str(given) not in (str(own.id), own.slug):
+        raise Forbidden("This token is of another project.", remedy="Use the project's own token, or leave project_id out.")
+    return own
+
+
+def _environment(actor: Actor, given: str | None) -> str:
+    if actor.environment and given and given != actor.environment:
+        raise Forbidden("This token is of another environment.", remedy="Use that environment's own token.")
+    return actor.environment or given or PRODUCTION
+
+
+def _service(tx: Tx, service_type: str, project: ProjectRecord) -> ServiceRecord:
+    for link in projects.links(tx, project_id=project.id):
+        if link.service_type == service_type:
+            if link.state == "linked":
+                return services.get(tx, link.service_id)
+            raise Conflict(f"The link of {project.slug} is {link.state}.", remedy="Try again in a moment.")
+    raise NotFound(
+        f"{project.slug} is linked to no {service_type}.", remedy=f"Link it: purveyor link {service_type} {project.slug}"
+    )
