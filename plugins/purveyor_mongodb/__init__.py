@@ -1,0 +1,175 @@
+"""The service type ``mongodb``: one database and one user for each project and environment.
+
+MongoDB 6 and later, by the conventions of its official image, and servers whose images follow them. The driver is
+imported when it is first needed: most installations have no MongoDB.
+"""
+
+import re
+import secrets as random
+from urllib.parse import quote
+
+from purveyor_hooks import (
+    Access,
+    BadInput,
+    Binding,
+    Client,
+    ContainerSpec,
+    Health,
+    Image,
+    Naming,
+    Parameter,
+    Port,
+    Probe,
+    Service,
+    ServiceType,
+    Variable,
+    hookimpl,
+)
+from purveyor_mongodb import image, probing
+
+PORT = 27017
+IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
+
+
+@hookimpl
+def service_type() -> ServiceType:
+    return ServiceType(
+        name="mongodb",
+        label="MongoDB",
+        description="Document database",
+        default_image="gotempsh/mongodb-walg:8.0",
+        color="#00684a",
+        icon_url="/static/icons/mongodb.svg",
+        ports=(Port(container=PORT),),
+        naming=Naming(separator="_", limit=63),
+        parameters=(
+            Parameter(name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT),
+            Parameter(
+                name="replica_set",
+                help="The name of a replica set of this one server, for change streams and transactions; empty is none.",
+                default="",
+                editable=False,
+                pattern=r"[A-Za-z][A-Za-z0-9_-]{0,39}",
+            ),
+            Parameter(
+                name="database", help="The database made at first start.", default="admin", editable=False, pattern=IDENTIFIER
+            ),
+            Parameter(name="username", help="The administrator.", default="admin", editable=False, pattern=IDENTIFIER),
+            Parameter(
+                name="password",
+                help="The administrator's password; no app ever gets it.",
+                generated="password",
+                length=24,
+                editable=False,
+                secret=True,
+            ),
+        ),
+    )
+
+
+@hookimpl
+def data_major(image: Image) -> str:
+    """The image's own MONGO_MAJOR, else the first two numbers of its tag."""
+    if major := image.environment.get("MONGO_MAJOR"):
+        return major
+    tag = re.search(r":(\d+\.\d+)(?!\d)", image.reference)
+    if tag:
+        return tag[1]
+    if image.id:
+        why = "it sets no MONGO_MAJOR and its tag begins with no version"
+        raise BadInput(
+            f"The MongoDB version of the image {image.reference} cannot be told: {why}.",
+            remedy="Use an image whose tag begins with the version, such as mongo:8.0.",
+            errors={"docker_image": why},
+        )
+    return ""
+
+
+@hookimpl
+def secrets(service: Service) -> dict[str, str]:
+    """The key that the members of a replica set prove themselves with."""
+    if not service.parameters["replica_set"] or "key" in service.secrets:
+        return service.secrets
+    return {**service.secrets, "key": random.token_hex(256)}
+
+
+@hookimpl
+def container(service: Service) -> ContainerSpec:
+    return image.container(service)
+
+
+@hookimpl
+async def ready(service: Service, access: Access) -> Health:
+    from purveyor_mongodb import server
+
+    return await server.ready(service, access)
+
+
+@hookimpl
+async def identity(service: Service, access: Access, create: bool) -> str:
+    from purveyor_mongodb import server
+
+    return await server.identity(service, access, create)
+
+
+@hookimpl
+async def bind(service: Service, access: Access, binding: Binding) -> None:
+    from purveyor_mongodb import accounts
+
+    await accounts.bind(service, access, binding)
+
+
+@hookimpl
+async def unbind(service: Service, access: Access, binding: Binding) -> None:
+    from purveyor_mongodb import accounts
+
+    await accounts.unbind(service, access, binding)
+
+
+@hookimpl
+async def purge(service: Service, access: Access, binding: Binding) -> None:
+    from purveyor_mongodb import accounts
+
+    await accounts.purge(service, access, binding)
+
+
+@hookimpl
+def environment(service: Service, binding: Binding) -> list[Variable]:
+    account, password, database = (quote(text, safe="") for text in (binding.account, binding.password, binding.resource))
+    port = service.port(PORT)
+    # a user lives in the database that it may use; members of a replica set know each other by the container's name
+    options = f"authSource={database}"
+    if service.parameters["replica_set"] and not service.ports:
+        options += f"&replicaSet={service.parameters['replica_set']}"
+    elif service.parameters["replica_set"]:
+        options += "&directConnection=true"
+    url = f"mongodb://{account}:{password}@{service.host}:{port}/{database}?{options}"
+    return [
+        Variable(name="MONGODB_URL", value=url, secret=True),
+        Variable(name="MONGODB_HOST", value=service.host),
+        Variable(name="MONGODB_PORT", value=str(port)),
+        Variable(name="MONGODB_DATABASE", value=binding.resource),
+        Variable(name="MONGODB_USERNAME", value=binding.account),
+        Variable(name="MONGODB_PASSWORD", value=binding.password, secret=True),
+    ]
+
+
+@hookimpl
+def client(service: Service) -> Client:
+    """mongosh inside the container, else pymongo on this host. No password is an argument of any process."""
+    account, password = (quote(service.parameters[name], safe="") for name in ("username", "password"))
+
+    def url(host: str, port: int) -> str:
+        return f"mongodb://{account}:{password}@{host}:{port}/admin?directConnection=true"
+
+    return Client(
+        argv=("mongosh", "--quiet", "--nodb", "--shell", "--eval", "db = connect(process.env.PURVEYOR_INSIDE)"),
+        python="import os, pymongo\nclient = pymongo.MongoClient(os.environ['PURVEYOR_HERE'])\ndb = client.admin\n"
+        "print('client and db are connected; for example: client.list_database_names()')",
+        environment={"PURVEYOR_INSIDE": url("127.0.0.1", PORT), "PURVEYOR_HERE": url(service.host, service.port(PORT))},
+    )
+
+
+@hookimpl
+def probes(service: Service, binding: Binding) -> list[Probe]:
+    return probing.probes(service, binding)

@@ -1,0 +1,103 @@
+"""The MongoDB server: the administrator's connection, and whether it serves."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pymongo import AsyncMongoClient, WriteConcern
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+
+from purveyor_hooks import Access, Health, Service
+
+PORT = 27017
+OWN_DATABASE = "purveyor"  # a project's database always has its environment in its name
+TIMEOUT = 5000  # milliseconds
+SELECTION = 1000  # of which for finding the server: a start asks again and again
+NOT_INITIATED = 94
+REFUSED = (13, 18)  # Unauthorized, AuthenticationFailed
+
+
+@asynccontextmanager
+async def connection(service: Service, access: Access) -> AsyncIterator[Any]:
+    """The administrator's client."""
+    address = access.address(PORT)
+    client: Any = AsyncMongoClient(
+        address.host,
+        address.port,
+        username=service.parameters["username"],
+        password=service.parameters["password"],
+        authSource="admin",
+        directConnection=True,
+        retryWrites=False,
+        serverSelectionTimeoutMS=SELECTION,
+        connectTimeoutMS=TIMEOUT,
+        socketTimeoutMS=TIMEOUT,
+    )
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def own(client: Any, name: str) -> Any:
+    """A collection of ours, whose writes are on the disk when they are acknowledged."""
+    return client[OWN_DATABASE].get_collection(name, write_concern=WriteConcern(w=1, j=True))
+
+
+async def ready(service: Service, access: Access) -> Health:
+    """Log in, ask for the version, write and read back; a replica set that is new is initiated."""
+    stage, version = "tcp", ""
+    try:
+        async with connection(service, access) as client:
+            await client.admin.command("ping")
+            stage = "login"
+            version = str((await client.admin.command("buildInfo"))["version"])
+            stage = "query"
+            if service.parameters["replica_set"] and not await _leads(service, client):
+                return Health(healthy=False, stage=stage, version=version, detail="The replica set is being initiated.")
+            mark = uuid.uuid4().hex
+            await own(client, "health").replace_one({"_id": "health"}, {"_id": "health", "mark": mark}, upsert=True)
+            found = await own(client, "health").find_one({"_id": "health"})
+            if found is None or found["mark"] != mark:
+                return Health(healthy=False, stage=stage, version=version, detail="What was written does not come back.")
+            return Health(healthy=True, stage="write", version=version)
+    except OperationFailure as error:
+        if error.code in REFUSED and stage == "tcp":
+            return Health(healthy=False, stage="tcp", detail="The administrator's password is refused.")
+        return Health(healthy=False, stage=stage, version=version, detail=_reason(error))
+    except ConnectionFailure as error:
+        stage = "container" if stage == "tcp" else stage
+        return Health(healthy=False, stage=stage, version=version, detail=_reason(error))
+    except PyMongoError as error:
+        return Health(healthy=False, stage=stage, version=version, detail=_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """The first clause of an error, without the topology that the driver appends."""
+    return str(error).partition(", full error")[0].partition(", Timeout")[0].partition("\n")[0] or type(error).__name__
+
+
+async def _leads(service: Service, client: Any) -> bool:
+    """Whether the server takes writes as the one member of its set; a set that is not there yet is initiated."""
+    hello = await client.admin.command("hello")
+    if hello.get("isWritablePrimary"):
+        return True
+    try:
+        await client.admin.command("replSetGetStatus")
+    except OperationFailure as error:
+        if error.code != NOT_INITIATED:
+            raise
+        members = [{"_id": 0, "host": f"{service.host}:{PORT}"}]
+        await client.admin.command("replSetInitiate", {"_id": service.parameters["replica_set"], "members": members})
+    return False
+
+
+async def identity(service: Service, access: Access, create: bool) -> str:
+    """A document of our own database."""
+    async with connection(service, access) as client:
+        marks = own(client, "identity")
+        if create and await marks.find_one({"_id": "identity"}) is None:
+            await marks.insert_one({"_id": "identity", "mark": uuid.uuid4().hex})
+        found = await marks.find_one({"_id": "identity"})
+        return str(found["mark"]) if found else ""

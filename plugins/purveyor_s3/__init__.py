@@ -1,0 +1,168 @@
+"""The service type ``s3``: one bucket, and an access key limited to it, for each project and environment.
+
+Three servers: RustFS (from its documentation), MinIO and SeaweedFS (both tested). They differ in how they are
+started and in how keys are made; `flavours` holds the one, `keys` the other. The driver is imported when it is
+first needed: it is big, and most installations have no S3.
+"""
+
+from purveyor_hooks import (
+    Access,
+    Binding,
+    Client,
+    Command,
+    ContainerSpec,
+    Health,
+    Image,
+    Naming,
+    Parameter,
+    Port,
+    Probe,
+    Service,
+    ServiceType,
+    Variable,
+    hookimpl,
+)
+from purveyor_s3 import flavours, tls
+
+PORT, CONSOLE = flavours.PORT, flavours.CONSOLE
+REGION = "us-east-1"
+ACCOUNT_LENGTH = 20  # SeaweedFS takes letters and digits only
+NAMING = Naming(separator="-", limit=63, minimum=3)
+PORTS = (Port(container=PORT), Port(container=CONSOLE, parameter="console_port"))
+PARAMETERS = (
+    Parameter(name="port", help="Port of the S3 API on 127.0.0.1.", kind="integer", generated="port", base=9000),
+    Parameter(name="console_port", help="Port of the web console on 127.0.0.1.", kind="integer", generated="port", base=9001),
+    Parameter(
+        name="flavour",
+        help="Which server the image holds: rustfs, minio or seaweedfs; auto reads it from the image's name.",
+        default=flavours.AUTO,
+        choices=(flavours.AUTO, *flavours.FLAVOURS),
+        editable=False,
+    ),
+    Parameter(
+        name="access_key",
+        help="The administrator's access key.",
+        generated="key",
+        length=20,
+        editable=False,
+        pattern=r"[A-Za-z0-9._-]{3,64}",
+    ),
+    Parameter(
+        name="secret_key",
+        help="The administrator's secret key; no app ever gets it.",
+        generated="password",
+        length=40,
+        editable=False,
+        secret=True,
+        pattern=r"[A-Za-z0-9+/=._-]{8,128}",
+    ),
+)
+
+
+@hookimpl
+def service_type() -> ServiceType:
+    return ServiceType(
+        name="s3",
+        label="S3 storage",
+        description="Object storage with the S3 API",
+        default_image="rustfs/rustfs:1.0.0-alpha.78",
+        color="#c7511f",
+        icon_url="/static/icons/s3.svg",
+        ports=PORTS,
+        naming=NAMING,
+        account_length=ACCOUNT_LENGTH,
+        parameters=PARAMETERS,
+    )
+
+
+@hookimpl
+def data_major(image: Image) -> str:
+    """Each server has a format of its own; its versions read what earlier ones wrote."""
+    return flavours.named(image.reference) or ""
+
+
+@hookimpl
+def secrets(service: Service) -> dict[str, str]:
+    """A certificate for the parts of a server that speak to each other. An image of no known server is refused here."""
+    if flavours.of(service).name != flavours.SEAWEEDFS or "tls_key" in service.secrets:
+        return service.secrets
+    return {**service.secrets, **tls.self_signed()}
+
+
+@hookimpl
+def container(service: Service) -> ContainerSpec:
+    return flavours.of(service).container(service)
+
+
+@hookimpl
+async def ready(service: Service, access: Access) -> Health:
+    from purveyor_s3 import server
+
+    return await server.ready(service, access)
+
+
+@hookimpl
+async def identity(service: Service, access: Access, create: bool) -> str:
+    from purveyor_s3 import server
+
+    return await server.identity(service, access, create)
+
+
+@hookimpl
+async def bind(service: Service, access: Access, binding: Binding) -> None:
+    from purveyor_s3 import buckets
+
+    await buckets.bind(service, access, binding)
+
+
+@hookimpl
+async def unbind(service: Service, access: Access, binding: Binding) -> None:
+    from purveyor_s3 import buckets
+
+    await buckets.unbind(service, access, binding)
+
+
+@hookimpl
+async def purge(service: Service, access: Access, binding: Binding) -> None:
+    from purveyor_s3 import buckets
+
+    await buckets.purge(service, access, binding)
+
+
+@hookimpl
+def environment(service: Service, binding: Binding) -> list[Variable]:
+    port = service.port(PORT)
+    endpoint = f"http://{service.host}:{port}"
+    return [
+        Variable(name="S3_ENDPOINT", value=endpoint),
+        Variable(name="S3_HOST", value=service.host),
+        Variable(name="S3_PORT", value=str(port)),
+        Variable(name="S3_BUCKET", value=binding.resource),
+        Variable(name="S3_ACCESS_KEY", value=binding.account),
+        Variable(name="S3_SECRET_KEY", value=binding.password, secret=True),
+        Variable(name="S3_REGION", value=REGION),
+        Variable(name="AWS_ACCESS_KEY_ID", value=binding.account),
+        Variable(name="AWS_SECRET_ACCESS_KEY", value=binding.password, secret=True),
+        Variable(name="AWS_DEFAULT_REGION", value=REGION),
+        Variable(name="AWS_ENDPOINT_URL", value=endpoint),
+    ]
+
+
+@hookimpl
+def client(service: Service) -> Client:
+    """The servers' images hold no S3 client: boto3 on this host."""
+    return Client(
+        python="import boto3\ns3 = boto3.client('s3')\nprint('s3 is connected; for example: s3.list_buckets()')",
+        environment={
+            "AWS_ENDPOINT_URL": f"http://{service.host}:{service.port(PORT)}",
+            "AWS_ACCESS_KEY_ID": service.parameters["access_key"],
+            "AWS_SECRET_ACCESS_KEY": service.parameters["secret_key"],
+            "AWS_DEFAULT_REGION": REGION,
+        },
+    )
+
+
+@hookimpl
+def probes(service: Service, binding: Binding) -> list[Probe]:
+    """Only the way is probed from inside: the images hold no S3 client. Login, query and write are what health asks."""
+    return [Probe(name="tcp", command=Command(argv=flavours.of(service).reach(service.host)))]

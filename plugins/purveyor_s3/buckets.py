@@ -1,0 +1,89 @@
+"""Buckets of bindings. Every call may be repeated after a crash; our mark is written first and removed last."""
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from purveyor_hooks import Access, Binding, Conflict, Failed, Service
+from purveyor_s3 import keys
+from purveyor_s3.driver import code
+from purveyor_s3.server import MISSING, OWN_BUCKET, connection, ensure_bucket, text
+
+BATCH = 1000
+
+
+def _mark(binding: Binding) -> str:
+    return f"bindings/{binding.id}"
+
+
+async def _is_ours(client: Any, binding: Binding) -> bool:
+    return await text(client, _mark(binding)) == binding.resource
+
+
+async def _exists(client: Any, bucket: str) -> bool:
+    try:
+        await client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if code(error) in MISSING:
+            return False
+        raise
+    return True
+
+
+async def bind(service: Service, access: Access, binding: Binding) -> None:
+    accounts = keys.of(service, access)
+    async with connection(service, access) as client:
+        if not await _is_ours(client, binding):
+            if await _exists(client, binding.resource):
+                raise Conflict(
+                    f"{service.name} has a bucket {binding.resource} that nobody is recorded for.",
+                    remedy="Rename or remove it, or choose another project name.",
+                )
+            if await _asked(accounts.exists(binding.account)):
+                raise Conflict(
+                    f"{service.name} has a user {binding.account} already, and it is not Purveyor's.",
+                    remedy="Remove it, or choose another project name.",
+                )
+            await client.put_object(Bucket=OWN_BUCKET, Key=_mark(binding), Body=binding.resource.encode())
+        await ensure_bucket(client, binding.resource)
+    await _asked(accounts.grant(binding))
+
+
+async def _asked(answer: Any) -> Any:
+    try:
+        return await answer
+    except keys.KeysFailed as error:
+        raise Failed(f"{error}.", remedy="See its log: purveyor logs SERVICE") from None
+
+
+async def unbind(service: Service, access: Access, binding: Binding) -> None:
+    """Its keys end; the bucket stays."""
+    async with connection(service, access) as client:
+        if await _is_ours(client, binding):
+            await _asked(keys.of(service, access).revoke(binding.account))
+
+
+async def purge(service: Service, access: Access, binding: Binding) -> None:
+    """Keys, objects, bucket and mark are gone."""
+    async with connection(service, access) as client:
+        if await _is_ours(client, binding):
+            await _asked(keys.of(service, access).revoke(binding.account))
+            if await _exists(client, binding.resource):
+                await _empty(client, binding.resource)
+                await client.delete_bucket(Bucket=binding.resource)
+            await client.delete_object(Bucket=OWN_BUCKET, Key=_mark(binding))
+
+
+async def _empty(client: Any, bucket: str) -> None:
+    """Every object, in all of its versions, and every upload that was begun."""
+    for upload in (await client.list_multipart_uploads(Bucket=bucket)).get("Uploads", []):
+        await client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    while True:
+        found = await client.list_object_versions(Bucket=bucket, MaxKeys=BATCH)
+        listed = [*found.get("Versions", []), *found.get("DeleteMarkers", [])]
+        if not listed:
+            return
+        names = [{name: item[name] for name in ("Key", "VersionId") if item.get(name)} for item in listed]
+        answer = await client.delete_objects(Bucket=bucket, Delete={"Objects": names, "Quiet": True})
+        if errors := answer.get("Errors"):
+            raise Failed(f"{len(errors)} objects of {bucket} could not be deleted: {errors[0].get('Code')}.")

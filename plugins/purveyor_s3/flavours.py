@@ -1,0 +1,140 @@
+"""The three servers: how each is recognised and started."""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from purveyor_hooks import BadInput, ContainerSpec, File, Mount, Port, Service
+from purveyor_s3 import tls
+
+PORT, CONSOLE = 9000, 9001
+DATA = "/data"
+AUTO = "auto"
+RUSTFS, MINIO, SEAWEEDFS = "rustfs", "minio", "seaweedfs"
+ACCESS_FILE, SECRET_FILE = "/etc/purveyor/s3-access-key", "/etc/purveyor/s3-secret-key"
+PORTS = (Port(container=PORT), Port(container=CONSOLE, parameter="console_port"))
+NAMES = re.compile(r"(?P<rustfs>rustfs)|(?P<minio>minio)|(?P<seaweedfs>seaweed)")
+
+
+class Flavour(NamedTuple):
+    """One server: its name, its container, and a command that reaches it from another container of its image."""
+
+    name: str
+    container: Callable[[Service], ContainerSpec]
+    reach: Callable[[str], tuple[str, ...]]
+
+
+def named(reference: str) -> str | None:
+    """The server that an image's name tells."""
+    found = NAMES.search(reference.rpartition("@")[0] or reference)
+    return found.lastgroup if found else None
+
+
+def of(service: Service) -> Flavour:
+    """The service's server. Raises `BadInput` when neither its parameter nor its image's name tells."""
+    chosen = service.parameters["flavour"]
+    name = named(service.image.reference) if chosen == AUTO else chosen
+    if name is None:
+        why = "its name holds none of rustfs, minio, seaweedfs"
+        raise BadInput(
+            f"It cannot be told which S3 server the image {service.image.reference} holds: {why}.",
+            remedy="Say it: -p flavour=minio (or rustfs, seaweedfs).",
+            errors={"flavour": "needed for this image", "docker_image": why},
+        )
+    return FLAVOURS[name]
+
+
+def _credentials(service: Service) -> tuple[File, File]:
+    values = service.parameters
+    return (
+        File(path=ACCESS_FILE, content=values["access_key"], mode=0o444),
+        File(path=SECRET_FILE, content=values["secret_key"], mode=0o444),
+    )
+
+
+def _rustfs(service: Service) -> ContainerSpec:
+    """The image's own entry point; its keys come from files, so that `docker inspect` does not show them."""
+    launch = f'export RUSTFS_ACCESS_KEY="$(cat {ACCESS_FILE})" RUSTFS_SECRET_KEY="$(cat {SECRET_FILE})"; exec /entrypoint.sh "$@"'
+    return ContainerSpec(
+        image=service.image.reference,
+        entrypoint=("/bin/sh", "-c", launch, "/entrypoint.sh"),
+        command=("rustfs",),
+        environment={
+            "RUSTFS_VOLUMES": DATA,
+            "RUSTFS_ADDRESS": f":{PORT}",
+            "RUSTFS_CONSOLE_ENABLE": "true",
+            "RUSTFS_CONSOLE_ADDRESS": f":{CONSOLE}",
+        },
+        mount=Mount(target=DATA),
+        ports=PORTS,
+        files=_credentials(service),
+        evidence=(f"{DATA}/.rustfs.sys/format.json",),
+    )
+
+
+def _minio(service: Service) -> ContainerSpec:
+    return ContainerSpec(
+        image=service.image.reference,
+        command=("server", DATA, "--address", f":{PORT}", "--console-address", f":{CONSOLE}"),
+        environment={"MINIO_ROOT_USER_FILE": ACCESS_FILE, "MINIO_ROOT_PASSWORD_FILE": SECRET_FILE},
+        mount=Mount(target=DATA),
+        ports=PORTS,
+        files=_credentials(service),
+        evidence=(f"{DATA}/.minio.sys/format.json",),
+    )
+
+
+S3_CONFIG, ADMIN_OPTIONS = "/etc/purveyor/s3.json", "/etc/purveyor/admin.options"
+SEAWEED_SERVER = (
+    "-dir=/data", "-ip=127.0.0.1", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024", "-volume.max=0",
+    # master, filer and volume server ask for no password: they stay inside the container
+    "-ip.bind=127.0.0.1",
+    "-s3", "-s3.ip.bind=0.0.0.0", f"-s3.port={PORT}", f"-s3.config={S3_CONFIG}", "-s3.iam.readOnly=false",
+    "-s3.allowDeleteBucketNotEmpty=false", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+)  # fmt: skip
+# the console is a second process; when it ends, storage goes on
+SEAWEED_LAUNCH = f'mkdir -p /data/admin && {{ weed admin -options={ADMIN_OPTIONS} & }} && exec weed server "$@"'
+
+
+def _seaweedfs(service: Service) -> ContainerSpec:
+    """All parts in one container. Those that speak gRPC among themselves ask each other for our certificate."""
+    values = service.parameters
+    admin = {
+        "master": "127.0.0.1:9333", "ip": "0.0.0.0", "port": CONSOLE, "dataDir": "/data/admin",  # noqa: S104 - inside the container
+        "adminUser": values["access_key"], "adminPassword": values["secret_key"],
+    }  # fmt: skip
+    options = "".join(f"{name}={value}\n" for name, value in admin.items())
+    return ContainerSpec(
+        image=service.image.reference,
+        entrypoint=("/bin/sh", "-c", SEAWEED_LAUNCH, "weed"),
+        command=SEAWEED_SERVER,
+        mount=Mount(target=DATA),
+        ports=PORTS,
+        files=(
+            File(path=S3_CONFIG, content=tls.identities(values["access_key"], values["secret_key"]), mode=0o600),
+            File(path=ADMIN_OPTIONS, content=options, mode=0o600),
+            *tls.files(service.secrets),
+        ),
+        evidence=(f"{DATA}/vol_dir.uuid", f"{DATA}/filerldb2"),
+    )
+
+
+def _bash(host: str) -> tuple[str, ...]:
+    return (
+        "sh",
+        "-c",
+        f"(command -v bash >/dev/null && bash -c 'exec 3<>/dev/tcp/{host}/{PORT}' || {_fetched(host)}) && echo open",
+    )
+
+
+def _fetched(host: str) -> str:
+    """Any answer over HTTP will do."""
+    url = f"http://{host}:{PORT}/"
+    return f"curl -s -o /dev/null {url} || wget -q -S -O /dev/null {url} 2>&1 | grep -q HTTP/"
+
+
+FLAVOURS: dict[str, Flavour] = {
+    RUSTFS: Flavour(RUSTFS, _rustfs, _bash),
+    MINIO: Flavour(MINIO, _minio, _bash),
+    SEAWEEDFS: Flavour(SEAWEEDFS, _seaweedfs, _bash),
+}
