@@ -18,6 +18,9 @@ import httpx
 PURVEYOR = [sys.executable, "-m", "purveyor.cli.main"]
 POSTGRES = "purveyor-test/postgres:17"
 REDIS = "purveyor-test/redis:8.0"
+MONGODB = "purveyor-test/mongodb:8.0"
+SEAWEEDFS = "purveyor-test/seaweedfs:4.48"
+MINIO = "purveyor-test/minio:2026-02-12"
 DEMO = "purveyor-test/demo:1"
 PATIENCE = 60.0
 
@@ -57,7 +60,7 @@ class Stage:
         self.address = ""
         self.environment = {**os.environ, "PURVEYOR_STATE": str(state), "COLUMNS": "200"}
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        chosen = {"postgres": POSTGRES, "redis": REDIS, **(images or {})}
+        chosen = {"postgres": POSTGRES, "redis": REDIS, "mongodb": MONGODB, "s3": SEAWEEDFS, **(images or {})}
         listed = "".join(f'{name} = "{image}"\n' for name, image in chosen.items())
         if "port-offset" not in settings:  # ports of a stopped service are free for other runs: keep out of their way
             settings += f"\nport-offset = {random.randrange(1000, 30_000)}"

@@ -1,0 +1,165 @@
+"""S3: with one project's key everything is tried to reach another's bucket; on SeaweedFS and on MinIO."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from support import MINIO, SEAWEEDFS, Stage, docker
+
+BETA = "beta-production"
+POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": "*", "Action": ["s3:GetObject"], "Resource": [f"arn:aws:s3:::{BETA}/*"]}],
+}
+WIDER = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": ["*"]}]}
+ATTACKS: dict[str, Any] = {
+    "read beta's object": lambda s3: s3.get_object(Bucket=BETA, Key="secret"),
+    "list beta's objects": lambda s3: s3.list_objects_v2(Bucket=BETA),
+    "write into beta's bucket": lambda s3: s3.put_object(Bucket=BETA, Key="x", Body=b"x"),
+    "delete beta's object": lambda s3: s3.delete_object(Bucket=BETA, Key="secret"),
+    "copy beta's object to its own": lambda s3: s3.copy_object(Bucket="alpha-production", Key="y", CopySource=f"{BETA}/secret"),
+    "open beta's bucket to all": lambda s3: s3.put_bucket_policy(Bucket=BETA, Policy=json.dumps(POLICY)),
+    "remove beta's bucket": lambda s3: s3.delete_bucket(Bucket=BETA),
+    "remove its own bucket": lambda s3: s3.delete_bucket(Bucket="alpha-production"),
+    "make a bucket": lambda s3: s3.create_bucket(Bucket="loot"),
+    "read our marks": lambda s3: s3.list_objects_v2(Bucket="purveyor"),
+    "read our identity": lambda s3: s3.get_object(Bucket="purveyor", Key="identity"),
+}
+
+
+@pytest.fixture(scope="module", params=[SEAWEEDFS, MINIO], ids=["seaweedfs", "minio"])
+def store(make_stage: Any, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    with make_stage(images={"s3": request.param}).serving() as stage:
+        stage.cli("create", "s3", "store")
+        for project in ("alpha", "beta"):
+            stage.cli("project", "create", project)
+            stage.cli("link", "store", project)
+        connect(stage.variables("beta")).put_object(Bucket=BETA, Key="secret", Body=b"beta's")
+        yield stage
+
+
+def connect(variables: dict[str, str], service: str = "s3") -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=variables["S3_ENDPOINT"],
+        region_name=variables["S3_REGION"],
+        aws_access_key_id=variables["S3_ACCESS_KEY"],
+        aws_secret_access_key=variables["S3_SECRET_KEY"],
+        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+    )
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_s3_refuses_to(attack: str, store: Stage) -> None:
+    with pytest.raises(ClientError):
+        ATTACKS[attack](connect(store.variables("alpha")))
+    beta = connect(store.variables("beta"))
+    assert beta.get_object(Bucket=BETA, Key="secret")["Body"].read() == b"beta's"
+    assert [item["Key"] for item in beta.list_objects_v2(Bucket=BETA)["Contents"]] == ["secret"]
+
+
+def test_a_project_sees_its_own_bucket_alone(store: Stage) -> None:
+    listed = connect(store.variables("alpha")).list_buckets()["Buckets"]
+    assert [bucket["Name"] for bucket in listed] == ["alpha-production"]
+
+
+def test_a_project_cannot_widen_its_key(store: Stage) -> None:
+    iam = connect(store.variables("alpha"), "iam")
+    for attempt in (
+        lambda: iam.create_user(UserName="mallory"),
+        lambda: iam.put_user_policy(UserName="alpha", PolicyName="p", PolicyDocument=json.dumps(WIDER)),
+    ):
+        with pytest.raises(ClientError):
+            attempt()
+
+
+def test_a_project_may_do_everything_in_its_own_bucket(store: Stage) -> None:
+    s3, bucket = connect(store.variables("alpha")), "alpha-production"
+    for number in range(3):
+        s3.put_object(Bucket=bucket, Key=f"folder/{number}", Body=b"x" * (number + 1), ContentType="text/plain")
+    assert s3.head_object(Bucket=bucket, Key="folder/2")["ContentType"] == "text/plain"
+    begun = s3.create_multipart_upload(Bucket=bucket, Key="big")["UploadId"]
+    part = s3.upload_part(Bucket=bucket, Key="big", UploadId=begun, PartNumber=1, Body=b"y" * 1000)
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    s3.complete_multipart_upload(Bucket=bucket, Key="big", UploadId=begun, MultipartUpload=parts)
+    assert s3.get_object(Bucket=bucket, Key="big", Range="bytes=0-4")["Body"].read() == b"yyyyy"
+    names = [{"Key": item["Key"]} for item in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    assert len(names) == 4
+    s3.delete_objects(Bucket=bucket, Delete={"Objects": names})
+    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def test_nothing_but_s3_and_the_console_is_open_on_the_network(store: Stage) -> None:
+    """SeaweedFS's other parts ask for no password: from the network they must not be there."""
+    probe = (
+        "for port in 7333 8080 8181 8888 9101 9333 9340 18080 18888 19333; do "
+        f"(exec 3<>/dev/tcp/{store.namespace}-store/$port) 2>/dev/null && echo open $port; done; "
+        f"(exec 3<>/dev/tcp/{store.namespace}-store/9000) && echo reached"
+    )
+    said = docker("run", "--rm", "--network", store.namespace, "--entrypoint", "bash", SEAWEEDFS, "-c", probe)
+    assert said == "reached"
+
+
+def test_the_variables_and_the_ports_are_those_of_the_contract(store: Stage) -> None:
+    found = store.variables("alpha", host=False)
+    assert found["S3_ENDPOINT"] == found["AWS_ENDPOINT_URL"] == f"http://{store.namespace}-store:9000"
+    assert (found["S3_BUCKET"], found["S3_REGION"]) == ("alpha-production", "us-east-1")
+    assert found["AWS_ACCESS_KEY_ID"] == found["S3_ACCESS_KEY"]
+    values = store.json("show", "store")["current_parameters"]
+    assert values["secret_key"] == "***"
+    published = docker("port", f"{store.namespace}-store")
+    assert f"9000/tcp -> 127.0.0.1:{values['port']}" in published
+    assert f"9001/tcp -> 127.0.0.1:{values['console_port']}" in published
+    assert store.json("health", "store")["stage"] == "write"
+    assert values["access_key"] not in docker("inspect", f"{store.namespace}-store")
+
+
+def test_unlinking_ends_the_key_and_keeps_the_bucket(store: Stage) -> None:
+    store.cli("project", "create", "back")
+    store.cli("link", "store", "back")
+    before = store.variables("back")
+    connect(before).put_object(Bucket="back-production", Key="kept", Body=b"42")
+    store.cli("unlink", "store", "back")
+    with pytest.raises(ClientError):
+        connect(before).get_object(Bucket="back-production", Key="kept")
+    store.cli("link", "store", "back")
+    after = store.variables("back")
+    assert after["S3_SECRET_KEY"] != before["S3_SECRET_KEY"]
+    assert connect(after).get_object(Bucket="back-production", Key="kept")["Body"].read() == b"42"
+    store.cli("unlink", "store", "back", "--purge")
+    done = store.run("connect", "store", stdin="print([b['Name'] for b in s3.list_buckets()['Buckets']])\n")
+    assert "alpha-production" in done.stdout
+    assert "back-production" not in done.stdout
+
+
+def test_a_foreign_bucket_of_the_same_name_is_not_taken_over(store: Stage) -> None:
+    store.run("connect", "store", stdin="s3.create_bucket(Bucket='intruder-production')\n")
+    store.cli("project", "create", "intruder")
+    assert "nobody is recorded for" in store.cli("link", "store", "intruder", code=5)
+
+
+def test_long_names_that_fold_alike_get_buckets_of_their_own(store: Stage) -> None:
+    store.cli("project", "create", "fold")
+    store.cli("link", "store", "fold")
+    longest = "e" * 40
+    names = {store.variables("fold", environment)["S3_BUCKET"] for environment in ("production", longest, "a-b")}
+    assert len(names) == 3
+    assert all(3 <= len(name) <= 63 and name == name.lower() for name in names)
+
+
+def test_stopping_and_starting_keeps_objects_and_keys(store: Stage) -> None:
+    store.cli("restart", "store")
+    beta = connect(store.variables("beta"))
+    assert beta.get_object(Bucket=BETA, Key="secret")["Body"].read() == b"beta's"
+
+
+def test_an_image_of_no_known_server_is_refused_before_anything_is_done(store: Stage) -> None:
+    before = store.world()
+    said = store.cli("create", "s3", "other", "--image", "registry.example/storage:1", code=2)
+    assert "flavour=minio" in said
+    assert store.world() == before
