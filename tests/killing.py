@@ -55,7 +55,7 @@ def assert_accounts(stage: Stage) -> None:
     databases = set(stage.sql("main", "SELECT datname FROM pg_database WHERE datname !~ '^template|^postgres$'"))
     assert roles == databases == recorded(stage, "main")
     client = stage.call("GET", "/external-services/cache/client")
-    password = client["command"]["environment"]["REDISCLI_AUTH"]
+    password = client["client"]["environment"]["REDISCLI_AUTH"]
     users = docker("exec", "-e", f"REDISCLI_AUTH={password}", client["container"], "redis-cli", "ACL", "USERS")
     assert set(users.split()) - {"default"} == recorded(stage, "cache")
 

@@ -21,7 +21,7 @@ TIMEOUT = 10.0
 # what would open the bucket to others, or take it away from under the binding
 NOT_ALLOWED = ["s3:CreateBucket", "s3:DeleteBucket", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"]
 # SeaweedFS knows no Deny and these groups only; a project may open its own bucket there, but not remove it
-SEAWEED_ALLOWED = ["s3:Get*", "s3:Put*", "s3:List*", "s3:Tagging*"]
+SEAWEED_ALLOWED = ["s3:Get*", "s3:Put*", "s3:List*", "s3:Tagging*", "s3:DeleteObject", "s3:DeleteObjectVersion"]
 
 
 class KeysFailed(Exception):

@@ -113,7 +113,7 @@ def test_a_folder_that_is_gone_is_refused(service: str, house: Stage) -> None:
 
 def test_another_data_set_is_stopped_and_can_be_accepted_in_so_many_words(service: str, house: Stage) -> None:
     folder = data_of(house, service)
-    before = house.local().get(f"/api/external-services/{service}/client").json()["command"]["environment"]
+    before = house.local().get(f"/api/external-services/{service}/client").json()["client"]["environment"]
     (password,) = before.values()
     house.cli("create", kind(service), "other", "-p", f"password={password}")
     house.cli("stop", "other")
@@ -135,7 +135,7 @@ def test_another_data_set_is_stopped_and_can_be_accepted_in_so_many_words(servic
 def test_a_foreign_data_set_is_found_also_when_docker_starts_the_container(service: str, house: Stage) -> None:
     """As after a reboot, or a `docker start` by hand."""
     folder = data_of(house, service)
-    (password,) = house.call("GET", f"/external-services/{service}/client")["command"]["environment"].values()
+    (password,) = house.call("GET", f"/external-services/{service}/client")["client"]["environment"].values()
     house.cli("create", kind(service), "reboot", "-p", f"password={password}")
     house.cli("stop", "reboot")
     other = data_of(house, "reboot")

@@ -90,8 +90,13 @@ def test_a_project_may_do_everything_in_its_own_bucket(store: Stage) -> None:
     assert s3.get_object(Bucket=bucket, Key="big", Range="bytes=0-4")["Body"].read() == b"yyyyy"
     names = [{"Key": item["Key"]} for item in s3.list_objects_v2(Bucket=bucket)["Contents"]]
     assert len(names) == 4
-    s3.delete_objects(Bucket=bucket, Delete={"Objects": names})
+    assert "Errors" not in s3.delete_objects(Bucket=bucket, Delete={"Objects": names})
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    first = s3.put_object(Bucket=bucket, Key="twice", Body=b"1")["VersionId"]
+    s3.put_object(Bucket=bucket, Key="twice", Body=b"2")
+    s3.delete_object(Bucket=bucket, Key="twice", VersionId=first)
+    assert s3.get_object(Bucket=bucket, Key="twice")["Body"].read() == b"2"
 
 
 def test_nothing_but_s3_and_the_console_is_open_on_the_network(store: Stage) -> None:
