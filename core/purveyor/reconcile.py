@@ -36,6 +36,7 @@ class Reconciler:
         self._verbs = verbs
         self._told = anyio.Event()
         self._changed: set[int] = set()
+        self._unverified: set[int] = set()  # services that run on data which could not be compared yet
         self._verified: dict[int, datetime | None] = {}  # service -> start of the container whose data was compared
 
     async def run(self) -> None:
@@ -44,6 +45,7 @@ class Reconciler:
             group.start_soon(self._follow)
             group.start_soon(self._settle)
             group.start_soon(self._check_regularly)
+            group.start_soon(self._insist)
 
     async def _follow(self) -> None:
         """Follow the engine; each time the connection is made anew, look at everything."""
@@ -105,6 +107,15 @@ class Reconciler:
             for record in await self._house.store.read(services.every):
                 await self._guarded(record)
 
+    async def _insist(self) -> None:
+        """Compare the data of a server that was not up at the first look soon, not at the next regular check."""
+        while True:
+            await anyio.sleep(RECONNECT)
+            if self._unverified:
+                for record in await self._house.store.read(services.every):
+                    if record.id in self._unverified:
+                        await self._guarded(record)
+
     async def _guarded(self, record: ServiceRecord) -> None:
         try:
             await self._look(record)
@@ -118,15 +129,20 @@ class Reconciler:
         if record.state != "active" or self._runner.busy(record.id) or not self._house.registry.find(record.service_type):
             return
         found = await containers.inspect(self._house.engine, record.container_name)
+        self._unverified.discard(record.id)
         if found is None and record.desired == "running" and not record.refusal:
             await self._repair(record)
         elif found is not None and found.state == "running":
+            if self._verified.get(record.id) != found.started_at:
+                self._unverified.add(record.id)
             before = self._observer.last_health(record.id)
             checked = await self._observer.check(record)
             if checked.healthy and self._verified.get(record.id) != found.started_at:
                 if not await self._verify(record):
+                    self._unverified.discard(record.id)
                     return
                 self._verified[record.id] = found.started_at
+                self._unverified.discard(record.id)
             if before is None or before.healthy != checked.healthy:
                 await self._publish(record, "healthy" if checked.healthy else "unhealthy", checked.detail or "")
         else:
