@@ -111,9 +111,10 @@ class Reconciler:
         """Compare the data of a server that was not up at the first look soon, not at the next regular check."""
         while True:
             await anyio.sleep(RECONNECT)
-            if self._unverified:
+            due, self._unverified = self._unverified, set()
+            if due:
                 for record in await self._house.store.read(services.every):
-                    if record.id in self._unverified:
+                    if record.id in due:
                         await self._guarded(record)
 
     async def _guarded(self, record: ServiceRecord) -> None:
@@ -129,20 +130,19 @@ class Reconciler:
         if record.state != "active" or self._runner.busy(record.id) or not self._house.registry.find(record.service_type):
             return
         found = await containers.inspect(self._house.engine, record.container_name)
-        self._unverified.discard(record.id)
         if found is None and record.desired == "running" and not record.refusal:
             await self._repair(record)
         elif found is not None and found.state == "running":
-            if self._verified.get(record.id) != found.started_at:
-                self._unverified.add(record.id)
             before = self._observer.last_health(record.id)
             checked = await self._observer.check(record)
-            if checked.healthy and self._verified.get(record.id) != found.started_at:
-                if not await self._verify(record):
+            if self._verified.get(record.id) != found.started_at:
+                self._unverified.add(record.id)
+                if checked.healthy:
+                    known = await self._verify(record)
                     self._unverified.discard(record.id)
-                    return
-                self._verified[record.id] = found.started_at
-                self._unverified.discard(record.id)
+                    if not known:
+                        return
+                    self._verified[record.id] = found.started_at
             if before is None or before.healthy != checked.healthy:
                 await self._publish(record, "healthy" if checked.healthy else "unhealthy", checked.detail or "")
         else:

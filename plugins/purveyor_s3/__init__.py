@@ -15,7 +15,6 @@ from purveyor_hooks import (
     Image,
     Naming,
     Parameter,
-    Port,
     Probe,
     Service,
     ServiceType,
@@ -24,11 +23,9 @@ from purveyor_hooks import (
 )
 from purveyor_s3 import flavours, tls
 
-PORT, CONSOLE = flavours.PORT, flavours.CONSOLE
-REGION = "us-east-1"
+PORT, REGION = flavours.PORT, flavours.REGION
 ACCOUNT_LENGTH = 20  # SeaweedFS takes letters and digits only
 NAMING = Naming(separator="-", limit=63, minimum=3)
-PORTS = (Port(container=PORT), Port(container=CONSOLE, parameter="console_port"))
 PARAMETERS = (
     Parameter(name="port", help="Port of the S3 API on 127.0.0.1.", kind="integer", generated="port", base=9000),
     Parameter(name="console_port", help="Port of the web console on 127.0.0.1.", kind="integer", generated="port", base=9001),
@@ -68,7 +65,7 @@ def service_type() -> ServiceType:
         default_image="rustfs/rustfs:1.0.0-alpha.78",
         color="#c7511f",
         icon_url="/static/icons/s3.svg",
-        ports=PORTS,
+        ports=flavours.PORTS,
         naming=NAMING,
         account_length=ACCOUNT_LENGTH,
         parameters=PARAMETERS,
@@ -165,4 +162,4 @@ def client(service: Service) -> Client:
 @hookimpl
 def probes(service: Service, binding: Binding) -> list[Probe]:
     """Only the way is probed from inside: the images hold no S3 client. Login, query and write are what health asks."""
-    return [Probe(name="tcp", command=Command(argv=flavours.of(service).reach(service.host)))]
+    return [Probe(name="tcp", command=Command(argv=flavours.reach(service.host)))]

@@ -1,6 +1,7 @@
 """Buckets of bindings. Every call may be repeated after a crash; our mark is written first and removed last."""
 
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -9,6 +10,7 @@ from purveyor_s3 import keys
 from purveyor_s3.driver import code
 from purveyor_s3.server import MISSING, OWN_BUCKET, connection, ensure_bucket, text
 
+T = TypeVar("T")
 BATCH = 1000
 
 
@@ -39,35 +41,35 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
                     f"{service.name} has a bucket {binding.resource} that nobody is recorded for.",
                     remedy="Rename or remove it, or choose another project name.",
                 )
-            if await _asked(accounts.exists(binding.account)):
+            if await _asked(service, accounts.exists(binding.account)):
                 raise Conflict(
                     f"{service.name} has a user {binding.account} already, and it is not Purveyor's.",
                     remedy="Remove it, or choose another project name.",
                 )
             await client.put_object(Bucket=OWN_BUCKET, Key=_mark(binding), Body=binding.resource.encode())
         await ensure_bucket(client, binding.resource)
-    await _asked(accounts.grant(binding))
+    await _asked(service, accounts.grant(binding))
 
 
-async def _asked(answer: Any) -> Any:
+async def _asked(service: Service, answer: Awaitable[T]) -> T:
     try:
         return await answer
     except keys.KeysFailed as error:
-        raise Failed(f"{error}.", remedy="See its log: purveyor logs SERVICE") from None
+        raise Failed(f"{error}.", remedy=f"See its log: purveyor logs {service.slug}") from None
 
 
 async def unbind(service: Service, access: Access, binding: Binding) -> None:
     """Its keys end; the bucket stays."""
     async with connection(service, access) as client:
         if await _is_ours(client, binding):
-            await _asked(keys.of(service, access).revoke(binding.account))
+            await _asked(service, keys.of(service, access).revoke(binding.account))
 
 
 async def purge(service: Service, access: Access, binding: Binding) -> None:
     """Keys, objects, bucket and mark are gone."""
     async with connection(service, access) as client:
         if await _is_ours(client, binding):
-            await _asked(keys.of(service, access).revoke(binding.account))
+            await _asked(service, keys.of(service, access).revoke(binding.account))
             if await _exists(client, binding.resource):
                 await _empty(client, binding.resource)
                 await client.delete_bucket(Bucket=binding.resource)

@@ -7,7 +7,6 @@ import aioboto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-REGION = "us-east-1"
 TIMEOUT = 5.0
 
 

@@ -8,6 +8,7 @@ from purveyor_hooks import BadInput, ContainerSpec, File, Mount, Port, Service
 from purveyor_s3 import tls
 
 PORT, CONSOLE = 9000, 9001
+REGION = "us-east-1"
 DATA = "/data"
 AUTO = "auto"
 RUSTFS, MINIO, SEAWEEDFS = "rustfs", "minio", "seaweedfs"
@@ -17,11 +18,10 @@ NAMES = re.compile(r"(?P<rustfs>rustfs)|(?P<minio>minio)|(?P<seaweedfs>seaweed)"
 
 
 class Flavour(NamedTuple):
-    """One server: its name, its container, and a command that reaches it from another container of its image."""
+    """One server: its name and its container."""
 
     name: str
     container: Callable[[Service], ContainerSpec]
-    reach: Callable[[str], tuple[str, ...]]
 
 
 def named(reference: str) -> str | None:
@@ -119,22 +119,19 @@ def _seaweedfs(service: Service) -> ContainerSpec:
     )
 
 
-def _bash(host: str) -> tuple[str, ...]:
-    return (
-        "sh",
-        "-c",
-        f"(command -v bash >/dev/null && bash -c 'exec 3<>/dev/tcp/{host}/{PORT}' || {_fetched(host)}) && echo open",
-    )
-
-
-def _fetched(host: str) -> str:
-    """Any answer over HTTP will do."""
+def reach(host: str) -> tuple[str, ...]:
+    """A command that reaches a server from another container of its image: any answer over HTTP will do."""
     url = f"http://{host}:{PORT}/"
-    return f"curl -s -o /dev/null {url} || wget -q -S -O /dev/null {url} 2>&1 | grep -q HTTP/"
+    tools = (
+        f"command -v bash >/dev/null && bash -c 'exec 3<>/dev/tcp/{host}/{PORT}'",
+        f"curl -s -o /dev/null {url}",
+        f"wget -q -S -O /dev/null {url} 2>&1 | grep -q HTTP/",
+    )
+    return ("sh", "-c", f"({' || '.join(tools)}) && echo open")
 
 
 FLAVOURS: dict[str, Flavour] = {
-    RUSTFS: Flavour(RUSTFS, _rustfs, _bash),
-    MINIO: Flavour(MINIO, _minio, _bash),
-    SEAWEEDFS: Flavour(SEAWEEDFS, _seaweedfs, _bash),
+    RUSTFS: Flavour(RUSTFS, _rustfs),
+    MINIO: Flavour(MINIO, _minio),
+    SEAWEEDFS: Flavour(SEAWEEDFS, _seaweedfs),
 }

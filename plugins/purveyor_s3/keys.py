@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any, Protocol
 
 import anyio.to_thread
@@ -15,12 +14,13 @@ from botocore.exceptions import ClientError
 
 from purveyor_hooks import Access, Binding, Service
 from purveyor_s3 import flavours
-from purveyor_s3.driver import REGION, code, config, session
+from purveyor_s3.driver import code, config, session
+from purveyor_s3.flavours import REGION
 
 TIMEOUT = 10.0
 # what would open the bucket to others, or take it away from under the binding
 NOT_ALLOWED = ["s3:CreateBucket", "s3:DeleteBucket", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"]
-# SeaweedFS knows no Deny and these groups only; a project may open its own bucket there, but not remove it
+# SeaweedFS knows no Deny and these actions only; a project may open its own bucket there, but not remove it
 SEAWEED_ALLOWED = ["s3:Get*", "s3:Put*", "s3:List*", "s3:Tagging*", "s3:DeleteObject", "s3:DeleteObjectVersion"]
 
 
@@ -80,8 +80,7 @@ class MinioKeys:
         from minio.error import MinioAdminException
 
         values = self._service.parameters
-        timeout = timedelta(seconds=TIMEOUT).total_seconds()
-        with urllib3.PoolManager(timeout=timeout, retries=False) as pool:
+        with urllib3.PoolManager(timeout=TIMEOUT, retries=False) as pool:
             admin = MinioAdmin(
                 endpoint=f"{self._address.host}:{self._address.port}",
                 credentials=StaticProvider(values["access_key"], values["secret_key"]),

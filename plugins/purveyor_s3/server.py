@@ -11,7 +11,8 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 
 from purveyor_hooks import Access, Health, Service
 from purveyor_s3 import flavours, keys
-from purveyor_s3.driver import REGION, TIMEOUT, code, config, session
+from purveyor_s3.driver import TIMEOUT, code, config, session
+from purveyor_s3.flavours import REGION
 
 PORT = flavours.PORT
 OWN_BUCKET = "purveyor"  # a project's bucket always has a hyphen in its name

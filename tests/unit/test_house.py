@@ -14,7 +14,6 @@ from purveyor_hooks import errors, protocols, specs, types
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"purveyor", "purveyor_hooks"} | {path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()}
 PLUGINS = OURS - {"purveyor", "purveyor_hooks"}
-STANDS_ON: dict[str, set[str]] = {}  # what each says it is built on
 HOOKS = {name: member for name, member in inspect.getmembers(specs, inspect.isfunction) if hasattr(member, "purveyor_spec")}
 
 
@@ -38,7 +37,7 @@ def test_the_contract_imports_nothing_of_ours() -> None:
 
 @pytest.mark.parametrize("plugin", sorted(PLUGINS))
 def test_a_plugin_imports_the_contract_and_never_the_core(plugin: str) -> None:
-    allowed = {"purveyor_hooks", plugin} | STANDS_ON.get(plugin, set())
+    allowed = {"purveyor_hooks", plugin}
     assert {(file, name) for file, name in imports(ROOT / "plugins" / plugin) if name in OURS - allowed} == set()
 
 
