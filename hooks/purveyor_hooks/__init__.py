@@ -20,8 +20,9 @@ from purveyor_hooks.errors import (
     Vetoed,
 )
 from purveyor_hooks.markers import CONTRACT_VERSION, PROJECT_NAME, hookimpl, hookspec
-from purveyor_hooks.protocols import Access, ApiClient, Application, CommandLine, Core, Logger, Sink, Source, Workshop
+from purveyor_hooks.protocols import Access, ApiClient, Application, CommandLine, Core, Exercise, Logger, Sink, Source, Workshop
 from purveyor_hooks.types import (
+    Account,
     Actor,
     Address,
     Api,
@@ -42,6 +43,7 @@ from purveyor_hooks.types import (
     HealthCheck,
     Image,
     Limits,
+    Listing,
     Mount,
     Naming,
     Operation,
@@ -49,6 +51,7 @@ from purveyor_hooks.types import (
     Port,
     Probe,
     Recognition,
+    Recovery,
     Scope,
     Service,
     ServiceType,
@@ -60,6 +63,7 @@ __all__ = [
     "CONTRACT_VERSION",
     "PROJECT_NAME",
     "Access",
+    "Account",
     "Actor",
     "Address",
     "Api",
@@ -83,6 +87,7 @@ __all__ = [
     "EngineUnavailable",
     "Event",
     "ExecResult",
+    "Exercise",
     "Failed",
     "File",
     "Forbidden",
@@ -92,6 +97,7 @@ __all__ = [
     "Image",
     "ImageMissing",
     "Limits",
+    "Listing",
     "Logger",
     "Mount",
     "Naming",
@@ -102,6 +108,7 @@ __all__ = [
     "Probe",
     "PurveyorError",
     "Recognition",
+    "Recovery",
     "Scope",
     "Service",
     "ServiceType",

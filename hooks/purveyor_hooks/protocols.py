@@ -1,9 +1,11 @@
 """What plugins are handed: the parts of the core that they may use, as Protocols."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from purveyor_hooks.types import Actor, Address, AppSpec, Bound, Command, Deployment, Event, ExecResult, Health, Service
+from purveyor_hooks.types import Account, Actor, Address, AppSpec, Bound, Command, Deployment, Event, ExecResult, Health, Service
 
 T = TypeVar("T")
 
@@ -18,6 +20,22 @@ class Logger(Protocol):
     def warning(self, event: str, **fields: Any) -> Any: ...
 
 
+class Process(Protocol):
+    """A command that runs in the service's container, fed and read as it goes."""
+
+    async def write(self, data: bytes) -> None:
+        """Send it input; awaiting is the back-pressure."""
+
+    async def end_input(self) -> None:
+        """Tell it that nothing more comes."""
+
+    def output(self) -> AsyncIterator[bytes]:
+        """What it prints, until it ends."""
+
+    async def finish(self) -> None:
+        """Read what is left and wait for its end. Raises `Failed` with its last words unless it ended well."""
+
+
 class Access(Protocol):
     """How a type hook reaches its own service, and nothing else."""
 
@@ -30,6 +48,22 @@ class Access(Protocol):
     async def exec(self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
         """Run a command in the service's container. Raises `EngineUnavailable`, `DeadlineExceeded`, `Conflict`
         when the container does not run."""
+
+    def process(self, command: Command) -> AbstractAsyncContextManager[Process]:
+        """Run a command in the service's container, for streams of any length. Raises as `exec` does."""
+
+
+class Exercise(Protocol):
+    """How an app uses a service of a type: what the conformance kit proves the type's promises with."""
+
+    def account(self, variables: Mapping[str, str]) -> Account:
+        """What the injected variables say, taken apart."""
+
+    async def write(self, account: Account, name: str, value: str) -> None:
+        """Keep a short text under a name, replacing what was there. Raises whatever the driver does when it is refused."""
+
+    async def read(self, account: Account, name: str) -> str | None:
+        """What is kept under a name, None when nothing is. Raises whatever the driver does when it is refused."""
 
 
 class Sink(Protocol):
@@ -93,6 +127,21 @@ class Core(Protocol):
     def events(self, after: int) -> AsyncIterator[Event]:
         """Every event with a higher number than `after`, then those to come."""
 
+    async def last_event(self) -> int:
+        """The highest number so far."""
+
+    def start(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run something for as long as the core runs; it is cancelled before `shutdown`. What it raises is the plugin's fault."""
+
+    def folder(self, name: str) -> Path:
+        """A folder of the state directory that the plugin may use; it may not be there yet."""
+
+    def seal(self, text: str) -> str:
+        """A secret as it may be stored."""
+
+    def unseal(self, sealed: str) -> str:
+        """What was sealed."""
+
 
 class Application(Protocol):
     """What `http_routes` is given.
@@ -106,6 +155,9 @@ class Application(Protocol):
 
     @property
     def authentication(self) -> Any: ...
+
+    def api(self, token: str) -> AbstractAsyncContextManager["ApiClient"]:
+        """The HTTP API in this very process, as whoever holds the token; an error answer is raised as ours."""
 
 
 class ApiClient(Protocol):

@@ -8,10 +8,11 @@ anything else is reported as a fault of the plugin.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from purveyor_hooks.markers import hookspec
-from purveyor_hooks.protocols import Access, Application, Core, Sink, Source, Workshop
+from purveyor_hooks.protocols import Access, Application, Core, Exercise, Sink, Source, Workshop
 from purveyor_hooks.types import (
     Binding,
     Census,
@@ -23,9 +24,11 @@ from purveyor_hooks.types import (
     FoundContainer,
     Health,
     Image,
+    Listing,
     Operation,
     Probe,
     Recognition,
+    Recovery,
     Service,
     ServiceType,
     UpgradePlan,
@@ -70,6 +73,11 @@ def container(service: Service) -> ContainerSpec:  # type: ignore[empty-body]
 
     - service: with complete parameters, secrets, image and recorded major.
     """
+
+
+@hookspec
+def exercise() -> Exercise:  # type: ignore[empty-body]
+    """Say how an app uses a service of this type, for the conformance kit (`purveyor plugin check`). Pure."""
 
 
 # ---------------------------------------------------------------- type hooks: is it serving
@@ -145,6 +153,18 @@ async def rotate(service: Service, access: Access, binding: Binding, previous: s
 
 
 @hookspec
+async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
+    """Make the administrator's new credentials work and end the old ones; its container is made anew afterwards.
+
+    - service: with the new ones.
+    - access: how to reach it.
+    - previous: the same service with those that are valid until now.
+
+    After a crash the new ones may work already. A server that takes its credentials from its container has nothing to do.
+    """
+
+
+@hookspec
 async def unbind(service: Service, access: Access, binding: Binding) -> None:
     """End the account's access and its connections; keep the data.
 
@@ -196,10 +216,12 @@ def recognise(container: FoundContainer) -> Recognition | None:
 
 @hookspec
 async def adopt(service: Service, access: Access) -> Health:  # type: ignore[empty-body]
-    """Prove that the given credentials really work on a container that is about to be imported.
+    """Prove that the given credentials really work on a container that is about to be imported, and suffice for links.
 
     - service: the service as it would be registered.
     - access: how to reach it.
+
+    Nothing may be changed. Not healthy means that nothing is registered, and `detail` says why.
     """
 
 
@@ -224,12 +246,14 @@ async def migrate(old: Service, new: Service, old_access: Access, new_access: Ac
 
 
 @hookspec
-async def backup(service: Service, access: Access, sink: Sink) -> None:
-    """Stream everything out, in constant memory.
+async def backup(service: Service, access: Access, sink: Sink) -> Census:  # type: ignore[empty-body]
+    """Stream everything out, in constant memory, and count it; `parts` helps to keep several things in one stream.
 
     - service: the service, ready.
     - access: how to reach it.
     - sink: takes the bytes.
+
+    The answer counts what was written, not what is there a moment later.
     """
 
 
@@ -240,6 +264,101 @@ async def restore(service: Service, access: Access, source: Source) -> None:
     - service: the service, ready.
     - access: how to reach it.
     - source: gives the bytes that `backup` wrote.
+
+    The data set keeps the mark of the service that it is restored into.
+    """
+
+
+@hookspec
+async def browse(service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str) -> Listing:  # type: ignore[empty-body]
+    """Show one page of what it holds, by the administrator's eyes. Changes nothing, and ends within seconds.
+
+    - service: the service, ready.
+    - access: how to reach it.
+    - path: what was opened so far: nothing, a database, a table of it, …
+    - cursor: where the page begins, as an earlier answer said; "" is the first.
+    - order: the column to sort by, with "-" before it the other way round; "" is as it comes.
+
+    Raise `NotFound` for what is not there.
+    """
+
+
+@hookspec
+async def download(service: Service, access: Access, path: tuple[str, ...], sink: Sink) -> None:
+    """Stream one thing out that a listing offered.
+
+    - service: the service, ready.
+    - access: how to reach it.
+    - path: what it is.
+    - sink: takes the bytes.
+    """
+
+
+# ---------------------------------------------------------------- type hooks: every moment of the past
+
+
+@hookspec
+def archive_helper(service: Service) -> ContainerSpec:  # type: ignore[empty-body]
+    """Describe the container that writes down every change of the data: continuous archiving. Pure.
+
+    - service: the service.
+
+    It shares the network of the service's container and has a volume of its own. Below its mount it writes files whose
+    names sort in the order of what is in them; one that is not full yet ends in ``.partial``. Full ones are taken away
+    from it, but for the newest.
+    """
+
+
+@hookspec
+async def archive_base(service: Service, access: Access, helper: Access, sink: Sink) -> str:  # type: ignore[empty-body]
+    """Stream a copy of the whole data set out, as a tar, which the changes are added to later.
+
+    - service: the service, ready.
+    - access: how to reach it.
+    - helper: runs commands in the helper's container; it has no address.
+    - sink: takes the bytes.
+
+    Answer the name of the first of the helper's files that may be needed with it.
+    """
+
+
+@hookspec
+async def archive_beat(service: Service, access: Access) -> datetime:  # type: ignore[empty-body]
+    """Write something, and answer its time as soon as the helper has it: everything up to then can be told.
+
+    - service: the service, ready.
+    - access: how to reach it.
+
+    Raise `Failed` when the helper does not get it.
+    """
+
+
+@hookspec
+async def archive_end(service: Service, access: Access) -> None:
+    """Take back what the server was asked to keep for the helper, which is gone. May be called again.
+
+    - service: the service, ready.
+    - access: how to reach it.
+    """
+
+
+@hookspec
+def recovery(service: Service, at: datetime | None) -> Recovery:  # type: ignore[empty-body]
+    """Say where a base copy and the helper's files go in a new volume, and what else makes the server stop at a moment. Pure.
+
+    - service: the service that is about to be started on that volume.
+    - at: the moment; None is the end of what was written down.
+    """
+
+
+@hookspec
+async def recover(service: Service, access: Access) -> str:  # type: ignore[empty-body]
+    """Say how far a server has come that was started on such a volume; "" when it has arrived and is the service's own.
+
+    - service: the service; its administrator's credentials are to work from then on.
+    - access: how to reach it; the data may still have the credentials of another service.
+
+    Asked again and again; an answer that stays the same for too long ends the restore.
     """
 
 

@@ -1,5 +1,6 @@
 """The values that the core and its plugins exchange. All are frozen: nobody changes another's copy."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal
 
@@ -101,6 +102,8 @@ class Service(Value, frozen=True):
     the recorded version of the data's format ("" while nothing is recorded). `desired` is what its owner wants:
     "running" or "stopped". `host` and `port()` say how the reader of the variables reaches it: by the container's
     name and its own port for apps on the network, by 127.0.0.1 and the published port for commands on this host.
+    `imported` means that its container was made by somebody else and holds what its owner keeps there: change nothing of
+    that. Secrets that its owner did not give are "".
     """
 
     id: int
@@ -114,6 +117,7 @@ class Service(Value, frozen=True):
     major: str = ""
     desired: str = "running"
     ports: dict[int, int] = {}
+    imported: bool = False
 
     def port(self, container_port: int) -> int:
         """The port at which `host` answers for this port of the container."""
@@ -229,6 +233,15 @@ class Api(Value, frozen=True):
     token: str
     project_id: int
 
+    def variables(self) -> list["Variable"]:
+        """What every type that uses the API injects, under our names and those of published SDKs."""
+        values = (("API_URL", self.url, False), ("TOKEN", self.token, True), ("PROJECT_ID", str(self.project_id), False))
+        return [
+            Variable(name=f"{prefix}_{name}", value=value, secret=secret)
+            for prefix in ("PURVEYOR", "TEMPS")
+            for name, value, secret in values
+        ]
+
 
 class Binding(Value, frozen=True):
     """What a link gives one environment. The core chooses and records all of it before `bind` is called.
@@ -246,10 +259,16 @@ class Binding(Value, frozen=True):
     password: str
     slot: int | None = None
     api: Api | None = None
+    origin: int = 0
+
+    @property
+    def number(self) -> int:
+        """What its objects are marked with: its own id, or that of the binding whose backup it was restored from."""
+        return self.origin or self.id
 
     @property
     def mark(self) -> str:
-        return f"purveyor binding {self.id}"
+        return f"purveyor binding {self.number}"
 
 
 class Variable(Value, frozen=True):
@@ -280,10 +299,25 @@ class Actor(Value, frozen=True):
 
 
 class Bound(Value, frozen=True):
-    """A service and one environment's binding on it, as this host reaches it (`service.host`, `service.port()`)."""
+    """A service and one environment's binding on it, as this host reaches it (`service.host`, `service.port()`).
+
+    `api_url` is the API's root where the settings say it, "" where it is whatever host a request was sent to.
+    """
 
     service: Service
     binding: Binding
+    project_id: int
+    api_url: str = ""
+
+
+class Account(Value, frozen=True):
+    """What one project's app logs in with, and where: `resource` is the database, number or bucket that is its own."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    resource: str
 
 
 # ---------------------------------------------------------------- what is observed
@@ -303,9 +337,49 @@ class Health(Value, frozen=True):
 
 
 class Census(Value, frozen=True):
-    """What a data set holds, countable: kind of thing -> name -> number, as ``{"rows": {"shop.orders": 12}}``."""
+    """What a data set holds, countable: kind of thing -> name -> number, as ``{"rows": {"shop.orders": 12}}``.
+
+    `fleeting` is what may go by itself, keys that expire: there are at most so many later.
+    """
 
     counts: dict[str, dict[str, int]]
+    fleeting: dict[str, dict[str, int]] = {}
+
+    def differences(self, later: "Census") -> list[str]:
+        """What is not the same later, in words; empty when nothing is missing or too much."""
+        said = _differences(self.counts, later.counts, lambda before, after: before != after)
+        return said + _differences(self.fleeting, later.fleeting, lambda before, after: after > before)
+
+    @property
+    def total(self) -> int:
+        return sum(sum(names.values()) for names in self.counts.values())
+
+
+def _differences(
+    before: dict[str, dict[str, int]], later: dict[str, dict[str, int]], differ: Callable[[int, int], bool]
+) -> list[str]:
+    said = []
+    for kind in sorted({*before, *later}):
+        one, other = before.get(kind, {}), later.get(kind, {})
+        for name in sorted({*one, *other}):
+            if differ(one.get(name, 0), other.get(name, 0)):
+                said.append(f"{kind} of {name}: {one.get(name, 0)} before, {other.get(name, 0)} after")
+    return said
+
+
+class Listing(Value, frozen=True):
+    """One page of what a service holds: texts, in columns.
+
+    `opens`: the first column of a row is the next part of the path. `downloads`: so it is, of something to take. `cursor` is
+    where the next page begins, "" after the last; `sortable` means that a column may be named to sort by.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    opens: bool = False
+    downloads: bool = False
+    sortable: bool = False
+    cursor: str = ""
 
 
 class Event(Value, frozen=True):
@@ -366,7 +440,7 @@ class DeployResult(Value, frozen=True):
 
 
 class FoundContainer(Value, frozen=True):
-    """A container on the engine that we do not manage. Its environment is there to be recognised, not used."""
+    """A container on the engine that we do not manage. Its environment and command are there to be recognised, not used."""
 
     id: str
     name: str
@@ -374,14 +448,43 @@ class FoundContainer(Value, frozen=True):
     running: bool
     ports: tuple[int, ...]
     labels: dict[str, str] = {}
+    environment: dict[str, str] = {}
+    command: tuple[str, ...] = ()
+
+    @property
+    def image_name(self) -> str:
+        """The last part of the image's name, without tag and digest: ``postgres`` of ``registry.example/acme/postgres:17``."""
+        return self.image.reference.partition("@")[0].rpartition("/")[2].partition(":")[0].lower()
+
+    @property
+    def tag(self) -> str:
+        """The image's tag, "" when it has none."""
+        return self.image.reference.partition("@")[0].rpartition("/")[2].partition(":")[2]
 
 
 class Recognition(Value, frozen=True):
-    """A plugin's word that a found container is of its type, and the parameters that it would offer."""
+    """A plugin's word that a found container is of its type.
+
+    `suggested` are parameters that its environment tells, credentials among them: they are used only when whoever
+    imports it says so. `port` is where the server listens inside the container, when that is not the type's usual one.
+    """
 
     service_type: str
     version: str = ""
     suggested: dict[str, Any] = {}
+    port: int | None = None
+
+
+class Recovery(Value, frozen=True):
+    """How a server comes up at a moment of its past.
+
+    `base` and `changes` are folders below the volume's mount: the base copy is unpacked into the one, and every file that
+    the helper wrote put into the other. `finish` is run as root when both are there; then the server is started.
+    """
+
+    base: str
+    changes: str
+    finish: Command
 
 
 class UpgradePlan(Value, frozen=True):

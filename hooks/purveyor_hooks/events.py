@@ -1,0 +1,96 @@
+"""What events carry: one type of payload for each kind of event. The catalogue is generated from these."""
+
+from purveyor_hooks.types import Value
+
+
+class Payload(Value, frozen=True, forbid_unknown_fields=True):
+    """What `Event.data` holds."""
+
+
+class Nothing(Payload, frozen=True):
+    """Nothing: the type says it all."""
+
+
+class Started(Payload, frozen=True):
+    """Who asked (`actor`), and the names of the `steps` to come."""
+
+    actor: str
+    steps: list[str]
+
+
+class Stepped(Payload, frozen=True):
+    """A step began ("started"), ended ("done") or failed; `error` says why."""
+
+    step: str
+    state: str
+    error: str = ""
+
+
+class Progressed(Payload, frozen=True):
+    """How far a long step is, in words."""
+
+    step: str
+    text: str
+
+
+class Waits(Payload, frozen=True):
+    """What was begun cannot be taken back now, `because`; it is tried again. `error` is what it failed with."""
+
+    error: str
+    because: str
+
+
+class Ended(Payload, frozen=True):
+    """What it failed with, what to do, and the error's stable code."""
+
+    error: str
+    remedy: str
+    code: str
+
+
+class Reason(Payload, frozen=True):
+    """Why, when that is known."""
+
+    reason: str = ""
+
+
+class Named(Payload, frozen=True):
+    """Which one, by number and name."""
+
+    id: int
+    name: str
+
+
+class Changed(Payload, frozen=True):
+    """Which one, and the names of the fields that changed."""
+
+    id: int
+    changes: list[str]
+
+
+class TokenMade(Payload, frozen=True):
+    """A token, without its text."""
+
+    id: int
+    name: str
+    scope: str
+
+
+class Revealed(Payload, frozen=True):
+    """Who looked."""
+
+    actor: str
+
+
+class Numbered(Payload, frozen=True):
+    """Which one, by number."""
+
+    id: int
+
+
+class Adopted(Payload, frozen=True):
+    """A backup that was found and taken up."""
+
+    id: int
+    backup_id: str
+    service: str
