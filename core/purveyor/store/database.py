@@ -142,6 +142,10 @@ class Store:
                 db.close()
         self._reader = self._writer = None
 
+    @property
+    def vault(self) -> Vault:
+        return self._vault
+
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction of its own; when it raises, nothing has happened."""
         writer = self._opened(self._writer)

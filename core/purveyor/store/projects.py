@@ -76,6 +76,15 @@ def insert_link(tx: Tx, *, service_id: int, project_id: int, service_type: str) 
     return tx.insert("links", **values, state="linking", created_at=tx.now)
 
 
+def linked_slugs(tx: Tx) -> dict[int, list[str]]:
+    """The slugs of the projects that each service is linked to."""
+    found: dict[int, list[str]] = {}
+    join = "links JOIN projects ON projects.id = links.project_id WHERE links.state = 'linked'"
+    for row in tx.rows(f"SELECT links.service_id AS service, projects.slug AS slug FROM {join} ORDER BY slug"):
+        found.setdefault(row["service"], []).append(row["slug"])
+    return found
+
+
 def find_link(tx: Tx, service_id: int, project_id: int) -> LinkRecord | None:
     row = tx.row("SELECT * FROM links WHERE service_id = ? AND project_id = ?", [service_id, project_id])
     return convert(row, LinkRecord, tx.vault) if row else None
@@ -105,6 +114,24 @@ def _binding(tx: Tx, row: Row) -> BindingRecord:
 
 def insert_binding(tx: Tx, *, password: str, **values: Any) -> int:
     return tx.insert("bindings", **values, password=tx.vault.seal(password), state="intended", created_at=tx.now)
+
+
+def insert_restored_binding(tx: Tx, service_id: int, project: str, environment: str, password: str, **values: Any) -> None:
+    """Record whose data a restored resource is; linking brings that project back to it."""
+    owner = find(tx, project)
+    place = find_environment(tx, owner.id, environment) if owner else None
+    tx.insert(
+        "bindings",
+        service_id=service_id,
+        project_id=owner.id if owner else None,
+        environment_id=place.id if place else None,
+        project=project,
+        environment=environment,
+        password=tx.vault.seal(password),
+        state="unbound",
+        created_at=tx.now,
+        **values,
+    )
 
 
 def binding(tx: Tx, binding_id: int) -> BindingRecord | None:

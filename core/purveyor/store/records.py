@@ -23,6 +23,23 @@ class VolumeRecord(Record, frozen=True):
     origin: str
     created_at: datetime
     kept_at: datetime | None
+    kept_until: datetime | None = None
+    facts: dict[str, Any] | None = None
+
+
+class Imported(Record, frozen=True):
+    """What is known of a container that somebody else made.
+
+    `address` is where it was last reached from this host and `started_at` the start of it that was seen to; `ports` are
+    where the server listens by the type's usual port. `joined` means that we put it on our network.
+    """
+
+    container: str
+    address: str
+    ports: dict[int, int]
+    identity: str = ""
+    started_at: datetime | None = None
+    joined: bool = False
 
 
 class ServiceRecord(Record, frozen=True):
@@ -44,6 +61,8 @@ class ServiceRecord(Record, frozen=True):
     created_at: datetime
     updated_at: datetime
     major: str
+    purpose: str = ""
+    imported: Imported | None = None
 
     def view(self) -> Service:
         """The service as plugins see it."""
@@ -58,6 +77,8 @@ class ServiceRecord(Record, frozen=True):
             host=self.container_name,
             major=self.major,
             desired=self.desired,
+            ports=self.imported.ports if self.imported else {},
+            imported=self.imported is not None,
         )
 
 
@@ -97,6 +118,7 @@ class BindingRecord(Record, frozen=True):
     slot: int | None
     state: Literal["intended", "bound", "unbound"]
     created_at: datetime
+    origin: int = 0
 
     def view(self) -> Binding:
         """The binding as plugins see it."""
@@ -107,6 +129,7 @@ class BindingRecord(Record, frozen=True):
             account=self.account,
             password=self.password,
             slot=self.slot,
+            origin=self.origin,
         )
 
 
@@ -155,3 +178,81 @@ class TokenRecord(Record, frozen=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+
+
+class SourceRecord(Record, frozen=True):
+    """A bucket that backups go to."""
+
+    id: int
+    name: str
+    bucket_name: str
+    bucket_path: str
+    access_key_id: str
+    secret_key: str
+    region: str
+    endpoint: str
+    force_path_style: bool
+    created_at: datetime
+
+
+class ScheduleRecord(Record, frozen=True):
+    """When backups are made by themselves. Without `service_ids` every service that can be backed up is meant."""
+
+    id: int
+    name: str
+    backup_type: str
+    retention_period: int
+    retention_count: int
+    schedule_expression: str
+    enabled: bool
+    description: str
+    tags: list[str]
+    s3_source_id: int | None
+    service_ids: list[int]
+    verify: bool
+    next_run: datetime | None
+    last_run: datetime | None
+    created_at: datetime
+
+
+class ArchiveRecord(Record, frozen=True):
+    """A service whose every change is written down: `until` is the last moment that can be restored."""
+
+    id: int
+    service_id: int
+    s3_source_id: int | None
+    encryption: str
+    keep_days: int
+    volume_id: str | None
+    folder: str
+    state: Literal["starting", "following", "waiting", "broken"]
+    reason: str
+    until: datetime | None
+    queue_bytes: int
+    base_at: datetime | None
+    created_at: datetime
+
+
+class BackupRecord(Record, frozen=True):
+    id: int
+    backup_id: str
+    service_id: int | None
+    service_name: str
+    service_type: str
+    state: Literal["running", "ok", "suspect", "failed"]
+    backup_type: str
+    s3_source_id: int | None
+    schedule_id: int | None
+    folder: str
+    location: str
+    size_bytes: int
+    plain_bytes: int
+    checksum: str
+    encryption: str
+    error_message: str
+    metadata: dict[str, Any]
+    proven_at: datetime | None
+    proven_seconds: float | None
+    started_at: datetime
+    completed_at: datetime | None
+    expires_at: datetime | None

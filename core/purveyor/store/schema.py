@@ -161,6 +161,95 @@ ALTER TABLE tokens ADD COLUMN environment_id INTEGER REFERENCES environments (id
 ALTER TABLE tokens ADD COLUMN sealed TEXT;
 """
 
+# A scratch service is one that an operation makes beside another: to prove a backup, to carry data over.
+BACKUPS = """
+ALTER TABLE services ADD COLUMN purpose TEXT NOT NULL DEFAULT '';
+ALTER TABLE bindings ADD COLUMN origin INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE volumes ADD COLUMN kept_until TEXT;
+ALTER TABLE volumes ADD COLUMN facts TEXT;
+
+CREATE TABLE s3_sources (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    bucket_name TEXT NOT NULL,
+    bucket_path TEXT NOT NULL,
+    access_key_id TEXT NOT NULL,
+    secret_key TEXT NOT NULL,       -- sealed
+    region TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    force_path_style INTEGER NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE schedules (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    backup_type TEXT NOT NULL,
+    retention_period INTEGER NOT NULL,
+    retention_count INTEGER NOT NULL,
+    schedule_expression TEXT NOT NULL,
+    enabled INTEGER NOT NULL,
+    description TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    s3_source_id INTEGER REFERENCES s3_sources (id),
+    service_ids TEXT NOT NULL,
+    verify INTEGER NOT NULL,
+    next_run TEXT,
+    last_run TEXT,
+    created_at TEXT NOT NULL
+) STRICT;
+
+-- A backup outlives its service.
+CREATE TABLE backups (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    backup_id TEXT NOT NULL UNIQUE,
+    service_id INTEGER,
+    service_name TEXT NOT NULL,
+    service_type TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('running', 'ok', 'suspect', 'failed')),
+    backup_type TEXT NOT NULL,
+    s3_source_id INTEGER REFERENCES s3_sources (id),
+    schedule_id INTEGER REFERENCES schedules (id) ON DELETE SET NULL,
+    folder TEXT NOT NULL,
+    location TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL DEFAULT 0,
+    plain_bytes INTEGER NOT NULL DEFAULT 0,
+    checksum TEXT NOT NULL DEFAULT '',
+    encryption TEXT NOT NULL DEFAULT '',
+    error_message TEXT NOT NULL DEFAULT '',
+    metadata TEXT NOT NULL DEFAULT '{}',
+    proven_at TEXT,
+    proven_seconds REAL,
+    started_at TEXT NOT NULL,
+    completed_at TEXT,
+    expires_at TEXT
+) STRICT;
+"""
+
+# JSON: what is known of a container that somebody else made.
+IMPORTED = """
+ALTER TABLE services ADD COLUMN imported TEXT;
+"""
+
+# Services whose every change is written down. `folder` is where the changes are kept at its place.
+ARCHIVES = """
+CREATE TABLE archives (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    service_id INTEGER NOT NULL UNIQUE REFERENCES services (id),
+    s3_source_id INTEGER REFERENCES s3_sources (id),
+    encryption TEXT NOT NULL,
+    keep_days INTEGER NOT NULL,
+    volume_id TEXT,
+    folder TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('starting', 'following', 'waiting', 'broken')),
+    reason TEXT NOT NULL DEFAULT '',
+    until TEXT,
+    queue_bytes INTEGER NOT NULL DEFAULT 0,
+    base_at TEXT,
+    created_at TEXT NOT NULL
+) STRICT;
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -176,3 +265,18 @@ def first(db: Database) -> None:
 @migrations()
 def environment_tokens(db: Database) -> None:
     _run(db, ENVIRONMENT_TOKENS)
+
+
+@migrations()
+def backups(db: Database) -> None:
+    _run(db, BACKUPS)
+
+
+@migrations()
+def imported(db: Database) -> None:
+    _run(db, IMPORTED)
+
+
+@migrations()
+def archives(db: Database) -> None:
+    _run(db, ARCHIVES)

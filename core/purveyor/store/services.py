@@ -16,7 +16,9 @@ FROM services LEFT JOIN volumes ON volumes.id = services.volume_id
 
 
 def _record(tx: Tx, row: Row) -> ServiceRecord:
-    return convert(row, ServiceRecord, tx.vault, plain=["image_environment", "given"], sealed=["parameters", "secrets"])
+    return convert(
+        row, ServiceRecord, tx.vault, plain=["image_environment", "given", "imported"], sealed=["parameters", "secrets"]
+    )
 
 
 def insert(tx: Tx, **values: Any) -> int:
@@ -32,7 +34,7 @@ def _stored(tx: Tx, values: dict[str, Any]) -> dict[str, Any]:
     for name in ("parameters", "secrets"):
         if name in values:
             values[name] = tx.vault.seal(values[name])
-    for name in ("image_environment", "given"):
+    for name in ("image_environment", "given", "imported"):
         if name in values:
             values[name] = msgspec.json.encode(values[name]).decode()
     return values
@@ -45,7 +47,8 @@ def find(tx: Tx, reference: str | int) -> ServiceRecord | None:
         row = tx.row(f"{SELECT} WHERE services.id = ? AND services.state != 'deleted'", [int(text)])
         if row:
             return _record(tx, row)
-    where = "(services.slug = ? OR services.name = ?) AND services.state != 'deleted'"
+    # one that an operation makes beside another has its name, and is not meant by it
+    where = "(services.slug = ? OR (services.name = ? AND services.purpose = '')) AND services.state != 'deleted'"
     row = tx.row(f"{SELECT} WHERE {where} ORDER BY services.slug != ?", [text, text, text])
     return _record(tx, row) if row else None
 
@@ -58,9 +61,23 @@ def get(tx: Tx, reference: str | int) -> ServiceRecord:
     return record
 
 
+def deleted(tx: Tx, reference: str) -> ServiceRecord:
+    """The service of this name or id that was deleted last and whose data is kept. Raises `NotFound`."""
+    where = (
+        "services.state = 'deleted' AND volumes.state = 'kept' AND (services.slug = ? OR services.name = ? OR services.id = ?)"
+    )
+    number = int(reference) if reference.isdecimal() and len(reference) < 18 else -1
+    row = tx.row(f"{SELECT} WHERE {where} ORDER BY services.id DESC", [reference, reference, number])
+    if row is None:
+        remedy = "List what is kept with: purveyor list --deleted"
+        raise NotFound(f"There is no deleted service {reference!r} whose data is kept.", remedy=remedy)
+    return _record(tx, row)
+
+
 def every(tx: Tx) -> list[ServiceRecord]:
-    """All services that are not deleted, oldest first."""
-    return [_record(tx, row) for row in tx.rows(f"{SELECT} WHERE services.state != 'deleted' ORDER BY services.id")]
+    """All services that are not deleted, oldest first; those that an operation makes for itself left out."""
+    where = "services.state != 'deleted' AND services.purpose = ''"
+    return [_record(tx, row) for row in tx.rows(f"{SELECT} WHERE {where} ORDER BY services.id")]
 
 
 def delete(tx: Tx, service_id: int) -> None:
@@ -79,18 +96,58 @@ def volume(tx: Tx, volume_id: str) -> VolumeRecord:
     row = tx.row("SELECT * FROM volumes WHERE id = ?", [volume_id])
     if row is None:
         raise NotFound(f"There is no volume {volume_id!r}.")
-    return convert(row, VolumeRecord, tx.vault)
+    return convert(row, VolumeRecord, tx.vault, plain=["facts"])
+
+
+def find_volume(tx: Tx, reference: str) -> VolumeRecord:
+    """The volume with this id or name. Raises `NotFound`."""
+    number = tx.value("SELECT id FROM volumes WHERE id = ? OR name = ?", [reference, reference])
+    if number is None:
+        raise NotFound(f"There is no volume {reference!r}.", remedy="List them with: purveyor volumes")
+    return volume(tx, number)
+
+
+def image_of_volume(tx: Tx, record: VolumeRecord) -> str:
+    """An image whose user may delete the volume's files: that of the service that has or had it."""
+    found = tx.value("SELECT image FROM services WHERE volume_id = ?", [record.id])
+    found = found or (record.facts or {}).get("image")
+    found = found or tx.value("SELECT image FROM services WHERE service_type = ? ORDER BY id DESC", [record.service_type])
+    return str(found or "")
 
 
 def volumes(tx: Tx, states: Sequence[str]) -> list[VolumeRecord]:
     """The volumes in these states, oldest first."""
     marks = ", ".join("?" for _ in states)
     rows = tx.rows(f"SELECT * FROM volumes WHERE state IN ({marks}) ORDER BY created_at", states)
-    return [convert(row, VolumeRecord, tx.vault) for row in rows]
+    return [convert(row, VolumeRecord, tx.vault, plain=["facts"]) for row in rows]
 
 
 def update_volume(tx: Tx, volume_id: str, **values: Any) -> None:
+    if "facts" in values:
+        values["facts"] = msgspec.json.encode(values["facts"]).decode()
     tx.update("volumes", "id = ?", [volume_id], **values)
+
+
+def forget_scratch(tx: Tx, service_id: int) -> None:
+    """Forget a service that an operation made for itself, and its volume."""
+    record = get(tx, service_id)
+    assert record.purpose
+    release_ports(tx, service=service_id)
+    tx.db.execute("DELETE FROM services WHERE id = ?", [service_id])
+    if record.volume_id:
+        tx.db.execute("DELETE FROM volumes WHERE id = ?", [record.volume_id])
+
+
+def drop_made_volume(tx: Tx, service_id: int) -> None:
+    """Take the volume that was recorded with a new service from it again: it will be lent another's."""
+    volume_id = get(tx, service_id).volume_id
+    update(tx, service_id, volume_id=None)
+    delete_volume(tx, volume_id or "")
+
+
+def drop_volume(tx: Tx, volume_id: str) -> None:
+    """Forget a volume whose folder has been deleted."""
+    tx.db.execute("DELETE FROM volumes WHERE id = ?", [volume_id])
 
 
 def delete_volume(tx: Tx, volume_id: str) -> None:

@@ -1,0 +1,137 @@
+"""What continuous archiving has written down: from the helper's folder to the place, each file packed and named for its
+content, and back.
+
+A file at the place is called ``NAME.SHA256.zst``: that it is whole can be seen without any record of ours. One that is
+not full yet is called ``NAME.partial-NUMBER.SHA256.zst``; its next state has a higher number and takes its place.
+"""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+
+from purveyor.access import HelperAccess
+from purveyor.archive.codec import Packer, unpacked
+from purveyor.archive.places import Place
+from purveyor_hooks import Access, BadInput, Command, Failed, NotFound
+
+PARTIAL, SUFFIX = ".partial", ".zst"
+LISTING = 'cd "$0" && for f in *; do [ -f "$f" ] && stat -c "%n %s" "$f"; done; true'
+CHUNK = 1024 * 1024
+
+
+class Waiting(NamedTuple):
+    """What is in the helper's folder: names and bytes, oldest first, the unfinished one last."""
+
+    files: list[tuple[str, int]]
+
+    @property
+    def full(self) -> list[str]:
+        return [name for name, _ in self.files if not name.endswith(PARTIAL)]
+
+    @property
+    def unfinished(self) -> list[str]:
+        return [name for name, _ in self.files if name.endswith(PARTIAL)]
+
+    @property
+    def backlog(self) -> int:
+        """Bytes of full files that wait; the oldest is left out, for it stays as the helper's mark."""
+        return sum([size for name, size in self.files if not name.endswith(PARTIAL)][1:])
+
+
+class Stored(NamedTuple):
+    """A file at the place; the name of an unfinished one has its number."""
+
+    name: str
+    sha256: str
+
+    @property
+    def of(self) -> str:
+        """The name that it has when it is full."""
+        return self.name.partition(PARTIAL)[0]
+
+    @property
+    def unfinished(self) -> bool:
+        return PARTIAL in self.name
+
+    @property
+    def path(self) -> str:
+        return f"{self.name}.{self.sha256}{SUFFIX}"
+
+
+async def waiting(helper: HelperAccess, folder: str) -> Waiting:
+    """What the helper has that was not taken away."""
+    ended = await helper.exec(Command(argv=("sh", "-c", LISTING, folder)))
+    if ended.exit_code:
+        raise Failed(f"The helper's folder cannot be read: {ended.stderr.strip()[-200:]}")
+    files = [(name, int(size)) for name, _, size in (line.rpartition(" ") for line in ended.stdout.splitlines())]
+    return Waiting(sorted(files))
+
+
+async def stored(place: Place, folder: str) -> list[Stored]:
+    """What is at the place, in the order of the names."""
+    found = []
+    for path in await place.names(folder):
+        name, _, digest = path.removesuffix(SUFFIX).rpartition(".")
+        if name and path.endswith(SUFFIX):
+            found.append(Stored(name, digest))
+    return found
+
+
+async def ship(helper: HelperAccess, source: str, name: str, place: Place, folder: str, key: bytes | None) -> Stored:
+    """One file of the helper's to the place. It appears there whole, or not at all."""
+    held: list[bytes] = []
+
+    async def keep(data: bytes) -> None:
+        held.append(data)
+
+    packer = Packer(keep, key)
+    async with helper.process(Command(argv=("cat", f"{source}/{name}"))) as process:
+        async for chunk in process.output():
+            await packer.write(chunk)
+        await process.finish()
+    await packer.close()
+    number = f"-{time.time_ns() // 1_000_000:015d}" if name.endswith(PARTIAL) else ""
+    made = Stored(f"{name}{number}", packer.sha256)
+    await place.put(f"{folder}/{made.path}", b"".join(held))  # 16 MB unpacked, by the server's own limit
+    return made
+
+
+async def take_away(helper: HelperAccess, source: str, names: Sequence[str]) -> None:
+    """Remove files that are at the place from the helper's folder."""
+    if names:
+        await helper.exec(Command(argv=("rm", "-f", *(f"{source}/{name}" for name in names))))
+
+
+async def fetch(place: Place, folder: str, first: str, access: Access, target: str, key: bytes | None) -> AsyncIterator[int]:
+    """Put every file from `first` on into a folder of a container, and tell the bytes that went by. Raises `BadInput` for
+    one that was altered, and when `first` is missing."""
+    done: set[str] = set()  # names of full files, and of unfinished ones that are in their place as they last were
+    while True:
+        found = [item for item in await stored(place, folder) if item.of >= first]
+        latest = {item.of: item for item in sorted(found, key=lambda item: (not item.unfinished, item.name))}
+        if first not in latest:
+            raise BadInput(f"The archive lacks {first}, which this base copy needs.", remedy="Choose another base copy.")
+        due = [item for _, item in sorted(latest.items()) if item.of not in done]
+        if not due:
+            return
+        for item in due:
+            try:
+                async for size in _put(place, folder, item, access, target, key):
+                    yield size
+            except NotFound:
+                if not item.unfinished:
+                    raise
+                break  # it has a later state by now, or is full: look again
+            done.add(item.of)
+
+
+async def _put(place: Place, folder: str, item: Stored, access: Access, target: str, key: bytes | None) -> AsyncIterator[int]:
+    chunks = unpacked(place.read(f"{folder}/{item.path}"), key, item.sha256)
+    begun = await anext(chunks, None)  # before anything is written: it may have a later state by now, and be gone
+    async with access.process(Command(argv=("sh", "-c", 'cat > "$0"', f"{target}/{item.of}"))) as process:
+        while begun is not None:
+            await process.write(begun)
+            yield len(begun)
+            begun = await anext(chunks, None)
+        await process.end_input()
+        await process.finish()

@@ -1,0 +1,107 @@
+"""The containers that write down changes: one beside each archived service."""
+
+import anyio
+
+from purveyor.access import HelperAccess, ServiceAccess
+from purveyor.engine import containers, volumes
+from purveyor.engine.labels import SPEC
+from purveyor.house import House
+from purveyor.store import archives
+from purveyor.store.records import ServiceRecord
+from purveyor_hooks import Failed
+
+BASE = "base"  # the kind of backup that changes can be added to
+BEATS, PAUSE = 30, 0.5
+
+
+class Helpers:
+    """Each has a volume of its own, in which there is what was not shipped yet."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    def name(self, service: ServiceRecord) -> str:
+        return f"{service.container_name}.archive"
+
+    def access(self, service: ServiceRecord) -> HelperAccess:
+        return HelperAccess(self._house.engine, self.name(service), self._house.logger)
+
+    def folder(self, service: ServiceRecord) -> str:
+        """Where the helper writes, inside its container."""
+        spec = self._house.registry.provider(service.service_type).archive_helper(service.view())
+        assert spec.mount is not None
+        return spec.mount.target
+
+    def _volume(self, service: ServiceRecord) -> tuple[str, str]:
+        return f"{service.container_name}-archive", str(self._house.state / "archives" / str(service.id))
+
+    async def ensure(self, service: ServiceRecord, *, fresh: bool = False) -> None:
+        """Have it running in the network of the service's container as that is now; `fresh`: with nothing in its folder."""
+        engine, name = self._house.engine, self.name(service)
+        main = await containers.require_running(engine, service.container_name, foreign=service.imported is not None)
+        spec = self._house.registry.provider(service.service_type).archive_helper(service.view())
+        found = await containers.inspect(engine, name)
+        volume, path = self._volume(service)
+        same = found is not None and found.labels.get(SPEC) == containers.digest(spec, {}, main.id)
+        if fresh:
+            await self.remove(service)
+        elif found and same and found.state == "running" and found.started_at and main.started_at:
+            if found.started_at < main.started_at:  # the network that it shared is gone
+                await containers.stop(engine, name)
+                await containers.start(engine, name)
+            return
+        if found and (fresh or not same):
+            await containers.remove(engine, name)
+            found = None
+        if found is None:
+            await volumes.create(engine, volume, path, f"archive-{service.id}")
+            labels = engine.labels.of(purpose="archive")
+            await containers.create(
+                engine, name, spec, labels=labels, ports={}, volume=volume, seed=True, network=None, inside=main.id
+            )
+        await containers.start(engine, name)
+
+    async def remove(self, service: ServiceRecord) -> None:
+        """Remove it and what it wrote."""
+        volume, path = self._volume(service)
+        await containers.remove(self._house.engine, self.name(service))
+        await volumes.destroy(self._house.engine, volume, path, service.image)
+
+    async def let_go(self, service: ServiceRecord) -> None:
+        """A server that serves and is not archived keeps nothing for a helper: one may have ended while it was stopped."""
+        provider = self._house.registry.provider(service.service_type)
+        archived = await self._house.store.read(lambda tx: archives.find(tx, service.id))
+        if archived is None and provider.offers("archive_end"):
+            await provider.archive_end(service.view(), self._main(service), watching=True)
+
+    async def end(self, service: ServiceRecord) -> None:
+        """Remove it, and have the server keep nothing for it any more, if it can be asked."""
+        await self.remove(service)
+        found = await containers.inspect(self._house.engine, service.container_name, foreign=service.imported is not None)
+        if found is not None and found.state == "running":
+            provider = self._house.registry.provider(service.service_type)
+            await provider.archive_end(service.view(), self._main(service))
+
+    def _main(self, service: ServiceRecord) -> ServiceAccess:
+        kind = self._house.registry.provider(service.service_type).kind
+        return ServiceAccess(self._house.engine, kind, service, self._house.logger)
+
+    async def first_beat(self, service: ServiceRecord) -> None:
+        """Wait until a helper that was just started follows. Raises what keeps it from that, with its own last words."""
+        provider = self._house.registry.provider(service.service_type)
+        engine, name = self._house.engine, self.name(service)
+        for _ in range(BEATS):
+            found = await containers.inspect(engine, name)
+            if found is None or found.state != "running" or found.restarting:
+                lines = await containers.log(engine, name, lines=3) if found else []
+                raise Failed(
+                    f"The helper that writes down the changes of {service.name} ended: "
+                    f"{' / '.join(lines) or 'it printed nothing'}",
+                    remedy="Its server has to let replication in from its own loopback (pg_hba.conf).",
+                )
+            try:
+                await provider.archive_beat(service.view(), self._main(service))
+                return
+            except Failed:
+                await anyio.sleep(PAUSE)
+        raise Failed(f"The helper that writes down the changes of {service.name} gets none.")
