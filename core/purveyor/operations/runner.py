@@ -81,6 +81,7 @@ class Runner:
 
     async def plan(self, verb: Verb, given: Any) -> Plan:
         """What the verb would do: its own intent and description, in a transaction that is taken back."""
+        given = await verb.prepare(given)
 
         def work(tx: Tx) -> None:
             operation_id = verb.intend(tx, given, "plan")
@@ -101,6 +102,7 @@ class Runner:
             raise RuntimeError("the runner has no task group")
         target = await self._store.read(lambda tx: verb.target(tx, given))
         await self._ask_for_vetoes(verb, target, given)
+        given = await verb.prepare(given)
         held = AsyncExitStack()
         await held.enter_async_context(self._holding(target))
         try:
@@ -267,7 +269,7 @@ class Runner:
             verb = self._verbs.get(operation.verb)
             if operation.id in self._running or verb is None:
                 continue
-            target = Target(service=operation.service_id, project=operation.project_id)
+            target = Target(service=operation.service_id, project=operation.project_id, lock=verb.lock)
             self._logger.info("operation.resumed", operation=operation.id, verb=operation.verb, state=operation.state)
             held = AsyncExitStack()
             await held.enter_async_context(self._holding(target))
@@ -299,7 +301,7 @@ def _release(locks: list[anyio.Semaphore]) -> None:
 def emit(tx: Tx, verb: Verb, operation: OperationRecord, moment: str, data: dict[str, Any]) -> None:
     """Publish ``service.create.step``, ``project.create.succeeded`` and the like."""
     tx.emit(
-        f"{verb.subject}.{verb.name.removesuffix(f'-{verb.subject}')}.{moment}",
+        verb.event(moment),
         operation=operation.id,
         service=operation.service_id,
         project=operation.project_id,

@@ -21,17 +21,21 @@ class Step(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What a verb is about to touch: for locks, events and vetoes."""
+    """What a verb is about to touch: for locks, events and vetoes.
+
+    Verbs that change a service take turns by the lock "service"; one that only reads it has a lock of its own.
+    """
 
     service: int | None = None
     project: int | None = None
     services: tuple[int, ...] = ()
+    lock: str = "service"
 
     @property
     def keys(self) -> list[tuple[str, int]]:
         """The locks to take, in the order in which everybody takes them."""
         ids = {*self.services, *([self.service] if self.service else [])}
-        return [*([("project", self.project)] if self.project else []), *(("service", number) for number in sorted(ids))]
+        return [*([("project", self.project)] if self.project else []), *((self.lock, number) for number in sorted(ids))]
 
 
 class Verb(ABC):
@@ -41,9 +45,20 @@ class Verb(ABC):
     subject: ClassVar[str] = "service"
     arguments: ClassVar[type[msgspec.Struct]]
 
+    lock: ClassVar[str] = "service"
+
+    @classmethod
+    def event(cls, moment: str) -> str:
+        """The type of its operations' events: ``service.create.step``."""
+        return f"{cls.subject}.{cls.name.removesuffix(f'-{cls.subject}')}.{moment}"
+
     def target(self, tx: Tx, given: Any) -> Target:
         """What it touches. Raises `NotFound`."""
         return Target()
+
+    async def prepare(self, given: Any) -> Any:
+        """Find out what has to be known before the intent, and changes nothing of ours; the answer replaces `given`."""
+        return given
 
     @abstractmethod
     def intend(self, tx: Tx, given: Any, actor: str) -> int:

@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping
 from purveyor.house import House
 from purveyor.operations import Verb
 from purveyor.provision import Provisioner
+from purveyor.verbs.adopt import Import
+from purveyor.verbs.archive import Archive, EndArchive
+from purveyor.verbs.backup import Backup, DeleteBackup, VerifyBackup
 from purveyor.verbs.bind import Bind
 from purveyor.verbs.create import Create
 from purveyor.verbs.delete import Delete
@@ -13,23 +16,43 @@ from purveyor.verbs.environments import DeleteEnvironment
 from purveyor.verbs.lifecycle import Repair, Restart, Start, Stop
 from purveyor.verbs.link import Link, Unlink
 from purveyor.verbs.projects import CreateProject, DeleteProject
+from purveyor.verbs.purge import Purge
+from purveyor.verbs.restore import Clone, Restore
+from purveyor.verbs.rotate import Rotate
+from purveyor.verbs.rotate_administrator import RotateAdministrator
+from purveyor.verbs.undelete import Undelete
 from purveyor.verbs.update import Update
+from purveyor.verbs.upgrade import UndoUpgrade, Upgrade
 
 VERBS: tuple[Callable[[House, Provisioner], Verb], ...] = (
+    Archive,
+    Backup,
     Bind,
+    Clone,
     Create,
     CreateProject,
     Delete,
+    DeleteBackup,
     DeleteEnvironment,
     DeleteProject,
     Deploy,
+    EndArchive,
+    Import,
     Link,
+    Purge,
     Repair,
     Restart,
+    Restore,
+    Rotate,
+    RotateAdministrator,
     Start,
     Stop,
+    Undelete,
+    UndoUpgrade,
     Unlink,
     Update,
+    Upgrade,
+    VerifyBackup,
 )
 
 

@@ -1,16 +1,17 @@
 """Create a service: intent, image, volume, container, start, ready, identity."""
 
 import uuid
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
 
 from purveyor import names, parameters
+from purveyor.house import House
 from purveyor.operations import Plan, Step
-from purveyor.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.store import Tx, operations, services
 from purveyor.store.records import OperationRecord
-from purveyor.verbs.service_verb import STOP_DEADLINE, ServiceVerb, planned_ports, step_names
+from purveyor.verbs.service_verb import STOP_DEADLINE, ServiceVerb
 from purveyor_hooks import BadInput, Conflict, Image, Service, ServiceType
 
 
@@ -23,75 +24,86 @@ class CreateArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     parameters: dict[str, Any] = {}
 
 
+def make(
+    tx: Tx, house: House, given: CreateArguments, *, slug: str = "", purpose: str = "", secrets: Mapping[str, str] | None = None
+) -> int:
+    """Record a new service, its volume and its ports; the answer is its id.
+
+    A `slug` of the caller's is for a service that has a `purpose`: one that an operation makes for itself.
+    """
+    kind = require_kind(house, given.service_type)
+    slug = slug or names.slug_of(given.name)
+    require_free(tx, "" if purpose else given.name, slug)
+    settings = house.settings
+    chosen = dict(given.parameters)
+    if given.version is not None and parameters.IMAGE not in chosen:
+        chosen[parameters.IMAGE] = parameters.image_for(kind, settings, given.version)
+    values = parameters.fresh(kind, settings, chosen, services.ports_taken(tx))
+    image = values.pop(parameters.IMAGE)
+
+    volume_id = uuid.uuid4().hex
+    host = f"{house.engine.namespace}-{slug}"
+    volume_name = f"{host}-{volume_id[:8]}"
+    folder = str(house.volumes / volume_id)
+    services.insert_volume(tx, id=volume_id, name=volume_name, path=folder, service_type=kind.name, origin=given.name.strip())
+    view = Service(
+        id=0, name=given.name, slug=slug, service_type=kind.name, parameters=values, secrets=dict(secrets or {}),
+        image=Image(reference=image), host=host,
+    )  # fmt: skip
+    provider = house.registry.provider(kind.name)
+    provider.data_major(view.image)  # an image whose version cannot be told is refused before anything is done
+    service_id = services.insert(
+        tx,
+        name=given.name.strip(),
+        slug=slug,
+        service_type=kind.name,
+        parameters=values,
+        secrets=provider.secrets(view),
+        given=sorted(chosen),
+        image=image,
+        volume_id=volume_id,
+        container_name=host,
+        desired="running",
+        state="creating",
+        purpose=purpose,
+    )
+    for item in kind.parameters:
+        if item.generated == "port":
+            services.claim_port(tx, values[item.name], item.name, service=service_id)
+    return service_id
+
+
+def require_free(tx: Tx, name: str, slug: str) -> None:
+    """Raise `Conflict` when a name, or the slug that is made of it, is taken."""
+    if services.find(tx, slug) or (name and services.find(tx, name)):
+        errors = {"name": "taken"}
+        raise Conflict(f"There is a service named {name or slug!r} already.", remedy="Choose another name.", errors=errors)
+
+
+def require_kind(house: House, service_type: str) -> ServiceType:
+    """The service type of this name. Raises `BadInput` that lists those there are."""
+    provider = house.registry.find(service_type)
+    if provider is None:
+        known = ", ".join(kind.name for kind in house.registry.kinds)
+        errors = {"service_type": f"must be one of {known}"}
+        raise BadInput(f"There is no service type {service_type!r}.", remedy=f"Known are: {known}.", errors=errors)
+    return provider.kind
+
+
 class Create(ServiceVerb):
     name: ClassVar[str] = "create"
     arguments = CreateArguments
 
     def intend(self, tx: Tx, given: CreateArguments, actor: str) -> int:
-        kind = self._kind(given.service_type)
-        slug = names.slug_of(given.name)
-        if services.find(tx, slug) or services.find(tx, given.name):
-            errors = {"name": "taken"}
-            raise Conflict(f"There is a service named {given.name!r} already.", remedy="Choose another name.", errors=errors)
-        settings = self.house.settings
-        chosen = dict(given.parameters)
-        if given.version is not None and parameters.IMAGE not in chosen:
-            chosen[parameters.IMAGE] = parameters.image_for(kind, settings, given.version)
-        values = parameters.fresh(kind, settings, chosen, services.ports_taken(tx))
-        image = values.pop(parameters.IMAGE)
-
-        volume_id = uuid.uuid4().hex
-        host = f"{self.house.engine.namespace}-{slug}"
-        volume_name = f"{host}-{volume_id[:8]}"
-        folder = str(self.house.volumes / volume_id)
-        services.insert_volume(tx, id=volume_id, name=volume_name, path=folder, service_type=kind.name, origin=given.name.strip())
-        view = Service(
-            id=0, name=given.name, slug=slug, service_type=kind.name, parameters=values, secrets={},
-            image=Image(reference=image), host=host,
-        )  # fmt: skip
-        provider = self.house.registry.provider(kind.name)
-        provider.data_major(view.image)  # an image whose version cannot be told is refused before anything is done
-        service_id = services.insert(
-            tx,
-            name=given.name.strip(),
-            slug=slug,
-            service_type=kind.name,
-            parameters=values,
-            secrets=provider.secrets(view),
-            given=sorted(chosen),
-            image=image,
-            volume_id=volume_id,
-            container_name=host,
-            desired="running",
-            state="creating",
-        )
-        for item in kind.parameters:
-            if item.generated == "port":
-                services.claim_port(tx, values[item.name], item.name, service=service_id)
-        shown = {"name": given.name.strip(), "service_type": kind.name, "image": image}
+        service_id = make(tx, self.house, given)
+        record = services.get(tx, service_id)
+        shown = {"name": record.name, "service_type": record.service_type, "image": record.image}
         return operations.insert(tx, self.name, service_id=service_id, actor=actor, arguments=shown)
-
-    def _kind(self, service_type: str) -> ServiceType:
-        provider = self.house.registry.find(service_type)
-        if provider is None:
-            known = ", ".join(kind.name for kind in self.house.registry.kinds)
-            errors = {"service_type": f"must be one of {known}"}
-            raise BadInput(f"There is no service type {service_type!r}.", remedy=f"Known are: {known}.", errors=errors)
-        return provider.kind
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service_id or 0)
-        provider = self.house.registry.provider(record.service_type)
-        volume = services.volume(tx, record.volume_id or "")
-        return Plan(
-            verb=self.name,
-            subject=record.name,
-            steps=step_names(self.steps(operation)),
-            containers=[PlannedContainer(name=record.container_name, action="create", image=record.image)],
-            volumes=[PlannedVolume(name=volume.name, action=f"create in {volume.path}")],
-            ports=planned_ports(provider.kind, record.parameters),
-            warnings=list(provider.kind.notes),
-        )
+        notes = self.house.registry.provider(record.service_type).kind.notes
+        return self.plan_of_new(tx, operation, "create", notes)
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id = operation.service_id or 0

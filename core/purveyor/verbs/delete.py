@@ -4,11 +4,12 @@ from typing import ClassVar
 
 import msgspec
 
+from purveyor.archive.helpers import Helpers
 from purveyor.engine import volumes
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
-from purveyor.store import Tx, operations, projects, services
-from purveyor.store.records import OperationRecord
+from purveyor.store import Tx, archives, operations, projects, services
+from purveyor.store.records import OperationRecord, ServiceRecord
 from purveyor.verbs.service_verb import STOP_DEADLINE, ServiceVerb, require_active, step_names
 from purveyor_hooks import BadInput
 
@@ -32,6 +33,9 @@ class Delete(ServiceVerb):
     def intend(self, tx: Tx, given: DeleteArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         require_active(record)
+        if record.imported and given.purge:
+            why = f"{record.name} was imported, and its data is its owner's"
+            raise BadInput(f"Nothing was deleted: {why}.", remedy="Leave --purge out.", errors={"purge": why})
         linked = [projects.get(tx, link.project_id).slug for link in projects.links(tx, service_id=record.id)]
         if linked:
             raise BadInput(
@@ -45,6 +49,8 @@ class Delete(ServiceVerb):
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service_id or 0)
+        if record.imported:
+            return self._plan_release(record, operation)
         volume = services.volume(tx, record.volume_id or "")
         purge = operation.arguments["purge"]
         held = [binding.resource for binding in projects.bindings(tx, service_id=record.id)]
@@ -61,14 +67,30 @@ class Delete(ServiceVerb):
             else [],
         )
 
+    def _plan_release(self, record: ServiceRecord, operation: OperationRecord) -> Plan:
+        action = "leave as it was, running; taken from our network"
+        return Plan(
+            verb=self.name,
+            subject=record.name,
+            steps=step_names(self.steps(operation)),
+            containers=[PlannedContainer(name=record.container_name, action=action)],
+        )
+
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id = operation.service_id or 0
-        steps = [Step("container", lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE)]
+        steps = [Step("helper", lambda: self._end_archive(service_id), deadline=STOP_DEADLINE)]
+        steps += [Step("container", lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE)]
         if operation.arguments["purge"]:
             steps.append(Step("purge", lambda: self._purge(service_id), deadline=PURGE_DEADLINE))
         else:
             steps.append(Step("volume", lambda: self._forget_volume(service_id)))
         return steps
+
+    async def _end_archive(self, service_id: int) -> None:
+        """Nothing more is written down; what was, stays."""
+        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+        if await self.house.store.read(lambda tx: archives.find(tx, service_id)):
+            await Helpers(self.house).end(record)
 
     async def _purge(self, service_id: int) -> None:
         record = await self.house.store.read(lambda tx: services.get(tx, service_id))
@@ -78,13 +100,18 @@ class Delete(ServiceVerb):
     async def _forget_volume(self, service_id: int) -> None:
         """Take the volume's name from the engine; its folder and its record stay."""
         record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+        if record.volume_id is None:
+            return
         volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
         await volumes.forget(self.house.engine, volume.name)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         record = services.get(tx, operation.service_id or 0)
         services.update(tx, record.id, state="deleted")
+        archives.delete(tx, record.id)
         services.release_ports(tx, service=record.id)
+        if record.volume_id is None:
+            return
         state = "purged" if operation.arguments["purge"] else "kept"
         services.update_volume(tx, record.volume_id or "", state=state, kept_at=tx.now)
 

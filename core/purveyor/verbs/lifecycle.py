@@ -4,11 +4,14 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from purveyor.bindings import Binder
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer
-from purveyor.store import Tx, operations, services
+from purveyor.store import Tx, operations, projects, services
 from purveyor.store.records import OperationRecord
 from purveyor.verbs.service_verb import STOP_DEADLINE, ServiceVerb, require_active, step_names
+
+ACCOUNTS_DEADLINE = 600.0
 
 
 class ServiceArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,7 +65,17 @@ class LifecycleVerb(ServiceVerb):
             self.volume_step(service_id),
             self.container_step(service_id),
             *self.start_steps(service_id, accept),
+            Step("accounts", lambda: self._accounts(service_id), deadline=ACCOUNTS_DEADLINE),
         ]
+
+    async def _accounts(self, service_id: int) -> None:
+        """A server that somebody else configured may have kept our accounts in its memory alone."""
+
+        def look(tx: Tx) -> list[int]:
+            imported = services.get(tx, service_id).imported
+            return [item.id for item in projects.bindings(tx, service_id=service_id) if imported and item.state == "bound"]
+
+        await Binder(self.house).bind(await self.house.store.read(look))
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         services.update(tx, operation.service_id or 0, refusal="")

@@ -5,9 +5,10 @@ from typing import Any
 
 from purveyor.house import House
 from purveyor.operations import Step, Verb
-from purveyor.operations.plan import PlannedPort
+from purveyor.operations.plan import Plan, PlannedContainer, PlannedPort, PlannedVolume
 from purveyor.operations.runner import emit
 from purveyor.provision import Provisioner
+from purveyor.store import Tx, services
 from purveyor.store.records import OperationRecord, ServiceRecord
 from purveyor_hooks import Conflict, ServiceType
 
@@ -21,6 +22,21 @@ class ServiceVerb(Verb):
     def __init__(self, house: House, provisioner: Provisioner) -> None:
         self.house = house
         self.provision = provisioner
+
+    def plan_of_new(self, tx: Tx, operation: OperationRecord, volume_action: str, warnings: Sequence[str] = ()) -> Plan:
+        """The plan of a verb that ends with a container that was not there before."""
+        record = services.get(tx, operation.service_id or 0)
+        provider = self.house.registry.provider(record.service_type)
+        volume = services.volume(tx, record.volume_id or "")
+        return Plan(
+            verb=self.name,
+            subject=record.name,
+            steps=step_names(self.steps(operation)),
+            containers=[PlannedContainer(name=record.container_name, action="create", image=record.image)],
+            volumes=[PlannedVolume(name=volume.name, action=f"{volume_action} in {volume.path}")],
+            ports=planned_ports(provider.kind, record.parameters),
+            warnings=list(warnings),
+        )
 
     def image_step(self, operation: OperationRecord, service_id: int) -> Step:
         async def progress(text: str) -> None:
@@ -52,6 +68,16 @@ def require_active(record: ServiceRecord) -> None:
     """Raise `Conflict` unless the service is there and not on its way in or out."""
     if record.state != "active":
         raise Conflict(f"{record.name} is {record.state}.", remedy="See: purveyor operations")
+
+
+def require_own(record: ServiceRecord) -> None:
+    """Raise `Conflict` when the container was imported: what makes a container anew is its owner's to do."""
+    if record.imported:
+        raise Conflict(
+            f"{record.name} was imported: this needs its container to be made anew, and it is not Purveyor's.",
+            remedy=f"Change it where it was made. Or copy it into a service of Purveyor's, and go on there: "
+            f"purveyor clone {record.slug} NAME",
+        )
 
 
 def planned_ports(kind: ServiceType, parameters: dict[str, Any]) -> list[PlannedPort]:

@@ -9,7 +9,7 @@ from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.store import Tx, operations, services
 from purveyor.store.records import OperationRecord
-from purveyor.verbs.service_verb import ServiceVerb, planned_ports, require_active, step_names
+from purveyor.verbs.service_verb import ServiceVerb, planned_ports, require_active, require_own, step_names
 from purveyor_hooks import BadInput, Image
 
 
@@ -31,6 +31,7 @@ class Update(ServiceVerb):
     def intend(self, tx: Tx, given: UpdateArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         require_active(record)
+        require_own(record)
         provider = self.house.registry.provider(record.service_type)
         wanted = dict(given.parameters)
         if given.docker_image is not None:

@@ -1,0 +1,230 @@
+"""Make a backup, prove one, delete one."""
+
+import secrets
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import msgspec
+
+from purveyor.archive.helpers import BASE
+from purveyor.archive.keeper import ENCRYPTION, Keeper
+from purveyor.house import House
+from purveyor.operations import Plan, Step, Target
+from purveyor.store import Tx, archives, backups, operations, services
+from purveyor.store.records import BackupRecord, OperationRecord, ServiceRecord
+from purveyor.verbs.beside import BesideVerb
+from purveyor.verbs.service_verb import require_active, step_names
+from purveyor_hooks import BadInput, Census, Conflict, Failed, PurveyorError
+
+
+class BackupArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`service` is an id or a name; without `s3_source_id` the backup goes to a folder of this host.
+
+    `keep_days` is when it may be deleted by itself; never without it.
+    """
+
+    service: str
+    s3_source_id: int | str | None = None
+    backup_type: str = "manual"
+    keep_days: int | None = None
+    encrypt: bool | None = None
+    schedule: int | None = None
+
+
+class ProveArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`backup` is an id or a backup_id."""
+
+    backup: str
+
+
+def insert_backup(tx: Tx, house: House, record: ServiceRecord, given: BackupArguments, *, archiving: bool = False) -> int:
+    """Record a backup that is about to be made."""
+    house.registry.provider(record.service_type).require("backup", "backups")
+    if given.backup_type == BASE and archives.find(tx, record.id) is None and not archiving:
+        remedy = f"Begin with: purveyor backup archive start {record.slug}"
+        errors = {"backup_type": "a base copy is of a service that is archived"}
+        raise BadInput(f"{record.name} is not archived.", remedy=remedy, errors=errors)
+    source = backups.source(tx, given.s3_source_id) if given.s3_source_id is not None else None
+    backup_id = f"{tx.now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    folder = f"{record.slug}/{backup_id}"
+    encrypt = house.settings.encrypt_backups if given.encrypt is None else given.encrypt
+    label = Keeper(house).place(source).label.rstrip("/")
+    return backups.insert(
+        tx,
+        backup_id=backup_id,
+        service_id=record.id,
+        service_name=record.name,
+        service_type=record.service_type,
+        backup_type=given.backup_type,
+        s3_source_id=source.id if source else None,
+        schedule_id=given.schedule,
+        folder=folder,
+        location=f"{label}/{folder}",
+        encryption=ENCRYPTION if encrypt else "",
+        expires_at=tx.now + timedelta(days=given.keep_days) if given.keep_days is not None else None,
+    )
+
+
+def require_serving(record: ServiceRecord) -> None:
+    require_active(record)
+    if record.desired != "running":
+        remedy = f"Start it first: purveyor start {record.slug}"
+        raise Conflict(f"{record.name} is stopped; it can be backed up while it runs.", remedy=remedy)
+
+
+class Backup(BesideVerb):
+    """A stopped or interrupted one is failed, and nothing of it is left that looks like a backup."""
+
+    name: ClassVar[str] = "backup"
+    lock: ClassVar[str] = "backup"
+    arguments = BackupArguments
+
+    def target(self, tx: Tx, given: BackupArguments) -> Target:
+        return Target(service=services.get(tx, given.service).id, lock=self.lock)
+
+    def intend(self, tx: Tx, given: BackupArguments, actor: str) -> int:
+        record = services.get(tx, given.service)
+        require_serving(record)
+        number = insert_backup(tx, self.house, record, given)
+        shown = {"name": record.name, "backup": number}
+        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown)
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        backup = backups.get(tx, operation.arguments["backup"])
+        return Plan(
+            verb=self.name, subject=backup.service_name, steps=step_names(self.steps(operation)), resources=[backup.location]
+        )
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        number = operation.arguments["backup"]
+        step = self.data_step("write", lambda: write_once(self, operation, number))
+        return [step._replace(undo=lambda: sweep(self, number))]
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        settle(tx, operation.arguments["backup"])
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        mark_failed(tx, operation.arguments["backup"], error)
+
+
+async def write_once(verb: BesideVerb, operation: OperationRecord, number: int) -> None:
+    """Write a backup, unless an earlier process was at it already: half of one is none."""
+    store = verb.house.store
+
+    def begin(tx: Tx) -> bool:
+        backup = backups.get(tx, number)
+        backups.update(tx, number, metadata={**backup.metadata, "begun": True})
+        return bool(backup.metadata.get("begun"))
+
+    if await store.write(begin):
+        raise Failed("The backup was interrupted when Purveyor stopped.", remedy="Make another one.")
+    await verb.keeper.write(number, verb.teller(operation, "write"))
+
+
+async def remove_files(verb: BesideVerb, number: int) -> None:
+    """Remove a backup's files."""
+    backup = await verb.house.store.read(lambda tx: backups.get(tx, number))
+    place = await verb.keeper.place_of(backup)
+    await place.remove(backup.folder)
+
+
+async def sweep(verb: BesideVerb, number: int) -> None:
+    """Remove what there is of a backup that failed. A bucket that is away keeps it: without a manifest it is none."""
+    try:
+        await remove_files(verb, number)
+    except PurveyorError as error:
+        verb.house.logger.warning("backup.sweep", backup=number, error=error.detail)
+
+
+def settle(tx: Tx, number: int) -> BackupRecord:
+    backup = backups.get(tx, number)
+    backups.update(tx, number, state="suspect" if backup.metadata.get("suspect") else "ok")
+    return backup
+
+
+def mark_failed(tx: Tx, number: int, error: dict[str, Any]) -> None:
+    backups.update(tx, number, state="failed", error_message=error.get("detail", ""), completed_at=tx.now)
+
+
+class VerifyBackup(BesideVerb):
+    """Restore a backup into a service made for that, count what is in it, and take it away again."""
+
+    name: ClassVar[str] = "verify-backup"
+    subject: ClassVar[str] = "backup"
+    lock: ClassVar[str] = "verify"
+    arguments = ProveArguments
+
+    def intend(self, tx: Tx, given: ProveArguments, actor: str) -> int:
+        backup = usable(tx, given.backup)
+        if backup.backup_type == BASE:
+            remedy = f"Restore it into a new service: purveyor backup restore {backup.id} --new NAME"
+            raise BadInput("A base copy is not compared by counting.", remedy=remedy, errors={"backup": "a base copy"})
+        self.house.registry.provider(backup.service_type).require("restore", "restores")
+        facts = backup.metadata
+        slug = f"backup-{backup.id}.verify"
+        scratch = self.make_like(tx, backup.service_name, backup.service_type, facts["image"], facts["parameters"], scratch=slug)
+        shown = {"name": backup.service_name, "backup": backup.id, "scratch": scratch}
+        return operations.insert(tx, self.name, service_id=None, actor=actor, arguments=shown)
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        backup = backups.get(tx, operation.arguments["backup"])
+        return Plan(verb=self.name, subject=backup.backup_id, steps=step_names(self.steps(operation)))
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        scratch = operation.arguments["scratch"]
+        restore = self.data_step("restore", lambda: self._restore(operation, scratch))
+        return [*self.beside_steps(operation, scratch), restore, self.discard_step(operation, scratch)]
+
+    async def _restore(self, operation: OperationRecord, scratch: int) -> None:
+        store = self.house.store
+        backup = await store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
+        manifest = await self.keeper.manifest(backup)
+        record = await self.load(scratch)
+        await self.keeper.read_into(backup, manifest, record, self.teller(operation, "restore"))
+        await self.compare(Census(counts=manifest.counts, fleeting=manifest.fleeting), scratch)
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        seconds = (tx.now - operation.created_at).total_seconds()
+        backups.update(tx, operation.arguments["backup"], proven_at=tx.now, proven_seconds=seconds)
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        if services.find(tx, operation.arguments["scratch"]):
+            services.forget_scratch(tx, operation.arguments["scratch"])
+        backup = backups.get(tx, operation.arguments["backup"])
+        if error.get("code") in ("bad-input", "failed", "not-found"):
+            message = f"It could not be proven: {error.get('detail', '')}"
+            backups.update(tx, backup.id, state="suspect", error_message=message, proven_at=None, proven_seconds=None)
+
+
+class DeleteBackup(BesideVerb):
+    """Delete a backup and its files."""
+
+    name: ClassVar[str] = "delete-backup"
+    subject: ClassVar[str] = "backup"
+    arguments = ProveArguments
+
+    def intend(self, tx: Tx, given: ProveArguments, actor: str) -> int:
+        backup = backups.get(tx, given.backup)
+        if backup.state == "running":
+            raise Conflict("The backup is still being made.", remedy="Follow it with: purveyor operations")
+        shown = {"name": backup.backup_id, "backup": backup.id}
+        return operations.insert(tx, self.name, actor=actor, arguments=shown)
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        backup = backups.get(tx, operation.arguments["backup"])
+        return Plan(verb=self.name, subject=backup.backup_id, steps=["remove"], resources=[f"DELETE {backup.location}"])
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        return [Step("remove", lambda: remove_files(self, operation.arguments["backup"]), deadline=600.0)]
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        backups.delete(tx, operation.arguments["backup"])
+
+
+def usable(tx: Tx, reference: str) -> BackupRecord:
+    """A backup that can be restored. Raises `Conflict` for one that failed or is not whole yet."""
+    backup = backups.get(tx, reference)
+    if backup.state in ("running", "failed"):
+        word = "is still being made" if backup.state == "running" else f"failed: {backup.error_message}"
+        raise Conflict(f"The backup {backup.backup_id} {word}", remedy="Choose another: purveyor backup list")
+    return backup

@@ -1,0 +1,289 @@
+"""Restore a backup into a new service or in place; copy a service into a new one."""
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+import msgspec
+
+from purveyor import names
+from purveyor.archive import recovery
+from purveyor.archive.helpers import BASE
+from purveyor.operations import Plan, Step, Target
+from purveyor.operations.plan import PlannedContainer, PlannedVolume
+from purveyor.store import Tx, archives, backups, operations, projects, services
+from purveyor.store.records import BackupRecord, OperationRecord
+from purveyor.verbs.backup import (
+    BackupArguments,
+    insert_backup,
+    mark_failed,
+    require_serving,
+    settle,
+    sweep,
+    usable,
+    write_once,
+)
+from purveyor.verbs.beside import BesideVerb, before, forget_made
+from purveyor.verbs.service_verb import require_active, require_own, step_names
+from purveyor_hooks import BadInput, Census
+
+
+class RestoreArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Into a new service named `new_name`, or in place of the data of `service_id` (an id or a name).
+
+    From a `backup`; or to the moment `at` of a service that is or was archived: from its newest base copy before that, or
+    from the one that is named. Without `at` a base copy is followed by all that was written down after it.
+    """
+
+    backup: str = ""
+    new_name: str | None = None
+    service_id: int | str | None = None
+    archive: str | None = None
+    at: datetime | None = None
+
+
+class CloneArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`service` is copied into a new one called `name`, which runs the same image or `docker_image`."""
+
+    service: str
+    name: str
+    docker_image: str | None = None
+
+
+class NewServiceVerb(BesideVerb):
+    """A verb whose end is a new service, filled."""
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        services.update(tx, operation.service_id or 0, state="active", refusal="")
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        forget_made(tx, operation.service_id or 0)
+
+
+class Clone(NewServiceVerb):
+    """A copy of everything that a service holds, into a new one; accounts of projects are not among it."""
+
+    name: ClassVar[str] = "clone"
+    arguments = CloneArguments
+
+    def target(self, tx: Tx, given: CloneArguments) -> Target:
+        return Target(service=services.get(tx, given.service).id, lock="backup")
+
+    def intend(self, tx: Tx, given: CloneArguments, actor: str) -> int:
+        record = services.get(tx, given.service)
+        require_serving(record)
+        provider = self.house.registry.provider(record.service_type)
+        provider.require("backup", "copies")
+        provider.require("restore", "copies")
+        image = given.docker_image or record.image
+        made = self.make_like(tx, given.name, record.service_type, image, record.parameters)
+        shown = {"name": given.name, "of": record.id}
+        return operations.insert(tx, self.name, service_id=made, actor=actor, arguments=shown)
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        return self.plan_of_new(tx, operation, "create")
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        made = operation.service_id or 0
+        return [*self.beside_steps(operation, made), self.data_step("copy", lambda: self._copy(operation, made))]
+
+    async def _copy(self, operation: OperationRecord, made: int) -> None:
+        old, new = await self.load(operation.arguments["of"]), await self.load(made)
+        census = await self.keeper.pipe(old, new, self.teller(operation, "copy"))
+        await self.compare(census, made)
+
+
+class Restore(NewServiceVerb):
+    """From a backup: nothing is called restored before what came has been counted and compared with the manifest."""
+
+    name: ClassVar[str] = "restore"
+    arguments = RestoreArguments
+
+    def target(self, tx: Tx, given: RestoreArguments) -> Target:
+        if given.service_id is None:
+            return Target()
+        return Target(service=services.get(tx, given.service_id).id)
+
+    def intend(self, tx: Tx, given: RestoreArguments, actor: str) -> int:
+        backup = self._chosen(tx, given)
+        if (given.new_name is None) == (given.service_id is None):
+            errors = {"new_name": "give this one or service_id", "service_id": "give this one or new_name"}
+            raise BadInput("It is not said where to restore to.", remedy="Give new_name or service_id.", errors=errors)
+        provider = self.house.registry.provider(backup.service_type)
+        provider.require("restore", "restores")
+        if given.new_name is not None:
+            made = self.make_like(
+                tx, given.new_name, backup.service_type, backup.metadata["image"], backup.metadata["parameters"]
+            )
+            shown = {"name": given.new_name, "backup": backup.id, "scratch": None, "safety": None, "at": _text(given.at)} | _base(
+                backup
+            )
+            return operations.insert(tx, self.name, service_id=made, actor=actor, arguments=shown)
+        return self._in_place(tx, backup, str(given.service_id), given.at, actor)
+
+    def _chosen(self, tx: Tx, given: RestoreArguments) -> BackupRecord:
+        """The backup to begin with. Raises `BadInput` for a moment that cannot be reached."""
+        at = given.at
+        if at is not None and at.tzinfo is None:
+            why = "it does not say of which time zone it is"
+            raise BadInput(f"The moment is not one: {why}.", remedy=f"For UTC: {at.isoformat()}Z", errors={"at": why})
+        if given.archive is None:
+            backup = usable(tx, given.backup)
+            if at is not None and backup.backup_type != BASE:
+                why = "this backup is of one moment only"
+                raise BadInput(f"It cannot be chosen: {why}.", remedy="Leave it out, or name a service.", errors={"at": why})
+        else:
+            record = services.get(tx, given.archive)
+            bases = [
+                item
+                for item in backups.listed(tx, service_id=record.id)
+                if item.backup_type == BASE and item.state == "ok" and item.completed_at
+            ]
+            fitting = [item for item in bases if at is None or (item.completed_at and item.completed_at <= at)]
+            if not fitting:
+                earliest = min((item.completed_at for item in bases if item.completed_at), default=None)
+                why = f"its archive begins at {earliest.isoformat()}" if earliest else "it was never archived"
+                raise BadInput(f"{record.name} cannot be restored to that moment: {why}.", errors={"at": why})
+            backup = fitting[0]
+        self._require_reached(tx, backup, at)
+        return backup
+
+    def _require_reached(self, tx: Tx, backup: BackupRecord, at: datetime | None) -> None:
+        if at is None or backup.backup_type != BASE:
+            return
+        why = ""
+        if backup.completed_at and at < backup.completed_at:
+            why = f"the base copy was complete at {backup.completed_at.isoformat()}"
+        archive = archives.find(tx, backup.service_id) if backup.service_id else None
+        current = archive is not None and archive.folder == backup.metadata.get("changes")
+        until = archive.until if archive and current else tx.now
+        if until is None or at > until:
+            why = f"what was written down reaches to {until.isoformat() if until else 'nowhere yet'}"
+        if why:
+            raise BadInput(f"That moment cannot be reached: {why}.", remedy="Choose another one.", errors={"at": why})
+
+    def _in_place(self, tx: Tx, backup: BackupRecord, service: str, at: datetime | None, actor: str) -> int:
+        record = services.get(tx, service)
+        require_active(record)
+        require_own(record)
+        if record.service_type != backup.service_type:
+            why = f"the backup is of the type {backup.service_type}, {record.name} is of the type {record.service_type}"
+            raise BadInput(f"The backup does not fit: {why}.", remedy="Choose another.", errors={"service_id": why})
+        scratch = self.make_scratch(tx, record, image=record.image)
+        safety = None
+        if record.desired == "running" and not record.refusal:
+            safety = insert_backup(tx, self.house, record, BackupArguments(service=str(record.id), backup_type="safety"))
+        shown = {"name": record.name, "backup": backup.id, "scratch": scratch, "safety": safety, "at": _text(at)} | _base(backup)
+        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before(record))
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        scratch = operation.arguments["scratch"]
+        if scratch is None:
+            return self.plan_of_new(tx, operation, "create")
+        record, beside = services.get(tx, operation.service_id or 0), services.get(tx, scratch)
+        volume = services.volume(tx, record.volume_id or "")
+        days = self.house.settings.old_data_days
+        return Plan(
+            verb=self.name,
+            subject=record.name,
+            steps=step_names(self.steps(operation)),
+            containers=[
+                PlannedContainer(name=beside.container_name, action="create, remove", image=beside.image),
+                PlannedContainer(name=record.container_name, action="replace", image=beside.image),
+            ],
+            volumes=[PlannedVolume(name=volume.name, action=f"keep for {days} days")],
+            downtime="while the containers are exchanged, some seconds; what is written during the restore is not in it",
+        )
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        service_id, scratch, safety = operation.service_id or 0, operation.arguments["scratch"], operation.arguments["safety"]
+        target = scratch or service_id
+        steps = self.beside_steps(operation, target)
+        if operation.arguments["base"]:
+            steps.insert(2, self.data_step("unpack", lambda: self._unpack(operation, target)))
+            steps.insert(5, self.data_step("recover", lambda: self._arrive(operation, target)))
+        else:
+            steps.append(self.data_step("restore", lambda: self._restore(operation, target)))
+        if scratch is None:
+            return [*steps, Step("claims", lambda: self._claim(operation), deadline=600.0)]
+        if safety is not None:
+            step = self.data_step("safety backup", lambda: write_once(self, operation, safety))
+            steps.insert(0, step._replace(undo=lambda: self._sweep_unfinished(safety)))
+        switch = self.switch_step(operation, service_id, scratch)
+        return [*steps, switch, self.accounts_step(service_id), self.put_away_step(operation)]
+
+    async def _sweep_unfinished(self, safety: int) -> None:
+        backup = await self.house.store.read(lambda tx: backups.get(tx, safety))
+        if backup.completed_at is None:
+            await sweep(self, safety)
+
+    async def _unpack(self, operation: OperationRecord, target: int) -> None:
+        backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
+        record, manifest = await self.load(target), await self.keeper.manifest(backup)
+        volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
+        at = datetime.fromisoformat(operation.arguments["at"]) if operation.arguments["at"] else None
+        await recovery.unpack(self.house, backup, manifest, record, volume, at, self.teller(operation, "unpack"))
+
+    async def _arrive(self, operation: OperationRecord, target: int) -> None:
+        await recovery.arrive(self.house, self.provision, await self.load(target), self.teller(operation, "recover"))
+
+    async def _restore(self, operation: OperationRecord, target: int) -> None:
+        backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
+        manifest = await self.keeper.manifest(backup)
+        await self.keeper.read_into(backup, manifest, await self.load(target), self.teller(operation, "restore"))
+        await self.compare(Census(counts=manifest.counts, fleeting=manifest.fleeting), target)
+
+    async def _claim(self, operation: OperationRecord) -> None:
+        """Record whose data the new service's resources are, so that linking brings each project back to its own."""
+        backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
+        manifest = await self.keeper.manifest(backup)
+        service_id = operation.service_id or 0
+
+        def work(tx: Tx) -> list[int]:
+            known = {item.resource for item in projects.bindings(tx, service_id=service_id)}
+            for held in manifest.bindings:
+                if held.resource not in known:
+                    projects.insert_restored_binding(
+                        tx,
+                        service_id,
+                        held.project,
+                        held.environment,
+                        names.password(),
+                        resource=held.resource,
+                        account=held.account,
+                        slot=held.slot,
+                        origin=held.number,
+                    )
+            return [item.id for item in projects.bindings(tx, service_id=service_id)]
+
+        await self.binder.unbind(await self.house.store.write(work))
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        scratch, safety = operation.arguments["scratch"], operation.arguments["safety"]
+        if scratch is None:
+            super().succeed(tx, operation)
+            return
+        services.update(tx, operation.service_id or 0, refusal="")
+        self.keep_old(tx, operation, operation.service_id or 0, scratch, {"before": f"restore {operation.id}"})
+        if safety is not None:
+            settle(tx, safety)
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        scratch, safety = operation.arguments["scratch"], operation.arguments["safety"]
+        if scratch is None:
+            super().fail(tx, operation, error)
+            return
+        if services.find(tx, scratch):
+            services.forget_scratch(tx, scratch)
+        if safety is not None:
+            if backups.get(tx, safety).completed_at is None:
+                mark_failed(tx, safety, error)
+            else:
+                settle(tx, safety)
+
+
+def _text(at: datetime | None) -> str:
+    return at.isoformat() if at else ""
+
+
+def _base(backup: BackupRecord) -> dict[str, Any]:
+    return {"base": backup.backup_type == BASE}

@@ -1,0 +1,285 @@
+"""Upgrade a service to another image: a plan first; then on a copy, counted, switched; or back as it was."""
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import msgspec
+
+from purveyor.engine import containers, images, volumes
+from purveyor.operations import Plan, Step, Target
+from purveyor.operations.plan import PlannedContainer, PlannedVolume
+from purveyor.store import Tx, operations, services
+from purveyor.store.records import OperationRecord
+from purveyor.verbs.beside import BesideVerb, before
+from purveyor.verbs.service_verb import STOP_DEADLINE, require_active, require_own, step_names
+from purveyor_hooks import BadInput, Conflict, Image
+
+MIGRATE, RESTART, REFUSE = "migrate", "restart", "refuse"
+
+
+class UpgradeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`service` goes to `docker_image`. `rehearse` runs the whole of it on a copy and changes nothing.
+
+    `environment` is the image's own, found out before the intent.
+    """
+
+    service: str
+    docker_image: str
+    rehearse: bool = False
+    environment: dict[str, str] | None = None
+
+
+class UndoUpgradeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`service` is an id or a name."""
+
+    service: str
+
+
+class Upgrade(BesideVerb):
+    """The data of before is never touched: a migration reads it, a restart works on a copy of its volume."""
+
+    name: ClassVar[str] = "upgrade"
+    arguments = UpgradeArguments
+
+    def target(self, tx: Tx, given: UpgradeArguments) -> Target:
+        return Target(service=services.get(tx, given.service).id)
+
+    async def prepare(self, given: UpgradeArguments) -> UpgradeArguments:
+        """What the image is, when it is on the engine already; its tag says the rest."""
+        found = await images.inspect(self.house.engine, given.docker_image)
+        return msgspec.structs.replace(given, environment=found.environment) if found else given
+
+    def intend(self, tx: Tx, given: UpgradeArguments, actor: str) -> int:
+        record = services.get(tx, given.service)
+        require_active(record)
+        require_own(record)
+        if record.desired != "running":
+            raise Conflict(f"{record.name} is stopped.", remedy=f"Start it first: purveyor start {record.slug}")
+        provider = self.house.registry.provider(record.service_type)
+        provider.require("upgrade_plan", "upgrades")
+        image = given.docker_image.strip()
+        if image == record.image:
+            raise BadInput(f"{record.name} runs {image} already.", errors={"docker_image": "the one that it runs"})
+        plan = provider.upgrade_plan(record.view(), Image(reference=image, environment=given.environment or {}))
+        if plan.action == REFUSE:
+            raise BadInput(plan.reason, remedy="Choose another image.", errors={"docker_image": plan.reason})
+        scratch = self.make_scratch(tx, record, image=image)
+        old = self.make_scratch(tx, record, label="before") if plan.action == MIGRATE else None
+        if old is not None:
+            services.drop_made_volume(tx, old)
+        shown = {
+            "name": record.name,
+            "image": image,
+            "action": plan.action,
+            "reason": plan.reason,
+            "scratch": scratch,
+            "old": old,
+            "rehearse": given.rehearse,
+        }
+        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before(record))
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        record = services.get(tx, operation.service_id or 0)
+        given = operation.arguments
+        volume = services.volume(tx, record.volume_id or "")
+        days = self.house.settings.old_data_days
+        rehearse = given["rehearse"]
+        return Plan(
+            verb=self.name,
+            subject=record.name,
+            steps=step_names(self.steps(operation)),
+            containers=[
+                PlannedContainer(name=record.container_name, action="nothing" if rehearse else "replace", image=given["image"])
+            ],
+            volumes=[PlannedVolume(name=volume.name, action="nothing" if rehearse else f"keep for {days} days")],
+            resources=[f"{given['action']}: {given['reason']}"],
+            downtime="none" if rehearse else "from the copy of the data until the new server is up",
+        )
+
+    # ---------------------------------------------------------------- steps
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        service_id, given = operation.service_id or 0, operation.arguments
+        scratch = given["scratch"]
+        if given["action"] == MIGRATE:
+            steps = self._migrate(operation, service_id, scratch, given["old"])
+        else:
+            steps = self._copy(operation, service_id, scratch)
+        if given["rehearse"]:
+            return [*steps, self.discard_step(operation, scratch)]
+        return [*steps, self.switch_step(operation, service_id, scratch), self.put_away_step(operation)]
+
+    def _migrate(self, operation: OperationRecord, service_id: int, scratch: int, old: int) -> list[Step]:
+        """The new server is made first, so that what cannot start costs no downtime; then the old one serves us alone."""
+        steps = self.beside_steps(operation, scratch)
+        rehearse = operation.arguments["rehearse"]
+        if not rehearse:
+            limit = self.house.settings.ready_timeout + STOP_DEADLINE
+            quiet = Step("quiet", lambda: self._quiet(operation, service_id, old), deadline=limit)
+            steps.append(quiet._replace(undo=lambda: self._loud(service_id, old)))
+        steps.append(self.data_step("migrate", lambda: self._carry(operation, service_id if rehearse else old, scratch)))
+        if not rehearse:
+            steps.append(Step("end old", lambda: self._end_old(old), deadline=STOP_DEADLINE))
+        return steps
+
+    async def _quiet(self, operation: OperationRecord, service_id: int, old: int) -> None:
+        """The same server on the same data under another name and port, which apps do not know."""
+        await self.provision.stop(service_id)
+        volume_id = (operation.private or {})["volume_id"]
+        record = await self.load(service_id)
+
+        def lend(tx: Tx) -> None:
+            services.update(tx, old, volume_id=volume_id, image_id=record.image_id, image_environment=record.image_environment)
+
+        await self.house.store.write(lend)
+        await self.provision.container(old)
+        await self.provision.start(old)
+        await self.provision.ready(old)
+
+    async def _loud(self, service_id: int, old: int) -> None:
+        await self._end_old(old)
+        await self.provision.container(service_id)
+        for step in self.start_steps(service_id):
+            await step.do()
+
+    async def _end_old(self, old: int) -> None:
+        record = await self.load(old)
+        await containers.remove(self.house.engine, record.container_name)
+
+    async def _carry(self, operation: OperationRecord, old: int, scratch: int) -> None:
+        source, target = await self.load(old), await self.load(scratch)
+        census = await self.keeper.pipe(source, target, self.teller(operation, "migrate"))
+        await self.compare(census, scratch)
+
+    def _copy(self, operation: OperationRecord, service_id: int, scratch: int) -> list[Step]:
+        """The new server runs on a copy of the volume, taken while the old one is stopped."""
+        image = self.image_step(operation, scratch)._replace(name="new image")
+        volume = self.volume_step(scratch)._replace(name="new volume", undo=lambda: self.discard(operation, scratch))
+        copy = self.data_step("copy", lambda: self._copy_volume(operation, service_id, scratch))
+        copy = copy._replace(undo=lambda: self._serve_again(service_id))
+        container = self.container_step(scratch)._replace(name="new container")
+        serve = [step._replace(name=f"new {step.name}") for step in self.start_steps(scratch)]
+        return [image, volume, copy, container, *serve]
+
+    async def _copy_volume(self, operation: OperationRecord, service_id: int, scratch: int) -> None:
+        """Copy the folder, then say what it is: the same data set. A rehearsal lets the old server go on afterwards."""
+        record, beside = await self.load(service_id), await self.load(scratch)
+
+        def look(tx: Tx) -> Any:
+            return services.volume(tx, record.volume_id or ""), services.volume(tx, beside.volume_id or "")
+
+        old, new = await self.house.store.read(look)
+        await self.provision.stop(service_id)
+        await volumes.copy(self.house.engine, old.name, new.name, new.path, record.image)
+        facts = {"state": "used", "major": old.major, "identity": old.identity}
+        await self.house.store.write(lambda tx: services.update_volume(tx, new.id, **facts))
+        if operation.arguments["rehearse"]:
+            await self._serve_again(service_id)
+
+    async def _serve_again(self, service_id: int) -> None:
+        await self.provision.container(service_id)
+        for step in self.start_steps(service_id):
+            await step.do()
+
+    # ---------------------------------------------------------------- the end
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        given, service_id = operation.arguments, operation.service_id or 0
+        self._forget_old(tx, given["old"])
+        if given["rehearse"]:
+            return
+        record = services.get(tx, service_id)
+        services.update(tx, service_id, refusal="", given=sorted({*record.given, "docker_image"}))
+        facts = {"before": f"upgrade {operation.id}", "image": (operation.private or {})["image"]}
+        self.keep_old(tx, operation, service_id, given["scratch"], facts)
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        self._forget_old(tx, operation.arguments["old"])
+        if services.find(tx, operation.arguments["scratch"]):
+            services.forget_scratch(tx, operation.arguments["scratch"])
+
+    def _forget_old(self, tx: Tx, old: int | None) -> None:
+        if old is not None and services.find(tx, old):
+            services.update(tx, old, volume_id=None)
+            services.forget_scratch(tx, old)
+
+
+class UndoUpgrade(BesideVerb):
+    """Back to the image and the data of before the last upgrade or restore; what was written since stays kept."""
+
+    name: ClassVar[str] = "undo-upgrade"
+    arguments = UndoUpgradeArguments
+
+    def target(self, tx: Tx, given: UndoUpgradeArguments) -> Target:
+        return Target(service=services.get(tx, given.service).id)
+
+    def intend(self, tx: Tx, given: UndoUpgradeArguments, actor: str) -> int:
+        record = services.get(tx, given.service)
+        require_active(record)
+        require_own(record)
+        found = [
+            item
+            for item in services.volumes(tx, ["kept"])
+            if (item.facts or {}).get("service") == record.id and "image" in (item.facts or {})
+        ]
+        if not found:
+            raise Conflict(
+                f"There is nothing to go back to: no data of {record.name} from before an upgrade is kept.",
+                remedy="Restore a backup instead: purveyor backup list",
+            )
+        newest = max(found, key=lambda item: item.kept_at or datetime.min.replace(tzinfo=UTC))
+        shown = {"name": record.name, "volume": newest.id, "image": (newest.facts or {})["image"]}
+        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before(record))
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        record = services.get(tx, operation.service_id or 0)
+        return Plan(
+            verb=self.name,
+            subject=record.name,
+            steps=step_names(self.steps(operation)),
+            containers=[PlannedContainer(name=record.container_name, action="replace", image=operation.arguments["image"])],
+            downtime="while the containers are exchanged, some seconds",
+            warnings=["What was written since the upgrade is not in the data of before; it is kept, and listed."],
+        )
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        service_id = operation.service_id or 0
+        limit = self.house.settings.ready_timeout + 2 * STOP_DEADLINE
+        back = Step("back", lambda: self._back(operation, service_id), deadline=limit)
+        return [back._replace(undo=lambda: self._forth(operation, service_id)), self.put_away_step(operation)]
+
+    async def _back(self, operation: OperationRecord, service_id: int) -> None:
+        given = operation.arguments
+        found = await images.inspect(self.house.engine, given["image"])
+        await self.provision.remove_container(service_id)
+
+        def work(tx: Tx) -> None:
+            services.update_volume(tx, given["volume"], state="used")
+            services.update(
+                tx,
+                service_id,
+                volume_id=given["volume"],
+                image=given["image"],
+                image_id=found.id if found else "",
+                image_environment=found.environment if found else {},
+                desired="running",
+            )
+
+        await self.house.store.write(work)
+        await self._serve(service_id)
+        await self.accounts_step(service_id).do()
+
+    async def _forth(self, operation: OperationRecord, service_id: int) -> None:
+        def work(tx: Tx) -> None:
+            services.update_volume(tx, operation.arguments["volume"], state="kept")
+            services.update(tx, service_id, **(operation.private or {}))
+
+        await self.provision.remove_container(service_id)
+        await self.house.store.write(work)
+        await self._serve(service_id)
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        facts = {"before": f"undo {operation.id}", "service": operation.service_id}
+        volume_id = (operation.private or {})["volume_id"]
+        services.update_volume(tx, volume_id, state="kept", kept_at=tx.now, facts=facts)
+        services.update_volume(tx, operation.arguments["volume"], facts={})
