@@ -1,10 +1,35 @@
 """How type hooks reach their service, and deploy hooks their containers."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from purveyor.engine import Engine, containers
+from purveyor.engine.terminal import Piped, piped
 from purveyor.store.records import ServiceRecord
 from purveyor_hooks import Address, Command, ExecResult, Logger, ServiceType
+
+
+@dataclass(frozen=True)
+class HelperAccess:
+    """`Access` to a container of ours that is no service: commands only."""
+
+    engine: Engine
+    container: str
+    logger: Logger
+
+    def address(self, container_port: int) -> Address:
+        raise LookupError(f"{self.container} is a helper, and has no address of its own")
+
+    async def exec(self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
+        found = await containers.require_running(self.engine, self.container)
+        return await containers.execute(self.engine, found.id, command, stdin=stdin, timeout=timeout)
+
+    @asynccontextmanager
+    async def process(self, command: Command) -> AsyncIterator[Piped]:
+        found = await containers.require_running(self.engine, self.container)
+        async with piped(self.engine, found.id, command) as process:
+            yield process
 
 
 @dataclass(frozen=True)
@@ -17,11 +42,23 @@ class ServiceAccess:
     logger: Logger
 
     def address(self, container_port: int) -> Address:
+        if imported := self.service.imported:
+            return Address(host=imported.address, port=imported.ports.get(container_port, container_port))
         for port in self.kind.ports:
             if port.container == container_port:
                 return Address(host="127.0.0.1", port=int(self.service.parameters[port.parameter]))
         raise LookupError(f"{self.kind.name} publishes no port {container_port}")
 
     async def exec(self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
-        found = await containers.require_running(self.engine, self.service.container_name)
+        found = await self._running()
         return await containers.execute(self.engine, found.id, command, stdin=stdin, timeout=timeout)
+
+    @asynccontextmanager
+    async def process(self, command: Command) -> AsyncIterator[Piped]:
+        found = await self._running()
+        async with piped(self.engine, found.id, command) as process:
+            yield process
+
+    async def _running(self) -> containers.Found:
+        foreign = self.service.imported is not None
+        return await containers.require_running(self.engine, self.service.container_name, foreign=foreign)

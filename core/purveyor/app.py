@@ -1,7 +1,7 @@
 """The core, put together: made in one place, handed to the API, run by the daemon and by the CLI alike."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ import msgspec
 
 from purveyor import settings as settings_module
 from purveyor import use
+from purveyor.archivist import Archivist
 from purveyor.bindings import seen_from
 from purveyor.bus import Bus
 from purveyor.engine import Engine, Labels
@@ -24,6 +25,7 @@ from purveyor.operations import Plan, Runner, Verb
 from purveyor.provision import Provisioner
 from purveyor.reconcile import Reconciler
 from purveyor.registry import Plugin, Registry
+from purveyor.scheduler import Scheduler
 from purveyor.store import Store, operations, services
 from purveyor.store.database import installation
 from purveyor.store.lock import StateLock
@@ -49,12 +51,15 @@ class App:
         self.bus = Bus(house.store)
         self.memory = Memory()
         self.bus.watch(self.memory.forget)
+        self.workers: anyio.abc.TaskGroup | None = None  # of plugins' own work
         self.token_uses: dict[int, datetime] = {}
         self.provision = Provisioner(house)
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
         self.observer = Observer(house, self.provision)
         self.reconciler = Reconciler(house, self.provision, self.runner, self.observer, self.verbs)
+        self.archivist = Archivist(house, self.runner, self.verbs)
+        self.scheduler = Scheduler(house, self.runner, self.verbs, self.now)
 
     def verb(self, name: str) -> Verb:
         """The verb of this name. Raises `NotFound`."""
@@ -81,6 +86,19 @@ class App:
         """What a verb would do."""
         return await self.runner.plan(self.verb(name), given)
 
+    def background(self, plugin: Plugin | None, work: Callable[[], Awaitable[None]]) -> None:
+        """Run a plugin's own work until the end; its faults are its own."""
+
+        async def guarded() -> None:
+            try:
+                await work()
+            except Exception as error:
+                if plugin is not None:
+                    self.house.registry.note_fault(plugin, "startup", error)
+
+        assert self.workers is not None
+        self.workers.start_soon(guarded)
+
     async def listen(self, plugin: Plugin, call: Any, after: int) -> None:
         """Hand every event to one plugin, with a deadline; its faults are its own."""
         async for event in self.bus.follow(after):
@@ -94,8 +112,9 @@ class App:
 class PluginCore:
     """`Core` as plugins get it."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, plugin: Plugin | None = None) -> None:
         self._app = app
+        self._plugin = plugin
 
     @property
     def logger(self) -> Logger:
@@ -112,6 +131,21 @@ class PluginCore:
 
     def events(self, after: int) -> AsyncIterator[Event]:
         return self._app.bus.follow(after)
+
+    async def last_event(self) -> int:
+        return await self._app.bus.last()
+
+    def start(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._app.background(self._plugin, work)
+
+    def folder(self, name: str) -> Path:
+        return self._app.house.state / name
+
+    def seal(self, text: str) -> str:
+        return self._app.house.store.vault.seal(text)
+
+    def unseal(self, sealed: str) -> str:
+        return str(self._app.house.store.vault.open(sealed))
 
     async def services(self, service_type: str) -> Sequence[Service]:
         kind = self._app.house.registry.provider(service_type).kind
@@ -166,6 +200,8 @@ async def open_app(
                     async with _plugins(app, group):
                         if serve:
                             group.start_soon(app.reconciler.run)
+                            group.start_soon(app.scheduler.run)
+                            group.start_soon(app.archivist.run)
                         else:
                             await _recover(app)
                         yield app
@@ -187,15 +223,22 @@ async def _recover(app: App) -> None:
 
 @asynccontextmanager
 async def _plugins(app: App, group: anyio.abc.TaskGroup) -> AsyncIterator[None]:
-    """Plugins started, listening, and shut down in the end."""
+    """Plugins started, listening, and shut down in the end, once nothing of theirs runs any more."""
     registry = app.house.registry
     last = await app.bus.last()
-    for plugin, call in registry.listeners():
+    for plugin, call in registry.each("on_event"):
         group.start_soon(app.listen, plugin, call, last)
-    async for _ in registry.ask("startup", STARTUP_DEADLINE, core=PluginCore(app)):
-        pass
     try:
-        yield
+        async with anyio.create_task_group() as work:
+            app.workers = work
+            for plugin, call in registry.each("startup"):
+                try:
+                    with anyio.fail_after(STARTUP_DEADLINE):
+                        await call(core=PluginCore(app, plugin))
+                except Exception as error:
+                    registry.note_fault(plugin, "startup", error)
+            yield
+            work.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             async for _ in registry.ask("shutdown", STARTUP_DEADLINE):

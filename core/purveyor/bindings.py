@@ -60,6 +60,8 @@ def require_serving(service: ServiceRecord) -> None:
     if service.state != "active" or service.desired != "running":
         word = "stopped" if service.state == "active" else service.state
         raise Conflict(f"{service.name} is {word}.", remedy=f"Start it first: purveyor start {service.slug}")
+    if service.refusal:
+        raise Conflict(f"{service.name} is refused: {service.refusal}")
 
 
 PLACEHOLDER = Api(url="http://purveyor", token="preview-only", project_id=0)
@@ -133,6 +135,8 @@ def seen_from(kind: ServiceType, service: ServiceRecord, *, from_host: bool) -> 
     view = service.view()
     if not from_host:
         return view
+    if service.imported:
+        return msgspec.structs.replace(view, host=service.imported.address)
     ports = {port.container: int(service.parameters[port.parameter]) for port in kind.ports}
     return msgspec.structs.replace(view, host="127.0.0.1", ports=ports)
 

@@ -80,7 +80,7 @@ def _linked(tx: Tx, project: str, environment: str) -> list[tuple[ServiceRecord,
 async def _path(app: App, service: ServiceRecord, binding: BindingRecord | None) -> list[Check]:
     """Container, resolve, then the type's own probes; stops at the first that fails."""
     subject = service.name
-    found = await containers.inspect(app.house.engine, service.container_name)
+    found = await app.provision.found(service)
     if found is None or found.state != "running":
         word = found.state if found else "gone"
         remedy = f"purveyor start {service.slug}; purveyor logs {service.slug}"

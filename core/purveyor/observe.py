@@ -1,8 +1,9 @@
 """What is seen of services: the engine's word and the last health check, with time and reason."""
 
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from time import perf_counter
+from time import monotonic, perf_counter
 
 import msgspec
 
@@ -13,6 +14,8 @@ from purveyor.provision import Provisioner
 from purveyor.store.records import ServiceRecord
 from purveyor_hooks import EngineUnavailable, Health
 
+KEPT = 240
+SHORTEST = 0.2  # seconds between two samples
 CLOSED = ("exited", "dead", "created")
 
 
@@ -40,16 +43,53 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None
 
 
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service's container used: memory in bytes, CPU in per cent of one core since the sample before."""
+
+    at: datetime
+    memory_bytes: int
+    cpu_percent: float
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """The last looks at a service, oldest first; they begin anew with the daemon."""
+
+    health: list[Checked]
+    usage: list[Sample]
+
+
 class Observer:
-    """Looks at services, and remembers the last health check of each."""
+    """Looks at services, and remembers the last looks at each."""
 
     def __init__(self, house: House, provision: Provisioner) -> None:
         self._house = house
         self._provision = provision
         self._health: dict[int, Checked] = {}
+        self._checks: defaultdict[int, deque[Checked]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self._samples: defaultdict[int, deque[Sample]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self._cpu: dict[int, tuple[float, int]] = {}  # service -> when, and the CPU time that was used until then
 
     def last_health(self, service_id: int) -> Checked | None:
         return self._health.get(service_id)
+
+    def last_sample(self, service_id: int) -> Sample | None:
+        return self._samples[service_id][-1] if self._samples.get(service_id) else None
+
+    def history(self, service_id: int) -> History:
+        return History(health=list(self._checks[service_id]), usage=list(self._samples[service_id]))
+
+    async def sample(self, record: ServiceRecord) -> None:
+        """Note what a running service uses. Raises `EngineUnavailable`."""
+        used = await containers.usage(self._house.engine, record.container_name)
+        if used is None:
+            return
+        now = monotonic()
+        before = self._cpu.get(record.id)
+        self._cpu[record.id] = (now, used.cpu)
+        if before is None or used.cpu < before[1] or now - before[0] < SHORTEST:
+            return
+        cpu = (used.cpu - before[1]) / ((now - before[0]) * 1e9) * 100
+        self._samples[record.id].append(Sample(at=datetime.now(UTC), memory_bytes=used.memory, cpu_percent=round(cpu, 1)))
 
     def forget(self, service_id: int) -> None:
         """Drop what was seen: the container has changed since."""
@@ -59,7 +99,7 @@ class Observer:
         """The status of each service by one look at the engine; unknown is said when there is none."""
         now = datetime.now(UTC)
         try:
-            found = await _containers(self._house.engine)
+            found = await _containers(self._house.engine, [record for record in records if record.imported])
         except EngineUnavailable as error:
             return {record.id: Status(status="unknown", reason=error.detail, checked_at=now) for record in records}
         return {record.id: self._status(record, found.get(record.id), now) for record in records}
@@ -68,7 +108,7 @@ class Observer:
         state = found.state if found else "missing"
         if record.state in ("creating", "deleting"):
             return Status(status=record.state, checked_at=now)
-        if record.refusal and state != "running":
+        if record.refusal and (state != "running" or record.imported):
             return Status(status="refused", reason=record.refusal, checked_at=now)
         if self._house.registry.find(record.service_type) is None:
             reason = f"The plugin for {record.service_type} is not installed; the data is kept. Install it again."
@@ -78,7 +118,8 @@ class Observer:
                 return Status(status="running", reason="It was started outside Purveyor.", checked_at=now)
             return Status(status="stopped", checked_at=now)
         if state == "missing":
-            return Status(status="missing", reason="Its container is gone; it comes back on its volume.", checked_at=now)
+            owner = "its owner has to bring it back" if record.imported else "it comes back on its volume"
+            return Status(status="missing", reason=f"Its container is gone; {owner}.", checked_at=now)
         if state in CLOSED:
             return Status(status="stopped", reason=f"Its container is {state}, and not by Purveyor.", checked_at=now)
         if state != "running":
@@ -105,9 +146,14 @@ class Observer:
             detail=health.detail or None,
         )
         self._health[record.id] = checked
+        self._checks[record.id].append(checked)
         return checked
 
 
-async def _containers(engine: Engine) -> Mapping[int, containers.Found]:
+async def _containers(engine: Engine, imported: Sequence[ServiceRecord]) -> Mapping[int, containers.Found]:
     found = await containers.listed(engine)
-    return {int(item.labels[SERVICE]): item for item in found if SERVICE in item.labels}
+    own = {int(item.labels[SERVICE]): item for item in found if SERVICE in item.labels}
+    if not imported:
+        return own
+    theirs = {item.name: item for item in await containers.named(engine, [record.container_name for record in imported])}
+    return own | {record.id: theirs[record.container_name] for record in imported if record.container_name in theirs}

@@ -90,6 +90,16 @@ def fresh(kind: ServiceType, settings: Settings, given: Mapping[str, Any], taken
     return values
 
 
+def claimed(kind: ServiceType, settings: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Typed parameters for a container that is there already: nothing is made up, and ports are the container's own.
+
+    A secret that is not given is "". Raises as `fresh` does.
+    """
+    known = {name: item for name, item in declared(kind, settings).items() if item.generated != "port" and name != IMAGE}
+    values = _checked(known, {name: value for name, value in given.items() if value != ""})
+    return {name: values.get(name, "" if item.generated else item.default) for name, item in known.items()}
+
+
 def changed(
     kind: ServiceType, settings: Settings, current: Mapping[str, Any], given: Mapping[str, Any], taken: Collection[int]
 ) -> dict[str, Any]:

@@ -5,8 +5,10 @@ that is recorded, and only goes on serving when the data set in it carries the r
 """
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
+import msgspec
 
 from purveyor.access import ServiceAccess
 from purveyor.engine import PortTaken, containers, images, ports, volumes
@@ -15,7 +17,7 @@ from purveyor.house import House
 from purveyor.registry import Provider
 from purveyor.store import Tx, services
 from purveyor.store.records import ServiceRecord, VolumeRecord
-from purveyor_hooks import BadInput, Conflict, ContainerSpec, DataRefused, DeadlineExceeded, Failed, Health
+from purveyor_hooks import BadInput, Conflict, ContainerSpec, DataRefused, DeadlineExceeded, Failed, Health, NotFound
 
 PORT_ATTEMPTS = 20
 FIRST_PAUSE = 0.02
@@ -45,6 +47,8 @@ class Provisioner:
     async def image(self, service_id: int, progress: Callable[[str], Awaitable[None]]) -> None:
         """Have the service's image on the engine and record what it is. Raises `ImageMissing`, `BadInput`."""
         record, provider = await self._load(service_id)
+        if record.imported:
+            return
         found = await images.ensure(self._house.engine, record.image, progress, self._house.settings.pull_timeout)
         major = provider.data_major(found)
         volume = await self._volume(record)
@@ -88,9 +92,13 @@ class Provisioner:
     async def container(self, service_id: int) -> None:
         """Have the container that the record describes, created; one that differs is replaced.
 
-        Raises `DataRefused` when the volume no longer holds what must be in it.
+        One that was imported is only put on the network. Raises `DataRefused` when the volume no longer holds what must
+        be in it.
         """
         record, provider = await self._load(service_id)
+        if record.imported:
+            await self._join(record)
+            return
         await self._create(record, provider, provider.container(record.view()))
 
     async def _create(self, record: ServiceRecord, provider: Provider, spec: ContainerSpec) -> None:
@@ -124,8 +132,78 @@ class Provisioner:
                     )
 
     async def remove_container(self, service_id: int) -> None:
+        """Remove the container; one that was imported is left as it was found."""
         record, _ = await self._load(service_id)
-        await containers.remove(self._house.engine, record.container_name)
+        if record.imported is None:
+            await containers.remove(self._house.engine, record.container_name)
+        elif record.imported.joined:
+            await containers.leave(self._house.engine, record.container_name)
+
+    async def found(self, record: ServiceRecord) -> containers.Found | None:
+        """The service's container as it is."""
+        return await containers.inspect(self._house.engine, record.container_name, foreign=record.imported is not None)
+
+    # ---------------------------------------------------------------- somebody else's container
+
+    async def _join(self, record: ServiceRecord) -> None:
+        """Put an imported container on the network; that we did is recorded first."""
+        engine = self._house.engine
+        assert record.imported is not None
+        found = await self.found(record)
+        if found is None:
+            raise NotFound(
+                f"The container {record.container_name} is gone, and Purveyor did not make it.",
+                remedy=f"Bring it back the way it was made, under the same name. Or let go of it: purveyor delete {record.slug}",
+            )
+        if engine.namespace not in found.networks:
+            await self._note(record, joined=True)
+            await engine.ensure_network()
+            await containers.join(engine, record.container_name)
+
+    async def _see(self, record: ServiceRecord) -> None:
+        """Record where an imported container is now: its address changes with each start of it."""
+        found = await self.found(record)
+        if found is not None:
+            address = found.networks.get(self._house.engine.namespace, "")
+            await self._note(record, container=found.id, address=address, started_at=found.started_at)
+
+    def moved(self, record: ServiceRecord, found: containers.Found) -> bool:
+        """Whether an imported container was started anew, or taken from the network, since it was last seen to."""
+        known = record.imported
+        if known is None:
+            return False
+        here = found.networks.get(self._house.engine.namespace)
+        return (known.container, known.started_at, known.address) != (found.id, found.started_at, here)
+
+    async def _note(self, record: ServiceRecord, **facts: Any) -> None:
+        def work(tx: Tx) -> None:
+            known = services.get(tx, record.id).imported
+            assert known is not None
+            services.update(tx, record.id, imported=msgspec.structs.replace(known, **facts))
+
+        await self._house.store.write(work)
+
+    async def adopt(self, service_id: int) -> None:
+        """Log in with the credentials that were given. Raises `BadInput` with the reason when they do not do."""
+        record, provider = await self._load(service_id)
+        provider.require("adopt", "imports")
+        health = await _asked(provider.adopt(record.view(), self.access(record, provider)))
+        if not health.healthy:
+            raise BadInput(
+                f"The container {record.container_name} cannot be imported: {health.detail or f'no further than {health.stage}'}",
+                remedy="Check the parameters; nothing was registered, and nothing in it was changed.",
+                errors={"parameters": health.detail or f"no further than {health.stage}"},
+            )
+
+    async def reach(self, service_id: int) -> None:
+        """See that an imported server also answers on our network, where apps look for it. Raises `Conflict`."""
+        record, provider = await self._load(service_id)
+        health = await _asked(provider.adopt(record.view(), self.access(record, provider)))
+        if not health.healthy:
+            raise Conflict(
+                f"{record.container_name} answers on its own network and not on {self._house.engine.namespace}: {health.detail}",
+                remedy="Have its server listen on all addresses (0.0.0.0), then import it again.",
+            )
 
     # ---------------------------------------------------------------- start
 
@@ -135,8 +213,12 @@ class Provisioner:
             record, _provider = await self._load(service_id)
             try:
                 await containers.start(self._house.engine, record.container_name)
+                if record.imported:
+                    await self._see(record)
                 return
             except PortTaken as error:
+                if record.imported:
+                    raise
                 if not await self._house.store.write(lambda tx: self._move_port(tx, service_id)):
                     port = record.parameters.get("port")
                     raise PortTaken(
@@ -181,7 +263,7 @@ class Provisioner:
                 health = await _asked(provider.ready(view, access))
                 if health.healthy:
                     return
-                found = await containers.inspect(self._house.engine, record.container_name)
+                found = await self.found(record)
                 if found is None or found.restarting or found.state in ("exited", "dead"):
                     raise Failed(
                         f"The server of {record.name} ended at once: {await self._last_words(record)}",
@@ -201,12 +283,15 @@ class Provisioner:
             return "its container is gone."
         return " / ".join(line.strip() for line in lines if line.strip()) or "it printed nothing."
 
-    async def identity(self, service_id: int, accept: bool = False) -> None:
+    async def identity(self, service_id: int, accept: bool = False, *, watching: bool = False) -> None:
         """Mark a new data set, or compare the mark of a known one; with another mark the service is stopped.
 
         `accept` records the mark that is found instead. Raises `DataRefused`.
         """
         record, provider = await self._load(service_id)
+        if record.imported:
+            await self._compare(record, provider, accept, watching)
+            return
         volume = await self._volume(record)
         if volume is None:
             return
@@ -215,7 +300,7 @@ class Provisioner:
             if fresh:
                 await self._house.store.write(lambda tx: services.update_volume(tx, volume.id, state="used"))
             return
-        found = await provider.identity(record.view(), self.access(record, provider), fresh or accept)
+        found = await provider.identity(record.view(), self.access(record, provider), fresh or accept, watching=watching)
         if not fresh and not accept and found != volume.identity:
             await containers.stop(self._house.engine, record.container_name)
             raise DataRefused(
@@ -226,9 +311,24 @@ class Provisioner:
         if fresh or found != volume.identity:
             await self._house.store.write(lambda tx: services.update_volume(tx, volume.id, identity=found, state="used"))
 
+    async def _compare(self, record: ServiceRecord, provider: Provider, accept: bool, watching: bool) -> None:
+        """An imported container goes on running whatever it holds; it is not used when that is another data set."""
+        if record.imported is None or not provider.offers("identity"):
+            return
+        known = record.imported.identity
+        create = accept or not known
+        found = await provider.identity(record.view(), self.access(record, provider), create, watching=watching)
+        if known and not accept and found != known:
+            raise DataRefused(
+                f"The container {record.container_name} holds another data set than the one that was imported.",
+                remedy=f"Put the right one back. If you replaced it on purpose: purveyor start {record.slug} --accept-data",
+            )
+        if found != known:
+            await self._note(record, identity=found)
+
     async def health(self, record: ServiceRecord, provider: Provider) -> Health:
         """One real round trip, from the container's state on."""
-        found = await containers.inspect(self._house.engine, record.container_name)
+        found = await self.found(record)
         if found is None:
             return Health(healthy=False, stage="container", detail="There is no container.")
         if found.state != "running":

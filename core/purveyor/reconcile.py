@@ -6,6 +6,7 @@ from datetime import datetime
 import anyio
 import anyio.abc
 
+from purveyor.archive.helpers import Helpers
 from purveyor.engine import containers
 from purveyor.engine.labels import DEPLOYMENT, SERVICE
 from purveyor.house import House
@@ -34,8 +35,9 @@ class Reconciler:
         self._runner = runner
         self._observer = observer
         self._verbs = verbs
+        self._helpers = Helpers(house)
         self._told = anyio.Event()
-        self._changed: set[int] = set()
+        self._changed: set[str] = set()  # ids of services, names of containers that are not ours
         self._unverified: set[int] = set()  # services that run on data which could not be compared yet
         self._verified: dict[int, datetime | None] = {}  # service -> start of the container whose data was compared
 
@@ -68,8 +70,8 @@ class Reconciler:
         action = str(event.get("Action", "")).partition(":")[0]
         actor = event.get("Actor")
         attributes = actor.get("Attributes", {}) if isinstance(actor, dict) else {}
-        if action in TELLING and SERVICE in attributes:
-            self._changed.add(int(attributes[SERVICE]))
+        if action in TELLING and actor:
+            self._changed.add(attributes.get(SERVICE) or attributes.get("name", ""))
             self._told.set()
 
     async def sweep(self) -> None:
@@ -98,7 +100,7 @@ class Reconciler:
             changed, self._changed = self._changed, set()
             every = await self._house.store.read(services.every)
             for record in every:
-                if record.id in changed:
+                if str(record.id) in changed or (record.imported and record.container_name in changed):
                     await self._guarded(record)
 
     async def _check_regularly(self) -> None:
@@ -129,13 +131,14 @@ class Reconciler:
         """One service: repair it if its container was removed, else check its health. Operations go first."""
         if record.state != "active" or self._runner.busy(record.id) or not self._house.registry.find(record.service_type):
             return
-        found = await containers.inspect(self._house.engine, record.container_name)
-        if found is None and record.desired == "running" and not record.refusal:
+        found = await self._provision.found(record)
+        if self._needs_repair(record, found):
             await self._repair(record)
         elif found is not None and found.state == "running":
             before = self._observer.last_health(record.id)
             checked = await self._observer.check(record)
-            if self._verified.get(record.id) != found.started_at:
+            await self._observer.sample(record)
+            if self._verified.get(record.id) != found.started_at and not (record.imported and record.refusal):
                 self._unverified.add(record.id)
                 if checked.healthy:
                     known = await self._verify(record)
@@ -143,10 +146,16 @@ class Reconciler:
                     if not known:
                         return
                     self._verified[record.id] = found.started_at
+                    await self._helpers.let_go(record)
             if before is None or before.healthy != checked.healthy:
                 await self._publish(record, "healthy" if checked.healthy else "unhealthy", checked.detail or "")
         else:
             self._observer.forget(record.id)
+
+    def _needs_repair(self, record: ServiceRecord, found: containers.Found | None) -> bool:
+        if found is None:
+            return record.desired == "running" and not record.refusal and not record.imported
+        return found.state == "running" and self._provision.moved(record, found)
 
     async def _verify(self, record: ServiceRecord) -> bool:
         """Compare the data set of a container that somebody else started, Docker after a reboot for one.
@@ -154,7 +163,7 @@ class Reconciler:
         A foreign one is stopped by the comparison and refused from then on.
         """
         try:
-            await self._provision.identity(record.id)
+            await self._provision.identity(record.id, watching=True)
         except DataRefused as error:
             refusal, data = f"{error.detail} {error.remedy}", {"reason": error.detail}
             self._house.logger.warning("service.refused", service=record.name, error=error.detail)

@@ -1,8 +1,10 @@
 """Plugins: found by entry point, loaded one by one, called with a guard and a deadline."""
 
 import inspect
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -17,18 +19,26 @@ from purveyor_hooks import (
     Access,
     BadInput,
     Binding,
+    Census,
     Client,
     ContainerSpec,
     DeadlineExceeded,
     Failed,
+    FoundContainer,
     Health,
     Image,
+    Listing,
     Logger,
     NotFound,
     Probe,
     PurveyorError,
+    Recognition,
+    Recovery,
     Service,
     ServiceType,
+    Sink,
+    Source,
+    UpgradePlan,
     Variable,
     specs,
 )
@@ -73,13 +83,14 @@ class Provider:
             arguments["service"] = service
         with self._guard(hook, service, arguments.get("binding")):
             answers = self._hooks(hook)(**arguments)
-            if not answers:
+            if not answers and not self.offers(hook):
                 raise NotImplementedError(f"the hook {hook} is not implemented")
-            return answers[0]
+            return answers[0] if answers else None  # pluggy leaves None out
 
-    async def _await(self, hook: str, deadline: float, service: Service, **arguments: Any) -> Any:
+    async def _await(self, hook: str, deadline: float, service: Service, *, watching: bool = False, **arguments: Any) -> Any:
+        """`watching` is for whoever looks on while others may stop the server: what fails then is no fault of the plugin's."""
         pending = self._call(hook, service, **arguments)
-        with self._guard(hook, service, arguments.get("binding")):
+        with self._guard(hook, service, arguments.get("binding"), counted=not watching):
             try:
                 with anyio.fail_after(deadline):
                     return await pending
@@ -88,7 +99,7 @@ class Provider:
                 raise DeadlineExceeded(message) from None
 
     @contextmanager
-    def _guard(self, hook: str, service: Service | None, binding: Binding | None) -> Any:
+    def _guard(self, hook: str, service: Service | None, binding: Binding | None, *, counted: bool = True) -> Any:
         try:
             yield
         except PurveyorError:
@@ -100,8 +111,9 @@ class Provider:
             if binding:
                 secrets.append(binding.password)
             text = redact.scrub(f"{type(error).__name__}: {error}", secrets)
-            self.plugin.faults += 1
-            self.plugin.last_fault = f"{hook}: {text}"
+            if counted:
+                self.plugin.faults += 1
+                self.plugin.last_fault = f"{hook}: {text}"
             raise Failed(
                 f"The plugin {self.plugin.name} failed in its hook {hook}: {text}",
                 remedy="See: purveyor plugin list",
@@ -123,6 +135,11 @@ class Provider:
     def environment(self, service: Service, binding: Binding) -> list[Variable]:
         return list(self._call("environment", service, binding=binding))
 
+    def recognise(self, container: FoundContainer) -> Recognition | None:
+        found = self._call("recognise", None, container=container) if self.offers("recognise") else None
+        assert found is None or isinstance(found, Recognition)
+        return found
+
     def client(self, service: Service) -> Client:
         self.require("client", "an interactive client")
         client = self._call("client", service)
@@ -139,8 +156,13 @@ class Provider:
         assert isinstance(health, Health)
         return health
 
-    async def identity(self, service: Service, access: Access, create: bool) -> str:
-        return str(await self._await("identity", BIND_DEADLINE, service, access=access, create=create))
+    async def identity(self, service: Service, access: Access, create: bool, *, watching: bool = False) -> str:
+        return str(await self._await("identity", BIND_DEADLINE, service, watching=watching, access=access, create=create))
+
+    async def adopt(self, service: Service, access: Access) -> Health:
+        health = await self._await("adopt", HEALTH_DEADLINE, service, access=access)
+        assert isinstance(health, Health)
+        return health
 
     async def bind(self, service: Service, access: Access, binding: Binding) -> None:
         await self._await("bind", BIND_DEADLINE, service, access=access, binding=binding)
@@ -150,6 +172,67 @@ class Provider:
 
     async def purge(self, service: Service, access: Access, binding: Binding) -> None:
         await self._await("purge", BIND_DEADLINE, service, access=access, binding=binding)
+
+    # the life of data: without a deadline, for the caller watches that it goes on
+
+    async def census(self, service: Service, access: Access) -> Census:
+        return _census(await self._await("census", math.inf, service, access=access, binding=None))
+
+    async def backup(self, service: Service, access: Access, sink: Sink) -> Census:
+        return _census(await self._await("backup", math.inf, service, access=access, sink=sink))
+
+    async def restore(self, service: Service, access: Access, source: Source) -> None:
+        await self._await("restore", math.inf, service, access=access, source=source)
+
+    async def rotate(self, service: Service, access: Access, binding: Binding, previous: str) -> None:
+        await self._await("rotate", BIND_DEADLINE, service, access=access, binding=binding, previous=previous)
+
+    async def rotate_administrator(self, service: Service, access: Access, previous: Service) -> None:
+        await self._await("rotate_administrator", BIND_DEADLINE, service, access=access, previous=previous)
+
+    def archive_helper(self, service: Service) -> ContainerSpec:
+        spec = self._call("archive_helper", service)
+        assert isinstance(spec, ContainerSpec)
+        return spec
+
+    async def archive_base(self, service: Service, access: Access, helper: Access, sink: Sink) -> str:
+        return str(await self._await("archive_base", math.inf, service, access=access, helper=helper, sink=sink))
+
+    async def archive_beat(self, service: Service, access: Access) -> datetime:
+        found = await self._await("archive_beat", BIND_DEADLINE, service, access=access)
+        assert isinstance(found, datetime)
+        return found
+
+    async def archive_end(self, service: Service, access: Access, *, watching: bool = False) -> None:
+        await self._await("archive_end", BIND_DEADLINE, service, watching=watching, access=access)
+
+    def recovery(self, service: Service, at: datetime | None) -> Recovery:
+        found = self._call("recovery", service, at=at)
+        assert isinstance(found, Recovery)
+        return found
+
+    async def recover(self, service: Service, access: Access) -> str:
+        return str(await self._await("recover", BIND_DEADLINE, service, access=access))
+
+    async def browse(self, service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str) -> Listing:
+        self.require("browse", "a look at what it holds")
+        found = await self._await("browse", BIND_DEADLINE, service, access=access, path=path, cursor=cursor, order=order)
+        assert isinstance(found, Listing)
+        return found
+
+    async def download(self, service: Service, access: Access, path: tuple[str, ...], sink: Sink) -> None:
+        self.require("download", "downloads")
+        await self._await("download", math.inf, service, access=access, path=path, sink=sink)
+
+    def upgrade_plan(self, service: Service, image: Image) -> UpgradePlan:
+        plan = self._call("upgrade_plan", service, image=image)
+        assert isinstance(plan, UpgradePlan)
+        return plan
+
+
+def _census(answer: Any) -> Census:
+    assert isinstance(answer, Census)
+    return answer
 
 
 class Registry:
@@ -243,7 +326,7 @@ class Registry:
 
     # ---------------------------------------------------------------- everyone's hooks
 
-    def _everyone(self, hook: str, **arguments: Any) -> list[tuple[Plugin, Any]]:
+    def everyone(self, hook: str, **arguments: Any) -> list[tuple[Plugin, Any]]:
         """Call a hook of all plugins, one by one; what one raises is noted and stops nobody else."""
         answers = []
         for plugin, call in self._callers(hook):
@@ -271,11 +354,11 @@ class Registry:
 
     def gather(self, hook: str, **arguments: Any) -> list[Any]:
         """The answers of all plugins to a pure hook that answers a sequence, flattened."""
-        return [item for _, answer in self._everyone(hook, **arguments) for item in answer or ()]
+        return [item for _, answer in self.everyone(hook, **arguments) for item in answer or ()]
 
     async def ask(self, hook: str, deadline: float, **arguments: Any) -> AsyncIterator[tuple[Plugin, Any]]:
         """The answers of all plugins to an async hook, in turn; what raises or hangs is noted and left out."""
-        for plugin, pending in self._everyone(hook, **arguments):
+        for plugin, pending in self.everyone(hook, **arguments):
             try:
                 with anyio.fail_after(deadline):
                     answer = await pending
@@ -304,9 +387,9 @@ class Registry:
                 raise Failed(message, remedy="See: purveyor plugin list") from error
         return answers
 
-    def listeners(self) -> list[tuple[Plugin, Callable[..., Awaitable[None]]]]:
-        """The plugins that listen to events."""
-        return self._callers("on_event")
+    def each(self, hook: str) -> list[tuple[Plugin, Callable[..., Awaitable[None]]]]:
+        """The plugins that implement an async hook of everyone's, and how to call it."""
+        return self._callers(hook)
 
 
 async def _awaitable(pending: Awaitable[T]) -> T:

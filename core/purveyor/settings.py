@@ -23,6 +23,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     - health-interval: seconds between two health checks of a running service.
     - ready-timeout: seconds that a started service may take until it serves.
     - pull-timeout: seconds without progress after which a pull is given up.
+    - backups: the folder for backups that go to no bucket; empty is `backups` in the state directory.
+    - encrypt-backups: seal every backup with the key in `backup.key` of the state directory, made when first needed.
+    - stall-timeout: seconds without progress after which a backup, restore or upgrade is given up.
+    - archive-interval: seconds between two looks at what continuous archiving has written down.
+    - archive-queue: MB that wait at most while the place of an archive cannot be reached; then archiving ends, and says so.
+    - old-data-days: days for which the data from before a restore or an upgrade is kept at least.
     """
 
     namespace: str = "purveyor"
@@ -34,6 +40,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     health_interval: float = 30.0
     ready_timeout: float = 120.0
     pull_timeout: float = 120.0
+    backups: str = ""
+    encrypt_backups: bool = False
+    stall_timeout: float = 300.0
+    old_data_days: int = 7
+    archive_interval: float = 5.0
+    archive_queue: int = 1024
 
     @property
     def address(self) -> tuple[str, int]:

@@ -25,7 +25,12 @@ def find(
     held = projects.binding_of(tx, service.id, known.id)
     assert held is not None
     kind = house.registry.provider(service_type).kind
-    return Bound(service=bindings.seen_from(kind, service, from_host=True), binding=held.view())
+    return Bound(
+        service=bindings.seen_from(kind, service, from_host=True),
+        binding=held.view(),
+        project_id=record.id,
+        api_url=house.settings.api_url.rstrip("/"),
+    )
 
 
 def _project(tx: Tx, actor: Actor, given: str | int | None) -> ProjectRecord:

@@ -1,18 +1,22 @@
 """/api/tokens, /api/plugins, /api/volumes, /api/doctor, /api/version: the installation itself."""
 
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
-from litestar import Response, Router, delete, get, post
+from litestar import Request, Response, Router, delete, get, post
 
 from purveyor import __version__, doctor
+from purveyor.api.answers import answer, nothing
 from purveyor.api.auth import admin, reader
 from purveyor.app import App
 from purveyor.registry import Plugin
 from purveyor.store import Tx, projects, services, tokens
 from purveyor.store.records import TokenRecord
+from purveyor.verbs.purge import PurgeArguments
 from purveyor_hooks import CONTRACT_VERSION, BadInput
+
+Req = Request[Any, Any, Any]
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +38,8 @@ class NewToken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VolumeView(msgspec.Struct, frozen=True, kw_only=True):
-    """A volume and where its data is. `service_id` is empty for one that was kept when its service was deleted."""
+    """A volume and where its data is. `service_id` is empty for one that is kept; `facts` say of what it is the data, and
+    `kept_until` how long it is promised to stay. Nothing deletes it by itself."""
 
     id: str
     name: str
@@ -46,6 +51,8 @@ class VolumeView(msgspec.Struct, frozen=True, kw_only=True):
     service_id: int | None
     created_at: datetime
     kept_at: datetime | None
+    kept_until: datetime | None
+    facts: dict[str, Any]
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,11 +121,25 @@ async def list_volumes(core: App) -> list[VolumeView]:
                 service_id=owner.get(item.id),
                 created_at=item.created_at,
                 kept_at=item.kept_at,
+                kept_until=item.kept_until,
+                facts=item.facts or {},
             )
             for item in services.volumes(tx, ["new", "used", "kept"])
         ]
 
     return await core.house.store.read(work)
+
+
+class PurgeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The name of the service that the data was made for, typed by whoever wants it gone."""
+
+    confirm: str
+
+
+@post("/volumes/{reference:str}/purge", guards=[admin], status_code=200)
+async def purge_volume(request: Req, core: App, reference: str, data: PurgeRequest, plan: bool = False) -> Response[Any]:
+    given = PurgeArguments(volume=reference, confirm=data.confirm)
+    return await answer(request, core, "purge-volume", given, plan=plan, status=204, then=nothing)
 
 
 @get("/doctor", guards=[reader])
@@ -128,6 +149,6 @@ async def run_doctor(core: App, project: str | None = None, environment: str = "
 
 router = Router(
     "/",
-    route_handlers=[version, list_tokens, create_token, revoke_token, list_plugins, list_volumes, run_doctor],
+    route_handlers=[version, list_tokens, create_token, revoke_token, list_plugins, list_volumes, purge_volume, run_doctor],
     tags=["installation"],
 )

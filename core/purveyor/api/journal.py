@@ -9,6 +9,7 @@ from litestar import Request, Response, Router, get
 from litestar.params import Parameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
+from purveyor import catalogue
 from purveyor.api import views
 from purveyor.api.answers import page
 from purveyor.api.auth import reader
@@ -98,4 +99,10 @@ async def follow_events(
     return ServerSentEvent(messages())
 
 
-router = Router("/", route_handlers=[list_operations, show_operation, follow_events], tags=["journal"])
+@get("/events/catalogue", guards=[reader])
+async def event_catalogue(core: App) -> list[catalogue.Entry]:
+    """Every type of event, when it is published, and what it carries."""
+    return catalogue.build(list(core.verbs.values()))
+
+
+router = Router("/", route_handlers=[list_operations, show_operation, event_catalogue, follow_events], tags=["journal"])

@@ -6,17 +6,21 @@ from typing import Any, Literal
 import msgspec
 from litestar import Request, Response, Router, delete, get, post
 
-from purveyor import bindings
+from purveyor import bindings, redact
+from purveyor.api import views
 from purveyor.api.answers import answer, nothing, page
 from purveyor.api.auth import admin, own_project, reader
 from purveyor.api.services import Limit, Offset, bound
 from purveyor.app import App
-from purveyor.store import Tx, projects
+from purveyor.engine import containers
+from purveyor.store import Tx, projects, services
 from purveyor.store.records import DeploymentRecord, EnvironmentRecord, OperationRecord, ProjectRecord
 from purveyor.verbs.bind import BindArguments
 from purveyor.verbs.deploy import DeployArguments, DeployRequest
 from purveyor.verbs.environments import EnvironmentArguments
 from purveyor.verbs.projects import CreateProjectArguments, ProjectArguments
+from purveyor.verbs.rotate import RotateArguments
+from purveyor_hooks import NotFound
 
 Req = Request[Any, Any, Any]
 
@@ -116,6 +120,30 @@ async def delete_environment(
     return await answer(request, core, "delete-environment", given, plan=plan, status=204, then=nothing)
 
 
+@get("/{project:str}/environments/{environment:str}/masked", guards=[reader])
+async def masked_variables(core: App, project: str, environment: str) -> EnvironmentVariables:
+    """What the next deploy gets, secrets masked. Nothing is bound: what is not yet, has names as in the preview."""
+
+    def work(tx: Tx) -> EnvironmentVariables:
+        record = projects.get(tx, project)
+        found = projects.find_environment(tx, record.id, environment)
+        values: dict[str, str] = {}
+        for link in projects.links(tx, project_id=record.id):
+            service = services.get(tx, link.service_id)
+            bound_here = found is not None and bindings.ready(tx, core.house, service, found.id)
+            held = projects.binding_of(tx, service.id, found.id) if found and bound_here else None
+            if held is None:
+                shown = views.preview(core, service)
+            else:
+                provider = core.house.registry.provider(service.service_type)
+                view = bindings.with_api(tx, core.house, provider.kind, held, from_host=False)
+                shown = provider.environment(service.view(), view)
+            values |= {variable.name: redact.mask_variable(variable) for variable in shown}
+        return EnvironmentVariables(project=record.slug, environment=environment, variables=values)
+
+    return await core.house.store.read(work)
+
+
 @get("/{project:str}/environments/{environment:str}/variables", guards=[own_project])
 async def environment_variables(
     request: Req, core: App, project: str, environment: str, reach: Literal["network", "host"] = "network"
@@ -129,6 +157,17 @@ async def environment_variables(
     record = await core.house.store.read(lambda tx: projects.get(tx, project))
     values = {variable.name: variable.value for variable in variables}
     return EnvironmentVariables(project=record.slug, environment=environment, variables=values)
+
+
+@post("/{project:str}/environments/{environment:str}/reveal", guards=[own_project], status_code=200)
+async def reveal_variables(request: Req, core: App, project: str, environment: str) -> EnvironmentVariables:
+    """The variables in clear; who looked is in the journal."""
+    found = await environment_variables.fn(request, core, project, environment)
+    record = await core.house.store.read(lambda tx: projects.get(tx, project))
+    data = {"actor": request.user.name}
+    await core.house.store.write(lambda tx: tx.emit("project.revealed", project=record.id, data=data))
+    shown: EnvironmentVariables = found
+    return shown
 
 
 @get("/{project:str}/deployments", guards=[own_project])
@@ -161,6 +200,35 @@ async def show_deployment(core: App, project: str, number: int) -> DeploymentVie
     return await core.house.store.read(work)
 
 
+@get("/{project:str}/deployments/{number:int}/log", guards=[own_project])
+async def deployment_log(core: App, project: str, number: int) -> Response[str]:
+    """What the deployment's container printed last; secrets of the environment masked."""
+
+    def work(tx: Tx) -> tuple[DeploymentRecord, list[str]]:
+        record = projects.get(tx, project)
+        found = projects.deployment(tx, number)
+        if found.project_id != record.id:
+            raise NotFound(f"{record.slug} has no deployment {number}.")
+        used = {link.service_id for link in projects.links(tx, project_id=record.id)}
+        held = [item.password for number in used for item in projects.bindings(tx, service_id=number)]
+        return found, held
+
+    record, secrets = await core.house.store.read(work)
+    if not record.container:
+        raise NotFound("The deployment has no container.", remedy="It only ran hooks, or it never came up.")
+    lines = await containers.log(core.house.engine, record.container, lines=400)
+    return Response(redact.scrub("\n".join(lines), secrets), media_type="text/plain; charset=utf-8")
+
+
+@post("/{project:str}/environments/{environment:str}/rotate", guards=[admin], status_code=200)
+async def rotate(
+    request: Req, core: App, project: str, environment: str, service: str | None = None, plan: bool = False
+) -> Response[Any]:
+    """New credentials for one environment; its next deploy injects them."""
+    given = RotateArguments(project=project, environment=environment, service=service)
+    return await answer(request, core, "rotate", given, plan=plan, status=204, then=nothing)
+
+
 router = Router(
     "/projects",
     route_handlers=[
@@ -172,9 +240,13 @@ router = Router(
         create_environment,
         delete_environment,
         environment_variables,
+        masked_variables,
+        reveal_variables,
+        rotate,
         list_deployments,
         deploy,
         show_deployment,
+        deployment_log,
     ],
     tags=["projects"],
 )

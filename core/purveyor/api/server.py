@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +18,9 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 from purveyor import __version__
-from purveyor.api import admin, journal, problems, projects, services
+from purveyor.api import admin, backups, journal, problems, projects, services
 from purveyor.api.auth import TRUSTED, Authentication
+from purveyor.api.inward import InwardClient, inward
 from purveyor.app import App, PluginCore
 from purveyor_hooks import Conflict, PurveyorError
 
@@ -32,6 +33,11 @@ class PluginApplication(NamedTuple):
 
     core: PluginCore
     authentication: DefineMiddleware
+    litestar: Litestar
+    workers: anyio.abc.TaskGroup
+
+    def api(self, token: str) -> AbstractAsyncContextManager[InwardClient]:
+        return inward(self.litestar, token, self.workers)
 
 
 def create_api(app: App) -> Litestar:
@@ -43,15 +49,13 @@ def create_api(app: App) -> Litestar:
     open_paths = ["^/api/version$", "^/api/schema"]
     api = Router(
         "/api",
-        route_handlers=[services.router, projects.router, journal.router, admin.router],
+        route_handlers=[services.router, projects.router, journal.router, admin.router, backups.router],
         middleware=[DefineMiddleware(Authentication, exclude=open_paths)],
         dependencies={"core": Provide(core)},
         request_max_body_size=BODY_LIMIT,
     )
-    given = PluginApplication(PluginCore(app), DefineMiddleware(Authentication))
-    added = app.house.registry.gather("http_routes", app=given)
-    return Litestar(
-        [api, *added],
+    made = Litestar(
+        [api],
         state=State({"core": app}),
         exception_handlers={
             PurveyorError: problems.on_purveyor_error,
@@ -70,6 +74,21 @@ def create_api(app: App) -> Litestar:
         logging_config=None,
         debug=False,
     )
+    _add_plugins(made, app)
+    return made
+
+
+def _add_plugins(api: Litestar, app: App) -> None:
+    """Each plugin's routes by themselves: what is wrong with one's is its own."""
+    registry = app.house.registry
+    assert app.workers is not None
+    given = PluginApplication(PluginCore(app), DefineMiddleware(Authentication), api, app.workers)
+    for plugin, routes in registry.everyone("http_routes", app=given):
+        try:
+            for route in routes or ():
+                api.register(route)
+        except Exception as error:
+            registry.note_fault(plugin, "http_routes", error)
 
 
 def _trusted(api: Any) -> Any:
@@ -106,7 +125,8 @@ def _server(application: Any) -> _Server:
 def listen_tcp(host: str, port: int) -> socket.socket:
     """A listening socket. Raises `Conflict` when the address is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's delay off only where the protocol is said: without it an answer waits 40 ms for an ACK
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
+import anyio
+import anyio.abc
 import msgspec
 from litestar import Request, Response, Router, delete, get, post, put
 from litestar.params import Parameter
@@ -14,17 +16,21 @@ from purveyor.api.answers import answer, nothing, page
 from purveyor.api.auth import admin, own_project, reader
 from purveyor.app import App
 from purveyor.engine import containers
-from purveyor.observe import Checked
+from purveyor.observe import Checked, History
 from purveyor.store import Tx, projects, services
 from purveyor.store.records import OperationRecord
+from purveyor.verbs.adopt import ImportArguments
 from purveyor.verbs.bind import BindArguments
 from purveyor.verbs.create import CreateArguments
 from purveyor.verbs.delete import DeleteArguments
 from purveyor.verbs.lifecycle import ServiceArguments, StartArguments
 from purveyor.verbs.link import LinkArguments, UnlinkArguments
 from purveyor.verbs.projects import PRODUCTION
+from purveyor.verbs.restore import CloneArguments
+from purveyor.verbs.undelete import UndeleteArguments
 from purveyor.verbs.update import UpdateArguments
-from purveyor_hooks import Client, NotFound, ServiceType, Variable
+from purveyor.verbs.upgrade import UndoUpgradeArguments, UpgradeArguments
+from purveyor_hooks import BadInput, Client, Listing, NotFound, ServiceType, Variable
 
 Req = Request[Any, Any, Any]
 Limit = Annotated[int, Parameter(ge=1, le=1000)]
@@ -36,6 +42,18 @@ class ServiceChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     parameters: dict[str, Any] = {}
     docker_image: str | None = None
+
+
+class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A container by id or name, and its credentials as the type's parameters; `use_found` takes those that are not
+    given from the container's own environment."""
+
+    container_id: str
+    name: str
+    service_type: str
+    version: str | None = None
+    parameters: dict[str, Any] = {}
+    use_found: bool = False
 
 
 class LinkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -160,13 +178,80 @@ async def service_health(core: App, reference: str) -> Checked:
     return await core.observer.check(record)
 
 
+@get("/{reference:str}/history", guards=[reader])
+async def service_history(core: App, reference: str) -> History:
+    """The last health checks, and what the container used."""
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    return core.observer.history(record.id)
+
+
+@get("/{reference:str}/browse", guards=[admin])
+async def browse_service(core: App, reference: str, path: list[str] | None = None, cursor: str = "", order: str = "") -> Listing:
+    """One page of what a service holds; `path` is what was opened so far. Nothing can be changed this way."""
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    bindings.require_serving(record)
+    if cursor and len(cursor) > 2000:
+        raise BadInput("The cursor is none of ours.", errors={"cursor": "as an earlier answer said"})
+    provider = core.house.registry.provider(record.service_type)
+    return await provider.browse(record.view(), core.provision.access(record, provider), tuple(path or ()), cursor, order)
+
+
+@get("/{reference:str}/download", guards=[admin])
+async def download_from_service(core: App, reference: str, path: list[str]) -> Stream:
+    """One thing that a listing offered, as it is."""
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    bindings.require_serving(record)
+    provider = core.house.registry.provider(record.service_type)
+    name = (
+        "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in path[-1].rpartition("/")[2])[:200] or "file"
+    )
+    sending, receiving = anyio.create_memory_object_stream[bytes](4)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        async def give() -> None:
+            async with sending:
+                await provider.download(record.view(), core.provision.access(record, provider), tuple(path), StreamSink(sending))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(give)
+            async with receiving:
+                async for chunk in receiving:
+                    yield chunk
+
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
+    return Stream(chunks(), media_type="application/octet-stream", headers=headers)
+
+
+class StreamSink:
+    """`Sink` into a stream."""
+
+    def __init__(self, stream: anyio.abc.ObjectSendStream[bytes]) -> None:
+        self._stream = stream
+
+    async def write(self, chunk: bytes) -> None:
+        await self._stream.send(chunk)
+
+
+@post("/{reference:str}/reveal", guards=[admin], status_code=200)
+async def reveal_service(request: Req, core: App, reference: str) -> dict[str, str]:
+    """The secret parameters in clear; who looked is in the journal."""
+
+    def work(tx: Tx) -> dict[str, str]:
+        record = services.get(tx, reference)
+        names = redact.secret_names(core.house.registry.provider(record.service_type).kind)
+        tx.emit("service.revealed", service=record.id, data={"actor": request.user.name})
+        return {name: str(value) for name, value in record.parameters.items() if name in names}
+
+    return await core.house.store.write(work)
+
+
 @get("/{reference:str}/logs", guards=[admin])
 async def service_logs(
     core: App, reference: str, tail: Annotated[int, Parameter(ge=0, le=100_000)] = 200, follow: bool = False
 ) -> Stream:
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     engine = core.house.engine
-    if await containers.inspect(engine, record.container_name) is None:
+    if await core.provision.found(record) is None:
         raise NotFound(f"{record.name} has no container now.", remedy=f"Start it: purveyor start {record.slug}")
     hidden = redact.secret_values(core.house.registry.provider(record.service_type).kind, record.parameters)
 
@@ -187,6 +272,55 @@ async def service_client(core: App, reference: str) -> ClientView:
     provider = core.house.registry.provider(record.service_type)
     client = provider.client(bindings.seen_from(provider.kind, record, from_host=True))
     return ClientView(container=record.container_name, client=client)
+
+
+# ---------------------------------------------------------------- containers that somebody else made
+
+
+class AvailableContainer(msgspec.Struct, frozen=True, kw_only=True):
+    """A container that can be imported. `suggested` are parameters that its environment tells, secrets masked: they are
+    used when the import says `use_found`."""
+
+    container_id: str
+    container_name: str
+    image: str
+    version: str
+    service_type: str
+    is_running: bool
+    exposed_ports: list[int]
+    suggested: dict[str, str]
+
+
+@get("/available-containers", guards=[admin])
+async def available_containers(core: App) -> list[AvailableContainer]:
+    taken = {record.container_name for record in await core.house.store.read(services.every)}
+    registry = core.house.registry
+    found = []
+    for item in await containers.foreign(core.house.engine):
+        for kind in registry.kinds:
+            recognised = registry.provider(kind.name).recognise(item)
+            if recognised is None or item.name in taken:
+                continue
+            found.append(
+                AvailableContainer(
+                    container_id=item.id,
+                    container_name=item.name,
+                    image=item.image.reference,
+                    version=recognised.version,
+                    service_type=kind.name,
+                    is_running=item.running,
+                    exposed_ports=list(item.ports),
+                    suggested=redact.mask_parameters(kind, recognised.suggested),
+                )
+            )
+            break
+    return found
+
+
+@post("/import", guards=[admin])
+async def import_container(request: Req, core: App, data: ImportRequest, plan: bool = False) -> Response[Any]:
+    given = ImportArguments(**msgspec.structs.asdict(data))
+    return await answer(request, core, "import", given, plan=plan, status=201, then=_shown(core))
 
 
 # ---------------------------------------------------------------- links
@@ -226,6 +360,62 @@ async def project_links(core: App, project: str) -> list[views.LinkView]:
         return projects.links(tx, project_id=projects.get(tx, project).id)
 
     return await views.link_views(core, await core.house.store.read(work))
+
+
+# ---------------------------------------------------------------- the life of data
+
+
+class UpgradeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another image; `rehearse` runs the whole of it on a copy and changes nothing."""
+
+    docker_image: str
+    rehearse: bool = False
+
+
+class CloneRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The name of the copy, and the image that it runs where that is another one."""
+
+    name: str
+    docker_image: str | None = None
+
+
+def _shown(core: App) -> Any:
+    async def then(operation: OperationRecord) -> views.ServiceView:
+        record = await core.house.store.read(lambda tx: services.get(tx, operation.service_id or 0))
+        await core.observer.check(record)  # the server is another one now
+        return await views.service_view(core, record.id)
+
+    return then
+
+
+@post("/{reference:str}/upgrade", guards=[admin])
+async def upgrade_service(request: Req, core: App, reference: str, data: UpgradeRequest, plan: bool = False) -> Response[Any]:
+    given = UpgradeArguments(service=reference, docker_image=data.docker_image, rehearse=data.rehearse)
+    return await answer(request, core, "upgrade", given, plan=plan, status=200, then=_shown(core))
+
+
+@post("/{reference:str}/undo-upgrade", guards=[admin])
+async def undo_upgrade(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+    given = UndoUpgradeArguments(service=reference)
+    return await answer(request, core, "undo-upgrade", given, plan=plan, status=200, then=_shown(core))
+
+
+@post("/{reference:str}/clone", guards=[admin])
+async def clone_service(request: Req, core: App, reference: str, data: CloneRequest, plan: bool = False) -> Response[Any]:
+    given = CloneArguments(service=reference, name=data.name, docker_image=data.docker_image)
+    return await answer(request, core, "clone", given, plan=plan, status=201, then=_shown(core))
+
+
+@post("/{reference:str}/rotate", guards=[admin])
+async def rotate_administrator(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+    given = ServiceArguments(service=reference)
+    return await answer(request, core, "rotate-administrator", given, plan=plan, status=200, then=_shown(core))
+
+
+@post("/{reference:str}/undelete", guards=[admin])
+async def undelete_service(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+    given = UndeleteArguments(service=reference)
+    return await answer(request, core, "undelete", given, plan=plan, status=200, then=_shown(core))
 
 
 # ---------------------------------------------------------------- variables
@@ -313,8 +503,19 @@ router = Router(
         stop_service,
         restart_service,
         service_health,
+        service_history,
+        reveal_service,
+        browse_service,
+        download_from_service,
         service_logs,
         service_client,
+        available_containers,
+        import_container,
+        upgrade_service,
+        undo_upgrade,
+        clone_service,
+        rotate_administrator,
+        undelete_service,
         linked_projects,
         link,
         unlink,

@@ -15,7 +15,10 @@ from purveyor_hooks import Binding, Scope, Variable
 
 
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
-    """A service as clients see it; times are RFC 3339, `status_reason` is empty when all is plain."""
+    """A service as clients see it; times are RFC 3339, `status_reason` is empty when all is plain.
+
+    `healthy`, `latency_ms`, `memory_bytes` and `cpu_percent` (of one core) are of the last look, null before the first.
+    """
 
     id: int
     name: str
@@ -31,6 +34,12 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     port: int | None
     volume: str | None
     major: str
+    imported: bool
+    healthy: bool | None
+    latency_ms: float | None
+    memory_bytes: int | None
+    cpu_percent: float | None
+    projects: list[str]
     created_at: datetime
     updated_at: datetime
 
@@ -83,7 +92,8 @@ class OperationView(msgspec.Struct, frozen=True, kw_only=True):
 
 async def service_views(app: App, records: Sequence[ServiceRecord]) -> list[ServiceView]:
     statuses = await app.observer.statuses(records)
-    return [_service(app, record, statuses[record.id]) for record in records]
+    linked = await app.house.store.read(projects.linked_slugs)
+    return [_service(app, record, statuses[record.id], linked.get(record.id, [])) for record in records]
 
 
 async def service_view(app: App, reference: str | int) -> ServiceView:
@@ -92,8 +102,8 @@ async def service_view(app: App, reference: str | int) -> ServiceView:
     return (await service_views(app, [record]))[0]
 
 
-def _service(app: App, record: ServiceRecord, status: Status) -> ServiceView:
-    health = app.observer.last_health(record.id)
+def _service(app: App, record: ServiceRecord, status: Status, linked: list[str]) -> ServiceView:
+    health, sample = app.observer.last_health(record.id), app.observer.last_sample(record.id)
     port = record.parameters.get("port")
     return ServiceView(
         id=record.id,
@@ -110,6 +120,12 @@ def _service(app: App, record: ServiceRecord, status: Status) -> ServiceView:
         port=int(port) if port is not None else None,
         volume=record.volume_id,
         major=record.major,
+        imported=record.imported is not None,
+        healthy=health.healthy if health else None,
+        latency_ms=health.latency_ms if health else None,
+        memory_bytes=sample.memory_bytes if sample else None,
+        cpu_percent=sample.cpu_percent if sample else None,
+        projects=linked,
         created_at=record.created_at,
         updated_at=record.updated_at,
     )

@@ -13,6 +13,8 @@ SERVICES = "purveyor.cli.commands.services"
 PROJECTS = "purveyor.cli.commands.projects"
 JOURNAL = "purveyor.cli.commands.journal"
 INSTALLATION = "purveyor.cli.commands.installation"
+DATA = "purveyor.cli.commands.data"
+DECLARE = "purveyor.cli.commands.declare"
 
 COMMANDS = {
     "serve": "purveyor.cli.commands.serve",
@@ -28,6 +30,13 @@ COMMANDS = {
     "health": SERVICES,
     "logs": SERVICES,
     "volumes": SERVICES,
+    "upgrade": DATA,
+    "import": DATA,
+    "clone": DATA,
+    "undelete": DATA,
+    "purge": DATA,
+    "rotate": DATA,
+    "backup": "purveyor.cli.commands.backups",
     "connect": "purveyor.cli.commands.connect",
     "project": PROJECTS,
     "link": PROJECTS,
@@ -35,10 +44,14 @@ COMMANDS = {
     "env": PROJECTS,
     "run": PROJECTS,
     "deploy": PROJECTS,
+    "compose": "purveyor.cli.commands.compose",
+    "plan": DECLARE,
+    "apply": DECLARE,
+    "export": DECLARE,
     "events": JOURNAL,
     "operations": JOURNAL,
     "token": INSTALLATION,
-    "plugin": INSTALLATION,
+    "plugin": "purveyor.cli.commands.plugins",
     "doctor": INSTALLATION,
     "completion": INSTALLATION,
 }
@@ -115,7 +128,7 @@ def main(arguments: list[str] | None = None) -> Any:
         _tell(error)
         sys.exit(error.exit_code)
     except BaseExceptionGroup as group:
-        found = _first(group)
+        found = first_error(group)
         if found is None:
             raise
         _tell(found)
@@ -125,12 +138,12 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(141)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> Any:
+def first_error(group: BaseExceptionGroup[BaseException]) -> Any:
     """Our error inside what task groups raise."""
     from purveyor_hooks.errors import PurveyorError
 
     for error in group.exceptions:
-        found = _first(error) if isinstance(error, BaseExceptionGroup) else error
+        found = first_error(error) if isinstance(error, BaseExceptionGroup) else error
         if isinstance(found, PurveyorError):
             return found
     return None

@@ -82,9 +82,9 @@ class Engine:
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """The engine's container events of this installation, from now on until the connection ends."""
+        """The engine's container events, from now on until the connection ends."""
         docker = _connect()
-        wanted = {"type": ["container"], **self.labels.filters()}
+        wanted = {"type": ["container"]}
 
         async def listen() -> AsyncIterator[dict[str, Any]]:
             while (event := await channel.get()) is not None:

@@ -1,4 +1,7 @@
-"""Containers: made from a `ContainerSpec`, found by our labels, touched only when they are ours."""
+"""Containers: made from a `ContainerSpec`, found by our labels, changed only when they are ours.
+
+One that was imported is somebody else's (`foreign`): it is looked at, started, stopped, and put on the network.
+"""
 
 import hashlib
 import io
@@ -8,19 +11,33 @@ from datetime import datetime
 from typing import Any
 
 import aiodocker
+import aiohttp
 import anyio
 import msgspec
+from aiodocker.multiplexed import multiplexed_result_stream
 
 from purveyor.engine.client import Engine, filters
-from purveyor.engine.labels import SPEC
-from purveyor_hooks import Command, Conflict, ContainerSpec, DeadlineExceeded, ExecResult, Failed, File, NotFound
+from purveyor.engine.labels import INSTALLATION, SPEC
+from purveyor_hooks import (
+    Command,
+    Conflict,
+    ContainerSpec,
+    DeadlineExceeded,
+    ExecResult,
+    Failed,
+    File,
+    FoundContainer,
+    Image,
+    NotFound,
+)
 
 OUTPUT_LIMIT = 64 * 1024
 LOG_OPTIONS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A container of ours as the engine shows it. `state` is Docker's word: created, running, exited, …"""
+    """A container as the engine shows it. `state` is Docker's word: created, running, exited, …; `networks` are those
+    that it is on, with its address on each."""
 
     id: str
     name: str
@@ -31,7 +48,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int = 0
     restarting: bool = False
     started_at: datetime | None = None
-    networks: tuple[str, ...] = ()
+    networks: dict[str, str] = {}
 
 
 def digest(spec: ContainerSpec, ports: Mapping[int, int], network: str | None) -> str:
@@ -40,8 +57,9 @@ def digest(spec: ContainerSpec, ports: Mapping[int, int], network: str | None) -
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-async def inspect(engine: Engine, name: str) -> Found | None:
-    """Our container of this name, None when there is none. Raises `Conflict` when it is somebody else's."""
+async def inspect(engine: Engine, name: str, *, foreign: bool = False) -> Found | None:
+    """The container of this name, None when there is none. Raises `Conflict` when it is somebody else's, unless that is
+    meant."""
     with engine.errors(f"look for the container {name}"):
         try:
             shown = await engine.docker.containers.container(name).show()
@@ -50,7 +68,7 @@ async def inspect(engine: Engine, name: str) -> Found | None:
                 raise
             return None
     found = _found(shown)
-    if not engine.labels.ours(found.labels):
+    if not foreign and not engine.labels.ours(found.labels):
         raise Conflict(
             f"A container named {name} exists and is not Purveyor's.",
             remedy=f"Rename or remove it (docker rename {name} …), then try again.",
@@ -71,24 +89,77 @@ def _found(shown: dict[str, Any]) -> Found:
         exit_code=state.get("ExitCode", 0),
         restarting=state.get("Restarting", False),
         started_at=None if started.startswith("0001") else datetime.fromisoformat(f"{started[:19]}+00:00"),
-        networks=tuple(shown["NetworkSettings"]["Networks"]),
+        networks=_addresses(shown["NetworkSettings"]),
     )
+
+
+def _addresses(settings: dict[str, Any] | None) -> dict[str, str]:
+    networks = (settings or {}).get("Networks") or {}
+    return {name: str((endpoint or {}).get("IPAddress") or "") for name, endpoint in networks.items()}
+
+
+async def foreign(engine: Engine) -> list[FoundContainer]:
+    """Every container that no Purveyor has made, as plugins see it."""
+    with engine.errors("list its containers"):
+        answer = await engine.docker.containers.list(all=True)
+    found = [await foreign_of(engine, item.id) for item in answer if INSTALLATION not in (item["Labels"] or {})]
+    return [item for item in found if item is not None]
+
+
+async def foreign_of(engine: Engine, reference: str) -> FoundContainer | None:
+    """A container by its name or id (or how that begins), as plugins see it; None when there is none."""
+    with engine.errors(f"look at the container {reference}"):
+        try:
+            shown = await engine.docker.containers.container(reference).show()
+        except aiodocker.DockerError as error:
+            if error.status != 404:
+                raise
+            return None
+    config, settings = shown["Config"], shown["NetworkSettings"]
+    ports = {int(port.partition("/")[0]) for port in {**(config.get("ExposedPorts") or {}), **(settings.get("Ports") or {})}}
+    environment = dict(entry.partition("=")[::2] for entry in config.get("Env") or [])
+    return FoundContainer(
+        id=shown["Id"],
+        name=shown["Name"].lstrip("/"),
+        image=Image(reference=config["Image"], id=shown["Image"], environment=environment),
+        running=shown["State"]["Status"] == "running",
+        ports=tuple(sorted(ports)),
+        labels=config.get("Labels") or {},
+        environment=environment,
+        command=tuple(config.get("Cmd") or ()),
+    )
+
+
+async def published(engine: Engine, name: str) -> dict[int, int]:
+    """Host port -> container port, of a container of anybody's."""
+    with engine.errors(f"look at the container {name}"):
+        shown = await engine.docker.containers.container(name).show()
+    ports = shown["NetworkSettings"].get("Ports") or {}
+    return {int(end["HostPort"]): int(inner.partition("/")[0]) for inner, ends in ports.items() for end in ends or ()}
+
+
+async def named(engine: Engine, names: Sequence[str]) -> list[Found]:
+    """The containers of these names, whosever they are."""
+    with engine.errors("list its containers"):
+        answer = await engine.docker.containers.list(all=True, filters=filters({"name": [f"^/{name}$" for name in names]}))
+    return [_brief(item) for item in answer]
 
 
 async def listed(engine: Engine, **fields: object) -> list[Found]:
     """All containers of this installation that carry these labels."""
     with engine.errors("list its containers"):
         answer = await engine.docker.containers.list(all=True, filters=filters(engine.labels.filters(**fields)))
-    return [
-        Found(
-            id=item.id,
-            name=item["Names"][0].lstrip("/"),
-            state=item["State"],
-            labels=item["Labels"] or {},
-            networks=tuple((item["NetworkSettings"] or {}).get("Networks") or ()),
-        )
-        for item in answer
-    ]
+    return [_brief(item) for item in answer]
+
+
+def _brief(item: Any) -> Found:
+    return Found(
+        id=item.id,
+        name=item["Names"][0].lstrip("/"),
+        state=item["State"],
+        labels=item["Labels"] or {},
+        networks=_addresses(item["NetworkSettings"]),
+    )
 
 
 async def create(
@@ -103,19 +174,25 @@ async def create(
     network: str | None,
     aliases: Sequence[str] = (),
     restart: bool = True,
+    read_only: Mapping[str, str] | None = None,
+    inside: str = "",
 ) -> str:
-    """Create (not start) a container; the answer is its id. `ports` maps container ports to host ports."""
+    """Create (not start) a container; the answer is its id. `ports` maps container ports to host ports, `read_only`
+    further volumes to where they are mounted. One that is `inside` another's network has none of its own."""
     host: dict[str, Any] = {
         "PortBindings": {f"{inner}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(outer)}] for inner, outer in ports.items()},
         "RestartPolicy": {"Name": "unless-stopped" if restart else "no"},
         "ShmSize": spec.shared_memory,
         "LogConfig": LOG_OPTIONS,
-        "NetworkMode": network or "none",
+        "NetworkMode": f"container:{inside}" if inside else network or "none",
     }
     if spec.mount and volume:
         # what the image has at the mount's place is copied into a new volume only, never over somebody's data
         options = {"NoCopy": not seed}
         host["Mounts"] = [{"Type": "volume", "Source": volume, "Target": spec.mount.target, "VolumeOptions": options}]
+    for name_of_volume, where in (read_only or {}).items():
+        mount = {"Type": "volume", "Source": name_of_volume, "Target": where, "ReadOnly": True}
+        host.setdefault("Mounts", []).append(mount)
     if spec.limits.memory:
         host["Memory"] = spec.limits.memory
     if spec.limits.cpus:
@@ -124,7 +201,7 @@ async def create(
         "Image": spec.image,
         "Cmd": list(spec.command) or None,
         "Env": [f"{key}={value}" for key, value in spec.environment.items()],
-        "Labels": {**labels, SPEC: digest(spec, ports, network)},
+        "Labels": {**labels, SPEC: digest(spec, ports, inside or network)},
         "ExposedPorts": {f"{port}/tcp": {} for port in ports},
         "User": spec.user,
         "StopTimeout": spec.stop_timeout,
@@ -221,6 +298,28 @@ async def connect(engine: Engine, name: str, aliases: Sequence[str]) -> None:
         await network.connect({"Container": name, "EndpointConfig": {"Aliases": list(aliases)}})
 
 
+async def join(engine: Engine, name: str) -> None:
+    """Put a container on the network, beside those that it is on; it may be there already."""
+    with engine.errors(f"connect {name} to the network"):
+        network = await engine.docker.networks.get(engine.namespace)
+        try:
+            await network.connect({"Container": name})
+        except aiodocker.DockerError as error:
+            if "already exists" not in str(error.message):
+                raise
+
+
+async def leave(engine: Engine, name: str) -> None:
+    """Take a container from the network; it may be gone, or not on it."""
+    with engine.errors(f"take {name} from the network"):
+        try:
+            network = await engine.docker.networks.get(engine.namespace)
+            await network.disconnect({"Container": name, "Force": True})
+        except aiodocker.DockerError as error:
+            if error.status != 404 and "not connected" not in str(error.message):
+                raise
+
+
 async def aliases(engine: Engine, name: str) -> list[str]:
     """The further names of a container on the network."""
     with engine.errors(f"look at the container {name}"):
@@ -240,9 +339,37 @@ async def log(engine: Engine, name: str, *, lines: int | str = 200, timestamps: 
 async def follow(engine: Engine, name: str, *, lines: int | str = 200) -> AsyncIterator[str]:
     """The last lines, then every further one until the container stops."""
     with engine.errors(f"follow the log of {name}"):
-        container = engine.docker.containers.container(name)
-        async for chunk in container.log(stdout=True, stderr=True, follow=True, tail=lines):
-            yield chunk
+        tty = bool((await engine.docker.containers.container(name).show())["Config"]["Tty"])
+        params = {"stdout": "true", "stderr": "true", "follow": "true", "tail": lines}
+        # not by `log` of the library: when a reader just goes away, its nested generators are closed in any order, and fail
+        answer = await engine.docker._do_query(
+            f"containers/{name}/logs", "GET", params=params, timeout=aiohttp.ClientTimeout(total=None)
+        )
+        try:
+            async for chunk in multiplexed_result_stream(answer, is_tty=tty):
+                yield chunk
+        finally:
+            answer.close()
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container uses: `memory` in bytes without the page cache, `cpu` in nanoseconds since it started."""
+
+    memory: int
+    cpu: int
+
+
+async def usage(engine: Engine, name: str) -> Usage | None:
+    """What a running container uses now, None when the engine does not tell."""
+    with engine.errors(f"ask what {name} uses"):
+        async with engine.docker._query(f"containers/{name}/stats", params={"stream": "false", "one-shot": "true"}) as answer:
+            found = await answer.json() or {}  # null: the container went away meanwhile
+    memory, cpu = found.get("memory_stats") or {}, (found.get("cpu_stats") or {}).get("cpu_usage") or {}
+    if "usage" not in memory:
+        return None
+    details = memory.get("stats") or {}
+    cache = details.get("total_inactive_file", details.get("inactive_file", 0))
+    return Usage(memory=max(0, int(memory["usage"]) - int(cache)), cpu=int(cpu.get("total_usage", 0)))
 
 
 async def execute(engine: Engine, name: str, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
@@ -266,13 +393,31 @@ async def execute(engine: Engine, name: str, command: Command, *, stdin: bytes =
 
 
 async def run_once(
-    engine: Engine, name: str, spec: ContainerSpec, *, volume: str | None, network: str | None, timeout: float = 60.0
+    engine: Engine,
+    name: str,
+    spec: ContainerSpec,
+    *,
+    volume: str | None,
+    network: str | None,
+    timeout: float = 60.0,
+    read_only: Mapping[str, str] | None = None,
 ) -> ExecResult:
     """Run a throw-away container to its end and remove it, whatever happens."""
     await remove(engine, name)
     labels = engine.labels.of(purpose="once")
     try:
-        await create(engine, name, spec, labels=labels, ports={}, volume=volume, seed=False, network=network, restart=False)
+        await create(
+            engine,
+            name,
+            spec,
+            labels=labels,
+            ports={},
+            volume=volume,
+            seed=False,
+            network=network,
+            restart=False,
+            read_only=read_only,
+        )
         with anyio.fail_after(timeout):
             await start(engine, name)
             with engine.errors(f"wait for {name}"):
@@ -285,9 +430,9 @@ async def run_once(
             await remove(engine, name)
 
 
-async def require_running(engine: Engine, name: str) -> Found:
-    """Our running container of this name. Raises `NotFound` or `Conflict`."""
-    found = await inspect(engine, name)
+async def require_running(engine: Engine, name: str, *, foreign: bool = False) -> Found:
+    """The running container of this name. Raises `NotFound` or `Conflict`."""
+    found = await inspect(engine, name, foreign=foreign)
     if found is None:
         raise NotFound(f"There is no container {name}.")
     if found.state != "running":

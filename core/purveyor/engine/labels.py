@@ -23,6 +23,11 @@ class Labels(NamedTuple):
     def ours(self, labels: Mapping[str, str] | None) -> bool:
         return bool(labels) and labels is not None and labels.get(INSTALLATION) == self.installation
 
+    @staticmethod
+    def installation_of(labels: Mapping[str, str] | None) -> str:
+        """Which installation of Purveyor made a thing, "" when none did."""
+        return (labels or {}).get(INSTALLATION, "")
+
     def filters(self, **fields: object) -> dict[str, list[str]]:
         """The engine's filter for things that carry all of these labels."""
         return {"label": [f"{name}={value}" for name, value in self.of(**fields).items()]}

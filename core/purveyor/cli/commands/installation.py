@@ -1,4 +1,4 @@
-"""Commands on the installation: tokens, plugins, the doctor, completion."""
+"""Commands on the installation: tokens, the doctor, completion."""
 
 import re
 from typing import Any
@@ -62,27 +62,6 @@ def revoke(options: Options, number: int) -> None:
     run(options, lambda client: client.call("DELETE", f"/api/tokens/{number}"))
     if not options.as_json:
         click.echo(f"Token {number} is revoked.")
-
-
-@click.group("plugin")
-def plugin_command() -> None:
-    """Plugins."""
-
-
-@plugin_command.command("list")
-@click.pass_obj
-def list_plugins(options: Options) -> None:
-    """List the plugins, with what is wrong with those that failed."""
-    found = run(options, lambda client: client.get("/api/plugins"))
-    if options.as_json:
-        output.show_json(found)
-        return
-    rows = [
-        (item["name"], item["distribution"], item["version"], item["service_type"] or "", len(item["hooks"]),
-         click.style(item["error"], fg="red") if item["error"] else (item["last_fault"] or "ok"))
-        for item in found
-    ]  # fmt: skip
-    output.table(["plugin", "distribution", "version", "type", "hooks", "state"], rows, "No plugin is installed.")
 
 
 @click.command("doctor")

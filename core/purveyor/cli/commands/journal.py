@@ -1,10 +1,11 @@
 """Commands on what happened and what is under way."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import click
+import msgspec
 
 from purveyor.cli import output
 from purveyor.cli.client import Client, run
@@ -23,9 +24,13 @@ def _line(event: Mapping[str, Any]) -> str:
 @click.option("-n", "--tail", default=50, show_default=True, type=click.IntRange(0, 1000), help="How many back.")
 @click.option("--type", "kind", metavar="PREFIX", help="Only types that begin so: service.create")
 @click.option("--service", metavar="SERVICE", help="Only those of one service.")
+@click.option("--catalogue", is_flag=True, help="Instead: every type of event, when it comes, and what it carries.")
 @click.pass_obj
-def events_command(options: Options, follow: bool, tail: int, kind: str | None, service: str | None) -> None:
+def events_command(options: Options, follow: bool, tail: int, kind: str | None, service: str | None, catalogue: bool) -> None:
     """Show what happened, and with -f what happens."""
+    if catalogue:
+        _catalogue(options)
+        return
 
     def show(event: Mapping[str, Any]) -> None:
         click.echo(json.dumps(event) if options.as_json else _line(event))
@@ -45,6 +50,18 @@ def events_command(options: Options, follow: bool, tail: int, kind: str | None, 
                 show(event)
 
     run(options, work)
+
+
+def _catalogue(options: Options) -> None:
+    from purveyor import catalogue
+    from purveyor.operations import Verb
+    from purveyor.verbs import VERBS
+
+    entries = catalogue.build(cast("Sequence[type[Verb]]", VERBS))
+    if options.as_json:
+        click.echo(msgspec.json.encode(entries))
+    else:
+        click.echo(catalogue.markdown(entries), nl=False)
 
 
 @click.command("operations")

@@ -18,7 +18,7 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 @click.pass_obj
 def serve_command(options: Options, listen: str | None, log_level: str) -> None:
     """Run the daemon: API, reconciliation, events."""
-    anyio.run(serve, options.state, listen, LEVELS[log_level])
+    anyio.run(serve, options.state, listen, LEVELS[log_level], backend_options={"use_uvloop": True})
 
 
 async def serve(state: Path, listen: str | None, level: int) -> None:

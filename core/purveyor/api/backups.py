@@ -1,0 +1,502 @@
+"""/api/backups: backups, where they go, and when they are made."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, Router, delete, get, post, put
+
+from purveyor import scheduler
+from purveyor.api import views
+from purveyor.api.answers import answer, nothing, page
+from purveyor.api.auth import admin, reader
+from purveyor.api.services import Limit, Offset
+from purveyor.app import App
+from purveyor.archive import manifest as manifests
+from purveyor.archive.keeper import Keeper
+from purveyor.archive.places import Bucket
+from purveyor.store import Tx, archives, backups, services
+from purveyor.store.records import BackupRecord, OperationRecord, ScheduleRecord, SourceRecord
+from purveyor.verbs.archive import ArchiveArguments
+from purveyor.verbs.backup import BackupArguments, ProveArguments
+from purveyor.verbs.lifecycle import ServiceArguments
+from purveyor.verbs.restore import RestoreArguments
+from purveyor_hooks import BadInput
+
+Req = Request[Any, Any, Any]
+MASK = "***"
+
+
+class BackupView(msgspec.Struct, frozen=True, kw_only=True):
+    """A backup: `state` is running, ok, suspect or failed; `error_message` says why it is not ok."""
+
+    id: int
+    backup_id: str
+    service_id: int | None
+    service_name: str
+    service_type: str
+    state: str
+    backup_type: str
+    started_at: datetime
+    completed_at: datetime | None
+    size_bytes: int
+    checksum: str
+    compression_type: str
+    encryption: str
+    location: str
+    expires_at: datetime | None
+    error_message: str
+    proven_at: datetime | None
+    proven_seconds: float | None
+    metadata: dict[str, Any]
+
+
+class SourceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A bucket; it is written to and read from before it is taken."""
+
+    name: str
+    bucket_name: str
+    access_key_id: str
+    secret_key: str
+    region: str = "us-east-1"
+    bucket_path: str = ""
+    endpoint: str = ""
+    force_path_style: bool = False
+
+
+class SourceChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is to be another; the rest stays."""
+
+    name: str | None = None
+    bucket_name: str | None = None
+    access_key_id: str | None = None
+    secret_key: str | None = None
+    region: str | None = None
+    bucket_path: str | None = None
+    endpoint: str | None = None
+    force_path_style: bool | None = None
+
+
+class SourceView(msgspec.Struct, frozen=True, kw_only=True):
+    id: int
+    name: str
+    bucket_name: str
+    bucket_path: str
+    access_key_id: str
+    secret_key: str
+    region: str
+    endpoint: str
+    force_path_style: bool
+    created_at: datetime
+
+
+class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`schedule_expression` is a cron line in UTC; backups older than `retention_period` days, and more than
+    `retention_count` (0: any number), are deleted; `verify` proves each one right after it was made."""
+
+    name: str
+    schedule_expression: str
+    backup_type: str = "scheduled"
+    retention_period: int = 30
+    retention_count: int = 0
+    enabled: bool = True
+    description: str = ""
+    tags: list[str] = []
+    s3_source_id: int | None = None
+    service_ids: list[int | str] = []
+    verify: bool = False
+
+
+class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    s3_source_id: int | str | None = None
+    backup_type: str = "manual"
+    encrypt: bool | None = None
+    keep_days: int | None = None
+
+
+class RestoreRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Into a new service, or in place of the data of an existing one."""
+
+    new_name: str | None = None
+    service_id: int | str | None = None
+    at: datetime | None = None
+
+
+class ArchiveRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Continuous archiving of a service, to a bucket or a folder of this host."""
+
+    service_id: int | str
+    s3_source_id: int | str | None = None
+    encrypt: bool | None = None
+    keep_days: int = 7
+
+
+class ArchiveView(msgspec.Struct, frozen=True, kw_only=True):
+    """`state` is starting, following, waiting (for its place) or broken, `reason` why. Every moment up to `until` can be
+    restored; `lag_seconds` is how long ago that is, `queue_bytes` what waits."""
+
+    service_id: int
+    service: str
+    s3_source_id: int | None
+    state: str
+    reason: str
+    since: datetime | None
+    until: datetime | None
+    lag_seconds: float | None
+    queue_bytes: int
+    base_at: datetime | None
+    keep_days: int
+    encryption: str
+
+
+class MomentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A moment, with its time zone; without one, the last that there is."""
+
+    at: datetime | None = None
+    new_name: str | None = None
+    service_id: int | str | None = None
+
+
+class FoundBackup(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bucket itself says that it holds; `problem` is why it cannot be used."""
+
+    path: str
+    backup_id: str = ""
+    service: str = ""
+    service_type: str = ""
+    completed_at: datetime | None = None
+    size_bytes: int = 0
+    state: str = ""
+    problem: str = ""
+
+
+def view(record: BackupRecord) -> BackupView:
+    return BackupView(
+        id=record.id,
+        backup_id=record.backup_id,
+        service_id=record.service_id,
+        service_name=record.service_name,
+        service_type=record.service_type,
+        state=record.state,
+        backup_type=record.backup_type,
+        started_at=record.started_at,
+        completed_at=record.completed_at,
+        size_bytes=record.size_bytes,
+        checksum=record.checksum,
+        compression_type="zstd",
+        encryption=record.encryption,
+        location=record.location,
+        expires_at=record.expires_at,
+        error_message=record.error_message,
+        proven_at=record.proven_at,
+        proven_seconds=record.proven_seconds,
+        metadata=record.metadata,
+    )
+
+
+def source_view(record: SourceRecord) -> SourceView:
+    values = {name: getattr(record, name) for name in SourceView.__struct_fields__}
+    return SourceView(**{**values, "secret_key": MASK})
+
+
+# ---------------------------------------------------------------- backups
+
+
+@get("/", guards=[reader])
+async def list_backups(
+    core: App, service: str | None = None, limit: Limit = 100, offset: Offset = 0
+) -> Response[list[BackupView]]:
+    def work(tx: Tx) -> list[BackupRecord]:
+        return backups.listed(tx, service_id=services.get(tx, service).id if service else None)
+
+    return page([view(item) for item in await core.house.store.read(work)], limit, offset)
+
+
+@get("/{reference:str}", guards=[reader])
+async def show_backup(core: App, reference: str) -> BackupView:
+    return view(await core.house.store.read(lambda tx: backups.get(tx, reference)))
+
+
+@post("/external-services/{service:str}/run", guards=[admin])
+async def run_backup(request: Req, core: App, service: str, data: RunRequest | None = None, plan: bool = False) -> Response[Any]:
+    given = BackupArguments(service=service, **msgspec.structs.asdict(data or RunRequest()))
+    return await answer(request, core, "backup", given, plan=plan, status=201, then=_made(core))
+
+
+def _made(core: App) -> Any:
+    async def then(operation: OperationRecord) -> BackupView:
+        return view(await core.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"])))
+
+    return then
+
+
+@post("/{reference:str}/restore", guards=[admin])
+async def restore_backup(request: Req, core: App, reference: str, data: RestoreRequest, plan: bool = False) -> Response[Any]:
+    async def then(operation: OperationRecord) -> Any:
+        return await views.service_view(core, operation.service_id or 0)
+
+    given = RestoreArguments(backup=reference, new_name=data.new_name, service_id=data.service_id, at=data.at)
+    return await answer(request, core, "restore", given, plan=plan, status=201, then=then)
+
+
+@post("/{reference:str}/verify", guards=[admin])
+async def verify_backup(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+    given = ProveArguments(backup=reference)
+    return await answer(request, core, "verify-backup", given, plan=plan, status=200, then=_made(core))
+
+
+@delete("/{reference:str}", guards=[admin], status_code=200)
+async def delete_backup(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+    given = ProveArguments(backup=reference)
+    return await answer(request, core, "delete-backup", given, plan=plan, status=204, then=nothing)
+
+
+# ---------------------------------------------------------------- every moment
+
+
+def _archives(tx: Tx) -> list[ArchiveView]:
+    found = []
+    for item in archives.every(tx):
+        record = services.get(tx, item.service_id)
+        bases = [
+            backup.completed_at
+            for backup in backups.listed(tx, service_id=record.id)
+            if backup.state == "ok" and backup.completed_at and backup.metadata.get("changes")
+        ]
+        found.append(
+            ArchiveView(
+                service_id=record.id,
+                service=record.slug,
+                s3_source_id=item.s3_source_id,
+                state=item.state,
+                reason=item.reason,
+                since=min(bases, default=None),
+                until=item.until,
+                lag_seconds=round((tx.now - item.until).total_seconds(), 1) if item.until else None,
+                queue_bytes=item.queue_bytes,
+                base_at=item.base_at,
+                keep_days=item.keep_days,
+                encryption=item.encryption,
+            )
+        )
+    return found
+
+
+@get("/archives", guards=[reader])
+async def list_archives(core: App) -> list[ArchiveView]:
+    return await core.house.store.read(_archives)
+
+
+@post("/archives", guards=[admin])
+async def begin_archive(request: Req, core: App, data: ArchiveRequest, plan: bool = False) -> Response[Any]:
+    async def then(operation: OperationRecord) -> ArchiveView:
+        found = await core.house.store.read(_archives)
+        return next(item for item in found if item.service_id == operation.service_id)
+
+    given = ArchiveArguments(
+        service=str(data.service_id), s3_source_id=data.s3_source_id, encrypt=data.encrypt, keep_days=data.keep_days
+    )
+    return await answer(request, core, "archive", given, plan=plan, status=201, then=then)
+
+
+@delete("/archives/{service:str}", guards=[admin], status_code=200)
+async def end_archive(request: Req, core: App, service: str, plan: bool = False) -> Response[Any]:
+    return await answer(request, core, "end-archive", ServiceArguments(service=service), plan=plan, status=204, then=nothing)
+
+
+@post("/archives/{service:str}/restore", guards=[admin])
+async def restore_moment(request: Req, core: App, service: str, data: MomentRequest, plan: bool = False) -> Response[Any]:
+    async def then(operation: OperationRecord) -> Any:
+        return await views.service_view(core, operation.service_id or 0)
+
+    given = RestoreArguments(archive=service, at=data.at, new_name=data.new_name, service_id=data.service_id)
+    return await answer(request, core, "restore", given, plan=plan, status=201, then=then)
+
+
+# ---------------------------------------------------------------- buckets
+
+
+@get("/s3-sources", guards=[reader])
+async def list_sources(core: App) -> list[SourceView]:
+    return [source_view(item) for item in await core.house.store.read(backups.sources)]
+
+
+@post("/s3-sources", guards=[admin])
+async def create_source(core: App, data: SourceRequest) -> SourceView:
+    values = msgspec.structs.asdict(data)
+    _check_source(values)
+    now = core.now()
+    await Bucket(SourceRecord(id=0, created_at=now, **values), data.secret_key).check()
+
+    def work(tx: Tx) -> SourceRecord:
+        number = backups.insert_source(tx, **values)
+        tx.emit("s3-source.created", data={"id": number, "name": data.name})
+        return backups.source(tx, number)
+
+    return source_view(await core.house.store.write(work))
+
+
+def _check_source(values: dict[str, Any]) -> None:
+    empty = [name for name in ("name", "bucket_name", "access_key_id", "secret_key") if not str(values[name]).strip()]
+    errors = dict.fromkeys(empty, "must not be empty")
+    if values["endpoint"] and not values["endpoint"].startswith(("http://", "https://")):
+        errors["endpoint"] = "must begin with http:// or https://"
+    if values["name"].isdecimal():
+        errors["name"] = "must not be a number"
+    if errors:
+        raise BadInput("The S3 source cannot be used as it is.", remedy="Correct what is named.", errors=errors)
+
+
+@get("/s3-sources/{reference:str}", guards=[reader])
+async def show_source(core: App, reference: str) -> SourceView:
+    return source_view(await core.house.store.read(lambda tx: backups.source(tx, reference)))
+
+
+@put("/s3-sources/{reference:str}", guards=[admin])
+async def update_source(core: App, reference: str, data: SourceChange) -> SourceView:
+    record = await core.house.store.read(lambda tx: backups.source(tx, reference))
+    changes = {name: value for name, value in msgspec.structs.asdict(data).items() if value is not None}
+    changed = msgspec.structs.replace(record, **changes)
+    _check_source({name: getattr(changed, name) for name in SourceRequest.__struct_fields__})
+    await Bucket(changed, changed.secret_key).check()
+
+    def work(tx: Tx) -> SourceRecord:
+        backups.update_source(tx, record.id, **changes)
+        tx.emit("s3-source.updated", data={"id": record.id, "changes": sorted(changes)})
+        return backups.source(tx, record.id)
+
+    return source_view(await core.house.store.write(work))
+
+
+@delete("/s3-sources/{reference:str}", guards=[admin])
+async def delete_source(core: App, reference: str) -> None:
+    def work(tx: Tx) -> None:
+        record = backups.source(tx, reference)
+        backups.delete_source(tx, record.id)
+        tx.emit("s3-source.deleted", data={"id": record.id, "name": record.name})
+
+    await core.house.store.write(work)
+
+
+@get("/s3-sources/{reference:str}/backups", guards=[reader])
+async def found_backups(core: App, reference: str) -> list[FoundBackup]:
+    """What the bucket itself holds, also after our own records are lost."""
+    record = await core.house.store.read(lambda tx: backups.source(tx, reference))
+    place = Keeper(core.house).place(record)
+    found = []
+    for path in await place.list():
+        try:
+            item = manifests.decode(await place.get(path))
+            found.append(
+                FoundBackup(
+                    path=path,
+                    backup_id=item.backup_id,
+                    service=item.service,
+                    service_type=item.service_type,
+                    completed_at=item.completed_at,
+                    size_bytes=item.size_bytes,
+                    state=item.state,
+                )
+            )
+        except BadInput as error:
+            found.append(FoundBackup(path=path, problem=error.detail))
+    return found
+
+
+@post("/s3-sources/{reference:str}/adopt", guards=[admin], status_code=200)
+async def adopt_from_bucket(core: App, reference: str) -> list[BackupView]:
+    """Take up what the bucket holds and we have no record of, so that it can be restored."""
+    record = await core.house.store.read(lambda tx: backups.source(tx, reference))
+    return [view(item) for item in await scheduler.adopt(core.house, record)]
+
+
+@post("/adopt", guards=[admin], status_code=200)
+async def adopt_from_folder(core: App) -> list[BackupView]:
+    """Take up what the folder of backups holds and we have no record of."""
+    return [view(item) for item in await scheduler.adopt(core.house, None)]
+
+
+# ---------------------------------------------------------------- schedules
+
+
+@get("/schedules", guards=[reader])
+async def list_schedules(core: App) -> list[ScheduleRecord]:
+    return await core.house.store.read(backups.schedules)
+
+
+@post("/schedules", guards=[admin])
+async def create_schedule(core: App, data: ScheduleRequest) -> ScheduleRecord:
+    def work(tx: Tx) -> ScheduleRecord:
+        values = msgspec.structs.asdict(data)
+        values["service_ids"] = [services.get(tx, item).id for item in data.service_ids]
+        values["next_run"] = scheduler.following(data.schedule_expression, tx.now)
+        scheduler.check(data.name, data.retention_period, data.retention_count)
+        if data.s3_source_id is not None:
+            backups.source(tx, data.s3_source_id)
+        number = backups.insert_schedule(tx, **values)
+        tx.emit("schedule.created", data={"id": number, "name": data.name})
+        return backups.schedule(tx, number)
+
+    return await core.house.store.write(work)
+
+
+@get("/schedules/{reference:str}", guards=[reader])
+async def show_schedule(core: App, reference: str) -> ScheduleRecord:
+    return await core.house.store.read(lambda tx: backups.schedule(tx, reference))
+
+
+@delete("/schedules/{reference:str}", guards=[admin])
+async def delete_schedule(core: App, reference: str) -> None:
+    def work(tx: Tx) -> None:
+        record = backups.schedule(tx, reference)
+        backups.delete_schedule(tx, record.id)
+        tx.emit("schedule.deleted", data={"id": record.id, "name": record.name})
+
+    await core.house.store.write(work)
+
+
+@post("/schedules/{reference:str}/{word:str}", guards=[admin], status_code=200)
+async def switch_schedule(core: App, reference: str, word: str) -> ScheduleRecord:
+    """``/enable`` and ``/disable``."""
+    if word not in ("enable", "disable"):
+        raise BadInput("A schedule can be enabled or disabled.", errors={"path": "must end with /enable or /disable"})
+
+    def work(tx: Tx) -> ScheduleRecord:
+        record = backups.schedule(tx, reference)
+        following = scheduler.following(record.schedule_expression, tx.now)
+        backups.update_schedule(tx, record.id, enabled=word == "enable", next_run=following)
+        tx.emit(f"schedule.{word}d", data={"id": record.id, "name": record.name})
+        return backups.schedule(tx, record.id)
+
+    return await core.house.store.write(work)
+
+
+router = Router(
+    "/backups",
+    route_handlers=[
+        list_backups,
+        list_sources,
+        create_source,
+        show_source,
+        update_source,
+        delete_source,
+        found_backups,
+        adopt_from_bucket,
+        adopt_from_folder,
+        list_schedules,
+        create_schedule,
+        show_schedule,
+        delete_schedule,
+        switch_schedule,
+        list_archives,
+        begin_archive,
+        end_archive,
+        restore_moment,
+        show_backup,
+        run_backup,
+        restore_backup,
+        verify_backup,
+        delete_backup,
+    ],
+    tags=["backups"],
+)

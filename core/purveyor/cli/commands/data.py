@@ -1,0 +1,154 @@
+"""Commands on the life of data: upgrade, copy, bring back, delete for good, new credentials."""
+
+import sys
+from typing import Any
+
+import click
+
+from purveyor.cli import output
+from purveyor.cli.client import run
+from purveyor.cli.commands.projects import PROJECTS, environment_option
+from purveyor.cli.commands.services import BASE, act, pairs, plan_option
+from purveyor.cli.main import Options
+from purveyor_hooks import BadInput
+
+
+def _told(options: Options, service: str, text: str) -> None:
+    found = run(options, lambda client: client.get(f"{BASE}/{service}"))["service"]
+    output.show_json(found) if options.as_json else click.echo(text.format(**found))
+
+
+@click.command("upgrade")
+@click.argument("service")
+@click.argument("image", required=False)
+@click.option("--rehearse", is_flag=True, help="Run the whole of it on a copy, and change nothing.")
+@click.option("--undo", is_flag=True, help="Go back to the image and the data of before the last upgrade.")
+@plan_option
+@click.pass_obj
+def upgrade_command(options: Options, service: str, image: str | None, rehearse: bool, undo: bool, plan: bool) -> None:
+    """Take a service to another IMAGE; when that does not work, it goes on as before."""
+    if undo == (image is not None) or (undo and rehearse):
+        raise BadInput("It is not clear what to do.", remedy="Give an IMAGE, or --undo.")
+    if undo:
+        if act(options, f"Going back with {service}", "POST", f"{BASE}/{service}/undo-upgrade", plan=plan):
+            _told(options, service, "{slug} is back on {docker_image}, with the data of before.")
+        return
+    body = {"docker_image": image, "rehearse": rehearse}
+    title = f"{'Rehearsing the upgrade of' if rehearse else 'Upgrading'} {service}"
+    if operation := act(options, title, "POST", f"{BASE}/{service}/upgrade", plan=plan, json=body):
+        if rehearse:
+            click.echo(f"It works: see how long each step took with: purveyor operations {operation['id']}", err=options.as_json)
+        else:
+            _told(options, service, "{slug} runs {docker_image}. The data of before is kept: purveyor volumes")
+
+
+@click.command("import")
+@click.argument("container", required=False)
+@click.argument("name", required=False)
+@click.option("--type", "service_type", metavar="TYPE", help="Its service type, where that cannot be told.")
+@click.option("-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="A credential. @FILE reads a file.")
+@click.option("--use-found", is_flag=True, help="Take what is not given from the container's own environment; do not ask.")
+@plan_option
+@click.pass_obj
+def import_command(
+    options: Options,
+    container: str | None,
+    name: str | None,
+    service_type: str | None,
+    given: tuple[str, ...],
+    use_found: bool,
+    plan: bool,
+) -> None:
+    """Take a CONTAINER that somebody else made into the list, as NAME. Without arguments: what could be imported."""
+    found = run(options, lambda client: client.get(f"{BASE}/available-containers"))
+    if container is None:
+        _available(options, found)
+        return
+    mine = [item for item in found if container in (item["container_name"], item["container_id"], item["container_id"][:12])]
+    kind = service_type or next((item["service_type"] for item in mine), None)
+    if kind is None:
+        raise BadInput(f"It cannot be told what {container} is.", remedy="Say it: --type postgres. Or see: purveyor import")
+    if mine and mine[0]["suggested"] and not use_found and sys.stdin.isatty():
+        told = ", ".join(f"{key}={value}" for key, value in mine[0]["suggested"].items())
+        use_found = click.confirm(f"Its environment tells {told}. Use what you did not give?", err=True)
+    body = {"container_id": container, "name": name or container, "service_type": kind, "parameters": pairs(given, "-p")}
+    title = f"Importing {container}"
+    if operation := act(options, title, "POST", f"{BASE}/import", plan=plan, json={**body, "use_found": use_found}):
+        _told(options, str(operation["service_id"]), "{slug} is imported. Its container is untouched, and stays yours.")
+
+
+def _available(options: Options, found: list[dict[str, Any]]) -> None:
+    if options.as_json:
+        output.show_json(found)
+        return
+    rows = [
+        (item["container_name"], item["service_type"], item["version"], "yes" if item["is_running"] else "no", item["image"],
+         ", ".join(sorted(item["suggested"])))
+        for item in found
+    ]  # fmt: skip
+    headings = ["container", "type", "version", "runs", "image", "its environment tells"]
+    output.table(headings, rows, "No container on this engine looks like a service that could be imported.")
+
+
+@click.command("clone")
+@click.argument("service")
+@click.argument("name")
+@click.option("--image", metavar="IMAGE", help="The Docker image of the copy, instead of the same one.")
+@plan_option
+@click.pass_obj
+def clone_command(options: Options, service: str, name: str, image: str | None, plan: bool) -> None:
+    """Copy a service with all its data into a new one called NAME."""
+    title = f"Copying {service}"
+    body = {"name": name} | ({"docker_image": image} if image else {})
+    if operation := act(options, title, "POST", f"{BASE}/{service}/clone", plan=plan, json=body):
+        _told(options, str(operation["service_id"]), "{slug} is there, a copy.")
+
+
+@click.command("undelete")
+@click.argument("service")
+@plan_option
+@click.pass_obj
+def undelete_command(options: Options, service: str, plan: bool) -> None:
+    """Bring a deleted service back, with the data that was kept."""
+    if operation := act(options, f"Bringing {service} back", "POST", f"{BASE}/{service}/undelete", plan=plan):
+        _told(options, str(operation["service_id"]), "{slug} is back.")
+
+
+@click.command("purge")
+@click.argument("volume")
+@click.option("--confirm", metavar="NAME", help="The name of the service that the data was made for, instead of being asked.")
+@plan_option
+@click.pass_obj
+def purge_command(options: Options, volume: str, confirm: str | None, plan: bool) -> None:
+    """Delete the data of a VOLUME that is kept, for good. It is named as `purveyor volumes` does."""
+    if confirm is None:
+        confirm = click.prompt("This deletes the data for good. Type the name of the service that it was made for", err=True)
+    path = f"/api/volumes/{volume}/purge"
+    if act(options, f"Purging {volume}", "POST", path, plan=plan, json={"confirm": confirm}):
+        output.show_json({"purged": volume}) if options.as_json else click.echo("The data is gone.")
+
+
+@click.command("rotate")
+@click.argument("project", required=False)
+@environment_option
+@click.option("--service", metavar="SERVICE", help="Only the credentials on one service.")
+@click.option("--administrator", metavar="SERVICE", help="Instead of a project's: those of a service's administrator.")
+@plan_option
+@click.pass_obj
+def rotate_command(
+    options: Options, project: str | None, environment: str, service: str | None, administrator: str | None, plan: bool
+) -> None:
+    """Give a project's environment new credentials, or a service's administrator."""
+    if (project is None) == (administrator is None):
+        raise BadInput("It is not clear whose credentials are meant.", remedy="Give a PROJECT, or --administrator SERVICE.")
+    if administrator is not None:
+        if act(options, f"Rotating {administrator}", "POST", f"{BASE}/{administrator}/rotate", plan=plan):
+            _told(options, administrator, "The administrator of {slug} has new credentials. No app had the old ones.")
+        return
+    params = {"service": service} if service else {}
+    path = f"{PROJECTS}/{project}/environments/{environment}/rotate"
+    if act(options, f"Rotating {project}", "POST", path, plan=plan, params=params):
+        if options.as_json:
+            output.show_json({"project": project, "environment": environment})
+        else:
+            click.echo(f"The old credentials of {project}/{environment} are ended. Deploy it to inject the new ones.")

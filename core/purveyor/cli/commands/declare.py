@@ -1,0 +1,90 @@
+"""``purveyor plan``, ``apply`` and ``export``: one file that says what is to be."""
+
+from pathlib import Path
+
+import click
+
+from purveyor.cli import declared, output
+from purveyor.cli.client import Client, run
+from purveyor.cli.declared import Change
+from purveyor.cli.main import Options
+
+COLOURS = {"+": "green", "~": "yellow", "-": "red"}
+file_argument = click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default="purveyor.toml")
+
+
+def _show(changes: list[Change], left: list[Change]) -> None:
+    for change in changes:
+        if change.text:
+            click.echo(f"{click.style(change.sign, fg=COLOURS[change.sign], bold=True)} {change.text}")
+    if not [change for change in changes if change.text]:
+        click.echo("Everything is as the file says.")
+    for change in left:
+        click.secho(f"  not in the file, and left as it is: {change.text}  (--prune {change.name})", dim=True)
+
+
+def _as_json(options: Options, changes: list[Change], left: list[Change]) -> None:
+    def plain(items: list[Change]) -> list[dict[str, str]]:
+        return [{"change": item.sign, "name": item.name, "text": item.text} for item in items if item.text]
+
+    output.show_json({"changes": plain(changes), "left": plain(left)})
+
+
+@click.command("plan")
+@file_argument
+@click.option("--prune", multiple=True, metavar="NAME", help="As for apply.")
+@click.pass_obj
+def plan_command(options: Options, file: Path, prune: tuple[str, ...]) -> None:
+    """Show what would have to be done to make it as FILE says."""
+    wanted = declared.load(file)
+
+    async def work(client: Client) -> tuple[list[Change], list[Change]]:
+        now = await declared.present(client)
+        left = declared.beyond(wanted, now)
+        ends = declared.chosen(left, prune)
+        return [*declared.differences(wanted, now), *ends], [item for item in left if item not in ends]
+
+    changes, left = run(options, work)
+    _as_json(options, changes, left) if options.as_json else _show(changes, left)
+
+
+@click.command("apply")
+@file_argument
+@click.option(
+    "--prune", multiple=True, metavar="NAME", help="End what is not in the file, by its name: service.old. Data is kept."
+)
+@click.pass_obj
+def apply_command(options: Options, file: Path, prune: tuple[str, ...]) -> None:
+    """Make it as FILE says. What is not in the file stays, unless --prune names it."""
+    wanted = declared.load(file)
+
+    async def work(client: Client) -> tuple[list[Change], list[Change]]:
+        now = await declared.present(client)
+        left = declared.beyond(wanted, now)
+        ends = declared.chosen(left, prune)
+        changes = [*declared.differences(wanted, now), *ends]
+        for change in changes:
+            if change.text and not options.as_json:
+                click.echo(f"{click.style(change.sign, fg=COLOURS[change.sign], bold=True)} {change.text}")
+            await client.call(change.method, change.path, **({"json": change.body} if change.body is not None else {}))
+        return changes, [item for item in left if item not in ends]
+
+    changes, left = run(options, work)
+    if options.as_json:
+        _as_json(options, changes, left)
+        return
+    if not changes:
+        _show([], left)
+    for item in left if changes else []:
+        click.secho(f"  left as it is: {item.text}", dim=True)
+
+
+@click.command("export")
+@click.pass_obj
+def export_command(options: Options) -> None:
+    """Print what is as such a file: purveyor export > purveyor.toml"""
+
+    async def work(client: Client) -> str:
+        return declared.export(await declared.present(client))
+
+    click.echo(run(options, work), nl=False)
