@@ -1,0 +1,87 @@
+"""The engine as the kit sees it: behind Purveyor's back, by its HTTP API."""
+
+import io
+import os
+import tarfile
+from typing import Any
+
+import httpx
+
+from purveyor_hooks.types import ContainerSpec
+
+SOCKET = "/var/run/docker.sock"
+
+
+class EngineView:
+    """A few calls to the Docker Engine."""
+
+    def __init__(self) -> None:
+        host = os.environ.get("DOCKER_HOST", f"unix://{SOCKET}")
+        if host.startswith("unix://"):
+            transport = httpx.HTTPTransport(uds=host.removeprefix("unix://"))
+            self._http = httpx.Client(transport=transport, base_url="http://docker/v1.41", timeout=120)
+        else:
+            self._http = httpx.Client(base_url=host.replace("tcp://", "http://") + "/v1.41", timeout=120)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        answer = self._http.request(method, path, **options)
+        answer.raise_for_status()
+        return answer.json() if answer.content and "json" in answer.headers.get("content-type", "") else None
+
+    def containers(self, prefix: str) -> list[dict[str, Any]]:
+        """All whose names begin so."""
+        found = self.call("GET", "/containers/json", params={"all": "true"})
+        return [item for item in found if any(name.lstrip("/").startswith(prefix) for name in item["Names"])]
+
+    def volumes(self, prefix: str) -> list[str]:
+        found = self.call("GET", "/volumes")["Volumes"] or []
+        return [item["Name"] for item in found if item["Name"].startswith(prefix)]
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.call("GET", f"/containers/{name}/json")
+        return found
+
+    def signal(self, name: str, word: str) -> None:
+        """To every process of a container: the first one may be a launcher."""
+        body = {"Cmd": ["sh", "-c", f"kill -{word} -1"], "User": "0", "Tty": True}
+        exec_id = self.call("POST", f"/containers/{name}/exec", json=body)["Id"]
+        self._http.post(f"/exec/{exec_id}/start", json={"Detach": False, "Tty": True})  # an image without a shell has one process
+        self.call("POST", f"/containers/{name}/kill", params={"signal": f"SIG{word}"})
+
+    def remove(self, name: str) -> None:
+        self.call("DELETE", f"/containers/{name}", params={"force": "true", "v": "true"})
+
+    def image(self, reference: str) -> dict[str, Any] | None:
+        answer = self._http.get(f"/images/{reference}/json")
+        return answer.json() if answer.status_code == 200 else None
+
+    def tag(self, reference: str, repository: str, tag: str) -> None:
+        self.call("POST", f"/images/{reference}/tag", params={"repo": repository, "tag": tag})
+
+    def untag(self, reference: str) -> None:
+        self._http.delete(f"/images/{reference}")
+
+    def run(self, name: str, spec: ContainerSpec) -> None:
+        """A container as somebody else would make it: no label, no name that Purveyor knows."""
+        body: dict[str, Any] = {
+            "Image": spec.image,
+            "Cmd": list(spec.command) or None,
+            "Env": [f"{key}={value}" for key, value in spec.environment.items()],
+            "User": spec.user,
+            "HostConfig": {"ShmSize": spec.shared_memory},
+        }
+        if spec.entrypoint:
+            body["Entrypoint"] = list(spec.entrypoint)
+        self.call("POST", "/containers/create", params={"name": name}, json=body)
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for file in spec.files:
+                entry = tarfile.TarInfo(file.path.lstrip("/"))
+                content = file.content.encode()
+                entry.size, entry.mode = len(content), file.mode
+                tar.addfile(entry, io.BytesIO(content))
+        self.call("PUT", f"/containers/{name}/archive", params={"path": "/"}, content=buffer.getvalue())
+        self.call("POST", f"/containers/{name}/start")
