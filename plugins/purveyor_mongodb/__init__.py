@@ -12,20 +12,28 @@ from purveyor_hooks import (
     Access,
     BadInput,
     Binding,
+    Census,
     Client,
     ContainerSpec,
+    Exercise,
+    FoundContainer,
     Health,
     Image,
+    Listing,
     Naming,
     Parameter,
     Port,
     Probe,
+    Recognition,
     Service,
     ServiceType,
+    Sink,
+    Source,
+    UpgradePlan,
     Variable,
     hookimpl,
 )
-from purveyor_mongodb import image, probing
+from purveyor_mongodb import found, image, probing, upgrades
 
 PORT = 27017
 IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -173,3 +181,68 @@ def client(service: Service) -> Client:
 @hookimpl
 def probes(service: Service, binding: Binding) -> list[Probe]:
     return probing.probes(service, binding)
+
+
+@hookimpl
+async def census(service: Service, access: Access, binding: Binding | None) -> Census:
+    from purveyor_mongodb import snapshot
+
+    return await snapshot.census(service, access)
+
+
+@hookimpl
+async def backup(service: Service, access: Access, sink: Sink) -> Census:
+    from purveyor_mongodb import snapshot
+
+    return await snapshot.backup(service, access, sink)
+
+
+@hookimpl
+async def restore(service: Service, access: Access, source: Source) -> None:
+    from purveyor_mongodb import snapshot
+
+    await snapshot.restore(service, access, source)
+
+
+@hookimpl
+async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
+    """A user has one password: the new one takes the old one's place."""
+    from purveyor_mongodb import accounts
+
+    await accounts.bind(service, access, binding)
+
+
+@hookimpl
+async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
+    from purveyor_mongodb import accounts
+
+    await accounts.rotate_administrator(service, access, previous)
+
+
+@hookimpl
+def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
+    return upgrades.plan(service, image)
+
+
+@hookimpl
+def recognise(container: FoundContainer) -> Recognition | None:
+    return found.recognise(container)
+
+
+@hookimpl
+async def adopt(service: Service, access: Access) -> Health:
+    return await found.adopt(service, access)
+
+
+@hookimpl
+def exercise() -> Exercise:
+    from purveyor_mongodb.apps import Documents
+
+    return Documents()
+
+
+@hookimpl
+async def browse(service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str) -> Listing:
+    from purveyor_mongodb import browsing
+
+    return await browsing.browse(service, access, path, cursor)

@@ -5,7 +5,7 @@ from typing import Any
 from pymongo.errors import OperationFailure
 
 from purveyor_hooks import Access, Binding, Conflict, Service
-from purveyor_mongodb.server import connection, own
+from purveyor_mongodb.server import REFUSED, connection, own
 
 USER_NOT_FOUND = 11
 
@@ -67,3 +67,16 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
             await _drop_user(client, binding)
             await client.drop_database(binding.resource)
             await own(client, "bindings").delete_one({"_id": binding.mark})
+
+
+async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
+    """One of the two passwords works; from now on it is the new one."""
+    account, password = service.parameters["username"], service.parameters["password"]
+    try:
+        async with connection(previous, access) as client:
+            await client.admin.command("updateUser", account, pwd=password)
+    except OperationFailure as error:
+        if error.code not in REFUSED:
+            raise
+        async with connection(service, access) as client:  # a crash came after it was set
+            await client.admin.command("ping")

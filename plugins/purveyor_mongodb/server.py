@@ -65,15 +65,15 @@ async def ready(service: Service, access: Access) -> Health:
     except OperationFailure as error:
         if error.code in REFUSED and stage == "tcp":
             return Health(healthy=False, stage="tcp", detail="The administrator's password is refused.")
-        return Health(healthy=False, stage=stage, version=version, detail=_reason(error))
+        return Health(healthy=False, stage=stage, version=version, detail=reason(error))
     except ConnectionFailure as error:
         stage = "container" if stage == "tcp" else stage
-        return Health(healthy=False, stage=stage, version=version, detail=_reason(error))
+        return Health(healthy=False, stage=stage, version=version, detail=reason(error))
     except PyMongoError as error:
-        return Health(healthy=False, stage=stage, version=version, detail=_reason(error))
+        return Health(healthy=False, stage=stage, version=version, detail=reason(error))
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The first clause of an error, without the topology that the driver appends."""
     return str(error).partition(", full error")[0].partition(", Timeout")[0].partition("\n")[0] or type(error).__name__
 
@@ -83,6 +83,8 @@ async def _leads(service: Service, client: Any) -> bool:
     hello = await client.admin.command("hello")
     if hello.get("isWritablePrimary"):
         return True
+    if service.imported:
+        return False
     try:
         await client.admin.command("replSetGetStatus")
     except OperationFailure as error:

@@ -1,27 +1,37 @@
 """The service type ``postgres``: one role and one database for each project and environment."""
 
 import re
+from datetime import datetime
 from urllib.parse import quote
 
 from purveyor_hooks import (
     Access,
     BadInput,
     Binding,
+    Census,
     Client,
     Command,
     ContainerSpec,
+    Exercise,
+    FoundContainer,
     Health,
     Image,
+    Listing,
     Naming,
     Parameter,
     Port,
     Probe,
+    Recognition,
+    Recovery,
     Service,
     ServiceType,
+    Sink,
+    Source,
+    UpgradePlan,
     Variable,
     hookimpl,
 )
-from purveyor_postgres import accounts, server, tls
+from purveyor_postgres import accounts, dump, found, server, tls, upgrades, wal
 
 PORT = 5432
 IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -116,6 +126,8 @@ async def identity(service: Service, access: Access, create: bool) -> str:
 @hookimpl
 async def bind(service: Service, access: Access, binding: Binding) -> None:
     async with server.connection(service, access) as connection:
+        if service.imported:
+            await accounts.close_to_projects(connection)
         await accounts.bind(connection, binding)
 
 
@@ -180,3 +192,89 @@ def probes(service: Service, binding: Binding) -> list[Probe]:
         Probe(name="query", command=sql("SELECT 'database ' || current_database()")),
         Probe(name="write", command=sql("CREATE TEMP TABLE probe AS SELECT 1; SELECT 'wrote ' || count(*) || ' row' FROM probe")),
     ]
+
+
+@hookimpl
+async def census(service: Service, access: Access, binding: Binding | None) -> Census:
+    return await dump.census(service, access)
+
+
+@hookimpl
+async def backup(service: Service, access: Access, sink: Sink) -> Census:
+    return await dump.backup(service, access, sink)
+
+
+@hookimpl
+async def restore(service: Service, access: Access, source: Source) -> None:
+    await dump.restore(service, access, source)
+
+
+@hookimpl
+async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
+    """PostgreSQL keeps one password for a role: the new one replaces the old, and open connections go on."""
+    async with server.connection(service, access) as connection:
+        await accounts.bind(connection, binding)
+
+
+@hookimpl
+async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
+    await accounts.rotate_administrator(service, access, previous)
+
+
+@hookimpl
+def archive_helper(service: Service) -> ContainerSpec:
+    return wal.helper(service)
+
+
+@hookimpl
+async def archive_base(service: Service, access: Access, helper: Access, sink: Sink) -> str:
+    return await wal.base(service, access, helper, sink)
+
+
+@hookimpl
+async def archive_beat(service: Service, access: Access) -> datetime:
+    return await wal.beat(service, access)
+
+
+@hookimpl
+async def archive_end(service: Service, access: Access) -> None:
+    await wal.end(service, access)
+
+
+@hookimpl
+def recovery(service: Service, at: datetime | None) -> Recovery:
+    return wal.recovery(service, at)
+
+
+@hookimpl
+async def recover(service: Service, access: Access) -> str:
+    return await wal.recover(service, access)
+
+
+@hookimpl
+def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
+    return upgrades.plan(service, image.reference, data_major(image))
+
+
+@hookimpl
+def recognise(container: FoundContainer) -> Recognition | None:
+    return found.recognise(container)
+
+
+@hookimpl
+async def adopt(service: Service, access: Access) -> Health:
+    return await found.adopt(service, access)
+
+
+@hookimpl
+def exercise() -> Exercise:
+    from purveyor_postgres.apps import Rows
+
+    return Rows()
+
+
+@hookimpl
+async def browse(service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str) -> Listing:
+    from purveyor_postgres import browsing
+
+    return await browsing.browse(service, access, path, cursor, order)

@@ -6,7 +6,10 @@ import hmac
 import os
 from typing import Any
 
-from purveyor_hooks import Binding, Conflict
+import asyncpg
+
+from purveyor_hooks import Access, Binding, Conflict, Service
+from purveyor_postgres import server
 
 ITERATIONS = 4096
 SALT_BYTES = 16
@@ -24,6 +27,26 @@ def verifier(password: str) -> str:
     server = hmac.digest(salted, b"Server Key", "sha256")
     parts = [base64.b64encode(part).decode() for part in (salt, stored, server)]
     return f"SCRAM-SHA-256${ITERATIONS}:{parts[0]}${parts[1]}:{parts[2]}"
+
+
+MARKED = "coalesce(shobj_description(r.oid, 'pg_authid'), '') LIKE 'purveyor binding %'"
+OTHERS = f"SELECT rolname FROM pg_roles r WHERE NOT rolsuper AND rolname !~ '^pg_' AND NOT {MARKED}"
+OPEN_TO_ALL = """
+SELECT datname AS database, array_agg(acl.privilege_type) AS rights
+FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) acl
+WHERE acl.grantee = 0 AND datallowconn GROUP BY 1
+"""
+
+
+async def close_to_projects(connection: Any) -> None:
+    """On a server of somebody else's: what everybody may in its databases is given to each role that it has, and taken
+    from everybody. So its own roles go on as before, and projects' roles are kept out."""
+    for row in await connection.fetch(OPEN_TO_ALL):
+        database, rights = quoted(row["database"]), ", ".join(row["rights"])
+        async with connection.transaction():
+            for other in await connection.fetch(OTHERS):
+                await connection.execute(f"GRANT {rights} ON DATABASE {database} TO {quoted(other['rolname'])}")
+            await connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
 
 
 async def bind(connection: Any, binding: Binding) -> None:
@@ -63,6 +86,17 @@ async def _ensure_database(connection: Any, binding: Binding) -> None:
             f"The server has a database {binding.resource} already, and it belongs to {owner}.",
             remedy="Rename it, or choose another project name.",
         )
+
+
+async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
+    """One of the two passwords works; from now on it is the new one."""
+    role, secret = quoted(service.parameters["username"]), verifier(service.parameters["password"])
+    try:
+        async with server.connection(previous, access) as connection:
+            await connection.execute(f"ALTER ROLE {role} PASSWORD '{secret}'")
+    except asyncpg.InvalidPasswordError:
+        async with server.connection(service, access):  # a crash came after it was set
+            return
 
 
 async def _is_ours(connection: Any, binding: Binding) -> bool:

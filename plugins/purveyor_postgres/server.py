@@ -85,11 +85,12 @@ async def ready(service: Service, access: Access) -> Health:
             await opened.execute("SELECT pg_logical_emit_message(true, 'purveyor', 'health')")
             return Health(healthy=True, stage="write", version=version)
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        return Health(healthy=False, stage=stage, version=version, detail=_reason(error))
+        return Health(healthy=False, stage=stage, version=version, detail=reason(error))
     except (OSError, TimeoutError) as error:
         detail = "The server does not accept connections." if stage == "tcp" else "The connection was lost."
         return Health(healthy=False, stage="container" if stage == "tcp" else stage, detail=f"{detail} ({type(error).__name__})")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """The first line of an error."""
     return str(error).partition("\n")[0] or type(error).__name__

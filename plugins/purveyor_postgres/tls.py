@@ -17,7 +17,11 @@ ENTRYPOINT = (
 )
 
 # The local socket is for the image's own set-up and for clients started inside the container.
-ENCRYPTED_ONLY = "local all all trust\nhostssl all all all scram-sha-256\nhostnossl all all all reject\n"
+# Replication is for continuous archiving, whose helper shares the container's own loopback.
+ENCRYPTED_ONLY = (
+    "local all all trust\nhostssl replication all 127.0.0.1/32 scram-sha-256\n"
+    "hostssl all all all scram-sha-256\nhostnossl all all all reject\n"
+)
 
 
 def self_signed(host: str) -> dict[str, str]:

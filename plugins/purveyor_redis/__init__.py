@@ -10,21 +10,29 @@ from urllib.parse import quote
 from purveyor_hooks import (
     Access,
     Binding,
+    Census,
     Client,
     Command,
     ContainerSpec,
+    Exercise,
+    FoundContainer,
     Health,
     Image,
+    Listing,
     Naming,
     Parameter,
     Port,
     Probe,
+    Recognition,
     Service,
     ServiceType,
+    Sink,
+    Source,
+    UpgradePlan,
     Variable,
     hookimpl,
 )
-from purveyor_redis import accounts, server
+from purveyor_redis import accounts, found, server, snapshot, upgrades
 
 PORT = 6379
 FIRST_SLOT, LAST_SLOT = 1, 15
@@ -56,6 +64,8 @@ def service_type() -> ServiceType:
         notes=(
             "Channels of pub/sub are not part of a Redis database: each project may use those that begin with its "
             "REDIS_USERNAME and a colon.",
+            "On a Redis that was imported, database 0 has to stay empty: every connection begins there. Its database 15 is "
+            "Purveyor's own.",
         ),
     )
 
@@ -112,7 +122,7 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
 
 @hookimpl
 def client(service: Service) -> Client:
-    return Client(argv=(server.tool(service, "cli"),), environment={"REDISCLI_AUTH": service.parameters["password"]})
+    return Client(argv=(server.tool(service, "cli"),), environment=server.login(service))
 
 
 @hookimpl
@@ -133,3 +143,57 @@ def probes(service: Service, binding: Binding) -> list[Probe]:
         Probe(name="query", command=command("DBSIZE")),
         Probe(name="write", command=Command(argv=write, environment=secret)),
     ]
+
+
+@hookimpl
+async def census(service: Service, access: Access, binding: Binding | None) -> Census:
+    return await snapshot.census(service, access)
+
+
+@hookimpl
+async def backup(service: Service, access: Access, sink: Sink) -> Census:
+    return await snapshot.backup(service, access, sink)
+
+
+@hookimpl
+async def restore(service: Service, access: Access, source: Source) -> None:
+    await snapshot.restore(service, access, source)
+
+
+@hookimpl
+async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
+    await accounts.rotate(service, access, binding, previous)
+
+
+@hookimpl
+async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
+    await accounts.rotate_administrator(service, access, previous)
+
+
+@hookimpl
+def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
+    return upgrades.plan(service, image)
+
+
+@hookimpl
+def recognise(container: FoundContainer) -> Recognition | None:
+    return found.recognise(container)
+
+
+@hookimpl
+async def adopt(service: Service, access: Access) -> Health:
+    return await found.adopt(service, access)
+
+
+@hookimpl
+def exercise() -> Exercise:
+    from purveyor_redis.apps import Keys
+
+    return Keys()
+
+
+@hookimpl
+async def browse(service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str) -> Listing:
+    from purveyor_redis import browsing
+
+    return await browsing.browse(service, access, path, cursor)

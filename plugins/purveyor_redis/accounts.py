@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import AuthenticationError, ResponseError
 
 from purveyor_hooks import Access, Binding, Conflict, Service
-from purveyor_redis.server import connection, hashed
+from purveyor_redis.server import connection, hashed, own_database
 
 # Of what is dangerous or administrative, apps need these, and they do not leave the selected database.
 NEEDED = ("+info", "+keys", "+flushdb", "+sort", "+sort_ro", "+restore")
@@ -16,7 +16,7 @@ DENIED = ("-copy", "-move", "-swapdb", "-flushall", "-function", "-script|flush"
 
 def mark(binding: Binding) -> str:
     """A channel that nobody uses tells our users from others: ACL users carry no comment."""
-    return f"purveyor-binding-{binding.id}"
+    return f"purveyor-binding-{binding.number}"
 
 
 def rules(binding: Binding) -> list[str]:
@@ -42,12 +42,52 @@ async def _is_ours(client: Any, binding: Binding) -> bool:
     return channels is not None and f"&{mark(binding)}" in channels.split()
 
 
+async def _save(client: Any) -> None:
+    """Write the users where the server keeps them. One that somebody else configured without a file forgets them when it
+    stops; they are made anew when it is seen again."""
+    try:
+        await client.execute_command("ACL", "SAVE")
+    except ResponseError as error:
+        if "ACL file" not in str(error):
+            raise
+        try:
+            await client.config_rewrite()
+        except ResponseError as other:
+            if "without a config file" not in str(other) and "Rewriting config file" not in str(other):
+                raise
+
+
+def _key(binding: Binding) -> str:
+    return f"purveyor:binding:{binding.slot}"
+
+
+async def _require_room(service: Service, access: Access, binding: Binding) -> None:
+    """On a server of somebody else's: nothing of theirs may come into a project's reach. What is ours there is marked."""
+    if binding.slot == own_database(service):
+        remedy = f"Create another Redis: purveyor create {service.service_type} NAME"
+        raise Conflict(f"The last database of {service.name} is Purveyor's own; no further project fits.", remedy=remedy)
+    async with connection(service, access, 0) as client:
+        if held := await client.dbsize():
+            raise Conflict(
+                f"Database 0 of {service.name} holds {held} keys, which every project could read: connections begin there.",
+                remedy=f"Move them (SWAPDB 0 N), or copy the server into one of ours: purveyor clone {service.slug} NAME",
+            )
+
+
+async def _noted(service: Service, access: Access, binding: Binding) -> bool:
+    """Whether a database that holds keys is known to be this binding's."""
+    async with connection(service, access) as client:
+        return bool(await client.get(_key(binding)) == mark(binding))
+
+
 async def bind(service: Service, access: Access, binding: Binding) -> None:
     assert binding.slot is not None
+    if service.imported:
+        await _require_room(service, access, binding)
     async with connection(service, access, binding.slot) as client:
         channels = await _channels(client, binding.account)
         if channels is None:
-            if await client.dbsize():
+            if await client.dbsize() and not (service.imported and await _noted(service, access, binding)):
                 raise Conflict(
                     f"Database {binding.slot} of {service.name} holds keys that nobody is recorded for.",
                     remedy=f"Look at them (purveyor connect {service.slug}, SELECT {binding.slot}) and move or delete them.",
@@ -58,7 +98,10 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
                 remedy="Delete it (ACL DELUSER), or choose another project name.",
             )
         await client.execute_command("ACL", "SETUSER", binding.account, *rules(binding))
-        await client.execute_command("ACL", "SAVE")
+        await _save(client)
+    if service.imported:
+        async with connection(service, access) as client:
+            await client.set(_key(binding), mark(binding))
 
 
 async def _kick(client: Any, account: str) -> None:
@@ -74,7 +117,7 @@ async def unbind(service: Service, access: Access, binding: Binding) -> None:
     async with connection(service, access) as client:
         if await _is_ours(client, binding):
             await client.execute_command("ACL", "SETUSER", binding.account, "resetpass", "off")
-            await client.execute_command("ACL", "SAVE")
+            await _save(client)
             await _kick(client, binding.account)
 
 
@@ -86,4 +129,39 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
             await _kick(client, binding.account)
             await client.flushdb()
             await client.execute_command("ACL", "DELUSER", binding.account)
-            await client.execute_command("ACL", "SAVE")
+            await _save(client)
+    if service.imported:
+        async with connection(service, access) as client:
+            await client.delete(_key(binding))
+
+
+async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
+    """The new password is added before the old one is taken: at no moment is there none that works."""
+    async with connection(service, access) as client:
+        if not await _is_ours(client, binding):
+            raise Conflict(f"{service.name} has no user {binding.account} of ours.", remedy="Link the project again.")
+        for rule in (hashed(binding.password), f"!{hashed(previous)[1:]}"):
+            try:
+                await client.execute_command("ACL", "SETUSER", binding.account, rule)
+            except ResponseError as error:
+                if "no such password" not in str(error) and "not found" not in str(error).lower():
+                    raise
+        await _save(client)
+
+
+async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
+    """The new password is added, saved, and then the old one is taken."""
+    old, new = (hashed(item.parameters["password"]) for item in (previous, service))
+    try:
+        async with connection(previous, access) as client:
+            await client.execute_command("ACL", "SETUSER", "default", new)
+            await _save(client)
+    except AuthenticationError:
+        pass  # a crash came after the old one was taken
+    async with connection(service, access) as client:
+        try:
+            await client.execute_command("ACL", "SETUSER", "default", f"!{old[1:]}")
+        except ResponseError as error:
+            if "no such password" not in str(error):
+                raise
+        await _save(client)

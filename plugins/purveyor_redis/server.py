@@ -13,6 +13,7 @@ from purveyor_hooks import Access, ContainerSpec, File, Health, Mount, Port, Ser
 
 PORT = 6379
 OWN_DATABASE = 16  # beyond what projects get: no project's user can select it
+LAST_OF_OTHERS = 15  # a server that somebody else configured has 16: its last one is ours, and no project's
 CONFIG_FILE = "/etc/purveyor/redis.conf"
 USERS_FILE = "/data/users.acl"
 IDENTITY_KEY = "purveyor:identity"
@@ -24,7 +25,7 @@ port {PORT}
 protected-mode no
 dir /data
 aclfile {USERS_FILE}
-databases {OWN_DATABASE + 1}
+databases {{databases}}
 appendonly yes
 appendfsync everysec
 save 3600 1 300 100 60 10000
@@ -42,7 +43,7 @@ def hashed(password: str) -> str:
     return "#" + hashlib.sha256(password.encode()).hexdigest()
 
 
-def container(service: Service) -> ContainerSpec:
+def container(service: Service, databases: int = OWN_DATABASE + 1) -> ContainerSpec:
     """The official images' conventions; users are kept in a file of the volume, the first one seeded."""
     owner = f"user default on {hashed(service.parameters['password'])} ~* &* +@all\n"
     return ContainerSpec(
@@ -51,7 +52,7 @@ def container(service: Service) -> ContainerSpec:
         mount=Mount(target="/data"),
         ports=(Port(container=PORT),),
         files=(
-            File(path=CONFIG_FILE, content=CONFIG),
+            File(path=CONFIG_FILE, content=CONFIG.format(databases=databases)),
             File(path=USERS_FILE, content=owner, mode=0o600, seed=True),
         ),
         evidence=(USERS_FILE, "/data/appendonlydir/appendonly.aof.manifest"),
@@ -59,16 +60,28 @@ def container(service: Service) -> ContainerSpec:
     )
 
 
+def own_database(service: Service) -> int:
+    """Where our own marks are."""
+    return LAST_OF_OTHERS if service.imported else OWN_DATABASE
+
+
+def login(service: Service) -> dict[str, str]:
+    """The administrator's password as redis-cli takes it."""
+    password = service.parameters["password"]
+    return {"REDISCLI_AUTH": password} if password else {}
+
+
 @asynccontextmanager
-async def connection(service: Service, access: Access, database: int = OWN_DATABASE) -> AsyncIterator[Any]:
-    """The administrator's connection to one database."""
+async def connection(service: Service, access: Access, database: int | None = None) -> AsyncIterator[Any]:
+    """The administrator's connection to one database, or to our own."""
     address = access.address(PORT)
+    password = service.parameters["password"]
     client = redis.asyncio.Redis(
         host=address.host,
         port=address.port,
-        db=database,
-        username="default",
-        password=service.parameters["password"],
+        db=own_database(service) if database is None else database,
+        username="default" if password else None,
+        password=password or None,
         socket_timeout=TIMEOUT,
         socket_connect_timeout=TIMEOUT,
         decode_responses=True,

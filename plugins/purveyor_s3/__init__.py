@@ -8,20 +8,28 @@ first needed: it is big, and most installations have no S3.
 from purveyor_hooks import (
     Access,
     Binding,
+    Census,
     Client,
     Command,
     ContainerSpec,
+    Exercise,
+    FoundContainer,
     Health,
     Image,
+    Listing,
     Naming,
     Parameter,
     Probe,
+    Recognition,
     Service,
     ServiceType,
+    Sink,
+    Source,
+    UpgradePlan,
     Variable,
     hookimpl,
 )
-from purveyor_s3 import flavours, tls
+from purveyor_s3 import flavours, found, tls, upgrades
 
 PORT, REGION = flavours.PORT, flavours.REGION
 ACCOUNT_LENGTH = 20  # SeaweedFS takes letters and digits only
@@ -163,3 +171,73 @@ def client(service: Service) -> Client:
 def probes(service: Service, binding: Binding) -> list[Probe]:
     """Only the way is probed from inside: the images hold no S3 client. Login, query and write are what health asks."""
     return [Probe(name="tcp", command=Command(argv=flavours.reach(service.host)))]
+
+
+@hookimpl
+async def census(service: Service, access: Access, binding: Binding | None) -> Census:
+    from purveyor_s3 import snapshot
+
+    return await snapshot.census(service, access)
+
+
+@hookimpl
+async def backup(service: Service, access: Access, sink: Sink) -> Census:
+    from purveyor_s3 import snapshot
+
+    return await snapshot.backup(service, access, sink)
+
+
+@hookimpl
+async def restore(service: Service, access: Access, source: Source) -> None:
+    from purveyor_s3 import snapshot
+
+    await snapshot.restore(service, access, source)
+
+
+@hookimpl
+async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
+    """A key has one secret: the new one takes the old one's place."""
+    from purveyor_s3 import buckets
+
+    await buckets.rotate(service, access, binding)
+
+
+@hookimpl
+async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
+    """The servers take their administrator's keys from their container when they start."""
+
+
+@hookimpl
+def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
+    return upgrades.plan(service, image)
+
+
+@hookimpl
+def recognise(container: FoundContainer) -> Recognition | None:
+    return found.recognise(container)
+
+
+@hookimpl
+async def adopt(service: Service, access: Access) -> Health:
+    return await found.adopt(service, access)
+
+
+@hookimpl
+def exercise() -> Exercise:
+    from purveyor_s3.apps import Objects
+
+    return Objects()
+
+
+@hookimpl
+async def browse(service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str) -> Listing:
+    from purveyor_s3 import browsing
+
+    return await browsing.browse(service, access, path, cursor)
+
+
+@hookimpl
+async def download(service: Service, access: Access, path: tuple[str, ...], sink: Sink) -> None:
+    from purveyor_s3 import browsing
+
+    await browsing.download(service, access, path, sink)

@@ -15,7 +15,7 @@ BATCH = 1000
 
 
 def _mark(binding: Binding) -> str:
-    return f"bindings/{binding.id}"
+    return f"bindings/{binding.number}"
 
 
 async def _is_ours(client: Any, binding: Binding) -> bool:
@@ -63,6 +63,16 @@ async def unbind(service: Service, access: Access, binding: Binding) -> None:
     async with connection(service, access) as client:
         if await _is_ours(client, binding):
             await _asked(service, keys.of(service, access).revoke(binding.account))
+
+
+async def rotate(service: Service, access: Access, binding: Binding) -> None:
+    """The key with another secret."""
+    async with connection(service, access) as client:
+        if not await _is_ours(client, binding):
+            raise Conflict(f"{service.name} has no bucket {binding.resource} of ours.", remedy="Link the project again.")
+    accounts = keys.of(service, access)
+    await _asked(service, accounts.revoke(binding.account))
+    await _asked(service, accounts.grant(binding))
 
 
 async def purge(service: Service, access: Access, binding: Binding) -> None:

@@ -86,14 +86,34 @@ def _minio(service: Service) -> ContainerSpec:
 
 S3_CONFIG, ADMIN_OPTIONS = "/etc/purveyor/s3.json", "/etc/purveyor/admin.options"
 SEAWEED_SERVER = (
-    "-dir=/data", "-ip=127.0.0.1", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024", "-volume.max=0",
+    "-volume=false", "-filer=true", "-dir=/data", "-ip=127.0.0.1", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024",
+    # nobody else to elect
+    "-master.electionTimeout=300ms", "-master.heartbeatInterval=100ms",
     # master, filer and volume server ask for no password: they stay inside the container
     "-ip.bind=127.0.0.1",
     "-s3", "-s3.ip.bind=0.0.0.0", f"-s3.port={PORT}", f"-s3.config={S3_CONFIG}", "-s3.iam.readOnly=false",
     "-s3.allowDeleteBucketNotEmpty=false", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
 )  # fmt: skip
-# the console is a second process; when it ends, storage goes on
-SEAWEED_LAUNCH = f'mkdir -p /data/admin && {{ weed admin -options={ADMIN_OPTIONS} & }} && exec weed server "$@"'
+# The volume server is a process of its own, for it has to outlive the filer, which writes to it when it ends: in one process
+# their order is by chance, and in the wrong one the filer waits until it is killed. The console is a third one; when it
+# ends, storage goes on.
+SEAWEED_LAUNCH = f"""
+end() {{
+  trap '' TERM INT
+  kill $console 2>/dev/null
+  kill $server 2>/dev/null; wait $server
+  kill $volume 2>/dev/null; wait $volume
+  exit "$1"
+}}
+trap 'end 0' TERM INT
+mkdir -p /data/admin
+weed server "$@" & server=$!
+weed admin -options={ADMIN_OPTIONS} & console=$!
+sleep 1 & wait $!  # a volume server that finds no leader yet tries again after five seconds
+weed volume -dir=/data -ip=127.0.0.1 -ip.bind=127.0.0.1 -mserver=127.0.0.1:9333 -max=0 -preStopSeconds=0 & volume=$!
+while kill -0 $server 2>/dev/null && kill -0 $volume 2>/dev/null; do sleep 1 & wait $!; done
+end 1
+"""
 
 
 def _seaweedfs(service: Service) -> ContainerSpec:

@@ -18,6 +18,7 @@ PORT = flavours.PORT
 OWN_BUCKET = "purveyor"  # a project's bucket always has a hyphen in its name
 HEALTH, IDENTITY = "health", "identity"
 MISSING = ("NoSuchKey", "NoSuchBucket", "NotFound", "404")
+REFUSED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied")
 EXISTS = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
 
 
@@ -83,8 +84,7 @@ async def ready(service: Service, access: Access) -> Health:
     except EndpointConnectionError:
         return Health(healthy=False, stage="container", version=version, detail="The server does not accept connections.")
     except ClientError as error:
-        refused = code(error) in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied")
-        detail = "The administrator's keys are refused." if refused and stage == "tcp" else str(error)
+        detail = "The administrator's keys are refused." if code(error) in REFUSED and stage == "tcp" else str(error)
         return Health(healthy=False, stage=stage, version=version, detail=detail)
     except (BotoCoreError, OSError, TimeoutError, keys.KeysFailed) as error:
         return Health(healthy=False, stage=stage, version=version, detail=f"{type(error).__name__}: {error}")

@@ -1,0 +1,49 @@
+"""How an app uses a MongoDB: for the conformance kit."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from purveyor_hooks import Account
+
+
+class Documents:
+    """Things are documents of a collection of the app's own database."""
+
+    def account(self, variables: Mapping[str, str]) -> Account:
+        return Account(
+            host=variables["MONGODB_HOST"],
+            port=int(variables["MONGODB_PORT"]),
+            user=variables["MONGODB_USERNAME"],
+            password=variables["MONGODB_PASSWORD"],
+            resource=variables["MONGODB_DATABASE"],
+        )
+
+    @asynccontextmanager
+    async def _opened(self, account: Account) -> AsyncIterator[Any]:
+        from pymongo import AsyncMongoClient
+
+        # a user lives in its own database: whoever comes to another one comes as who it is
+        source = account.user if account.user != account.resource else account.resource
+        client: Any = AsyncMongoClient(
+            account.host,
+            account.port,
+            username=account.user,
+            password=account.password,
+            authSource=source,
+            directConnection=True,
+            serverSelectionTimeoutMS=5000,
+        )
+        try:
+            yield client[account.resource]["things"]
+        finally:
+            await client.close()
+
+    async def write(self, account: Account, name: str, value: str) -> None:
+        async with self._opened(account) as things:
+            await things.replace_one({"_id": name}, {"_id": name, "value": value}, upsert=True)
+
+    async def read(self, account: Account, name: str) -> str | None:
+        async with self._opened(account) as things:
+            found = await things.find_one({"_id": name})
+            return str(found["value"]) if found else None

@@ -1,0 +1,35 @@
+"""What another image means for the data: later servers read what earlier ones wrote, and not the other way."""
+
+import re
+
+from purveyor_hooks import Image, Service, UpgradePlan
+
+VERSIONS = ("REDIS_VERSION", "VALKEY_VERSION")
+
+
+def version(image: Image) -> tuple[int, ...] | None:
+    """The server's version, from the image's own environment or its tag."""
+    text = next((image.environment[name] for name in VERSIONS if name in image.environment), "")
+    text = text or image.reference.rpartition(":")[2]
+    found = re.match(r"v?(\d+(?:\.\d+)*)", text)
+    return tuple(int(part) for part in found[1].split(".")[:2]) if found else None
+
+
+def flavour(image: Image) -> str:
+    return "valkey" if "valkey" in image.reference or "VALKEY_VERSION" in image.environment else "redis"
+
+
+def plan(service: Service, image: Image) -> UpgradePlan:
+    before, after = version(service.image), version(image)
+    if before is None or after is None:
+        reason = f"It cannot be told which version {image.reference if after is None else service.image.reference} is."
+        return UpgradePlan(action="refuse", reason=reason)
+    if flavour(image) != flavour(service.image):
+        return UpgradePlan(action="refuse", reason="Redis and Valkey do not read each other's files: restore a backup instead.")
+    if after < before:
+        return UpgradePlan(action="refuse", reason=f"Version {_text(after)} cannot read what {_text(before)} wrote: no way back.")
+    return UpgradePlan(action="restart", reason=f"Version {_text(after)} reads what {_text(before)} wrote.")
+
+
+def _text(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

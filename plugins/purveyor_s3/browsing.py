@@ -1,0 +1,33 @@
+"""What an S3 server holds, to be looked at and taken: buckets, objects."""
+
+from purveyor_hooks import Access, Listing, NotFound, Service, Sink
+from purveyor_s3.server import OWN_BUCKET, connection
+
+PAGE, CHUNK = 100, 256 * 1024
+
+
+async def browse(service: Service, access: Access, path: tuple[str, ...], cursor: str) -> Listing:
+    async with connection(service, access) as client:
+        if not path:
+            found = (await client.list_buckets()).get("Buckets", [])
+            buckets = tuple((item["Name"], str(item["CreationDate"])[:19]) for item in found if item["Name"] != OWN_BUCKET)
+            return Listing(columns=("bucket", "since"), rows=buckets, opens=True)
+        given = {"ContinuationToken": cursor} if cursor else {}
+        answer = await client.list_objects_v2(Bucket=path[0], MaxKeys=PAGE, **given)
+        rows = tuple((item["Key"], str(item["Size"]), str(item["LastModified"])[:19]) for item in answer.get("Contents", []))
+        more = answer.get("NextContinuationToken", "") if answer.get("IsTruncated") else ""
+        return Listing(columns=("object", "bytes", "changed"), rows=rows, cursor=more, downloads=True)
+
+
+async def download(service: Service, access: Access, path: tuple[str, ...], sink: Sink) -> None:
+    from botocore.exceptions import ClientError
+
+    async with connection(service, access) as client:
+        try:
+            found = await client.get_object(Bucket=path[0], Key=path[1])
+        except ClientError:
+            raise NotFound(f"There is no object {path[1]!r}.") from None
+        body = found["Body"]
+        async with body:
+            async for chunk in body.iter_chunks(CHUNK):
+                await sink.write(chunk)
