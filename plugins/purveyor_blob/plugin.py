@@ -1,0 +1,102 @@
+"""The service type ``blob``: files over HTTP, on an S3 server of its own.
+
+It is built on the S3 plugin: each environment has a bucket and a key limited to it there, and whatever comes over
+HTTP is done with that key, so that the server itself keeps projects apart.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import purveyor_s3
+from purveyor_hooks import Application, Binding, Exercise, Service, ServiceType, Variable, hookimpl
+from purveyor_s3 import (
+    backup,
+    bind,
+    browse,
+    census,
+    client,
+    container,
+    data_major,
+    download,
+    identity,
+    probes,
+    purge,
+    ready,
+    restore,
+    rotate,
+    rotate_administrator,
+    secrets,
+    unbind,
+    upgrade_plan,
+)
+
+# what the S3 plugin does for its own services it does for these
+__all__ = [
+    "backup",
+    "bind", "browse",
+    "census",
+    "client",
+    "container",
+    "data_major", "download",
+    "identity",
+    "probes",
+    "purge",
+    "ready",
+    "restore",
+    "rotate",
+    "rotate_administrator",
+    "secrets",
+    "unbind",
+    "upgrade_plan",
+]  # fmt: skip
+
+
+@hookimpl
+def service_type() -> ServiceType:
+    return ServiceType(
+        name="blob",
+        label="Blob",
+        description="Files over HTTP, for the SDK and clients of @vercel/blob",
+        default_image="rustfs/rustfs:1.0.0-alpha.78",
+        color="#0e7490",
+        icon_url="/static/icons/blob.svg",
+        ports=purveyor_s3.flavours.PORTS,
+        naming=purveyor_s3.NAMING,
+        account_length=purveyor_s3.ACCOUNT_LENGTH,
+        uses_api=True,
+        parameters=purveyor_s3.PARAMETERS,
+    )
+
+
+@hookimpl
+def environment(service: Service, binding: Binding) -> list[Variable]:
+    """The API under both names, and what `@vercel/blob` looks for."""
+    assert binding.api is not None
+    return [
+        *binding.api.variables(),
+        Variable(name="VERCEL_BLOB_API_URL", value=f"{binding.api.url}/api/vercel-blob"),
+        Variable(name="BLOB_READ_WRITE_TOKEN", value=binding.api.token, secret=True),
+    ]
+
+
+@hookimpl
+def cli_commands() -> Sequence[click.Command]:
+    from purveyor_blob.cli import blob
+
+    return [blob]
+
+
+@hookimpl
+def http_routes(app: Application) -> Sequence[Any]:
+    from purveyor_blob.routes import routers
+
+    return routers(app)
+
+
+@hookimpl
+def exercise() -> Exercise:
+    from purveyor_blob.apps import Files
+
+    return Files()
