@@ -1,0 +1,309 @@
+"""Webhooks: what happened is written to an outbox first, then delivered, signed, and tried again until it is taken.
+
+The outbox has a cursor of its own on the event line: whatever happens while the daemon is down or is killed is delivered
+later, and once only by its number (`Purveyor-Delivery`), which receivers can tell repeats by.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import json
+import socket
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+import httpx
+import msgspec
+from sqlite_utils import Database
+
+from purveyor_hooks import BadInput, Conflict, Core, NotFound
+
+T = TypeVar("T")
+FOLDER, FILE = "webhooks", "outbox.db"
+TIMEOUT = 10.0  # seconds for a whole delivery
+ANSWER_LIMIT = 64 * 1024
+LONGEST_PAUSE = 900.0
+IDLE = 1.0
+TABLES = """
+CREATE TABLE IF NOT EXISTS webhooks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, url TEXT NOT NULL, events TEXT NOT NULL,
+    secret TEXT NOT NULL, attempts INTEGER NOT NULL, first_retry REAL NOT NULL, created_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS deliveries (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, webhook INTEGER NOT NULL REFERENCES webhooks (id) ON DELETE CASCADE,
+    event INTEGER NOT NULL, type TEXT NOT NULL, body TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
+    next_at REAL NOT NULL, error TEXT NOT NULL DEFAULT '', status INTEGER, updated_at REAL NOT NULL,
+    UNIQUE (webhook, event)
+);
+CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY CHECK (id = 1), event INTEGER NOT NULL);
+"""
+
+
+class WebhookRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to send which events: those whose type begins with one of `events`; none named means all.
+
+    `secret` signs (made up when it is not given). A delivery is tried `attempts` times, first after `first_retry` seconds,
+    then after twice as long, and so on up to a quarter of an hour.
+    """
+
+    name: str
+    url: str
+    events: list[str] = []
+    secret: str = ""
+    attempts: int = 15
+    first_retry: float = 5.0
+
+
+def sign(secret: str, timestamp: str, body: bytes) -> str:
+    """What a receiver compares: HMAC-SHA256 of the time, a dot and the body, in hexadecimal."""
+    return "sha256=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+class Outbox:
+    """The durable queue of an installation's webhooks."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._db: Database | None = None
+        self._lock = anyio.Lock()
+        self._more = anyio.Event()
+
+    async def open(self) -> None:
+        path = self._core.folder(FOLDER) / FILE
+
+        def make() -> Database:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            db = Database(sqlite3.connect(path, check_same_thread=False, isolation_level=None))
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA foreign_keys = ON")
+            db.conn.executescript(TABLES)
+            Path(path).chmod(0o600)
+            return db
+
+        self._db = await anyio.to_thread.run_sync(make)
+
+    async def close(self) -> None:
+        async with self._lock:  # nobody is in it
+            if self._db is not None:
+                self._db.close()
+                self._db = None
+
+    async def _run(self, work: Callable[[Database], T]) -> T:
+        async with self._lock:
+            db = self._db
+            if db is None:
+                raise Conflict("The outbox is closed.", remedy="Try again when Purveyor runs.")
+
+            def whole() -> T:
+                with db.conn:
+                    return work(db)
+
+            return await anyio.to_thread.run_sync(whole)
+
+    # ---------------------------------------------------------------- collecting
+
+    async def collect(self) -> None:
+        """Follow the event line from where it was left, and write down what somebody wants to hear."""
+        last = await self._core.last_event()
+
+        def begin(db: Database) -> int:
+            db.execute("INSERT OR IGNORE INTO cursor VALUES (1, ?)", [last])
+            return int(next(iter(db.query("SELECT event FROM cursor")))["event"])
+
+        async for event in self._core.events(await self._run(begin)):
+            body = msgspec.json.encode(event).decode()
+
+            def note(db: Database, number: int = event.id, kind: str = event.type, text: str = body) -> bool:
+                wanted = [row for row in db.query("SELECT id, events FROM webhooks") if _wants(json.loads(row["events"]), kind)]
+                for row in wanted:
+                    db.execute(
+                        "INSERT OR IGNORE INTO deliveries (webhook, event, type, body, state, next_at, updated_at) "
+                        "VALUES (?, ?, ?, ?, 'pending', ?, ?)",
+                        [row["id"], number, kind, text, time.time(), time.time()],
+                    )
+                db.execute("UPDATE cursor SET event = ?", [number])
+                return bool(wanted)
+
+            if await self._run(note):
+                self._more.set()
+
+    # ---------------------------------------------------------------- delivering
+
+    async def deliver(self) -> None:
+        """Send what is due, several at a time; one receiver that hangs holds up nobody else's."""
+        while True:
+            due = await self._run(lambda db: list(db.query(DUE, [time.time()])))
+            async with anyio.create_task_group() as group:
+                for row in due:
+                    group.start_soon(self._attempt, row)
+            if not due:
+                with anyio.move_on_after(IDLE):
+                    await self._more.wait()
+                self._more = anyio.Event()
+
+    async def _attempt(self, row: dict[str, Any]) -> None:
+        status, error = await self._send(row)
+        now, tried = time.time(), row["attempts"] + 1
+        if not error:
+            state, next_at = "delivered", now
+        elif tried >= row["most"]:
+            state, next_at = "dead", now
+            self._core.logger.warning("webhook.dead", webhook=row["name"], delivery=row["id"], error=error)
+        else:
+            state, next_at = "pending", now + min(row["first_retry"] * 2 ** (tried - 1), LONGEST_PAUSE)
+        values = [state, tried, next_at, error, status, now, row["id"]]
+        change = "UPDATE deliveries SET state = ?, attempts = ?, next_at = ?, error = ?, status = ?, updated_at = ? WHERE id = ?"
+        await self._run(lambda db: db.execute(change, values))
+
+    async def _send(self, row: dict[str, Any]) -> tuple[int | None, str]:
+        """The status, and why it counts as failed, "" when it does not."""
+        body, timestamp = row["body"].encode(), str(int(time.time()))
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "purveyor",
+            "Purveyor-Event": row["type"],
+            "Purveyor-Delivery": str(row["id"]),
+            "Purveyor-Timestamp": timestamp,
+            "Purveyor-Signature": sign(self._core.unseal(row["secret"]), timestamp, body),
+        }
+        status: int | None = None
+        try:
+            with anyio.fail_after(TIMEOUT):
+                await check_address(row["url"])
+                async with (
+                    httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as http,
+                    http.stream("POST", row["url"], content=body, headers=headers) as answer,
+                ):
+                    status, size = answer.status_code, 0
+                    async for chunk in answer.aiter_raw():
+                        size += len(chunk)
+                        if size > ANSWER_LIMIT:
+                            break
+        except TimeoutError:
+            return status, f"it did not answer within {TIMEOUT:.0f} s"
+        except BadInput as error:
+            return None, error.detail
+        except (httpx.HTTPError, OSError) as error:
+            return status, f"it cannot be reached: {type(error).__name__}"
+        if 300 <= status < 400:
+            return status, f"it redirects ({status}), and redirects are not followed"
+        return status, "" if 200 <= status < 300 else f"it answered {status}"
+
+    # ---------------------------------------------------------------- what people do
+
+    async def add(self, given: WebhookRequest) -> dict[str, Any]:
+        """Raises `BadInput` and `Conflict`."""
+        import secrets
+
+        errors = {}
+        if not given.name.strip() or given.name.isdecimal() or len(given.name) > 80:
+            errors["name"] = "must be text of 1 to 80 characters that is not a number"
+        if not 1 <= given.attempts <= 100:
+            errors["attempts"] = "must be from 1 to 100"
+        if not 0.1 <= given.first_retry <= LONGEST_PAUSE:
+            errors["first_retry"] = f"must be from 0.1 to {LONGEST_PAUSE:.0f} seconds"
+        if errors:
+            raise BadInput("The webhook cannot be used as it is.", remedy="Correct what is named.", errors=errors)
+        await check_address(given.url)
+        secret = given.secret or secrets.token_urlsafe(32)
+
+        def insert(db: Database) -> int:
+            if list(db.query("SELECT 1 FROM webhooks WHERE name = ?", [given.name])):
+                raise Conflict(f"There is a webhook named {given.name!r} already.", errors={"name": "taken"})
+            values: list[Any] = [given.name, given.url, json.dumps(given.events), self._core.seal(secret)]
+            values += [given.attempts, given.first_retry, time.time()]
+            return int(db.execute(INSERT, values).lastrowid or 0)
+
+        number = await self._run(insert)
+        return {**await self.get(number), "secret": secret}
+
+    async def get(self, reference: str | int) -> dict[str, Any]:
+        found = await self._run(lambda db: list(db.query("SELECT * FROM webhooks WHERE id = ?1 OR name = ?1", [str(reference)])))
+        if not found:
+            raise NotFound(f"There is no webhook {reference!r}.", remedy="List them with: purveyor webhook list")
+        return await self._shown(found[0])
+
+    async def every(self) -> list[dict[str, Any]]:
+        return [
+            await self._shown(row) for row in await self._run(lambda db: list(db.query("SELECT * FROM webhooks ORDER BY id")))
+        ]
+
+    async def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
+        counts = await self._run(lambda db: list(db.query(COUNTS, [row["id"]])))
+        return {
+            "id": row["id"], "name": row["name"], "url": _without_credentials(row["url"]), "events": json.loads(row["events"]),
+            "attempts": row["attempts"], "first_retry": row["first_retry"],
+            "deliveries": {item["state"]: item["number"] for item in counts},
+        }  # fmt: skip
+
+    async def delete(self, reference: str) -> None:
+        number = (await self.get(reference))["id"]
+        await self._run(lambda db: db.execute("DELETE FROM webhooks WHERE id = ?", [number]))
+
+    async def deliveries(self, reference: str, state: str | None, limit: int) -> list[dict[str, Any]]:
+        number = (await self.get(reference))["id"]
+        return await self._run(lambda db: list(db.query(LISTED, [number, state, limit])))
+
+    async def resend(self, reference: str, delivery: int | None) -> int:
+        """Try one again, or all that are dead; the answer is how many."""
+        number = (await self.get(reference))["id"]
+        sql = (
+            "UPDATE deliveries SET state = 'pending', attempts = 0, next_at = 0, error = '' "
+            "WHERE webhook = ?1 AND ((?2 IS NULL AND state = 'dead') OR id = ?2)"
+        )
+        count = await self._run(lambda db: db.execute(sql, [number, delivery]).rowcount)
+        if delivery is not None and not count:
+            raise NotFound(f"The webhook {reference} has no delivery {delivery}.")
+        self._more.set()
+        return count
+
+
+INSERT = """
+INSERT INTO webhooks (name, url, events, secret, attempts, first_retry, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+DUE = """
+SELECT d.id, d.type, d.body, d.attempts, w.name, w.url, w.secret, w.attempts AS most, w.first_retry
+FROM deliveries d JOIN webhooks w ON w.id = d.webhook WHERE d.state = 'pending' AND d.next_at <= ? ORDER BY d.id LIMIT 8
+"""
+COUNTS = "SELECT state, count(*) AS number FROM deliveries WHERE webhook = ? GROUP BY state"
+LISTED = """
+SELECT id, event, type, state, attempts, status, error, next_at FROM deliveries
+WHERE webhook = ?1 AND (?2 IS NULL OR state = ?2) ORDER BY id DESC LIMIT ?3
+"""
+
+
+def _wants(events: list[str], kind: str) -> bool:
+    return not events or any(kind == prefix or kind.startswith(f"{prefix}.") for prefix in (item.rstrip(".*") for item in events))
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
+
+
+async def check_address(url: str) -> None:
+    """Raise `BadInput` for a URL that is none, or whose host is an address of a cloud's metadata service."""
+    parts = urlsplit(url)
+    why = ""
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        why = "it must begin with http:// or https:// and name a host"
+    else:
+        try:
+            found = await anyio.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
+        except OSError:
+            found = []  # it may be there later; the delivery says when it is not
+        if any(_is_inward(str(item[4][0])) for item in found):
+            why = "its address is one of the machine's own metadata service"
+    if why:
+        raise BadInput(f"The webhook's address cannot be used: {why}.", remedy="Give another one.", errors={"url": why})
+
+
+def _is_inward(address: str) -> bool:
+    found = ipaddress.ip_address(address.partition("%")[0])
+    return found.is_link_local or found.is_multicast or found.is_unspecified
