@@ -1,0 +1,70 @@
+"""What was done and what happens: operations, events, and the stream that tells an open page to look again."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import anyio
+from litestar import Response, get
+from litestar.response import ServerSentEvent, ServerSentEventMessage
+
+from purveyor_dashboard.pages import SERVICES, Pages, Req
+from purveyor_hooks import Application
+
+EVENTS = 60
+KEEP_ALIVE = 20.0
+
+
+def handlers(pages: Pages, app: Application) -> Sequence[Any]:
+    @get("/dashboard/stream")
+    async def stream(request: Req) -> ServerSentEvent:
+        """That something happened, not what: the parts of the page ask for themselves."""
+        session = pages.session(request)
+        async with pages.api(session) as client:
+            await client.call("GET", f"{SERVICES}/", params={"limit": 1})  # the token may have ended
+
+        async def told() -> AsyncIterator[ServerSentEventMessage]:
+            position = await app.core.last_event()
+            yield ServerSentEventMessage(comment="following", data=None)
+            while True:
+                line = app.core.events(position)
+                with anyio.move_on_after(KEEP_ALIVE) as scope:
+                    event = await anext(line)
+                    position = event.id
+                    yield ServerSentEventMessage(data=event.type)
+                if scope.cancelled_caught:
+                    yield ServerSentEventMessage(comment="alive", data=None)
+
+        return ServerSentEvent(told())
+
+    @get("/activity")
+    async def activity(request: Req) -> Response[str]:
+        session = pages.session(request)
+        async with pages.api(session) as client:
+            operations = await client.call("GET", "/api/operations", params={"limit": 50})
+            events = await events_of(client)
+        return pages.page(
+            "activity.html", session, here="/activity", operations=operations, events=events, events_url="/activity"
+        )
+
+    @get("/operations/{number:int}")
+    async def operation(request: Req, number: int, back: str = "") -> Response[str]:
+        session = pages.session(request)
+        async with pages.api(session) as client:
+            found = await client.call("GET", f"/api/operations/{number}")
+            events = await events_of(client)
+            where = back if back.startswith("/") and not back.startswith("//") else ""
+            if not where and found["service_id"]:
+                services = await client.call("GET", f"{SERVICES}/", params={"limit": 1000})
+                where = next((f"/services/{item['slug']}" for item in services if item["id"] == found["service_id"]), "")
+        mine = [item for item in events if item["operation"] == number and item["type"].endswith(".progress")]
+        progress = mine[0]["data"]["text"] if mine and found["state"] == "running" else ""
+        return pages.page("operation.html", session, here="/activity", operation=found, progress=progress, back=where)
+
+    return [stream, activity, operation]
+
+
+async def events_of(client: Any, **params: Any) -> list[Any]:
+    """The last events, newest first."""
+    headers = {"Accept": "application/json"}
+    found: list[Any] = await client.call("GET", "/api/events", params={"limit": EVENTS, **params}, headers=headers)
+    return found[::-1]

@@ -1,0 +1,33 @@
+"""Data without a service: what was kept when one was deleted, upgraded or restored. It comes back, or goes for good."""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from litestar import Response, get, post
+
+from purveyor_dashboard.pages import SERVICES, Pages, Req, begin
+
+
+def handlers(pages: Pages) -> Sequence[Any]:
+    @get("/kept")
+    async def kept(request: Req) -> Response[str]:
+        session = pages.session(request)
+        async with pages.api(session) as client:
+            volumes = [item for item in await client.call("GET", "/api/volumes") if item["state"] == "kept"]
+        volumes.sort(key=lambda item: item["kept_at"] or item["created_at"], reverse=True)
+        return pages.page("kept.html", session, here="/kept", volumes=volumes)
+
+    @post("/kept/undelete")
+    async def undelete(request: Req) -> Response[Any]:
+        async with pages.change(request) as (form, client):
+            path = f"{SERVICES}/{quote(form.get('service', ''), safe='')}/undelete"
+            return await begin(client, "POST", path, "/services")
+
+    @post("/kept/{volume:str}/purge")
+    async def purge(request: Req, volume: str) -> Response[Any]:
+        async with pages.change(request) as (form, client):
+            body = {"confirm": form.get("confirm", "")}
+            return await begin(client, "POST", f"/api/volumes/{volume}/purge", "/kept", json=body)
+
+    return [kept, undelete, purge]

@@ -1,0 +1,133 @@
+"""How a page is made: from what the API answers to whoever is signed in."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+from litestar import MediaType, Request, Response
+from litestar.response import Redirect
+from markupsafe import Markup
+
+from purveyor_dashboard import render
+from purveyor_dashboard.sessions import FIELD, Session, Sessions, check_form
+from purveyor_hooks import ApiClient, Application, BadInput, Forbidden, PurveyorError, Unauthorized
+
+Req = Request[Any, Any, Any]
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+SIGN_IN = "/sign-in"
+SERVICES, PROJECTS, BACKUPS = "/api/external-services", "/api/projects", "/api/backups"
+TABS = (
+    ("", "Overview"),
+    ("links", "Projects"),
+    ("data", "Data"),
+    ("backups", "Backups"),
+    ("logs", "Logs"),
+    ("events", "Events"),
+    ("settings", "Settings"),
+)
+
+
+class SignedOut(Exception):
+    """Nobody is signed in."""
+
+
+class Pages:
+    """Makes pages, and asks the API in the name of whoever looks at them."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+        self._templates = render.environment()
+        self.sessions = Sessions(app.core)
+
+    def session(self, request: Req) -> Session:
+        """Raises `SignedOut`."""
+        found = self.sessions.of(request)
+        if found is None:
+            raise SignedOut
+        return found
+
+    @asynccontextmanager
+    async def api(self, session: Session) -> AsyncIterator[ApiClient]:
+        async with self._app.api(session.token) as client:
+            yield client
+
+    async def form(self, request: Req, session: Session) -> dict[str, str]:
+        """What a form holds, checked to be ours. Raises `Forbidden`."""
+        given = {str(name): str(value) for name, value in (await request.form()).items()}
+        check_form(request, session, given)
+        if not session.admin:
+            raise Forbidden("Your token may look, and change nothing.", remedy="Sign in with one of the scope admin.")
+        return given
+
+    @asynccontextmanager
+    async def change(self, request: Req) -> AsyncIterator[tuple[dict[str, str], ApiClient]]:
+        """What a form holds, and the API in the name of who sent it. Raises what `session` and `form` raise."""
+        session = self.session(request)
+        form = await self.form(request, session)
+        async with self.api(session) as client:
+            yield form, client
+
+    def page(self, template: str, session: Session | None, status: int = 200, **context: Any) -> Response[str]:
+        csrf = Markup('<input type="hidden" name="{}" value="{}">').format(FIELD, session.csrf) if session else ""
+        here = context.pop("here", "")
+        values = {"session": session, "csrf": csrf, "here": here, "error": None, **context}
+        text = self._templates.get_template(template).render(**values)
+        return Response(text, status_code=status, media_type=MediaType.HTML, headers=HEADERS)
+
+    async def tab(self, request: Req, slug: str, tab: str, template: str, status: int = 200, **context: Any) -> Response[str]:
+        """One page of a service's."""
+        session = self.session(request)
+        async with self.api(session) as client:
+            details = await client.call("GET", f"{SERVICES}/{slug}")
+        return self.page(
+            template, session, status, here="/services", service=details["service"], notes=details["notes"],
+            schema=details["parameter_schema"] or {"properties": {}}, current=details["current_parameters"], tabs=TABS, tab=tab,
+            **context,
+        )  # fmt: skip
+
+    def problem(self, request: Req, error: Exception) -> Response[Any]:
+        """An error as a page; nobody signed in is sent to sign in."""
+        if isinstance(error, (SignedOut, Unauthorized)):
+            if request.headers.get("hx-request"):
+                return Response("", status_code=401, headers={**HEADERS, "HX-Redirect": SIGN_IN})
+            return Redirect(SIGN_IN)
+        assert isinstance(error, PurveyorError)
+        title = "That did not work" if error.status != 404 else "Not there"
+        return self.page(
+            "problem.html", self.sessions.of(request), status=error.status, title=title, error=error, back=back_of(request)
+        )
+
+
+def back_of(request: Req) -> str:
+    """The page that a request came from, when it is one of ours."""
+    referer = request.headers.get("referer", "")
+    host = request.headers.get("host", "")
+    path = referer.partition("://")[2]
+    return path.removeprefix(host) or "/services" if host and path.startswith(host) else "/services"
+
+
+async def begin(client: ApiClient, method: str, path: str, back: str, **options: Any) -> Redirect:
+    """Start a verb and show how it goes."""
+    begun = await client.call(method, path, headers={"Prefer": "respond-async"}, **options)
+    return Redirect(f"/operations/{begun['operation_id']}?back={quote(back, safe='')}")
+
+
+def parameters(form: Mapping[str, str]) -> dict[str, str]:
+    """The fields of a form that are parameters and hold something."""
+    return {name[2:]: value for name, value in form.items() if name.startswith("p.") and value != ""}
+
+
+def typed(form: Mapping[str, str], name: str) -> None:
+    """What deletes has to be named. Raises `BadInput` unless it was typed."""
+    if form.get("confirm") != name:
+        raise BadInput("Nothing was deleted: that is not its name.", remedy=f"Type it: {name}")
