@@ -1,13 +1,18 @@
 """Fixtures: stages on the real engine, each with a name of its own, all removed in the end."""
 
+import json
 import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from purveyor import catalogue
+from purveyor.verbs import VERBS
+from purveyor_hooks import events
 from support import Stage, docker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,9 +37,29 @@ def make_stage(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         return made[-1]
 
     yield make
+    wrong = [line for stage in made for line in uncatalogued(stage)]
     for stage in made:
         stage.clean()
         shutil.rmtree(stage.state, ignore_errors=True)
+    assert not wrong, wrong
+
+
+CATALOGUE = {entry.type: entry for entry in catalogue.build(VERBS)}
+
+
+def uncatalogued(stage: Stage) -> list[str]:
+    """Whatever the stage published that is not as the catalogue says."""
+    if not (stage.state / "purveyor.db").exists():
+        return []
+    wrong = []
+    for kind, data in stage.rows("SELECT type, data FROM events"):
+        entry = CATALOGUE.get(kind)
+        try:
+            assert entry is not None, "it is not in the catalogue"
+            msgspec.convert(json.loads(data), getattr(events, entry.payload))
+        except (AssertionError, msgspec.ValidationError) as error:
+            wrong.append(f"{kind} {data}: {error}")
+    return wrong
 
 
 @pytest.fixture(scope="module")

@@ -26,16 +26,26 @@ def kill_at(stage: Stage, count: int, when: str, verb: str, **arguments: Any) ->
 
 def assert_consistent(stage: Stage) -> None:
     """The daemon that started has finished or undone everything, and world and record agree."""
-    eventually(lambda: stage.rows("SELECT id FROM operations WHERE state IN ('running', 'undoing')") == [])
-    services = stage.rows("SELECT id, container_name, volume_id, state FROM services WHERE state != 'deleted'")
-    assert all(state == "active" for _, _, _, state in services), services
+    unfinished = "SELECT id FROM operations WHERE state IN ('running', 'undoing')"
+    try:
+        eventually(lambda: stage.rows(unfinished) == [])
+    except AssertionError:
+        steps = stage.rows(f"SELECT operation_id, name, state FROM steps WHERE operation_id IN ({unfinished})")
+        log = (stage.state / "daemon.log").read_text().splitlines()[-20:]
+        raise AssertionError(f"unfinished: {steps}\n" + "\n".join(log)) from None
+    services = stage.rows("SELECT id, container_name, volume_id, state, imported FROM services WHERE state != 'deleted'")
+    assert all(row[3] == "active" for row in services), services
+    services = [row[:4] for row in services if row[4] is None]
     apps = {row[0] for row in stage.rows("SELECT container FROM deployments WHERE state = 'active' AND container != ''")}
-    eventually(lambda: stage.containers() == {name for _, name, *_ in services} | apps, 10)
+    archived = stage.rows("SELECT container_name FROM services JOIN archives ON service_id = services.id")
+    helpers = {f"{row[0]}.archive" for row in archived}
+    eventually(lambda: stage.containers() == {name for _, name, *_ in services} | apps | helpers, 10)
     volumes = {row[0]: row[1] for row in stage.rows("SELECT id, name FROM volumes WHERE state != 'purged'")}
     folder = stage.state / "volumes"
     assert {path.name for path in folder.iterdir()} == set(volumes) if folder.exists() else not volumes
     held = {volume for _, _, volume, _ in services}
-    assert stage.volumes() == {name for volume, name in volumes.items() if volume in held}
+    spools = {f"{row[0]}-archive" for row in archived}
+    assert stage.volumes() == {name for volume, name in volumes.items() if volume in held} | spools
     claimed = stage.rows("SELECT service_id, deployment_id FROM ports")
     assert {service for service, _ in claimed if service} == {row[0] for row in services}
     current = {row[0] for row in stage.rows("SELECT id FROM deployments WHERE state = 'active'")}

@@ -60,7 +60,15 @@ class Stage:
         self.address = ""
         self.environment = {**os.environ, "PURVEYOR_STATE": str(state), "COLUMNS": "200"}
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        chosen = {"postgres": POSTGRES, "redis": REDIS, "mongodb": MONGODB, "s3": SEAWEEDFS, **(images or {})}
+        chosen = {
+            "postgres": POSTGRES,
+            "redis": REDIS,
+            "mongodb": MONGODB,
+            "s3": SEAWEEDFS,
+            "kv": REDIS,
+            "blob": SEAWEEDFS,
+            **(images or {}),
+        }
         listed = "".join(f'{name} = "{image}"\n' for name, image in chosen.items())
         if "port-offset" not in settings:  # ports of a stopped service are free for other runs: keep out of their way
             settings += f"\nport-offset = {random.randrange(1000, 30_000)}"
@@ -86,20 +94,21 @@ class Stage:
     def serving(self) -> Iterator["Stage"]:
         """A daemon of its own."""
         with open(self.state / "daemon.log", "ab") as log:
+            begun = log.tell()
             daemon = subprocess.Popen([*PURVEYOR, "serve"], env=self.environment, stderr=log, stdout=log)
             try:
-                self.address = eventually(lambda: self._address(daemon), 30)
+                self.address = eventually(lambda: self._address(daemon, begun), 30)
                 yield self
             finally:
                 daemon.terminate()
                 daemon.wait(30)
 
-    def _address(self, daemon: subprocess.Popen[bytes]) -> str:
-        text = (self.state / "daemon.log").read_text()
+    def _address(self, daemon: subprocess.Popen[bytes], begun: int) -> str:
+        """Where it serves, once this daemon has said so: what earlier ones said ends at `begun`."""
+        text = (self.state / "daemon.log").read_bytes()[begun:].decode()
         assert daemon.poll() is None, f"the daemon ended:\n{text}"
         found = [json.loads(line) for line in text.splitlines() if '"event": "serving"' in line]
-        mine = (self.state / "purveyor.sock").exists() and found
-        return str(found[-1]["address"]) if mine else ""
+        return str(found[-1]["address"]) if found else ""
 
     def local(self) -> httpx.Client:
         """A client over the local socket, which is trusted."""
@@ -147,8 +156,9 @@ class Stage:
         return set(docker("volume", "ls", "-q", "--filter", label).split())
 
     def world(self) -> Any:
-        """All that a plan or a refusal must leave as it is; times of observation apart."""
-        listed = [{**item, "status_at": None} for item in self.json("list")]
+        """All that a plan or a refusal must leave as it is; what is observed, and when, apart."""
+        seen = ("status_at", "version", "healthy", "latency_ms", "memory_bytes", "cpu_percent")
+        listed = [{**item, **dict.fromkeys(seen)} for item in self.json("list")]
         return listed, self.json("project", "list"), self.containers(), self.volumes()
 
     def clean(self) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import asyncpg  # noqa: F401 - the driver that the variables are for
 import pytest
@@ -51,35 +53,41 @@ def test_variables_are_read_back_the_same_from_every_format(form: str, shops: St
     assert {name: found[name] for name in expected} == expected
 
 
-def test_logs_can_be_followed(shops: Stage) -> None:
-    follower = subprocess.Popen(
-        [*PURVEYOR, "logs", "-f", "-n", "0", "main"], env=shops.environment, stdout=subprocess.PIPE, text=True
-    )
-    try:
+@contextmanager
+def following(stage: Stage, *arguments: str) -> Iterator[list[str]]:
+    """What a command that goes on prints, as it comes."""
+    follower = subprocess.Popen([*PURVEYOR, *arguments], env=stage.environment, stdout=subprocess.PIPE, text=True)
+    said: list[str] = []
+
+    def read() -> None:
         assert follower.stdout is not None
+        for line in follower.stdout:
+            said.append(line)
 
-        def provoke() -> bool:
-            shops.run("connect", "main", "--", "-c", "SELECT nonsense_that_is_logged")
-            return True
-
-        assert provoke()
-        assert any("nonsense_that_is_logged" in line for line in iter(follower.stdout.readline, ""))
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield said
     finally:
         follower.kill()
         follower.wait()
+        reader.join()
+
+
+def test_logs_can_be_followed(shops: Stage) -> None:
+    with following(shops, "logs", "-f", "-n", "0", "main") as said:
+
+        def heard() -> bool:
+            shops.run("connect", "main", "--", "-c", "SELECT nonsense_that_is_logged")
+            return any("nonsense_that_is_logged" in line for line in said)
+
+        eventually(heard)
 
 
 def test_events_can_be_followed(shops: Stage) -> None:
-    command = [*PURVEYOR, "--json", "events", "-f", "-n", "0", "--type", "service.restart", "--service", "cache"]
-    follower = subprocess.Popen(command, env=shops.environment, stdout=subprocess.PIPE, text=True)
-    try:
-        assert follower.stdout is not None
-        eventually(lambda: shops.run("restart", "cache").returncode == 0)
-        first = json.loads(follower.stdout.readline())
-        assert first["type"].startswith("service.restart.")
-    finally:
-        follower.kill()
-        follower.wait()
+    with following(shops, "--json", "events", "-f", "-n", "0", "--type", "service.restart", "--service", "cache") as said:
+        eventually(lambda: shops.run("restart", "cache").returncode == 0 and said)
+        assert json.loads(said[0])["type"].startswith("service.restart.")
 
 
 def test_exit_codes_mean_something(shops: Stage) -> None:

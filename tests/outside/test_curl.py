@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support import Stage, free_port
+from support import POSTGRES, Stage, docker, eventually, free_port
 
 HOST = "https://your-temps-instance"
 
@@ -117,6 +117,17 @@ def test_every_curl_of_the_page(house: Stage, token: str) -> None:
     assert (status, health["healthy"]) == (200, True)
     assert set(health) >= {"healthy", "status", "version", "latency_ms", "checked_at", "stage"}
 
+    upgrade = """curl -X POST "https://your-temps-instance/api/external-services/{id}/upgrade" \\
+-H "Authorization: Bearer YOUR_TOKEN" \\
+-H "Content-Type: application/json" \\
+-d '{
+"docker_image": "gotempsh/postgres-walg:18-bookworm"
+}'"""
+    image = "purveyor-test/postgres:18"  # the page's own cannot be had here
+    status, service = curl(upgrade.replace("gotempsh/postgres-walg:18-bookworm", image), id=number)
+    assert (status, service["docker_image"], service["status"]) == (200, image, "running")
+    assert service["version"].startswith("18")
+
     delete = """curl -X DELETE "https://your-temps-instance/api/external-services/{id}" -H "Authorization: Bearer YOUR_TOKEN" """
     status, problem = curl(delete, id=number)
     assert status == 400
@@ -125,6 +136,45 @@ def test_every_curl_of_the_page(house: Stage, token: str) -> None:
 -H "Authorization: Bearer YOUR_TOKEN" """
     assert curl(unlink, service_id=number, project_id=1) == (204, None)
     assert curl(delete, id=number) == (204, None)
+
+
+def test_the_curls_that_import_a_container(house: Stage, token: str) -> None:
+    curl = Curl(house, token)
+    name = f"{house.namespace}-existing"
+    docker("run", "-d", "--name", name, "-e", "POSTGRES_PASSWORD=your-password", POSTGRES)
+    listing = """curl "https://your-temps-instance/api/external-services/available-containers" \\
+-H "Authorization: Bearer YOUR_TOKEN" """
+    status, found = curl(listing)
+    assert status == 200
+    mine = next(item for item in found if item["container_name"] == name)
+    assert set(mine) >= {
+        "container_id", "container_name", "image", "version", "service_type", "is_running", "exposed_ports",
+    }  # fmt: skip
+    printed = """curl -X POST "https://your-temps-instance/api/external-services/import" \\
+-H "Authorization: Bearer YOUR_TOKEN" \\
+-H "Content-Type: application/json" \\
+-d '{
+"container_id": "abc123...",
+"name": "existing-postgres",
+"service_type": "postgres",
+"parameters": {
+"host": "localhost",
+"port": "5432",
+"database": "postgres",
+"username": "postgres",
+"password": "your-password"
+}
+}'"""
+    printed = printed.replace("abc123...", mine["container_id"])
+    assert curl(printed.replace("your-password", "not-it"))[0] == 400
+
+    def imported() -> Any:
+        status, service = curl(printed)
+        return service if status == 201 else None
+
+    service = eventually(imported)
+    assert (service["name"], service["status"], service["container_name"]) == ("existing-postgres", "running", name)
+    assert mine not in curl(listing)[1]
 
 
 def test_the_rest_of_the_contract(house: Stage, token: str) -> None:

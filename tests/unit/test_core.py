@@ -398,7 +398,7 @@ async def test_a_listener_that_raises_or_hangs_is_reported(store: Store) -> None
     bus = Bus(store)
     listening = SimpleNamespace(bus=bus, house=SimpleNamespace(registry=registry))
     async with anyio.create_task_group() as group:
-        for plugin, call in registry.listeners():
+        for plugin, call in registry.each("on_event"):
             group.start_soon(app_module.App.listen, listening, plugin, call, 0)
         for _ in range(3):
             await store.write(lambda tx: tx.emit("e"))

@@ -1,0 +1,21 @@
+"""Killed at every write of a rotation of the administrator: the service serves, and the recorded password is its own."""
+
+from typing import Any
+
+import pytest
+
+from killing import assert_accounts, at_every_write
+from support import Stage
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("service", ["main", "cache"])
+def test_rotate_administrator(service: str, when: str, linked: Stage) -> None:
+    def fresh(stage: Stage, count: int) -> dict[str, Any]:
+        return {"service": service}
+
+    def check(stage: Stage, count: int) -> None:
+        assert stage.call("GET", f"/external-services/{service}/health")["healthy"]
+        assert_accounts(stage)
+
+    at_every_write(linked, when, "rotate-administrator", fresh, check)

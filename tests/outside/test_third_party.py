@@ -1,0 +1,182 @@
+"""A real third-party plugin: built as a wheel, installed into a clean environment, used, checked, removed."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+import support
+from support import REDIS, Stage, docker
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "contrib/purveyor-mariadb"
+IMAGE = "purveyor-test/mariadb:11.8"
+
+
+def run(*command: object, **options: Any) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=600, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def python(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean environment with Purveyor in it, from its wheel."""
+    run(SOURCE / "image/build")
+    folder = tmp_path_factory.mktemp("clean")
+    venv.create(folder / "venv", with_pip=True)
+    python = folder / "venv/bin/python"
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder / "dist", ROOT)
+    (wheel,) = (folder / "dist").glob("purveyor-*.whl")
+    run(python, "-m", "pip", "install", "-q", "-c", ROOT / "contrib/constraints.txt", wheel)
+    return python
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, SOURCE)
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def stage(python: Path, make_stage: Any) -> Iterator[Stage]:
+    """An installation run by the clean environment's Python."""
+    own = support.PURVEYOR
+    made = make_stage(images={"mariadb": IMAGE})
+    support.PURVEYOR = [str(python), "-m", "purveyor.cli.main"]
+    try:
+        yield made
+    finally:
+        support.PURVEYOR = own
+
+
+def test_it_is_a_small_distribution_that_knows_the_contract_alone() -> None:
+    text = (SOURCE / "purveyor_mariadb.py").read_text()
+    assert len([line for line in text.splitlines() if line.strip()]) < 250
+    tree = ast.parse(text)
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name for name in names if name.startswith("purveyor")} == {"purveyor_hooks"}
+
+
+@pytest.mark.parametrize(("content", "says"), [(b"not a wheel at all", "not a wheel"), (None, "no file")])
+def test_what_is_no_plugin_is_refused_and_nothing_is_installed(
+    content: bytes | None, says: str, stage: Stage, tmp_path: Path
+) -> None:
+    path = tmp_path / "purveyor_x-1.0-py3-none-any.whl"
+    if content is not None:
+        path.write_bytes(content)
+    before = stage.json("plugin", "list")
+    assert says in stage.cli("plugin", "install", str(path), code=2)
+    assert stage.json("plugin", "list") == before
+
+
+def test_a_wheel_without_a_plugin_is_told_so(stage: Stage, python: Path, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n[project]\nname = "plain"\nversion = "1"\n'
+        '[tool.hatch.build.targets.wheel]\nonly-include = ["plain.py"]\n'
+    )
+    (tmp_path / "plain.py").write_text("")
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, tmp_path)
+    assert "names no plugin" in stage.cli("plugin", "install", str(next(tmp_path.glob("*.whl"))), code=2)
+
+
+def test_installed_it_is_created_linked_and_used_like_any_other(stage: Stage, wheel: Path) -> None:
+    assert "no service type" in stage.run("create", "mariadb", "main").stderr.lower()
+    assert "service type mariadb" in stage.cli("plugin", "install", str(wheel))
+    found = {item["name"]: item for item in stage.json("plugin", "list")}
+    assert found["mariadb"]["service_type"] == "mariadb"
+    assert found["mariadb"]["version"] == "1.0.0"
+    assert "backup" in stage.cli("plugin", "show", "mariadb")
+    with stage.serving():
+        stage.cli("create", "mariadb", "main")
+        stage.cli("project", "create", "shop")
+        stage.cli("link", "main", "shop")
+        variables = stage.variables("shop", host=False)
+        assert variables["MARIADB_HOST"] == f"{stage.namespace}-main"
+        done = docker(
+            "run", "--rm", "--network", stage.namespace, "-e", f"MYSQL_PWD={variables['MARIADB_PASSWORD']}",
+            "--entrypoint", "mariadb", IMAGE, "-h", variables["MARIADB_HOST"], "-u", variables["MARIADB_USER"],
+            variables["MARIADB_DATABASE"], "-Ne", "CREATE TABLE t AS SELECT 42 AS x; SELECT x FROM t",
+        )  # fmt: skip
+        assert done == "42"
+        code = "import os, sys; sys.exit('MARIADB_URL' not in os.environ)"
+        stage.cli("run", "shop", "--", sys.executable, "-c", code)
+
+
+def test_it_keeps_every_promise(stage: Stage) -> None:
+    found = json.loads(stage.run("--json", "plugin", "check", "mariadb", timeout=500).stdout)
+    assert {item["check"]: item["seen"] for item in found if item["kept"] is False} == {}
+    assert all(item["kept"] for item in found), "nothing is left unclaimed"
+
+
+def test_removed_its_services_stay_listed_with_their_data_and_say_what_to_do(stage: Stage, wheel: Path) -> None:
+    assert "comes with Purveyor" in stage.run("plugin", "uninstall", "postgres", "--yes").stderr
+    assert "main stay listed" in stage.cli("plugin", "uninstall", "mariadb", "--yes")
+    with stage.serving():
+        listed = stage.json("list")
+        assert [item["slug"] for item in listed] == ["main"]
+        assert "not installed" in listed[0]["status_reason"]
+        assert "Install its plugin again" in stage.run("start", "main").stderr
+    stage.cli("plugin", "install", str(wheel))
+    with stage.serving():
+        assert stage.json("health", "main")["healthy"]
+        stage.cli("unlink", "main", "shop")
+        stage.cli("delete", "main", "--purge", "--yes")
+
+
+def test_the_code_of_the_authors_guide_is_a_plugin_that_serves(make_stage: Any, tmp_path: Path) -> None:
+    guide = (SOURCE / "README.md").read_text()
+    blocks = re.findall(r"```(\w+)\n(.*?)```", guide, re.DOTALL)
+    code = "\n".join(text for kind, text in blocks if kind == "python" and "Conformance" not in text)
+    project = tomllib.loads(next(text for kind, text in blocks if kind == "toml"))
+    (tmp_path / "purveyor_hello.py").write_text(code)
+    info = tmp_path / "purveyor_hello-1.0.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['project']['name']}\nVersion: 1.0.0\n")
+    points = project["project"]["entry-points"]["purveyor"]
+    (info / "entry_points.txt").write_text("[purveyor]\n" + "".join(f"{name} = {where}\n" for name, where in points.items()))
+    stage = make_stage(images={"hello": REDIS})
+    stage.environment["PYTHONPATH"] = str(tmp_path)
+    with stage.serving():
+        stage.cli("create", "hello", "first")
+        assert stage.json("health", "first")["healthy"]
+        stage.cli("project", "create", "world")
+        stage.cli("link", "first", "world")
+        inside, found = stage.variables("world", host=False), stage.variables("world")
+        assert inside["HELLO_HOST"] == f"{stage.namespace}-first"
+        user, password = found["HELLO_USER"], found["HELLO_PASSWORD"]
+        with redis.Redis(port=int(found["HELLO_PORT"]), username=user, password=password) as client:
+            assert client.set(f"{user}:greeting", "hello")
+        stage.cli("unlink", "first", "world")
+        with (
+            pytest.raises(redis.AuthenticationError),
+            redis.Redis(port=int(found["HELLO_PORT"]), username=user, password=password) as client,
+        ):
+            client.get(f"{user}:greeting")
+    shell = [text for kind, text in blocks if kind == "sh"]
+    assert shell
+    for word in re.findall(r"purveyor (\w+) (\w+)", "".join(shell)):
+        assert "Usage" in stage.cli(*word, "--help")
+
+
+def test_the_kits_class_is_one_line(tmp_path: Path, engine: None) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "from purveyor_hooks.conformance import Conformance\n\n\n"
+        f'class TestRedis(Conformance): service_type, image = "redis", "{REDIS}"\n'
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "pure or created or loopback", "-p", "no:cacheprovider", tmp_path]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ}, timeout=300)
+    assert "3 passed" in done.stdout, done.stdout + done.stderr

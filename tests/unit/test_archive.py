@@ -1,0 +1,187 @@
+"""How backups are packed: what comes out is what went in, and a changed bit or a missing end is always found."""
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from purveyor.archive import manifest as manifests
+from purveyor.archive.codec import Packer, unpacked
+from purveyor.archive.manifest import Manifest
+from purveyor.pulse import Pulse, while_it_goes_on
+from purveyor.scheduler import following
+from purveyor_hooks import BadInput, Census, DeadlineExceeded
+from purveyor_hooks.parts import PartWriter, read_parts
+
+KEY = bytes(range(32))
+
+
+async def pack(chunks: Sequence[bytes], key: bytes | None) -> tuple[bytes, str]:
+    stored = bytearray()
+
+    async def take(chunk: bytes) -> None:
+        stored.extend(chunk)
+
+    packer = Packer(take, key)
+    for chunk in chunks:
+        await packer.write(chunk)
+    await packer.close()
+    assert packer.stored == len(stored)
+    assert packer.plain == sum(map(len, chunks))
+    return bytes(stored), packer.sha256
+
+
+async def pieces(content: bytes, size: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+async def unpack(stored: bytes, key: bytes | None, sha256: str, size: int = 1000) -> bytes:
+    return b"".join([chunk async for chunk in unpacked(pieces(stored, size), key, sha256)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(chunks=st.lists(st.binary(max_size=3000), max_size=8), encrypt=st.booleans(), size=st.integers(1, 5000))
+def test_what_is_packed_comes_out_again(chunks: list[bytes], encrypt: bool, size: int) -> None:
+    key = KEY if encrypt else None
+
+    async def work() -> None:
+        stored, sha256 = await pack(chunks, key)
+        assert await unpack(stored, key, sha256, size) == b"".join(chunks)
+
+    anyio.run(work)
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "sealed"])
+def test_more_than_one_block_goes_through(key: bytes | None) -> None:
+    content = random.Random(1).randbytes(5_000_000)
+
+    async def work() -> None:
+        stored, sha256 = await pack([content[start : start + 70_000] for start in range(0, len(content), 70_000)], key)
+        assert await unpack(stored, key, sha256, 100_000) == content
+
+    anyio.run(work)
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "sealed"])
+def test_every_altered_byte_and_every_missing_end_is_found(key: bytes | None) -> None:
+    async def work() -> None:
+        stored, sha256 = await pack([b"something that is worth keeping " * 5], key)
+        for position in range(len(stored)):
+            altered = bytearray(stored)
+            altered[position] ^= 0x40
+            with pytest.raises(BadInput):
+                await unpack(bytes(altered), key, sha256)
+            with pytest.raises(BadInput):
+                await unpack(stored[:position], key, sha256)
+        with pytest.raises(BadInput):
+            await unpack(stored + b"x", key, sha256)
+
+    anyio.run(work)
+
+
+def test_another_key_opens_nothing() -> None:
+    async def work() -> None:
+        stored, sha256 = await pack([b"secret"], KEY)
+        with pytest.raises(BadInput, match="key is not the one"):
+            await unpack(stored, bytes(32), sha256)
+
+    anyio.run(work)
+
+
+def test_a_manifest_says_so_when_any_byte_of_it_was_altered() -> None:
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    made = Manifest(
+        backup_id="b", installation="i", service="main", service_type="postgres", image="x:1", major="17", server_version="17.1",
+        parameters={"port": 1}, backup_type="manual", started_at=now, completed_at=now, state="ok", data="data.zst",
+        size_bytes=1, plain_bytes=2, sha256="00", counts={"rows": {"a": 1}},
+    )  # fmt: skip
+    content = manifests.encode(made)
+    assert manifests.decode(content) == made
+    for position in range(len(content) - 1):
+        altered = bytearray(content)
+        altered[position] ^= 1
+        with pytest.raises(BadInput):
+            manifests.decode(bytes(altered))
+
+
+class Memory:
+    """A sink, and a source of what was written, in pieces of a size."""
+
+    def __init__(self, size: int = 7) -> None:
+        self.content = b""
+        self.size = size
+
+    async def write(self, chunk: bytes) -> None:
+        self.content += chunk
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in pieces(self.content, self.size):
+            yield piece
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    parts=st.lists(st.tuples(st.text(max_size=8), st.lists(st.binary(max_size=300), max_size=4)), max_size=5),
+    size=st.integers(1, 400),
+)
+def test_parts_come_back_in_order_and_a_cut_stream_is_never_whole(parts: list[Any], size: int) -> None:
+    async def work() -> None:
+        memory = Memory(size)
+        writer = PartWriter(memory)
+        for name, chunks in parts:
+            await writer.begin(name, about=[name])
+            for chunk in chunks:
+                await writer.write(chunk)
+            await writer.end()
+        await writer.close()
+        found = [(part.name, part.facts, await part.read()) async for part in read_parts(memory)]
+        assert found == [(name, {"about": [name]}, b"".join(chunks)) for name, chunks in parts]
+        skipped = [part.name async for part in read_parts(memory)]
+        assert skipped == [name for name, _ in parts]
+        memory.content = memory.content[:-1]
+        with pytest.raises(BadInput):
+            [await part.read() async for part in read_parts(memory)]
+
+    anyio.run(work)
+
+
+def test_work_that_goes_on_is_never_ended_and_work_that_hangs_is() -> None:
+    async def slow(pulse: Pulse) -> str:
+        for _ in range(10):
+            await anyio.sleep(0.03)
+            pulse.beat(1)
+        return "done"
+
+    async def hung(pulse: Pulse) -> None:
+        pulse.beat(1)
+        await anyio.sleep(30)
+
+    async def work() -> None:
+        assert await while_it_goes_on(slow, 0.2, "It") == "done"
+        with pytest.raises(DeadlineExceeded, match="made no progress"):
+            await while_it_goes_on(hung, 0.2, "It")
+
+    anyio.run(work)
+
+
+def test_a_census_tells_what_is_missing_and_lets_go_what_expires() -> None:
+    before = Census(counts={"rows": {"a": 3, "b": 1}}, fleeting={"keys": {"db1": 5}})
+    assert before.differences(Census(counts={"rows": {"a": 3, "b": 1}}, fleeting={"keys": {"db1": 2}})) == []
+    said = before.differences(Census(counts={"rows": {"a": 2, "c": 1}}, fleeting={"keys": {"db1": 6}}))
+    assert said == ["rows of a: 3 before, 2 after", "rows of b: 1 before, 0 after", "rows of c: 0 before, 1 after",
+                    "keys of db1: 5 before, 6 after"]  # fmt: skip
+
+
+def test_a_cron_line_comes_when_it_should() -> None:
+    after = datetime(2026, 2, 28, 23, 59, tzinfo=UTC)
+    assert following("0 3 * * *", after) == datetime(2026, 3, 1, 3, tzinfo=UTC)
+    assert following("*/15 * * * 1", after) == datetime(2026, 3, 2, tzinfo=UTC)
+    for line in ("", "daily", "* * * *", "99 * * * *", "* * * * * *", "a b c d e"):
+        with pytest.raises(BadInput):
+            following(line, after)
