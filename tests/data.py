@@ -109,7 +109,7 @@ def ask(variables: dict[str, str], statement: str) -> Any:
     """What the app of a project is answered."""
 
     async def work() -> Any:
-        connection = await asyncpg.connect(variables["DATABASE_URL"], timeout=10)
+        connection = await asyncpg.connect(variables["DATABASE_URL"], timeout=60)
         try:
             return await connection.fetchval(statement)
         finally:

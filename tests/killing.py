@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import redis
 
-from support import Stage, docker, eventually
+from support import PATIENCE, Stage, docker, eventually
 
 KILLER = Path(__file__).parent / "faults/killer.py"
 MOST_WRITES = 40
@@ -39,7 +39,7 @@ def assert_consistent(stage: Stage) -> None:
     apps = {row[0] for row in stage.rows("SELECT container FROM deployments WHERE state = 'active' AND container != ''")}
     archived = stage.rows("SELECT container_name FROM services JOIN archives ON service_id = services.id")
     helpers = {f"{row[0]}.archive" for row in archived}
-    eventually(lambda: stage.containers() == {name for _, name, *_ in services} | apps | helpers, 10)
+    eventually(lambda: stage.containers() == {name for _, name, *_ in services} | apps | helpers)
     volumes = {row[0]: row[1] for row in stage.rows("SELECT id, name FROM volumes WHERE state != 'purged'")}
     folder = stage.state / "volumes"
     assert {path.name for path in folder.iterdir()} == set(volumes) if folder.exists() else not volumes
@@ -73,7 +73,7 @@ def assert_accounts(stage: Stage) -> None:
 async def reaches(variables: dict[str, str]) -> None:
     """The injected variables really work, from this host."""
     if "DATABASE_URL" in variables:
-        connection = await asyncpg.connect(variables["DATABASE_URL"], timeout=10)
+        connection = await asyncpg.connect(variables["DATABASE_URL"], timeout=PATIENCE)
         await connection.execute("CREATE TABLE IF NOT EXISTS t (id int); INSERT INTO t VALUES (1)")
         await connection.close()
     if "REDIS_URL" in variables:

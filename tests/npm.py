@@ -44,7 +44,7 @@ def run(script: str, variables: dict[str, str]) -> Any:
         env=_environment(**quiet, **variables),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)

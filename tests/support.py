@@ -97,11 +97,11 @@ class Stage:
             begun = log.tell()
             daemon = subprocess.Popen([*PURVEYOR, "serve"], env=self.environment, stderr=log, stdout=log)
             try:
-                self.address = eventually(lambda: self._address(daemon, begun), 30)
+                self.address = eventually(lambda: self._address(daemon, begun))
                 yield self
             finally:
                 daemon.terminate()
-                daemon.wait(30)
+                daemon.wait(PATIENCE)
 
     def _address(self, daemon: subprocess.Popen[bytes], begun: int) -> str:
         """Where it serves, once this daemon has said so: what earlier ones said ends at `begun`."""

@@ -1,5 +1,6 @@
 """What is seen of services: the engine's word and the last health check, with time and reason."""
 
+import sqlite3
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,10 +12,12 @@ from purveyor.engine import Engine, containers
 from purveyor.engine.labels import SERVICE
 from purveyor.house import House
 from purveyor.provision import Provisioner
+from purveyor.store import looks
 from purveyor.store.records import ServiceRecord
 from purveyor_hooks import EngineUnavailable, Health
 
-KEPT = 240
+KEPT = 240  # of a kind for each service
+WAITING = 10_000  # looks that are not stored yet
 SHORTEST = 0.2  # seconds between two samples
 CLOSED = ("exited", "dead", "created")
 
@@ -52,7 +55,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
-    """The last looks at a service, oldest first; they begin anew with the daemon."""
+    """The last looks at a service, oldest first."""
 
     health: list[Checked]
     usage: list[Sample]
@@ -67,6 +70,7 @@ class Observer:
         self._health: dict[int, Checked] = {}
         self._checks: defaultdict[int, deque[Checked]] = defaultdict(lambda: deque(maxlen=KEPT))
         self._samples: defaultdict[int, deque[Sample]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self._unkept: deque[looks.Look] = deque(maxlen=WAITING)
         self._cpu: dict[int, tuple[float, int]] = {}  # service -> when, and the CPU time that was used until then
 
     def last_health(self, service_id: int) -> Checked | None:
@@ -77,6 +81,34 @@ class Observer:
 
     def history(self, service_id: int) -> History:
         return History(health=list(self._checks[service_id]), usage=list(self._samples[service_id]))
+
+    async def recall(self) -> None:
+        """Go on with the histories that an earlier process kept."""
+        for look in await self._house.store.read(looks.every):
+            if look.kind == "health":
+                self._checks[look.service_id].append(msgspec.json.decode(look.seen, type=Checked))
+            else:
+                self._samples[look.service_id].append(msgspec.json.decode(look.seen, type=Sample))
+
+    async def keep(self) -> None:
+        """Store what was seen since the last time. Charts may lack what a crash took; nothing else reads it."""
+        seen = list(self._unkept)
+        self._unkept.clear()
+        if not seen:
+            return
+        try:
+            await self._house.store.write(lambda tx: looks.add(tx, seen, KEPT))
+        except sqlite3.Error as error:  # a full disk must not end the watch over the services
+            self._house.logger.warning("history.lost", error=str(error))
+
+    def _note(self, service_id: int, seen: Checked | Sample) -> None:
+        if isinstance(seen, Checked):
+            kind = "health"
+            self._checks[service_id].append(seen)
+        else:
+            kind = "usage"
+            self._samples[service_id].append(seen)
+        self._unkept.append(looks.Look(service_id, kind, msgspec.json.encode(seen).decode()))
 
     async def sample(self, record: ServiceRecord) -> None:
         """Note what a running service uses. Raises `EngineUnavailable`."""
@@ -89,7 +121,7 @@ class Observer:
         if before is None or used.cpu < before[1] or now - before[0] < SHORTEST:
             return
         cpu = (used.cpu - before[1]) / ((now - before[0]) * 1e9) * 100
-        self._samples[record.id].append(Sample(at=datetime.now(UTC), memory_bytes=used.memory, cpu_percent=round(cpu, 1)))
+        self._note(record.id, Sample(at=datetime.now(UTC), memory_bytes=used.memory, cpu_percent=round(cpu, 1)))
 
     def forget(self, service_id: int) -> None:
         """Drop what was seen: the container has changed since."""
@@ -146,7 +178,7 @@ class Observer:
             detail=health.detail or None,
         )
         self._health[record.id] = checked
-        self._checks[record.id].append(checked)
+        self._note(record.id, checked)
         return checked
 
 

@@ -43,11 +43,16 @@ class Reconciler:
 
     async def run(self) -> None:
         """Run until cancelled."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._follow)
-            group.start_soon(self._settle)
-            group.start_soon(self._check_regularly)
-            group.start_soon(self._insist)
+        await self._observer.recall()
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._follow)
+                group.start_soon(self._settle)
+                group.start_soon(self._check_regularly)
+                group.start_soon(self._insist)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._observer.keep()
 
     async def _follow(self) -> None:
         """Follow the engine; each time the connection is made anew, look at everything."""
@@ -108,6 +113,7 @@ class Reconciler:
             await anyio.sleep(self._house.settings.health_interval)
             for record in await self._house.store.read(services.every):
                 await self._guarded(record)
+            await self._observer.keep()
 
     async def _insist(self) -> None:
         """Compare the data of a server that was not up at the first look soon, not at the next regular check."""

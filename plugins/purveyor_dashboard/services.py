@@ -123,8 +123,16 @@ def handlers(pages: Pages) -> Sequence[Any]:
                 async for chunk in client.stream(f"{SERVICES}/{slug}/download?{urlencode([('path', part) for part in path])}"):
                     yield chunk
 
+        source = chunks()
+        first = await anext(source, b"")  # what is refused is refused here, with a page that says why
+
+        async def whole() -> AsyncIterator[bytes]:
+            yield first
+            async for chunk in source:
+                yield chunk
+
         headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name[:200]}"'}
-        return Stream(chunks(), media_type="application/octet-stream", headers=headers)
+        return Stream(whole(), media_type="application/octet-stream", headers=headers)
 
     @get("/services/{slug:str}/logs")
     async def logs(request: Req, slug: str) -> Response[str]:

@@ -22,11 +22,14 @@ async def browse(service: Service, access: Access, path: tuple[str, ...], cursor
 async def download(service: Service, access: Access, path: tuple[str, ...], sink: Sink) -> None:
     from botocore.exceptions import ClientError
 
+    if len(path) != 2:
+        raise NotFound("path is a bucket and the name of an object in it.", remedy="Browse the bucket for its objects.")
+    bucket, name = path
     async with connection(service, access) as client:
         try:
-            found = await client.get_object(Bucket=path[0], Key=path[1])
+            found = await client.get_object(Bucket=bucket, Key=name)
         except ClientError:
-            raise NotFound(f"There is no object {path[1]!r}.") from None
+            raise NotFound(f"There is no object {name!r} in {bucket}.", remedy="Browse the bucket for its objects.") from None
         body = found["Body"]
         async with body:
             async for chunk in body.iter_chunks(CHUNK):

@@ -76,7 +76,7 @@ async def postgres(variables: dict[str, str], **changes: Any) -> AsyncIterator[A
         "password": variables["POSTGRES_PASSWORD"],
         "database": variables["POSTGRES_DATABASE"],
     }
-    connection = await asyncpg.connect(**{**values, **changes}, timeout=10)
+    connection = await asyncpg.connect(**{**values, **changes}, timeout=60)
     try:
         yield connection
     finally:
@@ -122,7 +122,7 @@ def test_postgres_gives_a_project_all_of_its_own(shops: Stage) -> None:
 
 
 def redis_client(variables: dict[str, str]) -> Any:
-    return redis.from_url(variables["REDIS_URL"], decode_responses=True, socket_timeout=10)
+    return redis.from_url(variables["REDIS_URL"], decode_responses=True, socket_timeout=60)
 
 
 @pytest.mark.parametrize("attack", REDIS_ATTACKS)

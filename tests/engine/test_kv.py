@@ -389,7 +389,7 @@ def test_many_at_once_never_get_each_others_replies(stage: Stage) -> None:
         assert [item["result"] for item in answer.json()] == ["OK", value, f"{project}_production"]
 
     async def work() -> None:
-        async with httpx.AsyncClient(base_url=stage.address, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=stage.address, timeout=120) as client:
             await asyncio.gather(*(one(client, project, number) for number in range(200) for project in tokens))
 
     asyncio.run(work())

@@ -1,6 +1,8 @@
 """The life of a service: stop, start, change, remove by hand, delete."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -209,3 +211,19 @@ def test_what_happened_can_be_followed_from_any_number(precious: Stage) -> None:
                 if len(seen) == 5:
                     break
         assert seen == [4, 5, 6, 7, 8]
+
+
+def test_what_was_seen_of_a_service_outlives_the_daemon(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage("health-interval = 1")
+
+    def seen() -> Any:
+        found = stage.call("GET", "/external-services/cache/history")
+        return found if len(found["health"]) > 2 and found["usage"] else None
+
+    with stage.serving():
+        stage.cli("create", "redis", "cache")
+        before = eventually(seen)
+    with stage.serving():
+        after = seen()
+        for kind in ("health", "usage"):
+            assert after[kind][: len(before[kind])] == before[kind]

@@ -127,7 +127,7 @@ def test_a_huge_body_and_odd_requests_are_refused(house: Stage) -> None:
 
 
 def test_a_second_daemon_is_refused_and_the_first_goes_on(house: Stage) -> None:
-    done = subprocess.run([*PURVEYOR, "serve"], env=house.environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([*PURVEYOR, "serve"], env=house.environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 5
     assert "Another Purveyor (process" in done.stderr
     assert "Traceback" not in done.stderr
@@ -194,7 +194,7 @@ def test_a_user_who_may_not_use_the_engine_is_told_how(make_stage: Callable[...,
             "        await engine.close()\n"
             "anyio.run(main)\n"
         )
-        done = subprocess.run([PURVEYOR[0], "-c", ask], capture_output=True, text=True, env=stage.environment, timeout=60)
+        done = subprocess.run([PURVEYOR[0], "-c", ask], capture_output=True, text=True, env=stage.environment, timeout=120)
     assert "may not use the Docker Engine" in done.stdout, done.stdout + done.stderr
     assert "add your user to the group `docker`" in done.stdout
 

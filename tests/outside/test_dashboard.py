@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import httpx
@@ -15,14 +16,14 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 import data
 import npm
 from purveyor_hooks.conformance import Bench
-from support import DEMO, REDIS, Stage, docker
+from support import DEMO, PATIENCE, REDIS, Stage, docker
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 WIDTHS = (360, 1440)
-PATIENCE = 60_000
+expect.set_options(timeout=PATIENCE * 1000)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,7 @@ def token(stage: Stage) -> str:
 def context(browser: Browser, stage: Stage, token: str) -> Iterator[BrowserContext]:
     """Somebody who is signed in."""
     made = browser.new_context(base_url=stage.address, viewport={"width": 1440, "height": 900})
+    made.set_default_timeout(PATIENCE * 1000)
     page = made.new_page()
     page.goto("/")
     page.get_by_label("Token").fill(token)
@@ -72,7 +74,7 @@ def page(context: BrowserContext) -> Iterator[Page]:
 
 def done(page: Page) -> None:
     """The operation that is shown comes to a good end."""
-    expect(page.locator("#operation .head")).to_contain_text("succeeded", timeout=PATIENCE)
+    expect(page.locator("#operation .head")).to_contain_text("succeeded")
 
 
 def aside(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -140,12 +142,12 @@ def test_a_service_is_created_and_watched_until_it_serves(page: Page, stage: Sta
     page.get_by_label("Name", exact=True).fill("main")
     page.get_by_label("Max connections").fill("60")
     page.get_by_role("button", name="Create").click()
-    expect(page.locator(".steps")).to_contain_text("ready", timeout=PATIENCE)
+    expect(page.locator(".steps")).to_contain_text("ready")
     done(page)
     page.get_by_role("link", name="Go on").click()
     expect(page.get_by_role("heading", name="main", level=1)).to_be_visible()
     assert stage.json("show", "main")["current_parameters"]["max_connections"] == "60"
-    expect(page.locator("#charts svg").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#charts svg").first).to_be_visible()
 
 
 def test_what_is_wrong_is_said_at_its_field_and_nothing_is_lost(context: BrowserContext, stage: Stage) -> None:
@@ -192,11 +194,11 @@ def test_it_is_stopped_and_started_and_others_see_it_at_once(page: Page, context
     page.goto("/services/main")
     page.get_by_role("button", name="Stop").click()
     done(page)
-    expect(watching.locator("#list")).to_contain_text("stopped", timeout=10_000)
+    expect(watching.locator("#list")).to_contain_text("stopped")
     page.get_by_role("link", name="Go on").click()
     page.get_by_role("button", name="Start").click()
     done(page)
-    expect(watching.locator("#list")).to_contain_text("running", timeout=10_000)
+    expect(watching.locator("#list")).to_contain_text("running")
     watching.close()
 
 
@@ -204,14 +206,14 @@ def test_logs_are_followed_and_searched(page: Page, stage: Stage) -> None:
     page.goto("/services/main/logs")
     expect(page.locator("#log")).to_contain_text("ready to accept connections")
     stage.run("connect", "main", "--", "-c", "SELECT nonsense_for_the_log")
-    expect(page.locator("#log")).to_contain_text("nonsense_for_the_log", timeout=10_000)
+    expect(page.locator("#log")).to_contain_text("nonsense_for_the_log")
     page.get_by_label("Search").fill("nonsense_for")
     expect(page.locator("#log")).not_to_contain_text("ready to accept connections")
     expect(page.locator("#log")).to_contain_text("nonsense_for_the_log")
 
 
 def test_readers_of_a_log_come_and_go(stage: Stage, token: str) -> None:
-    with httpx.Client(base_url=stage.address, timeout=30) as client:
+    with httpx.Client(base_url=stage.address, timeout=60) as client:
         client.post("/sign-in", data={"token": token})
         for _ in range(20):
             with client.stream("GET", "/services/main/logs/stream") as answer:
@@ -276,6 +278,25 @@ def test_what_the_other_types_hold_is_looked_at(kind: str, page: Page, stage: St
         with page.expect_download() as taken:
             page.get_by_role("link", name="greeting").click()
         assert Path(taken.value.path()).read_text() == "hello there"
+        aside(anyio.run, exercise.write, account, "large", "x" * 20_000_000)
+        readers_leave_in_the_middle(stage, taken.value.url)
+
+
+def readers_leave_in_the_middle(stage: Stage, small: str) -> None:
+    """What is large is cut off again and again, by readers of the API, and then taken whole; what is not there is said."""
+    asked = parse_qs(urlsplit(small).query)["path"]
+    path = f"/api{urlsplit(small).path.replace('services', 'external-services').replace('/data', '')}"
+    large = [asked[0], asked[1].replace("greeting", "large")]
+    with stage.local() as client:
+        for _ in range(5):
+            with client.stream("GET", path, params={"path": large}) as answer:
+                assert answer.is_success
+                next(answer.iter_raw())
+        assert client.get(path, params={"path": large}).text.strip('"') == "x" * 20_000_000
+        for wrong in (asked[:1], [asked[0], "nothing"], ["nowhere", "nothing"]):
+            refused = client.get(path, params={"path": wrong})
+            assert refused.status_code == 404, refused.text
+            assert refused.json()["remedy"]
 
 
 def bindings(stage: Stage, kind: str) -> int:
@@ -323,7 +344,7 @@ def test_a_container_is_imported_when_its_credentials_work(page: Page, stage: St
     page.get_by_role("textbox", name="Password").fill("hunter22")
     page.get_by_label("Name", exact=True).fill("theirs")
     page.get_by_role("button", name="Verify and import").click()
-    expect(page.get_by_role("heading", name="theirs", level=1)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("heading", name="theirs", level=1)).to_be_visible()
     assert stage.json("health", "theirs")["healthy"]
 
 
@@ -365,7 +386,7 @@ def test_every_moment_is_kept_and_one_is_restored(page: Page, context: BrowserCo
     page.get_by_role("button", name="Begin archiving").click()
     done(page)
     page.get_by_role("link", name="Go on").click()
-    expect(page.locator("#archive-panel")).to_contain_text("following", timeout=PATIENCE)
+    expect(page.locator("#archive-panel")).to_contain_text("following")
     wrong = context.new_page()
     wrong.goto("/services/main/moment")
     wrong.get_by_label("Moment (UTC)").fill("2020-01-01T00:00:00")

@@ -266,5 +266,5 @@ def test_vercel_blob_with_a_wrong_token_is_refused(apps: dict[str, dict[str, str
 def test_the_readme_s_app_runs_as_it_is_printed(apps: dict[str, dict[str, str]]) -> None:
     (app,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     environment = {**os.environ, **apps["beta"]}
-    done = subprocess.run([sys.executable, "-c", app], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", app], env=environment, capture_output=True, text=True, timeout=120)
     assert done.stdout.startswith("42 b'all is well' http"), done.stderr

@@ -16,7 +16,7 @@ from purveyor.bus import RING, Bus
 from purveyor.log import make_logger
 from purveyor.operations import Plan, Runner, Step, Target, Verb
 from purveyor.registry import Plugin, Registry
-from purveyor.store import Store, Tx, events, operations, tokens
+from purveyor.store import Store, Tx, events, looks, operations, tokens
 from purveyor.store.lock import StateLock
 from purveyor.store.records import OperationRecord
 from purveyor.store.vault import Vault, open_vault
@@ -81,6 +81,19 @@ def test_the_key_file_is_private_and_a_lost_or_wrong_key_is_said(tmp_path: Path)
     key.chmod(0o644)
     with pytest.raises(BadInput, match="chmod 600"):
         open_vault(tmp_path)
+
+
+async def test_the_last_looks_at_a_service_are_kept_and_older_ones_go(store: Store) -> None:
+    for numbers in (range(4), range(4, 7)):
+        seen = [
+            looks.Look(service, kind, str(n)) for n in numbers for service, kind in ((1, "health"), (1, "usage"), (2, "health"))
+        ]
+        await store.write(lambda tx, seen=seen: looks.add(tx, seen, 5))
+    await store.write(lambda tx: looks.add(tx, [looks.Look(1, "health", "7")], 5))
+    kept = await store.read(looks.every)
+    assert [look.seen for look in kept if look[:2] == (1, "health")] == list("34567")
+    assert [look.seen for look in kept if look[:2] == (1, "usage")] == list("23456")
+    assert [look.seen for look in kept if look[:2] == (2, "health")] == list("23456")
 
 
 def test_the_state_directory_has_one_owner(tmp_path: Path) -> None:

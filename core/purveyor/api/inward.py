@@ -1,7 +1,7 @@
 """The HTTP API as this very process reaches it: for plugins that are clients of it, such as a dashboard."""
 
 from collections.abc import AsyncIterator, MutableMapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -10,10 +10,10 @@ import httpx
 import msgspec
 from litestar import Litestar
 
+from purveyor.api.flow import flow
 from purveyor.failures import error_from
-from purveyor_hooks import Failed, PurveyorError
+from purveyor_hooks import Failed, PurveyorError, Sink
 
-BUFFER = 4  # chunks that wait for the reader
 Message = MutableMapping[str, Any]
 
 
@@ -34,56 +34,43 @@ class InwardClient:
     async def stream(self, path: str, **parameters: Any) -> AsyncIterator[bytes]:
         """The body as it comes: the transport of `call` gathers it first.
 
-        The request runs in the application's group and not in one of this generator's: a reader who leaves may have it
-        closed by another task, and a group can only be left by the one that entered it.
+        A reader who leaves ends the request.
         """
         request = self._http.build_request("GET", path, params=parameters or None)
-        sending, receiving = anyio.create_memory_object_stream[bytes](BUFFER)
         status = 0
-        asked, over = False, anyio.Event()
-        failed: list[Exception] = []
 
-        async def receive() -> Message:
-            """The empty body, and then nothing until the answer is whole or nobody reads it any more."""
-            nonlocal asked
-            if asked:
-                await over.wait()
-                return {"type": "http.disconnect"}
-            asked = True
-            return {"type": "http.request", "body": b"", "more_body": False}
+        async def write(sink: Sink) -> None:
+            over = anyio.Event()
+            asked = False
 
-        async def send(message: Message) -> None:
-            """Like a server's: what comes after the reader has left goes nowhere."""
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            elif message["type"] == "http.response.body":
-                if message.get("body"):
-                    with suppress(anyio.BrokenResourceError):
-                        await sending.send(message["body"])
-                if not message.get("more_body"):
-                    over.set()
+            async def receive() -> Message:
+                """The empty body, and then nothing until the answer is whole."""
+                nonlocal asked
+                if asked:
+                    await over.wait()
+                    return {"type": "http.disconnect"}
+                asked = True
+                return {"type": "http.request", "body": b"", "more_body": False}
 
-        async def run() -> None:
-            async with sending:
-                try:
-                    await self._application(_scope(request), receive, send)
-                except Exception as error:  # it is the reader's, and must not end the group
-                    failed.append(error)
+            async def send(message: Message) -> None:
+                nonlocal status
+                if message["type"] == "http.response.start":
+                    status = message["status"]
+                elif message["type"] == "http.response.body":
+                    if message.get("body"):
+                        await sink.write(message["body"])
+                    if not message.get("more_body"):
+                        over.set()
 
-        self._group.start_soon(run)
+            await self._application(_scope(request), receive, send)
+
         refused = b""
-        try:
-            async for chunk in receiving:
+        async with aclosing(flow(self._group, write)) as chunks:
+            async for chunk in chunks:
                 if status >= 400:
                     refused += chunk
                 else:
                     yield chunk
-        finally:
-            over.set()
-            receiving.close()
-        if failed:
-            raise failed[0]
         if status >= 400:
             raise _error(status, refused)
 

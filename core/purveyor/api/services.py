@@ -3,8 +3,6 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-import anyio
-import anyio.abc
 import msgspec
 from litestar import Request, Response, Router, delete, get, post, put
 from litestar.params import Parameter
@@ -14,6 +12,7 @@ from purveyor import bindings, parameters, redact
 from purveyor.api import views
 from purveyor.api.answers import answer, nothing, page
 from purveyor.api.auth import admin, own_project, reader
+from purveyor.api.flow import begun, flow
 from purveyor.app import App
 from purveyor.engine import containers
 from purveyor.observe import Checked, History
@@ -205,31 +204,11 @@ async def download_from_service(core: App, reference: str, path: list[str]) -> S
     name = (
         "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in path[-1].rpartition("/")[2])[:200] or "file"
     )
-    sending, receiving = anyio.create_memory_object_stream[bytes](4)
-
-    async def chunks() -> AsyncIterator[bytes]:
-        async def give() -> None:
-            async with sending:
-                await provider.download(record.view(), core.provision.access(record, provider), tuple(path), StreamSink(sending))
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(give)
-            async with receiving:
-                async for chunk in receiving:
-                    yield chunk
-
+    assert core.workers is not None
+    access = core.provision.access(record, provider)
+    chunks = await begun(flow(core.workers, lambda sink: provider.download(record.view(), access, tuple(path), sink)))
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
-    return Stream(chunks(), media_type="application/octet-stream", headers=headers)
-
-
-class StreamSink:
-    """`Sink` into a stream."""
-
-    def __init__(self, stream: anyio.abc.ObjectSendStream[bytes]) -> None:
-        self._stream = stream
-
-    async def write(self, chunk: bytes) -> None:
-        await self._stream.send(chunk)
+    return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
 
 @post("/{reference:str}/reveal", guards=[admin], status_code=200)

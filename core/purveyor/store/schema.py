@@ -250,6 +250,17 @@ CREATE TABLE archives (
 ) STRICT;
 """
 
+# What was seen of services, for charts. No reference: a look may be written after its service's end.
+LOOKS = """
+CREATE TABLE looks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    service_id INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('health', 'usage')),
+    seen TEXT NOT NULL
+) STRICT;
+CREATE INDEX looks_service ON looks (service_id, kind, id);
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -280,3 +291,8 @@ def imported(db: Database) -> None:
 @migrations()
 def archives(db: Database) -> None:
     _run(db, ARCHIVES)
+
+
+@migrations()
+def looks(db: Database) -> None:
+    _run(db, LOOKS)

@@ -228,7 +228,7 @@ def _plugin(service_type: str) -> Any:
 
 def _run(work: Callable[[], Awaitable[T]]) -> T:
     async def go() -> T:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             return await work()
 
     return anyio.run(go)
