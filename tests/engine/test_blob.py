@@ -340,10 +340,15 @@ def test_a_reader_who_leaves_early_harms_nobody(stage: Stage, values: dict[str, 
         assert len(opened.get("big")) == 40 * MIB
 
 
-def resident(stage: Stage, field: str) -> int:
-    """The daemon's memory in MB."""
-    (pid,) = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal() and _serves(path, str(stage.state))]
-    return int(Path(f"/proc/{pid}/status").read_text().partition(f"{field}:")[2].split()[0]) // 1024
+def process(stage: Stage) -> Path:
+    """The daemon, as /proc has it."""
+    (found,) = [path for path in Path("/proc").iterdir() if path.name.isdecimal() and _serves(path, str(stage.state))]
+    return found
+
+
+def resident(daemon: Path, field: str) -> int:
+    """Memory in MB."""
+    return int((daemon / "status").read_text().partition(f"{field}:")[2].split()[0]) // 1024
 
 
 def _serves(process: Path, state: str) -> bool:
@@ -357,6 +362,7 @@ def _serves(process: Path, state: str) -> bool:
 def test_a_gibibyte_goes_through_in_constant_memory(stage: Stage, values: dict[str, str]) -> None:
     blocks = [noise(MIB, number) for number in range(8)]
     sent, came = hashlib.sha256(), hashlib.sha256()
+    daemon = process(stage)
 
     def body() -> Iterator[bytes]:
         for number in range(1024):
@@ -366,13 +372,14 @@ def test_a_gibibyte_goes_through_in_constant_memory(stage: Stage, values: dict[s
     with Blob(values["PURVEYOR_API_URL"], values["PURVEYOR_TOKEN"]) as opened:
         opened.put("warm", noise(20 * MIB))
         opened.get("warm")
-        before = resident(stage, "VmRSS")
+        before = resident(daemon, "VmRSS")
+        (daemon / "clear_refs").write_text("5")  # the peak counts from here
         assert opened.put("gibibyte", body()).size == 1024 * MIB
         with opened.stream("gibibyte") as chunks:
             for chunk in chunks:
                 came.update(chunk)
         assert came.digest() == sent.digest()
-        assert resident(stage, "VmHWM") - before < 64
+        assert resident(daemon, "VmHWM") - before < 64
         opened.delete("gibibyte", "warm")
 
 
