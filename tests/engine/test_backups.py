@@ -317,11 +317,11 @@ def test_schedules_make_backups_prove_them_and_keep_only_so_many(make_stage: Cal
         }
         made = lone.call("POST", "/backups/schedules", json=body)
         assert made["next_run"]
-        eventually(lambda: [item for item in lone.call("GET", "/backups") if item["proven_at"]], 120)
+        eventually(lambda: [item for item in lone.call("GET", "/backups") if item["proven_at"]], 300)
         first = lone.call("GET", "/backups")[0]
         assert (first["backup_type"], bool(first["expires_at"])) == ("scheduled", True)
-        eventually(lambda: [item["id"] for item in lone.call("GET", "/backups") if item["id"] > first["id"]], 90)
-        eventually(lambda: first["id"] not in [item["id"] for item in lone.call("GET", "/backups")], 30)
+        eventually(lambda: [item["id"] for item in lone.call("GET", "/backups") if item["id"] > first["id"]], 300)
+        eventually(lambda: first["id"] not in [item["id"] for item in lone.call("GET", "/backups")], 120)
         assert "nightly is disabled" in lone.cli("backup", "schedule", "disable", "nightly")
         assert lone.json("backup", "schedule", "list")[0]["enabled"] is False
         lone.cli("backup", "schedule", "delete", "nightly")

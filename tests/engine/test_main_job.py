@@ -91,7 +91,7 @@ def test_health_tells_the_truth(shops: Stage) -> None:
     assert found["healthy"]
     assert found["stage"] == "write"
     assert found["version"].startswith("17.")
-    assert 0 < found["latency_ms"] < 5000
+    assert found["latency_ms"] > 0
     docker("pause", f"{shops.namespace}-cache")
     try:
         said = json.loads(shops.run("--json", "health", "cache").stdout)
