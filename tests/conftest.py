@@ -15,8 +15,20 @@ from purveyor.verbs import VERBS
 from purveyor_hooks import events
 from support import Stage, docker
 
+# Begun first, so that no worker ends long after the others: those that take a minute and more, the longest first.
+LONG = (
+    "test_backups", "test_kill_data", "test_bundled", "test_blob", "test_dashboard", "test_continuous", "test_faulty",
+    "test_kill_create", "test_data_identity", "test_kill_deploy", "test_rotation", "test_kill_rotation", "test_objects",
+    "test_third_party", "test_upgrades", "test_kill_import", "test_kv", "test_kill_link", "test_life", "test_kill_archive",
+    "test_import", "test_kill_delete", "test_kill_update", "test_deploy_hooks", "test_isolation", "test_main_job",
+)  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 MakeStage = Callable[..., Stage]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session")

@@ -59,15 +59,19 @@ def recorded(stage: Stage, service: str) -> set[str]:
     return {row[0] for row in stage.rows(f"SELECT resource FROM {join} WHERE services.slug = '{service}'")}
 
 
+def ask_redis(stage: Stage, *command: str) -> str:
+    """What the service cache answers its administrator, asked behind Purveyor's back."""
+    client = stage.call("GET", "/external-services/cache/client")
+    password = client["client"]["environment"]["REDISCLI_AUTH"]
+    return docker("exec", "-e", f"REDISCLI_AUTH={password}", client["container"], "redis-cli", *command)
+
+
 def assert_accounts(stage: Stage) -> None:
     """Each server has the accounts and resources that are recorded, and no others."""
     roles = set(stage.sql("main", "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper"))
     databases = set(stage.sql("main", "SELECT datname FROM pg_database WHERE datname !~ '^template|^postgres$'"))
     assert roles == databases == recorded(stage, "main")
-    client = stage.call("GET", "/external-services/cache/client")
-    password = client["client"]["environment"]["REDISCLI_AUTH"]
-    users = docker("exec", "-e", f"REDISCLI_AUTH={password}", client["container"], "redis-cli", "ACL", "USERS")
-    assert set(users.split()) - {"default"} == recorded(stage, "cache")
+    assert set(ask_redis(stage, "ACL", "USERS").split()) - {"default"} == recorded(stage, "cache")
 
 
 async def reaches(variables: dict[str, str]) -> None:

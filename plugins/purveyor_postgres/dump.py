@@ -11,6 +11,7 @@ from purveyor_hooks.parts import Part, PartWriter, read_parts
 from purveyor_postgres.accounts import quoted
 from purveyor_postgres.server import connection
 
+GATHERED = 512 * 1024  # bytes
 ROLES, DATABASE = "roles", "database"
 SHARED = ("postgres", "template1")  # every server has them: their contents are carried over, not they themselves
 SYSTEM = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'"
@@ -101,10 +102,16 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
 
 
 async def _pour(access: Access, command: Command, writer: PartWriter) -> None:
+    """The engine hands output on in small pieces: gathered, each costs less on its way."""
+    gathered = bytearray()
     async with access.process(command) as process:
         async for chunk in process.output():
-            await writer.write(chunk)
+            gathered += chunk
+            if len(gathered) >= GATHERED:
+                await writer.write(gathered)
+                gathered.clear()
         await process.finish()
+    await writer.write(gathered)
 
 
 async def restore(service: Service, access: Access, source: Source) -> None:

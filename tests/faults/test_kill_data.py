@@ -6,17 +6,21 @@ from typing import Any
 
 import pytest
 
-from killing import at_every_write
+from killing import ask_redis, at_every_write
 from support import Stage
 
 
 def gold(stage: Stage) -> str:
-    return stage.cli("connect", "cache", "--", "-n", "1", "GET", "precious").strip()
+    return ask_redis(stage, "-n", "1", "GET", "precious")
 
 
 def cache(stage: Stage) -> None:
     stage.call("POST", "/external-services", json={"name": "cache", "service_type": "redis"})
-    stage.cli("connect", "cache", "--", "-n", "1", "SET", "precious", "gold")
+    ask_redis(stage, "-n", "1", "SET", "precious", "gold")
+
+
+def image(stage: Stage) -> str:
+    return str(stage.call("GET", "/external-services/main")["service"]["docker_image"])
 
 
 def assert_backups(stage: Stage) -> None:
@@ -46,7 +50,7 @@ def test_restore_in_place(make_stage: Callable[..., Stage]) -> None:
         if count == 1:
             cache(stage)
             stage.call("POST", "/backups/external-services/cache/run")
-        stage.cli("connect", "cache", "--", "-n", "1", "SET", "precious", "silver")
+        ask_redis(stage, "-n", "1", "SET", "precious", "silver")
         return {"backup": "1", "service_id": "cache"}
 
     def check(stage: Stage, count: int) -> None:
@@ -66,17 +70,16 @@ def test_upgrade(make_stage: Callable[..., Stage]) -> None:
             given = {"name": "main", "service_type": "postgres", "parameters": {"docker_image": old}}
             stage.call("POST", "/external-services", json=given)
             stage.sql("main", "CREATE TABLE precious AS SELECT generate_series(1, 100) AS id")
-        elif stage.json("show", "main")["service"]["docker_image"] == new:
+        elif image(stage) == new:
             stage.call("POST", "/external-services/main/undo-upgrade")
-            for volume in stage.json("volumes"):  # else they are too many
+            for volume in stage.call("GET", "/volumes"):  # else they are too many
                 if volume["state"] == "kept":
                     stage.call("POST", f"/volumes/{volume['id']}/purge", json={"confirm": "main"})
         return {"service": "main", "docker_image": new}
 
     def check(stage: Stage, count: int) -> None:
         assert stage.sql("main", "SELECT count(*) FROM precious") == ["100"]
-        image = stage.json("show", "main")["service"]["docker_image"]
-        assert stage.sql("main", "SHOW server_version")[0].partition(".")[0] == image.rpartition(":")[2]
-        assert stage.json("health", "main")["healthy"]
+        assert stage.sql("main", "SHOW server_version")[0].partition(".")[0] == image(stage).rpartition(":")[2]
+        assert stage.call("GET", "/external-services/main/health")["healthy"]
 
     at_every_write(make_stage(), "after", "upgrade", change, check)
