@@ -11,7 +11,7 @@ from purveyor_hooks.parts import Part, PartWriter, read_parts
 from purveyor_postgres.accounts import quoted
 from purveyor_postgres.server import connection
 
-GATHERED = 512 * 1024  # bytes
+GATHERED = 128 * 1024  # bytes
 ROLES, DATABASE = "roles", "database"
 SHARED = ("postgres", "template1")  # every server has them: their contents are carried over, not they themselves
 SYSTEM = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'"
