@@ -1,8 +1,8 @@
 """What is seen of services: the engine's word and the last health check, with time and reason."""
 
-import sqlite3
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic, perf_counter
 
@@ -83,12 +83,13 @@ class Observer:
         return History(health=list(self._checks[service_id]), usage=list(self._samples[service_id]))
 
     async def recall(self) -> None:
-        """Go on with the histories that an earlier process kept."""
+        """Go on with the histories that an earlier process kept; what another version wrote otherwise is left out."""
         for look in await self._house.store.read(looks.every):
-            if look.kind == "health":
-                self._checks[look.service_id].append(msgspec.json.decode(look.seen, type=Checked))
-            else:
-                self._samples[look.service_id].append(msgspec.json.decode(look.seen, type=Sample))
+            with suppress(msgspec.MsgspecError):
+                if look.kind == "health":
+                    self._checks[look.service_id].append(msgspec.json.decode(look.seen, type=Checked))
+                else:
+                    self._samples[look.service_id].append(msgspec.json.decode(look.seen, type=Sample))
 
     async def keep(self) -> None:
         """Store what was seen since the last time. Charts may lack what a crash took; nothing else reads it."""
@@ -98,7 +99,7 @@ class Observer:
             return
         try:
             await self._house.store.write(lambda tx: looks.add(tx, seen, KEPT))
-        except sqlite3.Error as error:  # a full disk must not end the watch over the services
+        except Exception as error:  # a full disk, for one, must not end the watch over the services
             self._house.logger.warning("history.lost", error=str(error))
 
     def _note(self, service_id: int, seen: Checked | Sample) -> None:
