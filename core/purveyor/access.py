@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from purveyor.engine import Engine, containers
+from purveyor.engine import Engine
+from purveyor.engine.models import Found
 from purveyor.engine.terminal import Piped, piped
 from purveyor.store.records import ServiceRecord
 from purveyor_hooks import Address, Command, ExecResult, Logger, ServiceType
@@ -22,12 +23,12 @@ class HelperAccess:
         raise LookupError(f"{self.container} is a helper, and has no address of its own")
 
     async def exec(self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
-        found = await containers.require_running(self.engine, self.container)
-        return await containers.execute(self.engine, found.id, command, stdin=stdin, timeout=timeout)
+        found = await self.engine.containers.require_running(self.container)
+        return await self.engine.containers.execute(found.id, command, stdin=stdin, timeout=timeout)
 
     @asynccontextmanager
     async def process(self, command: Command) -> AsyncIterator[Piped]:
-        found = await containers.require_running(self.engine, self.container)
+        found = await self.engine.containers.require_running(self.container)
         async with piped(self.engine, found.id, command) as process:
             yield process
 
@@ -51,7 +52,7 @@ class ServiceAccess:
 
     async def exec(self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
         found = await self._running()
-        return await containers.execute(self.engine, found.id, command, stdin=stdin, timeout=timeout)
+        return await self.engine.containers.execute(found.id, command, stdin=stdin, timeout=timeout)
 
     @asynccontextmanager
     async def process(self, command: Command) -> AsyncIterator[Piped]:
@@ -59,6 +60,6 @@ class ServiceAccess:
         async with piped(self.engine, found.id, command) as process:
             yield process
 
-    async def _running(self) -> containers.Found:
+    async def _running(self) -> Found:
         foreign = self.service.imported is not None
-        return await containers.require_running(self.engine, self.service.container_name, foreign=foreign)
+        return await self.engine.containers.require_running(self.service.container_name, foreign=foreign)

@@ -1,9 +1,10 @@
 """The core, put together: made in one place, handed to the API, run by the daemon and by the CLI alike."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +42,17 @@ STARTUP_DEADLINE = 30.0
 
 class StoreFactory(Protocol):
     def __call__(self, state: Path, vault: Vault) -> Store: ...
+
+
+class EngineFactory(Protocol):
+    def __call__(self, namespace: str, labels: Labels) -> Engine: ...
+
+
+def docker_engine(namespace: str, labels: Labels) -> Engine:
+    """The real engine; its client is loaded only where one is needed."""
+    from purveyor.engine.client import DockerEngine
+
+    return DockerEngine(namespace, labels)
 
 
 class App:
@@ -175,9 +187,17 @@ class PluginCore:
 
 @asynccontextmanager
 async def open_app(
-    state: Path, *, log_level: int = logging.WARNING, serve: bool = False, make_store: StoreFactory = Store
+    state: Path,
+    *,
+    log_level: int = logging.WARNING,
+    serve: bool = False,
+    make_store: StoreFactory = Store,
+    make_engine: EngineFactory = docker_engine,
+    plugins: Iterable[EntryPoint] | None = None,
 ) -> AsyncIterator[App]:
     """The core of a state directory, running. `serve` keeps the world as it should be, as the daemon does.
+
+    `plugins` are loaded instead of those that are installed.
 
     Raises `Conflict` when another process has the state directory, `BadInput` for settings or a key that
     cannot be used.
@@ -190,9 +210,9 @@ async def open_app(
         store.open()
         try:
             marks = Labels(await store.read(installation))
-            engine = Engine(settings.namespace, marks)
+            engine = make_engine(settings.namespace, marks)
             registry = Registry(logger)
-            registry.load()
+            registry.load(plugins)
             app = App(House(state, settings, store, engine, registry, logger))
             try:
                 async with anyio.create_task_group() as group:

@@ -4,7 +4,6 @@ import anyio
 import msgspec
 
 from purveyor.app import App
-from purveyor.engine import containers
 from purveyor.store import Tx, projects, services
 from purveyor.store.database import integrity
 from purveyor.store.records import BindingRecord, ServiceRecord
@@ -110,8 +109,8 @@ async def _probe(app: App, service: ServiceRecord, binding: BindingRecord, probe
     name = f"{app.house.engine.namespace}.doctor.{service.id}.{probe.name}"
     try:
         with anyio.fail_after(PROBE_DEADLINE + RESOLVE_DEADLINE):
-            ended = await containers.run_once(
-                app.house.engine, name, spec, volume=None, network=app.house.engine.namespace, timeout=PROBE_DEADLINE
+            ended = await app.house.engine.containers.run_once(
+                name, spec, volume=None, network=app.house.engine.namespace, timeout=PROBE_DEADLINE
             )
     except PurveyorError as error:
         return Check(subject=service.name, name=probe.name, ok=False, detail=error.detail, remedy=error.remedy)

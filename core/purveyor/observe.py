@@ -8,8 +8,9 @@ from time import monotonic, perf_counter
 
 import msgspec
 
-from purveyor.engine import Engine, containers
+from purveyor.engine import Engine
 from purveyor.engine.labels import SERVICE
+from purveyor.engine.models import Found
 from purveyor.house import House
 from purveyor.provision import Provisioner
 from purveyor.store import looks
@@ -113,7 +114,7 @@ class Observer:
 
     async def sample(self, record: ServiceRecord) -> None:
         """Note what a running service uses. Raises `EngineUnavailable`."""
-        used = await containers.usage(self._house.engine, record.container_name)
+        used = await self._house.engine.containers.usage(record.container_name)
         if used is None:
             return
         now = monotonic()
@@ -137,7 +138,7 @@ class Observer:
             return {record.id: Status(status="unknown", reason=error.detail, checked_at=now) for record in records}
         return {record.id: self._status(record, found.get(record.id), now) for record in records}
 
-    def _status(self, record: ServiceRecord, found: containers.Found | None, now: datetime) -> Status:
+    def _status(self, record: ServiceRecord, found: Found | None, now: datetime) -> Status:
         state = found.state if found else "missing"
         if record.state in ("creating", "deleting"):
             return Status(status=record.state, checked_at=now)
@@ -183,10 +184,10 @@ class Observer:
         return checked
 
 
-async def _containers(engine: Engine, imported: Sequence[ServiceRecord]) -> Mapping[int, containers.Found]:
-    found = await containers.listed(engine)
+async def _containers(engine: Engine, imported: Sequence[ServiceRecord]) -> Mapping[int, Found]:
+    found = await engine.containers.listed()
     own = {int(item.labels[SERVICE]): item for item in found if SERVICE in item.labels}
     if not imported:
         return own
-    theirs = {item.name: item for item in await containers.named(engine, [record.container_name for record in imported])}
+    theirs = {item.name: item for item in await engine.containers.named([record.container_name for record in imported])}
     return own | {record.id: theirs[record.container_name] for record in imported if record.container_name in theirs}

@@ -11,8 +11,9 @@ import anyio
 import msgspec
 
 from purveyor.access import ServiceAccess
-from purveyor.engine import PortTaken, containers, images, ports, volumes
+from purveyor.engine import PortTaken, ports
 from purveyor.engine.labels import SPEC
+from purveyor.engine.models import Found, digest
 from purveyor.house import House
 from purveyor.registry import Provider
 from purveyor.store import Tx, services
@@ -49,7 +50,7 @@ class Provisioner:
         record, provider = await self._load(service_id)
         if record.imported:
             return
-        found = await images.ensure(self._house.engine, record.image, progress, self._house.settings.pull_timeout)
+        found = await self._house.engine.images.ensure(record.image, progress, self._house.settings.pull_timeout)
         major = provider.data_major(found)
         volume = await self._volume(record)
         if volume and volume.state == "used" and volume.major != major:
@@ -76,16 +77,16 @@ class Provisioner:
         if volume is None:
             return
         if volume.state == "new":
-            await volumes.create(self._house.engine, volume.name, volume.path, volume.id)
+            await self._house.engine.volumes.create(volume.name, volume.path, volume.id)
         else:
-            await volumes.require(self._house.engine, volume.name, volume.path, volume.id)
+            await self._house.engine.volumes.require(volume.name, volume.path, volume.id)
 
     async def discard_volume(self, service_id: int) -> None:
         """Remove the volume of a service that never came to be."""
         record, _ = await self._load(service_id)
         volume = await self._volume(record)
         if volume is not None and volume.state == "new":
-            await volumes.destroy(self._house.engine, volume.name, volume.path, record.image)
+            await self._house.engine.volumes.destroy(volume.name, volume.path, record.image)
 
     # ---------------------------------------------------------------- container
 
@@ -106,14 +107,13 @@ class Provisioner:
         published = published_ports(record, spec)
         volume = await self._volume(record)
         new = volume is None or volume.state == "new"
-        found = await containers.inspect(engine, record.container_name)
-        if found and _matches(found, record, containers.digest(spec, published, engine.namespace), engine.namespace, new):
+        found = await engine.containers.inspect(record.container_name)
+        if found and _matches(found, record, digest(spec, published, engine.namespace), engine.namespace, new):
             container_id = found.id
         else:
             if found:
-                await containers.remove(engine, record.container_name)
-            container_id = await containers.create(
-                engine,
+                await engine.containers.remove(record.container_name)
+            container_id = await engine.containers.create(
                 record.container_name,
                 spec,
                 labels=engine.labels.of(service=record.id, type=record.service_type),
@@ -125,7 +125,7 @@ class Provisioner:
             found = None
         if volume and not new and (found is None or found.state != "running"):
             for path in spec.evidence:
-                if not await containers.holds(engine, container_id, path):
+                if not await engine.containers.holds(container_id, path):
                     raise DataRefused(
                         f"The data of {record.name} is not in its volume: {path} is missing in {volume.path}.",
                         remedy="The folder was emptied or replaced. Put the data back, or restore a backup into a new service.",
@@ -135,13 +135,13 @@ class Provisioner:
         """Remove the container; one that was imported is left as it was found."""
         record, _ = await self._load(service_id)
         if record.imported is None:
-            await containers.remove(self._house.engine, record.container_name)
+            await self._house.engine.containers.remove(record.container_name)
         elif record.imported.joined:
-            await containers.leave(self._house.engine, record.container_name)
+            await self._house.engine.containers.leave(record.container_name)
 
-    async def found(self, record: ServiceRecord) -> containers.Found | None:
+    async def found(self, record: ServiceRecord) -> Found | None:
         """The service's container as it is."""
-        return await containers.inspect(self._house.engine, record.container_name, foreign=record.imported is not None)
+        return await self._house.engine.containers.inspect(record.container_name, foreign=record.imported is not None)
 
     # ---------------------------------------------------------------- somebody else's container
 
@@ -158,7 +158,7 @@ class Provisioner:
         if engine.namespace not in found.networks:
             await self._note(record, joined=True)
             await engine.ensure_network()
-            await containers.join(engine, record.container_name)
+            await engine.containers.join(record.container_name)
 
     async def _see(self, record: ServiceRecord) -> None:
         """Record where an imported container is now: its address changes with each start of it."""
@@ -167,7 +167,7 @@ class Provisioner:
             address = found.networks.get(self._house.engine.namespace, "")
             await self._note(record, container=found.id, address=address, started_at=found.started_at)
 
-    def moved(self, record: ServiceRecord, found: containers.Found) -> bool:
+    def moved(self, record: ServiceRecord, found: Found) -> bool:
         """Whether an imported container was started anew, or taken from the network, since it was last seen to."""
         known = record.imported
         if known is None:
@@ -212,7 +212,7 @@ class Provisioner:
         for _ in range(PORT_ATTEMPTS):
             record, _provider = await self._load(service_id)
             try:
-                await containers.start(self._house.engine, record.container_name)
+                await self._house.engine.containers.start(record.container_name)
                 if record.imported:
                     await self._see(record)
                 return
@@ -247,7 +247,7 @@ class Provisioner:
 
     async def stop(self, service_id: int) -> None:
         record, _ = await self._load(service_id)
-        await containers.stop(self._house.engine, record.container_name)
+        await self._house.engine.containers.stop(record.container_name)
 
     # ---------------------------------------------------------------- serving
 
@@ -278,7 +278,7 @@ class Provisioner:
 
     async def _last_words(self, record: ServiceRecord) -> str:
         try:
-            lines = await containers.log(self._house.engine, record.container_name, lines=LOG_TAIL)
+            lines = await self._house.engine.containers.log(record.container_name, lines=LOG_TAIL)
         except Exception:  # the container may be gone by now
             return "its container is gone."
         return " / ".join(line.strip() for line in lines if line.strip()) or "it printed nothing."
@@ -302,7 +302,7 @@ class Provisioner:
             return
         found = await provider.identity(record.view(), self.access(record, provider), fresh or accept, watching=watching)
         if not fresh and not accept and found != volume.identity:
-            await containers.stop(self._house.engine, record.container_name)
+            await self._house.engine.containers.stop(record.container_name)
             raise DataRefused(
                 f"{record.name} holds another data set than the recorded one, and was stopped.",
                 remedy=f"Put the right data back into {volume.path}. If you replaced it on purpose: "
@@ -347,7 +347,7 @@ async def _asked(answer: Awaitable[Health]) -> Health:
         return Health(healthy=False, stage="tcp", detail=error.detail)
 
 
-def _matches(found: containers.Found, record: ServiceRecord, spec: str, network: str, new: bool) -> bool:
+def _matches(found: Found, record: ServiceRecord, spec: str, network: str, new: bool) -> bool:
     """Whether a container is the one that the record describes, and complete."""
     if new and found.state == "created":  # a crash may have come before its files were put in
         return False

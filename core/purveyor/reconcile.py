@@ -7,8 +7,8 @@ import anyio
 import anyio.abc
 
 from purveyor.archive.helpers import Helpers
-from purveyor.engine import containers
 from purveyor.engine.labels import DEPLOYMENT, SERVICE
+from purveyor.engine.models import Found
 from purveyor.house import House
 from purveyor.observe import Observer
 from purveyor.operations import Runner, Verb
@@ -92,7 +92,7 @@ class Reconciler:
             return {item.id for state in states for item in projects.deployments(tx, state=state)}
 
         wanted = await self._house.store.read(current)
-        found = await containers.listed(self._house.engine)
+        found = await self._house.engine.containers.listed()
         if any(DEPLOYMENT in item.labels and int(item.labels[DEPLOYMENT]) not in wanted for item in found):
             await remove_containers(self._house.engine, lambda number: number in wanted)
 
@@ -158,7 +158,7 @@ class Reconciler:
         else:
             self._observer.forget(record.id)
 
-    def _needs_repair(self, record: ServiceRecord, found: containers.Found | None) -> bool:
+    def _needs_repair(self, record: ServiceRecord, found: Found | None) -> bool:
         if found is None:
             return record.desired == "running" and not record.refusal and not record.imported
         return found.state == "running" and self._provision.moved(record, found)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from purveyor import redact
-from purveyor.engine import Engine, PortTaken, containers, images, labels, ports
+from purveyor.engine import Engine, PortTaken, labels, ports
+from purveyor.engine.models import digest
 from purveyor.house import House
 from purveyor.store import Tx, projects, services
 from purveyor_hooks import Address, AppSpec, ContainerSpec, Deployment, NotFound, Scope
@@ -26,10 +27,10 @@ def container_name(engine: Engine, scope: Scope, deployment_id: int) -> str:
 
 async def remove_containers(engine: Engine, keep: Callable[[int], bool] = lambda _: False, **fields: object) -> None:
     """Remove the app containers with these labels, but for the deployments to keep."""
-    for found in await containers.listed(engine, **fields):
+    for found in await engine.containers.listed(**fields):
         number = found.labels.get(labels.DEPLOYMENT)
         if number is not None and not keep(int(number)):
-            await containers.remove(engine, found.name)
+            await engine.containers.remove(found.name)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class DockerWorkshop:
 
     async def run(self, deployment: Deployment, app: AppSpec) -> str:
         engine, name = self.house.engine, self._name(deployment)
-        await images.ensure(engine, app.image, _silent, self.house.settings.pull_timeout)
+        await engine.images.ensure(app.image, _silent, self.house.settings.pull_timeout)
         await engine.ensure_network()
         spec = ContainerSpec(
             image=app.image,
@@ -56,15 +57,15 @@ class DockerWorkshop:
         marks = engine.labels.of(project=self.project_id, environment=self.environment_id, deployment=deployment.id)
         for _ in range(PORT_ATTEMPTS):
             published = {app.port: await self._port(deployment.id)} if app.port else {}
-            found = await containers.inspect(engine, name)
-            wanted = containers.digest(spec, published, engine.namespace)
+            found = await engine.containers.inspect(name)
+            wanted = digest(spec, published, engine.namespace)
             if found is None or found.labels.get(labels.SPEC) != wanted:
-                await containers.remove(engine, name)
-                await containers.create(
-                    engine, name, spec, labels=marks, ports=published, volume=None, seed=False, network=engine.namespace
+                await engine.containers.remove(name)
+                await engine.containers.create(
+                    name, spec, labels=marks, ports=published, volume=None, seed=False, network=engine.namespace
                 )
             try:
-                await containers.start(engine, name)
+                await engine.containers.start(name)
                 return name
             except PortTaken:
                 await self.house.store.write(lambda tx: services.release_ports(tx, deployment=deployment.id))
@@ -85,13 +86,13 @@ class DockerWorkshop:
         return Address(host="127.0.0.1", port=port) if port else None
 
     async def state(self, deployment: Deployment) -> tuple[str, str]:
-        found = await containers.inspect(self.house.engine, self._name(deployment))
+        found = await self.house.engine.containers.inspect(self._name(deployment))
         if found is None:
             raise NotFound(f"The container {self._name(deployment)} is gone.")
         return ("restarting" if found.restarting else found.state), found.health
 
     async def log(self, deployment: Deployment, lines: int = 20) -> str:
-        text = "\n".join(await containers.log(self.house.engine, self._name(deployment), lines=lines))
+        text = "\n".join(await self.house.engine.containers.log(self._name(deployment), lines=lines))
         return redact.scrub(text, [variable.value for variable in deployment.variables if variable.secret])
 
     async def promote(self, deployment: Deployment) -> None:
@@ -100,11 +101,11 @@ class DockerWorkshop:
 
     async def _rename(self, scope: Scope, current: int) -> None:
         engine, alias = self.house.engine, alias_of(scope)
-        found = await containers.listed(engine, environment=self.environment_id)
+        found = await engine.containers.listed(environment=self.environment_id)
         for item in sorted(found, key=lambda item: item.labels[labels.DEPLOYMENT] != str(current)):
             wanted = item.labels[labels.DEPLOYMENT] == str(current)
-            if (alias in await containers.aliases(engine, item.name)) != wanted:
-                await containers.connect(engine, item.name, [alias] if wanted else [])
+            if (alias in await engine.containers.aliases(item.name)) != wanted:
+                await engine.containers.connect(item.name, [alias] if wanted else [])
 
     async def retire_others(self, deployment: Deployment) -> None:
         await remove_containers(self.house.engine, lambda number: number == deployment.id, environment=self.environment_id)

@@ -12,7 +12,6 @@ from purveyor.api.answers import answer, nothing, page
 from purveyor.api.auth import admin, own_project, reader
 from purveyor.api.services import Limit, Offset, bound
 from purveyor.app import App
-from purveyor.engine import containers
 from purveyor.store import Tx, projects, services
 from purveyor.store.records import DeploymentRecord, EnvironmentRecord, OperationRecord, ProjectRecord
 from purveyor.verbs.bind import BindArguments
@@ -216,7 +215,7 @@ async def deployment_log(core: App, project: str, number: int) -> Response[str]:
     record, secrets = await core.house.store.read(work)
     if not record.container:
         raise NotFound("The deployment has no container.", remedy="It only ran hooks, or it never came up.")
-    lines = await containers.log(core.house.engine, record.container, lines=400)
+    lines = await core.house.engine.containers.log(record.container, lines=400)
     return Response(redact.scrub("\n".join(lines), secrets), media_type="text/plain; charset=utf-8")
 
 

@@ -14,7 +14,6 @@ from purveyor.api.answers import answer, nothing, page
 from purveyor.api.auth import admin, own_project, reader
 from purveyor.api.flow import begun, flow
 from purveyor.app import App
-from purveyor.engine import containers
 from purveyor.observe import Checked, History
 from purveyor.store import Tx, projects, services
 from purveyor.store.records import OperationRecord
@@ -236,10 +235,10 @@ async def service_logs(
 
     async def lines() -> AsyncIterator[str]:
         if follow:
-            async for chunk in containers.follow(engine, record.container_name, lines=tail):
+            async for chunk in engine.containers.follow(record.container_name, lines=tail):
                 yield redact.scrub(chunk, hidden)
         else:
-            for line in await containers.log(engine, record.container_name, lines=tail):
+            for line in await engine.containers.log(record.container_name, lines=tail):
                 yield redact.scrub(line, hidden) + "\n"
 
     return Stream(lines(), media_type="text/plain; charset=utf-8")
@@ -275,7 +274,7 @@ async def available_containers(core: App) -> list[AvailableContainer]:
     taken = {record.container_name for record in await core.house.store.read(services.every)}
     registry = core.house.registry
     found = []
-    for item in await containers.foreign(core.house.engine):
+    for item in await core.house.engine.containers.foreign():
         for kind in registry.kinds:
             recognised = registry.provider(kind.name).recognise(item)
             if recognised is None or item.name in taken:

@@ -3,8 +3,8 @@
 import anyio
 
 from purveyor.access import HelperAccess, ServiceAccess
-from purveyor.engine import containers, volumes
 from purveyor.engine.labels import SPEC
+from purveyor.engine.models import digest
 from purveyor.house import House
 from purveyor.store import archives
 from purveyor.store.records import ServiceRecord
@@ -38,34 +38,34 @@ class Helpers:
     async def ensure(self, service: ServiceRecord, *, fresh: bool = False) -> None:
         """Have it running in the network of the service's container as that is now; `fresh`: with nothing in its folder."""
         engine, name = self._house.engine, self.name(service)
-        main = await containers.require_running(engine, service.container_name, foreign=service.imported is not None)
+        main = await engine.containers.require_running(service.container_name, foreign=service.imported is not None)
         spec = self._house.registry.provider(service.service_type).archive_helper(service.view())
-        found = await containers.inspect(engine, name)
+        found = await engine.containers.inspect(name)
         volume, path = self._volume(service)
-        same = found is not None and found.labels.get(SPEC) == containers.digest(spec, {}, main.id)
+        same = found is not None and found.labels.get(SPEC) == digest(spec, {}, main.id)
         if fresh:
             await self.remove(service)
         elif found and same and found.state == "running" and found.started_at and main.started_at:
             if found.started_at < main.started_at:  # the network that it shared is gone
-                await containers.stop(engine, name)
-                await containers.start(engine, name)
+                await engine.containers.stop(name)
+                await engine.containers.start(name)
             return
         if found and (fresh or not same):
-            await containers.remove(engine, name)
+            await engine.containers.remove(name)
             found = None
         if found is None:
-            await volumes.create(engine, volume, path, f"archive-{service.id}")
+            await engine.volumes.create(volume, path, f"archive-{service.id}")
             labels = engine.labels.of(purpose="archive")
-            await containers.create(
-                engine, name, spec, labels=labels, ports={}, volume=volume, seed=True, network=None, inside=main.id
+            await engine.containers.create(
+                name, spec, labels=labels, ports={}, volume=volume, seed=True, network=None, inside=main.id
             )
-        await containers.start(engine, name)
+        await engine.containers.start(name)
 
     async def remove(self, service: ServiceRecord) -> None:
         """Remove it and what it wrote."""
         volume, path = self._volume(service)
-        await containers.remove(self._house.engine, self.name(service))
-        await volumes.destroy(self._house.engine, volume, path, service.image)
+        await self._house.engine.containers.remove(self.name(service))
+        await self._house.engine.volumes.destroy(volume, path, service.image)
 
     async def let_go(self, service: ServiceRecord) -> None:
         """A server that serves and is not archived keeps nothing for a helper: one may have ended while it was stopped."""
@@ -77,7 +77,7 @@ class Helpers:
     async def end(self, service: ServiceRecord) -> None:
         """Remove it, and have the server keep nothing for it any more, if it can be asked."""
         await self.remove(service)
-        found = await containers.inspect(self._house.engine, service.container_name, foreign=service.imported is not None)
+        found = await self._house.engine.containers.inspect(service.container_name, foreign=service.imported is not None)
         if found is not None and found.state == "running":
             provider = self._house.registry.provider(service.service_type)
             await provider.archive_end(service.view(), self._main(service))
@@ -91,9 +91,9 @@ class Helpers:
         provider = self._house.registry.provider(service.service_type)
         engine, name = self._house.engine, self.name(service)
         for _ in range(BEATS):
-            found = await containers.inspect(engine, name)
+            found = await engine.containers.inspect(name)
             if found is None or found.state != "running" or found.restarting:
-                lines = await containers.log(engine, name, lines=3) if found else []
+                lines = await engine.containers.log(name, lines=3) if found else []
                 raise Failed(
                     f"The helper that writes down the changes of {service.name} ended: "
                     f"{' / '.join(lines) or 'it printed nothing'}",

@@ -9,7 +9,6 @@ from purveyor.archive import changes
 from purveyor.archive.codec import unpacked
 from purveyor.archive.keeper import Keeper, Tell
 from purveyor.archive.manifest import Manifest
-from purveyor.engine import containers
 from purveyor.house import House
 from purveyor.provision import Provisioner
 from purveyor.pulse import Pulse, while_it_goes_on
@@ -58,17 +57,17 @@ async def unpack(
             pulse.beat(size)
         await _run(access, plan.finish)
 
-    await containers.remove(house.engine, name)
+    await house.engine.containers.remove(name)
     try:
         labels = house.engine.labels.of(purpose="once")
-        await containers.create(
-            house.engine, name, spec, labels=labels, ports={}, volume=volume.name, seed=False, network=None, restart=False
+        await house.engine.containers.create(
+            name, spec, labels=labels, ports={}, volume=volume.name, seed=False, network=None, restart=False
         )
-        await containers.start(house.engine, name)
+        await house.engine.containers.start(name)
         await while_it_goes_on(pour, house.settings.stall_timeout, f"Unpacking into {record.name}", tell)
     finally:
         with anyio.CancelScope(shield=True):
-            await containers.remove(house.engine, name)
+            await house.engine.containers.remove(name)
 
 
 async def _run(access: HelperAccess, command: Command) -> None:
@@ -103,5 +102,5 @@ async def arrive(house: House, provision: Provisioner, record: ServiceRecord, te
 
 
 async def _last_words(house: House, record: ServiceRecord) -> str:
-    lines = await containers.log(house.engine, record.container_name, lines=LAST_LINES)
+    lines = await house.engine.containers.log(record.container_name, lines=LAST_LINES)
     return " / ".join(line.strip() for line in lines if "FATAL" in line or "PANIC" in line) or " / ".join(lines[-2:])

@@ -1,6 +1,10 @@
-"""The Docker Engine: everything that is asked of it, and nothing else asks."""
+"""The Docker Engine: everything that is asked of it, and nothing else asks.
 
-from purveyor.engine.client import Engine, PortTaken
+`Engine` is a Protocol; `DockerEngine` (in `client`) is the real one, and the tests have a fake.
+"""
+
 from purveyor.engine.labels import Labels
+from purveyor.engine.models import PortTaken
+from purveyor.engine.protocols import Engine
 
 __all__ = ["Engine", "Labels", "PortTaken"]

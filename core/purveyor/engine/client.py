@@ -1,36 +1,32 @@
 """The connection to the engine: opened when first needed, its errors turned into ours."""
 
-import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
 import aiodocker
-import aiohttp
 import anyio
-import msgspec
 
+from purveyor.engine.containers import DockerContainers
+from purveyor.engine.errors import DEFAULT_HOST, translated
+from purveyor.engine.filters import filters
+from purveyor.engine.images import DockerImages
 from purveyor.engine.labels import Labels
-from purveyor_hooks import Conflict, EngineUnavailable, Failed, NotFound
-
-DEFAULT_HOST = "unix:///var/run/docker.sock"
-UNREACHABLE = 900  # aiodocker's status for a connection that failed
+from purveyor.engine.protocols import Engine
+from purveyor.engine.volumes import DockerVolumes
 
 
-class PortTaken(Conflict):
-    """Somebody else has the host port."""
-
-    code = "port-taken"
-
-
-class Engine:
-    """Docker Engine API 1.41 and up. `namespace` is the network's name and the beginning of all other names."""
+class DockerEngine(Engine):
+    """A Docker Engine with the API 1.41 and up: the one that DOCKER_HOST or the Docker context names."""
 
     def __init__(self, namespace: str, labels: Labels) -> None:
         self.namespace = namespace
         self.labels = labels
         self._docker: aiodocker.Docker | None = None
         self._networking = anyio.Lock()
+        self.containers = DockerContainers(self)
+        self.images = DockerImages(self)
+        self.volumes = DockerVolumes(self)
 
     @property
     def docker(self) -> aiodocker.Docker:
@@ -44,36 +40,24 @@ class Engine:
             await self._docker.close()
             self._docker = None
 
-    @contextmanager
-    def errors(self, what: str) -> Iterator[None]:
+    @staticmethod
+    def errors(what: str) -> AbstractContextManager[None]:
         """Turn what the engine or the connection raises into our errors; `what` ends "could not …"."""
-        try:
-            yield
-        except aiodocker.DockerError as error:
-            raise translate(error, what) from error
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise unavailable(str(error)) from error
-        except TimeoutError as error:
-            raise EngineUnavailable(
-                f"The Docker Engine did not answer in time: could not {what}.", remedy="See: systemctl status docker"
-            ) from error
+        return translated(what)
 
     async def version(self) -> dict[str, Any]:
-        """The engine's version answer. Raises `EngineUnavailable` within five seconds."""
         with self.errors("ask for its version"), anyio.fail_after(5):
             answer: dict[str, Any] = await self.docker.version()
             return answer
 
     async def ensure_network(self) -> None:
-        """Make the network unless it is there. One at a time: the engine lets two networks have one name."""
-        async with self._networking:
+        async with self._networking:  # one at a time: the engine lets two networks have one name
             with self.errors(f"make the network {self.namespace}"):
                 if not await self.docker.networks.list(filters={"name": [f"^{self.namespace}$"]}):
                     config = {"Name": self.namespace, "CheckDuplicate": True, "Labels": self.labels.of()}
                     await self.docker.networks.create(config)
 
     async def gateway(self) -> str:
-        """The host's own address on the network, which is made if need be; "" when it has none."""
         await self.ensure_network()
         with self.errors(f"look at the network {self.namespace}"):
             found = await (await self.docker.networks.get(self.namespace)).show()
@@ -82,7 +66,6 @@ class Engine:
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """The engine's container events, from now on until the connection ends."""
         docker = _connect()
         wanted = {"type": ["container"]}
 
@@ -111,31 +94,3 @@ def _connect() -> aiodocker.Docker:
         return aiodocker.Docker()
     except (AssertionError, ValueError):  # no socket where it looks; that is said at the first call
         return aiodocker.Docker(url=DEFAULT_HOST)
-
-
-def filters(value: Any) -> str:
-    """Filters as the engine takes them where aiodocker does not encode them itself."""
-    return msgspec.json.encode(value).decode()
-
-
-def translate(error: aiodocker.DockerError, what: str) -> Exception:
-    """Our error for the engine's."""
-    message = str(error.message).strip().rstrip(".")
-    if error.status == UNREACHABLE:
-        return unavailable(message)
-    if "port is already allocated" in message or "address already in use" in message:
-        return PortTaken(f"Could not {what}: {message}.", remedy="Choose another port, or free this one.")
-    if error.status == 404:
-        return NotFound(f"Could not {what}: {message}.")
-    if error.status == 409:
-        return Conflict(f"Could not {what}: {message}.")
-    return Failed(f"The Docker Engine could not {what}: {message}.", remedy="See: journalctl -u docker")
-
-
-def unavailable(message: str) -> EngineUnavailable:
-    host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
-    if "ermission denied" in message:
-        remedy = "Run as root, or add your user to the group `docker` and sign in again."
-        return EngineUnavailable(f"This user may not use the Docker Engine at {host}.", remedy=remedy)
-    remedy = "Start it (systemctl start docker), or set DOCKER_HOST to where it listens."
-    return EngineUnavailable(f"The Docker Engine at {host} does not answer.", remedy=remedy)

@@ -1,36 +1,23 @@
-"""A command in a container, attached to somebody's terminal."""
+"""A command in a container: attached to somebody's terminal, or fed and read as it goes."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from purveyor.engine.client import Engine
+from purveyor.engine.protocols import Engine, Session
 from purveyor_hooks import Command, Failed
 
 LAST_WORDS = 2000  # bytes
 
 
-class Session:
-    """An attached command: what it prints, what it is sent, how it ends."""
+class DockerSession(Session):
+    """`Session` over the stream that aiodocker opens."""
 
     def __init__(self, job: Any, stream: Any) -> None:
         self._job = job
         self._stream = stream
 
-    @classmethod
-    @asynccontextmanager
-    async def open(
-        cls, engine: Engine, container: str, argv: Sequence[str], environment: Mapping[str, str], *, tty: bool
-    ) -> AsyncIterator["Session"]:
-        """Start a command in a running container."""
-        with engine.errors(f"run {argv[0]} in {container}"):
-            found = engine.docker.containers.container(container)
-            job = await found.exec(list(argv), stdin=True, tty=tty, environment=dict(environment))
-            async with job.start(detach=False) as stream:
-                yield cls(job, stream)
-
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
-        """What it prints: 1 and its output, or 2 and its errors, until it ends."""
         while (message := await self._stream.read_out()) is not None:
             yield message.stream, message.data
 
@@ -38,7 +25,6 @@ class Session:
         await self._stream.write_in(data)
 
     async def end_input(self) -> None:
-        """Tell the command that nothing more comes, and go on reading what it prints."""
         transport = self._stream._resp.connection.transport
         if transport.can_write_eof():
             transport.write_eof()
@@ -83,5 +69,5 @@ class Piped:
 @asynccontextmanager
 async def piped(engine: Engine, container: str, command: Command) -> AsyncIterator[Piped]:
     """Run a command in a running container with its input and output in hand."""
-    async with Session.open(engine, container, command.argv, command.environment, tty=False) as session:
+    async with engine.containers.session(container, command.argv, command.environment) as session:
         yield Piped(session, command.argv[0])

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import msgspec
 
 from purveyor import names, parameters
-from purveyor.engine import containers
 from purveyor.operations import Plan, Step
 from purveyor.operations.plan import PlannedContainer
 from purveyor.registry import Provider
@@ -46,7 +45,7 @@ class Import(ServiceVerb):
         """What the container is, and where it can be reached before it is on our network."""
         engine = self.house.engine
         provider = self.house.registry.provider(require_kind(self.house, given.service_type).name)
-        found = await containers.foreign_of(engine, given.container_id) if given.container_id.strip() else None
+        found = await engine.containers.foreign_of(given.container_id) if given.container_id.strip() else None
         if found is None:
             raise NotFound(
                 f"There is no container {given.container_id!r}.",
@@ -55,7 +54,7 @@ class Import(ServiceVerb):
             )
         if not found.running:
             raise Conflict(f"The container {found.name} does not run.", remedy=f"Start it first: docker start {found.name}")
-        seen = await containers.inspect(engine, found.id, foreign=True)
+        seen = await engine.containers.inspect(found.id, foreign=True)
         networks = seen.networks if seen else {}
         address = next((address for name, address in networks.items() if address and name not in PRIVATE), "")
         if not address:
@@ -68,7 +67,7 @@ class Import(ServiceVerb):
             "container": msgspec.to_builtins(found),
             "address": address,
             "started_at": seen.started_at.isoformat() if seen and seen.started_at else None,
-            "published": {str(outer): inner for outer, inner in (await containers.published(engine, found.id)).items()},
+            "published": {str(outer): inner for outer, inner in (await engine.containers.published(found.id)).items()},
             "recognised": msgspec.to_builtins(recognised) if recognised else None,
         }
         return msgspec.structs.replace(given, found=facts)

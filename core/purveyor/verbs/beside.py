@@ -11,7 +11,6 @@ from typing import Any
 
 from purveyor import bindings
 from purveyor.archive.keeper import Keeper
-from purveyor.engine import containers, volumes
 from purveyor.house import House
 from purveyor.operations import Step
 from purveyor.operations.runner import emit
@@ -83,9 +82,9 @@ class BesideVerb(ServiceVerb):
             return
         if volume is not None and volume.id == (operation.private or {}).get("volume_id"):
             raise Failed(f"{record.slug} holds the data of before; it is not deleted.")  # never, whatever led here
-        await containers.remove(self.house.engine, record.container_name)
+        await self.house.engine.containers.remove(record.container_name)
         if volume is not None and volume.state != "purged":
-            await volumes.destroy(self.house.engine, volume.name, volume.path, record.image)
+            await self.house.engine.volumes.destroy(volume.name, volume.path, record.image)
 
     def discard_step(self, operation: OperationRecord, service_id: int) -> Step:
         async def work() -> None:
@@ -126,7 +125,7 @@ class BesideVerb(ServiceVerb):
 
         async def work() -> None:
             scratch = await self.load(scratch_id)
-            await containers.remove(self.house.engine, scratch.container_name)
+            await self.house.engine.containers.remove(scratch.container_name)
             await self.provision.remove_container(service_id)  # a container keeps the volume that it was made with
             await self.house.store.write(lambda tx: _switch(tx, operation, service_id, scratch_id))
             await self._serve(service_id)
@@ -154,7 +153,7 @@ class BesideVerb(ServiceVerb):
         async def work() -> None:
             number = (operation.private or {})["volume_id"]
             volume = await self.house.store.read(lambda tx: services.volume(tx, number))
-            await volumes.forget(self.house.engine, volume.name)
+            await self.house.engine.volumes.forget(volume.name)
 
         return Step("put away", work)
 

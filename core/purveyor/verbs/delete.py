@@ -5,7 +5,6 @@ from typing import ClassVar
 import msgspec
 
 from purveyor.archive.helpers import Helpers
-from purveyor.engine import volumes
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.store import Tx, archives, operations, projects, services
@@ -95,7 +94,7 @@ class Delete(ServiceVerb):
     async def _purge(self, service_id: int) -> None:
         record = await self.house.store.read(lambda tx: services.get(tx, service_id))
         volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
-        await volumes.destroy(self.house.engine, volume.name, volume.path, record.image)
+        await self.house.engine.volumes.destroy(volume.name, volume.path, record.image)
 
     async def _forget_volume(self, service_id: int) -> None:
         """Take the volume's name from the engine; its folder and its record stay."""
@@ -103,7 +102,7 @@ class Delete(ServiceVerb):
         if record.volume_id is None:
             return
         volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
-        await volumes.forget(self.house.engine, volume.name)
+        await self.house.engine.volumes.forget(volume.name)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         record = services.get(tx, operation.service_id or 0)

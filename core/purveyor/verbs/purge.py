@@ -4,7 +4,6 @@ from typing import ClassVar
 
 import msgspec
 
-from purveyor.engine import volumes
 from purveyor.house import House
 from purveyor.operations import Plan, Step, Verb
 from purveyor.operations.plan import PlannedVolume
@@ -53,7 +52,7 @@ class Purge(Verb):
     async def _purge(self, operation: OperationRecord) -> None:
         given = operation.arguments
         volume = await self.house.store.read(lambda tx: services.volume(tx, given["volume"]))
-        await volumes.destroy(self.house.engine, volume.name, volume.path, given["image"])
+        await self.house.engine.volumes.destroy(volume.name, volume.path, given["image"])
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         services.update_volume(tx, operation.arguments["volume"], state="purged")

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from purveyor.engine import containers, images, volumes
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.store import Tx, operations, services
@@ -46,7 +45,7 @@ class Upgrade(BesideVerb):
 
     async def prepare(self, given: UpgradeArguments) -> UpgradeArguments:
         """What the image is, when it is on the engine already; its tag says the rest."""
-        found = await images.inspect(self.house.engine, given.docker_image)
+        found = await self.house.engine.images.inspect(given.docker_image)
         return msgspec.structs.replace(given, environment=found.environment) if found else given
 
     def intend(self, tx: Tx, given: UpgradeArguments, actor: str) -> int:
@@ -144,7 +143,7 @@ class Upgrade(BesideVerb):
 
     async def _end_old(self, old: int) -> None:
         record = await self.load(old)
-        await containers.remove(self.house.engine, record.container_name)
+        await self.house.engine.containers.remove(record.container_name)
 
     async def _carry(self, operation: OperationRecord, old: int, scratch: int) -> None:
         source, target = await self.load(old), await self.load(scratch)
@@ -170,7 +169,7 @@ class Upgrade(BesideVerb):
 
         old, new = await self.house.store.read(look)
         await self.provision.stop(service_id)
-        await volumes.copy(self.house.engine, old.name, new.name, new.path, record.image)
+        await self.house.engine.volumes.copy(old.name, new.name, new.path, record.image)
         facts = {"state": "used", "major": old.major, "identity": old.identity}
         await self.house.store.write(lambda tx: services.update_volume(tx, new.id, **facts))
         if operation.arguments["rehearse"]:
@@ -250,7 +249,7 @@ class UndoUpgrade(BesideVerb):
 
     async def _back(self, operation: OperationRecord, service_id: int) -> None:
         given = operation.arguments
-        found = await images.inspect(self.house.engine, given["image"])
+        found = await self.house.engine.images.inspect(given["image"])
         await self.provision.remove_container(service_id)
 
         def work(tx: Tx) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
@@ -16,6 +16,9 @@ from purveyor.cli.client import Client, run
 from purveyor.cli.commands.services import BASE
 from purveyor.cli.main import Options
 from purveyor_hooks import Command, Failed
+
+if TYPE_CHECKING:
+    from purveyor.engine import Engine
 
 CHUNK = 64 * 1024
 
@@ -44,13 +47,19 @@ async def _client(client: Client, service: str) -> Any:
     return await client.get(f"{BASE}/{service}/client")
 
 
+def _engine() -> "Engine":
+    """The engine, for commands in containers that were found by name."""
+    from purveyor.engine import Labels
+    from purveyor.engine.client import DockerEngine
+
+    return DockerEngine("", Labels(""))
+
+
 async def _has(container: str, program: str) -> bool:
     """Whether the image has a program."""
-    from purveyor.engine import Engine, Labels, containers
-
-    engine = Engine("", Labels(""))
+    engine = _engine()
     try:
-        ended = await containers.execute(engine, container, Command(argv=("sh", "-c", f"command -v {program}")))
+        ended = await engine.containers.execute(container, Command(argv=("sh", "-c", f"command -v {program}")))
         return ended.exit_code == 0
     except Failed:  # it has no shell either
         return False
@@ -59,13 +68,10 @@ async def _has(container: str, program: str) -> bool:
 
 
 async def _attach(container: str, argv: list[str], environment: dict[str, str]) -> int:
-    from purveyor.engine import Engine, Labels
-    from purveyor.engine.terminal import Session
-
-    engine = Engine("", Labels(""))
+    engine = _engine()
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     try:
-        async with Session.open(engine, container, argv, environment, tty=interactive) as session:
+        async with engine.containers.session(container, argv, environment, tty=interactive) as session:
             with _raw_terminal(interactive):
                 async with anyio.create_task_group() as group:
                     group.start_soon(_send, session)

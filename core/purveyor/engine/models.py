@@ -1,0 +1,52 @@
+"""What is known of things on the engine, as values."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from purveyor_hooks import Conflict, ContainerSpec
+
+
+class PortTaken(Conflict):
+    """Somebody else has the host port."""
+
+    code = "port-taken"
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A container as the engine shows it. `state` is Docker's word: created, running, exited, …; `networks` are those
+    that it is on, with its address on each."""
+
+    id: str
+    name: str
+    state: str
+    labels: dict[str, str]
+    image_id: str = ""
+    health: str = ""
+    exit_code: int = 0
+    restarting: bool = False
+    started_at: datetime | None = None
+    networks: dict[str, str] = {}
+
+
+class FoundVolume(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume as the engine shows it. `path` is the folder that it is bound to, "" when the engine keeps it itself."""
+
+    name: str
+    path: str
+    labels: dict[str, str]
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container uses: `memory` in bytes without the page cache, `cpu` in nanoseconds since it started."""
+
+    memory: int
+    cpu: int
+
+
+def digest(spec: ContainerSpec, ports: Mapping[int, int], network: str | None) -> str:
+    """A short hash that changes whenever the container has to be made anew."""
+    content = msgspec.json.encode([spec, sorted(ports.items()), network])
+    return hashlib.sha256(content).hexdigest()[:16]
