@@ -4,7 +4,7 @@ Every function may be called again after a crash. Data comes first: a container 
 that is recorded, and only goes on serving when the data set in it carries the recorded mark.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -275,6 +275,20 @@ class Provisioner:
         raise DeadlineExceeded(
             f"{record.name} did not serve within {limit:.0f} s: {reason}", remedy=f"See: purveyor logs {record.slug}"
         )
+
+    async def answers(self, record: ServiceRecord, either: Sequence[Mapping[str, Any]]) -> None:
+        """Wait until the server takes one of these parameters for its administrator's. Raises `DeadlineExceeded`."""
+        provider = self._house.registry.provider(record.service_type)
+        access, limit, pause = self.access(record, provider), self._house.settings.ready_timeout, FIRST_PAUSE
+        views = [msgspec.structs.replace(record.view(), parameters=dict(parameters)) for parameters in either]
+        with anyio.move_on_after(limit):
+            while True:
+                for view in views:
+                    if (await _asked(provider.ready(view, access))).healthy:
+                        return
+                await anyio.sleep(pause)
+                pause = min(pause * 1.5, LONGEST_PAUSE)
+        raise DeadlineExceeded(f"{record.name} did not serve within {limit:.0f} s.", remedy=f"See: purveyor logs {record.slug}")
 
     async def _last_words(self, record: ServiceRecord) -> str:
         try:

@@ -180,12 +180,13 @@ def test_a_user_who_may_not_use_the_engine_is_told_how(make_stage: Callable[...,
             folder.chmod(folder.stat().st_mode | 0o011)
         ask = (
             "import os, anyio\n"
-            "from purveyor.engine import Engine, Labels\n"
+            "from purveyor.engine import Labels\n"
+            "from purveyor.engine.client import DockerEngine\n"
             "from purveyor_hooks import PurveyorError\n"
             "async def main():\n"
             "    os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
             f"    os.environ['DOCKER_HOST'] = 'unix://{path}'\n"
-            "    engine = Engine('x', Labels('x'))\n"
+            "    engine = DockerEngine('x', Labels('x'))\n"
             "    try:\n"
             "        await engine.version()\n"
             "    except PurveyorError as error:\n"

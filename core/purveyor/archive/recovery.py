@@ -20,6 +20,11 @@ PAUSE = 0.5
 LAST_LINES = 6
 
 
+def unpacker(record: ServiceRecord) -> str:
+    """The name of the container that fills a service's volume."""
+    return f"{record.container_name}.unpack"
+
+
 async def unpack(
     house: House,
     backup: BackupRecord,
@@ -38,7 +43,7 @@ async def unpack(
     mount = provider.container(record.view()).mount
     assert mount is not None
     plan = provider.recovery(record.view(), at)
-    name = f"{record.container_name}.unpack"
+    name = unpacker(record)
     spec = ContainerSpec(
         image=record.image, entrypoint=("/bin/sh", "-c", WAIT), mount=Mount(target=mount.target), user="0", stop_timeout=2
     )

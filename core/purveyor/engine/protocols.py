@@ -281,6 +281,7 @@ class Volumes(Protocol):
         The servers own their files: where this process may not delete them, a container of `image` does.
         """
         folder = Path(path)
+        await self.containers.remove(f"{name}-copy")  # there when the copy that fills the volume could not be ended in time
         await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
         if await anyio.to_thread.run_sync(folder.exists):
             spec = ContainerSpec(

@@ -191,7 +191,8 @@ class VerifyBackup(BesideVerb):
         if services.find(tx, operation.arguments["scratch"]):
             services.forget_scratch(tx, operation.arguments["scratch"])
         backup = backups.get(tx, operation.arguments["backup"])
-        if error.get("code") in ("bad-input", "failed", "not-found"):
+        tried = any(step.name == "restore" and step.state == "failed" for step in operations.steps(tx, operation.id))
+        if tried and error.get("code") in ("bad-input", "failed", "not-found"):  # else it was never looked at
             message = f"It could not be proven: {error.get('detail', '')}"
             backups.update(tx, backup.id, state="suspect", error_message=message, proven_at=None, proven_seconds=None)
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from purveyor import bindings
+from purveyor.archive import recovery
 from purveyor.archive.keeper import Keeper
 from purveyor.house import House
 from purveyor.operations import Step
@@ -82,7 +83,8 @@ class BesideVerb(ServiceVerb):
             return
         if volume is not None and volume.id == (operation.private or {}).get("volume_id"):
             raise Failed(f"{record.slug} holds the data of before; it is not deleted.")  # never, whatever led here
-        await self.house.engine.containers.remove(record.container_name)
+        for name in (record.container_name, recovery.unpacker(record)):  # the second when it could not be removed in time
+            await self.house.engine.containers.remove(name)
         if volume is not None and volume.state != "purged":
             await self.house.engine.volumes.destroy(volume.name, volume.path, record.image)
 

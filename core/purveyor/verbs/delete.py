@@ -44,7 +44,8 @@ class Delete(ServiceVerb):
             )
         services.update(tx, record.id, state="deleting", desired="stopped")
         shown = {"name": record.name, "purge": given.purge}
-        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown)
+        before = {"desired": record.desired}
+        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service_id or 0)
@@ -77,13 +78,13 @@ class Delete(ServiceVerb):
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id = operation.service_id or 0
-        steps = [Step("helper", lambda: self._end_archive(service_id), deadline=STOP_DEADLINE)]
-        steps += [Step("container", lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE)]
-        if operation.arguments["purge"]:
-            steps.append(Step("purge", lambda: self._purge(service_id), deadline=PURGE_DEADLINE))
-        else:
-            steps.append(Step("volume", lambda: self._forget_volume(service_id)))
-        return steps
+        start = (operation.private or {}).get("desired") == "running"
+        helper = Step("helper", lambda: self._end_archive(service_id), deadline=STOP_DEADLINE)
+        container = Step("container", lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE)
+        if operation.arguments["purge"]:  # what a purge has begun cannot be had back
+            return [helper, container, Step("purge", lambda: self._purge(service_id), deadline=PURGE_DEADLINE)]
+        container = container._replace(undo=lambda: self.try_again(service_id, start=start))
+        return [helper, container, Step("volume", lambda: self.forget_volume(service_id))]
 
     async def _end_archive(self, service_id: int) -> None:
         """Nothing more is written down; what was, stays."""
@@ -96,14 +97,6 @@ class Delete(ServiceVerb):
         volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
         await self.house.engine.volumes.destroy(volume.name, volume.path, record.image)
 
-    async def _forget_volume(self, service_id: int) -> None:
-        """Take the volume's name from the engine; its folder and its record stay."""
-        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
-        if record.volume_id is None:
-            return
-        volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
-        await self.house.engine.volumes.forget(volume.name)
-
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         record = services.get(tx, operation.service_id or 0)
         services.update(tx, record.id, state="deleted")
@@ -115,4 +108,4 @@ class Delete(ServiceVerb):
         services.update_volume(tx, record.volume_id or "", state=state, kept_at=tx.now)
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, object]) -> None:
-        services.update(tx, operation.service_id or 0, state="active")
+        services.update(tx, operation.service_id or 0, state="active", **(operation.private or {"desired": "running"}))

@@ -1,6 +1,6 @@
 """Delete an environment: a preview that is over."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
@@ -61,6 +61,7 @@ class DeleteEnvironment(Verb):
             "environment": environment.slug,
             "environment_id": environment.id,
             "bindings": [record.id for record in held],
+            "bound": [record.id for record in held if record.state == "bound"],
             "purge": given.purge,
         }
         return operations.insert(tx, self.name, project_id=project.id, actor=actor, arguments=shown)
@@ -83,16 +84,21 @@ class DeleteEnvironment(Verb):
 
         async def remove() -> None:
             await remove_containers(self.house.engine, environment=environment_id)
+            await self.house.store.write(lambda tx: _retire(tx, environment_id))
 
-        end = self._binder.purge if operation.arguments["purge"] else self._binder.unbind
-        return [
-            Step("containers", remove, deadline=STOP_DEADLINE),
-            Step("bindings", lambda: end(held), deadline=BIND_DEADLINE),
-        ]
+        containers = Step("containers", remove, deadline=STOP_DEADLINE)
+        if operation.arguments["purge"]:  # what a purge has begun cannot be had back
+            return [containers, Step("bindings", lambda: self._binder.purge(held), deadline=BIND_DEADLINE)]
+        bound = operation.arguments.get("bound", [])
+        unbind = Step("bindings", lambda: self._binder.unbind(held), lambda: self._binder.bind(bound), BIND_DEADLINE)
+        return [containers, unbind]
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         projects.delete_environment(tx, operation.arguments["environment_id"])
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
-        for item in projects.deployments(tx, environment_id=operation.arguments["environment_id"], state="active"):
-            projects.update_deployment(tx, item.id, state="retired", ended_at=tx.now)
+
+def _retire(tx: Tx, environment_id: int) -> None:
+    """Its apps are gone."""
+    for item in projects.deployments(tx, environment_id=environment_id, state="active"):
+        projects.update_deployment(tx, item.id, state="retired", ended_at=tx.now)
+        services.release_ports(tx, deployment=item.id)

@@ -93,7 +93,12 @@ class Start(LifecycleVerb):
     desired = "running"
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        return self._serve_steps(operation)
+        """One that was stopped is stopped again when it does not come up."""
+        service_id = operation.service_id or 0
+        steps = self._serve_steps(operation)
+        if (operation.private or {}).get("desired") != "stopped":
+            return steps
+        return [step._replace(undo=lambda: self.provision.stop(service_id)) if step.name == "start" else step for step in steps]
 
 
 class Repair(LifecycleVerb):
@@ -103,7 +108,17 @@ class Repair(LifecycleVerb):
     container_action = "create if missing, start"
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        return self._serve_steps(operation)
+        """A container that does not come up is taken away again: one that is missing is looked after, one that was never
+        started is not."""
+        service_id = operation.service_id or 0
+
+        async def take_away() -> None:
+            record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+            if not record.imported:
+                await self.provision.remove_container(service_id)
+
+        steps = self._serve_steps(operation)
+        return [step._replace(undo=take_away) if step.name == "container" else step for step in steps]
 
 
 class Stop(LifecycleVerb):
@@ -126,4 +141,5 @@ class Restart(LifecycleVerb):
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id = operation.service_id or 0
         stop = Step("stop", lambda: self.provision.stop(service_id), deadline=STOP_DEADLINE)
-        return [stop, *self._serve_steps(operation)]
+        start = (operation.private or {}).get("desired") != "stopped"
+        return [stop._replace(undo=lambda: self.try_again(service_id, start=start)), *self._serve_steps(operation)]

@@ -128,11 +128,12 @@ class Unlink(LinkVerb):
                 error.remedy += ", or unlink without ending the accounts: --force"
                 raise
         projects.update_link(tx, link.id, "unlinking")
-        chosen = [item.id for item in projects.bindings(tx, service_id=service.id, project_id=project.id)]
+        held = projects.bindings(tx, service_id=service.id, project_id=project.id)
         shown = {
             "service": service.name,
             "project": project.slug,
-            "bindings": chosen,
+            "bindings": [item.id for item in held],
+            "bound": [item.id for item in held if item.state == "bound"],
             "purge": given.purge,
             "force": given.force,
         }
@@ -142,9 +143,10 @@ class Unlink(LinkVerb):
         chosen = operation.arguments["bindings"]
         if operation.arguments["force"]:
             return []
-        if operation.arguments["purge"]:
+        if operation.arguments["purge"]:  # what a purge has begun cannot be had back
             return [Step("purge", lambda: self.binder.purge(chosen), deadline=BIND_DEADLINE)]
-        return [Step("unbind", lambda: self.binder.unbind(chosen), deadline=BIND_DEADLINE)]
+        bound = operation.arguments.get("bound", [])
+        return [Step("unbind", lambda: self.binder.unbind(chosen), lambda: self.binder.bind(bound), BIND_DEADLINE)]
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)

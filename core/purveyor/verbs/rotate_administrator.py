@@ -72,11 +72,11 @@ class RotateAdministrator(ServiceVerb):
         await self.house.store.write(lambda tx: services.update(tx, service_id, parameters=parameters))
 
     async def _back(self, service_id: int, private: Mapping[str, Any]) -> None:
-        """The old credentials, on a server that may be down for what went wrong."""
+        """The old credentials, on a server that may be down for what went wrong, and may have either."""
         record = await self.house.store.read(lambda tx: services.get(tx, service_id))
-        if record.parameters != {**record.parameters, **private["old"]}:
-            await self.provision.container(service_id)
-            await self._serve(service_id)
+        await self.provision.container(service_id)
+        await self.provision.start(service_id)
+        await self.provision.answers(record, [{**record.parameters, **private[name]} for name in ("new", "old")])
         await self._turn(service_id, private["new"], private["old"])
         await self.provision.container(service_id)
         await self._serve(service_id)

@@ -10,7 +10,7 @@ from purveyor.operations.runner import emit
 from purveyor.provision import Provisioner
 from purveyor.store import Tx, services
 from purveyor.store.records import OperationRecord, ServiceRecord
-from purveyor_hooks import Conflict, ServiceType
+from purveyor_hooks import Conflict, EngineUnavailable, PurveyorError, ServiceType
 
 IMAGE_DEADLINE = 3600.0  # a pull is ended for lack of progress, not for its length
 STOP_DEADLINE = 120.0
@@ -46,6 +46,27 @@ class ServiceVerb(Verb):
 
     def volume_step(self, service_id: int) -> Step:
         return Step("volume", lambda: self.provision.volume(service_id))
+
+    async def forget_volume(self, service_id: int) -> None:
+        """Take the volume's name from the engine; its folder and its record stay."""
+        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+        if record.volume_id is None:
+            return
+        volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
+        await self.house.engine.volumes.forget(volume.name)
+
+    async def try_again(self, service_id: int, *, start: bool) -> None:
+        """Have the container back that a verb has taken, as far as that is possible. Raises only `EngineUnavailable`: what
+        refuses to come back is seen, and told, by whoever looks at the service next."""
+        try:
+            await self.provision.volume(service_id)
+            await self.provision.container(service_id)
+            if start:
+                await self.provision.start(service_id)
+        except EngineUnavailable:
+            raise
+        except PurveyorError as error:
+            self.house.logger.warning("service.down", service=service_id, error=error.detail)
 
     def container_step(self, service_id: int) -> Step:
         return Step("container", lambda: self._container(service_id), deadline=STOP_DEADLINE)

@@ -57,8 +57,8 @@ class Undelete(ServiceVerb):
         container = self.container_step(service_id)._replace(
             undo=lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE
         )
-        image, volume = self.image_step(operation, service_id), self.volume_step(service_id)
-        return [image, volume, container, *self.start_steps(service_id)]
+        volume = self.volume_step(service_id)._replace(undo=lambda: self.forget_volume(service_id))
+        return [self.image_step(operation, service_id), volume, container, *self.start_steps(service_id)]
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         record = self._record(tx, operation)

@@ -274,6 +274,8 @@ class UndoUpgrade(BesideVerb):
             services.update(tx, service_id, **(operation.private or {}))
 
         await self.provision.remove_container(service_id)
+        volume = await self.house.store.read(lambda tx: services.volume(tx, operation.arguments["volume"]))
+        await self.house.engine.volumes.forget(volume.name)
         await self.house.store.write(work)
         await self._serve(service_id)
 

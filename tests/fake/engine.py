@@ -1,0 +1,525 @@
+"""`Engine` without Docker: containers are rows, a start is an assignment, and commands run on this host."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+
+from purveyor.engine.labels import INSTALLATION, SPEC, Labels
+from purveyor.engine.models import Found, FoundVolume, PortTaken, Usage, digest
+from purveyor.engine.protocols import Containers, Engine, Images, Progress, Session, Volumes, pull_remedy
+from purveyor_hooks import (
+    Command,
+    Conflict,
+    ContainerSpec,
+    EngineUnavailable,
+    ExecResult,
+    Failed,
+    FoundContainer,
+    Image,
+    ImageMissing,
+    NotFound,
+)
+
+WORLD = "world.json"
+BRIDGE = "bridge"
+
+
+class Container(msgspec.Struct, kw_only=True):
+    """A container of the fake engine. `mounts` maps where to what; `files` are those put in when it was made."""
+
+    id: str
+    name: str
+    image: str
+    image_id: str
+    labels: dict[str, str]
+    environment: dict[str, str]
+    command: list[str]
+    entrypoint: list[str]
+    mounts: dict[str, str]
+    ports: dict[int, int]
+    networks: dict[str, str]
+    aliases: list[str] = []
+    files: list[str] = []
+    inside: str = ""
+    state: str = "created"
+    exit_code: int = 0
+    started_at: datetime | None = None
+    log: list[str] = []
+
+
+class Volume(msgspec.Struct, kw_only=True):
+    name: str
+    path: str
+    labels: dict[str, str]
+
+
+class World(msgspec.Struct, kw_only=True):
+    """All that the engine holds. `wrongs` are things that must never happen, noted when they did."""
+
+    images: dict[str, dict[str, str]] = {}
+    containers: list[Container] = []
+    volumes: list[Volume] = []
+    networks: list[str] = []
+    made: int = 0
+    clock: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    wrongs: list[str] = []
+
+
+class FakeEngine(Engine):
+    """`Engine` whose world is a file of the state directory.
+
+    `acted` is told each call by its name before it is done, and may raise; `changed` is told after each change. `run` says
+    what a container does when it is started with a volume: the servers of `fake.server` are hung in there.
+    """
+
+    def __init__(self, namespace: str, labels: Labels, state: Path) -> None:
+        self.namespace = namespace
+        self.labels = labels
+        self.state = state
+        self.away = ""
+        self.acted: Callable[[str], None] = lambda name: None
+        self.changed: Callable[[], None] = lambda: None
+        self.run: Callable[[FakeEngine, Container], None] = lambda engine, container: None
+        self.world = World()
+        if (state / WORLD).exists():
+            self.world = msgspec.json.decode((state / WORLD).read_bytes(), type=World)
+        self.containers = FakeContainers(self)
+        self.images = FakeImages(self)
+        self.volumes = FakeVolumes(self)
+        self._listeners: list[anyio.abc.ObjectSendStream[dict[str, Any]]] = []
+
+    # ---------------------------------------------------------------- what tests ask and do
+
+    def act(self, name: str) -> None:
+        """A call begins. Raises what the engine answers when it is away, or what a test wants to go wrong."""
+        if self.away:
+            raise EngineUnavailable(self.away, remedy="Start it.")
+        self.acted(name)
+
+    def save(self) -> None:
+        """The world has changed, and that is durable."""
+        (self.state / f"{WORLD}.part").write_bytes(msgspec.json.encode(self.world))
+        os.replace(self.state / f"{WORLD}.part", self.state / WORLD)
+        self.changed()
+
+    def find(self, reference: str) -> Container | None:
+        return next((item for item in self.world.containers if reference in (item.name, item.id)), None)
+
+    def require(self, reference: str) -> Container:
+        found = self.find(reference)
+        if found is None:
+            raise NotFound(f"Could not find the container: No such container: {reference}.")
+        return found
+
+    def folder(self, volume: str) -> Path:
+        """Where a volume's files are."""
+        found = next((item for item in self.world.volumes if item.name == volume), None)
+        if found is None:
+            raise Failed(f"no such volume: {volume}")
+        return Path(found.path)
+
+    def number(self) -> int:
+        self.world.made += 1
+        return self.world.made
+
+    def now(self) -> datetime:
+        """A clock that never stands still, so that one start can be told from the next."""
+        self.world.clock = max(self.world.clock + timedelta(milliseconds=1), datetime.now(UTC))
+        return self.world.clock
+
+    def tell(self, action: str, container: Container) -> None:
+        """An event, to whoever listens now."""
+        attributes = {**container.labels, "name": container.name, "exitCode": str(container.exit_code)}
+        event = {"Type": "container", "Action": action, "Actor": {"ID": container.id, "Attributes": attributes}}
+        for listener in self._listeners:
+            listener.send_nowait(event)
+
+    def foreign(self, name: str, image: str, environment: dict[str, str], target: str) -> Container:
+        """A running container that somebody else has made, with a volume of its own."""
+        path = self.state / "foreign" / name
+        path.mkdir(parents=True)
+        self.world.volumes.append(Volume(name=f"{name}-data", path=str(path), labels={}))
+        made = Container(
+            id=f"c{self.number():08d}",
+            name=name,
+            image=image,
+            image_id=f"sha256:{image}",
+            labels={},
+            environment={**self.world.images[image], **environment},
+            command=["serve"],
+            entrypoint=[],
+            mounts={target: f"{name}-data"},
+            ports={},
+            networks={BRIDGE: f"10.9.0.{self.number()}"},
+        )
+        self.world.containers.append(made)
+        self.launch(made)
+        return made
+
+    def launch(self, container: Container) -> None:
+        """Start a container, as Docker itself or somebody else would."""
+        for other in self.world.containers:
+            if other is not container and other.state == "running":
+                if taken := sorted({*other.ports} & {*container.ports}):
+                    raise PortTaken(f"Could not start {container.name}: port is already allocated: {taken[0]}.")
+                if not container.entrypoint and not other.entrypoint:
+                    for volume in {*other.mounts.values()} & {*container.mounts.values()}:
+                        self.world.wrongs.append(f"{container.name} and {other.name} run on one data set: {volume}")
+        container.state, container.exit_code, container.started_at = "running", 0, self.now()
+        self.run(self, container)
+        self.save()
+        self.tell("start", container)
+
+    def die(self, container: Container, code: int = 0) -> None:
+        """A container ends by itself, or by somebody else's hand."""
+        container.state, container.exit_code = "exited", code
+        self.save()
+        self.tell("die", container)
+
+    # ---------------------------------------------------------------- Engine
+
+    async def version(self) -> dict[str, Any]:
+        self.act("version")
+        return {"Version": "fake", "ApiVersion": "1.41"}
+
+    async def ensure_network(self) -> None:
+        self.act("ensure network")
+        if self.namespace not in self.world.networks:
+            self.world.networks.append(self.namespace)
+            self.save()
+
+    async def gateway(self) -> str:
+        await self.ensure_network()
+        return "127.0.0.1"
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        self.act("events")
+        sending, receiving = anyio.create_memory_object_stream[dict[str, Any]](1000)
+        self._listeners.append(sending)
+        try:
+            with receiving:
+                yield receiving
+        finally:
+            self._listeners.remove(sending)
+            sending.close()
+
+    async def close(self) -> None:
+        pass
+
+
+class FakeContainers(Containers):
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+        self.labels = engine.labels
+
+    def _ours(self, reference: str) -> Container:
+        return self._engine.require(reference)
+
+    async def inspect(self, name: str, *, foreign: bool = False) -> Found | None:
+        self._engine.act("inspect container")
+        found = self._engine.find(name)
+        if found is not None and not foreign and not self.labels.ours(found.labels):
+            raise Conflict(f"A container named {name} exists and is not Purveyor's.")
+        return _found(found) if found else None
+
+    async def foreign(self) -> list[FoundContainer]:
+        self._engine.act("list containers")
+        return [_seen(item) for item in self._engine.world.containers if INSTALLATION not in item.labels]
+
+    async def foreign_of(self, reference: str) -> FoundContainer | None:
+        self._engine.act("inspect container")
+        found = self._engine.find(reference)
+        return _seen(found) if found else None
+
+    async def published(self, name: str) -> dict[int, int]:
+        self._engine.act("inspect container")
+        return dict(self._engine.require(name).ports)
+
+    async def named(self, names: Sequence[str]) -> list[Found]:
+        self._engine.act("list containers")
+        return [_found(item) for item in self._engine.world.containers if item.name in names]
+
+    async def listed(self, **fields: object) -> list[Found]:
+        self._engine.act("list containers")
+        wanted = self.labels.of(**fields).items()
+        return [_found(item) for item in self._engine.world.containers if wanted <= item.labels.items()]
+
+    async def create(
+        self,
+        name: str,
+        spec: ContainerSpec,
+        *,
+        labels: Mapping[str, str],
+        ports: Mapping[int, int],
+        volume: str | None,
+        seed: bool,
+        network: str | None,
+        aliases: Sequence[str] = (),
+        restart: bool = True,
+        read_only: Mapping[str, str] | None = None,
+        inside: str = "",
+    ) -> str:
+        engine, world = self._engine, self._engine.world
+        engine.act("create container")
+        if engine.find(name):
+            raise Conflict(f"Could not create the container {name}: the name is in use.")
+        if spec.image not in world.images:
+            raise NotFound(f"Could not create the container {name}: no such image: {spec.image}.")
+        if network and network not in world.networks:
+            raise NotFound(f"Could not create the container {name}: network {network} not found.")
+        mounts = {where: name_of for name_of, where in (read_only or {}).items()}
+        if spec.mount and volume:
+            mounts[spec.mount.target] = volume
+        for name_of in mounts.values():
+            engine.folder(name_of)
+        made = Container(
+            id=f"c{engine.number():08d}",
+            name=name,
+            image=spec.image,
+            image_id=f"sha256:{spec.image}",
+            labels={**labels, SPEC: digest(spec, ports, inside or network)},
+            environment={**world.images[spec.image], **spec.environment},
+            command=list(spec.command),
+            entrypoint=list(spec.entrypoint),
+            mounts=mounts,
+            ports={outer: inner for inner, outer in ports.items()},
+            networks={network: f"10.9.0.{engine.number()}"} if network else {},
+            aliases=list(aliases),
+            inside=inside,
+        )
+        world.containers.append(made)
+        engine.save()
+        # the files come in by a call of their own: a crash may come between the two
+        if files := [file.path for file in spec.files if seed or not file.seed]:
+            engine.act("put files")
+            made.files = files
+            engine.save()
+        return made.id
+
+    async def holds(self, container_id: str, path: str) -> bool:
+        self._engine.act("look for a file")
+        return Path(_inside(self._engine, self._ours(container_id), path)).exists()
+
+    async def start(self, name: str) -> None:
+        self._engine.act("start container")
+        found = self._ours(name)
+        if found.state == "running":
+            return
+        if found.entrypoint and not _waits(found):
+            ended = _run(self._engine, found, (*found.entrypoint, *found.command))
+            found.log = (ended.stdout + ended.stderr).decode().splitlines()
+            self._engine.die(found, ended.returncode)
+            return
+        self._engine.launch(found)
+
+    async def stop(self, name: str, seconds: int | None = None) -> None:
+        self._engine.act("stop container")
+        found = self._engine.find(name)
+        if found is not None and found.state == "running":
+            self._engine.die(found)
+
+    async def delete(self, container_id: str) -> None:
+        self._engine.act("remove container")
+        found = self._engine.find(container_id)
+        if found is not None:
+            self._engine.world.containers.remove(found)
+            self._engine.save()
+            self._engine.tell("destroy", found)
+
+    async def wait(self, name: str) -> int:
+        self._engine.act("wait for container")
+        found = self._ours(name)
+        if found.state == "running":
+            raise Failed(f"{name} of the fake engine never ends")
+        return found.exit_code
+
+    async def connect(self, name: str, aliases: Sequence[str]) -> None:
+        self._engine.act("connect container")
+        found = self._ours(name)
+        found.networks.setdefault(self._engine.namespace, f"10.9.0.{self._engine.number()}")
+        found.aliases = list(aliases)
+        self._engine.save()
+
+    async def join(self, name: str) -> None:
+        self._engine.act("connect container")
+        found = self._ours(name)
+        found.networks.setdefault(self._engine.namespace, f"10.9.0.{self._engine.number()}")
+        self._engine.save()
+
+    async def leave(self, name: str) -> None:
+        self._engine.act("disconnect container")
+        found = self._engine.find(name)
+        if found is not None:
+            found.networks.pop(self._engine.namespace, None)
+            self._engine.save()
+
+    async def aliases(self, name: str) -> list[str]:
+        self._engine.act("inspect container")
+        return list(self._ours(name).aliases)
+
+    async def log(self, name: str, *, lines: int | str = 200, timestamps: bool = False) -> list[str]:
+        self._engine.act("read a log")
+        return self._ours(name).log[-int(lines) :]
+
+    async def follow(self, name: str, *, lines: int | str = 200) -> AsyncIterator[str]:
+        for line in await self.log(name, lines=lines):
+            yield f"{line}\n"
+
+    async def usage(self, name: str) -> Usage | None:
+        self._engine.act("usage")
+        return Usage(memory=1_000_000, cpu=1_000_000)
+
+    async def execute(self, name: str, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
+        self._engine.act("execute")
+        ended = _run(self._engine, self._running(name), command.argv, stdin)
+        self._engine.changed()
+        return ExecResult(exit_code=ended.returncode, stdout=ended.stdout.decode(), stderr=ended.stderr.decode())
+
+    @asynccontextmanager
+    async def session(
+        self, name: str, argv: Sequence[str], environment: Mapping[str, str], *, tty: bool = False
+    ) -> AsyncIterator[Session]:
+        self._engine.act("execute")
+        yield FakeSession(self._engine, self._running(name), argv)
+        self._engine.changed()
+
+    def _running(self, name: str) -> Container:
+        found = self._ours(name)
+        if found.state != "running":
+            raise Conflict(f"Could not run a command: container {name} is not running.")
+        return found
+
+
+class FakeSession(Session):
+    """The command runs when its input has ended, or when its output is asked for."""
+
+    def __init__(self, engine: FakeEngine, container: Container, argv: Sequence[str]) -> None:
+        self._engine, self._container, self._argv = engine, container, argv
+        self._input = bytearray()
+        self._code = 0
+        self._ended = False
+
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        if self._ended:
+            return
+        self._ended = True
+        ended = _run(self._engine, self._container, self._argv, bytes(self._input))
+        self._code = ended.returncode
+        for number, data in ((1, ended.stdout), (2, ended.stderr)):
+            if data:
+                yield number, data
+
+    async def write(self, data: bytes) -> None:
+        self._input += data
+
+    async def end_input(self) -> None:
+        pass
+
+    async def resize(self, lines: int, columns: int) -> None:
+        pass
+
+    async def exit_code(self) -> int:
+        return self._code
+
+
+class FakeImages(Images):
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+
+    async def inspect(self, reference: str) -> Image | None:
+        self._engine.act("inspect image")
+        found = self._engine.world.images.get(reference)
+        return None if found is None else Image(reference=reference, id=f"sha256:{reference}", environment=found)
+
+    async def pull(self, reference: str, progress: Progress, stall: float) -> None:
+        self._engine.act("pull image")
+        await progress(f"pulling {reference}")
+        raise ImageMissing(f"The image {reference} cannot be pulled: there is no registry.", remedy=pull_remedy(reference))
+
+
+class FakeVolumes(Volumes):
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+        self.containers = engine.containers
+        self.labels = engine.labels
+
+    async def show(self, name: str) -> FoundVolume | None:
+        self._engine.act("inspect volume")
+        found = next((item for item in self._engine.world.volumes if item.name == name), None)
+        return FoundVolume(name=found.name, path=found.path, labels=found.labels) if found else None
+
+    async def bind(self, name: str, path: str, volume_id: str) -> None:
+        self._engine.act("create volume")
+        if not any(item.name == name for item in self._engine.world.volumes):
+            self._engine.world.volumes.append(Volume(name=name, path=path, labels=self.labels.of(volume=volume_id)))
+            self._engine.save()
+
+    async def delete(self, name: str) -> None:
+        self._engine.act("remove volume")
+        if users := [item.name for item in self._engine.world.containers if name in item.mounts.values()]:
+            raise Conflict(f"Could not remove the volume {name}: volume is in use - {users}.")
+        kept = [item for item in self._engine.world.volumes if item.name != name]
+        if len(kept) < len(self._engine.world.volumes):
+            self._engine.world.volumes = kept
+            self._engine.save()
+
+
+# ---------------------------------------------------------------- commands
+
+
+def _waits(container: Container) -> bool:
+    """Whether a container only stays up for the commands that are run in it."""
+    return "sleep" in " ".join((*container.entrypoint, *container.command))
+
+
+def _inside(engine: FakeEngine, container: Container, text: str) -> str:
+    """A command's word with the places of mounts replaced by the volumes' folders."""
+    for target, volume in sorted(container.mounts.items(), key=lambda item: -len(item[0])):
+        folder = str(engine.folder(volume))
+        if text == target or text.startswith(f"{target}/"):
+            return folder + text[len(target) :]
+        text = text.replace(f" {target}/", f" {folder}/")
+    return text
+
+
+def _run(
+    engine: FakeEngine, container: Container, argv: Sequence[str], stdin: bytes = b""
+) -> "subprocess.CompletedProcess[bytes]":
+    words = [_inside(engine, container, word) for word in argv]
+    path = shutil.which(words[0]) or words[0]
+    return subprocess.run([path, *words[1:]], input=stdin, capture_output=True, timeout=60)
+
+
+def _found(item: Container) -> Found:
+    return Found(
+        id=item.id,
+        name=item.name,
+        state=item.state,
+        labels=dict(item.labels),
+        image_id=item.image_id,
+        exit_code=item.exit_code,
+        started_at=item.started_at,
+        networks=dict(item.networks),
+    )
+
+
+def _seen(item: Container) -> FoundContainer:
+    return FoundContainer(
+        id=item.id,
+        name=item.name,
+        image=Image(reference=item.image, id=item.image_id, environment=item.environment),
+        running=item.state == "running",
+        ports=tuple(item.ports.values()),
+        labels=item.labels,
+        environment=item.environment,
+        command=tuple(item.command),
+    )

@@ -1,0 +1,268 @@
+"""Every verb in all its forms, killed at every point of its way, and with every call that it makes going wrong.
+
+A point is a moment at which something durable is another than before: a transaction, a container or volume, a server's data,
+a file. The state directory is copied at each, and what the next start makes of the copy is what it makes of a kill at that
+point: `rules/test_killed.py` shows with real SIGKILLs that the two are the same.
+"""
+
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from fake.scene import NAMESPACE, Scene, differences, do, look_after, picture
+from purveyor.app import App
+from purveyor.store import Store, Tx, operations
+from purveyor_hooks import Failed, PurveyorError
+
+Prepare = Callable[[Scene, App], Awaitable[None]]
+INJECTED = "injected by the test"
+AWAY = "The engine is away."
+
+
+class Form(NamedTuple):
+    """A verb and one way to call it.
+
+    `prepare` makes what it needs and the furnished scene does not have. What differs below the places `gives_up` when it has
+    failed is what the verb says it gives up then.
+    """
+
+    verb: str
+    given: Mapping[str, Any]
+    prepare: Prepare | None = None
+    gives_up: tuple[str, ...] = ()
+
+
+async def _kept(scene: Scene, app: App) -> None:
+    await do(app, "delete", service="idle")
+
+
+async def _lost(scene: Scene, app: App) -> None:
+    """Removed by hand, behind our back."""
+    scene.engine.world.containers.remove(scene.engine.require(f"{NAMESPACE}-idle"))
+    scene.engine.save()
+
+
+async def _unlinked(scene: Scene, app: App) -> None:
+    await do(app, "unlink", service="main", project="shop")
+
+
+async def _tenant(scene: Scene, app: App) -> None:
+    await do(app, "link", service="idle", project="bare")
+
+
+async def _changed(scene: Scene, app: App) -> None:
+    """What was written after the backup, and an in-place restore takes away."""
+    scene.put("main", "shop_production", precious="silver", more="copper")
+
+
+APPS = ("/containers", "/names of apps", "/deployments", "/ports")  # an app that was removed is not brought back yet
+PURGED = ("/bindings", "/servers/fk-main/accounts", "/servers/fk-main/resources")
+
+FORMS = {
+    "create": Form("create", {"name": "fresh", "service_type": "fake"}),
+    "update": Form("update", {"service": "main", "parameters": {"size": 2}}),
+    "update-port": Form("update", {"service": "main", "parameters": {"port": 29999}}),
+    "update-stopped": Form("update", {"service": "asleep", "parameters": {"size": 2}}),
+    "update-image": Form("update", {"service": "main", "docker_image": "fake:1-b"}),
+    "start": Form("start", {"service": "asleep"}),
+    "start-running": Form("start", {"service": "main"}),
+    "stop": Form("stop", {"service": "main"}),
+    "restart": Form("restart", {"service": "main"}),
+    "restart-imported": Form("restart", {"service": "lent"}),
+    "repair": Form("repair", {"service": "idle"}, _lost, ("/containers", "/servers")),  # brought back by the next look
+    "delete": Form("delete", {"service": "idle"}),
+    "delete-purge": Form(
+        "delete", {"service": "idle", "purge": True}, None, ("/containers", "/servers", "/folders", "/services")
+    ),
+    "delete-stopped": Form("delete", {"service": "asleep"}),
+    "delete-imported": Form("delete", {"service": "lent"}),
+    "undelete": Form("undelete", {"service": "gone"}),
+    "purge-volume": Form("purge-volume", {"volume": "", "confirm": "idle"}, _kept, ("/folders",)),
+    "import": Form("import", {"container_id": "theirs", "name": "theirs", "service_type": "fake", "use_found": True}),
+    "create-project": Form("create-project", {"name": "fresh"}),
+    "delete-project": Form("delete-project", {"project": "shop"}, _unlinked, APPS),
+    "delete-environment": Form("delete-environment", {"project": "shop", "environment": "preview"}, None, APPS),
+    "delete-environment-purge": Form(
+        "delete-environment", {"project": "shop", "environment": "preview", "purge": True}, None, (*APPS, *PURGED)
+    ),
+    "link": Form("link", {"service": "idle", "project": "bare"}),
+    "link-again": Form("link", {"service": "main", "project": "shop"}, _unlinked),
+    "bind": Form("bind", {"project": "bare", "environment": "production"}, _tenant),
+    "unlink": Form("unlink", {"service": "main", "project": "shop"}),
+    "unlink-purge": Form("unlink", {"service": "main", "project": "shop", "purge": True}, None, PURGED),
+    "rotate": Form("rotate", {"project": "shop"}),
+    "rotate-administrator": Form("rotate-administrator", {"service": "main"}),
+    "deploy": Form("deploy", {"project": "blog", "image": "app:1", "port": 8000}),
+    "deploy-over": Form("deploy", {"project": "shop", "image": "app:2"}),
+    "deploy-environment": Form("deploy", {"project": "shop", "environment": "review", "image": "app:1"}, None, ("/projects",)),
+    "deploy-hooks-only": Form("deploy", {"project": "blog"}),
+    "backup": Form("backup", {"service": "main"}),
+    "backup-base": Form("backup", {"service": "tracked", "backup_type": "base"}),
+    "verify-backup": Form("verify-backup", {"backup": "1"}, None, ("/backups",)),  # one that cannot be restored is suspect
+    "delete-backup": Form("delete-backup", {"backup": "1"}),
+    "restore": Form("restore", {"backup": "1", "new_name": "restored"}),
+    "restore-in-place": Form("restore", {"backup": "1", "service_id": "main"}, _changed),
+    "restore-archive": Form("restore", {"archive": "tracked", "new_name": "restored"}),
+    "restore-archive-in-place": Form("restore", {"archive": "tracked", "service_id": "tracked"}),
+    "clone": Form("clone", {"service": "main", "name": "copied"}),
+    "upgrade": Form("upgrade", {"service": "main", "docker_image": "fake:2"}),
+    "upgrade-same-data": Form("upgrade", {"service": "main", "docker_image": "fake:1-b"}),
+    "upgrade-rehearse": Form("upgrade", {"service": "main", "docker_image": "fake:2", "rehearse": True}),
+    "upgrade-rehearse-same-data": Form("upgrade", {"service": "main", "docker_image": "fake:1-b", "rehearse": True}),
+    "undo-upgrade": Form("undo-upgrade", {"service": "risen"}),
+    "archive": Form("archive", {"service": "main"}),
+    "archive-again": Form(
+        "archive",
+        {"service": "tracked", "again": True},
+        None,
+        ("/archives", "/backups", "/containers", "/servers/fk-tracked/slot", "/volumes on the engine"),  # broken, then begun anew
+    ),
+    "end-archive": Form("end-archive", {"service": "tracked"}),
+}
+
+
+class Points:
+    """Copies of a state directory, one for each moment at which it was another than before."""
+
+    def __init__(self, state: Path, folder: Path) -> None:
+        self._state = state
+        self._folder = folder
+        self._last: Any = None
+        self.taken: list[Path] = []
+        self.armed = False
+
+    def take(self) -> None:
+        """Copy what is there, unless that was copied already."""
+        if self.armed and (seen := self.seen()) != self._last:
+            self._last = seen
+            self.taken.append(self._folder / str(len(self.taken)))
+            shutil.copytree(self._state, self.taken[-1])
+
+    def seen(self) -> Any:
+        """What tells one moment from another: each file with its time and size."""
+        files = [path for path in sorted(self._state.rglob("*")) if path.suffix not in (".db-shm", ".part")]
+        return [(str(path), path.is_dir() or (path.stat().st_mtime_ns, path.stat().st_size)) for path in files]
+
+    def clear(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self.taken, self._last = [], None
+
+
+def watched(points: Points) -> type[Store]:
+    """A store that has the state copied before and after each of its writes."""
+
+    class WatchedStore(Store):
+        async def write(self, work: Callable[[Tx], Any]) -> Any:
+            points.take()
+            try:
+                return await super().write(work)
+            finally:
+                points.take()
+
+    return WatchedStore
+
+
+class Attempt(NamedTuple):
+    """One run of a form: what the installation looked like before and after, how the operation ended, and which of the calls
+    that it made found the world changed since the call before."""
+
+    before: Any
+    after: Any
+    state: str
+    telling: list[int]
+    calls: int
+
+
+class Trial:
+    """A form in its scene, to be run again and again from the same beginning."""
+
+    def __init__(self, scene: Scene, base: Path, folder: Path, form: Form) -> None:
+        self.scene = scene
+        self.form = form
+        self._base = base
+        self.kept = folder / "kept"
+        self.points = Points(scene.state, folder / "points")
+        self._known = 0  # the number of the last operation before the form's own
+
+    async def prepare(self) -> None:
+        """Have what the form needs, and keep that as the beginning."""
+        self.scene.bring_back(self._base)
+        async with self.scene.open() as app:
+            if self.form.prepare is not None:
+                await self.form.prepare(self.scene, app)
+            self._known = await app.house.store.read(lambda tx: tx.value("SELECT max(id) FROM operations"))
+        shutil.rmtree(self.kept, ignore_errors=True)
+        self.scene.keep(self.kept)
+
+    async def run(self, failing: int = 0, *, away: bool = False) -> Attempt:
+        """Run the form once; points are taken on the way.
+
+        With `failing` the call of that number goes wrong, with `away` every later one too, and points are taken from then on.
+        """
+        scene, points = self.scene, self.points
+        scene.bring_back(self.kept)
+        points.clear()
+        telling: list[int] = []
+        calls, last = 0, None
+
+        def acted(name: str) -> None:
+            nonlocal calls, last
+            calls += 1
+            if not failing and (seen := points.seen()) != last:
+                last = seen
+                telling.append(calls)
+            if failing == calls:
+                points.armed = True
+                if away:
+                    scene.engine.away = AWAY
+                    scene.engine.act(name)
+                raise Failed(f"{name}: {INJECTED}")
+
+        async with scene.open(make_store=watched(points)) as app:
+            before = await picture(scene, app)
+            given = await self._given(app)
+            scene.engine.acted, scene.engine.changed = acted, points.take
+            points.armed = not failing
+            try:
+                await app.run(self.form.verb, given, "test")
+            except PurveyorError as error:
+                if not failing or "unexpectedly" in error.detail:  # a fault of ours, not the one that was injected
+                    raise
+            finally:
+                points.take()
+                points.armed, scene.engine.away = False, ""
+                scene.engine.acted, scene.engine.changed = (lambda name: None), (lambda: None)
+            if not away:
+                await look_after(app)
+            return Attempt(before, await picture(scene, app), await self._state(app), telling, calls)
+
+    async def _given(self, app: App) -> Any:
+        given = dict(self.form.given)
+        if given.get("volume") == "":
+            sql = "SELECT id FROM volumes WHERE state = 'kept' AND origin = ?"
+            given["volume"] = await app.house.store.read(lambda tx: tx.value(sql, [given["confirm"]]))
+        return msgspec.convert(given, app.verb(self.form.verb).arguments)
+
+    async def _state(self, app: App) -> str:
+        """How the form's operation stands, "" when there is none."""
+        sql = "SELECT state FROM operations WHERE verb = ? AND id > ? ORDER BY id LIMIT 1"
+        return await app.house.store.read(lambda tx: tx.value(sql, [self.form.verb, self._known])) or ""
+
+    async def start_again(self, point: Path, make_store: type[Store] = Store) -> tuple[str, Any]:
+        """Go on from a point as the next start does: how the operation ended, and what the installation looks like."""
+        self.scene.bring_back(point)
+        async with self.scene.open(make_store=make_store) as app:
+            await look_after(app)
+            left = await app.house.store.read(operations.unfinished)
+            assert not left, [(item.verb, item.state, item.error) for item in left]
+            return await self._state(app), await picture(self.scene, app)
+
+    def wrong(self, ended: str, found: Any, good: Attempt) -> list[str]:
+        """What is neither as after the form nor as before it, by how its operation ended."""
+        if ended == "succeeded":
+            return differences(found, good.after)
+        given_up = self.form.gives_up if ended else ()
+        return [line for line in differences(found, good.before) if not line.startswith(given_up or ("-",))]

@@ -1,0 +1,360 @@
+"""The service type ``fake``: a server that is one JSON file in its volume, and a plugin that answers at once.
+
+It keeps what every service type promises: accounts that reach their own resource, a mark of the data set, an administrator
+whose password is checked at each call, backups, changes written down for an archive. A server serves while its container
+runs. What it holds is read and changed through `Server`, by tests too.
+"""
+
+import io
+import tarfile
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fake.engine import Container, FakeEngine
+from purveyor_hooks import (
+    Access,
+    Binding,
+    Census,
+    Command,
+    Conflict,
+    ContainerSpec,
+    Deployment,
+    DeployResult,
+    Failed,
+    File,
+    FoundContainer,
+    Health,
+    Image,
+    Mount,
+    Parameter,
+    Port,
+    Recognition,
+    Recovery,
+    Service,
+    ServiceType,
+    Sink,
+    Source,
+    UpgradePlan,
+    Variable,
+    Workshop,
+    hookimpl,
+)
+
+DATA, SPOOL = "/data", "/spool"
+FILE = "server.json"
+PORT = 7000
+
+
+class Held(msgspec.Struct, kw_only=True):
+    """What a server holds. `accounts` maps a name to its password and mark; `slot` says that it keeps changes for a helper."""
+
+    major: str
+    admin: str
+    identity: str = ""
+    accounts: dict[str, tuple[str, str]] = {}
+    resources: dict[str, dict[str, str]] = {}
+    slot: bool = False
+    wal: int = 0
+
+
+class Server:
+    """A server's data, as the process in its container has it."""
+
+    def __init__(self, engine: FakeEngine, path: Path) -> None:
+        self._engine = engine
+        self._file = path / FILE
+        self.held = msgspec.json.decode(self._file.read_bytes(), type=Held)
+
+    def save(self) -> None:
+        self._file.write_bytes(msgspec.json.encode(self.held))
+        self._engine.changed()
+
+    @classmethod
+    def of(cls, engine: FakeEngine, container: str) -> "Server":
+        """The one in a container, whether that runs or not."""
+        return cls(engine, engine.folder(engine.require(container).mounts[DATA]))
+
+
+def run(engine: FakeEngine, container: Container) -> None:
+    """What happens when a container of the image is started: it comes up empty on an empty volume, as servers do."""
+    if DATA not in container.mounts or container.entrypoint:
+        return
+    path = engine.folder(container.mounts[DATA])
+    if not path.is_dir():
+        raise Failed(f"Could not start {container.name}: {path} does not exist.")
+    major = container.environment["FAKE_MAJOR"]
+    if not (path / FILE).exists():
+        held = Held(major=major, admin=container.environment.get("ADMIN", ""))
+        (path / FILE).write_bytes(msgspec.json.encode(held))
+    elif (found := Server(engine, path).held.major) != major:
+        container.log = [f"the data is of version {found}, this is {major}"]
+        container.state, container.exit_code = "exited", 1
+
+
+def _serving(service: Service, access: Any, hook: str) -> Server:
+    """The server of a service, logged in as its administrator. Raises what a driver would make of it."""
+    engine: FakeEngine = access.engine
+    engine.act(hook)
+    container = engine.find(service.host)
+    if container is None or container.state != "running":
+        raise Failed(f"connection refused by {service.host}")
+    server = Server.of(engine, container.name)
+    if server.held.admin != service.parameters["password"]:
+        raise Failed("the administrator's password is refused")
+    return server
+
+
+# ---------------------------------------------------------------- what it is
+
+
+@hookimpl
+def service_type() -> ServiceType:
+    return ServiceType(
+        name="fake",
+        label="Fake",
+        description="A server for tests of the core",
+        default_image="fake:1",
+        ports=(Port(container=PORT),),
+        parameters=(
+            Parameter(name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT),
+            Parameter(name="size", help="Anything that makes another container.", kind="integer", default=1),
+            Parameter(name="password", help="The administrator's.", generated="password", editable=False, secret=True),
+        ),
+    )
+
+
+@hookimpl
+def data_major(image: Image) -> str:
+    return image.environment.get("FAKE_MAJOR") or image.reference.rpartition(":")[2].partition("-")[0]
+
+
+@hookimpl
+def container(service: Service) -> ContainerSpec:
+    return ContainerSpec(
+        image=service.image.reference,
+        command=("serve", str(service.parameters["size"])),
+        environment={"ADMIN": service.parameters["password"]},
+        mount=Mount(target=DATA),
+        ports=(Port(container=PORT),),
+        files=(File(path="/etc/fake.conf", content="size"),),
+        evidence=(f"{DATA}/{FILE}",),
+        stop_timeout=1,
+    )
+
+
+# ---------------------------------------------------------------- is it serving
+
+
+@hookimpl
+async def ready(service: Service, access: Access) -> Health:
+    try:
+        server = _serving(service, access, "ready")
+    except Failed as error:
+        if error.code != "failed" or "injected" in error.detail:
+            raise
+        return Health(healthy=False, stage="tcp", detail=error.detail)
+    return Health(healthy=True, stage="write", version=server.held.major)
+
+
+@hookimpl
+async def adopt(service: Service, access: Access) -> Health:
+    return await ready(service, access)
+
+
+@hookimpl
+def recognise(container: FoundContainer) -> Recognition | None:
+    if not container.image.reference.startswith("fake:"):
+        return None
+    return Recognition(service_type="fake", suggested={"password": container.environment.get("ADMIN", "")})
+
+
+@hookimpl
+async def identity(service: Service, access: Access, create: bool) -> str:
+    server = _serving(service, access, "identity")
+    if create and not server.held.identity:
+        server.held.identity = uuid.uuid4().hex
+        server.save()
+    return server.held.identity
+
+
+# ---------------------------------------------------------------- links
+
+
+@hookimpl
+async def bind(service: Service, access: Access, binding: Binding) -> None:
+    server = _serving(service, access, "bind")
+    known = server.held.accounts.get(binding.account)
+    if known is not None and known[1] != binding.mark:
+        raise Conflict(f"The account {binding.account} is there and not Purveyor's.")
+    if binding.resource not in server.held.resources:
+        server.held.resources[binding.resource] = {}
+        server.save()
+        access.engine.act("bind the account")  # type: ignore[attr-defined]
+    server.held.accounts[binding.account] = (binding.password, binding.mark)
+    server.save()
+
+
+@hookimpl
+def environment(service: Service, binding: Binding) -> list[Variable]:
+    return [
+        Variable(name="FAKE_HOST", value=service.host),
+        Variable(name="FAKE_USER", value=binding.account),
+        Variable(name="FAKE_PASSWORD", value=binding.password, secret=True),
+    ]
+
+
+@hookimpl
+async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
+    server = _serving(service, access, "rotate")
+    password, mark = server.held.accounts[binding.account]
+    if password not in (previous, binding.password):
+        raise Failed("neither password is right")
+    server.held.accounts[binding.account] = (binding.password, mark)
+    server.save()
+
+
+@hookimpl
+async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
+    try:
+        server = _serving(previous, access, "rotate administrator")
+    except Failed:
+        server = _serving(service, access, "rotate administrator")
+    server.held.admin = service.parameters["password"]
+    server.save()
+
+
+@hookimpl
+async def unbind(service: Service, access: Access, binding: Binding) -> None:
+    server = _serving(service, access, "unbind")
+    if server.held.accounts.pop(binding.account, None):
+        server.save()
+
+
+@hookimpl
+async def purge(service: Service, access: Access, binding: Binding) -> None:
+    server = _serving(service, access, "purge")
+    server.held.accounts.pop(binding.account, None)
+    server.held.resources.pop(binding.resource, None)
+    server.save()
+
+
+# ---------------------------------------------------------------- the life of data
+
+
+def _count(resources: dict[str, dict[str, str]]) -> Census:
+    return Census(
+        counts={"databases": dict.fromkeys(resources, 1), "keys": {name: len(keys) for name, keys in resources.items()}}
+    )
+
+
+@hookimpl
+async def census(service: Service, access: Access, binding: Binding | None) -> Census:
+    return _count(_serving(service, access, "census").held.resources)
+
+
+@hookimpl
+async def backup(service: Service, access: Access, sink: Sink) -> Census:
+    held = _serving(service, access, "backup").held
+    await sink.write(msgspec.json.encode(held))
+    return _count(held.resources)
+
+
+@hookimpl
+async def restore(service: Service, access: Access, source: Source) -> None:
+    server = _serving(service, access, "restore")
+    held = msgspec.json.decode(b"".join([chunk async for chunk in source]), type=Held)
+    server.held.accounts, server.held.resources = held.accounts, held.resources
+    server.save()
+
+
+@hookimpl
+def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
+    if data_major(image) == service.major:
+        return UpgradePlan(action="restart", reason="the same version of the data")
+    return UpgradePlan(action="migrate", reason="another version of the data")
+
+
+# ---------------------------------------------------------------- every moment of the past
+
+
+@hookimpl
+def archive_helper(service: Service) -> ContainerSpec:
+    return ContainerSpec(image=service.image.reference, command=("receive",), mount=Mount(target=SPOOL), stop_timeout=1)
+
+
+def _write_down(server: Server, engine: FakeEngine, helper: str) -> str:
+    """The helper gets a file that says what the server holds now."""
+    found = engine.find(helper)
+    if found is None or found.state != "running":
+        raise Failed("the helper does not follow")
+    server.held.slot, server.held.wal = True, server.held.wal + 1
+    server.save()
+    name = f"{server.held.wal:08d}"
+    (engine.folder(found.mounts[SPOOL]) / name).write_bytes(msgspec.json.encode(server.held.resources))
+    engine.changed()
+    return name
+
+
+@hookimpl
+async def archive_beat(service: Service, access: Access) -> datetime:
+    _write_down(_serving(service, access, "archive beat"), access.engine, f"{service.host}.archive")  # type: ignore[attr-defined]
+    return datetime.now(UTC)
+
+
+@hookimpl
+async def archive_base(service: Service, access: Access, helper: Access, sink: Sink) -> str:
+    server = _serving(service, access, "archive base")
+    name = _write_down(server, access.engine, f"{service.host}.archive")  # type: ignore[attr-defined]
+    content = msgspec.json.encode(server.held)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        entry = tarfile.TarInfo(FILE)
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
+    await sink.write(buffer.getvalue())
+    return name
+
+
+@hookimpl
+async def archive_end(service: Service, access: Access) -> None:
+    server = _serving(service, access, "archive end")
+    if server.held.slot:
+        server.held.slot = False
+        server.save()
+
+
+@hookimpl
+def recovery(service: Service, at: datetime | None) -> Recovery:
+    finish = Command(argv=("cp", f"{DATA}/base/{FILE}", f"{DATA}/{FILE}"))
+    return Recovery(base=f"{DATA}/base", changes=f"{DATA}/changes", finish=finish)
+
+
+@hookimpl
+async def recover(service: Service, access: Access) -> str:
+    engine: FakeEngine = access.engine  # type: ignore[attr-defined]
+    engine.act("recover")
+    path = engine.folder(engine.require(service.host).mounts[DATA])
+    server = Server(engine, path)
+    if changes := sorted((path / "changes").glob("*")):
+        server.held.resources = msgspec.json.decode(changes[-1].read_bytes())
+    server.held.admin, server.held.slot = service.parameters["password"], False
+    server.save()
+    return ""
+
+
+# ---------------------------------------------------------------- apps
+
+
+@hookimpl
+async def deploy(deployment: Deployment, workshop: Workshop) -> DeployResult | None:
+    if deployment.app is None:
+        return None
+    name = await workshop.run(deployment, deployment.app)
+    state, _ = await workshop.state(deployment)
+    if state != "running":
+        raise Failed(f"{name} is {state}")
+    return DeployResult(container=name)

@@ -1,0 +1,108 @@
+"""Whatever a verb does: killed at any point, or failed by any call, it is done or it never was, and nothing is lost."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from fake.matrix import FORMS, Trial, watched
+from purveyor.verbs import VERBS
+
+pytestmark = pytest.mark.anyio
+every_form = pytest.mark.parametrize("trial", FORMS, indirect=True)
+KILLED = Path(__file__).resolve().parent.parent / "fake/killed.py"
+
+
+def test_every_verb_has_a_form() -> None:
+    assert {form.verb for form in FORMS.values()} == {kind.name for kind in VERBS}  # type: ignore[attr-defined]
+
+
+@every_form
+async def test_killed_at_any_point_a_verb_is_done_or_never_was(trial: Trial) -> None:
+    good = await trial.run()
+    assert good.state == "succeeded"
+    assert not good.after["wrong"]
+    ends = set()
+    for point in list(trial.points.taken):
+        ended, found = await trial.start_again(point)
+        assert not trial.wrong(ended, found, good), f"killed at point {point.name}, {ended or 'not begun'}"
+        ends.add(ended)
+    assert "succeeded" in ends
+    assert "" in ends or trial.form.verb == "repair", "a kill before the intent leaves nothing to do, but what a look repairs"
+
+
+@every_form
+async def test_a_verb_whose_calls_fail_is_taken_back_even_when_that_is_killed(trial: Trial) -> None:
+    good = await trial.run()
+    for number in good.telling:
+        failed = await trial.run(number)
+        assert failed.state not in ("running", "undoing")
+        assert not trial.wrong(failed.state, failed.after, good), f"call {number} failed, {failed.state}"
+        for point in list(trial.points.taken):
+            ended, found = await trial.start_again(point)
+            assert not trial.wrong(ended, found, good), f"call {number} failed, killed at point {point.name}, {ended}"
+
+
+@every_form
+async def test_a_verb_that_loses_the_engine_ends_when_that_is_back(trial: Trial) -> None:
+    good = await trial.run()
+    for number in good.telling:
+        await trial.run(number, away=True)
+        ended, found = await trial.start_again(trial.points.taken[-1])
+        assert not trial.wrong(ended, found, good), f"the engine went at call {number}, {ended}"
+
+
+@pytest.mark.nightly
+@every_form
+async def test_a_recovery_that_is_killed_is_gone_on_with(trial: Trial, room: Path) -> None:
+    good = await trial.run()
+    kept, first = room / "kept", room / "first"
+    shutil.copytree(trial.points.taken[0].parent, kept)
+    for number in range(len(trial.points.taken)):
+        (kept / str(number)).rename(first)
+        trial.points.clear()
+        trial.points.armed = True
+        await trial.start_again(first, watched(trial.points))
+        trial.points.armed = False
+        for second in list(trial.points.taken):
+            ended, found = await trial.start_again(second)
+            assert not trial.wrong(ended, found, good), f"killed at point {number}, then at {second.name}, {ended}"
+        shutil.rmtree(first)
+    shutil.rmtree(kept)
+
+
+def _steps(state: Path) -> Any:
+    """How far an operation has come by its own record."""
+    with sqlite3.connect(f"file:{state}/purveyor.db?mode=ro", uri=True) as db:
+        last = "(SELECT max(id) FROM operations)"
+        return db.execute(f"SELECT name, state FROM steps WHERE operation_id = {last} ORDER BY name").fetchall()
+
+
+@pytest.mark.parametrize("trial", ["create", "rotate", "upgrade"], indirect=True)
+async def test_a_copy_at_a_point_leads_to_what_a_kill_there_leads_to(
+    trial: Trial, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """The other tests copy the state directory; this one has processes killed, and compares."""
+    good = await trial.run()
+    points = list(trial.points.taken)
+    trial.scene.bring_back(trial.kept)
+    name = request.node.callspec.params["trial"]
+    killer = [sys.executable, str(KILLED), str(trial.scene.state), name, str(len(points)), str(tmp_path)]
+    done = await anyio.run_process(killer, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout) == [-signal.SIGKILL] * len(points)
+    for number, point in enumerate(points):
+        killed = tmp_path / str(number)
+        assert sorted(os.listdir(killed)) == sorted(os.listdir(point)), number
+        assert _steps(killed) == _steps(point), number
+        ended, found = await trial.start_again(killed)
+        same, as_found = await trial.start_again(point)
+        assert (ended, found) == (same, as_found), number
+        assert not trial.wrong(ended, found, good)
