@@ -223,7 +223,7 @@ class Trial:
 
         async with scene.open(make_store=watched(points)) as app:
             before = await picture(scene, app)
-            given = await self._given(app)
+            given = await self.given(app)
             scene.engine.acted, scene.engine.changed = acted, points.take
             points.armed = not failing
             try:
@@ -239,7 +239,7 @@ class Trial:
                 await look_after(app)
             return Attempt(before, await picture(scene, app), await self._state(app), telling, calls)
 
-    async def _given(self, app: App) -> Any:
+    async def given(self, app: App) -> Any:
         given = dict(self.form.given)
         if given.get("volume") == "":
             sql = "SELECT id FROM volumes WHERE state = 'kept' AND origin = ?"
