@@ -218,6 +218,7 @@ async def open_app(
                 async with anyio.create_task_group() as group:
                     app.runner.attach(group)
                     async with _plugins(app, group):
+                        await app.runner.hold_unfinished()
                         if serve:
                             group.start_soon(app.reconciler.run)
                             group.start_soon(app.scheduler.run)

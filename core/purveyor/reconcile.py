@@ -80,8 +80,8 @@ class Reconciler:
             self._told.set()
 
     async def sweep(self) -> None:
-        """Finish what was left unfinished, then look at every service and remove apps that are over."""
-        await self._runner.recover()
+        """Go on with what was left unfinished, look at every service, and remove apps that are over."""
+        await self._runner.recover(wait=False)
         for record in await self._house.store.read(services.every):
             await self._guarded(record)
         await self._sweep_apps()

@@ -113,6 +113,15 @@ class DeadlineExceeded(Failed):
     title = "It took too long"
 
 
+class Interrupted(PurveyorError):
+    """Purveyor was stopped before the operation ended; it goes on at the next start."""
+
+    status = 503
+    code = "interrupted"
+    title = "The operation was interrupted"
+    exit_code = 6
+
+
 class EngineUnavailable(PurveyorError):
     """The Docker Engine does not answer or does not let us in."""
 

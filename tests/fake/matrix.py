@@ -60,7 +60,7 @@ async def _changed(scene: Scene, app: App) -> None:
 
 APPS = ("/containers", "/names of apps", "/deployments", "/ports")  # an app that was removed is not brought back yet
 PURGED = ("/bindings", "/servers/fk-main/accounts", "/servers/fk-main/resources")
-
+SERVED = ("/volumes: ",)  # the volume that the service had for a moment is kept
 FORMS = {
     "create": Form("create", {"name": "fresh", "service_type": "fake"}),
     "update": Form("update", {"service": "main", "parameters": {"size": 2}}),
@@ -104,12 +104,12 @@ FORMS = {
     "verify-backup": Form("verify-backup", {"backup": "1"}, None, ("/backups",)),  # one that cannot be restored is suspect
     "delete-backup": Form("delete-backup", {"backup": "1"}),
     "restore": Form("restore", {"backup": "1", "new_name": "restored"}),
-    "restore-in-place": Form("restore", {"backup": "1", "service_id": "main"}, _changed),
+    "restore-in-place": Form("restore", {"backup": "1", "service_id": "main"}, _changed, SERVED),
     "restore-archive": Form("restore", {"archive": "tracked", "new_name": "restored"}),
-    "restore-archive-in-place": Form("restore", {"archive": "tracked", "service_id": "tracked"}),
+    "restore-archive-in-place": Form("restore", {"archive": "tracked", "service_id": "tracked"}, None, SERVED),
     "clone": Form("clone", {"service": "main", "name": "copied"}),
-    "upgrade": Form("upgrade", {"service": "main", "docker_image": "fake:2"}),
-    "upgrade-same-data": Form("upgrade", {"service": "main", "docker_image": "fake:1-b"}),
+    "upgrade": Form("upgrade", {"service": "main", "docker_image": "fake:2"}, None, SERVED),
+    "upgrade-same-data": Form("upgrade", {"service": "main", "docker_image": "fake:1-b"}, None, SERVED),
     "upgrade-rehearse": Form("upgrade", {"service": "main", "docker_image": "fake:2", "rehearse": True}),
     "upgrade-rehearse-same-data": Form("upgrade", {"service": "main", "docker_image": "fake:1-b", "rehearse": True}),
     "undo-upgrade": Form("undo-upgrade", {"service": "risen"}),

@@ -36,6 +36,7 @@ class Scene:
 
     def __init__(self, state: Path) -> None:
         self.state = state
+        self.away = ""  # what the engine says at the next start, when it is not there
         self.engine: FakeEngine
 
     def begin(self) -> None:
@@ -47,6 +48,7 @@ class Scene:
         self.engine = FakeEngine(namespace, labels, self.state)
         self.engine.world.images = IMAGES
         self.engine.run = server.run
+        self.engine.away, self.away = self.away, ""
         return self.engine
 
     @asynccontextmanager
@@ -106,7 +108,7 @@ async def furnish(scene: Scene, app: App) -> None:
     await do(app, "deploy", project="shop", environment="preview", image="app:1")
     await do(app, "archive", service="tracked")  # backup 2, a base copy
     scene.put("tracked", "blog_production", later="silver")
-    await look_after(app)
+    await look_after(app, ship=True)
     await do(app, "upgrade", service="risen", docker_image="fake:2")
     await do(app, "delete", service="gone")
     await do(app, "stop", service="asleep")
@@ -115,11 +117,19 @@ async def furnish(scene: Scene, app: App) -> None:
     await do(app, "import", container_id="lent-db", name="lent", service_type="fake", use_found=True)
 
 
-async def look_after(app: App) -> None:
-    """One round of what the daemon does by itself: finish, repair, sweep, ship."""
+async def look_after(app: App, *, ship: bool = False) -> None:
+    """One round of what the daemon does by itself: finish, repair, sweep, and see to archives that do not follow.
+
+    With `ship`, what every archive's helper has written down is shipped.
+    """
+    await app.runner.recover()
     await app.reconciler.sweep()
     for archive in await app.house.store.read(archives.every):
-        await app.archivist.turn(archive)
+        service = await app.house.store.read(lambda tx: services.get(tx, archive.service_id))
+        found = await app.house.engine.containers.inspect(f"{service.container_name}.archive")
+        follows = archive.state == "following" and archive.base_at is not None and archive.volume_id == service.volume_id
+        if ship or not follows or found is None or found.state != "running":  # a turn takes three processes: when there is cause
+            await app.archivist.turn(archive)
 
 
 async def picture(scene: Scene, app: App) -> Any:

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 from fake.matrix import FORMS, Trial
 from fake.scene import Scene, differences, do, picture
 from purveyor.store import Tx, events, operations, services
-from purveyor_hooks import Conflict, EngineUnavailable, Failed
+from purveyor_hooks import Conflict, EngineUnavailable, Failed, Interrupted
 
 pytestmark = pytest.mark.anyio
 every_form = pytest.mark.parametrize("trial", FORMS, indirect=True)
@@ -119,3 +120,122 @@ async def test_a_service_that_is_on_its_way_out_is_not_worked_on(scene: Scene) -
         for verb in ("start", "stop", "restart", "backup", "delete"):
             with pytest.raises(Conflict):
                 await do(app, verb, service="main")
+
+
+async def test_an_undo_that_waits_holds_its_service_and_what_served_meanwhile_is_kept(scene: Scene) -> None:
+    """An in-place restore fails when the new volume serves already, and its undo cannot be done for a while."""
+    async with scene.open() as app:
+        broken = True
+
+        def acted(name: str) -> None:
+            main = scene.engine.find("fk-main")
+            if broken and main is not None and ".next" in main.mounts["/data"] and main.state == "running":
+                raise Failed(f"{name} cannot be done now")
+
+        scene.engine.acted = acted
+        with pytest.raises(Failed):
+            await do(app, "restore", backup="1", service_id="main")
+        (left,) = await app.house.store.read(operations.unfinished)
+        scene.put("main", "shop_production", written="while the undo waited")
+        later: dict[str, dict[str, Any]] = {"update": {"parameters": {"size": 3}}, "start": {}, "restart": {}}
+        for verb, given in later.items():
+            with pytest.raises(Conflict, match=rf"Operation {left.id} \(restore\) is in the way"):
+                await do(app, verb, service="main", **given)
+        await do(app, "stop", service="idle")
+        broken = False
+        await app.runner.recover()
+        assert await app.house.store.read(operations.unfinished) == []
+        assert scene.server("main").held.resources["shop_production"] == {"precious": "gold"}
+        kept = await app.house.store.read(lambda tx: services.volumes(tx, ["kept"]))
+        (newest,) = [item for item in kept if item.origin == "main"]
+        assert "while the undo waited" in (Path(newest.path) / "server.json").read_text()
+        await do(app, "update", service="main", parameters={"size": 3})
+
+
+async def test_an_undo_that_failed_is_tried_again_by_itself(scene: Scene) -> None:
+    async with scene.open() as app:
+        failing = True
+
+        def acted(name: str) -> None:
+            if failing and name in ("start container", "remove container"):
+                raise Failed(f"{name} cannot be done now")
+
+        scene.engine.acted = acted
+        with pytest.raises(Failed):
+            await do(app, "update", service="main", parameters={"size": 2})
+        assert len(await app.house.store.read(operations.unfinished)) == 1
+        failing = False
+        with anyio.fail_after(10):
+            while await app.house.store.read(operations.unfinished):  # noqa: ASYNC110
+                await anyio.sleep(0.05)
+        assert (await app.house.store.read(lambda tx: services.get(tx, "main"))).parameters["size"] == 1
+        told = [event.type for event in await app.house.store.read(lambda tx: events.after(tx, 0))]
+        assert told.count("service.update.waiting") == 1
+        assert told[-1] == "service.update.failed"
+
+
+async def test_what_an_earlier_start_left_is_in_the_way_until_it_is_gone_on_with(scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.engine.acted = lambda name: setattr(
+            scene.engine, "away", "The engine is away." if name == "start container" else ""
+        )
+        with pytest.raises(EngineUnavailable):
+            await do(app, "restart", service="main")
+    scene.away = "The engine is away."
+    async with scene.open() as app:
+        with pytest.raises(Conflict, match=r"\(restart\) is in the way until it has ended: The engine is away"):
+            await do(app, "stop", service="main")
+        scene.engine.away = ""
+        await app.runner.recover()
+        await do(app, "stop", service="main")
+
+
+async def test_whoever_waits_for_an_operation_that_is_interrupted_is_told_so(scene: Scene) -> None:
+    said: list[BaseException | None] = []
+    async with anyio.create_task_group() as group, scene.open() as app:
+        begun = anyio.Event()
+
+        async def hangs(*_: Any) -> None:
+            begun.set()
+            await anyio.sleep_forever()
+
+        app.provision.stop = hangs  # type: ignore[method-assign]
+        number = await app.begin("stop", msgspec.convert({"service": "main"}, app.verb("stop").arguments), "test")
+        handle = app.runner.handle(number)
+        assert handle is not None
+
+        async def wait() -> None:
+            try:
+                await handle.wait()
+                said.append(None)
+            except Interrupted as error:
+                said.append(error)
+
+        group.start_soon(wait)
+        await begun.wait()
+    assert "goes on when Purveyor is started again" in str(said[0])
+
+
+async def test_a_backup_that_is_read_is_not_deleted_and_one_that_is_deleted_is_not_read(scene: Scene) -> None:
+    async with scene.open() as app:
+        reading, go_on = anyio.Event(), anyio.Event()
+
+        async def verify() -> None:
+            await do(app, "verify-backup", backup="1")
+
+        original = app.verb("verify-backup").keeper.read_into  # type: ignore[attr-defined]
+
+        async def slowly(*given: Any) -> None:
+            reading.set()
+            await go_on.wait()
+            await original(*given)
+
+        app.verb("verify-backup").keeper.read_into = slowly  # type: ignore[attr-defined]
+        async with anyio.create_task_group() as group:
+            group.start_soon(verify)
+            await reading.wait()
+            with pytest.raises(Conflict, match="is being read by operation"):
+                await do(app, "delete-backup", backup="1")
+            await do(app, "restore", backup="1", new_name="beside")  # two may read at once
+            go_on.set()
+        await do(app, "delete-backup", backup="1")

@@ -20,22 +20,28 @@ class Step(NamedTuple):
     deadline: float = 60.0
 
 
+Key = tuple[str, int]  # a lock: its kind, and the id of what it is on
+
+
 class Target(NamedTuple):
     """What a verb is about to touch: for locks, events and vetoes.
 
-    Verbs that change a service take turns by the lock "service"; one that only reads it has a lock of its own.
+    Verbs that change a service take turns by the lock "service"; one that only reads it has a lock of its own. `also` are
+    further locks, for a verb that may not run beside those readers.
     """
 
     service: int | None = None
     project: int | None = None
     services: tuple[int, ...] = ()
     lock: str = "service"
+    also: tuple[Key, ...] = ()
 
     @property
-    def keys(self) -> list[tuple[str, int]]:
-        """The locks to take, in the order in which everybody takes them."""
+    def keys(self) -> list[Key]:
+        """The locks to take, in the order in which everybody takes them: by kind, then by id."""
         ids = {*self.services, *([self.service] if self.service else [])}
-        return [*([("project", self.project)] if self.project else []), *((self.lock, number) for number in sorted(ids))]
+        wanted = {*self.also, *((self.lock, number) for number in ids), *([("project", self.project)] if self.project else [])}
+        return sorted(wanted)
 
 
 class Verb(ABC):

@@ -1,5 +1,6 @@
 """Operations and their steps: what is being done, how far it is, and how it ended."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from purveyor_hooks import NotFound
 
 
 def _record(tx: Tx, row: Row) -> OperationRecord:
-    return convert(row, OperationRecord, tx.vault, plain=["arguments", "error"], sealed=["private"])
+    return convert(row, OperationRecord, tx.vault, plain=["arguments", "error", "locks"], sealed=["private"])
 
 
 def insert(
@@ -34,6 +35,11 @@ def insert(
         state="running",
         created_at=tx.now,
     )
+
+
+def keep_locks(tx: Tx, operation_id: int, keys: Sequence[tuple[str, int]]) -> None:
+    """Note the locks that an operation holds until it has ended: after a crash they are taken again."""
+    tx.update("operations", "id = ?", [operation_id], locks=msgspec.json.encode(keys).decode())
 
 
 def get(tx: Tx, operation_id: int) -> OperationRecord:

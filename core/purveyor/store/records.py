@@ -158,6 +158,7 @@ class OperationRecord(Record, frozen=True):
     error: dict[str, Any] | None
     created_at: datetime
     ended_at: datetime | None
+    locks: list[tuple[str, int]] | None = None
 
 
 class StepRecord(Record, frozen=True):

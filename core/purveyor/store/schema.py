@@ -261,6 +261,11 @@ CREATE TABLE looks (
 CREATE INDEX looks_service ON looks (service_id, kind, id);
 """
 
+# JSON: the locks that an operation holds until it has ended. NULL for those that an older version began.
+OPERATION_LOCKS = """
+ALTER TABLE operations ADD COLUMN locks TEXT;
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -296,3 +301,8 @@ def archives(db: Database) -> None:
 @migrations()
 def looks(db: Database) -> None:
     _run(db, LOOKS)
+
+
+@migrations()
+def operation_locks(db: Database) -> None:
+    _run(db, OPERATION_LOCKS)

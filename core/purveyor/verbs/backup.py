@@ -190,9 +190,11 @@ class VerifyBackup(BesideVerb):
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         if services.find(tx, operation.arguments["scratch"]):
             services.forget_scratch(tx, operation.arguments["scratch"])
-        backup = backups.get(tx, operation.arguments["backup"])
+        backup = backups.find(tx, operation.arguments["backup"])
         tried = any(step.name == "restore" and step.state == "failed" for step in operations.steps(tx, operation.id))
-        if tried and error.get("code") in ("bad-input", "failed", "not-found"):  # else it was never looked at
+        if (
+            backup is not None and tried and error.get("code") in ("bad-input", "failed", "not-found")
+        ):  # else it was never looked at
             message = f"It could not be proven: {error.get('detail', '')}"
             backups.update(tx, backup.id, state="suspect", error_message=message, proven_at=None, proven_seconds=None)
 
@@ -208,6 +210,9 @@ class DeleteBackup(BesideVerb):
         backup = backups.get(tx, given.backup)
         if backup.state == "running":
             raise Conflict("The backup is still being made.", remedy="Follow it with: purveyor operations")
+        if (reader := _under_way(tx, backup)) is not None:
+            remedy = f"Follow it with: purveyor operations {reader.id}; then try again."
+            raise Conflict(f"The backup is being read by operation {reader.id} ({reader.verb}).", remedy=remedy)
         shown = {"name": backup.backup_id, "backup": backup.id}
         return operations.insert(tx, self.name, actor=actor, arguments=shown)
 
@@ -228,4 +233,12 @@ def usable(tx: Tx, reference: str) -> BackupRecord:
     if backup.state in ("running", "failed"):
         word = "is still being made" if backup.state == "running" else f"failed: {backup.error_message}"
         raise Conflict(f"The backup {backup.backup_id} {word}", remedy="Choose another: purveyor backup list")
+    if (other := _under_way(tx, backup)) is not None and other.verb == DeleteBackup.name:
+        raise Conflict(f"The backup {backup.backup_id} is being deleted.", remedy="Choose another: purveyor backup list")
     return backup
+
+
+def _under_way(tx: Tx, backup: BackupRecord) -> OperationRecord | None:
+    """An operation that is not finished and reads or deletes a backup: decided in the intent's transaction, so that readers
+    and deleters exclude each other and readers do not."""
+    return next((item for item in operations.unfinished(tx) if item.arguments.get("backup") == backup.id), None)

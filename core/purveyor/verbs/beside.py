@@ -134,6 +134,7 @@ class BesideVerb(ServiceVerb):
 
         async def back() -> None:
             await self.provision.remove_container(service_id)
+            await self.forget_volume(service_id)
             await self.house.store.write(lambda tx: _switch_back(tx, operation, service_id, scratch_id))
             record = await self.load(service_id)
             if record.desired == "running":
@@ -226,10 +227,12 @@ def _switch(tx: Tx, operation: OperationRecord, service_id: int, scratch_id: int
 
 
 def _switch_back(tx: Tx, operation: OperationRecord, service_id: int, scratch_id: int) -> None:
-    """Exchange the volumes again, and put back what the service was."""
+    """Go back to the volume of before. The one that the service has had since is kept: apps may have written to it."""
     if operation.private is None:
         raise NotFound("The operation does not say what was before.")
     record = services.get(tx, service_id)
-    if record.volume_id != operation.private["volume_id"]:
-        services.update(tx, scratch_id, volume_id=record.volume_id)
+    if record.volume_id and record.volume_id != operation.private["volume_id"]:
+        facts = {"before": f"the undo of operation {operation.id}", "service": service_id}
+        services.update_volume(tx, record.volume_id, state="kept", kept_at=tx.now, facts=facts)
+        services.update(tx, scratch_id, volume_id=None)
     services.update(tx, service_id, **operation.private)

@@ -22,7 +22,8 @@ class RotateAdministrator(ServiceVerb):
     arguments = ServiceArguments
 
     def target(self, tx: Tx, given: ServiceArguments) -> Target:
-        return Target(service=services.get(tx, given.service).id)
+        number = services.get(tx, given.service).id
+        return Target(service=number, also=(("backup", number),))  # a backup logs in with what is renewed here
 
     def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
         record = services.get(tx, given.service)

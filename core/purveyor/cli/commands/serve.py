@@ -2,7 +2,11 @@
 
 import logging
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import click
@@ -21,8 +25,26 @@ def serve_command(options: Options, listen: str | None, log_level: str) -> None:
     anyio.run(serve, options.state, listen, LEVELS[log_level], backend_options={"use_uvloop": True})
 
 
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """What is imported in this block takes an optional package for one that is not installed."""
+    if package in sys.modules:
+        yield
+        return
+    modules: dict[str, Any] = sys.modules
+    modules[package] = None
+    try:
+        yield
+    finally:
+        del modules[package]
+
+
 async def serve(state: Path, listen: str | None, level: int) -> None:
     """Serve until SIGTERM or SIGINT."""
+    with _without("rich"):  # for pictures in a terminal, which a daemon never draws: 3 MB of 90
+        import httpx  # noqa: F401
+        import structlog  # noqa: F401
+
     import msgspec
 
     from purveyor.address import note_port
