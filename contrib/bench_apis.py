@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
-import os
 import random
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,13 +15,10 @@ from typing import Any
 import aioboto3
 import aiohttp
 import redis
+from bench_stage import MIB, Row, Sizes, empty_ports, stage
 from botocore.config import Config
 
-Row = dict[str, Any]
-MIB = 1024 * 1024
-SIZE = 1024  # MiB
-ROUNDS = 5
-REQUESTS, CONNECTIONS = 5000, 16
+CONNECTIONS = 16
 EMPTY = '''
 """A handler that does nothing, behind the same authentication, with a body of the same shape."""
 
@@ -62,38 +55,24 @@ def plugin(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def serving(state: Path, kind: str) -> Iterator[dict[str, str]]:
+def serving(kind: str) -> Iterator[dict[str, str]]:
     """A daemon with one service of a type and, for Blob, an S3 beside it; the answer is a linked project's variables."""
-    command = [sys.executable, "-m", "purveyor.cli.main"]
-    environment = {**os.environ, "PURVEYOR_STATE": str(state), **plugin(state / "site")}
-
-    def cli(*arguments: str) -> str:
-        return subprocess.run([*command, *arguments], env=environment, check=True, capture_output=True, text=True).stdout
-
-    with open(state / "daemon.log", "wb") as log:
-        daemon = subprocess.Popen([*command, "serve"], env=environment, stdout=log, stderr=log)
-    names = [kind, *(["s3"] if kind == "blob" else [])]
-    try:
-        while not (state / "purveyor.sock").exists():
-            time.sleep(0.1)
-        cli("project", "create", "bench")
-        for name in names:
-            cli("create", name, name)
-            cli("link", name, "bench")
-        yield json.loads(cli("--json", "env", "bench", "--host"))
-        for name in names:
-            cli("unlink", name, "bench")
-            cli("delete", name, "--purge", "--yes")
-    finally:
-        daemon.terminate()
-        daemon.wait(30)
+    with stage() as made:
+        made.environment |= plugin(made.state / "site")
+        with made.serving():
+            ports = empty_ports()
+            made.cli("project", "create", "bench")
+            for name in (kind, *(["s3"] if kind == "blob" else [])):
+                made.cli("create", name, name, "-p", f"port={next(ports)}")
+                made.cli("link", name, "bench")
+            yield made.variables("bench")
 
 
-async def _rate(port: int, token: str, path: str, body: str) -> float:
+async def _rate(port: int, token: str, path: str, body: str, requests: int) -> float:
     """Requests in a second over some connections that are kept open; the client is as lean as can be."""
     head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
     request = f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
-    left = REQUESTS
+    left = requests
 
     async def one() -> None:
         nonlocal left
@@ -108,11 +87,11 @@ async def _rate(port: int, token: str, path: str, body: str) -> float:
 
     started = time.perf_counter()
     await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
-    return REQUESTS / (time.perf_counter() - started)
+    return requests / (time.perf_counter() - started)
 
 
-def kv(state: Path) -> list[Row]:
-    with serving(state, "kv") as values:
+def kv(sizes: Sizes) -> list[Row]:
+    with serving("kv") as values:
         port, token = int(values["PURVEYOR_API_URL"].rpartition(":")[2]), values["PURVEYOR_TOKEN"]
         calls = {
             "empty": ("/api/empty", '{"key": "a"}'),
@@ -120,51 +99,59 @@ def kv(state: Path) -> list[Row]:
             "set": ("/api/kv/set", '{"key": "a", "value": {"name": "Ada"}}'),
         }
         rates: dict[str, list[float]] = {name: [] for name in calls}
-        for number in range(ROUNDS + 1):
+        for number in range(sizes.rounds + sizes.warm_up):
             for name, (path, body) in calls.items():
-                rate = asyncio.run(_rate(port, token, path, body))
-                if number:
+                rate = asyncio.run(_rate(port, token, path, body, sizes.requests))
+                if number >= sizes.warm_up:
                     rates[name].append(rate)
-        empty = statistics.median(rates["empty"])
-        rows = []
-        for name in ("get", "set"):
-            ours = statistics.median(rates[name])
-            rows.append({
-                "what": f"KV {name} over HTTP, median of {ROUNDS}", "ours": f"{ours:.0f}/s", "peer": f"{empty:.0f}/s",
-                "ratio": ours / empty, "goal": "≥ 0.6 of an empty handler",
-            })  # fmt: skip
-        rows.append(_latency(values))
-        return rows
+        latency = _latency(values, sizes.calls)
+    empty = statistics.median(rates["empty"])
+    rows = []
+    for name in ("get", "set"):
+        ours = statistics.median(rates[name])
+        rows.append(
+            Row(
+                what=f"KV {name} over HTTP, median of {sizes.rounds}",
+                ours=f"{ours:.0f}/s",
+                beside="an empty handler",
+                peer=f"{empty:.0f}/s",
+                ratio=ours / empty,
+                goal="≥ 0.6",
+            )
+        )
+    return [*rows, latency]
 
 
-def _latency(values: dict[str, str]) -> Row:
+def _latency(values: dict[str, str], calls: int) -> Row:
     """One after the other: the SDK over HTTP against redis-py straight to Redis."""
     from purveyor_kv import KV
 
-    direct = redis.from_url(values["KV_URL"])
-
-    def median(call: Any) -> float:
+    def median(call: Callable[[], Any]) -> float:
         times = []
-        for _ in range(1000):
+        for _ in range(calls):
             started = time.perf_counter()
             call()
             times.append(time.perf_counter() - started)
         return statistics.median(times) * 1e6
 
-    with KV(values["PURVEYOR_API_URL"], values["PURVEYOR_TOKEN"]) as client:
+    with KV(values["PURVEYOR_API_URL"], values["PURVEYOR_TOKEN"]) as client, redis.from_url(values["KV_URL"]) as direct:
         ours, theirs = median(lambda: client.get("a")), median(lambda: direct.get("a"))
-    return {
-        "what": "KV get, one at a time, SDK over HTTP", "ours": f"{ours:.0f} µs", "peer": f"{theirs:.0f} µs",
-        "ratio": ours / theirs, "goal": "told, not set",
-    }  # fmt: skip
+    return Row(
+        what="KV get, one at a time, SDK over HTTP",
+        ours=f"{ours:.0f} µs",
+        beside="redis-py",
+        peer=f"{theirs:.0f} µs",
+        ratio=ours / theirs,
+        goal="told, not set",
+    )
 
 
 class Noise(io.RawIOBase):
     """A file of noise that is nowhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self.block = random.Random(1).randbytes(MIB)
-        self.left = SIZE * MIB
+        self.left = size
 
     def read(self, size: int = -1) -> bytes:
         size = min(self.left, size if size > 0 else MIB)
@@ -172,7 +159,7 @@ class Noise(io.RawIOBase):
         return (self.block * (size // MIB + 1))[:size]
 
 
-async def _straight(values: dict[str, str]) -> tuple[float, float]:
+async def _straight(values: dict[str, str], size: int) -> tuple[float, float]:
     """aioboto3 straight to the server: seconds up and down."""
     client = aioboto3.Session().client(
         "s3",
@@ -184,20 +171,20 @@ async def _straight(values: dict[str, str]) -> tuple[float, float]:
     )
     async with client as s3:
         started = time.perf_counter()
-        await s3.upload_fileobj(Noise(), values["S3_BUCKET"], "noise")
+        await s3.upload_fileobj(Noise(size), values["S3_BUCKET"], "noise")
         up = time.perf_counter() - started
         started, came = time.perf_counter(), 0
         async for chunk in (await s3.get_object(Bucket=values["S3_BUCKET"], Key="noise"))["Body"].iter_chunks(MIB):
             came += len(chunk)
-        assert came == SIZE * MIB
+        assert came == size
         return up, time.perf_counter() - started
 
 
-async def _through(values: dict[str, str]) -> tuple[float, float]:
+async def _through(values: dict[str, str], size: int) -> tuple[float, float]:
     """aiohttp, which aioboto3 is built on too, through our API: seconds up and down."""
 
     async def blocks() -> Any:
-        noise = Noise()
+        noise = Noise(size)
         while block := noise.read(MIB):
             yield block
 
@@ -211,24 +198,31 @@ async def _through(values: dict[str, str]) -> tuple[float, float]:
         async with http.get(f"{url}/noise") as answer:
             async for chunk in answer.content.iter_chunked(MIB):
                 came += len(chunk)
-        assert came == SIZE * MIB
+        assert came == size
         return up, time.perf_counter() - started
 
 
-def blob(state: Path) -> list[Row]:
-    with serving(state, "blob") as values:
-        ours, peer = [], []
-        for number in range(ROUNDS + 1):
-            straight, through = asyncio.run(_straight(values)), asyncio.run(_through(values))
-            if number:
+def blob(sizes: Sizes) -> list[Row]:
+    size = sizes.blob * MIB
+    ours, peer = [], []
+    with serving("blob") as values:
+        for number in range(sizes.blob_rounds + sizes.warm_up):
+            straight, through = asyncio.run(_straight(values, size)), asyncio.run(_through(values, size))
+            if number >= sizes.warm_up:
                 peer.append(straight)
                 ours.append(through)
     rows = []
     for index, way in enumerate(("up", "down")):
-        mine = SIZE / statistics.median(took[index] for took in ours)
-        theirs = SIZE / statistics.median(took[index] for took in peer)
-        rows.append({
-            "what": f"Blob 1 GiB {way}, median of {ROUNDS}", "ours": f"{mine:.0f} MB/s", "peer": f"{theirs:.0f} MB/s",
-            "ratio": mine / theirs, "goal": "≥ 0.8 of aioboto3",
-        })  # fmt: skip
+        mine = sizes.blob / statistics.median(took[index] for took in ours)
+        theirs = sizes.blob / statistics.median(took[index] for took in peer)
+        rows.append(
+            Row(
+                what=f"Blob {sizes.blob} MiB {way}, median of {sizes.blob_rounds}",
+                ours=f"{mine:.0f} MB/s",
+                beside="aioboto3",
+                peer=f"{theirs:.0f} MB/s",
+                ratio=mine / theirs,
+                goal="≥ 0.8",
+            )
+        )
     return rows
