@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import anyio
-from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from purveyor_blob import paths
@@ -316,6 +315,8 @@ class Bucket:
         self, source: str, target: str, conditions: Conditions, content_type: str = "", cache_control: str = ""
     ) -> Blob:
         """Copy a blob within the bucket, on the server."""
+        from boto3.s3.transfer import TransferConfig  # like the driver: when it is first needed
+
         found = await self.head(source)
         await self.meet(target, conditions)
         described = {

@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from litestar import MediaType, Request, Response
@@ -12,6 +13,9 @@ from markupsafe import Markup
 from purveyor_dashboard import render
 from purveyor_dashboard.sessions import FIELD, Session, Sessions, check_form
 from purveyor_hooks import ApiClient, Application, BadInput, Forbidden, PurveyorError, Unauthorized
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 Req = Request[Any, Any, Any]
 POLICY = (
@@ -46,8 +50,11 @@ class Pages:
 
     def __init__(self, app: Application) -> None:
         self._app = app
-        self._templates = render.environment()
         self.sessions = Sessions(app.core)
+
+    @cached_property
+    def _templates(self) -> "Environment":
+        return render.environment()
 
     def session(self, request: Req) -> Session:
         """Raises `SignedOut`."""

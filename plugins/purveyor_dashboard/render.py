@@ -4,10 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 HERE = Path(__file__).parent
 MARKS = {
@@ -21,7 +23,10 @@ SHAPES = {"good": "●", "wait": "◐", "rest": "○", "warn": "▲", "bad": "�
 WIDTH, HEIGHT = 480, 96
 
 
-def environment() -> Environment:
+def environment() -> "Environment":
+    """The templates; imported when the first page is made, for many a daemon never shows one."""
+    from jinja2 import Environment, FileSystemLoader
+
     made = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True,
                        lstrip_blocks=True)  # fmt: skip
     made.filters |= {"status": status, "bytes": size, "ago": ago, "moment": moment, "took": took, "pretty": pretty}

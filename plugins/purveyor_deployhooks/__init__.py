@@ -63,6 +63,8 @@ class DeployHooks:
     async def on_event(self, event: Event) -> None:
         if self._core is not None:
             folder = self._core.folder(FOLDER) / event.type
+            if not folder.is_dir():  # most have none, and a look is cheaper than a thread that looks
+                return
             await scripts.run_all(self._core, folder, event.type, scripts.plain(event))
 
     @hookimpl

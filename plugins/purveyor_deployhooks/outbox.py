@@ -11,7 +11,8 @@ import json
 import socket
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ import httpx
 import msgspec
 from sqlite_utils import Database
 
-from purveyor_hooks import BadInput, Conflict, Core, NotFound
+from purveyor_hooks import BadInput, Conflict, Core, Event, NotFound
 
 T = TypeVar("T")
 FOLDER, FILE = "webhooks", "outbox.db"
@@ -30,6 +31,7 @@ TIMEOUT = 10.0  # seconds for a whole delivery
 ANSWER_LIMIT = 64 * 1024
 LONGEST_PAUSE = 900.0
 IDLE = 1.0
+MOMENT, BURST = 0.05, 256  # seconds, events
 TABLES = """
 CREATE TABLE IF NOT EXISTS webhooks (
     id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, url TEXT NOT NULL, events TEXT NOT NULL,
@@ -109,29 +111,34 @@ class Outbox:
     # ---------------------------------------------------------------- collecting
 
     async def collect(self) -> None:
-        """Follow the event line from where it was left, and write down what somebody wants to hear."""
+        """Follow the event line from where it was left, and write down what somebody wants to hear.
+
+        Events come in bursts, and a transaction waits for the disk: those of a moment share one.
+        """
         last = await self._core.last_event()
 
         def begin(db: Database) -> int:
             db.execute("INSERT OR IGNORE INTO cursor VALUES (1, ?)", [last])
             return int(next(iter(db.query("SELECT event FROM cursor")))["event"])
 
-        async for event in self._core.events(await self._run(begin)):
-            body = msgspec.json.encode(event).decode()
+        after = await self._run(begin)
+        sending, receiving = anyio.create_memory_object_stream[Event](BURST)
 
-            def note(db: Database, number: int = event.id, kind: str = event.type, text: str = body) -> bool:
-                wanted = [row for row in db.query("SELECT id, events FROM webhooks") if _wants(json.loads(row["events"]), kind)]
-                for row in wanted:
-                    db.execute(
-                        "INSERT OR IGNORE INTO deliveries (webhook, event, type, body, state, next_at, updated_at) "
-                        "VALUES (?, ?, ?, ?, 'pending', ?, ?)",
-                        [row["id"], number, kind, text, time.time(), time.time()],
-                    )
-                db.execute("UPDATE cursor SET event = ?", [number])
-                return bool(wanted)
+        async def follow() -> None:
+            async with sending:
+                async for event in self._core.events(after):
+                    await sending.send(event)
 
-            if await self._run(note):
-                self._more.set()
+        async with receiving, anyio.create_task_group() as group:
+            group.start_soon(follow)
+            async for first in receiving:
+                await anyio.sleep(MOMENT)
+                burst = [first]
+                with suppress(anyio.WouldBlock):
+                    while True:
+                        burst.append(receiving.receive_nowait())
+                if await self._run(lambda db: _note(db, burst)):  # noqa: B023 - it is awaited
+                    self._more.set()
 
     # ---------------------------------------------------------------- delivering
 
@@ -276,6 +283,20 @@ LISTED = """
 SELECT id, event, type, state, attempts, status, error, next_at FROM deliveries
 WHERE webhook = ?1 AND (?2 IS NULL OR state = ?2) ORDER BY id DESC LIMIT ?3
 """
+
+
+def _note(db: Database, burst: Sequence[Event]) -> bool:
+    """Write down the deliveries of events, and how far the line was followed; whether there are any."""
+    webhooks = [(row["id"], json.loads(row["events"])) for row in db.query("SELECT id, events FROM webhooks")]
+    wanted = [(webhook, event) for event in burst for webhook, kinds in webhooks if _wants(kinds, event.type)]
+    for webhook, event in wanted:
+        db.execute(
+            "INSERT OR IGNORE INTO deliveries (webhook, event, type, body, state, next_at, updated_at) "
+            "VALUES (?, ?, ?, ?, 'pending', ?, ?)",
+            [webhook, event.id, event.type, msgspec.json.encode(event).decode(), time.time(), time.time()],
+        )
+    db.execute("UPDATE cursor SET event = ?", [burst[-1].id])
+    return bool(wanted)
 
 
 def _wants(events: list[str], kind: str) -> bool:

@@ -6,8 +6,6 @@ import hmac
 import os
 from typing import Any
 
-import asyncpg
-
 from purveyor_hooks import Access, Binding, Conflict, Service
 from purveyor_postgres import server
 
@@ -90,6 +88,8 @@ async def _ensure_database(connection: Any, binding: Binding) -> None:
 
 async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
     """One of the two passwords works; from now on it is the new one."""
+    import asyncpg
+
     role, secret = quoted(service.parameters["username"]), verifier(service.parameters["password"])
     try:
         async with server.connection(previous, access) as connection:

@@ -2,8 +2,6 @@
 
 import re
 
-import asyncpg
-
 from purveyor_hooks import Access, FoundContainer, Health, Recognition, Service
 from purveyor_postgres.server import connection, reason
 
@@ -32,6 +30,8 @@ def recognise(container: FoundContainer) -> Recognition | None:
 
 async def adopt(service: Service, access: Access) -> Health:
     """Log in and ask for the rights that links need."""
+    import asyncpg
+
     try:
         async with connection(service, access) as opened:
             version = str(await opened.fetchval("SHOW server_version")).partition(" ")[0]

@@ -1,10 +1,11 @@
-"""The PostgreSQL server: its container, the administrator's connection, and whether it serves."""
+"""The PostgreSQL server: its container, the administrator's connection, and whether it serves.
+
+The driver is imported when it is first needed, here as everywhere: not every installation has a PostgreSQL.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-
-import asyncpg
 
 from purveyor_hooks import Access, ContainerSpec, File, Health, Mount, Port, Service
 from purveyor_postgres import tls
@@ -54,6 +55,8 @@ def container(service: Service) -> ContainerSpec:
 @asynccontextmanager
 async def connection(service: Service, access: Access, database: str | None = None) -> AsyncIterator[Any]:
     """The administrator's connection, to `database` or to the administrator's own."""
+    import asyncpg
+
     values = service.parameters
     address = access.address(PORT)
     opened = await asyncpg.connect(
@@ -74,6 +77,8 @@ async def connection(service: Service, access: Access, database: str | None = No
 
 async def ready(service: Service, access: Access) -> Health:
     """Log in over TCP, ask, and write to the log that commits wait for."""
+    import asyncpg
+
     stage, version = "tcp", ""
     try:
         async with connection(service, access) as opened:

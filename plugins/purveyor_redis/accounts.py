@@ -140,28 +140,27 @@ async def rotate(service: Service, access: Access, binding: Binding, previous: s
     async with connection(service, access) as client:
         if not await _is_ours(client, binding):
             raise Conflict(f"{service.name} has no user {binding.account} of ours.", remedy="Link the project again.")
-        for rule in (hashed(binding.password), f"!{hashed(previous)[1:]}"):
-            try:
-                await client.execute_command("ACL", "SETUSER", binding.account, rule)
-            except ResponseError as error:
-                if "no such password" not in str(error) and "not found" not in str(error).lower():
-                    raise
+        await client.execute_command("ACL", "SETUSER", binding.account, hashed(binding.password))
+        await _end_password(client, binding.account, previous)
         await _save(client)
+
+
+async def _end_password(client: Any, account: str, password: str) -> None:
+    """Take a password from a user that has it. The server is asked whether it has: what it says to whom takes one that is
+    not there differs from version to version."""
+    user = await client.acl_getuser(account)
+    if hashed(password)[1:] in (user or {}).get("passwords", []):
+        await client.execute_command("ACL", "SETUSER", account, f"!{hashed(password)[1:]}")
 
 
 async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
     """The new password is added, saved, and then the old one is taken."""
-    old, new = (hashed(item.parameters["password"]) for item in (previous, service))
     try:
         async with connection(previous, access) as client:
-            await client.execute_command("ACL", "SETUSER", "default", new)
+            await client.execute_command("ACL", "SETUSER", "default", hashed(service.parameters["password"]))
             await _save(client)
     except AuthenticationError:
         pass  # a crash came after the old one was taken
     async with connection(service, access) as client:
-        try:
-            await client.execute_command("ACL", "SETUSER", "default", f"!{old[1:]}")
-        except ResponseError as error:
-            if "no such password" not in str(error):
-                raise
+        await _end_password(client, "default", previous.parameters["password"])
         await _save(client)

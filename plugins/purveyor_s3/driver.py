@@ -1,11 +1,15 @@
-"""The S3 driver, as all that speaks to a server uses it."""
+"""The S3 driver, as all that speaks to a server uses it.
+
+It is imported when it is first needed: it takes 20 MB, and most installations have no S3.
+"""
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aioboto3
-from botocore.config import Config
 from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from botocore.config import Config
 
 TIMEOUT = 5.0
 
@@ -13,11 +17,15 @@ TIMEOUT = 5.0
 @functools.cache
 def session() -> Any:
     """The models of the API, which take long to load, once for the process."""
+    import aioboto3
+
     return aioboto3.Session()
 
 
-def config(read_timeout: float, pool: int = 10, signature: str = "s3v4") -> Config:
+def config(read_timeout: float, pool: int = 10, signature: str = "s3v4") -> "Config":
     """Path-style, one attempt, and no checksums but those that a call demands."""
+    from botocore.config import Config
+
     return Config(
         signature_version=signature,
         s3={"addressing_style": "path", "payload_signing_enabled": False},

@@ -19,9 +19,9 @@ class EngineView:
         host = os.environ.get("DOCKER_HOST", f"unix://{SOCKET}")
         if host.startswith("unix://"):
             transport = httpx.HTTPTransport(uds=host.removeprefix("unix://"))
-            self._http = httpx.Client(transport=transport, base_url="http://docker/v1.41", timeout=120)
+            self._http = httpx.Client(transport=transport, base_url="http://docker", timeout=120)
         else:
-            self._http = httpx.Client(base_url=host.replace("tcp://", "http://") + "/v1.41", timeout=120)
+            self._http = httpx.Client(base_url=host.replace("tcp://", "http://"), timeout=120)
 
     def close(self) -> None:
         self._http.close()
