@@ -1,6 +1,7 @@
 """Fixtures: stages on the real engine, each with a name of its own, all removed in the end."""
 
 import json
+import os
 import secrets
 import shutil
 import subprocess
@@ -13,29 +14,28 @@ import pytest
 from purveyor import catalogue
 from purveyor.verbs import VERBS
 from purveyor_hooks import events
+from sharding import Sharding
 from support import Stage, docker
 
-# Begun first, so that no worker ends long after the others: those that take a minute and more, the longest first.
-LONG = (
-    "test_backups", "test_kill_data", "test_bundled", "test_blob", "test_dashboard", "test_continuous", "test_faulty",
-    "test_kill_create", "test_data_identity", "test_kill_deploy", "test_rotation", "test_kill_rotation", "test_objects",
-    "test_third_party", "test_upgrades", "test_kill_import", "test_kv", "test_kill_link", "test_life", "test_kill_archive",
-    "test_import", "test_kill_delete", "test_kill_update", "test_deploy_hooks", "test_isolation", "test_main_job",
-)  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 MakeStage = Callable[..., Stage]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    rank = {name: number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-durations", action="store_true", help="Write down how long each group of tests took.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    write = config.getoption("--write-durations") and not hasattr(config, "workerinput")
+    config.pluginmanager.register(Sharding(write=write))
 
 
 @pytest.fixture(scope="session")
 def engine() -> None:
     """A real engine with the images of contrib/images."""
     assert docker("version", "--format", "{{.Server.Version}}"), "these tests need a Docker Engine"
-    subprocess.run([ROOT / "contrib/images/build"], check=True, stdout=subprocess.DEVNULL)
+    if "PURVEYOR_TEST_IMAGES" not in os.environ:  # contrib/newer-engine has loaded those that it names
+        subprocess.run([ROOT / "contrib/images/build"], check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,7 @@ def make_stage(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     assert not wrong, wrong
 
 
+SERVICES = {"main": "postgres", "cache": "redis"}
 CATALOGUE = {entry.type: entry for entry in catalogue.build(VERBS)}
 
 
@@ -84,19 +85,13 @@ def house(make_stage: MakeStage) -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def shops(house: Stage) -> Stage:
     """A PostgreSQL and a Redis, each linked to two projects: alpha and beta."""
-    house.cli("create", "postgres", "main")
-    house.cli("create", "redis", "cache")
-    for project in ("alpha", "beta"):
-        house.cli("project", "create", project)
-        house.cli("link", "main", project)
-        house.cli("link", "cache", project)
+    house.furnish(SERVICES, ["alpha", "beta"])
     return house
 
 
 @pytest.fixture(scope="module")
 def linked(make_stage: MakeStage) -> Stage:
     """Both services, and a project for the taking; nothing runs beside."""
-    stage = make_stage()
-    stage.cli("create", "postgres", "main")
-    stage.cli("create", "redis", "cache")
+    with make_stage().serving() as stage:
+        stage.furnish(SERVICES)
     return stage

@@ -8,12 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+import forkserver
 
 PURVEYOR = [sys.executable, "-m", "purveyor.cli.main"]
 POSTGRES = "purveyor-test/postgres:17"
@@ -41,7 +43,7 @@ def eventually(what: Any, patience: float = PATIENCE) -> Any:
         if answer:
             return answer
         assert time.monotonic() < deadline, f"not within {patience} s: {what}"
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
 def free_port() -> int:
@@ -58,6 +60,7 @@ class Stage:
         self.state = state
         self.namespace = namespace
         self.address = ""
+        self.daemon = 0  # the process id, while it serves
         self.environment = {**os.environ, "PURVEYOR_STATE": str(state), "COLUMNS": "200"}
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         chosen = {
@@ -76,9 +79,7 @@ class Stage:
         (state / "settings.toml").write_text(text)
 
     def run(self, *arguments: str, stdin: str = "", timeout: float = 180) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*PURVEYOR, *arguments], env=self.environment, input=stdin, capture_output=True, text=True, timeout=timeout
-        )
+        return forkserver.run([*PURVEYOR, *arguments], env=self.environment, stdin=stdin, timeout=timeout)
 
     def cli(self, *arguments: str, code: int = 0) -> str:
         """Run a command that must end with `code`; the answer is what it printed."""
@@ -95,15 +96,17 @@ class Stage:
         """A daemon of its own."""
         with open(self.state / "daemon.log", "ab") as log:
             begun = log.tell()
-            daemon = subprocess.Popen([*PURVEYOR, "serve"], env=self.environment, stderr=log, stdout=log)
+            daemon = forkserver.start([*PURVEYOR, "serve"], env=self.environment, output=log)
+            self.daemon = daemon.pid
             try:
                 self.address = eventually(lambda: self._address(daemon, begun))
                 yield self
             finally:
+                self.daemon = 0
                 daemon.terminate()
                 daemon.wait(PATIENCE)
 
-    def _address(self, daemon: subprocess.Popen[bytes], begun: int) -> str:
+    def _address(self, daemon: forkserver.Process, begun: int) -> str:
         """Where it serves, once this daemon has said so: what earlier ones said ends at `begun`."""
         text = (self.state / "daemon.log").read_bytes()[begun:].decode()
         assert daemon.poll() is None, f"the daemon ended:\n{text}"
@@ -112,16 +115,22 @@ class Stage:
 
     def local(self) -> httpx.Client:
         """A client over the local socket, which is trusted."""
-        transport = httpx.HTTPTransport(uds=str(self.state / "purveyor.sock"))
+        transport = httpx.HTTPTransport(uds=str(self.state / "purveyor.sock"), verify=False)  # reading certificates takes long
         return httpx.Client(transport=transport, base_url="http://purveyor", timeout=180)
 
     def http(self, token: str = "") -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=self.address, headers=headers, timeout=180)
+        return httpx.Client(base_url=self.address, headers=headers, timeout=180, verify=False)
 
     def variables(self, project: str, environment: str = "production", *, host: bool = True) -> dict[str, str]:
-        reach = ["--host"] if host else []
-        found: dict[str, str] = self.json("env", project, "-e", environment, *reach)
+        """What a deploy of the environment gets: asked over HTTP while a daemon serves."""
+        found: dict[str, str]
+        if self.daemon:
+            path = f"/projects/{project}/environments/{environment}/variables"
+            found = self.call("GET", path, params={"reach": "host" if host else "network"})["variables"]
+        else:
+            reach = ["--host"] if host else []
+            found = self.json("env", project, "-e", environment, *reach)
         return found
 
     def sql(self, service: str, statement: str) -> list[str]:
@@ -135,6 +144,22 @@ class Stage:
             answer = client.request(method, f"/api{path}", **options)
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
+
+    def furnish(self, services: Mapping[str, str], projects: Sequence[str] = ()) -> None:
+        """Services by their names with their types, and projects linked to each of them: begun in this order, done at once."""
+        made = [("/external-services", {"name": name, "service_type": kind}) for name, kind in services.items()]
+        made += [("/projects", {"name": name}) for name in projects]
+        links = [(f"/external-services/{name}/projects", {"project_id": project}) for project in projects for name in services]
+        for posts in (made, links):
+            headers = {"Prefer": "respond-async"}
+            begun = [self.call("POST", path, json=body, headers=headers)["operation_id"] for path, body in posts]
+            for number in begun:
+                eventually(lambda: self._ended(number))
+
+    def _ended(self, number: int) -> bool:
+        operation = self.call("GET", f"/operations/{number}")
+        assert operation["state"] in ("running", "succeeded"), operation
+        return bool(operation["state"] == "succeeded")
 
     # ---------------------------------------------------------------- what the engine holds
 
@@ -163,9 +188,10 @@ class Stage:
 
     def clean(self) -> None:
         """Leave nothing behind: every name here is the run's own."""
-        for separator in ("-", "."):
-            for name in docker("ps", "-aq", "--filter", f"name=^/{self.namespace}{separator}").split():
-                docker("rm", "-f", "-v", name, check=False)
-        for name in docker("volume", "ls", "-q", "--filter", f"name={self.namespace}").split():
-            docker("volume", "rm", name, check=False)
+        for what, names in (
+            (("rm", "-f", "-v"), docker("ps", "-aq", "--filter", f"name=^/{self.namespace}[-.]")),
+            (("volume", "rm"), docker("volume", "ls", "-q", "--filter", f"name={self.namespace}")),
+        ):
+            if names:
+                docker(*what, *names.split(), check=False)
         docker("network", "rm", self.namespace, check=False)

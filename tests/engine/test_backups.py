@@ -18,10 +18,7 @@ TYPES = ("postgres", "redis", "mongodb", "s3")
 def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
     """One service of each type, linked to one project and filled."""
     with make_stage().serving() as made:
-        made.cli("project", "create", "shop")
-        for kind in TYPES:
-            made.cli("create", kind, kind)
-            made.cli("link", kind, "shop")
+        made.furnish({kind: kind for kind in TYPES}, ["shop"])
         variables = made.variables("shop")
         data.fill_postgres(made, "postgres")
         data.fill_redis(variables)

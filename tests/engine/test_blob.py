@@ -340,29 +340,15 @@ def test_a_reader_who_leaves_early_harms_nobody(stage: Stage, values: dict[str, 
         assert len(opened.get("big")) == 40 * MIB
 
 
-def process(stage: Stage) -> Path:
-    """The daemon, as /proc has it."""
-    (found,) = [path for path in Path("/proc").iterdir() if path.name.isdecimal() and _serves(path, str(stage.state))]
-    return found
-
-
 def resident(daemon: Path, field: str) -> int:
     """Memory in MB."""
     return int((daemon / "status").read_text().partition(f"{field}:")[2].split()[0]) // 1024
 
 
-def _serves(process: Path, state: str) -> bool:
-    try:
-        environment = (process / "environ").read_bytes()
-        return b"serve" in (process / "cmdline").read_bytes().split(b"\0") and f"PURVEYOR_STATE={state}".encode() in environment
-    except OSError:
-        return False
-
-
 def test_a_gibibyte_goes_through_in_constant_memory(stage: Stage, values: dict[str, str]) -> None:
     blocks = [noise(MIB, number) for number in range(8)]
     sent, came = hashlib.sha256(), hashlib.sha256()
-    daemon = process(stage)
+    daemon = Path(f"/proc/{stage.daemon}")
 
     def body() -> Iterator[bytes]:
         for number in range(1024):

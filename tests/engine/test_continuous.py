@@ -18,9 +18,7 @@ SETTINGS = "archive-interval = 0.5\nhealth-interval = 2\narchive-queue = 40"
 @pytest.fixture(scope="module")
 def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
     with make_stage(SETTINGS).serving() as made:
-        made.cli("create", "postgres", "main")
-        made.cli("project", "create", "shop")
-        made.cli("link", "main", "shop")
+        made.furnish({"main": "postgres"}, ["shop"])
         yield made
 
 

@@ -64,9 +64,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(scope="module")
 def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
     with make_stage().serving() as made:
-        made.cli("create", "redis", "cache")
-        made.cli("project", "create", "shop")
-        made.cli("link", "cache", "shop")
+        made.furnish({"cache": "redis"}, ["shop"])
         yield made
 
 

@@ -36,10 +36,7 @@ ATTACKS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def docs(house: Stage) -> Stage:
-    house.cli("create", "mongodb", "docs")
-    for project in ("alpha", "beta"):
-        house.cli("project", "create", project)
-        house.cli("link", "docs", project)
+    house.furnish({"docs": "mongodb"}, ["alpha", "beta"])
     with connect(house, "beta") as client:
         client[BETA].secrets.insert_one({"_id": 1, "secret": "beta's"})
     return house

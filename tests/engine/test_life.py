@@ -18,9 +18,8 @@ def count(stage: Stage, service: str) -> int:
 @pytest.fixture(scope="module")
 def precious(house: Stage) -> Stage:
     """A PostgreSQL and a Redis that hold something."""
-    house.cli("create", "postgres", "main")
+    house.furnish({"main": "postgres", "cache": "redis"})
     house.cli("connect", "main", "--", "-c", "CREATE TABLE precious AS SELECT generate_series(1, 1000) AS id")
-    house.cli("create", "redis", "cache")
     house.cli("connect", "cache", "--", "SET", "precious", "gold")
     return house
 

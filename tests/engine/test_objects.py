@@ -35,10 +35,7 @@ ATTACKS: dict[str, Any] = {
 @pytest.fixture(scope="module", params=[SEAWEEDFS, MINIO], ids=["seaweedfs", "minio"])
 def store(make_stage: Any, request: pytest.FixtureRequest) -> Iterator[Stage]:
     with make_stage(images={"s3": request.param}).serving() as stage:
-        stage.cli("create", "s3", "store")
-        for project in ("alpha", "beta"):
-            stage.cli("project", "create", project)
-            stage.cli("link", "store", project)
+        stage.furnish({"store": "s3"}, ["alpha", "beta"])
         connect(stage.variables("beta")).put_object(Bucket=BETA, Key="secret", Body=b"beta's")
         yield stage
 

@@ -92,10 +92,7 @@ def stage(make_stage: Callable[..., Stage], tmp_path_factory: pytest.TempPathFac
     made = make_stage()
     made.environment |= {"PYTHONPATH": str(folder)}
     with made.serving():
-        made.cli("create", "echo", "echo")
-        for project in ("alpha", "beta"):
-            made.cli("project", "create", project)
-            made.cli("link", "echo", project)
+        made.furnish({"echo": "echo"}, ["alpha", "beta"])
         eventually(lambda: made.rows("SELECT value FROM meta WHERE key = 'api-gateway'"))
         yield made
 

@@ -1,14 +1,14 @@
-"""Killed at every write of the beginning of an archive: it follows, or the server is asked for nothing."""
+"""Killed on the way of the beginning of an archive: it follows, or the server is asked for nothing."""
 
 from typing import Any
 
 import pytest
 
-from killing import at_every_write
+from killing import EVERY_WHEN, at_every_point
 from support import Stage, eventually
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", EVERY_WHEN)
 def test_archive(when: str, linked: Stage) -> None:
     def fresh(stage: Stage, count: int) -> dict[str, Any]:
         return {"service": "main"}
@@ -25,4 +25,4 @@ def test_archive(when: str, linked: Stage) -> None:
         assert stage.sql("main", "SELECT count(*) FROM pg_replication_slots") == ["0"]
         assert not [name for name in stage.volumes() if name.endswith("-archive")]
 
-    at_every_write(linked, when, "archive", fresh, check)
+    at_every_point(linked, when, "archive", fresh, check, step=4 if when == "act" else 1)

@@ -1,14 +1,14 @@
-"""Killed at every write of create: a service is whole or not there."""
+"""Killed on the way of create: a service is whole or not there."""
 
 from collections.abc import Callable
 
 import pytest
 
-from killing import at_every_write
+from killing import EVERY_WHEN, at_every_point
 from support import Stage
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", EVERY_WHEN)
 @pytest.mark.parametrize("kind", ["redis", "postgres"])
 def test_create(kind: str, when: str, make_stage: Callable[..., Stage]) -> None:
     def check(stage: Stage, count: int) -> None:
@@ -17,4 +17,4 @@ def test_create(kind: str, when: str, make_stage: Callable[..., Stage]) -> None:
             assert stage.call("GET", f"/external-services/{item['id']}/health")["healthy"]
             stage.call("DELETE", f"/external-services/{item['id']}", params={"purge": "true"})
 
-    at_every_write(make_stage(), when, "create", lambda _, n: {"name": f"s{n}", "service_type": kind}, check)
+    at_every_point(make_stage(), when, "create", lambda _, n: {"name": f"s{n}", "service_type": kind}, check)

@@ -1,4 +1,4 @@
-"""Killed at every write of backup, restore and upgrade: the data is there, and half of a backup is none."""
+"""Killed on the way of backup, restore and upgrade: the data is there, and half of a backup is none."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from killing import ask_redis, at_every_write
+from killing import EVERY_WHEN, ask_redis, at_every_point
 from support import Stage
 
 
@@ -31,7 +31,7 @@ def assert_backups(stage: Stage) -> None:
         assert files == (["data.zst", "manifest.json"] if item["state"] == "ok" else []), item
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", EVERY_WHEN)
 def test_backup(when: str, make_stage: Callable[..., Stage]) -> None:
     def change(stage: Stage, count: int) -> dict[str, Any]:
         if count == 1:
@@ -42,10 +42,11 @@ def test_backup(when: str, make_stage: Callable[..., Stage]) -> None:
         assert_backups(stage)
         assert gold(stage) == "gold"
 
-    at_every_write(make_stage(), when, "backup", change, check)
+    at_every_point(make_stage(), when, "backup", change, check)
 
 
-def test_restore_in_place(make_stage: Callable[..., Stage]) -> None:
+@pytest.mark.parametrize("when", EVERY_WHEN)
+def test_restore_in_place(when: str, make_stage: Callable[..., Stage]) -> None:
     def change(stage: Stage, count: int) -> dict[str, Any]:
         if count == 1:
             cache(stage)
@@ -58,10 +59,11 @@ def test_restore_in_place(make_stage: Callable[..., Stage]) -> None:
         (last,) = stage.rows("SELECT state FROM operations WHERE verb = 'restore' ORDER BY id DESC LIMIT 1") or [("",)]
         assert gold(stage) == ("gold" if last[0] == "succeeded" else "silver")
 
-    at_every_write(make_stage(), "after", "restore", change, check)
+    at_every_point(make_stage(), when, "restore", change, check, step=7 if when == "act" else 1)
 
 
-def test_upgrade(make_stage: Callable[..., Stage]) -> None:
+@pytest.mark.parametrize("when", EVERY_WHEN)
+def test_upgrade(when: str, make_stage: Callable[..., Stage]) -> None:
     """The old version serves, or the new one, each with every row; never none, and never an empty one."""
     old, new = "purveyor-test/postgres:16", "purveyor-test/postgres:18"
 
@@ -82,4 +84,4 @@ def test_upgrade(make_stage: Callable[..., Stage]) -> None:
         assert stage.sql("main", "SHOW server_version")[0].partition(".")[0] == image(stage).rpartition(":")[2]
         assert stage.call("GET", "/external-services/main/health")["healthy"]
 
-    at_every_write(make_stage(), "after", "upgrade", change, check)
+    at_every_point(make_stage(), when, "upgrade", change, check, step=8 if when == "act" else 1)

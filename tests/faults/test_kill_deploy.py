@@ -1,15 +1,15 @@
-"""Killed at every write of deploy: one app answers, under the name of its environment."""
+"""Killed on the way of deploy: one app answers, under the name of its environment."""
 
 from typing import Any
 
 import httpx
 import pytest
 
-from killing import assert_accounts, at_every_write
+from killing import EVERY_WHEN, assert_accounts, at_every_point
 from support import DEMO, Stage, docker
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", EVERY_WHEN)
 def test_deploy(when: str, linked: Stage) -> None:
     project = f"app-{when}"
     app = {"project": project, "image": DEMO, "port": 8000, "health_path": "/healthz"}
@@ -36,4 +36,4 @@ def test_deploy(when: str, linked: Stage) -> None:
             stage.call("DELETE", f"/projects/{project}/environments/{name}", params={"purge": "true"})
             assert_accounts(stage)
 
-    at_every_write(linked, when, "deploy", environment, check)
+    at_every_point(linked, when, "deploy", environment, check)

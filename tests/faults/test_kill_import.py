@@ -1,14 +1,14 @@
-"""Killed at every write of import: the container is a service, or it is as it was and nothing is registered."""
+"""Killed on the way of import: the container is a service, or it is as it was and nothing is registered."""
 
 from typing import Any
 
 import pytest
 
-from killing import assert_accounts, at_every_write
+from killing import EVERY_WHEN, assert_accounts, at_every_point
 from support import REDIS, Stage, docker
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", EVERY_WHEN)
 def test_import(when: str, linked: Stage) -> None:
     name = f"{linked.namespace}-theirs-{when}"
     docker("run", "-d", "--name", name, REDIS, "redis-server", "--requirepass", "hunter22")
@@ -25,4 +25,4 @@ def test_import(when: str, linked: Stage) -> None:
         assert docker("inspect", "-f", "{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}", name) == "bridge"
         assert_accounts(stage)
 
-    at_every_write(linked, when, "import", fresh, check)
+    at_every_point(linked, when, "import", fresh, check)

@@ -1,15 +1,15 @@
-"""Killed at every write of link: an account is there and works, or not there."""
+"""Killed on the way of link: an account is there and works, or not there."""
 
 from typing import Any
 
 import anyio
 import pytest
 
-from killing import assert_accounts, at_every_write, reaches, variables
+from killing import EVERY_WHEN, assert_accounts, at_every_point, reaches, variables
 from support import Stage
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", EVERY_WHEN)
 @pytest.mark.parametrize("service", ["main", "cache"])
 def test_link(service: str, when: str, linked: Stage) -> None:
     def fresh(stage: Stage, count: int) -> dict[str, Any]:
@@ -25,4 +25,4 @@ def test_link(service: str, when: str, linked: Stage) -> None:
             stage.call("DELETE", f"/external-services/{service}/projects/{project}", params={"purge": "true"})
             assert_accounts(stage)
 
-    at_every_write(linked, when, "link", fresh, check)
+    at_every_point(linked, when, "link", fresh, check)

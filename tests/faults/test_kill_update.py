@@ -1,15 +1,15 @@
-"""Killed at every write of update: the old container or the new one serves, on the same data."""
+"""Killed on the way of update: the old container or the new one serves, on the same data."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from killing import at_every_write
+from killing import EVERY_WHEN, at_every_point
 from support import Stage
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", EVERY_WHEN)
 def test_update(when: str, make_stage: Callable[..., Stage]) -> None:
     def change(stage: Stage, count: int) -> dict[str, Any]:
         if count == 1:
@@ -22,4 +22,4 @@ def test_update(when: str, make_stage: Callable[..., Stage]) -> None:
         wanted = stage.call("GET", "/external-services/main")["current_parameters"]["max_connections"]
         assert stage.sql("main", "SHOW max_connections") == [wanted]
 
-    at_every_write(make_stage(), when, "update", change, check)
+    at_every_point(make_stage(), when, "update", change, check)

@@ -4,12 +4,14 @@ import json
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import asyncpg  # noqa: F401 - the driver that the variables are for
 import pytest
 from click.testing import CliRunner
 
+import forkserver
 from purveyor.cli.main import COMMANDS, cli
 from support import PURVEYOR, Stage, docker, eventually
 
@@ -28,9 +30,27 @@ def test_the_whole_path_works_without_a_daemon(make_stage: Callable[..., Stage])
     assert stage.containers() == set()
 
 
+def test_every_module_of_commands_starts_as_a_real_process(
+    make_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other tests' commands are forked from a process that has imported everything: here what lacks an import is seen."""
+    monkeypatch.setenv("PURVEYOR_TEST_FORK", "0")
+    stage = make_stage()
+    one_of_each = {module: name for name, module in COMMANDS.items()}.values()
+    with ThreadPoolExecutor(2) as pool:
+        for said in pool.map(lambda name: stage.cli(name, "--help"), one_of_each):
+            assert "Usage:" in said
+    assert "purveyor, version" in stage.cli("--version")
+    alone = stage.cli("list")
+    with stage.serving():
+        assert stage.cli("list") == alone
+
+
 def test_two_commands_at_once_take_turns(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage()
-    jobs = [subprocess.Popen([*PURVEYOR, "project", "create", f"p{n}"], env=stage.environment) for n in range(3)]
+    with open(stage.state / "said", "wb") as said:
+        commands = [[*PURVEYOR, "project", "create", f"p{number}"] for number in range(3)]
+        jobs = [forkserver.start(command, env=stage.environment, output=said) for command in commands]
     assert [job.wait(60) for job in jobs] == [0, 0, 0]
     assert {item["slug"] for item in stage.json("project", "list")} == {"p0", "p1", "p2"}
 

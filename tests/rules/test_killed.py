@@ -1,8 +1,7 @@
-"""Whatever a verb does: killed at any point, or failed by any call, it is done or it never was, and nothing is lost."""
+"""Killed at any point of its way, a verb is done or it never was, and nothing is lost."""
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from fake.matrix import FORMS, Trial, watched
+from fake.matrix import FORMS, Trial
 from purveyor.verbs import VERBS
 
 pytestmark = pytest.mark.anyio
@@ -36,46 +35,6 @@ async def test_killed_at_any_point_a_verb_is_done_or_never_was(trial: Trial) -> 
         ends.add(ended)
     assert "succeeded" in ends
     assert "" in ends or trial.form.verb == "repair", "a kill before the intent leaves nothing to do, but what a look repairs"
-
-
-@every_form
-async def test_a_verb_whose_calls_fail_is_taken_back_even_when_that_is_killed(trial: Trial) -> None:
-    good = await trial.run()
-    for number in good.telling:
-        failed = await trial.run(number)
-        assert failed.state not in ("running", "undoing")
-        assert not trial.wrong(failed.state, failed.after, good), f"call {number} failed, {failed.state}"
-        for point in list(trial.points.taken):
-            ended, found = await trial.start_again(point)
-            assert not trial.wrong(ended, found, good), f"call {number} failed, killed at point {point.name}, {ended}"
-
-
-@every_form
-async def test_a_verb_that_loses_the_engine_ends_when_that_is_back(trial: Trial) -> None:
-    good = await trial.run()
-    for number in good.telling:
-        await trial.run(number, away=True)
-        ended, found = await trial.start_again(trial.points.taken[-1])
-        assert not trial.wrong(ended, found, good), f"the engine went at call {number}, {ended}"
-
-
-@pytest.mark.nightly
-@every_form
-async def test_a_recovery_that_is_killed_is_gone_on_with(trial: Trial, room: Path) -> None:
-    good = await trial.run()
-    kept, first = room / "kept", room / "first"
-    shutil.copytree(trial.points.taken[0].parent, kept)
-    for number in range(len(trial.points.taken)):
-        (kept / str(number)).rename(first)
-        trial.points.clear()
-        trial.points.armed = True
-        await trial.start_again(first, watched(trial.points))
-        trial.points.armed = False
-        for second in list(trial.points.taken):
-            ended, found = await trial.start_again(second)
-            assert not trial.wrong(ended, found, good), f"killed at point {number}, then at {second.name}, {ended}"
-        shutil.rmtree(first)
-    shutil.rmtree(kept)
 
 
 def _steps(state: Path) -> Any:

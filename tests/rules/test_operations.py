@@ -141,8 +141,8 @@ async def test_an_undo_that_waits_holds_its_service_and_what_served_meanwhile_is
         for verb, given in later.items():
             with pytest.raises(Conflict, match=rf"Operation {left.id} \(restore\) is in the way"):
                 await do(app, verb, service="main", **given)
-        await do(app, "stop", service="idle")
         broken = False
+        await do(app, "stop", service="idle")  # another service was free all the time
         await app.runner.recover()
         assert await app.house.store.read(operations.unfinished) == []
         assert scene.server("main").held.resources["shop_production"] == {"precious": "gold"}
