@@ -15,7 +15,7 @@ from purveyor import catalogue
 from purveyor.verbs import VERBS
 from purveyor_hooks import events
 from sharding import Sharding
-from support import Stage, docker
+from support import MINIO, Stage, docker
 
 ROOT = Path(__file__).resolve().parent.parent
 MakeStage = Callable[..., Stage]
@@ -35,7 +35,14 @@ def engine() -> None:
     """A real engine with the images of contrib/images."""
     assert docker("version", "--format", "{{.Server.Version}}"), "these tests need a Docker Engine"
     if "PURVEYOR_TEST_IMAGES" not in os.environ:  # contrib/newer-engine has loaded those that it names
-        subprocess.run([ROOT / "contrib/images/build"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([ROOT / "contrib/images/build", "--without-slow"], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="session")
+def minio(engine: None) -> str:
+    """The image that takes minutes to build: those alone wait for it that need it."""
+    subprocess.run([ROOT / "contrib/images/build", MINIO], check=True, stdout=subprocess.DEVNULL)
+    return MINIO
 
 
 @pytest.fixture(scope="module")

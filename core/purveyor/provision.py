@@ -108,7 +108,7 @@ class Provisioner:
         volume = await self._volume(record)
         new = volume is None or volume.state == "new"
         found = await engine.containers.inspect(record.container_name)
-        if found and _matches(found, record, digest(spec, published, engine.namespace), engine.namespace, new):
+        if found and _matches(found, record, digest(spec, published, engine.namespace), engine.namespace):
             container_id = found.id
         else:
             if found:
@@ -361,9 +361,9 @@ async def _asked(answer: Awaitable[Health]) -> Health:
         return Health(healthy=False, stage="tcp", detail=error.detail)
 
 
-def _matches(found: Found, record: ServiceRecord, spec: str, network: str, new: bool) -> bool:
+def _matches(found: Found, record: ServiceRecord, spec: str, network: str) -> bool:
     """Whether a container is the one that the record describes, and complete."""
-    if new and found.state == "created":  # a crash may have come before its files were put in
+    if found.state == "created":  # never started: a crash may have come before its files were put in
         return False
     return found.labels.get(SPEC) == spec and found.image_id == record.image_id and network in found.networks
 

@@ -24,6 +24,7 @@ class TestSeaweedfs(Conformance):
     service_type, image = "s3", SEAWEEDFS
 
 
+@pytest.mark.usefixtures("minio")
 class TestMinio(Conformance):
     service_type, image = "s3", MINIO
 

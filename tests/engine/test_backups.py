@@ -12,6 +12,7 @@ import data
 from support import Stage, eventually
 
 TYPES = ("postgres", "redis", "mongodb", "s3")
+ON_EVERY_ENGINE = dict.fromkeys(("postgres", "redis"), pytest.mark.every_engine)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def refused(stage: Stage, method: str, path: str, **options: Any) -> Any:
     return answer.json()
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=ON_EVERY_ENGINE.get(kind, ())) for kind in TYPES])
 def test_in_place_everything_is_as_it_was_and_accounts_still_work(kind: str, stage: Stage) -> None:
     before = CONTENTS[kind](stage, kind)
     made = run(stage, kind)

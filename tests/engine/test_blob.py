@@ -22,6 +22,8 @@ MIB = 1024 * 1024
 
 @pytest.fixture(scope="module", params=[SEAWEEDFS, MINIO], ids=["seaweedfs", "minio"])
 def stage(make_stage: Any, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    if request.param == MINIO:
+        request.getfixturevalue("minio")
     with make_stage(images={"blob": request.param}).serving() as made:
         made.cli("blob", "enable")
         for project in ("alpha", "beta"):

@@ -52,6 +52,7 @@ def refused(house: Stage, service: str, *words: str) -> None:
     assert docker("ps", "-q", "--filter", f"name=^/{house.namespace}-{service}$") == ""
 
 
+@pytest.mark.every_engine
 def test_a_removed_docker_volume_loses_nothing(service: str, house: Stage) -> None:
     docker("rm", "-v", f"{house.namespace}-{service}")
     (volume,) = [name for name in house.volumes() if f"-{service}-" in name]
@@ -60,6 +61,7 @@ def test_a_removed_docker_volume_loses_nothing(service: str, house: Stage) -> No
     assert holds(house, service)
 
 
+@pytest.mark.every_engine
 def test_an_empty_volume_swapped_in_is_refused(service: str, house: Stage) -> None:
     docker("rm", "-v", f"{house.namespace}-{service}")
     (volume,) = [name for name in house.volumes() if f"-{service}-" in name]
@@ -153,6 +155,7 @@ def test_a_foreign_data_set_is_found_also_when_docker_starts_the_container(servi
     house.cli("delete", "reboot", "--purge", "--yes")
 
 
+@pytest.mark.every_engine
 def test_another_port_and_another_mount_of_the_image_lose_nothing(house: Stage) -> None:
     """PostgreSQL 18 images mount elsewhere than 17 ones: the data stays where it is recorded."""
     docker("tag", "purveyor-test/postgres:17", f"{house.namespace}/moved:17")

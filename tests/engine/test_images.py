@@ -80,7 +80,7 @@ def test_redis_and_valkey_hand_arguments_on_and_stop_in_peace(image: str, run: C
 
 def test_building_again_builds_nothing(engine: None) -> None:
     build = Path(__file__).resolve().parents[2] / "contrib/images/build"
-    said = subprocess.run([build], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([build, "--without-slow"], capture_output=True, text=True, check=True).stdout
     assert "0 built" in said
 
 

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 import data
-from support import MINIO, MONGODB, POSTGRES, REDIS, SEAWEEDFS, Stage, docker, eventually
+from support import MONGODB, POSTGRES, REDIS, SEAWEEDFS, Stage, docker, eventually
 
 SECRET = 'it\'s a "secret" /:@%'
 CONFIG = (
@@ -65,13 +65,13 @@ def refused(stage: Stage, body: dict[str, Any]) -> Any:
     return answer.status_code, answer.json()
 
 
-def test_what_others_made_is_recognised_and_what_is_ours_is_not_listed(stage: Stage, theirs: str) -> None:
+def test_what_others_made_is_recognised_and_what_is_ours_is_not_listed(stage: Stage, theirs: str, minio: str) -> None:
     stage.cli("create", "redis", "own")
     other = run(stage, "demo", "purveyor-test/demo:1")
     names = {
         run(stage, "cache", REDIS, "redis-server", "--requirepass", "hunter22"): "redis",
         run(stage, "docs", MONGODB, MONGO_INITDB_ROOT_USERNAME="root", MONGO_INITDB_ROOT_PASSWORD="hunter22"): "mongodb",
-        run(stage, "minio", MINIO, "server", "/data", MINIO_ROOT_USER="minioroot", MINIO_ROOT_PASSWORD="hunter22222"): "s3",
+        run(stage, "minio", minio, "server", "/data", MINIO_ROOT_USER="minioroot", MINIO_ROOT_PASSWORD="hunter22222"): "s3",
         theirs: "postgres",
     }
     answer = stage.call("GET", "/external-services/available-containers")

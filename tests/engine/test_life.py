@@ -97,6 +97,7 @@ def test_another_major_is_refused_before_anything_is_touched(precious: Stage) ->
     assert docker("inspect", "--format", "{{.Id}}", f"{precious.namespace}-main") == container
 
 
+@pytest.mark.every_engine
 def test_a_container_removed_by_hand_comes_back_on_its_volume(precious: Stage) -> None:
     for service in ("main", "cache"):
         docker("rm", "-f", "-v", f"{precious.namespace}-{service}")
@@ -120,6 +121,7 @@ def test_a_service_stopped_by_its_owner_stays_stopped(precious: Stage) -> None:
     precious.cli("start", "cache")
 
 
+@pytest.mark.every_engine
 def test_the_network_comes_back_too(precious: Stage) -> None:
     for service in ("main", "cache"):
         precious.cli("stop", service)
@@ -190,6 +192,7 @@ def test_every_supported_postgres_serves_on_the_same_layout(major: str, precious
     assert precious.json("show", name)["service"]["major"] == major
 
 
+@pytest.mark.every_engine
 def test_shared_memory_logs_and_restart_are_set_for_a_database(precious: Stage) -> None:
     host = json.loads(docker("inspect", f"{precious.namespace}-main", "--format", "{{json .HostConfig}}"))
     assert host["ShmSize"] >= 256 * 1024 * 1024

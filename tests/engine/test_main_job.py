@@ -3,10 +3,12 @@
 import json
 
 import httpx
+import pytest
 
 from support import DEMO, Stage, docker, eventually
 
 
+@pytest.mark.every_engine
 def test_an_app_reads_and_writes_both_of_its_services(shops: Stage) -> None:
     deployed = shops.json("deploy", "alpha", DEMO, "--port", "8000", "--health-path", "/healthz")
     assert deployed["state"] == "active"
@@ -17,6 +19,7 @@ def test_an_app_reads_and_writes_both_of_its_services(shops: Stage) -> None:
     assert first["database"] == "alpha_production"
 
 
+@pytest.mark.every_engine
 def test_a_failed_deploy_leaves_the_old_one_serving(shops: Stage) -> None:
     shops.cli("deploy", "beta", DEMO, "--port", "8000", "--health-path", "/healthz")
     before = [item for item in shops.json("project", "show", "beta")["deployments"] if item["state"] == "active"]
@@ -29,6 +32,7 @@ def test_a_failed_deploy_leaves_the_old_one_serving(shops: Stage) -> None:
     assert not [name for name in shops.containers() if name.endswith(f".{found[0]['id']}")]
 
 
+@pytest.mark.every_engine
 def test_the_new_deployment_takes_the_name_on_the_network_and_the_old_one_goes(shops: Stage) -> None:
     deploy = ("deploy", "beta", DEMO, "--port", "8000", "--health-path", "/healthz")
     shops.cli(*deploy, "--set", "RELEASE=one")
@@ -48,11 +52,13 @@ def test_an_app_that_listens_on_nothing_and_one_on_the_wrong_port_are_told_apart
     assert "nothing listens on port 9999" in said
 
 
+@pytest.mark.every_engine
 def test_deploying_without_an_image_runs_the_hooks_only(shops: Stage) -> None:
     done = shops.json("deploy", "alpha", "-e", "elsewhere")
     assert (done["state"], done["container"]) == ("active", "")
 
 
+@pytest.mark.every_engine
 def test_an_environment_of_its_own_has_data_of_its_own(shops: Stage) -> None:
     production, preview = shops.variables("alpha"), shops.variables("alpha", "preview-7")
     assert preview["POSTGRES_DATABASE"] == "alpha_preview_7"
@@ -61,12 +67,14 @@ def test_an_environment_of_its_own_has_data_of_its_own(shops: Stage) -> None:
     assert shops.variables("alpha", "preview-7")["POSTGRES_PASSWORD"] != preview["POSTGRES_PASSWORD"]
 
 
+@pytest.mark.every_engine
 def test_ports_are_bound_to_loopback_only(shops: Stage) -> None:
     for name in shops.containers():
         bindings = json.loads(docker("inspect", name, "--format", "{{json .HostConfig.PortBindings}}"))
         assert all(item["HostIp"] == "127.0.0.1" for port in (bindings or {}).values() for item in port)
 
 
+@pytest.mark.every_engine
 def test_no_password_is_in_a_container_s_configuration_or_process_list(shops: Stage) -> None:
     for service in ("main", "cache"):
         client = shops.local().get(f"/api/external-services/{service}/client").json()
@@ -76,6 +84,7 @@ def test_no_password_is_in_a_container_s_configuration_or_process_list(shops: St
         assert password not in shops.cli("logs", service)
 
 
+@pytest.mark.every_engine
 def test_no_secret_is_in_the_journal_the_log_or_the_database(shops: Stage) -> None:
     secrets = {value for name, value in shops.variables("alpha").items() if name.endswith("PASSWORD")}
     journal = shops.cli("--json", "events", "-n", "1000")
@@ -86,6 +95,7 @@ def test_no_secret_is_in_the_journal_the_log_or_the_database(shops: Stage) -> No
         assert secret.encode() not in held
 
 
+@pytest.mark.every_engine
 def test_health_tells_the_truth(shops: Stage) -> None:
     found = shops.json("health", "main")
     assert found["healthy"]

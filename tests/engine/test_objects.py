@@ -34,6 +34,8 @@ ATTACKS: dict[str, Any] = {
 
 @pytest.fixture(scope="module", params=[SEAWEEDFS, MINIO], ids=["seaweedfs", "minio"])
 def store(make_stage: Any, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    if request.param == MINIO:
+        request.getfixturevalue("minio")
     with make_stage(images={"s3": request.param}).serving() as stage:
         stage.furnish({"store": "s3"}, ["alpha", "beta"])
         connect(stage.variables("beta")).put_object(Bucket=BETA, Key="secret", Body=b"beta's")

@@ -106,6 +106,7 @@ def token_of(stage: Stage, project: str, environment: str = "production") -> str
     return stage.variables(project, environment)["ECHO_TOKEN"]
 
 
+@pytest.mark.every_engine
 def test_an_app_on_the_network_reaches_the_api_as_its_own_environment(stage: Stage) -> None:
     values = stage.variables("alpha", host=False)
     given = [part for name, value in values.items() for part in ("-e", f"{name}={value}")]

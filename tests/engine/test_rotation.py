@@ -13,7 +13,7 @@ import redis
 from botocore.config import Config
 
 import data
-from support import MINIO, Stage, docker
+from support import Stage, docker
 
 SECRETS = {"postgres": "password", "redis": "password", "mongodb": "password", "s3": "secret_key", "minio": "secret_key"}
 
@@ -63,8 +63,10 @@ REFUSED = (data.asyncpg.PostgresError, redis.RedisError, pymongo.errors.PyMongoE
 @pytest.mark.parametrize(("kind", "log_in"), [
     ("postgres", postgres), ("redis", cache), ("mongodb", documents), ("s3", objects), ("minio", objects),
 ])  # fmt: skip
-def test_the_new_ones_work_the_old_ones_end_and_apps_go_on(kind: str, log_in: Any, stage: Stage) -> None:
-    image = ["--image", MINIO] if kind == "minio" else []
+def test_the_new_ones_work_the_old_ones_end_and_apps_go_on(
+    kind: str, log_in: Any, stage: Stage, request: pytest.FixtureRequest
+) -> None:
+    image = ["--image", request.getfixturevalue("minio")] if kind == "minio" else []
     stage.cli("create", "s3" if kind == "minio" else kind, kind, *image)
     stage.cli("project", "create", f"of-{kind}")
     stage.cli("link", kind, f"of-{kind}")

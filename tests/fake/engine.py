@@ -33,7 +33,7 @@ BRIDGE = "bridge"
 
 
 class Container(msgspec.Struct, kw_only=True):
-    """A container of the fake engine. `mounts` maps where to what; `files` are those put in when it was made."""
+    """A container of the fake engine. `mounts` maps where to what; `files` are those that were put in, of the `wanted` ones."""
 
     id: str
     name: str
@@ -47,6 +47,7 @@ class Container(msgspec.Struct, kw_only=True):
     ports: dict[int, int]
     networks: dict[str, str]
     aliases: list[str] = []
+    wanted: list[str] = []
     files: list[str] = []
     inside: str = ""
     state: str = "created"
@@ -174,7 +175,10 @@ class FakeEngine(Engine):
                     for volume in {*other.mounts.values()} & {*container.mounts.values()}:
                         self.world.wrongs.append(f"{container.name} and {other.name} run on one data set: {volume}")
         container.state, container.exit_code, container.started_at = "running", 0, self.now()
-        self.run(self, container)
+        if container.files == container.wanted:
+            self.run(self, container)
+        else:
+            container.state, container.exit_code, container.log = "exited", 1, ["a file that it needs is missing"]
         self.save()
         self.tell("start", container)
 
@@ -294,14 +298,15 @@ class FakeContainers(Containers):
             ports={outer: inner for inner, outer in ports.items()},
             networks={network: f"10.9.0.{engine.number()}"} if network else {},
             aliases=list(aliases),
+            wanted=[file.path for file in spec.files if seed or not file.seed],
             inside=inside,
         )
         world.containers.append(made)
         engine.save()
         # the files come in by a call of their own: a crash may come between the two
-        if files := [file.path for file in spec.files if seed or not file.seed]:
+        if made.wanted:
             engine.act("put files")
-            made.files = files
+            made.files = made.wanted
             engine.save()
         return made.id
 

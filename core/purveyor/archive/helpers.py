@@ -50,7 +50,7 @@ class Helpers:
                 await engine.containers.stop(name)
                 await engine.containers.start(name)
             return
-        if found and (fresh or not same):
+        if found and (fresh or not same or found.state == "created"):  # never started: its files may not be in it
             await engine.containers.remove(name)
             found = None
         if found is None:
