@@ -105,7 +105,7 @@ def test_in_place_the_service_is_as_it_was_and_goes_on_being_archived(stage: Sta
     assert stage.variables("shop") == variables
     assert data.ask(variables, "SELECT count(*) FROM orders") == 1000
     assert "kept" in stage.cli("volumes")
-    eventually(lambda: archive(stage)["state"] == "following" and archive(stage)["until"])
+    wait_until(stage, now())  # it has begun anew, with a base copy of the restored data
     data.psql(stage, "main", "INSERT INTO orders VALUES (0)")
     later = now()
     data.psql(stage, "main", "TRUNCATE orders")

@@ -185,7 +185,7 @@ def test_what_would_make_its_container_anew_or_delete_its_data_is_refused(
 
 def test_its_owner_restarts_it_and_it_goes_on(stage: Stage, theirs: str) -> None:
     docker("restart", theirs)
-    eventually(lambda: stage.json("health", "main")["healthy"])
+    eventually(lambda: stage.call("GET", "/external-services/main/health")["healthy"])
     assert data.ask(stage.variables("alpha"), "SELECT x FROM t") == 7
 
 

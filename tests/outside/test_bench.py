@@ -99,7 +99,7 @@ def test_nothing_is_left_of_one_that_is_stopped(engine: None, tmp_path: Path, na
         stderr=subprocess.DEVNULL,
     )
     try:
-        eventually(lambda: docker("ps", "-q", "--filter", f"name=pvb-{process.pid}-"))
+        eventually(lambda: docker("ps", "-aq", "--filter", f"name=pvb-{process.pid}-"), 180)
         process.send_signal(number)
         assert process.wait(120) != 0
         assert left(f"pvb-{process.pid}") == ""

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +240,19 @@ async def test_a_backup_that_is_read_is_not_deleted_and_one_that_is_deleted_is_n
             await do(app, "restore", backup="1", new_name="beside")  # two may read at once
             go_on.set()
         await do(app, "delete-backup", backup="1")
+
+
+async def test_what_is_begun_while_the_daemon_looks_after_all_is_not_taken_for_left_over(scene: Scene) -> None:
+    async with scene.open() as app:
+        async with anyio.create_task_group() as group:
+            for number in range(4):
+                name = f"at-once-{number}"
+                group.start_soon(partial(do, app, "create", name=name, service_type="fake"))
+                group.start_soon(app.runner.recover)
+        told = [
+            event
+            for event in await app.house.store.read(lambda tx: events.after(tx, 0))
+            if event.type.startswith("service.create")
+        ]
+        assert len([event for event in told if event.type.endswith(".succeeded")]) == 6 + 4
+        assert not [event for event in told if event.type.endswith(".failed")]

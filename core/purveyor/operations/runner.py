@@ -83,6 +83,7 @@ class Runner:
         self._holders: dict[Key, Handle] = {}
         self._running: dict[int, Handle] = {}
         self._left: dict[int, Handle] = {}  # of an earlier process: their locks are taken, and nobody works on them yet
+        self._looked = False
         self._wake = anyio.Event()
         self._group: anyio.abc.TaskGroup | None = None
 
@@ -320,7 +321,9 @@ class Runner:
     # ---------------------------------------------------------------- recovery
 
     async def hold_unfinished(self) -> None:
-        """Take the locks of every operation that an earlier process left unfinished, before a new one is let in."""
+        """Take the locks of every operation that an earlier process left unfinished. Once, before a new one is let in: one that
+        this process has just begun is unfinished as well."""
+        self._looked = True
         for operation in await self._store.read(operations.unfinished):
             handle = Handle(operation.id, operation.verb, self._keys(operation))
             handle.waits = "it is of an earlier start, and not finished yet"
@@ -341,7 +344,7 @@ class Runner:
     async def recover(self, *, wait: bool = True) -> None:
         """Go on with every operation that is unfinished: what a crash left, and what waits for the engine or for its next try.
         With `wait`, return when each has been tried."""
-        if not self._left and not self._running:
+        if not self._looked:
             await self.hold_unfinished()
         left, self._left = self._left, {}
         for handle in left.values():

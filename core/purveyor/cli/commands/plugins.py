@@ -184,12 +184,18 @@ print(json.dumps(msgspec.to_builtins(list(registry.plugins))))
 @plugin_command.command("check")
 @click.argument("service_type")
 @click.option("--image", default="", metavar="IMAGE", help="The Docker image, instead of the type's default.")
+@click.option("--only", multiple=True, metavar="CHECK", help="One check, as --json names it; may be given again.")
 @click.pass_obj
-def check_plugin(options: Options, service_type: str, image: str) -> None:
+def check_plugin(options: Options, service_type: str, image: str, only: tuple[str, ...]) -> None:
     """Check everything that a service type promises, on an installation made for that; exit code 1 when one is not kept."""
     from purveyor.settings import load
-    from purveyor_hooks.conformance import Bench, Outcome, run_all
+    from purveyor_hooks.conformance import CHECKS, Bench, Outcome, run_all
 
+    known = [check.name for check in CHECKS]
+    if unknown := sorted({*only} - {*known}):
+        raise BadInput(
+            f"There is no check {unknown[0]!r}.", remedy=f"Known are: {', '.join(known)}.", errors={"only": "no check"}
+        )
     chosen = image or load(options.state).default_images.get(service_type, "")
     try:
         bench = Bench(service_type, chosen)
@@ -197,7 +203,7 @@ def check_plugin(options: Options, service_type: str, image: str) -> None:
         raise BadInput(str(error), remedy="See: purveyor plugin list", errors={"service_type": "no plugin brings it"}) from None
     found: list[dict[str, Any]] = []
     with bench:
-        for check, outcome in run_all(bench):
+        for check, outcome in run_all(bench, only):
             kept = outcome.kept if isinstance(outcome, Outcome) else None
             seen = outcome.seen if isinstance(outcome, Outcome) else str(outcome)
             found.append({"check": check.name, "promise": check.promise, "kept": kept, "seen": seen, "hooks": check.hooks})
