@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from purveyor.engine import Engine
 from purveyor.engine.models import Found
 from purveyor.engine.terminal import Piped, piped
+from purveyor.pulse import Pulse
 from purveyor.store.records import ServiceRecord
 from purveyor_hooks import Address, Command, ExecResult, Logger, ServiceType
 
@@ -21,6 +22,12 @@ class HelperAccess:
 
     def address(self, container_port: int) -> Address:
         raise LookupError(f"{self.container} is a helper, and has no address of its own")
+
+    def inside(self, container_port: int) -> Address:
+        return self.address(container_port)
+
+    def beat(self) -> None:
+        """Nobody watches."""
 
     async def exec(self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
         found = await self.engine.containers.require_running(self.container)
@@ -41,6 +48,7 @@ class ServiceAccess:
     kind: ServiceType
     service: ServiceRecord
     logger: Logger
+    pulse: Pulse | None = None
 
     def address(self, container_port: int) -> Address:
         if imported := self.service.imported:
@@ -49,6 +57,13 @@ class ServiceAccess:
             if port.container == container_port:
                 return Address(host="127.0.0.1", port=int(self.service.parameters[port.parameter]))
         raise LookupError(f"{self.kind.name} publishes no port {container_port}")
+
+    def inside(self, container_port: int) -> Address:
+        return Address(host=self.service.container_name, port=container_port)
+
+    def beat(self) -> None:
+        if self.pulse is not None:
+            self.pulse.beat()
 
     async def exec(self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
         found = await self._running()

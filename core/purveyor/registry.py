@@ -24,6 +24,7 @@ from purveyor_hooks import (
     ContainerSpec,
     DeadlineExceeded,
     Failed,
+    Finding,
     FoundContainer,
     Health,
     Image,
@@ -34,6 +35,7 @@ from purveyor_hooks import (
     PurveyorError,
     Recognition,
     Recovery,
+    RestoreOptions,
     Service,
     ServiceType,
     Sink,
@@ -178,11 +180,21 @@ class Provider:
     async def census(self, service: Service, access: Access) -> Census:
         return _census(await self._await("census", math.inf, service, access=access, binding=None))
 
-    async def backup(self, service: Service, access: Access, sink: Sink) -> Census:
-        return _census(await self._await("backup", math.inf, service, access=access, sink=sink))
+    async def backup(self, service: Service, access: Access, sink: Sink, tools: Access | None = None) -> Census:
+        return _census(await self._await("backup", math.inf, service, access=access, sink=sink, tools=tools))
 
-    async def restore(self, service: Service, access: Access, source: Source) -> None:
-        await self._await("restore", math.inf, service, access=access, source=source)
+    async def restore(self, service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+        return _findings(await self._await("restore", math.inf, service, access=access, source=source, options=options))
+
+    async def extract(self, source: Source, database: str, sink: Sink) -> None:
+        self.require("extract", "taking one database or bucket out of a backup")
+        with self._guard("extract", None, None):
+            await self._call("extract", None, source=source, database=database, sink=sink)
+
+    async def upgrade_check(self, service: Service, access: Access, image: Image) -> tuple[Finding, ...]:
+        if not self.offers("upgrade_check"):
+            return ()
+        return _findings(await self._await("upgrade_check", BIND_DEADLINE, service, access=access, image=image))
 
     async def rotate(self, service: Service, access: Access, binding: Binding, previous: str) -> None:
         await self._await("rotate", BIND_DEADLINE, service, access=access, binding=binding, previous=previous)
@@ -233,6 +245,13 @@ class Provider:
 def _census(answer: Any) -> Census:
     assert isinstance(answer, Census)
     return answer
+
+
+def _findings(answer: Any) -> tuple[Finding, ...]:
+    """None, as pluggy leaves it out, is nothing found."""
+    findings = tuple(answer or ())
+    assert all(isinstance(item, Finding) for item in findings)
+    return findings
 
 
 class Registry:

@@ -45,6 +45,13 @@ class Access(Protocol):
     def address(self, container_port: int) -> Address:
         """Where the core reaches this port of the service from the host."""
 
+    def inside(self, container_port: int) -> Address:
+        """Where other containers on the network reach this port of the service."""
+
+    def beat(self) -> None:
+        """Say that long work goes on although no byte moves: called when the server's own progress has moved. Work that moves
+        nothing and says nothing for the stall time-out is ended."""
+
     async def exec(self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
         """Run a command in the service's container. Raises `EngineUnavailable`, `DeadlineExceeded`, `Conflict`
         when the container does not run."""

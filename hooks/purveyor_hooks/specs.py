@@ -21,6 +21,7 @@ from purveyor_hooks.types import (
     Deployment,
     DeployResult,
     Event,
+    Finding,
     FoundContainer,
     Health,
     Image,
@@ -29,6 +30,7 @@ from purveyor_hooks.types import (
     Probe,
     Recognition,
     Recovery,
+    RestoreOptions,
     Service,
     ServiceType,
     UpgradePlan,
@@ -246,26 +248,53 @@ async def migrate(old: Service, new: Service, old_access: Access, new_access: Ac
 
 
 @hookspec
-async def backup(service: Service, access: Access, sink: Sink) -> Census:  # type: ignore[empty-body]
-    """Stream everything out, in constant memory, and count it; `parts` helps to keep several things in one stream.
+async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Census:  # type: ignore[empty-body]
+    """Stream everything out, in constant memory, and count what is written; `parts` helps to keep several things in one stream.
 
-    - service: the service, ready.
+    - service: the service, ready. It is written to meanwhile.
     - access: how to reach it.
     - sink: takes the bytes.
+    - tools: the container of the newer server that the stream is for, in an upgrade: its programs write what it can read, and
+      reach the service at `service.container_name`. None: the service's own programs are right.
 
-    The answer counts what was written, not what is there a moment later.
+    The answer counts what went into the stream, never what the server says beside it; it names what exists and is not
+    carried (`left_out`), and what could not be read (`failed`): one database that fails does not end the others.
     """
 
 
 @hookspec
-async def restore(service: Service, access: Access, source: Source) -> None:
-    """Stream everything in, in constant memory, into an empty service.
+async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:  # type: ignore[empty-body]
+    """Stream everything in, in constant memory, into an empty service. Called again after a crash, it begins anew.
 
     - service: the service, ready.
     - access: how to reach it.
-    - source: gives the bytes that `backup` wrote.
+    - source: gives the bytes that `backup` wrote. They may be hostile: nothing in them runs with the administrator's power.
+    - options: what of it, and whether the service goes on in place of the one that was saved.
 
-    The data set keeps the mark of the service that it is restored into.
+    The data set keeps the mark of the service that it is restored into. What could not be restored as it was, or comes up
+    switched off, is answered by name; the rest is restored.
+    """
+
+
+@hookspec
+async def extract(source: Source, database: str, sink: Sink) -> None:
+    """Take one database or bucket out of a backup, in the form that the server's own tools read. No server is needed.
+
+    - source: gives the bytes that `backup` wrote.
+    - database: its name, as the census has it.
+    - sink: takes the bytes.
+
+    Raise `NotFound` for one that is not in it.
+    """
+
+
+@hookspec
+async def upgrade_check(service: Service, access: Access, image: Image) -> tuple[Finding, ...]:  # type: ignore[empty-body]
+    """What the new version will refuse of what is there, asked before anything is done: for the plan.
+
+    - service: the service, ready. Nothing in it may change.
+    - access: how to reach it.
+    - image: what it is to run.
     """
 
 

@@ -1,6 +1,6 @@
 """The values that the core and its plugins exchange. All are frozen: nobody changes another's copy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any, Literal
 
@@ -336,23 +336,75 @@ class Health(Value, frozen=True):
     detail: str = ""
 
 
+class Finding(Value, frozen=True):
+    """One thing that is not carried, or not as it was, told to a person.
+
+    `where` is the database, bucket or other holder, "" for the server itself; `what` the object in it, "" for all of it;
+    `why` a sentence's end: "its index is invalid", "the new version has no such setting".
+    """
+
+    where: str
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        named = ": ".join(part for part in (self.where, self.what) if part)
+        return f"{named}: {self.why}" if named else self.why
+
+
 class Census(Value, frozen=True):
     """What a data set holds, countable: kind of thing -> name -> number, as ``{"rows": {"shop.orders": 12}}``.
 
-    `fleeting` is what may go by itself, keys that expire: there are at most so many later.
+    `counts` must be the same later. `fleeting` is what may go by itself, keys that expire: there are at most so many later.
+    `growing` only ever moves on, sequences: it is at least so much later. `digests` are of what has no number, normalised:
+    the schema of a database, the settings of a server; name -> digest.
+
+    A backup's census is of what was written into the stream. `left_out` names what exists and is not carried, found by a
+    list without a filter; `failed` the databases or buckets that could not be read and are missing.
     """
 
     counts: dict[str, dict[str, int]]
     fleeting: dict[str, dict[str, int]] = {}
+    growing: dict[str, dict[str, int]] = {}
+    digests: dict[str, str] = {}
+    left_out: tuple[Finding, ...] = ()
+    failed: tuple[Finding, ...] = ()
 
     def differences(self, later: "Census") -> list[str]:
         """What is not the same later, in words; empty when nothing is missing or too much."""
         said = _differences(self.counts, later.counts, lambda before, after: before != after)
-        return said + _differences(self.fleeting, later.fleeting, lambda before, after: after > before)
+        said += _differences(self.fleeting, later.fleeting, lambda before, after: after > before)
+        said += _differences(self.growing, later.growing, lambda before, after: after < before)
+        for name in sorted({*self.digests} & {*later.digests}):
+            if self.digests[name] != later.digests[name]:
+                said.append(f"{name} is not as it was")
+        return said
+
+    def only(self, names: Collection[str]) -> "Census":
+        """The part of it that is in these databases or buckets: counts are named ``database`` or ``database.thing``."""
+
+        def chosen(counts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+            kept = {
+                kind: {name: number for name, number in found.items() if _within(name, names)} for kind, found in counts.items()
+            }
+            return {kind: found for kind, found in kept.items() if found}
+
+        return Census(
+            counts=chosen(self.counts),
+            fleeting=chosen(self.fleeting),
+            growing=chosen(self.growing),
+            digests={name: digest for name, digest in self.digests.items() if _within(name, names)},
+            left_out=tuple(item for item in self.left_out if item.where in names),
+            failed=tuple(item for item in self.failed if item.where in names),
+        )
 
     @property
     def total(self) -> int:
         return sum(sum(names.values()) for names in self.counts.values())
+
+
+def _within(name: str, holders: Collection[str]) -> bool:
+    return any(name == holder or name.startswith(f"{holder}.") for holder in holders)
 
 
 def _differences(
@@ -365,6 +417,19 @@ def _differences(
             if differ(one.get(name, 0), other.get(name, 0)):
                 said.append(f"{kind} of {name}: {one.get(name, 0)} before, {other.get(name, 0)} after")
     return said
+
+
+class RestoreOptions(Value, frozen=True):
+    """How a backup is read in.
+
+    `only` names the databases or buckets to restore, none are all. `takes_over` is true where the restored service goes on in
+    place of the one that was saved (an upgrade, a restore in place): a copy must come up with everything off that acts on the
+    world by itself, subscriptions, jobs, workers. `skip_settings` are names of server settings that are not set again.
+    """
+
+    only: tuple[str, ...] = ()
+    takes_over: bool = False
+    skip_settings: tuple[str, ...] = ()
 
 
 class Listing(Value, frozen=True):

@@ -21,7 +21,7 @@ from purveyor.pulse import Pulse, while_it_goes_on
 from purveyor.store import Tx, archives, backups, projects, services
 from purveyor.store.database import installation, utc_now
 from purveyor.store.records import BackupRecord, ServiceRecord, SourceRecord
-from purveyor_hooks import BadInput, Census, ServiceType, Sink
+from purveyor_hooks import BadInput, Census, Finding, RestoreOptions, ServiceType, Sink
 
 KEY_FILE = "backup.key"
 KEY_BYTES = 32
@@ -70,9 +70,9 @@ class Keeper:
     def place(self, source: SourceRecord | None) -> Place:
         return Folder(self.folder) if source is None else Bucket(source, source.secret_key)
 
-    def access(self, record: ServiceRecord) -> ServiceAccess:
+    def access(self, record: ServiceRecord, pulse: Pulse | None = None) -> ServiceAccess:
         kind = self._house.registry.provider(record.service_type).kind
-        return ServiceAccess(self._house.engine, kind, record, self._house.logger)
+        return ServiceAccess(self._house.engine, kind, record, self._house.logger, pulse)
 
     async def place_of(self, backup: BackupRecord) -> Place:
         number = backup.s3_source_id
@@ -98,9 +98,9 @@ class Keeper:
             nonlocal first
             sink = _Sink(packer, pulse)
             if archive is None:
-                census = await provider.backup(record.view(), self.access(record), sink)
+                census = await provider.backup(record.view(), self.access(record, pulse), sink)
             else:
-                census = await provider.census(record.view(), self.access(record))
+                census = await provider.census(record.view(), self.access(record, pulse))
                 helper = Helpers(self._house).access(record)
                 first = await provider.archive_base(record.view(), self.access(record), helper, sink)
             await packer.close()
@@ -137,6 +137,10 @@ class Keeper:
             key_id=_key_id(key) if key else "",
             counts=census.counts,
             fleeting=census.fleeting,
+            growing=census.growing,
+            digests=census.digests,
+            left_out=census.left_out,
+            failed=census.failed,
             bindings=await store.read(lambda tx: _held(tx, record)),
             expires_at=backup.expires_at,
             changes=archive.folder if archive else "",
@@ -152,35 +156,48 @@ class Keeper:
         place = await self.place_of(backup)
         return manifests.decode(await place.get(f"{backup.folder}/{MANIFEST}"))
 
-    async def read_into(self, backup: BackupRecord, manifest: Manifest, record: ServiceRecord, tell: Tell) -> None:
-        """Restore a backup into an empty service."""
+    async def read_into(
+        self, backup: BackupRecord, manifest: Manifest, record: ServiceRecord, tell: Tell, options: RestoreOptions
+    ) -> tuple[Finding, ...]:
+        """Restore a backup, or some databases of it, into an empty service; the answer is what is not as it was."""
         place = await self.place_of(backup)
         key = await self.opening_key(manifest)
         provider = self._house.registry.provider(record.service_type)
 
-        async def pour(pulse: Pulse) -> None:
+        async def pour(pulse: Pulse) -> tuple[Finding, ...]:
             stored = place.read(f"{backup.folder}/{manifest.data}")
             source = _Source(unpacked(stored, key, manifest.sha256), pulse)
-            await provider.restore(record.view(), self.access(record), source)
+            return await provider.restore(record.view(), self.access(record, pulse), source, options)
 
-        await while_it_goes_on(pour, self._house.settings.stall_timeout, f"The restore into {record.name}", tell)
+        return await while_it_goes_on(pour, self._house.settings.stall_timeout, f"The restore into {record.name}", tell)
 
-    async def pipe(self, old: ServiceRecord, new: ServiceRecord, tell: Tell) -> Census:
-        """Everything from one running service into another, empty one; the answer counts what went over."""
+    async def extract(self, backup: BackupRecord, manifest: Manifest, database: str, sink: Sink) -> None:
+        """One database or bucket of a backup, as its server's own tools read it."""
+        place, key = await self.place_of(backup), await self.opening_key(manifest)
+        source = unpacked(place.read(f"{backup.folder}/{manifest.data}"), key, manifest.sha256)
+        await self._house.registry.provider(backup.service_type).extract(_Plain(source), database, sink)
+
+    async def pipe(
+        self, old: ServiceRecord, new: ServiceRecord, tell: Tell, options: RestoreOptions
+    ) -> tuple[Census, tuple[Finding, ...]]:
+        """Everything from one running service into another, empty one: the count of what went over, and what is not as it was."""
         provider = self._house.registry.provider(old.service_type)
 
-        async def pour(pulse: Pulse) -> Census:
+        async def pour(pulse: Pulse) -> tuple[Census, tuple[Finding, ...]]:
             sending, receiving = anyio.create_memory_object_stream[bytes](8)
             census: list[Census] = []
+            findings: list[Finding] = []
+            into = self.access(new, pulse)
+            tools = into if new.major != old.major else None
 
             async def give() -> None:
                 async with sending:
                     sink: Sink = _Pipe(sending, pulse)
-                    census.append(await provider.backup(old.view(), self.access(old), sink))
+                    census.append(await provider.backup(old.view(), self.access(old, pulse), sink, tools))
 
             async def take() -> None:
                 async with receiving:
-                    await provider.restore(new.view(), self.access(new), _Source(aiter(receiving), pulse))
+                    findings.extend(await provider.restore(new.view(), into, _Source(aiter(receiving), pulse), options))
 
             try:
                 async with anyio.create_task_group() as group:
@@ -188,7 +205,7 @@ class Keeper:
                     group.start_soon(take)
             except* Exception as group_error:
                 raise _first(group_error) from None
-            return census[0]
+            return census[0], tuple(findings)
 
         what = f"Carrying the data of {old.name} over"
         return await while_it_goes_on(pour, self._house.settings.stall_timeout, what, tell)
@@ -215,6 +232,16 @@ class Keeper:
                 "Without that key nobody can open the backup.",
             )
         return key
+
+
+class _Plain:
+    """`Source` that nobody watches."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks
 
 
 class _Pipe:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from purveyor_hooks import BadInput
+from purveyor_hooks import BadInput, Census, Finding
 
 VERSION = 1
 
@@ -48,10 +48,26 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     key_id: str = ""
     counts: dict[str, dict[str, int]]
     fleeting: dict[str, dict[str, int]] = {}
+    growing: dict[str, dict[str, int]] = {}
+    digests: dict[str, str] = {}
+    left_out: tuple[Finding, ...] = ()
+    failed: tuple[Finding, ...] = ()
     bindings: list[HeldBinding] = []
     expires_at: datetime | None = None
     changes: str = ""  # of a base copy: the folder of what was written since,
     first: str = ""  # and the first file of it that is needed
+
+    @property
+    def census(self) -> Census:
+        """What was written into it."""
+        return Census(
+            counts=self.counts,
+            fleeting=self.fleeting,
+            growing=self.growing,
+            digests=self.digests,
+            left_out=self.left_out,
+            failed=self.failed,
+        )
 
 
 class _Sealed(msgspec.Struct, frozen=True):

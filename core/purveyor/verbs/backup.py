@@ -14,7 +14,7 @@ from purveyor.store import Tx, archives, backups, operations, services
 from purveyor.store.records import BackupRecord, OperationRecord, ServiceRecord
 from purveyor.verbs.beside import BesideVerb
 from purveyor.verbs.service_verb import require_active, step_names
-from purveyor_hooks import BadInput, Census, Conflict, Failed, PurveyorError
+from purveyor_hooks import BadInput, Conflict, Failed, PurveyorError, RestoreOptions
 
 
 class BackupArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -180,8 +180,8 @@ class VerifyBackup(BesideVerb):
         backup = await store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
         manifest = await self.keeper.manifest(backup)
         record = await self.load(scratch)
-        await self.keeper.read_into(backup, manifest, record, self.teller(operation, "restore"))
-        await self.compare(Census(counts=manifest.counts, fleeting=manifest.fleeting), scratch)
+        await self.keeper.read_into(backup, manifest, record, self.teller(operation, "restore"), RestoreOptions())
+        await self.compare(manifest.census, scratch)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         seconds = (tx.now - operation.created_at).total_seconds()

@@ -24,7 +24,7 @@ from purveyor.verbs.backup import (
 )
 from purveyor.verbs.beside import BesideVerb, before, forget_made
 from purveyor.verbs.service_verb import require_active, require_own, step_names
-from purveyor_hooks import BadInput, Census
+from purveyor_hooks import BadInput, RestoreOptions
 
 
 class RestoreArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,7 +88,7 @@ class Clone(NewServiceVerb):
 
     async def _copy(self, operation: OperationRecord, made: int) -> None:
         old, new = await self.load(operation.arguments["of"]), await self.load(made)
-        census = await self.keeper.pipe(old, new, self.teller(operation, "copy"))
+        census, _ = await self.keeper.pipe(old, new, self.teller(operation, "copy"), RestoreOptions())
         await self.compare(census, made)
 
 
@@ -229,8 +229,9 @@ class Restore(NewServiceVerb):
     async def _restore(self, operation: OperationRecord, target: int) -> None:
         backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
         manifest = await self.keeper.manifest(backup)
-        await self.keeper.read_into(backup, manifest, await self.load(target), self.teller(operation, "restore"))
-        await self.compare(Census(counts=manifest.counts, fleeting=manifest.fleeting), target)
+        options = RestoreOptions(takes_over=operation.arguments["scratch"] is not None)
+        await self.keeper.read_into(backup, manifest, await self.load(target), self.teller(operation, "restore"), options)
+        await self.compare(manifest.census, target)
 
     async def _claim(self, operation: OperationRecord) -> None:
         """Record whose data the new service's resources are, so that linking brings each project back to its own."""

@@ -11,7 +11,7 @@ from purveyor.store import Tx, operations, services
 from purveyor.store.records import OperationRecord
 from purveyor.verbs.beside import BesideVerb, before
 from purveyor.verbs.service_verb import STOP_DEADLINE, require_active, require_own, step_names
-from purveyor_hooks import BadInput, Conflict, Image
+from purveyor_hooks import BadInput, Conflict, Image, RestoreOptions
 
 MIGRATE, RESTART, REFUSE = "migrate", "restart", "refuse"
 
@@ -147,7 +147,8 @@ class Upgrade(BesideVerb):
 
     async def _carry(self, operation: OperationRecord, old: int, scratch: int) -> None:
         source, target = await self.load(old), await self.load(scratch)
-        census = await self.keeper.pipe(source, target, self.teller(operation, "migrate"))
+        options = RestoreOptions(takes_over=not operation.arguments["rehearse"])
+        census, _ = await self.keeper.pipe(source, target, self.teller(operation, "migrate"), options)
         await self.compare(census, scratch)
 
     def _copy(self, operation: OperationRecord, service_id: int, scratch: int) -> list[Step]:
