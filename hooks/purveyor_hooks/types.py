@@ -340,12 +340,14 @@ class Finding(Value, frozen=True):
     """One thing that is not carried, or not as it was, told to a person.
 
     `where` is the database, bucket or other holder, "" for the server itself; `what` the object in it, "" for all of it;
-    `why` a sentence's end: "its index is invalid", "the new version has no such setting".
+    `why` a sentence's end: "its index is invalid", "the new version has no such setting". A `notice` is told and no loss: what
+    is not one stops an upgrade or a restore in place until a person says to go on.
     """
 
     where: str
     what: str
     why: str
+    notice: bool = False
 
     def __str__(self) -> str:
         named = ": ".join(part for part in (self.where, self.what) if part)
@@ -383,9 +385,12 @@ class Census(Value, frozen=True):
     def only(self, names: Collection[str]) -> "Census":
         """The part of it that is in these databases or buckets: counts are named ``database`` or ``database.thing``."""
 
+        every = {*names, *(name for kind in HOLDERS for name in self.counts.get(kind, {}))}
+
         def chosen(counts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
             kept = {
-                kind: {name: number for name, number in found.items() if _within(name, names)} for kind, found in counts.items()
+                kind: {name: number for name, number in found.items() if holder_of(name, every) in names}
+                for kind, found in counts.items()
             }
             return {kind: found for kind, found in kept.items() if found}
 
@@ -393,7 +398,7 @@ class Census(Value, frozen=True):
             counts=chosen(self.counts),
             fleeting=chosen(self.fleeting),
             growing=chosen(self.growing),
-            digests={name: digest for name, digest in self.digests.items() if _within(name, names)},
+            digests={name: digest for name, digest in self.digests.items() if holder_of(name, every) in names},
             left_out=tuple(item for item in self.left_out if item.where in names),
             failed=tuple(item for item in self.failed if item.where in names),
         )
@@ -403,8 +408,12 @@ class Census(Value, frozen=True):
         return sum(sum(names.values()) for names in self.counts.values())
 
 
-def _within(name: str, holders: Collection[str]) -> bool:
-    return any(name == holder or name.startswith(f"{holder}.") for holder in holders)
+HOLDERS = ("databases", "buckets")  # kinds of a census whose names the other counts' names begin with
+
+
+def holder_of(name: str, holders: Collection[str]) -> str:
+    """The database or bucket that a count's name is in, "" for none: the longest, for ``a.b`` may be one beside ``a``."""
+    return max((item for item in holders if name == item or name.startswith(f"{item}.")), key=len, default="")
 
 
 def _differences(

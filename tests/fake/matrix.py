@@ -53,6 +53,12 @@ async def _tenant(scene: Scene, app: App) -> None:
     await do(app, "link", service="idle", project="bare")
 
 
+async def _put_away(scene: Scene, app: App) -> None:
+    """Data of before an in-place restore, and other credentials since."""
+    await do(app, "restore", backup="1", service_id="main")
+    await do(app, "rotate-administrator", service="main")
+
+
 async def _changed(scene: Scene, app: App) -> None:
     """What was written after the backup, and an in-place restore takes away."""
     scene.put("main", "shop_production", precious="silver", more="copper")
@@ -80,7 +86,7 @@ FORMS = {
     "delete-stopped": Form("delete", {"service": "asleep"}),
     "delete-imported": Form("delete", {"service": "lent"}),
     "undelete": Form("undelete", {"service": "gone"}),
-    "purge-volume": Form("purge-volume", {"volume": "", "confirm": "idle"}, _kept, ("/folders",)),
+    "purge-volume": Form("purge-volume", {"volume": "idle", "confirm": "idle"}, _kept, ("/folders",)),
     "import": Form("import", {"container_id": "theirs", "name": "theirs", "service_type": "fake", "use_found": True}),
     "create-project": Form("create-project", {"name": "fresh"}),
     "delete-project": Form("delete-project", {"project": "shop"}, _unlinked, APPS),
@@ -107,6 +113,9 @@ FORMS = {
     "restore-in-place": Form("restore", {"backup": "1", "service_id": "main"}, _changed, SERVED),
     "restore-archive": Form("restore", {"archive": "tracked", "new_name": "restored"}),
     "restore-archive-in-place": Form("restore", {"archive": "tracked", "service_id": "tracked"}, None, SERVED),
+    "restore-database": Form("restore", {"backup": "1", "new_name": "restored", "databases": ["shop_production"]}),
+    "attach-volume": Form("attach-volume", {"service": "main", "volume": "main"}, _put_away, SERVED),
+    "clone-volume": Form("clone-volume", {"name": "copied", "volume": "main"}, _put_away),
     "clone": Form("clone", {"service": "main", "name": "copied"}),
     "upgrade": Form("upgrade", {"service": "main", "docker_image": "fake:2"}, None, SERVED),
     "upgrade-same-data": Form("upgrade", {"service": "main", "docker_image": "fake:1-b"}, None, SERVED),
@@ -241,9 +250,9 @@ class Trial:
 
     async def given(self, app: App) -> Any:
         given = dict(self.form.given)
-        if given.get("volume") == "":
-            sql = "SELECT id FROM volumes WHERE state = 'kept' AND origin = ?"
-            given["volume"] = await app.house.store.read(lambda tx: tx.value(sql, [given["confirm"]]))
+        if "volume" in given:  # of which service it was
+            sql, origin = "SELECT id FROM volumes WHERE state = 'kept' AND origin = ?", given["volume"]
+            given["volume"] = await app.house.store.read(lambda tx: tx.value(sql, [origin]))
         return msgspec.convert(given, app.verb(self.form.verb).arguments)
 
     async def _state(self, app: App) -> str:

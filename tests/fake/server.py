@@ -26,6 +26,7 @@ from purveyor_hooks import (
     DeployResult,
     Failed,
     File,
+    Finding,
     FoundContainer,
     Health,
     Image,
@@ -34,6 +35,7 @@ from purveyor_hooks import (
     Port,
     Recognition,
     Recovery,
+    RestoreOptions,
     Service,
     ServiceType,
     Sink,
@@ -256,19 +258,63 @@ async def census(service: Service, access: Access, binding: Binding | None) -> C
     return _count(_serving(service, access, "census").held.resources)
 
 
+CLOSED = "closed"  # a resource of this name cannot be read
+SECRET = "secret"  # a key of this name is in no backup
+MINOR = "minor"  # a key of this name comes back otherwise, which matters to nobody
+FRAGILE = "fragile"  # a key of this name is lost on its way in
+JOB = "job"  # a key of this name acts on the world: in a copy it is off
+
+
 @hookimpl
 async def backup(service: Service, access: Access, sink: Sink) -> Census:
     held = _serving(service, access, "backup").held
-    await sink.write(msgspec.json.encode(held))
-    return _count(held.resources)
+    failed = tuple(Finding(where=name, what="", why="it is closed") for name in held.resources if name == CLOSED)
+    left_out = tuple(
+        Finding(where=name, what=SECRET, why="it is not carried") for name, keys in held.resources.items() if SECRET in keys
+    )
+    written = {
+        name: {key: value for key, value in keys.items() if key != SECRET}
+        for name, keys in held.resources.items()
+        if name != CLOSED
+    }
+    await sink.write(msgspec.json.encode(msgspec.structs.replace(held, resources=written)))
+    return msgspec.structs.replace(_count(written), failed=failed, left_out=left_out)
 
 
 @hookimpl
-async def restore(service: Service, access: Access, source: Source) -> None:
+async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
     server = _serving(service, access, "restore")
+    if server.held.resources:
+        raise Failed("it is not empty")
     held = msgspec.json.decode(b"".join([chunk async for chunk in source]), type=Held)
-    server.held.accounts, server.held.resources = held.accounts, held.resources
+    findings = []
+    for name, keys in held.resources.items():
+        if options.only and name not in options.only:
+            continue
+        server.held.resources[name] = {key: value for key, value in keys.items() if key != FRAGILE}
+        server.save()
+        access.engine.act("restore")  # type: ignore[attr-defined]
+        findings += [Finding(where=name, what=key, why="it is another", notice=True) for key in keys if key == MINOR]
+        if JOB in keys and not options.takes_over:
+            server.held.resources[name][JOB] = "off"
+            findings.append(Finding(where=name, what=JOB, why="it is off in a copy", notice=True))
+    server.held.accounts = held.accounts
     server.save()
+    return tuple(findings)
+
+
+@hookimpl
+async def extract(source: Source, database: str, sink: Sink) -> None:
+    held = msgspec.json.decode(b"".join([chunk async for chunk in source]), type=Held)
+    await sink.write(msgspec.json.encode(held.resources[database]))
+
+
+@hookimpl
+async def upgrade_check(service: Service, access: Access, image: Image) -> tuple[Finding, ...]:
+    resources = _serving(service, access, "upgrade check").held.resources
+    return tuple(
+        Finding(where=name, what=FRAGILE, why="the new version has it not") for name in resources if FRAGILE in resources[name]
+    )
 
 
 @hookimpl

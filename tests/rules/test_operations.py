@@ -226,10 +226,10 @@ async def test_a_backup_that_is_read_is_not_deleted_and_one_that_is_deleted_is_n
 
         original = app.verb("verify-backup").keeper.read_into  # type: ignore[attr-defined]
 
-        async def slowly(*given: Any) -> None:
+        async def slowly(*given: Any) -> Any:
             reading.set()
             await go_on.wait()
-            await original(*given)
+            return await original(*given)
 
         app.verb("verify-backup").keeper.read_into = slowly  # type: ignore[attr-defined]
         async with anyio.create_task_group() as group:

@@ -98,7 +98,7 @@ async def test_one_service_that_fails_stops_no_other(scene: Scene) -> None:
         server.save()
         number = await schedule(app, service_ids=[1, 2])
         await turn(app, NIGHT)
-        assert {item.service_name: item.state for item in await made(app, number)} == {"main": "failed", "idle": "suspect"}
+        assert {item.service_name: item.state for item in await made(app, number)} == {"main": "failed", "idle": "ok"}
 
 
 async def test_only_so_many_good_ones_are_kept(scene: Scene) -> None:

@@ -4,15 +4,19 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
+from anyio import to_thread
 from litestar import Request, Response, Router, delete, get, post
 
 from purveyor import __version__, doctor
 from purveyor.api.answers import answer, nothing
 from purveyor.api.auth import admin, reader
+from purveyor.api.views import shown
 from purveyor.app import App
+from purveyor.engine.volumes import size_of
 from purveyor.registry import Plugin
 from purveyor.store import Tx, projects, services, tokens
 from purveyor.store.records import TokenRecord
+from purveyor.verbs.kept import AttachVolumeArguments, CloneVolumeArguments
 from purveyor.verbs.purge import PurgeArguments
 from purveyor_hooks import CONTRACT_VERSION, BadInput
 
@@ -53,6 +57,7 @@ class VolumeView(msgspec.Struct, frozen=True, kw_only=True):
     kept_at: datetime | None
     kept_until: datetime | None
     facts: dict[str, Any]
+    size_bytes: int | None
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +111,11 @@ async def list_plugins(core: App) -> list[Plugin]:
 
 
 @get("/volumes", guards=[reader])
-async def list_volumes(core: App) -> list[VolumeView]:
+async def list_volumes(core: App, sizes: bool = False) -> list[VolumeView]:
+    """Every volume that holds data. `sizes` adds up what is in each, as far as this process may read it."""
+    found = await core.house.store.read(lambda tx: services.volumes(tx, ["new", "used", "kept"]))
+    measured = {item.id: await to_thread.run_sync(size_of, item.path) for item in found} if sizes else {}
+
     def work(tx: Tx) -> list[VolumeView]:
         owner = {record.volume_id: record.id for record in services.every(tx)}
         return [
@@ -123,8 +132,9 @@ async def list_volumes(core: App) -> list[VolumeView]:
                 kept_at=item.kept_at,
                 kept_until=item.kept_until,
                 facts=item.facts or {},
+                size_bytes=measured.get(item.id),
             )
-            for item in services.volumes(tx, ["new", "used", "kept"])
+            for item in found
         ]
 
     return await core.house.store.read(work)
@@ -142,6 +152,30 @@ async def purge_volume(request: Req, core: App, reference: str, data: PurgeReque
     return await answer(request, core, "purge-volume", given, plan=plan, status=204, then=nothing)
 
 
+class AttachRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The service that goes on with the volume's data; what it holds now is kept."""
+
+    service: str | int
+
+
+class CopyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The new service that a copy of the volume's data is for."""
+
+    name: str
+
+
+@post("/volumes/{reference:str}/attach", guards=[admin], status_code=200)
+async def attach_volume(request: Req, core: App, reference: str, data: AttachRequest, plan: bool = False) -> Response[Any]:
+    given = AttachVolumeArguments(service=str(data.service), volume=reference)
+    return await answer(request, core, "attach-volume", given, plan=plan, status=200, then=shown(core))
+
+
+@post("/volumes/{reference:str}/clone", guards=[admin], status_code=201)
+async def clone_volume(request: Req, core: App, reference: str, data: CopyRequest, plan: bool = False) -> Response[Any]:
+    given = CloneVolumeArguments(volume=reference, name=data.name)
+    return await answer(request, core, "clone-volume", given, plan=plan, status=201, then=shown(core))
+
+
 @get("/doctor", guards=[reader])
 async def run_doctor(core: App, project: str | None = None, environment: str = "production") -> Response[list[doctor.Check]]:
     return Response(await doctor.examine(core, project, environment))
@@ -149,6 +183,17 @@ async def run_doctor(core: App, project: str | None = None, environment: str = "
 
 router = Router(
     "/",
-    route_handlers=[version, list_tokens, create_token, revoke_token, list_plugins, list_volumes, purge_volume, run_doctor],
+    route_handlers=[
+        version,
+        list_tokens,
+        create_token,
+        revoke_token,
+        list_plugins,
+        list_volumes,
+        purge_volume,
+        attach_volume,
+        clone_volume,
+        run_doctor,
+    ],
     tags=["installation"],
 )

@@ -5,11 +5,13 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response, Router, delete, get, post, put
+from litestar.response import Stream
 
 from purveyor import scheduler
 from purveyor.api import views
 from purveyor.api.answers import answer, nothing, page
 from purveyor.api.auth import admin, reader
+from purveyor.api.flow import attachment, begun, flow
 from purveyor.api.services import Limit, Offset
 from purveyor.app import App
 from purveyor.archive import manifest as manifests
@@ -18,7 +20,7 @@ from purveyor.archive.places import Bucket
 from purveyor.store import Tx, archives, backups, services
 from purveyor.store.records import BackupRecord, OperationRecord, ScheduleRecord, SourceRecord
 from purveyor.verbs.archive import ArchiveArguments
-from purveyor.verbs.backup import BackupArguments, ProveArguments
+from purveyor.verbs.backup import BackupArguments, ProveArguments, readable
 from purveyor.verbs.lifecycle import ServiceArguments
 from purveyor.verbs.restore import RestoreArguments
 from purveyor_hooks import BadInput
@@ -115,11 +117,14 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class RestoreRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Into a new service, or in place of the data of an existing one."""
+    """Into a new service, or in place of the data of an existing one; `databases` are the only ones to restore. In place, a
+    difference between what was saved and what came stops the restore unless `keep_going`."""
 
     new_name: str | None = None
     service_id: int | str | None = None
     at: datetime | None = None
+    databases: list[str] = []
+    keep_going: bool = False
 
 
 class ArchiveRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -235,8 +240,27 @@ async def restore_backup(request: Req, core: App, reference: str, data: RestoreR
     async def then(operation: OperationRecord) -> Any:
         return await views.service_view(core, operation.service_id or 0)
 
-    given = RestoreArguments(backup=reference, new_name=data.new_name, service_id=data.service_id, at=data.at)
+    given = RestoreArguments(
+        backup=reference,
+        new_name=data.new_name,
+        service_id=data.service_id,
+        at=data.at,
+        databases=tuple(data.databases),
+        keep_going=data.keep_going,
+    )
     return await answer(request, core, "restore", given, plan=plan, status=201, then=then)
+
+
+@get("/{reference:str}/extract", guards=[admin])
+async def extract_database(core: App, reference: str, database: str) -> Stream:
+    """One database or bucket of a backup, in the form that its server's own tools read. A body that ends early is none: the
+    data is checked while it is read."""
+    backup = await core.house.store.read(lambda tx: readable(tx, reference, database))
+    keeper = Keeper(core.house)
+    manifest = await keeper.manifest(backup)
+    assert core.workers is not None
+    chunks = await begun(flow(core.workers, lambda sink: keeper.extract(backup, manifest, database, sink)))
+    return Stream(chunks, media_type="application/octet-stream", headers=attachment(f"{backup.backup_id}-{database}"))
 
 
 @post("/{reference:str}/verify", guards=[admin])
@@ -495,6 +519,7 @@ router = Router(
         show_backup,
         run_backup,
         restore_backup,
+        extract_database,
         verify_backup,
         delete_backup,
     ],

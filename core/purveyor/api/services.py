@@ -12,7 +12,8 @@ from purveyor import bindings, parameters, redact
 from purveyor.api import views
 from purveyor.api.answers import answer, nothing, page
 from purveyor.api.auth import admin, own_project, reader
-from purveyor.api.flow import begun, flow
+from purveyor.api.flow import attachment, begun, flow
+from purveyor.api.views import shown
 from purveyor.app import App
 from purveyor.observe import Checked, History
 from purveyor.store import Tx, projects, services
@@ -21,13 +22,14 @@ from purveyor.verbs.adopt import ImportArguments
 from purveyor.verbs.bind import BindArguments
 from purveyor.verbs.create import CreateArguments
 from purveyor.verbs.delete import DeleteArguments
+from purveyor.verbs.kept import UndoUpgradeArguments
 from purveyor.verbs.lifecycle import ServiceArguments, StartArguments
 from purveyor.verbs.link import LinkArguments, UnlinkArguments
 from purveyor.verbs.projects import PRODUCTION
 from purveyor.verbs.restore import CloneArguments
 from purveyor.verbs.undelete import UndeleteArguments
 from purveyor.verbs.update import UpdateArguments
-from purveyor.verbs.upgrade import UndoUpgradeArguments, UpgradeArguments
+from purveyor.verbs.upgrade import UpgradeArguments
 from purveyor_hooks import BadInput, Client, Listing, NotFound, ServiceType, Variable
 
 Req = Request[Any, Any, Any]
@@ -200,14 +202,10 @@ async def download_from_service(core: App, reference: str, path: list[str]) -> S
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     bindings.require_serving(record)
     provider = core.house.registry.provider(record.service_type)
-    name = (
-        "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in path[-1].rpartition("/")[2])[:200] or "file"
-    )
     assert core.workers is not None
     access = core.provision.access(record, provider)
     chunks = await begun(flow(core.workers, lambda sink: provider.download(record.view(), access, tuple(path), sink)))
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
-    return Stream(chunks, media_type="application/octet-stream", headers=headers)
+    return Stream(chunks, media_type="application/octet-stream", headers=attachment(path[-1].rpartition("/")[2]))
 
 
 @post("/{reference:str}/reveal", guards=[admin], status_code=200)
@@ -298,7 +296,7 @@ async def available_containers(core: App) -> list[AvailableContainer]:
 @post("/import", guards=[admin])
 async def import_container(request: Req, core: App, data: ImportRequest, plan: bool = False) -> Response[Any]:
     given = ImportArguments(**msgspec.structs.asdict(data))
-    return await answer(request, core, "import", given, plan=plan, status=201, then=_shown(core))
+    return await answer(request, core, "import", given, plan=plan, status=201, then=shown(core))
 
 
 # ---------------------------------------------------------------- links
@@ -344,10 +342,13 @@ async def project_links(core: App, project: str) -> list[views.LinkView]:
 
 
 class UpgradeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Another image; `rehearse` runs the whole of it on a copy and changes nothing."""
+    """Another image; `rehearse` runs the whole of it on a copy and changes nothing. A loss stops it unless `keep_going`;
+    `skip_settings` are server settings that are not set on the new server."""
 
     docker_image: str
     rehearse: bool = False
+    keep_going: bool = False
+    skip_settings: list[str] = []
 
 
 class CloneRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -357,43 +358,40 @@ class CloneRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     docker_image: str | None = None
 
 
-def _shown(core: App) -> Any:
-    async def then(operation: OperationRecord) -> views.ServiceView:
-        record = await core.house.store.read(lambda tx: services.get(tx, operation.service_id or 0))
-        await core.observer.check(record)  # the server is another one now
-        return await views.service_view(core, record.id)
-
-    return then
-
-
 @post("/{reference:str}/upgrade", guards=[admin])
 async def upgrade_service(request: Req, core: App, reference: str, data: UpgradeRequest, plan: bool = False) -> Response[Any]:
-    given = UpgradeArguments(service=reference, docker_image=data.docker_image, rehearse=data.rehearse)
-    return await answer(request, core, "upgrade", given, plan=plan, status=200, then=_shown(core))
+    given = UpgradeArguments(
+        service=reference,
+        docker_image=data.docker_image,
+        rehearse=data.rehearse,
+        keep_going=data.keep_going,
+        skip_settings=tuple(data.skip_settings),
+    )
+    return await answer(request, core, "upgrade", given, plan=plan, status=200, then=shown(core))
 
 
 @post("/{reference:str}/undo-upgrade", guards=[admin])
 async def undo_upgrade(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
     given = UndoUpgradeArguments(service=reference)
-    return await answer(request, core, "undo-upgrade", given, plan=plan, status=200, then=_shown(core))
+    return await answer(request, core, "undo-upgrade", given, plan=plan, status=200, then=shown(core))
 
 
 @post("/{reference:str}/clone", guards=[admin])
 async def clone_service(request: Req, core: App, reference: str, data: CloneRequest, plan: bool = False) -> Response[Any]:
     given = CloneArguments(service=reference, name=data.name, docker_image=data.docker_image)
-    return await answer(request, core, "clone", given, plan=plan, status=201, then=_shown(core))
+    return await answer(request, core, "clone", given, plan=plan, status=201, then=shown(core))
 
 
 @post("/{reference:str}/rotate", guards=[admin])
 async def rotate_administrator(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
     given = ServiceArguments(service=reference)
-    return await answer(request, core, "rotate-administrator", given, plan=plan, status=200, then=_shown(core))
+    return await answer(request, core, "rotate-administrator", given, plan=plan, status=200, then=shown(core))
 
 
 @post("/{reference:str}/undelete", guards=[admin])
 async def undelete_service(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
     given = UndeleteArguments(service=reference)
-    return await answer(request, core, "undelete", given, plan=plan, status=200, then=_shown(core))
+    return await answer(request, core, "undelete", given, plan=plan, status=200, then=shown(core))
 
 
 # ---------------------------------------------------------------- variables

@@ -1,6 +1,6 @@
 """What the API answers, built from records and observations."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from purveyor import bindings, parameters, redact
 from purveyor.app import App
 from purveyor.observe import Status
 from purveyor.store import Tx, projects, services
-from purveyor.store.records import LinkRecord, OperationRecord, ProjectRecord, ServiceRecord, StepRecord
+from purveyor.store.records import LinkRecord, OperationRecord, Outcome, ProjectRecord, ServiceRecord, StepRecord
 from purveyor_hooks import Binding, Scope, Variable
 
 
@@ -75,7 +75,8 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperationView(msgspec.Struct, frozen=True, kw_only=True):
-    """An operation: `state` is running, undoing, succeeded or failed."""
+    """An operation: `state` is running, undoing, succeeded or failed. `outcome` is of one that moved data: what is not as it
+    was, and what exists and was not carried."""
 
     id: int
     verb: str
@@ -87,6 +88,7 @@ class OperationView(msgspec.Struct, frozen=True, kw_only=True):
     error: dict[str, Any] | None
     created_at: datetime
     ended_at: datetime | None
+    outcome: Outcome | None = None
     steps: list[StepView] = []
 
 
@@ -100,6 +102,17 @@ async def service_view(app: App, reference: str | int) -> ServiceView:
     """The service of this id or name. Raises `NotFound`."""
     record = await app.house.store.read(lambda tx: services.get(tx, reference))
     return (await service_views(app, [record]))[0]
+
+
+def shown(app: App) -> Callable[[OperationRecord], Awaitable[ServiceView]]:
+    """Answers an operation with its service, looked at anew: the server is another one now."""
+
+    async def then(operation: OperationRecord) -> ServiceView:
+        record = await app.house.store.read(lambda tx: services.get(tx, operation.service_id or 0))
+        await app.observer.check(record)
+        return await service_view(app, record.id)
+
+    return then
 
 
 def _service(app: App, record: ServiceRecord, status: Status, linked: list[str]) -> ServiceView:
@@ -220,5 +233,6 @@ def operation_view(record: OperationRecord, steps: Sequence[StepRecord] = ()) ->
         error=record.error,
         created_at=record.created_at,
         ended_at=record.ended_at,
+        outcome=record.outcome,
         steps=[StepView(name=s.name, state=s.state, started_at=s.started_at, ended_at=s.ended_at) for s in steps],
     )

@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from purveyor import redact
 from purveyor.access import ServiceAccess
@@ -21,12 +23,14 @@ from purveyor.pulse import Pulse, while_it_goes_on
 from purveyor.store import Tx, archives, backups, projects, services
 from purveyor.store.database import installation, utc_now
 from purveyor.store.records import BackupRecord, ServiceRecord, SourceRecord
-from purveyor_hooks import BadInput, Census, Finding, RestoreOptions, ServiceType, Sink
+from purveyor_hooks import BadInput, Census, Finding, Image, PurveyorError, RestoreOptions, ServiceType, Sink
+from purveyor_hooks.types import HOLDERS, holder_of
 
 KEY_FILE = "backup.key"
 KEY_BYTES = 32
-SHRUNK = 0.1  # of what the last good backup held
-HOLDERS = ("databases", "buckets")
+SHRUNK = 0.1  # of what the last good backup held in a database or bucket,
+FLOOR = 100  # where it held at least so much: ratios of small numbers say nothing
+EMPTY = "It is empty: there was nothing to back up."
 ENCRYPTION = "AES-256-GCM"
 Tell = Callable[[int], Awaitable[None]]
 
@@ -99,8 +103,8 @@ class Keeper:
             sink = _Sink(packer, pulse)
             if archive is None:
                 census = await provider.backup(record.view(), self.access(record, pulse), sink)
-            else:
-                census = await provider.census(record.view(), self.access(record, pulse))
+            else:  # it is the data set itself: nothing of it is counted
+                census = Census(counts={})
                 helper = Helpers(self._house).access(record)
                 first = await provider.archive_base(record.view(), self.access(record), helper, sink)
             await packer.close()
@@ -114,7 +118,8 @@ class Keeper:
             with anyio.CancelScope(shield=True):
                 await file.discard()
             raise
-        suspicion = await store.read(lambda tx: _suspicion(tx, backup, census, packer.plain))
+        suspicion = await store.read(lambda tx: _suspicion(tx, backup, census))
+        empty = backup.backup_type != BASE and not _content(census.counts, census.fleeting)
         made = Manifest(
             backup_id=backup.backup_id,
             installation=await store.read(installation),
@@ -128,7 +133,7 @@ class Keeper:
             started_at=backup.started_at,
             completed_at=utc_now(),
             state="suspect" if suspicion else "ok",
-            note=suspicion,
+            note=suspicion or (EMPTY if empty else ""),
             data=DATA,
             size_bytes=packer.stored,
             plain_bytes=packer.plain,
@@ -213,6 +218,14 @@ class Keeper:
     async def census(self, record: ServiceRecord) -> Census:
         provider = self._house.registry.provider(record.service_type)
         return await provider.census(record.view(), self.access(record))
+
+    async def upgrade_check(self, record: ServiceRecord, image: Image) -> tuple[Finding, ...]:
+        """What another image's version will refuse. A server that cannot be asked is no reason against a plan."""
+        provider = self._house.registry.provider(record.service_type)
+        try:
+            return await provider.upgrade_check(record.view(), self.access(record), image)
+        except PurveyorError as error:
+            return (Finding(where="", what="", why=f"it could not be asked what will be refused: {error.detail}", notice=True),)
 
     # ---------------------------------------------------------------- the key
 
@@ -307,12 +320,12 @@ def _held(tx: Tx, record: ServiceRecord) -> list[HeldBinding]:
     ]
 
 
-def _suspicion(tx: Tx, backup: BackupRecord, census: Census, plain: int) -> str:
+def _suspicion(tx: Tx, backup: BackupRecord, census: Census) -> str:
     """Why a backup that went through is not to be trusted, "" when nothing speaks against it."""
     if backup.backup_type == BASE:  # it is the data set itself, whatever that holds
         return ""
-    if not _content(census.counts, census.fleeting):
-        return "It is empty: there was nothing to back up."
+    if census.failed:
+        return f"It lacks what could not be read: {'; '.join(str(item) for item in census.failed)}."
     earlier = [
         item for item in backups.listed(tx, service_id=backup.service_id) if item.state == "ok" and item.backup_type != BASE
     ]
@@ -325,17 +338,26 @@ def _suspicion(tx: Tx, backup: BackupRecord, census: Census, plain: int) -> str:
         if missing:
             return f"{', '.join(missing)} was in the backup {last.backup_id} and is not in this one."
     before, now = _content(counts, last.metadata.get("fleeting", {})), _content(census.counts, census.fleeting)
-    if now < before * SHRUNK or plain < last.plain_bytes * SHRUNK:
-        return f"It holds less than a tenth of what the backup {last.backup_id} held ({now} of {before})."
+    for holder, held in sorted(before.items()):
+        left = now.get(holder, 0)
+        if held >= FLOOR and left < held * SHRUNK:
+            where = f"{holder} holds" if holder else "It holds"
+            return f"{where} less than a tenth of what was in the backup {last.backup_id} ({left} of {held})."
     return ""
 
 
 CONTENT = ("rows", "keys", "documents", "objects", "large objects")
 
 
-def _content(*counts: dict[str, dict[str, int]]) -> int:
-    """How much somebody's data is in it: rows, keys, documents, objects."""
-    return sum(sum(names.values()) for part in counts for kind, names in part.items() if kind in CONTENT)
+def _content(*counts: dict[str, dict[str, int]]) -> dict[str, int]:
+    """How much of somebody's data is in each database or bucket: rows, keys, documents, objects. What holds none is left out."""
+    found: Counter[str] = Counter()
+    holders = {name for part in counts for kind in HOLDERS for name in part.get(kind, {})}
+    for part in counts:
+        for kind, names in part.items():
+            for name, number in names.items() if kind in CONTENT else ():
+                found[holder_of(name, holders) or name] += number
+    return {holder: number for holder, number in found.items() if number}
 
 
 def facts(manifest: Manifest) -> dict[str, object]:
@@ -353,6 +375,9 @@ def facts(manifest: Manifest) -> dict[str, object]:
             "parameters": manifest.parameters,
             "version": manifest.server_version,
             "suspect": manifest.state == "suspect",
+            "note": manifest.note,
+            "left_out": msgspec.to_builtins(manifest.left_out),
+            "failed": msgspec.to_builtins(manifest.failed),
             **({"changes": manifest.changes, "first": manifest.first} if manifest.changes else {}),
         },
     }

@@ -35,6 +35,7 @@ COMMANDS = {
     "clone": DATA,
     "undelete": DATA,
     "purge": DATA,
+    "volume": DATA,
     "rotate": DATA,
     "backup": "purveyor.cli.commands.backups",
     "connect": "purveyor.cli.commands.connect",

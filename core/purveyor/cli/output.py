@@ -43,6 +43,39 @@ def status(word: str) -> str:
     return click.style(f"{MARKS.get(colour, '·')} {word}", fg=colour)
 
 
+def size(count: float | None) -> str:
+    """Bytes for people; "?" where they are not known."""
+    if count is None:
+        return "?"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def outcome(operation: Mapping[str, Any]) -> bool:
+    """Tell what an operation that moved data found; true when all is as it was. Each thing has a line of its own."""
+    found = operation.get("outcome") or {}
+    findings, left_out = found.get("findings", []), found.get("left_out", [])
+    notices = [item for item in (*findings, *left_out) if item.get("notice")]
+    groups = [
+        ("Differs", found.get("differences", [])),
+        ("Differs", [_finding(item) for item in findings if item not in notices]),
+        ("Left out", [_finding(item) for item in left_out if item not in notices]),
+        ("Note", [_finding(item) for item in notices]),
+    ]
+    for heading, lines in groups:
+        for line in lines:
+            click.secho(f"  {heading}: {line}", fg=None if heading == "Note" else "yellow", err=True)
+    return not any(lines for heading, lines in groups if heading != "Note")
+
+
+def _finding(item: Mapping[str, Any]) -> str:
+    named = ": ".join(part for part in (item["where"], item["what"]) if part)
+    return f"{named}: {item['why']}" if named else str(item["why"])
+
+
 def table(headings: Sequence[str], rows: Sequence[tuple[object, ...]], empty: str) -> None:
     """Columns as wide as they need to be; `empty` instead of a table without rows."""
     if not rows:

@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 
 from purveyor.store.database import Row, Tx, convert
-from purveyor.store.records import OperationRecord, StepRecord
+from purveyor.store.records import OperationRecord, Outcome, StepRecord
 from purveyor_hooks import NotFound
 
 
 def _record(tx: Tx, row: Row) -> OperationRecord:
-    return convert(row, OperationRecord, tx.vault, plain=["arguments", "error", "locks"], sealed=["private"])
+    return convert(row, OperationRecord, tx.vault, plain=["arguments", "error", "locks", "outcome"], sealed=["private"])
 
 
 def insert(
@@ -40,6 +40,15 @@ def insert(
 def keep_locks(tx: Tx, operation_id: int, keys: Sequence[tuple[str, int]]) -> None:
     """Note the locks that an operation holds until it has ended: after a crash they are taken again."""
     tx.update("operations", "id = ?", [operation_id], locks=msgspec.json.encode(keys).decode())
+
+
+def note_outcome(tx: Tx, operation_id: int, outcome: Outcome) -> None:
+    """Note what an operation found, in place of what an earlier try of it did."""
+    tx.update("operations", "id = ?", [operation_id], outcome=msgspec.json.encode(outcome).decode())
+
+
+def outcome(tx: Tx, operation_id: int) -> Outcome:
+    return get(tx, operation_id).outcome or Outcome()
 
 
 def get(tx: Tx, operation_id: int) -> OperationRecord:

@@ -5,11 +5,18 @@ from typing import Any, Literal
 
 import msgspec
 
-from purveyor_hooks import AppSpec, Binding, Image, Scope, Service
+from purveyor_hooks import AppSpec, Binding, Finding, Image, Scope, Service
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A row."""
+
+
+class Credentials(Record, frozen=True):
+    """What opens a data set: its service's parameters and secrets at the time when it was put away."""
+
+    parameters: dict[str, Any]
+    secrets: dict[str, str]
 
 
 class VolumeRecord(Record, frozen=True):
@@ -25,6 +32,7 @@ class VolumeRecord(Record, frozen=True):
     kept_at: datetime | None
     kept_until: datetime | None = None
     facts: dict[str, Any] | None = None
+    credentials: Credentials | None = None
 
 
 class Imported(Record, frozen=True):
@@ -146,6 +154,21 @@ class DeploymentRecord(Record, frozen=True):
     ended_at: datetime | None
 
 
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an operation that moved data found: `differences` between what was there and what came, `findings` about single
+    things, `left_out` what exists and is not carried."""
+
+    differences: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    left_out: tuple[Finding, ...] = ()
+
+    @property
+    def losses(self) -> list[str]:
+        """All that is not as it was, in words; notices are none."""
+        told = [str(item) for item in (*self.findings, *self.left_out) if not item.notice]
+        return [*self.differences, *told]
+
+
 class OperationRecord(Record, frozen=True):
     id: int
     verb: str
@@ -159,6 +182,7 @@ class OperationRecord(Record, frozen=True):
     created_at: datetime
     ended_at: datetime | None
     locks: list[tuple[str, int]] | None = None
+    outcome: Outcome | None = None
 
 
 class StepRecord(Record, frozen=True):

@@ -266,6 +266,17 @@ OPERATION_LOCKS = """
 ALTER TABLE operations ADD COLUMN locks TEXT;
 """
 
+# JSON: what an operation that moved data found, see `Outcome`.
+OPERATION_OUTCOME = """
+ALTER TABLE operations ADD COLUMN outcome TEXT
+"""
+
+
+# sealed JSON: what opens the data of a volume that is kept, see `services.keep_volume`
+VOLUME_CREDENTIALS = """
+ALTER TABLE volumes ADD COLUMN credentials TEXT
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -306,3 +317,13 @@ def looks(db: Database) -> None:
 @migrations()
 def operation_locks(db: Database) -> None:
     _run(db, OPERATION_LOCKS)
+
+
+@migrations()
+def operation_outcome(db: Database) -> None:
+    _run(db, OPERATION_OUTCOME)
+
+
+@migrations()
+def volume_credentials(db: Database) -> None:
+    _run(db, VOLUME_CREDENTIALS)

@@ -1,14 +1,17 @@
 """Services and the volumes that hold their data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from purveyor.store.database import Row, Tx, convert
-from purveyor.store.records import ServiceRecord, VolumeRecord
-from purveyor_hooks import NotFound
+from purveyor.store.records import Credentials, ServiceRecord, VolumeRecord
+from purveyor_hooks import Conflict, NotFound
 
+SHORT_ID = 8  # characters of an id that are enough where they say which
+FILLING = "filling"  # a fact of a volume: the operation that fills it
 SELECT = """
 SELECT services.*, coalesce(volumes.major, '') AS major
 FROM services LEFT JOIN volumes ON volumes.id = services.volume_id
@@ -62,16 +65,23 @@ def get(tx: Tx, reference: str | int) -> ServiceRecord:
 
 
 def deleted(tx: Tx, reference: str) -> ServiceRecord:
-    """The service of this name or id that was deleted last and whose data is kept. Raises `NotFound`."""
+    """The service of this name or id that was deleted and whose data is kept. Raises `NotFound`, and `Conflict` that lists
+    them when several had the name."""
     where = (
         "services.state = 'deleted' AND volumes.state = 'kept' AND (services.slug = ? OR services.name = ? OR services.id = ?)"
     )
     number = int(reference) if reference.isdecimal() and len(reference) < 18 else -1
-    row = tx.row(f"{SELECT} WHERE {where} ORDER BY services.id DESC", [reference, reference, number])
-    if row is None:
+    rows = tx.rows(f"{SELECT} WHERE {where} ORDER BY services.id DESC", [reference, reference, number])
+    found = [_record(tx, row) for row in rows]
+    found = [item for item in found if item.id == number] or found
+    if not found:
         remedy = "List what is kept with: purveyor list --deleted"
         raise NotFound(f"There is no deleted service {reference!r} whose data is kept.", remedy=remedy)
-    return _record(tx, row)
+    if len(found) > 1:
+        told = "; ".join(f"{item.id} (deleted {item.updated_at:%Y-%m-%d %H:%M} UTC, data in {item.volume_id})" for item in found)
+        remedy = f"Give the id of one: purveyor undelete {found[0].id}. Their sizes: purveyor list --deleted"
+        raise Conflict(f"{len(found)} services named {reference!r} were deleted: {told}.", remedy=remedy)
+    return found[0]
 
 
 def every(tx: Tx) -> list[ServiceRecord]:
@@ -96,12 +106,15 @@ def volume(tx: Tx, volume_id: str) -> VolumeRecord:
     row = tx.row("SELECT * FROM volumes WHERE id = ?", [volume_id])
     if row is None:
         raise NotFound(f"There is no volume {volume_id!r}.")
-    return convert(row, VolumeRecord, tx.vault, plain=["facts"])
+    return convert(row, VolumeRecord, tx.vault, plain=["facts"], sealed=["credentials"])
 
 
 def find_volume(tx: Tx, reference: str) -> VolumeRecord:
-    """The volume with this id or name. Raises `NotFound`."""
+    """The volume with this id or name; the beginning of an id will do where it is the only one. Raises `NotFound`."""
     number = tx.value("SELECT id FROM volumes WHERE id = ? OR name = ?", [reference, reference])
+    if number is None and len(reference) >= SHORT_ID:
+        found = list(tx.rows("SELECT id FROM volumes WHERE substr(id, 1, ?) = ?", [len(reference), reference]))
+        number = found[0]["id"] if len(found) == 1 else None
     if number is None:
         raise NotFound(f"There is no volume {reference!r}.", remedy="List them with: purveyor volumes")
     return volume(tx, number)
@@ -119,13 +132,51 @@ def volumes(tx: Tx, states: Sequence[str]) -> list[VolumeRecord]:
     """The volumes in these states, oldest first."""
     marks = ", ".join("?" for _ in states)
     rows = tx.rows(f"SELECT * FROM volumes WHERE state IN ({marks}) ORDER BY created_at", states)
-    return [convert(row, VolumeRecord, tx.vault, plain=["facts"]) for row in rows]
+    return [convert(row, VolumeRecord, tx.vault, plain=["facts"], sealed=["credentials"]) for row in rows]
 
 
 def update_volume(tx: Tx, volume_id: str, **values: Any) -> None:
     if "facts" in values:
         values["facts"] = msgspec.json.encode(values["facts"]).decode()
     tx.update("volumes", "id = ?", [volume_id], **values)
+
+
+def keep_volume(
+    tx: Tx, volume_id: str, owner: ServiceRecord, facts: Mapping[str, Any], *, image: str = "", until: datetime | None = None
+) -> None:
+    """Put a volume away with its data, what opens it beside it: a service's credentials may be others by the time that somebody
+    wants it back. `facts` say why it is kept."""
+    opened = Credentials(parameters=owner.parameters, secrets=owner.secrets)
+    said = {**facts, "service": owner.id, "image": image or owner.image}
+    sealed = tx.vault.seal(msgspec.to_builtins(opened))
+    update_volume(tx, volume_id, state="kept", kept_at=tx.now, kept_until=until, facts=said, credentials=sealed)
+
+
+def owner_of(tx: Tx, record: VolumeRecord) -> ServiceRecord | None:
+    """The service that a kept volume's data was written by, deleted or not; None for one that is not on record any more."""
+    number = (record.facts or {}).get("service", -1)
+    row = tx.row(
+        f"{SELECT} WHERE services.volume_id = ? OR services.id = ? ORDER BY services.volume_id = ? DESC",
+        [record.id, number, record.id],
+    )
+    return _record(tx, row) if row else None
+
+
+def begin_filling(tx: Tx, service_id: int, operation_id: int) -> bool:
+    """Note that an operation begins to fill a service's volume; False when it, or an earlier process, had begun before."""
+    record = volume(tx, get(tx, service_id).volume_id or "")
+    facts = record.facts or {}
+    if facts.get(FILLING) == operation_id:
+        return False
+    update_volume(tx, record.id, facts={**facts, FILLING: operation_id})
+    return True
+
+
+def end_filling(tx: Tx, service_id: int) -> None:
+    """What came is whole, and was compared."""
+    record = volume(tx, get(tx, service_id).volume_id or "")
+    if FILLING in (record.facts or {}):
+        update_volume(tx, record.id, facts={name: value for name, value in (record.facts or {}).items() if name != FILLING})
 
 
 def forget_scratch(tx: Tx, service_id: int) -> None:

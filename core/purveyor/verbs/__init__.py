@@ -13,6 +13,7 @@ from purveyor.verbs.create import Create
 from purveyor.verbs.delete import Delete
 from purveyor.verbs.deploy import Deploy
 from purveyor.verbs.environments import DeleteEnvironment
+from purveyor.verbs.kept import AttachVolume, CloneVolume, UndoUpgrade
 from purveyor.verbs.lifecycle import Repair, Restart, Start, Stop
 from purveyor.verbs.link import Link, Unlink
 from purveyor.verbs.projects import CreateProject, DeleteProject
@@ -22,13 +23,15 @@ from purveyor.verbs.rotate import Rotate
 from purveyor.verbs.rotate_administrator import RotateAdministrator
 from purveyor.verbs.undelete import Undelete
 from purveyor.verbs.update import Update
-from purveyor.verbs.upgrade import UndoUpgrade, Upgrade
+from purveyor.verbs.upgrade import Upgrade
 
 VERBS: tuple[Callable[[House, Provisioner], Verb], ...] = (
     Archive,
+    AttachVolume,
     Backup,
     Bind,
     Clone,
+    CloneVolume,
     Create,
     CreateProject,
     Delete,

@@ -12,9 +12,13 @@ from purveyor.house import House
 from purveyor.operations import Plan, Step, Target
 from purveyor.store import Tx, archives, backups, operations, services
 from purveyor.store.records import BackupRecord, OperationRecord, ServiceRecord
-from purveyor.verbs.beside import BesideVerb
+from purveyor.verbs.beside import BesideVerb, few
 from purveyor.verbs.service_verb import require_active, step_names
-from purveyor_hooks import BadInput, Conflict, Failed, PurveyorError, RestoreOptions
+from purveyor_hooks import BadInput, Conflict, Failed, Finding, PurveyorError, RestoreOptions
+from purveyor_hooks.types import HOLDERS
+
+DIFFERENCES = "differences"  # in a backup's metadata: what its last verification found
+UNITS = ("keys",)  # of a server without databases of names: what its counts are named by
 
 
 class BackupArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -172,7 +176,7 @@ class VerifyBackup(BesideVerb):
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         scratch = operation.arguments["scratch"]
-        restore = self.data_step("restore", lambda: self._restore(operation, scratch))
+        restore = self.data_step("restore", lambda: self.fill(operation, scratch, lambda: self._restore(operation, scratch)))
         return [*self.beside_steps(operation, scratch), restore, self.discard_step(operation, scratch)]
 
     async def _restore(self, operation: OperationRecord, scratch: int) -> None:
@@ -180,12 +184,25 @@ class VerifyBackup(BesideVerb):
         backup = await store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
         manifest = await self.keeper.manifest(backup)
         record = await self.load(scratch)
-        await self.keeper.read_into(backup, manifest, record, self.teller(operation, "restore"), RestoreOptions())
-        await self.compare(manifest.census, scratch)
+        findings = await self.keeper.read_into(backup, manifest, record, self.teller(operation, "restore"), RestoreOptions())
+        await self.compare(operation, manifest.census, scratch, findings)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        """Proven, when all that was written came back. Else it is usable with what is named, and not called proven."""
+        backup, outcome = backups.get(tx, operation.arguments["backup"]), operations.outcome(tx, operation.id)
+        lost = [*outcome.differences, *(str(item) for item in outcome.findings if not item.notice)]
+        if lost:
+            message = f"It was restored, and is not what was written: {few(lost)}."
+            facts = {**backup.metadata, DIFFERENCES: lost}
+            backups.update(
+                tx, backup.id, state="suspect", error_message=message, metadata=facts, proven_at=None, proven_seconds=None
+            )
+            return
+        facts = {name: value for name, value in backup.metadata.items() if name != DIFFERENCES}
         seconds = (tx.now - operation.created_at).total_seconds()
-        backups.update(tx, operation.arguments["backup"], proven_at=tx.now, proven_seconds=seconds)
+        backups.update(tx, backup.id, metadata=facts, proven_at=tx.now, proven_seconds=seconds)
+        if not facts.get("suspect"):  # what an earlier verification said is answered
+            backups.update(tx, backup.id, state="ok", error_message=facts.get("note", ""))
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         if services.find(tx, operation.arguments["scratch"]):
@@ -227,6 +244,19 @@ class DeleteBackup(BesideVerb):
         backups.delete(tx, operation.arguments["backup"])
 
 
+def holders(backup: BackupRecord) -> set[str]:
+    """The databases, or buckets, that a backup holds."""
+    counts = backup.metadata.get("counts", {}), backup.metadata.get("fleeting", {})
+    named = {name for part in counts for kind in HOLDERS for name in part.get(kind, {})}
+    return named or {name for part in counts for kind in UNITS for name in part.get(kind, {}) if name}
+
+
+def missing(backup: BackupRecord) -> list[str]:
+    """What was there when a backup was made and is not in it, in words."""
+    found = [*backup.metadata.get("failed", []), *backup.metadata.get("left_out", [])]
+    return [str(msgspec.convert(item, Finding)) for item in found]
+
+
 def usable(tx: Tx, reference: str) -> BackupRecord:
     """A backup that can be restored. Raises `Conflict` for one that failed or is not whole yet."""
     backup = backups.get(tx, reference)
@@ -235,6 +265,19 @@ def usable(tx: Tx, reference: str) -> BackupRecord:
         raise Conflict(f"The backup {backup.backup_id} {word}", remedy="Choose another: purveyor backup list")
     if (other := _under_way(tx, backup)) is not None and other.verb == DeleteBackup.name:
         raise Conflict(f"The backup {backup.backup_id} is being deleted.", remedy="Choose another: purveyor backup list")
+    return backup
+
+
+def readable(tx: Tx, reference: str, database: str) -> BackupRecord:
+    """A backup from which one database can be taken out. Raises `BadInput` for one that is not in it."""
+    backup = usable(tx, reference)
+    if backup.backup_type == BASE:
+        remedy = f"Restore it into a new service: purveyor backup restore {backup.id} --new NAME"
+        raise BadInput("A base copy is of the whole server.", remedy=remedy, errors={"backup": "a base copy"})
+    if database not in (held := holders(backup)):
+        why = f"it holds {', '.join(sorted(held)) or 'none'}"
+        detail = f"{database} is not in the backup {backup.backup_id}."
+        raise BadInput(detail, remedy=f"Choose: {why}.", errors={"database": why})
     return backup
 
 

@@ -5,7 +5,7 @@ other's, which is kept.
 """
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,13 +16,14 @@ from purveyor.house import House
 from purveyor.operations import Step
 from purveyor.operations.runner import emit
 from purveyor.provision import Provisioner
-from purveyor.store import Tx, projects, services
-from purveyor.store.records import OperationRecord, ServiceRecord
+from purveyor.store import Tx, operations, projects, services
+from purveyor.store.records import OperationRecord, Outcome, ServiceRecord
 from purveyor.verbs.create import CreateArguments, make
 from purveyor.verbs.service_verb import STOP_DEADLINE, ServiceVerb
-from purveyor_hooks import Census, Failed, NotFound, ServiceType
+from purveyor_hooks import Census, Failed, Finding, NotFound, ServiceType
 
 SCRATCH = "scratch"
+FEW = 5
 PURGE_DEADLINE = 3600.0
 
 
@@ -109,15 +110,49 @@ class BesideVerb(ServiceVerb):
     async def load(self, service_id: int) -> ServiceRecord:
         return await self.house.store.read(lambda tx: services.get(tx, service_id))
 
-    async def compare(self, expected: Census, service_id: int) -> None:
-        """Count what has come and compare it. Raises `Failed` with what is missing or too much."""
+    async def fill(self, operation: OperationRecord, service_id: int, pour: Callable[[], Awaitable[None]]) -> None:
+        """Fill an empty service. Where an earlier process was at it already, the service is made anew first: half of what it
+        poured in would be taken for damage, or for too much."""
+        if not await self.house.store.write(lambda tx: services.begin_filling(tx, service_id, operation.id)):
+            await self._empty(service_id)
+            for step in self.beside_steps(operation, service_id):
+                await step.do()
+        await pour()
+
+    async def _empty(self, service_id: int) -> None:
+        """Take container and data away of a service that only this operation knows."""
         record = await self.load(service_id)
-        found = await self.keeper.census(record)
-        if wrong := expected.differences(found):
-            more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
+        await self.house.engine.containers.remove(record.container_name)
+        await self.house.engine.volumes.destroy(volume.name, volume.path, record.image)
+        await self.house.store.write(lambda tx: services.update_volume(tx, volume.id, state="new", identity=""))
+
+    async def compare(
+        self,
+        operation: OperationRecord,
+        expected: Census,
+        service_id: int,
+        findings: Sequence[Finding] = (),
+        *,
+        only: Collection[str] = (),
+        stop: bool = False,
+    ) -> None:
+        """Count what has come, and note everything that is not as it was. Raises `Failed` that names it where that is to
+        `stop` the operation, for data that is in use would be exchanged; else the person is told, and has the rest."""
+        found = await self.keeper.census(await self.load(service_id))
+        if only:
+            expected, found = expected.only(only), found.only(only)
+        outcome = Outcome(
+            differences=tuple(expected.differences(found)),
+            findings=tuple(findings),
+            left_out=(*expected.failed, *expected.left_out),
+        )
+        await self.house.store.write(lambda tx: operations.note_outcome(tx, operation.id, outcome))
+        if stop and (lost := outcome.losses):
             raise Failed(
-                f"What came over is not what was there: {'; '.join(wrong[:5])}{more}.",
-                remedy="Nothing was switched; the data that was there is untouched.",
+                f"What came over is not what was there: {few(lost)}.",
+                remedy="Nothing was switched; the data that was there is untouched. See all of it with: "
+                f"purveyor operations {operation.id}. To go on with what came: --keep-going",
             )
 
     # ---------------------------------------------------------------- switching
@@ -176,7 +211,14 @@ class BesideVerb(ServiceVerb):
         services.update(tx, scratch_id, volume_id=None)
         services.forget_scratch(tx, scratch_id)
         until = tx.now + timedelta(days=self.house.settings.old_data_days)
-        services.update_volume(tx, before, state="kept", kept_at=tx.now, kept_until=until, facts={**facts, "service": service_id})
+        image = (operation.private or {})["image"]
+        services.keep_volume(tx, before, services.get(tx, service_id), facts, image=image, until=until)
+
+
+def few(told: Sequence[str]) -> str:
+    """The first of many, for a sentence."""
+    more = f", and {len(told) - FEW} more" if len(told) > FEW else ""
+    return "; ".join(told[:FEW]) + more
 
 
 def _chosen(kind: ServiceType, parameters: Mapping[str, Any], ours: set[str]) -> dict[str, Any]:
@@ -232,7 +274,6 @@ def _switch_back(tx: Tx, operation: OperationRecord, service_id: int, scratch_id
         raise NotFound("The operation does not say what was before.")
     record = services.get(tx, service_id)
     if record.volume_id and record.volume_id != operation.private["volume_id"]:
-        facts = {"before": f"the undo of operation {operation.id}", "service": service_id}
-        services.update_volume(tx, record.volume_id, state="kept", kept_at=tx.now, facts=facts)
+        services.keep_volume(tx, record.volume_id, record, {"before": f"the undo of operation {operation.id}"})
         services.update(tx, scratch_id, volume_id=None)
     services.update(tx, service_id, **operation.private)

@@ -104,8 +104,10 @@ class Delete(ServiceVerb):
         services.release_ports(tx, service=record.id)
         if record.volume_id is None:
             return
-        state = "purged" if operation.arguments["purge"] else "kept"
-        services.update_volume(tx, record.volume_id or "", state=state, kept_at=tx.now)
+        if operation.arguments["purge"]:
+            services.update_volume(tx, record.volume_id, state="purged", kept_at=tx.now)
+        else:
+            services.keep_volume(tx, record.volume_id, record, {"before": f"delete {operation.id}"})
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, object]) -> None:
         services.update(tx, operation.service_id or 0, state="active", **(operation.private or {"desired": "running"}))

@@ -1,5 +1,6 @@
 """Restore a backup into a new service or in place; copy a service into a new one."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -14,8 +15,10 @@ from purveyor.store import Tx, archives, backups, operations, projects, services
 from purveyor.store.records import BackupRecord, OperationRecord
 from purveyor.verbs.backup import (
     BackupArguments,
+    holders,
     insert_backup,
     mark_failed,
+    missing,
     require_serving,
     settle,
     sweep,
@@ -30,6 +33,10 @@ from purveyor_hooks import BadInput, RestoreOptions
 class RestoreArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Into a new service named `new_name`, or in place of the data of `service_id` (an id or a name).
 
+    `databases` are the only ones (or buckets) to restore, all without them. What came is compared with what was saved: a new
+    service keeps what came, and the operation's outcome names each difference; in place any difference stops the restore
+    before the data is exchanged, unless `keep_going`.
+
     From a `backup`; or to the moment `at` of a service that is or was archived: from its newest base copy before that, or
     from the one that is named. Without `at` a base copy is followed by all that was written down after it.
     """
@@ -39,6 +46,8 @@ class RestoreArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     service_id: int | str | None = None
     archive: str | None = None
     at: datetime | None = None
+    databases: tuple[str, ...] = ()
+    keep_going: bool = False
 
 
 class CloneArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,6 +62,7 @@ class NewServiceVerb(BesideVerb):
     """A verb whose end is a new service, filled."""
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        services.end_filling(tx, operation.service_id or 0)
         services.update(tx, operation.service_id or 0, state="active", refusal="")
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
@@ -84,16 +94,17 @@ class Clone(NewServiceVerb):
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         made = operation.service_id or 0
-        return [*self.beside_steps(operation, made), self.data_step("copy", lambda: self._copy(operation, made))]
+        copy = self.data_step("copy", lambda: self.fill(operation, made, lambda: self._copy(operation, made)))
+        return [*self.beside_steps(operation, made), copy]
 
     async def _copy(self, operation: OperationRecord, made: int) -> None:
         old, new = await self.load(operation.arguments["of"]), await self.load(made)
-        census, _ = await self.keeper.pipe(old, new, self.teller(operation, "copy"), RestoreOptions())
-        await self.compare(census, made)
+        census, findings = await self.keeper.pipe(old, new, self.teller(operation, "copy"), RestoreOptions())
+        await self.compare(operation, census, made, findings)
 
 
 class Restore(NewServiceVerb):
-    """From a backup: nothing is called restored before what came has been counted and compared with the manifest."""
+    """From a backup: what came is counted and compared with what was written, and each difference is named."""
 
     name: ClassVar[str] = "restore"
     arguments = RestoreArguments
@@ -114,11 +125,9 @@ class Restore(NewServiceVerb):
             made = self.make_like(
                 tx, given.new_name, backup.service_type, backup.metadata["image"], backup.metadata["parameters"]
             )
-            shown = {"name": given.new_name, "backup": backup.id, "scratch": None, "safety": None, "at": _text(given.at)} | _base(
-                backup
-            )
+            shown = {"name": given.new_name, "scratch": None, "safety": None} | _shown(backup, given)
             return operations.insert(tx, self.name, service_id=made, actor=actor, arguments=shown)
-        return self._in_place(tx, backup, str(given.service_id), given.at, actor)
+        return self._in_place(tx, backup, given, actor)
 
     def _chosen(self, tx: Tx, given: RestoreArguments) -> BackupRecord:
         """The backup to begin with. Raises `BadInput` for a moment that cannot be reached."""
@@ -145,6 +154,7 @@ class Restore(NewServiceVerb):
                 raise BadInput(f"{record.name} cannot be restored to that moment: {why}.", errors={"at": why})
             backup = fitting[0]
         self._require_reached(tx, backup, at)
+        _require_held(backup, given.databases)
         return backup
 
     def _require_reached(self, tx: Tx, backup: BackupRecord, at: datetime | None) -> None:
@@ -161,8 +171,12 @@ class Restore(NewServiceVerb):
         if why:
             raise BadInput(f"That moment cannot be reached: {why}.", remedy="Choose another one.", errors={"at": why})
 
-    def _in_place(self, tx: Tx, backup: BackupRecord, service: str, at: datetime | None, actor: str) -> int:
-        record = services.get(tx, service)
+    def _in_place(self, tx: Tx, backup: BackupRecord, given: RestoreArguments, actor: str) -> int:
+        record = services.get(tx, str(given.service_id))
+        if given.databases:
+            why = "a restore in place exchanges all data of a service, also what is not in this list"
+            remedy = f"Restore them into a new service: purveyor backup restore {backup.id} --new NAME --database ..."
+            raise BadInput(f"Single databases cannot be restored in place: {why}.", remedy=remedy, errors={"databases": why})
         require_active(record)
         require_own(record)
         if record.service_type != backup.service_type:
@@ -172,13 +186,13 @@ class Restore(NewServiceVerb):
         safety = None
         if record.desired == "running" and not record.refusal:
             safety = insert_backup(tx, self.house, record, BackupArguments(service=str(record.id), backup_type="safety"))
-        shown = {"name": record.name, "backup": backup.id, "scratch": scratch, "safety": safety, "at": _text(at)} | _base(backup)
+        shown = {"name": record.name, "scratch": scratch, "safety": safety} | _shown(backup, given)
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before(record))
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         scratch = operation.arguments["scratch"]
         if scratch is None:
-            return self.plan_of_new(tx, operation, "create")
+            return self.plan_of_new(tx, operation, "create", self._warnings(tx, operation))
         record, beside = services.get(tx, operation.service_id or 0), services.get(tx, scratch)
         volume = services.volume(tx, record.volume_id or "")
         days = self.house.settings.old_data_days
@@ -192,7 +206,12 @@ class Restore(NewServiceVerb):
             ],
             volumes=[PlannedVolume(name=volume.name, action=f"keep for {days} days")],
             downtime="while the containers are exchanged, some seconds; what is written during the restore is not in it",
+            warnings=self._warnings(tx, operation),
         )
+
+    def _warnings(self, tx: Tx, operation: OperationRecord) -> list[str]:
+        """What the backup says that it does not hold."""
+        return [f"Not in the backup: {item}" for item in missing(backups.get(tx, operation.arguments["backup"]))]
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id, scratch, safety = operation.service_id or 0, operation.arguments["scratch"], operation.arguments["safety"]
@@ -202,7 +221,8 @@ class Restore(NewServiceVerb):
             steps.insert(2, self.data_step("unpack", lambda: self._unpack(operation, target)))
             steps.insert(5, self.data_step("recover", lambda: self._arrive(operation, target)))
         else:
-            steps.append(self.data_step("restore", lambda: self._restore(operation, target)))
+            restore = self.data_step("restore", lambda: self.fill(operation, target, lambda: self._restore(operation, target)))
+            steps.append(restore)
         if scratch is None:
             return [*steps, Step("claims", lambda: self._claim(operation), deadline=600.0)]
         if safety is not None:
@@ -229,9 +249,12 @@ class Restore(NewServiceVerb):
     async def _restore(self, operation: OperationRecord, target: int) -> None:
         backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
         manifest = await self.keeper.manifest(backup)
-        options = RestoreOptions(takes_over=operation.arguments["scratch"] is not None)
-        await self.keeper.read_into(backup, manifest, await self.load(target), self.teller(operation, "restore"), options)
-        await self.compare(manifest.census, target)
+        in_place, only = operation.arguments["scratch"] is not None, tuple(operation.arguments.get("databases", ()))
+        options = RestoreOptions(only=only, takes_over=in_place)
+        record, tell = await self.load(target), self.teller(operation, "restore")
+        findings = await self.keeper.read_into(backup, manifest, record, tell, options)
+        stop = in_place and not operation.arguments.get("keep_going", False)
+        await self.compare(operation, manifest.census, target, findings, only=only, stop=stop)
 
     async def _claim(self, operation: OperationRecord) -> None:
         """Record whose data the new service's resources are, so that linking brings each project back to its own."""
@@ -263,6 +286,7 @@ class Restore(NewServiceVerb):
         if scratch is None:
             super().succeed(tx, operation)
             return
+        services.end_filling(tx, operation.service_id or 0)
         services.update(tx, operation.service_id or 0, refusal="")
         self.keep_old(tx, operation, operation.service_id or 0, scratch, {"before": f"restore {operation.id}"})
         if safety is not None:
@@ -286,5 +310,26 @@ def _text(at: datetime | None) -> str:
     return at.isoformat() if at else ""
 
 
-def _base(backup: BackupRecord) -> dict[str, Any]:
-    return {"base": backup.backup_type == BASE}
+def _shown(backup: BackupRecord, given: RestoreArguments) -> dict[str, Any]:
+    return {
+        "backup": backup.id,
+        "base": backup.backup_type == BASE,
+        "at": _text(given.at),
+        "databases": list(given.databases),
+        "keep_going": given.keep_going,
+    }
+
+
+def _require_held(backup: BackupRecord, databases: Sequence[str]) -> None:
+    """Raise `BadInput` for a database that is not in a backup."""
+    if not databases:
+        return
+    if backup.backup_type == BASE:
+        why = "a base copy is of the whole server"
+        raise BadInput(f"Single databases cannot be chosen: {why}.", remedy="Leave them out.", errors={"databases": why})
+    held = holders(backup)
+    if wrong := sorted({*databases} - held):
+        why = f"it holds {', '.join(sorted(held)) or 'none'}"
+        raise BadInput(
+            f"{', '.join(wrong)} is not in the backup {backup.backup_id}.", remedy=f"Choose: {why}.", errors={"databases": why}
+        )

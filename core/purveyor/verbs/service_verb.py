@@ -1,6 +1,6 @@
 """What the verbs on services share."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from purveyor.house import House
@@ -39,10 +39,16 @@ class ServiceVerb(Verb):
         )
 
     def image_step(self, operation: OperationRecord, service_id: int) -> Step:
-        async def progress(text: str) -> None:
-            await self.house.store.write(lambda tx: emit(tx, self, operation, "progress", {"step": "image", "text": text}))
-
+        progress = self.progress(operation, "image")
         return Step("image", lambda: self.provision.image(service_id, progress), deadline=IMAGE_DEADLINE)
+
+    def progress(self, operation: OperationRecord, step: str) -> Callable[[str], Awaitable[None]]:
+        """Tells how far a step is."""
+
+        async def tell(text: str) -> None:
+            await self.house.store.write(lambda tx: emit(tx, self, operation, "progress", {"step": step, "text": text}))
+
+        return tell
 
     def volume_step(self, service_id: int) -> Step:
         return Step("volume", lambda: self.provision.volume(service_id))

@@ -1,6 +1,5 @@
 """Upgrade a service to another image: a plan first; then on a copy, counted, switched; or back as it was."""
 
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import msgspec
@@ -11,7 +10,7 @@ from purveyor.store import Tx, operations, services
 from purveyor.store.records import OperationRecord
 from purveyor.verbs.beside import BesideVerb, before
 from purveyor.verbs.service_verb import STOP_DEADLINE, require_active, require_own, step_names
-from purveyor_hooks import BadInput, Conflict, Image, RestoreOptions
+from purveyor_hooks import BadInput, Conflict, Finding, Image, RestoreOptions
 
 MIGRATE, RESTART, REFUSE = "migrate", "restart", "refuse"
 
@@ -19,19 +18,18 @@ MIGRATE, RESTART, REFUSE = "migrate", "restart", "refuse"
 class UpgradeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`service` goes to `docker_image`. `rehearse` runs the whole of it on a copy and changes nothing.
 
-    `environment` is the image's own, found out before the intent.
+    What came over is compared with what was there: any loss stops the upgrade, unless `keep_going`; `skip_settings` are not
+    set on the new server. `environment` is the image's own, and `refused` what its version will not take, both found out
+    before the intent.
     """
 
     service: str
     docker_image: str
     rehearse: bool = False
+    keep_going: bool = False
+    skip_settings: tuple[str, ...] = ()
     environment: dict[str, str] | None = None
-
-
-class UndoUpgradeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`service` is an id or a name."""
-
-    service: str
+    refused: tuple[Finding, ...] = ()
 
 
 class Upgrade(BesideVerb):
@@ -46,7 +44,12 @@ class Upgrade(BesideVerb):
     async def prepare(self, given: UpgradeArguments) -> UpgradeArguments:
         """What the image is, when it is on the engine already; its tag says the rest."""
         found = await self.house.engine.images.inspect(given.docker_image)
-        return msgspec.structs.replace(given, environment=found.environment) if found else given
+        image = Image(reference=given.docker_image.strip(), environment=found.environment if found else {})
+        record = await self.house.store.read(lambda tx: services.get(tx, given.service))
+        refused: tuple[Finding, ...] = ()
+        if record.state == "active" and record.desired == "running" and not record.imported:
+            refused = await self.keeper.upgrade_check(record, image)
+        return msgspec.structs.replace(given, environment=found.environment if found else None, refused=refused)
 
     def intend(self, tx: Tx, given: UpgradeArguments, actor: str) -> int:
         record = services.get(tx, given.service)
@@ -74,6 +77,9 @@ class Upgrade(BesideVerb):
             "scratch": scratch,
             "old": old,
             "rehearse": given.rehearse,
+            "keep_going": given.keep_going,
+            "skip_settings": list(given.skip_settings),
+            "refused": [str(item) for item in given.refused if item.what not in given.skip_settings],
         }
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before(record))
 
@@ -93,6 +99,7 @@ class Upgrade(BesideVerb):
             volumes=[PlannedVolume(name=volume.name, action="nothing" if rehearse else f"keep for {days} days")],
             resources=[f"{given['action']}: {given['reason']}"],
             downtime="none" if rehearse else "from the copy of the data until the new server is up",
+            warnings=[f"The new version will not take it: {item}" for item in given.get("refused", [])],
         )
 
     # ---------------------------------------------------------------- steps
@@ -106,7 +113,10 @@ class Upgrade(BesideVerb):
             steps = self._copy(operation, service_id, scratch)
         if given["rehearse"]:
             return [*steps, self.discard_step(operation, scratch)]
-        return [*steps, self.switch_step(operation, service_id, scratch), self.put_away_step(operation)]
+        steps.append(self.switch_step(operation, service_id, scratch))
+        if given["action"] == MIGRATE:  # the walls of a server that was filled are put up again
+            steps.append(self.accounts_step(service_id))
+        return [*steps, self.put_away_step(operation)]
 
     def _migrate(self, operation: OperationRecord, service_id: int, scratch: int, old: int) -> list[Step]:
         """The new server is made first, so that what cannot start costs no downtime; then the old one serves us alone."""
@@ -116,7 +126,9 @@ class Upgrade(BesideVerb):
             limit = self.house.settings.ready_timeout + STOP_DEADLINE
             quiet = Step("quiet", lambda: self._quiet(operation, service_id, old), deadline=limit)
             steps.append(quiet._replace(undo=lambda: self._loud(service_id, old)))
-        steps.append(self.data_step("migrate", lambda: self._carry(operation, service_id if rehearse else old, scratch)))
+        source = service_id if rehearse else old
+        carry = self.data_step("migrate", lambda: self.fill(operation, scratch, lambda: self._carry(operation, source, scratch)))
+        steps.append(carry)
         if not rehearse:
             steps.append(Step("end old", lambda: self._end_old(old), deadline=STOP_DEADLINE))
         return steps
@@ -147,9 +159,11 @@ class Upgrade(BesideVerb):
 
     async def _carry(self, operation: OperationRecord, old: int, scratch: int) -> None:
         source, target = await self.load(old), await self.load(scratch)
-        options = RestoreOptions(takes_over=not operation.arguments["rehearse"])
-        census, _ = await self.keeper.pipe(source, target, self.teller(operation, "migrate"), options)
-        await self.compare(census, scratch)
+        given = operation.arguments
+        options = RestoreOptions(takes_over=not given["rehearse"], skip_settings=tuple(given.get("skip_settings", ())))
+        census, findings = await self.keeper.pipe(source, target, self.teller(operation, "migrate"), options)
+        stop = not given["rehearse"] and not given.get("keep_going", False)
+        await self.compare(operation, census, scratch, findings, stop=stop)
 
     def _copy(self, operation: OperationRecord, service_id: int, scratch: int) -> list[Step]:
         """The new server runs on a copy of the volume, taken while the old one is stopped."""
@@ -189,9 +203,9 @@ class Upgrade(BesideVerb):
         if given["rehearse"]:
             return
         record = services.get(tx, service_id)
+        services.end_filling(tx, service_id)
         services.update(tx, service_id, refusal="", given=sorted({*record.given, "docker_image"}))
-        facts = {"before": f"upgrade {operation.id}", "image": (operation.private or {})["image"]}
-        self.keep_old(tx, operation, service_id, given["scratch"], facts)
+        self.keep_old(tx, operation, service_id, given["scratch"], {"before": f"upgrade {operation.id}"})
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         self._forget_old(tx, operation.arguments["old"])
@@ -202,86 +216,3 @@ class Upgrade(BesideVerb):
         if old is not None and services.find(tx, old):
             services.update(tx, old, volume_id=None)
             services.forget_scratch(tx, old)
-
-
-class UndoUpgrade(BesideVerb):
-    """Back to the image and the data of before the last upgrade or restore; what was written since stays kept."""
-
-    name: ClassVar[str] = "undo-upgrade"
-    arguments = UndoUpgradeArguments
-
-    def target(self, tx: Tx, given: UndoUpgradeArguments) -> Target:
-        return Target(service=services.get(tx, given.service).id)
-
-    def intend(self, tx: Tx, given: UndoUpgradeArguments, actor: str) -> int:
-        record = services.get(tx, given.service)
-        require_active(record)
-        require_own(record)
-        found = [
-            item
-            for item in services.volumes(tx, ["kept"])
-            if (item.facts or {}).get("service") == record.id and "image" in (item.facts or {})
-        ]
-        if not found:
-            raise Conflict(
-                f"There is nothing to go back to: no data of {record.name} from before an upgrade is kept.",
-                remedy="Restore a backup instead: purveyor backup list",
-            )
-        newest = max(found, key=lambda item: item.kept_at or datetime.min.replace(tzinfo=UTC))
-        shown = {"name": record.name, "volume": newest.id, "image": (newest.facts or {})["image"]}
-        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before(record))
-
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        record = services.get(tx, operation.service_id or 0)
-        return Plan(
-            verb=self.name,
-            subject=record.name,
-            steps=step_names(self.steps(operation)),
-            containers=[PlannedContainer(name=record.container_name, action="replace", image=operation.arguments["image"])],
-            downtime="while the containers are exchanged, some seconds",
-            warnings=["What was written since the upgrade is not in the data of before; it is kept, and listed."],
-        )
-
-    def steps(self, operation: OperationRecord) -> list[Step]:
-        service_id = operation.service_id or 0
-        limit = self.house.settings.ready_timeout + 2 * STOP_DEADLINE
-        back = Step("back", lambda: self._back(operation, service_id), deadline=limit)
-        return [back._replace(undo=lambda: self._forth(operation, service_id)), self.put_away_step(operation)]
-
-    async def _back(self, operation: OperationRecord, service_id: int) -> None:
-        given = operation.arguments
-        found = await self.house.engine.images.inspect(given["image"])
-        await self.provision.remove_container(service_id)
-
-        def work(tx: Tx) -> None:
-            services.update_volume(tx, given["volume"], state="used")
-            services.update(
-                tx,
-                service_id,
-                volume_id=given["volume"],
-                image=given["image"],
-                image_id=found.id if found else "",
-                image_environment=found.environment if found else {},
-                desired="running",
-            )
-
-        await self.house.store.write(work)
-        await self._serve(service_id)
-        await self.accounts_step(service_id).do()
-
-    async def _forth(self, operation: OperationRecord, service_id: int) -> None:
-        def work(tx: Tx) -> None:
-            services.update_volume(tx, operation.arguments["volume"], state="kept")
-            services.update(tx, service_id, **(operation.private or {}))
-
-        await self.provision.remove_container(service_id)
-        volume = await self.house.store.read(lambda tx: services.volume(tx, operation.arguments["volume"]))
-        await self.house.engine.volumes.forget(volume.name)
-        await self.house.store.write(work)
-        await self._serve(service_id)
-
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        facts = {"before": f"undo {operation.id}", "service": operation.service_id}
-        volume_id = (operation.private or {})["volume_id"]
-        services.update_volume(tx, volume_id, state="kept", kept_at=tx.now, facts=facts)
-        services.update_volume(tx, operation.arguments["volume"], facts={})

@@ -1,6 +1,8 @@
 """``purveyor backup``: make, prove, restore; where backups go, and when they are made."""
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,7 +11,7 @@ from purveyor.cli import output
 from purveyor.cli.client import Client, run
 from purveyor.cli.commands.services import act, pairs, plan_option
 from purveyor.cli.main import Options
-from purveyor_hooks import NotFound
+from purveyor_hooks import BadInput, NotFound
 
 BACKUPS = "/api/backups"
 
@@ -17,14 +19,6 @@ BACKUPS = "/api/backups"
 @click.group("backup")
 def backup_command() -> None:
     """Backups: make, prove, restore."""
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def _proven(item: Mapping[str, Any]) -> str:
@@ -44,7 +38,7 @@ def _show(options: Options, item: Mapping[str, Any]) -> None:
             "state": output.status(item["state"]),
             "why": item["error_message"],
             "made": (item["completed_at"] or "")[:19],
-            "size": _size(item["size_bytes"]),
+            "size": output.size(item["size_bytes"]),
             "checksum": item["checksum"],
             "encryption": item["encryption"],
             "proof": _proven(item),
@@ -52,9 +46,16 @@ def _show(options: Options, item: Mapping[str, Any]) -> None:
             "where": item["location"],
         }
     )
-    for kind, names in sorted(item["metadata"].get("counts", {}).items()):
+    facts = item["metadata"]
+    for kind, names in sorted(facts.get("counts", {}).items()):
         if total := sum(names.values()):
             click.echo(f"  {kind}: {total}")
+    told = {
+        "findings": facts.get("failed", []),
+        "left_out": facts.get("left_out", []),
+        "differences": facts.get("differences", []),
+    }
+    output.outcome({"outcome": told})
 
 
 @backup_command.command("run")
@@ -87,7 +88,7 @@ def list_backups(options: Options, service: str | None) -> None:
         return
     rows = [
         (item["id"], item["service_name"], output.status(item["state"]), item["started_at"][:16].replace("T", " "),
-         _size(item["size_bytes"]), item["backup_type"], _proven(item))
+         output.size(item["size_bytes"]), item["backup_type"], _proven(item))
         for item in found
     ]  # fmt: skip
     output.table(
@@ -118,24 +119,70 @@ def verify_backup(options: Options, backup: str, plan: bool) -> None:
 @click.option("--at", metavar="TIME", help="To a moment: BACKUP is then a service that is archived, or a base copy.")
 @click.option("--new", "new_name", metavar="NAME", help="Into a new service.")
 @click.option("--in-place", "service", metavar="SERVICE", help="Instead of the data that a service holds; that is kept.")
+@click.option("--database", "databases", multiple=True, metavar="NAME", help="Only this database or bucket; may be repeated.")
+@click.option("--keep-going", is_flag=True, help="In place: go on although what came is not all that was saved.")
 @plan_option
 @click.pass_obj
-def restore_backup(options: Options, backup: str, at: str | None, new_name: str | None, service: str | None, plan: bool) -> None:
+def restore_backup(
+    options: Options,
+    backup: str,
+    at: str | None,
+    new_name: str | None,
+    service: str | None,
+    databases: tuple[str, ...],
+    keep_going: bool,
+    plan: bool,
+) -> None:
     """Restore a backup into a new service, or in place; or a moment: --at 2026-11-25T15:00:00Z."""
-    given = (("new_name", new_name), ("service_id", service), ("at", at))
-    body = {name: value for name, value in given if value is not None}
+    given = (("new_name", new_name), ("service_id", service), ("at", at), ("databases", databases), ("keep_going", keep_going))
+    body = {name: value for name, value in given if value}
     archived = at is not None and not run(options, lambda client: _is_backup(client, backup))
     path = f"{BACKUPS}/archives/{backup}/restore" if archived else f"{BACKUPS}/{backup}/restore"
     if operation := act(options, f"Restoring {backup}", "POST", path, plan=plan, json=body):
         found = run(options, lambda client: client.get(f"/api/external-services/{operation['service_id']}"))["service"]
         if options.as_json:
-            output.show_json(found)
+            output.show_json({**found, "outcome": operation["outcome"]})
         elif operation["arguments"].get("base"):
             click.echo(f"{found['slug']} is as it was{f' at {at}' if at else ' at the end of the archive'}.")
-        else:
+            output.outcome(operation)
+        elif output.outcome(operation):
             click.echo(f"{found['slug']} holds the data of the backup, counted and compared.")
+        else:
+            click.echo(f"{found['slug']} is restored with the differences above.")
         if service and not options.as_json:
             click.echo("What it held before is kept: purveyor volumes")
+
+
+@backup_command.command("extract")
+@click.argument("backup")
+@click.option("--database", required=True, metavar="NAME", help="The database or bucket.")
+@click.option(
+    "-o", "--output", "target", type=click.Path(dir_okay=False, path_type=Path), help="A file, instead of standard output."
+)
+@click.pass_obj
+def extract_database(options: Options, backup: str, database: str, target: Path | None) -> None:
+    """Take one database or bucket out of a backup, as its server's own tools read it."""
+    if target is None and sys.stdout.isatty():
+        raise BadInput("The data would be written to the terminal.", remedy="Give a file: -o FILE")
+
+    async def work(client: Client) -> None:
+        chunks = client.stream(f"{BACKUPS}/{backup}/extract", database=database)
+        if target is None:
+            async for chunk in chunks:
+                sys.stdout.buffer.write(chunk)
+            return
+        unfinished = target.with_name(f"{target.name}.unfinished")  # a file of this name is never taken for the whole
+        try:
+            with unfinished.open("wb") as file:
+                async for chunk in chunks:
+                    file.write(chunk)
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    run(options, work)
+    if target is not None:
+        click.echo(f"{database} is in {target}.", err=True)
 
 
 async def _is_backup(client: Client, reference: str) -> bool:
@@ -220,7 +267,8 @@ def _list_archives(options: Options) -> None:
         return
     rows = [
         (item["service"], output.status(item["state"]), (item["since"] or "")[:19], (item["until"] or "")[:19],
-         f"{item['lag_seconds']:.0f} s" if item["lag_seconds"] is not None else "", _size(item["queue_bytes"]), item["reason"])
+         f"{item['lag_seconds']:.0f} s" if item["lag_seconds"] is not None else "", output.size(item["queue_bytes"]),
+         item["reason"])
         for item in found
     ]  # fmt: skip
     headings = ["service", "state", "since", "until", "lag", "waits", "why"]

@@ -23,9 +23,20 @@ def _told(options: Options, service: str, text: str) -> None:
 @click.argument("image", required=False)
 @click.option("--rehearse", is_flag=True, help="Run the whole of it on a copy, and change nothing.")
 @click.option("--undo", is_flag=True, help="Go back to the image and the data of before the last upgrade.")
+@click.option("--keep-going", is_flag=True, help="Go on although not all came over.")
+@click.option("--skip-setting", "skipped", multiple=True, metavar="NAME", help="A server setting that is not to come along.")
 @plan_option
 @click.pass_obj
-def upgrade_command(options: Options, service: str, image: str | None, rehearse: bool, undo: bool, plan: bool) -> None:
+def upgrade_command(
+    options: Options,
+    service: str,
+    image: str | None,
+    rehearse: bool,
+    undo: bool,
+    keep_going: bool,
+    skipped: tuple[str, ...],
+    plan: bool,
+) -> None:
     """Take a service to another IMAGE; when that does not work, it goes on as before."""
     if undo == (image is not None) or (undo and rehearse):
         raise BadInput("It is not clear what to do.", remedy="Give an IMAGE, or --undo.")
@@ -33,11 +44,13 @@ def upgrade_command(options: Options, service: str, image: str | None, rehearse:
         if act(options, f"Going back with {service}", "POST", f"{BASE}/{service}/undo-upgrade", plan=plan):
             _told(options, service, "{slug} is back on {docker_image}, with the data of before.")
         return
-    body = {"docker_image": image, "rehearse": rehearse}
+    body = {"docker_image": image, "rehearse": rehearse, "keep_going": keep_going, "skip_settings": skipped}
     title = f"{'Rehearsing the upgrade of' if rehearse else 'Upgrading'} {service}"
     if operation := act(options, title, "POST", f"{BASE}/{service}/upgrade", plan=plan, json=body):
+        whole = options.as_json or output.outcome(operation)
         if rehearse:
-            click.echo(f"It works: see how long each step took with: purveyor operations {operation['id']}", err=options.as_json)
+            word = "It works" if whole else "It works, with the differences above, which would stop the upgrade"
+            click.echo(f"{word}: see how long each step took with: purveyor operations {operation['id']}", err=options.as_json)
         else:
             _told(options, service, "{slug} runs {docker_image}. The data of before is kept: purveyor volumes")
 
@@ -101,7 +114,9 @@ def clone_command(options: Options, service: str, name: str, image: str | None, 
     title = f"Copying {service}"
     body = {"name": name} | ({"docker_image": image} if image else {})
     if operation := act(options, title, "POST", f"{BASE}/{service}/clone", plan=plan, json=body):
-        _told(options, str(operation["service_id"]), "{slug} is there, a copy.")
+        whole = options.as_json or output.outcome(operation)
+        words = "a copy." if whole else "a copy with the differences above."
+        _told(options, str(operation["service_id"]), f"{{slug}} is there, {words}")
 
 
 @click.command("undelete")
@@ -126,6 +141,45 @@ def purge_command(options: Options, volume: str, confirm: str | None, plan: bool
     path = f"/api/volumes/{volume}/purge"
     if act(options, f"Purging {volume}", "POST", path, plan=plan, json={"confirm": confirm}):
         output.show_json({"purged": volume}) if options.as_json else click.echo("The data is gone.")
+
+
+@click.group("volume")
+def volume_command() -> None:
+    """Data that is kept: bring it back, copy it, delete it. List it with: purveyor volumes"""
+
+
+@volume_command.command("attach")
+@click.argument("volume")
+@click.argument("service")
+@plan_option
+@click.pass_obj
+def attach_volume(options: Options, volume: str, service: str, plan: bool) -> None:
+    """Have a SERVICE go on with the data of a VOLUME; what it holds now is kept."""
+    title = f"Attaching {volume}"
+    if act(options, title, "POST", f"/api/volumes/{volume}/attach", plan=plan, json={"service": service}):
+        _told(options, service, "{slug} goes on with the data of that volume. What it held is kept: purveyor volumes")
+
+
+@volume_command.command("clone")
+@click.argument("volume")
+@click.argument("name")
+@plan_option
+@click.pass_obj
+def clone_volume(options: Options, volume: str, name: str, plan: bool) -> None:
+    """Copy the data of a VOLUME into a new service called NAME."""
+    title = f"Copying {volume}"
+    if operation := act(options, title, "POST", f"/api/volumes/{volume}/clone", plan=plan, json={"name": name}):
+        _told(options, str(operation["service_id"]), "{slug} is there, with a copy of that data.")
+
+
+@volume_command.command("delete")
+@click.argument("volume")
+@click.option("--confirm", metavar="NAME", help="The name of the service that the data was made for, instead of being asked.")
+@plan_option
+@click.pass_context
+def delete_volume(context: click.Context, volume: str, confirm: str | None, plan: bool) -> None:
+    """Delete the data of a VOLUME that is kept, for good."""
+    context.invoke(purge_command, volume=volume, confirm=confirm, plan=plan)
 
 
 @click.command("rotate")

@@ -79,6 +79,7 @@ def operations_command(options: Options, number: int | None) -> None:
     elif number:
         output.fields({"operation": found["id"], "verb": found["verb"], "state": output.status(found["state"])})
         output.fields({"error": (found["error"] or {}).get("detail")})
+        output.outcome(found)
         rows: list[tuple[object, ...]] = [
             (step["name"], step["state"], step["started_at"][11:23], (step["ended_at"] or "")[11:23]) for step in found["steps"]
         ]

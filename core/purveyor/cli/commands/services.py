@@ -273,10 +273,21 @@ def volumes_command(options: Options) -> None:
     _volumes(options, ["new", "used", "kept"])
 
 
+def _moment(text: str) -> str:
+    return text[:16].replace("T", " ")
+
+
 def _volumes(options: Options, states: list[str]) -> None:
-    found = [item for item in run(options, lambda client: client.get("/api/volumes")) if item["state"] in states]
+    listed = run(options, lambda client: client.get("/api/volumes", sizes="true"))
+    found = [item for item in listed if item["state"] in states]
     if options.as_json:
         output.show_json(found)
         return
-    rows = [(item["origin"], item["service_type"], item["major"], item["state"], item["path"]) for item in found]
-    output.table(["made for", "type", "major", "state", "where the data is"], rows, "There are none.")
+    rows = [
+        (item["id"][:12], item["origin"], f"{item['service_type']} {item['major']}".strip(), item["state"],
+         output.size(item["size_bytes"]), item["facts"].get("before", ""), _moment(item["kept_at"] or item["created_at"]),
+         (item["kept_until"] or "")[:10], item["path"])
+        for item in found
+    ]  # fmt: skip
+    headings = ["id", "made for", "type", "state", "size", "kept before", "since", "until", "where the data is"]
+    output.table(headings, rows, "There are none.")
