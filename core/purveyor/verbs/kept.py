@@ -195,6 +195,7 @@ class CloneVolume(NewServiceVerb):
         image = self.image_step(operation, made)
         volume = self.volume_step(made)._replace(undo=lambda: self.discard(operation, made))
         copy = self.data_step("copy", lambda: self._copy(operation, made))
+        copy = copy._replace(undo=lambda: self._let_go(operation))
         container = self.container_step(made)
         claims = Step("claims", lambda: self._close(operation, made), deadline=600.0)
         return [image, volume, copy, container, *self.start_steps(made), claims]
@@ -208,9 +209,14 @@ class CloneVolume(NewServiceVerb):
         old, new = await self.house.store.read(look)
         await self.house.engine.volumes.require(old.name, old.path, old.id)
         await self.house.engine.volumes.copy(old.name, new.name, new.path, record.image)
-        await self.house.engine.volumes.forget(old.name)
+        await self._let_go(operation)
         facts = {"state": "used", "major": old.major, "identity": old.identity}
         await self.house.store.write(lambda tx: services.update_volume(tx, new.id, **facts))
+
+    async def _let_go(self, operation: OperationRecord) -> None:
+        """The kept volume has no name on the engine, but while it is copied."""
+        volume = await self.house.store.read(lambda tx: services.volume(tx, operation.arguments["volume"]))
+        await self.house.engine.volumes.forget(volume.name)
 
     async def _close(self, operation: OperationRecord, made: int) -> None:
         """Record whose data the resources are, and end the accounts in the copy until their project is linked."""
