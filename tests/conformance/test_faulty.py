@@ -1,4 +1,4 @@
-"""The kit itself is checked: eleven plugins, each with one fault that somebody could really make, and the kit finds each."""
+"""The kit itself is checked: twelve plugins, each with one fault that somebody could really make, and the kit finds each."""
 
 import json
 import os
@@ -129,6 +129,13 @@ async def bind(service, access, binding):
                    check=True, capture_output=True)
     await accounts.bind(service, access, binding)
 ''', "ports_are_on_loopback"),
+    "counts-what-is-there-later": ('''
+@hookimpl
+async def backup(service, access, sink):
+    await sound.backup(service=service, access=access, sink=sink)
+    await anyio.sleep(0.5)
+    return await sound.census(service=service, access=access, binding=None)
+''', "a_backup_is_restored"),
     "restore-loses-rows": ('''
 @hookimpl
 async def census(service, access, binding):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from purveyor_hooks.types import Image as ImageValue
 
 T = TypeVar("T")
 PATIENCE = 90.0
+AHEAD = 0.3  # seconds that a writer writes before anything is done beside it
 VERB_PATIENCE = 400.0
 
 
@@ -171,6 +173,41 @@ class Bench:
         for number in range(20):
             self.items[f"thing{number}"] = secrets.token_hex(8)
             self.write(account, f"thing{number}", self.items[f"thing{number}"])
+
+    @contextmanager
+    def writing(self, project: str) -> Iterator[None]:
+        """An app that writes new things without pause meanwhile. Raises what its driver raised."""
+        exercise, account, ended = self.exercise, self.account(project), threading.Event()
+        assert exercise is not None
+        failed: list[Exception] = []
+
+        async def write() -> None:
+            number = 0
+            while not ended.is_set():
+                await exercise.write(account, f"noise{number}", secrets.token_hex(8))
+                number += 1
+
+        def run() -> None:
+            try:
+                anyio.run(write)
+            except Exception as error:
+                failed.append(error)
+
+        writer = threading.Thread(target=run, daemon=True)
+        writer.start()
+        try:
+            time.sleep(AHEAD)
+            yield
+        finally:
+            ended.set()
+            writer.join(60)
+        if failed:
+            raise failed[0]
+
+    def outcome(self, verb: str) -> Any:
+        """What the last operation of a verb found."""
+        found = next(item for item in self.call("GET", "/operations", limit=50) if item["verb"] == verb)
+        return found["outcome"] or {}
 
     def missing(self, project: str) -> list[str]:
         """What of it is not there, or not as it was."""

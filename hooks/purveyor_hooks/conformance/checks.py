@@ -253,13 +253,16 @@ def the_administrator_is_rotated(bench: Bench) -> str | None:
     return _lost(bench, "alpha")
 
 
-@promise("a backup holds everything, and is restored into a new service", "backup", "restore", "census",
-         needs=("backup", "restore", "census", "exercise"))  # fmt: skip
+@promise("a backup that is made while it is written to counts what went into it, and is restored into a new service",
+         "backup", "restore", "census", needs=("backup", "restore", "census", "exercise"))  # fmt: skip
 def a_backup_is_restored(bench: Bench) -> str | None:
-    made = bench.call("POST", "/backups/external-services/main/run")
+    with bench.writing("alpha"):
+        made = bench.call("POST", "/backups/external-services/main/run")
     if made["state"] != "ok":
         return f"the backup is {made['state']}: {made['error_message']}"
     bench.call("POST", f"/backups/{made['id']}/restore", {"new_name": "again"})
+    if seen := bench.outcome("restore").get("differences"):
+        return f"what came is not what the backup counted: {'; '.join(seen[:3])}"
     bench.unlink("alpha")
     bench.project("alpha", "again")
     lost = bench.missing("alpha")
@@ -267,6 +270,16 @@ def a_backup_is_restored(bench: Bench) -> str | None:
     bench.project("alpha")
     bench.call("DELETE", "/external-services/again", purge="true")
     return f"after the restore {len(lost)} of {len(bench.items)} things are missing or altered" if lost else None
+
+
+@promise("a copy of a service that is written to counts what went into it", "backup",
+         "restore", "unbind", needs=("backup", "restore", "census", "exercise"))  # fmt: skip
+def it_is_cloned(bench: Bench) -> str | None:
+    with bench.writing("alpha"):
+        bench.call("POST", "/external-services/main/clone", {"name": "copy"})
+    seen = bench.outcome("clone").get("differences")
+    bench.call("DELETE", "/external-services/copy", purge="true")
+    return f"what came is not what was counted: {'; '.join(seen[:3])}" if seen else _lost(bench, "alpha")
 
 
 @promise("restoring in place brings back what was, and keeps what each project has", "restore",
