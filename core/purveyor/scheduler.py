@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 import anyio
 from croniter import CroniterError, croniter
 
-from purveyor.archive import manifest as manifests
 from purveyor.archive.keeper import Keeper, facts
-from purveyor.archive.manifest import Manifest
+from purveyor.archive.manifest import Verified
 from purveyor.archive.places import MANIFEST
 from purveyor.house import House
 from purveyor.operations import Verb
@@ -144,23 +143,27 @@ class Scheduler:
             await self._run("delete-backup", ProveArguments(backup=str(item.id)))
 
 
-async def adopt(house: House, source: SourceRecord | None) -> list[BackupRecord]:
-    """Record every whole backup of a place that there is no record of."""
-    place = Keeper(house).place(source)
-    adopted = []
+async def adopt(house: House, source: SourceRecord | None, *, accept_unsigned: bool) -> tuple[list[BackupRecord], dict[str, str]]:
+    """Record every whole backup of a place that there is no record of. The answer is these, and what was refused: path -> why."""
+    keeper = Keeper(house)
+    place, adopted, refused = keeper.place(source), [], {}
     for path in await place.list():
-        try:
-            item = manifests.decode(await place.get(path))
-        except (BadInput, NotFound):
-            continue
         folder = path.removesuffix(f"/{MANIFEST}")
+        try:
+            item = await keeper.verified(place, folder, accept_unsigned=accept_unsigned)
+        except (BadInput, NotFound) as error:
+            refused[path] = error.detail
+            continue
         number = await house.store.write(lambda tx: _record(tx, item, folder, f"{place.label.rstrip('/')}/{folder}", source))  # noqa: B023
         if number is not None:
             adopted.append(await house.store.read(lambda tx: backups.get(tx, number)))  # noqa: B023
-    return adopted
+    known = await house.store.read(lambda tx: {f"{item.folder}/{MANIFEST}" for item in backups.listed(tx)})
+    return adopted, {path: why for path, why in refused.items() if path not in known}
 
 
-def _record(tx: Tx, item: Manifest, folder: str, location: str, source: SourceRecord | None) -> int | None:
+def _record(tx: Tx, verified: Verified, folder: str, location: str, source: SourceRecord | None) -> int | None:
+    """It has the times that it says, so that it expires when it was to."""
+    item = verified.manifest
     if backups.find(tx, item.backup_id):
         return None
     number = backups.insert(
@@ -175,6 +178,8 @@ def _record(tx: Tx, item: Manifest, folder: str, location: str, source: SourceRe
         location=location,
         encryption=item.encryption,
     )
-    backups.update(tx, number, **facts(item), state="suspect" if item.state == "suspect" else "ok")
+    state = "suspect" if item.state == "suspect" else "ok"
+    times = {"started_at": item.started_at, "expires_at": item.expires_at}
+    backups.update(tx, number, **facts(item, verified.mac), **times, state=state)
     tx.emit("backup.adopted", data={"id": number, "backup_id": item.backup_id, "service": item.service})
     return number

@@ -133,7 +133,7 @@ def folder(made: dict[str, Any]) -> Path:
     return Path(made["location"])
 
 
-@pytest.mark.parametrize("file", ["data.zst", "manifest.json"])
+@pytest.mark.parametrize("file", ["data.zst", "data.sums", "manifest.json"])
 @pytest.mark.parametrize("encrypt", [False, True], ids=["plain", "encrypted"])
 def test_a_byte_that_was_altered_is_found_before_anything_is_restored(file: str, encrypt: bool, small: str, stage: Stage) -> None:
     made = run(stage, small, encrypt=encrypt)
@@ -265,10 +265,16 @@ def test_after_the_host_is_lost_a_fresh_installation_restores_from_the_bucket(
     assert made["location"].startswith("s3://")
     assert stage.call("POST", f"/backups/{made['id']}/verify")["proven_at"]
     before = data.fingerprint(stage, "postgres")
+    key = (stage.state / "backup.key").read_bytes()  # all that has to be kept elsewhere
     with make_stage().serving() as fresh:
         fresh.call("POST", "/backups/s3-sources", json=bucket)
         listed = fresh.call("GET", "/backups/s3-sources/offsite/backups")
-        assert made["backup_id"] in [item["backup_id"] for item in listed]
+        assert [item["signed"] for item in listed if item["backup_id"] == made["backup_id"]] == [False]
+        fresh.cli("backup", "adopt", "--from", "offsite")
+        assert fresh.call("GET", "/backups") == []
+        (fresh.state / "backup.key").write_bytes(key)
+        listed = fresh.call("GET", "/backups/s3-sources/offsite/backups")
+        assert [item["signed"] for item in listed if item["backup_id"] == made["backup_id"]] == [True]
         fresh.cli("backup", "adopt", "--from", "offsite")
         fresh.cli("backup", "restore", made["backup_id"], "--new", "saved")
         assert data.fingerprint(fresh, "saved") == before

@@ -28,7 +28,7 @@ def assert_backups(stage: Stage) -> None:
     for item in stage.call("GET", "/backups"):
         files = sorted(path.name for path in Path(item["location"]).glob("*"))
         assert item["state"] in ("ok", "failed"), item
-        assert files == (["data.zst", "manifest.json"] if item["state"] == "ok" else []), item
+        assert files == (["data.sums", "data.zst", "manifest.json"] if item["state"] == "ok" else []), item
 
 
 @pytest.mark.parametrize("when", EVERY_WHEN)

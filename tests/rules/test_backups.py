@@ -1,9 +1,13 @@
 """What a backup says it holds is what was written into it; what is not carried is named; what is kept can be reached."""
 
+import hashlib
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from fake.scene import Scene, create, do
+from purveyor import scheduler
 from purveyor.api.backups import view
 from purveyor.app import App
 from purveyor.store import backups, operations, services
@@ -251,3 +255,73 @@ async def test_a_volume_that_cannot_be_attached_is_refused(volume: str, scene: S
             wanted = gone.id
         with pytest.raises((BadInput, Conflict, NotFound)):
             await do(app, "attach-volume", service="idle", volume=wanted)
+
+
+# ---------------------------------------------------------------- whose it is
+
+
+def forge(path: Path, **changes: object) -> None:
+    """A manifest as somebody writes it who has the place and not the key: with a hash that is right."""
+    said = msgspec.json.decode(path.read_bytes())["manifest"]
+    text = msgspec.json.encode({**said, **changes})
+    path.write_bytes(b'{"manifest":' + text + b',"sha256":"' + hashlib.sha256(text).hexdigest().encode() + b'"}')
+
+
+@pytest.mark.parametrize("verb", ["restore", "verify-backup"])
+@pytest.mark.parametrize("changes", [{"image": "evil:1"}, {"counts": {}}, {"parameters": {"size": 9}}, {}])
+async def test_a_forged_manifest_is_refused_before_anything_of_it_is_used(
+    changes: dict[str, object], verb: str, scene: Scene
+) -> None:
+    async with scene.open() as app:
+        made = await backup_of(app, "main")
+        forge(scene.state / "backups" / made.folder / "manifest.json", **changes)
+        before = {item.name for item in scene.engine.world.containers}
+        with pytest.raises(BadInput, match="was signed, and is not any more"):
+            await do(app, verb, backup=str(made.id), **({"new_name": "again"} if verb == "restore" else {}))
+        assert {item.name for item in scene.engine.world.containers} == before
+        assert not any(item.image == "evil:1" for item in scene.engine.world.containers)
+
+
+async def test_another_backups_manifest_proves_nothing(scene: Scene) -> None:
+    async with scene.open() as app:
+        first, second = await backup_of(app, "main"), await backup_of(app, "main")
+        folder = scene.state / "backups"
+        (folder / second.folder / "manifest.json").write_bytes((folder / first.folder / "manifest.json").read_bytes())
+        with pytest.raises(BadInput, match="signature does not fit"):
+            await do(app, "restore", backup=str(second.id), new_name="again")
+
+
+async def test_an_unsigned_backup_is_used_by_a_persons_word_alone_and_runs_our_own_image(scene: Scene) -> None:
+    async with scene.open() as app:
+        made = await backup_of(app, "main")
+        forge(scene.state / "backups" / made.folder / "manifest.json", image="evil:1")
+        await app.house.store.write(lambda tx: backups.delete(tx, made.id))
+        adopted, refused = await scheduler.adopt(app.house, None, accept_unsigned=False)
+        assert (adopted, len(refused)) == ([], 1)
+        (adopted,), _ = await scheduler.adopt(app.house, None, accept_unsigned=True)
+        assert adopted.started_at == made.started_at
+        given = {"backup": str(adopted.id), "new_name": "again"}
+        with pytest.raises(BadInput, match="not signed by this installation"):
+            await do(app, "restore", **given)
+        await do(app, "restore", **given, accept_unsigned=True)
+        assert (await app.house.store.read(lambda tx: services.get(tx, "again"))).image == "fake:1"
+
+
+async def test_an_adopted_backup_expires_when_it_was_to(scene: Scene) -> None:
+    async with scene.open() as app:
+        made = await backup_of(app, "main", keep_days=3)
+        await app.house.store.write(lambda tx: backups.delete(tx, made.id))
+        ((again,), _) = await scheduler.adopt(app.house, None, accept_unsigned=False)
+        assert (again.expires_at, again.started_at) == (made.expires_at, made.started_at)
+
+
+async def test_what_an_older_version_made_is_ours_by_its_record(scene: Scene) -> None:
+    async with scene.open() as app:
+        made = await backup_of(app, "main")
+        facts = {name: value for name, value in made.metadata.items() if name != "mac"}
+        await app.house.store.write(lambda tx: backups.update(tx, made.id, metadata=facts))
+        forge(scene.state / "backups" / made.folder / "manifest.json")
+        await do(app, "restore", backup=str(made.id), new_name="again")
+        forge(scene.state / "backups" / made.folder / "manifest.json", image="evil:1")
+        with pytest.raises(BadInput, match="is not signed"):
+            await do(app, "restore", backup=str(made.id), new_name="again-2")

@@ -1,18 +1,22 @@
 """How backups are packed: what comes out is what went in, and a changed bit or a missing end is always found."""
 
+import hashlib
+import os
 import random
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from purveyor.archive import manifest as manifests
+from purveyor.archive import sums
 from purveyor.archive.codec import Packer, unpacked
-from purveyor.archive.manifest import Manifest
+from purveyor.archive.manifest import Manifest, OnRecord, Verified
 from purveyor.pulse import Pulse, while_it_goes_on
 from purveyor.scheduler import following
 from purveyor_hooks import BadInput, Census, DeadlineExceeded
@@ -94,20 +98,81 @@ def test_another_key_opens_nothing() -> None:
     anyio.run(work)
 
 
-def test_a_manifest_says_so_when_any_byte_of_it_was_altered() -> None:
+def _manifest() -> Manifest:
     now = datetime(2026, 1, 2, tzinfo=UTC)
-    made = Manifest(
+    return Manifest(
         backup_id="b", installation="i", service="main", service_type="postgres", image="x:1", major="17", server_version="17.1",
         parameters={"port": 1}, backup_type="manual", started_at=now, completed_at=now, state="ok", data="data.zst",
         size_bytes=1, plain_bytes=2, sha256="00", counts={"rows": {"a": 1}},
     )  # fmt: skip
-    content = manifests.encode(made)
-    assert manifests.decode(content) == made
+
+
+def test_a_manifest_says_so_when_any_byte_of_it_was_altered() -> None:
+    made, key = _manifest(), bytes(range(32))
+    keys = {manifests.key_id(key): key}
+    content, mac = manifests.encode(made, "main/b", key)
+    found = manifests.verified(content, "main/b", keys)
+    assert (found.manifest, found.signed, found.mac) == (made, True, mac)
     for position in range(len(content) - 1):
         altered = bytearray(content)
         altered[position] ^= 1
         with pytest.raises(BadInput):
-            manifests.decode(bytes(altered))
+            manifests.verified(bytes(altered), "main/b", keys)
+    for folder, ours, known in (
+        ("main/c", keys, None),  # put beside another backup's data
+        ("main/b", {}, None),  # the key is not here
+        ("main/b", {manifests.key_id(bytes(32)): bytes(32)}, None),
+        ("main/b", keys, OnRecord(mac="00")),  # an older one in its place
+    ):
+        with pytest.raises(BadInput):
+            manifests.verified(content, folder, ours, known=known)
+    with pytest.raises(TypeError):
+        Verified(made, mac, token=object())
+
+
+def test_a_manifest_of_the_first_version_is_ours_by_what_is_on_record() -> None:
+    text = msgspec.json.encode(_manifest())
+    content = b'{"manifest":' + text + b',"sha256":"' + hashlib.sha256(text).hexdigest().encode() + b'"}'
+    known = OnRecord(checksum="sha256:00", image="x:1", counts={"rows": {"a": 1}})
+    assert not manifests.verified(content, "main/b", {}, known=known).signed
+    assert not manifests.verified(content, "main/b", {}, accept_unsigned=True).signed
+    for other in (None, OnRecord(), msgspec.structs.replace(known, image="y:1"), msgspec.structs.replace(known, mac="00")):
+        with pytest.raises(BadInput):
+            manifests.verified(content, "main/b", {}, known=other)
+
+
+@pytest.mark.parametrize("size", [0, 1, sums.CHUNK - 1, sums.CHUNK, 2 * sums.CHUNK + 7])
+def test_no_part_is_handed_on_before_it_was_checked(size: int) -> None:
+    async def work() -> None:
+        content = os.urandom(size)
+        written = bytearray()
+
+        async def hand_on(chunk: bytes) -> None:
+            written.extend(chunk)
+
+        async def stored(data: bytes) -> AsyncIterator[bytes]:
+            for start in range(0, len(data), 1_000_003):
+                yield data[start : start + 1_000_003]
+
+        summing = sums.Summing(hand_on)
+        async for chunk in stored(content):
+            await summing.write(chunk)
+        hashes = await summing.close()
+        assert bytes(written) == content
+        assert b"".join([chunk async for chunk in sums.checked(stored(content), hashes, sums.CHUNK)]) == content
+        for wrong in (content[:-1], content + b"x", content[:-1] + bytes([content[-1] ^ 1]) if content else b"x"):
+            passed = bytearray()
+
+            async def read(wrong: bytes = wrong, passed: bytearray = passed) -> None:
+                async for chunk in sums.checked(stored(wrong), hashes, sums.CHUNK):
+                    passed.extend(chunk)
+
+            if wrong != content:
+                with pytest.raises(BadInput):
+                    await read()
+                assert content.startswith(bytes(passed))
+
+    anyio.run(work)
 
 
 class Memory:

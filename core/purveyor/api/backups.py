@@ -14,9 +14,8 @@ from purveyor.api.auth import admin, reader
 from purveyor.api.flow import attachment, begun, flow
 from purveyor.api.services import Limit, Offset
 from purveyor.app import App
-from purveyor.archive import manifest as manifests
 from purveyor.archive.keeper import Keeper
-from purveyor.archive.places import Bucket
+from purveyor.archive.places import MANIFEST, Bucket
 from purveyor.store import Tx, archives, backups, services
 from purveyor.store.records import BackupRecord, OperationRecord, ScheduleRecord, SourceRecord
 from purveyor.verbs.archive import ArchiveArguments
@@ -125,6 +124,7 @@ class RestoreRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     at: datetime | None = None
     databases: list[str] = []
     keep_going: bool = False
+    accept_unsigned: bool = False
 
 
 class ArchiveRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,7 +163,8 @@ class MomentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class FoundBackup(msgspec.Struct, frozen=True, kw_only=True):
-    """What a bucket itself says that it holds; `problem` is why it cannot be used."""
+    """What a bucket itself says that it holds; `problem` is why it cannot be used. One that is not `signed` by a key of this
+    installation may say anything."""
 
     path: str
     backup_id: str = ""
@@ -172,6 +173,7 @@ class FoundBackup(msgspec.Struct, frozen=True, kw_only=True):
     completed_at: datetime | None = None
     size_bytes: int = 0
     state: str = ""
+    signed: bool = False
     problem: str = ""
 
 
@@ -247,6 +249,7 @@ async def restore_backup(request: Req, core: App, reference: str, data: RestoreR
         at=data.at,
         databases=tuple(data.databases),
         keep_going=data.keep_going,
+        accept_unsigned=data.accept_unsigned,
     )
     return await answer(request, core, "restore", given, plan=plan, status=201, then=then)
 
@@ -257,15 +260,17 @@ async def extract_database(core: App, reference: str, database: str) -> Stream:
     data is checked while it is read."""
     backup = await core.house.store.read(lambda tx: readable(tx, reference, database))
     keeper = Keeper(core.house)
-    manifest = await keeper.manifest(backup)
+    verified = await keeper.manifest(backup)
     assert core.workers is not None
-    chunks = await begun(flow(core.workers, lambda sink: keeper.extract(backup, manifest, database, sink)))
+    chunks = await begun(flow(core.workers, lambda sink: keeper.extract(backup, verified, database, sink)))
     return Stream(chunks, media_type="application/octet-stream", headers=attachment(f"{backup.backup_id}-{database}"))
 
 
 @post("/{reference:str}/verify", guards=[admin])
-async def verify_backup(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
-    given = ProveArguments(backup=reference)
+async def verify_backup(
+    request: Req, core: App, reference: str, plan: bool = False, accept_unsigned: bool = False
+) -> Response[Any]:
+    given = ProveArguments(backup=reference, accept_unsigned=accept_unsigned)
     return await answer(request, core, "verify-backup", given, plan=plan, status=200, then=_made(core))
 
 
@@ -406,14 +411,16 @@ async def delete_source(core: App, reference: str) -> None:
 async def found_backups(core: App, reference: str) -> list[FoundBackup]:
     """What the bucket itself holds, also after our own records are lost."""
     record = await core.house.store.read(lambda tx: backups.source(tx, reference))
-    place = Keeper(core.house).place(record)
-    found = []
+    keeper = Keeper(core.house)
+    place, found = keeper.place(record), []
     for path in await place.list():
         try:
-            item = manifests.decode(await place.get(path))
+            verified = await keeper.verified(place, path.removesuffix(f"/{MANIFEST}"), accept_unsigned=True)
+            item = verified.manifest
             found.append(
                 FoundBackup(
                     path=path,
+                    signed=verified.signed,
                     backup_id=item.backup_id,
                     service=item.service,
                     service_type=item.service_type,
@@ -428,16 +435,23 @@ async def found_backups(core: App, reference: str) -> list[FoundBackup]:
 
 
 @post("/s3-sources/{reference:str}/adopt", guards=[admin], status_code=200)
-async def adopt_from_bucket(core: App, reference: str) -> list[BackupView]:
-    """Take up what the bucket holds and we have no record of, so that it can be restored."""
-    record = await core.house.store.read(lambda tx: backups.source(tx, reference))
-    return [view(item) for item in await scheduler.adopt(core.house, record)]
+async def adopt_from_bucket(core: App, reference: str, accept_unsigned: bool = False) -> Response[list[BackupView]]:
+    """Take up what the bucket holds and we have no record of, so that it can be restored. ``X-Refused`` says how many were not:
+    see what the bucket holds."""
+    return await _adopted(core, await core.house.store.read(lambda tx: backups.source(tx, reference)), accept_unsigned)
+
+
+async def _adopted(core: App, source: SourceRecord | None, accept_unsigned: bool) -> Response[list[BackupView]]:
+    made, refused = await scheduler.adopt(core.house, source, accept_unsigned=accept_unsigned)
+    for path, why in refused.items():
+        core.house.logger.warning("backup.refused", path=path, why=why)
+    return Response([view(item) for item in made], headers={"X-Refused": str(len(refused))})
 
 
 @post("/adopt", guards=[admin], status_code=200)
-async def adopt_from_folder(core: App) -> list[BackupView]:
+async def adopt_from_folder(core: App, accept_unsigned: bool = False) -> Response[list[BackupView]]:
     """Take up what the folder of backups holds and we have no record of."""
-    return [view(item) for item in await scheduler.adopt(core.house, None)]
+    return await _adopted(core, None, accept_unsigned)
 
 
 # ---------------------------------------------------------------- schedules

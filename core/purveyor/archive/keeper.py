@@ -16,8 +16,9 @@ from purveyor.access import ServiceAccess
 from purveyor.archive import manifest as manifests
 from purveyor.archive.codec import Packer, unpacked
 from purveyor.archive.helpers import BASE, Helpers
-from purveyor.archive.manifest import HeldBinding, Manifest
-from purveyor.archive.places import DATA, MANIFEST, Bucket, Folder, Place
+from purveyor.archive.manifest import HeldBinding, Manifest, OnRecord, Verified
+from purveyor.archive.places import DATA, MANIFEST, SUMS, Bucket, Folder, Place
+from purveyor.archive.sums import CHUNK, Summing, checked
 from purveyor.house import House
 from purveyor.pulse import Pulse, while_it_goes_on
 from purveyor.store import Tx, archives, backups, projects, services
@@ -30,6 +31,7 @@ KEY_FILE = "backup.key"
 KEY_BYTES = 32
 SHRUNK = 0.1  # of what the last good backup held in a database or bucket,
 FLOOR = 100  # where it held at least so much: ratios of small numbers say nothing
+UNSIGNED = "unsigned"  # in a backup's metadata: nothing but a person's word vouches for it
 EMPTY = "It is empty: there was nothing to back up."
 ENCRYPTION = "AES-256-GCM"
 Tell = Callable[[int], Awaitable[None]]
@@ -89,11 +91,14 @@ class Keeper:
         store = self._house.store
         backup, record = await store.read(lambda tx: _backup_and_service(tx, number))
         place = await self.place_of(backup)
-        key = await self.key(create=True) if backup.encryption else None
+        signing = await self.key(create=True)
+        assert signing is not None
+        key = signing if backup.encryption else None
         provider = self._house.registry.provider(record.service_type)
         health = await provider.ready(record.view(), self.access(record))
         file = await place.begin(f"{backup.folder}/{DATA}")
-        packer = Packer(file.write, key)
+        summing = Summing(file.write)
+        packer = Packer(summing.write, key)
 
         archive = await store.read(lambda tx: archives.find(tx, record.id)) if backup.backup_type == BASE else None
         first = ""
@@ -118,6 +123,7 @@ class Keeper:
             with anyio.CancelScope(shield=True):
                 await file.discard()
             raise
+        sums = await summing.close()
         suspicion = await store.read(lambda tx: _suspicion(tx, backup, census))
         empty = backup.backup_type != BASE and not _content(census.counts, census.fleeting)
         made = Manifest(
@@ -138,8 +144,10 @@ class Keeper:
             size_bytes=packer.stored,
             plain_bytes=packer.plain,
             sha256=packer.sha256,
+            sums=hashlib.sha256(sums).hexdigest(),
+            sums_chunk=CHUNK,
             encryption=backup.encryption,
-            key_id=_key_id(key) if key else "",
+            key_id=manifests.key_id(key) if key else "",
             counts=census.counts,
             fleeting=census.fleeting,
             growing=census.growing,
@@ -151,36 +159,55 @@ class Keeper:
             changes=archive.folder if archive else "",
             first=first,
         )
-        await place.put(f"{backup.folder}/{MANIFEST}", manifests.encode(made))
-        await store.write(lambda tx: backups.update(tx, number, **facts(made)))
+        content, mac = manifests.encode(made, backup.folder, signing)
+        await place.put(f"{backup.folder}/{SUMS}", sums)
+        await place.put(f"{backup.folder}/{MANIFEST}", content)
+        await store.write(lambda tx: backups.update(tx, number, **facts(made, mac)))
 
     # ---------------------------------------------------------------- reading
 
-    async def manifest(self, backup: BackupRecord) -> Manifest:
-        """What a backup says of itself. Raises `NotFound`, `BadInput`."""
+    async def manifest(self, backup: BackupRecord, *, accept_unsigned: bool = False) -> Verified:
+        """What a backup says of itself, once it is known to be ours. Raises `NotFound`, `BadInput`."""
         place = await self.place_of(backup)
-        return manifests.decode(await place.get(f"{backup.folder}/{MANIFEST}"))
+        known = None if backup.metadata.get(UNSIGNED) else on_record(backup)
+        return await self.verified(place, backup.folder, known=known, accept_unsigned=accept_unsigned)
+
+    async def verified(
+        self, place: Place, folder: str, *, known: OnRecord | None = None, accept_unsigned: bool = False
+    ) -> Verified:
+        """The manifest in a folder of a place. Raises `NotFound`, `BadInput`."""
+        content, key = await place.get(f"{folder}/{MANIFEST}"), await self.key()
+        keys = {manifests.key_id(key): key} if key else {}
+        return manifests.verified(content, folder, keys, known=known, accept_unsigned=accept_unsigned)
+
+    async def stored(self, backup: BackupRecord, verified: Verified) -> AsyncIterator[bytes]:
+        """The plain bytes of a backup, each part checked before it is handed on. Raises `NotFound`, `BadInput`."""
+        place, manifest = await self.place_of(backup), verified.manifest
+        key = await self.opening_key(manifest)
+        content = place.read(f"{backup.folder}/{manifest.data}")
+        if manifest.sums:
+            sums = await place.get(f"{backup.folder}/{SUMS}")
+            if hashlib.sha256(sums).hexdigest() != manifest.sums:
+                raise BadInput("The backup's list of checksums was altered.", remedy="Choose another backup.")
+            content = checked(content, sums, manifest.sums_chunk)
+        return unpacked(content, key, manifest.sha256)
 
     async def read_into(
-        self, backup: BackupRecord, manifest: Manifest, record: ServiceRecord, tell: Tell, options: RestoreOptions
+        self, backup: BackupRecord, verified: Verified, record: ServiceRecord, tell: Tell, options: RestoreOptions
     ) -> tuple[Finding, ...]:
         """Restore a backup, or some databases of it, into an empty service; the answer is what is not as it was."""
-        place = await self.place_of(backup)
-        key = await self.opening_key(manifest)
         provider = self._house.registry.provider(record.service_type)
 
         async def pour(pulse: Pulse) -> tuple[Finding, ...]:
-            stored = place.read(f"{backup.folder}/{manifest.data}")
-            source = _Source(unpacked(stored, key, manifest.sha256), pulse)
+            source = _Source(await self.stored(backup, verified), pulse)
             return await provider.restore(record.view(), self.access(record, pulse), source, options)
 
         return await while_it_goes_on(pour, self._house.settings.stall_timeout, f"The restore into {record.name}", tell)
 
-    async def extract(self, backup: BackupRecord, manifest: Manifest, database: str, sink: Sink) -> None:
+    async def extract(self, backup: BackupRecord, verified: Verified, database: str, sink: Sink) -> None:
         """One database or bucket of a backup, as its server's own tools read it."""
-        place, key = await self.place_of(backup), await self.opening_key(manifest)
-        source = unpacked(place.read(f"{backup.folder}/{manifest.data}"), key, manifest.sha256)
-        await self._house.registry.provider(backup.service_type).extract(_Plain(source), database, sink)
+        source = _Plain(await self.stored(backup, verified))
+        await self._house.registry.provider(backup.service_type).extract(source, database, sink)
 
     async def pipe(
         self, old: ServiceRecord, new: ServiceRecord, tell: Tell, options: RestoreOptions
@@ -230,14 +257,15 @@ class Keeper:
     # ---------------------------------------------------------------- the key
 
     async def key(self, *, create: bool = False) -> bytes | None:
-        """The key of encrypted backups; made when it is first needed. Keep a copy elsewhere: without it none opens."""
+        """The key that signs backups and seals encrypted ones; made when it is first needed. Keep a copy elsewhere: without it
+        none that is encrypted opens, and none can be known as ours."""
         return await anyio.to_thread.run_sync(lambda: _key(self._house.state / KEY_FILE, create))
 
     async def opening_key(self, manifest: Manifest) -> bytes | None:
         if not manifest.encryption:
             return None
         key = await self.key()
-        if key is None or _key_id(key) != manifest.key_id:
+        if key is None or manifests.key_id(key) != manifest.key_id:
             why = "is not here" if key is None else "is another one"
             raise BadInput(
                 f"The backup is encrypted, and its key {why}.",
@@ -289,10 +317,6 @@ def _key(path: Path, create: bool) -> bytes | None:
     if len(key) != KEY_BYTES:
         raise BadInput(f"{path} does not hold a key.", remedy="It must be 32 bytes in base64. Put back your copy.")
     return key
-
-
-def _key_id(key: bytes) -> str:
-    return hashlib.sha256(b"purveyor backup key" + key).hexdigest()[:16]
 
 
 def _backup_and_service(tx: Tx, number: int) -> tuple[BackupRecord, ServiceRecord]:
@@ -360,8 +384,16 @@ def _content(*counts: dict[str, dict[str, int]]) -> dict[str, int]:
     return {holder: number for holder, number in found.items() if number}
 
 
-def facts(manifest: Manifest) -> dict[str, object]:
-    """A manifest as a backup's record has it."""
+def on_record(backup: BackupRecord) -> OnRecord:
+    """What vouches for a backup's manifest in our own database."""
+    facts = backup.metadata
+    return OnRecord(
+        mac=facts.get("mac", ""), checksum=backup.checksum, image=facts.get("image", ""), counts=facts.get("counts", {})
+    )
+
+
+def facts(manifest: Manifest, mac: str) -> dict[str, object]:
+    """A manifest as a backup's record has it, with its signature: "" for one that a person vouched for."""
     return {
         "size_bytes": manifest.size_bytes,
         "plain_bytes": manifest.plain_bytes,
@@ -376,6 +408,7 @@ def facts(manifest: Manifest) -> dict[str, object]:
             "version": manifest.server_version,
             "suspect": manifest.state == "suspect",
             "note": manifest.note,
+            **({"mac": mac} if mac else {UNSIGNED: True}),
             "left_out": msgspec.to_builtins(manifest.left_out),
             "failed": msgspec.to_builtins(manifest.failed),
             **({"changes": manifest.changes, "first": manifest.first} if manifest.changes else {}),

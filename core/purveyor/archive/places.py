@@ -18,6 +18,7 @@ from purveyor_hooks import BadInput, Failed, NotFound
 CHUNK = 1024 * 1024
 MANIFEST = "manifest.json"
 DATA = "data.zst"
+SUMS = "data.sums"
 
 
 class Writer(Protocol):

@@ -6,9 +6,8 @@ import anyio
 
 from purveyor.access import HelperAccess, ServiceAccess
 from purveyor.archive import changes
-from purveyor.archive.codec import unpacked
 from purveyor.archive.keeper import Keeper, Tell
-from purveyor.archive.manifest import Manifest
+from purveyor.archive.manifest import Verified
 from purveyor.house import House
 from purveyor.provision import Provisioner
 from purveyor.pulse import Pulse, while_it_goes_on
@@ -28,13 +27,14 @@ def unpacker(record: ServiceRecord) -> str:
 async def unpack(
     house: House,
     backup: BackupRecord,
-    manifest: Manifest,
+    verified: Verified,
     record: ServiceRecord,
     volume: VolumeRecord,
     at: datetime | None,
     tell: Tell,
 ) -> None:
     """Fill the volume of a service that was never started. What an earlier try left is removed first."""
+    manifest = verified.manifest
     if record.major != manifest.major:
         why = f"the base copy is of version {manifest.major}, the image {record.image} of version {record.major}"
         raise BadInput(f"The data would not be read: {why}.", errors={"docker_image": why})
@@ -53,7 +53,7 @@ async def unpack(
         script = 'rm -rf "$0" "$1" && mkdir -p "$0" "$1"'
         await _run(access, Command(argv=("sh", "-c", script, plan.base, plan.changes)))
         async with access.process(Command(argv=("tar", "-x", "-f", "-", "-C", plan.base))) as process:
-            async for chunk in unpacked(place.read(f"{backup.folder}/{manifest.data}"), key, manifest.sha256):
+            async for chunk in await keeper.stored(backup, verified):
                 await process.write(chunk)
                 pulse.beat(len(chunk))
             await process.end_input()

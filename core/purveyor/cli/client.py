@@ -32,10 +32,11 @@ class Client:
 
     async def call(self, method: str, path: str, **options: Any) -> Any:
         """One call; the answer is the decoded body."""
-        response = await self._send(method, path, **options)
+        response = await self.send(method, path, **options)
         return response.json() if response.content else None
 
-    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+    async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """One call; the answer with its headers."""
         try:
             response = await self._http.request(method, path, **options)
         except httpx.ConnectError as error:
@@ -51,7 +52,7 @@ class Client:
         """A whole list, however many pages it has."""
         items: list[Any] = []
         while True:
-            response = await self._send("GET", path, params={**parameters, "limit": 500, "offset": len(items)})
+            response = await self.send("GET", path, params={**parameters, "limit": 500, "offset": len(items)})
             page = response.json()
             items += page
             if not page or len(items) >= int(response.headers.get("X-Total-Count", len(items))):

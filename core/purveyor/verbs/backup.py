@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from purveyor import parameters
 from purveyor.archive.helpers import BASE
-from purveyor.archive.keeper import ENCRYPTION, Keeper
+from purveyor.archive.keeper import ENCRYPTION, UNSIGNED, Keeper
 from purveyor.house import House
 from purveyor.operations import Plan, Step, Target
 from purveyor.store import Tx, archives, backups, operations, services
@@ -36,9 +37,10 @@ class BackupArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ProveArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`backup` is an id or a backup_id."""
+    """`backup` is an id or a backup_id; `accept_unsigned` is a person's word for one that nothing else vouches for."""
 
     backup: str
+    accept_unsigned: bool = False
 
 
 def insert_backup(tx: Tx, house: House, record: ServiceRecord, given: BackupArguments, *, archiving: bool = False) -> int:
@@ -160,14 +162,16 @@ class VerifyBackup(BesideVerb):
 
     def intend(self, tx: Tx, given: ProveArguments, actor: str) -> int:
         backup = usable(tx, given.backup)
+        require_vouched(backup, given.accept_unsigned)
         if backup.backup_type == BASE:
             remedy = f"Restore it into a new service: purveyor backup restore {backup.id} --new NAME"
             raise BadInput("A base copy is not compared by counting.", remedy=remedy, errors={"backup": "a base copy"})
         self.house.registry.provider(backup.service_type).require("restore", "restores")
         facts = backup.metadata
         slug = f"backup-{backup.id}.verify"
-        scratch = self.make_like(tx, backup.service_name, backup.service_type, facts["image"], facts["parameters"], scratch=slug)
-        shown = {"name": backup.service_name, "backup": backup.id, "scratch": scratch}
+        image = image_for(self.house, backup)
+        scratch = self.make_like(tx, backup.service_name, backup.service_type, image, facts["parameters"], scratch=slug)
+        shown = {"name": backup.service_name, "backup": backup.id, "scratch": scratch, "accept_unsigned": given.accept_unsigned}
         return operations.insert(tx, self.name, service_id=None, actor=actor, arguments=shown)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
@@ -182,10 +186,10 @@ class VerifyBackup(BesideVerb):
     async def _restore(self, operation: OperationRecord, scratch: int) -> None:
         store = self.house.store
         backup = await store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
-        manifest = await self.keeper.manifest(backup)
-        record = await self.load(scratch)
-        findings = await self.keeper.read_into(backup, manifest, record, self.teller(operation, "restore"), RestoreOptions())
-        await self.compare(operation, manifest.census, scratch, findings)
+        accept = operation.arguments.get("accept_unsigned", False)
+        verified, record = await self.keeper.manifest(backup, accept_unsigned=accept), await self.load(scratch)
+        findings = await self.keeper.read_into(backup, verified, record, self.teller(operation, "restore"), RestoreOptions())
+        await self.compare(operation, verified.manifest.census, scratch, findings)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         """Proven, when all that was written came back. Else it is usable with what is named, and not called proven."""
@@ -242,6 +246,24 @@ class DeleteBackup(BesideVerb):
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         backups.delete(tx, operation.arguments["backup"])
+
+
+def require_vouched(backup: BackupRecord, accepted: bool) -> None:
+    """Raise `BadInput` for a backup that was adopted unsigned, unless a person says, each time, that it is to be used."""
+    if backup.metadata.get(UNSIGNED) and not accepted:
+        raise BadInput(
+            f"The backup {backup.backup_id} is not signed by this installation: whoever can write to its place can have made it.",
+            remedy="If you know that it is yours: --accept-unsigned",
+            errors={"accept_unsigned": "it is not signed"},
+        )
+
+
+def image_for(house: House, backup: BackupRecord) -> str:
+    """The image that a copy of a backup runs: the one that it was made under; the installation's own, where nobody but the
+    backup itself says what that was."""
+    if backup.metadata.get(UNSIGNED):
+        return parameters.default_image(house.registry.provider(backup.service_type).kind, house.settings)
+    return str(backup.metadata["image"])
 
 
 def holders(backup: BackupRecord) -> set[str]:

@@ -9,6 +9,7 @@ import msgspec
 from purveyor import names
 from purveyor.archive import recovery
 from purveyor.archive.helpers import BASE
+from purveyor.archive.manifest import Verified
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.store import Tx, archives, backups, operations, projects, services
@@ -16,10 +17,12 @@ from purveyor.store.records import BackupRecord, OperationRecord
 from purveyor.verbs.backup import (
     BackupArguments,
     holders,
+    image_for,
     insert_backup,
     mark_failed,
     missing,
     require_serving,
+    require_vouched,
     settle,
     sweep,
     usable,
@@ -35,7 +38,8 @@ class RestoreArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     `databases` are the only ones (or buckets) to restore, all without them. What came is compared with what was saved: a new
     service keeps what came, and the operation's outcome names each difference; in place any difference stops the restore
-    before the data is exchanged, unless `keep_going`.
+    before the data is exchanged, unless `keep_going`. `accept_unsigned` is a person's word for a backup that nothing else
+    vouches for.
 
     From a `backup`; or to the moment `at` of a service that is or was archived: from its newest base copy before that, or
     from the one that is named. Without `at` a base copy is followed by all that was written down after it.
@@ -48,6 +52,7 @@ class RestoreArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     at: datetime | None = None
     databases: tuple[str, ...] = ()
     keep_going: bool = False
+    accept_unsigned: bool = False
 
 
 class CloneArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,9 +127,8 @@ class Restore(NewServiceVerb):
         provider = self.house.registry.provider(backup.service_type)
         provider.require("restore", "restores")
         if given.new_name is not None:
-            made = self.make_like(
-                tx, given.new_name, backup.service_type, backup.metadata["image"], backup.metadata["parameters"]
-            )
+            image, values = image_for(self.house, backup), backup.metadata["parameters"]
+            made = self.make_like(tx, given.new_name, backup.service_type, image, values)
             shown = {"name": given.new_name, "scratch": None, "safety": None} | _shown(backup, given)
             return operations.insert(tx, self.name, service_id=made, actor=actor, arguments=shown)
         return self._in_place(tx, backup, given, actor)
@@ -154,6 +158,7 @@ class Restore(NewServiceVerb):
                 raise BadInput(f"{record.name} cannot be restored to that moment: {why}.", errors={"at": why})
             backup = fitting[0]
         self._require_reached(tx, backup, at)
+        require_vouched(backup, given.accept_unsigned)
         _require_held(backup, given.databases)
         return backup
 
@@ -238,28 +243,31 @@ class Restore(NewServiceVerb):
 
     async def _unpack(self, operation: OperationRecord, target: int) -> None:
         backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
-        record, manifest = await self.load(target), await self.keeper.manifest(backup)
+        record, verified = await self.load(target), await self._verified(operation, backup)
         volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
         at = datetime.fromisoformat(operation.arguments["at"]) if operation.arguments["at"] else None
-        await recovery.unpack(self.house, backup, manifest, record, volume, at, self.teller(operation, "unpack"))
+        await recovery.unpack(self.house, backup, verified, record, volume, at, self.teller(operation, "unpack"))
 
     async def _arrive(self, operation: OperationRecord, target: int) -> None:
         await recovery.arrive(self.house, self.provision, await self.load(target), self.teller(operation, "recover"))
 
     async def _restore(self, operation: OperationRecord, target: int) -> None:
         backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
-        manifest = await self.keeper.manifest(backup)
+        verified = await self._verified(operation, backup)
         in_place, only = operation.arguments["scratch"] is not None, tuple(operation.arguments.get("databases", ()))
         options = RestoreOptions(only=only, takes_over=in_place)
         record, tell = await self.load(target), self.teller(operation, "restore")
-        findings = await self.keeper.read_into(backup, manifest, record, tell, options)
+        findings = await self.keeper.read_into(backup, verified, record, tell, options)
         stop = in_place and not operation.arguments.get("keep_going", False)
-        await self.compare(operation, manifest.census, target, findings, only=only, stop=stop)
+        await self.compare(operation, verified.manifest.census, target, findings, only=only, stop=stop)
+
+    async def _verified(self, operation: OperationRecord, backup: BackupRecord) -> Verified:
+        return await self.keeper.manifest(backup, accept_unsigned=operation.arguments.get("accept_unsigned", False))
 
     async def _claim(self, operation: OperationRecord) -> None:
         """Record whose data the new service's resources are, so that linking brings each project back to its own."""
         backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
-        manifest = await self.keeper.manifest(backup)
+        manifest = (await self._verified(operation, backup)).manifest
         service_id = operation.service_id or 0
 
         def work(tx: Tx) -> list[int]:
@@ -317,6 +325,7 @@ def _shown(backup: BackupRecord, given: RestoreArguments) -> dict[str, Any]:
         "at": _text(given.at),
         "databases": list(given.databases),
         "keep_going": given.keep_going,
+        "accept_unsigned": given.accept_unsigned,
     }
 
 

@@ -16,6 +16,11 @@ from purveyor_hooks import BadInput, NotFound
 BACKUPS = "/api/backups"
 
 
+unsigned_option = click.option(
+    "--accept-unsigned", is_flag=True, help="Use it although nothing proves that it is yours: who wrote it chooses what is run."
+)
+
+
 @click.group("backup")
 def backup_command() -> None:
     """Backups: make, prove, restore."""
@@ -106,11 +111,13 @@ def show_backup(options: Options, backup: str) -> None:
 
 @backup_command.command("verify")
 @click.argument("backup")
+@unsigned_option
 @plan_option
 @click.pass_obj
-def verify_backup(options: Options, backup: str, plan: bool) -> None:
+def verify_backup(options: Options, backup: str, accept_unsigned: bool, plan: bool) -> None:
     """Prove a backup: restore it into a service made for that, and count what is in it."""
-    if act(options, f"Proving {backup}", "POST", f"{BACKUPS}/{backup}/verify", plan=plan):
+    params = {"accept_unsigned": "true"} if accept_unsigned else {}
+    if act(options, f"Proving {backup}", "POST", f"{BACKUPS}/{backup}/verify", plan=plan, params=params):
         _show(options, run(options, lambda client: client.get(f"{BACKUPS}/{backup}")))
 
 
@@ -121,6 +128,7 @@ def verify_backup(options: Options, backup: str, plan: bool) -> None:
 @click.option("--in-place", "service", metavar="SERVICE", help="Instead of the data that a service holds; that is kept.")
 @click.option("--database", "databases", multiple=True, metavar="NAME", help="Only this database or bucket; may be repeated.")
 @click.option("--keep-going", is_flag=True, help="In place: go on although what came is not all that was saved.")
+@unsigned_option
 @plan_option
 @click.pass_obj
 def restore_backup(
@@ -131,10 +139,18 @@ def restore_backup(
     service: str | None,
     databases: tuple[str, ...],
     keep_going: bool,
+    accept_unsigned: bool,
     plan: bool,
 ) -> None:
     """Restore a backup into a new service, or in place; or a moment: --at 2026-11-25T15:00:00Z."""
-    given = (("new_name", new_name), ("service_id", service), ("at", at), ("databases", databases), ("keep_going", keep_going))
+    given = (
+        ("new_name", new_name),
+        ("service_id", service),
+        ("at", at),
+        ("databases", databases),
+        ("keep_going", keep_going),
+        ("accept_unsigned", accept_unsigned),
+    )
     body = {name: value for name, value in given if value}
     archived = at is not None and not run(options, lambda client: _is_backup(client, backup))
     path = f"{BACKUPS}/archives/{backup}/restore" if archived else f"{BACKUPS}/{backup}/restore"
@@ -208,11 +224,17 @@ def delete_backup(options: Options, backup: str, yes: bool, plan: bool) -> None:
 
 @backup_command.command("adopt")
 @click.option("--from", "source", metavar="SOURCE", help="An S3 source instead of the folder of this host.")
+@unsigned_option
 @click.pass_obj
-def adopt_backups(options: Options, source: str | None) -> None:
+def adopt_backups(options: Options, source: str | None, accept_unsigned: bool) -> None:
     """Take up backups that are there and have no record: after the host was lost, before a restore."""
     path = f"{BACKUPS}/s3-sources/{source}/adopt" if source else f"{BACKUPS}/adopt"
-    found = run(options, lambda client: client.call("POST", path))
+    params = {"accept_unsigned": str(accept_unsigned).lower()}
+    answer = run(options, lambda client: client.send("POST", path, params=params))
+    found, refused = answer.json(), int(answer.headers.get("X-Refused", 0))
+    if refused:
+        text = f"{refused} were not taken up: altered, or not signed with the backup.key that is here. See the log."
+        click.secho(text, fg="yellow", err=True)
     if options.as_json:
         output.show_json(found)
     else:
