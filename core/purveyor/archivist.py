@@ -93,16 +93,19 @@ class Archivist:
 
     async def _ship(self, archive: ArchiveRecord, service: ServiceRecord, place: Place, waiting: changes.Waiting) -> None:
         helper, source = self._helpers.access(service), self._helpers.folder(service)
-        key = await self._keeper.key() if archive.encryption else None
+        signing = await self._keeper.key(create=True)
+        assert signing is not None
+        key = signing if archive.encryption else None
         at_place = await changes.stored(place, archive.folder)
-        there = {item.name for item in at_place}
+        # what a stranger put there under a name to come does not keep ours from being shipped
+        there = {item.name for item in at_place if changes.is_ours(item, archive.folder, signing)}
         for name in waiting.full:
             if name not in there:
-                await changes.ship(helper, source, name, place, archive.folder, key)
+                await changes.ship(helper, source, name, place, archive.folder, key, signing)
         # the newest one tells the helper where to go on
         await changes.take_away(helper, source, waiting.full[:-1])
         for name in waiting.unfinished:
-            made = await changes.ship(helper, source, name, place, archive.folder, key)
+            made = await changes.ship(helper, source, name, place, archive.folder, key, signing)
             for item in at_place:
                 if item.unfinished and item != made:
                     await place.delete(f"{archive.folder}/{item.path}")

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fake.scene import Scene, create, do
+from fake.scene import Scene, create, do, look_after
 from purveyor import scheduler
 from purveyor.api.backups import view
 from purveyor.app import App
@@ -325,3 +325,32 @@ async def test_what_an_older_version_made_is_ours_by_its_record(scene: Scene) ->
         forge(scene.state / "backups" / made.folder / "manifest.json", image="evil:1")
         with pytest.raises(BadInput, match="is not signed"):
             await do(app, "restore", backup=str(made.id), new_name="again-2")
+
+
+def changes_of(scene: Scene) -> list[Path]:
+    """The files of changes of the archived service, oldest first."""
+    return sorted((scene.state / "backups" / "tracked").glob("changes-*/*"))
+
+
+async def test_a_change_that_somebody_else_wrote_is_refused(scene: Scene) -> None:
+    async with scene.open() as app:
+        newest = changes_of(scene)[-1]
+        name = newest.name.split(".")[0]
+        forged = newest.with_name(f"{name}.{'0' * 64}.{'0' * 32}.zst")
+        newest.rename(forged)
+        with pytest.raises(BadInput, match="is not ours"):
+            await do(app, "restore", archive="tracked", new_name="again")
+        forged.rename(newest)
+        await do(app, "restore", archive="tracked", new_name="again")
+
+
+async def test_a_strangers_file_keeps_no_change_from_being_shipped(scene: Scene) -> None:
+    async with scene.open() as app:
+        newest = changes_of(scene)[-1]
+        coming = f"{int(newest.name.split('.')[0]) + 1:08d}"
+        newest.with_name(f"{coming}.{'0' * 64}.zst").write_bytes(b"nothing")
+        scene.put("tracked", "blog_production", after="the stranger")
+        await look_after(app, ship=True)
+        assert any(path.name.startswith(coming) and path.stat().st_size > 7 for path in changes_of(scene))
+        await do(app, "restore", archive="tracked", new_name="again")
+        assert scene.server("again").held.resources["blog_production"]["after"] == "the stranger"

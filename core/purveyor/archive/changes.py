@@ -1,13 +1,18 @@
 """What continuous archiving has written down: from the helper's folder to the place, each file packed and named for its
 content, and back.
 
-A file at the place is called ``NAME.SHA256.zst``: that it is whole can be seen without any record of ours. One that is
-not full yet is called ``NAME.partial-NUMBER.SHA256.zst``; its next state has a higher number and takes its place.
+A file at the place is called ``NAME.SHA256.MAC.zst``: that it is whole, and ours, can be seen without any record. One that is
+not full yet is called ``NAME.partial-NUMBER.SHA256.MAC.zst``; its next state has a higher number and takes its place. The
+first version wrote no MAC.
 """
 
+import hmac
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from purveyor.access import HelperAccess
 from purveyor.archive.codec import Packer, unpacked
@@ -17,6 +22,8 @@ from purveyor_hooks import Access, BadInput, Command, Failed, NotFound
 PARTIAL, SUFFIX = ".partial", ".zst"
 LISTING = 'cd "$0" && for f in *; do [ -f "$f" ] && stat -c "%n %s" "$f"; done; true'
 CHUNK = 1024 * 1024
+PURPOSE = b"purveyor changes 1"
+MAC_LENGTH = 32  # hexadecimal digits
 
 
 class Waiting(NamedTuple):
@@ -43,6 +50,7 @@ class Stored(NamedTuple):
 
     name: str
     sha256: str
+    mac: str = ""
 
     @property
     def of(self) -> str:
@@ -55,7 +63,7 @@ class Stored(NamedTuple):
 
     @property
     def path(self) -> str:
-        return f"{self.name}.{self.sha256}{SUFFIX}"
+        return ".".join(part for part in (self.name, self.sha256, self.mac) if part) + SUFFIX
 
 
 async def waiting(helper: HelperAccess, folder: str) -> Waiting:
@@ -71,14 +79,23 @@ async def stored(place: Place, folder: str) -> list[Stored]:
     """What is at the place, in the order of the names."""
     found = []
     for path in await place.names(folder):
-        name, _, digest = path.removesuffix(SUFFIX).rpartition(".")
-        if name and path.endswith(SUFFIX):
-            found.append(Stored(name, digest))
+        parts = path.removesuffix(SUFFIX).split(".")
+        mac = parts.pop() if len(parts) > 2 and len(parts[-1]) == MAC_LENGTH else ""
+        if len(parts) > 1 and path.endswith(SUFFIX):
+            found.append(Stored(".".join(parts[:-1]), parts[-1], mac))
     return found
 
 
-async def ship(helper: HelperAccess, source: str, name: str, place: Place, folder: str, key: bytes | None) -> Stored:
-    """One file of the helper's to the place. It appears there whole, or not at all."""
+def sign(folder: str, name: str, sha256: str, key: bytes) -> str:
+    """What says that a file of this content is ours, and at its place."""
+    derived = HKDF(SHA256(), 32, salt=None, info=PURPOSE).derive(key)
+    return hmac.digest(derived, "\0".join((folder, name, sha256)).encode(), "sha256").hex()[:MAC_LENGTH]
+
+
+async def ship(
+    helper: HelperAccess, source: str, name: str, place: Place, folder: str, key: bytes | None, signing: bytes
+) -> Stored:
+    """One file of the helper's to the place, sealed with `key` where there is one. It appears there whole, or not at all."""
     held: list[bytes] = []
 
     async def keep(data: bytes) -> None:
@@ -91,7 +108,8 @@ async def ship(helper: HelperAccess, source: str, name: str, place: Place, folde
         await process.finish()
     await packer.close()
     number = f"-{time.time_ns() // 1_000_000:015d}" if name.endswith(PARTIAL) else ""
-    made = Stored(f"{name}{number}", packer.sha256)
+    stored_as = f"{name}{number}"
+    made = Stored(stored_as, packer.sha256, sign(folder, stored_as, packer.sha256, signing))
     await place.put(f"{folder}/{made.path}", b"".join(held))  # 16 MB unpacked, by the server's own limit
     return made
 
@@ -102,12 +120,16 @@ async def take_away(helper: HelperAccess, source: str, names: Sequence[str]) -> 
         await helper.exec(Command(argv=("rm", "-f", *(f"{source}/{name}" for name in names))))
 
 
-async def fetch(place: Place, folder: str, first: str, access: Access, target: str, key: bytes | None) -> AsyncIterator[int]:
-    """Put every file from `first` on into a folder of a container, and tell the bytes that went by. Raises `BadInput` for
-    one that was altered, and when `first` is missing."""
+async def fetch(
+    place: Place, folder: str, first: str, access: Access, target: str, key: bytes | None, signing: bytes | None
+) -> AsyncIterator[int]:
+    """Put every file from `first` on into a folder of a container, and tell the bytes that went by. Raises `BadInput` for one
+    that was altered, for one that was not signed with `signing` where that is given, and when `first` is missing."""
     done: set[str] = set()  # names of full files, and of unfinished ones that are in their place as they last were
     while True:
         found = [item for item in await stored(place, folder) if item.of >= first]
+        if signing is not None:
+            found = _ours(found, folder, signing)
         latest = {item.of: item for item in sorted(found, key=lambda item: (not item.unfinished, item.name))}
         if first not in latest:
             raise BadInput(f"The archive lacks {first}, which this base copy needs.", remedy="Choose another base copy.")
@@ -123,6 +145,23 @@ async def fetch(place: Place, folder: str, first: str, access: Access, target: s
                     raise
                 break  # it has a later state by now, or is full: look again
             done.add(item.of)
+
+
+def is_ours(item: Stored, folder: str, signing: bytes) -> bool:
+    """Whether a file at the place was put there by this installation."""
+    return hmac.compare_digest(item.mac, sign(folder, item.name, item.sha256, signing))
+
+
+def _ours(found: Sequence[Stored], folder: str, signing: bytes) -> list[Stored]:
+    """The files that are ours. Raises `BadInput` where there is only a stranger's of a name: what follows would be lost in
+    silence, or be his."""
+    ours = [item for item in found if is_ours(item, folder, signing)]
+    if strange := {item.of for item in found} - {item.of for item in ours}:
+        raise BadInput(
+            f"The archive's file {min(strange)} is not ours: its signature does not fit.",
+            remedy="Choose another base copy. Whoever wrote it may write to that place.",
+        )
+    return ours
 
 
 async def _put(place: Place, folder: str, item: Stored, access: Access, target: str, key: bytes | None) -> AsyncIterator[int]:

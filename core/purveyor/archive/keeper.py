@@ -158,6 +158,7 @@ class Keeper:
             expires_at=backup.expires_at,
             changes=archive.folder if archive else "",
             first=first,
+            changes_signed=archive is not None,
         )
         content, mac = manifests.encode(made, backup.folder, signing)
         await place.put(f"{backup.folder}/{SUMS}", sums)

@@ -69,7 +69,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     bindings: list[HeldBinding] = []
     expires_at: datetime | None = None
     changes: str = ""  # of a base copy: the folder of what was written since,
-    first: str = ""  # and the first file of it that is needed
+    first: str = ""  # and the first file of it that is needed;
+    changes_signed: bool = False  # each of these files is signed
 
     @property
     def census(self) -> Census:

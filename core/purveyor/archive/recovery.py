@@ -58,7 +58,8 @@ async def unpack(
                 pulse.beat(len(chunk))
             await process.end_input()
             await process.finish()
-        async for size in changes.fetch(place, manifest.changes, manifest.first, access, plan.changes, key):
+        signing = await keeper.key(create=True) if verified.signed and manifest.changes_signed else None
+        async for size in changes.fetch(place, manifest.changes, manifest.first, access, plan.changes, key, signing):
             pulse.beat(size)
         await _run(access, plan.finish)
 
