@@ -43,6 +43,8 @@ OTHERS: tuple[tuple[str, str, Payload], ...] = (
     ("archive.broken", "Continuous archiving has ended: its queue was full. It begins anew when its place is back.", REASON),
     ("backup.adopted", "A backup that was found at a place was taken up.",
      events.Adopted(id=7, backup_id="20261125T131353Z-3f9a2c", service="main")),
+    ("backup.skipped", "A backup that a schedule had due was not made: its service did not run.",
+     events.BackupSkipped(id=7, schedule="nightly", reason="it is stopped")),
     ("s3-source.created", "A bucket for backups was added.", events.Named(id=1, name="offsite")),
     ("s3-source.updated", "A bucket for backups was changed.", events.Changed(id=1, changes=["secret_key"])),
     ("s3-source.deleted", "A bucket for backups was forgotten.", events.Named(id=1, name="offsite")),

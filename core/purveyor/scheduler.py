@@ -1,7 +1,10 @@
 """Backups that are made by themselves: when they are due, what is proven, and what may go."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from random import uniform
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import anyio
 from croniter import CroniterError, croniter
@@ -13,21 +16,32 @@ from purveyor.house import House
 from purveyor.operations import Verb
 from purveyor.operations.runner import Runner
 from purveyor.store import Tx, backups, operations, services
-from purveyor.store.records import BackupRecord, ScheduleRecord, SourceRecord
-from purveyor.verbs.backup import BackupArguments, ProveArguments
+from purveyor.store.records import BackupRecord, LastResult, ScheduleRecord, ServiceRecord, SourceRecord
+from purveyor.verbs.backup import BackupArguments, ProveArguments, insert_backup
 from purveyor_hooks import BadInput, NotFound, PurveyorError
 
 PAUSE = 15.0  # seconds
 LONGEST = 3650  # days
+LONGEST_JITTER = 6 * 3600  # seconds
 ACTOR = "schedule"
 
 
-def following(expression: str, after: datetime) -> datetime:
-    """When a cron line comes next (UTC). Raises `BadInput` for what is none."""
+def following(expression: str, after: datetime, zone: str = "UTC") -> datetime:
+    """When a cron line, read in a time zone, comes next; the answer is in UTC. Raises `BadInput` for what is none.
+
+    A moment that the clocks skip comes at the next one that there is, one that they repeat comes once.
+    """
+    try:
+        where = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        why = f"there is no time zone {zone!r}"
+        raise BadInput(
+            f"The schedule cannot be used: {why}.", remedy="For example: Europe/Berlin", errors={"timezone": why}
+        ) from None
     try:
         if len(expression.split()) != 5:
             raise ValueError("it must have five fields")
-        found: datetime = croniter(expression, after).get_next(datetime)
+        found: datetime = croniter(expression, after.astimezone(where)).get_next(datetime)
     except (CroniterError, ValueError, KeyError) as error:
         why = f"it is no cron line: {error}"
         raise BadInput(
@@ -38,7 +52,13 @@ def following(expression: str, after: datetime) -> datetime:
     return found.astimezone(UTC)
 
 
-def check(name: str, days: int, count: int) -> None:
+def next_run(schedule: ScheduleRecord, after: datetime, random: Callable[[float, float], float] = uniform) -> datetime:
+    """When a schedule is due next, its jitter included."""
+    due = following(schedule.schedule_expression, after, schedule.timezone)
+    return due + timedelta(seconds=random(0, schedule.jitter)) if schedule.jitter else due
+
+
+def check(name: str, days: int, count: int, jitter: int) -> None:
     """Raise `BadInput` for a schedule that makes no sense."""
     errors = {}
     if not name.strip() or name.isdecimal():
@@ -47,6 +67,8 @@ def check(name: str, days: int, count: int) -> None:
         errors["retention_period"] = f"must be from 1 to {LONGEST} days"
     if not 0 <= count <= 10_000:
         errors["retention_count"] = "must be from 0 (any number) to 10000"
+    if not 0 <= jitter <= LONGEST_JITTER:
+        errors["jitter"] = f"must be from 0 to {LONGEST_JITTER} seconds"
     if errors:
         raise BadInput("The schedule cannot be used as it is.", remedy="Correct what is named.", errors=errors)
 
@@ -73,17 +95,24 @@ class Scheduler:
         for schedule in await self._house.store.read(backups.schedules):
             now = self._now()
             if schedule.enabled and schedule.next_run is not None and schedule.next_run <= now:
-                after = following(schedule.schedule_expression, now)
+                after = next_run(schedule, now)
                 number = schedule.id
                 await self._house.store.write(lambda tx: backups.update_schedule(tx, number, next_run=after, last_run=tx.now))  # noqa: B023
-                await self._make(schedule)
+                result = await self._make(schedule)
+                await self._house.store.write(lambda tx: _ended(tx, number, result))  # noqa: B023
         await self._expire()
 
-    async def _make(self, schedule: ScheduleRecord) -> None:
+    async def _make(self, schedule: ScheduleRecord) -> LastResult:
+        ended: Counter[str] = Counter()
         for service in await self._house.store.read(services.every):
             provider = self._house.registry.find(service.service_type)
             wanted = service.id in schedule.service_ids if schedule.service_ids else bool(provider and provider.offers("backup"))
-            if not wanted or service.desired != "running" or service.state != "active":
+            if not wanted:
+                continue
+            if service.desired != "running" or service.state != "active":
+                why = "it is stopped" if service.state == "active" else f"it is {service.state}"
+                await self._house.store.write(lambda tx: _skip(tx, self._house, schedule, service, why))  # noqa: B023
+                ended["skipped"] += 1
                 continue
             given = BackupArguments(
                 service=str(service.id),
@@ -93,10 +122,17 @@ class Scheduler:
                 schedule=schedule.id,
             )
             made = await self._run("backup", given)
+            ended[await self._state(made)] += 1
             if made is not None and schedule.verify:
                 await self._run("verify-backup", ProveArguments(backup=str(made)))
             if schedule.retention_count:
                 await self._thin(schedule, service.id)
+
+        return LastResult(made=ended["ok"], suspect=ended["suspect"], failed=ended["failed"], skipped=ended["skipped"])
+
+    async def _state(self, number: int | None) -> str:
+        found = await self._house.store.read(lambda tx: backups.find(tx, number)) if number is not None else None
+        return found.state if found else "failed"
 
     async def _run(self, verb: str, given: BackupArguments | ProveArguments) -> int | None:
         """Run a verb; its failure is told by its own events, and stops nothing else."""
@@ -141,6 +177,26 @@ class Scheduler:
 
         for item in await self._house.store.read(work):
             await self._run("delete-backup", ProveArguments(backup=str(item.id)))
+
+
+def _skip(tx: Tx, house: House, schedule: ScheduleRecord, service: ServiceRecord, why: str) -> None:
+    """A backup that was due and not made has a row as every other, and an event."""
+    given = BackupArguments(
+        service=str(service.id),
+        s3_source_id=schedule.s3_source_id,
+        backup_type=schedule.backup_type,
+        keep_days=schedule.retention_period,
+        schedule=schedule.id,
+    )
+    number = insert_backup(tx, house, service, given)
+    said = f"{service.name} was not backed up: {why}."
+    backups.update(tx, number, state="failed", metadata={"skipped": True}, error_message=said, completed_at=tx.now)
+    tx.emit("backup.skipped", service=service.id, data={"id": number, "schedule": schedule.name, "reason": why})
+
+
+def _ended(tx: Tx, number: int, result: LastResult) -> None:
+    if tx.value("SELECT 1 FROM schedules WHERE id = ?", [number]):  # it may have been deleted meanwhile
+        backups.update_schedule(tx, number, last_result=result)
 
 
 async def adopt(house: House, source: SourceRecord | None, *, accept_unsigned: bool) -> tuple[list[BackupRecord], dict[str, str]]:

@@ -88,6 +88,14 @@ class Numbered(Payload, frozen=True):
     id: int
 
 
+class BackupSkipped(Payload, frozen=True):
+    """`id` is the backup's row, `reason` why none was made."""
+
+    id: int
+    schedule: str
+    reason: str
+
+
 class Adopted(Payload, frozen=True):
     """A backup that was found and taken up."""
 

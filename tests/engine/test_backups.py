@@ -252,7 +252,7 @@ def bucket(stage: Stage) -> dict[str, str]:
     return {
         "name": "offsite", "bucket_name": found["S3_BUCKET"], "bucket_path": "backups/here", "endpoint": found["S3_ENDPOINT"],
         "access_key_id": found["S3_ACCESS_KEY"], "secret_key": found["S3_SECRET_KEY"], "region": "us-east-1",
-        "force_path_style": True,
+        "force_path_style": True, "accept_own": True,
     }  # type: ignore[dict-item]  # fmt: skip
 
 

@@ -160,7 +160,8 @@ def test_an_archive_that_cannot_be_reached_is_said_and_the_server_is_let_go(stag
     stage.cli("link", "far", "copies")
     keys = stage.variables("copies")
     stage.cli(
-        "backup", "source", "add", "far", "-p", f"bucket_name={keys['S3_BUCKET']}", "-p", f"endpoint={keys['S3_ENDPOINT']}",
+        "backup", "source", "add", "far", "--accept-own",
+        "-p", f"bucket_name={keys['S3_BUCKET']}", "-p", f"endpoint={keys['S3_ENDPOINT']}",
         "-p", f"access_key_id={keys['S3_ACCESS_KEY']}", "-p", f"secret_key={keys['S3_SECRET_KEY']}",
         "-p", "force_path_style=true",
     )  # fmt: skip

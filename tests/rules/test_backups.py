@@ -10,6 +10,7 @@ from fake.scene import Scene, create, do, look_after
 from purveyor import scheduler
 from purveyor.api.backups import view
 from purveyor.app import App
+from purveyor.archive.keeper import require_elsewhere
 from purveyor.store import backups, operations, services
 from purveyor.store.records import BackupRecord, Outcome, VolumeRecord
 from purveyor_hooks import BadInput, Conflict, Failed, NotFound
@@ -354,3 +355,13 @@ async def test_a_strangers_file_keeps_no_change_from_being_shipped(scene: Scene)
         assert any(path.name.startswith(coming) and path.stat().st_size > 7 for path in changes_of(scene))
         await do(app, "restore", archive="tracked", new_name="again")
         assert scene.server("again").held.resources["blog_production"]["after"] == "the stranger"
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:{port}", "http://localhost:{port}/", "http://fk-main:9000"])
+async def test_a_bucket_of_this_very_installation_is_no_place_for_backups(endpoint: str, scene: Scene) -> None:
+    async with scene.open() as app:
+        port = (await app.house.store.read(lambda tx: services.get(tx, "main"))).parameters["port"]
+        with pytest.raises(BadInput, match="a service of this installation"):
+            await app.house.store.read(lambda tx: require_elsewhere(tx, endpoint.format(port=port)))
+        for other in ("https://s3.example.com", f"http://10.0.0.7:{port}", "http://127.0.0.1:1", ""):
+            await app.house.store.read(lambda tx: require_elsewhere(tx, other))

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from fake.scene import Scene, do
+from purveyor.api.backups import view
 from purveyor.app import App
-from purveyor.scheduler import Scheduler
-from purveyor.store import Tx, backups
-from purveyor.store.records import BackupRecord, ScheduleRecord
+from purveyor.scheduler import Scheduler, following, next_run
+from purveyor.store import Tx, backups, events, services
+from purveyor.store.records import BackupRecord, LastResult, ScheduleRecord
+from purveyor_hooks import BadInput, Conflict
 
 pytestmark = pytest.mark.anyio
 NIGHT = datetime(2030, 1, 1, 3, tzinfo=UTC)
@@ -79,7 +81,55 @@ async def test_without_services_it_means_every_one_that_runs(scene: Scene) -> No
     async with scene.open() as app:
         number = await schedule(app, service_ids=[])
         await turn(app, NIGHT)
-        assert {item.service_name for item in await made(app, number)} == {"main", "idle", "tracked", "risen", "lent"}
+        found = {item.service_name: view(item).state for item in await made(app, number)}
+        assert {name for name, state in found.items() if state == "ok"} == {"main", "idle", "tracked", "risen", "lent"}
+        assert {name: state for name, state in found.items() if state != "ok"} == {"asleep": "skipped"}
+
+
+async def test_a_stopped_service_is_skipped_with_a_row_an_event_and_a_result(scene: Scene) -> None:
+    async with scene.open() as app:
+        asleep = (await app.house.store.read(lambda tx: services.get(tx, "asleep"))).id
+        number = await schedule(app, service_ids=[1, asleep])
+        await turn(app, NIGHT)
+        skipped, good = await made(app, number)
+        assert (view(skipped).state, skipped.error_message) == ("skipped", "asleep was not backed up: it is stopped.")
+        assert good.state == "ok"
+        assert (await shown(app, number)).last_result == LastResult(made=1, skipped=1)
+        told = [item for item in await app.house.store.read(lambda tx: events.after(tx, 0)) if item.type == "backup.skipped"]
+        assert [item.data["reason"] for item in told] == ["it is stopped"]
+        with pytest.raises(Conflict, match="was not made"):
+            await do(app, "restore", backup=str(skipped.id), new_name="again")
+        await do(app, "delete-backup", backup=str(skipped.id))
+        assert (scene.state / "backups" / good.folder / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "zone", "after", "due"),
+    [
+        ("0 3 * * *", "Europe/Berlin", "2026-01-10T12:00", "2026-01-11T02:00"),
+        ("0 3 * * *", "Europe/Berlin", "2026-07-10T12:00", "2026-07-11T01:00"),
+        ("30 2 * * *", "Europe/Berlin", "2026-03-29T00:00", "2026-03-29T01:00"),  # the clocks skip it: at the next moment
+        ("0 3 * * *", "America/St_Johns", "2026-01-10T00:00", "2026-01-10T06:30"),
+    ],
+)
+def test_a_cron_line_is_read_in_its_time_zone(line: str, zone: str, after: str, due: str) -> None:
+    found = following(line, datetime.fromisoformat(after).replace(tzinfo=UTC), zone)
+    assert abs(found - datetime.fromisoformat(due).replace(tzinfo=UTC)) <= timedelta(hours=1 if "30 2" in line else 0)
+
+
+def test_a_time_zone_that_is_none_is_named() -> None:
+    for zone in ("Mars/Base", "", "../etc/passwd", "UTC+1"):
+        with pytest.raises(BadInput) as told:
+            following("0 3 * * *", NIGHT, zone)
+        assert set(told.value.errors) == {"timezone"}
+
+
+async def test_jitter_moves_a_run_by_less_than_it_says_and_never_skips_one(scene: Scene) -> None:
+    async with scene.open() as app:
+        number = await schedule(app, jitter=600)
+        record = await shown(app, number)
+        assert next_run(record, NIGHT, lambda low, high: high) == NIGHT + timedelta(days=1, seconds=600)
+        assert next_run(record, NIGHT + timedelta(seconds=599), lambda low, high: low) == NIGHT + timedelta(days=1)
 
 
 async def test_it_proves_what_it_made_when_it_is_asked_to(scene: Scene) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from purveyor.archive import manifest as manifests
-from purveyor.archive import sums
+from purveyor.archive import paper, sums
 from purveyor.archive.codec import Packer, unpacked
 from purveyor.archive.manifest import Manifest, OnRecord, Verified
 from purveyor.pulse import Pulse, while_it_goes_on
@@ -250,3 +250,21 @@ def test_a_cron_line_comes_when_it_should() -> None:
     for line in ("", "daily", "* * * *", "99 * * * *", "* * * * * *", "a b c d e"):
         with pytest.raises(BadInput):
             following(line, after)
+
+
+@given(st.binary(min_size=32, max_size=32), st.randoms())
+def test_a_key_comes_back_from_paper_and_a_slip_is_found_in_its_line(key: bytes, chance: random.Random) -> None:
+    lines = paper.printed(key)
+    assert paper.read([line.lower().replace(" ", "-") for line in lines]) == key
+    number, place = chance.randrange(4), chance.randrange(15)
+    text = list(lines[number].replace(" ", ""))
+    text[place], text[place + 1] = text[place + 1], text[place]
+    if "".join(text) != lines[number].replace(" ", ""):
+        with pytest.raises(BadInput, match=f"Line {number + 1} "):
+            paper.read([*lines[:number], "".join(text), *lines[number + 1 :]])
+    with pytest.raises(BadInput):
+        paper.read(lines[:3])
+    other = paper.printed(bytes(32))
+    if lines[0] != other[0]:
+        with pytest.raises(BadInput):
+            paper.read([lines[0], *other[1:]])

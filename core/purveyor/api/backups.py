@@ -14,7 +14,7 @@ from purveyor.api.auth import admin, reader
 from purveyor.api.flow import attachment, begun, flow
 from purveyor.api.services import Limit, Offset
 from purveyor.app import App
-from purveyor.archive.keeper import Keeper
+from purveyor.archive.keeper import Keeper, require_elsewhere
 from purveyor.archive.places import MANIFEST, Bucket
 from purveyor.store import Tx, archives, backups, services
 from purveyor.store.records import BackupRecord, OperationRecord, ScheduleRecord, SourceRecord
@@ -29,7 +29,7 @@ MASK = "***"
 
 
 class BackupView(msgspec.Struct, frozen=True, kw_only=True):
-    """A backup: `state` is running, ok, suspect or failed; `error_message` says why it is not ok."""
+    """A backup: `state` is running, ok, suspect, failed or skipped; `error_message` says why it is not ok."""
 
     id: int
     backup_id: str
@@ -53,7 +53,8 @@ class BackupView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A bucket; it is written to and read from before it is taken."""
+    """A bucket; it is written to and read from before it is taken. One of this installation's own services burns with the host:
+    it is refused, unless `accept_own`."""
 
     name: str
     bucket_name: str
@@ -63,6 +64,7 @@ class SourceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     bucket_path: str = ""
     endpoint: str = ""
     force_path_style: bool = False
+    accept_own: bool = False
 
 
 class SourceChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -92,8 +94,9 @@ class SourceView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`schedule_expression` is a cron line in UTC; backups older than `retention_period` days, and more than
-    `retention_count` (0: any number), are deleted; `verify` proves each one right after it was made."""
+    """`schedule_expression` is a cron line, read in `timezone`; a run comes up to `jitter` seconds later. Backups older than
+    `retention_period` days, and more than `retention_count` (0: any number), are deleted; `verify` proves each one right
+    after it was made."""
 
     name: str
     schedule_expression: str
@@ -106,6 +109,8 @@ class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     s3_source_id: int | None = None
     service_ids: list[int | str] = []
     verify: bool = False
+    timezone: str = "UTC"
+    jitter: int = 0
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -184,7 +189,7 @@ def view(record: BackupRecord) -> BackupView:
         service_id=record.service_id,
         service_name=record.service_name,
         service_type=record.service_type,
-        state=record.state,
+        state="skipped" if record.skipped else record.state,
         backup_type=record.backup_type,
         started_at=record.started_at,
         completed_at=record.completed_at,
@@ -353,7 +358,10 @@ async def list_sources(core: App) -> list[SourceView]:
 @post("/s3-sources", guards=[admin])
 async def create_source(core: App, data: SourceRequest) -> SourceView:
     values = msgspec.structs.asdict(data)
+    accept_own = values.pop("accept_own")
     _check_source(values)
+    if not accept_own:
+        await core.house.store.read(lambda tx: require_elsewhere(tx, data.endpoint))
     now = core.now()
     await Bucket(SourceRecord(id=0, created_at=now, **values), data.secret_key).check()
 
@@ -467,8 +475,8 @@ async def create_schedule(core: App, data: ScheduleRequest) -> ScheduleRecord:
     def work(tx: Tx) -> ScheduleRecord:
         values = msgspec.structs.asdict(data)
         values["service_ids"] = [services.get(tx, item).id for item in data.service_ids]
-        values["next_run"] = scheduler.following(data.schedule_expression, tx.now)
-        scheduler.check(data.name, data.retention_period, data.retention_count)
+        values["next_run"] = scheduler.following(data.schedule_expression, tx.now, data.timezone)
+        scheduler.check(data.name, data.retention_period, data.retention_count, data.jitter)
         if data.s3_source_id is not None:
             backups.source(tx, data.s3_source_id)
         number = backups.insert_schedule(tx, **values)
@@ -501,8 +509,8 @@ async def switch_schedule(core: App, reference: str, word: str) -> ScheduleRecor
 
     def work(tx: Tx) -> ScheduleRecord:
         record = backups.schedule(tx, reference)
-        following = scheduler.following(record.schedule_expression, tx.now)
-        backups.update_schedule(tx, record.id, enabled=word == "enable", next_run=following)
+        due = scheduler.next_run(record, tx.now)
+        backups.update_schedule(tx, record.id, enabled=word == "enable", next_run=due)
         tx.emit(f"schedule.{word}d", data={"id": record.id, "name": record.name})
         return backups.schedule(tx, record.id)
 

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -31,6 +32,7 @@ KEY_FILE = "backup.key"
 KEY_BYTES = 32
 SHRUNK = 0.1  # of what the last good backup held in a database or bucket,
 FLOOR = 100  # where it held at least so much: ratios of small numbers say nothing
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "0.0.0.0")  # noqa: S104 - an address to compare with
 UNSIGNED = "unsigned"  # in a backup's metadata: nothing but a person's word vouches for it
 EMPTY = "It is empty: there was nothing to back up."
 ENCRYPTION = "AES-256-GCM"
@@ -306,11 +308,33 @@ def _key(path: Path, create: bool) -> bytes | None:
     if not path.exists():
         if not create:
             return None
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as opened:
-            opened.write(base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
-            opened.flush()
-            os.fsync(opened.fileno())
+        write_key(path, os.urandom(KEY_BYTES))
+    return read_key(path)
+
+
+def write_key(path: Path, key: bytes) -> None:
+    """Write a key's file, whole or not at all, where there is none."""
+    part = path.with_name(f"{path.name}.part")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as opened:
+        opened.write(base64.b64encode(key) + b"\n")
+        opened.flush()
+        os.fsync(opened.fileno())
+    try:
+        os.link(part, path)  # raises where another was faster: its key holds
+    except FileExistsError:
+        pass
+    finally:
+        part.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_key(path: Path) -> bytes:
+    """The key in a file. Raises `BadInput`."""
     try:
         key = base64.b64decode(path.read_bytes(), validate=False)
     except ValueError:
@@ -383,6 +407,29 @@ def _content(*counts: dict[str, dict[str, int]]) -> dict[str, int]:
             for name, number in names.items() if kind in CONTENT else ():
                 found[holder_of(name, holders) or name] += number
     return {holder: number for holder, number in found.items() if number}
+
+
+def own_service(tx: Tx, endpoint: str) -> ServiceRecord | None:
+    """The service of this installation that answers at an endpoint."""
+    address = urlsplit(endpoint)
+    host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
+    for record in services.every(tx):
+        published = {int(value) for name, value in record.parameters.items() if name.endswith("port") and str(value).isdecimal()}
+        if host == record.container_name or (host in LOOPBACK and port in published):
+            return record
+    return None
+
+
+def require_elsewhere(tx: Tx, endpoint: str) -> None:
+    """Raise `BadInput` for a bucket in a service of this installation: what is backed up to it burns with the host."""
+    record = own_service(tx, endpoint) if endpoint else None
+    if record is not None:
+        why = f"it is a bucket of {record.name}, a service of this installation"
+        raise BadInput(
+            f"That is no place for backups: {why}, and is lost with it.",
+            remedy="Give a bucket on another machine. To use it nevertheless, for tests: --accept-own",
+            errors={"endpoint": why},
+        )
 
 
 def on_record(backup: BackupRecord) -> OnRecord:

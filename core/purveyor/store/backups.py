@@ -24,7 +24,7 @@ def update(tx: Tx, number: int, **values: Any) -> None:
 
 
 def _stored(values: dict[str, Any]) -> dict[str, Any]:
-    for name in ("metadata", "tags", "service_ids"):
+    for name in ("metadata", "tags", "service_ids", "last_result"):
         if name in values:
             values[name] = msgspec.json.encode(values[name]).decode()
     return values
@@ -104,7 +104,7 @@ def delete_source(tx: Tx, number: int) -> None:
 
 
 def _schedule(tx: Tx, row: Row) -> ScheduleRecord:
-    return convert(row, ScheduleRecord, tx.vault, plain=["tags", "service_ids"])
+    return convert(row, ScheduleRecord, tx.vault, plain=["tags", "service_ids", "last_result"])
 
 
 def insert_schedule(tx: Tx, **values: Any) -> int:

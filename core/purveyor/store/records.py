@@ -220,8 +220,21 @@ class SourceRecord(Record, frozen=True):
     created_at: datetime
 
 
+class LastResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a schedule's last run: how many backups were made, failed, and were not even tried."""
+
+    made: int = 0
+    suspect: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
 class ScheduleRecord(Record, frozen=True):
-    """When backups are made by themselves. Without `service_ids` every service that can be backed up is meant."""
+    """When backups are made by themselves. Without `service_ids` every service that can be backed up is meant.
+
+    The cron line is read in `timezone` (IANA); `jitter` are seconds by which a run may come later, so that many installations
+    do not meet at one bucket.
+    """
 
     id: int
     name: str
@@ -238,6 +251,9 @@ class ScheduleRecord(Record, frozen=True):
     next_run: datetime | None
     last_run: datetime | None
     created_at: datetime
+    timezone: str = "UTC"
+    jitter: int = 0
+    last_result: LastResult | None = None
 
 
 class ArchiveRecord(Record, frozen=True):
@@ -281,3 +297,8 @@ class BackupRecord(Record, frozen=True):
     started_at: datetime
     completed_at: datetime | None
     expires_at: datetime | None
+
+    @property
+    def skipped(self) -> bool:
+        """It was due, and not even begun: stored as failed, for the table of the first version knows no other word."""
+        return bool(self.metadata.get("skipped"))

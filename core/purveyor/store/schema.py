@@ -277,6 +277,13 @@ VOLUME_CREDENTIALS = """
 ALTER TABLE volumes ADD COLUMN credentials TEXT
 """
 
+# `jitter` is in seconds; `last_result` is JSON, see `LastResult`.
+SCHEDULE_ZONES = """
+ALTER TABLE schedules ADD COLUMN timezone TEXT NOT NULL DEFAULT 'UTC';
+ALTER TABLE schedules ADD COLUMN jitter INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE schedules ADD COLUMN last_result TEXT
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -327,3 +334,8 @@ def operation_outcome(db: Database) -> None:
 @migrations()
 def volume_credentials(db: Database) -> None:
     _run(db, VOLUME_CREDENTIALS)
+
+
+@migrations()
+def schedule_zones(db: Database) -> None:
+    _run(db, SCHEDULE_ZONES)

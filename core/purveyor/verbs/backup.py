@@ -283,7 +283,8 @@ def usable(tx: Tx, reference: str) -> BackupRecord:
     """A backup that can be restored. Raises `Conflict` for one that failed or is not whole yet."""
     backup = backups.get(tx, reference)
     if backup.state in ("running", "failed"):
-        word = "is still being made" if backup.state == "running" else f"failed: {backup.error_message}"
+        ended = "was not made" if backup.skipped else "failed"
+        word = "is still being made" if backup.state == "running" else f"{ended}: {backup.error_message}"
         raise Conflict(f"The backup {backup.backup_id} {word}", remedy="Choose another: purveyor backup list")
     if (other := _under_way(tx, backup)) is not None and other.verb == DeleteBackup.name:
         raise Conflict(f"The backup {backup.backup_id} is being deleted.", remedy="Choose another: purveyor backup list")

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from purveyor.archive import paper
 from purveyor.cli import output
 from purveyor.cli.client import Client, run
 from purveyor.cli.commands.services import act, pairs, plan_option
 from purveyor.cli.main import Options
-from purveyor_hooks import BadInput, NotFound
+from purveyor_hooks import BadInput, Conflict, NotFound
 
 BACKUPS = "/api/backups"
 
@@ -93,12 +94,12 @@ def list_backups(options: Options, service: str | None) -> None:
         return
     rows = [
         (item["id"], item["service_name"], output.status(item["state"]), item["started_at"][:16].replace("T", " "),
-         output.size(item["size_bytes"]), item["backup_type"], _proven(item))
+         output.size(item["size_bytes"]), item["backup_type"], _proven(item), (item["expires_at"] or "never")[:10],
+         item["location"].removesuffix(f"/{item['backup_id']}"))
         for item in found
     ]  # fmt: skip
-    output.table(
-        ["id", "of", "state", "made", "size", "kind", "proof"], rows, "There are none. Make one: purveyor backup run NAME"
-    )
+    headings = ["id", "of", "state", "made", "size", "kind", "proof", "expires", "where"]
+    output.table(headings, rows, "There are none. Make one: purveyor backup run NAME")
 
 
 @backup_command.command("show")
@@ -309,10 +310,11 @@ def source_group() -> None:
 @click.argument("name")
 @click.option("-p", "--parameter", "given", multiple=True, required=True, metavar="NAME=VALUE",
               help="bucket_name, access_key_id, secret_key; region, endpoint, bucket_path, force_path_style.")  # fmt: skip
+@click.option("--accept-own", is_flag=True, help="Take a bucket of this very installation, which is lost with its host.")
 @click.pass_obj
-def add_source(options: Options, name: str, given: tuple[str, ...]) -> None:
+def add_source(options: Options, name: str, given: tuple[str, ...], accept_own: bool) -> None:
     """Add a bucket; it is written to and read from first."""
-    body: dict[str, Any] = {"name": name, **pairs(given, "-p")}
+    body: dict[str, Any] = {"name": name, **pairs(given, "-p"), "accept_own": accept_own}
     if "force_path_style" in body:
         body["force_path_style"] = body["force_path_style"].lower() in ("true", "1", "yes")
     found = run(options, lambda client: client.call("POST", f"{BACKUPS}/s3-sources", json=body))
@@ -340,6 +342,55 @@ def delete_source(options: Options, name: str) -> None:
     output.show_json({"deleted": name}) if options.as_json else click.echo(f"{name} is forgotten; what is in it stays.")
 
 
+# ---------------------------------------------------------------- the key
+
+
+@backup_command.group("key")
+def key_group() -> None:
+    """The key that signs backups and opens those that are sealed."""
+
+
+@key_group.command("print")
+@click.pass_obj
+def print_key(options: Options) -> None:
+    """Print the key for paper: after the host is lost, nothing else proves that a backup is yours."""
+    from purveyor.archive.keeper import KEY_FILE, read_key
+    from purveyor.archive.manifest import key_id
+
+    path = options.state / KEY_FILE
+    if options.url or not path.exists():
+        where = "on the host of the daemon" if options.url else "after the first backup: it makes the key"
+        raise BadInput(f"{path} is not here.", remedy=f"Do this {where}.")
+    key = read_key(path)
+    lines = paper.printed(key)
+    if options.as_json:
+        output.show_json({"key": key_id(key), "lines": lines})
+        return
+    click.echo(f"Key of the backups of this installation (id {key_id(key)}). Keep it away from this host.\n")
+    for line in lines:
+        click.echo(f"    {line}")
+    click.echo("\nTo put it back: purveyor backup key restore")
+
+
+@key_group.command("restore")
+@click.pass_obj
+def restore_key(options: Options) -> None:
+    """Put a key back from paper: four lines, read from the terminal or from standard input."""
+    from purveyor.archive.keeper import KEY_FILE, read_key, write_key
+
+    path = options.state / KEY_FILE
+    click.echo("Type the four lines.", err=True)
+    key = paper.read([sys.stdin.readline() for _ in range(paper.LINES)])
+    if path.exists():
+        if read_key(path) == key:
+            click.echo("It is the key that is here.")
+            return
+        raise Conflict(f"{path} holds another key.", remedy="Move that file away first, if no backup needs it.")
+    options.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_key(path, key)
+    click.echo(f"The key is in {path}.")
+
+
 # ---------------------------------------------------------------- schedules
 
 
@@ -356,6 +407,8 @@ def schedule_group() -> None:
 @click.option("--keep-days", default=30, show_default=True, type=click.IntRange(1))
 @click.option("--keep-count", default=0, type=click.IntRange(0), help="At most so many of each service; 0 is any number.")
 @click.option("--verify", is_flag=True, help="Prove each one right after it was made.")
+@click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="Where the cron line is read: Europe/Berlin.")
+@click.option("--jitter", default=0, type=click.IntRange(0), metavar="SECONDS", help="A run comes up to so much later.")
 @click.pass_obj
 def add_schedule(
     options: Options,
@@ -366,8 +419,10 @@ def add_schedule(
     keep_days: int,
     keep_count: int,
     verify: bool,
+    timezone: str,
+    jitter: int,
 ) -> None:
-    """Make backups by a cron line (UTC): purveyor backup schedule add nightly "0 3 * * *" """
+    """Make backups by a cron line: purveyor backup schedule add nightly "0 3 * * *" """
     body = {
         "name": name,
         "schedule_expression": expression,
@@ -376,6 +431,8 @@ def add_schedule(
         "retention_period": keep_days,
         "retention_count": keep_count,
         "verify": verify,
+        "timezone": timezone,
+        "jitter": jitter,
     }
     found = run(options, lambda client: client.call("POST", f"{BACKUPS}/schedules", json=body))
     output.show_json(found) if options.as_json else click.echo(
@@ -391,12 +448,19 @@ def list_schedules(options: Options) -> None:
     if options.as_json:
         output.show_json(found)
         return
+    sources = {item["id"]: item["name"] for item in run(options, lambda client: client.get(f"{BACKUPS}/s3-sources"))}
     rows = [
-        (item["name"], item["schedule_expression"], "enabled" if item["enabled"] else "disabled",
-         (item["next_run"] or "")[:16], f"{item['retention_period']} days", "proven" if item["verify"] else "")
+        (item["name"], f"{item['schedule_expression']} {item['timezone']}", "enabled" if item["enabled"] else "disabled",
+         (item["next_run"] or "")[:16], (item["last_run"] or "never")[:16], _result(item["last_result"]),
+         sources.get(item["s3_source_id"], "this host"), f"{item['retention_period']} days", "proven" if item["verify"] else "")
         for item in found
     ]  # fmt: skip
-    output.table(["name", "when", "state", "next", "kept", "proof"], rows, "There are none.")
+    output.table(["name", "when", "state", "next", "last", "result", "where", "kept", "proof"], rows, "There are none.")
+
+
+def _result(found: Mapping[str, int] | None) -> str:
+    """What came of a run: only what there was."""
+    return ", ".join(f"{number} {word}" for word, number in (found or {}).items() if number) or ("nothing to do" if found else "")
 
 
 def _switch(options: Options, name: str, word: str) -> None:
