@@ -47,6 +47,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     archive_interval: float = 5.0
     archive_queue: int = 1024
 
+    def folder_of_volumes(self, state: Path) -> Path:
+        """The folder that holds the data of all services."""
+        return Path(self.volumes) if self.volumes else state / "volumes"
+
+    def folder_of_backups(self, state: Path) -> Path:
+        """The folder for backups that go to no bucket."""
+        return Path(self.backups) if self.backups else state / "backups"
+
     @property
     def address(self) -> tuple[str, int]:
         """Host and port to listen on."""

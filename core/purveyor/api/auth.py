@@ -1,5 +1,6 @@
 """Who asks, and what they may do."""
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from litestar.connection import ASGIConnection
@@ -9,7 +10,7 @@ from litestar.middleware import AbstractAuthenticationMiddleware, Authentication
 from purveyor.app import App
 from purveyor.store import Tx, projects, tokens
 from purveyor.store.records import TokenRecord
-from purveyor_hooks import Actor, Forbidden, Unauthorized
+from purveyor_hooks import Actor, Forbidden, StateUnavailable, Unauthorized
 
 TRUSTED = "purveyor.trusted"
 Connection = ASGIConnection[Any, Any, Any, Any]
@@ -46,7 +47,8 @@ class Authentication(AbstractAuthenticationMiddleware):
         last = core.token_uses.get(record.id, record.last_used_at)
         if last is None or (now - last).total_seconds() > 60:
             core.token_uses[record.id] = now
-            await core.house.store.write(lambda tx: tokens.touch(tx, record.id))
+            with suppress(StateUnavailable):  # reading goes on while nothing can be written
+                await core.house.store.write(lambda tx: tokens.touch(tx, record.id))
 
 
 class Known(NamedTuple):

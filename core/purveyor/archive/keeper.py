@@ -20,7 +20,9 @@ from purveyor.house import House
 from purveyor.pulse import Pulse, while_it_goes_on
 from purveyor.store import Tx, archives, backups, projects, services
 from purveyor.store.database import installation, utc_now
+from purveyor.store.faults import told
 from purveyor.store.records import BackupRecord, ServiceRecord, SourceRecord
+from purveyor.store.vault import write_new
 from purveyor_hooks import BadInput, Census, ServiceType, Sink
 
 KEY_FILE = "backup.key"
@@ -64,8 +66,7 @@ class Keeper:
 
     @property
     def folder(self) -> Path:
-        settings = self._house.settings
-        return Path(settings.backups) if settings.backups else self._house.state / "backups"
+        return self._house.settings.folder_of_backups(self._house.state)
 
     def place(self, source: SourceRecord | None) -> Place:
         return Folder(self.folder) if source is None else Bucket(source, source.secret_key)
@@ -237,11 +238,8 @@ def _key(path: Path, create: bool) -> bytes | None:
     if not path.exists():
         if not create:
             return None
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as opened:
-            opened.write(base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
-            opened.flush()
-            os.fsync(opened.fileno())
+        with told(path):
+            write_new(path, base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
     try:
         key = base64.b64decode(path.read_bytes(), validate=False)
     except ValueError:
