@@ -17,8 +17,6 @@ from purveyor.log import make_logger
 from purveyor.store import Store, backups, events, operations, services
 from purveyor_hooks import StorageFull
 
-pytestmark = pytest.mark.anyio
-
 
 class Cramped(Store):
     """A store on a disk that can be full."""
@@ -33,8 +31,8 @@ class Cramped(Store):
 async def serving(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[App, Cramped]]:
     """The daemon's loops, at a quick pace."""
     monkeypatch.setattr(scheduler, "PAUSE", 0.05)
-    with open(scene.state / "settings.toml", "a") as settings:
-        settings.write("health-interval = 0.2\n")
+    settings = scene.state / "settings.toml"
+    settings.write_text(f"health-interval = 0.2\n{settings.read_text()}")
     async with scene.open(serve=True, make_store=Cramped) as app:
         app.house.supervisor.first, app.house.supervisor.settled = 0.05, 0.2
         assert isinstance(app.house.store, Cramped)
@@ -43,28 +41,37 @@ async def serving(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 async def until(what: Any, seconds: float = 20) -> None:
     with anyio.fail_after(seconds):
-        while not await what():
+        while not await what():  # noqa: ASYNC110
             await anyio.sleep(0.05)
 
 
+async def write_until_full(store: Store) -> None:
+    for _ in range(200):
+        await store.write(lambda tx: tx.emit("x", data={"text": "x" * 5_000}))
+
+
+async def make_projects(app: App) -> None:
+    for number in range(50):
+        await do(app, "create-project", name=f"more-{number}")
+
+
+@pytest.mark.anyio
 async def test_a_schedule_that_is_due_on_a_full_disk_ends_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(scene, monkeypatch) as (app, store):
         await store.write(
             lambda tx: backups.insert_schedule(
                 tx, name="nightly", backup_type="scheduled", retention_period=30, retention_count=0,
-                schedule_expression="0 3 * * *", enabled=True, description="d" * 20_000, tags=[], s3_source_id=None, service_ids=[1],
-                verify=False, next_run=datetime(2020, 1, 1, tzinfo=UTC),
+                schedule_expression="0 3 * * *", enabled=True, description="", tags=[], s3_source_id=None, service_ids=[1], verify=False,
+                next_run=datetime(2020, 1, 1, tzinfo=UTC),
             )
         )  # fmt: skip
         store.fill()
         with pytest.raises(StorageFull):
-            for _ in range(200):
-                await store.write(lambda tx: tx.emit("x", data={"text": "x" * 5_000}))
+            await write_until_full(store)
         await anyio.sleep(1)
         assert await store.read(services.every), "reading goes on"
         with pytest.raises(StorageFull) as told:
-            for number in range(50):
-                await do(app, "create-project", name=f"more-{number}")
+            await make_projects(app)
         assert told.value.status == 507
         store.fill(yes=False)
         await do(app, "create-project", name="enough")
@@ -80,6 +87,7 @@ async def test_a_schedule_that_is_due_on_a_full_disk_ends_nothing(scene: Scene, 
         await until(over)
 
 
+@pytest.mark.anyio
 async def test_every_loop_of_the_daemon_survives_a_fault_and_the_doctor_tells_it(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,8 +128,8 @@ async def test_every_loop_of_the_daemon_survives_a_fault_and_the_doctor_tells_it
         assert {"daemon.trouble", "daemon.recovered"} <= told
 
 
-async def test_a_log_that_cannot_be_written_ends_nothing() -> None:
-    full = open("/dev/full", "w")
+def test_a_log_that_cannot_be_written_ends_nothing() -> None:
+    full = open("/dev/full", "w")  # noqa: SIM115
     try:
         make_logger(logging.INFO, full).warning("something", detail="x")
     finally:

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,32 +73,51 @@ async def test_a_full_disk_is_said_and_reading_goes_on(store: Store) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 @pytest.mark.parametrize("what", ["full", "read-only"])
 async def test_a_real_file_system_that_cannot_be_written_is_said(tmp_path: Path, what: str) -> None:
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path], capture_output=True)
-    if mounted.returncode:
+    if not mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path):
         pytest.skip("nothing may be mounted here")
     try:
         store = opened(tmp_path)
         if what == "full":
             with pytest.raises(StorageFull):
-                for _ in range(100):
-                    await fill(store)
+                await fill_up(store)
         assert await store.read(events.last) >= 0
         store.close()
         if what == "full":
-            with pytest.raises(OSError, match="No space left"), open(tmp_path / "ballast", "wb", buffering=0) as ballast:
-                while True:
-                    ballast.write(b"x" * 4096)
+            pour(tmp_path / "ballast")
         else:
-            subprocess.run(["mount", "-o", "remount,ro", tmp_path], check=True)
+            assert mount("-o", "remount,ro", tmp_path)
         with pytest.raises(StateUnavailable, match="is full" if what == "full" else "is read-only"):
-            store = opened(tmp_path)  # with what SQLite left in place it can be opened and read, and still not written
-            try:
-                while True:
-                    await fill(store)
-            finally:
-                store.close()
+            await open_and_fill(tmp_path)  # with what SQLite left in place it may be opened and read, and still not written
     finally:
-        subprocess.run(["umount", "-l", tmp_path], check=True)
+        unmount(tmp_path)
+
+
+def mount(*arguments: str | Path) -> bool:
+    return subprocess.run(["mount", *arguments], capture_output=True).returncode == 0
+
+
+def unmount(path: Path) -> None:
+    subprocess.run(["umount", "-l", path], check=True)
+
+
+def pour(path: Path) -> None:
+    """Fill a disk to its last byte."""
+    with suppress(OSError), open(path, "wb", buffering=0) as ballast:
+        while True:
+            ballast.write(b"x" * 4096)
+
+
+async def fill_up(store: Store) -> None:
+    while True:
+        await fill(store)
+
+
+async def open_and_fill(state: Path) -> None:
+    store = opened(state)
+    try:
+        await fill_up(store)
+    finally:
+        store.close()
 
 
 def test_no_file_handle_is_said(tmp_path: Path) -> None:
@@ -108,7 +127,7 @@ def test_no_file_handle_is_said(tmp_path: Path) -> None:
     held = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
     try:
-        with pytest.raises(OSError):
+        with suppress(OSError):
             while True:
                 held.append(os.open(os.devnull, os.O_RDONLY))
         os.close(held.pop())
@@ -148,14 +167,20 @@ async def test_a_broken_database_is_refused_with_the_way_back(tmp_path: Path, ho
         content[4096:60_000] = os.urandom(60_000 - 4096)
     path.write_bytes(content)
     with pytest.raises(StateRefused, match="damaged") as told:
-        store = opened(tmp_path)
-        await store.read(lambda tx: list(tx.rows("SELECT * FROM events")))
+        await open_and_read(tmp_path)
     assert str(kept) in told.value.remedy
-    store.close()
     shutil.copy(kept, path)
     store = opened(tmp_path)
     assert await store.read(events.last) == 20
     store.close()
+
+
+async def open_and_read(state: Path) -> None:
+    store = opened(state)
+    try:
+        await store.read(lambda tx: list(tx.rows("SELECT * FROM events")))
+    finally:
+        store.close()
 
 
 async def test_a_database_of_a_newer_version_is_refused_and_both_versions_are_named(tmp_path: Path) -> None:
@@ -228,7 +253,7 @@ def test_a_key_that_was_half_written_does_not_count(tmp_path: Path, monkeypatch:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fails)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="No space left"):
         open_vault(tmp_path)
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == []
@@ -324,7 +349,7 @@ async def test_a_journal_that_cannot_be_written_ends_no_loop(store: Store) -> No
                 await anyio.sleep(0.01)
         full(store, yes=False)
         with anyio.fail_after(5):
-            while supervisor.troubles or not await store.read(events.last):
+            while supervisor.troubles or not await store.read(events.last):  # noqa: ASYNC110
                 await anyio.sleep(0.01)
         await anyio.sleep(0.05)
         group.cancel_scope.cancel()
