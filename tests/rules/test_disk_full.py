@@ -61,7 +61,8 @@ async def test_a_schedule_that_is_due_on_a_full_disk_ends_nothing(scene: Scene, 
         await store.write(
             lambda tx: backups.insert_schedule(
                 tx, name="nightly", backup_type="scheduled", retention_period=30, retention_count=0,
-                schedule_expression="0 3 * * *", enabled=True, description="", tags=[], s3_source_id=None, service_ids=[1], verify=False,
+                schedule_expression="0 3 * * *", enabled=True, description="", tags=[], s3_source_id=None, service_ids=[1],
+                verify=False,
                 next_run=datetime(2020, 1, 1, tzinfo=UTC),
             )
         )  # fmt: skip
