@@ -249,7 +249,8 @@ def test_a_daemon_that_does_not_answer_is_a_sentence_within_five_seconds(tmp_pat
     assert (done.returncode, done.stdout) == (7, "")
     assert "The daemon (process 4711)" in done.stderr
     assert "Traceback" not in done.stderr
-    assert took < 5 + 3, "the sentence, and the start of a Python on a busy machine"
+    assert client_module.FIRST_LOOK + client_module.HANGS < 5
+    assert took < 30, "the sentence, and the start of a Python on a machine that may be busy"
 
 
 def test_what_only_looks_makes_no_state_directory_and_says_where_it_looked(tmp_path: Path) -> None:
@@ -270,19 +271,22 @@ def test_a_daemon_waits_for_a_command_and_commands_wait_for_each_other(tmp_path:
     (tmp_path / "settings.toml").write_text('listen = "127.0.0.1:0"\n')
     environment = {**os.environ, "PURVEYOR_STATE": str(tmp_path)}
     holds = "import sys, time; from pathlib import Path; from purveyor.store.lock import StateLock\n"
-    holds += "with StateLock(Path(sys.argv[1])): print(flush=True); time.sleep(3)"
-    command = subprocess.Popen([sys.executable, "-c", holds, tmp_path], stdout=subprocess.PIPE)
+    holds += "with StateLock(Path(sys.argv[1])): print(flush=True); sys.stdin.readline()"
+    command = subprocess.Popen([sys.executable, "-c", holds, tmp_path], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
     assert command.stdout is not None
+    assert command.stdin is not None
     command.stdout.readline()
     daemon = subprocess.Popen([*PURVEYOR, "serve"], stderr=subprocess.PIPE, text=True, env=environment)
     try:
         assert daemon.stderr is not None
+        waiting = json.loads(daemon.stderr.readline())
+        assert (waiting["event"], waiting["process"]) == ("waiting", str(command.pid))
+        command.stdin.close()
         said = ""
         while '"event": "serving"' not in said:
             line = daemon.stderr.readline()
             assert line, said
             said += line
-        assert f'"process": "{command.pid}"' in said
     finally:
         daemon.send_signal(signal.SIGTERM)
         daemon.wait(30)

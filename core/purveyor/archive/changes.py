@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
+import anyio
+
 from purveyor.access import HelperAccess
 from purveyor.archive.codec import Packer, unpacked
 from purveyor.archive.places import Place
@@ -17,6 +19,8 @@ from purveyor_hooks import Access, BadInput, Command, Failed, NotFound
 PARTIAL, SUFFIX = ".partial", ".zst"
 LISTING = 'cd "$0" && for f in *; do [ -f "$f" ] && stat -c "%n %s" "$f"; done; true'
 CHUNK = 1024 * 1024
+HELD = 20 * CHUNK  # bytes of one file that are held in memory, which is enough for the usual 16 MB; more goes to a file
+LARGEST = 1024 * 1024 * 1024  # bytes of a file of changes: PostgreSQL's largest --wal-segsize
 
 
 class Waiting(NamedTuple):
@@ -79,20 +83,25 @@ async def stored(place: Place, folder: str) -> list[Stored]:
 
 async def ship(helper: HelperAccess, source: str, name: str, place: Place, folder: str, key: bytes | None) -> Stored:
     """One file of the helper's to the place. It appears there whole, or not at all."""
-    held: list[bytes] = []
+    async with anyio.SpooledTemporaryFile(max_size=HELD) as held:
 
-    async def keep(data: bytes) -> None:
-        held.append(data)
+        async def keep(data: bytes) -> None:
+            await held.write(data)
 
-    packer = Packer(keep, key)
-    async with helper.process(Command(argv=("cat", f"{source}/{name}"))) as process:
-        async for chunk in process.output():
-            await packer.write(chunk)
-        await process.finish()
-    await packer.close()
-    number = f"-{time.time_ns() // 1_000_000:015d}" if name.endswith(PARTIAL) else ""
-    made = Stored(f"{name}{number}", packer.sha256)
-    await place.put(f"{folder}/{made.path}", b"".join(held))  # 16 MB unpacked, by the server's own limit
+        async def kept() -> AsyncIterator[bytes]:
+            await held.seek(0)
+            while chunk := await held.read(CHUNK):
+                yield chunk
+
+        packer = Packer(keep, key)
+        async with helper.process(Command(argv=("cat", f"{source}/{name}"))) as process:
+            async for chunk in process.output():
+                await packer.write(chunk)
+            await process.finish()
+        await packer.close()
+        number = f"-{time.time_ns() // 1_000_000:015d}" if name.endswith(PARTIAL) else ""
+        made = Stored(f"{name}{number}", packer.sha256)
+        await place.put_all(f"{folder}/{made.path}", kept())
     return made
 
 
@@ -126,7 +135,7 @@ async def fetch(place: Place, folder: str, first: str, access: Access, target: s
 
 
 async def _put(place: Place, folder: str, item: Stored, access: Access, target: str, key: bytes | None) -> AsyncIterator[int]:
-    chunks = unpacked(place.read(f"{folder}/{item.path}"), key, item.sha256)
+    chunks = unpacked(place.read(f"{folder}/{item.path}"), key, item.sha256, LARGEST)
     begun = await anext(chunks, None)  # before anything is written: it may have a later state by now, and be gone
     async with access.process(Command(argv=("sh", "-c", 'cat > "$0"', f"{target}/{item.of}"))) as process:
         while begun is not None:

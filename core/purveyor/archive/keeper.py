@@ -161,7 +161,7 @@ class Keeper:
 
         async def pour(pulse: Pulse) -> None:
             stored = place.read(f"{backup.folder}/{manifest.data}")
-            source = _Source(unpacked(stored, key, manifest.sha256), pulse)
+            source = _Source(unpacked(stored, key, manifest.sha256, manifest.plain_bytes), pulse)
             await provider.restore(record.view(), self.access(record), source)
 
         await while_it_goes_on(pour, self._house.settings.stall_timeout, f"The restore into {record.name}", tell)

@@ -53,7 +53,8 @@ async def unpack(
         script = 'rm -rf "$0" "$1" && mkdir -p "$0" "$1"'
         await _run(access, Command(argv=("sh", "-c", script, plan.base, plan.changes)))
         async with access.process(Command(argv=("tar", "-x", "-f", "-", "-C", plan.base))) as process:
-            async for chunk in unpacked(place.read(f"{backup.folder}/{manifest.data}"), key, manifest.sha256):
+            stored = place.read(f"{backup.folder}/{manifest.data}")
+            async for chunk in unpacked(stored, key, manifest.sha256, manifest.plain_bytes):
                 await process.write(chunk)
                 pulse.beat(len(chunk))
             await process.end_input()
