@@ -29,6 +29,7 @@ from purveyor.verbs.undelete import UndeleteArguments
 from purveyor.verbs.update import UpdateArguments
 from purveyor.verbs.upgrade import UndoUpgradeArguments, UpgradeArguments
 from purveyor_hooks import BadInput, Client, Listing, NotFound, ServiceType, Variable
+from purveyor_hooks.streams import attachment
 
 Req = Request[Any, Any, Any]
 Limit = Annotated[int, Parameter(ge=1, le=1000)]
@@ -200,13 +201,10 @@ async def download_from_service(core: App, reference: str, path: list[str]) -> S
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     bindings.require_serving(record)
     provider = core.house.registry.provider(record.service_type)
-    name = (
-        "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in path[-1].rpartition("/")[2])[:200] or "file"
-    )
     assert core.workers is not None
     access = core.provision.access(record, provider)
     chunks = await begun(flow(core.workers, lambda sink: provider.download(record.view(), access, tuple(path), sink)))
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
+    headers = {"Content-Disposition": attachment(path[-1] if path else ""), "X-Content-Type-Options": "nosniff"}
     return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from purveyor import parameters
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.store import Tx, operations, services
@@ -45,7 +46,7 @@ class Upgrade(BesideVerb):
 
     async def prepare(self, given: UpgradeArguments) -> UpgradeArguments:
         """What the image is, when it is on the engine already; its tag says the rest."""
-        found = await self.house.engine.images.inspect(given.docker_image)
+        found = await self.house.engine.images.inspect(parameters.require_image(given.docker_image))
         return msgspec.structs.replace(given, environment=found.environment) if found else given
 
     def intend(self, tx: Tx, given: UpgradeArguments, actor: str) -> int:
