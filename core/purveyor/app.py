@@ -27,11 +27,14 @@ from purveyor.provision import Provisioner
 from purveyor.reconcile import Reconciler
 from purveyor.registry import Plugin, Registry
 from purveyor.scheduler import Scheduler
-from purveyor.store import Store, operations, services
+from purveyor.store import Store, copies, operations, services
+from purveyor.store.beginning import begin
 from purveyor.store.database import installation
+from purveyor.store.faults import told
 from purveyor.store.lock import StateLock
 from purveyor.store.records import OperationRecord
 from purveyor.store.vault import Vault, open_vault
+from purveyor.supervise import Supervisor
 from purveyor.verbs import build
 from purveyor.verbs.bind import BindArguments
 from purveyor_hooks import Actor, BadInput, Bound, Conflict, Event, Health, Logger, NotFound, PurveyorError, Service
@@ -99,7 +102,7 @@ class App:
         return await self.runner.plan(self.verb(name), given)
 
     def background(self, plugin: Plugin | None, work: Callable[[], Awaitable[None]]) -> None:
-        """Run a plugin's own work until the end; its faults are its own."""
+        """Run a plugin's own work until the end; its faults are its own, and it is begun again after one."""
 
         async def guarded() -> None:
             try:
@@ -107,18 +110,27 @@ class App:
             except Exception as error:
                 if plugin is not None:
                     self.house.registry.note_fault(plugin, "startup", error)
+                raise
 
         assert self.workers is not None
-        self.workers.start_soon(guarded)
+        name = f"{plugin.name if plugin else 'plugin'}: {getattr(work, '__name__', 'its work')}"
+        self.workers.start_soon(self.house.supervisor.keep, name, guarded)
 
     async def listen(self, plugin: Plugin, call: Any, after: int) -> None:
         """Hand every event to one plugin, with a deadline; its faults are its own."""
-        async for event in self.bus.follow(after):
-            try:
-                with anyio.fail_after(EVENT_DEADLINE):
-                    await call(event=event)
-            except Exception as error:
-                self.house.registry.note_fault(plugin, "on_event", error)
+        position = after
+
+        async def follow() -> None:
+            nonlocal position
+            async for event in self.bus.follow(position):
+                position = event.id
+                try:
+                    with anyio.fail_after(EVENT_DEADLINE):
+                        await call(event=event)
+                except Exception as error:
+                    self.house.registry.note_fault(plugin, "on_event", error)
+
+        await self.house.supervisor.keep(f"{plugin.name}: events", follow)
 
 
 class PluginCore:
@@ -194,35 +206,44 @@ async def open_app(
     make_store: StoreFactory = Store,
     make_engine: EngineFactory = docker_engine,
     plugins: Iterable[EntryPoint] | None = None,
+    patience: float = 0.0,
 ) -> AsyncIterator[App]:
     """The core of a state directory, running. `serve` keeps the world as it should be, as the daemon does.
 
     `plugins` are loaded instead of those that are installed.
 
-    Raises `Conflict` when another process has the state directory, `BadInput` for settings or a key that
-    cannot be used.
+    Raises `StateLocked` when another process has the state directory for longer than `patience` seconds, `BadInput` for
+    settings or a key that cannot be used, `StateRefused` and `StateUnavailable` for what `Store.open` says.
     """
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with told(state):
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings = settings_module.load(state)
     logger = make_logger(log_level)
-    with StateLock(state):
-        store = make_store(state, open_vault(state))
+    lock = StateLock(state)
+    await lock.wait(patience, lambda locked: logger.warning("waiting", process=locked.holder, state=str(state)))
+    with lock:
+        begin(state, settings.folder_of_volumes(state), settings.folder_of_backups(state))
+        with told(state):
+            vault = open_vault(state)
+        store = make_store(state, vault)
         store.open()
         try:
             marks = Labels(await store.read(installation))
             engine = make_engine(settings.namespace, marks)
             registry = Registry(logger)
             registry.load(plugins)
-            app = App(House(state, settings, store, engine, registry, logger))
+            app = App(House(state, settings, store, engine, registry, logger, Supervisor(store, logger)))
             try:
                 async with anyio.create_task_group() as group:
                     app.runner.attach(group)
                     async with _plugins(app, group):
                         await app.runner.hold_unfinished()
                         if serve:
+                            keep = app.house.supervisor.keep
                             group.start_soon(app.reconciler.run)
-                            group.start_soon(app.scheduler.run)
-                            group.start_soon(app.archivist.run)
+                            group.start_soon(keep, "schedules", app.scheduler.run)
+                            group.start_soon(keep, "archives", app.archivist.run)
+                            group.start_soon(keep, "copies of the state", lambda: copies.keep(store.path))
                         else:
                             await _recover(app)
                         yield app

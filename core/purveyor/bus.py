@@ -23,6 +23,7 @@ class Bus:
         self._ring: deque[Event] = deque(maxlen=RING)
         self._advanced = anyio.Event()
         self._watchers: list[Callable[[], None]] = []
+        self._closed = False
         store.published = self._publish
 
     def watch(self, call: Callable[[], None]) -> None:
@@ -41,7 +42,7 @@ class Bus:
         return self._ring[-1].id if self._ring else await self._store.read(events.last)
 
     async def follow(self, after: int) -> AsyncIterator[Event]:
-        """Every event with a higher number than `after`, in order and without gaps, then those to come."""
+        """Every event with a higher number than `after`, in order and without gaps, then those to come, until `close`."""
         while True:
             advanced = self._advanced
             batch = await self._since(after)
@@ -49,7 +50,14 @@ class Bus:
                 yield event
                 after = event.id
             if not batch:
+                if self._closed:
+                    return
                 await advanced.wait()
+
+    def close(self) -> None:
+        """End every `follow` once it has told what there is: streams are to end, and not to tear."""
+        self._closed = True
+        self._advanced.set()
 
     async def _since(self, after: int) -> Sequence[Event]:
         if self._ring and self._ring[0].id <= after + 1:

@@ -52,6 +52,10 @@ OTHERS: tuple[tuple[str, str, Payload], ...] = (
     ("schedule.deleted", "A schedule was deleted.", events.Named(id=1, name="nightly")),
     ("schedule.enabled", "A schedule goes on.", events.Named(id=1, name="nightly")),
     ("schedule.disabled", "A schedule rests.", events.Named(id=1, name="nightly")),
+    ("daemon.trouble", "Something that the daemon does all the time fails, and is tried again.",
+     events.Troubled(loop="schedules", error="The state cannot be written: the disk of /var/lib/purveyor is full.")),
+    ("daemon.recovered", "It goes on again.",
+     events.Troubled(loop="schedules", error="The state cannot be written: the disk of /var/lib/purveyor is full.")),
     ("token.created", "A token was made.", events.TokenMade(id=1, name="ci", scope="project")),
     ("token.revoked", "A token was ended.", events.Numbered(id=1)),
 )  # fmt: skip

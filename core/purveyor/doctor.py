@@ -6,7 +6,9 @@ import msgspec
 from purveyor.app import App
 from purveyor.store import Tx, projects, services
 from purveyor.store.database import integrity
+from purveyor.store.faults import way_back
 from purveyor.store.records import BindingRecord, ServiceRecord
+from purveyor.supervise import Trouble
 from purveyor_hooks import Command, ContainerSpec, Probe, PurveyorError
 
 RESOLVE_DEADLINE = 30.0
@@ -35,15 +37,24 @@ async def examine(app: App, project: str | None, environment: str) -> list[Check
             checks.append(
                 Check(subject="plugin", name=plugin.name, ok=False, detail=plugin.error, remedy="See: purveyor plugin list")
             )
+    checks += [_loop(trouble) for trouble in app.house.supervisor.troubles]
     if project is not None and engine.ok:
         for service, binding in await app.house.store.read(lambda tx: _linked(tx, project, environment)):
             checks += await _path(app, service, binding)
     return checks
 
 
+def _loop(trouble: Trouble) -> Check:
+    detail = f"{trouble.error} (since {trouble.since:%Y-%m-%d %H:%M:%S} UTC, tried {trouble.times} times)"
+    return Check(subject="daemon", name=trouble.loop, ok=False, detail=detail, remedy="It is tried again; see the daemon's log.")
+
+
 async def _store(app: App) -> Check:
-    answer = await app.house.store.read(integrity)
-    remedy = "Stop Purveyor and restore purveyor.db from your copy of the state directory."
+    try:
+        answer = await app.house.store.read(integrity)
+    except PurveyorError as error:
+        return Check(subject="store", name="integrity", ok=False, detail=error.detail, remedy=error.remedy)
+    remedy = way_back(app.house.store.path)
     return Check(subject="store", name="integrity", ok=answer == "ok", detail=answer, remedy="" if answer == "ok" else remedy)
 
 

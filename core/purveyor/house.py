@@ -7,6 +7,7 @@ from purveyor.engine import Engine
 from purveyor.registry import Registry
 from purveyor.settings import Settings
 from purveyor.store import Store
+from purveyor.supervise import Supervisor
 from purveyor_hooks import Logger
 
 
@@ -20,8 +21,9 @@ class House:
     engine: Engine
     registry: Registry
     logger: Logger
+    supervisor: Supervisor
 
     @property
     def volumes(self) -> Path:
         """The folder that holds the data of all services."""
-        return Path(self.settings.volumes) if self.settings.volumes else self.state / "volumes"
+        return self.settings.folder_of_volumes(self.state)

@@ -13,6 +13,12 @@ ALPHABET = string.ascii_letters + string.digits
 KEY_ALPHABET = string.ascii_lowercase + string.digits
 
 
+def number_of(reference: str | int) -> int:
+    """The id that somebody may mean by this, -1 when it is none: ``²`` is a digit, and a number of 5,000 of them is no id."""
+    text = str(reference)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else -1
+
+
 def slug_of(name: str, field: str = "name") -> str:
     """The slug of a name: lower case, hyphens. Raises `BadInput` that names the field."""
     trimmed = name.strip()

@@ -10,6 +10,7 @@ from purveyor.settings import Settings
 from purveyor_hooks import BadInput, Parameter, ServiceType
 
 IMAGE = "docker_image"
+MOST_ERRORS = 20  # that one answer names
 _REFERENCE = re.compile(r"[a-z0-9]+(?:[._/:@-]+[A-Za-z0-9]+)*")
 _VERSIONED = re.compile(r"(?P<name>.*:)v?\d[\w.]*(?P<rest>(?:-.*)?)")
 
@@ -55,6 +56,15 @@ def schema(kind: ServiceType, settings: Settings) -> dict[str, Any]:
         "required": [],
         "additionalProperties": False,
     }
+
+
+def require_image(reference: str) -> str:
+    """An image reference, trimmed. Raises `BadInput` for what cannot be one."""
+    trimmed = reference.strip()
+    if len(trimmed) < 256 and _REFERENCE.fullmatch(trimmed):
+        return trimmed
+    why = "must be an image reference such as postgres:17"
+    raise BadInput(f"The image {trimmed[:100]!r} cannot be used: it {why}.", errors={IMAGE: why})
 
 
 def image_for(kind: ServiceType, settings: Settings, version: str) -> str:
@@ -124,6 +134,8 @@ def _checked(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[s
         item = known.get(name)
         if item is None:
             errors[name] = f"unknown; known are {', '.join(known)}"
+            if len(errors) >= MOST_ERRORS:
+                break
             continue
         try:
             values[name] = _typed(item, value)

@@ -1,6 +1,7 @@
 """Reconciliation: the world is compared with intent, at start-up and whenever the engine says something."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 
 import anyio
@@ -43,15 +44,16 @@ class Reconciler:
 
     async def run(self) -> None:
         """Run until cancelled."""
-        await self._observer.recall()
+        await self._house.supervisor.keep("what was observed", self._observer.recall)
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._follow)
-                group.start_soon(self._settle)
-                group.start_soon(self._check_regularly)
-                group.start_soon(self._insist)
+                keep = self._house.supervisor.keep
+                group.start_soon(keep, "the engine's events", self._follow)
+                group.start_soon(keep, "what changed", self._settle)
+                group.start_soon(keep, "health checks", self._check_regularly, self._house.settings.health_interval)
+                group.start_soon(keep, "new data sets", self._insist)
         finally:
-            with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True), suppress(PurveyorError):  # what was observed may be lost, the end may not
                 await self._observer.keep()
 
     async def _follow(self) -> None:

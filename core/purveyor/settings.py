@@ -2,9 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
+from purveyor.names import number_of
 from purveyor_hooks import BadInput
 
 FILE = "settings.toml"
@@ -29,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     - archive-interval: seconds between two looks at what continuous archiving has written down.
     - archive-queue: MB that wait at most while the place of an archive cannot be reached; then archiving ends, and says so.
     - old-data-days: days for which the data from before a restore or an upgrade is kept at least.
+    - connections: how many connections the HTTP API has at most, 16 to 65536; a quarter of them for one peer. Fewer when the
+      system gives fewer file handles.
     """
 
     namespace: str = "purveyor"
@@ -36,16 +41,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_url: str = ""
     default_images: dict[str, str] = {}
     volumes: str = ""
-    port_offset: int = 0
-    health_interval: float = 30.0
-    ready_timeout: float = 120.0
-    pull_timeout: float = 120.0
+    port_offset: Annotated[int, Meta(ge=0, le=40_000)] = 0
+    health_interval: Annotated[float, Meta(ge=0.1, le=86_400)] = 30.0
+    ready_timeout: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
+    pull_timeout: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
     backups: str = ""
     encrypt_backups: bool = False
-    stall_timeout: float = 300.0
-    old_data_days: int = 7
-    archive_interval: float = 5.0
-    archive_queue: int = 1024
+    stall_timeout: Annotated[float, Meta(ge=0.1, le=86_400)] = 300.0
+    old_data_days: Annotated[int, Meta(ge=0, le=3650)] = 7
+    archive_interval: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
+    archive_queue: Annotated[int, Meta(ge=1, le=1_048_576)] = 1024
+    connections: Annotated[int, Meta(ge=16, le=65_536)] = 4096
+
+    def folder_of_volumes(self, state: Path) -> Path:
+        """The folder that holds the data of all services."""
+        return Path(self.volumes) if self.volumes else state / "volumes"
+
+    def folder_of_backups(self, state: Path) -> Path:
+        """The folder for backups that go to no bucket."""
+        return Path(self.backups) if self.backups else state / "backups"
 
     @property
     def address(self) -> tuple[str, int]:
@@ -72,14 +86,16 @@ def load(state: Path) -> Settings:
     except FileNotFoundError:
         settings = Settings()
     except msgspec.ValidationError as error:
-        raise _bad(path, str(error)) from None
+        why, _, where = str(error).partition(" - at `$.")
+        raise _bad(path, f"{where.rstrip('`')}: {why}" if where else why) from None
     except (msgspec.DecodeError, ValueError) as error:
         raise _bad(path, f"not TOML: {error}") from None
     host, separator, port = settings.listen.rpartition(":")
-    if not (separator and host and port.isdigit() and int(port) < 65536):
+    if not (separator and host and 0 <= number_of(port) < 65536):
         raise _bad(path, f"listen is {settings.listen!r}, not HOST:PORT")
-    if not 0 <= settings.port_offset <= 40_000:
-        raise _bad(path, f"port-offset is {settings.port_offset}; it must be from 0 to 40000")
+    for name, folder in (("volumes", settings.volumes), ("backups", settings.backups)):
+        if folder and not Path(folder).is_absolute():
+            raise _bad(path, f"{name} is {folder!r}; it must be a whole path, beginning with /")
     if settings.api_url and not settings.api_url.startswith(("http://", "https://")):
         raise _bad(path, f"api-url is {settings.api_url!r}; it must begin with http:// or https://")
     name = settings.namespace

@@ -129,3 +129,37 @@ class EngineUnavailable(PurveyorError):
     code = "engine-unavailable"
     title = "The Docker Engine cannot be reached"
     exit_code = 7
+
+
+class DaemonUnavailable(PurveyorError):
+    """The daemon that was asked does not answer, or went away in the middle."""
+
+    status = 503
+    code = "daemon-unavailable"
+    title = "The daemon does not answer"
+    exit_code = 7
+
+
+class StateUnavailable(PurveyorError):
+    """Purveyor's own records cannot be read or written now; what was asked for has not happened."""
+
+    status = 503
+    code = "state-unavailable"
+    title = "Purveyor's own records cannot be used now"
+    exit_code = 8
+
+
+class StorageFull(StateUnavailable):
+    """The disk of the state directory has no room left."""
+
+    status = 507
+    code = "storage-full"
+    title = "The disk is full"
+
+
+class StateRefused(StateUnavailable):
+    """The state directory is not what this program can go on with: damaged, lost, or of a newer version."""
+
+    status = 500
+    code = "state-refused"
+    title = "The state directory is refused"

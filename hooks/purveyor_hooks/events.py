@@ -82,6 +82,13 @@ class Revealed(Payload, frozen=True):
     actor: str
 
 
+class Troubled(Payload, frozen=True):
+    """Which of the daemon's own loops, and what it failed with."""
+
+    loop: str
+    error: str
+
+
 class Numbered(Payload, frozen=True):
     """Which one, by number."""
 

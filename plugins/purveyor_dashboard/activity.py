@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import anyio
 from litestar import Response, get
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
 from purveyor_dashboard.pages import SERVICES, Pages, Req
 from purveyor_hooks import Application
+from purveyor_hooks.streams import paced
 
 EVENTS = 60
 KEEP_ALIVE = 20.0
@@ -25,14 +25,10 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
         async def told() -> AsyncIterator[ServerSentEventMessage]:
             position = await app.core.last_event()
             yield ServerSentEventMessage(comment="following", data=None)
-            while True:
-                line = app.core.events(position)
-                with anyio.move_on_after(KEEP_ALIVE) as scope:
-                    event = await anext(line)
-                    position = event.id
-                    yield ServerSentEventMessage(data=event.type)
-                if scope.cancelled_caught:
-                    yield ServerSentEventMessage(comment="alive", data=None)
+            async for event in paced(app.core.events, position, KEEP_ALIVE):
+                if not await pages.holds(session, event):
+                    return
+                yield ServerSentEventMessage(data=event.type) if event else ServerSentEventMessage(comment="alive", data=None)
 
         return ServerSentEvent(told())
 

@@ -1,5 +1,6 @@
 """How a page is made: from what the API answers to whoever is signed in."""
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -12,7 +13,7 @@ from markupsafe import Markup
 
 from purveyor_dashboard import render
 from purveyor_dashboard.sessions import FIELD, Session, Sessions, check_form
-from purveyor_hooks import ApiClient, Application, BadInput, Forbidden, PurveyorError, Unauthorized
+from purveyor_hooks import ApiClient, Application, BadInput, Event, Forbidden, PurveyorError, Unauthorized
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -67,6 +68,18 @@ class Pages:
     async def api(self, session: Session) -> AsyncIterator[ApiClient]:
         async with self._app.api(session.token) as client:
             yield client
+
+    async def holds(self, session: Session, event: Event | None) -> bool:
+        """Whether a session holds still: asked when nothing happens for a while, and when something happens to a token."""
+        if session.until <= time.time():
+            return False
+        if event is None or event.type.startswith("token."):
+            try:
+                async with self.api(session) as client:
+                    await client.call("GET", f"{SERVICES}/", params={"limit": 1})
+            except Unauthorized:
+                return False
+        return True
 
     async def form(self, request: Req, session: Session) -> dict[str, str]:
         """What a form holds, checked to be ours. Raises `Forbidden`."""

@@ -12,6 +12,7 @@ from purveyor_dashboard.activity import events_of
 from purveyor_dashboard.pages import HEADERS, PROJECTS, SERVICES, Pages, Req, begin, parameters
 from purveyor_dashboard.sessions import Session
 from purveyor_hooks import PurveyorError
+from purveyor_hooks.streams import attachment
 
 SORTS = (("name", "Name"), ("status", "Status"), ("service_type", "Type"), ("memory_bytes", "Memory"), ("cpu_percent", "CPU"))
 TAIL = 400
@@ -112,11 +113,6 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def take(request: Req, slug: str) -> Stream:
         session = pages.session(request)
         path = request.query_params.getall("path", [])
-        name = (
-            "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in path[-1].rpartition("/")[2])
-            if path
-            else "file"
-        )
 
         async def chunks() -> AsyncIterator[bytes]:
             async with pages.api(session) as client:
@@ -131,7 +127,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
             async for chunk in source:
                 yield chunk
 
-        headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name[:200]}"'}
+        headers = {**HEADERS, "Content-Disposition": attachment(path[-1] if path else "")}
         return Stream(whole(), media_type="application/octet-stream", headers=headers)
 
     @get("/services/{slug:str}/logs")

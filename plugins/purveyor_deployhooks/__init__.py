@@ -30,7 +30,10 @@ class DeployHooks:
     async def startup(self, core: Core) -> None:
         self._core = core
         self._outbox = Outbox(core)
-        await self._outbox.open()
+        try:
+            await self._outbox.open()
+        except Exception as error:  # on a full disk for one; what is started now tries again
+            core.logger.warning("webhooks.closed", error=type(error).__name__)
         core.start(self._outbox.collect)
         core.start(self._outbox.deliver)
 

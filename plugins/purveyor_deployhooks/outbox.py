@@ -10,6 +10,7 @@ import ipaddress
 import json
 import socket
 import sqlite3
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -32,6 +33,7 @@ ANSWER_LIMIT = 64 * 1024
 LONGEST_PAUSE = 900.0
 IDLE = 1.0
 MOMENT, BURST = 0.05, 256  # seconds, events
+KEPT, THIN_EVERY = 30 * 86400.0, 3600.0  # seconds: how long what was delivered or is dead can be looked at
 TABLES = """
 CREATE TABLE IF NOT EXISTS webhooks (
     id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, url TEXT NOT NULL, events TEXT NOT NULL,
@@ -43,6 +45,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
     next_at REAL NOT NULL, error TEXT NOT NULL DEFAULT '', status INTEGER, updated_at REAL NOT NULL,
     UNIQUE (webhook, event)
 );
+CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (webhook, id) WHERE state = 'pending';
 CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY CHECK (id = 1), event INTEGER NOT NULL);
 """
 
@@ -74,21 +77,38 @@ class Outbox:
         self._core = core
         self._db: Database | None = None
         self._lock = anyio.Lock()
+        self._opening = anyio.Lock()
+        self._trust: ssl.SSLContext | bool = True  # read once: it takes longer than a delivery
         self._more = anyio.Event()
+        self._wanted = False  # whether there is a webhook: without one, an event costs no write
+        self._seen = 0  # how far the event line was followed
 
     async def open(self) -> None:
         path = self._core.folder(FOLDER) / FILE
 
         def make() -> Database:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            db = Database(sqlite3.connect(path, check_same_thread=False, isolation_level=None))
+            db = Database(sqlite3.connect(path, check_same_thread=False))
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA foreign_keys = ON")
             db.conn.executescript(TABLES)
             Path(path).chmod(0o600)
             return db
 
-        self._db = await anyio.to_thread.run_sync(make)
+        last = await self._core.last_event()
+
+        def begin(db: Database) -> int:
+            db.execute("INSERT OR IGNORE INTO cursor VALUES (1, ?)", [last])
+            if not _is_wanted(db):  # nobody was waiting for what happened before
+                db.execute("UPDATE cursor SET event = ?", [last])
+            return int(next(iter(db.query("SELECT event FROM cursor")))["event"])
+
+        async with self._opening:
+            if self._db is None:
+                self._db = await anyio.to_thread.run_sync(make)
+                self._wanted = await self._run(_is_wanted)
+                self._seen = await self._run(begin)
+                self._trust = await anyio.to_thread.run_sync(httpx.create_ssl_context)
 
     async def close(self) -> None:
         async with self._lock:  # nobody is in it
@@ -103,7 +123,7 @@ class Outbox:
                 raise Conflict("The outbox is closed.", remedy="Try again when Purveyor runs.")
 
             def whole() -> T:
-                with db.conn:
+                with db.atomic():
                     return work(db)
 
             return await anyio.to_thread.run_sync(whole)
@@ -115,18 +135,12 @@ class Outbox:
 
         Events come in bursts, and a transaction waits for the disk: those of a moment share one.
         """
-        last = await self._core.last_event()
-
-        def begin(db: Database) -> int:
-            db.execute("INSERT OR IGNORE INTO cursor VALUES (1, ?)", [last])
-            return int(next(iter(db.query("SELECT event FROM cursor")))["event"])
-
-        after = await self._run(begin)
+        await self.open()
         sending, receiving = anyio.create_memory_object_stream[Event](BURST)
 
         async def follow() -> None:
             async with sending:
-                async for event in self._core.events(after):
+                async for event in self._core.events(self._seen):
                     await sending.send(event)
 
         async with receiving, anyio.create_task_group() as group:
@@ -137,22 +151,39 @@ class Outbox:
                 with suppress(anyio.WouldBlock):
                     while True:
                         burst.append(receiving.receive_nowait())
-                if await self._run(lambda db: _note(db, burst)):  # noqa: B023 - it is awaited
+                if self._wanted and await self._run(lambda db: _note(db, burst)):  # noqa: B023 - it is awaited
                     self._more.set()
+                self._seen = burst[-1].id
 
     # ---------------------------------------------------------------- delivering
 
     async def deliver(self) -> None:
-        """Send what is due, several at a time; one receiver that hangs holds up nobody else's."""
-        while True:
-            due = await self._run(lambda db: list(db.query(DUE, [time.time()])))
-            async with anyio.create_task_group() as group:
-                for row in due:
-                    group.start_soon(self._attempt, row)
-            if not due:
+        """Send what is due. Each receiver has a task of its own: one that hangs holds up nobody else's."""
+        await self.open()
+        busy: set[int] = set()
+        thinned = 0.0
+        async with anyio.create_task_group() as group:
+            while True:
+                for row in await self._run(lambda db: list(db.query(WAITING, [time.time()]))):
+                    if row["webhook"] not in busy:
+                        busy.add(row["webhook"])
+                        group.start_soon(self._deliver_to, row["webhook"], busy)
+                if time.time() - thinned > THIN_EVERY:
+                    thinned = time.time()
+                    await self._run(lambda db: db.execute(THIN, [thinned - KEPT]))  # noqa: B023 - it is awaited
                 with anyio.move_on_after(IDLE):
                     await self._more.wait()
                 self._more = anyio.Event()
+
+    async def _deliver_to(self, webhook: int, busy: set[int]) -> None:
+        """Send all that is due for one receiver, a few at a time."""
+        try:
+            while due := await self._run(lambda db: list(db.query(DUE, [webhook, time.time()]))):
+                async with anyio.create_task_group() as group:
+                    for row in due:
+                        group.start_soon(self._attempt, row)
+        finally:
+            busy.discard(webhook)
 
     async def _attempt(self, row: dict[str, Any]) -> None:
         status, error = await self._send(row)
@@ -184,7 +215,7 @@ class Outbox:
             with anyio.fail_after(TIMEOUT):
                 await check_address(row["url"])
                 async with (
-                    httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as http,
+                    httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False, verify=self._trust) as http,
                     http.stream("POST", row["url"], content=body, headers=headers) as answer,
                 ):
                     status, size = answer.status_code, 0
@@ -225,8 +256,11 @@ class Outbox:
                 raise Conflict(f"There is a webhook named {given.name!r} already.", errors={"name": "taken"})
             values: list[Any] = [given.name, given.url, json.dumps(given.events), self._core.seal(secret)]
             values += [given.attempts, given.first_retry, time.time()]
+            if first:
+                db.execute("UPDATE cursor SET event = ?", [self._seen])
             return int(db.execute(INSERT, values).lastrowid or 0)
 
+        first, self._wanted = not self._wanted, True
         number = await self._run(insert)
         return {**await self.get(number), "secret": secret}
 
@@ -252,6 +286,7 @@ class Outbox:
     async def delete(self, reference: str) -> None:
         number = (await self.get(reference))["id"]
         await self._run(lambda db: db.execute("DELETE FROM webhooks WHERE id = ?", [number]))
+        self._wanted = await self._run(_is_wanted)
 
     async def deliveries(self, reference: str, state: str | None, limit: int) -> list[dict[str, Any]]:
         number = (await self.get(reference))["id"]
@@ -276,8 +311,11 @@ INSERT INTO webhooks (name, url, events, secret, attempts, first_retry, created_
 """
 DUE = """
 SELECT d.id, d.type, d.body, d.attempts, w.name, w.url, w.secret, w.attempts AS most, w.first_retry
-FROM deliveries d JOIN webhooks w ON w.id = d.webhook WHERE d.state = 'pending' AND d.next_at <= ? ORDER BY d.id LIMIT 8
+FROM deliveries d JOIN webhooks w ON w.id = d.webhook
+WHERE d.webhook = ? AND d.state = 'pending' AND d.next_at <= ? ORDER BY d.id LIMIT 4
 """
+WAITING = "SELECT DISTINCT webhook FROM deliveries WHERE state = 'pending' AND next_at <= ?"
+THIN = "DELETE FROM deliveries WHERE state != 'pending' AND updated_at < ?"
 COUNTS = "SELECT state, count(*) AS number FROM deliveries WHERE webhook = ? GROUP BY state"
 LISTED = """
 SELECT id, event, type, state, attempts, status, error, next_at FROM deliveries
@@ -297,6 +335,10 @@ def _note(db: Database, burst: Sequence[Event]) -> bool:
         )
     db.execute("UPDATE cursor SET event = ?", [burst[-1].id])
     return bool(wanted)
+
+
+def _is_wanted(db: Database) -> bool:
+    return bool(list(db.query("SELECT 1 FROM webhooks LIMIT 1")))
 
 
 def _wants(events: list[str], kind: str) -> bool:

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import random
+import resource
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import anyio
 import msgspec
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,8 +48,8 @@ async def pieces(content: bytes, size: int) -> AsyncIterator[bytes]:
         yield content[start : start + size]
 
 
-async def unpack(stored: bytes, key: bytes | None, sha256: str, size: int = 1000) -> bytes:
-    return b"".join([chunk async for chunk in unpacked(pieces(stored, size), key, sha256)])
+async def unpack(stored: bytes, key: bytes | None, sha256: str, size: int = 1000, most: int = 10_000_000) -> bytes:
+    return b"".join([chunk async for chunk in unpacked(pieces(stored, size), key, sha256, most)])
 
 
 @settings(max_examples=60, deadline=None)
@@ -87,6 +90,70 @@ def test_every_altered_byte_and_every_missing_end_is_found(key: bytes | None) ->
             await unpack(stored + b"x", key, sha256)
 
     anyio.run(work)
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "sealed"])
+def test_a_gigabyte_of_nothing_goes_through_in_little_memory_and_a_bomb_is_refused(key: bytes | None) -> None:
+    size, megabyte = 1024, bytes(1024 * 1024)
+
+    async def work() -> None:
+        stored, sha256 = await pack([megabyte] * size, key)
+        assert len(stored) < 100_000
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        seen = 0
+        async for chunk in unpacked(pieces(stored, len(stored)), key, sha256, size * len(megabyte)):
+            assert len(chunk) <= len(megabyte)
+            seen += len(chunk)
+        assert seen == size * len(megabyte)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024, "kilobytes"
+        with pytest.raises(BadInput, match="more than"):
+            await unpack(stored, key, sha256, most=2_000_000)
+
+    anyio.run(work)
+
+
+def test_a_stream_that_asks_for_much_memory_is_refused() -> None:
+    parameters = zstandard.ZstdCompressionParameters.from_level(19, window_log=27, enable_ldm=True)
+    packed = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    stored = packed.compress(random.Random(1).randbytes(100_000)) + packed.flush()
+
+    async def work() -> None:
+        with pytest.raises(BadInput):
+            await unpack(stored, None, hashlib.sha256(stored).hexdigest())
+
+    anyio.run(work)
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "sealed"])
+def test_the_event_loop_goes_on_while_much_is_packed_and_unpacked(key: bytes | None) -> None:
+    content = [random.Random(number).randbytes(4_000_000) for number in range(4)] * 4
+
+    async def work() -> None:
+        stored, sha256 = await pack(content, key)
+        async for _ in unpacked(pieces(stored, 1_000_000), key, sha256, 100_000_000):
+            pass
+
+    whole, own = time.process_time(), time.thread_time()
+    anyio.run(work)
+    whole, own = time.process_time() - whole, time.thread_time() - own
+    assert own < whole / 2, "the loop's thread hands on, and others compute"
+
+
+def test_a_restore_that_is_given_up_ends_its_thread() -> None:
+    async def work() -> None:
+        stored, sha256 = await pack([random.Random(1).randbytes(50_000)], None)
+
+        async def never() -> AsyncIterator[bytes]:
+            yield stored[:30_000]
+            await anyio.sleep(60)
+
+        with anyio.move_on_after(0.2) as scope:
+            await anext(unpacked(never(), None, sha256, 100_000))
+        assert scope.cancelled_caught
+
+    begun = time.monotonic()
+    anyio.run(work)
+    assert time.monotonic() - begun < 10
 
 
 def test_another_key_opens_nothing() -> None:

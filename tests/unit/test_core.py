@@ -1,6 +1,7 @@
 """Store, bus, operations and registry, without an engine."""
 
 import logging
+import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import EntryPoint
@@ -20,6 +21,7 @@ from purveyor.store import Store, Tx, events, looks, operations, tokens
 from purveyor.store.lock import StateLock
 from purveyor.store.records import OperationRecord
 from purveyor.store.vault import Vault, open_vault
+from purveyor.supervise import Supervisor
 from purveyor_hooks import BadInput, Conflict, Event, Failed, PurveyorError, ServiceType, Vetoed, hookimpl
 
 LOGGER = make_logger(logging.CRITICAL)
@@ -53,7 +55,7 @@ async def test_a_transaction_that_raises_has_not_happened(store: Store) -> None:
 
 
 async def test_reading_cannot_change_anything(store: Store) -> None:
-    with pytest.raises(Exception, match="readonly"):
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
         await store.read(lambda tx: tx.emit("something"))
 
 
@@ -410,7 +412,7 @@ async def test_a_listener_that_raises_or_hangs_is_reported(store: Store) -> None
 
     registry = registry_of(raising=module(on_event=raises), fine=module(on_event=notes))
     bus = Bus(store)
-    listening = SimpleNamespace(bus=bus, house=SimpleNamespace(registry=registry))
+    listening = SimpleNamespace(bus=bus, house=SimpleNamespace(registry=registry, supervisor=Supervisor(store, LOGGER)))
     async with anyio.create_task_group() as group:
         for plugin, call in registry.each("on_event"):
             group.start_soon(app_module.App.listen, listening, plugin, call, 0)

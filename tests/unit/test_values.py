@@ -223,7 +223,7 @@ def test_a_password_verifier_is_salted_and_does_not_hold_the_password() -> None:
     assert "password" not in first
 
 
-@given(st.text(min_size=4, max_size=30).filter(str.isprintable))
+@given(st.text(min_size=4, max_size=30).filter(str.isprintable).filter(lambda secret: secret not in "postgresql://user:@host/db"))
 def test_secrets_are_scrubbed_also_when_encoded(secret: str) -> None:
     text = f"failed at {secret} and at postgresql://user:{quote(secret, safe='')}@host/db"
     scrubbed = redact.scrub(text, [secret])

@@ -1,5 +1,6 @@
 """Who asks, and what they may do."""
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from litestar.connection import ASGIConnection
@@ -9,7 +10,7 @@ from litestar.middleware import AbstractAuthenticationMiddleware, Authentication
 from purveyor.app import App
 from purveyor.store import Tx, projects, tokens
 from purveyor.store.records import TokenRecord
-from purveyor_hooks import Actor, Forbidden, Unauthorized
+from purveyor_hooks import Actor, Forbidden, StateUnavailable, Unauthorized
 
 TRUSTED = "purveyor.trusted"
 Connection = ASGIConnection[Any, Any, Any, Any]
@@ -32,13 +33,13 @@ class Authentication(AbstractAuthenticationMiddleware):
             )
         core: App = connection.app.state.core
         text = token.strip()
-        known = await core.memory.recall(("token", text), lambda: core.house.store.read(lambda tx: _look_up(tx, text)))
-        if known is None or (known.record.expires_at and known.record.expires_at <= core.now()):
+        known = await _known(core, text)
+        if known is None:
             raise Unauthorized(
                 "This token is unknown, expired or revoked.", remedy="Make another on the server: purveyor token create NAME"
             )
         await self._touch(core, known.record)
-        return AuthenticationResult(user=known.actor, auth=None)
+        return AuthenticationResult(user=known.actor, auth=text)
 
     async def _touch(self, core: App, record: TokenRecord) -> None:
         """Note the use, at most once a minute: reading must not mean writing."""
@@ -46,7 +47,8 @@ class Authentication(AbstractAuthenticationMiddleware):
         last = core.token_uses.get(record.id, record.last_used_at)
         if last is None or (now - last).total_seconds() > 60:
             core.token_uses[record.id] = now
-            await core.house.store.write(lambda tx: tokens.touch(tx, record.id))
+            with suppress(StateUnavailable):  # reading goes on while nothing can be written
+                await core.house.store.write(lambda tx: tokens.touch(tx, record.id))
 
 
 class Known(NamedTuple):
@@ -54,6 +56,18 @@ class Known(NamedTuple):
 
     record: TokenRecord
     actor: Actor
+
+
+async def _known(core: App, text: str) -> Known | None:
+    """What a token stands for now, None for one that is unknown, expired or revoked."""
+    known = await core.memory.recall(("token", text), lambda: core.house.store.read(lambda tx: _look_up(tx, text)))
+    return None if known is None or (known.record.expires_at and known.record.expires_at <= core.now()) else known
+
+
+async def still_valid(connection: Connection) -> bool:
+    """Whether what a connection was let in with holds still: a stream may go on for days."""
+    text: str | None = connection.scope.get("auth")
+    return text is None or await _known(connection.app.state.core, text) is not None
 
 
 def _look_up(tx: Tx, token: str) -> Known | None:

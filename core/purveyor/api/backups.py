@@ -11,7 +11,7 @@ from purveyor import scheduler
 from purveyor.api import views
 from purveyor.api.answers import answer, nothing, page
 from purveyor.api.auth import admin, reader
-from purveyor.api.flow import attachment, begun, flow
+from purveyor.api.flow import begun, flow
 from purveyor.api.services import Limit, Offset
 from purveyor.app import App
 from purveyor.archive.keeper import Keeper, require_elsewhere
@@ -23,6 +23,7 @@ from purveyor.verbs.backup import BackupArguments, ProveArguments, readable
 from purveyor.verbs.lifecycle import ServiceArguments
 from purveyor.verbs.restore import RestoreArguments
 from purveyor_hooks import BadInput
+from purveyor_hooks.streams import attachment
 
 Req = Request[Any, Any, Any]
 MASK = "***"
@@ -268,7 +269,8 @@ async def extract_database(core: App, reference: str, database: str) -> Stream:
     verified = await keeper.manifest(backup)
     assert core.workers is not None
     chunks = await begun(flow(core.workers, lambda sink: keeper.extract(backup, verified, database, sink)))
-    return Stream(chunks, media_type="application/octet-stream", headers=attachment(f"{backup.backup_id}-{database}"))
+    headers = {"Content-Disposition": attachment(f"{backup.backup_id}-{database}"), "X-Content-Type-Options": "nosniff"}
+    return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
 
 @post("/{reference:str}/verify", guards=[admin])

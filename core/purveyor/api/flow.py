@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from urllib.parse import quote
 
 import anyio
 import anyio.abc
@@ -10,15 +9,6 @@ import anyio.abc
 from purveyor_hooks import Sink
 
 BUFFER = 4  # chunks that wait for the reader
-
-
-def attachment(name: str) -> dict[str, str]:
-    """The headers of a download that no browser opens by itself (RFC 6266)."""
-    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in name)[:200]
-    disposition = f'attachment; filename="{plain or "file"}"'
-    if plain != name:
-        disposition += f"; filename*=UTF-8''{quote(name[:200], safe='')}"
-    return {"Content-Disposition": disposition, "X-Content-Type-Options": "nosniff"}
 
 
 class _Into:

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-import anyio
 import msgspec
 from litestar import Request, Response, Router, get
 from litestar.params import Parameter
@@ -12,11 +11,12 @@ from litestar.response import ServerSentEvent, ServerSentEventMessage
 from purveyor import catalogue
 from purveyor.api import views
 from purveyor.api.answers import page
-from purveyor.api.auth import reader
+from purveyor.api.auth import reader, still_valid
 from purveyor.api.services import Limit, Offset
 from purveyor.app import App
 from purveyor.store import Tx, events, operations, projects, services
 from purveyor_hooks import BadInput, Event
+from purveyor_hooks.streams import paced
 
 KEEP_ALIVE = 15.0
 
@@ -61,7 +61,7 @@ async def follow_events(
 ) -> Response[Any]:
     """The event line: a stream (SSE) from `after` or Last-Event-ID, or from now on; as JSON, the last ones.
 
-    `type` keeps the events whose type begins with it, `service` those of one service.
+    `type` keeps the events whose type begins with it, `service` those of one service. A stream ends when its token does.
     """
     service_id = (await core.house.store.read(lambda tx: services.get(tx, service))).id if service else None
 
@@ -76,25 +76,20 @@ async def follow_events(
 
     last_seen = request.headers.get("last-event-id")
     if last_seen is not None:
-        if not last_seen.isdigit():
+        if not (last_seen.isascii() and last_seen.isdecimal() and len(last_seen) < 19):
             raise BadInput("Last-Event-ID is not a number.", errors={"Last-Event-ID": "the id of the last event seen"})
         after = int(last_seen)
     position = after if after is not None else await core.bus.last()
 
     async def messages() -> AsyncIterator[ServerSentEventMessage]:
-        nonlocal position
-        line = core.bus.follow(position)
         yield ServerSentEventMessage(comment="following", data=None)
-        while True:
-            with anyio.move_on_after(KEEP_ALIVE) as scope:
-                event = await anext(line)
-                position = event.id
-                if wanted(event):
-                    text = msgspec.json.encode(event).decode()
-                    yield ServerSentEventMessage(data=text, id=str(event.id), event=event.type)
-            if scope.cancelled_caught:  # nothing happened for a while
-                line = core.bus.follow(position)
+        async for event in paced(core.bus.follow, position, KEEP_ALIVE):
+            if not await still_valid(request):
+                return
+            if event is None:
                 yield ServerSentEventMessage(comment="alive", data=None)
+            elif wanted(event):
+                yield ServerSentEventMessage(data=msgspec.json.encode(event).decode(), id=str(event.id), event=event.type)
 
     return ServerSentEvent(messages())
 

@@ -75,6 +75,17 @@ def _validation(error: ValidationException) -> BadInput:
     return BadInput(f"The request cannot be used: {listed}.", errors=errors)
 
 
+def on_deep_body(request: Request[Any, Any, Any], error: Exception) -> BaseResponse[Any]:
+    """JSON that is nested too deep to be read, or holds a number too long to be one; anything else is a fault of ours."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or "serialization" not in trace.tb_frame.f_globals.get("__name__", ""):
+        return on_fault(request, error)
+    why = "nested too deep" if isinstance(error, RecursionError) else "it holds a value that cannot be read"
+    return render(request, BadInput(f"The body cannot be used: {why}.", errors={"body": why}))
+
+
 def on_fault(request: Request[Any, Any, Any], error: Exception) -> BaseResponse[Any]:
     """A fault of ours: logged whole, told without its text."""
     core = request.app.state.get("core")

@@ -3,8 +3,9 @@
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import anyio
 import anyio.abc
@@ -20,12 +21,14 @@ from litestar.openapi.spec import Components, SecurityScheme
 from purveyor import __version__
 from purveyor.api import admin, backups, journal, problems, projects, services
 from purveyor.api.auth import TRUSTED, Authentication
+from purveyor.api.guard import Guard, Guarded, raise_handle_limit
 from purveyor.api.inward import InwardClient, inward
 from purveyor.app import App, PluginCore
 from purveyor_hooks import Conflict, PurveyorError
 
 BODY_LIMIT = 1024 * 1024
 GRACE = 3
+KEEP_ALIVE = 60  # seconds of silence until a peer is asked whether it is still there
 
 
 class PluginApplication(NamedTuple):
@@ -60,6 +63,8 @@ def create_api(app: App) -> Litestar:
         exception_handlers={
             PurveyorError: problems.on_purveyor_error,
             HTTPException: problems.on_http_error,
+            RecursionError: problems.on_deep_body,
+            ValueError: problems.on_deep_body,
             Exception: problems.on_fault,
         },
         openapi_config=OpenAPIConfig(
@@ -108,10 +113,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(application: Any) -> _Server:
+def _server(application: Any, guard: Guard | None) -> _Server:
     return _Server(
         uvicorn.Config(
             application,
+            http=cast(Any, partial(Guarded, guard=guard)) if guard else "httptools",
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -128,6 +134,8 @@ def listen_tcp(host: str, port: int) -> socket.socket:
     # asyncio turns Nagle's delay off only where the protocol is said: without it an answer waits 40 ms for an ACK
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a peer that is gone without a word is noticed
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE)
     try:
         listener.bind((host, port))
     except OSError as error:
@@ -152,13 +160,15 @@ class Servers:
     """The API on its sockets, each served in one task group."""
 
     def __init__(self, api: Litestar, group: anyio.abc.TaskGroup) -> None:
+        house = api.state.core.house
         self._api = api
         self._group = group
+        self._guard = Guard(house.settings.connections, raise_handle_limit(), house.logger)
         self._running: list[_Server] = []
 
     async def open(self, *sockets: socket.socket, trusted: bool = False) -> Callable[[], None]:
-        """Serve on further sockets; the answer ends that."""
-        server = _server(_trusted(self._api) if trusted else self._api)
+        """Serve on further sockets; the answer ends that. Those that are not trusted are guarded, all together."""
+        server = _server(_trusted(self._api), None) if trusted else _server(self._api, self._guard)
         self._running.append(server)
         self._group.start_soon(server.serve, list(sockets))
         while not server.started:  # noqa: ASYNC110 - uvicorn offers no event

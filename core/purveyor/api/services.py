@@ -12,7 +12,7 @@ from purveyor import bindings, parameters, redact
 from purveyor.api import views
 from purveyor.api.answers import answer, nothing, page
 from purveyor.api.auth import admin, own_project, reader
-from purveyor.api.flow import attachment, begun, flow
+from purveyor.api.flow import begun, flow
 from purveyor.api.views import shown
 from purveyor.app import App
 from purveyor.observe import Checked, History
@@ -31,6 +31,7 @@ from purveyor.verbs.undelete import UndeleteArguments
 from purveyor.verbs.update import UpdateArguments
 from purveyor.verbs.upgrade import UpgradeArguments
 from purveyor_hooks import BadInput, Client, Listing, NotFound, ServiceType, Variable
+from purveyor_hooks.streams import attachment
 
 Req = Request[Any, Any, Any]
 Limit = Annotated[int, Parameter(ge=1, le=1000)]
@@ -205,7 +206,8 @@ async def download_from_service(core: App, reference: str, path: list[str]) -> S
     assert core.workers is not None
     access = core.provision.access(record, provider)
     chunks = await begun(flow(core.workers, lambda sink: provider.download(record.view(), access, tuple(path), sink)))
-    return Stream(chunks, media_type="application/octet-stream", headers=attachment(path[-1].rpartition("/")[2]))
+    headers = {"Content-Disposition": attachment(path[-1] if path else ""), "X-Content-Type-Options": "nosniff"}
+    return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
 
 @post("/{reference:str}/reveal", guards=[admin], status_code=200)

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
+import anyio
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -24,6 +25,8 @@ LISTING = 'cd "$0" && for f in *; do [ -f "$f" ] && stat -c "%n %s" "$f"; done; 
 CHUNK = 1024 * 1024
 PURPOSE = b"purveyor changes 1"
 MAC_LENGTH = 32  # hexadecimal digits
+HELD = 20 * CHUNK  # bytes of one file that are held in memory, which is enough for the usual 16 MB; more goes to a file
+LARGEST = 1024 * 1024 * 1024  # bytes of a file of changes: PostgreSQL's largest --wal-segsize
 
 
 class Waiting(NamedTuple):
@@ -96,21 +99,26 @@ async def ship(
     helper: HelperAccess, source: str, name: str, place: Place, folder: str, key: bytes | None, signing: bytes
 ) -> Stored:
     """One file of the helper's to the place, sealed with `key` where there is one. It appears there whole, or not at all."""
-    held: list[bytes] = []
+    async with anyio.SpooledTemporaryFile(max_size=HELD) as held:
 
-    async def keep(data: bytes) -> None:
-        held.append(data)
+        async def keep(data: bytes) -> None:
+            await held.write(data)
 
-    packer = Packer(keep, key)
-    async with helper.process(Command(argv=("cat", f"{source}/{name}"))) as process:
-        async for chunk in process.output():
-            await packer.write(chunk)
-        await process.finish()
-    await packer.close()
-    number = f"-{time.time_ns() // 1_000_000:015d}" if name.endswith(PARTIAL) else ""
-    stored_as = f"{name}{number}"
-    made = Stored(stored_as, packer.sha256, sign(folder, stored_as, packer.sha256, signing))
-    await place.put(f"{folder}/{made.path}", b"".join(held))  # 16 MB unpacked, by the server's own limit
+        async def kept() -> AsyncIterator[bytes]:
+            await held.seek(0)
+            while chunk := await held.read(CHUNK):
+                yield chunk
+
+        packer = Packer(keep, key)
+        async with helper.process(Command(argv=("cat", f"{source}/{name}"))) as process:
+            async for chunk in process.output():
+                await packer.write(chunk)
+            await process.finish()
+        await packer.close()
+        number = f"-{time.time_ns() // 1_000_000:015d}" if name.endswith(PARTIAL) else ""
+        stored_as = f"{name}{number}"
+        made = Stored(stored_as, packer.sha256, sign(folder, stored_as, packer.sha256, signing))
+        await place.put_all(f"{folder}/{made.path}", kept())
     return made
 
 
@@ -165,7 +173,7 @@ def _ours(found: Sequence[Stored], folder: str, signing: bytes) -> list[Stored]:
 
 
 async def _put(place: Place, folder: str, item: Stored, access: Access, target: str, key: bytes | None) -> AsyncIterator[int]:
-    chunks = unpacked(place.read(f"{folder}/{item.path}"), key, item.sha256)
+    chunks = unpacked(place.read(f"{folder}/{item.path}"), key, item.sha256, LARGEST)
     begun = await anext(chunks, None)  # before anything is written: it may have a later state by now, and be gone
     async with access.process(Command(argv=("sh", "-c", 'cat > "$0"', f"{target}/{item.of}"))) as process:
         while begun is not None:

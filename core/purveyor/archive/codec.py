@@ -3,8 +3,12 @@
 import hashlib
 import os
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import IO, cast
 
+import anyio
+import anyio.from_thread
+import anyio.to_thread
 import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -13,6 +17,8 @@ from purveyor_hooks import BadInput
 
 LEVEL, THREADS = 3, 2
 BLOCK = 1024 * 1024  # bytes sealed at once
+GATHERED = 256 * 1024  # plain bytes that are worth a thread
+WINDOW = 8 * 1024 * 1024  # bytes that a decompressor may look back; level 3 needs 2 MiB
 SIZE = struct.Struct("!I")
 PREFIX = 8  # bytes of the nonce that are the stream's own; the other four count its blocks
 LAST, MORE = b"last", b"more"
@@ -20,7 +26,7 @@ Write = Callable[[bytes], Awaitable[None]]
 
 
 class Packer:
-    """Takes plain bytes by `write`, hands packed ones on; `close` ends the stream.
+    """Takes plain bytes by `write`, hands packed ones on; `close` ends the stream. The computing is done in a thread.
 
     Counts and hashes what it hands on: `stored` bytes, `sha256`; and counts what came: `plain` bytes.
     """
@@ -30,23 +36,39 @@ class Packer:
         self._compressor = zstandard.ZstdCompressor(level=LEVEL, threads=THREADS).compressobj()
         self._sealer = _Sealer(key) if key else None
         self._hash = hashlib.sha256()
+        self._waiting: list[bytes] = []
+        self._gathered = 0
+        self._thread = anyio.CapacityLimiter(1)  # one of its own: whoever waits for a thread of the many waits for no backup
+        self._turn = anyio.Lock()
         self.plain = 0
         self.stored = 0
 
     async def write(self, chunk: bytes) -> None:
         self.plain += len(chunk)
-        await self._pass(self._compressor.compress(chunk))
+        self._waiting.append(chunk)
+        self._gathered += len(chunk)
+        if self._gathered >= GATHERED:
+            await self._pass()
 
     async def close(self) -> None:
-        await self._pass(self._compressor.flush(), last=True)
+        await self._pass(last=True)
 
-    async def _pass(self, data: bytes, last: bool = False) -> None:
+    async def _pass(self, last: bool = False) -> None:
+        async with self._turn:
+            chunks, self._waiting, self._gathered = self._waiting, [], 0
+            data = await anyio.to_thread.run_sync(self._pack, chunks, last, limiter=self._thread)
+            if data:
+                await self._hand_on(data)
+
+    def _pack(self, chunks: list[bytes], last: bool) -> bytes:
+        data = b"".join([self._compressor.compress(chunk) for chunk in chunks])
+        if last:
+            data += self._compressor.flush()
         if self._sealer:
             data = self._sealer.seal(data, last)
-        if data:
-            self._hash.update(data)
-            self.stored += len(data)
-            await self._hand_on(data)
+        self._hash.update(data)
+        self.stored += len(data)
+        return data
 
     @property
     def sha256(self) -> str:
@@ -82,39 +104,78 @@ class _Sealer:
         return SIZE.pack(len(sealed)) + sealed
 
 
-async def unpacked(stored: AsyncIterator[bytes], key: bytes | None, sha256: str) -> AsyncIterator[bytes]:
-    """The plain bytes of a packed stream, in chunks of at most 1 MiB. Raises `BadInput` when a single bit is not as it
-    was, and for the wrong key; the hash is compared before the last bytes are handed out."""
+async def unpacked(stored: AsyncIterator[bytes], key: bytes | None, sha256: str, most: int) -> AsyncIterator[bytes]:
+    """The plain bytes of a packed stream, in chunks of at most 1 MiB, in constant memory; the computing is done in a thread.
+
+    Raises `BadInput` when a single bit is not as it was, for the wrong key, and for more than `most` plain bytes; the hash is
+    compared before the last bytes are handed out.
+    """
+    thread = anyio.CapacityLimiter(1)
+    plain = _unpacked(_pulled(stored), key, sha256, most)
+    while (chunk := await anyio.to_thread.run_sync(next, plain, None, limiter=thread)) is not None:
+        yield chunk
+
+
+def _pulled(stored: AsyncIterator[bytes]) -> Iterator[bytes]:
+    """An asynchronous stream, read from a thread."""
+
+    async def following() -> bytes | None:
+        return await anext(stored, None)
+
+    while (chunk := anyio.from_thread.run(following)) is not None:
+        yield chunk
+
+
+def _unpacked(stored: Iterator[bytes], key: bytes | None, sha256: str, most: int) -> Iterator[bytes]:
     seen = hashlib.sha256()
 
-    async def hashed() -> AsyncIterator[bytes]:
-        async for chunk in stored:
+    def hashed() -> Iterator[bytes]:
+        for chunk in stored:
             seen.update(chunk)
             yield chunk
 
-    decompressor = zstandard.ZstdDecompressor().decompressobj()
-    held = b""
+    packed = _opened(hashed(), key) if key else hashed()
+    reader = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_reader(cast(IO[bytes], _Feed(packed)), read_size=BLOCK)
+    held, size = b"", 0
     try:
-        async for chunk in _opened(hashed(), key) if key else hashed():
-            for start in range(0, len(chunk), BLOCK):
-                plain = decompressor.decompress(chunk[start : start + BLOCK])
-                for begin in range(0, len(plain), BLOCK):
-                    if held:
-                        yield held
-                    held = plain[begin : begin + BLOCK]
+        while plain := reader.read(BLOCK):
+            size += len(plain)
+            if size > most:
+                raise BadInput(
+                    f"The backup's data is more than the {most} bytes that it says.",
+                    remedy="Nothing was restored that counts. Choose another backup.",
+                )
+            if held:
+                yield held
+            held = plain
+        for _ in packed:  # what comes after the end counts for the hash
+            pass
     except zstandard.ZstdError:
         raise _damaged() from None
-    if seen.hexdigest() != sha256 or not decompressor.eof:
+    if seen.hexdigest() != sha256:
         raise _damaged()
     if held:
         yield held
 
 
-async def _opened(stored: AsyncIterator[bytes], key: bytes) -> AsyncIterator[bytes]:
+class _Feed:
+    """Chunks as a file that is read."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._left = b""
+
+    def read(self, size: int) -> bytes:
+        data = self._left or next(self._chunks, b"")
+        self._left = data[size:]
+        return data[:size]
+
+
+def _opened(stored: Iterator[bytes], key: bytes) -> Iterator[bytes]:
     cipher = AESGCM(key)
     buffer = bytearray()
     prefix, number, ended = b"", 0, False
-    async for chunk in stored:
+    for chunk in stored:
         buffer += chunk
         if not prefix:
             if len(buffer) < PREFIX:

@@ -24,7 +24,9 @@ from purveyor.house import House
 from purveyor.pulse import Pulse, while_it_goes_on
 from purveyor.store import Tx, archives, backups, projects, services
 from purveyor.store.database import installation, utc_now
+from purveyor.store.faults import told
 from purveyor.store.records import BackupRecord, ServiceRecord, SourceRecord
+from purveyor.store.vault import write_new
 from purveyor_hooks import BadInput, Census, Finding, Image, PurveyorError, RestoreOptions, ServiceType, Sink
 from purveyor_hooks.types import HOLDERS, holder_of
 
@@ -72,8 +74,7 @@ class Keeper:
 
     @property
     def folder(self) -> Path:
-        settings = self._house.settings
-        return Path(settings.backups) if settings.backups else self._house.state / "backups"
+        return self._house.settings.folder_of_backups(self._house.state)
 
     def place(self, source: SourceRecord | None) -> Place:
         return Folder(self.folder) if source is None else Bucket(source, source.secret_key)
@@ -193,7 +194,7 @@ class Keeper:
             if hashlib.sha256(sums).hexdigest() != manifest.sums:
                 raise BadInput("The backup's list of checksums was altered.", remedy="Choose another backup.")
             content = checked(content, sums, manifest.sums_chunk)
-        return unpacked(content, key, manifest.sha256)
+        return unpacked(content, key, manifest.sha256, manifest.plain_bytes)
 
     async def read_into(
         self, backup: BackupRecord, verified: Verified, record: ServiceRecord, tell: Tell, options: RestoreOptions
@@ -314,23 +315,8 @@ def _key(path: Path, create: bool) -> bytes | None:
 
 def write_key(path: Path, key: bytes) -> None:
     """Write a key's file, whole or not at all, where there is none."""
-    part = path.with_name(f"{path.name}.part")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as opened:
-        opened.write(base64.b64encode(key) + b"\n")
-        opened.flush()
-        os.fsync(opened.fileno())
-    try:
-        os.link(part, path)  # raises where another was faster: its key holds
-    except FileExistsError:
-        pass
-    finally:
-        part.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with told(path):
+        write_new(path, base64.b64encode(key) + b"\n")
 
 
 def read_key(path: Path) -> bytes:

@@ -60,9 +60,19 @@ class Place(ABC):
         """Remove a backup's folder, its manifest first; one that is gone is fine."""
 
     async def put(self, path: str, content: bytes) -> None:
+        """A small file."""
+
+        async def whole() -> AsyncIterator[bytes]:
+            yield content
+
+        await self.put_all(path, whole())
+
+    async def put_all(self, path: str, chunks: AsyncIterator[bytes]) -> None:
+        """A file, as its bytes come: whole, or not at all."""
         writer = await self.begin(path)
         try:
-            await writer.write(content)
+            async for chunk in chunks:
+                await writer.write(chunk)
             await writer.commit()
         except BaseException:
             with anyio.CancelScope(shield=True):

@@ -112,6 +112,15 @@ class Options:
 
         return state_directory(self._state)
 
+    @property
+    def why(self) -> str:
+        """Why the state directory is where it is."""
+        import os
+
+        if self._state:
+            return "the one that --state names"
+        return "the one that $PURVEYOR_STATE names" if os.environ.get("PURVEYOR_STATE") else "the default place"
+
     def run(self, work: Any) -> Any:
         """Run a command's work with the API: `CommandLine` as plugins' commands get it."""
         from purveyor.cli.client import run

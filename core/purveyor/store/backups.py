@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from purveyor.names import number_of
 from purveyor.store.database import Row, Tx, convert
 from purveyor.store.records import BackupRecord, ScheduleRecord, SourceRecord
 from purveyor_hooks import Conflict, NotFound
@@ -33,12 +34,8 @@ def _stored(values: dict[str, Any]) -> dict[str, Any]:
 def find(tx: Tx, reference: str | int) -> BackupRecord | None:
     """The backup with this id or backup_id."""
     text = str(reference)
-    row = tx.row("SELECT * FROM backups WHERE backup_id = ? OR (? AND id = ?)", [text, text.isdecimal(), _number(text)])
+    row = tx.row("SELECT * FROM backups WHERE backup_id = ? OR id = ?", [text, number_of(text)])
     return _backup(tx, row) if row else None
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() and len(text) < 18 else -1
 
 
 def get(tx: Tx, reference: str | int) -> BackupRecord:
@@ -82,7 +79,7 @@ def update_source(tx: Tx, number: int, **values: Any) -> None:
 def source(tx: Tx, reference: str | int) -> SourceRecord:
     """The source with this id or name. Raises `NotFound`."""
     text = str(reference)
-    row = tx.row("SELECT * FROM s3_sources WHERE name = ? OR id = ?", [text, _number(text)])
+    row = tx.row("SELECT * FROM s3_sources WHERE name = ? OR id = ?", [text, number_of(text)])
     if row is None:
         raise NotFound(f"There is no S3 source {reference!r}.", remedy="List them with: purveyor backup source list")
     return _source(tx, row)
@@ -95,8 +92,11 @@ def sources(tx: Tx) -> list[SourceRecord]:
 def delete_source(tx: Tx, number: int) -> None:
     used = tx.value("SELECT count(*) FROM backups WHERE s3_source_id = ?", [number])
     used += tx.value("SELECT count(*) FROM schedules WHERE s3_source_id = ?", [number])
+    used += tx.value("SELECT count(*) FROM archives WHERE s3_source_id = ?", [number])
     if used:
-        raise Conflict("Backups or schedules use this S3 source.", remedy="Delete them first; what is in the bucket stays.")
+        raise Conflict(
+            "Backups, schedules or archives use this S3 source.", remedy="Delete or stop them first; what is in the bucket stays."
+        )
     tx.db.execute("DELETE FROM s3_sources WHERE id = ?", [number])
 
 
@@ -120,7 +120,7 @@ def update_schedule(tx: Tx, number: int, **values: Any) -> None:
 def schedule(tx: Tx, reference: str | int) -> ScheduleRecord:
     """The schedule with this id or name. Raises `NotFound`."""
     text = str(reference)
-    row = tx.row("SELECT * FROM schedules WHERE name = ? OR id = ?", [text, _number(text)])
+    row = tx.row("SELECT * FROM schedules WHERE name = ? OR id = ?", [text, number_of(text)])
     if row is None:
         raise NotFound(f"There is no schedule {reference!r}.", remedy="List them with: purveyor backup schedule list")
     return _schedule(tx, row)

@@ -12,9 +12,12 @@ import anyio.to_thread
 import msgspec
 from sqlite_utils import Database
 
-from purveyor.store.schema import migrations
+from purveyor import __version__
+from purveyor.store import copies, schema
+from purveyor.store.beginning import MARK, begun, lost
+from purveyor.store.faults import told
 from purveyor.store.vault import Vault
-from purveyor_hooks import Event, NotFound
+from purveyor_hooks import Event, NotFound, StateRefused
 
 T = TypeVar("T")
 Record = TypeVar("Record", bound=msgspec.Struct)
@@ -113,21 +116,59 @@ class Store:
         self.published: Callable[[Sequence[Event]], None] = lambda events: None
 
     def open(self) -> None:
-        """Open the file, bring its tables up to date, and check that the vault's key is the right one."""
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._writer = self._connect()
-        self._writer.enable_wal()
-        migrations.apply(self._writer)
-        with self._writer.atomic():
-            tx = Tx(self._writer, self._vault, self._clock())
-            seal = tx.value("SELECT value FROM meta WHERE key = 'seal'")
-            if seal is None:
+        """Open the file, bring its tables up to date, and check that the vault's key is the right one.
+
+        Raises `StateRefused` for one that is damaged, lost or of a newer version, `StateUnavailable` when the disk does not
+        let it be opened.
+        """
+        try:
+            with told(self._path):
+                self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        new = self._path.stat().st_size == 0 or (self._path.parent / MARK).exists()
+        self._writer = writer = self._connect()
+        self._refuse_newer(writer)
+        pending = schema.migrations.pending(writer)
+        if pending and not new:
+            copies.copy(self._path, f"before-{pending[0].name}")
+        writer.enable_wal()
+        schema.migrations.apply(writer)
+        with writer.atomic():
+            tx = Tx(writer, self._vault, self._clock())
+            seal = remembered(tx, "seal")
+            if seal is not None:
+                self._vault.open(seal)
+            elif new:
                 tx.insert("meta", key="seal", value=self._vault.seal("purveyor"))
                 tx.insert("meta", key="installation", value=os.urandom(8).hex())
             else:
-                self._vault.open(seal)
+                raise lost(self._path, "holds nothing", [str(self._path.parent / "key")])
+            if remembered(tx, "version") != __version__:
+                note(tx, "version", __version__)
+        begun(self._path.parent)
         self._reader = self._connect()
         self._reader.execute("PRAGMA query_only = ON")
+
+    def _refuse_newer(self, db: Database) -> None:
+        if not (names := schema.unknown(db)):
+            return
+        row = next(db.query("SELECT value FROM meta WHERE key = 'version'"), None)
+        theirs = f"Purveyor {row['value']}" if row else "a later Purveyor"
+        raise StateRefused(
+            f"The database {self._path} was last used by {theirs}, and this is Purveyor {__version__}: "
+            f"it does not know the changes {', '.join(names)}.",
+            remedy=f"Nothing was touched. Install that version again, or a later one. What was there before each change is in "
+            f"{self._path.parent / copies.FOLDER}.",
+        )
+
+    @property
+    def path(self) -> Path:
+        return self._path
 
     def _connect(self) -> Database:
         db = Database(sqlite3.connect(self._path, timeout=10, check_same_thread=False))
@@ -152,7 +193,7 @@ class Store:
 
         def run() -> tuple[T, list[Event]]:
             tx = Tx(writer, self._vault, self._clock())
-            with writer.atomic():
+            with told(self._path, (sqlite3.Error,)), writer.atomic():
                 result = work(tx)
             return result, tx.events
 
@@ -168,7 +209,7 @@ class Store:
         reader = self._opened(self._reader)
 
         def run() -> T:
-            with reader.atomic():
+            with told(self._path, (sqlite3.Error,)), reader.atomic():
                 return work(Tx(reader, self._vault, self._clock()))
 
         async with self._reading:

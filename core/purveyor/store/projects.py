@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from purveyor.names import number_of
 from purveyor.store.database import Row, Tx, convert
 from purveyor.store.records import BindingRecord, DeploymentRecord, EnvironmentRecord, LinkRecord, ProjectRecord
 from purveyor_hooks import AppSpec, NotFound
@@ -18,7 +19,7 @@ def insert(tx: Tx, *, slug: str, name: str) -> int:
 def find(tx: Tx, reference: str | int) -> ProjectRecord | None:
     """The project with this id or slug."""
     text = str(reference)
-    row = tx.row("SELECT * FROM projects WHERE id = ?", [int(text)]) if text.isdigit() else None
+    row = tx.row("SELECT * FROM projects WHERE id = ?", [number_of(text)])
     row = row or tx.row("SELECT * FROM projects WHERE slug = ?", [text])
     return convert(row, ProjectRecord, tx.vault) if row else None
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from purveyor.names import number_of
 from purveyor.store.database import Row, Tx, convert
 from purveyor.store.records import Credentials, ServiceRecord, VolumeRecord
 from purveyor_hooks import Conflict, NotFound
@@ -46,8 +47,8 @@ def _stored(tx: Tx, values: dict[str, Any]) -> dict[str, Any]:
 def find(tx: Tx, reference: str | int) -> ServiceRecord | None:
     """The service with this id, slug or name that is not deleted."""
     text = str(reference)
-    if text.isdigit():
-        row = tx.row(f"{SELECT} WHERE services.id = ? AND services.state != 'deleted'", [int(text)])
+    if (number := number_of(text)) >= 0:
+        row = tx.row(f"{SELECT} WHERE services.id = ? AND services.state != 'deleted'", [number])
         if row:
             return _record(tx, row)
     # one that an operation makes beside another has its name, and is not meant by it
@@ -70,7 +71,7 @@ def deleted(tx: Tx, reference: str) -> ServiceRecord:
     where = (
         "services.state = 'deleted' AND volumes.state = 'kept' AND (services.slug = ? OR services.name = ? OR services.id = ?)"
     )
-    number = int(reference) if reference.isdecimal() and len(reference) < 18 else -1
+    number = number_of(reference)
     rows = tx.rows(f"{SELECT} WHERE {where} ORDER BY services.id DESC", [reference, reference, number])
     found = [_record(tx, row) for row in rows]
     found = [item for item in found if item.id == number] or found

@@ -1,6 +1,8 @@
 """Secrets at rest: sealed with a key that the environment or a file beside the database holds."""
 
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ def open_vault(state: Path) -> Vault:
                     f"The key file {path} is missing, and the secrets of this installation are sealed with it.",
                     remedy=f"Put it back from your copy, or give the key in ${VARIABLE}.",
                 )
-            _write_new(path, Fernet.generate_key())
+            write_new(path, Fernet.generate_key())
         if path.stat().st_mode & 0o077:
             raise BadInput(f"The key file {path} can be read by others.", remedy=f"Run: chmod 600 {path}")
         text = path.read_text().strip()
@@ -56,16 +58,18 @@ def open_vault(state: Path) -> Vault:
         raise BadInput(f"The key in {source} is not one.", remedy=remedy) from None
 
 
-def _write_new(path: Path, content: bytes) -> None:
-    """Create a file that is whole or not there, also after a loss of power."""
-    part = path.with_suffix(".part")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+def write_new(path: Path, content: bytes) -> None:
+    """Create a file that is whole or not there, also after a loss of power. One that another has just made is left as it is."""
+    handle, part = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # for its owner alone
     try:
-        os.write(handle, content)
-        os.fsync(handle)
+        with os.fdopen(handle, "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(handle)
+        with suppress(FileExistsError):
+            os.link(part, path)
     finally:
-        os.close(handle)
-    part.rename(path)
+        os.unlink(part)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

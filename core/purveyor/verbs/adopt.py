@@ -145,8 +145,8 @@ def _ports(
     ports = {port.container: port.container for port in provider.kind.ports}
     if given is None:
         inside = recognised.port if recognised and recognised.port else None
-    elif str(given).strip().isdecimal() and 0 < int(given) < 65536:
-        inside = published.get(str(int(given)), int(given))
+    elif 0 < (number := names.number_of(str(given).strip())) < 65536:
+        inside = published.get(str(number), number)
     else:
         errors = {PORT: "must be a port of the container, or one that it publishes on this host"}
         raise BadInput(f"The port {given!r} cannot be used.", remedy="Leave it out for the usual one.", errors=errors)

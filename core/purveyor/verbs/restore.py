@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from purveyor import names
+from purveyor import names, parameters
 from purveyor.archive import recovery
 from purveyor.archive.helpers import BASE
 from purveyor.archive.manifest import Verified
@@ -89,7 +89,7 @@ class Clone(NewServiceVerb):
         provider = self.house.registry.provider(record.service_type)
         provider.require("backup", "copies")
         provider.require("restore", "copies")
-        image = given.docker_image or record.image
+        image = parameters.require_image(given.docker_image) if given.docker_image is not None else record.image
         made = self.make_like(tx, given.name, record.service_type, image, record.parameters)
         shown = {"name": given.name, "of": record.id}
         return operations.insert(tx, self.name, service_id=made, actor=actor, arguments=shown)

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from purveyor import parameters
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.store import Tx, operations, services
@@ -43,8 +44,9 @@ class Upgrade(BesideVerb):
 
     async def prepare(self, given: UpgradeArguments) -> UpgradeArguments:
         """What the image is, when it is on the engine already; its tag says the rest."""
-        found = await self.house.engine.images.inspect(given.docker_image)
-        image = Image(reference=given.docker_image.strip(), environment=found.environment if found else {})
+        reference = parameters.require_image(given.docker_image)
+        found = await self.house.engine.images.inspect(reference)
+        image = Image(reference=reference, environment=found.environment if found else {})
         record = await self.house.store.read(lambda tx: services.get(tx, given.service))
         refused: tuple[Finding, ...] = ()
         if record.state == "active" and record.desired == "running" and not record.imported:

@@ -46,7 +46,7 @@ def events_command(options: Options, follow: bool, tail: int, kind: str | None, 
             if tail:
                 show(event)
         if follow:
-            async for event in client.events(after=last, **filters):
+            async for event in client.follow(last, **filters):
                 show(event)
 
     run(options, work)

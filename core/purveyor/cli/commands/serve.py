@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import click
 
 from purveyor.cli.main import Options
 
+PATIENCE = 60.0  # seconds that it waits for a command that runs the core itself
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
 
@@ -52,8 +53,9 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
     from purveyor.api.server import create_api, listen_local, listen_tcp, serving
     from purveyor.app import open_app
     from purveyor.cli.client import SOCKET
+    from purveyor_hooks import StateUnavailable
 
-    async with open_app(state, log_level=level, serve=True) as app:
+    async with open_app(state, log_level=level, serve=True, patience=PATIENCE) as app:
         settings = msgspec.structs.replace(app.house.settings, listen=listen) if listen else app.house.settings
         try:
             host, port = settings.address
@@ -61,17 +63,20 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
             raise click.BadParameter("must be HOST:PORT", param_hint="--listen") from None
         public = listen_tcp(host, port)
         bound = public.getsockname()
-        await app.house.store.write(lambda tx: note_port(tx, bound[1]))
+        with suppress(StateUnavailable):  # it is noted at a later start
+            await app.house.store.write(lambda tx: note_port(tx, bound[1]))
         async with (
             serving(create_api(app), local=[listen_local(state / SOCKET)], public=[public]) as servers,
             anyio.create_task_group() as group,
         ):
             if not settings.api_url:
-                group.start_soon(door.keep, app, servers, host, bound[1])
+                keep = app.house.supervisor.keep
+                group.start_soon(keep, "the door for containers", lambda: door.keep(app, servers, host, bound[1]))
             app.house.logger.info("serving", address=f"http://{bound[0]}:{bound[1]}", state=str(state))
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async for _ in signals:
                     break
             app.house.logger.info("stopping")
+            app.bus.close()
             group.cancel_scope.cancel()
         (state / SOCKET).unlink(missing_ok=True)

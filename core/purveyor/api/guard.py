@@ -1,0 +1,138 @@
+"""What a connection may cost before anybody is known: time for its header, time without a byte, and how many one peer has."""
+
+import asyncio
+import resource
+import time
+from collections import Counter
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from purveyor_hooks import Logger
+
+HEADER_TIME = 10.0  # seconds for a whole header, from its first byte or from the connection's beginning
+BODY_TIME = 60.0  # seconds without a byte of a body that is waited for
+HEADER_BYTES = 64 * 1024
+SHARE = 4  # no peer has more than one of so many parts of all connections
+RESERVE = 256  # file handles that are kept for our own work: the engine, databases, the store, the local socket
+MOST_HANDLES = 1_048_576
+TELL_EVERY = 60.0
+
+
+def raise_handle_limit() -> int:
+    """Use as many file handles as the system lets us; the answer is how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_HANDLES if hard == resource.RLIM_INFINITY else min(hard, MOST_HANDLES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return soft if soft != resource.RLIM_INFINITY else MOST_HANDLES
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
+class Guard:
+    """Counts the connections of the public sockets, and lets no more in than there is room for."""
+
+    def __init__(self, most: int, handles: int, logger: Logger) -> None:
+        self.most = max(1, min(most, handles - RESERVE))
+        self.each = max(1, self.most // SHARE)
+        self._logger = logger
+        self._all = 0
+        self._peers: Counter[str] = Counter()
+        self._told = 0.0
+
+    def admit(self, peer: str) -> bool:
+        """Whether one more of this peer has room; it has to `leave`."""
+        if self._all >= self.most or self._peers[peer] >= self.each:
+            if time.monotonic() - self._told > TELL_EVERY:
+                self._told = time.monotonic()
+                self._logger.warning("connections.refused", peer=peer, of_peer=self._peers[peer], all=self._all)
+            return False
+        self._all += 1
+        self._peers[peer] += 1
+        return True
+
+    def leave(self, peer: str) -> None:
+        self._all -= 1
+        self._peers[peer] -= 1
+        if self._peers[peer] <= 0:
+            del self._peers[peer]
+
+
+class Guarded(HttpToolsProtocol):
+    """uvicorn's protocol, for strangers."""
+
+    def __init__(self, *, guard: Guard, **given: Any) -> None:
+        super().__init__(**given)
+        self._guard = guard
+        self._peer: str | None = None  # once it was let in
+        self._heading = True  # a header is under way, or is what comes next
+        self._header_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        peer = self.client[0] if self.client else ""
+        if not self._guard.admit(peer):
+            self._refuse(503, "Service Unavailable", "Too many connections.")
+            return
+        self._peer = peer
+        self._wait_for_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        if self._peer is not None:
+            self._guard.leave(self._peer)
+            self._peer = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._peer is None or self.transport.is_closing():
+            return
+        self._heard = self.loop.time()
+        if self._heading:
+            self._header_bytes += len(data)
+            if self._timer is None:
+                self._wait_for_header()
+        super().data_received(data)
+        if self._heading and self._header_bytes > HEADER_BYTES and not self.transport.is_closing():
+            self._refuse(431, "Request Header Fields Too Large", "The header is too long.")
+
+    def on_headers_complete(self) -> None:
+        self._heading = False
+        self._stop()
+        self._timer = self.loop.call_later(BODY_TIME, self._look_at_body)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._stop()
+        self._heading, self._header_bytes = True, 0
+        super().on_message_complete()
+
+    def _wait_for_header(self) -> None:
+        self._timer = self.loop.call_later(HEADER_TIME, self._refuse, 408, "Request Timeout", "The header did not come in time.")
+
+    def _look_at_body(self) -> None:
+        """A body that we do not take for now is not one that does not come."""
+        left = BODY_TIME - (self.loop.time() - self._heard)
+        if left > 0 or self.flow.read_paused:
+            self._timer = self.loop.call_later(max(left, 1.0), self._look_at_body)
+        else:
+            self._timer = None
+            self.transport.abort()
+
+    def _refuse(self, status: int, phrase: str, said: str) -> None:
+        self._stop()
+        if self.transport.is_closing():
+            return
+        body = said.encode()
+        head = (
+            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
