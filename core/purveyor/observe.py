@@ -1,6 +1,6 @@
 """What is seen of services: the engine's word and the last health check, with time and reason."""
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,8 +17,8 @@ from purveyor.store import looks
 from purveyor.store.records import ServiceRecord
 from purveyor_hooks import EngineUnavailable, Health
 
-KEPT = 240  # of a kind for each service
-WAITING = 10_000  # looks that are not stored yet
+WAITING = 2_000  # looks that are not stored yet
+FEW = 20  # containers that are asked for by name; with more of them the engine lists all
 SHORTEST = 0.2  # seconds between two samples
 CLOSED = ("exited", "dead", "created")
 
@@ -63,14 +63,13 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Observer:
-    """Looks at services, and remembers the last looks at each."""
+    """Looks at services, and remembers the last look at each; those before it are in the store."""
 
     def __init__(self, house: House, provision: Provisioner) -> None:
         self._house = house
         self._provision = provision
         self._health: dict[int, Checked] = {}
-        self._checks: defaultdict[int, deque[Checked]] = defaultdict(lambda: deque(maxlen=KEPT))
-        self._samples: defaultdict[int, deque[Sample]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self._samples: dict[int, Sample] = {}
         self._unkept: deque[looks.Look] = deque(maxlen=WAITING)
         self._cpu: dict[int, tuple[float, int]] = {}  # service -> when, and the CPU time that was used until then
 
@@ -78,38 +77,47 @@ class Observer:
         return self._health.get(service_id)
 
     def last_sample(self, service_id: int) -> Sample | None:
-        return self._samples[service_id][-1] if self._samples.get(service_id) else None
+        return self._samples.get(service_id)
 
-    def history(self, service_id: int) -> History:
-        return History(health=list(self._checks[service_id]), usage=list(self._samples[service_id]))
+    async def history(self, service_id: int) -> History:
+        """The last looks at a service: those that are stored, and those that wait to be."""
+        most = self._house.settings.health_samples
+        waiting = [look for look in self._unkept if look.service_id == service_id]
+        stored = await self._house.store.read(lambda tx: looks.of(tx, service_id, most))
+        health, usage = [], []
+        for look in [*stored, *waiting]:
+            with suppress(msgspec.MsgspecError):  # another version wrote it otherwise
+                if look.kind == "health":
+                    health.append(msgspec.json.decode(look.seen, type=Checked))
+                else:
+                    usage.append(msgspec.json.decode(look.seen, type=Sample))
+        return History(health=health[-most:], usage=usage[-most:])
 
     async def recall(self) -> None:
-        """Go on with the histories that an earlier process kept; what another version wrote otherwise is left out."""
-        for look in await self._house.store.read(looks.every):
+        """Take up what an earlier process saw last of each service's container."""
+        for look in await self._house.store.read(lambda tx: looks.last_of_each(tx, "usage")):
             with suppress(msgspec.MsgspecError):
-                if look.kind == "health":
-                    self._checks[look.service_id].append(msgspec.json.decode(look.seen, type=Checked))
-                else:
-                    self._samples[look.service_id].append(msgspec.json.decode(look.seen, type=Sample))
+                self._samples[look.service_id] = msgspec.json.decode(look.seen, type=Sample)
 
     async def keep(self) -> None:
         """Store what was seen since the last time. Charts may lack what a crash took; nothing else reads it."""
         seen = list(self._unkept)
-        self._unkept.clear()
         if not seen:
             return
+        most = self._house.settings.health_samples
         try:
-            await self._house.store.write(lambda tx: looks.add(tx, seen, KEPT))
+            await self._house.store.write(lambda tx: looks.add(tx, seen, most))
         except Exception as error:  # a full disk, for one, must not end the watch over the services
             self._house.logger.warning("history.lost", error=str(error))
+        for _ in range(min(len(seen), len(self._unkept))):  # they are seen there, or here, at every moment
+            self._unkept.popleft()
 
     def _note(self, service_id: int, seen: Checked | Sample) -> None:
         if isinstance(seen, Checked):
             kind = "health"
-            self._checks[service_id].append(seen)
         else:
             kind = "usage"
-            self._samples[service_id].append(seen)
+            self._samples[service_id] = seen
         self._unkept.append(looks.Look(service_id, kind, msgspec.json.encode(seen).decode()))
 
     async def sample(self, record: ServiceRecord) -> None:
@@ -133,7 +141,7 @@ class Observer:
         """The status of each service by one look at the engine; unknown is said when there is none."""
         now = datetime.now(UTC)
         try:
-            found = await _containers(self._house.engine, [record for record in records if record.imported])
+            found = await _containers(self._house.engine, records) if records else {}
         except EngineUnavailable as error:
             return {record.id: Status(status="unknown", reason=error.detail, checked_at=now) for record in records}
         return {record.id: self._status(record, found.get(record.id), now) for record in records}
@@ -184,9 +192,15 @@ class Observer:
         return checked
 
 
-async def _containers(engine: Engine, imported: Sequence[ServiceRecord]) -> Mapping[int, Found]:
-    found = await engine.containers.listed()
-    own = {int(item.labels[SERVICE]): item for item in found if SERVICE in item.labels}
+async def _containers(engine: Engine, records: Sequence[ServiceRecord]) -> Mapping[int, Found]:
+    """The containers of services. Of a few the engine is asked for those alone: each one that it tells costs it time."""
+    if len(records) <= FEW:
+        named = {item.name: item for item in await engine.containers.named([record.container_name for record in records])}
+        found = {record.id: named[record.container_name] for record in records if record.container_name in named}
+        of_others = {record.id for record in records if record.imported}
+        return {number: item for number, item in found.items() if number in of_others or engine.labels.ours(item.labels)}
+    own = {int(item.labels[SERVICE]): item for item in await engine.containers.listed() if SERVICE in item.labels}
+    imported = [record for record in records if record.imported]
     if not imported:
         return own
     theirs = {item.name: item for item in await engine.containers.named([record.container_name for record in imported])}

@@ -8,6 +8,7 @@ import msgspec
 from purveyor_hooks import BadInput
 
 FILE = "settings.toml"
+BOUNDS = {"history_days": (1, 3650), "history_events": (1_000, 10_000_000), "health_samples": (10, 10_000)}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
@@ -29,6 +30,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     - archive-interval: seconds between two looks at what continuous archiving has written down.
     - archive-queue: MB that wait at most while the place of an archive cannot be reached; then archiving ends, and says so.
     - old-data-days: days for which the data from before a restore or an upgrade is kept at least.
+    - history-days: days for which events, operations that have ended and webhook deliveries are kept, 1 to 3650.
+    - history-events: events that are kept at most, 1000 to 10000000; an operation goes with its events.
+    - health-samples: health checks, and samples of memory and CPU, that are kept of each service, 10 to 10000.
     """
 
     namespace: str = "purveyor"
@@ -46,6 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     old_data_days: int = 7
     archive_interval: float = 5.0
     archive_queue: int = 1024
+    history_days: int = 90
+    history_events: int = 200_000
+    health_samples: int = 240
 
     @property
     def address(self) -> tuple[str, int]:
@@ -82,6 +89,10 @@ def load(state: Path) -> Settings:
         raise _bad(path, f"port-offset is {settings.port_offset}; it must be from 0 to 40000")
     if settings.api_url and not settings.api_url.startswith(("http://", "https://")):
         raise _bad(path, f"api-url is {settings.api_url!r}; it must begin with http:// or https://")
+    for field, (least, most) in BOUNDS.items():
+        if not least <= getattr(settings, field) <= most:
+            shown = field.replace("_", "-")
+            raise _bad(path, f"{shown} is {getattr(settings, field)}; it must be from {least} to {most}")
     name = settings.namespace
     if not (name and name[0].isalnum() and name.replace("-", "").isalnum() and name.islower() and name.isascii()):
         raise _bad(path, f"namespace is {name!r}; lower-case letters, digits and hyphens only")

@@ -1,14 +1,16 @@
 """/api/tokens, /api/plugins, /api/volumes, /api/doctor, /api/version: the installation itself."""
 
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, Response, Router, delete, get, post
+from litestar.params import Parameter
 
 from purveyor import __version__, doctor
-from purveyor.api.answers import answer, nothing
+from purveyor.api.answers import answer, nothing, page
 from purveyor.api.auth import admin, reader
+from purveyor.api.services import Limit, Offset
 from purveyor.app import App
 from purveyor.registry import Plugin
 from purveyor.store import Tx, projects, services, tokens
@@ -67,8 +69,9 @@ async def version() -> Version:
 
 
 @get("/tokens", guards=[admin])
-async def list_tokens(core: App) -> list[TokenRecord]:
-    return await core.house.store.read(tokens.every)
+async def list_tokens(core: App, people: bool = False, limit: Limit = 100, offset: Offset = 0) -> Response[list[TokenRecord]]:
+    """A part of the tokens. `people`: those that are valid and were not made for an environment's apps."""
+    return page(*await core.house.store.read(lambda tx: tokens.page(tx, people=people, limit=limit, offset=offset)))
 
 
 @post("/tokens", guards=[admin])
@@ -106,28 +109,33 @@ async def list_plugins(core: App) -> list[Plugin]:
 
 
 @get("/volumes", guards=[reader])
-async def list_volumes(core: App) -> list[VolumeView]:
-    def work(tx: Tx) -> list[VolumeView]:
-        owner = {record.volume_id: record.id for record in services.every(tx)}
-        return [
-            VolumeView(
-                id=item.id,
-                name=item.name,
-                path=item.path,
-                service_type=item.service_type,
-                major=item.major,
-                state=item.state,
-                origin=item.origin,
-                service_id=owner.get(item.id),
-                created_at=item.created_at,
-                kept_at=item.kept_at,
-                kept_until=item.kept_until,
-                facts=item.facts or {},
-            )
-            for item in services.volumes(tx, ["new", "used", "kept"])
-        ]
-
-    return await core.house.store.read(work)
+async def list_volumes(
+    core: App,
+    volume_state: Annotated[Literal["new", "used", "kept"] | None, Parameter(query="state")] = None,
+    limit: Limit = 100,
+    offset: Offset = 0,
+) -> Response[list[VolumeView]]:
+    """A part of the volumes, or of those in one state."""
+    states = [volume_state] if volume_state else ["new", "used", "kept"]
+    found = await core.house.store.read(lambda tx: services.volumes_page(tx, states, limit=limit, offset=offset))
+    shown = [
+        VolumeView(
+            id=item.id,
+            name=item.name,
+            path=item.path,
+            service_type=item.service_type,
+            major=item.major,
+            state=item.state,
+            origin=item.origin,
+            service_id=owner,
+            created_at=item.created_at,
+            kept_at=item.kept_at,
+            kept_until=item.kept_until,
+            facts=item.facts or {},
+        )
+        for item, owner in found.items
+    ]
+    return page(shown, found.total)
 
 
 class PurgeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,8 +151,11 @@ async def purge_volume(request: Req, core: App, reference: str, data: PurgeReque
 
 
 @get("/doctor", guards=[reader])
-async def run_doctor(core: App, project: str | None = None, environment: str = "production") -> Response[list[doctor.Check]]:
-    return Response(await doctor.examine(core, project, environment))
+async def run_doctor(
+    core: App, project: str | None = None, environment: str = "production", quick: bool = False
+) -> Response[list[doctor.Check]]:
+    """Every part of the path from an app to its data. `quick` leaves out what reads the whole store."""
+    return Response(await doctor.examine(core, project, environment, quick=quick))
 
 
 router = Router(

@@ -15,8 +15,8 @@ from purveyor.api.answers import page
 from purveyor.api.auth import reader
 from purveyor.api.services import Limit, Offset
 from purveyor.app import App
-from purveyor.store import Tx, events, operations, projects, services
-from purveyor_hooks import BadInput, Event
+from purveyor.store import Page, Tx, events, operations, projects, services
+from purveyor_hooks import BadInput
 
 KEEP_ALIVE = 15.0
 
@@ -30,16 +30,18 @@ async def list_operations(
     limit: Limit = 50,
     offset: Offset = 0,
 ) -> Response[list[views.OperationView]]:
-    def work(tx: Tx) -> list[views.OperationView]:
+    def work(tx: Tx) -> Page[views.OperationView]:
         found = operations.listed(
             tx,
             service_id=services.get(tx, service).id if service else None,
             project_id=projects.get(tx, project).id if project else None,
             state=operation_state,
+            limit=limit,
+            offset=offset,
         )
-        return [views.operation_view(record) for record in found]
+        return Page([views.operation_view(record) for record in found.items], found.total)
 
-    return page(await core.house.store.read(work), limit, offset)
+    return page(*await core.house.store.read(work))
 
 
 @get("/operations/{number:int}", guards=[reader])
@@ -57,22 +59,22 @@ async def follow_events(
     after: Annotated[int | None, Parameter(ge=0)] = None,
     kind: Annotated[str | None, Parameter(query="type")] = None,
     service: str | None = None,
+    operation: int | None = None,
     limit: Limit = 50,
 ) -> Response[Any]:
     """The event line: a stream (SSE) from `after` or Last-Event-ID, or from now on; as JSON, the last ones.
 
-    `type` keeps the events whose type begins with it, `service` those of one service.
+    `type` keeps the events whose type begins with it, `service` and `operation` those of one.
     """
     service_id = (await core.house.store.read(lambda tx: services.get(tx, service))).id if service else None
-
-    def wanted(event: Event) -> bool:
-        return (kind is None or event.type.startswith(kind)) and service_id in (None, event.service)
+    chosen = events.Wanted(kind=kind or "", service=service_id, operation=operation)
 
     if request.headers.get("accept", "") == "application/json":
-        found = await core.house.store.read(
-            lambda tx: events.latest(tx, limit) if after is None else events.after(tx, after, limit)
+        return Response(
+            await core.house.store.read(
+                lambda tx: events.latest(tx, limit, chosen) if after is None else events.after(tx, after, limit, chosen)
+            )
         )
-        return Response([event for event in found if wanted(event)])
 
     last_seen = request.headers.get("last-event-id")
     if last_seen is not None:
@@ -89,7 +91,7 @@ async def follow_events(
             with anyio.move_on_after(KEEP_ALIVE) as scope:
                 event = await anext(line)
                 position = event.id
-                if wanted(event):
+                if chosen.holds(event):
                     text = msgspec.json.encode(event).decode()
                     yield ServerSentEventMessage(data=text, id=str(event.id), event=event.type)
             if scope.cancelled_caught:  # nothing happened for a while

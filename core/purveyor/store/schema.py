@@ -266,6 +266,33 @@ OPERATION_LOCKS = """
 ALTER TABLE operations ADD COLUMN locks TEXT;
 """
 
+# Every list, and whatever is asked about one service, project, operation or backup, is led there by one of these.
+INDEXES = """
+CREATE INDEX services_name ON services (name) WHERE state != 'deleted';
+CREATE INDEX services_volume ON services (volume_id);
+CREATE INDEX volumes_state ON volumes (state, created_at);
+CREATE INDEX links_service ON links (service_id);
+CREATE INDEX bindings_project ON bindings (project_id);
+CREATE INDEX bindings_environment ON bindings (environment_id);
+CREATE INDEX deployments_project ON deployments (project_id);
+CREATE INDEX deployments_environment ON deployments (environment_id, state);
+CREATE INDEX deployments_current ON deployments (state) WHERE state IN ('deploying', 'active');
+CREATE INDEX ports_service ON ports (service_id);
+CREATE INDEX ports_deployment ON ports (deployment_id);
+CREATE INDEX operations_service ON operations (service_id);
+CREATE INDEX operations_project ON operations (project_id);
+CREATE INDEX operations_state ON operations (state);
+CREATE INDEX events_service ON events (service);
+CREATE INDEX events_operation ON events (operation);
+CREATE INDEX events_type ON events (type);
+CREATE INDEX tokens_project ON tokens (project_id);
+CREATE INDEX tokens_environment ON tokens (environment_id);
+CREATE INDEX backups_service ON backups (service_id, service_name, state);
+CREATE INDEX backups_schedule ON backups (schedule_id);
+CREATE INDEX backups_source ON backups (s3_source_id);
+CREATE INDEX backups_expiry ON backups (expires_at);
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -306,3 +333,8 @@ def looks(db: Database) -> None:
 @migrations()
 def operation_locks(db: Database) -> None:
     _run(db, OPERATION_LOCKS)
+
+
+@migrations()
+def indexes(db: Database) -> None:
+    _run(db, INDEXES)

@@ -274,7 +274,7 @@ def volumes_command(options: Options) -> None:
 
 
 def _volumes(options: Options, states: list[str]) -> None:
-    found = [item for item in run(options, lambda client: client.get("/api/volumes")) if item["state"] in states]
+    found = [item for item in run(options, lambda client: client.pages("/api/volumes")) if item["state"] in states]
     if options.as_json:
         output.show_json(found)
         return
