@@ -26,6 +26,7 @@ from purveyor.operations import Plan, Runner, Verb
 from purveyor.provision import Provisioner
 from purveyor.reconcile import Reconciler
 from purveyor.registry import Plugin, Registry
+from purveyor.retention import Retention
 from purveyor.scheduler import Scheduler
 from purveyor.store import Store, operations, services
 from purveyor.store.database import installation
@@ -72,6 +73,7 @@ class App:
         self.reconciler = Reconciler(house, self.provision, self.runner, self.observer, self.verbs)
         self.archivist = Archivist(house, self.runner, self.verbs)
         self.scheduler = Scheduler(house, self.runner, self.verbs, self.now)
+        self.retention = Retention(house, self.now)
 
     def verb(self, name: str) -> Verb:
         """The verb of this name. Raises `NotFound`."""
@@ -146,6 +148,10 @@ class PluginCore:
 
     async def last_event(self) -> int:
         return await self._app.bus.last()
+
+    @property
+    def history_days(self) -> int:
+        return self._app.house.settings.history_days
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
         self._app.background(self._plugin, work)
@@ -223,6 +229,7 @@ async def open_app(
                             group.start_soon(app.reconciler.run)
                             group.start_soon(app.scheduler.run)
                             group.start_soon(app.archivist.run)
+                            group.start_soon(app.retention.run)
                         else:
                             await _recover(app)
                         yield app
