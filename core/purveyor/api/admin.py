@@ -13,8 +13,7 @@ from purveyor.api.auth import admin, reader
 from purveyor.api.services import Limit, Offset
 from purveyor.app import App
 from purveyor.registry import Plugin
-from purveyor.store import Tx, projects, services, tokens
-from purveyor.store.records import TokenRecord
+from purveyor.store import Page, Tx, projects, services, tokens
 from purveyor.verbs.purge import PurgeArguments
 from purveyor_hooks import CONTRACT_VERSION, BadInput
 
@@ -28,6 +27,21 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     scope: Literal["admin", "read", "project"] = "admin"
     project: str | int | None = None
     expires_in: int | None = None
+
+
+class TokenView(msgspec.Struct, frozen=True, kw_only=True):
+    """A token without its text; `project` is the slug of the project that it is of."""
+
+    id: int
+    name: str
+    scope: str
+    project_id: int | None
+    project: str | None
+    environment_id: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
 
 
 class NewToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,9 +83,17 @@ async def version() -> Version:
 
 
 @get("/tokens", guards=[admin])
-async def list_tokens(core: App, people: bool = False, limit: Limit = 100, offset: Offset = 0) -> Response[list[TokenRecord]]:
+async def list_tokens(core: App, people: bool = False, limit: Limit = 100, offset: Offset = 0) -> Response[list[TokenView]]:
     """A part of the tokens. `people`: those that are valid and were not made for an environment's apps."""
-    return page(*await core.house.store.read(lambda tx: tokens.page(tx, people=people, limit=limit, offset=offset)))
+
+    def work(tx: Tx) -> Page[TokenView]:
+        found = tokens.page(tx, people=people, limit=limit, offset=offset)
+        named = projects.named(tx, sorted({item.project_id for item in found.items if item.project_id}))
+        slugs = {number: record.slug for number, record in named.items()}
+        shown = [TokenView(**msgspec.structs.asdict(item), project=slugs.get(item.project_id or 0)) for item in found.items]
+        return Page(shown, found.total)
+
+    return page(*await core.house.store.read(work))
 
 
 @post("/tokens", guards=[admin])
