@@ -33,6 +33,7 @@ class DeployHooks:
         await self._outbox.open()
         core.start(self._outbox.collect)
         core.start(self._outbox.deliver)
+        core.start(self._outbox.forget)
 
     @hookimpl
     async def shutdown(self) -> None:

@@ -32,6 +32,7 @@ ANSWER_LIMIT = 64 * 1024
 LONGEST_PAUSE = 900.0
 IDLE = 1.0
 MOMENT, BURST = 0.05, 256  # seconds, events
+FORGET_EVERY, BATCH, LEAST = 3600.0, 500, 1_000  # seconds, deliveries at a time, newest that are always kept
 TABLES = """
 CREATE TABLE IF NOT EXISTS webhooks (
     id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, url TEXT NOT NULL, events TEXT NOT NULL,
@@ -43,6 +44,8 @@ CREATE TABLE IF NOT EXISTS deliveries (
     next_at REAL NOT NULL, error TEXT NOT NULL DEFAULT '', status INTEGER, updated_at REAL NOT NULL,
     UNIQUE (webhook, event)
 );
+CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (next_at) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS deliveries_state ON deliveries (webhook, state);
 CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY CHECK (id = 1), event INTEGER NOT NULL);
 """
 
@@ -129,16 +132,36 @@ class Outbox:
                 async for event in self._core.events(after):
                     await sending.send(event)
 
+        seen = after
         async with receiving, anyio.create_task_group() as group:
             group.start_soon(follow)
             async for first in receiving:
+                if first.id > seen + 1:  # nothing ran for longer than events are kept
+                    self._core.logger.warning("webhook.lost", after=seen, before=first.id)
                 await anyio.sleep(MOMENT)
                 burst = [first]
                 with suppress(anyio.WouldBlock):
                     while True:
                         burst.append(receiving.receive_nowait())
+                seen = burst[-1].id
                 if await self._run(lambda db: _note(db, burst)):  # noqa: B023 - it is awaited
                     self._more.set()
+
+    # ---------------------------------------------------------------- forgetting
+
+    async def forget(self) -> None:
+        """Forget, from time to time, what was delivered or given up longer ago than events are kept."""
+        while True:
+            await anyio.sleep(FORGET_EVERY)
+            await self.sweep(time.time())
+
+    async def sweep(self, now: float) -> int:
+        """Forget all that may be forgotten, a little at a time; the answer is how much."""
+        before, whole = now - self._core.history_days * 86400, 0
+        while count := await self._run(lambda db: db.execute(FORGET, [before, LEAST, BATCH]).rowcount):
+            whole += count
+            await anyio.sleep(MOMENT)
+        return whole
 
     # ---------------------------------------------------------------- delivering
 
@@ -279,6 +302,12 @@ SELECT d.id, d.type, d.body, d.attempts, w.name, w.url, w.secret, w.attempts AS 
 FROM deliveries d JOIN webhooks w ON w.id = d.webhook WHERE d.state = 'pending' AND d.next_at <= ? ORDER BY d.id LIMIT 8
 """
 COUNTS = "SELECT state, count(*) AS number FROM deliveries WHERE webhook = ? GROUP BY state"
+FORGET = """
+DELETE FROM deliveries WHERE id IN (
+    SELECT id FROM deliveries WHERE state != 'pending' AND updated_at < ?
+    AND id <= (SELECT max(id) FROM deliveries) - ? ORDER BY id LIMIT ?
+)
+"""
 LISTED = """
 SELECT id, event, type, state, attempts, status, error, next_at FROM deliveries
 WHERE webhook = ?1 AND (?2 IS NULL OR state = ?2) ORDER BY id DESC LIMIT ?3

@@ -16,7 +16,7 @@ from purveyor.api.auth import reader
 from purveyor.api.services import Limit, Offset
 from purveyor.app import App
 from purveyor.store import Page, Tx, events, operations, projects, services
-from purveyor_hooks import BadInput
+from purveyor_hooks import BadInput, Gone
 
 KEEP_ALIVE = 15.0
 
@@ -64,10 +64,20 @@ async def follow_events(
 ) -> Response[Any]:
     """The event line: a stream (SSE) from `after` or Last-Event-ID, or from now on; as JSON, the last ones.
 
+    410 when what follows that number is not kept any more; 0 is the beginning of what is kept.
+
     `type` keeps the events whose type begins with it, `service` and `operation` those of one.
     """
     service_id = (await core.house.store.read(lambda tx: services.get(tx, service))).id if service else None
     chosen = events.Wanted(kind=kind or "", service=service_id, operation=operation)
+
+    last_seen = request.headers.get("last-event-id")
+    if last_seen is not None:
+        if not last_seen.isdecimal():
+            raise BadInput("Last-Event-ID is not a number.", errors={"Last-Event-ID": "the id of the last event seen"})
+        after = int(last_seen)
+    if after:
+        await _require_kept(core, after)
 
     if request.headers.get("accept", "") == "application/json":
         return Response(
@@ -76,11 +86,6 @@ async def follow_events(
             )
         )
 
-    last_seen = request.headers.get("last-event-id")
-    if last_seen is not None:
-        if not last_seen.isdigit():
-            raise BadInput("Last-Event-ID is not a number.", errors={"Last-Event-ID": "the id of the last event seen"})
-        after = int(last_seen)
     position = after if after is not None else await core.bus.last()
 
     async def messages() -> AsyncIterator[ServerSentEventMessage]:
@@ -99,6 +104,16 @@ async def follow_events(
                 yield ServerSentEventMessage(comment="alive", data=None)
 
     return ServerSentEvent(messages())
+
+
+async def _require_kept(core: App, after: int) -> None:
+    """Raise `Gone` when events that come after this one have been forgotten: nobody may miss them without being told."""
+    first = await core.house.store.read(events.first)
+    if after < first - 1:
+        raise Gone(
+            f"The events that follow number {after} are not kept any more; the first that is kept is number {first}.",
+            remedy=f"Look at how things are now, then go on with after={first - 1}, or after=0 for all that is kept.",
+        )
 
 
 @get("/events/catalogue", guards=[reader])
