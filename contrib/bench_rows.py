@@ -1,6 +1,6 @@
 """Rows of an installation of any size, put into its store at once: for measurements and for rules of lists.
 
-The first service of each type has half of the projects, the others share the rest. All services are stopped, as nothing runs.
+The first service of each type has many projects, the others share the rest. All services are stopped, as nothing runs.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Amounts(NamedTuple):
     events: int
     backups: int
     looks: int  # of each kind at each service
+    crowd: int  # projects that are linked to the first service of a type
 
 
 class Kind(NamedTuple):
@@ -39,8 +40,8 @@ class Kind(NamedTuple):
     parameters: Mapping[str, Any]
 
 
-LARGE = Amounts(services=300, projects=1_000, operations=30_000, events=100_000, backups=10_000, looks=240)
-SMALL = Amounts(services=12, projects=30, operations=200, events=600, backups=100, looks=10)
+LARGE = Amounts(services=300, projects=1_000, operations=30_000, events=100_000, backups=10_000, looks=240, crowd=500)
+SMALL = Amounts(services=12, projects=30, operations=200, events=600, backups=100, looks=10, crowd=15)
 REDIS = Kind("redis", "redis:8.0", {"password": "bench-redis-password"})
 POSTGRES = Kind(
     "postgres",
@@ -111,7 +112,7 @@ class _Rows:
     def _service_of(self, project: int, index: int) -> int:
         """The service of the type of this index that a project is linked to."""
         own = range(1 + index, self._amounts.services + 1, len(self._kinds))
-        return own[0 if project % 2 else project // 2 % len(own)]
+        return own[0 if project <= self._amounts.crowd else 1 + project % (len(own) - 1)]
 
     def _volumes(self) -> Iterator[dict[str, Any]]:
         for number in self._numbers("services"):
@@ -195,7 +196,7 @@ class _Rows:
         for number in self._numbers("events"):
             operation = (number - 1) * self._amounts.operations // self._amounts.events + 1
             yield {
-                "type": f"service.{VERBS[operation % len(VERBS)]}.step", "at": _ago((self._amounts.events - number) / 4),
+                "type": f"service.{VERBS[operation % len(VERBS)]}.step", "at": _ago(self._amounts.operations - operation),
                 "operation": operation, "service": operation % self._amounts.services + 1,
                 "project": operation % self._amounts.projects + 1, "data": '{"step":"start","state":"done"}',
             }  # fmt: skip

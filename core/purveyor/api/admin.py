@@ -138,8 +138,7 @@ async def list_volumes(
     offset: Offset = 0,
 ) -> Response[list[VolumeView]]:
     """A part of the volumes, or of those in one state."""
-    states = [volume_state] if volume_state else ["new", "used", "kept"]
-    found = await core.house.store.read(lambda tx: services.volumes_page(tx, states, limit=limit, offset=offset))
+    found = await core.house.store.read(lambda tx: services.volumes_page(tx, volume_state, limit=limit, offset=offset))
     shown = [
         VolumeView(
             id=item.id,

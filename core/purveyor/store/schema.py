@@ -269,8 +269,11 @@ ALTER TABLE operations ADD COLUMN locks TEXT;
 # Every list, and whatever is asked about one service, project, operation or backup, is led there by one of these.
 INDEXES = """
 CREATE INDEX services_name ON services (name) WHERE state != 'deleted';
+CREATE INDEX services_type ON services (service_type) WHERE state != 'deleted' AND purpose = '';
+CREATE INDEX services_by_name ON services (lower(name), id) WHERE state != 'deleted' AND purpose = '';
+CREATE INDEX services_by_type ON services (service_type, lower(name), id) WHERE state != 'deleted' AND purpose = '';
 CREATE INDEX services_volume ON services (volume_id);
-CREATE INDEX volumes_state ON volumes (state, created_at);
+CREATE INDEX volumes_state ON volumes (state, kept_at);
 CREATE INDEX links_service ON links (service_id);
 CREATE INDEX bindings_project ON bindings (project_id);
 CREATE INDEX bindings_environment ON bindings (environment_id);
@@ -287,7 +290,8 @@ CREATE INDEX events_operation ON events (operation);
 CREATE INDEX events_type ON events (type);
 CREATE INDEX tokens_project ON tokens (project_id);
 CREATE INDEX tokens_environment ON tokens (environment_id);
-CREATE INDEX backups_service ON backups (service_id, service_name, state);
+CREATE INDEX backups_service ON backups (service_id);
+CREATE INDEX backups_good ON backups (service_id, service_name, state);
 CREATE INDEX backups_schedule ON backups (schedule_id);
 CREATE INDEX backups_source ON backups (s3_source_id);
 CREATE INDEX backups_expiry ON backups (expires_at);

@@ -49,8 +49,10 @@ def find(tx: Tx, reference: str | int) -> ServiceRecord | None:
         if row:
             return _record(tx, row)
     # one that an operation makes beside another has its name, and is not meant by it
-    where = "(services.slug = ? OR (services.name = ? AND services.purpose = '')) AND services.state != 'deleted'"
-    row = tx.row(f"{SELECT} WHERE {where} ORDER BY services.slug != ?", [text, text, text])
+    for where in ("services.slug = ?", "services.name = ? AND services.purpose = ''"):
+        row = tx.row(f"{SELECT} WHERE {where} AND services.state != 'deleted'", [text])
+        if row:
+            break
     return _record(tx, row) if row else None
 
 
@@ -171,12 +173,15 @@ def volumes(tx: Tx, states: Sequence[str]) -> list[VolumeRecord]:
     return [convert(row, VolumeRecord, tx.vault, plain=["facts"]) for row in rows]
 
 
-def volumes_page(tx: Tx, states: Sequence[str], *, limit: int, offset: int) -> Page[tuple[VolumeRecord, int | None]]:
-    """A part of them, each with the service whose data it is now; of the kept ones, the last first."""
-    marks = ", ".join("?" for _ in states)
+def volumes_page(tx: Tx, state: str | None, *, limit: int, offset: int) -> Page[tuple[VolumeRecord, int | None]]:
+    """A part of the volumes in a state, or of all whose data is there, each with the service whose data it is now.
+
+    Oldest first, but of the kept ones the last first.
+    """
     owner = "(SELECT id FROM services WHERE volume_id = volumes.id AND state != 'deleted' AND purpose = '')"
-    order = "kept_at DESC, id" if list(states) == ["kept"] else "created_at, id"
-    found = tx.page(f"*, {owner} AS owner", f"volumes WHERE state IN ({marks})", states, order=order, limit=limit, offset=offset)
+    order = "kept_at DESC, volumes.rowid DESC" if state == "kept" else "volumes.rowid"
+    where, given = ("state = ?", [state]) if state else ("state != 'purged'", [])
+    found = tx.page(f"*, {owner} AS owner", f"volumes WHERE {where}", given, order=order, limit=limit, offset=offset)
     return Page([(convert(row, VolumeRecord, tx.vault, plain=["facts"]), row["owner"]) for row in found.items], found.total)
 
 
