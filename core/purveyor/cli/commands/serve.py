@@ -53,6 +53,8 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
     from purveyor.app import open_app
     from purveyor.cli.client import SOCKET
 
+    # a thread that builds a long list hands the interpreter on after 1 ms, not 5: each answer meanwhile waits for some turns
+    sys.setswitchinterval(0.001)
     async with open_app(state, log_level=level, serve=True) as app:
         settings = msgspec.structs.replace(app.house.settings, listen=listen) if listen else app.house.settings
         try:
