@@ -70,6 +70,7 @@ class App:
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
         self.observer = Observer(house, self.provision)
+        self.bus.watch(self.observer.stale)
         self.reconciler = Reconciler(house, self.provision, self.runner, self.observer, self.verbs)
         self.archivist = Archivist(house, self.runner, self.verbs)
         self.scheduler = Scheduler(house, self.runner, self.verbs, self.now)

@@ -8,7 +8,6 @@ from time import monotonic, perf_counter
 
 import msgspec
 
-from purveyor.engine import Engine
 from purveyor.engine.labels import SERVICE
 from purveyor.engine.models import Found
 from purveyor.house import House
@@ -18,7 +17,8 @@ from purveyor.store.records import ServiceRecord
 from purveyor_hooks import EngineUnavailable, Health
 
 WAITING = 2_000  # looks that are not stored yet
-FEW = 20  # containers that are asked for by name; with more of them the engine lists all
+FEW = 6  # services whose containers are asked for one by one; with more of them the engine lists all
+FRESH = 5.0  # seconds for which a listing is good, while nothing is heard to change
 SHORTEST = 0.2  # seconds between two samples
 CLOSED = ("exited", "dead", "created")
 
@@ -72,6 +72,9 @@ class Observer:
         self._samples: dict[int, Sample] = {}
         self._unkept: deque[looks.Look] = deque(maxlen=WAITING)
         self._cpu: dict[int, tuple[float, int]] = {}  # service -> when, and the CPU time that was used until then
+        self._listing: tuple[float, dict[int, Found]] | None = None  # when, and the container of each service of ours
+        self._changes = 0
+        self.following = False  # whether every change on the engine is heard of, and `stale` called
 
     def last_health(self, service_id: int) -> Checked | None:
         return self._health.get(service_id)
@@ -84,6 +87,7 @@ class Observer:
         most = self._house.settings.health_samples
         waiting = [look for look in self._unkept if look.service_id == service_id]
         stored = await self._house.store.read(lambda tx: looks.of(tx, service_id, most))
+        waiting = [look for look in waiting if look not in stored]  # it was stored meanwhile
         health, usage = [], []
         for look in [*stored, *waiting]:
             with suppress(msgspec.MsgspecError):  # another version wrote it otherwise
@@ -141,10 +145,35 @@ class Observer:
         """The status of each service by one look at the engine; unknown is said when there is none."""
         now = datetime.now(UTC)
         try:
-            found = await _containers(self._house.engine, records) if records else {}
+            found = await self._containers(records)
         except EngineUnavailable as error:
             return {record.id: Status(status="unknown", reason=error.detail, checked_at=now) for record in records}
         return {record.id: self._status(record, found.get(record.id), now) for record in records}
+
+    def stale(self) -> None:
+        """Something has changed, or may have: what the engine listed before is not told any more."""
+        self._changes += 1
+        self._listing = None
+
+    async def _containers(self, records: Sequence[ServiceRecord]) -> Mapping[int, Found]:
+        """The containers of services. A listing takes the engine a millisecond for each of all containers: of a few services
+        it is asked for theirs alone, and what it has listed is told again until something changes."""
+        containers = self._house.engine.containers
+        own = [record for record in records if record.imported is None]
+        imported = [record.container_name for record in records if record.imported]
+        found: dict[int, Found] = {}
+        if self._listing is not None and self.following and monotonic() - self._listing[0] < FRESH:
+            found = self._listing[1]
+        elif len(own) <= FEW:
+            for record in own:
+                found |= _by_service(await containers.listed(service=record.id))
+        else:
+            changes, began = self._changes, monotonic()
+            found = _by_service(await containers.listed())
+            if changes == self._changes:
+                self._listing = began, found
+        theirs = {item.name: item for item in await containers.named(imported)} if imported else {}
+        return found | {record.id: theirs[record.container_name] for record in records if record.container_name in theirs}
 
     def _status(self, record: ServiceRecord, found: Found | None, now: datetime) -> Status:
         state = found.state if found else "missing"
@@ -192,16 +221,5 @@ class Observer:
         return checked
 
 
-async def _containers(engine: Engine, records: Sequence[ServiceRecord]) -> Mapping[int, Found]:
-    """The containers of services. Of a few the engine is asked for those alone: each one that it tells costs it time."""
-    if len(records) <= FEW:
-        named = {item.name: item for item in await engine.containers.named([record.container_name for record in records])}
-        found = {record.id: named[record.container_name] for record in records if record.container_name in named}
-        of_others = {record.id for record in records if record.imported}
-        return {number: item for number, item in found.items() if number in of_others or engine.labels.ours(item.labels)}
-    own = {int(item.labels[SERVICE]): item for item in await engine.containers.listed() if SERVICE in item.labels}
-    imported = [record for record in records if record.imported]
-    if not imported:
-        return own
-    theirs = {item.name: item for item in await engine.containers.named([record.container_name for record in imported])}
-    return own | {record.id: theirs[record.container_name] for record in imported if record.container_name in theirs}
+def _by_service(found: Sequence[Found]) -> dict[int, Found]:
+    return {int(item.labels[SERVICE]): item for item in found if SERVICE in item.labels}

@@ -21,6 +21,7 @@ from fake import scene as fake_scene
 from fake.engine import Container
 from fake.scene import NAMESPACE, PLUGINS, SETTINGS, Scene, create
 from purveyor.api.server import create_api
+from purveyor.api.views import Listed, service_page
 from purveyor.app import App
 from purveyor.store import Store, Tx, looks, projects, tokens
 from purveyor.store.database import READERS
@@ -94,11 +95,14 @@ PAGES = [
 class Counted(Store):
     """Counts statements, and the instructions that SQLite takes for them; those that count a whole list are left out."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.begin()
+
     def _connect(self) -> Database:
         db = super()._connect()
         db.conn.set_trace_callback(self._statement)
         db.conn.set_progress_handler(self._instruction, 1)
-        self.begin()
         return db
 
     def begin(self) -> None:
@@ -109,7 +113,7 @@ class Counted(Store):
         self.statements.append(sql)
 
     def _instruction(self) -> int:
-        self.instructions[self.statements[-1]] += 1
+        self.instructions[self.statements[-1] if self.statements else ""] += 1
         return 0
 
     def cost(self) -> int:
@@ -205,14 +209,14 @@ async def test_one_service_is_asked_about_alone(tmp_path: Path, monkeypatch: pyt
         for number in range(1, 61):
             scene.engine.world.containers.append(container(scene, number))
         told: list[int] = []
-        named = app.house.engine.containers.named
+        listed = app.house.engine.containers.listed
 
-        async def heard(names: Any) -> Any:
-            found = await named(names)
+        async def heard(**fields: object) -> Any:
+            found = await listed(**fields)
             told.append(len(found))
             return found
 
-        monkeypatch.setattr(app.house.engine.containers, "named", heard)
+        monkeypatch.setattr(app.house.engine.containers, "listed", heard)
         answer = (await client.get(f"{SERVICES}/service-3")).json()["service"]
         assert answer["status_reason"] == "It was started outside Purveyor."
         await client.get("/services/service-3")
@@ -234,6 +238,39 @@ def container(scene: Scene, number: int) -> Container:
         networks={},
         state="running",
     )
+
+
+async def test_what_the_engine_listed_is_told_again_until_something_changes(tmp_path: Path) -> None:
+    furnish(tmp_path / "state", ONE)
+    scene = Scene(tmp_path / "state")
+    async with scene.open(serve=True) as app:
+        one = container(scene, 3)
+        scene.engine.world.containers.append(one)
+        with anyio.fail_after(60):
+            while not app.observer.following:  # noqa: ASYNC110
+                await anyio.sleep(0.02)
+        await app.reconciler.sweep()
+        called: list[str] = []
+        scene.engine.acted = called.append
+        listed = Listed()
+
+        async def seen() -> tuple[str, int]:
+            called.clear()
+            found = await service_page(app, listed, 50, 0)
+            return found.items[2].status, called.count("list containers")
+
+        assert await seen() == ("running", 1)
+        assert await seen() == ("running", 0)
+        scene.engine.die(one)
+        with anyio.fail_after(10):
+            while (await seen())[0] == "running":  # noqa: ASYNC110
+                await anyio.sleep(0.02)
+        assert await seen() == ("stopped", 0)
+        one.state = "running"  # and the engine says nothing, but an operation of ours does
+        await app.house.store.write(lambda tx: tx.emit("service.start.succeeded", service=3))
+        assert await seen() == ("running", 1)
+        app.observer.following = False  # whoever hears nothing has to ask
+        assert (await seen())[1] == (await seen())[1] == 1
 
 
 async def test_a_filter_comes_before_the_limit_and_the_total_is_of_what_it_lets_through(
