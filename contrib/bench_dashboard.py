@@ -59,7 +59,7 @@ def dashboard(sizes: Sizes) -> list[Row]:
             browser.close()
     ours, peer = statistics.median(painted), statistics.median(answered)
     row = Row(
-        what=f"first paint of {sizes.listed} services, median of {sizes.rounds}",
+        what=f"first paint, {sizes.listed} services, median of {sizes.rounds}",
         ours=f"{ours * 1000:.0f} ms",
         beside="the API's answer",
         peer=f"{peer * 1000:.0f} ms",

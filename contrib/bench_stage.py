@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import msgspec
+from bench_rows import LARGE, SMALL, Amounts
 
 POSTGRES = "purveyor-test/postgres:17"
 REDIS = "purveyor-test/redis:8.0"
@@ -46,6 +47,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     blob: int  # MiB
     database: int  # rows: 8 million are about 1 GB as text
     listed: int  # services on the dashboard
+    rows: Amounts  # of a full store
+    asked: int  # for each list and page
     peers: bool  # measure beside what has to be fetched first
 
     @property
@@ -55,9 +58,9 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 
 # an hour has 120 looks at the default health-interval
 FULL = Sizes(rounds=7, blob_rounds=3, fleet_rounds=3, fleet=20, looks=120, requests=5000, calls=1000, blob=1024,
-             database=8_000_000, listed=200, peers=True)  # fmt: skip
+             database=8_000_000, listed=200, rows=LARGE, asked=100, peers=True)  # fmt: skip
 QUICK = Sizes(rounds=1, blob_rounds=1, fleet_rounds=1, fleet=3, looks=3, requests=200, calls=20, blob=16,
-              database=20_000, listed=20, peers=False)  # fmt: skip
+              database=20_000, listed=20, rows=SMALL, asked=2, peers=False)  # fmt: skip
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):

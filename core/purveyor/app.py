@@ -26,6 +26,7 @@ from purveyor.operations import Plan, Runner, Verb
 from purveyor.provision import Provisioner
 from purveyor.reconcile import Reconciler
 from purveyor.registry import Plugin, Registry
+from purveyor.retention import Retention
 from purveyor.scheduler import Scheduler
 from purveyor.store import Store, copies, operations, services
 from purveyor.store.beginning import begin
@@ -72,9 +73,11 @@ class App:
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
         self.observer = Observer(house, self.provision)
+        self.bus.watch(self.observer.stale)
         self.reconciler = Reconciler(house, self.provision, self.runner, self.observer, self.verbs)
         self.archivist = Archivist(house, self.runner, self.verbs)
         self.scheduler = Scheduler(house, self.runner, self.verbs, self.now)
+        self.retention = Retention(house, self.now)
 
     def verb(self, name: str) -> Verb:
         """The verb of this name. Raises `NotFound`."""
@@ -158,6 +161,10 @@ class PluginCore:
 
     async def last_event(self) -> int:
         return await self._app.bus.last()
+
+    @property
+    def history_days(self) -> int:
+        return self._app.house.settings.history_days
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
         self._app.background(self._plugin, work)
@@ -243,6 +250,7 @@ async def open_app(
                             group.start_soon(app.reconciler.run)
                             group.start_soon(keep, "schedules", app.scheduler.run)
                             group.start_soon(keep, "archives", app.archivist.run)
+                            group.start_soon(keep, "retention", app.retention.run)
                             group.start_soon(keep, "copies of the state", lambda: copies.keep(store.path))
                         else:
                             await _recover(app)

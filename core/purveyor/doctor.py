@@ -4,7 +4,7 @@ import anyio
 import msgspec
 
 from purveyor.app import App
-from purveyor.store import Tx, projects, services
+from purveyor.store import Tx, events, projects, services
 from purveyor.store.database import integrity
 from purveyor.store.faults import way_back
 from purveyor.store.records import BindingRecord, ServiceRecord
@@ -25,9 +25,12 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str = ""
 
 
-async def examine(app: App, project: str | None, environment: str) -> list[Check]:
-    """Engine, network and store; for a project, each linked service from inside the network up to a write."""
-    checks = [await _store(app)]
+async def examine(app: App, project: str | None, environment: str, *, quick: bool = False) -> list[Check]:
+    """Engine, network and store; for a project, each linked service from inside the network up to a write.
+
+    With `quick` the store is asked whether it answers, and not read as a whole.
+    """
+    checks = [await (_answers(app) if quick else _store(app))]
     engine = await _engine(app)
     checks.append(engine)
     if engine.ok:
@@ -51,11 +54,16 @@ def _loop(trouble: Trouble) -> Check:
 
 async def _store(app: App) -> Check:
     try:
-        answer = await app.house.store.read(integrity)
+        answer = await app.house.store.examine(integrity)
     except PurveyorError as error:
         return Check(subject="store", name="integrity", ok=False, detail=error.detail, remedy=error.remedy)
     remedy = way_back(app.house.store.path)
     return Check(subject="store", name="integrity", ok=answer == "ok", detail=answer, remedy="" if answer == "ok" else remedy)
+
+
+async def _answers(app: App) -> Check:
+    last = await app.house.store.read(events.last)
+    return Check(subject="store", name="answers", ok=True, detail=f"{last} events so far")
 
 
 async def _engine(app: App) -> Check:

@@ -1,6 +1,6 @@
 """What is seen of services: the engine's word and the last health check, with time and reason."""
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -8,7 +8,6 @@ from time import monotonic, perf_counter
 
 import msgspec
 
-from purveyor.engine import Engine
 from purveyor.engine.labels import SERVICE
 from purveyor.engine.models import Found
 from purveyor.house import House
@@ -17,8 +16,9 @@ from purveyor.store import looks
 from purveyor.store.records import ServiceRecord
 from purveyor_hooks import EngineUnavailable, Health
 
-KEPT = 240  # of a kind for each service
-WAITING = 10_000  # looks that are not stored yet
+WAITING = 2_000  # looks that are not stored yet
+FEW = 6  # services whose containers are asked for one by one; with more of them the engine lists all
+FRESH = 5.0  # seconds for which a listing is good, while nothing is heard to change
 SHORTEST = 0.2  # seconds between two samples
 CLOSED = ("exited", "dead", "created")
 
@@ -63,53 +63,65 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Observer:
-    """Looks at services, and remembers the last looks at each."""
+    """Looks at services, and remembers the last look at each; those before it are in the store."""
 
     def __init__(self, house: House, provision: Provisioner) -> None:
         self._house = house
         self._provision = provision
         self._health: dict[int, Checked] = {}
-        self._checks: defaultdict[int, deque[Checked]] = defaultdict(lambda: deque(maxlen=KEPT))
-        self._samples: defaultdict[int, deque[Sample]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self._samples: dict[int, Sample] = {}
         self._unkept: deque[looks.Look] = deque(maxlen=WAITING)
         self._cpu: dict[int, tuple[float, int]] = {}  # service -> when, and the CPU time that was used until then
+        self._listing: tuple[float, dict[int, Found]] | None = None  # when, and the container of each service of ours
+        self._changes = 0
+        self.following = False  # whether every change on the engine is heard of, and `stale` called
 
     def last_health(self, service_id: int) -> Checked | None:
         return self._health.get(service_id)
 
     def last_sample(self, service_id: int) -> Sample | None:
-        return self._samples[service_id][-1] if self._samples.get(service_id) else None
+        return self._samples.get(service_id)
 
-    def history(self, service_id: int) -> History:
-        return History(health=list(self._checks[service_id]), usage=list(self._samples[service_id]))
+    async def history(self, service_id: int) -> History:
+        """The last looks at a service: those that are stored, and those that wait to be."""
+        most = self._house.settings.health_samples
+        waiting = [look for look in self._unkept if look.service_id == service_id]
+        stored = await self._house.store.read(lambda tx: looks.of(tx, service_id, most))
+        waiting = [look for look in waiting if look not in stored]  # it was stored meanwhile
+        health, usage = [], []
+        for look in [*stored, *waiting]:
+            with suppress(msgspec.MsgspecError):  # another version wrote it otherwise
+                if look.kind == "health":
+                    health.append(msgspec.json.decode(look.seen, type=Checked))
+                else:
+                    usage.append(msgspec.json.decode(look.seen, type=Sample))
+        return History(health=health[-most:], usage=usage[-most:])
 
     async def recall(self) -> None:
-        """Go on with the histories that an earlier process kept; what another version wrote otherwise is left out."""
-        for look in await self._house.store.read(looks.every):
+        """Take up what an earlier process saw last of each service's container."""
+        for look in await self._house.store.read(lambda tx: looks.last_of_each(tx, "usage")):
             with suppress(msgspec.MsgspecError):
-                if look.kind == "health":
-                    self._checks[look.service_id].append(msgspec.json.decode(look.seen, type=Checked))
-                else:
-                    self._samples[look.service_id].append(msgspec.json.decode(look.seen, type=Sample))
+                self._samples[look.service_id] = msgspec.json.decode(look.seen, type=Sample)
 
     async def keep(self) -> None:
         """Store what was seen since the last time. Charts may lack what a crash took; nothing else reads it."""
         seen = list(self._unkept)
-        self._unkept.clear()
         if not seen:
             return
+        most = self._house.settings.health_samples
         try:
-            await self._house.store.write(lambda tx: looks.add(tx, seen, KEPT))
+            await self._house.store.write(lambda tx: looks.add(tx, seen, most))
         except Exception as error:  # a full disk, for one, must not end the watch over the services
             self._house.logger.warning("history.lost", error=str(error))
+        for _ in range(min(len(seen), len(self._unkept))):  # they are seen there, or here, at every moment
+            self._unkept.popleft()
 
     def _note(self, service_id: int, seen: Checked | Sample) -> None:
         if isinstance(seen, Checked):
             kind = "health"
-            self._checks[service_id].append(seen)
         else:
             kind = "usage"
-            self._samples[service_id].append(seen)
+            self._samples[service_id] = seen
         self._unkept.append(looks.Look(service_id, kind, msgspec.json.encode(seen).decode()))
 
     async def sample(self, record: ServiceRecord) -> None:
@@ -133,10 +145,35 @@ class Observer:
         """The status of each service by one look at the engine; unknown is said when there is none."""
         now = datetime.now(UTC)
         try:
-            found = await _containers(self._house.engine, [record for record in records if record.imported])
+            found = await self._containers(records)
         except EngineUnavailable as error:
             return {record.id: Status(status="unknown", reason=error.detail, checked_at=now) for record in records}
         return {record.id: self._status(record, found.get(record.id), now) for record in records}
+
+    def stale(self) -> None:
+        """Something has changed, or may have: what the engine listed before is not told any more."""
+        self._changes += 1
+        self._listing = None
+
+    async def _containers(self, records: Sequence[ServiceRecord]) -> Mapping[int, Found]:
+        """The containers of services. A listing takes the engine a millisecond for each of all containers: of a few services
+        it is asked for theirs alone, and what it has listed is told again until something changes."""
+        containers = self._house.engine.containers
+        own = [record for record in records if record.imported is None]
+        imported = [record.container_name for record in records if record.imported]
+        found: dict[int, Found] = {}
+        if self._listing is not None and self.following and monotonic() - self._listing[0] < FRESH:
+            found = self._listing[1]
+        elif len(own) <= FEW:
+            for record in own:
+                found |= _by_service(await containers.listed(service=record.id))
+        else:
+            changes, began = self._changes, monotonic()
+            found = _by_service(await containers.listed())
+            if changes == self._changes:
+                self._listing = began, found
+        theirs = {item.name: item for item in await containers.named(imported)} if imported else {}
+        return found | {record.id: theirs[record.container_name] for record in records if record.container_name in theirs}
 
     def _status(self, record: ServiceRecord, found: Found | None, now: datetime) -> Status:
         state = found.state if found else "missing"
@@ -184,10 +221,5 @@ class Observer:
         return checked
 
 
-async def _containers(engine: Engine, imported: Sequence[ServiceRecord]) -> Mapping[int, Found]:
-    found = await engine.containers.listed()
-    own = {int(item.labels[SERVICE]): item for item in found if SERVICE in item.labels}
-    if not imported:
-        return own
-    theirs = {item.name: item for item in await engine.containers.named([record.container_name for record in imported])}
-    return own | {record.id: theirs[record.container_name] for record in imported if record.container_name in theirs}
+def _by_service(found: Sequence[Found]) -> dict[int, Found]:
+    return {int(item.labels[SERVICE]): item for item in found if SERVICE in item.labels}

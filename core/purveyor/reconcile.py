@@ -64,6 +64,8 @@ class Reconciler:
                 await self._house.engine.version()
                 async with self._house.engine.events() as events:
                     silent = False
+                    self._observer.stale()
+                    self._observer.following = True
                     await self.sweep()
                     async for event in events:
                         self._note(event)
@@ -71,9 +73,12 @@ class Reconciler:
                 if not silent:
                     self._house.logger.warning("engine.away", error=str(group.exceptions[0]))
                 silent = True
+            finally:
+                self._observer.following = False
             await anyio.sleep(RECONNECT)
 
     def _note(self, event: Mapping[str, object]) -> None:
+        self._observer.stale()
         action = str(event.get("Action", "")).partition(":")[0]
         actor = event.get("Actor")
         attributes = actor.get("Attributes", {}) if isinstance(actor, dict) else {}

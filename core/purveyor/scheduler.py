@@ -161,22 +161,8 @@ class Scheduler:
 
     async def _expire(self) -> None:
         """Delete what has passed its time, unless it is the last good backup of its service."""
-
-        def work(tx: Tx) -> list[BackupRecord]:
-            every = backups.listed(tx)
-            last: dict[str, int] = {}
-            for item in reversed(every):
-                if item.state == "ok":
-                    last[f"{item.service_id}:{item.service_name}"] = item.id
-            spared = set(last.values())
-            return [
-                item
-                for item in every
-                if item.expires_at and item.expires_at <= tx.now and item.state != "running" and item.id not in spared
-            ]
-
-        for item in await self._house.store.read(work):
-            await self._run("delete-backup", ProveArguments(backup=str(item.id)))
+        for number in await self._house.store.read(backups.expired):
+            await self._run("delete-backup", ProveArguments(backup=str(number)))
 
 
 def _skip(tx: Tx, house: House, schedule: ScheduleRecord, service: ServiceRecord, why: str) -> None:

@@ -34,6 +34,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     - old-data-days: days for which the data from before a restore or an upgrade is kept at least.
     - connections: how many connections the HTTP API has at most, 16 to 65536; a quarter of them for one peer. Fewer when the
       system gives fewer file handles.
+    - history-days: days for which events, operations that have ended and webhook deliveries are kept, 1 to 3650.
+    - history-events: events that are kept at most, 1000 to 10000000; an operation goes with its events.
+    - health-samples: health checks, and samples of memory and CPU, that are kept of each service, 10 to 10000.
     """
 
     namespace: str = "purveyor"
@@ -52,6 +55,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     archive_interval: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
     archive_queue: Annotated[int, Meta(ge=1, le=1_048_576)] = 1024
     connections: Annotated[int, Meta(ge=16, le=65_536)] = 4096
+    history_days: Annotated[int, Meta(ge=1, le=3650)] = 90
+    history_events: Annotated[int, Meta(ge=1_000, le=10_000_000)] = 200_000
+    health_samples: Annotated[int, Meta(ge=10, le=10_000)] = 240
 
     def folder_of_volumes(self, state: Path) -> Path:
         """The folder that holds the data of all services."""

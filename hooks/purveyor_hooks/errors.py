@@ -65,6 +65,15 @@ class NotFound(PurveyorError):
     exit_code = 4
 
 
+class Gone(PurveyorError):
+    """It was there, and is not kept any more."""
+
+    status = 410
+    code = "gone"
+    title = "It is not kept any more"
+    exit_code = 4
+
+
 class Conflict(PurveyorError):
     """The request is fine but the state of the world stands in its way."""
 

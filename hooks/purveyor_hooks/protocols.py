@@ -137,6 +137,10 @@ class Core(Protocol):
     async def last_event(self) -> int:
         """The highest number so far."""
 
+    @property
+    def history_days(self) -> int:
+        """For how many days what happened is kept: events, operations, and what a plugin notes of them."""
+
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run something for as long as the core runs; it is cancelled before `shutdown`. What it raises is the plugin's fault."""
 

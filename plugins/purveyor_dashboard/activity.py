@@ -1,13 +1,14 @@
 """What was done and what happens: operations, events, and the stream that tells an open page to look again."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from litestar import Response, get
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
-from purveyor_dashboard.pages import SERVICES, Pages, Req
-from purveyor_hooks import Application
+from purveyor_dashboard.pages import SERVICES, Pages, Req, part
+from purveyor_hooks import Application, NotFound
 from purveyor_hooks.streams import paced
 
 EVENTS = 60
@@ -36,23 +37,26 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
     async def activity(request: Req) -> Response[str]:
         session = pages.session(request)
         async with pages.api(session) as client:
-            operations = await client.call("GET", "/api/operations", params={"limit": 50})
+            operations = await part(client, request, "/api/operations")
             events = await events_of(client)
+        url = f"/activity?{request.url.query}" if request.url.query else "/activity"
         return pages.page(
-            "activity.html", session, here="/activity", operations=operations, events=events, events_url="/activity"
-        )
+            "activity.html", session, here="/activity", operations=operations.items, part=operations, url=url, events=events,
+            events_url="/activity",
+        )  # fmt: skip
 
     @get("/operations/{number:int}")
     async def operation(request: Req, number: int, back: str = "") -> Response[str]:
         session = pages.session(request)
         async with pages.api(session) as client:
             found = await client.call("GET", f"/api/operations/{number}")
-            events = await events_of(client)
+            events = await events_of(client, operation=number)
             where = back if back.startswith("/") and not back.startswith("//") else ""
             if not where and found["service_id"]:
-                services = await client.call("GET", f"{SERVICES}/", params={"limit": 1000})
-                where = next((f"/services/{item['slug']}" for item in services if item["id"] == found["service_id"]), "")
-        mine = [item for item in events if item["operation"] == number and item["type"].endswith(".progress")]
+                with suppress(NotFound):  # it is deleted
+                    service = (await client.call("GET", f"{SERVICES}/{found['service_id']}"))["service"]
+                    where = f"/services/{service['slug']}"
+        mine = [item for item in events if item["type"].endswith(".progress")]
         progress = mine[0]["data"]["text"] if mine and found["state"] == "running" else ""
         return pages.page("operation.html", session, here="/activity", operation=found, progress=progress, back=where)
 

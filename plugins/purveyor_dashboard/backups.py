@@ -7,7 +7,7 @@ from typing import Any
 from litestar import Response, get, post
 from litestar.response import Redirect
 
-from purveyor_dashboard.pages import BACKUPS, SERVICES, Pages, Req, begin, typed
+from purveyor_dashboard.pages import BACKUPS, SERVICES, Choice, Pages, Req, begin, choice, part, typed
 from purveyor_hooks import ApiClient, BadInput, PurveyorError
 
 ARCHIVES, SOURCES, SCHEDULES = f"{BACKUPS}/archives", f"{BACKUPS}/s3-sources", f"{BACKUPS}/schedules"
@@ -19,7 +19,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def backups(request: Req, slug: str) -> Response[str]:
         async with pages.api(pages.session(request)) as client:
             service = (await client.call("GET", f"{SERVICES}/{slug}"))["service"]
-            found = await client.call("GET", BACKUPS, params={"service": slug, "limit": 100})
+            found = await part(client, request, BACKUPS, service=slug)
             schedules = await client.call("GET", SCHEDULES)
             places = await client.call("GET", SOURCES)
             archive = await _archive(client, service["slug"])
@@ -27,8 +27,8 @@ def handlers(pages: Pages) -> Sequence[Any]:
         mine = [item for item in schedules if not item["service_ids"] or service["id"] in item["service_ids"]]
         named = {item["id"]: item["name"] for item in places}
         return await pages.tab(
-            request, slug, "backups", "backups.html", backups=found, schedules=mine, places=places, named=named, archive=archive,
-            offered=offered,
+            request, slug, "backups", "backups.html", backups=found.items, part=found, schedules=mine, places=places, named=named,
+            archive=archive, offered=offered,
         )  # fmt: skip
 
     @post("/services/{slug:str}/backups")
@@ -113,8 +113,8 @@ def handlers(pages: Pages) -> Sequence[Any]:
         session = pages.session(request)
         async with pages.api(session) as client:
             backup = await client.call("GET", f"{BACKUPS}/{number}")
-            services = await client.call("GET", f"{SERVICES}/", params={"limit": 1000})
-        fitting = [item for item in services if item["service_type"] == backup["service_type"] and not item["imported"]]
+            services = await choice(client, f"{SERVICES}/", service_type=backup["service_type"], sort="name")
+        fitting = Choice([item for item in services.items if not item["imported"]], services.whole)
         origin = request.query_params.get("from", "")
         return pages.page("restore.html", session, here="/services", backup=backup, services=fitting, origin=origin)
 
@@ -144,7 +144,8 @@ def handlers(pages: Pages) -> Sequence[Any]:
 
 
 async def _archive(client: ApiClient, slug: str) -> Any:
-    return next((item for item in await client.call("GET", ARCHIVES) if item["service"] == slug), None)
+    found = await client.call("GET", ARCHIVES, params={"service": slug})
+    return found[0] if found else None
 
 
 async def _can_archive(client: ApiClient, service_type: str) -> bool:

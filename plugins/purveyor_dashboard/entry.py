@@ -32,7 +32,7 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
             async with app.api(token) as client:
                 await client.call("GET", f"{SERVICES}/", params={"limit": 1})
                 try:
-                    await client.call("GET", "/api/tokens")
+                    await client.call("GET", "/api/tokens", params={"limit": 1})
                     admin = True
                 except Forbidden:
                     admin = False

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from litestar import Response, get, post
 
-from purveyor_dashboard.pages import SERVICES, Pages, Req, begin
+from purveyor_dashboard.pages import SERVICES, Pages, Req, begin, part
 
 
 def handlers(pages: Pages) -> Sequence[Any]:
@@ -14,9 +14,8 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def kept(request: Req) -> Response[str]:
         session = pages.session(request)
         async with pages.api(session) as client:
-            volumes = [item for item in await client.call("GET", "/api/volumes") if item["state"] == "kept"]
-        volumes.sort(key=lambda item: item["kept_at"] or item["created_at"], reverse=True)
-        return pages.page("kept.html", session, here="/kept", volumes=volumes)
+            volumes = await part(client, request, "/api/volumes", state="kept")
+        return pages.page("kept.html", session, here="/kept", volumes=volumes.items, part=volumes)
 
     @post("/kept/undelete")
     async def undelete(request: Req) -> Response[Any]:

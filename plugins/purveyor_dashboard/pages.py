@@ -4,8 +4,8 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, urlencode
 
 from litestar import MediaType, Request, Response
 from litestar.response import Redirect
@@ -30,6 +30,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 SIGN_IN = "/sign-in"
+SHOWN = 50  # of a list on one page
 SERVICES, PROJECTS, BACKUPS = "/api/external-services", "/api/projects", "/api/backups"
 TABS = (
     ("", "Overview"),
@@ -134,6 +135,40 @@ def back_of(request: Req) -> str:
     host = request.headers.get("host", "")
     path = referer.partition("://")[2]
     return path.removeprefix(host) or "/services" if host and path.startswith(host) else "/services"
+
+
+class Part(NamedTuple):
+    """A part of a list, and the addresses of the parts before and after it, "" without one."""
+
+    items: list[Any]
+    before: str
+    after: str
+
+
+async def part(client: ApiClient, request: Req, path: str, **params: Any) -> Part:
+    """The part of a list that the request's `offset` says."""
+    given = request.query_params.get("offset", "")
+    offset = int(given) if given.isdecimal() and len(given) < 10 else 0
+    found = await client.call("GET", path, params={**params, "limit": SHOWN + 1, "offset": offset})
+
+    def address(place: int) -> str:
+        others = [(name, value) for name, value in request.query_params.multi_items() if name != "offset"]
+        return f"{request.url.path}?{urlencode([*others, ('offset', place)])}"
+
+    before = address(max(offset - SHOWN, 0)) if offset else ""
+    return Part(found[:SHOWN], before, address(offset + SHOWN) if len(found) > SHOWN else "")
+
+
+class Choice(NamedTuple):
+    """What a form lets one choose from: all of it, or the first ones, when the rest has to be typed."""
+
+    items: list[Any]
+    whole: bool
+
+
+async def choice(client: ApiClient, path: str, **params: Any) -> Choice:
+    found = await client.call("GET", path, params={**params, "limit": SHOWN + 1})
+    return Choice(found[:SHOWN], len(found) <= SHOWN)
 
 
 async def begin(client: ApiClient, method: str, path: str, back: str, **options: Any) -> Redirect:

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 from litestar import Response, get, post
 from litestar.response import Redirect
 
-from purveyor_dashboard.pages import PROJECTS, SERVICES, Pages, Req, begin, typed
+from purveyor_dashboard.pages import PROJECTS, SERVICES, Choice, Pages, Req, begin, choice, part, typed
 from purveyor_hooks import BadInput, PurveyorError
 
 
@@ -17,10 +17,10 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def projects(request: Req) -> Response[str]:
         session = pages.session(request)
         async with pages.api(session) as client:
-            found = await client.call("GET", PROJECTS, params={"limit": 1000})
-            services = await client.call("GET", f"{SERVICES}/", params={"limit": 1000})
-        used = {item["slug"]: [service["name"] for service in services if item["slug"] in service["projects"]] for item in found}
-        return pages.page("projects.html", session, here="/projects", projects=found, used=used)
+            q = request.query_params.get("q", "")
+            found = await part(client, request, PROJECTS, q=q)
+        asked = bool(q or found.before or found.after)
+        return pages.page("projects.html", session, here="/projects", projects=found.items, part=found, q=q, asked=asked)
 
     @post("/projects")
     async def create_project(request: Req) -> Response[Any]:
@@ -33,7 +33,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
         async with pages.api(session) as client:
             found = await client.call("GET", f"{PROJECTS}/{project}")
             links = await client.call("GET", f"{SERVICES}/projects/{project}")
-            services = await client.call("GET", f"{SERVICES}/", params={"limit": 1000})
+            services = await choice(client, f"{SERVICES}/", sort="name")
             environments = [item["slug"] for item in await client.call("GET", f"{PROJECTS}/{project}/environments")]
             deployments = await client.call("GET", f"{PROJECTS}/{project}/deployments", params={"limit": 30})
             if reveal:
@@ -44,7 +44,8 @@ def handlers(pages: Pages) -> Sequence[Any]:
                 variables = (await client.call("GET", path))["variables"]
         latest = next((item["image"] for item in deployments if item["environment"] == environment and item["image"]), "")
         taken = {link["service"]["service_type"] for link in links}
-        free = [item for item in services if item["service_type"] not in taken and item["status"] == "running"]
+        fitting = [item for item in services.items if item["service_type"] not in taken and item["status"] == "running"]
+        free = Choice(fitting, services.whole)
         return pages.page(
             "project.html", session, here="/projects", project=found, links=links, free=free, environment=environment,
             environments=sorted({*environments, "production", environment}), variables=variables, revealed=reveal,

@@ -7,7 +7,7 @@ from litestar import Response, get, post
 from litestar.response import Redirect
 
 from purveyor_dashboard.backups import SOURCES
-from purveyor_dashboard.pages import PROJECTS, Pages, Req
+from purveyor_dashboard.pages import PROJECTS, Pages, Part, Req, choice, part
 from purveyor_hooks import BadInput, PurveyorError
 
 TOKENS = "/api/tokens"
@@ -21,15 +21,15 @@ def handlers(pages: Pages) -> Sequence[Any]:
     ) -> Response[str]:
         session = pages.session(request)
         async with pages.api(session) as client:
-            checks = await client.call("GET", "/api/doctor")
+            checks = await client.call("GET", "/api/doctor", params={"quick": True})
             plugins = await client.call("GET", "/api/plugins")
             places = await client.call("GET", SOURCES)
             version = await client.call("GET", "/api/version")
-            tokens = await client.call("GET", TOKENS) if session.admin else []
-            projects = await client.call("GET", PROJECTS, params={"limit": 1000})
+            tokens = await part(client, request, TOKENS, people=True) if session.admin else Part([], "", "")
+            projects = await choice(client, PROJECTS)
         return pages.page(
             "server.html", session, error.status if error else 200, here="/server", checks=checks, plugins=plugins, places=places,
-            version=version, tokens=[item for item in tokens if not item["revoked_at"] and not item["environment_id"]],
+            version=version, tokens=tokens.items, part=tokens,
             projects=projects, given=form or {}, errors=error.errors if error else {}, error=error, token=token,
         )  # fmt: skip
 

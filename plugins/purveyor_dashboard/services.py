@@ -9,7 +9,7 @@ from litestar import Response, get, post
 from litestar.response import Redirect, ServerSentEvent, ServerSentEventMessage, Stream
 
 from purveyor_dashboard.activity import events_of
-from purveyor_dashboard.pages import HEADERS, PROJECTS, SERVICES, Pages, Req, begin, parameters
+from purveyor_dashboard.pages import HEADERS, PROJECTS, SERVICES, Choice, Pages, Req, begin, choice, parameters, part
 from purveyor_dashboard.sessions import Session
 from purveyor_hooks import PurveyorError
 from purveyor_hooks.streams import attachment
@@ -25,16 +25,14 @@ def handlers(pages: Pages) -> Sequence[Any]:
         query = request.query_params
         q, kind, sort = query.get("q", ""), query.get("type", ""), query.get("sort", "name")
         async with pages.api(session) as client:
-            found = await client.call("GET", f"{SERVICES}/", params={"limit": 1000})
-        shown = [item for item in found if q.lower() in item["name"].lower() and kind in ("", item["service_type"])]
-        numeric = sort in ("memory_bytes", "cpu_percent")
-        field = sort if sort in dict(SORTS) else "name"
-        shown.sort(key=lambda item: (-(item[field] or 0) if numeric else 0, str(item[field]).lower(), item["name"].lower()))
-        kinds = sorted({item["service_type"] for item in found})
+            field = sort if sort in dict(SORTS) else "name"
+            shown = await part(client, request, f"{SERVICES}/", q=q, service_type=kind, sort=field)
+            kinds = await client.call("GET", f"{SERVICES}/types")
         url = f"/services?{request.url.query}" if request.url.query else "/services"
+        asked = bool(shown.items or request.url.query)
         return pages.page(
-            "services.html", session, here="/services", services=shown, total=len(found), kinds=kinds, q=q, type=kind, sort=field,
-            sorts=SORTS, url=url,
+            "services.html", session, here="/services", services=shown.items, part=shown, asked=asked, kinds=kinds, q=q,
+            type=kind, sort=field, sorts=SORTS, url=url,
         )  # fmt: skip
 
     async def create_page(session: Session, kind: str, form: dict[str, str], error: PurveyorError | None) -> Response[str]:
@@ -87,12 +85,12 @@ def handlers(pages: Pages) -> Sequence[Any]:
     @get("/services/{slug:str}/links")
     async def links(request: Req, slug: str) -> Response[str]:
         async with pages.api(pages.session(request)) as client:
-            found = await client.call("GET", f"{SERVICES}/{slug}/projects", params={"limit": 1000})
+            found = await part(client, request, f"{SERVICES}/{slug}/projects")
             preview = await client.call("GET", f"{SERVICES}/{slug}/preview-environment-masked")
-            projects = await client.call("GET", PROJECTS, params={"limit": 1000})
-        taken = {link["project"]["slug"] for link in found}
-        free = [item for item in projects if item["slug"] not in taken]
-        return await pages.tab(request, slug, "links", "links.html", links=found, preview=preview, free=free)
+            projects = await choice(client, PROJECTS)
+        taken = {link["project"]["slug"] for link in found.items}
+        free = Choice([item for item in projects.items if item["slug"] not in taken], projects.whole)
+        return await pages.tab(request, slug, "links", "links.html", links=found.items, part=found, preview=preview, free=free)
 
     @get("/services/{slug:str}/data")
     async def data(request: Req, slug: str) -> Response[str]:
@@ -158,8 +156,8 @@ def handlers(pages: Pages) -> Sequence[Any]:
     @get("/services/{slug:str}/events")
     async def events(request: Req, slug: str) -> Response[str]:
         async with pages.api(pages.session(request)) as client:
-            found = await events_of(client, service=slug, limit=500)
-        return await pages.tab(request, slug, "events", "events.html", events=found[:100], events_url=f"/services/{slug}/events")
+            found = await events_of(client, service=slug, limit=100)
+        return await pages.tab(request, slug, "events", "events.html", events=found, events_url=f"/services/{slug}/events")
 
     async def settings_page(
         request: Req, slug: str, form: dict[str, str], error: PurveyorError | None, image: str = ""

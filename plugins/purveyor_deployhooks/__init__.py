@@ -36,6 +36,7 @@ class DeployHooks:
             core.logger.warning("webhooks.closed", error=type(error).__name__)
         core.start(self._outbox.collect)
         core.start(self._outbox.deliver)
+        core.start(self._outbox.forget)
 
     @hookimpl
     async def shutdown(self) -> None:

@@ -33,7 +33,7 @@ ANSWER_LIMIT = 64 * 1024
 LONGEST_PAUSE = 900.0
 IDLE = 1.0
 MOMENT, BURST = 0.05, 256  # seconds, events
-KEPT, THIN_EVERY = 30 * 86400.0, 3600.0  # seconds: how long what was delivered or is dead can be looked at
+FORGET_EVERY, BATCH, LEAST = 3600.0, 500, 1_000  # seconds, deliveries at a time, newest that are always kept
 TABLES = """
 CREATE TABLE IF NOT EXISTS webhooks (
     id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, url TEXT NOT NULL, events TEXT NOT NULL,
@@ -45,7 +45,8 @@ CREATE TABLE IF NOT EXISTS deliveries (
     next_at REAL NOT NULL, error TEXT NOT NULL DEFAULT '', status INTEGER, updated_at REAL NOT NULL,
     UNIQUE (webhook, event)
 );
-CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (webhook, id) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS deliveries_pending ON deliveries (webhook, id) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS deliveries_state ON deliveries (webhook, state);
 CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY CHECK (id = 1), event INTEGER NOT NULL);
 """
 
@@ -146,6 +147,8 @@ class Outbox:
         async with receiving, anyio.create_task_group() as group:
             group.start_soon(follow)
             async for first in receiving:
+                if first.id > self._seen + 1:  # nothing ran for longer than events are kept
+                    self._core.logger.warning("webhook.lost", after=self._seen, before=first.id)
                 await anyio.sleep(MOMENT)
                 burst = [first]
                 with suppress(anyio.WouldBlock):
@@ -155,22 +158,34 @@ class Outbox:
                     self._more.set()
                 self._seen = burst[-1].id
 
+    # ---------------------------------------------------------------- forgetting
+
+    async def forget(self) -> None:
+        """Forget, from time to time, what was delivered or given up longer ago than events are kept."""
+        while True:
+            await anyio.sleep(FORGET_EVERY)
+            await self.sweep(time.time())
+
+    async def sweep(self, now: float) -> int:
+        """Forget all that may be forgotten, a little at a time; the answer is how much."""
+        before, whole = now - self._core.history_days * 86400, 0
+        while count := await self._run(lambda db: db.execute(FORGET, [before, LEAST, BATCH]).rowcount):
+            whole += count
+            await anyio.sleep(MOMENT)
+        return whole
+
     # ---------------------------------------------------------------- delivering
 
     async def deliver(self) -> None:
         """Send what is due. Each receiver has a task of its own: one that hangs holds up nobody else's."""
         await self.open()
         busy: set[int] = set()
-        thinned = 0.0
         async with anyio.create_task_group() as group:
             while True:
                 for row in await self._run(lambda db: list(db.query(WAITING, [time.time()]))):
                     if row["webhook"] not in busy:
                         busy.add(row["webhook"])
                         group.start_soon(self._deliver_to, row["webhook"], busy)
-                if time.time() - thinned > THIN_EVERY:
-                    thinned = time.time()
-                    await self._run(lambda db: db.execute(THIN, [thinned - KEPT]))  # noqa: B023 - it is awaited
                 with anyio.move_on_after(IDLE):
                     await self._more.wait()
                 self._more = anyio.Event()
@@ -315,8 +330,13 @@ FROM deliveries d JOIN webhooks w ON w.id = d.webhook
 WHERE d.webhook = ? AND d.state = 'pending' AND d.next_at <= ? ORDER BY d.id LIMIT 4
 """
 WAITING = "SELECT DISTINCT webhook FROM deliveries WHERE state = 'pending' AND next_at <= ?"
-THIN = "DELETE FROM deliveries WHERE state != 'pending' AND updated_at < ?"
 COUNTS = "SELECT state, count(*) AS number FROM deliveries WHERE webhook = ? GROUP BY state"
+FORGET = """
+DELETE FROM deliveries WHERE id IN (
+    SELECT id FROM deliveries WHERE state != 'pending' AND updated_at < ?
+    AND id <= (SELECT max(id) FROM deliveries) - ? ORDER BY id LIMIT ?
+)
+"""
 LISTED = """
 SELECT id, event, type, state, attempts, status, error, next_at FROM deliveries
 WHERE webhook = ?1 AND (?2 IS NULL OR state = ?2) ORDER BY id DESC LIMIT ?3

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_scale import LISTS, PAGES
 
 from support import docker, eventually
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BENCH = [sys.executable, str(ROOT / "contrib/bench")]
-NAMES = ["create-redis", "create-postgres", "fleet", "memory", "cli", "kv", "blob", "data", "dashboard"]
+NAMES = ["create-redis", "create-postgres", "fleet", "memory", "cli", "kv", "blob", "data", "dashboard", "scale"]
 PEERS = {
     "create-redis": ["by hand"],
     "create-postgres": ["by hand"],
@@ -25,6 +26,7 @@ PEERS = {
     "blob": ["aioboto3", "aioboto3"],
     "data": ["pg_dump | zstd", "zstd -d | psql", "", "pg_dump | psql"],
     "dashboard": ["the API's answer"],
+    "scale": ["", "", *["its processor time"] * (len(LISTS) + len(PAGES) + 1)],
 }
 
 

@@ -15,7 +15,6 @@ import anyio
 import pytest
 
 from purveyor.log import make_logger
-from purveyor_deployhooks import outbox as outbox_module
 from purveyor_deployhooks.outbox import Outbox, WebhookRequest
 from purveyor_hooks import Event
 
@@ -151,22 +150,6 @@ async def test_a_fault_in_a_transaction_leaves_nothing_of_it(tmp_path: Path) -> 
         await made._run(half)
     assert await made._run(lambda db: db.execute("SELECT event FROM cursor").fetchone()[0]) == 0
     await made.close()
-
-
-async def test_what_was_delivered_is_kept_for_a_while_and_then_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = Line(tmp_path)
-    async with running(line) as made, receiver(at_once) as (url, times):
-        await made.add(WebhookRequest(name="mine", url=url))
-        line.tell("one")
-        await until(lambda: len(times) == 1, 5)
-        await until_async(lambda: made.deliveries("mine", "delivered", 5))
-    monkeypatch.setattr(outbox_module, "KEPT", -1.0)
-    async with running(line) as made:
-
-        async def gone() -> bool:
-            return not await made.deliveries("mine", None, 5)
-
-        await until_async(gone)
 
 
 async def until_async(what: Callable[[], Awaitable[Any]]) -> None:

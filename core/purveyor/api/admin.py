@@ -1,21 +1,22 @@
 """/api/tokens, /api/plugins, /api/volumes, /api/doctor, /api/version: the installation itself."""
 
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from anyio import to_thread
 from litestar import Request, Response, Router, delete, get, post
+from litestar.params import Parameter
 
 from purveyor import __version__, doctor
-from purveyor.api.answers import answer, nothing
+from purveyor.api.answers import answer, nothing, page
 from purveyor.api.auth import admin, reader
+from purveyor.api.services import Limit, Offset
 from purveyor.api.views import shown
 from purveyor.app import App
 from purveyor.engine.volumes import size_of
 from purveyor.registry import Plugin
-from purveyor.store import Tx, projects, services, tokens
-from purveyor.store.records import TokenRecord
+from purveyor.store import Page, Tx, projects, services, tokens
 from purveyor.verbs.kept import AttachVolumeArguments, CloneVolumeArguments
 from purveyor.verbs.purge import PurgeArguments
 from purveyor_hooks import CONTRACT_VERSION, BadInput
@@ -30,6 +31,21 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     scope: Literal["admin", "read", "project"] = "admin"
     project: str | int | None = None
     expires_in: int | None = None
+
+
+class TokenView(msgspec.Struct, frozen=True, kw_only=True):
+    """A token without its text; `project` is the slug of the project that it is of."""
+
+    id: int
+    name: str
+    scope: str
+    project_id: int | None
+    project: str | None
+    environment_id: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
 
 
 class NewToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +88,17 @@ async def version() -> Version:
 
 
 @get("/tokens", guards=[admin])
-async def list_tokens(core: App) -> list[TokenRecord]:
-    return await core.house.store.read(tokens.every)
+async def list_tokens(core: App, people: bool = False, limit: Limit = 100, offset: Offset = 0) -> Response[list[TokenView]]:
+    """A part of the tokens. `people`: those that are valid and were not made for an environment's apps."""
+
+    def work(tx: Tx) -> Page[TokenView]:
+        found = tokens.page(tx, people=people, limit=limit, offset=offset)
+        named = projects.named(tx, sorted({item.project_id for item in found.items if item.project_id}))
+        slugs = {number: record.slug for number, record in named.items()}
+        shown = [TokenView(**msgspec.structs.asdict(item), project=slugs.get(item.project_id or 0)) for item in found.items]
+        return Page(shown, found.total)
+
+    return page(*await core.house.store.read(work))
 
 
 @post("/tokens", guards=[admin])
@@ -111,33 +136,35 @@ async def list_plugins(core: App) -> list[Plugin]:
 
 
 @get("/volumes", guards=[reader])
-async def list_volumes(core: App, sizes: bool = False) -> list[VolumeView]:
-    """Every volume that holds data. `sizes` adds up what is in each, as far as this process may read it."""
-    found = await core.house.store.read(lambda tx: services.volumes(tx, ["new", "used", "kept"]))
-    measured = {item.id: await to_thread.run_sync(size_of, item.path) for item in found} if sizes else {}
-
-    def work(tx: Tx) -> list[VolumeView]:
-        owner = {record.volume_id: record.id for record in services.every(tx)}
-        return [
-            VolumeView(
-                id=item.id,
-                name=item.name,
-                path=item.path,
-                service_type=item.service_type,
-                major=item.major,
-                state=item.state,
-                origin=item.origin,
-                service_id=owner.get(item.id),
-                created_at=item.created_at,
-                kept_at=item.kept_at,
-                kept_until=item.kept_until,
-                facts=item.facts or {},
-                size_bytes=measured.get(item.id),
-            )
-            for item in found
-        ]
-
-    return await core.house.store.read(work)
+async def list_volumes(
+    core: App,
+    volume_state: Annotated[Literal["new", "used", "kept"] | None, Parameter(query="state")] = None,
+    sizes: bool = False,
+    limit: Limit = 100,
+    offset: Offset = 0,
+) -> Response[list[VolumeView]]:
+    """A part of the volumes, or of those in one state. `sizes` adds up what is in each, as far as this process may read it."""
+    found = await core.house.store.read(lambda tx: services.volumes_page(tx, volume_state, limit=limit, offset=offset))
+    measured = {item.id: await to_thread.run_sync(size_of, item.path) for item, _ in found.items} if sizes else {}
+    listed = [
+        VolumeView(
+            id=item.id,
+            name=item.name,
+            path=item.path,
+            service_type=item.service_type,
+            major=item.major,
+            state=item.state,
+            origin=item.origin,
+            service_id=owner,
+            created_at=item.created_at,
+            kept_at=item.kept_at,
+            kept_until=item.kept_until,
+            facts=item.facts or {},
+            size_bytes=measured.get(item.id),
+        )
+        for item, owner in found.items
+    ]
+    return page(listed, found.total)
 
 
 class PurgeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -177,8 +204,11 @@ async def clone_volume(request: Req, core: App, reference: str, data: CopyReques
 
 
 @get("/doctor", guards=[reader])
-async def run_doctor(core: App, project: str | None = None, environment: str = "production") -> Response[list[doctor.Check]]:
-    return Response(await doctor.examine(core, project, environment))
+async def run_doctor(
+    core: App, project: str | None = None, environment: str = "production", quick: bool = False
+) -> Response[list[doctor.Check]]:
+    """Every part of the path from an app to its data. `quick` leaves out what reads the whole store."""
+    return Response(await doctor.examine(core, project, environment, quick=quick))
 
 
 router = Router(

@@ -39,7 +39,6 @@ async def nothing(_: OperationRecord) -> None:
     """The answer of a verb that has none."""
 
 
-def page(items: Sequence[T], limit: int, offset: int) -> Response[list[T]]:
-    """A slice of a list, its whole length in ``X-Total-Count``."""
-    chosen = list(items[offset : offset + limit])
-    return Response(chosen, headers={"X-Total-Count": str(len(items))})
+def page(items: Sequence[T], total: int) -> Response[list[T]]:
+    """A part of a list, its whole length in ``X-Total-Count``."""
+    return Response(list(items), headers={"X-Total-Count": str(total)})

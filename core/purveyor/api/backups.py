@@ -16,7 +16,7 @@ from purveyor.api.services import Limit, Offset
 from purveyor.app import App
 from purveyor.archive.keeper import Keeper, require_elsewhere
 from purveyor.archive.places import MANIFEST, Bucket
-from purveyor.store import Tx, archives, backups, services
+from purveyor.store import Page, Tx, archives, backups, services
 from purveyor.store.records import BackupRecord, OperationRecord, ScheduleRecord, SourceRecord
 from purveyor.verbs.archive import ArchiveArguments
 from purveyor.verbs.backup import BackupArguments, ProveArguments, readable
@@ -219,10 +219,11 @@ def source_view(record: SourceRecord) -> SourceView:
 async def list_backups(
     core: App, service: str | None = None, limit: Limit = 100, offset: Offset = 0
 ) -> Response[list[BackupView]]:
-    def work(tx: Tx) -> list[BackupRecord]:
-        return backups.listed(tx, service_id=services.get(tx, service).id if service else None)
+    def work(tx: Tx) -> Page[BackupRecord]:
+        return backups.page(tx, service_id=services.get(tx, service).id if service else None, limit=limit, offset=offset)
 
-    return page([view(item) for item in await core.house.store.read(work)], limit, offset)
+    found = await core.house.store.read(work)
+    return page([view(item) for item in found.items], found.total)
 
 
 @get("/{reference:str}", guards=[reader])
@@ -290,23 +291,22 @@ async def delete_backup(request: Req, core: App, reference: str, plan: bool = Fa
 # ---------------------------------------------------------------- every moment
 
 
-def _archives(tx: Tx) -> list[ArchiveView]:
+def _archives(tx: Tx, service: str | int | None = None) -> list[ArchiveView]:
+    """Of one service, or of all."""
+    one = archives.find(tx, services.get(tx, service).id) if service else None
+    every = ([one] if one else []) if service else archives.every(tx)
+    slugs = services.slugs(tx, [item.service_id for item in every])
+    bases = backups.bases_since(tx, list(slugs))
     found = []
-    for item in archives.every(tx):
-        record = services.get(tx, item.service_id)
-        bases = [
-            backup.completed_at
-            for backup in backups.listed(tx, service_id=record.id)
-            if backup.state == "ok" and backup.completed_at and backup.metadata.get("changes")
-        ]
+    for item in every:
         found.append(
             ArchiveView(
-                service_id=record.id,
-                service=record.slug,
+                service_id=item.service_id,
+                service=slugs[item.service_id],
                 s3_source_id=item.s3_source_id,
                 state=item.state,
                 reason=item.reason,
-                since=min(bases, default=None),
+                since=bases.get(item.service_id),
                 until=item.until,
                 lag_seconds=round((tx.now - item.until).total_seconds(), 1) if item.until else None,
                 queue_bytes=item.queue_bytes,
@@ -319,15 +319,15 @@ def _archives(tx: Tx) -> list[ArchiveView]:
 
 
 @get("/archives", guards=[reader])
-async def list_archives(core: App) -> list[ArchiveView]:
-    return await core.house.store.read(_archives)
+async def list_archives(core: App, service: str | None = None) -> list[ArchiveView]:
+    return await core.house.store.read(lambda tx: _archives(tx, service))
 
 
 @post("/archives", guards=[admin])
 async def begin_archive(request: Req, core: App, data: ArchiveRequest, plan: bool = False) -> Response[Any]:
     async def then(operation: OperationRecord) -> ArchiveView:
-        found = await core.house.store.read(_archives)
-        return next(item for item in found if item.service_id == operation.service_id)
+        (found,) = await core.house.store.read(lambda tx: _archives(tx, operation.service_id))
+        return found
 
     given = ArchiveArguments(
         service=str(data.service_id), s3_source_id=data.s3_source_id, encrypt=data.encrypt, keep_days=data.keep_days

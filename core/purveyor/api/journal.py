@@ -14,8 +14,8 @@ from purveyor.api.answers import page
 from purveyor.api.auth import reader, still_valid
 from purveyor.api.services import Limit, Offset
 from purveyor.app import App
-from purveyor.store import Tx, events, operations, projects, services
-from purveyor_hooks import BadInput, Event
+from purveyor.store import Page, Tx, events, operations, projects, services
+from purveyor_hooks import BadInput, Gone
 from purveyor_hooks.streams import paced
 
 KEEP_ALIVE = 15.0
@@ -30,16 +30,18 @@ async def list_operations(
     limit: Limit = 50,
     offset: Offset = 0,
 ) -> Response[list[views.OperationView]]:
-    def work(tx: Tx) -> list[views.OperationView]:
+    def work(tx: Tx) -> Page[views.OperationView]:
         found = operations.listed(
             tx,
             service_id=services.get(tx, service).id if service else None,
             project_id=projects.get(tx, project).id if project else None,
             state=operation_state,
+            limit=limit,
+            offset=offset,
         )
-        return [views.operation_view(record) for record in found]
+        return Page([views.operation_view(record) for record in found.items], found.total)
 
-    return page(await core.house.store.read(work), limit, offset)
+    return page(*await core.house.store.read(work))
 
 
 @get("/operations/{number:int}", guards=[reader])
@@ -57,28 +59,33 @@ async def follow_events(
     after: Annotated[int | None, Parameter(ge=0)] = None,
     kind: Annotated[str | None, Parameter(query="type")] = None,
     service: str | None = None,
+    operation: int | None = None,
     limit: Limit = 50,
 ) -> Response[Any]:
     """The event line: a stream (SSE) from `after` or Last-Event-ID, or from now on; as JSON, the last ones.
 
-    `type` keeps the events whose type begins with it, `service` those of one service. A stream ends when its token does.
+    410 when what follows that number is not kept any more; 0 is the beginning of what is kept. A stream ends when its token does.
+
+    `type` keeps the events whose type begins with it, `service` and `operation` those of one.
     """
     service_id = (await core.house.store.read(lambda tx: services.get(tx, service))).id if service else None
-
-    def wanted(event: Event) -> bool:
-        return (kind is None or event.type.startswith(kind)) and service_id in (None, event.service)
-
-    if request.headers.get("accept", "") == "application/json":
-        found = await core.house.store.read(
-            lambda tx: events.latest(tx, limit) if after is None else events.after(tx, after, limit)
-        )
-        return Response([event for event in found if wanted(event)])
+    chosen = events.Wanted(kind=kind or "", service=service_id, operation=operation)
 
     last_seen = request.headers.get("last-event-id")
     if last_seen is not None:
         if not (last_seen.isascii() and last_seen.isdecimal() and len(last_seen) < 19):
             raise BadInput("Last-Event-ID is not a number.", errors={"Last-Event-ID": "the id of the last event seen"})
         after = int(last_seen)
+    if after:
+        await _require_kept(core, after)
+
+    if request.headers.get("accept", "") == "application/json":
+        return Response(
+            await core.house.store.read(
+                lambda tx: events.latest(tx, limit, chosen) if after is None else events.after(tx, after, limit, chosen)
+            )
+        )
+
     position = after if after is not None else await core.bus.last()
 
     async def messages() -> AsyncIterator[ServerSentEventMessage]:
@@ -88,10 +95,20 @@ async def follow_events(
                 return
             if event is None:
                 yield ServerSentEventMessage(comment="alive", data=None)
-            elif wanted(event):
+            elif chosen.holds(event):
                 yield ServerSentEventMessage(data=msgspec.json.encode(event).decode(), id=str(event.id), event=event.type)
 
     return ServerSentEvent(messages())
+
+
+async def _require_kept(core: App, after: int) -> None:
+    """Raise `Gone` when events that come after this one have been forgotten: nobody may miss them without being told."""
+    first = await core.house.store.read(events.first)
+    if after < first - 1:
+        raise Gone(
+            f"The events that follow number {after} are not kept any more; the first that is kept is number {first}.",
+            remedy=f"Look at how things are now, then go on with after={first - 1}, or after=0 for all that is kept.",
+        )
 
 
 @get("/events/catalogue", guards=[reader])

@@ -12,7 +12,7 @@ from purveyor.api.answers import answer, nothing, page
 from purveyor.api.auth import admin, own_project, reader
 from purveyor.api.services import Limit, Offset, bound
 from purveyor.app import App
-from purveyor.store import Tx, projects, services
+from purveyor.store import Page, Tx, projects, services
 from purveyor.store.records import DeploymentRecord, EnvironmentRecord, OperationRecord, ProjectRecord
 from purveyor.verbs.bind import BindArguments
 from purveyor.verbs.deploy import DeployArguments, DeployRequest
@@ -26,6 +26,16 @@ Req = Request[Any, Any, Any]
 
 class EnvironmentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
+
+
+class ProjectView(msgspec.Struct, frozen=True, kw_only=True):
+    """A project in a list, and the names of the services that it is linked to."""
+
+    id: int
+    slug: str
+    name: str
+    created_at: datetime
+    services: list[str]
 
 
 class DeploymentView(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,10 +62,14 @@ class EnvironmentVariables(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _deployment(tx: Tx, record: DeploymentRecord) -> DeploymentView:
+    return _shown(record, projects.environment_by_id(tx, record.environment_id).slug)
+
+
+def _shown(record: DeploymentRecord, environment: str) -> DeploymentView:
     return DeploymentView(
         id=record.id,
         project_id=record.project_id,
-        environment=projects.environment_by_id(tx, record.environment_id).slug,
+        environment=environment,
         image=record.app.image if record.app else None,
         state=record.state,
         container=record.container,
@@ -67,8 +81,19 @@ def _deployment(tx: Tx, record: DeploymentRecord) -> DeploymentView:
 
 
 @get("/", guards=[reader])
-async def list_projects(core: App, limit: Limit = 100, offset: Offset = 0) -> Response[list[ProjectRecord]]:
-    return page(await core.house.store.read(projects.every), limit, offset)
+async def list_projects(core: App, q: str = "", limit: Limit = 100, offset: Offset = 0) -> Response[list[ProjectView]]:
+    """A part of the projects: those whose name holds `q`, with the names of the services that each is linked to."""
+
+    def work(tx: Tx) -> Page[ProjectView]:
+        found = projects.page(tx, q=q, limit=limit, offset=offset)
+        linked = projects.linked_services(tx, [record.id for record in found.items])
+        return Page([_listed(record, linked.get(record.id, [])) for record in found.items], found.total)
+
+    return page(*await core.house.store.read(work))
+
+
+def _listed(record: ProjectRecord, linked: list[str]) -> ProjectView:
+    return ProjectView(id=record.id, slug=record.slug, name=record.name, created_at=record.created_at, services=linked)
 
 
 @post("/", guards=[admin])
@@ -171,11 +196,12 @@ async def reveal_variables(request: Req, core: App, project: str, environment: s
 
 @get("/{project:str}/deployments", guards=[own_project])
 async def list_deployments(core: App, project: str, limit: Limit = 100, offset: Offset = 0) -> Response[list[DeploymentView]]:
-    def work(tx: Tx) -> list[DeploymentView]:
-        found = projects.deployments(tx, project_id=projects.get(tx, project).id)
-        return [_deployment(tx, record) for record in found]
+    def work(tx: Tx) -> Page[DeploymentView]:
+        found = projects.deployments_page(tx, projects.get(tx, project).id, limit=limit, offset=offset)
+        places = projects.environments_by_id(tx, sorted({record.environment_id for record in found.items}))
+        return Page([_shown(record, places[record.environment_id].slug) for record in found.items], found.total)
 
-    return page(await core.house.store.read(work), limit, offset)
+    return page(*await core.house.store.read(work))
 
 
 @post("/{project:str}/deployments", guards=[own_project])

@@ -16,8 +16,8 @@ from purveyor.api.flow import begun, flow
 from purveyor.api.views import shown
 from purveyor.app import App
 from purveyor.observe import Checked, History
-from purveyor.store import Tx, projects, services
-from purveyor.store.records import OperationRecord
+from purveyor.store import Page, Tx, projects, services
+from purveyor.store.records import LinkRecord, OperationRecord
 from purveyor.verbs.adopt import ImportArguments
 from purveyor.verbs.bind import BindArguments
 from purveyor.verbs.create import CreateArguments
@@ -121,9 +121,11 @@ async def provider(core: App, service_type: str) -> ProviderMetadata:
 
 
 @get("/", guards=[reader])
-async def list_services(core: App, limit: Limit = 100, offset: Offset = 0) -> Response[list[views.ServiceView]]:
-    records = await core.house.store.read(services.every)
-    return page(await views.service_views(core, records), limit, offset)
+async def list_services(
+    core: App, q: str = "", service_type: str = "", sort: views.Sort = "id", limit: Limit = 100, offset: Offset = 0
+) -> Response[list[views.ServiceView]]:
+    """A part of the services: those whose name holds `q`, of a type."""
+    return page(*await views.service_page(core, views.Listed(q=q, service_type=service_type, sort=sort), limit, offset))
 
 
 @post("/", guards=[admin])
@@ -183,7 +185,7 @@ async def service_health(core: App, reference: str) -> Checked:
 async def service_history(core: App, reference: str) -> History:
     """The last health checks, and what the container used."""
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
-    return core.observer.history(record.id)
+    return await core.observer.history(record.id)
 
 
 @get("/{reference:str}/browse", guards=[admin])
@@ -271,7 +273,7 @@ class AvailableContainer(msgspec.Struct, frozen=True, kw_only=True):
 
 @get("/available-containers", guards=[admin])
 async def available_containers(core: App) -> list[AvailableContainer]:
-    taken = {record.container_name for record in await core.house.store.read(services.every)}
+    taken = await core.house.store.read(services.container_names)
     registry = core.house.registry
     found = []
     for item in await core.house.engine.containers.foreign():
@@ -306,10 +308,11 @@ async def import_container(request: Req, core: App, data: ImportRequest, plan: b
 
 @get("/{reference:str}/projects", guards=[reader])
 async def linked_projects(core: App, reference: str, limit: Limit = 100, offset: Offset = 0) -> Response[list[views.LinkView]]:
-    def work(tx: Tx) -> list[Any]:
-        return projects.links(tx, service_id=services.get(tx, reference).id)
+    def work(tx: Tx) -> Page[LinkRecord]:
+        return projects.links_page(tx, services.get(tx, reference).id, limit=limit, offset=offset)
 
-    return page(await views.link_views(core, await core.house.store.read(work)), limit, offset)
+    found = await core.house.store.read(work)
+    return page(await views.link_views(core, found.items), found.total)
 
 
 @post("/{reference:str}/projects", guards=[admin])

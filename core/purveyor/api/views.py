@@ -2,16 +2,18 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from purveyor import bindings, parameters, redact
 from purveyor.app import App
 from purveyor.observe import Status
-from purveyor.store import Tx, projects, services
+from purveyor.store import Page, Tx, projects, services
 from purveyor.store.records import LinkRecord, OperationRecord, Outcome, ProjectRecord, ServiceRecord, StepRecord
 from purveyor_hooks import Binding, Scope, Variable
+
+Sort = Literal["id", "name", "service_type", "status", "memory_bytes", "cpu_percent"]
 
 
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +60,10 @@ class ProjectBrief(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LinkView(msgspec.Struct, frozen=True, kw_only=True):
-    """A link; `state` is linking, linked or unlinking; `notes` are what to know of the type's isolation."""
+    """A link; `state` is linking, linked or unlinking; `notes` are what to know of the type's isolation.
+
+    Of the projects of `service` it names this one alone: the list of a service's links would grow with its square.
+    """
 
     id: int
     project: ProjectBrief
@@ -94,8 +99,35 @@ class OperationView(msgspec.Struct, frozen=True, kw_only=True):
 
 async def service_views(app: App, records: Sequence[ServiceRecord]) -> list[ServiceView]:
     statuses = await app.observer.statuses(records)
-    linked = await app.house.store.read(projects.linked_slugs)
+    linked = await app.house.store.read(lambda tx: projects.linked_slugs(tx, [record.id for record in records]))
     return [_service(app, record, statuses[record.id], linked.get(record.id, [])) for record in records]
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """Which services, and in which order: those whose name holds `q`, of a type."""
+
+    q: str = ""
+    service_type: str = ""
+    sort: Sort = "id"
+
+
+async def service_page(app: App, listed: Listed, limit: int, offset: int) -> Page[ServiceView]:
+    """A part of the services. What is seen of them is looked at for those alone, unless the order depends on it."""
+    store, chosen = app.house.store, {"q": listed.q, "service_type": listed.service_type}
+    order = listed.sort
+    if order == "id" or order == "name" or order == "service_type":
+        found = await store.read(lambda tx: services.page(tx, **chosen, order=order, limit=limit, offset=offset))
+        return Page(await service_views(app, found.items), found.total)
+    every = await store.read(lambda tx: services.outlines(tx, **chosen))
+    if order == "status":
+        statuses = await app.observer.statuses(every)
+        every.sort(key=lambda record: statuses[record.id].status)
+    else:
+        used = {record.id: app.observer.last_sample(record.id) for record in every}
+        every.sort(key=lambda record: -(getattr(used[record.id], order, None) or 0))
+    numbers = [record.id for record in every[offset : offset + limit]]
+    of_page = await store.read(lambda tx: services.numbered(tx, numbers))
+    return Page(await service_views(app, [of_page[number] for number in numbers if number in of_page]), len(every))
 
 
 async def service_view(app: App, reference: str | int) -> ServiceView:
@@ -199,25 +231,28 @@ def project_brief(record: ProjectRecord) -> ProjectBrief:
 
 
 async def link_views(app: App, links: Sequence[LinkRecord]) -> list[LinkView]:
-    def work(tx: Tx) -> list[tuple[LinkRecord, ProjectRecord, ServiceRecord]]:
-        return [(link, projects.get(tx, link.project_id), services.get(tx, link.service_id)) for link in links]
+    """Links as clients see them. Each one's service is asked about once, however many links it has."""
 
-    loaded = await app.house.store.read(work)
-    views = {view.id: view for view in await service_views(app, [service for _, _, service in loaded])}
+    def work(tx: Tx) -> tuple[dict[int, ProjectRecord], dict[int, ServiceRecord]]:
+        of_projects = projects.named(tx, sorted({link.project_id for link in links}))
+        return of_projects, services.numbered(tx, sorted({link.service_id for link in links}))
+
+    of_projects, of_services = await app.house.store.read(work)
+    views = {view.id: view for view in await service_views(app, list(of_services.values()))}
     return [
         LinkView(
             id=link.id,
-            project=project_brief(project),
-            service=views[service.id],
+            project=project_brief(of_projects[link.project_id]),
+            service=msgspec.structs.replace(views[link.service_id], projects=[of_projects[link.project_id].slug]),
             state=link.state,
-            notes=_notes(app, service),
+            notes=_notes(app, link.service_type),
         )
-        for link, project, service in loaded
+        for link in links
     ]
 
 
-def _notes(app: App, service: ServiceRecord) -> list[str]:
-    provider = app.house.registry.find(service.service_type)
+def _notes(app: App, service_type: str) -> list[str]:
+    provider = app.house.registry.find(service_type)
     return list(provider.kind.notes) if provider else []
 
 

@@ -1,11 +1,13 @@
 """Backups, where they go, and when they are made."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from purveyor.names import number_of
-from purveyor.store.database import Row, Tx, convert
+from purveyor.store.database import Page, Row, Tx, convert, matching
 from purveyor.store.records import BackupRecord, ScheduleRecord, SourceRecord
 from purveyor_hooks import Conflict, NotFound
 
@@ -47,10 +49,37 @@ def get(tx: Tx, reference: str | int) -> BackupRecord:
 
 
 def listed(tx: Tx, *, service_id: int | None = None, schedule_id: int | None = None) -> list[BackupRecord]:
-    """Backups, newest first."""
-    where = "(?1 IS NULL OR service_id = ?1) AND (?2 IS NULL OR schedule_id = ?2)"
-    rows = tx.rows(f"SELECT * FROM backups WHERE {where} ORDER BY id DESC", [service_id, schedule_id])
-    return [_backup(tx, row) for row in rows]
+    """All backups of a service or a schedule, newest first."""
+    where, given = matching(service_id=service_id, schedule_id=schedule_id)
+    return [_backup(tx, row) for row in tx.rows(f"SELECT * FROM backups WHERE {where} ORDER BY id DESC", given)]
+
+
+def page(tx: Tx, *, service_id: int | None = None, limit: int, offset: int) -> Page[BackupRecord]:
+    """A part of them."""
+    where, given = matching(service_id=service_id)
+    found = tx.page("*", f"backups WHERE {where}", given, order="id DESC", limit=limit, offset=offset)
+    return Page([_backup(tx, row) for row in found.items], found.total)
+
+
+def expired(tx: Tx) -> list[int]:
+    """The numbers of backups whose time has passed and that may go: never the last good one of a service."""
+    last = (
+        "SELECT max(id) FROM backups AS good "
+        "WHERE good.service_id IS backups.service_id AND good.service_name = backups.service_name AND good.state = 'ok'"
+    )
+    where = f"expires_at <= ? AND state != 'running' AND id IS NOT ({last})"
+    return [row["id"] for row in tx.rows(f"SELECT id FROM backups WHERE {where} ORDER BY id DESC", [tx.now])]
+
+
+def bases_since(tx: Tx, service_ids: Sequence[int]) -> dict[int, datetime]:
+    """When the first base copy that a moment can be restored from was completed, by service."""
+    marks = ", ".join("?" for _ in service_ids)
+    where = (
+        f"service_id IN ({marks}) AND state = 'ok' AND completed_at IS NOT NULL "
+        "AND coalesce(json_extract(metadata, '$.changes'), '') != ''"
+    )
+    rows = tx.rows(f"SELECT service_id, min(completed_at) AS at FROM backups WHERE {where} GROUP BY service_id", service_ids)
+    return {row["service_id"]: datetime.fromisoformat(row["at"]) for row in rows}
 
 
 def delete(tx: Tx, number: int) -> None:

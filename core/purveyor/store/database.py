@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -23,6 +23,16 @@ T = TypeVar("T")
 Record = TypeVar("Record", bound=msgspec.Struct)
 Row = dict[str, Any]
 LARGEST = 2**63 - 1  # of the numbers that SQLite holds
+EVERY = "TRUE"  # matches every row
+READER_CACHE = 1000  # kB of pages; behind it is the system's own cache
+READERS = 6  # that read side by side, each on a connection of its own
+
+
+class Page(NamedTuple, Generic[T]):
+    """A part of a list, and how long the whole list is."""
+
+    items: list[T]
+    total: int
 
 
 class Tx:
@@ -49,7 +59,18 @@ class Tx:
         return cursor.rowcount
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
-        return iter(self.db.query(sql, _plain_list(parameters)))
+        """The rows of a SELECT, as they are taken."""
+        cursor = self.db.conn.execute(sql, _plain_list(parameters))
+        names = [column[0] for column in cursor.description]
+        return (dict(zip(names, row, strict=True)) for row in cursor)
+
+    def page(self, columns: str, source: str, parameters: Sequence[Any], *, order: str, limit: int, offset: int) -> "Page[Row]":
+        """A part of what ``SELECT columns FROM source`` finds, in an order, and how much it finds."""
+        total = self.value(f"SELECT count(*) FROM {source}", parameters)
+        if offset >= total:
+            return Page([], total)
+        part = f"SELECT {columns} FROM {source} ORDER BY {order} LIMIT ? OFFSET ?"
+        return Page(list(self.rows(part, [*parameters, limit, offset])), total)
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> Row | None:
         return next(self.rows(sql, parameters), None)
@@ -83,6 +104,15 @@ def convert(row: Row, kind: type[Record], vault: Vault, *, plain: Sequence[str] 
     return msgspec.convert(row, kind, strict=False)
 
 
+def matching(**columns: Any) -> tuple[str, list[Any]]:
+    """A WHERE clause for the columns whose value is given, and its parameters: an index serves what is left of it.
+
+    A table's column is named with two underscores: ``links__state``.
+    """
+    given = {name.replace("__", "."): value for name, value in columns.items() if value is not None}
+    return " AND ".join(f"{name} = ?" for name in given) or EVERY, list(given.values())
+
+
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
 
@@ -110,9 +140,9 @@ class Store:
         self._vault = vault
         self._clock = clock
         self._writer: Database | None = None
-        self._reader: Database | None = None
+        self._idle: list[Database] = []  # connections that read, made when they are first needed
         self._writing = anyio.Lock()
-        self._reading = anyio.Lock()
+        self._reading = anyio.Semaphore(READERS)
         self.published: Callable[[Sequence[Event]], None] = lambda events: None
 
     def open(self) -> None:
@@ -151,8 +181,12 @@ class Store:
             if remembered(tx, "version") != __version__:
                 note(tx, "version", __version__)
         begun(self._path.parent)
-        self._reader = self._connect()
-        self._reader.execute("PRAGMA query_only = ON")
+
+    def _connect_reader(self) -> Database:
+        reader = self._connect()
+        reader.execute("PRAGMA query_only = ON")
+        reader.execute(f"PRAGMA cache_size = -{READER_CACHE}")
+        return reader
 
     def _refuse_newer(self, db: Database) -> None:
         if not (names := schema.unknown(db)):
@@ -178,10 +212,12 @@ class Store:
         return db
 
     def close(self) -> None:
-        for db in (self._reader, self._writer):
-            if db is not None:
-                db.close()
-        self._reader = self._writer = None
+        for reader in self._idle:
+            reader.close()
+        self._idle.clear()
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
 
     @property
     def vault(self) -> Vault:
@@ -205,17 +241,44 @@ class Store:
         return result
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` on one consistent view of the database; it cannot change anything."""
-        reader = self._opened(self._reader)
+        """Run `work` on one consistent view of the database; it cannot change anything. Some do so side by side."""
+        self._opened(self._writer)
 
         def run() -> T:
-            with told(self._path, (sqlite3.Error,)), reader.atomic():
-                return work(Tx(reader, self._vault, self._clock()))
+            try:
+                reader = self._idle.pop()
+            except IndexError:
+                with told(self._path, (sqlite3.Error,)):
+                    reader = self._connect_reader()
+            try:
+                return self._look(reader, work)
+            finally:
+                self._idle.append(reader)
 
         async with self._reading:
             with anyio.CancelScope(shield=True):
                 result = await anyio.to_thread.run_sync(run)
         return result
+
+    async def examine(self, work: Callable[[Tx], T]) -> T:
+        """`read` for what takes long: on a connection of its own, so that no other reader waits for it."""
+        self._opened(self._writer)
+
+        def run() -> T:
+            with told(self._path, (sqlite3.Error,)):
+                reader = self._connect_reader()
+            try:
+                return self._look(reader, work)
+            finally:
+                reader.close()
+
+        with anyio.CancelScope(shield=True):
+            result = await anyio.to_thread.run_sync(run)
+        return result
+
+    def _look(self, reader: Database, work: Callable[[Tx], T]) -> T:
+        with told(self._path, (sqlite3.Error,)), reader.atomic():
+            return work(Tx(reader, self._vault, self._clock()))
 
     @staticmethod
     def _opened(db: Database | None) -> Database:

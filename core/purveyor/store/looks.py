@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from purveyor.store.database import Tx
 
+COLUMNS = "service_id, kind, seen"
+KINDS = ("health", "usage")
+
 
 class Look(NamedTuple):
     """What was seen of a service: `kind` is "health" or "usage", `seen` is JSON."""
@@ -24,9 +27,22 @@ def add(tx: Tx, looks: Sequence[Look], most: int) -> None:
         last = tx.value(newest, [*held, most])
         if last is not None:
             tx.db.execute("DELETE FROM looks WHERE service_id = ? AND kind = ? AND id <= ?", [*held, last])
-    tx.db.execute("DELETE FROM looks WHERE service_id IN (SELECT id FROM services WHERE state = 'deleted')")
 
 
-def every(tx: Tx) -> list[Look]:
-    """All that are kept, oldest first."""
-    return [Look(**row) for row in tx.rows("SELECT service_id, kind, seen FROM looks ORDER BY id")]
+def forget_deleted(tx: Tx, limit: int) -> int:
+    """Forget some of the looks at services that are deleted; the answer is how many."""
+    over = "SELECT looks.id FROM services JOIN looks ON looks.service_id = services.id WHERE services.state = 'deleted' LIMIT ?"
+    return tx.db.execute(f"DELETE FROM looks WHERE id IN ({over})", [limit]).rowcount
+
+
+def of(tx: Tx, service_id: int, most: int) -> list[Look]:
+    """The last looks of each kind at a service, oldest first."""
+    each = f"SELECT {COLUMNS} FROM looks WHERE service_id = ? AND kind = ? ORDER BY id DESC LIMIT ?"
+    return [Look(**row) for kind in KINDS for row in reversed(list(tx.rows(each, [service_id, kind, most])))]
+
+
+def last_of_each(tx: Tx, kind: str) -> list[Look]:
+    """The last look of a kind at each service that is not deleted."""
+    last = "SELECT max(id) FROM looks WHERE service_id = services.id AND kind = ?"
+    join = f"services JOIN looks ON looks.id = ({last}) WHERE services.state != 'deleted'"
+    return [Look(**row) for row in tx.rows(f"SELECT {COLUMNS} FROM {join}", [kind])]

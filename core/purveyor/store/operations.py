@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from purveyor.store.database import Row, Tx, convert
+from purveyor.store.database import Page, Row, Tx, convert, matching
 from purveyor.store.records import OperationRecord, Outcome, StepRecord
 from purveyor_hooks import NotFound
 
@@ -59,12 +59,18 @@ def get(tx: Tx, operation_id: int) -> OperationRecord:
 
 
 def listed(
-    tx: Tx, *, service_id: int | None = None, project_id: int | None = None, state: str | None = None
-) -> list[OperationRecord]:
+    tx: Tx,
+    *,
+    service_id: int | None = None,
+    project_id: int | None = None,
+    state: str | None = None,
+    limit: int = 50,
+    offset: int = 0,
+) -> Page[OperationRecord]:
     """Operations, newest first."""
-    where = "(?1 IS NULL OR service_id = ?1) AND (?2 IS NULL OR project_id = ?2) AND (?3 IS NULL OR state = ?3)"
-    rows = tx.rows(f"SELECT * FROM operations WHERE {where} ORDER BY id DESC", [service_id, project_id, state])
-    return [_record(tx, row) for row in rows]
+    where, given = matching(service_id=service_id, project_id=project_id, state=state)
+    found = tx.page("*", f"operations WHERE {where}", given, order="id DESC", limit=limit, offset=offset)
+    return Page([_record(tx, row) for row in found.items], found.total)
 
 
 def unfinished(tx: Tx) -> list[OperationRecord]:

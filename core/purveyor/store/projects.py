@@ -1,11 +1,12 @@
 """Projects, their environments, links, bindings and deployments."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from purveyor.names import number_of
-from purveyor.store.database import Row, Tx, convert
+from purveyor.store.database import Page, Row, Tx, convert, matching
 from purveyor.store.records import BindingRecord, DeploymentRecord, EnvironmentRecord, LinkRecord, ProjectRecord
 from purveyor_hooks import AppSpec, NotFound
 
@@ -37,6 +38,21 @@ def every(tx: Tx) -> list[ProjectRecord]:
     return [convert(row, ProjectRecord, tx.vault) for row in tx.rows("SELECT * FROM projects ORDER BY id")]
 
 
+def page(tx: Tx, *, q: str = "", limit: int, offset: int) -> Page[ProjectRecord]:
+    """A part of them: those whose name or slug holds a text."""
+    source = "projects WHERE instr(lower(name), ?1) OR instr(slug, ?1)" if q else "projects"
+    given = [q.lower()] if q else []
+    found = tx.page("*", source, given, order="id", limit=limit, offset=offset)
+    return Page([convert(row, ProjectRecord, tx.vault) for row in found.items], found.total)
+
+
+def named(tx: Tx, project_ids: Sequence[int]) -> dict[int, ProjectRecord]:
+    """The projects with these ids, by id."""
+    marks = ", ".join("?" for _ in project_ids)
+    rows = tx.rows(f"SELECT * FROM projects WHERE id IN ({marks})", project_ids)
+    return {row["id"]: convert(row, ProjectRecord, tx.vault) for row in rows}
+
+
 def delete(tx: Tx, project_id: int) -> None:
     tx.db.execute("DELETE FROM projects WHERE id = ?", [project_id])
 
@@ -65,6 +81,13 @@ def environments(tx: Tx, project_id: int) -> list[EnvironmentRecord]:
     return [convert(row, EnvironmentRecord, tx.vault) for row in rows]
 
 
+def environments_by_id(tx: Tx, environment_ids: Sequence[int]) -> dict[int, EnvironmentRecord]:
+    """The environments with these ids, by id."""
+    marks = ", ".join("?" for _ in environment_ids)
+    rows = tx.rows(f"SELECT * FROM environments WHERE id IN ({marks})", environment_ids)
+    return {row["id"]: convert(row, EnvironmentRecord, tx.vault) for row in rows}
+
+
 def delete_environment(tx: Tx, environment_id: int) -> None:
     tx.db.execute("DELETE FROM environments WHERE id = ?", [environment_id])
 
@@ -77,12 +100,23 @@ def insert_link(tx: Tx, *, service_id: int, project_id: int, service_type: str) 
     return tx.insert("links", **values, state="linking", created_at=tx.now)
 
 
-def linked_slugs(tx: Tx) -> dict[int, list[str]]:
-    """The slugs of the projects that each service is linked to."""
+def linked_slugs(tx: Tx, service_ids: Sequence[int]) -> dict[int, list[str]]:
+    """The slugs of the projects that each of these services is linked to."""
     found: dict[int, list[str]] = {}
-    join = "links JOIN projects ON projects.id = links.project_id WHERE links.state = 'linked'"
-    for row in tx.rows(f"SELECT links.service_id AS service, projects.slug AS slug FROM {join} ORDER BY slug"):
-        found.setdefault(row["service"], []).append(row["slug"])
+    marks = ", ".join("?" for _ in service_ids)
+    join = f"links JOIN projects ON projects.id = project_id WHERE service_id IN ({marks}) AND state = 'linked'"
+    for row in tx.rows(f"SELECT service_id, slug FROM {join} ORDER BY slug", service_ids):
+        found.setdefault(row["service_id"], []).append(row["slug"])
+    return found
+
+
+def linked_services(tx: Tx, project_ids: Sequence[int]) -> dict[int, list[str]]:
+    """The names of the services that each of these projects is linked to."""
+    found: dict[int, list[str]] = {}
+    marks = ", ".join("?" for _ in project_ids)
+    join = f"links JOIN services ON services.id = service_id WHERE project_id IN ({marks}) AND links.state = 'linked'"
+    for row in tx.rows(f"SELECT project_id, name FROM {join} ORDER BY name", project_ids):
+        found.setdefault(row["project_id"], []).append(row["name"])
     return found
 
 
@@ -93,9 +127,15 @@ def find_link(tx: Tx, service_id: int, project_id: int) -> LinkRecord | None:
 
 def links(tx: Tx, *, service_id: int | None = None, project_id: int | None = None) -> list[LinkRecord]:
     """The links of a service, of a project, or of neither: all."""
-    where = "(?1 IS NULL OR service_id = ?1) AND (?2 IS NULL OR project_id = ?2)"
-    rows = tx.rows(f"SELECT * FROM links WHERE {where} ORDER BY id", [service_id, project_id])
+    where, given = matching(service_id=service_id, project_id=project_id)
+    rows = tx.rows(f"SELECT * FROM links WHERE {where} ORDER BY id", given)
     return [convert(row, LinkRecord, tx.vault) for row in rows]
+
+
+def links_page(tx: Tx, service_id: int, *, limit: int, offset: int) -> Page[LinkRecord]:
+    """A part of the links of a service."""
+    found = tx.page("*", "links WHERE service_id = ?", [service_id], order="id", limit=limit, offset=offset)
+    return Page([convert(row, LinkRecord, tx.vault) for row in found.items], found.total)
 
 
 def update_link(tx: Tx, link_id: int, state: str) -> None:
@@ -148,8 +188,8 @@ def binding_of(tx: Tx, service_id: int, environment_id: int) -> BindingRecord | 
 
 def bindings(tx: Tx, *, service_id: int, project_id: int | None = None) -> list[BindingRecord]:
     """The bindings of a service, of one project or of all."""
-    where = "service_id = ?1 AND (?2 IS NULL OR project_id = ?2)"
-    rows = tx.rows(f"SELECT * FROM bindings WHERE {where} ORDER BY id", [service_id, project_id])
+    where, given = matching(service_id=service_id, project_id=project_id)
+    rows = tx.rows(f"SELECT * FROM bindings WHERE {where} ORDER BY id", given)
     return [_binding(tx, row) for row in rows]
 
 
@@ -194,9 +234,15 @@ def deployments(
     tx: Tx, *, project_id: int | None = None, environment_id: int | None = None, state: str | None = None
 ) -> list[DeploymentRecord]:
     """Deployments, newest first."""
-    where = "(?1 IS NULL OR project_id = ?1) AND (?2 IS NULL OR environment_id = ?2) AND (?3 IS NULL OR state = ?3)"
-    rows = tx.rows(f"SELECT * FROM deployments WHERE {where} ORDER BY id DESC", [project_id, environment_id, state])
+    where, given = matching(project_id=project_id, environment_id=environment_id, state=state)
+    rows = tx.rows(f"SELECT * FROM deployments WHERE {where} ORDER BY id DESC", given)
     return [convert(row, DeploymentRecord, tx.vault, plain=["app"]) for row in rows]
+
+
+def deployments_page(tx: Tx, project_id: int, *, limit: int, offset: int) -> Page[DeploymentRecord]:
+    """A part of the deployments of a project."""
+    found = tx.page("*", "deployments WHERE project_id = ?", [project_id], order="id DESC", limit=limit, offset=offset)
+    return Page([convert(row, DeploymentRecord, tx.vault, plain=["app"]) for row in found.items], found.total)
 
 
 def update_deployment(tx: Tx, deployment_id: int, **values: Any) -> None:

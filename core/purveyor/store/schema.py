@@ -278,7 +278,6 @@ OPERATION_OUTCOME = """
 ALTER TABLE operations ADD COLUMN outcome TEXT
 """
 
-
 # sealed JSON: what opens the data of a volume that is kept, see `services.keep_volume`
 VOLUME_CREDENTIALS = """
 ALTER TABLE volumes ADD COLUMN credentials TEXT
@@ -289,6 +288,37 @@ SCHEDULE_ZONES = """
 ALTER TABLE schedules ADD COLUMN timezone TEXT NOT NULL DEFAULT 'UTC';
 ALTER TABLE schedules ADD COLUMN jitter INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE schedules ADD COLUMN last_result TEXT
+"""
+
+# Every list, and whatever is asked about one service, project, operation or backup, is led there by one of these.
+INDEXES = """
+CREATE INDEX services_name ON services (name) WHERE state != 'deleted';
+CREATE INDEX services_type ON services (service_type) WHERE state != 'deleted' AND purpose = '';
+CREATE INDEX services_by_name ON services (lower(name), id) WHERE state != 'deleted' AND purpose = '';
+CREATE INDEX services_by_type ON services (service_type, lower(name), id) WHERE state != 'deleted' AND purpose = '';
+CREATE INDEX services_volume ON services (volume_id);
+CREATE INDEX volumes_state ON volumes (state, kept_at);
+CREATE INDEX links_service ON links (service_id);
+CREATE INDEX bindings_project ON bindings (project_id);
+CREATE INDEX bindings_environment ON bindings (environment_id);
+CREATE INDEX deployments_project ON deployments (project_id);
+CREATE INDEX deployments_environment ON deployments (environment_id, state);
+CREATE INDEX deployments_current ON deployments (state) WHERE state IN ('deploying', 'active');
+CREATE INDEX ports_service ON ports (service_id);
+CREATE INDEX ports_deployment ON ports (deployment_id);
+CREATE INDEX operations_service ON operations (service_id);
+CREATE INDEX operations_project ON operations (project_id);
+CREATE INDEX operations_state ON operations (state);
+CREATE INDEX events_service ON events (service);
+CREATE INDEX events_operation ON events (operation);
+CREATE INDEX events_type ON events (type);
+CREATE INDEX tokens_project ON tokens (project_id);
+CREATE INDEX tokens_environment ON tokens (environment_id);
+CREATE INDEX backups_service ON backups (service_id);
+CREATE INDEX backups_good ON backups (service_id, service_name, state);
+CREATE INDEX backups_schedule ON backups (schedule_id);
+CREATE INDEX backups_source ON backups (s3_source_id);
+CREATE INDEX backups_expiry ON backups (expires_at);
 """
 
 
@@ -346,3 +376,8 @@ def volume_credentials(db: Database) -> None:
 @migrations()
 def schedule_zones(db: Database) -> None:
     _run(db, SCHEDULE_ZONES)
+
+
+@migrations()
+def indexes(db: Database) -> None:
+    _run(db, INDEXES)

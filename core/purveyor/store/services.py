@@ -7,16 +7,17 @@ from typing import Any
 import msgspec
 
 from purveyor.names import number_of
-from purveyor.store.database import Row, Tx, convert
+from purveyor.store.database import Page, Row, Tx, convert
 from purveyor.store.records import Credentials, ServiceRecord, VolumeRecord
 from purveyor_hooks import Conflict, NotFound
 
 SHORT_ID = 8  # characters of an id that are enough where they say which
 FILLING = "filling"  # a fact of a volume: the operation that fills it
-SELECT = """
-SELECT services.*, coalesce(volumes.major, '') AS major
-FROM services LEFT JOIN volumes ON volumes.id = services.volume_id
-"""
+COLUMNS = "services.*, coalesce(volumes.major, '') AS major"
+SOURCE = "services LEFT JOIN volumes ON volumes.id = services.volume_id"
+SELECT = f"SELECT {COLUMNS} FROM {SOURCE}"
+ORDERS = {"id": "services.id", "name": "lower(services.name), services.id",
+          "service_type": "services.service_type, lower(services.name), services.id"}  # fmt: skip
 
 
 def _record(tx: Tx, row: Row) -> ServiceRecord:
@@ -52,8 +53,10 @@ def find(tx: Tx, reference: str | int) -> ServiceRecord | None:
         if row:
             return _record(tx, row)
     # one that an operation makes beside another has its name, and is not meant by it
-    where = "(services.slug = ? OR (services.name = ? AND services.purpose = '')) AND services.state != 'deleted'"
-    row = tx.row(f"{SELECT} WHERE {where} ORDER BY services.slug != ?", [text, text, text])
+    for where in ("services.slug = ?", "services.name = ? AND services.purpose = ''"):
+        row = tx.row(f"{SELECT} WHERE {where} AND services.state != 'deleted'", [text])
+        if row:
+            break
     return _record(tx, row) if row else None
 
 
@@ -89,6 +92,54 @@ def every(tx: Tx) -> list[ServiceRecord]:
     """All services that are not deleted, oldest first; those that an operation makes for itself left out."""
     where = "services.state != 'deleted' AND services.purpose = ''"
     return [_record(tx, row) for row in tx.rows(f"{SELECT} WHERE {where} ORDER BY services.id")]
+
+
+def _shown(q: str, service_type: str) -> tuple[str, list[Any]]:
+    """Those of `every` whose name holds a text, and of a type."""
+    parts = [(q.lower(), "instr(lower(services.name), ?)"), (service_type, "services.service_type = ?")]
+    asked = "".join(f" AND {condition}" for value, condition in parts if value)
+    where = f"{SOURCE} WHERE services.state != 'deleted' AND services.purpose = ''{asked}"
+    return where, [value for value, _ in parts if value]
+
+
+def page(tx: Tx, *, q: str = "", service_type: str = "", order: str = "id", limit: int, offset: int) -> Page[ServiceRecord]:
+    """A part of them, in one of `ORDERS`."""
+    where, given = _shown(q, service_type)
+    found = tx.page(COLUMNS, where, given, order=ORDERS[order], limit=limit, offset=offset)
+    return Page([_record(tx, row) for row in found.items], found.total)
+
+
+def outlines(tx: Tx, *, q: str = "", service_type: str = "") -> list[ServiceRecord]:
+    """All of them by name, what is sealed left out: parameters and secrets are empty."""
+    where, given = _shown(q, service_type)
+    rows = tx.rows(f"SELECT {COLUMNS} FROM {where} ORDER BY {ORDERS['name']}", given)
+    plain = ["image_environment", "given", "imported"]
+    return [convert({**row, "parameters": {}, "secrets": {}}, ServiceRecord, tx.vault, plain=plain) for row in rows]
+
+
+def numbered(tx: Tx, service_ids: Sequence[int]) -> dict[int, ServiceRecord]:
+    """The services with these ids that are not deleted, by id."""
+    marks = ", ".join("?" for _ in service_ids)
+    rows = tx.rows(f"{SELECT} WHERE services.id IN ({marks}) AND services.state != 'deleted'", service_ids)
+    return {row["id"]: _record(tx, row) for row in rows}
+
+
+def slugs(tx: Tx, service_ids: Sequence[int]) -> dict[int, str]:
+    """The slugs of the services with these ids, by id."""
+    marks = ", ".join("?" for _ in service_ids)
+    return {row["id"]: row["slug"] for row in tx.rows(f"SELECT id, slug FROM services WHERE id IN ({marks})", service_ids)}
+
+
+def container_names(tx: Tx) -> set[str]:
+    """The names of all their containers."""
+    sql = "SELECT container_name FROM services WHERE state != 'deleted' AND purpose = ''"
+    return {row["container_name"] for row in tx.rows(sql)}
+
+
+def types(tx: Tx) -> list[str]:
+    """The types of which there are services."""
+    sql = "SELECT DISTINCT service_type FROM services WHERE state != 'deleted' AND purpose = '' ORDER BY service_type"
+    return [row["service_type"] for row in tx.rows(sql)]
 
 
 def delete(tx: Tx, service_id: int) -> None:
@@ -134,6 +185,21 @@ def volumes(tx: Tx, states: Sequence[str]) -> list[VolumeRecord]:
     marks = ", ".join("?" for _ in states)
     rows = tx.rows(f"SELECT * FROM volumes WHERE state IN ({marks}) ORDER BY created_at", states)
     return [convert(row, VolumeRecord, tx.vault, plain=["facts"], sealed=["credentials"]) for row in rows]
+
+
+def volumes_page(tx: Tx, state: str | None, *, limit: int, offset: int) -> Page[tuple[VolumeRecord, int | None]]:
+    """A part of the volumes in a state, or of all whose data is there, each with the service whose data it is now.
+
+    Oldest first, but of the kept ones the last first.
+    """
+    owner = "(SELECT id FROM services WHERE volume_id = volumes.id AND state != 'deleted' AND purpose = '')"
+    order = "kept_at DESC, volumes.rowid DESC" if state == "kept" else "volumes.rowid"
+    where, given = ("state = ?", [state]) if state else ("state != 'purged'", [])
+    found = tx.page(f"*, {owner} AS owner", f"volumes WHERE {where}", given, order=order, limit=limit, offset=offset)
+    return Page(
+        [(convert(row, VolumeRecord, tx.vault, plain=["facts"], sealed=["credentials"]), row["owner"]) for row in found.items],
+        found.total,
+    )
 
 
 def update_volume(tx: Tx, volume_id: str, **values: Any) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from datetime import datetime
 
-from purveyor.store.database import Tx, convert
+from purveyor.store.database import EVERY, Page, Tx, convert
 from purveyor.store.records import EnvironmentRecord, ProjectRecord, TokenRecord
 from purveyor_hooks import NotFound
 
@@ -38,8 +38,11 @@ def touch(tx: Tx, token_id: int) -> None:
     tx.update("tokens", "id = ?", [token_id], last_used_at=tx.now)
 
 
-def every(tx: Tx) -> list[TokenRecord]:
-    return [convert(row, TokenRecord, tx.vault) for row in tx.rows(f"SELECT {COLUMNS} FROM tokens ORDER BY id")]
+def page(tx: Tx, *, limit: int, offset: int, people: bool = False) -> Page[TokenRecord]:
+    """A part of the tokens, oldest first. `people`: those that are valid and were not made for an environment's apps."""
+    where, given = (f"{VALID} AND environment_id IS NULL", [tx.now]) if people else (EVERY, [])
+    found = tx.page(COLUMNS, f"tokens WHERE {where}", given, order="id", limit=limit, offset=offset)
+    return Page([convert(row, TokenRecord, tx.vault) for row in found.items], found.total)
 
 
 def revoke(tx: Tx, token_id: int) -> None:

@@ -42,7 +42,7 @@ def create(options: Options, name: str, scope: str, project: str | None, expires
 @click.pass_obj
 def list_tokens(options: Options) -> None:
     """List the tokens; never their text."""
-    found = run(options, lambda client: client.get("/api/tokens"))
+    found = run(options, lambda client: client.pages("/api/tokens"))
     if options.as_json:
         output.show_json(found)
         return

@@ -55,6 +55,8 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
     from purveyor.cli.client import SOCKET
     from purveyor_hooks import StateUnavailable
 
+    # a thread that builds a long list hands the interpreter on after 1 ms, not 5: each answer meanwhile waits for some turns
+    sys.setswitchinterval(0.001)
     async with open_app(state, log_level=level, serve=True, patience=PATIENCE) as app:
         settings = msgspec.structs.replace(app.house.settings, listen=listen) if listen else app.house.settings
         try:

@@ -278,7 +278,7 @@ def _moment(text: str) -> str:
 
 
 def _volumes(options: Options, states: list[str]) -> None:
-    listed = run(options, lambda client: client.get("/api/volumes", sizes="true"))
+    listed = run(options, lambda client: client.pages("/api/volumes", sizes="true"))
     found = [item for item in listed if item["state"] in states]
     if options.as_json:
         output.show_json(found)
