@@ -211,6 +211,7 @@ async def open_app(
         try:
             marks = Labels(await store.read(installation))
             engine = make_engine(settings.namespace, marks)
+            await engine.require_here()
             registry = Registry(logger)
             registry.load(plugins)
             app = App(House(state, settings, store, engine, registry, logger))

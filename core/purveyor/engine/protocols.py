@@ -322,6 +322,9 @@ class Engine(Protocol):
     images: Images
     volumes: Volumes
 
+    async def require_here(self) -> None:
+        """Raise `BadInput` when the engine is on another host. Nothing is asked of it."""
+
     async def version(self) -> dict[str, Any]:
         """The engine's version answer. Raises `EngineUnavailable` within five seconds."""
 
