@@ -19,7 +19,7 @@ from purveyor.verbs.lifecycle import ServiceArguments
 from purveyor.workshop import remove_containers
 from purveyor_hooks import DataRefused, EngineUnavailable, PurveyorError
 
-TELLING = frozenset(["die", "destroy", "start", "oom", "pause", "unpause", "health_status"])
+TELLING = frozenset(["die", "destroy", "start", "oom", "pause", "unpause", "rename", "health_status"])
 SETTLE = 0.3
 RECONNECT = 2.0
 
@@ -161,6 +161,8 @@ class Reconciler:
     def _needs_repair(self, record: ServiceRecord, found: Found | None) -> bool:
         if found is None:
             return record.desired == "running" and not record.refusal and not record.imported
+        if not record.imported and found.name != record.container_name:
+            return found.state == "running" and record.desired == "running"
         return found.state == "running" and self._provision.moved(record, found)
 
     async def _verify(self, record: ServiceRecord) -> bool:

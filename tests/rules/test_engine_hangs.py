@@ -64,9 +64,9 @@ async def test_an_engine_that_hangs_keeps_nobody_longer_than_a_look_may_take(han
 
 
 async def test_what_takes_too_long_is_an_engine_that_is_away_and_what_may_take_long_is_waited_for() -> None:
-    with pytest.raises(EngineUnavailable, match=r"did not answer within 0 s: could not start the container main\."):
-        with translated("start the container main", 0.01):
-            await anyio.sleep(5)
+    late = pytest.raises(EngineUnavailable, match=r"did not answer within 0 s: could not start the container main\.")
+    with late, translated("start the container main", 0.01):
+        await anyio.sleep(5)
     with translated("wait for main", None):
         await anyio.sleep(0.02)
 

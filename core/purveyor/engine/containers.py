@@ -160,6 +160,34 @@ class DockerContainers(Containers):
                 await container.put_archive("/", _archive(files))
         return str(container.id)
 
+    async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
+        with self._engine.errors("list its containers"):
+            answer = await self._engine.docker.containers.list(all=True)
+        with self._engine.errors("list its volumes"):
+            volumes = (await self._engine.docker.volumes.list()).get("Volumes") or []
+        bound = {str(item["Name"]): str((item.get("Options") or {}).get("device") or "") for item in volumes}
+        found: dict[str, list[Found]] = {name: [] for name in folders}
+        for item in answer:
+            written = [mount for mount in item["Mounts"] or [] if mount.get("RW")]
+            names = {str(mount.get("Name") or "") for mount in written}
+            paths = {bound.get(name, "") for name in names} | {str(mount.get("Source") or "") for mount in written}
+            for name, folder in folders.items():
+                if name in names or any(path == folder or path.startswith(f"{folder}/") for path in paths):
+                    found[name].append(_brief(item))
+        return found
+
+    async def rename(self, container_id: str, name: str) -> None:
+        with self._engine.errors(f"rename the container {container_id[:12]} to {name}", CHANGE):
+            await self._engine.docker.containers.container(container_id).rename(name)
+
+    async def unpause(self, name: str) -> None:
+        with self._engine.errors(f"unpause the container {name}", CHANGE):
+            try:
+                await self._engine.docker.containers.container(name).unpause()
+            except aiodocker.DockerError as error:
+                if "not paused" not in str(error.message):
+                    raise
+
     async def holds(self, container_id: str, path: str) -> bool:
         with self._engine.errors(f"look for {path}", CHANGE):
             try:
@@ -314,7 +342,16 @@ def _found(shown: dict[str, Any]) -> Found:
         restarting=state.get("Restarting", False),
         started_at=None if started.startswith("0001") else datetime.fromisoformat(f"{started[:19]}+00:00"),
         networks=_addresses(shown["NetworkSettings"]),
+        network_ids=_network_ids(shown["NetworkSettings"]),
+        restarts=int(shown.get("RestartCount") or 0),
+        killed=bool(state.get("OOMKilled")),
+        error=str(state.get("Error") or ""),
     )
+
+
+def _network_ids(settings: dict[str, Any] | None) -> dict[str, str]:
+    networks = (settings or {}).get("Networks") or {}
+    return {name: str((endpoint or {}).get("NetworkID") or "") for name, endpoint in networks.items()}
 
 
 def _addresses(settings: dict[str, Any] | None) -> dict[str, str]:
@@ -328,7 +365,9 @@ def _brief(item: Any) -> Found:
         name=item["Names"][0].lstrip("/"),
         state=item["State"],
         labels=item["Labels"] or {},
+        image_id=item["ImageID"],
         networks=_addresses(item["NetworkSettings"]),
+        network_ids=_network_ids(item["NetworkSettings"]),
     )
 
 

@@ -99,6 +99,16 @@ class Containers(Protocol):
         """Create (not start) a container; the answer is its id. `ports` maps container ports to host ports, `read_only`
         further volumes to where they are mounted. One that is `inside` another's network has none of its own."""
 
+    async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
+        """The containers, whosever they are and whether they run or not, that can write to these volumes: by the volume's
+        name, by another name of its folder, or by the folder itself or one in it. `folders` maps names to folders."""
+
+    async def rename(self, container_id: str, name: str) -> None:
+        """Give a container another name. Raises `Conflict` when it is somebody's."""
+
+    async def unpause(self, name: str) -> None:
+        """Let a container that was paused go on; one that is not is fine."""
+
     async def holds(self, container_id: str, path: str) -> bool:
         """Whether a file is there, volumes included; the container need not run. Small files only."""
 
