@@ -19,6 +19,7 @@ from purveyor.bindings import seen_from
 from purveyor.bus import Bus
 from purveyor.engine import Engine, Labels
 from purveyor.house import House
+from purveyor.incidents import Incidents
 from purveyor.log import make_logger
 from purveyor.memory import Memory
 from purveyor.observe import Observer
@@ -68,8 +69,9 @@ class App:
         self.provision = Provisioner(house)
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
-        self.observer = Observer(house, self.provision)
-        self.reconciler = Reconciler(house, self.provision, self.runner, self.observer, self.verbs)
+        self.incidents = Incidents(house)
+        self.observer = Observer(house, self.provision, self.incidents)
+        self.reconciler = Reconciler(house, self.provision, self.runner, self.observer, self.verbs, self.incidents)
         self.archivist = Archivist(house, self.runner, self.verbs)
         self.scheduler = Scheduler(house, self.runner, self.verbs, self.now)
 
@@ -220,6 +222,7 @@ async def open_app(
                     app.runner.attach(group)
                     async with _plugins(app, group):
                         await app.runner.hold_unfinished()
+                        await app.incidents.recall()
                         if serve:
                             group.start_soon(app.reconciler.run)
                             group.start_soon(app.scheduler.run)

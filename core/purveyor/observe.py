@@ -6,12 +6,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic, perf_counter
 
+import anyio
 import msgspec
 
 from purveyor.engine import Engine
 from purveyor.engine.labels import SERVICE
 from purveyor.engine.models import Found
 from purveyor.house import House
+from purveyor.incidents import Incidents, Subject
 from purveyor.provision import Provisioner
 from purveyor.store import looks
 from purveyor.store.records import ServiceRecord
@@ -26,8 +28,8 @@ CLOSED = ("exited", "dead", "created")
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """An observation.
 
-    `status`: creating, deleting, running, unhealthy, starting, restarting, paused, stopped, missing, refused,
-    unknown. `reason` says why when it is not plain.
+    `status`: creating, deleting, running, unhealthy, starting, restarting, paused, stopped (by its owner), down (by anything
+    else), missing, refused, unknown. `reason` says why when it is not plain.
     """
 
     status: str
@@ -62,12 +64,22 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     usage: list[Sample]
 
 
+class _Round:
+    """A health check under way, and its outcome once it has one."""
+
+    def __init__(self) -> None:
+        self.ended = anyio.Event()
+        self.outcome: Checked | None = None
+
+
 class Observer:
     """Looks at services, and remembers the last looks at each."""
 
-    def __init__(self, house: House, provision: Provisioner) -> None:
+    def __init__(self, house: House, provision: Provisioner, incidents: Incidents) -> None:
         self._house = house
         self._provision = provision
+        self._incidents = incidents
+        self._checking: dict[int, _Round] = {}
         self._health: dict[int, Checked] = {}
         self._checks: defaultdict[int, deque[Checked]] = defaultdict(lambda: deque(maxlen=KEPT))
         self._samples: defaultdict[int, deque[Sample]] = defaultdict(lambda: deque(maxlen=KEPT))
@@ -133,7 +145,7 @@ class Observer:
         """The status of each service by one look at the engine; unknown is said when there is none."""
         now = datetime.now(UTC)
         try:
-            found = await _containers(self._house.engine, [record for record in records if record.imported])
+            found = await _containers(self._house.engine, records)
         except EngineUnavailable as error:
             return {record.id: Status(status="unknown", reason=error.detail, checked_at=now) for record in records}
         return {record.id: self._status(record, found.get(record.id), now) for record in records}
@@ -154,17 +166,33 @@ class Observer:
         if state == "missing":
             owner = "its owner has to bring it back" if record.imported else "it comes back on its volume"
             return Status(status="missing", reason=f"Its container is gone; {owner}.", checked_at=now)
+        reason = self._incidents.reason(Subject("service", record.id))
         if state in CLOSED:
-            return Status(status="stopped", reason=f"Its container is {state}, and not by Purveyor.", checked_at=now)
+            return Status(status="down", reason=reason or f"Its container is {state}, and not by Purveyor.", checked_at=now)
         if state != "running":
-            return Status(status=state, checked_at=now)
+            return Status(status=state, reason=reason, checked_at=now)
+        if reason:
+            return Status(status="unhealthy", reason=reason, checked_at=now)
         health = self._health.get(record.id)
         if health and not health.healthy and health.checked_at > record.updated_at:  # else it was before the last change
             return Status(status="unhealthy", reason=health.detail or "", checked_at=health.checked_at)
         return Status(status="running", checked_at=health.checked_at if health else now)
 
     async def check(self, record: ServiceRecord) -> Checked:
-        """A real round trip now. Raises `EngineUnavailable`."""
+        """A real round trip now; whoever asks while one is under way gets its outcome. Raises `EngineUnavailable`."""
+        while (under_way := self._checking.get(record.id)) is not None:
+            await under_way.ended.wait()
+            if under_way.outcome is not None:  # else whoever made it was called away, or saw no engine
+                return under_way.outcome
+        mine = self._checking[record.id] = _Round()
+        try:
+            mine.outcome = await self._check(record)
+            return mine.outcome
+        finally:
+            del self._checking[record.id]
+            mine.ended.set()
+
+    async def _check(self, record: ServiceRecord) -> Checked:
         provider = self._house.registry.provider(record.service_type)
         started = perf_counter()
         health: Health = await self._provision.health(record, provider)
@@ -184,10 +212,20 @@ class Observer:
         return checked
 
 
-async def _containers(engine: Engine, imported: Sequence[ServiceRecord]) -> Mapping[int, Found]:
-    found = await engine.containers.listed()
-    own = {int(item.labels[SERVICE]): item for item in found if SERVICE in item.labels}
+async def _containers(engine: Engine, records: Sequence[ServiceRecord]) -> Mapping[int, Found]:
+    known = {record.id: record for record in records}
+    imported = [record for record in records if record.imported]
+    own: dict[int, Found] = {}
+    for item in await engine.containers.listed():
+        record = known.get(int(item.labels.get(SERVICE, 0)))
+        # a copy of a container has its labels
+        if record is not None and (record.id not in own or _rank(item, record) > _rank(own[record.id], record)):
+            own[record.id] = item
     if not imported:
         return own
     theirs = {item.name: item for item in await engine.containers.named([record.container_name for record in imported])}
     return own | {record.id: theirs[record.container_name] for record in imported if record.container_name in theirs}
+
+
+def _rank(item: Found, record: ServiceRecord) -> tuple[bool, bool]:
+    return item.holds_on and item.image_id == record.image_id, item.name == record.container_name

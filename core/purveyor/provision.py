@@ -4,6 +4,7 @@ Every function may be called again after a crash. Data comes first: a container 
 that is recorded, and only goes on serving when the data set in it carries the recorded mark.
 """
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,8 +19,9 @@ from purveyor.house import House
 from purveyor.registry import Provider
 from purveyor.store import Tx, services
 from purveyor.store.records import ServiceRecord, VolumeRecord
-from purveyor_hooks import BadInput, Conflict, ContainerSpec, DataRefused, DeadlineExceeded, Failed, Health, NotFound
+from purveyor_hooks import BadInput, Conflict, ContainerSpec, DataRefused, DeadlineExceeded, Failed, Health, NotFound, Service
 
+Ask = Callable[[Service, ServiceAccess], Awaitable[Health]]
 PORT_ATTEMPTS = 20
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
@@ -31,6 +33,7 @@ class Provisioner:
 
     def __init__(self, house: House) -> None:
         self._house = house
+        self._asking: defaultdict[int, anyio.Lock] = defaultdict(anyio.Lock)  # two at once may take each other's marks
 
     async def _load(self, service_id: int) -> tuple[ServiceRecord, Provider]:
         record = await self._house.store.read(lambda tx: services.get(tx, service_id))
@@ -108,7 +111,7 @@ class Provisioner:
         volume = await self._volume(record)
         new = volume is None or volume.state == "new"
         found = await self._claim(record, volume)
-        if found and engine.namespace not in found.networks:
+        if found and found.network_ids.get(engine.namespace) != await engine.network_id():  # one that was lost has its name
             await engine.containers.connect(found.id, [])
             found = await engine.containers.inspect(found.id)
         if found and _matches(found, record, digest(spec, published, engine.namespace), engine.namespace):
@@ -308,13 +311,13 @@ class Provisioner:
     async def ready(self, service_id: int) -> None:
         """Wait until the driver's round trip succeeds. Raises as soon as the container has given up."""
         record, provider = await self._load(service_id)
-        access, view = self.access(record, provider), record.view()
+        access = self.access(record, provider)
         limit = self._house.settings.ready_timeout
         health = Health(healthy=False, stage="container")
         pause = FIRST_PAUSE
         with anyio.move_on_after(limit):
             while True:
-                health = await _asked(provider.ready(view, access))
+                health = await self._asked(record, provider.ready, access)
                 if health.healthy:
                     return
                 found = await self.found(record)
@@ -394,6 +397,10 @@ class Provisioner:
         if found != known:
             await self._note(record, identity=found)
 
+    async def _asked(self, record: ServiceRecord, ask: Ask, access: ServiceAccess) -> Health:
+        async with self._asking[record.id]:
+            return await _asked(ask(record.view(), access))
+
     async def health(self, record: ServiceRecord, provider: Provider) -> Health:
         """One real round trip, from the container's state on."""
         found = await self.found(record)
@@ -402,7 +409,7 @@ class Provisioner:
         if found.state != "running":
             return Health(healthy=False, stage="container", detail=f"The container is {found.state}.")
         try:
-            return await _asked(provider.ready(record.view(), self.access(record, provider)))
+            return await self._asked(record, provider.ready, self.access(record, provider))
         except Failed as error:
             return Health(healthy=False, stage="container", detail=error.detail)
 

@@ -236,6 +236,10 @@ class FakeEngine(Engine):
             self.world.networks[self.namespace] = f"n{self.number():08d}"
             self.save()
 
+    async def network_id(self) -> str:
+        self.act("inspect network")
+        return self.world.networks.get(self.namespace, "")
+
     async def gateway(self) -> str:
         await self.ensure_network()
         return "127.0.0.1"
@@ -385,7 +389,9 @@ class FakeContainers(Containers):
             return
         if found.state == "paused":
             raise Conflict(f"Could not start {name}: cannot start a paused container, try unpause instead.")
-        if gone := [network for network, number in found.network_ids.items() if self._engine.world.networks.get(network) != number]:
+        if gone := [
+            network for network, number in found.network_ids.items() if self._engine.world.networks.get(network) != number
+        ]:
             raise NotFound(f"Could not start {name}: network {gone[0]} not found.")
         if found.entrypoint and not _waits(found):
             ended = _run(self._engine, found, (*found.entrypoint, *found.command))

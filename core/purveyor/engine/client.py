@@ -78,20 +78,47 @@ class DockerEngine(Engine):
                 found = await self.docker.networks.list(filters={"name": [f"^{self.namespace}$"]})
             if not found:
                 with self.errors(f"make the network {self.namespace}", CHANGE):
-                    config = {"Name": self.namespace, "CheckDuplicate": True, "Labels": self.labels.of()}
-                    await self.docker.networks.create(config)
+                    await self._make_network()
+
+    async def _make_network(self) -> None:
+        config: dict[str, Any] = {"Name": self.namespace, "CheckDuplicate": True, "Labels": self.labels.of()}
+        if self.subnets:
+            pools = [{"Subnet": subnet, **({"Gateway": gateway} if gateway else {})} for subnet, gateway in self.subnets]
+            try:
+                await self.docker.networks.create({**config, "IPAM": {"Config": pools}})
+                return
+            except aiodocker.DockerError as error:
+                if error.status == UNREACHABLE:
+                    raise
+        await self.docker.networks.create(config)  # somebody has the addresses now
+
+    async def network_id(self) -> str:
+        found = await self._network()
+        return str(found["Id"]) if found else ""
+
+    async def _network(self) -> dict[str, Any]:
+        """The network as the engine shows it, {} when there is none."""
+        with self.errors(f"look at the network {self.namespace}"):
+            try:
+                found: dict[str, Any] = await (await self.docker.networks.get(self.namespace)).show()
+            except aiodocker.DockerError as error:
+                if error.status != 404:
+                    raise
+                return {}
+        pools = (found.get("IPAM") or {}).get("Config") or []
+        parts = ((str(pool.get("Subnet") or ""), str(pool.get("Gateway") or "").partition("/")[0]) for pool in pools)
+        self.subnets = tuple(part for part in parts if part[0])
+        return found
 
     async def gateway(self) -> str:
         await self.ensure_network()
-        with self.errors(f"look at the network {self.namespace}"):
-            found = await (await self.docker.networks.get(self.namespace)).show()
-        pools = (found.get("IPAM") or {}).get("Config") or []
-        return next((str(pool["Gateway"]).partition("/")[0] for pool in pools if pool.get("Gateway")), "")
+        await self._network()
+        return next((gateway for _, gateway in self.subnets if gateway), "")
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         docker = connect()
-        wanted = {"type": ["container"]}
+        wanted = {"type": ["container", "network"]}
 
         async def listen() -> AsyncIterator[dict[str, Any]]:
             while (event := await channel.get()) is not None:

@@ -31,6 +31,7 @@ from purveyor_hooks import (
     NotFound,
 )
 
+Subnet = tuple[str, str]  # its range of addresses, and the host's own one in it
 Progress = Callable[[str], Awaitable[None]]
 COPY_DEADLINE = 6 * 3600.0
 
@@ -338,14 +339,19 @@ class Engine(Protocol):
     async def version(self) -> dict[str, Any]:
         """The engine's version answer. Raises `EngineUnavailable` within five seconds."""
 
+    subnets: tuple[Subnet, ...] = ()  # of the network when it was last seen: one that is made anew asks for the same
+
     async def ensure_network(self) -> None:
-        """Make the network unless it is there."""
+        """Make the network unless it is there; with the addresses of the last one, if they can be had."""
+
+    async def network_id(self) -> str:
+        """Which network it is, "" when there is none."""
 
     async def gateway(self) -> str:
         """The host's own address on the network, which is made if need be; "" when it has none."""
 
     def events(self) -> AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]:
-        """The engine's container events, from now on until the connection ends."""
+        """The engine's events of containers and networks, from now on until the connection ends."""
 
     async def close(self) -> None:
         """Let go of the connection."""

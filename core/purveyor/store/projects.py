@@ -1,5 +1,6 @@
 """Projects, their environments, links, bindings and deployments."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -176,9 +177,9 @@ def delete_binding(tx: Tx, binding_id: int) -> None:
 # ---------------------------------------------------------------- deployments
 
 
-def insert_deployment(tx: Tx, *, project_id: int, environment_id: int, app: AppSpec | None) -> int:
+def insert_deployment(tx: Tx, *, project_id: int, environment_id: int, app: AppSpec | None, variables: Mapping[str, str]) -> int:
     text = None if app is None else msgspec.json.encode(app).decode()
-    values = {"project_id": project_id, "environment_id": environment_id, "app": text}
+    values = {"project_id": project_id, "environment_id": environment_id, "app": text, "variables": tx.vault.seal(variables)}
     return tx.insert("deployments", **values, state="deploying", created_at=tx.now)
 
 
@@ -186,7 +187,7 @@ def deployment(tx: Tx, deployment_id: int) -> DeploymentRecord:
     row = tx.row("SELECT * FROM deployments WHERE id = ?", [deployment_id])
     if row is None:
         raise NotFound(f"There is no deployment {deployment_id}.")
-    return convert(row, DeploymentRecord, tx.vault, plain=["app"])
+    return convert(row, DeploymentRecord, tx.vault, plain=["app"], sealed=["variables"])
 
 
 def deployments(
@@ -195,7 +196,7 @@ def deployments(
     """Deployments, newest first."""
     where = "(?1 IS NULL OR project_id = ?1) AND (?2 IS NULL OR environment_id = ?2) AND (?3 IS NULL OR state = ?3)"
     rows = tx.rows(f"SELECT * FROM deployments WHERE {where} ORDER BY id DESC", [project_id, environment_id, state])
-    return [convert(row, DeploymentRecord, tx.vault, plain=["app"]) for row in rows]
+    return [convert(row, DeploymentRecord, tx.vault, plain=["app"], sealed=["variables"]) for row in rows]
 
 
 def update_deployment(tx: Tx, deployment_id: int, **values: Any) -> None:

@@ -266,6 +266,11 @@ OPERATION_LOCKS = """
 ALTER TABLE operations ADD COLUMN locks TEXT;
 """
 
+# JSON, sealed: the variables that a deploy was given beside those of its links, for as long as it may have to be brought back.
+DEPLOYMENT_VARIABLES = """
+ALTER TABLE deployments ADD COLUMN variables TEXT;
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -306,3 +311,8 @@ def looks(db: Database) -> None:
 @migrations()
 def operation_locks(db: Database) -> None:
     _run(db, OPERATION_LOCKS)
+
+
+@migrations()
+def deployment_variables(db: Database) -> None:
+    _run(db, DEPLOYMENT_VARIABLES)
