@@ -46,6 +46,16 @@ def eventually(what: Any, patience: float = PATIENCE) -> Any:
         time.sleep(0.05)
 
 
+@contextmanager
+def hanging(container: str) -> Iterator[None]:
+    """Stop a container's first process: its server takes connections and says nothing, and the engine calls it running."""
+    docker("kill", "-s", "STOP", container)
+    try:
+        yield
+    finally:
+        docker("kill", "-s", "CONT", container)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

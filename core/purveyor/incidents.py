@@ -9,7 +9,7 @@ from purveyor.house import House
 from purveyor.store import Tx, incidents
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds between two tries to bring something back
-CALM = 600.0  # seconds after which a new incident is none of the old row
+CALM = 60.0  # seconds without trouble after which a new incident is none of the old row
 SIGNALS = {137: "was killed", 143: "was stopped"}
 
 
@@ -31,7 +31,8 @@ class Incidents:
         self._house = house
         self.clock = clock
         self._told: dict[Subject, list[str]] = {}  # reasons, the last one last
-        self._tries: dict[Subject, tuple[int, float]] = {}  # how often in a row, and the time of the next or of the end
+        self._tries: dict[Subject, tuple[int, float]] = {}  # how often in a row, and when it may be tried next
+        self._ended: dict[Subject, float] = {}  # when the last incident was over
 
     async def recall(self) -> None:
         """Go on with what an earlier process has told and not seen the end of."""
@@ -76,19 +77,25 @@ class Incidents:
 
         await self._house.store.write(work)
         del self._told[subject]
+        self._ended[subject] = self.clock()
 
     # ---------------------------------------------------------------- when to try
 
     def due(self, subject: Subject) -> bool:
         """Whether it is time to try and bring it back; the first time at once."""
-        tries, at = self._tries.get(subject, (0, 0.0))
+        tries, at = self._row(subject)
         return tries == 0 or at <= self.clock()
 
+    def _row(self, subject: Subject) -> tuple[int, float]:
+        """How often it was tried in a row, and when it may be next; a row ends when all was calm for some time."""
+        if subject in self._ended and self.clock() - self._ended[subject] > CALM:
+            self._tries.pop(subject, None)
+        return self._tries.get(subject, (0, 0.0))
+
     def tried(self, subject: Subject) -> None:
-        """It is tried now; the next time is later than after the last one, unless all was calm since."""
-        tries, at = self._tries.get(subject, (0, 0.0))
-        if tries and self.clock() - at > CALM:
-            tries = 0
+        """It is tried now; the next time is later than after the last one."""
+        tries, _ = self._row(subject)
+        self._ended.pop(subject, None)
         self._tries[subject] = (tries + 1, self.clock() + min(FIRST_PAUSE * 2**tries, LONGEST_PAUSE))
 
     def hurry(self) -> None:

@@ -189,10 +189,29 @@ async def test_the_pauses_grow_up_to_a_limit_and_begin_anew_when_all_was_calm(sc
             pauses.append(clock.now - begun)
         assert pauses[:4] == [5, 10, 20, 40]
         assert pauses[-1] == LONGEST_PAUSE
+        await incidents.tell(MAIN, "It ended.")
+        await incidents.over(MAIN)
+        incidents.tried(MAIN)
+        assert not incidents.due(MAIN)
+        await incidents.tell(MAIN, "It ended.")
+        await incidents.over(MAIN)
         clock.now += CALM + 1
         incidents.tried(MAIN)
         clock.now += FIRST_PAUSE
         assert incidents.due(MAIN)
+
+
+async def test_what_comes_up_and_ends_again_is_brought_back_later_and_later_too(scene: Scene) -> None:
+    async with scene.open() as app:
+        clock = app.incidents.clock = Clock()
+        for pauses in range(3):
+            hurt(scene, "killed")
+            await app.reconciler.sweep()
+            for _ in range(pauses):
+                assert scene.engine.require("fk-main").state == "exited"
+                clock.now += FIRST_PAUSE
+                await app.reconciler.sweep()
+            assert scene.engine.require("fk-main").state == "running"
 
 
 async def test_an_incident_that_was_told_is_not_told_again_by_the_next_start_and_its_end_is(scene: Scene) -> None:
