@@ -48,12 +48,17 @@ def eventually(what: Any, patience: float = PATIENCE) -> Any:
 
 @contextmanager
 def hanging(container: str) -> Iterator[None]:
-    """Stop a container's first process: its server takes connections and says nothing, and the engine calls it running."""
-    docker("kill", "-s", "STOP", container)
+    """Stop a container's processes: its server takes connections and says nothing, and the engine calls it running."""
+    _signal(container, "STOP")
     try:
         yield
     finally:
-        docker("kill", "-s", "CONT", container)
+        _signal(container, "CONT")
+
+
+def _signal(container: str, name: str) -> None:
+    docker("exec", "-u", "0", container, "sh", "-c", f"kill -{name} -1", check=False)  # all but the first, if there are any
+    docker("kill", "-s", name, container)
 
 
 def free_port() -> int:

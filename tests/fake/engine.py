@@ -524,7 +524,7 @@ class FakeImages(Images):
 
     async def inspect(self, reference: str) -> Image | None:
         self._engine.act("inspect image")
-        found = self._engine.world.images.get(reference)
+        found = self._engine.world.images.get(reference.removeprefix("sha256:"))
         return None if found is None else Image(reference=reference, id=f"sha256:{reference}", environment=found)
 
     async def pull(self, reference: str, progress: Progress, stall: float) -> None:
