@@ -12,8 +12,8 @@ import anyio
 import anyio.abc
 import msgspec
 
+from purveyor import address, use
 from purveyor import settings as settings_module
-from purveyor import use
 from purveyor.archivist import Archivist
 from purveyor.bindings import seen_from
 from purveyor.bus import Bus
@@ -223,6 +223,7 @@ async def open_app(
                     async with _plugins(app, group):
                         await app.runner.hold_unfinished()
                         await app.incidents.recall()
+                        engine.subnets = await store.read(address.subnets)
                         if serve:
                             group.start_soon(app.reconciler.run)
                             group.start_soon(app.scheduler.run)

@@ -8,18 +8,17 @@ from typing import Any
 import anyio
 import anyio.abc
 
+from purveyor import address
 from purveyor.archive.helpers import Helpers
 from purveyor.engine.labels import DEPLOYMENT, SERVICE
 from purveyor.engine.models import Found
-from purveyor.engine.protocols import Subnet
 from purveyor.house import House
 from purveyor.incidents import Incidents, Subject, trouble
 from purveyor.observe import Observer
 from purveyor.operations import Runner, Verb
 from purveyor.provision import Provisioner
 from purveyor.store import Tx, projects, services
-from purveyor.store.database import note, remembered
-from purveyor.store.records import DeploymentRecord, ServiceRecord
+from purveyor.store.records import DeploymentRecord, ServiceRecord, VolumeRecord
 from purveyor.verbs.lifecycle import ServiceArguments
 from purveyor.verbs.repair_app import AppArguments
 from purveyor.workshop import remove_containers
@@ -30,7 +29,6 @@ SETTLE = 0.3
 RECONNECT = 2.0
 STEADY = timedelta(seconds=60)  # a server that the engine had to start again is well when it has run for so long
 CHECKS, REPAIRS = 32, 8  # at a time; a check that hangs takes a place for as long as the type's hook may take
-NETWORK = "network-subnets"
 
 
 class Reconciler:
@@ -58,6 +56,7 @@ class Reconciler:
         self._verified: dict[int, datetime | None] = {}  # service -> start of the container whose data was compared
         self._restarts: dict[Subject, tuple[str, int]] = {}  # container and how often the engine had started it again
         self._ended: dict[str, str] = {}  # container -> what it last ended with
+        self._shared: dict[int, str] = {}  # service -> another container that runs on its data
         self._turns: defaultdict[Subject, anyio.Lock] = defaultdict(anyio.Lock)
         self._queued: set[Subject] = set()
         self._checks = anyio.CapacityLimiter(CHECKS)
@@ -81,6 +80,9 @@ class Reconciler:
         while True:
             try:
                 await turn()
+            except PurveyorError as error:  # the engine is away, for one
+                self._house.logger.warning("reconcile", part=name, error=error.detail)
+                await anyio.sleep(RECONNECT)
             except Exception as error:
                 self._house.logger.warning("reconcile.fault", part=name, exc_info=error)
                 await anyio.sleep(RECONNECT)
@@ -127,6 +129,8 @@ class Reconciler:
             elif action == "destroy":
                 self._ended.pop(str(actor.get("ID")), None)
             self._changed.add(_key(attributes) or str(attributes.get("name", "")))
+            if action == "start" or self._shared:
+                self._changed.add("data")
         else:
             return
         self._told.set()
@@ -139,6 +143,8 @@ class Reconciler:
             self._told = anyio.Event()
             changed, self._changed = self._changed, set()
             every, apps = await self._house.store.read(_intended)
+            if "data" in changed:
+                changed |= {Subject("service", number).key for number in await self._watch_data(every)}
             if "network" in changed:
                 group.start_soon(self._steady_sweep)
                 continue
@@ -159,6 +165,7 @@ class Reconciler:
             await self._settle_network()
             every, apps = await self._house.store.read(_intended)
             await self._close_forgotten(every, apps)
+            await self._watch_data(every)
             for record in every:
                 group.start_soon(self._see, Subject("service", record.id))
             for app in apps:
@@ -182,6 +189,7 @@ class Reconciler:
         every, apps = await self._house.store.read(_intended)
         linked = await self._house.store.read(_linked)
         await self._close_forgotten(every, apps)
+        await self._watch_data(every)
         seen = {record.id: anyio.Event() for record in every}
 
         async def service(number: int) -> None:
@@ -216,11 +224,28 @@ class Reconciler:
     async def _settle_network(self) -> None:
         """Have the network, with the addresses that it had: apps know the host by one of them."""
         engine = self._house.engine
-        known = await self._house.store.read(lambda tx: remembered(tx, NETWORK)) or ""
-        engine.subnets = engine.subnets or _subnets(known)
         await engine.ensure_network()
-        if await engine.network_id() and (text := " ".join("=".join(item) for item in engine.subnets)) != known:
-            await self._house.store.write(lambda tx: note(tx, NETWORK, text))
+        if await engine.network_id() and engine.subnets != await self._house.store.read(address.subnets):
+            await self._house.store.write(lambda tx: address.note_subnets(tx, engine.subnets))
+
+    async def _watch_data(self, every: list[ServiceRecord]) -> set[int]:
+        """Look for containers that somebody started on the data of a service that runs; the answer is whose that are now or
+        were before."""
+
+        def look(tx: Tx) -> dict[int, VolumeRecord]:
+            return {item.id: services.volume(tx, item.volume_id) for item in every if item.volume_id}
+
+        volumes = await self._house.store.read(look)
+        users = await self._house.engine.containers.users({item.name: item.path for item in volumes.values()})
+        found: dict[int, str] = {}
+        for record in every:
+            running = [item for item in users[volumes[record.id].name] if item.holds_on] if record.id in volumes else []
+            others = [item.name for item in running if item.name != record.container_name]
+            if len(running) > len(others) > 0:
+                found[record.id] = ", ".join(sorted(others))
+        told = {*found, *self._shared}
+        self._shared = found
+        return told
 
     async def _close_forgotten(self, every: list[ServiceRecord], apps: list[DeploymentRecord]) -> None:
         """Incidents of what is not there any more are over."""
@@ -277,6 +302,10 @@ class Reconciler:
             found = await self._provision.found(record)
             if record.refusal or await self._trouble(subject, found, record.container_name):
                 return
+        if others := self._shared.get(record.id):
+            remedy = f"Two servers on one data set destroy it: docker stop {others.replace(',', '')}"
+            await self._incidents.tell(subject, f"Its data is in use by the container {others} as well. {remedy}")
+            return
         if found is not None and record.imported and found.state == "running" and self._provision.moved(record, found):
             await self._bring_back(record)
             found = await self._provision.found(record)
@@ -413,12 +442,6 @@ def _key(labels: Mapping[str, str]) -> str:
     if SERVICE in labels:
         return Subject("service", int(labels[SERVICE])).key
     return Subject("app", int(labels[DEPLOYMENT])).key if DEPLOYMENT in labels else ""
-
-
-def _subnets(text: str) -> tuple[Subnet, ...]:
-    """What was noted of the network."""
-    parts = (item.partition("=") for item in text.split())
-    return tuple((subnet, gateway) for subnet, _, gateway in parts)
 
 
 def _intended(tx: Tx) -> tuple[list[ServiceRecord], list[DeploymentRecord]]:

@@ -1,15 +1,18 @@
 """One server on one data set, whatever somebody does to the containers by hand."""
 
+import anyio
 import pytest
 
 from fake.engine import Container
 from fake.scene import Scene, do
 from fake.server import DATA
+from purveyor.incidents import Subject
 from purveyor.store import services
 from purveyor_hooks import Conflict
 
 pytestmark = pytest.mark.anyio
 
+MAIN = Subject("service", 1)
 GOLD = {"precious": "gold"}
 
 
@@ -117,3 +120,22 @@ async def test_a_container_that_only_stopped_on_the_data_is_in_nobodys_way(scene
         await do(app, "start", service="main")
         assert scene.engine.require("fk-main").state == "running"
         assert scene.engine.require("by-hand").state == "exited"
+
+
+async def test_one_that_is_started_by_hand_beside_a_server_that_runs_is_told_until_it_is_gone(scene: Scene) -> None:
+    """Nobody asks us before a ``docker run``."""
+    async with scene.open(serve=True) as app:
+        with anyio.fail_after(10):
+            while app.observer.last_health(1) is None:  # noqa: ASYNC110
+                await anyio.sleep(0.02)
+            other = by_hand(scene, "by-hand", scene.engine.require("fk-main"))
+            while not app.incidents.reason(MAIN):  # noqa: ASYNC110
+                await anyio.sleep(0.02)
+            assert app.incidents.reason(MAIN).startswith("Its data is in use by the container by-hand as well.")
+            found = (await app.observer.statuses(await app.house.store.read(services.every)))[1]
+            assert found.status == "unhealthy"
+            assert "docker stop by-hand" in found.reason
+            scene.engine.die(other)
+            while app.incidents.reason(MAIN):  # noqa: ASYNC110
+                await anyio.sleep(0.02)
+        assert scene.engine.require("fk-main").state == "running"
