@@ -10,13 +10,13 @@ import anyio
 import msgspec
 
 from purveyor.engine import Engine
-from purveyor.engine.labels import SERVICE
+from purveyor.engine.labels import DEPLOYMENT, SERVICE
 from purveyor.engine.models import Found
 from purveyor.house import House
 from purveyor.incidents import Incidents, Subject
 from purveyor.provision import Provisioner
 from purveyor.store import looks
-from purveyor.store.records import ServiceRecord
+from purveyor.store.records import DeploymentRecord, ServiceRecord
 from purveyor_hooks import EngineUnavailable, Health
 
 KEPT = 240  # of a kind for each service
@@ -177,6 +177,28 @@ class Observer:
         if health and not health.healthy and health.checked_at > record.updated_at:  # else it was before the last change
             return Status(status="unhealthy", reason=health.detail or "", checked_at=health.checked_at)
         return Status(status="running", checked_at=health.checked_at if health else now)
+
+    async def deployments(self, records: Sequence[DeploymentRecord]) -> dict[int, Status]:
+        """What the apps of deployments are, by one look at the engine: active, or why an active one does not run; for any other
+        deployment what is recorded."""
+        now = datetime.now(UTC)
+        found = {record.id: Status(status=record.state, reason=record.error, checked_at=now) for record in records}
+        watched = [record for record in records if record.state == "active" and record.app is not None]
+        if not watched:
+            return found
+        try:
+            listed = await self._house.engine.containers.listed()
+        except EngineUnavailable as error:
+            return found | {record.id: Status(status="unknown", reason=error.detail, checked_at=now) for record in watched}
+        states = {int(item.labels[DEPLOYMENT]): item.state for item in listed if DEPLOYMENT in item.labels}
+        for record in watched:
+            state = states.get(record.id, "missing")
+            reason = self._incidents.reason(Subject("app", record.id))
+            if state != "running" or reason:
+                word = "down" if state in CLOSED else "unhealthy" if state == "running" else state
+                said = reason or ("Its container is gone." if state == "missing" else f"Its container is {state}.")
+                found[record.id] = Status(status=word, reason=said, checked_at=now)
+        return found
 
     async def check(self, record: ServiceRecord) -> Checked:
         """A real round trip now; whoever asks while one is under way gets its outcome. Raises `EngineUnavailable`."""

@@ -133,3 +133,26 @@ async def test_an_app_that_is_retired_or_removed_with_its_environment_is_not_bro
             "fk.shop.production.3"
         }
         assert await told(app, "app.incident") == []
+
+
+async def test_an_active_deployment_is_shown_as_what_its_app_is(scene: Scene) -> None:
+    async with scene.open() as app:
+
+        async def shown() -> dict[int, tuple[str, str]]:
+            records = await app.house.store.read(lambda tx: projects.deployments(tx, project_id=1))
+            seen = await app.observer.deployments(records)
+            return {number: (status.status, status.reason) for number, status in seen.items()}
+
+        await do(app, "deploy", project="shop", image="app:2")
+        assert await shown() == {1: ("retired", ""), 2: ("active", ""), 3: ("active", "")}
+        found = scene.engine.require("fk.shop.production.3")
+        scene.engine.die(found, 3)
+        assert (await shown())[3] == ("down", "Its container is exited.")
+        scene.engine.world.containers.remove(found)
+        assert (await shown())[3] == ("missing", "Its container is gone.")
+        scene.engine.away = "The engine is away."
+        assert await shown() == {
+            1: ("retired", ""),
+            2: ("unknown", "The engine is away."),
+            3: ("unknown", "The engine is away."),
+        }
