@@ -46,6 +46,21 @@ def eventually(what: Any, patience: float = PATIENCE) -> Any:
         time.sleep(0.05)
 
 
+@contextmanager
+def hanging(container: str) -> Iterator[None]:
+    """Stop a container's processes: its server takes connections and says nothing, and the engine calls it running."""
+    _signal(container, "STOP")
+    try:
+        yield
+    finally:
+        _signal(container, "CONT")
+
+
+def _signal(container: str, name: str) -> None:
+    docker("exec", "-u", "0", container, "sh", "-c", f"kill -{name} -1", check=False)  # all but the first, if there are any
+    docker("kill", "-s", name, container)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -12,13 +12,14 @@ import anyio
 import anyio.abc
 import msgspec
 
+from purveyor import address, use
 from purveyor import settings as settings_module
-from purveyor import use
 from purveyor.archivist import Archivist
 from purveyor.bindings import seen_from
 from purveyor.bus import Bus
 from purveyor.engine import Engine, Labels
 from purveyor.house import House
+from purveyor.incidents import Incidents
 from purveyor.log import make_logger
 from purveyor.memory import Memory
 from purveyor.observe import Observer
@@ -72,9 +73,10 @@ class App:
         self.provision = Provisioner(house)
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
-        self.observer = Observer(house, self.provision)
+        self.incidents = Incidents(house)
+        self.observer = Observer(house, self.provision, self.incidents)
         self.bus.watch(self.observer.stale)
-        self.reconciler = Reconciler(house, self.provision, self.runner, self.observer, self.verbs)
+        self.reconciler = Reconciler(house, self.provision, self.runner, self.observer, self.verbs, self.incidents)
         self.archivist = Archivist(house, self.runner, self.verbs)
         self.scheduler = Scheduler(house, self.runner, self.verbs, self.now)
         self.retention = Retention(house, self.now)
@@ -237,6 +239,7 @@ async def open_app(
         try:
             marks = Labels(await store.read(installation))
             engine = make_engine(settings.namespace, marks)
+            await engine.require_here()
             registry = Registry(logger)
             registry.load(plugins)
             app = App(House(state, settings, store, engine, registry, logger, Supervisor(store, logger)))
@@ -245,6 +248,8 @@ async def open_app(
                     app.runner.attach(group)
                     async with _plugins(app, group):
                         await app.runner.hold_unfinished()
+                        await app.incidents.recall()
+                        engine.subnets = await store.read(address.subnets)
                         if serve:
                             keep = app.house.supervisor.keep
                             group.start_soon(app.reconciler.run)

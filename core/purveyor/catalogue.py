@@ -35,6 +35,12 @@ REASON = events.Reason(reason="The server does not accept connections.")
 OTHERS: tuple[tuple[str, str, Payload], ...] = (
     ("service.healthy", "A health check is passed, for the first time or again.", events.Reason()),
     ("service.unhealthy", "A health check is not passed any more.", REASON),
+    ("service.incident", "It should run and does not, or not as it should; it is brought back unless `self-repair` is off.",
+     events.Reason(reason="It was killed (exit code 137).")),
+    ("service.recovered", "An incident is over.", events.Reason()),
+    ("app.incident", "The app of an active deployment does not run, or not as it should.",
+     events.AppReason(environment="production", deployment=7, reason="It ended (exit code 3).")),
+    ("app.recovered", "An incident of an app is over.", events.AppReason(environment="production", deployment=7)),
     ("service.revealed", "Somebody looked at its secret parameters.", events.Revealed(actor="token:ada")),
     ("project.revealed", "Somebody looked at the variables of one of its environments.", events.Revealed(actor="token:ada")),
     ("service.refused", "A server runs on another data set than the recorded one, and is not used.", REASON),

@@ -1,32 +1,24 @@
 """The doctor: what every part of the path from an app to its data says, and the first that fails."""
 
 import anyio
-import msgspec
 
 from purveyor.app import App
+from purveyor.checks import Check, of_app, of_apps, of_backups, of_disks, of_services
 from purveyor.store import Tx, events, projects, services
 from purveyor.store.database import integrity
 from purveyor.store.faults import way_back
 from purveyor.store.records import BindingRecord, ServiceRecord
 from purveyor.supervise import Trouble
-from purveyor_hooks import Command, ContainerSpec, Probe, PurveyorError
+from purveyor_hooks import Command, ContainerSpec, EngineUnavailable, Probe, PurveyorError
 
+__all__ = ["Check", "examine"]
 RESOLVE_DEADLINE = 30.0
 PROBE_DEADLINE = 20.0
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One check: `subject` is what was looked at, `detail` what was seen, `remedy` what to do when not ok."""
-
-    subject: str
-    name: str
-    ok: bool
-    detail: str = ""
-    remedy: str = ""
-
-
 async def examine(app: App, project: str | None, environment: str, *, quick: bool = False) -> list[Check]:
-    """Engine, network and store; for a project, each linked service from inside the network up to a write.
+    """Engine, network, store and plugins. For a project, its app as it runs, and each linked service from inside the network up
+    to a write; without one, everything that should run, backups, schedules and disks.
 
     With `quick` the store is asked whether it answers, and not read as a whole.
     """
@@ -41,7 +33,10 @@ async def examine(app: App, project: str | None, environment: str, *, quick: boo
                 Check(subject="plugin", name=plugin.name, ok=False, detail=plugin.error, remedy="See: purveyor plugin list")
             )
     checks += [_loop(trouble) for trouble in app.house.supervisor.troubles]
-    if project is not None and engine.ok:
+    if project is None:
+        checks += await _whole(app, engine.ok)
+    elif engine.ok:
+        checks += await of_app(app, project, environment)
         for service, binding in await app.house.store.read(lambda tx: _linked(tx, project, environment)):
             checks += await _path(app, service, binding)
     return checks
@@ -50,6 +45,14 @@ async def examine(app: App, project: str | None, environment: str, *, quick: boo
 def _loop(trouble: Trouble) -> Check:
     detail = f"{trouble.error} (since {trouble.since:%Y-%m-%d %H:%M:%S} UTC, tried {trouble.times} times)"
     return Check(subject="daemon", name=trouble.loop, ok=False, detail=detail, remedy="It is tried again; see the daemon's log.")
+
+
+async def _whole(app: App, engine: bool) -> list[Check]:
+    try:
+        running = [*await of_services(app), *await of_apps(app)] if engine else []
+    except EngineUnavailable as error:  # it went away meanwhile
+        running = [Check(subject="engine", name="answers", ok=False, detail=error.detail, remedy=error.remedy)]
+    return [*running, *await of_backups(app), *await of_disks(app)]
 
 
 async def _store(app: App) -> Check:

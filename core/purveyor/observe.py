@@ -6,14 +6,16 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic, perf_counter
 
+import anyio
 import msgspec
 
-from purveyor.engine.labels import SERVICE
+from purveyor.engine.labels import DEPLOYMENT, SERVICE
 from purveyor.engine.models import Found
 from purveyor.house import House
+from purveyor.incidents import Incidents, Subject
 from purveyor.provision import Provisioner
 from purveyor.store import looks
-from purveyor.store.records import ServiceRecord
+from purveyor.store.records import DeploymentRecord, ServiceRecord
 from purveyor_hooks import EngineUnavailable, Health
 
 WAITING = 2_000  # looks that are not stored yet
@@ -26,8 +28,8 @@ CLOSED = ("exited", "dead", "created")
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """An observation.
 
-    `status`: creating, deleting, running, unhealthy, starting, restarting, paused, stopped, missing, refused,
-    unknown. `reason` says why when it is not plain.
+    `status`: creating, deleting, running, unhealthy, starting, restarting, paused, stopped (by its owner), down (by anything
+    else), missing, refused, unknown. `reason` says why when it is not plain.
     """
 
     status: str
@@ -62,17 +64,27 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     usage: list[Sample]
 
 
+class _Round:
+    """A health check under way, and its outcome once it has one."""
+
+    def __init__(self) -> None:
+        self.ended = anyio.Event()
+        self.outcome: Checked | None = None
+
+
 class Observer:
     """Looks at services, and remembers the last look at each; those before it are in the store."""
 
-    def __init__(self, house: House, provision: Provisioner) -> None:
+    def __init__(self, house: House, provision: Provisioner, incidents: Incidents) -> None:
         self._house = house
         self._provision = provision
+        self._incidents = incidents
+        self._checking: dict[int, _Round] = {}
         self._health: dict[int, Checked] = {}
         self._samples: dict[int, Sample] = {}
         self._unkept: deque[looks.Look] = deque(maxlen=WAITING)
         self._cpu: dict[int, tuple[float, int]] = {}  # service -> when, and the CPU time that was used until then
-        self._listing: tuple[float, dict[int, Found]] | None = None  # when, and the container of each service of ours
+        self._listing: tuple[float, list[Found]] | None = None  # when, and all containers of ours
         self._changes = 0
         self.following = False  # whether every change on the engine is heard of, and `stale` called
 
@@ -161,19 +173,22 @@ class Observer:
         containers = self._house.engine.containers
         own = [record for record in records if record.imported is None]
         imported = [record.container_name for record in records if record.imported]
-        found: dict[int, Found] = {}
-        if self._listing is not None and self.following and monotonic() - self._listing[0] < FRESH:
-            found = self._listing[1]
-        elif len(own) <= FEW:
-            for record in own:
-                found |= _by_service(await containers.listed(service=record.id))
-        else:
-            changes, began = self._changes, monotonic()
-            found = _by_service(await containers.listed())
-            if changes == self._changes:
-                self._listing = began, found
+        found = _by_service(await self._listed("service", [record.id for record in own]), own)
         theirs = {item.name: item for item in await containers.named(imported)} if imported else {}
         return found | {record.id: theirs[record.container_name] for record in records if record.container_name in theirs}
+
+    async def _listed(self, kind: str, numbers: Sequence[int]) -> list[Found]:
+        """Containers of ours, those of these services or deployments among them."""
+        containers = self._house.engine.containers
+        if self._listing is not None and self.following and monotonic() - self._listing[0] < FRESH:
+            return self._listing[1]
+        if len(numbers) <= FEW:
+            return [item for number in numbers for item in await containers.listed(**{kind: number})]
+        changes, began = self._changes, monotonic()
+        listed = await containers.listed()
+        if changes == self._changes:
+            self._listing = began, listed
+        return listed
 
     def _status(self, record: ServiceRecord, found: Found | None, now: datetime) -> Status:
         state = found.state if found else "missing"
@@ -191,17 +206,55 @@ class Observer:
         if state == "missing":
             owner = "its owner has to bring it back" if record.imported else "it comes back on its volume"
             return Status(status="missing", reason=f"Its container is gone; {owner}.", checked_at=now)
+        reason = self._incidents.reason(Subject("service", record.id))
         if state in CLOSED:
-            return Status(status="stopped", reason=f"Its container is {state}, and not by Purveyor.", checked_at=now)
+            return Status(status="down", reason=reason or f"Its container is {state}, and not by Purveyor.", checked_at=now)
         if state != "running":
-            return Status(status=state, checked_at=now)
+            return Status(status=state, reason=reason, checked_at=now)
+        if reason:
+            return Status(status="unhealthy", reason=reason, checked_at=now)
         health = self._health.get(record.id)
         if health and not health.healthy and health.checked_at > record.updated_at:  # else it was before the last change
             return Status(status="unhealthy", reason=health.detail or "", checked_at=health.checked_at)
         return Status(status="running", checked_at=health.checked_at if health else now)
 
+    async def deployments(self, records: Sequence[DeploymentRecord]) -> dict[int, Status]:
+        """What the apps of deployments are, by one look at the engine: active, or why an active one does not run; for any other
+        deployment what is recorded."""
+        now = datetime.now(UTC)
+        found = {record.id: Status(status=record.state, reason=record.error, checked_at=now) for record in records}
+        watched = [record for record in records if record.state == "active" and record.app is not None]
+        if not watched:
+            return found
+        try:
+            listed = await self._listed("deployment", [record.id for record in watched])
+        except EngineUnavailable as error:
+            return found | {record.id: Status(status="unknown", reason=error.detail, checked_at=now) for record in watched}
+        states = {int(item.labels[DEPLOYMENT]): item.state for item in listed if DEPLOYMENT in item.labels}
+        for record in watched:
+            state = states.get(record.id, "missing")
+            reason = self._incidents.reason(Subject("app", record.id))
+            if state != "running" or reason:
+                word = "down" if state in CLOSED else "unhealthy" if state == "running" else state
+                said = reason or ("Its container is gone." if state == "missing" else f"Its container is {state}.")
+                found[record.id] = Status(status=word, reason=said, checked_at=now)
+        return found
+
     async def check(self, record: ServiceRecord) -> Checked:
-        """A real round trip now. Raises `EngineUnavailable`."""
+        """A real round trip now; whoever asks while one is under way gets its outcome. Raises `EngineUnavailable`."""
+        while (under_way := self._checking.get(record.id)) is not None:
+            await under_way.ended.wait()
+            if under_way.outcome is not None:  # else whoever made it was called away, or saw no engine
+                return under_way.outcome
+        mine = self._checking[record.id] = _Round()
+        try:
+            mine.outcome = await self._check(record)
+            return mine.outcome
+        finally:
+            del self._checking[record.id]
+            mine.ended.set()
+
+    async def _check(self, record: ServiceRecord) -> Checked:
         provider = self._house.registry.provider(record.service_type)
         started = perf_counter()
         health: Health = await self._provision.health(record, provider)
@@ -221,5 +274,16 @@ class Observer:
         return checked
 
 
-def _by_service(found: Sequence[Found]) -> dict[int, Found]:
-    return {int(item.labels[SERVICE]): item for item in found if SERVICE in item.labels}
+def _by_service(listed: Sequence[Found], records: Sequence[ServiceRecord]) -> dict[int, Found]:
+    """The container of each service: a copy of one has its labels, and is not taken for it."""
+    known = {record.id: record for record in records}
+    own: dict[int, Found] = {}
+    for item in listed:
+        record = known.get(int(item.labels.get(SERVICE, 0)))
+        if record is not None and (record.id not in own or _rank(item, record) > _rank(own[record.id], record)):
+            own[record.id] = item
+    return own
+
+
+def _rank(item: Found, record: ServiceRecord) -> tuple[bool, bool]:
+    return item.holds_on and item.image_id == record.image_id, item.name == record.container_name

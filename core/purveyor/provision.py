@@ -4,6 +4,7 @@ Every function may be called again after a crash. Data comes first: a container 
 that is recorded, and only goes on serving when the data set in it carries the recorded mark.
 """
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,14 +13,15 @@ import msgspec
 
 from purveyor.access import ServiceAccess
 from purveyor.engine import PortTaken, ports
-from purveyor.engine.labels import SPEC
+from purveyor.engine.labels import SERVICE, SPEC
 from purveyor.engine.models import Found, digest
 from purveyor.house import House
 from purveyor.registry import Provider
 from purveyor.store import Tx, services
 from purveyor.store.records import ServiceRecord, VolumeRecord
-from purveyor_hooks import BadInput, Conflict, ContainerSpec, DataRefused, DeadlineExceeded, Failed, Health, NotFound
+from purveyor_hooks import BadInput, Conflict, ContainerSpec, DataRefused, DeadlineExceeded, Failed, Health, NotFound, Service
 
+Ask = Callable[[Service, ServiceAccess], Awaitable[Health]]
 PORT_ATTEMPTS = 20
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
@@ -31,6 +33,7 @@ class Provisioner:
 
     def __init__(self, house: House) -> None:
         self._house = house
+        self._asking: defaultdict[int, anyio.Lock] = defaultdict(anyio.Lock)  # two at once may take each other's marks
 
     async def _load(self, service_id: int) -> tuple[ServiceRecord, Provider]:
         record = await self._house.store.read(lambda tx: services.get(tx, service_id))
@@ -107,12 +110,15 @@ class Provisioner:
         published = published_ports(record, spec)
         volume = await self._volume(record)
         new = volume is None or volume.state == "new"
-        found = await engine.containers.inspect(record.container_name)
+        found = await self._claim(record, volume)
+        if found and found.network_ids.get(engine.namespace) != await engine.network_id():  # one that was lost has its name
+            await engine.containers.connect(found.id, [])
+            found = await engine.containers.inspect(found.id)
         if found and _matches(found, record, digest(spec, published, engine.namespace), engine.namespace):
             container_id = found.id
         else:
             if found:
-                await engine.containers.remove(record.container_name)
+                await engine.containers.remove(found.id)
             container_id = await engine.containers.create(
                 record.container_name,
                 spec,
@@ -131,17 +137,57 @@ class Provisioner:
                         remedy="The folder was emptied or replaced. Put the data back, or restore a backup into a new service.",
                     )
 
+    async def _claim(self, record: ServiceRecord, volume: VolumeRecord | None) -> Found | None:
+        """The service's container, whatever it is called now: one that was renamed gets its name back.
+
+        Raises `Conflict` when another container runs on the service's data, for two servers on one data set destroy it.
+        """
+        containers = self._house.engine.containers
+        if volume is None or volume.state == "new":  # nobody can know it yet
+            return await containers.inspect(record.container_name)
+        users = (await containers.users({volume.name: volume.path}))[volume.name]
+        named = next((item for item in users if item.name == record.container_name), None)
+        others = [item for item in users if item is not named]
+        running = [item for item in others if item.holds_on]
+        mine = [item for item in running or others if self._is_of(item, record)]
+        if running and (len(running) > 1 or not mine or (named is not None and named.holds_on)):
+            strangers = [item.name for item in running if item not in mine] or [item.name for item in running]
+            raise Conflict(
+                f"The data of {record.name} is in use by the container {', '.join(strangers)}.",
+                remedy=f"Two servers on one data set destroy it. Stop it (docker stop {' '.join(strangers)}), "
+                f"then: purveyor start {record.slug}",
+            )
+        if len(mine) == 1 and (running or named is None):
+            self._house.logger.warning("service.renamed", service=record.name, container=mine[0].name)
+            if named is not None:  # one that was made in its place and does not run
+                await containers.remove(named.id)
+            await containers.rename(mine[0].id, record.container_name)
+        return await containers.inspect(record.container_name)
+
+    def _is_of(self, item: Found, record: ServiceRecord) -> bool:
+        """Whether a container is the one that was made for a service. A copy of it (docker commit) has its labels and another
+        image."""
+        labels = self._house.engine.labels
+        return labels.ours(item.labels) and item.labels.get(SERVICE) == str(record.id) and item.image_id == record.image_id
+
     async def remove_container(self, service_id: int) -> None:
         """Remove the container; one that was imported is left as it was found."""
         record, _ = await self._load(service_id)
         if record.imported is None:
-            await self._house.engine.containers.remove(record.container_name)
+            found = await self.found(record)
+            await self._house.engine.containers.remove(found.id if found else record.container_name)
         elif record.imported.joined:
             await self._house.engine.containers.leave(record.container_name)
 
     async def found(self, record: ServiceRecord) -> Found | None:
-        """The service's container as it is."""
-        return await self._house.engine.containers.inspect(record.container_name, foreign=record.imported is not None)
+        """The service's container as it is: that of its name, unless one of its own runs under another."""
+        containers = self._house.engine.containers
+        found = await containers.inspect(record.container_name, foreign=record.imported is not None)
+        if record.imported or (found is not None and found.holds_on):
+            return found
+        labelled = [item for item in await containers.listed(service=record.id) if self._is_of(item, record)]
+        renamed = [item for item in labelled if item.name != record.container_name and (item.holds_on or found is None)]
+        return await containers.inspect(renamed[0].id) if len(renamed) == 1 else found
 
     # ---------------------------------------------------------------- somebody else's container
 
@@ -212,7 +258,7 @@ class Provisioner:
         for _ in range(PORT_ATTEMPTS):
             record, _provider = await self._load(service_id)
             try:
-                await self._house.engine.containers.start(record.container_name)
+                await self._launch(record)
                 if record.imported:
                     await self._see(record)
                 return
@@ -228,6 +274,15 @@ class Provisioner:
                     ) from error
                 await self.container(service_id)
         raise Conflict("No free port was found.", remedy="Give one: -p port=NUMBER")
+
+    async def _launch(self, record: ServiceRecord) -> None:
+        containers = self._house.engine.containers
+        if record.imported is None:
+            found = await self._claim(record, await self._volume(record))
+            if found is not None and found.state == "paused":
+                await containers.unpause(found.id)
+                return
+        await containers.start(record.container_name)
 
     def _move_port(self, tx: Tx, service_id: int) -> bool:
         """Choose other ports for a service that has never served; False when its owner relies on those it has."""
@@ -247,20 +302,22 @@ class Provisioner:
 
     async def stop(self, service_id: int) -> None:
         record, _ = await self._load(service_id)
-        await self._house.engine.containers.stop(record.container_name)
+        found = await self.found(record)
+        if found is not None:
+            await self._house.engine.containers.stop(found.id)
 
     # ---------------------------------------------------------------- serving
 
     async def ready(self, service_id: int) -> None:
         """Wait until the driver's round trip succeeds. Raises as soon as the container has given up."""
         record, provider = await self._load(service_id)
-        access, view = self.access(record, provider), record.view()
+        access = self.access(record, provider)
         limit = self._house.settings.ready_timeout
         health = Health(healthy=False, stage="container")
         pause = FIRST_PAUSE
         with anyio.move_on_after(limit):
             while True:
-                health = await _asked(provider.ready(view, access))
+                health = await self._asked(record, provider.ready, access)
                 if health.healthy:
                     return
                 found = await self.found(record)
@@ -340,6 +397,10 @@ class Provisioner:
         if found != known:
             await self._note(record, identity=found)
 
+    async def _asked(self, record: ServiceRecord, ask: Ask, access: ServiceAccess) -> Health:
+        async with self._asking[record.id]:
+            return await _asked(ask(record.view(), access))
+
     async def health(self, record: ServiceRecord, provider: Provider) -> Health:
         """One real round trip, from the container's state on."""
         found = await self.found(record)
@@ -348,7 +409,7 @@ class Provisioner:
         if found.state != "running":
             return Health(healthy=False, stage="container", detail=f"The container is {found.state}.")
         try:
-            return await _asked(provider.ready(record.view(), self.access(record, provider)))
+            return await self._asked(record, provider.ready, self.access(record, provider))
         except Failed as error:
             return Health(healthy=False, stage="container", detail=error.detail)
 

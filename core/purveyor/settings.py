@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +23,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     - default-images: service type -> image, instead of the type's own default.
     - volumes: the folder that holds the data of all services; empty is `volumes` in the state directory.
     - port-offset: added to a type's first port when one is chosen, 0 to 40000: for hosts that run servers of their own.
+    - self-repair: "on" starts again what should run and was stopped, killed, paused, removed or taken from the network by
+      somebody else, later and later while it does not stay up, and says so; "off" only says so.
     - health-interval: seconds between two health checks of a running service.
     - ready-timeout: seconds that a started service may take until it serves.
     - pull-timeout: seconds without progress after which a pull is given up.
@@ -45,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     default_images: dict[str, str] = {}
     volumes: str = ""
     port_offset: Annotated[int, Meta(ge=0, le=40_000)] = 0
+    self_repair: Literal["on", "off"] = "on"
     health_interval: Annotated[float, Meta(ge=0.1, le=86_400)] = 30.0
     ready_timeout: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
     pull_timeout: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0

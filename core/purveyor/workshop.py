@@ -99,6 +99,35 @@ class DockerWorkshop:
         """The new one gets the name before the old one loses it: there is always somebody to answer."""
         await self._rename(deployment.scope, deployment.id)
 
+    async def has(self, deployment_id: int) -> bool:
+        """Whether there is a container of a deployment, by whatever name."""
+        return bool(await self.house.engine.containers.listed(deployment=deployment_id))
+
+    async def bring_back(self, deployment_id: int) -> None:
+        """Have the container of a deployment on the network and running, if there is one."""
+        engine = self.house.engine
+        record = await self.house.store.read(lambda tx: projects.deployment(tx, deployment_id))
+        listed = await engine.containers.listed(deployment=deployment_id)
+        if not listed:
+            return
+        brief = sorted(listed, key=lambda item: item.name != record.container)[0]
+        found = await engine.containers.inspect(brief.id)
+        if found is None:
+            return
+        if found.name != record.container:
+            await engine.containers.rename(found.id, record.container)
+        await engine.ensure_network()
+        if found.network_ids.get(engine.namespace) != await engine.network_id():
+            await engine.containers.connect(found.id, [])
+        if found.state == "paused":
+            await engine.containers.unpause(found.id)
+        elif not found.holds_on:
+            await engine.containers.start(found.id)
+
+    async def name(self, scope: Scope, deployment_id: int) -> None:
+        """Give a deployment the environment's name on the network."""
+        await self._rename(scope, deployment_id)
+
     async def _rename(self, scope: Scope, current: int) -> None:
         engine, alias = self.house.engine, alias_of(scope)
         found = await engine.containers.listed(environment=self.environment_id)

@@ -54,6 +54,14 @@ class Reason(Payload, frozen=True):
     reason: str = ""
 
 
+class AppReason(Payload, frozen=True):
+    """Which environment and deployment of the event's project, and why, when that is known."""
+
+    environment: str
+    deployment: int
+    reason: str = ""
+
+
 class Named(Payload, frozen=True):
     """Which one, by number and name."""
 

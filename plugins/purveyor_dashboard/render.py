@@ -15,9 +15,9 @@ HERE = Path(__file__).parent
 MARKS = {
     "good": ("running", "healthy", "succeeded", "active", "ok", "following", "delivered", "done", "linked", "bound"),
     "wait": ("creating", "deploying", "starting", "deleting", "undoing", "started", "restarting", "linking"),
-    "rest": ("stopped", "retired", "disabled", "undone", "paused", "kept"),
+    "rest": ("stopped", "retired", "disabled", "undone", "kept"),
     "warn": ("suspect", "waiting", "unknown"),
-    "bad": ("unhealthy", "failed", "refused", "missing", "broken", "dead"),
+    "bad": ("unhealthy", "failed", "refused", "missing", "down", "paused", "broken", "dead"),
 }
 SHAPES = {"good": "●", "wait": "◐", "rest": "○", "warn": "▲", "bad": "✖"}
 WIDTH, HEIGHT = 480, 96

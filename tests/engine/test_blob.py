@@ -15,7 +15,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from purveyor_blob import AsyncBlob, Blob, BlobError
-from support import MINIO, SEAWEEDFS, Stage, docker, eventually
+from support import MINIO, SEAWEEDFS, Stage, eventually, hanging
 
 MIB = 1024 * 1024
 
@@ -460,12 +460,9 @@ def test_disable_stops_it_and_enable_brings_everything_back(stage: Stage, beta: 
 
 
 def test_a_server_that_hangs_is_said(stage: Stage) -> None:
-    docker("pause", f"{stage.namespace}-blob")
-    try:
+    with hanging(f"{stage.namespace}-blob"):
         found = stage.call("GET", "/blob/status")
         assert (found["enabled"], found["healthy"]) == (True, False)
-    finally:
-        docker("unpause", f"{stage.namespace}-blob")
     eventually(lambda: stage.call("GET", "/blob/status")["healthy"])
 
 

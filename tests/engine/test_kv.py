@@ -11,7 +11,7 @@ import redis
 from anyio.from_thread import start_blocking_portal
 
 from purveyor_kv import KV, AsyncKV, KVError
-from support import Stage, docker, eventually
+from support import Stage, eventually, hanging
 
 
 @pytest.fixture(scope="module")
@@ -434,12 +434,9 @@ def test_the_command_line_does_what_the_api_does(stage: Stage) -> None:
 
 def test_status_tells_the_truth_about_a_server_that_hangs(stage: Stage) -> None:
     assert stage.call("GET", "/kv/status")["healthy"]
-    docker("pause", f"{stage.namespace}-kv")
-    try:
+    with hanging(f"{stage.namespace}-kv"):
         found = stage.call("GET", "/kv/status")
         assert (found["enabled"], found["healthy"]) == (True, False)
-    finally:
-        docker("unpause", f"{stage.namespace}-kv")
     eventually(lambda: stage.call("GET", "/kv/status")["healthy"])
 
 
@@ -512,24 +509,18 @@ def test_a_second_kv_of_a_project_is_refused(stage: Stage) -> None:
 
 def test_a_request_that_is_given_up_leaves_no_reply_behind_for_the_next(stage: Stage) -> None:
     token = token_of(stage, "alpha")
-    docker("pause", f"{stage.namespace}-kv")
-    try:
+    with hanging(f"{stage.namespace}-kv"):
         for number in range(3):
             with stage.http(token) as client, pytest.raises(httpx.ReadTimeout):
                 client.post("/api/kv/rest", json=["ECHO", f"late {number}"], timeout=0.3)
-    finally:
-        docker("unpause", f"{stage.namespace}-kv")
     for number in range(50):
         assert post(stage, token, "/rest", ["ECHO", f"n{number}"]).json() == {"result": f"n{number}"}
 
 
 def test_a_server_that_hangs_is_given_up_and_taken_up_again(stage: Stage) -> None:
     token = token_of(stage, "alpha")
-    docker("pause", f"{stage.namespace}-kv")
-    try:
+    with hanging(f"{stage.namespace}-kv"):
         refused = post(stage, token, "/get", {"key": "a"})
-    finally:
-        docker("unpause", f"{stage.namespace}-kv")
     assert refused.status_code == 502
     assert "does not answer" in refused.json()["detail"]
     assert post(stage, token, "/rest", ["PING"]).json() == {"result": "PONG"}

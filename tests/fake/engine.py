@@ -33,7 +33,8 @@ BRIDGE = "bridge"
 
 
 class Container(msgspec.Struct, kw_only=True):
-    """A container of the fake engine. `mounts` maps where to what; `files` are those that were put in, of the `wanted` ones."""
+    """A container of the fake engine. `mounts` maps where to what volume, `binds` where to what folder of the host; `files` are
+    those that were put in, of the `wanted` ones."""
 
     id: str
     name: str
@@ -54,6 +55,11 @@ class Container(msgspec.Struct, kw_only=True):
     exit_code: int = 0
     started_at: datetime | None = None
     log: list[str] = []
+    binds: dict[str, str] = {}
+    network_ids: dict[str, str] = {}
+    restarts: int = 0
+    killed: bool = False
+    error: str = ""
 
 
 class Volume(msgspec.Struct, kw_only=True):
@@ -68,7 +74,7 @@ class World(msgspec.Struct, kw_only=True):
     images: dict[str, dict[str, str]] = {}
     containers: list[Container] = []
     volumes: list[Volume] = []
-    networks: list[str] = []
+    networks: dict[str, str] = {}
     made: int = 0
     clock: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     wrongs: list[str] = []
@@ -165,6 +171,10 @@ class FakeEngine(Engine):
         self.launch(made)
         return made
 
+    def written(self, container: Container) -> set[str]:
+        """The folders that a container can write to."""
+        return {*container.binds.values(), *(str(self.folder(name)) for name in container.mounts.values())}
+
     def launch(self, container: Container) -> None:
         """Start a container, as Docker itself or somebody else would."""
         for other in self.world.containers:
@@ -172,9 +182,10 @@ class FakeEngine(Engine):
                 if taken := sorted({*other.ports} & {*container.ports}):
                     raise PortTaken(f"Could not start {container.name}: port is already allocated: {taken[0]}.")
                 if not container.entrypoint and not other.entrypoint:
-                    for volume in {*other.mounts.values()} & {*container.mounts.values()}:
+                    for volume in self.written(other) & self.written(container):
                         self.world.wrongs.append(f"{container.name} and {other.name} run on one data set: {volume}")
         container.state, container.exit_code, container.started_at = "running", 0, self.now()
+        container.killed, container.error, container.restarts = False, "", 0
         if container.files == container.wanted:
             self.run(self, container)
         else:
@@ -182,9 +193,34 @@ class FakeEngine(Engine):
         self.save()
         self.tell("start", container)
 
-    def die(self, container: Container, code: int = 0) -> None:
+    def lose_network(self) -> None:
+        """Somebody disconnects everything from the network and removes it; stopped containers go on naming it."""
+        self.world.networks.pop(self.namespace, None)
+        for container in self.world.containers:
+            if container.state == "running":
+                container.networks.pop(self.namespace, None)
+                container.network_ids.pop(self.namespace, None)
+        self.save()
+
+    def pause(self, container: Container) -> None:
+        """Somebody pauses a container."""
+        container.state = "paused"
+        self.save()
+        self.tell("pause", container)
+
+    def crash(self, container: Container, code: int) -> None:
+        """A container ends and the engine starts it again, as its restart policy says."""
+        container.restarts += 1
+        container.started_at = self.now()
+        self.save()
+        container.exit_code = code
+        self.tell("die", container)
+        container.exit_code = 0
+        self.tell("start", container)
+
+    def die(self, container: Container, code: int = 0, *, killed: bool = False) -> None:
         """A container ends by itself, or by somebody else's hand."""
-        container.state, container.exit_code = "exited", code
+        container.state, container.exit_code, container.killed = "exited", code, killed
         self.save()
         self.tell("die", container)
 
@@ -197,8 +233,12 @@ class FakeEngine(Engine):
     async def ensure_network(self) -> None:
         self.act("ensure network")
         if self.namespace not in self.world.networks:
-            self.world.networks.append(self.namespace)
+            self.world.networks[self.namespace] = f"n{self.number():08d}"
             self.save()
+
+    async def network_id(self) -> str:
+        self.act("inspect network")
+        return self.world.networks.get(self.namespace, "")
 
     async def gateway(self) -> str:
         await self.ensure_network()
@@ -297,6 +337,7 @@ class FakeContainers(Containers):
             mounts=mounts,
             ports={outer: inner for inner, outer in ports.items()},
             networks={network: f"10.9.0.{engine.number()}"} if network else {},
+            network_ids={network: world.networks[network]} if network else {},
             aliases=list(aliases),
             wanted=[file.path for file in spec.files if seed or not file.seed],
             inside=inside,
@@ -314,11 +355,44 @@ class FakeContainers(Containers):
         self._engine.act("look for a file")
         return Path(_inside(self._engine, self._ours(container_id), path)).exists()
 
+    async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
+        self._engine.act("list containers")
+        bound = {item.name: item.path for item in self._engine.world.volumes}
+        found: dict[str, list[Found]] = {name: [] for name in folders}
+        for item in self._engine.world.containers:
+            names = {*item.mounts.values()}
+            paths = {*item.binds.values(), *(bound.get(name, "") for name in names)}
+            for name, folder in folders.items():
+                if name in names or any(path == folder or path.startswith(f"{folder}/") for path in paths):
+                    found[name].append(_found(item))
+        return found
+
+    async def rename(self, container_id: str, name: str) -> None:
+        self._engine.act("rename container")
+        if self._engine.find(name):
+            raise Conflict(f"Could not rename the container: {name} is in use.")
+        self._ours(container_id).name = name
+        self._engine.save()
+
+    async def unpause(self, name: str) -> None:
+        self._engine.act("unpause container")
+        found = self._ours(name)
+        if found.state == "paused":
+            found.state = "running"
+            self._engine.save()
+            self._engine.tell("unpause", found)
+
     async def start(self, name: str) -> None:
         self._engine.act("start container")
         found = self._ours(name)
         if found.state == "running":
             return
+        if found.state == "paused":
+            raise Conflict(f"Could not start {name}: cannot start a paused container, try unpause instead.")
+        if gone := [
+            network for network, number in found.network_ids.items() if self._engine.world.networks.get(network) != number
+        ]:
+            raise NotFound(f"Could not start {name}: network {gone[0]} not found.")
         if found.entrypoint and not _waits(found):
             ended = _run(self._engine, found, (*found.entrypoint, *found.command))
             found.log = (ended.stdout + ended.stderr).decode().splitlines()
@@ -329,7 +403,7 @@ class FakeContainers(Containers):
     async def stop(self, name: str, seconds: int | None = None) -> None:
         self._engine.act("stop container")
         found = self._engine.find(name)
-        if found is not None and found.state == "running":
+        if found is not None and found.state in ("running", "paused"):
             self._engine.die(found)
 
     async def delete(self, container_id: str) -> None:
@@ -350,14 +424,21 @@ class FakeContainers(Containers):
     async def connect(self, name: str, aliases: Sequence[str]) -> None:
         self._engine.act("connect container")
         found = self._ours(name)
-        found.networks.setdefault(self._engine.namespace, f"10.9.0.{self._engine.number()}")
+        self._join(found, anew=True)
         found.aliases = list(aliases)
         self._engine.save()
 
+    def _join(self, found: Container, *, anew: bool = False) -> None:
+        namespace, world = self._engine.namespace, self._engine.world
+        if namespace not in world.networks:
+            raise NotFound(f"Could not connect {found.name} to the network: network {namespace} not found.")
+        if anew or namespace not in found.networks:
+            found.networks[namespace] = f"10.9.0.{self._engine.number()}"
+            found.network_ids[namespace] = world.networks[namespace]
+
     async def join(self, name: str) -> None:
         self._engine.act("connect container")
-        found = self._ours(name)
-        found.networks.setdefault(self._engine.namespace, f"10.9.0.{self._engine.number()}")
+        self._join(self._ours(name))
         self._engine.save()
 
     async def leave(self, name: str) -> None:
@@ -365,6 +446,7 @@ class FakeContainers(Containers):
         found = self._engine.find(name)
         if found is not None:
             found.networks.pop(self._engine.namespace, None)
+            found.network_ids.pop(self._engine.namespace, None)
             self._engine.save()
 
     async def aliases(self, name: str) -> list[str]:
@@ -442,7 +524,7 @@ class FakeImages(Images):
 
     async def inspect(self, reference: str) -> Image | None:
         self._engine.act("inspect image")
-        found = self._engine.world.images.get(reference)
+        found = self._engine.world.images.get(reference.removeprefix("sha256:"))
         return None if found is None else Image(reference=reference, id=f"sha256:{reference}", environment=found)
 
     async def pull(self, reference: str, progress: Progress, stall: float) -> None:
@@ -514,6 +596,10 @@ def _found(item: Container) -> Found:
         exit_code=item.exit_code,
         started_at=item.started_at,
         networks=dict(item.networks),
+        network_ids=dict(item.network_ids),
+        restarts=item.restarts,
+        killed=item.killed,
+        error=item.error,
     )
 
 

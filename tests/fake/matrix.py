@@ -45,6 +45,11 @@ async def _lost(scene: Scene, app: App) -> None:
     scene.engine.save()
 
 
+async def _app_lost(scene: Scene, app: App) -> None:
+    scene.engine.world.containers.remove(scene.engine.require(f"{NAMESPACE}.shop.production.1"))
+    scene.engine.save()
+
+
 async def _unlinked(scene: Scene, app: App) -> None:
     await do(app, "unlink", service="main", project="shop")
 
@@ -64,7 +69,7 @@ async def _changed(scene: Scene, app: App) -> None:
     scene.put("main", "shop_production", precious="silver", more="copper")
 
 
-APPS = ("/containers", "/names of apps", "/deployments", "/ports")  # an app that was removed is not brought back yet
+APPS = ("/containers", "/names of apps", "/deployments", "/ports")
 PURGED = ("/bindings", "/servers/fk-main/accounts", "/servers/fk-main/resources")
 SERVED = ("/volumes: ",)  # the volume that the service had for a moment is kept
 FORMS = {
@@ -79,6 +84,7 @@ FORMS = {
     "restart": Form("restart", {"service": "main"}),
     "restart-imported": Form("restart", {"service": "lent"}),
     "repair": Form("repair", {"service": "idle"}, _lost, ("/containers", "/servers")),  # brought back by the next look
+    "repair-app": Form("repair-app", {"deployment": 1}, _app_lost, APPS),  # brought back by the next look
     "delete": Form("delete", {"service": "idle"}),
     "delete-purge": Form(
         "delete", {"service": "idle", "purge": True}, None, ("/containers", "/servers", "/folders", "/services")

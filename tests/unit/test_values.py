@@ -240,7 +240,8 @@ def test_previews_hide_what_is_secret() -> None:
 @pytest.mark.parametrize(("text", "word"), [
     ("listen = 5", "listen"), ("unknown = 1", "unknown"), ("= =", "TOML"), ('listen = "nowhere"', "HOST:PORT"),
     ('namespace = "A B"', "namespace"), ('listen = "127.0.0.1:99999"', "HOST:PORT"),
-    ("history-days = 0", "history-days"), ("history-events = 999", "history-events"), ("health-samples = 10001", "health-samples"),
+    ("history-days = 0", "history-days"), ("history-events = 999", "history-events"),
+    ("health-samples = 10001", "health-samples"),
 ])  # fmt: skip
 def test_a_bad_settings_file_is_named_with_its_field(text: str, word: str, tmp_path: Path) -> None:
     (tmp_path / settings.FILE).write_text(text)

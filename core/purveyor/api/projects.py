@@ -1,5 +1,6 @@
 """/api/projects: projects, environments, deployments."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from purveyor.api.answers import answer, nothing, page
 from purveyor.api.auth import admin, own_project, reader
 from purveyor.api.services import Limit, Offset, bound
 from purveyor.app import App
+from purveyor.observe import Status
 from purveyor.store import Page, Tx, projects, services
 from purveyor.store.records import DeploymentRecord, EnvironmentRecord, OperationRecord, ProjectRecord
 from purveyor.verbs.bind import BindArguments
@@ -39,13 +41,19 @@ class ProjectView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeploymentView(msgspec.Struct, frozen=True, kw_only=True):
-    """A deployment: `state` is deploying, active, retired or failed; `url` is where it answers on this host."""
+    """A deployment: `state` is deploying, active, retired or failed; `url` is where it answers on this host.
+
+    `status` is what is seen: for an active one whose app does not run as it should down, unhealthy, restarting, paused, missing
+    or unknown, and `status_reason` why; else the state.
+    """
 
     id: int
     project_id: int
     environment: str
     image: str | None
     state: str
+    status: str
+    status_reason: str
     container: str
     url: str
     error: str
@@ -61,15 +69,20 @@ class EnvironmentVariables(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, str]
 
 
-def _deployment(tx: Tx, record: DeploymentRecord) -> DeploymentView:
-    return _shown(record, projects.environment_by_id(tx, record.environment_id).slug)
+async def _views(core: App, records: Sequence[DeploymentRecord]) -> list[DeploymentView]:
+    seen = await core.observer.deployments(records)
+    numbers = sorted({record.environment_id for record in records})
+    places = await core.house.store.read(lambda tx: projects.environments_by_id(tx, numbers))
+    return [_deployment(record, places[record.environment_id].slug, seen[record.id]) for record in records]
 
 
-def _shown(record: DeploymentRecord, environment: str) -> DeploymentView:
+def _deployment(record: DeploymentRecord, environment: str, seen: Status) -> DeploymentView:
     return DeploymentView(
         id=record.id,
         project_id=record.project_id,
         environment=environment,
+        status=seen.status,
+        status_reason=seen.reason,
         image=record.app.image if record.app else None,
         state=record.state,
         container=record.container,
@@ -196,19 +209,18 @@ async def reveal_variables(request: Req, core: App, project: str, environment: s
 
 @get("/{project:str}/deployments", guards=[own_project])
 async def list_deployments(core: App, project: str, limit: Limit = 100, offset: Offset = 0) -> Response[list[DeploymentView]]:
-    def work(tx: Tx) -> Page[DeploymentView]:
-        found = projects.deployments_page(tx, projects.get(tx, project).id, limit=limit, offset=offset)
-        places = projects.environments_by_id(tx, sorted({record.environment_id for record in found.items}))
-        return Page([_shown(record, places[record.environment_id].slug) for record in found.items], found.total)
+    def work(tx: Tx) -> Page[DeploymentRecord]:
+        return projects.deployments_page(tx, projects.get(tx, project).id, limit=limit, offset=offset)
 
-    return page(*await core.house.store.read(work))
+    found = await core.house.store.read(work)
+    return page(await _views(core, found.items), found.total)
 
 
 @post("/{project:str}/deployments", guards=[own_project])
 async def deploy(request: Req, core: App, project: str, data: DeployRequest, plan: bool = False) -> Response[Any]:
     async def then(operation: OperationRecord) -> DeploymentView:
         number = operation.arguments["deployment"]
-        return await core.house.store.read(lambda tx: _deployment(tx, projects.deployment(tx, number)))
+        return (await _views(core, [await core.house.store.read(lambda tx: projects.deployment(tx, number))]))[0]
 
     fields = {name: getattr(data, name) for name in data.__struct_fields__}
     given = DeployArguments(project=project, **fields)
@@ -217,12 +229,12 @@ async def deploy(request: Req, core: App, project: str, data: DeployRequest, pla
 
 @get("/{project:str}/deployments/{number:int}", guards=[own_project])
 async def show_deployment(core: App, project: str, number: int) -> DeploymentView:
-    def work(tx: Tx) -> DeploymentView:
+    def work(tx: Tx) -> DeploymentRecord:
         record = projects.get(tx, project)
         found = projects.deployment(tx, number)
-        return _deployment(tx, found) if found.project_id == record.id else _deployment(tx, projects.deployment(tx, 0))
+        return found if found.project_id == record.id else projects.deployment(tx, 0)
 
-    return await core.house.store.read(work)
+    return (await _views(core, [await core.house.store.read(work)]))[0]
 
 
 @get("/{project:str}/deployments/{number:int}/log", guards=[own_project])

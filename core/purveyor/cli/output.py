@@ -28,6 +28,8 @@ COLOURS = {
     "suspect": "yellow",
     "refused": "red",
     "missing": "red",
+    "down": "red",
+    "paused": "red",
     "failed": "red",
 }
 MARKS = {"green": "●", "yellow": "○", "red": "✖", "cyan": "◌"}

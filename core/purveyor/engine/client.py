@@ -1,15 +1,17 @@
 """The connection to the engine: opened when first needed, its errors turned into ours."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
 import aiodocker
+import aiohttp
 import anyio
 
 from purveyor.engine.containers import DockerContainers
-from purveyor.engine.errors import DEFAULT_HOST, translated
+from purveyor.engine.errors import CHANGE, LOOK, UNREACHABLE, translated
 from purveyor.engine.filters import filters
+from purveyor.engine.host import connect, require_here
 from purveyor.engine.images import DockerImages
 from purveyor.engine.labels import Labels
 from purveyor.engine.protocols import Engine
@@ -32,8 +34,15 @@ class DockerEngine(Engine):
     def docker(self) -> aiodocker.Docker:
         """The client of this process."""
         if self._docker is None:
-            self._docker = _connect()
+            self._docker = connect()
         return self._docker
+
+    async def require_here(self) -> None:
+        try:
+            await require_here(self.docker)
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         if self._docker is not None:
@@ -41,40 +50,82 @@ class DockerEngine(Engine):
             self._docker = None
 
     @staticmethod
-    def errors(what: str) -> AbstractContextManager[None]:
-        """Turn what the engine or the connection raises into our errors; `what` ends "could not …"."""
-        return translated(what)
+    def errors(what: str, within: float | None = LOOK) -> AbstractContextManager[None]:
+        """Turn what the engine or the connection raises into our errors; `what` ends "could not …". Whoever does not answer
+        `within` so many seconds is away; None waits for as long as it takes."""
+        return translated(what, within)
+
+    async def ask(self, path: str, params: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """What the library has no call for: the answer, to be read and closed. Raises as the library does."""
+        try:
+            answer = await self.docker.session.get(f"{self.docker.docker_host}/{path}", params=params)
+        except aiohttp.ClientConnectionError as error:
+            raise aiodocker.DockerError(UNREACHABLE, str(error)) from error
+        if answer.status >= 400:
+            message = (await answer.read()).decode(errors="replace")
+            answer.close()
+            raise aiodocker.DockerError(answer.status, message)
+        return answer
 
     async def version(self) -> dict[str, Any]:
-        with self.errors("ask for its version"), anyio.fail_after(5):
+        with self.errors("ask for its version"):
             answer: dict[str, Any] = await self.docker.version()
             return answer
 
     async def ensure_network(self) -> None:
         async with self._networking:  # one at a time: the engine lets two networks have one name
-            with self.errors(f"make the network {self.namespace}"):
-                if not await self.docker.networks.list(filters={"name": [f"^{self.namespace}$"]}):
-                    config = {"Name": self.namespace, "CheckDuplicate": True, "Labels": self.labels.of()}
-                    await self.docker.networks.create(config)
+            with self.errors(f"look for the network {self.namespace}"):
+                found = await self.docker.networks.list(filters={"name": [f"^{self.namespace}$"]})
+            if not found:
+                with self.errors(f"make the network {self.namespace}", CHANGE):
+                    await self._make_network()
+
+    async def _make_network(self) -> None:
+        config: dict[str, Any] = {"Name": self.namespace, "CheckDuplicate": True, "Labels": self.labels.of()}
+        if self.subnets:
+            pools = [{"Subnet": subnet, **({"Gateway": gateway} if gateway else {})} for subnet, gateway in self.subnets]
+            try:
+                await self.docker.networks.create({**config, "IPAM": {"Config": pools}})
+                return
+            except aiodocker.DockerError as error:
+                if error.status == UNREACHABLE:
+                    raise
+        await self.docker.networks.create(config)  # somebody has the addresses now
+
+    async def network_id(self) -> str:
+        found = await self._network()
+        return str(found["Id"]) if found else ""
+
+    async def _network(self) -> dict[str, Any]:
+        """The network as the engine shows it, {} when there is none."""
+        with self.errors(f"look at the network {self.namespace}"):
+            try:
+                found: dict[str, Any] = await (await self.docker.networks.get(self.namespace)).show()
+            except aiodocker.DockerError as error:
+                if error.status != 404:
+                    raise
+                return {}
+        pools = (found.get("IPAM") or {}).get("Config") or []
+        parts = ((str(pool.get("Subnet") or ""), str(pool.get("Gateway") or "").partition("/")[0]) for pool in pools)
+        self.subnets = tuple(part for part in parts if part[0])
+        return found
 
     async def gateway(self) -> str:
         await self.ensure_network()
-        with self.errors(f"look at the network {self.namespace}"):
-            found = await (await self.docker.networks.get(self.namespace)).show()
-        pools = (found.get("IPAM") or {}).get("Config") or []
-        return next((str(pool["Gateway"]).partition("/")[0] for pool in pools if pool.get("Gateway")), "")
+        await self._network()
+        return next((gateway for _, gateway in self.subnets if gateway), "")
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        docker = _connect()
-        wanted = {"type": ["container"]}
+        docker = connect()
+        wanted = {"type": ["container", "network"]}
 
         async def listen() -> AsyncIterator[dict[str, Any]]:
             while (event := await channel.get()) is not None:
                 yield event
 
         async def pump() -> None:
-            with self.errors("follow its events"):
+            with self.errors("follow its events", None):
                 await docker.events.run(filters=filters(wanted))
 
         try:
@@ -86,11 +137,3 @@ class DockerEngine(Engine):
         finally:
             with anyio.CancelScope(shield=True):
                 await docker.close()
-
-
-def _connect() -> aiodocker.Docker:
-    """A client of the engine that DOCKER_HOST or the Docker context names; no call has been made yet."""
-    try:
-        return aiodocker.Docker()
-    except (AssertionError, ValueError):  # no socket where it looks; that is said at the first call
-        return aiodocker.Docker(url=DEFAULT_HOST)

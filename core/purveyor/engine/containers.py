@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import aiodocker
-import aiohttp
 import anyio
 from aiodocker.multiplexed import multiplexed_result_stream
 
+from purveyor.engine.errors import CHANGE, LOOK
 from purveyor.engine.filters import filters
+from purveyor.engine.hijack import started
 from purveyor.engine.labels import INSTALLATION, SPEC
 from purveyor.engine.models import Found, Usage, digest
 from purveyor.engine.protocols import Containers, Session
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from purveyor.engine.client import DockerEngine
 
 OUTPUT_LIMIT = 64 * 1024
+DOCKERS_GRACE = 10  # seconds between the engine's two signals when a container does not say
+STOP_SLACK = 30.0
 LOG_OPTIONS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 
 
@@ -150,15 +153,43 @@ class DockerContainers(Containers):
                 "Retries": check.retries,
                 "StartPeriod": int(check.start_period * 1e9),
             }
-        with self._engine.errors(f"create the container {name}"):
+        with self._engine.errors(f"create the container {name}", CHANGE):
             container = await self._engine.docker.containers.create(config, name=name)
             files = [file for file in spec.files if seed or not file.seed]
             if files:
                 await container.put_archive("/", _archive(files))
         return str(container.id)
 
+    async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
+        with self._engine.errors("list its containers"):
+            answer = await self._engine.docker.containers.list(all=True)
+        with self._engine.errors("list its volumes"):
+            volumes = (await self._engine.docker.volumes.list()).get("Volumes") or []
+        bound = {str(item["Name"]): str((item.get("Options") or {}).get("device") or "") for item in volumes}
+        found: dict[str, list[Found]] = {name: [] for name in folders}
+        for item in answer:
+            written = [mount for mount in item["Mounts"] or [] if mount.get("RW")]
+            names = {str(mount.get("Name") or "") for mount in written}
+            paths = {bound.get(name, "") for name in names} | {str(mount.get("Source") or "") for mount in written}
+            for name, folder in folders.items():
+                if name in names or any(path == folder or path.startswith(f"{folder}/") for path in paths):
+                    found[name].append(_brief(item))
+        return found
+
+    async def rename(self, container_id: str, name: str) -> None:
+        with self._engine.errors(f"rename the container {container_id[:12]} to {name}", CHANGE):
+            await self._engine.docker.containers.container(container_id).rename(name)
+
+    async def unpause(self, name: str) -> None:
+        with self._engine.errors(f"unpause the container {name}", CHANGE):
+            try:
+                await self._engine.docker.containers.container(name).unpause()
+            except aiodocker.DockerError as error:
+                if "not paused" not in str(error.message):
+                    raise
+
     async def holds(self, container_id: str, path: str) -> bool:
-        with self._engine.errors(f"look for {path}"):
+        with self._engine.errors(f"look for {path}", CHANGE):
             try:
                 await self._engine.docker.containers.container(container_id).get_archive(path)
             except aiodocker.DockerError as error:
@@ -168,19 +199,30 @@ class DockerContainers(Containers):
         return True
 
     async def start(self, name: str) -> None:
-        with self._engine.errors(f"start the container {name}"):
+        with self._engine.errors(f"start the container {name}", CHANGE):
             await self._engine.docker.containers.container(name).start()
 
     async def stop(self, name: str, seconds: int | None = None) -> None:
-        with self._engine.errors(f"stop the container {name}"):
+        container = self._engine.docker.containers.container(name)
+        patience = seconds
+        with self._engine.errors(f"look at the container {name}"):
             try:
-                await self._engine.docker.containers.container(name).stop(t=seconds)
+                shown = await container.show()
+            except aiodocker.DockerError as error:
+                if error.status != 404:
+                    raise
+                return
+        if patience is None:
+            patience = shown["Config"].get("StopTimeout") or DOCKERS_GRACE
+        with self._engine.errors(f"stop the container {name}", patience + STOP_SLACK):
+            try:
+                await container.stop(t=seconds)
             except aiodocker.DockerError as error:
                 if error.status not in (304, 404):
                     raise
 
     async def delete(self, container_id: str) -> None:
-        with self._engine.errors(f"remove the container {container_id}"):
+        with self._engine.errors(f"remove the container {container_id}", CHANGE):
             try:
                 # v: anonymous volumes of the image's other VOLUME lines; the service's own is named and stays
                 await self._engine.docker.containers.container(container_id).delete(force=True, v=True)
@@ -189,11 +231,11 @@ class DockerContainers(Containers):
                     raise
 
     async def wait(self, name: str) -> int:
-        with self._engine.errors(f"wait for {name}"):
+        with self._engine.errors(f"wait for {name}", None):
             return int((await self._engine.docker.containers.container(name).wait())["StatusCode"])
 
     async def connect(self, name: str, aliases: Sequence[str]) -> None:
-        with self._engine.errors(f"connect {name} to the network"):
+        with self._engine.errors(f"connect {name} to the network", CHANGE):
             network = await self._engine.docker.networks.get(self._engine.namespace)
             try:
                 await network.disconnect({"Container": name, "Force": True})
@@ -203,7 +245,7 @@ class DockerContainers(Containers):
             await network.connect({"Container": name, "EndpointConfig": {"Aliases": list(aliases)}})
 
     async def join(self, name: str) -> None:
-        with self._engine.errors(f"connect {name} to the network"):
+        with self._engine.errors(f"connect {name} to the network", CHANGE):
             network = await self._engine.docker.networks.get(self._engine.namespace)
             try:
                 await network.connect({"Container": name})
@@ -212,7 +254,7 @@ class DockerContainers(Containers):
                     raise
 
     async def leave(self, name: str) -> None:
-        with self._engine.errors(f"take {name} from the network"):
+        with self._engine.errors(f"take {name} from the network", CHANGE):
             try:
                 network = await self._engine.docker.networks.get(self._engine.namespace)
                 await network.disconnect({"Container": name, "Force": True})
@@ -227,19 +269,18 @@ class DockerContainers(Containers):
         return list(endpoint.get("Aliases") or [])
 
     async def log(self, name: str, *, lines: int | str = 200, timestamps: bool = False) -> list[str]:
-        with self._engine.errors(f"read the log of {name}"):
+        with self._engine.errors(f"read the log of {name}", CHANGE):
             container = self._engine.docker.containers.container(name)
             chunks = await container.log(stdout=True, stderr=True, tail=lines, timestamps=timestamps)
         return "".join(chunks).splitlines()
 
     async def follow(self, name: str, *, lines: int | str = 200) -> AsyncIterator[str]:
-        with self._engine.errors(f"follow the log of {name}"):
+        with self._engine.errors(f"look at the container {name}"):
             tty = bool((await self._engine.docker.containers.container(name).show())["Config"]["Tty"])
-            params = {"stdout": "true", "stderr": "true", "follow": "true", "tail": lines}
+            params = {"stdout": "true", "stderr": "true", "follow": "true", "tail": str(lines)}
             # not by `log` of the library: when a reader just goes away, its nested generators are closed in any order, and fail
-            answer = await self._engine.docker._do_query(
-                f"containers/{name}/logs", "GET", params=params, timeout=aiohttp.ClientTimeout(total=None)
-            )
+            answer = await self._engine.ask(f"containers/{name}/logs", params)
+        with self._engine.errors(f"follow the log of {name}", None):
             try:
                 async for chunk in multiplexed_result_stream(answer, is_tty=tty):
                     yield chunk
@@ -248,9 +289,7 @@ class DockerContainers(Containers):
 
     async def usage(self, name: str) -> Usage | None:
         with self._engine.errors(f"ask what {name} uses"):
-            async with self._engine.docker._query(
-                f"containers/{name}/stats", params={"stream": "false", "one-shot": "true"}
-            ) as answer:
+            async with await self._engine.ask(f"containers/{name}/stats", {"stream": "false", "one-shot": "true"}) as answer:
                 found = await answer.json() or {}  # null: the container went away meanwhile
         memory, cpu = found.get("memory_stats") or {}, (found.get("cpu_stats") or {}).get("cpu_usage") or {}
         if "usage" not in memory:
@@ -261,7 +300,7 @@ class DockerContainers(Containers):
 
     async def execute(self, name: str, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
         output: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
-        with self._engine.errors(f"run {command.argv[0]} in {name}"):
+        with self._engine.errors(f"run {command.argv[0]} in {name}", None):
             with anyio.move_on_after(timeout) as scope:
                 container = self._engine.docker.containers.container(name)
                 job = await container.exec(list(command.argv), stdin=bool(stdin), environment=dict(command.environment))
@@ -281,11 +320,12 @@ class DockerContainers(Containers):
     async def session(
         self, name: str, argv: Sequence[str], environment: Mapping[str, str], *, tty: bool = False
     ) -> AsyncIterator[Session]:
-        with self._engine.errors(f"run {argv[0]} in {name}"):
+        with self._engine.errors(f"run {argv[0]} in {name}", None):
             found = self._engine.docker.containers.container(name)
-            job = await found.exec(list(argv), stdin=True, tty=tty, environment=dict(environment))
-            async with job.start(detach=False) as stream:
-                yield DockerSession(job, stream)
+            with anyio.fail_after(LOOK):
+                job = await found.exec(list(argv), stdin=True, tty=tty, environment=dict(environment))
+            async with started(self._engine.docker, job.id, tty) as line:
+                yield DockerSession(job, line)
 
 
 def _found(shown: dict[str, Any]) -> Found:
@@ -302,7 +342,16 @@ def _found(shown: dict[str, Any]) -> Found:
         restarting=state.get("Restarting", False),
         started_at=None if started.startswith("0001") else datetime.fromisoformat(f"{started[:19]}+00:00"),
         networks=_addresses(shown["NetworkSettings"]),
+        network_ids=_network_ids(shown["NetworkSettings"]),
+        restarts=int(shown.get("RestartCount") or 0),
+        killed=bool(state.get("OOMKilled")),
+        error=str(state.get("Error") or ""),
     )
+
+
+def _network_ids(settings: dict[str, Any] | None) -> dict[str, str]:
+    networks = (settings or {}).get("Networks") or {}
+    return {name: str((endpoint or {}).get("NetworkID") or "") for name, endpoint in networks.items()}
 
 
 def _addresses(settings: dict[str, Any] | None) -> dict[str, str]:
@@ -316,7 +365,9 @@ def _brief(item: Any) -> Found:
         name=item["Names"][0].lstrip("/"),
         state=item["State"],
         labels=item["Labels"] or {},
+        image_id=item["ImageID"],
         networks=_addresses(item["NetworkSettings"]),
+        network_ids=_network_ids(item["NetworkSettings"]),
     )
 
 

@@ -2,30 +2,39 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import aiodocker
 import aiohttp
+import anyio
 
+from purveyor.engine.host import DEFAULT_HOST
 from purveyor.engine.models import PortTaken
 from purveyor_hooks import Conflict, EngineUnavailable, Failed, NotFound
 
-DEFAULT_HOST = "unix:///var/run/docker.sock"
 UNREACHABLE = 900  # aiodocker's status for a connection that failed
+LOOK = 5.0  # seconds that a call may take which looks at something
+CHANGE = 60.0  # seconds that a call may take which makes, starts or removes something
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn what the engine or the connection raises into our errors; `what` ends "could not …"."""
+def translated(what: str, within: float | None = LOOK) -> Iterator[None]:
+    """Turn what the engine or the connection raises into our errors; `what` ends "could not …".
+
+    `within` is how many seconds the engine has; None is for what goes on for as long as it goes on.
+    """
+    limit: AbstractContextManager[object] = nullcontext() if within is None else anyio.fail_after(within)
     try:
-        yield
+        with limit:
+            yield
     except aiodocker.DockerError as error:
         raise translate(error, what) from error
     except (aiohttp.ClientError, ConnectionError) as error:
         raise unavailable(str(error)) from error
     except TimeoutError as error:
+        patience = "in time" if within is None else f"within {within:.0f} s"
         raise EngineUnavailable(
-            f"The Docker Engine did not answer in time: could not {what}.", remedy="See: systemctl status docker"
+            f"The Docker Engine did not answer {patience}: could not {what}.", remedy="See: systemctl status docker"
         ) from error
 
 

@@ -16,8 +16,13 @@ class PortTaken(Conflict):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A container as the engine shows it. `state` is Docker's word: created, running, exited, …; `networks` are those
-    that it is on, with its address on each."""
+    """A container as the engine shows it.
+
+    `state` is Docker's word: created, running, exited, …; `networks` are those that it is on, with its address on each, and
+    `network_ids` which ones those are, for a network that is made anew has the old one's name. `restarts` is how often the
+    engine has started it again by itself. A list leaves out `health`, `exit_code`, `killed` (for want of memory), `error`
+    (why the engine could not start it), `restarts` and `started_at`.
+    """
 
     id: str
     name: str
@@ -29,6 +34,15 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     restarting: bool = False
     started_at: datetime | None = None
     networks: dict[str, str] = {}
+    network_ids: dict[str, str] = {}
+    restarts: int = 0
+    killed: bool = False
+    error: str = ""
+
+    @property
+    def holds_on(self) -> bool:
+        """Whether it has processes now, or will have some by itself."""
+        return self.state in ("running", "paused", "restarting")
 
 
 class FoundVolume(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ from purveyor_hooks import (
     NotFound,
 )
 
+Subnet = tuple[str, str]  # its range of addresses, and the host's own one in it
 Progress = Callable[[str], Awaitable[None]]
 COPY_DEADLINE = 6 * 3600.0
 
@@ -98,6 +99,16 @@ class Containers(Protocol):
     ) -> str:
         """Create (not start) a container; the answer is its id. `ports` maps container ports to host ports, `read_only`
         further volumes to where they are mounted. One that is `inside` another's network has none of its own."""
+
+    async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
+        """The containers, whosever they are and whether they run or not, that can write to these volumes: by the volume's
+        name, by another name of its folder, or by the folder itself or one in it. `folders` maps names to folders."""
+
+    async def rename(self, container_id: str, name: str) -> None:
+        """Give a container another name. Raises `Conflict` when it is somebody's."""
+
+    async def unpause(self, name: str) -> None:
+        """Let a container that was paused go on; one that is not is fine."""
 
     async def holds(self, container_id: str, path: str) -> bool:
         """Whether a file is there, volumes included; the container need not run. Small files only."""
@@ -322,17 +333,25 @@ class Engine(Protocol):
     images: Images
     volumes: Volumes
 
+    async def require_here(self) -> None:
+        """Raise `BadInput` when the engine is on another host. Nothing is asked of it."""
+
     async def version(self) -> dict[str, Any]:
         """The engine's version answer. Raises `EngineUnavailable` within five seconds."""
 
+    subnets: tuple[Subnet, ...] = ()  # of the network when it was last seen: one that is made anew asks for the same
+
     async def ensure_network(self) -> None:
-        """Make the network unless it is there."""
+        """Make the network unless it is there; with the addresses of the last one, if they can be had."""
+
+    async def network_id(self) -> str:
+        """Which network it is, "" when there is none."""
 
     async def gateway(self) -> str:
         """The host's own address on the network, which is made if need be; "" when it has none."""
 
     def events(self) -> AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]:
-        """The engine's container events, from now on until the connection ends."""
+        """The engine's events of containers and networks, from now on until the connection ends."""
 
     async def close(self) -> None:
         """Let go of the connection."""

@@ -11,23 +11,21 @@ LAST_WORDS = 2000  # bytes
 
 
 class DockerSession(Session):
-    """`Session` over the stream that aiodocker opens."""
+    """`Session` over the line that the engine hands over."""
 
-    def __init__(self, job: Any, stream: Any) -> None:
+    def __init__(self, job: Any, line: Any) -> None:
         self._job = job
-        self._stream = stream
+        self._line = line
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
-        while (message := await self._stream.read_out()) is not None:
-            yield message.stream, message.data
+        async for number, data in self._line.frames():
+            yield number, data
 
     async def write(self, data: bytes) -> None:
-        await self._stream.write_in(data)
+        await self._line.write(data)
 
     async def end_input(self) -> None:
-        transport = self._stream._resp.connection.transport
-        if transport.can_write_eof():
-            transport.write_eof()
+        self._line.end()
 
     async def resize(self, lines: int, columns: int) -> None:
         await self._job.resize(h=lines, w=columns)

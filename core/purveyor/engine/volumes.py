@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import aiodocker
 
+from purveyor.engine.errors import CHANGE
 from purveyor.engine.models import FoundVolume
 from purveyor.engine.protocols import Volumes
 
@@ -54,7 +55,7 @@ class DockerVolumes(Volumes):
         return FoundVolume(name=name, path=device or "", labels=found.get("Labels") or {})
 
     async def bind(self, name: str, path: str, volume_id: str) -> None:
-        with self._engine.errors(f"make the volume {name}"):
+        with self._engine.errors(f"make the volume {name}", CHANGE):
             await self._engine.docker.volumes.create(
                 {
                     "Name": name,
@@ -65,7 +66,7 @@ class DockerVolumes(Volumes):
             )
 
     async def delete(self, name: str) -> None:
-        with self._engine.errors(f"remove the volume {name}"):
+        with self._engine.errors(f"remove the volume {name}", CHANGE):
             try:
                 await (await self._engine.docker.volumes.get(name)).delete()
             except aiodocker.DockerError as error:

@@ -91,9 +91,9 @@ class Runner:
         """Name the task group that all operations run in."""
         self._group = group
 
-    def busy(self, service_id: int) -> bool:
-        """Whether an operation is under way on a service."""
-        return self._locks[("service", service_id)].value == 0
+    def busy(self, number: int, kind: str = "service") -> bool:
+        """Whether an operation is under way on a service, or on a project."""
+        return self._locks[(kind, number)].value == 0
 
     # ---------------------------------------------------------------- starting
 

@@ -1,6 +1,6 @@
 """Projects, their environments, links, bindings and deployments."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -217,9 +217,9 @@ def delete_binding(tx: Tx, binding_id: int) -> None:
 # ---------------------------------------------------------------- deployments
 
 
-def insert_deployment(tx: Tx, *, project_id: int, environment_id: int, app: AppSpec | None) -> int:
+def insert_deployment(tx: Tx, *, project_id: int, environment_id: int, app: AppSpec | None, variables: Mapping[str, str]) -> int:
     text = None if app is None else msgspec.json.encode(app).decode()
-    values = {"project_id": project_id, "environment_id": environment_id, "app": text}
+    values = {"project_id": project_id, "environment_id": environment_id, "app": text, "variables": tx.vault.seal(variables)}
     return tx.insert("deployments", **values, state="deploying", created_at=tx.now)
 
 
@@ -227,7 +227,7 @@ def deployment(tx: Tx, deployment_id: int) -> DeploymentRecord:
     row = tx.row("SELECT * FROM deployments WHERE id = ?", [deployment_id])
     if row is None:
         raise NotFound(f"There is no deployment {deployment_id}.")
-    return convert(row, DeploymentRecord, tx.vault, plain=["app"])
+    return convert(row, DeploymentRecord, tx.vault, plain=["app"], sealed=["variables"])
 
 
 def deployments(
@@ -236,13 +236,15 @@ def deployments(
     """Deployments, newest first."""
     where, given = matching(project_id=project_id, environment_id=environment_id, state=state)
     rows = tx.rows(f"SELECT * FROM deployments WHERE {where} ORDER BY id DESC", given)
-    return [convert(row, DeploymentRecord, tx.vault, plain=["app"]) for row in rows]
+    return [convert(row, DeploymentRecord, tx.vault, plain=["app"], sealed=["variables"]) for row in rows]
 
 
 def deployments_page(tx: Tx, project_id: int, *, limit: int, offset: int) -> Page[DeploymentRecord]:
     """A part of the deployments of a project."""
     found = tx.page("*", "deployments WHERE project_id = ?", [project_id], order="id DESC", limit=limit, offset=offset)
-    return Page([convert(row, DeploymentRecord, tx.vault, plain=["app"]) for row in found.items], found.total)
+    return Page(
+        [convert(row, DeploymentRecord, tx.vault, plain=["app"], sealed=["variables"]) for row in found.items], found.total
+    )
 
 
 def update_deployment(tx: Tx, deployment_id: int, **values: Any) -> None:

@@ -146,6 +146,7 @@ class DeploymentRecord(Record, frozen=True):
     project_id: int
     environment_id: int
     app: AppSpec | None
+    variables: dict[str, str] | None
     state: Literal["deploying", "active", "retired", "failed"]
     container: str
     url: str

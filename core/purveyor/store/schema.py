@@ -321,6 +321,11 @@ CREATE INDEX backups_source ON backups (s3_source_id);
 CREATE INDEX backups_expiry ON backups (expires_at);
 """
 
+# JSON, sealed: the variables that a deploy was given beside those of its links, for as long as it may have to be brought back.
+DEPLOYMENT_VARIABLES = """
+ALTER TABLE deployments ADD COLUMN variables TEXT;
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -381,3 +386,8 @@ def schedule_zones(db: Database) -> None:
 @migrations()
 def indexes(db: Database) -> None:
     _run(db, INDEXES)
+
+
+@migrations()
+def deployment_variables(db: Database) -> None:
+    _run(db, DEPLOYMENT_VARIABLES)

@@ -18,6 +18,7 @@ from purveyor.verbs.lifecycle import Repair, Restart, Start, Stop
 from purveyor.verbs.link import Link, Unlink
 from purveyor.verbs.projects import CreateProject, DeleteProject
 from purveyor.verbs.purge import Purge
+from purveyor.verbs.repair_app import RepairApp
 from purveyor.verbs.restore import Clone, Restore
 from purveyor.verbs.rotate import Rotate
 from purveyor.verbs.rotate_administrator import RotateAdministrator
@@ -44,6 +45,7 @@ VERBS: tuple[Callable[[House, Provisioner], Verb], ...] = (
     Link,
     Purge,
     Repair,
+    RepairApp,
     Restart,
     Restore,
     Rotate,

@@ -48,7 +48,7 @@ class DeployArguments(DeployRequest, frozen=True, kw_only=True, forbid_unknown_f
 class Deploy(Verb):
     name: ClassVar[str] = "deploy"
     subject: ClassVar[str] = "project"
-    arguments = DeployArguments
+    arguments: ClassVar[type[msgspec.Struct]] = DeployArguments
 
     def __init__(self, house: House, provisioner: Provisioner) -> None:
         self.house = house
@@ -73,7 +73,9 @@ class Deploy(Verb):
                 health_path=given.health_path,
                 timeout=given.timeout,
             )
-        deployment_id = projects.insert_deployment(tx, project_id=project.id, environment_id=environment.id, app=app)
+        deployment_id = projects.insert_deployment(
+            tx, project_id=project.id, environment_id=environment.id, app=app, variables=given.variables
+        )
         shown = {
             "project": project.slug,
             "environment": environment.slug,
@@ -92,7 +94,8 @@ class Deploy(Verb):
         """All variables of the deployment. Raises `Conflict` when two disagree."""
         environment_id = operation.arguments["environment_id"]
         injected = bindings.merged(tx, bindings.variables_of(tx, self.house, operation.project_id or 0, environment_id))
-        own: dict[str, str] = (operation.private or {}).get("variables", {})
+        recorded = projects.deployment(tx, operation.arguments["deployment"]).variables
+        own: dict[str, str] = recorded or (operation.private or {}).get("variables", {})
         taken = {variable.name for variable in injected} & set(own)
         if taken:
             errors = {f"variables.{name}": "set by a linked service" for name in sorted(taken)}
@@ -175,7 +178,7 @@ class Deploy(Verb):
         number = operation.arguments["deployment"]
         for other in projects.deployments(tx, environment_id=operation.arguments["environment_id"], state="active"):
             if other.id != number:
-                projects.update_deployment(tx, other.id, state="retired", ended_at=tx.now)
+                projects.update_deployment(tx, other.id, state="retired", variables=None, ended_at=tx.now)
                 services.release_ports(tx, deployment=other.id)
         projects.update_deployment(tx, number, state="active")
 
@@ -196,7 +199,7 @@ class Deploy(Verb):
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         number = operation.arguments["deployment"]
         services.release_ports(tx, deployment=number)
-        projects.update_deployment(tx, number, state="failed", error=error["detail"], ended_at=tx.now)
+        projects.update_deployment(tx, number, state="failed", variables=None, error=error["detail"], ended_at=tx.now)
         self._binding.forget(tx, operation)
 
 

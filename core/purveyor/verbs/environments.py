@@ -100,5 +100,5 @@ class DeleteEnvironment(Verb):
 def _retire(tx: Tx, environment_id: int) -> None:
     """Its apps are gone."""
     for item in projects.deployments(tx, environment_id=environment_id, state="active"):
-        projects.update_deployment(tx, item.id, state="retired", ended_at=tx.now)
+        projects.update_deployment(tx, item.id, state="retired", variables=None, ended_at=tx.now)
         services.release_ports(tx, deployment=item.id)

@@ -102,20 +102,25 @@ class Start(LifecycleVerb):
 
 
 class Repair(LifecycleVerb):
-    """Bring a container back that was removed by hand, on its volume."""
+    """Bring a container back that should run and does not, on its volume."""
 
     name: ClassVar[str] = "repair"
     container_action = "create if missing, start"
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        """A container that does not come up is taken away again: one that is missing is looked after, one that was never
-        started is not."""
+        """A container that does not come up is stopped, and stays with what it printed; one that was never started is taken
+        away again, for its files may not be in it."""
         service_id = operation.service_id or 0
 
         async def take_away() -> None:
             record = await self.house.store.read(lambda tx: services.get(tx, service_id))
-            if not record.imported:
+            if record.imported:
+                return
+            found = await self.provision.found(record)
+            if found is not None and found.state == "created":
                 await self.provision.remove_container(service_id)
+            else:
+                await self.provision.stop(service_id)
 
         steps = self._serve_steps(operation)
         return [step._replace(undo=take_away) if step.name == "container" else step for step in steps]

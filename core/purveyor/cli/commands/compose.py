@@ -122,7 +122,7 @@ async def _up(client: Client, project: str, service: str, given: Mapping[str, st
         found = (await client.get(f"{BASE}/{name}"))["service"]
     except NotFound:
         found = await _created(client, name, given)
-    if found["status"] == "stopped":
+    if found["status"] in ("stopped", "down"):
         _say("info", f"starting {found['slug']}")
         await client.verb("POST", f"{BASE}/{found['slug']}/start", _told)
     try:

@@ -69,7 +69,8 @@ def revoke(options: Options, number: int) -> None:
 @click.option("-e", "--environment", default="production", show_default=True)
 @click.pass_obj
 def doctor_command(options: Options, project: str | None, environment: str) -> None:
-    """Check engine, network and store; for a PROJECT, each step from its network to its data."""
+    """Check engine, network, store, and whatever should run, backups, schedules and disks; for a PROJECT, its app as it runs and
+    each step from its network to its data."""
 
     async def work(client: Client) -> Any:
         return await client.get("/api/doctor", project=project, environment=environment)

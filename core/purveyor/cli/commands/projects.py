@@ -80,10 +80,15 @@ def show(options: Options, project: str) -> None:
         }
     )
     rows = [
-        (item["id"], item["environment"], output.status(item["state"]), item["image"] or "", item["url"] or item["error"][:60])
+        (item["id"], item["environment"], output.status(item["status"]), item["image"] or "", _about(item))
         for item in found["deployments"]
     ]
     output.table(["deploy", "environment", "state", "image", ""], rows, "Nothing is deployed yet.")
+
+
+def _about(deployment: dict[str, Any]) -> str:
+    """Why it is not well, else where it answers."""
+    return str(deployment["status_reason"][:80] or deployment["url"])
 
 
 @project_command.command("delete")

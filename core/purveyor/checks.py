@@ -1,0 +1,195 @@
+"""What the doctor looks at beside the path to a project's data: the app that runs, and the installation as a whole."""
+
+import shutil
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import anyio.to_thread
+import msgspec
+
+from purveyor import bindings
+from purveyor.app import App
+from purveyor.incidents import Subject, trouble
+from purveyor.store import Tx, backups, projects, services
+from purveyor.store.records import BackupRecord, DeploymentRecord, ScheduleRecord, ServiceRecord
+from purveyor_hooks import PurveyorError, Variable
+
+LATE = timedelta(minutes=10)
+LEAST_SHARE, LEAST_BYTES = 0.05, 5 * 1024**3  # a disk with less than both is as good as full
+GOOD = ("running", "creating", "deleting", "stopped", "unknown")  # what is unknown is the engine's fault, and said there
+NAMES_SHOWN = 6
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One check: `subject` is what was looked at, `detail` what was seen, `remedy` what to do when not ok."""
+
+    subject: str
+    name: str
+    ok: bool
+    detail: str = ""
+    remedy: str = ""
+
+
+# ---------------------------------------------------------------- what runs
+
+
+async def of_services(app: App) -> list[Check]:
+    """Whether every service that should run does."""
+    records = [item for item in await app.house.store.read(services.every) if item.desired == "running"]
+    seen = await app.observer.statuses(records)
+    wrong = [
+        Check(
+            subject=record.name,
+            name=seen[record.id].status,
+            ok=False,
+            detail=seen[record.id].reason,
+            remedy=f"See: purveyor logs {record.slug}; purveyor events --service {record.slug}; purveyor start {record.slug}",
+        )
+        for record in records
+        if seen[record.id].status not in GOOD
+    ]
+    return wrong or [Check(subject="services", name="run", ok=True, detail=f"{len(records)} of {len(records)} that should")]
+
+
+async def of_apps(app: App) -> list[Check]:
+    """Whether the app of every active deployment runs."""
+    found = []
+    for record in await app.house.store.read(_active):
+        check, _ = await _running(app, record, await app.house.store.read(lambda tx: _name(tx, record)))  # noqa: B023
+        if not check.ok:
+            found.append(check)
+    return found
+
+
+def _active(tx: Tx, environment_id: int | None = None) -> list[DeploymentRecord]:
+    found = projects.deployments(tx, environment_id=environment_id, state="active")
+    return [item for item in found if item.app is not None]
+
+
+def _name(tx: Tx, record: DeploymentRecord) -> str:
+    environment = next(item.slug for item in projects.environments(tx, record.project_id) if item.id == record.environment_id)
+    return f"{projects.get(tx, str(record.project_id)).slug}/{environment}"
+
+
+async def _running(app: App, record: DeploymentRecord, name: str) -> tuple[Check, str]:
+    """Whether an app runs, and its container's id."""
+    engine = app.house.engine
+    listed = await engine.containers.listed(deployment=record.id)
+    found = await engine.containers.inspect(listed[0].id) if listed else None
+    wrong = trouble(found, engine.namespace, await engine.network_id(), record.container)
+    if not wrong and found is not None and found.health == "unhealthy":
+        wrong = "Its health check fails."
+    wrong = wrong or app.incidents.reason(Subject("app", record.id))
+    remedy = (
+        f"See: purveyor events --type app; or deploy it again: purveyor deploy {name.replace('/', ' -e ')} IMAGE" if wrong else ""
+    )
+    detail = wrong or f"deployment {record.id} runs"
+    check = Check(subject=name, name="app", ok=not wrong, detail=detail, remedy=remedy)
+    return check, found.id if found is not None else ""
+
+
+async def of_app(app: App, project: str, environment: str) -> list[Check]:
+    """Whether the app of an environment runs, and has the variables that a deploy would give it now."""
+
+    def look(tx: Tx) -> tuple[list[DeploymentRecord], str, list[Variable] | None]:
+        record = projects.get(tx, project)
+        place = projects.find_environment(tx, record.id, environment)
+        active = _active(tx, place.id) if place else []
+        if place is None or not active:
+            return [], "", None
+        try:
+            expected = bindings.merged(tx, bindings.variables_of(tx, app.house, record.id, place.id))
+        except PurveyorError:  # a binding is missing, or two disagree: said where the services are looked at
+            return active, f"{record.slug}/{place.slug}", None
+        return active, f"{record.slug}/{place.slug}", expected
+
+    active, name, expected = await app.house.store.read(look)
+    checks = []
+    for record in active:
+        check, container = await _running(app, record, name)
+        checks.append(check)
+        if container and expected is not None:
+            checks.append(await _variables(app, record, name, container, expected))
+    return checks
+
+
+async def _variables(app: App, record: DeploymentRecord, name: str, container: str, expected: Sequence[Variable]) -> Check:
+    """What the running app has, held against what a deploy would give it now. Names only."""
+    engine = app.house.engine
+    seen = await engine.containers.foreign_of(container)
+    has = seen.environment if seen is not None else {}
+    image = await engine.images.inspect(seen.image.id) if seen is not None else None
+    own = {*(record.variables or {}), *(image.environment if image is not None else {})}
+    wanted = {item.name: item.value for item in expected}
+    differ = sorted(item for item, value in wanted.items() if has.get(item) != value)
+    # of a deployment whose own variables are not recorded it is not known which are left over
+    left = sorted(set(has) - set(wanted) - own) if record.variables is not None and image is not None else []
+    if not differ and not left:
+        return Check(subject=name, name="variables", ok=True, detail="as a deploy would give them now")
+    said = [f"{_few(differ)} of the running app differ from what is linked now"] if differ else []
+    said += [f"{_few(left)} come from a link that is gone"] if left else []
+    project, _, environment = name.partition("/")
+    remedy = f"It was deployed before the last change. Deploy it again: purveyor deploy {project} -e {environment} IMAGE"
+    return Check(subject=name, name="variables", ok=False, detail=f"{'; '.join(said)}.", remedy=remedy)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
+
+
+# ---------------------------------------------------------------- backups, schedules, disks
+
+
+async def of_backups(app: App) -> list[Check]:
+    """Whether the last backup of each service is good, and schedules keep to their times."""
+
+    def look(tx: Tx) -> tuple[list[ServiceRecord], list[BackupRecord], list[ScheduleRecord]]:
+        return services.every(tx), backups.listed(tx), backups.schedules(tx)
+
+    every, made, schedules = await app.house.store.read(look)
+    found = [_last(service, made) for service in every] + [_schedule(item, app.now()) for item in schedules if item.enabled]
+    wrong = [check for check in found if check is not None and not check.ok]
+    return wrong or [check for check in found if check is not None][:1]
+
+
+def _last(service: ServiceRecord, made: Sequence[BackupRecord]) -> Check | None:
+    """The last backup that was tried; None without any."""
+    last = next((item for item in made if item.service_id == service.id and item.state != "running"), None)
+    if last is None:
+        return None
+    if last.state == "ok":
+        return Check(subject="backups", name="last ones", ok=True, detail="are good")
+    return Check(
+        subject=service.name,
+        name="last backup",
+        ok=False,
+        detail=f"{last.backup_id} is {last.state}: {last.error_message or 'it was not proven'}",
+        remedy=f"Make another: purveyor backup run {service.slug}",
+    )
+
+
+def _schedule(schedule: ScheduleRecord, now: datetime) -> Check:
+    late = schedule.next_run is not None and now - schedule.next_run > LATE
+    return Check(
+        subject="schedule",
+        name=schedule.name,
+        ok=not late,
+        detail=f"was due at {schedule.next_run:%Y-%m-%d %H:%M} UTC" if late else "keeps to its times",
+        remedy="Backups are made by the daemon: is it running? See its log for what holds it up." if late else "",
+    )
+
+
+async def of_disks(app: App) -> list[Check]:
+    """Whether there is room where data, backups and the journal are written."""
+    places = {"state": app.house.state, "data": app.house.volumes, "backups": Path(app.house.settings.backups or app.house.state)}
+    seen: dict[int, Check] = {}
+    for name, path in places.items():
+        folder = path if path.exists() else app.house.state
+        usage = await anyio.to_thread.run_sync(shutil.disk_usage, folder)
+        full = usage.free < usage.total * LEAST_SHARE and usage.free < LEAST_BYTES
+        detail = f"{usage.free / 1024**3:.1f} of {usage.total / 1024**3:.0f} GB free at {folder}"
+        remedy = "Make room: purveyor volumes, purveyor backup list; docker system df" if full else ""
+        seen.setdefault(folder.stat().st_dev, Check(subject="disk", name=name, ok=not full, detail=detail, remedy=remedy))
+    return list(seen.values())
