@@ -20,7 +20,7 @@ async def examine(app: App, project: str | None, environment: str, *, quick: boo
     """Engine, network, store and plugins. For a project, its app as it runs, and each linked service from inside the network up
     to a write; without one, everything that should run, backups, schedules and disks.
 
-    With `quick` the store is asked whether it answers, and not read as a whole.
+    With `quick` the store is asked whether it answers, and nothing is read as a whole.
     """
     checks = [await (_answers(app) if quick else _store(app))]
     engine = await _engine(app)
@@ -34,7 +34,7 @@ async def examine(app: App, project: str | None, environment: str, *, quick: boo
             )
     checks += [_loop(trouble) for trouble in app.house.supervisor.troubles]
     if project is None:
-        checks += await _whole(app, engine.ok)
+        checks += [] if quick else await _whole(app, engine.ok)
     elif engine.ok:
         checks += await of_app(app, project, environment)
         for service, binding in await app.house.store.read(lambda tx: _linked(tx, project, environment)):

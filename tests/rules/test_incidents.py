@@ -38,7 +38,8 @@ async def reasons(app: App, kind: str = "service.incident") -> list[str]:
 
 
 async def repairs(app: App) -> int:
-    return sum(item.verb == "repair" for item in await app.house.store.read(operations.listed))
+    found = await app.house.store.read(lambda tx: operations.listed(tx, limit=1000, offset=0))
+    return sum(item.verb == "repair" for item in found.items)
 
 
 def hurt(scene: Scene, how: str, name: str = "fk-main") -> Container:
