@@ -194,10 +194,12 @@ async def open_app(
     make_store: StoreFactory = Store,
     make_engine: EngineFactory = docker_engine,
     plugins: Iterable[EntryPoint] | None = None,
+    resume: bool = True,
 ) -> AsyncIterator[App]:
     """The core of a state directory, running. `serve` keeps the world as it should be, as the daemon does.
 
-    `plugins` are loaded instead of those that are installed.
+    `plugins` are loaded instead of those that are installed. Without `resume` what an earlier process left unfinished is held
+    and not gone on with: for whoever comes to cancel it.
 
     Raises `Conflict` when another process has the state directory, `BadInput` for settings or a key that
     cannot be used.
@@ -223,7 +225,7 @@ async def open_app(
                             group.start_soon(app.reconciler.run)
                             group.start_soon(app.scheduler.run)
                             group.start_soon(app.archivist.run)
-                        else:
+                        elif resume:
                             await _recover(app)
                         yield app
                     group.cancel_scope.cancel()

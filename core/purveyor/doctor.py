@@ -3,6 +3,7 @@
 import anyio
 import msgspec
 
+from purveyor import held
 from purveyor.app import App
 from purveyor.store import Tx, projects, services
 from purveyor.store.database import integrity
@@ -26,6 +27,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 async def examine(app: App, project: str | None, environment: str) -> list[Check]:
     """Engine, network and store; for a project, each linked service from inside the network up to a write."""
     checks = [await _store(app)]
+    for name, detail, remedy in await held.stuck(app):
+        checks.append(Check(subject="operation", name=name, ok=False, detail=detail, remedy=remedy))
     engine = await _engine(app)
     checks.append(engine)
     if engine.ok:

@@ -7,6 +7,7 @@ handed, `errors` what it may raise.
 
 from purveyor_hooks.errors import (
     BadInput,
+    Cancelled,
     Conflict,
     DataRefused,
     DeadlineExceeded,
@@ -74,6 +75,7 @@ __all__ = [
     "BadInput",
     "Binding",
     "Bound",
+    "Cancelled",
     "Census",
     "Client",
     "Command",

@@ -75,7 +75,8 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperationView(msgspec.Struct, frozen=True, kw_only=True):
-    """An operation: `state` is running, undoing, succeeded or failed."""
+    """An operation: `state` is running, undoing, succeeded, failed or abandoned. `waits` says why one that has not ended
+    cannot be ended now; it is tried again."""
 
     id: int
     verb: str
@@ -87,6 +88,7 @@ class OperationView(msgspec.Struct, frozen=True, kw_only=True):
     error: dict[str, Any] | None
     created_at: datetime
     ended_at: datetime | None
+    waits: str = ""
     steps: list[StepView] = []
 
 
@@ -208,7 +210,7 @@ def _notes(app: App, service: ServiceRecord) -> list[str]:
     return list(provider.kind.notes) if provider else []
 
 
-def operation_view(record: OperationRecord, steps: Sequence[StepRecord] = ()) -> OperationView:
+def operation_view(record: OperationRecord, steps: Sequence[StepRecord] = (), waits: str = "") -> OperationView:
     return OperationView(
         id=record.id,
         verb=record.verb,
@@ -220,5 +222,6 @@ def operation_view(record: OperationRecord, steps: Sequence[StepRecord] = ()) ->
         error=record.error,
         created_at=record.created_at,
         ended_at=record.ended_at,
+        waits=waits,
         steps=[StepView(name=s.name, state=s.state, started_at=s.started_at, ended_at=s.ended_at) for s in steps],
     )

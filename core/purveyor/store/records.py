@@ -154,7 +154,7 @@ class OperationRecord(Record, frozen=True):
     actor: str
     arguments: dict[str, Any]
     private: dict[str, Any] | None
-    state: Literal["running", "undoing", "succeeded", "failed"]
+    state: Literal["running", "undoing", "succeeded", "failed", "abandoned"]
     error: dict[str, Any] | None
     created_at: datetime
     ended_at: datetime | None

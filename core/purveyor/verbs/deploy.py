@@ -127,7 +127,7 @@ class Deploy(Verb):
             self._binding.step(operation),
             Step("before", lambda: self._before(operation), deadline=HOOK_DEADLINE * 10),
             Step("deploy", lambda: self._deploy(operation), lambda: self._withdraw(operation), DEPLOY_DEADLINE),
-            Step("switch", lambda: self._switch(operation)),
+            Step("switch", lambda: self._switch(operation), final=True),
             Step("retire", lambda: self._retire(operation), deadline=DEPLOY_DEADLINE),
             Step("after", lambda: self._after(operation), deadline=HOOK_DEADLINE * 10),
         ]
@@ -198,6 +198,13 @@ class Deploy(Verb):
         services.release_ports(tx, deployment=number)
         projects.update_deployment(tx, number, state="failed", error=error["detail"], ended_at=tx.now)
         self._binding.forget(tx, operation)
+
+    def settle(self, tx: Tx, operation: OperationRecord, reason: str) -> None:
+        """Its container goes with the next sweep."""
+        number = operation.arguments["deployment"]
+        if projects.deployment(tx, number).state == "deploying":
+            services.release_ports(tx, deployment=number)
+            projects.update_deployment(tx, number, state="failed", error=reason, ended_at=tx.now)
 
 
 def _check(given: DeployArguments) -> None:

@@ -86,7 +86,7 @@ class DeleteEnvironment(Verb):
             await remove_containers(self.house.engine, environment=environment_id)
             await self.house.store.write(lambda tx: _retire(tx, environment_id))
 
-        containers = Step("containers", remove, deadline=STOP_DEADLINE)
+        containers = Step("containers", remove, deadline=STOP_DEADLINE, final=True)  # an app that is gone is not brought back
         if operation.arguments["purge"]:  # what a purge has begun cannot be had back
             return [containers, Step("bindings", lambda: self._binder.purge(held), deadline=BIND_DEADLINE)]
         bound = operation.arguments.get("bound", [])

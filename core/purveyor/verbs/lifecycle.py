@@ -128,8 +128,11 @@ class Stop(LifecycleVerb):
     desired = "stopped"
 
     def steps(self, operation: OperationRecord) -> list[Step]:
+        """One that ran goes on when it is cancelled, or cannot be stopped in time."""
         service_id = operation.service_id or 0
-        return [Step("stop", lambda: self.provision.stop(service_id), deadline=STOP_DEADLINE)]
+        stop = Step("stop", lambda: self.provision.stop(service_id), deadline=STOP_DEADLINE)
+        ran = (operation.private or {}).get("desired") != "stopped"
+        return [stop._replace(undo=lambda: self.try_again(service_id, start=True)) if ran else stop]
 
 
 class Restart(LifecycleVerb):

@@ -144,7 +144,7 @@ class Unlink(LinkVerb):
         if operation.arguments["force"]:
             return []
         if operation.arguments["purge"]:  # what a purge has begun cannot be had back
-            return [Step("purge", lambda: self.binder.purge(chosen), deadline=BIND_DEADLINE)]
+            return [Step("purge", lambda: self.binder.purge(chosen), deadline=BIND_DEADLINE, final=True)]
         bound = operation.arguments.get("bound", [])
         return [Step("unbind", lambda: self.binder.unbind(chosen), lambda: self.binder.bind(bound), BIND_DEADLINE)]
 

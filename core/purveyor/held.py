@@ -1,0 +1,19 @@
+"""What waits for a person or for the next deploy, as lines of the doctor."""
+
+from purveyor.app import App
+from purveyor.store import operations
+
+
+async def stuck(app: App) -> list[tuple[str, str, str]]:
+    """Operations that cannot be ended now: what each is, why it waits, and what to do."""
+    found = await app.house.store.read(operations.unfinished)
+    waiting = [(item, app.runner.waiting(item.id)) for item in found]
+    return [
+        (
+            f"{item.id} {item.verb}",
+            f"It cannot be ended, and is tried again: {reason}",
+            f"See: purveyor operations {item.id}; if it can never be ended: purveyor operations abandon {item.id}",
+        )
+        for item, reason in waiting
+        if reason
+    ]
