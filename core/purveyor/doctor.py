@@ -33,6 +33,8 @@ async def examine(app: App, project: str | None, environment: str) -> list[Check
     checks.append(engine)
     if engine.ok:
         checks.append(await _network(app))
+        for name, detail in await held.newer(app):
+            checks.append(Check(subject=name, name="image", ok=True, detail=detail))
     for plugin in app.house.registry.plugins:
         if plugin.error:
             checks.append(

@@ -1,7 +1,7 @@
 """What waits for a person or for the next deploy, as lines of the doctor."""
 
 from purveyor.app import App
-from purveyor.store import operations
+from purveyor.store import operations, services
 
 
 async def stuck(app: App) -> list[tuple[str, str, str]]:
@@ -17,3 +17,13 @@ async def stuck(app: App) -> list[tuple[str, str, str]]:
         for item, reason in waiting
         if reason
     ]
+
+
+async def newer(app: App) -> list[tuple[str, str]]:
+    """Services whose image's name means another image now: what runs goes on until somebody takes the newer one."""
+    found = []
+    for record in await app.house.store.read(services.every):
+        if await app.provision.newer_image(record):
+            take = f"purveyor update {record.slug} --image {record.image}"
+            found.append((record.name, f"{record.image} means another image now than the one that runs. Take it: {take}"))
+    return found

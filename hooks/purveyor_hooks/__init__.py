@@ -23,6 +23,7 @@ from purveyor_hooks.errors import (
 )
 from purveyor_hooks.markers import CONTRACT_VERSION, PROJECT_NAME, hookimpl, hookspec
 from purveyor_hooks.protocols import Access, ApiClient, Application, CommandLine, Core, Exercise, Logger, Sink, Source, Workshop
+from purveyor_hooks.references import Reference
 from purveyor_hooks.types import (
     Account,
     Actor,
@@ -113,6 +114,7 @@ __all__ = [
     "PurveyorError",
     "Recognition",
     "Recovery",
+    "Reference",
     "Scope",
     "Service",
     "ServiceType",

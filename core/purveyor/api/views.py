@@ -11,7 +11,8 @@ from purveyor.app import App
 from purveyor.observe import Status
 from purveyor.store import Tx, projects, services
 from purveyor.store.records import LinkRecord, OperationRecord, ProjectRecord, ServiceRecord, StepRecord
-from purveyor_hooks import Binding, Scope, Variable
+from purveyor_hooks import Binding, PurveyorError, Scope, Variable
+from purveyor_hooks.references import parts_of
 
 
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,10 +46,13 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServiceDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """`newer_image` is the id of the image that the service's reference means now, when that is another one than it runs."""
+
     service: ServiceView
     parameter_schema: dict[str, Any]
     current_parameters: dict[str, str]
     notes: list[str]
+    newer_image: str = ""
 
 
 class ProjectBrief(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +116,7 @@ def _service(app: App, record: ServiceRecord, status: Status, linked: list[str])
         name=record.name,
         slug=record.slug,
         service_type=record.service_type,
-        version=(health.version if health else "") or record.major or _tag(record.image),
+        version=(health.version if health else "") or record.major or parts_of(record.image).tag,
         status=status.status,
         status_reason=status.reason,
         status_at=status.checked_at,
@@ -131,11 +135,6 @@ def _service(app: App, record: ServiceRecord, status: Status, linked: list[str])
         created_at=record.created_at,
         updated_at=record.updated_at,
     )
-
-
-def _tag(image: str) -> str:
-    tag = image.rpartition(":")[2]
-    return "" if "/" in tag else tag
 
 
 def _connection(app: App, record: ServiceRecord) -> str:
@@ -180,7 +179,15 @@ async def service_details(app: App, reference: str) -> ServiceDetails:
         parameter_schema=parameters.schema(kind, app.house.settings) if kind else {},
         current_parameters={**shown, parameters.IMAGE: record.image},
         notes=list(kind.notes) if kind else [],
+        newer_image=await _newer(app, record),
     )
+
+
+async def _newer(app: App, record: ServiceRecord) -> str:
+    try:
+        return await app.provision.newer_image(record)
+    except PurveyorError:  # an engine that is away is told by the status
+        return ""
 
 
 def project_brief(record: ProjectRecord) -> ProjectBrief:

@@ -16,7 +16,18 @@ from purveyor.verbs.bind import BindingSteps, environment_for, intend_missing
 from purveyor.verbs.projects import PRODUCTION
 from purveyor.verbs.service_verb import step_names
 from purveyor.workshop import DockerWorkshop, container_name
-from purveyor_hooks import AppSpec, BadInput, Deployment, DeployResult, NotFound, PurveyorError, Scope, Variable, Vetoed
+from purveyor_hooks import (
+    AppSpec,
+    BadInput,
+    Deployment,
+    DeployResult,
+    NotFound,
+    PurveyorError,
+    Scope,
+    Variable,
+    Vetoed,
+    references,
+)
 
 HOOK_DEADLINE = 60.0
 DEPLOY_DEADLINE = 3600.0
@@ -217,8 +228,11 @@ def _check(given: DeployArguments) -> None:
         errors["health_path"] = "must begin with /"
     if given.health_path is not None and given.port is None:
         errors["port"] = "needed for a health path"
-    if given.image is not None and (not given.image.strip() or any(character.isspace() for character in given.image)):
-        errors["image"] = "must be an image reference"
+    if given.image is not None:
+        try:
+            references.parse(given.image)
+        except ValueError as error:
+            errors["image"] = str(error)
     if given.image is None and (given.command or given.port):
         errors["image"] = "needed for a command or a port"
     for name, value in given.variables.items():

@@ -142,7 +142,9 @@ class Restart(LifecycleVerb):
     desired = "running"
 
     def steps(self, operation: OperationRecord) -> list[Step]:
+        """What can be found wrong without stopping the server is found before."""
         service_id = operation.service_id or 0
         stop = Step("stop", lambda: self.provision.stop(service_id), deadline=STOP_DEADLINE)
         start = (operation.private or {}).get("desired") != "stopped"
-        return [stop._replace(undo=lambda: self.try_again(service_id, start=start)), *self._serve_steps(operation)]
+        image, volume, *rest = self._serve_steps(operation)
+        return [image, volume, stop._replace(undo=lambda: self.try_again(service_id, start=start)), *rest]

@@ -58,7 +58,11 @@ class Upgrade(BesideVerb):
         provider.require("upgrade_plan", "upgrades")
         image = given.docker_image.strip()
         if image == record.image:
-            raise BadInput(f"{record.name} runs {image} already.", errors={"docker_image": "the one that it runs"})
+            raise BadInput(
+                f"{record.name} runs {image} already.",
+                remedy=f"If that name means a newer image now: purveyor update {record.slug} --image {image}",
+                errors={"docker_image": "the one that it runs"},
+            )
         plan = provider.upgrade_plan(record.view(), Image(reference=image, environment=given.environment or {}))
         if plan.action == REFUSE:
             raise BadInput(plan.reason, remedy="Choose another image.", errors={"docker_image": plan.reason})
@@ -189,7 +193,8 @@ class Upgrade(BesideVerb):
             return
         record = services.get(tx, service_id)
         services.update(tx, service_id, refusal="", given=sorted({*record.given, "docker_image"}))
-        facts = {"before": f"upgrade {operation.id}", "image": (operation.private or {})["image"]}
+        before = operation.private or {}
+        facts = {"before": f"upgrade {operation.id}", "image": before["image"], "image_id": before["image_id"]}
         self.keep_old(tx, operation, service_id, given["scratch"], facts)
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
@@ -227,7 +232,8 @@ class UndoUpgrade(BesideVerb):
                 remedy="Restore a backup instead: purveyor backup list",
             )
         newest = max(found, key=lambda item: item.kept_at or datetime.min.replace(tzinfo=UTC))
-        shown = {"name": record.name, "volume": newest.id, "image": (newest.facts or {})["image"]}
+        facts = newest.facts or {}
+        shown = {"name": record.name, "volume": newest.id, "image": facts["image"], "image_id": facts.get("image_id", "")}
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before(record))
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
@@ -249,7 +255,8 @@ class UndoUpgrade(BesideVerb):
 
     async def _back(self, operation: OperationRecord, service_id: int) -> None:
         given = operation.arguments
-        found = await self.house.engine.images.inspect(given["image"])
+        inspect = self.house.engine.images.inspect
+        found = (await inspect(given["image_id"]) if given.get("image_id") else None) or await inspect(given["image"])
         await self.provision.remove_container(service_id)
 
         def work(tx: Tx) -> None:

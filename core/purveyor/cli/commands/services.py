@@ -158,6 +158,9 @@ def _show(options: Options, service: str) -> None:
             **{f"  {name}": value for name, value in details["current_parameters"].items() if name != "docker_image"},
         }
     )
+    if details["newer_image"]:
+        text = f"{item['docker_image']} means another image now than the one that runs. Take it: purveyor update {item['slug']} "
+        click.secho(f"Note: {text}--image {item['docker_image']}", fg="yellow")
     for note in details["notes"]:
         click.secho(f"Note: {note}", dim=True)
 
