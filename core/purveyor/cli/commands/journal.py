@@ -11,8 +11,8 @@ import msgspec
 from purveyor.cli import output
 from purveyor.cli.client import Client, run
 from purveyor.cli.commands.services import plan_option
-from purveyor.cli.confirm import destroys, yes_option
 from purveyor.cli.main import Options
+from purveyor_hooks.confirm import destroys, yes_option
 
 
 def _line(event: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from purveyor.cli.client import Client, run
 from purveyor.cli.commands.services import BASE, act, pairs, plan_option
 from purveyor.cli.main import Options
 from purveyor_hooks import BadInput
+from purveyor_hooks.confirm import destroys, interrupts, yes_option
 
 PROJECTS = "/api/projects"
 environment_option = click.option("-e", "--environment", default="production", show_default=True, help="Which environment.")
@@ -88,10 +89,12 @@ def show(options: Options, project: str) -> None:
 
 @project_command.command("delete")
 @click.argument("project")
+@yes_option
 @plan_option
 @click.pass_obj
-def delete(options: Options, project: str, plan: bool) -> None:
+def delete(options: Options, project: str, yes: bool, plan: bool) -> None:
     """Delete a project that is linked to nothing; what it kept in services stays there."""
+    interrupts(f"The apps of {project} go.", yes=yes, plan=plan)
     if act(options, f"Deleting {project}", "DELETE", f"{PROJECTS}/{project}", plan=plan) and not options.as_json:
         click.echo(f"The project {project} is deleted.")
 
@@ -100,10 +103,16 @@ def delete(options: Options, project: str, plan: bool) -> None:
 @click.argument("project")
 @click.argument("environment")
 @click.option("--purge", is_flag=True, help="Delete its data in all services too.")
+@yes_option
 @plan_option
 @click.pass_obj
-def remove_environment(options: Options, project: str, environment: str, purge: bool, plan: bool) -> None:
+def remove_environment(options: Options, project: str, environment: str, purge: bool, yes: bool, plan: bool) -> None:
     """End an environment such as a preview: its containers and accounts go, its data is kept."""
+    if purge:
+        what = f"This deletes all data of {project}/{environment} in every service for good."
+        destroys(what, environment, yes=yes, plan=plan, thing="the environment's name")
+    else:
+        interrupts(f"The app of {project}/{environment} and its accounts go.", yes=yes, plan=plan)
     path = f"{PROJECTS}/{project}/environments/{environment}"
     params = {"purge": str(purge).lower()}
     if act(options, f"Ending {environment}", "DELETE", path, plan=plan, params=params) and not options.as_json:
@@ -131,10 +140,16 @@ def link_command(options: Options, service: str, project: str, plan: bool) -> No
 @click.argument("project")
 @click.option("--purge", is_flag=True, help="Delete the project's data on the service too.")
 @click.option("--force", is_flag=True, help="Also when the service does not serve; its accounts stay as they are.")
+@yes_option
 @plan_option
 @click.pass_obj
-def unlink_command(options: Options, service: str, project: str, purge: bool, force: bool, plan: bool) -> None:
+def unlink_command(options: Options, service: str, project: str, purge: bool, force: bool, yes: bool, plan: bool) -> None:
     """Unlink a service from a project; the data is kept and comes back with the next link."""
+    if purge:
+        what = f"This deletes all data of {project} on {service} for good."
+        destroys(what, project, yes=yes, plan=plan, thing="the project's name")
+    else:
+        interrupts(f"The accounts of {project} on {service} end.", yes=yes, plan=plan)
     params = {"purge": str(purge).lower(), "force": str(force).lower()}
     path = f"{BASE}/{service}/projects/{project}"
     if act(options, f"Unlinking {service}", "DELETE", path, plan=plan, params=params) and not options.as_json:
