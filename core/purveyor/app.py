@@ -17,6 +17,7 @@ from purveyor import use
 from purveyor.archivist import Archivist
 from purveyor.bindings import seen_from
 from purveyor.bus import Bus
+from purveyor.endings import Endings
 from purveyor.engine import Engine, Labels
 from purveyor.house import House
 from purveyor.log import make_logger
@@ -71,6 +72,7 @@ class App:
         self.observer = Observer(house, self.provision)
         self.reconciler = Reconciler(house, self.provision, self.runner, self.observer, self.verbs)
         self.archivist = Archivist(house, self.runner, self.verbs)
+        self.endings = Endings(house, self.runner, self.verbs)
         self.scheduler = Scheduler(house, self.runner, self.verbs, self.now)
 
     def verb(self, name: str) -> Verb:
@@ -225,6 +227,7 @@ async def open_app(
                             group.start_soon(app.reconciler.run)
                             group.start_soon(app.scheduler.run)
                             group.start_soon(app.archivist.run)
+                            group.start_soon(app.endings.run)
                         elif resume:
                             await _recover(app)
                         yield app

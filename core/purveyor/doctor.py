@@ -29,6 +29,8 @@ async def examine(app: App, project: str | None, environment: str) -> list[Check
     checks = [await _store(app)]
     for name, detail, remedy in await held.stuck(app):
         checks.append(Check(subject="operation", name=name, ok=False, detail=detail, remedy=remedy))
+    for name, detail in await held.endings(app):
+        checks.append(Check(subject=name, name="account", ok=True, detail=detail))
     engine = await _engine(app)
     checks.append(engine)
     if engine.ok:

@@ -1,7 +1,7 @@
 """What waits for a person or for the next deploy, as lines of the doctor."""
 
 from purveyor.app import App
-from purveyor.store import operations, services
+from purveyor.store import Tx, operations, projects, services
 
 
 async def stuck(app: App) -> list[tuple[str, str, str]]:
@@ -27,3 +27,17 @@ async def newer(app: App) -> list[tuple[str, str]]:
             take = f"purveyor update {record.slug} --image {record.image}"
             found.append((record.name, f"{record.image} means another image now than the one that runs. Take it: {take}"))
     return found
+
+
+async def endings(app: App) -> list[tuple[str, str]]:
+    """Accounts that outlived their link: whose service, and until when."""
+
+    def work(tx: Tx) -> list[tuple[str, str]]:
+        found = []
+        for item in projects.ending(tx):
+            until = "it serves" if projects.due(tx, item) else f"its next deploy (deployment {item.ends_after} uses it)"
+            text = f"{item.project}/{item.environment} is not linked any more, and has its account until {until}."
+            found.append((services.get(tx, item.service_id).name, text))
+        return found
+
+    return await app.house.store.read(work)

@@ -176,7 +176,7 @@ def test_what_would_make_its_container_anew_or_delete_its_data_is_refused(
     arguments: tuple[str, ...], stage: Stage, theirs: str
 ) -> None:
     before, world = as_it_is(theirs), stage.world()
-    done = stage.run(*arguments)
+    done = stage.run(*arguments, "--yes")
     assert done.returncode
     assert "imported" in done.stderr + done.stdout
     assert stage.world() == world

@@ -125,6 +125,7 @@ async def look_after(app: App, *, ship: bool = False) -> None:
     """
     await app.runner.recover()
     await app.reconciler.sweep()
+    await app.endings.turn()
     for archive in await app.house.store.read(archives.every):
         service = await app.house.store.read(lambda tx: services.get(tx, archive.service_id))
         found = await app.house.engine.containers.inspect(f"{service.container_name}.archive")

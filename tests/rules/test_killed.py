@@ -34,7 +34,8 @@ async def test_killed_at_any_point_a_verb_is_done_or_never_was(trial: Trial) -> 
         assert not trial.wrong(ended, found, good), f"killed at point {point.name}, {ended or 'not begun'}"
         ends.add(ended)
     assert "succeeded" in ends
-    assert "" in ends or trial.form.verb == "repair", "a kill before the intent leaves nothing to do, but what a look repairs"
+    seen_to = ("repair", "end-access")  # by whoever looks after all
+    assert "" in ends or trial.form.verb in seen_to, "a kill before the intent leaves nothing to do"
 
 
 def _steps(state: Path) -> Any:

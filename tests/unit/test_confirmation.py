@@ -31,7 +31,7 @@ INTERRUPT: tuple[tuple[str, ...], ...] = (
     ("update", "main", "-p", "port=1"),
     ("upgrade", "main", "x:2"),
     ("delete", "main"),
-    ("unlink", "main", "shop"),
+    ("unlink", "main", "shop", "--now"),
     ("rotate", "shop"),
     ("rotate", "--administrator", "main"),
     ("project", "delete", "shop"),

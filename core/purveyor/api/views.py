@@ -45,14 +45,26 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
+class EndingView(msgspec.Struct, frozen=True, kw_only=True):
+    """An account that outlived its link: the active `deployment` uses it until the environment's next deploy. Null: it ends as
+    soon as its service serves."""
+
+    service: str
+    project: str
+    environment: str
+    deployment: int | None
+
+
 class ServiceDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """`newer_image` is the id of the image that the service's reference means now, when that is another one than it runs."""
+    """`endings` are accounts that outlived their link. `newer_image` is the id of the image that the service's reference means
+    now, when that is another one than it runs."""
 
     service: ServiceView
     parameter_schema: dict[str, Any]
     current_parameters: dict[str, str]
     notes: list[str]
     newer_image: str = ""
+    endings: list[EndingView] = []
 
 
 class ProjectBrief(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,7 +192,21 @@ async def service_details(app: App, reference: str) -> ServiceDetails:
         current_parameters={**shown, parameters.IMAGE: record.image},
         notes=list(kind.notes) if kind else [],
         newer_image=await _newer(app, record),
+        endings=await app.house.store.read(lambda tx: endings(tx, service_id=record.id)),
     )
+
+
+def endings(tx: Tx, *, service_id: int | None = None, project_id: int | None = None) -> list[EndingView]:
+    """The accounts that outlived their link."""
+    return [
+        EndingView(
+            service=services.get(tx, item.service_id).slug,
+            project=item.project,
+            environment=item.environment,
+            deployment=None if projects.due(tx, item) else item.ends_after,
+        )
+        for item in projects.ending(tx, service_id=service_id, project_id=project_id)
+    ]
 
 
 async def _newer(app: App, record: ServiceRecord) -> str:
@@ -224,7 +250,7 @@ def operation_view(record: OperationRecord, steps: Sequence[StepRecord] = (), wa
         service_id=record.service_id,
         project_id=record.project_id,
         actor=record.actor,
-        arguments={name: value for name, value in record.arguments.items() if name not in ("bindings", "new_bindings")},
+        arguments={name: value for name, value in record.arguments.items() if name not in ("bindings", "new_bindings", "later")},
         state=record.state,
         error=record.error,
         created_at=record.created_at,

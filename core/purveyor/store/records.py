@@ -119,6 +119,7 @@ class BindingRecord(Record, frozen=True):
     state: Literal["intended", "bound", "unbound"]
     created_at: datetime
     origin: int = 0
+    ends_after: int = 0
 
     def view(self) -> Binding:
         """The binding as plugins see it."""

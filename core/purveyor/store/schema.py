@@ -306,6 +306,11 @@ DROP TABLE operations_before;
 CREATE INDEX operations_unfinished ON operations (id) WHERE state IN ('running', 'undoing');
 """
 
+# An account may outlive its link: the number of the deployment that uses it until the next one.
+ACCOUNTS_OUTLIVE_LINKS = """
+ALTER TABLE bindings ADD COLUMN ends_after INTEGER NOT NULL DEFAULT 0;
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -351,3 +356,8 @@ def operation_locks(db: Database) -> None:
 @migrations()
 def abandoned(db: Database) -> None:
     _run(db, ABANDONED)
+
+
+@migrations()
+def accounts_outlive_links(db: Database) -> None:
+    _run(db, ACCOUNTS_OUTLIVE_LINKS)

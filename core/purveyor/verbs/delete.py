@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import msgspec
 
+from purveyor import bindings
 from purveyor.archive.helpers import Helpers
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
@@ -62,6 +63,7 @@ class Delete(ServiceVerb):
             containers=[PlannedContainer(name=record.container_name, action="remove")],
             volumes=[PlannedVolume(name=volume.name, action="DELETE WITH ALL DATA" if purge else f"keep in {volume.path}")],
             resources=held,
+            apps=bindings.apps(tx, record, f"loses {record.name} for good"),
             downtime="for good",
             warnings=[f"The data of {len(held)} projects' environments goes with it: {', '.join(held)}."]
             if purge and held

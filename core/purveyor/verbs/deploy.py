@@ -13,6 +13,8 @@ from purveyor.provision import Provisioner
 from purveyor.store import Tx, operations, projects, services
 from purveyor.store.records import OperationRecord
 from purveyor.verbs.bind import BindingSteps, environment_for, intend_missing
+from purveyor.verbs.end_access import end_of_environment
+from purveyor.verbs.link import BIND_DEADLINE
 from purveyor.verbs.projects import PRODUCTION
 from purveyor.verbs.service_verb import step_names
 from purveyor.workshop import DockerWorkshop, container_name
@@ -67,8 +69,9 @@ class Deploy(Verb):
 
     def target(self, tx: Tx, given: DeployArguments) -> Target:
         project = projects.get(tx, given.project)
-        linked = tuple(link.service_id for link in projects.links(tx, project_id=project.id))
-        return Target(project=project.id, services=linked)
+        linked = [link.service_id for link in projects.links(tx, project_id=project.id)]
+        ending = [item.service_id for item in projects.ending(tx, project_id=project.id)]
+        return Target(project=project.id, services=(*linked, *ending))
 
     def intend(self, tx: Tx, given: DeployArguments, actor: str) -> int:
         _check(given)
@@ -129,7 +132,12 @@ class Deploy(Verb):
             containers=[*planned, *(PlannedContainer(name=name, action="retire") for name in old if name)],
             resources=[record.resource for record in held if record],
             variables=sorted(variable.name for variable in deployment.variables),
+            warnings=self._over(tx, environment_id),
         )
+
+    def _over(self, tx: Tx, environment_id: int) -> list[str]:
+        ending = projects.ending(tx, environment_id=environment_id)
+        return [f"Its account on {services.get(tx, item.service_id).name} ends: it is not linked any more." for item in ending]
 
     # ---------------------------------------------------------------- steps
 
@@ -140,6 +148,7 @@ class Deploy(Verb):
             Step("deploy", lambda: self._deploy(operation), lambda: self._withdraw(operation), DEPLOY_DEADLINE),
             Step("switch", lambda: self._switch(operation), final=True),
             Step("retire", lambda: self._retire(operation), deadline=DEPLOY_DEADLINE),
+            Step("accounts", lambda: self._end_accounts(operation), deadline=BIND_DEADLINE),
             Step("after", lambda: self._after(operation), deadline=HOOK_DEADLINE * 10),
         ]
 
@@ -181,6 +190,11 @@ class Deploy(Verb):
                 await self._workshop(operation).retire_others(deployment)
             except PurveyorError as error:
                 self.house.logger.warning("deploy.retire", deployment=deployment.id, error=error.detail)
+
+    async def _end_accounts(self, operation: OperationRecord) -> None:
+        """What the environment is not linked to any more, and only the old app used."""
+        await self.house.store.write(lambda tx: self._activate(tx, operation))
+        await end_of_environment(self.house, operation, operation.arguments["environment_id"])()
 
     def _activate(self, tx: Tx, operation: OperationRecord) -> None:
         number = operation.arguments["deployment"]

@@ -38,8 +38,9 @@ class DeleteEnvironment(Verb):
 
     def target(self, tx: Tx, given: EnvironmentArguments) -> Target:
         project = projects.get(tx, given.project)
-        linked = tuple(link.service_id for link in projects.links(tx, project_id=project.id))
-        return Target(project=project.id, services=linked)
+        linked = [link.service_id for link in projects.links(tx, project_id=project.id)]
+        ending = [item.service_id for item in projects.ending(tx, project_id=project.id)]
+        return Target(project=project.id, services=(*linked, *ending))
 
     def _bindings(self, tx: Tx, environment_id: int) -> list[BindingRecord]:
         found = (projects.binding_of(tx, service.id, environment_id) for service in services.every(tx))

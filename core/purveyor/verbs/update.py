@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from purveyor import parameters
+from purveyor import bindings, parameters
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.store import Tx, operations, services
@@ -94,6 +94,7 @@ class Update(ServiceVerb):
             containers=[PlannedContainer(name=record.container_name, action="replace", image=record.image)],
             volumes=[PlannedVolume(name=volume.name, action="keep")],
             ports=planned_ports(provider.kind, record.parameters),
+            apps=bindings.apps(tx, record, f"does not reach {record.name} until it is up again") if running else [],
             downtime="while the container is replaced, a few seconds" if running else "none, it is stopped",
         )
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from purveyor import bindings
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.store import Tx, operations, services
@@ -96,6 +97,7 @@ class Upgrade(BesideVerb):
             ],
             volumes=[PlannedVolume(name=volume.name, action="nothing" if rehearse else f"keep for {days} days")],
             resources=[f"{given['action']}: {given['reason']}"],
+            apps=[] if rehearse else bindings.apps(tx, record, f"does not reach {record.name} until the new server is up"),
             downtime="none" if rehearse else "from the copy of the data until the new server is up",
         )
 
@@ -243,6 +245,7 @@ class UndoUpgrade(BesideVerb):
             subject=record.name,
             steps=step_names(self.steps(operation)),
             containers=[PlannedContainer(name=record.container_name, action="replace", image=operation.arguments["image"])],
+            apps=bindings.apps(tx, record, f"finds the data of before the upgrade in {record.name}"),
             downtime="while the containers are exchanged, some seconds",
             warnings=["What was written since the upgrade is not in the data of before; it is kept, and listed."],
         )

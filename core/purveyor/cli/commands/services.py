@@ -1,5 +1,6 @@
 """Commands on services."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,7 @@ def _show(options: Options, service: str) -> None:
             "container": item["container_name"],
             "image": item["docker_image"],
             "projects": ", ".join(link["project"]["slug"] for link in links),
+            "unlinked": ", ".join(map(ending, details["endings"])),
             **{f"  {name}": value for name, value in details["current_parameters"].items() if name != "docker_image"},
         }
     )
@@ -164,6 +166,12 @@ def _show(options: Options, service: str) -> None:
         click.secho(f"Note: {text}--image {item['docker_image']}", fg="yellow")
     for note in details["notes"]:
         click.secho(f"Note: {note}", dim=True)
+
+
+def ending(item: Mapping[str, Any]) -> str:
+    """An account that outlived its link, in words."""
+    until = f"its next deploy (deployment {item['deployment']} uses it)" if item["deployment"] else "the service serves"
+    return f"{item['project']}/{item['environment']} has its account until {until}"
 
 
 def _lifecycle(options: Options, service: str, verb: str, title: str, plan: bool, **params: Any) -> None:
