@@ -95,6 +95,15 @@ async def test_without_an_active_deployment_it_ends_at_once(scene: Scene) -> Non
         assert accounts(scene, "tracked") == {}
 
 
+async def test_a_deployment_from_before_the_link_uses_nothing_of_it(scene: Scene) -> None:
+    async with scene.open() as app:
+        await do(app, "deploy", project="bare", image="app:1")
+        await do(app, "link", service="idle", project="bare")
+        assert (await plan(app, "unlink", service="idle", project="bare")).apps == []
+        await do(app, "unlink", service="idle", project="bare")
+        assert accounts(scene, "idle") == {}
+
+
 async def test_a_new_link_within_that_time_keeps_account_and_password(scene: Scene) -> None:
     async with scene.open() as app:
         known, before = await passwords(app), dict(accounts(scene))

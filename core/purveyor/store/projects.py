@@ -178,10 +178,16 @@ def users(tx: Tx, service_id: int) -> list[tuple[BindingRecord, DeploymentRecord
     over = {item.id for item in ending(tx, service_id=service_id)}
     for record in bindings(tx, service_id=service_id):
         if record.state == "bound" and record.environment_id is not None:
-            for item in deployments(tx, environment_id=record.environment_id, state="active"):
-                if record.id not in over or item.id == record.ends_after:
-                    found.append((record, item))
+            user = user_of(tx, record)
+            if user is not None and (record.id not in over or user.id == record.ends_after):
+                found.append((record, user))
     return found
+
+
+def user_of(tx: Tx, record: BindingRecord) -> DeploymentRecord | None:
+    """The active deployment of a binding's environment, if it was made since there is the binding."""
+    active = deployments(tx, environment_id=record.environment_id, state="active") if record.environment_id is not None else []
+    return next((item for item in active if item.created_at >= record.created_at), None)
 
 
 def resources_taken(tx: Tx, service_id: int) -> set[str]:

@@ -137,10 +137,10 @@ class Unlink(LinkVerb):
         link = projects.find_link(tx, service.id, project.id)
         held = projects.bindings(tx, service_id=service.id, project_id=project.id)
         self._check(tx, given, service, project)
-        active = {item.environment_id: item.id for item in projects.deployments(tx, project_id=project.id, state="active")}
+        users = {item.id: user.id for item in held if (user := projects.user_of(tx, item)) is not None}
         later = []
         if not given.now and not given.purge:
-            later = [item for item in held if item.state == "bound" and (given.force or item.environment_id in active)]
+            later = [item for item in held if item.state == "bound" and (given.force or item.id in users)]
         chosen = [item for item in held if item not in later]
         if not given.force and (chosen or not later):
             try:
@@ -155,8 +155,8 @@ class Unlink(LinkVerb):
             "project": project.slug,
             "bindings": [item.id for item in chosen],
             "bound": [item.id for item in chosen if item.state == "bound"],
-            "later": [[item.id, active.get(item.environment_id or 0, 0)] for item in later],
-            "until": [f"{item.project}/{item.environment}" for item in later if item.environment_id in active],
+            "later": [[item.id, users.get(item.id, 0)] for item in later],
+            "until": [f"{item.project}/{item.environment}" for item in later if item.id in users],
             "purge": given.purge,
             "force": given.force,
         }
