@@ -143,6 +143,30 @@ async def test_whoever_waits_when_the_daemon_stops_is_told_that_it_goes_on(scene
         assert scene.engine.require("fk-main").state == "exited"
 
 
+async def test_an_account_that_outlives_its_link_is_said_and_listed_until_it_ends(scene: Scene) -> None:
+    async with scene.open() as app, served(scene, app):
+        plan = await command(scene, "unlink", "main", "shop", "--plan")
+        assert "shop/production (deployment " in plan.output
+        assert "keeps its account on main until its next deploy" in plan.output
+        said = await command(scene, "unlink", "main", "shop")
+        assert "shop/production, shop/preview has its account until its next deploy" in said.output
+        assert "purveyor unlink main shop --now" in said.output
+        for words in (("show", "main"), ("project", "show", "shop"), ("doctor",)):
+            assert "until its next deploy (deployment " in (await command(scene, *words)).output, words
+        refused = await command(scene, "unlink", "main", "shop", "--now")
+        assert "lose main at once" in str(refused.exception)
+        await command(scene, "unlink", "main", "shop", "--now", "--yes")
+        assert "until its next deploy" not in (await command(scene, "project", "show", "shop")).output
+        assert scene.server("main").held.accounts == {}
+
+
+async def test_a_plan_of_what_interrupts_names_the_apps_and_asks_nothing(scene: Scene) -> None:
+    async with scene.open() as app, served(scene, app):
+        plan = await command(scene, "restart", "main", "--plan")
+        assert "shop/preview (deployment " in plan.output
+        assert "does not reach main until it is up again" in plan.output
+
+
 @pytest.mark.parametrize(("here", "where"), [(False, "in the daemon"), (True, "when Purveyor is started again")])
 def test_ctrl_c_says_that_the_work_goes_on_and_how_to_follow_or_cancel_it(here: bool, where: str) -> None:
     async def work(client: Client) -> None:
