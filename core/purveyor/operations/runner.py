@@ -86,14 +86,13 @@ class Handle:
 
     def wake(self) -> None:
         self._woken.set()
-        self._woken = anyio.Event()
 
     async def rest(self, seconds: float) -> bool:
-        """Wait for the next try; the answer is whether somebody asked for it."""
+        """Wait for the next try; the answer is whether somebody asked for it, since the last one began at the earliest."""
         with anyio.move_on_after(seconds):
             await self._woken.wait()
-            return True
-        return False
+        asked, self._woken = self._woken.is_set(), anyio.Event()
+        return asked
 
     def cancel(self, actor: str) -> None:
         """Have it taken back from where it is."""
