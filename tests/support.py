@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import socket
 import sqlite3
 import subprocess
@@ -68,6 +69,18 @@ def free_port() -> int:
         return port
 
 
+ASKING = re.compile(
+    r"(--json )?(stop|restart|update|upgrade|delete|unlink|rotate|apply|project delete|project remove-environment|token revoke"
+    r"|backup restore|backup delete|backup archive stop|(kv|blob) disable|operations abandon)( |$)"
+)
+
+
+def _unasked(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of a command with the flag for where there is no terminal to ask at."""
+    asks = ASKING.match(" ".join(arguments)) and not {"--yes", "--plan", "--help"} & set(arguments)
+    return (*arguments, "--yes") if asks else arguments
+
+
 class Stage:
     """One installation: its state directory, namespace, command line and (when it serves) HTTP API."""
 
@@ -97,8 +110,8 @@ class Stage:
         return forkserver.run([*PURVEYOR, *arguments], env=self.environment, stdin=stdin, timeout=timeout)
 
     def cli(self, *arguments: str, code: int = 0) -> str:
-        """Run a command that must end with `code`; the answer is what it printed."""
-        done = self.run(*arguments)
+        """Run a command that must end with `code`; the answer is what it printed. One that would ask goes on without."""
+        done = self.run(*_unasked(arguments))
         assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr
         return done.stdout if code == 0 else done.stdout + done.stderr

@@ -224,7 +224,7 @@ async def restore(service: ph.Service, access: ph.Access, source: ph.Source) -> 
 
 @hookimpl
 def upgrade_plan(service: ph.Service, image: ph.Image) -> ph.UpgradePlan:
-    before, after = (re.search(r":(\d+)\.(\d+)", reference) for reference in (service.image.reference, image.reference))
+    before, after = (re.match(r"(\d+)\.(\d+)", of.parts.tag) for of in (service.image, image))
     if not before or not after or [*map(int, after.groups())] < [*map(int, before.groups())]:
         reason = "The tag has to begin with a version, and an older MariaDB cannot read what a newer one wrote."
         return ph.UpgradePlan(action="refuse", reason=reason)

@@ -17,6 +17,7 @@ from purveyor import settings as settings_module
 from purveyor.archivist import Archivist
 from purveyor.bindings import seen_from
 from purveyor.bus import Bus
+from purveyor.endings import Endings
 from purveyor.engine import Engine, Labels
 from purveyor.house import House
 from purveyor.incidents import Incidents
@@ -78,6 +79,7 @@ class App:
         self.bus.watch(self.observer.stale)
         self.reconciler = Reconciler(house, self.provision, self.runner, self.observer, self.verbs, self.incidents)
         self.archivist = Archivist(house, self.runner, self.verbs)
+        self.endings = Endings(house, self.runner, self.verbs)
         self.scheduler = Scheduler(house, self.runner, self.verbs, self.now)
         self.retention = Retention(house, self.now)
 
@@ -216,10 +218,12 @@ async def open_app(
     make_engine: EngineFactory = docker_engine,
     plugins: Iterable[EntryPoint] | None = None,
     patience: float = 0.0,
+    resume: bool = True,
 ) -> AsyncIterator[App]:
     """The core of a state directory, running. `serve` keeps the world as it should be, as the daemon does.
 
-    `plugins` are loaded instead of those that are installed.
+    `plugins` are loaded instead of those that are installed. Without `resume` what an earlier process left unfinished is held
+    and not gone on with: for whoever comes to cancel it.
 
     Raises `StateLocked` when another process has the state directory for longer than `patience` seconds, `BadInput` for
     settings or a key that cannot be used, `StateRefused` and `StateUnavailable` for what `Store.open` says.
@@ -256,8 +260,9 @@ async def open_app(
                             group.start_soon(keep, "schedules", app.scheduler.run)
                             group.start_soon(keep, "archives", app.archivist.run)
                             group.start_soon(keep, "retention", app.retention.run)
+                            group.start_soon(keep, "accounts that end", app.endings.run)
                             group.start_soon(keep, "copies of the state", lambda: copies.keep(store.path))
-                        else:
+                        elif resume:
                             await _recover(app)
                         yield app
                     group.cancel_scope.cancel()

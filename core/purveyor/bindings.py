@@ -1,12 +1,13 @@
 """Bindings: chosen and recorded first, then made on the server, taken back when that fails."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from purveyor import address, names
 from purveyor.access import ServiceAccess
 from purveyor.house import House
+from purveyor.operations.plan import PlannedApp
 from purveyor.store import Tx, projects, services, tokens
 from purveyor.store.records import BindingRecord, EnvironmentRecord, ProjectRecord, ServiceRecord
 from purveyor_hooks import Api, Binding, Conflict, NotFound, Service, ServiceType, Variable
@@ -115,10 +116,33 @@ class Binder:
 
 
 def revoke_unused(tx: Tx, house: House, project_id: int) -> None:
-    """End the tokens of a project's environments unless a linked service still uses the API."""
-    linked = [house.registry.find(link.service_type) for link in projects.links(tx, project_id=project_id)]
-    if not any(provider and provider.kind.uses_api for provider in linked):
-        tokens.revoke_of_project(tx, project_id)
+    """End the tokens of a project's environments that have no account any more on a service that uses the API."""
+    if any(_uses_api(house, link.service_type) for link in projects.links(tx, project_id=project_id)):
+        return
+    for environment in projects.environments(tx, project_id):
+        held = [services.get(tx, item.service_id) for item in projects.ending(tx, environment_id=environment.id)]
+        if not any(_uses_api(house, service.service_type) for service in held):
+            tokens.revoke_of_environment(tx, environment.id)
+
+
+def _uses_api(house: House, service_type: str) -> bool:
+    provider = house.registry.find(service_type)
+    return provider is not None and provider.kind.uses_api
+
+
+def apps(tx: Tx, service: ServiceRecord, effect: str, environment_ids: Collection[int] | None = None) -> list[PlannedApp]:
+    """The apps that run with an account of a service, for plans; `effect` says what happens to them."""
+    return [
+        PlannedApp(
+            project=binding.project,
+            environment=binding.environment,
+            deployment=deployment.id,
+            service=service.name,
+            effect=effect,
+        )
+        for binding, deployment in projects.users(tx, service.id)
+        if environment_ids is None or binding.environment_id in environment_ids
+    ]
 
 
 def ready(tx: Tx, house: House, service: ServiceRecord, environment_id: int) -> bool:

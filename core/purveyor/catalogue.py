@@ -26,6 +26,8 @@ MOMENTS: tuple[tuple[str, str, Payload], ...] = (
     ("progress", "A long step goes on.", events.Progressed(step="image", text="pulling postgres:18: 40 %")),
     ("waiting", "It failed, and taking back what was begun has to wait.",
      events.Waits(error="The app was not up.", because="The Docker Engine does not answer.")),
+    ("abandoned", "It could not be ended, and somebody had it left as it is.",
+     events.Abandoned(actor="token:ada", error="There is no backup 7.", left=["restore"])),
     ("succeeded", "All of it is done.", events.Nothing()),
     ("failed", "It failed, and all that was begun is taken back.",
      events.Ended(error="The image cannot be pulled.", remedy="Check the name and the network.", code="image-missing")),
@@ -33,6 +35,8 @@ MOMENTS: tuple[tuple[str, str, Payload], ...] = (
 
 REASON = events.Reason(reason="The server does not accept connections.")
 OTHERS: tuple[tuple[str, str, Payload], ...] = (
+    ("operation.abandoned", "An operation of a verb that no plugin brings any more was left as it is.",
+     events.Abandoned(actor="token:ada", error="", left=[])),
     ("service.healthy", "A health check is passed, for the first time or again.", events.Reason()),
     ("service.unhealthy", "A health check is not passed any more.", REASON),
     ("service.incident", "It should run and does not, or not as it should; it is brought back unless `self-repair` is off.",

@@ -2,6 +2,7 @@
 
 import anyio
 
+from purveyor import held
 from purveyor.app import App
 from purveyor.checks import Check, of_app, of_apps, of_backups, of_disks, of_services
 from purveyor.store import Tx, events, projects, services
@@ -23,10 +24,16 @@ async def examine(app: App, project: str | None, environment: str, *, quick: boo
     With `quick` the store is asked whether it answers, and nothing is read as a whole.
     """
     checks = [await (_answers(app) if quick else _store(app))]
+    for name, detail, remedy in await held.stuck(app):
+        checks.append(Check(subject="operation", name=name, ok=False, detail=detail, remedy=remedy))
+    for name, detail in await held.endings(app):
+        checks.append(Check(subject=name, name="account", ok=True, detail=detail))
     engine = await _engine(app)
     checks.append(engine)
     if engine.ok:
         checks.append(await _network(app))
+        for name, detail in await held.newer(app):
+            checks.append(Check(subject=name, name="image", ok=True, detail=detail))
     for plugin in app.house.registry.plugins:
         if plugin.error:
             checks.append(

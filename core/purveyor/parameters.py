@@ -4,15 +4,16 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import msgspec
+
 from purveyor import names
 from purveyor.engine import ports
 from purveyor.settings import Settings
-from purveyor_hooks import BadInput, Parameter, ServiceType
+from purveyor_hooks import BadInput, Parameter, ServiceType, references
 
 IMAGE = "docker_image"
 MOST_ERRORS = 20  # that one answer names
-_REFERENCE = re.compile(r"[a-z0-9]+(?:[._/:@-]+[A-Za-z0-9]+)*")
-_VERSIONED = re.compile(r"(?P<name>.*:)v?\d[\w.]*(?P<rest>(?:-.*)?)")
+_VERSIONED = re.compile(r"v?\d[\w.]*(?P<rest>(?:-.*)?)")
 
 
 def default_image(kind: ServiceType, settings: Settings) -> str:
@@ -61,21 +62,24 @@ def schema(kind: ServiceType, settings: Settings) -> dict[str, Any]:
 def require_image(reference: str) -> str:
     """An image reference, trimmed. Raises `BadInput` for what cannot be one."""
     trimmed = reference.strip()
-    if len(trimmed) < 256 and _REFERENCE.fullmatch(trimmed):
-        return trimmed
-    why = "must be an image reference such as postgres:17"
-    raise BadInput(f"The image {trimmed[:100]!r} cannot be used: it {why}.", errors={IMAGE: why})
+    try:
+        references.parse(trimmed)
+    except ValueError as error:
+        detail = f"The image {trimmed[:100]!r} cannot be used: it {error}."
+        raise BadInput(detail, errors={IMAGE: str(error)}) from None
+    return trimmed
 
 
 def image_for(kind: ServiceType, settings: Settings, version: str) -> str:
     """The default image with another version in its tag. Raises `BadInput`."""
     image = default_image(kind, settings)
-    parts = _VERSIONED.fullmatch(image)
-    if not re.fullmatch(r"\d[\w.]{0,20}", version) or not parts:
+    parts = references.parts_of(image)
+    tag = _VERSIONED.fullmatch(parts.tag)
+    if not re.fullmatch(r"\d[\w.]{0,20}", version) or not tag or parts.digest:
         why = f"not a version of {image}"
         remedy = "Give a number such as 17, or the whole image in parameters.docker_image."
         raise BadInput(f"The version {version!r} cannot be used.", remedy=remedy, errors={"version": why})
-    return f"{parts['name']}{version}{parts['rest']}"
+    return str(msgspec.structs.replace(parts, tag=f"{version}{tag['rest']}"))
 
 
 def fresh(kind: ServiceType, settings: Settings, given: Mapping[str, Any], taken: Collection[int]) -> dict[str, Any]:
@@ -181,8 +185,8 @@ def _typed(item: Parameter, value: Any) -> Any:
                 raise ValueError(f"must be one of {', '.join(item.choices)}")
             if item.pattern and not re.fullmatch(item.pattern, value):
                 raise ValueError("must be of the form " + item.pattern)
-            if item.name == IMAGE and not (len(value) < 256 and _REFERENCE.fullmatch(value)):
-                raise ValueError("must be an image reference such as postgres:17")
+            if item.name == IMAGE:
+                references.parse(value)
             if not value or len(value) > 4096:
                 raise ValueError("must be 1 to 4096 characters")
     return value

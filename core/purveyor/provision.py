@@ -49,9 +49,12 @@ class Provisioner:
     # ---------------------------------------------------------------- image
 
     async def image(self, service_id: int, progress: Callable[[str], Awaitable[None]]) -> None:
-        """Have the service's image on the engine and record what it is. Raises `ImageMissing`, `BadInput`."""
+        """Have the service's image on the engine and record what it is. Raises `ImageMissing`, `BadInput`.
+
+        What is recorded by its id is what runs, whatever its name means by now: a verb that asks for an image clears the id.
+        """
         record, provider = await self._load(service_id)
-        if record.imported:
+        if record.imported or (record.image_id and await self._house.engine.images.inspect(record.image_id)):
             return
         found = await self._house.engine.images.ensure(record.image, progress, self._house.settings.pull_timeout)
         major = provider.data_major(found)
@@ -70,6 +73,20 @@ class Provisioner:
 
         if (record.image_id, record.major) != (found.id, major):
             await self._house.store.write(work)
+
+    async def newer_image(self, record: ServiceRecord) -> str:
+        """The id of the image that the service's reference means now, "" when it is the one that it runs."""
+        if record.imported or not record.image_id:
+            return ""
+        found = await self._house.engine.images.inspect(record.image)
+        return found.id if found and found.id != record.image_id else ""
+
+    async def _runnable(self, record: ServiceRecord, spec: ContainerSpec) -> ContainerSpec:
+        """The container with the recorded image: by its name while that means it, for people to read, else by its id."""
+        if spec.image != record.image or not record.image_id:
+            return spec
+        found = await self._house.engine.images.inspect(record.image)
+        return spec if found and found.id == record.image_id else msgspec.structs.replace(spec, image=record.image_id)
 
     # ---------------------------------------------------------------- volume
 
@@ -114,14 +131,16 @@ class Provisioner:
         if found and found.network_ids.get(engine.namespace) != await engine.network_id():  # one that was lost has its name
             await engine.containers.connect(found.id, [])
             found = await engine.containers.inspect(found.id)
-        if found and _matches(found, record, digest(spec, published, engine.namespace), engine.namespace):
+        by_id = msgspec.structs.replace(spec, image=record.image_id)
+        digests = [digest(item, published, engine.namespace) for item in (spec, by_id)]
+        if found and _matches(found, record, digests, engine.namespace):
             container_id = found.id
         else:
             if found:
                 await engine.containers.remove(found.id)
             container_id = await engine.containers.create(
                 record.container_name,
-                spec,
+                await self._runnable(record, spec),
                 labels=engine.labels.of(service=record.id, type=record.service_type),
                 ports=published,
                 volume=volume.name if volume else None,
@@ -422,11 +441,11 @@ async def _asked(answer: Awaitable[Health]) -> Health:
         return Health(healthy=False, stage="tcp", detail=error.detail)
 
 
-def _matches(found: Found, record: ServiceRecord, spec: str, network: str) -> bool:
+def _matches(found: Found, record: ServiceRecord, specs: Sequence[str], network: str) -> bool:
     """Whether a container is the one that the record describes, and complete."""
     if found.state == "created":  # never started: a crash may have come before its files were put in
         return False
-    return found.labels.get(SPEC) == spec and found.image_id == record.image_id and network in found.networks
+    return found.labels.get(SPEC) in specs and found.image_id == record.image_id and network in found.networks
 
 
 def published_ports(record: ServiceRecord, spec: ContainerSpec) -> dict[int, int]:

@@ -64,6 +64,10 @@ class Plugin(msgspec.Struct, kw_only=True):
     last_fault: str = ""
 
 
+NAMED_BY_PEOPLE = ("browse", "download")  # hooks whose `path` a person may have typed
+NOTHING_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, LookupError)
+
+
 class Provider:
     """The type hooks of the one plugin that owns a service type, each call guarded."""
 
@@ -92,13 +96,20 @@ class Provider:
     async def _await(self, hook: str, deadline: float, service: Service, *, watching: bool = False, **arguments: Any) -> Any:
         """`watching` is for whoever looks on while others may stop the server: what fails then is no fault of the plugin's."""
         pending = self._call(hook, service, **arguments)
-        with self._guard(hook, service, arguments.get("binding"), counted=not watching):
+        path = arguments.get("path") if hook in NAMED_BY_PEOPLE else ()
+        with self._guard(hook, service, arguments.get("binding"), counted=not watching and not path):
             try:
                 with anyio.fail_after(deadline):
                     return await pending
             except TimeoutError:
                 message = f"The plugin {self.plugin.name} did not finish {hook} of {service.name} within {deadline:.0f} s."
                 raise DeadlineExceeded(message) from None
+            except NOTHING_THERE as error:  # a person's path that leads nowhere is no fault of the plugin's
+                if not path:
+                    raise
+                raise NotFound(
+                    f"There is nothing at {'/'.join(path)} in {service.name}.", remedy="Open it from its list."
+                ) from error
 
     @contextmanager
     def _guard(self, hook: str, service: Service | None, binding: Binding | None, *, counted: bool = True) -> Any:

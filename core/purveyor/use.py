@@ -3,7 +3,7 @@
 from purveyor import bindings
 from purveyor.house import House
 from purveyor.store import Tx, projects, services
-from purveyor.store.records import ProjectRecord, ServiceRecord
+from purveyor.store.records import EnvironmentRecord, ProjectRecord, ServiceRecord
 from purveyor.verbs.projects import PRODUCTION
 from purveyor_hooks import Actor, BadInput, Bound, Conflict, Forbidden, NotFound, Scope
 
@@ -17,9 +17,9 @@ def find(
     """
     record = _project(tx, actor, project)
     chosen = _environment(actor, environment)
-    service = _service(tx, service_type, record)
-    bindings.require_serving(service)
     known = projects.find_environment(tx, record.id, chosen)
+    service = _ending(tx, service_type, known) or _service(tx, service_type, record)
+    bindings.require_serving(service)
     if known is None or not bindings.ready(tx, house, service, known.id):
         return Scope(project=record.slug, environment=chosen)
     held = projects.binding_of(tx, service.id, known.id)
@@ -50,6 +50,16 @@ def _environment(actor: Actor, given: str | None) -> str:
     if actor.environment and given and given != actor.environment:
         raise Forbidden("This token is of another environment.", remedy="Use that environment's own token.")
     return actor.environment or given or PRODUCTION
+
+
+def _ending(tx: Tx, service_type: str, environment: EnvironmentRecord | None) -> ServiceRecord | None:
+    """The service that the environment's app still uses, although its project is not linked to it any more."""
+    if environment is None or any(
+        link.service_type == service_type for link in projects.links(tx, project_id=environment.project_id)
+    ):
+        return None
+    held = [services.get(tx, item.service_id) for item in projects.ending(tx, environment_id=environment.id)]
+    return next((item for item in held if item.service_type == service_type), None)
 
 
 def _service(tx: Tx, service_type: str, project: ProjectRecord) -> ServiceRecord:

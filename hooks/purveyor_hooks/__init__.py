@@ -7,6 +7,7 @@ handed, `errors` what it may raise.
 
 from purveyor_hooks.errors import (
     BadInput,
+    Cancelled,
     Conflict,
     DaemonUnavailable,
     DataRefused,
@@ -27,6 +28,7 @@ from purveyor_hooks.errors import (
 )
 from purveyor_hooks.markers import CONTRACT_VERSION, PROJECT_NAME, hookimpl, hookspec
 from purveyor_hooks.protocols import Access, ApiClient, Application, CommandLine, Core, Exercise, Logger, Sink, Source, Workshop
+from purveyor_hooks.references import Reference
 from purveyor_hooks.types import (
     Account,
     Actor,
@@ -81,6 +83,7 @@ __all__ = [
     "BadInput",
     "Binding",
     "Bound",
+    "Cancelled",
     "Census",
     "Client",
     "Command",
@@ -121,6 +124,7 @@ __all__ = [
     "PurveyorError",
     "Recognition",
     "Recovery",
+    "Reference",
     "RestoreOptions",
     "Scope",
     "Service",

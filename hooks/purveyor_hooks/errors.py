@@ -131,6 +131,15 @@ class Interrupted(PurveyorError):
     exit_code = 6
 
 
+class Cancelled(PurveyorError):
+    """Somebody had the operation stopped; what was begun is taken back."""
+
+    status = 409
+    code = "cancelled"
+    title = "The operation was cancelled"
+    exit_code = 6
+
+
 class EngineUnavailable(PurveyorError):
     """The Docker Engine does not answer or does not let us in."""
 

@@ -48,6 +48,14 @@ class Ended(Payload, frozen=True):
     code: str
 
 
+class Abandoned(Payload, frozen=True):
+    """Who left it as it is, why it could not be ended, and the steps that were begun and are not taken back."""
+
+    actor: str
+    error: str
+    left: list[str]
+
+
 class Reason(Payload, frozen=True):
     """Why, when that is known."""
 

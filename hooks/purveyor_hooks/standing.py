@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from purveyor_hooks.confirm import interrupts, yes_option
 from purveyor_hooks.errors import NotFound, PurveyorError
 from purveyor_hooks.protocols import CommandLine, Core
 from purveyor_hooks.types import Service, Value
@@ -139,7 +140,9 @@ def add_commands(group: click.Group, service_type: str, label: str) -> None:
         tell(line, line.run(lambda api: api.call("POST", f"{base}/enable", json=body)))
 
     @group.command("disable", help=f"Stop {label}. Its data and links stay.")
+    @yes_option
     @click.pass_obj
-    def disable_command(line: CommandLine) -> None:
+    def disable_command(line: CommandLine, yes: bool) -> None:
+        interrupts(f"No app reaches {label} until it is enabled again.", yes=yes)
         found = line.run(lambda api: api.call("DELETE", f"{base}/disable"))
         click.echo(json.dumps(found) if line.as_json else f"{label} is disabled. Its data is kept.")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from purveyor_hooks.errors import Forbidden
+from purveyor_hooks.references import Reference, parts_of
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +87,11 @@ class Image(Value, frozen=True):
     id: str = ""
     environment: dict[str, str] = {}
     labels: dict[str, str] = {}
+
+    @property
+    def parts(self) -> Reference:
+        """Registry, path, tag and digest of the reference."""
+        return parts_of(self.reference)
 
 
 class Address(Value, frozen=True):
@@ -528,12 +534,12 @@ class FoundContainer(Value, frozen=True):
     @property
     def image_name(self) -> str:
         """The last part of the image's name, without tag and digest: ``postgres`` of ``registry.example/acme/postgres:17``."""
-        return self.image.reference.partition("@")[0].rpartition("/")[2].partition(":")[0].lower()
+        return self.image.parts.name.lower()
 
     @property
     def tag(self) -> str:
         """The image's tag, "" when it has none."""
-        return self.image.reference.partition("@")[0].rpartition("/")[2].partition(":")[2]
+        return self.image.parts.tag
 
 
 class Recognition(Value, frozen=True):

@@ -80,7 +80,7 @@ def data_major(image: Image) -> str:
     """The image's own MONGO_MAJOR, else the first two numbers of its tag."""
     if major := image.environment.get("MONGO_MAJOR"):
         return major
-    tag = re.search(r":(\d+\.\d+)(?!\d)", image.reference)
+    tag = re.match(r"v?(\d+\.\d+)(?!\d)", image.parts.tag)
     if tag:
         return tag[1]
     if image.id:

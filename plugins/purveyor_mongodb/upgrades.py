@@ -7,7 +7,7 @@ from purveyor_hooks import Image, Service, UpgradePlan
 
 def version(image: Image) -> int | None:
     """The major version, from the image's own environment or its tag."""
-    text = image.environment.get("MONGO_VERSION") or image.reference.rpartition(":")[2]
+    text = image.environment.get("MONGO_VERSION") or image.parts.tag
     found = re.match(r"v?(\d+)", text)
     return int(found[1]) if found else None
 

@@ -82,10 +82,10 @@ def service_type() -> ServiceType:
 
 @hookimpl
 def data_major(image: Image) -> str:
-    """The image's own PG_MAJOR, else the number that its tag begins with."""
+    """The image's own PG_MAJOR, else the number that its tag begins with, or that comes after "pg" in it."""
     if major := image.environment.get("PG_MAJOR"):
         return major
-    tag = re.search(r":(?:pg)?(\d{1,2})(?!\d)", image.reference)
+    tag = re.search(r"(?<![a-z])pg(\d{1,2})(?!\d)", image.parts.tag) or re.match(r"(\d{1,2})(?!\d)", image.parts.tag)
     if tag:
         return tag[1]
     if image.id:

@@ -10,13 +10,13 @@ VERSIONS = ("REDIS_VERSION", "VALKEY_VERSION")
 def version(image: Image) -> tuple[int, ...] | None:
     """The server's version, from the image's own environment or its tag."""
     text = next((image.environment[name] for name in VERSIONS if name in image.environment), "")
-    text = text or image.reference.rpartition(":")[2]
+    text = text or image.parts.tag
     found = re.match(r"v?(\d+(?:\.\d+)*)", text)
     return tuple(int(part) for part in found[1].split(".")[:2]) if found else None
 
 
 def flavour(image: Image) -> str:
-    return "valkey" if "valkey" in image.reference or "VALKEY_VERSION" in image.environment else "redis"
+    return "valkey" if "valkey" in image.parts.path or "VALKEY_VERSION" in image.environment else "redis"
 
 
 def plan(service: Service, image: Image) -> UpgradePlan:

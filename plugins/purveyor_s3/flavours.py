@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from purveyor_hooks import BadInput, ContainerSpec, File, Mount, Port, Service
+from purveyor_hooks.references import parts_of
 from purveyor_s3 import tls
 
 PORT, CONSOLE = 9000, 9001
@@ -26,7 +27,8 @@ class Flavour(NamedTuple):
 
 def named(reference: str) -> str | None:
     """The server that an image's name tells."""
-    found = NAMES.search(reference.rpartition("@")[0] or reference)
+    parts = parts_of(reference)
+    found = NAMES.search(f"{parts.path}:{parts.tag}")
     return found.lastgroup if found else None
 
 

@@ -196,7 +196,7 @@ def test_ended_it_asks_nothing_more_of_the_server_and_what_was_archived_stays(st
     assert not [name for name in stage.volumes() if name.endswith("main-archive")]
     stage.cli("backup", "restore", "main", "--at", until, "--new", "from-before")
     assert data.psql(stage, "from-before", "SELECT x FROM after").strip() == "1"
-    assert "not archived" in stage.run("backup", "archive", "stop", "main").stderr
+    assert "not archived" in stage.run("backup", "archive", "stop", "main", "--yes").stderr
 
 
 def test_a_type_that_cannot_be_archived_says_so(stage: Stage) -> None:

@@ -176,7 +176,7 @@ def test_what_would_make_its_container_anew_or_delete_its_data_is_refused(
     arguments: tuple[str, ...], stage: Stage, theirs: str
 ) -> None:
     before, world = as_it_is(theirs), stage.world()
-    done = stage.run(*arguments)
+    done = stage.run(*arguments, "--yes")
     assert done.returncode
     assert "imported" in done.stderr + done.stdout
     assert stage.world() == world
@@ -277,7 +277,7 @@ def test_the_other_types_are_imported_linked_and_let_go(kind: str, stage: Stage)
     assert stage.variables(f"of-{kind}", host=False)[f"{'MONGODB' if kind == 'docs' else 'S3'}_HOST"] == name
     assert stage.json("health", kind)["healthy"]
     assert stage.json("backup", "run", kind)["state"] in ("ok", "suspect")
-    assert "linked" in stage.run("delete", kind).stderr
+    assert "linked" in stage.run("delete", kind, "--yes").stderr
     stage.cli("unlink", kind, f"of-{kind}")
     stage.cli("delete", kind)
     assert as_it_is(name) == before

@@ -150,15 +150,15 @@ def test_delete_is_refused_while_linked_and_keeps_the_data(precious: Stage) -> N
     assert precious.cli("connect", "brief", "--", "DBSIZE").strip() == "0"
 
 
-def test_purge_deletes_the_data_and_asks_for_the_name(precious: Stage) -> None:
+def test_purge_deletes_the_data_and_without_a_terminal_only_with_the_flag(precious: Stage) -> None:
     precious.cli("create", "redis", "doomed")
     volume = precious.json("show", "doomed")["service"]["volume"]
     folder = precious.state / "volumes" / volume
-    done = precious.run("delete", "doomed", "--purge", stdin="domed\n")
-    assert done.returncode == 2
-    assert folder.exists()
     done = precious.run("delete", "doomed", "--purge", stdin="doomed\n")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 2
+    assert "--yes" in done.stderr
+    assert folder.exists()
+    precious.cli("delete", "doomed", "--purge", "--yes")
     assert not folder.exists()
     assert volume not in json.dumps(precious.json("volumes"))
 

@@ -107,7 +107,7 @@ def test_what_stands_on_another_type_goes_on_too(kind: str, stage: Stage) -> Non
     (("rotate", "--administrator", "nobody"), "no service"),
 ])  # fmt: skip
 def test_what_is_not_clear_is_refused(arguments: tuple[str, ...], says: str, stage: Stage) -> None:
-    done = stage.run(*arguments)
+    done = stage.run(*arguments, "--yes")
     assert done.returncode
     assert says in done.stderr
 
@@ -115,5 +115,5 @@ def test_what_is_not_clear_is_refused(arguments: tuple[str, ...], says: str, sta
 def test_a_stopped_service_is_told_to_be_started(stage: Stage) -> None:
     stage.cli("create", "redis", "asleep")
     stage.cli("stop", "asleep")
-    assert "Start it first" in stage.run("rotate", "--administrator", "asleep").stderr
+    assert "Start it first" in stage.run("rotate", "--administrator", "asleep", "--yes").stderr
     assert docker("inspect", "-f", "{{.State.Status}}", f"{stage.namespace}-asleep") == "exited"

@@ -72,12 +72,19 @@ class World(msgspec.Struct, kw_only=True):
     """All that the engine holds. `wrongs` are things that must never happen, noted when they did."""
 
     images: dict[str, dict[str, str]] = {}
+    tags: dict[str, str] = {}  # which image a name means, where that is not the one called so
     containers: list[Container] = []
     volumes: list[Volume] = []
     networks: dict[str, str] = {}
     made: int = 0
     clock: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     wrongs: list[str] = []
+
+    def meant(self, reference: str) -> str | None:
+        """The image that a name or an id means."""
+        name = reference.removeprefix("sha256:")
+        found = name if name != reference else self.tags.get(reference, reference)
+        return found if found in self.images else None
 
 
 class FakeEngine(Engine):
@@ -316,7 +323,8 @@ class FakeContainers(Containers):
         engine.act("create container")
         if engine.find(name):
             raise Conflict(f"Could not create the container {name}: the name is in use.")
-        if spec.image not in world.images:
+        image = world.meant(spec.image)
+        if image is None:
             raise NotFound(f"Could not create the container {name}: no such image: {spec.image}.")
         if network and network not in world.networks:
             raise NotFound(f"Could not create the container {name}: network {network} not found.")
@@ -329,9 +337,9 @@ class FakeContainers(Containers):
             id=f"c{engine.number():08d}",
             name=name,
             image=spec.image,
-            image_id=f"sha256:{spec.image}",
+            image_id=f"sha256:{image}",
             labels={**labels, SPEC: digest(spec, ports, inside or network)},
-            environment={**world.images[spec.image], **spec.environment},
+            environment={**world.images[image], **spec.environment},
             command=list(spec.command),
             entrypoint=list(spec.entrypoint),
             mounts=mounts,
@@ -524,8 +532,9 @@ class FakeImages(Images):
 
     async def inspect(self, reference: str) -> Image | None:
         self._engine.act("inspect image")
-        found = self._engine.world.images.get(reference.removeprefix("sha256:"))
-        return None if found is None else Image(reference=reference, id=f"sha256:{reference}", environment=found)
+        world = self._engine.world
+        found = world.meant(reference)
+        return None if found is None else Image(reference=reference, id=f"sha256:{found}", environment=world.images[found])
 
     async def pull(self, reference: str, progress: Progress, stall: float) -> None:
         self._engine.act("pull image")

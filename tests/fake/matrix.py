@@ -51,7 +51,17 @@ async def _app_lost(scene: Scene, app: App) -> None:
 
 
 async def _unlinked(scene: Scene, app: App) -> None:
+    await do(app, "unlink", service="main", project="shop", now=True)
+
+
+async def _unlinked_later(scene: Scene, app: App) -> None:
+    """Its apps run on with their accounts."""
     await do(app, "unlink", service="main", project="shop")
+
+
+async def _left_behind(scene: Scene, app: App) -> None:
+    """An account that nobody uses, on a service that did not serve when it was unlinked."""
+    await do(app, "unlink", service="tracked", project="blog", force=True)
 
 
 async def _tenant(scene: Scene, app: App) -> None:
@@ -95,20 +105,28 @@ FORMS = {
     "purge-volume": Form("purge-volume", {"volume": "idle", "confirm": "idle"}, _kept, ("/folders",)),
     "import": Form("import", {"container_id": "theirs", "name": "theirs", "service_type": "fake", "use_found": True}),
     "create-project": Form("create-project", {"name": "fresh"}),
+    "delete-environment-unlinked": Form(
+        "delete-environment", {"project": "shop", "environment": "preview"}, _unlinked_later, APPS
+    ),
     "delete-project": Form("delete-project", {"project": "shop"}, _unlinked, APPS),
     "delete-environment": Form("delete-environment", {"project": "shop", "environment": "preview"}, None, APPS),
     "delete-environment-purge": Form(
         "delete-environment", {"project": "shop", "environment": "preview", "purge": True}, None, (*APPS, *PURGED)
     ),
     "link": Form("link", {"service": "idle", "project": "bare"}),
+    "link-before-the-end": Form("link", {"service": "main", "project": "shop"}, _unlinked_later),
+    "end-access": Form("end-access", {"service": "tracked"}, _left_behind, ("/bindings", "/servers/fk-tracked/accounts")),
     "link-again": Form("link", {"service": "main", "project": "shop"}, _unlinked),
     "bind": Form("bind", {"project": "bare", "environment": "production"}, _tenant),
     "unlink": Form("unlink", {"service": "main", "project": "shop"}),
+    "unlink-now": Form("unlink", {"service": "main", "project": "shop", "now": True}),
+    "unlink-ended-before-its-time": Form("unlink", {"service": "main", "project": "shop", "now": True}, _unlinked_later),
     "unlink-purge": Form("unlink", {"service": "main", "project": "shop", "purge": True}, None, PURGED),
     "rotate": Form("rotate", {"project": "shop"}),
     "rotate-administrator": Form("rotate-administrator", {"service": "main"}),
     "deploy": Form("deploy", {"project": "blog", "image": "app:1", "port": 8000}),
     "deploy-over": Form("deploy", {"project": "shop", "image": "app:2"}),
+    "deploy-ends-an-account": Form("deploy", {"project": "shop", "image": "app:2"}, _unlinked_later),
     "deploy-environment": Form("deploy", {"project": "shop", "environment": "review", "image": "app:1"}, None, ("/projects",)),
     "deploy-hooks-only": Form("deploy", {"project": "blog"}),
     "backup": Form("backup", {"service": "main"}),

@@ -52,7 +52,7 @@ class Scene:
         return self.engine
 
     @asynccontextmanager
-    async def open(self, *, serve: bool = False, make_store: StoreFactory = Store) -> AsyncIterator[App]:
+    async def open(self, *, serve: bool = False, make_store: StoreFactory = Store, resume: bool = True) -> AsyncIterator[App]:
         """The core, running. What an earlier process left is finished first, unless it serves."""
         async with open_app(
             self.state,
@@ -61,6 +61,7 @@ class Scene:
             make_engine=self.engine_of,
             plugins=PLUGINS,
             log_level=logging.CRITICAL,
+            resume=resume,
         ) as app:
             yield app
 
@@ -124,6 +125,7 @@ async def look_after(app: App, *, ship: bool = False) -> None:
     """
     await app.runner.recover()
     await app.reconciler.sweep()
+    await app.endings.turn()
     for archive in await app.house.store.read(archives.every):
         service = await app.house.store.read(lambda tx: services.get(tx, archive.service_id))
         found = await app.house.engine.containers.inspect(f"{service.container_name}.archive")

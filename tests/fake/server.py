@@ -131,7 +131,7 @@ def service_type() -> ServiceType:
 
 @hookimpl
 def data_major(image: Image) -> str:
-    return image.environment.get("FAKE_MAJOR") or image.reference.rpartition(":")[2].partition("-")[0]
+    return image.environment.get("FAKE_MAJOR") or image.parts.tag.partition("-")[0]
 
 
 @hookimpl

@@ -106,7 +106,7 @@ def test_logs_can_be_followed(shops: Stage) -> None:
 
 def test_events_can_be_followed(shops: Stage) -> None:
     with following(shops, "--json", "events", "-f", "-n", "0", "--type", "service.restart", "--service", "cache") as said:
-        eventually(lambda: shops.run("restart", "cache").returncode == 0 and said)
+        eventually(lambda: shops.run("restart", "cache", "--yes").returncode == 0 and said)
         assert json.loads(said[0])["type"].startswith("service.restart.")
 
 

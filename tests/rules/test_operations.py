@@ -118,7 +118,7 @@ async def test_what_fails_keeps_its_reason_and_says_it_in_an_event(scene: Scene)
 async def test_a_service_that_is_on_its_way_out_is_not_worked_on(scene: Scene) -> None:
     async with scene.open() as app:
         await app.house.store.write(lambda tx: services.update(tx, services.get(tx, "main").id, state="deleting"))
-        for verb in ("start", "stop", "restart", "backup", "delete"):
+        for verb in ("start", "stop", "restart", "backup", "update"):
             with pytest.raises(Conflict):
                 await do(app, verb, service="main")
 

@@ -7,11 +7,12 @@ from contextlib import suppress
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import anyio
 import msgspec
 import pytest
+from sqlite_utils import Database
 
 from purveyor.bus import RING, Bus
 from purveyor.log import make_logger
@@ -20,9 +21,23 @@ from purveyor.registry import Plugin, Registry
 from purveyor.store import Store, Tx, events, looks, operations, tokens
 from purveyor.store.lock import StateLock
 from purveyor.store.records import OperationRecord
+from purveyor.store.schema import migrations
 from purveyor.store.vault import Vault, open_vault
 from purveyor.supervise import Supervisor
-from purveyor_hooks import BadInput, Conflict, Event, Failed, PurveyorError, ServiceType, Vetoed, hookimpl
+from purveyor_hooks import (
+    BadInput,
+    Conflict,
+    Event,
+    Failed,
+    Image,
+    Listing,
+    NotFound,
+    PurveyorError,
+    Service,
+    ServiceType,
+    Vetoed,
+    hookimpl,
+)
 
 LOGGER = make_logger(logging.CRITICAL)
 pytestmark = pytest.mark.anyio
@@ -96,6 +111,26 @@ async def test_the_last_looks_at_a_service_are_kept_and_older_ones_go(store: Sto
     assert [look.seen for look in kept if look[:2] == (1, "health")] == list("34567")
     assert [look.seen for look in kept if look[:2] == (1, "usage")] == list("23456")
     assert [look.seen for look in kept if look[:2] == (2, "health")] == list("23456")
+
+
+def test_operations_of_an_older_version_are_all_there_and_can_be_abandoned(tmp_path: Path) -> None:
+    db = Database(tmp_path / "purveyor.db")
+    db.execute("PRAGMA foreign_keys = ON")
+    migrations.apply(db, stop_before="abandoned")
+    for number, state in ((1, "succeeded"), (5, "undoing"), (9, "failed")):
+        db["operations"].insert(
+            {"id": number, "verb": "create", "arguments": "{}", "state": state, "created_at": "2026-01-01T00:00:00Z"}
+        )
+        db["steps"].insert({"operation_id": number, "name": "image", "state": "done", "started_at": "2026-01-01T00:00:00Z"})
+    db["operations"].delete(9)
+    before = list(db["operations"].rows), list(db["steps"].rows)
+    migrations.apply(db)
+    assert (list(db["operations"].rows), list(db["steps"].rows)) == before
+    db["operations"].update(5, {"state": "abandoned"})
+    made = db["operations"].insert({"verb": "stop", "arguments": "{}", "state": "running", "created_at": "2026-01-01T00:00:00Z"})
+    assert made.last_pk == 10, "numbers are never given twice"
+    db["operations"].delete(5)
+    assert [row["operation_id"] for row in db["steps"].rows] == [1]
 
 
 def test_the_state_directory_has_one_owner(tmp_path: Path) -> None:
@@ -440,3 +475,25 @@ async def test_a_fault_at_the_very_end_fails_its_caller_and_nobody_else(store: S
         await runner.recover()
     assert verb.trail == ["three"], "the last step's end was not recorded"
     assert (await store.read(lambda tx: operations.get(tx, operation.id))).state == "succeeded"
+
+
+async def test_a_path_that_leads_nowhere_is_its_giver_s_mistake_and_not_the_plugin_s_fault() -> None:
+    errors: list[Exception] = [FileNotFoundError("no such file"), KeyError("no such table"), RuntimeError("no such database")]
+
+    async def browse(path: tuple[str, ...]) -> Listing:
+        raise errors[0]
+
+    registry = registry_of(thing=module(service_type=kind, browse=browse))
+    provider = registry.provider("thing")
+    service = Service(
+        id=1, name="main", slug="main", service_type="thing", parameters={}, secrets={}, image=Image(reference="x:1"), host="main"
+    )
+    for expected in (NotFound, NotFound, Failed):
+        with pytest.raises(expected):
+            await provider.browse(service, cast("Any", None), ("typed", "by hand"), "", "")
+        errors.pop(0)
+    assert registry.plugins[0].faults == 0
+    errors.append(RuntimeError("a fault"))
+    with pytest.raises(Failed, match="failed in its hook browse"):
+        await provider.browse(service, cast("Any", None), (), "", "")
+    assert registry.plugins[0].faults == 1

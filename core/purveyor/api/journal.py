@@ -4,19 +4,21 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, Response, Router, get
+from litestar import Request, Response, Router, get, post
 from litestar.params import Parameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
 from purveyor import catalogue
 from purveyor.api import views
 from purveyor.api.answers import page
-from purveyor.api.auth import reader, still_valid
+from purveyor.api.auth import admin, reader, still_valid
 from purveyor.api.services import Limit, Offset
 from purveyor.app import App
 from purveyor.store import Page, Tx, events, operations, projects, services
-from purveyor_hooks import BadInput, Gone
+from purveyor_hooks import BadInput, Gone, PurveyorError
 from purveyor_hooks.streams import paced
+
+Req = Request[Any, Any, Any]
 
 KEEP_ALIVE = 15.0
 
@@ -39,7 +41,8 @@ async def list_operations(
             limit=limit,
             offset=offset,
         )
-        return Page([views.operation_view(record) for record in found.items], found.total)
+        shown = [views.operation_view(record, waits=core.runner.waiting(record.id)) for record in found.items]
+        return Page(shown, found.total)
 
     return page(*await core.house.store.read(work))
 
@@ -47,14 +50,41 @@ async def list_operations(
 @get("/operations/{number:int}", guards=[reader])
 async def show_operation(core: App, number: int) -> views.OperationView:
     def work(tx: Tx) -> views.OperationView:
-        return views.operation_view(operations.get(tx, number), operations.steps(tx, number))
+        return views.operation_view(operations.get(tx, number), operations.steps(tx, number), core.runner.waiting(number))
 
     return await core.house.store.read(work)
 
 
+@post("/operations/{number:int}/cancel", guards=[admin], status_code=200)
+async def cancel_operation(request: Req, core: App, number: int, plan: bool = False) -> Response[Any]:
+    """Stop an operation where it is and take back what it began. One that has no way back any more → 409 with the reason.
+
+    Answers when all is taken back, or has to wait; with `Prefer: respond-async` 202 as soon as that has begun.
+    """
+    if plan:
+        return Response(await core.runner.plan_to_cancel(number))
+    handle = await core.runner.cancel(number, request.user.name)
+    soon = "respond-async" in request.headers.get("prefer", "")
+    if not soon:
+        try:
+            await handle.wait()
+        except PurveyorError as error:
+            core.house.logger.info("operation.cancelled", operation=number, error=error.detail)
+    return Response(await show_operation.fn(core, number), status_code=202 if soon else 200)
+
+
+@post("/operations/{number:int}/abandon", guards=[admin], status_code=200)
+async def abandon_operation(request: Req, core: App, number: int, plan: bool = False) -> Response[Any]:
+    """Leave an operation that cannot be ended as it is, and free its target. The plan says what may stay behind."""
+    if plan:
+        return Response(await core.runner.plan_to_abandon(number))
+    await core.runner.abandon(number, request.user.name)
+    return Response(await show_operation.fn(core, number))
+
+
 @get("/events", guards=[reader])
 async def follow_events(
-    request: Request[Any, Any, Any],
+    request: Req,
     core: App,
     after: Annotated[int | None, Parameter(ge=0)] = None,
     kind: Annotated[str | None, Parameter(query="type")] = None,
@@ -117,4 +147,15 @@ async def event_catalogue(core: App) -> list[catalogue.Entry]:
     return catalogue.build(list(core.verbs.values()))
 
 
-router = Router("/", route_handlers=[list_operations, show_operation, event_catalogue, follow_events], tags=["journal"])
+router = Router(
+    "/",
+    route_handlers=[
+        list_operations,
+        show_operation,
+        cancel_operation,
+        abandon_operation,
+        event_catalogue,
+        follow_events,
+    ],
+    tags=["journal"],
+)

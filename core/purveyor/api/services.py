@@ -329,9 +329,17 @@ async def link(request: Req, core: App, reference: str, data: LinkRequest, plan:
 
 @delete("/{reference:str}/projects/{project:str}", guards=[admin], status_code=200)
 async def unlink(
-    request: Req, core: App, reference: str, project: str, purge: bool = False, force: bool = False, plan: bool = False
+    request: Req,
+    core: App,
+    reference: str,
+    project: str,
+    purge: bool = False,
+    force: bool = False,
+    now: bool = False,
+    plan: bool = False,
 ) -> Response[Any]:
-    given = UnlinkArguments(service=reference, project=project, purge=purge, force=force)
+    """The data is kept. An account that an active deployment uses ends with that environment's next deploy, or `now`."""
+    given = UnlinkArguments(service=reference, project=project, purge=purge, force=force, now=now)
     return await answer(request, core, "unlink", given, plan=plan, status=204, then=nothing)
 
 
@@ -341,6 +349,12 @@ async def project_links(core: App, project: str) -> list[views.LinkView]:
         return projects.links(tx, project_id=projects.get(tx, project).id)
 
     return await views.link_views(core, await core.house.store.read(work))
+
+
+@get("/projects/{project:str}/endings", guards=[own_project])
+async def project_endings(core: App, project: str) -> list[views.EndingView]:
+    """What the project's apps still use although it is not linked any more: each ends with the next deploy."""
+    return await core.house.store.read(lambda tx: views.endings(tx, project_id=projects.get(tx, project).id))
 
 
 # ---------------------------------------------------------------- the life of data
@@ -501,6 +515,7 @@ router = Router(
         link,
         unlink,
         project_links,
+        project_endings,
         preview_names,
         preview_masked,
         environment,

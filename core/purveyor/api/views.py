@@ -11,7 +11,8 @@ from purveyor.app import App
 from purveyor.observe import Status
 from purveyor.store import Page, Tx, projects, services
 from purveyor.store.records import LinkRecord, OperationRecord, Outcome, ProjectRecord, ServiceRecord, StepRecord
-from purveyor_hooks import Binding, Scope, Variable
+from purveyor_hooks import Binding, PurveyorError, Scope, Variable
+from purveyor_hooks.references import parts_of
 
 Sort = Literal["id", "name", "service_type", "status", "memory_bytes", "cpu_percent"]
 
@@ -46,11 +47,26 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
+class EndingView(msgspec.Struct, frozen=True, kw_only=True):
+    """An account that outlived its link: the active `deployment` uses it until the environment's next deploy. Null: it ends as
+    soon as its service serves."""
+
+    service: str
+    project: str
+    environment: str
+    deployment: int | None
+
+
 class ServiceDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """`endings` are accounts that outlived their link. `newer_image` is the id of the image that the service's reference means
+    now, when that is another one than it runs."""
+
     service: ServiceView
     parameter_schema: dict[str, Any]
     current_parameters: dict[str, str]
     notes: list[str]
+    newer_image: str = ""
+    endings: list[EndingView] = []
 
 
 class ProjectBrief(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,8 +96,9 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperationView(msgspec.Struct, frozen=True, kw_only=True):
-    """An operation: `state` is running, undoing, succeeded or failed. `outcome` is of one that moved data: what is not as it
-    was, and what exists and was not carried."""
+    """An operation: `state` is running, undoing, succeeded, failed or abandoned. `outcome` is of one that moved data: what is
+    not as it was, and what exists and was not carried. `waits` says why one that has not ended cannot be ended now; it is tried
+    again."""
 
     id: int
     verb: str
@@ -94,6 +111,7 @@ class OperationView(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     ended_at: datetime | None
     outcome: Outcome | None = None
+    waits: str = ""
     steps: list[StepView] = []
 
 
@@ -155,7 +173,7 @@ def _service(app: App, record: ServiceRecord, status: Status, linked: list[str])
         name=record.name,
         slug=record.slug,
         service_type=record.service_type,
-        version=(health.version if health else "") or record.major or _tag(record.image),
+        version=(health.version if health else "") or record.major or parts_of(record.image).tag,
         status=status.status,
         status_reason=status.reason,
         status_at=status.checked_at,
@@ -174,11 +192,6 @@ def _service(app: App, record: ServiceRecord, status: Status, linked: list[str])
         created_at=record.created_at,
         updated_at=record.updated_at,
     )
-
-
-def _tag(image: str) -> str:
-    tag = image.rpartition(":")[2]
-    return "" if "/" in tag else tag
 
 
 def _connection(app: App, record: ServiceRecord) -> str:
@@ -223,7 +236,29 @@ async def service_details(app: App, reference: str) -> ServiceDetails:
         parameter_schema=parameters.schema(kind, app.house.settings) if kind else {},
         current_parameters={**shown, parameters.IMAGE: record.image},
         notes=list(kind.notes) if kind else [],
+        newer_image=await _newer(app, record),
+        endings=await app.house.store.read(lambda tx: endings(tx, service_id=record.id)),
     )
+
+
+def endings(tx: Tx, *, service_id: int | None = None, project_id: int | None = None) -> list[EndingView]:
+    """The accounts that outlived their link."""
+    return [
+        EndingView(
+            service=services.get(tx, item.service_id).slug,
+            project=item.project,
+            environment=item.environment,
+            deployment=None if projects.due(tx, item) else item.ends_after,
+        )
+        for item in projects.ending(tx, service_id=service_id, project_id=project_id)
+    ]
+
+
+async def _newer(app: App, record: ServiceRecord) -> str:
+    try:
+        return await app.provision.newer_image(record)
+    except PurveyorError:  # an engine that is away is told by the status
+        return ""
 
 
 def project_brief(record: ProjectRecord) -> ProjectBrief:
@@ -256,18 +291,19 @@ def _notes(app: App, service_type: str) -> list[str]:
     return list(provider.kind.notes) if provider else []
 
 
-def operation_view(record: OperationRecord, steps: Sequence[StepRecord] = ()) -> OperationView:
+def operation_view(record: OperationRecord, steps: Sequence[StepRecord] = (), waits: str = "") -> OperationView:
     return OperationView(
         id=record.id,
         verb=record.verb,
         service_id=record.service_id,
         project_id=record.project_id,
         actor=record.actor,
-        arguments={name: value for name, value in record.arguments.items() if name not in ("bindings", "new_bindings")},
+        arguments={name: value for name, value in record.arguments.items() if name not in ("bindings", "new_bindings", "later")},
         state=record.state,
         error=record.error,
         created_at=record.created_at,
         ended_at=record.ended_at,
         outcome=record.outcome,
+        waits=waits,
         steps=[StepView(name=s.name, state=s.state, started_at=s.started_at, ended_at=s.ended_at) for s in steps],
     )

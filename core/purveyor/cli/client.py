@@ -15,13 +15,14 @@ import click
 import httpx
 import msgspec
 
-from purveyor.cli.main import Options
-from purveyor.failures import error_from
+from purveyor.cli.main import LeftAlone, Options
+from purveyor.failures import error_from, how_to_go_on
 from purveyor.store.lock import StateLocked, holder
-from purveyor_hooks import DaemonUnavailable, Failed, NotFound, PurveyorError
+from purveyor_hooks import DaemonUnavailable, Failed, Interrupted, NotFound, PurveyorError
 
 T = TypeVar("T")
 SOCKET = "purveyor.sock"
+ENDS = (".succeeded", ".failed", ".waiting", ".abandoned")
 PATIENCE = 30.0  # seconds that a command waits for another one, or for a daemon that is about to serve
 TIMEOUT = httpx.Timeout(10.0, read=600.0)  # seconds; verbs answer at once, only bindings are waited for
 FIRST_LOOK, HANGS, LOOKS = 0.8, 4.0, 2.0  # seconds: until it is asked whether it is there at all; for the answer; between two
@@ -34,11 +35,15 @@ Listener = Callable[[Mapping[str, Any]], None]
 
 
 class Client:
-    """Calls the API; its errors are raised as ours. `who` is the daemon's name in sentences, "" for the core in this process."""
+    """Calls the API; its errors are raised as ours. `who` is the daemon's name in sentences, "" for the core in this process.
+
+    `waits_for` is the operation that is waited for, with its verb.
+    """
 
     def __init__(self, http: httpx.AsyncClient, who: str = "") -> None:
         self._http = http
         self._who = who
+        self.waits_for: tuple[int, str] | None = None
 
     async def call(self, method: str, path: str, **options: Any) -> Any:
         """One call; the answer is the decoded body."""
@@ -142,46 +147,63 @@ class Client:
     async def verb(self, method: str, path: str, listener: Listener, **options: Any) -> Mapping[str, Any]:
         """Run a verb, telling `listener` its events; the answer is the operation. Raises what it failed with."""
         begun = await self.call(method, path, headers={"Prefer": "respond-async"}, **options)
-        operation = await self._to_its_end(begun["operation_id"], begun["after"], listener)
-        if operation["state"] != "succeeded":
-            error = error_from(operation["error"] or {})
-            if operation["state"] == "undoing":
-                error.remedy += " What was begun is taken back as soon as that is possible."
-            raise error
-        return operation
+        return await self._to_its_end(begun["operation_id"], begun["after"], listener)
+
+    async def follow_operation(self, number: int, listener: Listener) -> Mapping[str, Any]:
+        """Wait for an operation that is under way, as `verb` does."""
+        newest = await self.call("GET", "/api/events", params={"limit": 1}, headers={"Accept": "application/json"})
+        operation: Mapping[str, Any] = await self.get(f"/api/operations/{number}")
+        if operation["state"] not in ("running", "undoing"):
+            return _ended(operation, {})
+        return await self._to_its_end(number, newest[-1]["id"] if newest else 0, listener)
+
+    def left_alone(self) -> LeftAlone:
+        """What Ctrl-C means for what this client waits for."""
+        if self.waits_for is None:
+            return LeftAlone("")
+        number, verb = self.waits_for
+        where = "in the daemon" if self._who else "when Purveyor is started again"
+        return LeftAlone(f"Operation {number} ({verb}) is not done: it goes on {where}. {how_to_go_on(number)}")
 
     async def _to_its_end(self, number: int, after: int, listener: Listener) -> Mapping[str, Any]:
         """Follow an operation until it has ended, or cannot be taken back now: over streams that break and restarts of the
-        daemon. Raises `DaemonUnavailable` when that is away for too long."""
-        position, waits = after, False
+        daemon. Raises what it failed with, and `Interrupted` when the daemon is away for too long."""
+        position = after
+        told: Mapping[str, Any] = {}  # what the event that ended it, or says why it waits, told
 
         async def follow() -> None:
-            nonlocal position, waits
+            nonlocal position, told
             async with aclosing(self.events(after=position)) as line:
                 async for event in line:
                     position = event["id"]
                     if event["operation"] == number:
                         listener(event)
-                        waits = event["type"].endswith(".waiting")
-                        if waits or event["type"].endswith((".succeeded", ".failed")):
+                        if event["type"].endswith(ENDS):
+                            told = {"because": "", **event["data"], "type": event["type"]}
                             return
 
-        there = monotonic()
-        told = False
+        there, away = monotonic(), False
+        operation: Mapping[str, Any] = {}
         while True:
             try:
+                if not operation:
+                    operation = await self.get(f"/api/operations/{number}")
+                    self.waits_for = (number, operation["verb"])
                 await self._watched(follow, MISSES)
-                operation: Mapping[str, Any] = await self.get(f"/api/operations/{number}")
-                if operation["state"] not in ("running", "undoing") or (waits and operation["state"] == "undoing"):
-                    return operation
-                there, told = monotonic(), False
+                operation = await self.get(f"/api/operations/{number}")
+                waits = str(told.get("type", "")).endswith(".waiting")
+                if operation["state"] not in ("running", "undoing") or waits:
+                    self.waits_for = None
+                    return _ended(operation, told)
+                there, away = monotonic(), False
             except DaemonUnavailable as error:
                 if monotonic() - there > AWAY:
-                    remedy = f"Operation {number} goes on when it is back. Follow it with: purveyor operations {number}"
-                    raise DaemonUnavailable(f"{self._named} is away for {AWAY:.0f} s.", remedy=remedy) from error
-                if not told:
+                    verb = self.waits_for[1] if self.waits_for else "It"
+                    remedy = f"It goes on when the daemon is started again. {how_to_go_on(number)}"
+                    raise Interrupted(f"{verb} was interrupted: {self._who} is away for {AWAY:.0f} s.", remedy=remedy) from error
+                if not away:
                     self._say(f"is away; operation {number} goes on when it is back. Waiting for it …")
-                told = True
+                away = True
             await anyio.sleep(0.3)
 
     async def events(self, **parameters: Any) -> AsyncGenerator[Mapping[str, Any], None]:
@@ -234,6 +256,20 @@ class Client:
                     yield chunk
 
 
+def _ended(operation: Mapping[str, Any], told: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An operation that has ended. Raises what it failed with; `told` is what its last event says."""
+    if operation["state"] == "succeeded":
+        return operation
+    error = error_from(operation["error"] or {"detail": told.get("because") or "It could not be ended."})
+    number = operation["id"]
+    if operation["state"] == "undoing":
+        error.remedy += " What was begun is taken back as soon as that is possible."
+    if operation["state"] in ("running", "undoing"):
+        error.remedy += f" Follow it: purveyor operations follow {number}"
+    error.remedy = error.remedy.strip()
+    raise error
+
+
 async def _raise_for(response: httpx.Response) -> None:
     if response.is_error:
         await response.aread()
@@ -253,8 +289,11 @@ def _error(response: httpx.Response) -> PurveyorError:
 
 
 @asynccontextmanager
-async def connected(options: Options) -> AsyncIterator[Client]:
-    """A client of the daemon that is named or running, else of the core run here."""
+async def connected(options: Options, *, resume: bool = True) -> AsyncIterator[Client]:
+    """A client of the daemon that is named or running, else of the core run here.
+
+    Without `resume` that core does not go on with what an earlier process left.
+    """
     if options.url:
         token = os.environ.get("PURVEYOR_TOKEN", "")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -270,7 +309,7 @@ async def connected(options: Options) -> AsyncIterator[Client]:
     started = monotonic()
     while not _listens(path):
         try:
-            async with _in_process(state) as client:
+            async with _in_process(state, resume) as client:
                 yield client
             return
         except StateLocked:
@@ -305,19 +344,19 @@ async def _over(path: Path) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @asynccontextmanager
-async def _in_process(state: Path) -> AsyncIterator[Client]:
+async def _in_process(state: Path, resume: bool) -> AsyncIterator[Client]:
     """The very same API, served to this process alone."""
-    async with _served(state) as path, _over(path) as http:
+    async with _served(state, resume) as path, _over(path) as http:
         yield Client(http)
 
 
 @asynccontextmanager
-async def _served(state: Path) -> AsyncIterator[Path]:
+async def _served(state: Path, resume: bool = True) -> AsyncIterator[Path]:
     """The socket of a core that runs here."""
     from purveyor.api.server import create_api, listen_local, serving
     from purveyor.app import open_app
 
-    async with open_app(state) as app:
+    async with open_app(state, resume=resume) as app:
         with tempfile.TemporaryDirectory(prefix="purveyor-") as folder:
             path = Path(folder) / SOCKET
             async with serving(create_api(app), local=[listen_local(path)]):
@@ -372,11 +411,16 @@ async def _when_needed(options: Options) -> AsyncIterator[Client]:
                 over.set()
 
 
-def run(options: Options, work: Callable[[Client], Awaitable[T]]) -> T:
-    """Run a command's work with a client."""
+def run(options: Options, work: Callable[[Client], Awaitable[T]], *, resume: bool = True) -> T:
+    """Run a command's work with a client. Raises `LeftAlone` when it is interrupted from the keyboard."""
+    clients: list[Client] = []
 
     async def go() -> T:
-        async with connected(options) as client:
+        async with connected(options, resume=resume) as client:
+            clients.append(client)
             return await work(client)
 
-    return anyio.run(go)
+    try:
+        return anyio.run(go)
+    except KeyboardInterrupt:
+        raise (clients[0].left_alone() if clients else LeftAlone("")) from None

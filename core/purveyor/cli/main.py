@@ -98,6 +98,16 @@ def cli(context: click.Context, state: str | None, url: str | None, as_json: boo
     context.obj = Options(state, url, as_json)
 
 
+class LeftAlone(Exception):
+    """Ctrl-C: what the command was waiting for goes on, and `text` says how to follow it; it is empty for nothing."""
+
+    exit_code = 130
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
 class Options:
     """What holds for every command."""
 
@@ -134,6 +144,10 @@ def main(arguments: list[str] | None = None) -> Any:
 
     try:
         return cli.main(args=arguments, standalone_mode=True)
+    except LeftAlone as left:
+        if left.text:
+            click.echo(f"\n{left.text}", err=True)
+        sys.exit(left.exit_code)
     except PurveyorError as error:
         _tell(error)
         sys.exit(error.exit_code)

@@ -24,6 +24,8 @@ COLOURS = {
     "following": "green",
     "starting": "cyan",
     "waiting": "yellow",
+    "undoing": "yellow",
+    "abandoned": "yellow",
     "broken": "red",
     "suspect": "yellow",
     "refused": "red",
@@ -110,6 +112,9 @@ def show_plan(plan: Mapping[str, Any]) -> None:
         "ports": ", ".join(f"{p['host']}:{p['port']} → {p['container_port']}" for p in plan["ports"]),
         "resources": ", ".join(plan["resources"]),
         "variables": ", ".join(plan["variables"]),
+        "apps": "; ".join(
+            f"{a['project']}/{a['environment']} (deployment {a['deployment']}): {a['effect']}" for a in plan["apps"]
+        ),
         "downtime": plan["downtime"],
     }
     fields({f"  {name}": value for name, value in rows.items()})

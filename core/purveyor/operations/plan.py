@@ -21,10 +21,21 @@ class PlannedPort(msgspec.Struct, frozen=True, kw_only=True):
     action: str = "publish"
 
 
+class PlannedApp(msgspec.Struct, frozen=True, kw_only=True):
+    """A deployment that is active, and what it loses or has to do; `effect` is a sentence."""
+
+    project: str
+    environment: str
+    deployment: int
+    service: str
+    effect: str
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a verb would do, computed by the code that does it; nothing has been changed.
 
-    `variables` are names only. `downtime` is a sentence, "none" when nothing stops serving.
+    `variables` are names only. `downtime` is a sentence, "none" when nothing stops serving. `apps` are those that run and
+    lose, or have to change, something.
     """
 
     verb: str
@@ -35,5 +46,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ports: list[PlannedPort] = []
     resources: list[str] = []
     variables: list[str] = []
+    apps: list[PlannedApp] = []
     downtime: str = "none"
     warnings: list[str] = []

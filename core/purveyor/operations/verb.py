@@ -12,12 +12,16 @@ from purveyor.store.records import OperationRecord
 
 
 class Step(NamedTuple):
-    """One idempotent step. `undo`, when given, takes back what `do` did or began; `deadline` is in seconds."""
+    """One idempotent step. `undo`, when given, takes back what `do` did or began; `deadline` is in seconds.
+
+    Once a step that is `final` is begun there is no way back: the operation cannot be cancelled any more.
+    """
 
     name: str
     do: Callable[[], Awaitable[None]]
     undo: Callable[[], Awaitable[None]] | None = None
     deadline: float = 60.0
+    final: bool = False
 
 
 Key = tuple[str, int]  # a lock: its kind, and the id of what it is on
@@ -86,3 +90,6 @@ class Verb(ABC):
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:  # noqa: B027
         """Write the state that holds once all is undone, in the transaction that ends the operation."""
+
+    def settle(self, tx: Tx, operation: OperationRecord, reason: str) -> None:  # noqa: B027
+        """Write what keeps its records usable when it is abandoned, in the transaction that does so: all else stays as it is."""

@@ -79,12 +79,19 @@ def unfinished(tx: Tx) -> list[OperationRecord]:
     return [_record(tx, row) for row in rows]
 
 
+def of_service(tx: Tx, service_id: int) -> OperationRecord | None:
+    """An operation on a service that has not ended."""
+    return next((item for item in unfinished(tx) if item.service_id == service_id), None)
+
+
 def set_state(tx: Tx, operation_id: int, state: str, error: dict[str, Any] | None = None) -> None:
-    ended = tx.now if state in ("succeeded", "failed") else None
+    """Note how an operation stands. What only it knows is forgotten once it is done or undone; one that was abandoned may have
+    left a password that is nowhere else."""
+    ended = tx.now if state in ("succeeded", "failed", "abandoned") else None
     values: dict[str, Any] = {"state": state, "ended_at": ended}
     if error is not None:
         values["error"] = msgspec.json.encode(error).decode()
-    if ended:
+    if ended and state != "abandoned":
         values["private"] = None
     tx.update("operations", "id = ?", [operation_id], **values)
 

@@ -193,6 +193,44 @@ def bindings(tx: Tx, *, service_id: int, project_id: int | None = None) -> list[
     return [_binding(tx, row) for row in rows]
 
 
+UNLINKED = (
+    "NOT EXISTS (SELECT 1 FROM links WHERE links.service_id = bindings.service_id AND links.project_id = bindings.project_id) "
+    "AND EXISTS (SELECT 1 FROM services WHERE services.id = bindings.service_id AND services.state = 'active')"
+)
+
+
+def ending(
+    tx: Tx, *, service_id: int | None = None, project_id: int | None = None, environment_id: int | None = None
+) -> list[BindingRecord]:
+    """The bindings whose account is there although their link is not: it ends with the deployment that still uses it."""
+    where = "(?1 IS NULL OR service_id = ?1) AND (?2 IS NULL OR project_id = ?2) AND (?3 IS NULL OR environment_id = ?3)"
+    sql = f"SELECT * FROM bindings WHERE state = 'bound' AND {where} AND {UNLINKED} ORDER BY id"
+    return [_binding(tx, row) for row in tx.rows(sql, [service_id, project_id, environment_id])]
+
+
+def due(tx: Tx, record: BindingRecord) -> bool:
+    """Whether nobody uses the account of an ending binding any more."""
+    return tx.row("SELECT id FROM deployments WHERE id = ? AND state = 'active'", [record.ends_after]) is None
+
+
+def users(tx: Tx, service_id: int) -> list[tuple[BindingRecord, DeploymentRecord]]:
+    """The deployments that run with an account of a service."""
+    found = []
+    over = {item.id for item in ending(tx, service_id=service_id)}
+    for record in bindings(tx, service_id=service_id):
+        if record.state == "bound" and record.environment_id is not None:
+            user = user_of(tx, record)
+            if user is not None and (record.id not in over or user.id == record.ends_after):
+                found.append((record, user))
+    return found
+
+
+def user_of(tx: Tx, record: BindingRecord) -> DeploymentRecord | None:
+    """The active deployment of a binding's environment, if it was made since there is the binding."""
+    active = deployments(tx, environment_id=record.environment_id, state="active") if record.environment_id is not None else []
+    return next((item for item in active if item.created_at >= record.created_at), None)
+
+
 def resources_taken(tx: Tx, service_id: int) -> set[str]:
     """Resource names that hold somebody's data on this service, also of those who are gone."""
     return {row["resource"] for row in tx.rows("SELECT resource FROM bindings WHERE service_id = ?", [service_id])}

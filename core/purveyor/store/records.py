@@ -127,6 +127,7 @@ class BindingRecord(Record, frozen=True):
     state: Literal["intended", "bound", "unbound"]
     created_at: datetime
     origin: int = 0
+    ends_after: int = 0
 
     def view(self) -> Binding:
         """The binding as plugins see it."""
@@ -178,7 +179,7 @@ class OperationRecord(Record, frozen=True):
     actor: str
     arguments: dict[str, Any]
     private: dict[str, Any] | None
-    state: Literal["running", "undoing", "succeeded", "failed"]
+    state: Literal["running", "undoing", "succeeded", "failed", "abandoned"]
     error: dict[str, Any] | None
     created_at: datetime
     ended_at: datetime | None

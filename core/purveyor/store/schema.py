@@ -327,6 +327,51 @@ ALTER TABLE deployments ADD COLUMN variables TEXT;
 """
 
 
+# An operation that a person abandoned has ended as well. SQLite can only make a table anew to change what it checks.
+ABANDONED = """
+DROP INDEX operations_unfinished;
+ALTER TABLE operations RENAME TO operations_before;
+CREATE TABLE operations (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    verb TEXT NOT NULL,
+    service_id INTEGER,
+    project_id INTEGER,
+    actor TEXT NOT NULL DEFAULT '',
+    arguments TEXT NOT NULL,
+    private TEXT,                   -- sealed: what it needs and nobody may read
+    state TEXT NOT NULL CHECK (state IN ('running', 'undoing', 'succeeded', 'failed', 'abandoned')),
+    error TEXT,
+    created_at TEXT NOT NULL,
+    ended_at TEXT,
+    locks TEXT
+) STRICT;
+INSERT INTO operations (id, verb, service_id, project_id, actor, arguments, private, state, error, created_at, ended_at, locks)
+    SELECT id, verb, service_id, project_id, actor, arguments, private, state, error, created_at, ended_at, locks
+    FROM operations_before;
+DELETE FROM sqlite_sequence WHERE name = 'operations';
+INSERT INTO sqlite_sequence (name, seq) SELECT 'operations', seq FROM sqlite_sequence WHERE name = 'operations_before';
+CREATE TABLE steps_anew (
+    operation_id INTEGER NOT NULL REFERENCES operations (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('started', 'done', 'failed', 'undone')),
+    started_at TEXT NOT NULL,
+    ended_at TEXT,
+    PRIMARY KEY (operation_id, name)
+) STRICT, WITHOUT ROWID;
+INSERT INTO steps_anew (operation_id, name, state, started_at, ended_at)
+    SELECT operation_id, name, state, started_at, ended_at FROM steps;
+DROP TABLE steps;
+ALTER TABLE steps_anew RENAME TO steps;
+DROP TABLE operations_before;
+CREATE INDEX operations_unfinished ON operations (id) WHERE state IN ('running', 'undoing');
+"""
+
+# An account may outlive its link: the number of the deployment that uses it until the next one.
+ACCOUNTS_OUTLIVE_LINKS = """
+ALTER TABLE bindings ADD COLUMN ends_after INTEGER NOT NULL DEFAULT 0;
+"""
+
+
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
         if statement.strip():
@@ -369,6 +414,16 @@ def operation_locks(db: Database) -> None:
 
 
 @migrations()
+def abandoned(db: Database) -> None:
+    _run(db, ABANDONED)
+
+
+@migrations()
+def accounts_outlive_links(db: Database) -> None:
+    _run(db, ACCOUNTS_OUTLIVE_LINKS)
+
+
+@migrations()
 def operation_outcome(db: Database) -> None:
     _run(db, OPERATION_OUTCOME)
 
@@ -384,10 +439,10 @@ def schedule_zones(db: Database) -> None:
 
 
 @migrations()
-def indexes(db: Database) -> None:
-    _run(db, INDEXES)
+def deployment_variables(db: Database) -> None:
+    _run(db, DEPLOYMENT_VARIABLES)
 
 
 @migrations()
-def deployment_variables(db: Database) -> None:
-    _run(db, DEPLOYMENT_VARIABLES)
+def indexes(db: Database) -> None:
+    _run(db, INDEXES)

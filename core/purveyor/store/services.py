@@ -209,12 +209,19 @@ def update_volume(tx: Tx, volume_id: str, **values: Any) -> None:
 
 
 def keep_volume(
-    tx: Tx, volume_id: str, owner: ServiceRecord, facts: Mapping[str, Any], *, image: str = "", until: datetime | None = None
+    tx: Tx,
+    volume_id: str,
+    owner: ServiceRecord,
+    facts: Mapping[str, Any],
+    *,
+    image: str = "",
+    image_id: str = "",
+    until: datetime | None = None,
 ) -> None:
     """Put a volume away with its data, what opens it beside it: a service's credentials may be others by the time that somebody
     wants it back. `facts` say why it is kept."""
     opened = Credentials(parameters=owner.parameters, secrets=owner.secrets)
-    said = {**facts, "service": owner.id, "image": image or owner.image}
+    said = {**facts, "service": owner.id, "image": image or owner.image, "image_id": image_id or owner.image_id}
     sealed = tx.vault.seal(msgspec.to_builtins(opened))
     update_volume(tx, volume_id, state="kept", kept_at=tx.now, kept_until=until, facts=said, credentials=sealed)
 

@@ -71,6 +71,7 @@ def ensure_of_environment(tx: Tx, project: ProjectRecord, environment: Environme
     tx.emit("token.created", project=project.id, data={"id": number, "name": name, "scope": "project"})
 
 
-def revoke_of_project(tx: Tx, project_id: int) -> None:
-    """End the tokens of all environments of a project."""
-    tx.update("tokens", "project_id = ? AND sealed IS NOT NULL AND revoked_at IS NULL", [project_id], revoked_at=tx.now)
+def revoke_of_environment(tx: Tx, environment_id: int) -> None:
+    """End the tokens of an environment."""
+    where = "environment_id = ? AND sealed IS NOT NULL AND revoked_at IS NULL"
+    tx.update("tokens", where, [environment_id], revoked_at=tx.now)

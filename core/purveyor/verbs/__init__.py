@@ -12,6 +12,7 @@ from purveyor.verbs.bind import Bind
 from purveyor.verbs.create import Create
 from purveyor.verbs.delete import Delete
 from purveyor.verbs.deploy import Deploy
+from purveyor.verbs.end_access import EndAccess
 from purveyor.verbs.environments import DeleteEnvironment
 from purveyor.verbs.kept import AttachVolume, CloneVolume, UndoUpgrade
 from purveyor.verbs.lifecycle import Repair, Restart, Start, Stop
@@ -40,6 +41,7 @@ VERBS: tuple[Callable[[House, Provisioner], Verb], ...] = (
     DeleteEnvironment,
     DeleteProject,
     Deploy,
+    EndAccess,
     EndArchive,
     Import,
     Link,

@@ -128,8 +128,9 @@ class Import(ServiceVerb):
         service_id = operation.service_id or 0
         join = self.container_step(service_id)._replace(name="join", undo=lambda: self.provision.remove_container(service_id))
         login = Step("log in", lambda: self.provision.adopt(service_id))
-        see, *serve = self.start_steps(service_id)
-        return [login, join, see, Step("reach", lambda: self.provision.reach(service_id)), *serve]
+        see, ready, identity = self.start_steps(service_id)
+        reach = Step("reach", lambda: self.provision.reach(service_id))
+        return [login, join, see, reach, ready, identity._replace(final=True)]  # the mark stays in a server that is not ours
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         services.update(tx, operation.service_id or 0, state="active", refusal="")

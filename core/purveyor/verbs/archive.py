@@ -121,6 +121,10 @@ class Archive(ArchiveVerb):
         else:
             archives.delete(tx, operation.service_id or 0)
 
+    def settle(self, tx: Tx, operation: OperationRecord, reason: str) -> None:
+        mark_failed(tx, operation.arguments["backup"], {"detail": reason})
+        archives.update(tx, operation.service_id or 0, state="broken", reason=reason)
+
 
 class EndArchive(ArchiveVerb):
     """What was archived stays, and can be restored."""

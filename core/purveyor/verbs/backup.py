@@ -112,6 +112,9 @@ class Backup(BesideVerb):
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         mark_failed(tx, operation.arguments["backup"], error)
 
+    def settle(self, tx: Tx, operation: OperationRecord, reason: str) -> None:
+        mark_failed(tx, operation.arguments["backup"], {"detail": reason})
+
 
 async def write_once(verb: BesideVerb, operation: OperationRecord, number: int) -> None:
     """Write a backup, unless an earlier process was at it already: half of one is none."""
@@ -242,7 +245,8 @@ class DeleteBackup(BesideVerb):
         return Plan(verb=self.name, subject=backup.backup_id, steps=["remove"], resources=[f"DELETE {backup.location}"])
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        return [Step("remove", lambda: remove_files(self, operation.arguments["backup"]), deadline=600.0)]
+        number = operation.arguments["backup"]
+        return [Step("remove", lambda: remove_files(self, number), deadline=600.0, final=True)]
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         backups.delete(tx, operation.arguments["backup"])

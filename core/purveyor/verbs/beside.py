@@ -211,8 +211,9 @@ class BesideVerb(ServiceVerb):
         services.update(tx, scratch_id, volume_id=None)
         services.forget_scratch(tx, scratch_id)
         until = tx.now + timedelta(days=self.house.settings.old_data_days)
-        image = (operation.private or {})["image"]
-        services.keep_volume(tx, before, services.get(tx, service_id), facts, image=image, until=until)
+        image, image_id = (operation.private or {})["image"], (operation.private or {})["image_id"]
+        owner = services.get(tx, service_id)
+        services.keep_volume(tx, before, owner, facts, image=image, image_id=image_id, until=until)
 
 
 def few(told: Sequence[str]) -> str:

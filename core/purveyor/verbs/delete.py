@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import msgspec
 
+from purveyor import bindings
 from purveyor.archive.helpers import Helpers
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
@@ -31,7 +32,8 @@ class Delete(ServiceVerb):
 
     def intend(self, tx: Tx, given: DeleteArguments, actor: str) -> int:
         record = services.get(tx, given.service)
-        require_active(record)
+        if not _left_over(tx, record):
+            require_active(record)
         if record.imported and given.purge:
             why = f"{record.name} was imported, and its data is its owner's"
             raise BadInput(f"Nothing was deleted: {why}.", remedy="Leave --purge out.", errors={"purge": why})
@@ -44,7 +46,7 @@ class Delete(ServiceVerb):
             )
         services.update(tx, record.id, state="deleting", desired="stopped")
         shown = {"name": record.name, "purge": given.purge}
-        before = {"desired": record.desired}
+        before = {"desired": record.desired, "state": record.state}
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
@@ -61,6 +63,7 @@ class Delete(ServiceVerb):
             containers=[PlannedContainer(name=record.container_name, action="remove")],
             volumes=[PlannedVolume(name=volume.name, action="DELETE WITH ALL DATA" if purge else f"keep in {volume.path}")],
             resources=held,
+            apps=bindings.apps(tx, record, f"loses {record.name} for good"),
             downtime="for good",
             warnings=[f"The data of {len(held)} projects' environments goes with it: {', '.join(held)}."]
             if purge and held
@@ -82,7 +85,7 @@ class Delete(ServiceVerb):
         helper = Step("helper", lambda: self._end_archive(service_id), deadline=STOP_DEADLINE)
         container = Step("container", lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE)
         if operation.arguments["purge"]:  # what a purge has begun cannot be had back
-            return [helper, container, Step("purge", lambda: self._purge(service_id), deadline=PURGE_DEADLINE)]
+            return [helper, container, Step("purge", lambda: self._purge(service_id), deadline=PURGE_DEADLINE, final=True)]
         container = container._replace(undo=lambda: self.try_again(service_id, start=start))
         return [helper, container, Step("volume", lambda: self.forget_volume(service_id))]
 
@@ -110,4 +113,10 @@ class Delete(ServiceVerb):
             services.keep_volume(tx, record.volume_id, record, {"before": f"delete {operation.id}"})
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, object]) -> None:
-        services.update(tx, operation.service_id or 0, state="active", **(operation.private or {"desired": "running"}))
+        before = {"state": "active", "desired": "running", **(operation.private or {})}
+        services.update(tx, operation.service_id or 0, **before)
+
+
+def _left_over(tx: Tx, record: ServiceRecord) -> bool:
+    """Whether a service is on its way in or out and nobody is at it: its operation was abandoned."""
+    return record.state in ("creating", "deleting") and operations.of_service(tx, record.id) is None

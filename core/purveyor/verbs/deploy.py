@@ -13,10 +13,23 @@ from purveyor.provision import Provisioner
 from purveyor.store import Tx, operations, projects, services
 from purveyor.store.records import OperationRecord
 from purveyor.verbs.bind import BindingSteps, environment_for, intend_missing
+from purveyor.verbs.end_access import end_of_environment
+from purveyor.verbs.link import BIND_DEADLINE
 from purveyor.verbs.projects import PRODUCTION
 from purveyor.verbs.service_verb import step_names
 from purveyor.workshop import DockerWorkshop, container_name
-from purveyor_hooks import AppSpec, BadInput, Deployment, DeployResult, NotFound, PurveyorError, Scope, Variable, Vetoed
+from purveyor_hooks import (
+    AppSpec,
+    BadInput,
+    Deployment,
+    DeployResult,
+    NotFound,
+    PurveyorError,
+    Scope,
+    Variable,
+    Vetoed,
+    references,
+)
 
 HOOK_DEADLINE = 60.0
 DEPLOY_DEADLINE = 3600.0
@@ -56,8 +69,9 @@ class Deploy(Verb):
 
     def target(self, tx: Tx, given: DeployArguments) -> Target:
         project = projects.get(tx, given.project)
-        linked = tuple(link.service_id for link in projects.links(tx, project_id=project.id))
-        return Target(project=project.id, services=linked)
+        linked = [link.service_id for link in projects.links(tx, project_id=project.id)]
+        ending = [item.service_id for item in projects.ending(tx, project_id=project.id)]
+        return Target(project=project.id, services=(*linked, *ending))
 
     def intend(self, tx: Tx, given: DeployArguments, actor: str) -> int:
         _check(given)
@@ -121,7 +135,12 @@ class Deploy(Verb):
             containers=[*planned, *(PlannedContainer(name=name, action="retire") for name in old if name)],
             resources=[record.resource for record in held if record],
             variables=sorted(variable.name for variable in deployment.variables),
+            warnings=self._over(tx, environment_id),
         )
+
+    def _over(self, tx: Tx, environment_id: int) -> list[str]:
+        ending = projects.ending(tx, environment_id=environment_id)
+        return [f"Its account on {services.get(tx, item.service_id).name} ends: it is not linked any more." for item in ending]
 
     # ---------------------------------------------------------------- steps
 
@@ -130,8 +149,9 @@ class Deploy(Verb):
             self._binding.step(operation),
             Step("before", lambda: self._before(operation), deadline=HOOK_DEADLINE * 10),
             Step("deploy", lambda: self._deploy(operation), lambda: self._withdraw(operation), DEPLOY_DEADLINE),
-            Step("switch", lambda: self._switch(operation)),
+            Step("switch", lambda: self._switch(operation), final=True),
             Step("retire", lambda: self._retire(operation), deadline=DEPLOY_DEADLINE),
+            Step("accounts", lambda: self._end_accounts(operation), deadline=BIND_DEADLINE),
             Step("after", lambda: self._after(operation), deadline=HOOK_DEADLINE * 10),
         ]
 
@@ -174,6 +194,11 @@ class Deploy(Verb):
             except PurveyorError as error:
                 self.house.logger.warning("deploy.retire", deployment=deployment.id, error=error.detail)
 
+    async def _end_accounts(self, operation: OperationRecord) -> None:
+        """What the environment is not linked to any more, and only the old app used."""
+        await self.house.store.write(lambda tx: self._activate(tx, operation))
+        await end_of_environment(self.house, operation, operation.arguments["environment_id"])()
+
     def _activate(self, tx: Tx, operation: OperationRecord) -> None:
         number = operation.arguments["deployment"]
         for other in projects.deployments(tx, environment_id=operation.arguments["environment_id"], state="active"):
@@ -202,6 +227,13 @@ class Deploy(Verb):
         projects.update_deployment(tx, number, state="failed", variables=None, error=error["detail"], ended_at=tx.now)
         self._binding.forget(tx, operation)
 
+    def settle(self, tx: Tx, operation: OperationRecord, reason: str) -> None:
+        """Its container goes with the next sweep."""
+        number = operation.arguments["deployment"]
+        if projects.deployment(tx, number).state == "deploying":
+            services.release_ports(tx, deployment=number)
+            projects.update_deployment(tx, number, state="failed", error=reason, ended_at=tx.now)
+
 
 def _check(given: DeployArguments) -> None:
     errors = {}
@@ -213,8 +245,11 @@ def _check(given: DeployArguments) -> None:
         errors["health_path"] = "must begin with /"
     if given.health_path is not None and given.port is None:
         errors["port"] = "needed for a health path"
-    if given.image is not None and (not given.image.strip() or any(character.isspace() for character in given.image)):
-        errors["image"] = "must be an image reference"
+    if given.image is not None:
+        try:
+            references.parse(given.image)
+        except ValueError as error:
+            errors["image"] = str(error)
     if given.image is None and (given.command or given.port):
         errors["image"] = "needed for a command or a port"
     for name, value in given.variables.items():

@@ -38,8 +38,9 @@ class DeleteEnvironment(Verb):
 
     def target(self, tx: Tx, given: EnvironmentArguments) -> Target:
         project = projects.get(tx, given.project)
-        linked = tuple(link.service_id for link in projects.links(tx, project_id=project.id))
-        return Target(project=project.id, services=linked)
+        linked = [link.service_id for link in projects.links(tx, project_id=project.id)]
+        ending = [item.service_id for item in projects.ending(tx, project_id=project.id)]
+        return Target(project=project.id, services=(*linked, *ending))
 
     def _bindings(self, tx: Tx, environment_id: int) -> list[BindingRecord]:
         found = (projects.binding_of(tx, service.id, environment_id) for service in services.every(tx))
@@ -86,7 +87,7 @@ class DeleteEnvironment(Verb):
             await remove_containers(self.house.engine, environment=environment_id)
             await self.house.store.write(lambda tx: _retire(tx, environment_id))
 
-        containers = Step("containers", remove, deadline=STOP_DEADLINE)
+        containers = Step("containers", remove, deadline=STOP_DEADLINE, final=True)  # an app that is gone is not brought back
         if operation.arguments["purge"]:  # what a purge has begun cannot be had back
             return [containers, Step("bindings", lambda: self._binder.purge(held), deadline=BIND_DEADLINE)]
         bound = operation.arguments.get("bound", [])

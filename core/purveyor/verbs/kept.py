@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from purveyor import names
+from purveyor import bindings, names
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.parameters import IMAGE
@@ -47,7 +47,8 @@ class _Exchange(NewServiceVerb):
         """Write the intent of going on with a volume."""
         require_active(record)
         require_own(record)
-        shown = {"name": record.name, "volume": volume.id, "image": image_of(tx, volume)}
+        number = (volume.facts or {}).get("image_id", "")
+        shown = {"name": record.name, "volume": volume.id, "image": image_of(tx, volume), "image_id": number}
         opening(tx, volume)
         held = {**before(record), "parameters": record.parameters, "secrets": record.secrets}
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=held)
@@ -61,6 +62,7 @@ class _Exchange(NewServiceVerb):
             steps=step_names(self.steps(operation)),
             containers=[PlannedContainer(name=record.container_name, action="replace", image=given["image"])],
             volumes=[PlannedVolume(name=wanted.name, action="use again"), PlannedVolume(name=held.name, action="keep")],
+            apps=bindings.apps(tx, record, f"finds the data of before in {record.name}"),
             downtime="while the containers are exchanged, some seconds",
             warnings=["What was written since is not in that data; it is kept, and listed."],
         )
@@ -74,7 +76,9 @@ class _Exchange(NewServiceVerb):
     async def _back(self, operation: OperationRecord, service_id: int) -> None:
         given = operation.arguments
         settings = self.house.settings
-        found = await self.house.engine.images.ensure(given["image"], self.progress(operation, "back"), settings.pull_timeout)
+        images = self.house.engine.images
+        found = await images.inspect(given["image_id"]) if given.get("image_id") else None  # its name may mean another by now
+        found = found or await images.ensure(given["image"], self.progress(operation, "back"), settings.pull_timeout)
         await self.provision.remove_container(service_id)
 
         def work(tx: Tx) -> None:
@@ -115,7 +119,14 @@ class _Exchange(NewServiceVerb):
         private = operation.private or {}
         opened = {name: private[name] for name in ("parameters", "secrets") if name in private}
         record = msgspec.structs.replace(services.get(tx, operation.service_id or 0), **opened)
-        services.keep_volume(tx, private["volume_id"], record, {"before": f"undo {operation.id}"}, image=private["image"])
+        services.keep_volume(
+            tx,
+            private["volume_id"],
+            record,
+            {"before": f"undo {operation.id}"},
+            image=private["image"],
+            image_id=private["image_id"],
+        )
         services.update_volume(tx, operation.arguments["volume"], facts={})
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from purveyor import bindings
 from purveyor.bindings import Binder
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer
@@ -33,6 +34,7 @@ class LifecycleVerb(ServiceVerb):
     downtime = "none"
     container_action = ""
     desired = ""
+    effect = ""  # what it does to the apps that run
 
     def target(self, tx: Tx, given: ServiceArguments) -> Target:
         return Target(service=services.get(tx, given.service).id)
@@ -54,6 +56,7 @@ class LifecycleVerb(ServiceVerb):
             subject=record.name,
             steps=step_names(self.steps(operation)),
             containers=[PlannedContainer(name=record.container_name, action=self.container_action, image=record.image)],
+            apps=bindings.apps(tx, record, self.effect.format(record.name)) if self.effect else [],
             downtime=self.downtime,
         )
 
@@ -130,21 +133,28 @@ class Stop(LifecycleVerb):
     name: ClassVar[str] = "stop"
     container_action = "stop"
     downtime = "from now until it is started again"
+    effect = "does not reach {} until it is started again"
     desired = "stopped"
 
     def steps(self, operation: OperationRecord) -> list[Step]:
+        """One that ran goes on when it is cancelled, or cannot be stopped in time."""
         service_id = operation.service_id or 0
-        return [Step("stop", lambda: self.provision.stop(service_id), deadline=STOP_DEADLINE)]
+        stop = Step("stop", lambda: self.provision.stop(service_id), deadline=STOP_DEADLINE)
+        ran = (operation.private or {}).get("desired") != "stopped"
+        return [stop._replace(undo=lambda: self.try_again(service_id, start=True)) if ran else stop]
 
 
 class Restart(LifecycleVerb):
     name: ClassVar[str] = "restart"
     container_action = "stop, start"
     downtime = "until the server is up again, a few seconds"
+    effect = "does not reach {} until it is up again"
     desired = "running"
 
     def steps(self, operation: OperationRecord) -> list[Step]:
+        """What can be found wrong without stopping the server is found before."""
         service_id = operation.service_id or 0
         stop = Step("stop", lambda: self.provision.stop(service_id), deadline=STOP_DEADLINE)
         start = (operation.private or {}).get("desired") != "stopped"
-        return [stop._replace(undo=lambda: self.try_again(service_id, start=start)), *self._serve_steps(operation)]
+        image, volume, *rest = self._serve_steps(operation)
+        return [image, volume, stop._replace(undo=lambda: self.try_again(service_id, start=start)), *rest]

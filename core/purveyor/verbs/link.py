@@ -10,7 +10,7 @@ from purveyor.house import House
 from purveyor.operations import Plan, Step, Target, Verb
 from purveyor.provision import Provisioner
 from purveyor.store import Tx, operations, projects, services
-from purveyor.store.records import OperationRecord
+from purveyor.store.records import OperationRecord, ProjectRecord, ServiceRecord
 from purveyor.verbs.projects import PRODUCTION
 from purveyor.verbs.service_verb import step_names
 from purveyor_hooks import BadInput, Conflict, NotFound
@@ -26,11 +26,15 @@ class LinkArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class UnlinkArguments(LinkArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`purge` drops the project's data on the service; `force` unlinks although the service does not serve,
-    which leaves the accounts as they are until it does."""
+    """An account that an active deployment uses ends with the next one, or `now`.
+
+    `purge` drops the project's data on the service, now; `force` unlinks although the service does not serve, which leaves
+    the accounts as they are until it does.
+    """
 
     purge: bool = False
     force: bool = False
+    now: bool = False
 
 
 class LinkVerb(Verb):
@@ -80,29 +84,40 @@ class Link(LinkVerb):
         projects.insert_link(tx, service_id=service.id, project_id=project.id, service_type=service.service_type)
         environment = projects.find_environment(tx, project.id, PRODUCTION)
         chosen = []
-        known = False
+        before = None
         if environment is not None:
-            known = projects.binding_of(tx, service.id, environment.id) is not None
+            before = projects.binding_of(tx, service.id, environment.id)
             chosen.append(bindings.intend(tx, self.house, service, project, environment).id)
-        shown = {"service": service.name, "project": project.slug, "bindings": chosen, "known": known}
+        shown = {
+            "service": service.name,
+            "project": project.slug,
+            "bindings": chosen,
+            "known": before is not None,
+            "bound": before is not None and before.state == "bound",
+        }
         return operations.insert(tx, self.name, service_id=service.id, project_id=project.id, actor=actor, arguments=shown)
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         chosen = operation.arguments["bindings"]
         # what a failed first link began is empty and nobody's; what was there before is somebody's data
         take_back = self.binder.unbind if operation.arguments["known"] else self.binder.purge
-        return [Step("bind", lambda: self.binder.bind(chosen), undo=lambda: take_back(chosen), deadline=BIND_DEADLINE)]
+        step = Step("bind", lambda: self.binder.bind(chosen), undo=lambda: take_back(chosen), deadline=BIND_DEADLINE)
+        return [step._replace(undo=None) if operation.arguments.get("bound") else step]  # an app still uses that account
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
         if link:
             projects.update_link(tx, link.id, "linked")
+            for item in projects.bindings(tx, service_id=link.service_id, project_id=link.project_id):
+                projects.update_binding(tx, item.id, ends_after=0)
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
         if link:
             projects.delete_link(tx, link.id)
         for number in operation.arguments["bindings"]:
+            if operation.arguments.get("bound"):
+                continue
             if operation.arguments["known"]:
                 projects.update_binding(tx, number, state="unbound")
             else:
@@ -110,6 +125,9 @@ class Link(LinkVerb):
 
 
 class Unlink(LinkVerb):
+    """The next deploy gets no variables of the service. An account that an app runs with ends with that deploy: until then it
+    has no link, stays bound, and a new link takes it up again, password included."""
+
     name: ClassVar[str] = "unlink"
     arguments = UnlinkArguments
 
@@ -117,34 +135,70 @@ class Unlink(LinkVerb):
         assert isinstance(given, UnlinkArguments)
         service, project = services.get(tx, given.service), projects.get(tx, given.project)
         link = projects.find_link(tx, service.id, project.id)
-        if link is None:
-            raise NotFound(f"{service.name} is not linked to {project.slug}.")
-        if given.force and given.purge:
-            raise BadInput("force and purge exclude each other: data is dropped by a server that serves.")
-        if not given.force:
+        held = projects.bindings(tx, service_id=service.id, project_id=project.id)
+        self._check(tx, given, service, project)
+        users = {item.id: user.id for item in held if (user := projects.user_of(tx, item)) is not None}
+        later = []
+        if not given.now and not given.purge:
+            later = [item for item in held if item.state == "bound" and (given.force or item.id in users)]
+        chosen = [item for item in held if item not in later]
+        if not given.force and (chosen or not later):
             try:
                 bindings.require_serving(service)
             except Conflict as error:
                 error.remedy += ", or unlink without ending the accounts: --force"
                 raise
-        projects.update_link(tx, link.id, "unlinking")
-        held = projects.bindings(tx, service_id=service.id, project_id=project.id)
+        if link is not None:
+            projects.update_link(tx, link.id, "unlinking")
         shown = {
             "service": service.name,
             "project": project.slug,
-            "bindings": [item.id for item in held],
-            "bound": [item.id for item in held if item.state == "bound"],
+            "bindings": [item.id for item in chosen],
+            "bound": [item.id for item in chosen if item.state == "bound"],
+            "later": [[item.id, users.get(item.id, 0)] for item in later],
+            "until": [f"{item.project}/{item.environment}" for item in later if item.id in users],
             "purge": given.purge,
             "force": given.force,
         }
         return operations.insert(tx, self.name, service_id=service.id, project_id=project.id, actor=actor, arguments=shown)
 
+    def _check(self, tx: Tx, given: UnlinkArguments, service: ServiceRecord, project: ProjectRecord) -> None:
+        if given.force and (given.purge or given.now):
+            raise BadInput("force excludes purge and now: those are done by a server that serves.")
+        if projects.find_link(tx, service.id, project.id) is not None:
+            return
+        if not projects.ending(tx, service_id=service.id, project_id=project.id):
+            raise NotFound(f"{service.name} is not linked to {project.slug}.")
+        if not given.now and not given.purge:
+            raise NotFound(
+                f"{service.name} is not linked to {project.slug} any more; an app has its account until the next deploy.",
+                remedy=f"End it now: purveyor unlink {service.slug} {project.slug} --now",
+            )
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        plan = super().describe(tx, operation)
+        service, given = services.get(tx, operation.service_id or 0), operation.arguments
+        project = projects.get(tx, operation.project_id or 0)
+        held = {item.id: item.environment_id for item in projects.bindings(tx, service_id=service.id, project_id=project.id)}
+        ended = {held[number] or 0 for number in given["bindings"] if number in held}
+        kept = {held[number] or 0 for number, _ in given["later"]}
+        lost = bindings.apps(tx, service, f"loses {service.name} at once", ended)
+        waits = bindings.apps(tx, service, f"keeps its account on {service.name} until its next deploy", kept)
+        warnings = []
+        if waits:
+            how = f"purveyor unlink {service.slug} {project.slug} --now"
+            warnings.append(f"An account that is used ends with the next deploy; now with: {how}")
+        if given["purge"] and held:
+            warnings.append(f"The data of {project.slug} on {service.name} is deleted.")
+        downtime = f"of the apps named, until they are deployed without {service.name}" if lost else "none"
+        return msgspec.structs.replace(plan, apps=[*lost, *waits], downtime=downtime, warnings=warnings)
+
     def steps(self, operation: OperationRecord) -> list[Step]:
         chosen = operation.arguments["bindings"]
-        if operation.arguments["force"]:
+        if operation.arguments["force"] or not chosen:
             return []
         if operation.arguments["purge"]:  # what a purge has begun cannot be had back
-            return [Step("purge", lambda: self.binder.purge(chosen), deadline=BIND_DEADLINE)]
+            return [Step("purge", lambda: self.binder.purge(chosen), deadline=BIND_DEADLINE, final=True)]
         bound = operation.arguments.get("bound", [])
         return [Step("unbind", lambda: self.binder.unbind(chosen), lambda: self.binder.bind(bound), BIND_DEADLINE)]
 
@@ -152,10 +206,12 @@ class Unlink(LinkVerb):
         link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
         if link:
             projects.delete_link(tx, link.id)
-            bindings.revoke_unused(tx, self.house, link.project_id)
+        for number, deployment in operation.arguments.get("later", []):
+            projects.update_binding(tx, number, ends_after=deployment)
         if operation.arguments["force"]:
             for number in operation.arguments["bindings"]:
                 projects.update_binding(tx, number, state="unbound")
+        bindings.revoke_unused(tx, self.house, operation.project_id or 0)
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)

@@ -89,7 +89,7 @@ class DeleteProject(Verb):
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         project_id = operation.project_id or 0
-        return [Step("containers", lambda: self._remove(project_id), deadline=STOP_DEADLINE)]
+        return [Step("containers", lambda: self._remove(project_id), deadline=STOP_DEADLINE, final=True)]
 
     async def _remove(self, project_id: int) -> None:
         await remove_containers(self.house.engine, project=project_id)

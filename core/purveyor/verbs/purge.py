@@ -47,7 +47,7 @@ class Purge(Verb):
         return Plan(verb=self.name, subject=volume.origin, steps=["purge"], volumes=[planned])
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        return [Step("purge", lambda: self._purge(operation), deadline=DEADLINE)]
+        return [Step("purge", lambda: self._purge(operation), deadline=DEADLINE, final=True)]
 
     async def _purge(self, operation: OperationRecord) -> None:
         given = operation.arguments

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from purveyor import names, parameters
+from purveyor import bindings, names, parameters
 from purveyor.archive import recovery
 from purveyor.archive.helpers import BASE
 from purveyor.archive.manifest import Verified
@@ -210,6 +210,7 @@ class Restore(NewServiceVerb):
                 PlannedContainer(name=record.container_name, action="replace", image=beside.image),
             ],
             volumes=[PlannedVolume(name=volume.name, action=f"keep for {days} days")],
+            apps=bindings.apps(tx, record, f"finds the data of the backup in {record.name}"),
             downtime="while the containers are exchanged, some seconds; what is written during the restore is not in it",
             warnings=self._warnings(tx, operation),
         )

@@ -72,6 +72,12 @@ class Rotate(Verb):
             subject=f"{operation.arguments['project']}/{operation.arguments['environment']}",
             steps=step_names(self.steps(operation)),
             resources=[f"new password of {item.account}" for item in held if item],
+            apps=[
+                msgspec.structs.replace(app, effect=f"needs a deploy to open new connections to {app.service}")
+                for item in held
+                if item and item.environment_id
+                for app in bindings.apps(tx, services.get(tx, item.service_id), "", [item.environment_id])
+            ],
             warnings=["The app that runs goes on with its open connections and needs a deploy to open new ones."],
         )
 

@@ -48,6 +48,7 @@ class RotateAdministrator(ServiceVerb):
             steps=step_names(self.steps(operation)),
             containers=[PlannedContainer(name=record.container_name, action="replace", image=record.image)],
             resources=[f"new {name} of the administrator" for name in operation.arguments["parameters"]],
+            apps=bindings.apps(tx, record, f"does not reach {record.name} until it is up again"),
             downtime="while the container is replaced, a few seconds",
         )
 

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from purveyor import parameters
+from purveyor import bindings, parameters
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.store import Tx, operations, services
@@ -14,11 +14,20 @@ from purveyor_hooks import BadInput, Image
 
 
 class UpdateArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`service` is an id or a name; `docker_image` is short for the parameter of that name."""
+    """`service` is an id or a name; `docker_image` is short for the parameter of that name.
+
+    `found` is the image as it is on the engine, found out before the intent.
+    """
 
     service: str
     parameters: dict[str, Any] = {}
     docker_image: str | None = None
+    found: Image | None = None
+
+    @property
+    def image(self) -> str | None:
+        """The image that is asked for."""
+        return self.docker_image if self.docker_image is not None else self.parameters.get(parameters.IMAGE)
 
 
 class Update(ServiceVerb):
@@ -27,6 +36,12 @@ class Update(ServiceVerb):
 
     def target(self, tx: Tx, given: UpdateArguments) -> Target:
         return Target(service=services.get(tx, given.service).id)
+
+    async def prepare(self, given: UpdateArguments) -> UpdateArguments:
+        """What the image is, when it is on the engine already; else it is looked into when it has come, before anything stops."""
+        if not isinstance(given.image, str):
+            return given
+        return msgspec.structs.replace(given, found=await self.house.engine.images.inspect(given.image))
 
     def intend(self, tx: Tx, given: UpdateArguments, actor: str) -> int:
         record = services.get(tx, given.service)
@@ -39,7 +54,7 @@ class Update(ServiceVerb):
         before = {**record.parameters, parameters.IMAGE: record.image}
         after = parameters.changed(provider.kind, self.house.settings, before, wanted, services.ports_taken(tx))
         image = after.pop(parameters.IMAGE)
-        major = provider.data_major(Image(reference=image))
+        major = provider.data_major(given.found) if given.found and image == given.found.reference else ""
         if record.major and major and major != record.major:
             raise BadInput(
                 f"{record.name} holds data of version {record.major}; the image {image} is of version {major}.",
@@ -60,6 +75,8 @@ class Update(ServiceVerb):
         )
         given_names = sorted({*record.given, *wanted})
         services.update(tx, record.id, parameters=after, secrets=provider.secrets(view), image=image, given=given_names)
+        if given.image is not None:  # what its name means now is what is wanted
+            services.update(tx, record.id, image_id="", image_environment={})
         for item in provider.kind.parameters:
             if item.generated == "port" and after[item.name] != record.parameters[item.name]:
                 services.claim_port(tx, after[item.name], item.name, service=record.id)
@@ -77,6 +94,7 @@ class Update(ServiceVerb):
             containers=[PlannedContainer(name=record.container_name, action="replace", image=record.image)],
             volumes=[PlannedVolume(name=volume.name, action="keep")],
             ports=planned_ports(provider.kind, record.parameters),
+            apps=bindings.apps(tx, record, f"does not reach {record.name} until it is up again") if running else [],
             downtime="while the container is replaced, a few seconds" if running else "none, it is stopped",
         )
 

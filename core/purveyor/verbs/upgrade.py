@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from purveyor import parameters
+from purveyor import bindings, parameters
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.store import Tx, operations, services
@@ -63,7 +63,11 @@ class Upgrade(BesideVerb):
         provider.require("upgrade_plan", "upgrades")
         image = given.docker_image.strip()
         if image == record.image:
-            raise BadInput(f"{record.name} runs {image} already.", errors={"docker_image": "the one that it runs"})
+            raise BadInput(
+                f"{record.name} runs {image} already.",
+                remedy=f"If that name means a newer image now: purveyor update {record.slug} --image {image}",
+                errors={"docker_image": "the one that it runs"},
+            )
         plan = provider.upgrade_plan(record.view(), Image(reference=image, environment=given.environment or {}))
         if plan.action == REFUSE:
             raise BadInput(plan.reason, remedy="Choose another image.", errors={"docker_image": plan.reason})
@@ -100,6 +104,7 @@ class Upgrade(BesideVerb):
             ],
             volumes=[PlannedVolume(name=volume.name, action="nothing" if rehearse else f"keep for {days} days")],
             resources=[f"{given['action']}: {given['reason']}"],
+            apps=[] if rehearse else bindings.apps(tx, record, f"does not reach {record.name} until the new server is up"),
             downtime="none" if rehearse else "from the copy of the data until the new server is up",
             warnings=[f"The new version will not take it: {item}" for item in given.get("refused", [])],
         )

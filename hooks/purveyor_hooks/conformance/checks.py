@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from purveyor_hooks.conformance.bench import ApiFailed, Bench, halted
+from purveyor_hooks.references import parts_of
 
 LOOPBACK = ("127.0.0.1", "::1")
 REFUSED_TRIES = 5
@@ -295,7 +296,8 @@ def a_backup_is_restored_in_place(bench: Bench) -> str | None:
          needs=("upgrade_plan", "exercise"))  # fmt: skip
 def it_is_upgraded(bench: Bench) -> str | None:
     image = bench.service()["docker_image"]
-    repository, _, tag = image.rpartition(":")
+    parts = parts_of(image)
+    repository, tag = parts.repository, parts.tag or "latest"
     other = f"{tag}-kit" if "-kit" not in tag else tag.replace("-kit", "")
     bench.engine.tag(image, repository, other)
     try:

@@ -13,6 +13,7 @@ from purveyor.cli.client import Client, run
 from purveyor.cli.commands.services import act, pairs, plan_option
 from purveyor.cli.main import Options
 from purveyor_hooks import BadInput, Conflict, NotFound
+from purveyor_hooks.confirm import destroys, interrupts, yes_option
 
 BACKUPS = "/api/backups"
 
@@ -130,6 +131,7 @@ def verify_backup(options: Options, backup: str, accept_unsigned: bool, plan: bo
 @click.option("--database", "databases", multiple=True, metavar="NAME", help="Only this database or bucket; may be repeated.")
 @click.option("--keep-going", is_flag=True, help="In place: go on although what came is not all that was saved.")
 @unsigned_option
+@yes_option
 @plan_option
 @click.pass_obj
 def restore_backup(
@@ -141,9 +143,13 @@ def restore_backup(
     databases: tuple[str, ...],
     keep_going: bool,
     accept_unsigned: bool,
+    yes: bool,
     plan: bool,
 ) -> None:
     """Restore a backup into a new service, or in place; or a moment: --at 2026-11-25T15:00:00Z."""
+    if service is not None:
+        what = f"{service} gets other data: what was written since is not in it, and is kept aside."
+        destroys(what, service, yes=yes, plan=plan)
     given = (
         ("new_name", new_name),
         ("service_id", service),
@@ -212,13 +218,12 @@ async def _is_backup(client: Client, reference: str) -> bool:
 
 @backup_command.command("delete")
 @click.argument("backup")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @plan_option
 @click.pass_obj
 def delete_backup(options: Options, backup: str, yes: bool, plan: bool) -> None:
     """Delete a backup and its files."""
-    if not yes and not plan:
-        click.confirm(f"This deletes the backup {backup} for good. Go on?", abort=True, err=True)
+    destroys(f"This deletes the backup {backup} for good.", backup, yes=yes, plan=plan, thing="its id")
     if act(options, f"Deleting {backup}", "DELETE", f"{BACKUPS}/{backup}", plan=plan):
         output.show_json({"deleted": backup}) if options.as_json else click.echo(f"The backup {backup} is deleted.")
 
@@ -268,10 +273,12 @@ def start_archive(options: Options, service: str, source: str | None, encrypt: b
 
 @archive_group.command("stop")
 @click.argument("service")
+@yes_option
 @plan_option
 @click.pass_obj
-def stop_archive(options: Options, service: str, plan: bool) -> None:
+def stop_archive(options: Options, service: str, yes: bool, plan: bool) -> None:
     """Write down no more; what was archived stays and can be restored."""
+    interrupts(f"What {service} writes from now on can be restored from backups alone.", yes=yes, plan=plan)
     if act(options, f"Ending the archive of {service}", "DELETE", f"{BACKUPS}/archives/{service}", plan=plan):
         output.show_json({"ended": service}) if options.as_json else click.echo(f"{service} is archived no more.")
 

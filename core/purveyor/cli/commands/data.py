@@ -11,6 +11,7 @@ from purveyor.cli.commands.projects import PROJECTS, environment_option
 from purveyor.cli.commands.services import BASE, act, pairs, plan_option
 from purveyor.cli.main import Options
 from purveyor_hooks import BadInput
+from purveyor_hooks.confirm import destroys, interrupts, yes_option
 
 
 def _told(options: Options, service: str, text: str) -> None:
@@ -25,6 +26,7 @@ def _told(options: Options, service: str, text: str) -> None:
 @click.option("--undo", is_flag=True, help="Go back to the image and the data of before the last upgrade.")
 @click.option("--keep-going", is_flag=True, help="Go on although not all came over.")
 @click.option("--skip-setting", "skipped", multiple=True, metavar="NAME", help="A server setting that is not to come along.")
+@yes_option
 @plan_option
 @click.pass_obj
 def upgrade_command(
@@ -35,15 +37,19 @@ def upgrade_command(
     undo: bool,
     keep_going: bool,
     skipped: tuple[str, ...],
+    yes: bool,
     plan: bool,
 ) -> None:
     """Take a service to another IMAGE; when that does not work, it goes on as before."""
     if undo == (image is not None) or (undo and rehearse):
         raise BadInput("It is not clear what to do.", remedy="Give an IMAGE, or --undo.")
     if undo:
+        what = f"{service} goes back to the data of before the upgrade: what was written since is not in it, and is kept aside."
+        destroys(what, service, yes=yes, plan=plan)
         if act(options, f"Going back with {service}", "POST", f"{BASE}/{service}/undo-upgrade", plan=plan):
             _told(options, service, "{slug} is back on {docker_image}, with the data of before.")
         return
+    interrupts(f"{service} serves nobody while its data is carried over.", yes=yes, plan=plan or rehearse)
     body = {"docker_image": image, "rehearse": rehearse, "keep_going": keep_going, "skip_settings": skipped}
     title = f"{'Rehearsing the upgrade of' if rehearse else 'Upgrading'} {service}"
     if operation := act(options, title, "POST", f"{BASE}/{service}/upgrade", plan=plan, json=body):
@@ -137,7 +143,9 @@ def undelete_command(options: Options, service: str, plan: bool) -> None:
 def purge_command(options: Options, volume: str, confirm: str | None, plan: bool) -> None:
     """Delete the data of a VOLUME that is kept, for good. It is named as `purveyor volumes` does."""
     if confirm is None:
-        confirm = click.prompt("This deletes the data for good. Type the name of the service that it was made for", err=True)
+        confirm = _origin(options, volume) if plan or sys.stdin.isatty() else volume
+        whose, flag = "the name of its service", "--confirm NAME"
+        destroys("This deletes the data for good.", confirm, yes=False, plan=plan, thing=whose, flag=flag)
     path = f"/api/volumes/{volume}/purge"
     if act(options, f"Purging {volume}", "POST", path, plan=plan, json={"confirm": confirm}):
         output.show_json({"purged": volume}) if options.as_json else click.echo("The data is gone.")
@@ -151,10 +159,12 @@ def volume_command() -> None:
 @volume_command.command("attach")
 @click.argument("volume")
 @click.argument("service")
+@yes_option
 @plan_option
 @click.pass_obj
-def attach_volume(options: Options, volume: str, service: str, plan: bool) -> None:
+def attach_volume(options: Options, volume: str, service: str, yes: bool, plan: bool) -> None:
     """Have a SERVICE go on with the data of a VOLUME; what it holds now is kept."""
+    destroys(f"{service} gets other data: what it holds now is not in it, and is kept aside.", service, yes=yes, plan=plan)
     title = f"Attaching {volume}"
     if act(options, title, "POST", f"/api/volumes/{volume}/attach", plan=plan, json={"service": service}):
         _told(options, service, "{slug} goes on with the data of that volume. What it held is kept: purveyor volumes")
@@ -175,11 +185,18 @@ def clone_volume(options: Options, volume: str, name: str, plan: bool) -> None:
 @volume_command.command("delete")
 @click.argument("volume")
 @click.option("--confirm", metavar="NAME", help="The name of the service that the data was made for, instead of being asked.")
+@yes_option
 @plan_option
 @click.pass_context
-def delete_volume(context: click.Context, volume: str, confirm: str | None, plan: bool) -> None:
+def delete_volume(context: click.Context, volume: str, confirm: str | None, yes: bool, plan: bool) -> None:
     """Delete the data of a VOLUME that is kept, for good."""
-    context.invoke(purge_command, volume=volume, confirm=confirm, plan=plan)
+    context.invoke(purge_command, volume=volume, confirm=confirm, yes=yes, plan=plan)
+
+
+def _origin(options: Options, volume: str) -> str:
+    """The service that a volume was made for."""
+    found = run(options, lambda client: client.pages("/api/volumes"))
+    return next((str(item["origin"]) for item in found if volume in (item["id"], item["name"])), volume)
 
 
 @click.command("rotate")
@@ -187,18 +204,22 @@ def delete_volume(context: click.Context, volume: str, confirm: str | None, plan
 @environment_option
 @click.option("--service", metavar="SERVICE", help="Only the credentials on one service.")
 @click.option("--administrator", metavar="SERVICE", help="Instead of a project's: those of a service's administrator.")
+@yes_option
 @plan_option
 @click.pass_obj
 def rotate_command(
-    options: Options, project: str | None, environment: str, service: str | None, administrator: str | None, plan: bool
+    options: Options, project: str | None, environment: str, service: str | None, administrator: str | None, yes: bool, plan: bool
 ) -> None:
     """Give a project's environment new credentials, or a service's administrator."""
     if (project is None) == (administrator is None):
         raise BadInput("It is not clear whose credentials are meant.", remedy="Give a PROJECT, or --administrator SERVICE.")
     if administrator is not None:
+        interrupts(f"The container of {administrator} is made anew: it serves nobody until it is up again.", yes=yes, plan=plan)
         if act(options, f"Rotating {administrator}", "POST", f"{BASE}/{administrator}/rotate", plan=plan):
             _told(options, administrator, "The administrator of {slug} has new credentials. No app had the old ones.")
         return
+    what = f"The credentials of {project}/{environment} end: the app that runs needs a deploy to connect again."
+    interrupts(what, yes=yes, plan=plan)
     params = {"service": service} if service else {}
     path = f"{PROJECTS}/{project}/environments/{environment}/rotate"
     if act(options, f"Rotating {project}", "POST", path, plan=plan, params=params):

@@ -8,6 +8,7 @@ from purveyor.cli import declared, output
 from purveyor.cli.client import Client, run
 from purveyor.cli.declared import Change
 from purveyor.cli.main import Options
+from purveyor_hooks.confirm import interrupts, yes_option
 
 COLOURS = {"+": "green", "~": "yellow", "-": "red"}
 file_argument = click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default="purveyor.toml")
@@ -28,6 +29,10 @@ def _as_json(options: Options, changes: list[Change], left: list[Change]) -> Non
         return [{"change": item.sign, "name": item.name, "text": item.text} for item in items if item.text]
 
     output.show_json({"changes": plain(changes), "left": plain(left)})
+
+
+HARMFUL = ("~", "-")
+SERVED = (declared.SERVICES, declared.PROJECTS)
 
 
 @click.command("plan")
@@ -53,8 +58,9 @@ def plan_command(options: Options, file: Path, prune: tuple[str, ...]) -> None:
 @click.option(
     "--prune", multiple=True, metavar="NAME", help="End what is not in the file, by its name: service.old. Data is kept."
 )
+@yes_option
 @click.pass_obj
-def apply_command(options: Options, file: Path, prune: tuple[str, ...]) -> None:
+def apply_command(options: Options, file: Path, prune: tuple[str, ...], yes: bool) -> None:
     """Make it as FILE says. What is not in the file stays, unless --prune names it."""
     wanted = declared.load(file)
 
@@ -63,6 +69,8 @@ def apply_command(options: Options, file: Path, prune: tuple[str, ...]) -> None:
         left = declared.beyond(wanted, now)
         ends = declared.chosen(left, prune)
         changes = [*declared.differences(wanted, now), *ends]
+        if hit := [change.text for change in changes if change.sign in HARMFUL and change.path.startswith(SERVED)]:
+            interrupts(f"This interrupts what is used now: {'; '.join(hit)}.", yes=yes)
         for change in changes:
             if change.text and not options.as_json:
                 click.echo(f"{click.style(change.sign, fg=COLOURS[change.sign], bold=True)} {change.text}")

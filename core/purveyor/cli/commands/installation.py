@@ -9,6 +9,7 @@ from purveyor.cli import output
 from purveyor.cli.client import Client, run
 from purveyor.cli.main import Options
 from purveyor_hooks import BadInput
+from purveyor_hooks.confirm import interrupts, yes_option
 
 UNITS = {"m": 60, "h": 3600, "d": 86400}
 
@@ -56,9 +57,11 @@ def list_tokens(options: Options) -> None:
 
 @token_command.command("revoke")
 @click.argument("number", type=int)
+@yes_option
 @click.pass_obj
-def revoke(options: Options, number: int) -> None:
+def revoke(options: Options, number: int, yes: bool) -> None:
     """End a token."""
+    interrupts(f"Whoever uses token {number} is refused from now on.", yes=yes)
     run(options, lambda client: client.call("DELETE", f"/api/tokens/{number}"))
     if not options.as_json:
         click.echo(f"Token {number} is revoked.")

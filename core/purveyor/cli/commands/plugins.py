@@ -16,6 +16,7 @@ from purveyor.cli import output
 from purveyor.cli.client import run
 from purveyor.cli.main import Options
 from purveyor_hooks import BadInput, Conflict, Failed, NotFound
+from purveyor_hooks.confirm import interrupts, yes_option
 
 GROUP, OWN = "purveyor", "purveyor"
 DAEMON = "A daemon that runs has it after its next start: systemctl restart purveyor"
@@ -97,7 +98,7 @@ def install_plugin(options: Options, what: str, no_deps: bool) -> None:
 
 @plugin_command.command("uninstall")
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @click.pass_obj
 def uninstall_plugin(options: Options, name: str, yes: bool) -> None:
     """Remove a plugin. Services of its type stay, with their data, and wait for it to come back."""
@@ -109,9 +110,8 @@ def uninstall_plugin(options: Options, name: str, yes: bool) -> None:
     kinds = {item["name"]: item["service_type"] for item in _listed(options)}
     services = run(options, lambda client: client.pages("/api/external-services/"))
     held = [item["slug"] for item in services if kinds.get(name) and item["service_type"] == kinds[name]]
-    if held and not yes:
-        question = f"{', '.join(held)} cannot be used without it; the data is kept. Remove {name} all the same?"
-        click.confirm(question, abort=True, err=True)
+    if held:
+        interrupts(f"{', '.join(held)} cannot be used without {name}; the data is kept.", yes=yes)
     _pip("uninstall", "--yes", plugins[name])
     if options.as_json:
         output.show_json({"removed": name, "services": held})

@@ -10,9 +10,10 @@ import click
 
 from purveyor.cli import output
 from purveyor.cli.client import Client, run
-from purveyor.cli.commands.services import BASE, act, pairs, plan_option
+from purveyor.cli.commands.services import BASE, act, ending, pairs, plan_option
 from purveyor.cli.main import Options
 from purveyor_hooks import BadInput
+from purveyor_hooks.confirm import destroys, interrupts, yes_option
 
 PROJECTS = "/api/projects"
 environment_option = click.option("-e", "--environment", default="production", show_default=True, help="Which environment.")
@@ -64,6 +65,7 @@ def show(options: Options, project: str) -> None:
         return {
             **await client.get(f"{PROJECTS}/{project}"),
             "links": await client.get(f"{BASE}/projects/{project}"),
+            "endings": await client.get(f"{BASE}/projects/{project}/endings"),
             "environments": await client.get(f"{PROJECTS}/{project}/environments"),
             "deployments": (await client.get(f"{PROJECTS}/{project}/deployments", limit=10)),
         }
@@ -76,6 +78,7 @@ def show(options: Options, project: str) -> None:
         {
             "project": f"{found['slug']} (id {found['id']})",
             "services": ", ".join(f"{link['service']['slug']} ({link['service']['service_type']})" for link in found["links"]),
+            "unlinked": ", ".join(f"{item['service']}: {ending(item)}" for item in found["endings"]),
             "environments": ", ".join(item["slug"] for item in found["environments"]),
         }
     )
@@ -93,10 +96,12 @@ def _about(deployment: dict[str, Any]) -> str:
 
 @project_command.command("delete")
 @click.argument("project")
+@yes_option
 @plan_option
 @click.pass_obj
-def delete(options: Options, project: str, plan: bool) -> None:
+def delete(options: Options, project: str, yes: bool, plan: bool) -> None:
     """Delete a project that is linked to nothing; what it kept in services stays there."""
+    interrupts(f"The apps of {project} go.", yes=yes, plan=plan)
     if act(options, f"Deleting {project}", "DELETE", f"{PROJECTS}/{project}", plan=plan) and not options.as_json:
         click.echo(f"The project {project} is deleted.")
 
@@ -105,10 +110,16 @@ def delete(options: Options, project: str, plan: bool) -> None:
 @click.argument("project")
 @click.argument("environment")
 @click.option("--purge", is_flag=True, help="Delete its data in all services too.")
+@yes_option
 @plan_option
 @click.pass_obj
-def remove_environment(options: Options, project: str, environment: str, purge: bool, plan: bool) -> None:
+def remove_environment(options: Options, project: str, environment: str, purge: bool, yes: bool, plan: bool) -> None:
     """End an environment such as a preview: its containers and accounts go, its data is kept."""
+    if purge:
+        what = f"This deletes all data of {project}/{environment} in every service for good."
+        destroys(what, environment, yes=yes, plan=plan, thing="the environment's name")
+    else:
+        interrupts(f"The app of {project}/{environment} and its accounts go.", yes=yes, plan=plan)
     path = f"{PROJECTS}/{project}/environments/{environment}"
     params = {"purge": str(purge).lower()}
     if act(options, f"Ending {environment}", "DELETE", path, plan=plan, params=params) and not options.as_json:
@@ -135,15 +146,32 @@ def link_command(options: Options, service: str, project: str, plan: bool) -> No
 @click.argument("service")
 @click.argument("project")
 @click.option("--purge", is_flag=True, help="Delete the project's data on the service too.")
-@click.option("--force", is_flag=True, help="Also when the service does not serve; its accounts stay as they are.")
+@click.option("--force", is_flag=True, help="Also when the service does not serve; its accounts end when it does.")
+@click.option("--now", is_flag=True, help="End accounts that apps use at once, not with their next deploy.")
+@yes_option
 @plan_option
 @click.pass_obj
-def unlink_command(options: Options, service: str, project: str, purge: bool, force: bool, plan: bool) -> None:
-    """Unlink a service from a project; the data is kept and comes back with the next link."""
-    params = {"purge": str(purge).lower(), "force": str(force).lower()}
+def unlink_command(
+    options: Options, service: str, project: str, purge: bool, force: bool, now: bool, yes: bool, plan: bool
+) -> None:
+    """Unlink a service from a project; the data is kept and comes back with the next link.
+
+    An app that runs keeps its account until its next deploy.
+    """
+    if purge:
+        what = f"This deletes all data of {project} on {service} for good."
+        destroys(what, project, yes=yes, plan=plan, thing="the project's name")
+    elif now:
+        interrupts(f"The apps of {project} that run lose {service} at once.", yes=yes, plan=plan)
+    params = {"purge": str(purge).lower(), "force": str(force).lower(), "now": str(now).lower()}
     path = f"{BASE}/{service}/projects/{project}"
-    if act(options, f"Unlinking {service}", "DELETE", path, plan=plan, params=params) and not options.as_json:
+    operation = act(options, f"Unlinking {service}", "DELETE", path, plan=plan, params=params)
+    if operation and not options.as_json:
         click.echo(f"{service} is unlinked from {project}{'; its data is gone' if purge else '; its data is kept'}.")
+        if until := operation["arguments"].get("until"):
+            click.echo(
+                f"{', '.join(until)} has its account until its next deploy; end it now: purveyor unlink {service} {project} --now"
+            )
 
 
 # ---------------------------------------------------------------- variables

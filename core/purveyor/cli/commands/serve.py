@@ -79,6 +79,7 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
                 async for _ in signals:
                     break
             app.house.logger.info("stopping")
+            app.runner.interrupt()
             app.bus.close()
             group.cancel_scope.cancel()
         (state / SOCKET).unlink(missing_ok=True)

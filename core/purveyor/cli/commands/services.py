@@ -1,5 +1,6 @@
 """Commands on services."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from purveyor.cli import output
 from purveyor.cli.client import Client, run
 from purveyor.cli.main import Options
 from purveyor_hooks import BadInput
+from purveyor_hooks.confirm import destroys, interrupts, yes_option
 
 BASE = "/api/external-services"
 plan_option = click.option("--plan", is_flag=True, help="Show what it would do, change nothing.")
@@ -155,11 +157,21 @@ def _show(options: Options, service: str) -> None:
             "container": item["container_name"],
             "image": item["docker_image"],
             "projects": ", ".join(link["project"]["slug"] for link in links),
+            "unlinked": ", ".join(map(ending, details["endings"])),
             **{f"  {name}": value for name, value in details["current_parameters"].items() if name != "docker_image"},
         }
     )
+    if details["newer_image"]:
+        text = f"{item['docker_image']} means another image now than the one that runs. Take it: purveyor update {item['slug']} "
+        click.secho(f"Note: {text}--image {item['docker_image']}", fg="yellow")
     for note in details["notes"]:
         click.secho(f"Note: {note}", dim=True)
+
+
+def ending(item: Mapping[str, Any]) -> str:
+    """An account that outlived its link, in words."""
+    until = f"its next deploy (deployment {item['deployment']} uses it)" if item["deployment"] else "the service serves"
+    return f"{item['project']}/{item['environment']} has its account until {until}"
 
 
 def _lifecycle(options: Options, service: str, verb: str, title: str, plan: bool, **params: Any) -> None:
@@ -180,19 +192,23 @@ def start_command(options: Options, service: str, accept_data: bool, plan: bool)
 
 @click.command("stop")
 @click.argument("service")
+@yes_option
 @plan_option
 @click.pass_obj
-def stop_command(options: Options, service: str, plan: bool) -> None:
+def stop_command(options: Options, service: str, yes: bool, plan: bool) -> None:
     """Stop a service; its data stays, and it stays stopped."""
+    interrupts(f"{service} serves nobody until it is started again.", yes=yes, plan=plan)
     _lifecycle(options, service, "stop", f"Stopping {service}", plan)
 
 
 @click.command("restart")
 @click.argument("service")
+@yes_option
 @plan_option
 @click.pass_obj
-def restart_command(options: Options, service: str, plan: bool) -> None:
+def restart_command(options: Options, service: str, yes: bool, plan: bool) -> None:
     """Stop a service and start it again."""
+    interrupts(f"{service} serves nobody until it is up again.", yes=yes, plan=plan)
     _lifecycle(options, service, "restart", f"Restarting {service}", plan)
 
 
@@ -200,15 +216,17 @@ def restart_command(options: Options, service: str, plan: bool) -> None:
 @click.argument("service")
 @click.option("-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="An editable parameter.")
 @click.option("--image", metavar="IMAGE", help="Another image of the same major version.")
+@yes_option
 @plan_option
 @click.pass_obj
-def update_command(options: Options, service: str, given: tuple[str, ...], image: str | None, plan: bool) -> None:
+def update_command(options: Options, service: str, given: tuple[str, ...], image: str | None, yes: bool, plan: bool) -> None:
     """Change a service's parameters; when the change does not work, the old container comes back."""
     body: dict[str, Any] = {"parameters": pairs(given, "-p")}
     if image:
         body["docker_image"] = image
     if not given and not image:
         raise BadInput("There is nothing to change.", remedy="Give -p NAME=VALUE or --image IMAGE.")
+    interrupts(f"The container of {service} is made anew: it serves nobody until it is up again.", yes=yes, plan=plan)
     if act(options, f"Updating {service}", "PUT", f"{BASE}/{service}", plan=plan, json=body):
         _show(options, service)
 
@@ -216,15 +234,15 @@ def update_command(options: Options, service: str, given: tuple[str, ...], image
 @click.command("delete")
 @click.argument("service")
 @click.option("--purge", is_flag=True, help="Delete the data too. Without it the volume is kept and listed.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @plan_option
 @click.pass_obj
 def delete_command(options: Options, service: str, purge: bool, yes: bool, plan: bool) -> None:
     """Delete a service; its data is kept unless --purge is given."""
-    if purge and not yes and not plan:
-        typed = click.prompt(f"This deletes all data of {service} for good. Type its name to go on", err=True)
-        if typed != service:
-            raise BadInput("That is not its name; nothing was deleted.")
+    if purge:
+        destroys(f"This deletes all data of {service} for good.", service, yes=yes, plan=plan)
+    else:
+        interrupts(f"The container of {service} goes; its data is kept.", yes=yes, plan=plan)
     params = {"purge": str(purge).lower()}
     if act(options, f"Deleting {service}", "DELETE", f"{BASE}/{service}", plan=plan, params=params):
         if options.as_json:
