@@ -19,8 +19,8 @@ def find(
     chosen = _environment(actor, environment)
     service = _service(tx, service_type, record)
     bindings.require_serving(service)
-    known = projects.find_environment(tx, record.id, chosen)
-    if known is None or not bindings.ready(tx, house, service, known.id):
+    known = bindings.environment_of(tx, record, chosen)
+    if not bindings.ready(tx, house, service, known.id):
         return Scope(project=record.slug, environment=chosen)
     held = projects.binding_of(tx, service.id, known.id)
     assert held is not None

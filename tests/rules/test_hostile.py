@@ -31,7 +31,8 @@ PLACES = [
     "/api/external-services/{}", "/api/external-services/{}/health", "/api/external-services/{}/preview-environment-names",
     "/api/external-services/{}/browse", "/api/external-services/projects/{}", "/api/projects/{}", "/api/projects/{}/environments",
     "/api/projects/{}/deployments", "/api/projects/shop/environments/{}/variables", "/api/backups/{}",
-    "/api/backups/s3-sources/{}", "/api/backups/schedules/{}", "/api/operations/{}", "/api/events?after={}", "/api/events?limit={}", "/api/operations?limit={}",
+    "/api/backups/s3-sources/{}", "/api/backups/schedules/{}", "/api/operations/{}", "/api/events?after={}",
+    "/api/events?limit={}", "/api/operations?limit={}",
     "/api/operations?service={}", "/api/operations?project={}", "/api/external-services/types/{}/parameters",
 ]  # fmt: skip
 ACCEPT = {"Accept": "application/json"}

@@ -308,10 +308,10 @@ class Runner:
 
     async def _within(self, work: Callable[[], Awaitable[None]], deadline: float, what: str) -> None:
         try:
-            with anyio.fail_after(deadline):
+            with anyio.move_on_after(deadline) as scope:
                 await work()
-        except TimeoutError:
-            raise DeadlineExceeded(f"{what} took longer than {deadline:.0f} s.") from None
+            if scope.cancelled_caught:
+                raise DeadlineExceeded(f"{what} took longer than {deadline:.0f} s.")
         except PurveyorError:
             raise
         except Exception as error:  # a fault of ours: told to people without its text, which may hold anything

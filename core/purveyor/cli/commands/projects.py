@@ -96,6 +96,22 @@ def delete(options: Options, project: str, plan: bool) -> None:
         click.echo(f"The project {project} is deleted.")
 
 
+@project_command.command("add-environment")
+@click.argument("project")
+@click.argument("environment")
+@plan_option
+@click.pass_obj
+def add_environment(options: Options, project: str, environment: str, plan: bool) -> None:
+    """Make an environment such as a preview, with an account and a database of its own on each linked service."""
+    path, body = f"{PROJECTS}/{project}/environments", {"name": environment}
+    if operation := act(options, f"Adding {environment}", "POST", path, plan=plan, json=body):
+        slug = operation["arguments"]["environment"]
+        if options.as_json:
+            output.show_json({"project": operation["arguments"]["project"], "environment": slug})
+        else:
+            click.echo(f"{project} has the environment {slug}. Its variables: purveyor env {project} -e {slug}")
+
+
 @project_command.command("remove-environment")
 @click.argument("project")
 @click.argument("environment")
@@ -203,6 +219,7 @@ def run_command(options: Options, project: str, environment: str, command: tuple
 @click.argument("project")
 @click.argument("image", required=False)
 @environment_option
+@click.option("--create", is_flag=True, help="Make the environment when there is none of that name.")
 @click.option("--port", type=int, help="The port that the app listens on; it is published on 127.0.0.1.")
 @click.option("--health-path", metavar="PATH", help="Ask this path until it answers below 500.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds that the app may take to come up.")
@@ -215,6 +232,7 @@ def deploy_command(
     project: str,
     image: str | None,
     environment: str,
+    create: bool,
     port: int | None,
     health_path: str | None,
     timeout: float,
@@ -226,7 +244,7 @@ def deploy_command(
 
     Without an IMAGE the hooks run and another tool brings the app up.
     """
-    body: dict[str, Any] = {"environment": environment, "timeout": timeout, "variables": pairs(given, "--set")}
+    body: dict[str, Any] = {"environment": environment, "create": create, "timeout": timeout, "variables": pairs(given, "--set")}
     body |= {"image": image, "command": list(command), "port": port, "health_path": health_path}
     operation = act(options, f"Deploying {project}", "POST", f"{PROJECTS}/{project}/deployments", plan=plan, json=body)
     if operation:
