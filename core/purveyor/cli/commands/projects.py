@@ -2,13 +2,11 @@
 
 import json
 import os
-import shlex
-from collections.abc import Callable
 from typing import Any
 
 import click
 
-from purveyor.cli import output
+from purveyor.cli import envfile, output
 from purveyor.cli.client import Client, run
 from purveyor.cli.commands.services import BASE, act, pairs, plan_option
 from purveyor.cli.main import Options
@@ -92,8 +90,8 @@ def show(options: Options, project: str) -> None:
 @click.pass_obj
 def delete(options: Options, project: str, plan: bool) -> None:
     """Delete a project that is linked to nothing; what it kept in services stays there."""
-    if act(options, f"Deleting {project}", "DELETE", f"{PROJECTS}/{project}", plan=plan) and not options.as_json:
-        click.echo(f"The project {project} is deleted.")
+    if act(options, f"Deleting {project}", "DELETE", f"{PROJECTS}/{project}", plan=plan):
+        output.say(options, {"deleted": project}, f"The project {project} is deleted.")
 
 
 @project_command.command("add-environment")
@@ -122,8 +120,9 @@ def remove_environment(options: Options, project: str, environment: str, purge: 
     """End an environment such as a preview: its containers and accounts go, its data is kept."""
     path = f"{PROJECTS}/{project}/environments/{environment}"
     params = {"purge": str(purge).lower()}
-    if act(options, f"Ending {environment}", "DELETE", path, plan=plan, params=params) and not options.as_json:
-        click.echo(f"The environment {environment} of {project} is gone.")
+    if act(options, f"Ending {environment}", "DELETE", path, plan=plan, params=params):
+        gone = {"project": project, "removed": environment}
+        output.say(options, gone, f"The environment {environment} of {project} is gone.")
 
 
 @click.command("link")
@@ -153,8 +152,9 @@ def unlink_command(options: Options, service: str, project: str, purge: bool, fo
     """Unlink a service from a project; the data is kept and comes back with the next link."""
     params = {"purge": str(purge).lower(), "force": str(force).lower()}
     path = f"{BASE}/{service}/projects/{project}"
-    if act(options, f"Unlinking {service}", "DELETE", path, plan=plan, params=params) and not options.as_json:
-        click.echo(f"{service} is unlinked from {project}{'; its data is gone' if purge else '; its data is kept'}.")
+    if act(options, f"Unlinking {service}", "DELETE", path, plan=plan, params=params):
+        kept = "; its data is gone" if purge else "; its data is kept"
+        output.say(options, {"service": service, "unlinked": project}, f"{service} is unlinked from {project}{kept}.")
 
 
 # ---------------------------------------------------------------- variables
@@ -166,25 +166,6 @@ def _variables(options: Options, project: str, environment: str, reach: str) -> 
     return found
 
 
-def _dotenv(name: str, value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("\n", "\\n")
-    return f'{name}="{escaped}"'
-
-
-def _docker(name: str, value: str) -> str:
-    """Docker's --env-file takes lines as they are; a value of several lines cannot be said in it."""
-    if "\n" in value:
-        raise BadInput(f"{name} has several lines, which an env file for Docker cannot hold.", remedy="Use --format json.")
-    return f"{name}={value}"
-
-
-FORMATS: dict[str, Callable[[str, str], str]] = {
-    "dotenv": _dotenv,
-    "shell": lambda name, value: f"export {name}={shlex.quote(value)}",
-    "docker": _docker,
-}
-
-
 @click.command("env")
 @click.argument("project")
 @environment_option
@@ -192,13 +173,16 @@ FORMATS: dict[str, Callable[[str, str], str]] = {
 @click.option("--host", "reach", flag_value="host", default="network", help="For commands on this host, not in containers.")
 @click.pass_obj
 def env_command(options: Options, project: str, environment: str, form: str, reach: str) -> None:
-    """Print the variables that a deploy of a project's environment gets, secrets in clear."""
+    """Print the variables that a deploy of a project's environment gets, secrets in clear.
+
+    The form dotenv is read alike by python-dotenv, node and a shell. For docker --env-file there is the form docker.
+    """
     variables = _variables(options, project, environment, reach)
     if options.as_json or form == "json":
         click.echo(json.dumps(variables, indent=2))
     else:
         for name, value in variables.items():
-            click.echo(FORMATS[form](name, value))
+            click.echo(envfile.FORMS[form](name, value))
 
 
 @click.command("run", context_settings={"ignore_unknown_options": True})
