@@ -1,6 +1,9 @@
 """The doctor: what every part of the path from an app to its data says, and the first that fails."""
 
+import os
+
 import anyio
+import anyio.to_thread
 import msgspec
 
 from purveyor.app import App
@@ -13,6 +16,8 @@ from purveyor_hooks import Command, ContainerSpec, Probe, PurveyorError
 
 RESOLVE_DEADLINE = 30.0
 PROBE_DEADLINE = 20.0
+MEGABYTE = 1024 * 1024
+LITTLE = 256 * MEGABYTE  # bytes of a disk; of a small one a fiftieth
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +32,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 async def examine(app: App, project: str | None, environment: str) -> list[Check]:
     """Engine, network and store; for a project, each linked service from inside the network up to a write."""
-    checks = [await _store(app)]
+    checks = [await _store(app), *await anyio.to_thread.run_sync(_disks, app)]
     engine = await _engine(app)
     checks.append(engine)
     if engine.ok:
@@ -41,6 +46,21 @@ async def examine(app: App, project: str | None, environment: str) -> list[Check
     if project is not None and engine.ok:
         for service, binding in await app.house.store.read(lambda tx: _linked(tx, project, environment)):
             checks += await _path(app, service, binding)
+    return checks
+
+
+def _disks(app: App) -> list[Check]:
+    """Whether there is room where the state, the data and the backups are."""
+    house, checks = app.house, []
+    folders = {house.state, house.volumes, house.settings.folder_of_backups(house.state)}
+    disks = {folder.stat().st_dev: folder for folder in sorted(folders, reverse=True) if folder.is_dir()}
+    for folder in sorted(disks.values()):
+        room = os.statvfs(folder)
+        free, whole = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
+        why = "it is read-only" if room.f_flag & os.ST_RDONLY else "it is almost full" if free < min(LITTLE, whole // 50) else ""
+        detail = f"{free // MEGABYTE} MB of {whole // MEGABYTE} MB are free{f': {why}' if why else ''}"
+        remedy = "Make room, or mount it for writing: until then nothing can be changed." if why else ""
+        checks.append(Check(subject="disk", name=str(folder), ok=not why, detail=detail, remedy=remedy))
     return checks
 
 
