@@ -151,8 +151,10 @@ class Stage:
         return httpx.Client(base_url=self.address, headers=headers, timeout=180, verify=False)
 
     def variables(self, project: str, environment: str = "production", *, host: bool = True) -> dict[str, str]:
-        """What a deploy of the environment gets: asked over HTTP while a daemon serves."""
+        """What a deploy of the environment gets, which is made when there is none: asked over HTTP while a daemon serves."""
         found: dict[str, str]
+        if environment != "production":
+            self.add_environment(project, environment)
         if self.daemon:
             path = f"/projects/{project}/environments/{environment}/variables"
             found = self.call("GET", path, params={"reach": "host" if host else "network"})["variables"]
@@ -160,6 +162,12 @@ class Stage:
             reach = ["--host"] if host else []
             found = self.json("env", project, "-e", environment, *reach)
         return found
+
+    def add_environment(self, project: str, environment: str) -> None:
+        if self.daemon:
+            self.call("POST", f"/projects/{project}/environments", json={"name": environment})
+        else:
+            self.cli("project", "add-environment", project, environment)
 
     def sql(self, service: str, statement: str) -> list[str]:
         """What a PostgreSQL service answers its administrator, line by line; asked behind Purveyor's back."""

@@ -231,13 +231,15 @@ async def open_app(
     with told(state):
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings = settings_module.load(state)
-    logger = make_logger(log_level)
+    vaults: list[Vault] = []
+    logger = make_logger(log_level, secrets=lambda: vaults[0].known() if vaults else ())
     lock = StateLock(state)
     await lock.wait(patience, lambda locked: logger.warning("waiting", process=locked.holder, state=str(state)))
     with lock:
         begin(state, settings.folder_of_volumes(state), settings.folder_of_backups(state))
         with told(state):
             vault = open_vault(state)
+        vaults.append(vault)
         store = make_store(state, vault)
         store.open()
         try:

@@ -1,5 +1,6 @@
 """Bindings: chosen and recorded first, then made on the server, taken back when that fails."""
 
+import difflib
 from collections.abc import Collection, Sequence
 
 import msgspec
@@ -53,6 +54,20 @@ def _slot(tx: Tx, service: ServiceRecord, slots: tuple[int, int]) -> int:
     raise Conflict(
         f"All {last - first + 1} numbers of {service.name} are in use.",
         remedy=f"To go on, {hint}create another one: purveyor create {service.service_type} NAME",
+    )
+
+
+def environment_of(tx: Tx, project: ProjectRecord, given: str) -> EnvironmentRecord:
+    """The project's environment of this name. Raises `NotFound` that names the nearest one there is."""
+    found = projects.find_environment(tx, project.id, given)
+    if found is not None:
+        return found
+    known = [item.slug for item in projects.environments(tx, project.id)]
+    near = difflib.get_close_matches(given.lower(), known, n=1)
+    meant = f"Did you mean {near[0]}? " if near else f"It has {', '.join(known)}. "
+    raise NotFound(
+        f"{project.slug} has no environment {given[:100]!r}.",
+        remedy=f"{meant}To make it: purveyor project add-environment {project.slug} NAME, or purveyor deploy … -e NAME --create",
     )
 
 

@@ -1,5 +1,6 @@
 """What the doctor looks at beside the path to a project's data: the app that runs, and the installation as a whole."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -189,7 +190,10 @@ async def of_disks(app: App) -> list[Check]:
         folder = path if path.exists() else app.house.state
         usage = await anyio.to_thread.run_sync(shutil.disk_usage, folder)
         full = usage.free < usage.total * LEAST_SHARE and usage.free < LEAST_BYTES
+        read_only = bool((await anyio.to_thread.run_sync(os.statvfs, folder)).f_flag & os.ST_RDONLY)
         detail = f"{usage.free / 1024**3:.1f} of {usage.total / 1024**3:.0f} GB free at {folder}"
         remedy = "Make room: purveyor volumes, purveyor backup list; docker system df" if full else ""
-        seen.setdefault(folder.stat().st_dev, Check(subject="disk", name=name, ok=not full, detail=detail, remedy=remedy))
+        if read_only:
+            detail, remedy = f"{detail}: it is read-only", "Mount it for writing: until then nothing can be changed."
+        seen.setdefault(folder.stat().st_dev, Check(subject="disk", name=name, ok=not remedy, detail=detail, remedy=remedy))
     return list(seen.values())

@@ -23,7 +23,7 @@ async def examine(app: App, project: str | None, environment: str, *, quick: boo
 
     With `quick` the store is asked whether it answers, and nothing is read as a whole.
     """
-    checks = [await (_answers(app) if quick else _store(app))]
+    checks = [await (_answers(app) if quick else _store(app)), *await of_disks(app)]
     for name, detail, remedy in await held.stuck(app):
         checks.append(Check(subject="operation", name=name, ok=False, detail=detail, remedy=remedy))
     for name, detail in await held.endings(app):
@@ -59,7 +59,7 @@ async def _whole(app: App, engine: bool) -> list[Check]:
         running = [*await of_services(app), *await of_apps(app)] if engine else []
     except EngineUnavailable as error:  # it went away meanwhile
         running = [Check(subject="engine", name="answers", ok=False, detail=error.detail, remedy=error.remedy)]
-    return [*running, *await of_backups(app), *await of_disks(app)]
+    return [*running, *await of_backups(app)]
 
 
 async def _store(app: App) -> Check:

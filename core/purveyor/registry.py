@@ -99,17 +99,16 @@ class Provider:
         path = arguments.get("path") if hook in NAMED_BY_PEOPLE else ()
         with self._guard(hook, service, arguments.get("binding"), counted=not watching and not path):
             try:
-                with anyio.fail_after(deadline):
-                    return await pending
-            except TimeoutError:
-                message = f"The plugin {self.plugin.name} did not finish {hook} of {service.name} within {deadline:.0f} s."
-                raise DeadlineExceeded(message) from None
+                with anyio.move_on_after(deadline):
+                    return await pending  # a driver's own TimeoutError is its own, and told with the driver's words
             except NOTHING_THERE as error:  # a person's path that leads nowhere is no fault of the plugin's
                 if not path:
                     raise
                 raise NotFound(
                     f"There is nothing at {'/'.join(path)} in {service.name}.", remedy="Open it from its list."
                 ) from error
+            what = f"{hook} of {service.name}"
+            raise DeadlineExceeded(f"The plugin {self.plugin.name} did not finish {what} within {deadline:.0f} s.")
 
     @contextmanager
     def _guard(self, hook: str, service: Service | None, binding: Binding | None, *, counted: bool = True) -> Any:
@@ -405,12 +404,12 @@ class Registry:
         answers = []
         for plugin, call in self._callers(hook):
             try:
-                with anyio.fail_after(deadline):
+                with anyio.move_on_after(deadline) as scope:
                     answers.append(await _awaitable(call(**arguments)))
+                if scope.cancelled_caught:
+                    raise DeadlineExceeded(f"The plugin {plugin.name} did not finish {hook} within {deadline:.0f} s.")
             except PurveyorError:
                 raise
-            except TimeoutError:
-                raise DeadlineExceeded(f"The plugin {plugin.name} did not finish {hook} within {deadline:.0f} s.") from None
             except Exception as error:
                 self.note_fault(plugin, hook, error)
                 message = f"The plugin {plugin.name} failed in its hook {hook}: {type(error).__name__}."

@@ -17,10 +17,10 @@ def find(
     """
     record = _project(tx, actor, project)
     chosen = _environment(actor, environment)
-    known = projects.find_environment(tx, record.id, chosen)
+    known = bindings.environment_of(tx, record, chosen)
     service = _ending(tx, service_type, known) or _service(tx, service_type, record)
     bindings.require_serving(service)
-    if known is None or not bindings.ready(tx, house, service, known.id):
+    if not bindings.ready(tx, house, service, known.id):
         return Scope(project=record.slug, environment=chosen)
     held = projects.binding_of(tx, service.id, known.id)
     assert held is not None

@@ -105,11 +105,8 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
 
 
 async def _kick(client: Any, account: str) -> None:
-    try:
+    if await client.acl_getuser(account) is not None:
         await client.execute_command("CLIENT", "KILL", "USER", account)
-    except ResponseError as error:
-        if "No such user" not in str(error):
-            raise
 
 
 async def unbind(service: Service, access: Access, binding: Binding) -> None:

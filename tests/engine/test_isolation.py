@@ -166,7 +166,7 @@ def test_when_no_number_is_left_a_link_says_what_to_do(shops: Stage) -> None:
     shops.cli("link", "small", "crowd")
     for number in range(14):
         shops.variables("crowd", f"e{number}")
-    said = shops.cli("env", "crowd", "-e", "one-more", code=5)
+    said = shops.cli("project", "add-environment", "crowd", "one-more", code=5)
     assert "All 15 numbers of small are in use" in said
     assert "purveyor create redis" in said
     used = {int(shops.variables("crowd", f"e{number}")["REDIS_DATABASE"]) for number in range(14)}

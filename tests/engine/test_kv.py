@@ -426,6 +426,8 @@ def test_the_command_line_does_what_the_api_does(stage: Stage) -> None:
     assert stage.cli("kv", "keys", *whose).split() == ["a", "b", "n"]
     assert stage.json("kv", "keys", "n*", *whose) == {"keys": ["n"]}
     assert stage.cli("kv", "del", "a", "b", "none", *whose).strip() == "2"
+    assert "no environment" in stage.cli("kv", "get", "n", *whose, "-e", "preview", code=4)
+    stage.add_environment(whose[1], "preview")
     assert stage.cli("kv", "get", "n", *whose, "-e", "preview").strip() == "null"
     stage.cli("kv", "set", "word", "text", *whose)
     assert "not a whole number" in stage.cli("kv", "incr", "word", *whose, code=2)

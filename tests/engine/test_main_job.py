@@ -47,14 +47,14 @@ def test_the_new_deployment_takes_the_name_on_the_network_and_the_old_one_goes(s
 
 def test_an_app_that_listens_on_nothing_and_one_on_the_wrong_port_are_told_apart(shops: Stage) -> None:
     sleeper = ("python3", "-c", "import time; time.sleep(600)")
-    assert shops.json("deploy", "alpha", DEMO, "-e", "worker", "--", *sleeper)["state"] == "active"
-    said = shops.cli("deploy", "alpha", DEMO, "-e", "web", "--port", "9999", "--timeout", "3", "--", *sleeper, code=6)
+    assert shops.json("deploy", "alpha", DEMO, "-e", "worker", "--create", "--", *sleeper)["state"] == "active"
+    said = shops.cli("deploy", "alpha", DEMO, "-e", "web", "--create", "--port", "9999", "--timeout", "3", "--", *sleeper, code=6)
     assert "nothing listens on port 9999" in said
 
 
 @pytest.mark.every_engine
 def test_deploying_without_an_image_runs_the_hooks_only(shops: Stage) -> None:
-    done = shops.json("deploy", "alpha", "-e", "elsewhere")
+    done = shops.json("deploy", "alpha", "-e", "elsewhere", "--create")
     assert (done["state"], done["container"]) == ("active", "")
 
 

@@ -149,6 +149,8 @@ def test_other_callers_say_whom_they_mean(stage: Stage) -> None:
     assert ask(stage, admin, project="lonely").status_code == 404
     project = stage.cli("token", "create", "of-beta", "--scope", "project", "--project", "beta").strip()
     assert ask(stage, project).json()["resource"] == "beta_production"
+    assert ask(stage, project, environment="fresh").status_code == 404
+    stage.add_environment("beta", "fresh")
     assert ask(stage, project, environment="fresh").json()["resource"] == "beta_fresh"
     reader = stage.cli("token", "create", "reader", "--scope", "read").strip()
     assert ask(stage, reader, project="beta").status_code == 403

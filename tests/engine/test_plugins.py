@@ -204,7 +204,7 @@ def test_deploy_hooks_come_before_and_after_and_may_refuse(stage: Stage) -> None
         "before shop REDIS_DATABASE",
         f"after shop {done['container']}",
     ]
-    said = stage.cli("deploy", "shop", DEMO, "-e", "friday", *sleeper, code=5)
+    said = stage.cli("deploy", "shop", DEMO, "-e", "friday", "--create", *sleeper, code=5)
     assert "not on a Friday" in said
     assert not any(".shop.friday." in name for name in stage.containers())
 

@@ -127,7 +127,9 @@ FORMS = {
     "deploy": Form("deploy", {"project": "blog", "image": "app:1", "port": 8000}),
     "deploy-over": Form("deploy", {"project": "shop", "image": "app:2"}),
     "deploy-ends-an-account": Form("deploy", {"project": "shop", "image": "app:2"}, _unlinked_later),
-    "deploy-environment": Form("deploy", {"project": "shop", "environment": "review", "image": "app:1"}, None, ("/projects",)),
+    "deploy-environment": Form(
+        "deploy", {"project": "shop", "environment": "review", "create": True, "image": "app:1"}, None, ("/projects",)
+    ),
     "deploy-hooks-only": Form("deploy", {"project": "blog"}),
     "backup": Form("backup", {"service": "main"}),
     "backup-base": Form("backup", {"service": "tracked", "backup_type": "base"}),

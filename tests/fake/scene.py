@@ -106,7 +106,7 @@ async def furnish(scene: Scene, app: App) -> None:
     await do(app, "create-project", name="bare")
     await do(app, "backup", service="main")  # backup 1
     await do(app, "deploy", project="shop", image="app:1")
-    await do(app, "deploy", project="shop", environment="preview", image="app:1")
+    await do(app, "deploy", project="shop", environment="preview", create=True, image="app:1")
     await do(app, "archive", service="tracked")  # backup 2, a base copy
     scene.put("tracked", "blog_production", later="silver")
     await look_after(app, ship=True)

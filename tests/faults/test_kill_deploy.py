@@ -20,7 +20,7 @@ def test_deploy(when: str, linked: Stage) -> None:
             stage.call("POST", "/projects", json={"name": project})
             for service in ("main", "cache"):
                 stage.call("POST", f"/external-services/{service}/projects", json={"project_id": project})
-        return {**app, "environment": f"e{(count + 1) // 2}"}
+        return {**app, "environment": f"e{(count + 1) // 2}", "create": True}
 
     def check(stage: Stage, count: int) -> None:
         assert_accounts(stage)

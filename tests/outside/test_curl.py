@@ -227,6 +227,12 @@ def test_the_rest_of_the_contract(house: Stage, token: str) -> None:
     assert set(every) == {str(service["id"])}
     one = get(f"/external-services/the-cache/projects/{first['id']}/environment/REDIS_PASSWORD")
     assert one == {"name": "REDIS_PASSWORD", "value": every[str(service["id"])]["REDIS_PASSWORD"], "sensitive": True}
+    status, missing = curl(
+        f'curl "{HOST}/api/external-services/the-cache/projects/one/environment?environment=preview-1" '
+        '-H "Authorization: Bearer YOUR_TOKEN"'
+    )
+    assert (status, "no environment" in missing["detail"]) == (404, True), "asking makes nothing"
+    house.add_environment("one", "preview-1")
     preview = get(f"/external-services/the-cache/projects/{first['id']}/environment?environment=preview-1")
     assert preview["REDIS_USERNAME"] == "one_preview_1"
     status, _ = curl(f'curl "{HOST}/api/external-services/second/projects/one/environment" -H "Authorization: Bearer YOUR_TOKEN"')

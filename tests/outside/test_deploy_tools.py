@@ -125,7 +125,10 @@ def test_one_call_binds_and_returns_the_environment_of_a_deploy(stage: Stage) ->
     stage.cli("link", "cache", "called")
     token = stage.cli("token", "create", "ci", "--scope", "project", "--project", "called").strip()
     with stage.http(token) as client:
-        answer: Any = client.get("/api/projects/called/environments/preview-3/variables")
+        path = "/api/projects/called/environments/preview-3/variables"
+        assert client.get(path).status_code == 404, "asking makes no environment"
+        stage.add_environment("called", "preview-3")
+        answer: Any = client.get(path)
         assert answer.json()["variables"]["REDIS_USERNAME"] == "called_preview_3"
         assert client.get("/api/projects/talk/environments/production/variables").status_code == 403
         done = client.post("/api/projects/called/deployments", json={})

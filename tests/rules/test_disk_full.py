@@ -118,6 +118,7 @@ async def test_every_loop_of_the_daemon_survives_a_fault_and_the_doctor_tells_it
         checks = [item for item in await examine(app, None, "production") if item.subject == "daemon"]
         assert {"schedules", "archives", "health checks", "the engine's events"} <= {item.name for item in checks}
         assert not any(item.ok for item in checks)
+        assert [item.ok for item in await examine(app, None, "production") if item.subject == "disk"] == [True]
         assert "RuntimeError" in checks[0].detail
         broken = False
 

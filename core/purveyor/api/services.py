@@ -429,13 +429,12 @@ async def preview_masked(core: App, reference: str) -> dict[str, str]:
 
 
 async def bound(request: Req, core: App, project: str, environment: str, from_host: bool = False) -> dict[int, list[Variable]]:
-    """The variables of a project's environment by service id; what is not bound yet is bound now."""
+    """The variables of a project's environment by service id; what of it is not bound yet is bound now. Raises `NotFound` for an
+    environment that there is not: asking makes none."""
 
     def work(tx: Tx) -> dict[int, list[Variable]] | None:
         record = projects.get(tx, project)
-        found = projects.find_environment(tx, record.id, environment)
-        if found is None:
-            return None
+        found = bindings.environment_of(tx, record, environment)
         linked = [services.get(tx, item.service_id) for item in projects.links(tx, project_id=record.id)]
         if not all(bindings.ready(tx, core.house, service, found.id) for service in linked):
             return None

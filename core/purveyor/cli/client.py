@@ -307,7 +307,7 @@ async def connected(options: Options, *, resume: bool = True) -> AsyncIterator[C
         return
     path = state / SOCKET
     started = monotonic()
-    while not _listens(path):
+    while not listens(path):
         try:
             async with _in_process(state, resume) as client:
                 yield client
@@ -321,7 +321,8 @@ async def connected(options: Options, *, resume: bool = True) -> AsyncIterator[C
         yield Client(http, f"the daemon (process {number})" if number else "the daemon")
 
 
-def _listens(path: Path) -> bool:
+def listens(path: Path) -> bool:
+    """Whether somebody takes connections on a socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(HANGS)
         try:
@@ -351,12 +352,12 @@ async def _in_process(state: Path, resume: bool) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def _served(state: Path, resume: bool = True) -> AsyncIterator[Path]:
-    """The socket of a core that runs here."""
+async def _served(state: Path, resume: bool = True, *, patience: float = 0.0) -> AsyncIterator[Path]:
+    """The socket of a core that runs here, once whoever else has the state directory lets it go."""
     from purveyor.api.server import create_api, listen_local, serving
     from purveyor.app import open_app
 
-    async with open_app(state, resume=resume) as app:
+    async with open_app(state, resume=resume, patience=patience) as app:
         with tempfile.TemporaryDirectory(prefix="purveyor-") as folder:
             path = Path(folder) / SOCKET
             async with serving(create_api(app), local=[listen_local(path)]):
@@ -394,7 +395,7 @@ class _Late(httpx.AsyncBaseTransport):
         return await self._inner.handle_async_request(request)
 
     async def _serve(self, state: Path, *, task_status: anyio.abc.TaskStatus[httpx.AsyncBaseTransport]) -> None:
-        async with _served(state) as path, _transport(path) as transport:
+        async with _served(state, patience=PATIENCE) as path, _transport(path) as transport:
             task_status.started(transport)
             await self._over.wait()
 

@@ -1,6 +1,8 @@
 """The entry point: options that hold for every command, and commands that are loaded when they are called."""
 
 import importlib
+import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -67,9 +69,26 @@ class LazyGroup(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:
             module = importlib.import_module(COMMANDS[name])
-            command: click.Command = getattr(module, f"{name}_command")
-            return command
-        return _added().get(name)
+            return _answering(getattr(module, f"{name}_command"))
+        found = _added().get(name)
+        return _answering(found) if found else None
+
+
+def _answering(command: click.Command) -> click.Command:
+    """The command, and all of its own, with the option --json: it may be said before and after. Those that hand their arguments
+    on to another program leave it to that."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _answering(inner)
+    elif not command.context_settings.get("ignore_unknown_options") and not any("--json" in item.opts for item in command.params):
+        option = click.Option(["--json"], is_flag=True, expose_value=False, callback=_as_json, help="Answer with JSON.")
+        command.params.append(option)
+    return command
+
+
+def _as_json(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.obj.as_json = True
 
 
 def _added() -> dict[str, click.Command]:
@@ -95,7 +114,9 @@ def cli(context: click.Context, state: str | None, url: str | None, as_json: boo
 
     Talks to the daemon when one runs (purveyor serve), and does the work itself when none does.
     """
-    context.obj = Options(state, url, as_json)
+    given = context.obj if isinstance(context.obj, Options) else Options()
+    given.state_given, given.url, given.as_json = state, url, as_json
+    context.obj = given
 
 
 class LeftAlone(Exception):
@@ -111,23 +132,21 @@ class LeftAlone(Exception):
 class Options:
     """What holds for every command."""
 
-    def __init__(self, state: str | None, url: str | None, as_json: bool) -> None:
-        self._state = state
-        self.url = url
-        self.as_json = as_json
+    def __init__(self) -> None:
+        self.state_given: str | None = None
+        self.url: str | None = None
+        self.as_json = False
 
     @property
     def state(self) -> Path:
         from purveyor.settings import state_directory
 
-        return state_directory(self._state)
+        return state_directory(self.state_given)
 
     @property
     def why(self) -> str:
         """Why the state directory is where it is."""
-        import os
-
-        if self._state:
+        if self.state_given:
             return "the one that --state names"
         return "the one that $PURVEYOR_STATE names" if os.environ.get("PURVEYOR_STATE") else "the default place"
 
@@ -139,27 +158,44 @@ class Options:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line; errors become two lines and an exit code, never a trace."""
-    from purveyor_hooks.errors import PurveyorError
+    """Run the command line; errors become two lines, or one problem document with --json, and an exit code, never a trace."""
+    from purveyor_hooks.errors import BadInput, PurveyorError
 
+    options = Options()
     try:
-        return cli.main(args=arguments, standalone_mode=True)
+        ended = cli.main(args=arguments, standalone_mode=False, obj=options)
+        sys.exit(ended if isinstance(ended, int) else 0)
     except LeftAlone as left:
         if left.text:
             click.echo(f"\n{left.text}", err=True)
         sys.exit(left.exit_code)
     except PurveyorError as error:
-        _tell(error)
-        sys.exit(error.exit_code)
+        found: Any = error
     except BaseExceptionGroup as group:
         found = first_error(group)
         if found is None:
             raise
-        _tell(found)
-        sys.exit(found.exit_code)
+    except click.UsageError as error:
+        if not (options.as_json or "--json" in (sys.argv[1:] if arguments is None else arguments)):
+            error.show()
+            sys.exit(error.exit_code)
+        options.as_json = True
+        found = BadInput(error.format_message(), remedy=f"See: {error.ctx.command_path if error.ctx else 'purveyor'} --help")
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("Aborted!", err=True)
+        sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still held back has nowhere to go
+        click.echo(f"Error: {error.strerror or error}: {error.filename or 'the output'}", err=True)
+        sys.exit(1)
+    _tell(found, options.as_json)
+    sys.exit(found.exit_code)
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> Any:
@@ -173,7 +209,14 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> Any:
     return None
 
 
-def _tell(error: Any) -> None:
+def _tell(error: Any, as_json: bool) -> None:
+    if as_json:
+        problem = {
+            "type": f"urn:purveyor:error:{error.code}", "title": error.title, "status": error.status, "detail": error.detail,
+            "remedy": error.remedy, "errors": error.errors,
+        }  # fmt: skip
+        click.echo(json.dumps(problem, indent=2, ensure_ascii=False))
+        return
     click.echo(f"{click.style('Error:', fg='red', bold=True)} {error.detail}", err=True)
     for field, why in error.errors.items():
         if why not in error.detail:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from purveyor.cli.client import Listener
+from purveyor.cli.main import Options
 
 COLOURS = {
     "running": "green",
@@ -39,6 +40,11 @@ MARKS = {"green": "●", "yellow": "○", "red": "✖", "cyan": "◌"}
 
 def show_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def say(options: Options, value: Any, text: str) -> None:
+    """What was done, as JSON or in words."""
+    show_json(value) if options.as_json else click.echo(text)
 
 
 def status(word: str) -> str:

@@ -117,15 +117,15 @@ class Handle:
             return Cancelled(f"{self.verb} was cancelled by {self.cancelled_by}.")
         return None
 
-    async def work(self, work: Callable[[], Awaitable[None]], deadline: float) -> None:
-        """Do a part of it, which is stopped when it is cancelled or abandoned. Raises `TimeoutError`, `Cancelled`."""
+    async def work(self, work: Callable[[], Awaitable[None]], deadline: float) -> bool:
+        """Do a part of it, which is stopped when it is cancelled or abandoned. Whether it was done in time. Raises `Cancelled`."""
         with anyio.CancelScope() as scope:
             self._scope = scope
             try:
                 if self.stopped is None:
-                    with anyio.fail_after(deadline):
+                    with anyio.move_on_after(deadline) as timer:
                         await work()
-                    return
+                    return not timer.cancelled_caught  # a driver's own TimeoutError is its own
             finally:
                 self._scope = None
         raise self.stopped or Cancelled(f"{self.verb} was stopped.")
@@ -424,9 +424,8 @@ class Runner:
 
     async def _within(self, handle: Handle, work: Callable[[], Awaitable[None]], deadline: float, what: str) -> None:
         try:
-            await handle.work(work, deadline)
-        except TimeoutError:
-            raise DeadlineExceeded(f"{what} took longer than {deadline:.0f} s.") from None
+            if not await handle.work(work, deadline):
+                raise DeadlineExceeded(f"{what} took longer than {deadline:.0f} s.")
         except PurveyorError:
             raise
         except Exception as error:  # a fault of ours: told to people without its text, which may hold anything

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from cryptography.fernet import Fernet, InvalidToken
 from purveyor_hooks import BadInput
 
 VARIABLE = "PURVEYOR_KEY"
+REMEMBERED = 10_000  # secrets
+SECRET_WORDS = ("password", "secret", "token", "key", "variables")  # in the names of sealed fields that hold some
 
 
 class Vault:
@@ -19,14 +22,35 @@ class Vault:
 
     def __init__(self, key: bytes) -> None:
         self._fernet = Fernet(key)
+        self._known: dict[str, None] = {}
+
+    def known(self) -> Iterable[str]:
+        """The secrets that went through here last: what no log may hold."""
+        return tuple(self._known)
+
+    def _note(self, value: Any, name: str = "") -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                self._note(item, str(key))
+        elif isinstance(value, list):
+            for item in value:
+                self._note(item, name)
+        elif isinstance(value, str) and (not name or any(word in name.lower() for word in SECRET_WORDS)):
+            self._known.pop(value, None)
+            self._known[value] = None
+            while len(self._known) > REMEMBERED:
+                del self._known[next(iter(self._known))]
 
     def seal(self, value: Any) -> str:
+        self._note(value)
         return self._fernet.encrypt(msgspec.json.encode(value)).decode()
 
     def open(self, text: str) -> Any:
         """The sealed value. Raises `BadInput` when it was sealed with another key or altered."""
         try:
-            return msgspec.json.decode(self._fernet.decrypt(text.encode()))
+            found = msgspec.json.decode(self._fernet.decrypt(text.encode()))
+            self._note(found)
+            return found
         except InvalidToken:
             raise BadInput(
                 "The key does not open this installation's secrets.",

@@ -17,7 +17,7 @@ from purveyor.verbs.service_verb import step_names
 
 
 class BindArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`project` is an id or slug; the environment is made on first use."""
+    """`project` is an id or slug; the environment is made when there is none of that name."""
 
     project: str
     environment: str = PRODUCTION

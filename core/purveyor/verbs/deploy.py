@@ -44,6 +44,7 @@ class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """
 
     environment: str = PRODUCTION
+    create: bool = False
     image: str | None = None
     command: list[str] = []
     port: int | None = None
@@ -76,7 +77,8 @@ class Deploy(Verb):
     def intend(self, tx: Tx, given: DeployArguments, actor: str) -> int:
         _check(given)
         project = projects.get(tx, given.project)
-        environment = environment_for(tx, project, given.environment)
+        find = environment_for if given.create else bindings.environment_of
+        environment = find(tx, project, given.environment)
         missing, new = intend_missing(tx, self.house, project, environment)
         app = None
         if given.image:

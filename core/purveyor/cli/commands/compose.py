@@ -134,6 +134,8 @@ async def _up(client: Client, project: str, service: str, given: Mapping[str, st
         _say("info", f"linking {found['slug']} to {project}")
         await client.verb("POST", f"{BASE}/{found['slug']}/projects", _told, json={"project_id": project})
     environment = given.get("environment") or "production"
+    if environment != "production":  # the compose file names it: it is made when there is none
+        await client.verb("POST", f"/api/projects/{project}/environments", _told, json={"name": environment})
     path = f"{BASE}/{found['slug']}/projects/{project}/environment"
     values = await client.get(path, environment=environment)
     for variable, value in {**_short(values), **values}.items():

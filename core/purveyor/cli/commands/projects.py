@@ -2,13 +2,11 @@
 
 import json
 import os
-import shlex
-from collections.abc import Callable
 from typing import Any
 
 import click
 
-from purveyor.cli import output
+from purveyor.cli import envfile, output
 from purveyor.cli.client import Client, run
 from purveyor.cli.commands.services import BASE, act, ending, pairs, plan_option
 from purveyor.cli.main import Options
@@ -102,8 +100,24 @@ def _about(deployment: dict[str, Any]) -> str:
 def delete(options: Options, project: str, yes: bool, plan: bool) -> None:
     """Delete a project that is linked to nothing; what it kept in services stays there."""
     interrupts(f"The apps of {project} go.", yes=yes, plan=plan)
-    if act(options, f"Deleting {project}", "DELETE", f"{PROJECTS}/{project}", plan=plan) and not options.as_json:
-        click.echo(f"The project {project} is deleted.")
+    if act(options, f"Deleting {project}", "DELETE", f"{PROJECTS}/{project}", plan=plan):
+        output.say(options, {"deleted": project}, f"The project {project} is deleted.")
+
+
+@project_command.command("add-environment")
+@click.argument("project")
+@click.argument("environment")
+@plan_option
+@click.pass_obj
+def add_environment(options: Options, project: str, environment: str, plan: bool) -> None:
+    """Make an environment such as a preview, with an account and a database of its own on each linked service."""
+    path, body = f"{PROJECTS}/{project}/environments", {"name": environment}
+    if operation := act(options, f"Adding {environment}", "POST", path, plan=plan, json=body):
+        slug = operation["arguments"]["environment"]
+        if options.as_json:
+            output.show_json({"project": operation["arguments"]["project"], "environment": slug})
+        else:
+            click.echo(f"{project} has the environment {slug}. Its variables: purveyor env {project} -e {slug}")
 
 
 @project_command.command("remove-environment")
@@ -122,8 +136,9 @@ def remove_environment(options: Options, project: str, environment: str, purge: 
         interrupts(f"The app of {project}/{environment} and its accounts go.", yes=yes, plan=plan)
     path = f"{PROJECTS}/{project}/environments/{environment}"
     params = {"purge": str(purge).lower()}
-    if act(options, f"Ending {environment}", "DELETE", path, plan=plan, params=params) and not options.as_json:
-        click.echo(f"The environment {environment} of {project} is gone.")
+    if act(options, f"Ending {environment}", "DELETE", path, plan=plan, params=params):
+        gone = {"project": project, "removed": environment}
+        output.say(options, gone, f"The environment {environment} of {project} is gone.")
 
 
 @click.command("link")
@@ -165,13 +180,14 @@ def unlink_command(
         interrupts(f"The apps of {project} that run lose {service} at once.", yes=yes, plan=plan)
     params = {"purge": str(purge).lower(), "force": str(force).lower(), "now": str(now).lower()}
     path = f"{BASE}/{service}/projects/{project}"
-    operation = act(options, f"Unlinking {service}", "DELETE", path, plan=plan, params=params)
-    if operation and not options.as_json:
-        click.echo(f"{service} is unlinked from {project}{'; its data is gone' if purge else '; its data is kept'}.")
-        if until := operation["arguments"].get("until"):
-            click.echo(
-                f"{', '.join(until)} has its account until its next deploy; end it now: purveyor unlink {service} {project} --now"
-            )
+    if operation := act(options, f"Unlinking {service}", "DELETE", path, plan=plan, params=params):
+        kept = "; its data is gone" if purge else "; its data is kept"
+        until = operation["arguments"].get("until") or []
+        told = f"{service} is unlinked from {project}{kept}."
+        if until:
+            now = f"purveyor unlink {service} {project} --now"
+            told += f"\n{', '.join(until)} has its account until its next deploy; end it now: {now}"
+        output.say(options, {"service": service, "unlinked": project, "until": until}, told)
 
 
 # ---------------------------------------------------------------- variables
@@ -183,25 +199,6 @@ def _variables(options: Options, project: str, environment: str, reach: str) -> 
     return found
 
 
-def _dotenv(name: str, value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("\n", "\\n")
-    return f'{name}="{escaped}"'
-
-
-def _docker(name: str, value: str) -> str:
-    """Docker's --env-file takes lines as they are; a value of several lines cannot be said in it."""
-    if "\n" in value:
-        raise BadInput(f"{name} has several lines, which an env file for Docker cannot hold.", remedy="Use --format json.")
-    return f"{name}={value}"
-
-
-FORMATS: dict[str, Callable[[str, str], str]] = {
-    "dotenv": _dotenv,
-    "shell": lambda name, value: f"export {name}={shlex.quote(value)}",
-    "docker": _docker,
-}
-
-
 @click.command("env")
 @click.argument("project")
 @environment_option
@@ -209,13 +206,16 @@ FORMATS: dict[str, Callable[[str, str], str]] = {
 @click.option("--host", "reach", flag_value="host", default="network", help="For commands on this host, not in containers.")
 @click.pass_obj
 def env_command(options: Options, project: str, environment: str, form: str, reach: str) -> None:
-    """Print the variables that a deploy of a project's environment gets, secrets in clear."""
+    """Print the variables that a deploy of a project's environment gets, secrets in clear.
+
+    The form dotenv is read alike by python-dotenv, node and a shell. For docker --env-file there is the form docker.
+    """
     variables = _variables(options, project, environment, reach)
     if options.as_json or form == "json":
         click.echo(json.dumps(variables, indent=2))
     else:
         for name, value in variables.items():
-            click.echo(FORMATS[form](name, value))
+            click.echo(envfile.FORMS[form](name, value))
 
 
 @click.command("run", context_settings={"ignore_unknown_options": True})
@@ -236,6 +236,7 @@ def run_command(options: Options, project: str, environment: str, command: tuple
 @click.argument("project")
 @click.argument("image", required=False)
 @environment_option
+@click.option("--create", is_flag=True, help="Make the environment when there is none of that name.")
 @click.option("--port", type=int, help="The port that the app listens on; it is published on 127.0.0.1.")
 @click.option("--health-path", metavar="PATH", help="Ask this path until it answers below 500.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds that the app may take to come up.")
@@ -248,6 +249,7 @@ def deploy_command(
     project: str,
     image: str | None,
     environment: str,
+    create: bool,
     port: int | None,
     health_path: str | None,
     timeout: float,
@@ -259,7 +261,7 @@ def deploy_command(
 
     Without an IMAGE the hooks run and another tool brings the app up.
     """
-    body: dict[str, Any] = {"environment": environment, "timeout": timeout, "variables": pairs(given, "--set")}
+    body: dict[str, Any] = {"environment": environment, "create": create, "timeout": timeout, "variables": pairs(given, "--set")}
     body |= {"image": image, "command": list(command), "port": port, "health_path": health_path}
     operation = act(options, f"Deploying {project}", "POST", f"{PROJECTS}/{project}/deployments", plan=plan, json=body)
     if operation:

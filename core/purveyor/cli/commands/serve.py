@@ -52,9 +52,13 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
     from purveyor.api import door
     from purveyor.api.server import create_api, listen_local, listen_tcp, serving
     from purveyor.app import open_app
-    from purveyor.cli.client import SOCKET
+    from purveyor.cli.client import SOCKET, listens
+    from purveyor.store.lock import StateLock
     from purveyor_hooks import StateUnavailable
 
+    if listens(state / SOCKET):  # another daemon: to wait for that is to wait for ever
+        with StateLock(state):
+            pass
     # a thread that builds a long list hands the interpreter on after 1 ms, not 5: each answer meanwhile waits for some turns
     sys.setswitchinterval(0.001)
     async with open_app(state, log_level=level, serve=True, patience=PATIENCE) as app:
