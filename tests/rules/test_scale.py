@@ -297,6 +297,9 @@ async def test_a_filter_comes_before_the_limit_and_the_total_is_of_what_it_lets_
         assert [item["id"] for item in (await got("/api/events?limit=3&operation=2"))[0]] == [4, 5, 6]
         assert {item["service"] for item in (await got("/api/events?limit=9&service=service-3"))[0]} == {3}
         assert {item["type"] for item in (await got("/api/events?limit=9&type=service.bind"))[0]} == {"service.bind.step"}
+        both = (await got("/api/events?limit=9&service=service-3&type=service.b"))[0]
+        assert both
+        assert {(item["service"], item["type"][:9]) for item in both} == {(3, "service.b")}
         failed, total = await got("/api/operations?state=failed&limit=2&offset=1")
         assert ([item["id"] for item in failed], total) == ([250, 200], 6)
         assert (await got("/api/operations?state=failed&offset=100"))[1] == 6
