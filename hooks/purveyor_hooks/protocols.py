@@ -132,7 +132,7 @@ class Core(Protocol):
         """
 
     def events(self, after: int) -> AsyncIterator[Event]:
-        """Every event with a higher number than `after`, then those to come."""
+        """Every event with a higher number than `after` that is kept, then those to come."""
 
     async def last_event(self) -> int:
         """The highest number so far."""

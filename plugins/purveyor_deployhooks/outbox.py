@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
     UNIQUE (webhook, event)
 );
 CREATE INDEX IF NOT EXISTS deliveries_pending ON deliveries (webhook, id) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS deliveries_webhook ON deliveries (webhook);
 CREATE INDEX IF NOT EXISTS deliveries_state ON deliveries (webhook, state);
 CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY CHECK (id = 1), event INTEGER NOT NULL);
 """
@@ -303,9 +304,18 @@ class Outbox:
         await self._run(lambda db: db.execute("DELETE FROM webhooks WHERE id = ?", [number]))
         self._wanted = await self._run(_is_wanted)
 
-    async def deliveries(self, reference: str, state: str | None, limit: int) -> list[dict[str, Any]]:
+    async def deliveries(
+        self, reference: str, state: str | None, limit: int, offset: int = 0
+    ) -> tuple[list[dict[str, Any]], int]:
+        """A part of a webhook's deliveries, the last first, and how many there are."""
         number = (await self.get(reference))["id"]
-        return await self._run(lambda db: list(db.query(LISTED, [number, state, limit])))
+        where, given = ("webhook = ? AND state = ?", [number, state]) if state else ("webhook = ?", [number])
+
+        def work(db: Database) -> tuple[list[dict[str, Any]], int]:
+            (total,) = db.execute(f"SELECT count(*) FROM deliveries WHERE {where}", given).fetchone()
+            return list(db.query(f"{LISTED} WHERE {where} ORDER BY id DESC LIMIT ? OFFSET ?", [*given, limit, offset])), total
+
+        return await self._run(work)
 
     async def resend(self, reference: str, delivery: int | None) -> int:
         """Try one again, or all that are dead; the answer is how many."""
@@ -337,10 +347,7 @@ DELETE FROM deliveries WHERE id IN (
     AND id <= (SELECT max(id) FROM deliveries) - ? ORDER BY id LIMIT ?
 )
 """
-LISTED = """
-SELECT id, event, type, state, attempts, status, error, next_at FROM deliveries
-WHERE webhook = ?1 AND (?2 IS NULL OR state = ?2) ORDER BY id DESC LIMIT ?3
-"""
+LISTED = "SELECT id, event, type, state, attempts, status, error, next_at FROM deliveries"
 
 
 def _note(db: Database, burst: Sequence[Event]) -> bool:

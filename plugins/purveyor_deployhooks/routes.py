@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-from litestar import Request, Router, delete, get, post
+from litestar import Request, Response, Router, delete, get, post
 from litestar.params import Parameter
 
 from purveyor_deployhooks.outbox import Outbox, WebhookRequest
 from purveyor_hooks import Application, Conflict
 
 Req = Request[Any, Any, Any]
+MOST = 2**53
 
 
 def routers(app: Application, outbox: Callable[[], Outbox | None]) -> Sequence[Router]:
@@ -45,8 +46,10 @@ def routers(app: Application, outbox: Callable[[], Outbox | None]) -> Sequence[R
         reference: str,
         delivery_state: Annotated[str | None, Parameter(query="state")] = None,
         limit: Annotated[int, Parameter(ge=1, le=1000)] = 100,
-    ) -> list[dict[str, Any]]:
-        return await box(request).deliveries(reference, delivery_state, limit)
+        offset: Annotated[int, Parameter(ge=0, le=MOST)] = 0,
+    ) -> Response[list[dict[str, Any]]]:
+        found, total = await box(request).deliveries(reference, delivery_state, limit, offset)
+        return Response(found, headers={"X-Total-Count": str(total)})
 
     @post("/{reference:str}/resend", status_code=200)
     async def resend(request: Req, reference: str, delivery: int | None = None) -> dict[str, int]:

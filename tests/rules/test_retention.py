@@ -136,5 +136,8 @@ async def test_deliveries_are_forgotten_but_for_those_that_wait_and_the_newest(
 
     await box._run(fill)
     assert await box.sweep(now) == 1_188
-    assert [row["event"] for row in await box.deliveries("w", None, 100)] == [*range(1_200, 1_190, -1), 7, 5]
+    found, total = await box.deliveries("w", None, 100)
+    assert ([row["event"] for row in found], total) == ([*range(1_200, 1_190, -1), 7, 5], 12)
+    found, total = await box.deliveries("w", "delivered", 2, 1)
+    assert ([row["event"] for row in found], total) == ([1_199, 1_198], 11)
     await box.close()

@@ -243,34 +243,45 @@ def container(scene: Scene, number: int) -> Container:
 async def test_what_the_engine_listed_is_told_again_until_something_changes(tmp_path: Path) -> None:
     furnish(tmp_path / "state", ONE)
     scene = Scene(tmp_path / "state")
-    async with scene.open(serve=True) as app:
+    async with scene.open() as app:
         one = container(scene, 3)
         scene.engine.world.containers.append(one)
-        with anyio.fail_after(60):
-            while not app.observer.following:  # noqa: ASYNC110
-                await anyio.sleep(0.02)
-        await app.reconciler.sweep()
         called: list[str] = []
         scene.engine.acted = called.append
-        listed = Listed()
 
         async def seen() -> tuple[str, int]:
             called.clear()
-            found = await service_page(app, listed, 50, 0)
+            found = await service_page(app, Listed(), 50, 0)
             return found.items[2].status, called.count("list containers")
 
-        assert await seen() == ("running", 1)
-        assert await seen() == ("running", 0)
-        scene.engine.die(one)
-        with anyio.fail_after(10):
-            while (await seen())[0] == "running":  # noqa: ASYNC110
+        assert [await seen(), await seen()] == [("running", 1)] * 2, "whoever hears nothing has to ask"
+        app.observer.following = True
+        app.observer.stale()
+        assert [await seen(), await seen()] == [("running", 1), ("running", 0)]
+        one.state = "exited"  # and an operation of ours says so
+        await app.house.store.write(lambda tx: tx.emit("service.stop.succeeded", service=3))
+        assert [await seen(), await seen()] == [("stopped", 1), ("stopped", 0)]
+
+
+async def test_the_daemon_hears_what_changes_on_the_engine(tmp_path: Path) -> None:
+    furnish(tmp_path / "state", ONE)
+    scene = Scene(tmp_path / "state")
+    async with scene.open(serve=True) as app:
+        one = container(scene, 3)
+        scene.engine.world.containers.append(one)
+
+        async def until(status: str) -> None:
+            with anyio.fail_after(60):
+                while (await service_page(app, Listed(), 50, 0)).items[2].status != status:  # noqa: ASYNC110
+                    await anyio.sleep(0.02)
+
+        with anyio.fail_after(60):
+            while not app.observer.following:  # noqa: ASYNC110
                 await anyio.sleep(0.02)
-        assert await seen() == ("stopped", 0)
-        one.state = "running"  # and the engine says nothing, but an operation of ours does
-        await app.house.store.write(lambda tx: tx.emit("service.start.succeeded", service=3))
-        assert await seen() == ("running", 1)
-        app.observer.following = False  # whoever hears nothing has to ask
-        assert (await seen())[1] == (await seen())[1] == 1
+        scene.engine.tell("start", one)
+        await until("running")
+        scene.engine.die(one)
+        await until("stopped")
 
 
 async def test_a_filter_comes_before_the_limit_and_the_total_is_of_what_it_lets_through(
@@ -286,6 +297,9 @@ async def test_a_filter_comes_before_the_limit_and_the_total_is_of_what_it_lets_
         assert [item["id"] for item in (await got("/api/events?limit=3&operation=2"))[0]] == [4, 5, 6]
         assert {item["service"] for item in (await got("/api/events?limit=9&service=service-3"))[0]} == {3}
         assert {item["type"] for item in (await got("/api/events?limit=9&type=service.bind"))[0]} == {"service.bind.step"}
+        both = (await got("/api/events?limit=9&service=service-3&type=service.b"))[0]
+        assert both
+        assert {(item["service"], item["type"][:9]) for item in both} == {(3, "service.b")}
         failed, total = await got("/api/operations?state=failed&limit=2&offset=1")
         assert ([item["id"] for item in failed], total) == ([250, 200], 6)
         assert (await got("/api/operations?state=failed&offset=100"))[1] == 6

@@ -122,7 +122,7 @@ async def test_without_a_webhook_nothing_is_written_and_a_new_one_hears_what_com
         await made.add(WebhookRequest(name="mine", url=url))
         line.tell("after", 3)
         await until(lambda: len(times) == 3, 5)
-        listed = await made.deliveries("mine", None, 10)
+        listed, _ = await made.deliveries("mine", None, 10)
         assert Counter(item["type"] for item in listed) == {"after": 3}
 
 

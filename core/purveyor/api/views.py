@@ -283,6 +283,7 @@ async def link_views(app: App, links: Sequence[LinkRecord]) -> list[LinkView]:
             notes=_notes(app, link.service_type),
         )
         for link in links
+        if link.project_id in of_projects and link.service_id in views  # else it has just ended
     ]
 
 

@@ -118,7 +118,7 @@ class Handle:
         return None
 
     async def work(self, work: Callable[[], Awaitable[None]], deadline: float) -> bool:
-        """Do a part of it, which is stopped when it is cancelled or abandoned. Whether it was done in time. Raises `Cancelled`."""
+        """Do a part of it, which is stopped when it is cancelled or abandoned; was it done in time? Raises `Cancelled`."""
         with anyio.CancelScope() as scope:
             self._scope = scope
             try:

@@ -64,7 +64,7 @@ class Tx:
         names = [column[0] for column in cursor.description]
         return (dict(zip(names, row, strict=True)) for row in cursor)
 
-    def page(self, columns: str, source: str, parameters: Sequence[Any], *, order: str, limit: int, offset: int) -> "Page[Row]":
+    def page(self, columns: str, source: str, parameters: Sequence[Any], *, order: str, limit: int, offset: int) -> Page[Row]:
         """A part of what ``SELECT columns FROM source`` finds, in an order, and how much it finds."""
         total = self.value(f"SELECT count(*) FROM {source}", parameters)
         if offset >= total:
@@ -105,11 +105,8 @@ def convert(row: Row, kind: type[Record], vault: Vault, *, plain: Sequence[str] 
 
 
 def matching(**columns: Any) -> tuple[str, list[Any]]:
-    """A WHERE clause for the columns whose value is given, and its parameters: an index serves what is left of it.
-
-    A table's column is named with two underscores: ``links__state``.
-    """
-    given = {name.replace("__", "."): value for name, value in columns.items() if value is not None}
+    """A WHERE clause for the columns whose value is given, and its parameters: an index serves what is left of it."""
+    given = {name: value for name, value in columns.items() if value is not None}
     return " AND ".join(f"{name} = ?" for name in given) or EVERY, list(given.values())
 
 
@@ -143,6 +140,7 @@ class Store:
         self._idle: list[Database] = []  # connections that read, made when they are first needed
         self._writing = anyio.Lock()
         self._reading = anyio.Semaphore(READERS)
+        self._examining = anyio.Lock()
         self.published: Callable[[Sequence[Event]], None] = lambda events: None
 
     def open(self) -> None:
@@ -261,7 +259,7 @@ class Store:
         return result
 
     async def examine(self, work: Callable[[Tx], T]) -> T:
-        """`read` for what takes long: on a connection of its own, so that no other reader waits for it."""
+        """`read` for what takes long: one at a time, on a connection of its own, so that no other reader waits for it."""
         self._opened(self._writer)
 
         def run() -> T:
@@ -272,8 +270,9 @@ class Store:
             finally:
                 reader.close()
 
-        with anyio.CancelScope(shield=True):
-            result = await anyio.to_thread.run_sync(run)
+        async with self._examining:
+            with anyio.CancelScope(shield=True):
+                result = await anyio.to_thread.run_sync(run)
         return result
 
     def _look(self, reader: Database, work: Callable[[Tx], T]) -> T:

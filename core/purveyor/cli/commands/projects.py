@@ -185,8 +185,8 @@ def unlink_command(
         until = operation["arguments"].get("until") or []
         told = f"{service} is unlinked from {project}{kept}."
         if until:
-            now = f"purveyor unlink {service} {project} --now"
-            told += f"\n{', '.join(until)} has its account until its next deploy; end it now: {now}"
+            command = f"purveyor unlink {service} {project} --now"
+            told += f"\n{', '.join(until)} has its account until its next deploy; end it now: {command}"
         output.say(options, {"service": service, "unlinked": project, "until": until}, told)
 
 

@@ -1,5 +1,6 @@
 """``purveyor serve``: the daemon."""
 
+import gc
 import logging
 import signal
 import sys
@@ -78,6 +79,8 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
             if not settings.api_url:
                 keep = app.house.supervisor.keep
                 group.start_soon(keep, "the door for containers", lambda: door.keep(app, servers, host, bound[1]))
+            gc.collect()
+            gc.freeze()  # what is there now stays: looking through all of it again and again holds up every answer for 60 ms
             app.house.logger.info("serving", address=f"http://{bound[0]}:{bound[1]}", state=str(state))
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async for _ in signals:
