@@ -105,6 +105,8 @@ class Reconciler:
     async def _steady_sweep(self) -> None:
         try:
             await self.sweep()
+        except EngineUnavailable as error:
+            self._house.logger.warning("reconcile", part="sweep", error=error.detail)
         except Exception as error:
             self._house.logger.warning("reconcile.fault", part="sweep", exc_info=error)
 
@@ -120,7 +122,7 @@ class Reconciler:
                 return
             self._changed.add(str(attributes.get("container") or "network"))
         elif action in TELLING:
-            if action == "die":
+            if action == "die" and _key(attributes):
                 self._ended[str(actor.get("ID"))] = str(attributes.get("exitCode", ""))
             elif action == "destroy":
                 self._ended.pop(str(actor.get("ID")), None)
@@ -302,7 +304,8 @@ class Reconciler:
             remedy = f"Two servers on one data set destroy it: docker stop {others.replace(',', '')}"
             await self._incidents.tell(subject, f"Its data is in use by the container {others} as well. {remedy}")
             return
-        if found is not None and record.imported and found.state == "running" and self._provision.moved(record, found):
+        moved = found is not None and found.state == "running" and self._provision.moved(record, found)
+        if moved and record.desired == "running":  # an imported one
             await self._bring_back(record)
             found = await self._provision.found(record)
         if found is not None and found.state == "running":

@@ -1,5 +1,6 @@
 """An engine that takes a connection and says nothing, and one that is on another host."""
 
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 import anyio
 import pytest
 
-from fake.scene import SETTINGS
+from fake.scene import PLUGINS, SETTINGS, Scene
 from purveyor.app import open_app
+from purveyor.doctor import examine
 from purveyor.engine import Labels
 from purveyor.engine.client import DockerEngine
 from purveyor.engine.errors import LOOK, translated
+from purveyor.store import services
 from purveyor_hooks import BadInput, EngineUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -61,6 +64,17 @@ async def test_an_engine_that_hangs_keeps_nobody_longer_than_a_look_may_take(han
     assert monotonic() - begun < LOOK + 2
     assert set(said) == set(LOOKS)
     assert all("did not answer within 5 s" in error.detail for error in said.values())
+
+
+async def test_while_it_hangs_every_status_is_unknown_and_says_why(hanging: DockerEngine, scene: Scene) -> None:
+    async with open_app(scene.state, plugins=PLUGINS, log_level=logging.CRITICAL) as app:
+        records = await app.house.store.read(services.every)
+        with anyio.fail_after(LOOK + 3):
+            found = await app.observer.statuses(records)
+        assert len(found) == len(records) > 3
+        assert {status.status for status in found.values()} == {"unknown"}
+        assert all("did not answer within 5 s" in status.reason for status in found.values())
+        assert [check.name for check in await examine(app, None, "production") if not check.ok] == ["answers"]
 
 
 async def test_what_takes_too_long_is_an_engine_that_is_away_and_what_may_take_long_is_waited_for() -> None:

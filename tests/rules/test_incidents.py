@@ -11,7 +11,7 @@ from fake.server import DATA
 from purveyor.app import App
 from purveyor.incidents import CALM, FIRST_PAUSE, LONGEST_PAUSE, Incidents, Subject
 from purveyor.store import events, operations, services
-from purveyor_hooks import Event, Failed
+from purveyor_hooks import Conflict, Event, Failed
 
 pytestmark = pytest.mark.anyio
 
@@ -287,3 +287,21 @@ async def test_an_imported_container_that_is_gone_is_told_and_left_to_its_owner(
         scene.engine.launch(scene.engine.require("lent-db"))
         await app.reconciler.sweep()
         assert len(await told(app, "service.recovered")) == 1
+
+
+async def test_a_repair_that_comes_after_its_owners_stop_starts_nothing(scene: Scene) -> None:
+    async with scene.open() as app:
+        await do(app, "stop", service="main")
+        with pytest.raises(Conflict, match="stopped as its owner wants"):
+            await do(app, "repair", service="main")
+        assert scene.engine.require("fk-main").state == "exited"
+
+
+async def test_a_repair_keeps_the_image_that_the_container_was_made_of(scene: Scene) -> None:
+    """The tag may have come to mean another one, or be gone."""
+    async with scene.open() as app:
+        scene.engine.world.images = {name: found for name, found in scene.engine.world.images.items() if name != "fake:1"}
+        before = hurt(scene, "killed")
+        await app.reconciler.sweep()
+        found = scene.engine.require("fk-main")
+        assert (found.id, found.state) == (before.id, "running")

@@ -11,6 +11,7 @@ from purveyor.operations.plan import PlannedContainer
 from purveyor.store import Tx, operations, projects, services
 from purveyor.store.records import OperationRecord
 from purveyor.verbs.service_verb import STOP_DEADLINE, ServiceVerb, require_active, step_names
+from purveyor_hooks import Conflict
 
 ACCOUNTS_DEADLINE = 600.0
 
@@ -110,6 +111,12 @@ class Repair(LifecycleVerb):
     name: ClassVar[str] = "repair"
     container_action = "create if missing, start"
 
+    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
+        record = services.get(tx, given.service)
+        if record.desired != "running":  # its owner was quicker
+            raise Conflict(f"{record.name} is stopped as its owner wants.", remedy=f"Start it: purveyor start {record.slug}")
+        return super().intend(tx, given, actor)
+
     def steps(self, operation: OperationRecord) -> list[Step]:
         """A container that does not come up is stopped, and stays with what it printed; one that was never started is taken
         away again, for its files may not be in it."""
@@ -125,8 +132,16 @@ class Repair(LifecycleVerb):
             else:
                 await self.provision.stop(service_id)
 
-        steps = self._serve_steps(operation)
-        return [step._replace(undo=take_away) if step.name == "container" else step for step in steps]
+        pull = self.image_step(operation, service_id)
+
+        async def image() -> None:
+            """A container that is there goes on with the image that it was made of, whatever the tag means by now."""
+            record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+            if await self.provision.found(record) is None:
+                await pull.do()
+
+        changed: dict[str, dict[str, Any]] = {"image": {"do": image}, "container": {"undo": take_away}}
+        return [step._replace(**changed.get(step.name, {})) for step in self._serve_steps(operation)]
 
 
 class Stop(LifecycleVerb):
