@@ -30,6 +30,7 @@ from purveyor_redis import (
     census,
     client,
     data_major,
+    extract,
     identity,
     probes,
     purge,
@@ -49,6 +50,7 @@ __all__ = [
     "census",
     "client",
     "data_major",
+    "extract",
     "identity",
     "probes",
     "purge",
@@ -61,7 +63,7 @@ __all__ = [
 ]  # fmt: skip
 
 PORT = server.PORT
-FIRST_SLOT, LAST_SLOT = server.OWN_DATABASE + 1, 1024
+FIRST_SLOT, LAST_SLOT = server.OWN_DATABASE + 1, server.DATABASES - 1
 
 
 @hookimpl
@@ -87,13 +89,14 @@ def service_type() -> ServiceType:
                 editable=False,
                 secret=True,
             ),
+            server.MAXMEMORY,
         ),
     )
 
 
 @hookimpl
 def container(service: Service) -> ContainerSpec:
-    return server.container(service, LAST_SLOT + 1)
+    return server.container(service)
 
 
 @hookimpl

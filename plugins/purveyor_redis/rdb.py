@@ -41,7 +41,8 @@ class DamagedRdb(ValueError):
 
 
 class Reader:
-    """Counts what is fed to it. `own` is the number of the database that holds Purveyor's own keys, which are not counted.
+    """Counts what is fed to it. `own` is the number of the database that holds keys of our own, which begin with `prefix` and are
+    counted as `ours` alone.
 
     `lasting` and `fleeting` are keys by database; `functions` is how many libraries there are, `modules` whose data is in it,
     `unknown` what was met that has no known shape: nothing is counted from there on. `ended` means that it came whole and,
@@ -51,10 +52,12 @@ class Reader:
     def __init__(self, own: int | None = None, prefix: bytes = b"", *, marking: bool = False) -> None:
         self.lasting: dict[int, int] = {}
         self.fleeting: dict[int, int] = {}
+        self.ours = 0
         self.functions = 0
         self.modules: set[str] = set()
         self.version = 0
         self.unknown = ""
+        self.unknown_in = 0
         self.ended = False
         self.marks: list[tuple[int, int]] = []  # where each stretch begins, and whose it is
         self._own, self._prefix, self._marking = own, prefix, marking
@@ -281,7 +284,9 @@ class Reader:
         else:
             yield from self._text()
         expires |= yield from self._value(kind)
-        if not ours:
+        if ours:
+            self.ours += 1
+        else:
             self._count(not expires, expires)
 
     def _value(self, kind: int) -> Generator[None, None, bool]:
@@ -301,7 +306,7 @@ class Reader:
         elif kind in (LISTPACK_1, LISTPACK_2) and self.version < VALKEY_9:
             return (yield from self._listpack(kind))
         else:
-            self.unknown = f"database {self._database} holds a value of the unknown type {kind}"
+            self.unknown, self.unknown_in = f"it holds a value of the unknown type {kind}", self._database
             while True:
                 self._at = len(self._buffer)
                 yield
@@ -424,8 +429,9 @@ class Reader:
 class Chosen:
     """Of an RDB that streams by, some databases as an RDB of their own. `shared`: with functions and data of modules."""
 
-    def __init__(self, databases: Collection[int], *, shared: bool) -> None:
-        self.reader = Reader(marking=True)
+    def __init__(self, databases: Collection[int], own: int | None = None, prefix: bytes = b"", *, shared: bool) -> None:
+        self.own = own
+        self.reader = Reader(own, prefix, marking=True)
         self._databases, self._shared = databases, shared
         self._held, self._base, self._where = b"", 0, HEAD
         self._checksum = 0
