@@ -17,13 +17,14 @@ CARRIED = frozenset({
     "acllog-max-len", "active-expire-effort", "activedefrag", "appendfsync", "auto-aof-rewrite-min-size",
     "auto-aof-rewrite-percentage", "busy-reply-threshold", "client-output-buffer-limit", "client-query-buffer-limit",
     "dynamic-hz", "hash-max-listpack-entries", "hash-max-listpack-value", "hll-sparse-max-bytes", "hz",
-    "latency-monitor-threshold", "latency-tracking", "lazyfree-lazy-eviction", "lazyfree-lazy-expire", "lazyfree-lazy-server-del", "lazyfree-lazy-user-del",
-    "lazyfree-lazy-user-flush", "lfu-decay-time", "lfu-log-factor", "list-compress-depth", "list-max-listpack-size",
-    "maxclients", "maxmemory", "maxmemory-clients", "maxmemory-eviction-tenacity", "maxmemory-policy", "maxmemory-samples",
-    "no-appendfsync-on-rewrite", "notify-keyspace-events", "proto-max-bulk-len", "set-max-intset-entries",
-    "set-max-listpack-entries", "set-max-listpack-value", "slowlog-log-slower-than", "slowlog-max-len",
-    "stop-writes-on-bgsave-error", "stream-node-max-bytes", "stream-node-max-entries", "tcp-keepalive", "timeout",
-    "tracking-table-max-keys", "zset-max-listpack-entries", "zset-max-listpack-value",
+    "latency-monitor-threshold", "latency-tracking", "lazyfree-lazy-eviction", "lazyfree-lazy-expire",
+    "lazyfree-lazy-server-del", "lazyfree-lazy-user-del", "lazyfree-lazy-user-flush", "lfu-decay-time", "lfu-log-factor",
+    "list-compress-depth", "list-max-listpack-size", "maxclients", "maxmemory", "maxmemory-clients",
+    "maxmemory-eviction-tenacity", "maxmemory-policy", "maxmemory-samples", "no-appendfsync-on-rewrite",
+    "notify-keyspace-events", "proto-max-bulk-len", "set-max-intset-entries", "set-max-listpack-entries",
+    "set-max-listpack-value", "slowlog-log-slower-than", "slowlog-max-len", "stop-writes-on-bgsave-error",
+    "stream-node-max-bytes", "stream-node-max-entries", "tcp-keepalive", "timeout", "tracking-table-max-keys",
+    "zset-max-listpack-entries", "zset-max-listpack-value",
 })  # fmt: skip
 # What says where and as what a server runs: the new one has its own.
 PLACE = re.compile(
@@ -92,7 +93,8 @@ async def apply(
             continue
         if name != MAXMEMORY.name and PLAIN.fullmatch(value):
             kept.append(f"{name} {value}" if value.strip() else f'{name} ""')
-    text = "".join(f"{line}\n" for line in kept).encode()
-    script = f"cat >{SETTINGS_FILE}.new && mv {SETTINGS_FILE}.new {SETTINGS_FILE}" if kept else f"rm -f {SETTINGS_FILE}"
-    await access.exec(Command(argv=("sh", "-c", script)), stdin=text)
+    script = f'printf %s "$KEPT" >{SETTINGS_FILE}.new && mv {SETTINGS_FILE}.new {SETTINGS_FILE}'
+    script = script if kept else f"rm -f {SETTINGS_FILE}"
+    text = "".join(f"{line}\n" for line in kept)
+    await access.exec(Command(argv=("sh", "-c", script), environment={"KEPT": text}))
     return tuple(findings)

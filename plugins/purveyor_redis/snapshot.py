@@ -265,8 +265,8 @@ async def _require_room(service: Service, access: Access, reader: Reader, only: 
 
 async def _mark(access: Access, found: str | None) -> str:
     """The mark of this data set; kept aside, for after a crash the server may hold the backup's."""
-    script = f"[ -e {MARK_FILE} ] || cat >{MARK_FILE}; cat {MARK_FILE}"
-    kept = await access.exec(Command(argv=("sh", "-c", script)), stdin=(found or "").encode())
+    script = f'[ -e {MARK_FILE} ] || printf %s "$MARK" >{MARK_FILE}; cat {MARK_FILE}'
+    kept = await access.exec(Command(argv=("sh", "-c", script), environment={"MARK": found or ""}))
     return kept.stdout.strip()
 
 

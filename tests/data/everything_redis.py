@@ -9,6 +9,7 @@ LIBRARY = """#!lua name=shop
 redis.register_function('double', function(keys, args) return args[1] * 2 end)
 """
 FIELDS = 200
+GROUP = ("name", "consumers", "pending", "last-delivered-id", "entries-read")  # the lag is reckoned anew by each version
 
 
 def _call(client: Any, *words: Any) -> Any:
@@ -23,8 +24,8 @@ def has_field_ttl(client: Any) -> bool:
     return tuple(map(int, info["redis_version"].split(".")[:2])) >= (7, 4)
 
 
-def fill(client: Any) -> tuple[int, int]:
-    """Fill one database; how many keys last, and how many may go by themselves."""
+def fill(client: Any, large: int = 3_000_000) -> tuple[int, int]:
+    """Fill one database; how many keys last, and how many may go by themselves. `large` are the bytes of the largest string."""
     made = random.Random(4711)
     lasting = {
         "text": lambda key: client.set(key, "value"),
@@ -34,12 +35,12 @@ def fill(client: Any) -> tuple[int, int]:
         "number32": lambda key: client.set(key, 2_000_000_000),
         "number64": lambda key: client.set(key, 2**60),
         "compressible": lambda key: client.set(key, "abcdefgh" * 5000),
-        "binary": lambda key: client.set(key, made.randbytes(70_000)),
-        "big": lambda key: client.set(key, made.randbytes(3_000_000)),
+        "binary": lambda key: client.set(key, made.randbytes(large // 40)),
+        "big": lambda key: client.set(key, made.randbytes(large)),
         b"odd\x00\xff\r\n key": lambda key: client.set(key, "odd"),
         "k" * 300: lambda key: client.set(key, "a long key"),
         "list": lambda key: client.rpush(key, *range(1000)),
-        "list:large": lambda key: client.rpush(key, made.randbytes(20_000), "small", made.randbytes(9_000)),
+        "list:large": lambda key: client.rpush(key, made.randbytes(large // 150), "small", made.randbytes(large // 300)),
         "set:numbers": lambda key: client.sadd(key, *range(100)),
         "set:small": lambda key: client.sadd(key, "x", "y"),
         "set:large": lambda key: client.sadd(key, *[f"member {n}" for n in range(1000)]),
@@ -49,7 +50,7 @@ def fill(client: Any) -> tuple[int, int]:
         "hash:large": lambda key: client.hset(key, mapping={f"f{n}": n for n in range(1000)}),
         "hash:wide": lambda key: client.hset(key, "field", "x" * 70_000),
         "bits": lambda key: client.setbit(key, 1_000_000, 1),
-        "hyperloglog": lambda key: client.pfadd(key, *range(5000)),
+        "hyperloglog": lambda key: client.pfadd(key, *range(large // 600)),
         "places": lambda key: client.geoadd(key, (13.4, 52.5, "Berlin", 2.35, 48.85, "Paris")),
         "stream": lambda key: _stream(client, key),
         "stream:empty": lambda key: client.xgroup_create(key, "readers", mkstream=True),
@@ -86,10 +87,11 @@ def _stream(client: Any, key: str) -> None:
     client.xdel(key, "5-1")
 
 
-def contents(client: Any) -> dict[bytes, Any]:
-    """Every key with its value by type, and when it ends; streams with their groups. `client` answers bytes."""
+def contents(client: Any, besides: bytes = b"\0") -> dict[bytes, Any]:
+    """Every key with its value by type, and when it ends; streams with their groups. Those that begin with `besides` are somebody
+    else's. `client` answers bytes."""
     found: dict[bytes, Any] = {}
-    for key in sorted(client.scan_iter(count=1000)):
+    for key in sorted({key for key in client.scan_iter(count=1000) if not key.startswith(besides)}):
         kind = client.type(key)
         match kind:
             case b"string":
@@ -103,7 +105,7 @@ def contents(client: Any) -> dict[bytes, Any]:
             case b"zset":
                 value = client.zrange(key, 0, -1, withscores=True)
             case b"stream":
-                groups = _call(client, "XINFO", "GROUPS", key)
+                groups = [{name: group[name] for name in GROUP} for group in client.xinfo_groups(key)]
                 value = (client.xrange(key), groups, [client.xpending(key, group["name"]) for group in groups])
             case _:
                 raise AssertionError(kind)
