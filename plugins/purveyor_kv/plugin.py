@@ -63,7 +63,7 @@ __all__ = [
 ]  # fmt: skip
 
 PORT = server.PORT
-FIRST_SLOT, LAST_SLOT = server.OWN_DATABASE + 1, server.DATABASES - 1
+FIRST_SLOT, LAST_SLOT = server.OWN_DATABASE + 1, 1024
 
 
 @hookimpl
@@ -96,7 +96,7 @@ def service_type() -> ServiceType:
 
 @hookimpl
 def container(service: Service) -> ContainerSpec:
-    return server.container(service)
+    return server.container(service, LAST_SLOT + 1)
 
 
 @hookimpl

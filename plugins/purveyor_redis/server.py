@@ -23,22 +23,22 @@ HEALTH_KEY = "purveyor:health"
 TIMEOUT = 5.0
 
 OWN_KEYS = "purveyor:"  # what ours begin with
-DATABASES = 1025  # as many as KV gives out, and our own: what an imported server kept in a high one has room
+DATABASES = 129  # what an imported server kept in a high one has room; each takes 4 KB
 SETTINGS_FILE = "/data/purveyor-settings.conf"
 MAXMEMORY = Parameter(
     name="maxmemory",
-    help="How much memory its data may take, such as 512mb or 4gb; 0 is no limit. When it is full, writes are refused.",
+    help="How much memory its data may take, such as 512mb or 4gb, from 8mb; 0 is no limit. When it is full, writes are refused.",
     default="1gb",
-    pattern=r"0|[1-9][0-9]{0,5}[kmg]b",
+    pattern=r"0|(?:[89]|[1-9][0-9]{1,6})mb|[1-9][0-9]{0,3}gb",
 )
-UNITS = {"kb": 2**10, "mb": 2**20, "gb": 2**30}
+UNITS = {"mb": 2**20, "gb": 2**30}
 
 CONFIG = f"""\
 port {PORT}
 protected-mode no
 dir /data
 aclfile {USERS_FILE}
-databases {DATABASES}
+databases {{databases}}
 appendonly yes
 appendfsync everysec
 save 3600 1 300 100 60 10000
@@ -66,7 +66,7 @@ def maxmemory(service: Service) -> int:
     return int(text[:-2]) * UNITS[text[-2:]] if text != "0" else 0
 
 
-def container(service: Service) -> ContainerSpec:
+def container(service: Service, databases: int = DATABASES) -> ContainerSpec:
     """The official images' conventions; users are kept in a file of the volume, the first one seeded."""
     owner = f"user default on {hashed(service.parameters['password'])} ~* &* +@all\n"
     return ContainerSpec(
@@ -75,7 +75,7 @@ def container(service: Service) -> ContainerSpec:
         mount=Mount(target="/data"),
         ports=(Port(container=PORT),),
         files=(
-            File(path=CONFIG_FILE, content=CONFIG.format(maxmemory=maxmemory(service))),
+            File(path=CONFIG_FILE, content=CONFIG.format(databases=databases, maxmemory=maxmemory(service))),
             File(path=USERS_FILE, content=owner, mode=0o600, seed=True),
         ),
         evidence=(USERS_FILE, "/data/appendonlydir/appendonly.aof.manifest"),

@@ -189,7 +189,7 @@ async def restore(service: Service, access: Access, source: Source, options: Res
         await client.config_set("maxmemory", 0)  # else what is full takes neither our mark nor what came last
         beside = Beside(service, access, databases)
         come = await beside.run(lambda second: copied(access, client, second))
-        findings += _proof(reader, beside, come, only)
+        findings += proof(reader, beside, come, only)
         await _written(access, client)
         await _clear_marks(service, access, own)
         if mark:
@@ -270,7 +270,7 @@ async def _mark(access: Access, found: str | None) -> str:
     return kept.stdout.strip()
 
 
-def _proof(reader: Reader, beside: Beside, come: dict[int, tuple[int, int]], only: tuple[int, ...] | None) -> list[Finding]:
+def proof(reader: Reader, beside: Beside, come: dict[int, tuple[int, int]], only: tuple[int, ...] | None) -> list[Finding]:
     """What was read is what the RDB holds, and what was copied is what was read."""
     findings = []
     if only is None:
