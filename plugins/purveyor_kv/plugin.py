@@ -30,6 +30,7 @@ from purveyor_redis import (
     census,
     client,
     data_major,
+    extract,
     identity,
     probes,
     purge,
@@ -49,6 +50,7 @@ __all__ = [
     "census",
     "client",
     "data_major",
+    "extract",
     "identity",
     "probes",
     "purge",
@@ -87,6 +89,7 @@ def service_type() -> ServiceType:
                 editable=False,
                 secret=True,
             ),
+            server.MAXMEMORY,
         ),
     )
 

@@ -15,6 +15,7 @@ from purveyor_hooks import (
     Command,
     ContainerSpec,
     Exercise,
+    Finding,
     FoundContainer,
     Health,
     Image,
@@ -24,6 +25,7 @@ from purveyor_hooks import (
     Port,
     Probe,
     Recognition,
+    RestoreOptions,
     Service,
     ServiceType,
     Sink,
@@ -60,6 +62,7 @@ def service_type() -> ServiceType:
                 editable=False,
                 secret=True,
             ),
+            server.MAXMEMORY,
         ),
         notes=(
             "Channels of pub/sub are not part of a Redis database: each project may use those that begin with its "
@@ -151,13 +154,19 @@ async def census(service: Service, access: Access, binding: Binding | None) -> C
 
 
 @hookimpl
-async def backup(service: Service, access: Access, sink: Sink) -> Census:
+async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Census:
+    """An RDB is read by every later version: the service's own programs are right for an upgrade as well."""
     return await snapshot.backup(service, access, sink)
 
 
 @hookimpl
-async def restore(service: Service, access: Access, source: Source) -> None:
-    await snapshot.restore(service, access, source)
+async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+    return await snapshot.restore(service, access, source, options)
+
+
+@hookimpl
+async def extract(source: Source, database: str, sink: Sink) -> None:
+    await snapshot.extract(source, database, sink)
 
 
 @hookimpl

@@ -1,5 +1,6 @@
 """ACL users of bindings. Every command may be repeated after a crash."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from redis.exceptions import AuthenticationError, ResponseError
@@ -8,22 +9,37 @@ from purveyor_hooks import Access, Binding, Conflict, Service
 from purveyor_redis.server import connection, hashed, own_database
 
 # Of what is dangerous or administrative, apps need these, and they do not leave the selected database.
-NEEDED = ("+info", "+keys", "+flushdb", "+sort", "+sort_ro", "+restore")
+NEEDED = ("+info", "+keys", "+flushdb", "+sort", "+sort_ro")
 
-# What reaches other databases, or other projects' scripts and channels.
-DENIED = ("-copy", "-move", "-swapdb", "-flushall", "-function", "-script|flush", "-script|kill", "-pubsub", "-select")
+# It reads what the server wrote itself; a payload made by hand ends the server, unless it looks at each closely.
+RESTORE = "+restore"
+
+# What reaches other databases, or other projects' keys by name, scripts, connections and channels.
+DENIED = (
+    "-client|tracking", "-client|trackinginfo", "-copy", "-move", "-swapdb", "-flushall", "-function",
+    "-script|flush", "-script|kill", "-pubsub", "-select",
+)  # fmt: skip
+
+
+MARK = "purveyor-binding-"
 
 
 def mark(binding: Binding) -> str:
     """A channel that nobody uses tells our users from others: ACL users carry no comment."""
-    return f"purveyor-binding-{binding.number}"
+    return f"{MARK}{binding.number}"
 
 
-def rules(binding: Binding) -> list[str]:
-    """What a project's user may do: everything inside its own database."""
+def is_ours(rules: Iterable[str]) -> bool:
+    """Whether a user's rules are those of a binding, as ACL LIST shows them."""
+    return any(rule.startswith(f"&{MARK}") for rule in rules)
+
+
+def rules(binding: Binding, *, restore: bool = True) -> list[str]:
+    """What a project's user may do: everything inside its own database. `restore`: the server looks at payloads closely."""
     channels = [f"&{mark(binding)}", f"&{binding.account}:*"]
     channels += [f"&__keyspace@{binding.slot}__:*", f"&__keyevent@{binding.slot}__:*"]
-    commands = ["+@all", "-@admin", "-@dangerous", *NEEDED, *DENIED, f"+select|{binding.slot}"]
+    needed = (*NEEDED, RESTORE) if restore else NEEDED
+    commands = ["+@all", "-@admin", "-@dangerous", *needed, *DENIED, f"+select|{binding.slot}"]
     return ["reset", "on", hashed(binding.password), "~*", *channels, *commands]
 
 
@@ -40,6 +56,14 @@ async def _channels(client: Any, account: str) -> str | None:
 async def _is_ours(client: Any, binding: Binding) -> bool:
     channels = await _channels(client, binding.account)
     return channels is not None and f"&{mark(binding)}" in channels.split()
+
+
+async def _looks_closely(service: Service, client: Any) -> bool:
+    """Have a server of ours look at each payload of RESTORE, and say whether it does: one of somebody else's is left as it is."""
+    name = "sanitize-dump-payload"
+    if not service.imported:
+        await client.config_set(name, "yes")
+    return bool((await client.config_get(name)).get(name) in ("yes", "clients"))
 
 
 async def _save(client: Any) -> None:
@@ -97,7 +121,8 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
                 f"{service.name} has a user {binding.account} already, and it is not Purveyor's.",
                 remedy="Delete it (ACL DELUSER), or choose another project name.",
             )
-        await client.execute_command("ACL", "SETUSER", binding.account, *rules(binding))
+        allowed = rules(binding, restore=await _looks_closely(service, client))
+        await client.execute_command("ACL", "SETUSER", binding.account, *allowed)
         await _save(client)
     if service.imported:
         async with connection(service, access) as client:
@@ -133,13 +158,15 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 
 
 async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
-    """The new password is added before the old one is taken: at no moment is there none that works."""
+    """The new password is added before the old one is taken: at no moment is there none that works. Sessions that the old one
+    opened end with it."""
     async with connection(service, access) as client:
         if not await _is_ours(client, binding):
             raise Conflict(f"{service.name} has no user {binding.account} of ours.", remedy="Link the project again.")
         await client.execute_command("ACL", "SETUSER", binding.account, hashed(binding.password))
         await _end_password(client, binding.account, previous)
         await _save(client)
+        await _kick(client, binding.account)
 
 
 async def _end_password(client: Any, account: str, password: str) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import redis.asyncio
 from redis.driver_info import DriverInfo
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
+from redis.exceptions import AuthenticationError, BusyLoadingError, OutOfMemoryError, RedisError
 
-from purveyor_hooks import Access, ContainerSpec, File, Health, Mount, Port, Service
+from purveyor_hooks import Access, ContainerSpec, File, Health, Mount, Parameter, Port, Service
 
 PORT = 6379
 OWN_DATABASE = 16  # beyond what projects get: no project's user can select it
@@ -22,6 +22,17 @@ IDENTITY_KEY = "purveyor:identity"
 HEALTH_KEY = "purveyor:health"
 TIMEOUT = 5.0
 
+OWN_KEYS = "purveyor:"  # what ours begin with
+DATABASES = 129  # what an imported server kept in a high one has room; each takes 4 KB
+SETTINGS_FILE = "/data/purveyor-settings.conf"
+MAXMEMORY = Parameter(
+    name="maxmemory",
+    help="How much memory its data may take, such as 512mb or 4gb, from 8mb; 0 is no limit. When it is full, writes are refused.",
+    default="1gb",
+    pattern=r"0|(?:[89]|[1-9][0-9]{1,6})mb|[1-9][0-9]{0,3}gb",
+)
+UNITS = {"mb": 2**20, "gb": 2**30}
+
 CONFIG = f"""\
 port {PORT}
 protected-mode no
@@ -31,6 +42,10 @@ databases {{databases}}
 appendonly yes
 appendfsync everysec
 save 3600 1 300 100 60 10000
+sanitize-dump-payload yes
+repl-diskless-sync-delay 0
+include /data/purveyor-settings*.conf
+maxmemory {{maxmemory}}
 """
 
 
@@ -45,7 +60,13 @@ def hashed(password: str) -> str:
     return "#" + hashlib.sha256(password.encode()).hexdigest()
 
 
-def container(service: Service, databases: int = OWN_DATABASE + 1) -> ContainerSpec:
+def maxmemory(service: Service) -> int:
+    """Its limit in bytes; 0 is none. A service from before there was one has none until it is given one."""
+    text = str(service.parameters.get(MAXMEMORY.name, "0"))
+    return int(text[:-2]) * UNITS[text[-2:]] if text != "0" else 0
+
+
+def container(service: Service, databases: int = DATABASES) -> ContainerSpec:
     """The official images' conventions; users are kept in a file of the volume, the first one seeded."""
     owner = f"user default on {hashed(service.parameters['password'])} ~* &* +@all\n"
     return ContainerSpec(
@@ -54,7 +75,7 @@ def container(service: Service, databases: int = OWN_DATABASE + 1) -> ContainerS
         mount=Mount(target="/data"),
         ports=(Port(container=PORT),),
         files=(
-            File(path=CONFIG_FILE, content=CONFIG.format(databases=databases)),
+            File(path=CONFIG_FILE, content=CONFIG.format(databases=databases, maxmemory=maxmemory(service))),
             File(path=USERS_FILE, content=owner, mode=0o600, seed=True),
         ),
         evidence=(USERS_FILE, "/data/appendonlydir/appendonly.aof.manifest"),
@@ -81,7 +102,7 @@ def _driver() -> DriverInfo:
 
 @asynccontextmanager
 async def connection(service: Service, access: Access, database: int | None = None) -> AsyncIterator[Any]:
-    """The administrator's connection to one database, or to our own."""
+    """The administrator's connection to one database, or to our own. Text that is no UTF-8 comes and goes as surrogates."""
     address = access.address(PORT)
     password = service.parameters["password"]
     client = redis.asyncio.Redis(
@@ -93,6 +114,7 @@ async def connection(service: Service, access: Access, database: int | None = No
         socket_timeout=TIMEOUT,
         socket_connect_timeout=TIMEOUT,
         decode_responses=True,
+        encoding_errors="surrogateescape",
         single_connection_client=True,
         driver_info=_driver(),
         retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0),
@@ -104,7 +126,8 @@ async def connection(service: Service, access: Access, database: int | None = No
 
 
 async def ready(service: Service, access: Access) -> Health:
-    """Log in, ask for the version, write and read back."""
+    """Log in, ask for the version, write and read back. One that is full serves: whoever filled it must not keep others from
+    backing it up or giving it more memory."""
     stage, version = "tcp", ""
     try:
         async with connection(service, access) as client:
@@ -118,6 +141,8 @@ async def ready(service: Service, access: Access) -> Health:
             if await client.get(HEALTH_KEY) != mark:
                 return Health(healthy=False, stage=stage, version=version, detail="What was written does not come back.")
             return Health(healthy=True, stage="write", version=version)
+    except OutOfMemoryError:
+        return Health(healthy=True, stage="write", version=version, detail="It is full: it takes no more data (maxmemory).")
     except BusyLoadingError:
         return Health(healthy=False, stage="login", version=version, detail="The server is loading its data.")
     except AuthenticationError:

@@ -1,179 +1,344 @@
-"""Backups as RDB: the server's own snapshot, and its users; restored by replication from a server beside it.
+"""Backups as RDB: the server's own snapshot, its users and what was set; restored by replication from a server beside it.
 
-A dump.rdb put beside ``appendonly yes`` loads nothing at all. So a second server in the same container loads it, on a
-port of the container's own, and the service copies from that one: it goes on serving until the copy is whole, and its
-append-only file is written anew by itself.
+What is counted are the keys of the RDB that streams by: one pass, and exact however much is written meanwhile. A dump.rdb put
+beside ``appendonly yes`` loads nothing at all. So a second server in the same container reads it, and the service copies from
+that one: it goes on serving until the copy is whole, and its append-only file is written anew by itself.
 """
 
-import secrets
+import re
+from collections.abc import AsyncIterable
+from contextlib import suppress
 from typing import Any
 
 import anyio
+import msgspec
 from redis.exceptions import RedisError
 
-from purveyor_hooks import Access, Census, Command, Failed, Service, Sink, Source
+from purveyor_hooks import Access, BadInput, Census, Command, Failed, Finding, NotFound, RestoreOptions, Service, Sink, Source
 from purveyor_hooks.parts import PartWriter, read_parts
-from purveyor_redis.server import HEALTH_KEY, IDENTITY_KEY, LAST_OF_OTHERS, OWN_DATABASE, connection, login, tool
+from purveyor_redis import settings
+from purveyor_redis.accounts import is_ours
+from purveyor_redis.beside import FILE, Beside, copied
+from purveyor_redis.rdb import Chosen, DamagedRdb, Reader
+from purveyor_redis.server import (
+    HEALTH_KEY,
+    IDENTITY_KEY,
+    LAST_OF_OTHERS,
+    OWN_DATABASE,
+    OWN_KEYS,
+    connection,
+    login,
+    maxmemory,
+    own_database,
+    tool,
+)
 
-USERS, DATA = "users", "rdb"
-FILE, BESIDE_PORT, SOCKET = "/data/restore.rdb", 6391, "/tmp/purveyor-restore.sock"  # noqa: S108 - in the container
-PID = "/tmp/purveyor-restore.pid"  # noqa: S108 - in the container
-OWN_KEYS = "purveyor:*"
-POLLS, PAUSE = 36_000, "0.1"
+USERS, SETTINGS, DATA = "users", "settings", "rdb"
+MARK_FILE = "/data/restore.mark"
+DATABASE = re.compile(r"db(\d{1,10})")
+PAUSE, REWRITES = 0.05, 3
+Counts = dict[str, dict[str, int]]
+
+
+# ---------------------------------------------------------------- counting
+
+
+def _census(lasting: dict[int, int], fleeting: dict[int, int], libraries: int) -> Census:
+    """What is none is not named."""
+    by_name = [{f"db{number}": count for number, count in sorted(kind.items()) if count} for kind in (lasting, fleeting)]
+    counts = {"keys": by_name[0], "functions": {"libraries": libraries} if libraries else {}}
+    return Census(
+        counts={kind: names for kind, names in counts.items() if names},
+        fleeting={"keys": by_name[1]} if by_name[1] else {},
+    )
 
 
 async def census(service: Service, access: Access) -> Census:
-    """Keys of each database; those that expire by themselves are counted apart."""
+    """Keys of each database, those that may go by themselves apart. What the server says is enough unless there are fields
+    that expire: it does not say whether whole keys go with them, so that an RDB is read."""
     async with connection(service, access) as client:
-        return await _count(service, client)
+        info = await client.info()
+        keyspace = {int(name[2:]): facts for name, facts in info.items() if DATABASE.fullmatch(name)}
+        if not any(facts.get(name) for facts in keyspace.values() for name in ("subexpiry", "keys_with_volatile_items")):
+            fleeting = {number: int(facts["expires"]) for number, facts in keyspace.items()}
+            lasting = {number: int(facts["keys"]) - fleeting[number] for number, facts in keyspace.items()}
+            ours = (
+                {key async for key in client.scan_iter(f"{OWN_KEYS}*", count=1000)}
+                if own_database(service) in keyspace
+                else set()
+            )
+            if ours:
+                fleeting[own_database(service)] -= len(ours & {HEALTH_KEY})
+                lasting[own_database(service)] -= len(ours - {HEALTH_KEY})
+            return _census(lasting, fleeting, int(info.get("number_of_libraries", 0)))
+        await _hurry(service, client)
+    reader = Reader(own_database(service), OWN_KEYS.encode())
+    await _read(service, access, reader, None)
+    return _census(reader.lasting, reader.fleeting, reader.functions)
 
 
-async def _count(service: Service, client: Any) -> Census:
-    keys: dict[str, int] = {}
-    expiring: dict[str, int] = {}
-    for name, facts in (await client.info("keyspace")).items():
-        if name == f"db{OWN_DATABASE}":
-            continue
-        expiring[name] = int(facts["expires"])
-        keys[name] = int(facts["keys"]) - expiring[name]
-        if name == f"db{LAST_OF_OTHERS}" and service.imported:  # ours are not its owner's
-            expiring[name] -= await client.exists(HEALTH_KEY)
-            keys[name] -= len([key async for key in client.scan_iter(OWN_KEYS, count=1000) if key != HEALTH_KEY])
-    return Census(counts={"keys": keys}, fleeting={"keys": expiring})
+async def _hurry(service: Service, client: Any) -> None:
+    """Else the server waits five seconds for more replicas. One of somebody else's is left as it is."""
+    if not service.imported:
+        with suppress(RedisError):  # it is slower then, and no less right
+            await client.config_set("repl-diskless-sync-delay", 0)
+
+
+async def _read(service: Service, access: Access, reader: Reader, writer: PartWriter | None) -> None:
+    """Have the server make an RDB and read it, up to its end: the mark that may follow is no part of it."""
+    command = Command(argv=(tool(service, "cli"), "--rdb", "-"), environment=login(service))
+    size = 0
+    try:
+        async with access.process(command) as process:
+            async for chunk in process.output():
+                reader.feed(chunk)
+                if writer is not None and (rest := chunk[: reader.offset - size] if reader.ended else chunk):
+                    await writer.write(rest)
+                elif writer is None:
+                    access.beat()
+                size += len(chunk)
+            await process.finish()
+        reader.finish()
+    except DamagedRdb as error:
+        raise Failed(f"What {service.name} sends as its data is damaged: {error}.", remedy="Try again; see its log.") from None
+
+
+# ---------------------------------------------------------------- out
 
 
 async def backup(service: Service, access: Access, sink: Sink) -> Census:
-    writer = PartWriter(sink)
+    own = own_database(service)
     async with connection(service, access) as client:
         users = await client.execute_command("ACL", "LIST")
-        await writer.whole(USERS, "\n".join(users).encode())
-        await _hurry(client)
-        for _ in range(3):  # what is counted must be what is in the snapshot: on a quiet server it is at once
-            before = await _count(service, client)
-            await writer.begin(DATA)
-            cli = tool(service, "cli")
-            command = Command(argv=(cli, "--rdb", "-"), environment=login(service))
-            async with access.process(command) as process:
-                async for chunk in process.output():
-                    await writer.write(chunk)
-                await process.finish()
-            await writer.end()
-            after = await _count(service, client)
-            if before.counts == after.counts:
-                break
+        databases = int((await client.config_get("databases"))["databases"])
+        carried, left_out = await settings.changed(service, access, client)
+        await _hurry(service, client)
+    writer, reader = PartWriter(sink), Reader(own, OWN_KEYS.encode())
+    await writer.whole(USERS, "\n".join(users).encode(errors="surrogateescape"))
+    await writer.whole(SETTINGS, msgspec.json.encode(carried))
+    await writer.begin(DATA, databases=databases, own=own)
+    await _read(service, access, reader, writer)
+    await writer.end()
     await writer.close()
-    if before.counts == after.counts:
-        return before
-    return _between(before, after)
+    left_out += tuple(
+        Finding(where="", what=f"module {name}", why="its data is read only by a server that has this module")
+        for name in sorted(reader.modules)
+    )
+    failed: tuple[Finding, ...] = ()
+    if reader.unknown:
+        failed = (Finding(where=f"db{reader.unknown_in}", what="", why=f"{reader.unknown}; from there on nothing is counted"),)
+    counted = _census(reader.lasting, reader.fleeting, reader.functions)
+    return msgspec.structs.replace(counted, left_out=left_out, failed=failed)
 
 
-def _between(before: Census, after: Census) -> Census:
-    """A server that is being written to: what stayed is certain, what came or went may be in it or not."""
-    certain: dict[str, int] = {}
-    perhaps: dict[str, int] = dict(after.fleeting["keys"])
-    for name in {*before.counts["keys"], *after.counts["keys"]}:
-        low, high = sorted((before.counts["keys"].get(name, 0), after.counts["keys"].get(name, 0)))
-        certain[name] = low
-        perhaps[name] = perhaps.get(name, 0) + high - low
-    return Census(counts={}, fleeting={"keys": {name: certain[name] + perhaps.get(name, 0) for name in certain}})
+async def extract(source: Source, database: str, sink: Sink) -> None:
+    """One database as an RDB of its own, with the functions; Redis' own tools read it."""
+    named = DATABASE.fullmatch(database)
+    number, chosen = int(named[1]) if named else -1, None
+    async for part in read_parts(source):
+        if part.name == DATA and chosen is None:
+            chosen = _chosen((number,), part.facts, shared=True)
+            try:
+                async for chunk in part:
+                    if kept := chosen.feed(chunk):
+                        await sink.write(kept)
+                end = chosen.finish()
+            except DamagedRdb as error:
+                raise _damaged(error) from None
+            if not _there(chosen.reader, number):
+                raise NotFound(f"The backup holds no database {database}.", remedy="Its databases are named db0, db1, …")
+            await sink.write(end)
 
 
-async def _hurry(client: Any) -> None:
-    """Else the server waits five seconds for more replicas."""
-    try:
-        await client.config_set("repl-diskless-sync-delay", 0)
-    except RedisError:  # it is slower then, and no less right
-        return
+def _chosen(numbers: tuple[int, ...], facts: dict[str, Any], *, shared: bool) -> Chosen:
+    own = facts.get("own")
+    return Chosen(numbers, own if isinstance(own, int) else None, OWN_KEYS.encode(), shared=shared)
 
 
-async def restore(service: Service, access: Access, source: Source) -> None:
+def _there(reader: Reader, number: int) -> bool:
+    return number in reader.lasting or number in reader.fleeting
+
+
+def _damaged(error: DamagedRdb) -> BadInput:
+    return BadInput(f"The backup's data cannot be read: {error}.", remedy="Restore another backup.")
+
+
+# ---------------------------------------------------------------- in
+
+
+async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+    only = _only(options)
     users: list[str] = []
+    carried: dict[str, str] = {}
+    reader, own = None, None
     async for part in read_parts(source):
         if part.name == USERS:
-            users = (await part.read()).decode().splitlines()
+            users = (await part.read()).decode(errors="surrogateescape").splitlines()
+        elif part.name == SETTINGS:
+            carried = _settings(await part.read())
         elif part.name == DATA:
-            async with access.process(Command(argv=("sh", "-c", f"cat > {FILE}"))) as process:
-                async for chunk in part:
-                    await process.write(chunk)
-                await process.end_input()
-                await process.finish()
+            own = part.facts.get("own")
+            reader = await _put(access, part, part.facts, only)
+    if reader is None:
+        raise BadInput("The backup holds no data of a Redis.", remedy="Restore another backup.")
+    findings: list[Finding] = []
     async with connection(service, access) as client:
-        mark = await client.get(IDENTITY_KEY)
-        await _copy_from_beside(service, access, client)
-        await _written(client)
-        await _clear_marks(service, access)
+        databases = int((await client.config_get("databases"))["databases"])
+        await _require_room(service, access, reader, only, databases)
+        mark = await _mark(access, await client.get(IDENTITY_KEY))
+        await client.config_set("maxmemory", 0)  # else what is full takes neither our mark nor what came last
+        beside = Beside(service, access, databases)
+        come = await beside.run(lambda second: copied(access, client, second))
+        findings += proof(reader, beside, come, only)
+        await _written(access, client)
+        await _clear_marks(service, access, own)
         if mark:
             await client.set(IDENTITY_KEY, mark)
         else:
             await client.delete(IDENTITY_KEY)
-        for line in users:
-            _, name, *rules = line.split(" ")
-            if name != "default":
-                await client.execute_command("ACL", "SETUSER", name, "reset", *rules)
-        await client.execute_command("ACL", "SAVE")
+        if only is None:
+            findings += await _users(client, users)
+        await client.config_set("maxmemory", maxmemory(service))
+        if only is None:
+            findings += await settings.apply(service, access, client, carried, options.skip_settings)
+        findings += await _room(service, client)
+    await access.exec(Command(argv=("rm", "-f", MARK_FILE)))
+    return tuple(findings)
 
 
-async def _clear_marks(service: Service, access: Access) -> None:
+def _only(options: RestoreOptions) -> tuple[int, ...] | None:
+    """The numbers of the chosen databases, None for all."""
+    if not options.only:
+        return None
+    found = [DATABASE.fullmatch(name) for name in options.only]
+    if not all(found):
+        why = "a Redis' databases are named db0, db1, …"
+        raise BadInput(f"{', '.join(options.only)} names no database: {why}", errors={"database": why})
+    return tuple(int(name[1]) for name in found if name)
+
+
+def _settings(data: bytes) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(data, type=dict[str, str])
+    except msgspec.DecodeError:
+        raise BadInput("The backup's settings cannot be read.", remedy="Restore another backup.") from None
+
+
+async def _put(access: Access, part: AsyncIterable[bytes], facts: dict[str, Any], only: tuple[int, ...] | None) -> Reader:
+    """Write the RDB, or some databases of it, to where the second server reads it; the answer has counted it."""
+    chosen = _chosen(only or (), facts, shared=False)
+    reader = chosen.reader if only else Reader(chosen.own, OWN_KEYS.encode())
+    command = Command(argv=("sh", "-c", f"umask 077; cat >{FILE}"))
+    try:
+        async with access.process(command) as process:
+            async for chunk in part:
+                if only:
+                    chunk = chosen.feed(chunk)
+                else:
+                    reader.feed(chunk)
+                if chunk:
+                    await process.write(chunk)
+            reader.finish()
+            if only:
+                await process.write(chosen.finish())
+            await process.end_input()
+            await process.finish()
+    except DamagedRdb as error:
+        raise _damaged(error) from None
+    return reader
+
+
+async def _require_room(service: Service, access: Access, reader: Reader, only: tuple[int, ...] | None, databases: int) -> None:
+    """A server that meets a database that it cannot have ends, the one that serves as well."""
+    numbers = {*reader.lasting, *reader.fleeting}
+    missing = sorted({*(only or ())} - numbers)
+    wrong = ""
+    if missing:
+        wrong = f"The backup holds no database {', '.join(f'db{number}' for number in missing)}."
+    elif (highest := max(numbers & {*(only or numbers)}, default=0)) >= databases:
+        wrong = f"The backup holds keys in database {highest}, and {service.name} has {databases} databases."
+    if wrong:
+        await access.exec(Command(argv=("rm", "-f", FILE)))
+        why = "choose some that are there and fit"
+        raise BadInput(wrong, remedy="Restore only databases that are there and fit.", errors={"database": why})
+
+
+async def _mark(access: Access, found: str | None) -> str:
+    """The mark of this data set; kept aside, for after a crash the server may hold the backup's."""
+    script = f'[ -e {MARK_FILE} ] || printf %s "$MARK" >{MARK_FILE}; cat {MARK_FILE}'
+    kept = await access.exec(Command(argv=("sh", "-c", script), environment={"MARK": found or ""}))
+    return kept.stdout.strip()
+
+
+def proof(reader: Reader, beside: Beside, come: dict[int, tuple[int, int]], only: tuple[int, ...] | None) -> list[Finding]:
+    """What was read is what the RDB holds, and what was copied is what was read."""
+    findings = []
+    if only is None:
+        held = reader.total + reader.ours
+    else:
+        held = sum(kind.get(number, 0) for kind in (reader.lasting, reader.fleeting) for number in only)
+    if not reader.unknown and held != beside.loaded + beside.expired + beside.empty:
+        why = f"the backup holds {held} keys; {beside.loaded} were read and {beside.expired} had ended"
+        findings.append(Finding(where="", what="keys", why=why))
+    if beside.empty:
+        findings.append(Finding(where="", what="keys", why=f"{beside.empty} were left out, for nothing is in them"))
+    for number, (here, there) in sorted(come.items()):
+        if here < there:
+            findings.append(Finding(where=f"db{number}", what="keys", why=f"{here} of {there} came over"))
+    return findings
+
+
+async def _users(client: Any, lines: list[str]) -> list[Finding]:
+    """Users come along; those of projects switched off: only a link, or whoever links them again, lets them in."""
+    findings = []
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        name, *rules = rest.split(" ")
+        if word != "user" or not name or name == "default":
+            continue
+        if is_ours(rules):
+            rules = [*rules, "resetpass", "off"]
+        try:
+            await client.execute_command("ACL", "SETUSER", name, "reset", *rules)
+        except RedisError as error:
+            findings.append(Finding(where="", what=f"user {name}", why=f"this server does not take it: {error}"))
+    await client.execute_command("ACL", "SAVE")
+    return findings
+
+
+async def _clear_marks(service: Service, access: Access, own: Any) -> None:
     """What an imported server had of ours in its last database is not data."""
     async with connection(service, access, LAST_OF_OTHERS) as client:
-        if not service.imported and await client.exists(IDENTITY_KEY):
-            async for key in client.scan_iter(OWN_KEYS, count=1000):
+        marked = own == LAST_OF_OTHERS if own is not None else await client.exists(IDENTITY_KEY)
+        if own_database(service) == OWN_DATABASE and marked:
+            async for key in client.scan_iter(f"{OWN_KEYS}*", count=1000):
                 await client.delete(key)
 
 
-async def _copy_from_beside(service: Service, access: Access, client: Any) -> None:
-    """Load the file in a second server and copy from it."""
-    server, cli = tool(service, "server"), tool(service, "cli")
-    databases = (await client.config_get("databases"))["databases"]
-    password = secrets.token_hex(16)
-    config = (
-        f"port {BESIDE_PORT}\nbind 127.0.0.1\nunixsocket {SOCKET}\nrequirepass {password}\ndir /data\n"
-        f'dbfilename restore.rdb\nsave ""\nappendonly no\ndatabases {databases}\ndaemonize yes\n'
-        f'repl-diskless-sync yes\nrepl-diskless-sync-delay 0\nlogfile ""\npidfile {PID}\n'
-    )
-    # one that a crash has left behind is ended first
-    clear = f"[ -f {PID} ] && kill -9 $(cat {PID}) 2>/dev/null; rm -f {PID} {SOCKET}"
-    launch = f"{clear}; umask 077; cat > /tmp/purveyor-restore.conf && {server} /tmp/purveyor-restore.conf"
-    async with access.process(Command(argv=("sh", "-c", launch))) as process:
-        await process.write(config.encode())
-        await process.end_input()
-        await process.finish()
-    ask = f"{cli} -s {SOCKET}"
-    secret = {"REDISCLI_AUTH": password}
-    try:
-        await _until(access, f"{ask} PING 2>/dev/null | grep -q PONG", secret, "the backup is loaded")
-        await client.config_set("masterauth", password)
-        await client.execute_command("REPLICAOF", "127.0.0.1", BESIDE_PORT)
-        for _ in range(POLLS):
-            state = await client.info("replication")
-            if state.get("master_link_status") == "up":
-                break
-            await anyio.sleep(0.05)
-        else:
-            raise Failed("The data of the backup was not copied into the service.")
-    finally:
-        await client.execute_command("REPLICAOF", "NO", "ONE")
-        await client.config_set("masterauth", "")
-        end = f"{ask} SHUTDOWN NOSAVE 2>/dev/null; rm -f {FILE} {SOCKET} /tmp/purveyor-restore.conf"
-        await access.exec(Command(argv=("sh", "-c", end), environment=secret))
-
-
-async def _until(access: Access, test: str, environment: dict[str, str], what: str) -> None:
-    alive = f"[ $i -lt 50 ] || kill -0 $(cat {PID}) || exit 1"
-    script = f"for i in $(seq {POLLS}); do {test} && exit 0; {alive}; sleep {PAUSE}; done; exit 1"
-    ended = await access.exec(Command(argv=("sh", "-c", script), environment=environment), timeout=3600.0)
-    if ended.exit_code:
-        raise Failed(f"It cannot be seen that {what}: {ended.stderr.strip()[-200:]}")
-
-
-async def _written(client: Any) -> None:
+async def _written(access: Access, client: Any) -> None:
     """Wait until the append-only file holds what was copied: a server that is stopped before has lost it."""
-    for _ in range(POLLS):
+    before: Any = None
+    tries = 0
+    while True:
         state = await client.info("persistence")
         waiting = int(state["aof_rewrite_in_progress"]) or int(state["aof_rewrite_scheduled"])
         if not int(state["aof_enabled"]) or (not waiting and state["aof_last_bgrewrite_status"] == "ok"):
             return
         if not waiting:  # it failed, for a full disk perhaps: ask once more, and be told
+            tries += 1
+            if tries > REWRITES:
+                raise Failed("The server did not write the restored data to its append-only file.", remedy="Is the disk full?")
             await client.bgrewriteaof()
-        await anyio.sleep(0.05)
-    raise Failed("The server did not write the restored data to its append-only file.", remedy="Is the disk full?")
+        moved = [state.get(name) for name in ("current_save_keys_processed", "current_cow_size", "aof_rewrite_in_progress")]
+        if moved != before:
+            before = moved
+            access.beat()
+        await anyio.sleep(PAUSE)
+
+
+async def _room(service: Service, client: Any) -> list[Finding]:
+    used, limit = int((await client.info("memory"))["used_memory"]), maxmemory(service)
+    if limit and used > limit:
+        why = f"its data takes {used} bytes and its parameter maxmemory allows {limit}: it takes no more until that is raised"
+        return [Finding(where="", what="maxmemory", why=why)]
+    return []

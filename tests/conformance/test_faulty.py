@@ -147,10 +147,11 @@ async def backup(service, access, sink):
     return Census(counts={"keys": {"all": 20}})
 
 @hookimpl
-async def restore(service, access, source):
-    await snapshot.restore(service, access, source)
+async def restore(service, access, source, options):
+    findings = await snapshot.restore(service, access, source, options)
     async with server.connection(service, access, 1) as client:
         await client.delete("thing7", "thing8")
+    return findings
 ''', "a_backup_is_restored"),
 }  # fmt: skip
 
