@@ -13,6 +13,7 @@ from purveyor_hooks import (
     Command,
     ContainerSpec,
     Exercise,
+    Finding,
     FoundContainer,
     Health,
     Image,
@@ -23,6 +24,7 @@ from purveyor_hooks import (
     Probe,
     Recognition,
     Recovery,
+    RestoreOptions,
     Service,
     ServiceType,
     Sink,
@@ -31,7 +33,7 @@ from purveyor_hooks import (
     Variable,
     hookimpl,
 )
-from purveyor_postgres import accounts, dump, found, server, tls, upgrades, wal
+from purveyor_postgres import accounts, dump, found, load, server, tls, upgrades, wal
 
 PORT = 5432
 IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -200,13 +202,18 @@ async def census(service: Service, access: Access, binding: Binding | None) -> C
 
 
 @hookimpl
-async def backup(service: Service, access: Access, sink: Sink) -> Census:
-    return await dump.backup(service, access, sink)
+async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Census:
+    return await dump.backup(service, access, sink, tools)
 
 
 @hookimpl
-async def restore(service: Service, access: Access, source: Source) -> None:
-    await dump.restore(service, access, source)
+async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+    return await load.restore(service, access, source, options)
+
+
+@hookimpl
+async def extract(source: Source, database: str, sink: Sink) -> None:
+    await dump.extract(source, database, sink)
 
 
 @hookimpl
