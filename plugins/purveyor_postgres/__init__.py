@@ -33,7 +33,7 @@ from purveyor_hooks import (
     Variable,
     hookimpl,
 )
-from purveyor_postgres import accounts, dump, found, load, server, tls, upgrades, wal
+from purveyor_postgres import accounts, found, server, tls, wal
 
 PORT = 5432
 IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -198,21 +198,29 @@ def probes(service: Service, binding: Binding) -> list[Probe]:
 
 @hookimpl
 async def census(service: Service, access: Access, binding: Binding | None) -> Census:
+    from purveyor_postgres import dump
+
     return await dump.census(service, access)
 
 
 @hookimpl
 async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Census:
+    from purveyor_postgres import dump
+
     return await dump.backup(service, access, sink, tools)
 
 
 @hookimpl
 async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+    from purveyor_postgres import load
+
     return await load.restore(service, access, source, options)
 
 
 @hookimpl
 async def extract(source: Source, database: str, sink: Sink) -> None:
+    from purveyor_postgres import dump
+
     await dump.extract(source, database, sink)
 
 
@@ -260,7 +268,17 @@ async def recover(service: Service, access: Access) -> str:
 
 @hookimpl
 def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
+    from purveyor_postgres import upgrades
+
     return upgrades.plan(service, image.reference, data_major(image))
+
+
+@hookimpl
+async def upgrade_check(service: Service, access: Access, image: Image) -> tuple[Finding, ...]:
+    from purveyor_postgres import upgrades
+
+    major = data_major(image)
+    return await upgrades.check(service, access, int(major)) if major and major != service.major else ()
 
 
 @hookimpl

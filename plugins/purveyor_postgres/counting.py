@@ -81,7 +81,8 @@ SELECT line FROM (
     WHERE {SYSTEM} AND NOT {MINE("pg_proc")}
     UNION ALL SELECT concat_ws(' ', 'trigger', t.tgname, t.tgenabled, t.tgtype) FROM pg_trigger t WHERE NOT t.tgisinternal
     UNION ALL SELECT concat_ws(' ', 'policy', polname, polcmd, polpermissive) FROM pg_policy
-    UNION ALL SELECT concat_ws(' ', 'label', n.nspname, o.typname, e.enumsortorder, e.enumlabel)
+    UNION ALL SELECT concat_ws(' ', 'label', n.nspname, o.typname,
+        row_number() OVER (PARTITION BY o.oid ORDER BY e.enumsortorder), e.enumlabel)
     FROM pg_enum e JOIN pg_type o ON o.oid = e.enumtypid JOIN pg_namespace n ON n.oid = o.typnamespace
     WHERE {SYSTEM} AND NOT {MINE("pg_type")}
 ) lines ORDER BY line COLLATE "C"

@@ -371,19 +371,20 @@ async def _load(here: Restored, opened: Any, who: Login, name: str, inside: Insi
     """Before the data, data, what failed once more, after the data."""
     administrators = {item.name for item in inside.extensions if item.by_administrator}
     settings = {table for item in inside.extensions for table in item.tables}
-    entries, first = await _contents(here, who, administrators, made, settings, inside)
+    entries, first, rights = await _contents(here, who, administrators, made, settings, inside)
     said: list[Finding] = []
-    for section in ("pre-data", "data", "post-data"):
+    for section, numbers in (("pre-data", entries), ("data", entries), ("post-data", entries), ("", rights)):
         if section == "data" and first:
             await _configuration(here, opened, who, name, settings, first, said)
-        failed = await _pg_restore(here, who, name, entries, section, holder, said)
+        failed = await _pg_restore(here, who, name, numbers, section, holder, said)
         again = {number: entry for number, entry in failed.items() if entry.startswith("TABLE DATA")}
         if section == "data" and again:
             still: list[Finding] = []
             left = await _pg_restore(here, who, name, list(again), section, holder, still)
             cured = {_shown(entry) for number, entry in again.items() if number not in left}
             said = [item for item in said if item.what not in cured]
-    return said
+    # rights that others than the owner gave follow from the record
+    return [item for item in said if not (item.what.startswith("ACL ") and "session authorization" in item.why)]
 
 
 async def _contents(
@@ -393,15 +394,16 @@ async def _contents(
     made: Collection[str],
     settings: Collection[tuple[str, str]],
     inside: Inside,
-) -> tuple[list[str], list[str]]:
-    """The numbers of what is loaded, and of the rows of extensions' own tables, which are loaded before others."""
+) -> tuple[list[str], list[str], list[str]]:
+    """The numbers of what is loaded; of the rows of extensions' own tables, which come before others; of rights, which come
+    last, for an owner may have taken its own away."""
     publications = tuple(f"PUBLICATION - {item.name} " for item in inside.publications)
     publications += tuple(f"PUBLICATION TABLE {schema} {item.name} " for item in inside.publications for schema, _ in item.tables)
     schemas = tuple(f"SCHEMA - {schema} " for schema in made)
     extensions = tuple(f"{begin} {name} " for name in administrators for begin in ("EXTENSION -", "COMMENT - EXTENSION"))
     left_out = (*NOT_LOADED, *publications, *schemas, *extensions)
     rows = tuple(f"{kind} {schema} {table} " for schema, table in settings for kind in ("TABLE DATA", "SEQUENCE SET"))
-    entries, first = [], []
+    entries, first, rights = [], [], []
     async for line in _lines(here, who, "pg_restore", "--list", listed=None):
         if not (found := ENTRY.fullmatch(line)):
             continue
@@ -409,8 +411,8 @@ async def _contents(
         if rows and entry.startswith(rows):
             first.append(number)
         elif not entry.startswith(left_out):
-            entries.append(number)
-    return entries, first
+            (rights if entry.startswith("ACL ") else entries).append(number)
+    return entries, first, rights
 
 
 async def _configuration(
@@ -448,11 +450,14 @@ async def _pg_restore(
     if not numbers:
         return failed
     number, entry, code, last = "", "", 0, ""
-    arguments = ("pg_restore", "--no-owner", "--no-tablespaces", f"--section={section}", "--dbname=", "--use-list=/dev/fd/3")
+    arguments = ["pg_restore", "--verbose", "--no-owner", "--no-tablespaces", "--dbname=", "--use-list=/dev/fd/3"]
+    if section:
+        arguments.append(f"--section={section}")
 
     async def work() -> None:
         nonlocal number, entry, code, last
         async for line in _lines(here, who, *arguments, listed=numbers, role=role):
+            here.access.beat()
             if found := FROM_ENTRY.fullmatch(line):
                 number, entry = found[1], found[2].strip()
             elif line.startswith(ENDED):

@@ -280,7 +280,8 @@ OF_EXTENSION = "EXISTS (SELECT 1 FROM pg_depend x WHERE x.classid = '{0}'::regcl
 OWNERS = {
     "pg_class": ("relowner", "o.relkind IN ('r', 'p', 'v', 'm', 'f') OR o.relkind = 'S' AND NOT EXISTS (SELECT 1 "
                  "FROM pg_depend l WHERE l.classid = 'pg_class'::regclass AND l.objid = o.oid AND l.deptype IN ('a', 'i'))"),
-    "pg_proc": ("proowner", "true"),
+    "pg_proc": ("proowner", "NOT EXISTS (SELECT 1 FROM pg_depend l WHERE l.classid = 'pg_proc'::regclass AND l.objid = o.oid "
+                "AND l.deptype = 'i')"),
     "pg_type": ("typowner", "o.typelem = 0 AND (o.typrelid = 0 OR (SELECT relkind FROM pg_class WHERE oid = o.typrelid) = 'c') "
                 "AND NOT EXISTS (SELECT 1 FROM pg_range r WHERE to_jsonb(r)->>'rngmultitypid' = o.oid::text)"),
     "pg_namespace": ("nspowner", "o.nspname NOT IN ('pg_catalog', 'information_schema', 'public') "
@@ -294,7 +295,7 @@ OWNERS = {
     "pg_ts_config": ("cfgowner", "true"),
     "pg_ts_dict": ("dictowner", "true"),
     "pg_largeobject_metadata": ("lomowner", "true"),
-    "pg_publication": ("pubowner", "NOT o.puballtables"),
+    "pg_publication": ("pubowner", "NOT (SELECT rolsuper FROM pg_roles WHERE oid = o.pubowner)"),
 }  # fmt: skip
 FIRST_OID = 16384  # what initdb makes is below
 

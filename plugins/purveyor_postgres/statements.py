@@ -92,7 +92,7 @@ async def setting(opened: Any, given: Setting, version: int) -> Finding | None:
     what = f"{given.name} of {holder}"
     if not NAME.fullmatch(given.name) or given.name in NEVER:
         return Finding(where=given.database, what=what, why="it is not set again: it would act on whoever logs in")
-    known = await opened.fetchval("SELECT context FROM pg_settings WHERE name = lower($1)", given.name)
+    known = await opened.fetchval("SELECT context FROM pg_settings WHERE lower(name) = lower($1)", given.name)
     if known is None and not OWN_NAME.fullmatch(given.name):
         return Finding(where=given.database, what=what, why=f"PostgreSQL {version // 10000} has no such setting")
     if known not in (None, "user") and not (known == "superuser" and HARMLESS.fullmatch(given.name)):
@@ -118,7 +118,7 @@ def _setting_name(name: str) -> str:
 
 async def system(opened: Any, given: Setting, version: int, trusted: bool, libraries: Collection[str]) -> Finding | None:
     """What ALTER SYSTEM had set."""
-    row = await opened.fetchrow("SELECT context, setting FROM pg_settings WHERE name = lower($1)", given.name)
+    row = await opened.fetchrow("SELECT context, setting FROM pg_settings WHERE lower(name) = lower($1)", given.name)
     what = f"ALTER SYSTEM SET {given.name}"
     if not NAME.fullmatch(given.name) or (row is None and not OWN_NAME.fullmatch(given.name)):
         return Finding(where="", what=what, why=f"PostgreSQL {version // 10000} has no such setting")
@@ -176,6 +176,7 @@ async def grants(opened: Any, database: str, given: Granted, roles: Collection[s
     what = f"{given.object.kind} {'.'.join(given.object.name)}"
     findings = []
     column = f" ({quoted(given.column)})" if given.column else ""
+    await opened.execute(f"REVOKE ALL{column} ON {kind} {there[1]} FROM PUBLIC")
     for item in sorted(given.grants, key=lambda grant: grant.grantor != given.owner):
         if item.right not in RIGHTS or item.grantor not in roles or (item.grantee and item.grantee not in roles):
             continue
