@@ -61,7 +61,6 @@ class Server:
         self.name = f"{network}-{secrets.token_hex(3)}"
         self.port = free_port()
         self.password = secrets.token_hex(8)
-        self.beats = 0
         self.major = major
         extra = [part for name, value in (environment or {}).items() for part in ("-e", f"{name}={value}")]
         docker(
@@ -74,6 +73,11 @@ class Server:
             id=1, name=slug, slug=slug, service_type="postgres", parameters={**values, "port": self.port, "max_connections": 100},
             secrets={}, image=Image(reference=IMAGE(major), environment={"PG_MAJOR": str(major)}), host=self.name, major=str(major),
         )  # fmt: skip
+        self.longest = 0.0  # seconds without a sign of life
+        self.last = time.monotonic()
+        self.wait()
+
+    def wait(self) -> None:
         deadline = time.monotonic() + 60
         while docker("exec", self.name, "psql", "-h", "127.0.0.1", "-U", "postgres", "-Atc", "SELECT 1", check=False) != "1":
             assert time.monotonic() < deadline
@@ -93,13 +97,18 @@ class Server:
         assert not check or not done.returncode, done.stderr.decode(errors="replace")
         return (done.stdout + (b"" if check else done.stderr)).decode(errors="replace").strip()
 
+    def feed(self, sql: bytes) -> bytes:
+        """The same for what is no text."""
+        argv = ["docker", "exec", "-i", self.name, "psql", "-U", "postgres", "-XAtq", "-v", "ON_ERROR_STOP=1"]
+        return subprocess.run(argv, input=sql, capture_output=True, check=True).stdout
+
     def dumped(self, database: str, *, of: "Server | None" = None, less: tuple[str, ...] = ()) -> list[str]:
         """A database as pg_dump of this server's version writes it, of this server or another, line by line."""
         host = (of or self).name
         done = subprocess.run(
             ["docker", "exec", "-e", f"PGDATABASE={database}", "-e", f"PGPASSWORD={(of or self).password}", self.name,
              "pg_dump", "-h", host, "-U", "postgres", *less],
-            capture_output=True, text=True, check=True,
+            capture_output=True, text=True, errors="backslashreplace", check=True,
         )  # fmt: skip
         noise = ("--", "\\restrict", "\\unrestrict", "SET transaction_timeout")
         return [line for line in done.stdout.splitlines() if line and not line.startswith(noise)]
@@ -113,7 +122,8 @@ class Server:
         return Address(host=self.name, port=container_port)
 
     def beat(self) -> None:
-        self.beats += 1
+        now = time.monotonic()
+        self.longest, self.last = max(self.longest, now - self.last), now
 
     def _argv(self, command: Command) -> list[str]:
         variables = [part for name, value in command.environment.items() for part in ("-e", f"{name}={value}")]
