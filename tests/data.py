@@ -54,7 +54,8 @@ ROLES = """
 CREATE ROLE reader NOLOGIN; CREATE ROLE ada LOGIN PASSWORD 'secret ''quoted''' IN ROLE reader;
 ALTER ROLE ada SET work_mem = '7MB';
 GRANT USAGE ON SCHEMA app TO reader; GRANT SELECT ON ALL TABLES IN SCHEMA app TO reader;
-ALTER DEFAULT PRIVILEGES FOR ROLE shop_production IN SCHEMA app GRANT SELECT ON TABLES TO reader; ALTER TABLE app.orders OWNER TO ada;
+ALTER DEFAULT PRIVILEGES FOR ROLE shop_production IN SCHEMA app GRANT SELECT ON TABLES TO reader;
+ALTER TABLE app.orders OWNER TO ada;
 ALTER DATABASE shop_production SET statement_timeout = '12345'; REVOKE EXECUTE ON FUNCTION app.double(int) FROM PUBLIC;
 ALTER ROLE ada IN DATABASE shop_production SET search_path = app;
 """

@@ -70,8 +70,10 @@ class Server:
         )  # fmt: skip
         values = {"username": "postgres", "password": self.password, "database": "postgres", "ssl_mode": "disable"}
         self.service = Service(
-            id=1, name=slug, slug=slug, service_type="postgres", parameters={**values, "port": self.port, "max_connections": 100},
-            secrets={}, image=Image(reference=IMAGE(major), environment={"PG_MAJOR": str(major)}), host=self.name, major=str(major),
+            id=1, name=slug, slug=slug, service_type="postgres",
+            parameters={**values, "port": self.port, "max_connections": 100},
+            secrets={}, image=Image(reference=IMAGE(major), environment={"PG_MAJOR": str(major)}),
+            host=self.name, major=str(major),
         )  # fmt: skip
         self.longest = 0.0  # seconds without a sign of life
         self.last = time.monotonic()

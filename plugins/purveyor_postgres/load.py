@@ -57,6 +57,8 @@ class Restored:
         self.inside: Inside | None = None
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
+        self.shown: dict[str, str] = {}  # what is in a dump, by its number there
+        self.listed: list[str] | None = None
 
     def wanted(self, name: str) -> bool:
         return not self.options.only or name in self.options.only
@@ -264,7 +266,7 @@ async def _make_database(here: Restored, database: Database, owner: str) -> None
             await opened.execute(f"ALTER DATABASE {name} IS_TEMPLATE false")
             await _drop_subscriptions(here, opened, database.name)
             await opened.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        begin = f"CREATE DATABASE {name} OWNER {quoted(owner)} TEMPLATE template0"
+        begin = f"CREATE DATABASE {name} TEMPLATE template0"
         try:
             await opened.execute(f"{begin} {' '.join(locale)}")
         except asyncpg.PostgresError as error:
@@ -273,6 +275,7 @@ async def _make_database(here: Restored, database: Database, owner: str) -> None
             here.say(
                 Finding(where=database.name, what=f"locale {wanted}", why=f"the image does not have it: {first_line(error)}")
             )
+        await opened.execute(f"ALTER DATABASE {name} OWNER TO {quoted(owner)}")
         await opened.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC, {quoted(owner)}")
 
 
@@ -301,7 +304,7 @@ async def _load_database(here: Restored, database: Database, inside: Inside) -> 
     async with connection(here.service, here.access, name) as opened:
         made = await _prepare(here, opened, name, inside, holder)
     said: list[Finding] = []
-    async with login(here.service, here.access, name, "load", [holder]) as who:
+    async with login(here.service, here.access, name, "load", [holder], becomes="" if holder.isascii() else holder) as who:
         async with connection(here.service, here.access, name) as opened:
             said += await _load(here, opened, who, name, inside, holder, made)
         await _mappings(here, who, name, inside, holder, said)
@@ -381,7 +384,7 @@ async def _load(here: Restored, opened: Any, who: Login, name: str, inside: Insi
         if section == "data" and again:
             still: list[Finding] = []
             left = await _pg_restore(here, who, name, list(again), section, holder, still)
-            cured = {_shown(entry) for number, entry in again.items() if number not in left}
+            cured = {entry for number, entry in again.items() if number not in left}
             said = [item for item in said if item.what not in cured]
     # rights that others than the owner gave follow from the record
     return [item for item in said if not (item.what.startswith("ACL ") and "session authorization" in item.why)]
@@ -403,11 +406,16 @@ async def _contents(
     extensions = tuple(f"{begin} {name} " for name in administrators for begin in ("EXTENSION -", "COMMENT - EXTENSION"))
     left_out = (*NOT_LOADED, *publications, *schemas, *extensions)
     rows = tuple(f"{kind} {schema} {table} " for schema, table in settings for kind in ("TABLE DATA", "SEQUENCE SET"))
-    entries, first, rights = [], [], []
+    here.shown.clear()
+    here.listed = None
+    entries: list[str] = []
+    first: list[str] = []
+    rights: list[str] = []
     async for line in _lines(here, who, "pg_restore", "--list", listed=None):
         if not (found := ENTRY.fullmatch(line)):
             continue
         number, entry = found[1], f"{found[2]} "
+        here.shown[number] = _shown(found[2].strip())
         if rows and entry.startswith(rows):
             first.append(number)
         elif not entry.startswith(left_out):
@@ -459,14 +467,14 @@ async def _pg_restore(
         async for line in _lines(here, who, *arguments, listed=numbers, role=role):
             here.access.beat()
             if found := FROM_ENTRY.fullmatch(line):
-                number, entry = found[1], found[2].strip()
+                number, entry = found[1], here.shown.get(found[1], found[2].strip())
             elif line.startswith(ENDED):
                 code = int(line.removeprefix(ENDED))
             elif found := ERROR.match(line):
                 last = found[1].strip()
                 if number:
                     failed[number] = entry
-                    said.append(Finding(where=name, what=_shown(entry), why=last.removeprefix("ERROR:").strip()[:LONGEST]))
+                    said.append(Finding(where=name, what=entry, why=last.removeprefix("ERROR:").strip()[:LONGEST]))
             elif line.strip():
                 last = last or line.strip()
 
@@ -486,6 +494,8 @@ async def _lines(here: Restored, who: Login, *argv: str, listed: list[str] | Non
     paths = {"PURVEYOR_DUMP": f"{SPOOL}/dump", "PURVEYOR_LIST": "/dev/null"}
     if listed is not None:
         paths["PURVEYOR_LIST"] = f"{SPOOL}/list"
+    if listed is not None and listed is not here.listed:
+        here.listed = listed
         script = f"cat > {SPOOL}/list && chmod 0644 {SPOOL}/list"
         async with here.access.process(Command(argv=("sh", "-c", script))) as process:
             for start in range(0, len(listed), 10_000):

@@ -45,6 +45,7 @@ async def login(
     all_data: bool = False,
     bypass: bool = False,
     opens: bool = False,
+    becomes: str = "",
 ) -> AsyncIterator[Login]:
     """A login for one use in a database, a member of these roles. `opens`: the database takes no connections; it does for as
     long as the login is there, and its comment says so, for whoever finds it after a crash."""
@@ -67,6 +68,8 @@ async def login(
                 await opened.execute(f"GRANT {ALL_DATA} TO {role}")
             if bypass:  # large objects of whomever
                 await opened.execute(f"ALTER ROLE {role} SET lo_compat_privileges = on")
+            if becomes:
+                await opened.execute(f"ALTER ROLE {role} SET role = {literal(becomes)}")
             await opened.execute(f"GRANT CONNECT ON DATABASE {quoted(database)} TO {role}")
         if opens:
             await opened.execute(f"ALTER DATABASE {quoted(database)} ALLOW_CONNECTIONS true")

@@ -377,7 +377,8 @@ UNION ALL SELECT 'table ' || c.oid::regclass::text, 'its owner added it to an ex
     FROM pg_class c JOIN pg_depend x ON x.classid = 'pg_class'::regclass AND x.objid = c.oid AND x.deptype = 'e'
     JOIN pg_roles r ON r.oid = c.relowner JOIN pg_extension e ON e.oid = x.refobjid
     WHERE NOT r.rolsuper AND c.relkind IN ('r', 'p') AND (c.oid <> ALL(coalesce(e.extconfig, '{{}}')))
-    AND c.relowner <> e.extowner
+    AND EXISTS (SELECT 1 FROM pg_available_extension_versions v WHERE v.name = e.extname AND v.version = e.extversion
+    AND v.superuser)
 UNION ALL SELECT 'table ' || c.oid::regclass::text, 'it comes back in the default tablespace'
     FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE c.relkind IN ('r', 'p', 'm') AND c.oid >= {FIRST_OID}
 UNION ALL SELECT 'foreign data wrapper ' || w.fdwname, 'only what an extension makes is carried'

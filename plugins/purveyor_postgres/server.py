@@ -161,7 +161,42 @@ async def session(service: Service, access: Access, user: str, password: str, da
     )
     if opened.get_settings().server_encoding == "SQL_ASCII":
         await opened.execute("SET client_encoding TO 'LATIN1'")
+        return Bytewise(opened)
     return opened
+
+
+class Bytewise:
+    """A session in a database without an encoding: each character is a byte. The driver writes statements in UTF-8 all the same,
+    so one with other characters goes as the octal numbers of its bytes."""
+
+    def __init__(self, opened: Any) -> None:
+        self._opened = opened
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._opened, name)
+
+    async def execute(self, statement: str, *values: Any) -> Any:
+        if statement.isascii():
+            return await self._opened.execute(statement, *values)
+        escaped = _octal(statement)
+        return await self._opened.execute(f"DO LANGUAGE plpgsql $purveyor$ BEGIN EXECUTE {escaped}; END $purveyor$")
+
+    async def fetchval(self, statement: str, *values: Any) -> Any:
+        if statement.isascii():
+            return await self._opened.fetchval(statement, *values)
+        said = await self._opened.fetchval(f"SELECT query_to_xml({_octal(statement)}, true, true, '')::text")
+        found = re.search(r">(\d+)<", said)
+        return int(found[1]) if found else None
+
+
+def _octal(statement: str) -> str:
+    return (
+        "E'"
+        + "".join(
+            chr(byte) if 31 < byte < 127 and byte not in b"'\\$" else f"\\{byte:03o}" for byte in statement.encode("latin-1")
+        )
+        + "'"
+    )
 
 
 async def ended(opened: Any) -> None:

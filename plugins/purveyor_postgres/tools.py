@@ -29,7 +29,8 @@ AND coalesce(wait_event_type, '') NOT IN ('Lock', 'Client')
 
 
 def environment(service: Service, where: Address, who: Login, **settings: str) -> dict[str, str]:
-    """Whom to be and where. A database's name is no connection string here, whatever is in it."""
+    """Whom to be and where. A database's name is no connection string here, whatever is in it. What is not ASCII is set at the
+    role, for it may be of any encoding."""
     return {
         "PGHOST": where.host,
         "PGPORT": str(where.port),
@@ -37,7 +38,7 @@ def environment(service: Service, where: Address, who: Login, **settings: str) -
         "PGPASSWORD": who.password,
         "PGDATABASE": who.database,
         "PGSSLMODE": "require" if service.parameters["ssl_mode"] == "require" else "prefer",
-        "PGOPTIONS": options(pins(major(service), **settings)),
+        "PGOPTIONS": options({name: value for name, value in pins(major(service), **settings).items() if value.isascii()}),
         "PGCONNECT_TIMEOUT": "10",
         "PGAPPNAME": "purveyor",
     }

@@ -4,15 +4,20 @@ The tenant puts code into everything that is evaluated when a table is planned, 
 tries to become what the session was before, and leaves a mark where it runs with a superuser's power. Controls show that it does.
 """
 
+import contextlib
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 import purveyor_postgres as postgres
-from purveyor_hooks import Conflict, RestoreOptions
+from purveyor_hooks import Conflict, Image, RestoreOptions
+from purveyor_hooks.parts import PartWriter, read_parts
+from purveyor_postgres import counting
+from purveyor_postgres.record import Server as Record
 from servers import Server, Stream, awaited
 from support import docker
 
@@ -28,7 +33,8 @@ CREATE FUNCTION public.v() RETURNS void LANGUAGE plpgsql VOLATILE AS $$ BEGIN
 END $$;
 CREATE FUNCTION public.w(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM public.v(); RETURN i; END $$;
 CREATE FUNCTION public.b(i int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM public.v(); RETURN true; END $$;
-CREATE TABLE a (i int); CREATE INDEX ON a ((i + public.w(1))); CREATE INDEX ON a (i) WHERE i > public.w(0); INSERT INTO a VALUES (1);
+CREATE TABLE a (i int); CREATE INDEX ON a ((i + public.w(1))); CREATE INDEX ON a (i) WHERE i > public.w(0);
+INSERT INTO a VALUES (1);
 CREATE TABLE b (i int); CREATE STATISTICS bs ON (i + public.w(1)), i FROM b; INSERT INTO b VALUES (1), (2);
 CREATE TABLE c (i int) PARTITION BY RANGE ((i + public.w(1))); CREATE TABLE c1 PARTITION OF c FOR VALUES FROM (0) TO (9);
 INSERT INTO c VALUES (3);
@@ -134,7 +140,9 @@ async def test_counting_it(attacked: Server) -> None:
 
 @pytest.mark.parametrize(("old", "new", "takes_over"), [(17, 17, False), (15, 18, True)])
 @awaited
-async def test_backup_and_restore_clone_and_upgrade(old: int, new: int, takes_over: bool, attacked: Server, make: Callable[..., Server]) -> None:
+async def test_backup_and_restore_clone_and_upgrade(
+    old: int, new: int, takes_over: bool, attacked: Server, make: Callable[..., Server]
+) -> None:
     source = attacked if old == 17 else evil(make, old)
     target, stream = make(new), Stream()
     census = await postgres.backup(source.service, source, stream, target if new != old else None)
@@ -155,11 +163,8 @@ async def test_backup_and_restore_clone_and_upgrade(old: int, new: int, takes_ov
 @awaited
 async def test_looking_at_its_tables(attacked: Server) -> None:
     for table in ("a", "b", "c", "c1", "d", "e", "f", "g", "h", "r"):
-        try:
-            listing = await postgres.browse(attacked.service, attacked, ("evil", f"public.{table}"), "", "")
-            assert listing.rows
-        except Conflict as error:  # a role that it wants to become is none that it may be
-            assert table in error.detail or "cannot be read" in error.detail
+        with contextlib.suppress(Conflict):  # what its own code says no to
+            assert (await postgres.browse(attacked.service, attacked, ("evil", f"public.{table}"), "", "")).rows
         assert untouched(attacked), table
     assert await postgres.browse(attacked.service, attacked, ("evil",), "", "")
     assert untouched(attacked)
@@ -167,8 +172,6 @@ async def test_looking_at_its_tables(attacked: Server) -> None:
 
 @awaited
 async def test_planning_what_an_upgrade_refuses(attacked: Server) -> None:
-    from purveyor_hooks import Image
-
     await postgres.upgrade_check(attacked.service, attacked, Image(reference="postgres:18", environment={"PG_MAJOR": "18"}))
     assert untouched(attacked)
 
@@ -176,14 +179,14 @@ async def test_planning_what_an_upgrade_refuses(attacked: Server) -> None:
 @awaited
 async def test_a_count_that_never_ends_is_made_otherwise(attacked: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that catches whatever ends a statement does not catch the end of its session."""
-    from purveyor_postgres import counting
-
     monkeypatch.setattr(counting, "PATIENCE", 1.0)
     attacked.psql("CREATE DATABASE sleepy OWNER pv_evil")
     attacked.psql(
         """SET SESSION AUTHORIZATION pv_evil; CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2), (3);
-        CREATE FUNCTION z(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN $1; END $$; CREATE INDEX ON t ((x + z(1)));
-        CREATE OR REPLACE FUNCTION z(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN LOOP BEGIN PERFORM pg_catalog.pg_sleep(9);
+        CREATE FUNCTION z(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN $1; END $$;
+        CREATE INDEX ON t ((x + z(1)));
+        CREATE OR REPLACE FUNCTION z(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN LOOP BEGIN
+        PERFORM pg_catalog.pg_sleep(9);
         EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$""",
         "sleepy",
     )
@@ -195,11 +198,6 @@ async def test_a_count_that_never_ends_is_made_otherwise(attacked: Server, monke
 @awaited
 async def test_a_forged_record_gives_nobody_more(attacked: Server, make: Callable[..., Server]) -> None:
     """Roles, memberships, settings and names of a backup that somebody wrote."""
-    import msgspec
-
-    from purveyor_hooks.parts import PartWriter, read_parts
-    from purveyor_postgres.record import Server as Record
-
     stream, forged, target = Stream(), Stream(), make(17)
     await postgres.backup(attacked.service, attacked, stream, None)
     writer = PartWriter(forged)
@@ -208,23 +206,36 @@ async def test_a_forged_record_gives_nobody_more(attacked: Server, make: Callabl
         if part.name == "server":
             record = msgspec.json.decode(data, type=Record)
             evil_role = next(role for role in record.roles if role.name == "pv_evil")
-            roles = [msgspec.structs.replace(role, superuser=role.name == "pv_evil" or role.superuser, comment="x") for role in record.roles]
-            roles.append(msgspec.structs.replace(evil_role, name='x" SUPERUSER; --', password="'; ALTER ROLE pv_evil SUPERUSER; --"))
+            roles = [
+                msgspec.structs.replace(role, superuser=role.name == "pv_evil" or role.superuser, comment="x")
+                for role in record.roles
+            ]
+            roles.append(
+                msgspec.structs.replace(evil_role, name='x" SUPERUSER; --', password="'; ALTER ROLE pv_evil SUPERUSER; --")
+            )
             plain = msgspec.to_builtins(record)
-            plain["members"] += [{"role": name, "member": "pv_evil", "admin": True} for name in ("pg_execute_server_program", "postgres")]
+            above = ("pg_execute_server_program", "postgres")
+            plain["members"] += [{"role": name, "member": "pv_evil", "admin": True} for name in above]
             plain["settings"] += [
                 {"database": "evil", "name": "session_preload_libraries", "value": "/tmp/x"},
                 {"role": "pv_evil", "name": "search_path TO x; ALTER ROLE pv_evil SUPERUSER; --", "value": "x"},
                 {"role": "pv_evil", "name": "search_path", "value": "x'; ALTER ROLE pv_evil SUPERUSER; --"},
             ]
-            plain["system"] += [{"name": "archive_command", "value": f"touch {MARK}"}, {"name": "shared_preload_libraries", "value": "/tmp/x"}]
+            plain["system"] += [{"name": "archive_command", "value": f"touch {MARK}"}]
+            plain["system"] += [{"name": "shared_preload_libraries", "value": "/tmp/x"}]
             plain["roles"] = [msgspec.to_builtins(role) for role in roles]
             data = msgspec.json.encode(plain)
         await writer.whole(part.name, data, **part.facts)
     await writer.close()
     findings = [str(item) for item in await postgres.restore(target.service, target, forged, RestoreOptions(takes_over=True))]
     assert untouched(target)
-    for wanted in ("SUPERUSER and is not", "pg_execute_server_program", "session_preload_libraries", "archive_command", "shared_preload"):
+    for wanted in (
+        "SUPERUSER and is not",
+        "pg_execute_server_program",
+        "session_preload_libraries",
+        "archive_command",
+        "shared_preload",
+    ):
         assert any(wanted in said for said in findings), findings
 
 
@@ -234,4 +245,6 @@ async def test_a_login_of_the_manager_is_nobodys(attacked: Server) -> None:
     await postgres.census(attacked.service, attacked, None)
     assert attacked.psql("SELECT count(*) FROM pg_roles WHERE rolname ~ '^purveyor_login'") == "0"
     with pytest.raises(asyncpg.PostgresError):
-        await asyncpg.connect(host="127.0.0.1", port=attacked.port, user="purveyor_login_view_x", password="mine", database="evil")
+        await asyncpg.connect(
+            host="127.0.0.1", port=attacked.port, user="purveyor_login_view_x", password="mine", database="evil"
+        )

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import secrets
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,12 +14,13 @@ import asyncpg
 import pytest
 
 import purveyor_postgres as postgres
-from purveyor_hooks import Census, Failed, Finding, Image, NotFound, RestoreOptions
+from purveyor_hooks import Census, Failed, Image, NotFound, RestoreOptions
+from purveyor_hooks.parts import PartWriter
 from servers import Server, Stream, awaited
 from support import docker
 
 EVERYTHING = (Path(__file__).parent.parent / "everything/postgres.sql").read_text()
-DATABASES = ["a=b", "archive2024", "bare", "bytes", "it's \"odd\"", "mould", "postgres", "shop", "template1"]
+DATABASES = ["a=b", "archive2024", "bare", "bytes", 'it\'s "odd"', "mould", "postgres", "shop", "template1"]
 Make = Callable[..., Server]
 
 
@@ -93,13 +95,15 @@ async def count(server: Server) -> Census:
 
 
 SHARED = """
-SELECT 'role ' || r.rolname || concat_ws(' ', r.rolcanlogin, r.rolcreatedb, r.rolinherit, r.rolconnlimit, r.rolvaliduntil, a.rolpassword,
-    shobj_description(r.oid, 'pg_authid')) FROM pg_roles r JOIN pg_authid a USING (oid) WHERE r.rolname !~ '^(pg_|purveyor_|postgres$)'
+SELECT 'role ' || r.rolname || concat_ws(' ', r.rolcanlogin, r.rolcreatedb, r.rolinherit, r.rolconnlimit, r.rolvaliduntil,
+    a.rolpassword, shobj_description(r.oid, 'pg_authid')) FROM pg_roles r JOIN pg_authid a USING (oid)
+    WHERE r.rolname !~ '^(pg_|purveyor_|postgres$)'
 UNION ALL SELECT 'member ' || roleid::regrole || ' ' || member::regrole || admin_option FROM pg_auth_members WHERE member >= 16384
 UNION ALL SELECT 'database ' || concat_ws(' ', datname, pg_get_userbyid(datdba), datconnlimit, datistemplate, datallowconn,
-    pg_encoding_to_char(encoding), datcollate, shobj_description(oid, 'pg_database')) FROM pg_database WHERE datname <> 'template0'
-UNION ALL SELECT 'right ' || concat_ws(' ', datname, a.grantee::regrole, a.privilege_type) FROM pg_database, aclexplode(coalesce(datacl,
-    acldefault('d', datdba))) a WHERE datname <> 'template0'
+    pg_encoding_to_char(encoding), datcollate, shobj_description(oid, 'pg_database'))
+    FROM pg_database WHERE datname <> 'template0'
+UNION ALL SELECT 'right ' || concat_ws(' ', datname, a.grantee::regrole, a.privilege_type)
+    FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) a WHERE datname <> 'template0'
 UNION ALL SELECT 'setting ' || concat_ws(' ', datname, setrole::regrole, setconfig) FROM pg_db_role_setting s
     LEFT JOIN pg_database d ON d.oid = s.setdatabase
 UNION ALL SELECT 'system ' || name || setting FROM pg_file_settings WHERE sourcefile LIKE '%auto.conf' ORDER BY 1
@@ -136,7 +140,9 @@ PAIRS = [(15, 15), (18, 18), (15, 18), (17, 18)]
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
 @awaited
-async def test_one_of_everything_comes_back_beside_a_writer(old: int, new: int, sources: Callable[[int], Server], make: Make) -> None:
+async def test_one_of_everything_comes_back_beside_a_writer(
+    old: int, new: int, sources: Callable[[int], Server], make: Make
+) -> None:
     source, target, stream = sources(old), make(new), Stream()
     async with written_to(source) as rounds:
         census = await save(source, stream, target if new != old else None)
@@ -175,7 +181,9 @@ def plain(make: Make) -> Server:
 @awaited
 async def test_what_a_live_database_does_in_between_is_no_difference(plain: Server, make: Make) -> None:
     """A sequence moves on while it is dumped: later it is at least so far."""
-    one(plain, "live", "CREATE TABLE o (id serial PRIMARY KEY, x int)", "INSERT INTO o (x) SELECT 1 FROM generate_series(1, 1000)")
+    one(
+        plain, "live", "CREATE TABLE o (id serial PRIMARY KEY, x int)", "INSERT INTO o (x) SELECT 1 FROM generate_series(1, 1000)"
+    )
     stream = Stream()
     census = await save(plain, stream)
     plain.psql("SELECT nextval('o_id_seq')", "live")
@@ -218,8 +226,8 @@ async def test_settings_of_a_tenant_do_not_reach_the_manager(plain: Server, make
     one(plain, "bent", "CREATE TABLE t AS SELECT generate_series(1, 100) AS x")
     for setting in (
         "role = shop", "search_path = nowhere", "statement_timeout = 1", "idle_in_transaction_session_timeout = 1",
-        "local_preload_libraries = 'nope'", "default_transaction_read_only = on", "row_security = off", "client_encoding = LATIN1",
-        "standard_conforming_strings = off", "quote_all_identifiers = on",
+        "local_preload_libraries = 'nope'", "default_transaction_read_only = on", "row_security = off",
+        "client_encoding = LATIN1", "standard_conforming_strings = off", "quote_all_identifiers = on",
     ):  # fmt: skip
         plain.psql(f"ALTER DATABASE bent SET {setting}")
     stream, target = Stream(), make(17)
@@ -228,7 +236,7 @@ async def test_settings_of_a_tenant_do_not_reach_the_manager(plain: Server, make
     assert census.counts["rows"]["bent.public.t"] == 100
     findings = await fill(target, stream, only=("bent",))
     assert "bent: local_preload_libraries of bent: it is not set again: it would act on whoever logs in" in findings
-    assert target.psql("SELECT count(*) FROM t", "bent") == "100"
+    assert target.psql("SELECT count(*) FROM public.t", "bent") == "100"
     assert "search_path=nowhere" in target.psql("SELECT setconfig FROM pg_db_role_setting")
     plain.psql("DROP DATABASE bent")
 
@@ -261,7 +269,8 @@ async def test_what_cannot_be_restored_is_named_and_the_rest_is_there(plain: Ser
         plain, "stubborn", "CREATE TABLE zref AS SELECT 1 AS x",
         "CREATE FUNCTION refers(int) RETURNS bool LANGUAGE sql STABLE AS 'SELECT EXISTS (SELECT FROM public.zref)'",
         "CREATE TABLE a_later (x int CHECK (refers(x)))", "INSERT INTO a_later VALUES (1)",
-        "CREATE FUNCTION says() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'", "CREATE TABLE never (x int CHECK (says() > 0))",
+        "CREATE FUNCTION says() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'",
+        "CREATE TABLE never (x int CHECK (says() > 0))",
         "INSERT INTO never VALUES (1)", "CREATE OR REPLACE FUNCTION says() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0'",
     )  # fmt: skip
     stream, target = Stream(), make(17)
@@ -274,7 +283,10 @@ async def test_what_cannot_be_restored_is_named_and_the_rest_is_there(plain: Ser
 
 @awaited
 async def test_what_is_left_out_is_named(plain: Server, make: Make) -> None:
-    one(plain, "odd", "CREATE EXTENSION hstore", "CREATE TABLE hidden (x int)", "ALTER EXTENSION hstore ADD TABLE hidden", "CREATE TABLE t (x int)")
+    one(
+        plain, "odd", "CREATE EXTENSION hstore", "CREATE TABLE hidden (x int)", "ALTER EXTENSION hstore ADD TABLE hidden",
+        "CREATE TABLE t (x int)",
+    )  # fmt: skip
     plain.psql(
         "CREATE FUNCTION ev() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; "
         "CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION ev(); CREATE FUNCTION su() RETURNS int LANGUAGE sql "
@@ -298,14 +310,19 @@ async def test_what_is_left_out_is_named(plain: Server, make: Make) -> None:
 async def test_bytes_that_are_no_text_are_carried(make: Make) -> None:
     source = make(17, environment={"POSTGRES_INITDB_ARGS": "--encoding=SQL_ASCII --locale=C"})
     source.psql("SELECT 1")
-    script = b'CREATE ROLE "m\xfcller" LOGIN; CREATE TABLE "gr\xf6\xdfe" (x text); INSERT INTO "gr\xf6\xdfe" VALUES (\'f\xfcr\'); '
+    script = (
+        b'CREATE ROLE "m\xfcller" LOGIN; CREATE TABLE "gr\xf6\xdfe" (x text); INSERT INTO "gr\xf6\xdfe" VALUES (\'f\xfcr\'); '
+    )
     source.feed(script + b'ALTER TABLE "gr\xf6\xdfe" OWNER TO "m\xfcller";')
     stream, target = Stream(), make(17)
     census = await save(source, stream)
     assert not census.failed
     await fill(target, stream)
     assert census.differences(await count(target)) == []
-    assert target.feed(b'SELECT rolname FROM pg_roles WHERE rolname ~ \'ller\'; SELECT x FROM "gr\xf6\xdfe"') == b"m\xfcller\nf\xfcr\n"
+    assert (
+        target.feed(b"SELECT rolname FROM pg_roles WHERE rolname ~ 'ller'; SELECT x FROM \"gr\xf6\xdfe\"")
+        == b"m\xfcller\nf\xfcr\n"
+    )
 
 
 @awaited
@@ -333,7 +350,9 @@ async def test_a_copy_subscribes_to_nothing_and_what_takes_over_does(plain: Serv
 async def test_logins_of_a_crash_are_swept_and_a_database_that_was_opened_is_closed(plain: Server) -> None:
     one(plain, "shut", "CREATE TABLE t (x int)")
     note = '{"database": "shut", "opened": true, "by": "1.1"}'
-    plain.psql(f"CREATE ROLE purveyor_login_dump_0123456789ab LOGIN; COMMENT ON ROLE purveyor_login_dump_0123456789ab IS '{note}'")
+    plain.psql(
+        f"CREATE ROLE purveyor_login_dump_0123456789ab LOGIN; COMMENT ON ROLE purveyor_login_dump_0123456789ab IS '{note}'"
+    )
     plain.psql("CREATE ROLE purveyor_login_of_somebody LOGIN")
     await count(plain)
     assert plain.psql("SELECT rolname FROM pg_roles WHERE rolname ~ '^purveyor_login'") == "purveyor_login_of_somebody"
@@ -348,7 +367,8 @@ async def test_long_work_that_moves_no_byte_beats(plain: Server, make: Make) -> 
     one(
         plain, "slow", "CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END'",
         "CREATE TABLE t AS SELECT generate_series(1, 24) AS x", "CREATE INDEX ON t (slow(x))",
-        "CREATE OR REPLACE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM pg_catalog.pg_sleep(0.3); RETURN $1; END'",
+        "CREATE OR REPLACE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE "
+        "AS 'BEGIN PERFORM pg_catalog.pg_sleep(0.3); RETURN $1; END'",
     )  # fmt: skip
     stream, target = Stream(), make(17)
     await save(plain, stream)
@@ -364,32 +384,74 @@ async def test_the_plan_of_an_upgrade_knows_what_the_new_version_refuses(make: M
     source = make(15)
     one(source, "old", "CREATE TABLE docs (x int)", "CREATE FUNCTION rate(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1'",
         "CREATE TABLE t (x int)", "CREATE INDEX rated ON t (rate(x))",
-        "CREATE OR REPLACE FUNCTION rate(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT count(*)::int FROM docs'")  # fmt: skip
+        "CREATE OR REPLACE FUNCTION rate(int) RETURNS int LANGUAGE sql IMMUTABLE AS "
+        "'SELECT count(*)::int FROM docs'")  # fmt: skip
     source.psql("CREATE ROLE legacy; ALTER ROLE legacy SET force_parallel_mode = 'off'; CREATE EXTENSION adminpack; "
                 "ALTER SYSTEM SET old_snapshot_threshold = '1h'")  # fmt: skip
     image = Image(reference="purveyor-test/postgres:18", environment={"PG_MAJOR": "18"})
     found = [str(item) for item in await postgres.upgrade_check(source.service, source, image)]
-    for wanted in ("force_parallel_mode of legacy", "old: function public.rate(integer)", "postgres: extension adminpack", "old_snapshot_threshold"):
+    for wanted in (
+        "force_parallel_mode of legacy", "old: function public.rate(integer)", "postgres: extension adminpack",
+        "old_snapshot_threshold",
+    ):  # fmt: skip
         assert any(wanted in said for said in found), found
     stream, target = Stream(), make(18)
     await save(source, stream, target)
     said = await fill(target, stream, takes_over=True)
-    for wanted in ("force_parallel_mode of legacy: PostgreSQL 18 has no such setting", "extension adminpack", "INDEX public rated"):
+    for wanted in (
+        "force_parallel_mode of legacy: PostgreSQL 18 has no such setting",
+        "extension adminpack",
+        "INDEX public rated",
+    ):
         assert any(wanted in item for item in said), said
     assert target.psql("SELECT count(*) FROM pg_class WHERE relname = 't'", "old") == "1"
 
 
 @awaited
 async def test_a_tool_that_dies_ends_the_wait_with_its_reason(plain: Server) -> None:
-    one(plain, "full", "CREATE TABLE t AS SELECT md5(g::text) || md5((g + 1)::text) AS x FROM generate_series(1, 400000) g")
+    one(plain, "big", "CREATE TABLE t AS SELECT md5(g::text) || md5((g + 1)::text) AS x FROM generate_series(1, 400000) g")
     killing = asyncio.get_running_loop().run_in_executor(None, end_dumps, plain)
     with pytest.raises(Failed, match="pg_dump ended with 137"):
         await save(plain, Stream())
     docker("exec", plain.name, "touch", "/tmp/enough")
     await killing
-    plain.psql("DROP DATABASE full")
+    plain.psql("DROP DATABASE big")
 
 
 def end_dumps(server: Server) -> None:
-    script = "while [ ! -e /tmp/enough ]; do for p in /proc/[0-9]*; do [ \"$(cat $p/comm 2>/dev/null)\" = pg_dump ] && kill -9 ${p#/proc/}; done; done"
+    script = (
+        "while [ ! -e /tmp/enough ]; do for p in /proc/[0-9]*; do "
+        '[ "$(cat $p/comm 2>/dev/null)" = pg_dump ] && kill -9 ${p#/proc/}; done; done'
+    )
     docker("exec", server.name, "bash", "-c", script)
+
+
+@awaited
+async def test_a_backup_of_an_older_purveyor_is_still_read(plain: Server, make: Make) -> None:
+    """Roles and databases as SQL; what is in it for psql itself is not obeyed."""
+    one(plain, "before", "CREATE TABLE t (x text)", "INSERT INTO t VALUES (E'\\restrict x'), (E'\r'), ('\\!')")
+
+    def program(*argv: str) -> bytes:
+        return subprocess.run(["docker", "exec", plain.name, *argv], capture_output=True, check=True).stdout
+
+    stream, target = Stream(), make(17)
+    writer = PartWriter(stream)
+    await writer.whole("roles", program("pg_dumpall", "-U", "postgres", "--roles-only"))
+    for name in ("before", "postgres"):
+        create = ("--create",) if name == "before" else ()
+        dump = program("pg_dump", "-U", "postgres", *create, "-d", name)
+        await writer.whole("database", dump, database=name)
+    await writer.close()
+    assert await fill(target, stream) == []
+    assert target.psql("SELECT count(*) FROM t", "before") == "3"
+    out = Stream()
+    await postgres.extract(stream, "before", out)
+    assert b"CREATE TABLE public.t" in out.data
+    hostile = Stream()
+    writer = PartWriter(hostile)
+    await writer.whole("database", b"\\! touch /tmp/was-obeyed\n", database="postgres")
+    await writer.close()
+    with pytest.raises(Failed):
+        await fill(make(17), hostile)
+    assert docker("exec", target.name, "sh", "-c", "ls /tmp/was-obeyed 2>/dev/null", check=False) == ""
+    plain.psql("DROP DATABASE before")
