@@ -238,7 +238,10 @@ async def _pour(tools: Access, command: Any, writer: PartWriter, database: str) 
         finally:
             if begun:
                 await writer.end()
-        await process.finish()
+        try:
+            await process.finish()
+        except Failed as error:  # the shell that makes it nobody is not what anybody knows
+            raise Failed(error.detail.replace("sh ended", "pg_dump ended", 1)) from None
 
 
 # ---------------------------------------------------------------- taking one out

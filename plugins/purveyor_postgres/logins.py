@@ -51,11 +51,12 @@ async def login(
     long as the login is there, and its comment says so, for whoever finds it after a crash."""
     made = Login(name=f"{PREFIX}{kind}_{secrets.token_hex(6)}", password=secrets.token_urlsafe(24), database=database)
     role = quoted(made.name)
-    rights = (
-        f"LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION {'BYPASSRLS' if bypass else 'NOBYPASSRLS'} CONNECTION LIMIT 8"
-    )
     async with maintenance(service, access) as opened:
         await sweep(service, access, opened)
+        full = await opened.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = session_user")  # not of every imported server
+        rights = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION CONNECTION LIMIT 8"
+        if full:
+            rights += " BYPASSRLS" if bypass else " NOBYPASSRLS"
         async with opened.transaction():
             await opened.execute(f"CREATE ROLE {role} {rights} PASSWORD '{verifier(made.password)}'")
             note = json.dumps({"database": database, "opened": opens, "by": _process()})
@@ -66,7 +67,9 @@ async def login(
                 await opened.execute(f"GRANT {quoted(name)} TO {role}")
             if all_data:
                 await opened.execute(f"GRANT {ALL_DATA} TO {role}")
-            if bypass:  # large objects of whomever
+            if full and kind == "view":
+                await opened.execute(f"ALTER ROLE {role} SET temp_file_limit = '1GB'")
+            if full and bypass:  # large objects of whomever
                 await opened.execute(f"ALTER ROLE {role} SET lo_compat_privileges = on")
             if becomes:
                 await opened.execute(f"ALTER ROLE {role} SET role = {literal(becomes)}")

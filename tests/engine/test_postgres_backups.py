@@ -200,7 +200,7 @@ async def test_one_database_that_cannot_be_read_is_named_and_the_others_are_ther
     plain.psql("UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'halfgone'")
     path = plain.psql("SELECT current_setting('data_directory') || '/' || pg_relation_filepath('t')", "torn")
     plain.psql("CHECKPOINT")
-    docker("exec", plain.name, "sh", "-c", f"printf 'broken' | dd of={path} bs=1 seek=100 conv=notrunc")
+    docker("exec", plain.name, "sh", "-c", f"head -c 24 /dev/zero | tr '\\0' '\\377' | dd of={path} conv=notrunc")
     docker("restart", plain.name)
     plain.wait()
     try:
@@ -343,6 +343,12 @@ async def test_a_copy_subscribes_to_nothing_and_what_takes_over_does(plain: Serv
     assert await fill(heir, stream, takes_over=True) == []
     assert heir.psql("SELECT subenabled, subslotname FROM pg_subscription") == "t|feedsub"
     assert census.failed == ()
+    # a moment of the past: in place it goes on, a new service lets the original have what it subscribes to
+    assert "max_logical_replication_workers = 0" in postgres.recovery(source.service, None).finish.argv[-1]
+    assert await postgres.recover(heir.service, heir) == ""
+    assert heir.psql("SELECT subenabled, subslotname FROM pg_subscription") == "t|feedsub"
+    assert await postgres.recover(copy.service, heir) == ""
+    assert heir.psql("SELECT subenabled, subslotname IS NULL FROM pg_subscription") == "f|t"
     source.psql("ALTER SUBSCRIPTION feedsub DISABLE; DROP SUBSCRIPTION feedsub", "reader")
 
 
@@ -411,17 +417,19 @@ async def test_the_plan_of_an_upgrade_knows_what_the_new_version_refuses(make: M
 async def test_a_tool_that_dies_ends_the_wait_with_its_reason(plain: Server) -> None:
     one(plain, "big", "CREATE TABLE t AS SELECT md5(g::text) || md5((g + 1)::text) AS x FROM generate_series(1, 400000) g")
     killing = asyncio.get_running_loop().run_in_executor(None, end_dumps, plain)
-    with pytest.raises(Failed, match="pg_dump ended with 137"):
-        await save(plain, Stream())
-    docker("exec", plain.name, "touch", "/tmp/enough")
-    await killing
+    try:
+        with pytest.raises(Failed, match="pg_dump ended with 137"):
+            await save(plain, Stream())
+    finally:
+        docker("exec", plain.name, "touch", "/tmp/enough")
+        await killing
     plain.psql("DROP DATABASE big")
 
 
 def end_dumps(server: Server) -> None:
     script = (
         "while [ ! -e /tmp/enough ]; do for p in /proc/[0-9]*; do "
-        '[ "$(cat $p/comm 2>/dev/null)" = pg_dump ] && kill -9 ${p#/proc/}; done; done'
+        '[ "$(cat $p/comm 2>/dev/null)" = pg_dump ] && kill -9 ${p#/proc/}; done; sleep 0.02; done'
     )
     docker("exec", server.name, "bash", "-c", script)
 
