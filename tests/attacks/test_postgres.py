@@ -84,8 +84,8 @@ def evil(make: Callable[..., Server], major: int) -> Server:
     server.psql("CREATE ROLE pv_evil LOGIN PASSWORD 'x'; COMMENT ON ROLE pv_evil IS 'purveyor binding 1'")
     server.psql("CREATE DATABASE evil OWNER pv_evil; CREATE DATABASE good; REVOKE ALL ON DATABASE evil, good FROM PUBLIC")
     server.psql("CREATE TABLE t AS SELECT 1 AS x", "good")
-    server.psql("SET SESSION AUTHORIZATION pv_evil;" + HOSTILE, "evil")
-    server.psql("SET SESSION AUTHORIZATION pv_evil;" + BY_OWNER)
+    server.psql(HOSTILE, "evil", user="pv_evil")
+    server.psql(BY_OWNER, "evil", user="pv_evil")
     assert untouched(server)
     return server
 
@@ -150,7 +150,7 @@ async def test_backup_and_restore_clone_and_upgrade(
     assert not census.failed
     findings = await postgres.restore(target.service, target, stream, RestoreOptions(takes_over=takes_over))
     assert untouched(target)
-    assert {item.where for item in findings} <= {"evil", ""}, findings
+    assert {item.where for item in findings} <= {"evil", "good", ""}, findings
     found = await postgres.census(target.service, target, None)
     assert untouched(target)
     assert census.differences(found) == []
@@ -182,13 +182,14 @@ async def test_a_count_that_never_ends_is_made_otherwise(attacked: Server, monke
     monkeypatch.setattr(counting, "PATIENCE", 1.0)
     attacked.psql("CREATE DATABASE sleepy OWNER pv_evil")
     attacked.psql(
-        """SET SESSION AUTHORIZATION pv_evil; CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2), (3);
+        """CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2), (3);
         CREATE FUNCTION z(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN $1; END $$;
         CREATE INDEX ON t ((x + z(1)));
         CREATE OR REPLACE FUNCTION z(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN LOOP BEGIN
         PERFORM pg_catalog.pg_sleep(9);
         EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$""",
         "sleepy",
+        user="pv_evil",
     )
     census = await postgres.census(attacked.service, attacked, None)
     assert census.counts["rows"]["sleepy.public.t"] == 3
@@ -215,14 +216,15 @@ async def test_a_forged_record_gives_nobody_more(attacked: Server, make: Callabl
             )
             plain = msgspec.to_builtins(record)
             above = ("pg_execute_server_program", "postgres")
-            plain["members"] += [{"role": name, "member": "pv_evil", "admin": True} for name in above]
-            plain["settings"] += [
+            plain["members"] = [*plain["members"], *({"role": name, "member": "pv_evil", "admin": True} for name in above)]
+            plain["settings"] = [
+                *plain["settings"],
                 {"database": "evil", "name": "session_preload_libraries", "value": "/tmp/x"},
                 {"role": "pv_evil", "name": "search_path TO x; ALTER ROLE pv_evil SUPERUSER; --", "value": "x"},
                 {"role": "pv_evil", "name": "search_path", "value": "x'; ALTER ROLE pv_evil SUPERUSER; --"},
             ]
-            plain["system"] += [{"name": "archive_command", "value": f"touch {MARK}"}]
-            plain["system"] += [{"name": "shared_preload_libraries", "value": "/tmp/x"}]
+            system = {"archive_command": f"touch {MARK}", "shared_preload_libraries": "/tmp/x"}
+            plain["system"] = [{"name": name, "value": value} for name, value in system.items()]
             plain["roles"] = [msgspec.to_builtins(role) for role in roles]
             data = msgspec.json.encode(plain)
         await writer.whole(part.name, data, **part.facts)
