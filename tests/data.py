@@ -54,7 +54,8 @@ ROLES = """
 CREATE ROLE reader NOLOGIN; CREATE ROLE ada LOGIN PASSWORD 'secret ''quoted''' IN ROLE reader;
 ALTER ROLE ada SET work_mem = '7MB';
 GRANT USAGE ON SCHEMA app TO reader; GRANT SELECT ON ALL TABLES IN SCHEMA app TO reader;
-ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO reader; ALTER TABLE app.orders OWNER TO ada;
+ALTER DEFAULT PRIVILEGES FOR ROLE shop_production IN SCHEMA app GRANT SELECT ON TABLES TO reader;
+ALTER TABLE app.orders OWNER TO ada;
 ALTER DATABASE shop_production SET statement_timeout = '12345'; REVOKE EXECUTE ON FUNCTION app.double(int) FROM PUBLIC;
 ALTER ROLE ada IN DATABASE shop_production SET search_path = app;
 """
@@ -83,7 +84,7 @@ SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
     UNION ALL SELECT 'publication ' || pubname FROM pg_publication
     UNION ALL SELECT 'settings ' || coalesce(setrole::regrole::text, '') || setconfig::text FROM pg_db_role_setting
     UNION ALL SELECT 'role ' || rolname || rolcanlogin::text || rolsuper::text || coalesce(rolpassword, '') FROM pg_authid
-        WHERE rolname !~ '^pg_|_production$' AND rolname <> 'postgres'
+        WHERE rolname !~ '^pg_|^purveyor_|_production$' AND rolname <> 'postgres'
     UNION ALL SELECT 'member ' || roleid::regrole::text || ' ' || member::regrole::text FROM pg_auth_members
         WHERE member::regrole::text !~ '^pg_'
 ) lines
@@ -95,7 +96,8 @@ def psql(stage: Stage, service: str, statement: str, database: str = "shop_produ
 
 
 def fill_postgres(stage: Stage, service: str = "main") -> None:
-    psql(stage, service, MANY_KINDS)
+    """As the project's own: what an administrator owns in a project's database becomes the project's in a restore."""
+    psql(stage, service, "SET ROLE shop_production;" + MANY_KINDS)
     psql(stage, service, ROLES)
 
 

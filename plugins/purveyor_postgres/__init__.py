@@ -13,6 +13,7 @@ from purveyor_hooks import (
     Command,
     ContainerSpec,
     Exercise,
+    Finding,
     FoundContainer,
     Health,
     Image,
@@ -23,6 +24,7 @@ from purveyor_hooks import (
     Probe,
     Recognition,
     Recovery,
+    RestoreOptions,
     Service,
     ServiceType,
     Sink,
@@ -31,7 +33,7 @@ from purveyor_hooks import (
     Variable,
     hookimpl,
 )
-from purveyor_postgres import accounts, dump, found, server, tls, upgrades, wal
+from purveyor_postgres import accounts, found, server, tls, wal
 
 PORT = 5432
 IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -196,17 +198,30 @@ def probes(service: Service, binding: Binding) -> list[Probe]:
 
 @hookimpl
 async def census(service: Service, access: Access, binding: Binding | None) -> Census:
+    from purveyor_postgres import dump
+
     return await dump.census(service, access)
 
 
 @hookimpl
-async def backup(service: Service, access: Access, sink: Sink) -> Census:
-    return await dump.backup(service, access, sink)
+async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Census:
+    from purveyor_postgres import dump
+
+    return await dump.backup(service, access, sink, tools)
 
 
 @hookimpl
-async def restore(service: Service, access: Access, source: Source) -> None:
-    await dump.restore(service, access, source)
+async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+    from purveyor_postgres import load
+
+    return await load.restore(service, access, source, options)
+
+
+@hookimpl
+async def extract(source: Source, database: str, sink: Sink) -> None:
+    from purveyor_postgres import dump
+
+    await dump.extract(source, database, sink)
 
 
 @hookimpl
@@ -253,7 +268,17 @@ async def recover(service: Service, access: Access) -> str:
 
 @hookimpl
 def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
+    from purveyor_postgres import upgrades
+
     return upgrades.plan(service, image.reference, data_major(image))
+
+
+@hookimpl
+async def upgrade_check(service: Service, access: Access, image: Image) -> tuple[Finding, ...]:
+    from purveyor_postgres import upgrades
+
+    major = data_major(image)
+    return await upgrades.check(service, access, int(major)) if major and major != service.major else ()
 
 
 @hookimpl

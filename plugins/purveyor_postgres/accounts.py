@@ -17,6 +17,11 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """A string as SQL has it, in whatever session."""
+    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
 def verifier(password: str) -> str:
     """What the server stores for a password (RFC 5803): sent instead of the password, which no log can then show."""
     salt = os.urandom(SALT_BYTES)
@@ -25,6 +30,14 @@ def verifier(password: str) -> str:
     server = hmac.digest(salted, b"Server Key", "sha256")
     parts = [base64.b64encode(part).decode() for part in (salt, stored, server)]
     return f"SCRAM-SHA-256${ITERATIONS}:{parts[0]}${parts[1]}:{parts[2]}"
+
+
+KEEPER = "purveyor_databases"  # owns what a restore does not give to a superuser
+
+
+async def ensure_keeper(connection: Any) -> None:
+    if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", KEEPER):
+        await connection.execute(f"CREATE ROLE {KEEPER} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS")
 
 
 MARKED = "coalesce(shobj_description(r.oid, 'pg_authid'), '') LIKE 'purveyor binding %'"

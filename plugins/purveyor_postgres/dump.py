@@ -1,158 +1,262 @@
-"""Backups as logical dumps: roles, then each database as its own server's pg_dump writes it, as portable SQL.
+"""Backups: what the databases share, and of each database a record and what pg_dump writes, counted in one snapshot.
 
-What is counted is what is dumped: the counting and pg_dump share one snapshot of each database.
+A stream of parts: ``server``; then for each database ``record``, ``dump`` (pg_dump's custom format) and ``state``, which says
+whether the dump is whole. A database that is there twice was tried twice: the later one counts.
 """
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from purveyor_hooks import Access, Census, Command, Service, Sink, Source
-from purveyor_hooks.parts import Part, PartWriter, read_parts
-from purveyor_postgres.accounts import quoted
-from purveyor_postgres.server import connection
+import asyncpg
+import msgspec
 
+from purveyor_hooks import Access, Census, Failed, Finding, NotFound, PurveyorError, Service, Sink, Source
+from purveyor_hooks.parts import PartWriter, read_parts
+from purveyor_postgres import counting
+from purveyor_postgres.accounts import literal
+from purveyor_postgres.counting import first_line
+from purveyor_postgres.logins import Login, login, opened_as, sweep
+from purveyor_postgres.record import Database, Server, read_inside, read_server
+from purveyor_postgres.server import PORT, connection, maintenance
+from purveyor_postgres.tools import as_nobody, compression, environment, while_busy, within
+
+SERVER, RECORD, DUMP, STATE = "server", "record", "dump", "state"
 GATHERED = 128 * 1024  # bytes
-ROLES, DATABASE = "roles", "database"
-SHARED = ("postgres", "template1")  # every server has them: their contents are carried over, not they themselves
-SYSTEM = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'"
-OF_EXTENSION = "EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = o.oid AND d.deptype = 'e')"
-TABLES = f"""
-SELECT n.nspname AS schema, o.relname AS name FROM pg_class o JOIN pg_namespace n ON n.oid = o.relnamespace
-WHERE o.relkind IN ('r', 'm') AND {SYSTEM} AND NOT {OF_EXTENSION} AND (o.relkind = 'r' OR o.relispopulated) ORDER BY 1, 2
-"""
-OBJECTS = {
-    "extensions": "SELECT count(*) FROM pg_extension",
-    "schemas": f"SELECT count(*) FROM pg_namespace n WHERE {SYSTEM}",
-    "relations": f"""SELECT count(*) FROM pg_class o JOIN pg_namespace n ON n.oid = o.relnamespace
-                     WHERE o.relkind IN ('r', 'p', 'v', 'm', 'S', 'i', 'I', 'f') AND {SYSTEM} AND NOT {OF_EXTENSION}""",
-    "functions": f"""SELECT count(*) FROM pg_proc o JOIN pg_namespace n ON n.oid = o.pronamespace
-                     WHERE {SYSTEM} AND NOT {OF_EXTENSION}""",
-    "types": f"""SELECT count(*) FROM pg_type o JOIN pg_namespace n ON n.oid = o.typnamespace
-                 WHERE {SYSTEM} AND o.typtype IN ('e', 'd', 'r') AND NOT {OF_EXTENSION}""",
-    "triggers": "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal",
-    "policies": "SELECT count(*) FROM pg_policy",
-    "large objects": "SELECT count(*) FROM pg_largeobject_metadata",
-}
-SEQUENCES = "SELECT schemaname AS schema, sequencename AS name, coalesce(last_value, 0) AS value FROM pg_sequences"
+TRIES = 2
+LOCKS_AT_ONCE = 500
+GONE = -2  # datconnlimit of what an interrupted DROP DATABASE left
+OF_A_DATABASE = (PurveyorError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, UnicodeError)
 
 
-def _command(service: Service, *argv: str) -> Command:
-    """A program of the container, as the administrator over the container's own socket."""
-    login = ("--username", str(service.parameters["username"]))
-    return Command(argv=(argv[0], *login, *argv[1:]), environment={"PGPASSWORD": str(service.parameters["password"])})
+class Counted(msgspec.Struct):
+    """A census that grows."""
+
+    counts: dict[str, dict[str, int]] = {}
+    growing: dict[str, dict[str, int]] = {}
+    digests: dict[str, str] = {}
+    left_out: list[Finding] = []
+    failed: list[Finding] = []
+
+    def census(self) -> Census:
+        return Census(
+            counts=self.counts,
+            growing=self.growing,
+            digests=self.digests,
+            left_out=tuple(self.left_out),
+            failed=tuple(self.failed),
+        )
+
+    def add(self, other: "Counted") -> None:
+        for mine, theirs in ((self.counts, other.counts), (self.growing, other.growing)):
+            for kind, found in theirs.items():
+                mine.setdefault(kind, {}).update(found)
+        self.digests |= other.digests
+        self.left_out += other.left_out
 
 
-async def _databases(service: Service, access: Access) -> list[str]:
-    async with connection(service, access) as opened:
-        rows = await opened.fetch("SELECT datname FROM pg_database WHERE datallowconn ORDER BY datname")
-    return [row["datname"] for row in rows]
+class _Guarded:
+    """A sink that remembers its own failure: that is none of the database's."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.error: Exception | None = None
+
+    async def write(self, chunk: bytes) -> None:
+        try:
+            await self._sink.write(chunk)
+        except Exception as error:
+            self.error = error
+            raise
+
+
+# ---------------------------------------------------------------- counting alone
 
 
 async def census(service: Service, access: Access) -> Census:
-    """Databases, rows of every table, values of sequences, and how many there are of everything else."""
-    counts: dict[str, dict[str, int]] = {}
-    for database in await _databases(service, access):
-        async with (
-            connection(service, access, database) as opened,
-            opened.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            await _count(opened, database, counts)
-    await _count_roles(service, access, counts)
-    return Census(counts=counts)
+    """Databases, rows of every table, how far sequences are, and how many there are of everything else."""
+    counted = Counted()
+    async with maintenance(service, access) as opened:
+        await sweep(service, access, opened)
+        server, _ = await read_server(opened)
+        counted.counts["roles"] = {"": await counting.roles(opened)}
+    for database in _there(server, counted):
+        try:
+            async with _reader(service, access, database) as (who, inside):
+                async with inside.transaction(isolation="repeatable_read", readonly=True):
+                    listed = await _things(inside, server, database.name, counted)
+                found, findings = await counting.rows(service, access, database.name, who, listed, None)
+                counted.counts.setdefault("rows", {}).update(found)
+                counted.left_out += findings
+        except OF_A_DATABASE as error:
+            counted.failed.append(Finding(where=database.name, what="", why=why(error)))
+    return counted.census()
 
 
-async def _count(opened: Any, database: str, counts: dict[str, dict[str, int]]) -> None:
-    counts.setdefault("databases", {})[database] = 1
-    for kind, sql in OBJECTS.items():
-        counts.setdefault(kind, {})[database] = await opened.fetchval(sql)
-    for row in await opened.fetch(TABLES):
-        name = f"{database}.{row['schema']}.{row['name']}"
-        table = f"{quoted(row['schema'])}.{quoted(row['name'])}"
-        counts.setdefault("rows", {})[name] = await opened.fetchval(f"SELECT count(*) FROM ONLY {table}")
-    for row in await opened.fetch(SEQUENCES):
-        counts.setdefault("sequences", {})[f"{database}.{row['schema']}.{row['name']}"] = row["value"]
+def _there(server: Server, counted: Counted) -> list[Database]:
+    found = []
+    for database in server.databases:
+        if database.limit == GONE:
+            reason = "a DROP DATABASE of it was interrupted; nobody can read it: drop it"
+            counted.left_out.append(Finding(where=database.name, what="", why=reason))
+        else:
+            found.append(database)
+    return found
 
 
-async def _count_roles(service: Service, access: Access, counts: dict[str, dict[str, int]]) -> None:
-    async with connection(service, access) as opened:
-        counts["roles"] = {"": await opened.fetchval("SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_'")}
+@asynccontextmanager
+async def _reader(service: Service, access: Access, database: Database) -> AsyncIterator[tuple[Login, Any]]:
+    """A *dump* login that can read all of a database, and the administrator's session in it, for catalogs."""
+    async with AsyncExitStack() as stack:
+        who = await stack.enter_async_context(
+            login(service, access, database.name, "dump", bypass=True, opens=not database.allowed)
+        )
+        inside = await stack.enter_async_context(connection(service, access, database.name))
+        await counting.empower(inside, who, await counting.owners(inside))
+        yield who, inside
 
 
-async def backup(service: Service, access: Access, sink: Sink) -> Census:
-    counts: dict[str, dict[str, int]] = {}
-    writer = PartWriter(sink)
-    await writer.begin(ROLES)
-    await _pour(access, _command(service, "pg_dumpall", "--roles-only", "--database", "postgres"), writer)
-    await writer.end()
-    await _count_roles(service, access, counts)
-    for database in await _databases(service, access):
-        async with (
-            connection(service, access, database) as opened,
-            opened.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            snapshot = await opened.fetchval("SELECT pg_export_snapshot()")
-            create = () if database in SHARED else ("--create",)
-            await writer.begin(DATABASE, database=database)
-            dump = _command(service, "pg_dump", *create, "--no-tablespaces", f"--snapshot={snapshot}", "--dbname", database)
-            await _pour(access, dump, writer)
-            await writer.end()
-            await _count(opened, database, counts)
+async def _things(inside: Any, server: Server, database: str, counted: Counted) -> list[counting.Table]:
+    await counting.objects(inside, database, counted.counts)
+    counted.growing.setdefault("sequences", {}).update(await counting.sequences(inside, database))
+    counted.digests[f"{database}.schema, as PostgreSQL {server.version // 10000} has it"] = await counting.digest(inside)
+    return await counting.tables(inside)
+
+
+def why(error: BaseException) -> str:
+    """A failure in one sentence."""
+    if isinstance(error, PurveyorError):
+        return error.detail
+    if isinstance(error, UnicodeError):
+        return "names in it are no text in the server's encoding"
+    return first_line(error)
+
+
+# ---------------------------------------------------------------- backing up
+
+
+async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Census:
+    """All of it. A database that cannot be read is named, and the others go on."""
+    counted = Counted()
+    guarded = _Guarded(sink)
+    writer = PartWriter(guarded)
+    async with maintenance(service, access) as opened:
+        await sweep(service, access, opened)
+        server, counted.left_out = await read_server(opened)
+        counted.counts["roles"] = {"": await counting.roles(opened)}
+    await writer.whole(SERVER, msgspec.json.encode(server))
+    packed = await compression(tools or access)
+    there = _there(server, counted)
+    for database in there:
+        for left in reversed(range(TRIES)):
+            one = Counted()
+            try:
+                await _write(service, access, tools, server, database, packed, writer, one)
+            except OF_A_DATABASE as error:
+                if guarded.error is not None:
+                    raise guarded.error from None
+                await writer.whole(STATE, b"", database=database.name, whole=False, why=why(error))
+                if not left or await _is_gone(service, access, database.name):
+                    counted.failed.append(Finding(where=database.name, what="", why=why(error)))
+                    break
+            else:
+                counted.add(one)
+                break
     await writer.close()
-    return Census(counts=counts)
+    if there and len(counted.failed) == len(there):
+        raise Failed(f"No database could be read. {counted.failed[0]}.", remedy=f"See: purveyor logs {service.slug}")
+    return counted.census()
 
 
-async def _pour(access: Access, command: Command, writer: PartWriter) -> None:
+async def _is_gone(service: Service, access: Access, database: str) -> bool:
+    async with maintenance(service, access) as opened:
+        return not await opened.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database)
+
+
+async def _write(
+    service: Service,
+    access: Access,
+    tools: Access | None,
+    server: Server,
+    database: Database,
+    packed: str,
+    writer: PartWriter,
+    counted: Counted,
+) -> None:
+    name = database.name
+    async with _reader(service, access, database) as (who, inside), opened_as(service, access, who) as holder:
+        snapshot = await _held(inside, holder)
+        async with inside.transaction(isolation="repeatable_read", readonly=True):
+            await inside.execute(f"SET TRANSACTION SNAPSHOT {literal(snapshot)}")
+            record, counted.left_out = await read_inside(inside, name)
+            listed = await _things(inside, server, name, counted)
+        await writer.whole(RECORD, msgspec.json.encode(record), database=name)
+        where = tools and access.inside(PORT)
+        argv = ["pg_dump", "-Fc", "-Z", packed, "--no-subscriptions", f"--snapshot={snapshot}", "--lock-wait-timeout=60s"]
+        argv.append(f"--encoding={database.encoding}")  # the names in it are
+        command = as_nobody(*argv, environment=environment(service, where or within(service), who))
+        await while_busy(service, access, who.name, lambda: _pour(tools or access, command, writer, name))
+        found, findings = await counting.rows(service, access, name, who, listed, snapshot)
+        counted.counts.setdefault("rows", {}).update(found)
+        counted.left_out += findings
+    await writer.whole(STATE, b"", database=name, whole=True, why="")
+
+
+async def _held(inside: Any, holder: Any) -> str:
+    """A snapshot, held by a session that does nothing else, and the tables locked that are counted in it: what empties a
+    table by exchanging its file would be seen at once. A table that goes meanwhile means another look."""
+    for left in reversed(range(3)):
+        listed = [table.quoted for table in await counting.tables(inside)]
+        await holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            for start in range(0, len(listed), LOCKS_AT_ONCE):
+                names = ", ".join(f"ONLY {name}" for name in listed[start : start + LOCKS_AT_ONCE])
+                await holder.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
+            return str(await holder.fetchval("SELECT pg_export_snapshot()"))
+        except asyncpg.UndefinedTableError:
+            await holder.execute("ROLLBACK")
+            if not left:
+                raise
+    raise Failed("Its tables come and go.")
+
+
+async def _pour(tools: Access, command: Any, writer: PartWriter, database: str) -> None:
     """The engine hands output on in small pieces: gathered, each costs less on its way."""
     gathered = bytearray()
-    async with access.process(command) as process:
-        async for chunk in process.output():
-            gathered += chunk
-            if len(gathered) >= GATHERED:
-                await writer.write(gathered)
-                gathered.clear()
-        await process.finish()
-    await writer.write(gathered)
+    begun = False
+    async with tools.process(command) as process:
+        try:
+            async for chunk in process.output():
+                gathered += chunk
+                if not begun:
+                    await writer.begin(DUMP, database=database)
+                    begun = True
+                if len(gathered) >= GATHERED:
+                    await writer.write(gathered)
+                    gathered.clear()
+            await writer.write(gathered)
+        finally:
+            if begun:
+                await writer.end()
+        try:
+            await process.finish()
+        except Failed as error:  # the shell that makes it nobody is not what anybody knows
+            raise Failed(error.detail.replace("sh ended", "pg_dump ended", 1)) from None
 
 
-async def restore(service: Service, access: Access, source: Source) -> None:
-    """Into a server that has only what initdb makes. A database that is there from an earlier try is made anew."""
-    administrator = str(service.parameters["username"])
+# ---------------------------------------------------------------- taking one out
+
+
+async def extract(source: Source, database: str, sink: Sink) -> None:
+    """A database's dump as pg_restore reads it. A backup of an older Purveyor has it as SQL, for psql."""
+    found = False
     async for part in read_parts(source):
-        if part.name == ROLES:
-            await _feed(service, access, "postgres", _roles(part, administrator))
-        elif part.name == DATABASE:
-            name = str(part.facts["database"])
-            if name == service.parameters["database"] and name not in SHARED:
-                await _drop(service, access, name)
-            await _feed(service, access, name if name in SHARED else "postgres", _with_statistics(part))
-
-
-async def _drop(service: Service, access: Access, database: str) -> None:
-    """The administrator's own database that the image has made, empty; the dump creates it as it was."""
-    async with connection(service, access, "postgres") as opened:
-        await opened.execute(f"DROP DATABASE IF EXISTS {quoted(database)}")
-
-
-async def _roles(part: Part, administrator: str) -> AsyncIterator[bytes]:
-    """The statements on roles, but for the administrator's own: it is there, with the password that is recorded."""
-    own = {administrator, quoted(administrator)}
-    begins = tuple(f"{verb} ROLE {name}{end}" for verb in ("CREATE", "ALTER") for name in own for end in (";", " WITH "))
-    text = (await part.read()).decode()
-    kept = [line for line in text.splitlines(keepends=True) if not line.startswith(begins)]
-    yield "".join(kept).encode()
-
-
-async def _with_statistics(part: Part) -> AsyncIterator[bytes]:
-    async for chunk in part:
-        yield chunk
-    yield b"\nANALYZE;\n"
-
-
-async def _feed(service: Service, access: Access, database: str, statements: AsyncIterator[bytes]) -> None:
-    """psql stops at the first error, and so does the restore."""
-    flags = ("--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1", "--dbname", database)
-    async with access.process(_command(service, "psql", *flags)) as process:
-        async for chunk in statements:
-            await process.write(chunk)
-        await process.end_input()
-        await process.finish()
+        named = part.facts.get("database") == database
+        if named and part.name in (DUMP, "database"):
+            found = True
+            async for chunk in part:
+                await sink.write(chunk)
+        elif named and part.name == STATE and not part.facts["whole"] and found:
+            raise Failed(f"The dump of {database} is not whole: {part.facts['why']}.", remedy="Take it out of another backup.")
+    if not found:
+        raise NotFound(f"There is no database {database} in the backup.", remedy="See what is in it: purveyor backup show")

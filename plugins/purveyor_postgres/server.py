@@ -3,14 +3,18 @@
 The driver is imported when it is first needed, here as everywhere: not every installation has a PostgreSQL.
 """
 
+import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+
+import anyio
 
 from purveyor_hooks import Access, ContainerSpec, File, Health, Mount, Port, Service
 from purveyor_postgres import tls
 
 PORT = 5432
+OLDEST = 13
 ROOT = "/var/lib/postgresql"
 PASSWORD_FILE = "/etc/purveyor/postgres-password"
 SHARED_MEMORY = 256 * 1024 * 1024
@@ -26,6 +30,8 @@ def container(service: Service) -> ContainerSpec:
     values = service.parameters
     data = f"{ROOT}/{service.major}/docker"
     options = {"max_connections": str(values["max_connections"])}
+    if "." in service.slug:  # made beside another one: what replicates from elsewhere goes on in one of them only
+        options["max_logical_replication_workers"] = "0"
     files = [File(path=PASSWORD_FILE, content=values["password"], mode=0o444)]
     entrypoint: tuple[str, ...] = ()
     if values["ssl_mode"] != "disable":
@@ -52,27 +58,170 @@ def container(service: Service) -> ContainerSpec:
     )
 
 
+# What a session of the manager says at its start wins over whatever a database or a role carries.
+PINS = {
+    "role": "none",
+    "local_preload_libraries": "",
+    "search_path": "pg_catalog",
+    "statement_timeout": "0",
+    "lock_timeout": "30s",
+    "idle_in_transaction_session_timeout": "0",
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "row_security": "off",
+    "standard_conforming_strings": "on",
+    "client_encoding": "UTF8",
+    "client_min_messages": "warning",
+    "constraint_exclusion": "partition",
+    "quote_all_identifiers": "off",
+    "synchronous_commit": "on",
+    "vacuum_cost_delay": "0",
+    "tcp_user_timeout": "0",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "xmloption": "content",
+    "default_tablespace": "",
+    "temp_tablespaces": "",
+    "jit": "off",
+}
+NEWER_PINS = {
+    14: {"idle_session_timeout": "0", "client_connection_check_interval": "0"},
+    17: {"transaction_timeout": "0", "restrict_nonsystem_relation_kind": ""},
+}
+
+
+def pins(major: int, **chosen: str) -> dict[str, str]:
+    """The settings of a session, for a server of this major: one that it does not know would be refused."""
+    known = dict(PINS)
+    for since, more in NEWER_PINS.items():
+        if major >= since:
+            known |= more
+    return known | chosen
+
+
+def options(settings: dict[str, str]) -> str:
+    """The same as PGOPTIONS, for the server's own programs; these say their encoding themselves."""
+    escaped = {name: value.replace("\\", "\\\\").replace(" ", "\\ ") for name, value in settings.items()}
+    return " ".join(f"-c {name}={value}" for name, value in escaped.items() if name != "client_encoding")
+
+
+def major(service: Service) -> int:
+    """What the service's data is of; the oldest that is known where nothing is recorded."""
+    found = re.match(r"\d+", service.major or service.image.environment.get("PG_MAJOR", ""))
+    return int(found[0]) if found else OLDEST
+
+
+def ssl(service: Service) -> Any:
+    return "require" if service.parameters["ssl_mode"] == "require" else False
+
+
 @asynccontextmanager
 async def connection(service: Service, access: Access, database: str | None = None) -> AsyncIterator[Any]:
-    """The administrator's connection, to `database` or to the administrator's own."""
+    """The administrator's connection, to `database` or to the administrator's own: for catalogs, and never for what is in a
+    tenant's tables. No trigger and no setting of the database's reaches it."""
     import asyncpg
 
     values = service.parameters
+    opened = None
+    quiet = {"session_replication_role": "replica"} | ({"event_triggers": "off"} if major(service) >= 17 else {})
+    for settings in (pins(major(service), **quiet), pins(major(service)), PINS):
+        try:
+            opened = await session(
+                service, access, values["username"], values["password"], database or values["database"], settings
+            )
+            break
+        except (asyncpg.UndefinedObjectError, asyncpg.InsufficientPrivilegeError) as error:
+            refused = error  # an imported server: it is older than its image says, or its administrator is no superuser
+    if opened is None:
+        raise refused
+    try:
+        yield opened
+    finally:
+        await ended(opened)
+
+
+async def session(service: Service, access: Access, user: str, password: str, database: str, settings: dict[str, str]) -> Any:
+    """A connection with pinned settings. Where the database has no encoding, bytes pass as they are."""
+    import asyncpg
+
     address = access.address(PORT)
     opened = await asyncpg.connect(
         host=address.host,
         port=address.port,
-        user=values["username"],
-        password=values["password"],
-        database=database or values["database"],
-        ssl="require" if values["ssl_mode"] == "require" else False,
+        user=user,
+        password=password,
+        database=database,
+        ssl=ssl(service),
         timeout=CONNECT_TIMEOUT,
         statement_cache_size=0,
+        server_settings=settings,
     )
-    try:
-        yield opened
-    finally:
-        await opened.close(timeout=CONNECT_TIMEOUT)
+    if opened.get_settings().server_encoding == "SQL_ASCII":
+        await opened.execute("SET client_encoding TO 'LATIN1'")
+        return Bytewise(opened)
+    return opened
+
+
+class Bytewise:
+    """A session in a database without an encoding: each character is a byte. The driver writes statements in UTF-8 all the same,
+    so one with other characters goes as the octal numbers of its bytes."""
+
+    def __init__(self, opened: Any) -> None:
+        self._opened = opened
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._opened, name)
+
+    async def execute(self, statement: str, *values: Any) -> Any:
+        if statement.isascii():
+            return await self._opened.execute(statement, *values)
+        escaped = _octal(statement)
+        return await self._opened.execute(f"DO LANGUAGE plpgsql $purveyor$ BEGIN EXECUTE {escaped}; END $purveyor$")
+
+    async def fetchval(self, statement: str, *values: Any) -> Any:
+        if statement.isascii():
+            return await self._opened.fetchval(statement, *values)
+        said = await self._opened.fetchval(f"SELECT query_to_xml({_octal(statement)}, true, true, '')::text")
+        found = re.search(r">(\d+)<", said)
+        return int(found[1]) if found else None
+
+
+def _octal(statement: str) -> str:
+    return (
+        "E'"
+        + "".join(
+            chr(byte) if 31 < byte < 127 and byte not in b"'\\$" else f"\\{byte:03o}" for byte in statement.encode("latin-1")
+        )
+        + "'"
+    )
+
+
+async def ended(opened: Any) -> None:
+    """A session that does not close in time is cut off."""
+    with anyio.CancelScope(shield=True):
+        try:
+            await opened.close(timeout=CONNECT_TIMEOUT)
+        except (TimeoutError, OSError):
+            opened.terminate()
+
+
+@asynccontextmanager
+async def maintenance(service: Service, access: Access, but: str = "") -> AsyncIterator[Any]:
+    """The administrator in a database that is there on every server, and is not the one that is about to be dropped."""
+    import asyncpg
+
+    async with AsyncExitStack() as stack:
+        opened = None
+        for name in ("postgres", "template1"):
+            if name != but and opened is None:
+                try:
+                    opened = await stack.enter_async_context(connection(service, access, name))
+                except asyncpg.InvalidCatalogNameError:
+                    continue
+        yield opened or await stack.enter_async_context(connection(service, access))
 
 
 async def ready(service: Service, access: Access) -> Health:

@@ -4,16 +4,29 @@ The helper shares the network of the server's container: the official image lets
 only. Its slot keeps the server from dropping what was not written down yet.
 """
 
+import json
 from datetime import UTC, datetime
 
 import anyio
 
 from purveyor_hooks import Access, Command, ContainerSpec, Failed, File, Mount, Recovery, Service, Sink
 from purveyor_postgres.accounts import quoted, verifier
-from purveyor_postgres.server import PORT, ROOT, connection
+from purveyor_postgres.server import PORT, ROOT, connection, major, options, pins
 
 SLOT, SPOOL, PASSFILE = "purveyor", "/archive", "/etc/purveyor/pgpass"
 BEAT_PATIENCE = 20.0
+OF_THE_RECOVERY = (
+    "restore_command",
+    "recovery_target_timeline",
+    "recovery_target_time",
+    "recovery_target_action",
+    "recovery_target_inclusive",
+    "max_logical_replication_workers",
+)
+SUBSCRIPTIONS = """
+SELECT json_build_array(d.datname, s.subname) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+WHERE s.subenabled OR s.subslotname IS NOT NULL
+"""
 LOGIN = ("-h", "127.0.0.1", "-w")
 RECEIVE = f"""
 pg_receivewal "$@" -D {SPOOL} -S {SLOT} --create-slot --if-not-exists || exit 1
@@ -97,6 +110,7 @@ def recovery(service: Service, at: datetime | None) -> Recovery:
     """Base and segments into the volume; the server reads on from there when it starts, up to the moment."""
     data, segments = f"{ROOT}/{service.major}/docker", f"{ROOT}/{service.major}/segments"
     settings = [f"restore_command = 'cp {segments}/%f %p'", "recovery_target_timeline = 'latest'"]
+    settings.append("max_logical_replication_workers = 0")  # a copy must not take what the original subscribes to
     if at is not None:
         moment = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00")
         settings += [f"recovery_target_time = '{moment}'", "recovery_target_inclusive = on"]
@@ -115,11 +129,13 @@ chmod 700 {data}
 
 async def recover(service: Service, access: Access) -> str:
     """Ask over the container's own socket, for the data brings the password of whoever it was; then give it ours."""
-    role, database = service.parameters["username"], "postgres"
+    role = service.parameters["username"]
 
-    async def ask(statement: str) -> str:
-        argv = ("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", database)
-        ended = await access.exec(Command(argv=argv), stdin=f"{statement};\n\\q\n".encode())
+    async def ask(statement: str, database: str = "postgres") -> str:
+        argv = ("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", role)
+        settings = pins(major(service), session_replication_role="replica")
+        variables = {"PGDATABASE": database, "PGOPTIONS": options(settings)}
+        ended = await access.exec(Command(argv=argv, environment=variables), stdin=f"{statement};\n\\q\n".encode())
         if ended.exit_code:
             said = ended.stderr.strip()
             if "starting up" in said or "not yet accepting" in said or "No such file" in said or "recovery" in said:
@@ -131,8 +147,14 @@ async def recover(service: Service, access: Access) -> str:
     if state:
         return state
     await ask(f"ALTER ROLE {quoted(role)} PASSWORD '{verifier(service.parameters['password'])}'")
-    for name in ("restore_command", "recovery_target_timeline", "recovery_target_time", "recovery_target_action"):
+    if "." not in service.slug:  # a copy: what was replaced in place goes on as it was
+        for line in (await ask(SUBSCRIPTIONS)).splitlines():
+            subscribed, subscription = (str(part) for part in json.loads(line))
+            switched = f"ALTER SUBSCRIPTION {quoted(subscription)}"
+            await ask(f"{switched} DISABLE", subscribed)
+            await ask(f"{switched} SET (slot_name = NONE)", subscribed)
+            access.logger.warning("postgres.subscription_off", service=service.slug, database=subscribed, name=subscription)
+    for name in OF_THE_RECOVERY:
         await ask(f"ALTER SYSTEM RESET {name}")
-    await ask("ALTER SYSTEM RESET recovery_target_inclusive")
     await access.exec(Command(argv=("rm", "-rf", f"{ROOT}/{service.major}/segments")))
     return ""

@@ -1,0 +1,94 @@
+"""Backups of Purveyor before its format 2: roles and databases as SQL, which psql reads as the administrator.
+
+psql is told to obey no command that is in the text.
+"""
+
+import re
+import secrets
+from collections.abc import AsyncIterator
+
+from purveyor_hooks import Access, Command, Service
+from purveyor_hooks.parts import Part
+from purveyor_postgres.accounts import quoted
+from purveyor_postgres.server import connection, major, options, pins
+
+ROLES, DATABASE = "roles", "database"
+SHARED = ("postgres", "template1")
+HEAD, TAIL = 4096, 256
+RESTRICT = re.compile(rb"^\\restrict \S+\n", re.MULTILINE)
+UNRESTRICT = re.compile(rb"\n\\unrestrict \S+\n")
+KNOWS_RESTRICT = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}  # the minor of each major
+
+
+async def restore_part(service: Service, access: Access, part: Part) -> None:
+    administrator = str(service.parameters["username"])
+    if part.name == ROLES:
+        await _feed(service, access, "postgres", _roles(part, administrator))
+    elif part.name == DATABASE:
+        name = str(part.facts["database"])
+        if name not in SHARED:
+            async with connection(service, access, "postgres") as opened:
+                await opened.execute(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
+        await _feed(service, access, name if name in SHARED else "postgres", _with_statistics(part))
+
+
+async def _roles(part: Part, administrator: str) -> AsyncIterator[bytes]:
+    """The statements on roles, but for the administrator's own: it is there, with the password that is recorded."""
+    own = {administrator, quoted(administrator)}
+    begins = tuple(f"{verb} ROLE {name}{end}".encode() for verb in ("CREATE", "ALTER") for name in own for end in (";", " WITH "))
+    for line in (await part.read()).splitlines(keepends=True):
+        if not line.startswith((*begins, b"\\restrict ", b"\\unrestrict ")):
+            yield line
+
+
+async def _with_statistics(part: Part) -> AsyncIterator[bytes]:
+    """The dump's own restriction is taken out at both its ends: ours holds, and psql takes one only."""
+    head, held = b"", b""
+    begun = False
+    async for chunk in part:
+        if not begun:
+            head += chunk
+            if len(head) < HEAD:
+                continue
+            chunk, begun = RESTRICT.sub(b"", head, count=1), True
+        held += chunk
+        yield held[:-TAIL]
+        held = held[-TAIL:]
+    if not begun:
+        held = RESTRICT.sub(b"", head, count=1)
+    yield UNRESTRICT.sub(b"\n", held)
+    yield b"\nANALYZE;\n"
+
+
+async def _feed(service: Service, access: Access, database: str, statements: AsyncIterator[bytes]) -> None:
+    """psql stops at the first error, and so does the restore."""
+    flags = (
+        "--no-psqlrc",
+        "--quiet",
+        "--output=/dev/null",
+        "--set=ON_ERROR_STOP=1",
+        "--username",
+        service.parameters["username"],
+    )
+    environment = {
+        "PGPASSWORD": str(service.parameters["password"]),
+        "PGDATABASE": database,
+        "PGOPTIONS": options(pins(major(service))),
+    }
+    restricted = await _restricts(access)
+    async with access.process(Command(argv=("psql", *flags), environment=environment)) as process:
+        if restricted:
+            await process.write(f"\\restrict {secrets.token_hex(16)}\n".encode())
+        async for chunk in statements:
+            await process.write(chunk)
+            access.beat()
+        await process.end_input()
+        await process.finish()
+
+
+async def _restricts(access: Access) -> bool:
+    said = (await access.exec(Command(argv=("psql", "--version")))).stdout
+    found = re.search(r"(\d+)\.(\d+)", said)
+    if not found:
+        return False
+    return int(found[2]) >= KNOWS_RESTRICT.get(int(found[1]), 0)

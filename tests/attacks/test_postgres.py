@@ -1,0 +1,252 @@
+"""A hostile project's database: whatever the manager does with it, the project is what it was, and its rows are there.
+
+The tenant puts code into everything that is evaluated when a table is planned, read, written, loaded or maintained. The code
+tries to become what the session was before, and leaves a mark where it runs with a superuser's power. Controls show that it does.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+import purveyor_postgres as postgres
+from purveyor_hooks import Conflict, Image, RestoreOptions
+from purveyor_hooks.parts import PartWriter, read_parts
+from purveyor_postgres import counting
+from purveyor_postgres.record import Server as Record
+from servers import Server, Stream, awaited
+from support import docker
+
+MARK = "/tmp/was-superuser"
+HOSTILE = f"""
+CREATE FUNCTION public.v() RETURNS void LANGUAGE plpgsql VOLATILE AS $$ BEGIN
+    BEGIN EXECUTE 'RESET ROLE'; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN EXECUTE 'RESET SESSION AUTHORIZATION'; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN EXECUTE 'COPY (SELECT 1) TO PROGRAM ''touch {MARK}'''; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN EXECUTE 'ALTER ROLE pv_evil SUPERUSER'; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN EXECUTE 'ALTER ROLE ' || session_user || ' PASSWORD ''mine'''; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN EXECUTE 'GRANT pg_read_all_data TO pv_evil'; EXCEPTION WHEN OTHERS THEN NULL; END;
+END $$;
+CREATE FUNCTION public.w(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM public.v(); RETURN i; END $$;
+CREATE FUNCTION public.b(i int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM public.v(); RETURN true; END $$;
+CREATE TABLE a (i int); CREATE INDEX ON a ((i + public.w(1))); CREATE INDEX ON a (i) WHERE i > public.w(0);
+INSERT INTO a VALUES (1);
+CREATE TABLE b (i int); CREATE STATISTICS bs ON (i + public.w(1)), i FROM b; INSERT INTO b VALUES (1), (2);
+CREATE TABLE c (i int) PARTITION BY RANGE ((i + public.w(1))); CREATE TABLE c1 PARTITION OF c FOR VALUES FROM (0) TO (9);
+INSERT INTO c VALUES (3);
+CREATE TABLE d (i int, j int GENERATED ALWAYS AS (i + public.w(1)) STORED, CHECK (i > public.w(0))); INSERT INTO d VALUES (5);
+CREATE TYPE ct AS (x int);
+CREATE FUNCTION public.t(ct) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM public.v(); RETURN 'x'; END $$;
+CREATE CAST (ct AS text) WITH FUNCTION public.t(ct); CREATE TABLE e (c ct); INSERT INTO e VALUES (ROW(1));
+CREATE DOMAIN dom AS int CHECK (public.b(VALUE)); CREATE TABLE f (x dom DEFAULT public.w(7)); INSERT INTO f VALUES (1);
+CREATE VIEW g AS SELECT public.w(1) AS x; CREATE MATERIALIZED VIEW h AS SELECT public.w(1) AS x;
+CREATE TABLE r (i int); INSERT INTO r VALUES (1); ALTER TABLE r ENABLE ROW LEVEL SECURITY; ALTER TABLE r FORCE ROW LEVEL SECURITY;
+CREATE POLICY p ON r USING (public.b(i));
+CREATE FUNCTION public.tr() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM public.v(); RETURN NEW; END $$;
+CREATE TRIGGER tr BEFORE INSERT OR UPDATE ON a FOR EACH ROW EXECUTE FUNCTION public.tr(); ALTER TABLE a ENABLE ALWAYS TRIGGER tr;
+CREATE FUNCTION public.upper(varchar) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM public.v(); RETURN 'x'; END $$;
+CREATE FUNCTION public.oeq(oid, oid) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM public.v(); RETURN true; END $$;
+CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = oid, FUNCTION = public.oeq);
+CREATE TABLE "x"";DROP ROLE postgres;--" (i int); CREATE TABLE "
+\\! touch {MARK}
+" (i int);
+CREATE FUNCTION public.sd() RETURNS void LANGUAGE sql SECURITY DEFINER AS 'SELECT public.v()';
+SELECT lo_from_bytea(4711, 'x');
+"""
+BY_OWNER = (
+    "ALTER DATABASE evil SET search_path = public, pg_catalog; ALTER DATABASE evil SET role = pv_evil; "
+    "ALTER DATABASE evil SET local_preload_libraries = 'nope'; ALTER DATABASE evil SET statement_timeout = 1"
+)
+
+
+@pytest.fixture(scope="module")
+def make(engine: None) -> Iterator[Callable[..., Server]]:
+    network = f"pvt-{secrets.token_hex(4)}"
+    docker("network", "create", network)
+    made: list[Server] = []
+
+    def work(major: int, **options: Any) -> Server:
+        made.append(Server(major, network, **options))
+        return made[-1]
+
+    yield work
+    for server in made:
+        server.remove()
+    docker("network", "rm", network)
+
+
+def evil(make: Callable[..., Server], major: int) -> Server:
+    server = make(major)
+    server.psql("CREATE ROLE pv_evil LOGIN PASSWORD 'x'; COMMENT ON ROLE pv_evil IS 'purveyor binding 1'")
+    server.psql("CREATE DATABASE evil OWNER pv_evil; CREATE DATABASE good; REVOKE ALL ON DATABASE evil, good FROM PUBLIC")
+    server.psql("CREATE TABLE t AS SELECT 1 AS x", "good")
+    server.psql(HOSTILE, "evil", user="pv_evil")
+    server.psql(BY_OWNER, "evil", user="pv_evil")
+    assert untouched(server)
+    return server
+
+
+def untouched(server: Server) -> bool:
+    """Nobody became more than it was, and nothing ran as the server's own user."""
+    above = server.psql("SELECT rolname FROM pg_roles WHERE (rolsuper OR rolcreaterole OR rolreplication) AND oid >= 16384")
+    member = server.psql("SELECT roleid::regrole FROM pg_auth_members WHERE member = 'pv_evil'::regrole")
+    marked = docker("exec", server.name, "sh", "-c", f"ls {MARK} 2>/dev/null", check=False)
+    return not (above or member or marked)
+
+
+@pytest.fixture(scope="module")
+def attacked(make: Callable[..., Server]) -> Server:
+    return evil(make, 17)
+
+
+CONTROLS = {
+    "plan": "EXPLAIN SELECT count(*) FROM ONLY a",
+    "statistics": "EXPLAIN SELECT count(*) FROM b WHERE i + public.w(1) = 2",
+    "cast": "SELECT c::text FROM e",
+    "view": "SELECT * FROM g",
+    "insert": "INSERT INTO d VALUES (1)",
+    "trigger": "INSERT INTO a VALUES (1)",
+    "domain": "INSERT INTO f DEFAULT VALUES",
+    "policy": "SET row_security = on; SELECT public.b(1)",
+    "operator": "SET search_path = public, pg_catalog; SELECT 1::oid = 1::oid",
+}
+
+
+@pytest.mark.parametrize("statement", CONTROLS.values(), ids=CONTROLS)
+def test_control_a_superuser_that_touches_it_is_taken(statement: str, make: Callable[..., Server], controls: Server) -> None:
+    controls.psql("ALTER ROLE pv_evil NOSUPERUSER; REVOKE pg_read_all_data FROM pv_evil")
+    docker("exec", controls.name, "rm", "-f", MARK)
+    controls.psql(statement, "evil", check=False)
+    assert not untouched(controls)
+
+
+@pytest.fixture(scope="module")
+def controls(make: Callable[..., Server]) -> Server:
+    return evil(make, 17)
+
+
+@awaited
+async def test_counting_it(attacked: Server) -> None:
+    census = await postgres.census(attacked.service, attacked, None)
+    assert untouched(attacked)
+    assert {name: census.counts["rows"][f"evil.public.{name}"] for name in "abdefr"} == dict.fromkeys("adefr", 1) | {"b": 2}
+    assert census.counts["rows"]["evil.public.c1"] == 1
+    assert not census.failed
+
+
+@pytest.mark.parametrize(("old", "new", "takes_over"), [(17, 17, False), (15, 18, True)])
+@awaited
+async def test_backup_and_restore_clone_and_upgrade(
+    old: int, new: int, takes_over: bool, attacked: Server, make: Callable[..., Server]
+) -> None:
+    source = attacked if old == 17 else evil(make, old)
+    target, stream = make(new), Stream()
+    census = await postgres.backup(source.service, source, stream, target if new != old else None)
+    assert untouched(source)
+    assert not census.failed
+    findings = await postgres.restore(target.service, target, stream, RestoreOptions(takes_over=takes_over))
+    assert untouched(target)
+    assert {item.where for item in findings} <= {"evil", "good", ""}, findings
+    found = await postgres.census(target.service, target, None)
+    assert untouched(target)
+    assert census.differences(found) == []
+    assert target.psql("SELECT rolname FROM pg_roles WHERE rolname ~ '^purveyor_login'") == ""
+    assert target.psql("SELECT count(*) FROM pg_class WHERE relowner = 10 AND oid >= 16384", "evil") == "0"
+    assert target.psql("SELECT has_database_privilege('pv_evil', 'good', 'CONNECT')") == "f"
+    assert target.psql("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'pv_evil'") == ("t" if takes_over else "f")
+
+
+@awaited
+async def test_looking_at_its_tables(attacked: Server) -> None:
+    for table in ("a", "b", "c", "c1", "d", "e", "f", "g", "h", "r"):
+        with contextlib.suppress(Conflict):  # what its own code says no to
+            assert (await postgres.browse(attacked.service, attacked, ("evil", f"public.{table}"), "", "")).rows
+        assert untouched(attacked), table
+    assert await postgres.browse(attacked.service, attacked, ("evil",), "", "")
+    assert untouched(attacked)
+
+
+@awaited
+async def test_planning_what_an_upgrade_refuses(attacked: Server) -> None:
+    await postgres.upgrade_check(attacked.service, attacked, Image(reference="postgres:18", environment={"PG_MAJOR": "18"}))
+    assert untouched(attacked)
+
+
+@awaited
+async def test_a_count_that_never_ends_is_made_otherwise(attacked: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that catches whatever ends a statement does not catch the end of its session."""
+    monkeypatch.setattr(counting, "PATIENCE", 1.0)
+    attacked.psql("CREATE DATABASE sleepy OWNER pv_evil")
+    attacked.psql(
+        """CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2), (3);
+        CREATE FUNCTION z(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN $1; END $$;
+        CREATE INDEX ON t ((x + z(1)));
+        CREATE OR REPLACE FUNCTION z(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN LOOP BEGIN
+        PERFORM pg_catalog.pg_sleep(9);
+        EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$""",
+        "sleepy",
+        user="pv_evil",
+    )
+    census = await postgres.census(attacked.service, attacked, None)
+    assert census.counts["rows"]["sleepy.public.t"] == 3
+    attacked.psql("DROP DATABASE sleepy WITH (FORCE)")
+
+
+@awaited
+async def test_a_forged_record_gives_nobody_more(attacked: Server, make: Callable[..., Server]) -> None:
+    """Roles, memberships, settings and names of a backup that somebody wrote."""
+    stream, forged, target = Stream(), Stream(), make(17)
+    await postgres.backup(attacked.service, attacked, stream, None)
+    writer = PartWriter(forged)
+    async for part in read_parts(stream):
+        data = await part.read()
+        if part.name == "server":
+            record = msgspec.json.decode(data, type=Record)
+            evil_role = next(role for role in record.roles if role.name == "pv_evil")
+            roles = [
+                msgspec.structs.replace(role, superuser=role.name == "pv_evil" or role.superuser, comment="x")
+                for role in record.roles
+            ]
+            roles.append(
+                msgspec.structs.replace(evil_role, name='x" SUPERUSER; --', password="'; ALTER ROLE pv_evil SUPERUSER; --")
+            )
+            plain = msgspec.to_builtins(record)
+            above = ("pg_execute_server_program", "postgres")
+            plain["members"] = [*plain["members"], *({"role": name, "member": "pv_evil", "admin": True} for name in above)]
+            plain["settings"] = [
+                *plain["settings"],
+                {"database": "evil", "name": "session_preload_libraries", "value": "/tmp/x"},
+                {"role": "pv_evil", "name": "search_path TO x; ALTER ROLE pv_evil SUPERUSER; --", "value": "x"},
+                {"role": "pv_evil", "name": "search_path", "value": "x'; ALTER ROLE pv_evil SUPERUSER; --"},
+            ]
+            system = {"archive_command": f"touch {MARK}", "shared_preload_libraries": "/tmp/x"}
+            plain["system"] = [{"name": name, "value": value} for name, value in system.items()]
+            plain["roles"] = [msgspec.to_builtins(role) for role in roles]
+            data = msgspec.json.encode(plain)
+        await writer.whole(part.name, data, **part.facts)
+    await writer.close()
+    findings = [str(item) for item in await postgres.restore(target.service, target, forged, RestoreOptions(takes_over=True))]
+    assert untouched(target)
+    for wanted in (
+        "SUPERUSER and is not",
+        "pg_execute_server_program",
+        "session_preload_libraries",
+        "archive_command",
+        "shared_preload",
+    ):
+        assert any(wanted in said for said in findings), findings
+
+
+@awaited
+async def test_a_login_of_the_manager_is_nobodys(attacked: Server) -> None:
+    """What a tenant's code learns or changes of a login that runs it ends with that login."""
+    await postgres.census(attacked.service, attacked, None)
+    assert attacked.psql("SELECT count(*) FROM pg_roles WHERE rolname ~ '^purveyor_login'") == "0"
+    with pytest.raises(asyncpg.PostgresError):
+        await asyncpg.connect(
+            host="127.0.0.1", port=attacked.port, user="purveyor_login_view_x", password="mine", database="evil"
+        )

@@ -1,0 +1,465 @@
+"""Backups of PostgreSQL by the plugin's own hooks: what was there is there again, beside a writer, and what is not is named."""
+
+import asyncio
+import re
+import secrets
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+import purveyor_postgres as postgres
+from purveyor_hooks import Census, Failed, Image, NotFound, RestoreOptions
+from purveyor_hooks.parts import PartWriter
+from servers import Server, Stream, awaited
+from support import docker
+
+EVERYTHING = (Path(__file__).parent.parent / "everything/postgres.sql").read_text()
+DATABASES = ["a=b", "archive2024", "bare", "bytes", 'it\'s "odd"', "mould", "postgres", "shop", "template1"]
+Make = Callable[..., Server]
+
+
+@pytest.fixture(scope="module")
+def make(engine: None) -> Iterator[Make]:
+    """Makes servers on a network of the module's own."""
+    network = f"pvt-{secrets.token_hex(4)}"
+    docker("network", "create", network)
+    made: list[Server] = []
+
+    def work(major: int, **options: Any) -> Server:
+        made.append(Server(major, network, **options))
+        return made[-1]
+
+    yield work
+    for server in made:
+        server.remove()
+    docker("network", "rm", network)
+
+
+def rich(make: Make, major: int) -> Server:
+    server = make(major)
+    server.psql(EVERYTHING)
+    return server
+
+
+@pytest.fixture(scope="module")
+def sources(make: Make) -> Callable[[int], Server]:
+    """A server of a major that holds one of everything; tests leave it as it is."""
+    found: dict[int, Server] = {}
+
+    def get(major: int) -> Server:
+        if major not in found:
+            found[major] = rich(make, major)
+        return found[major]
+
+    return get
+
+
+@asynccontextmanager
+async def written_to(server: Server) -> AsyncIterator[list[int]]:
+    """A writer that inserts and deletes all the time; it answers how often it did."""
+    rounds = [0]
+    opened = await asyncpg.connect(host="127.0.0.1", port=server.port, user="postgres", password=server.password, database="shop")
+
+    async def write() -> None:
+        while True:
+            await opened.execute("INSERT INTO app.busy (x) SELECT g FROM generate_series(1, 20) g")
+            await opened.execute("DELETE FROM app.busy WHERE id IN (SELECT min(id) FROM app.busy)")
+            rounds[0] += 1
+            await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(write())
+    try:
+        yield rounds
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await opened.close()
+
+
+async def save(server: Server, stream: Stream, tools: Server | None = None) -> Census:
+    return await postgres.backup(server.service, server, stream, tools)
+
+
+async def fill(server: Server, stream: Stream, **options: Any) -> list[str]:
+    return [str(item) for item in await postgres.restore(server.service, server, stream, RestoreOptions(**options))]
+
+
+async def count(server: Server) -> Census:
+    return await postgres.census(server.service, server, None)
+
+
+SHARED = """
+SELECT 'role ' || r.rolname || concat_ws(' ', r.rolcanlogin, r.rolcreatedb, r.rolinherit, r.rolconnlimit, r.rolvaliduntil,
+    a.rolpassword, shobj_description(r.oid, 'pg_authid')) FROM pg_roles r JOIN pg_authid a USING (oid)
+    WHERE r.rolname !~ '^(pg_|purveyor_|postgres$)'
+UNION ALL SELECT 'member ' || roleid::regrole || ' ' || member::regrole || admin_option FROM pg_auth_members WHERE member >= 16384
+UNION ALL SELECT 'database ' || concat_ws(' ', datname, pg_get_userbyid(datdba), datconnlimit, datistemplate, datallowconn,
+    pg_encoding_to_char(encoding), datcollate, shobj_description(oid, 'pg_database'))
+    FROM pg_database WHERE datname <> 'template0'
+UNION ALL SELECT 'right ' || concat_ws(' ', datname, a.grantee::regrole, a.privilege_type)
+    FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) a WHERE datname <> 'template0'
+UNION ALL SELECT 'setting ' || concat_ws(' ', datname, setrole::regrole, setconfig) FROM pg_db_role_setting s
+    LEFT JOIN pg_database d ON d.oid = s.setdatabase
+UNION ALL SELECT 'system ' || name || setting FROM pg_file_settings WHERE sourcefile LIKE '%auto.conf' ORDER BY 1
+"""
+
+
+def shared(server: Server) -> list[str]:
+    return server.psql(SHARED).splitlines()
+
+
+@contextmanager
+def opened(server: Server, database: str) -> Iterator[None]:
+    closed = server.psql(f"SELECT NOT datallowconn FROM pg_database WHERE datname = $q${database}$q$") == "t"
+    if closed:
+        server.psql(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS true')
+    yield
+    if closed:
+        server.psql(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS false')
+
+
+def different(new: Server, old: Server, database: str) -> list[str]:
+    """What is not the same in a database as the newer server's pg_dump writes it, rows and all, of both."""
+    less = ("-T", "app.busy", "--no-subscriptions")
+    with opened(new, database), opened(old, database):
+        one, other = (new.dumped(database, of=server, less=less) for server in (old, new))
+    # a check is written down in other words once, and a sequence goes on while somebody writes
+    drop = re.compile(r"busy_id_seq|OWNER TO (postgres|purveyor_databases);|CONSTRAINT customers_status_check")
+    left, right = ([line for line in lines if not drop.search(line)] for lines in (one, other))
+    return sorted({*left} ^ {*right}) if sorted(left) != sorted(right) else []
+
+
+PAIRS = [(15, 15), (18, 18), (15, 18), (17, 18)]
+
+
+@pytest.mark.parametrize(("old", "new"), PAIRS)
+@awaited
+async def test_one_of_everything_comes_back_beside_a_writer(
+    old: int, new: int, sources: Callable[[int], Server], make: Make
+) -> None:
+    source, target, stream = sources(old), make(new), Stream()
+    async with written_to(source) as rounds:
+        census = await save(source, stream, target if new != old else None)
+        began = rounds[0]
+    assert began > 0
+    assert not census.failed
+    assert sorted(census.counts["databases"]) == DATABASES
+    assert await fill(target, stream, takes_over=True) == []
+    assert census.differences(await count(target)) == []
+    assert census.counts["rows"]["shop.app.secrets"] == 2
+    assert census.counts["rows"]["shop.app.revoked"] == 3
+    wrong = [line for database in DATABASES for line in different(target, source, database)]
+    assert not wrong, "\n".join(wrong)
+    assert shared(target) == shared(source)
+
+
+# ---------------------------------------------------------------- lines of data.md
+
+
+def one(server: Server, database: str, *statements: str, owner: str = "shop") -> None:
+    """A database of a project's."""
+    server.psql(
+        f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{owner}') THEN CREATE ROLE {owner} LOGIN; "
+        f"COMMENT ON ROLE {owner} IS 'purveyor binding 1'; END IF; END $$"
+    )
+    server.psql(f"CREATE DATABASE {database} OWNER {owner}")
+    server.psql(f"SET SESSION AUTHORIZATION {owner};" + ";".join(statements), database)
+
+
+@pytest.fixture(scope="module")
+def plain(make: Make) -> Server:
+    """A PostgreSQL 17 to which tests add databases of their own."""
+    return make(17)
+
+
+@awaited
+async def test_what_a_live_database_does_in_between_is_no_difference(plain: Server, make: Make) -> None:
+    """A sequence moves on while it is dumped: later it is at least so far."""
+    one(
+        plain, "live", "CREATE TABLE o (id serial PRIMARY KEY, x int)", "INSERT INTO o (x) SELECT 1 FROM generate_series(1, 1000)"
+    )
+    stream = Stream()
+    census = await save(plain, stream)
+    plain.psql("SELECT nextval('o_id_seq')", "live")
+    assert census.growing["sequences"]["live.public.o_id_seq"] == 1000
+    assert "sequences" not in census.counts
+    assert census.only(["live"]).differences((await count(plain)).only(["live"])) == []
+
+
+@awaited
+async def test_one_database_that_cannot_be_read_is_named_and_the_others_are_there(plain: Server, make: Make) -> None:
+    one(plain, "good", "CREATE TABLE t AS SELECT 1 AS x")
+    one(plain, "halfgone", "CREATE TABLE t AS SELECT 1 AS x")
+    one(plain, "torn", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS x")
+    plain.psql("UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'halfgone'")
+    path = plain.psql("SELECT current_setting('data_directory') || '/' || pg_relation_filepath('t')", "torn")
+    plain.psql("CHECKPOINT")
+    docker("exec", plain.name, "sh", "-c", f"head -c 24 /dev/zero | tr '\\0' '\\377' | dd of={path} conv=notrunc")
+    docker("restart", plain.name)
+    plain.wait()
+    try:
+        stream = Stream()
+        census = await save(plain, stream)
+        assert [item.where for item in census.failed] == ["torn"]
+        assert "invalid page" in census.failed[0].why
+        assert any(item.where == "halfgone" and "DROP DATABASE" in item.why for item in census.left_out)
+        assert census.counts["rows"]["good.public.t"] == 1
+        assert "torn" not in census.counts["databases"]
+        target = make(17)
+        findings = await fill(target, stream)
+        assert any(said.startswith("torn: it is not in the backup") for said in findings)
+        assert target.psql("SELECT x FROM t", "good") == "1"
+        assert census.differences(await count(target)) == []
+    finally:
+        plain.psql("DROP DATABASE torn")
+        plain.psql("DROP DATABASE halfgone")
+
+
+@awaited
+async def test_settings_of_a_tenant_do_not_reach_the_manager(plain: Server, make: Make) -> None:
+    one(plain, "bent", "CREATE TABLE t AS SELECT generate_series(1, 100) AS x")
+    for setting in (
+        "role = shop", "search_path = nowhere", "statement_timeout = 1", "idle_in_transaction_session_timeout = 1",
+        "local_preload_libraries = 'nope'", "default_transaction_read_only = on", "row_security = off",
+        "client_encoding = LATIN1", "standard_conforming_strings = off", "quote_all_identifiers = on",
+    ):  # fmt: skip
+        plain.psql(f"ALTER DATABASE bent SET {setting}")
+    stream, target = Stream(), make(17)
+    census = await save(plain, stream)
+    assert not census.failed
+    assert census.counts["rows"]["bent.public.t"] == 100
+    findings = await fill(target, stream, only=("bent",))
+    assert "bent: local_preload_libraries of bent: it is not set again: it would act on whoever logs in" in findings
+    assert target.psql("SELECT count(*) FROM public.t", "bent") == "100"
+    assert "search_path=nowhere" in target.psql("SELECT setconfig FROM pg_db_role_setting")
+    plain.psql("DROP DATABASE bent")
+
+
+@awaited
+async def test_only_what_is_asked_for_is_restored_and_again_after_a_crash(plain: Server, make: Make) -> None:
+    one(plain, "first", "CREATE TABLE t AS SELECT 1 AS x")
+    one(plain, "second", "CREATE TABLE t AS SELECT 2 AS x")
+    stream, target = Stream(), make(17)
+    census = await save(plain, stream)
+    assert await fill(target, stream, only=("first", "third")) == ["third: there is no such database in the backup"]
+    assert target.psql("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1").split() == ["first", "postgres"]
+    target.psql("CREATE TABLE junk (x int)", "first")
+    target.psql("CREATE TABLE junk (x int)")
+    assert await fill(target, stream) == []
+    assert census.differences(await count(target)) == []
+    out = Stream()
+    await postgres.extract(stream, "second", out)
+    assert bytes(out.data[:5]) == b"PGDMP"
+    with pytest.raises(NotFound):
+        await postgres.extract(stream, "third", Stream())
+    plain.psql("DROP DATABASE first")
+    plain.psql("DROP DATABASE second")
+
+
+@awaited
+async def test_what_cannot_be_restored_is_named_and_the_rest_is_there(plain: Server, make: Make) -> None:
+    """A check that reads another table loads at the second try; one that says no does not."""
+    one(
+        plain, "stubborn", "CREATE TABLE zref AS SELECT 1 AS x",
+        "CREATE FUNCTION refers(int) RETURNS bool LANGUAGE sql STABLE AS 'SELECT EXISTS (SELECT FROM public.zref)'",
+        "CREATE TABLE a_later (x int CHECK (refers(x)))", "INSERT INTO a_later VALUES (1)",
+        "CREATE FUNCTION says() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'",
+        "CREATE TABLE never (x int CHECK (says() > 0))",
+        "INSERT INTO never VALUES (1)", "CREATE OR REPLACE FUNCTION says() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0'",
+    )  # fmt: skip
+    stream, target = Stream(), make(17)
+    await save(plain, stream)
+    (said,) = await fill(target, stream, only=("stubborn",))
+    assert re.match(r"stubborn: TABLE DATA public never: .*violates check constraint", said), said
+    assert target.psql("SELECT count(*) FROM a_later", "stubborn") == "1"
+    plain.psql("DROP DATABASE stubborn")
+
+
+@awaited
+async def test_what_is_left_out_is_named(plain: Server, make: Make) -> None:
+    one(
+        plain, "odd", "CREATE EXTENSION hstore", "CREATE TABLE hidden (x int)", "ALTER EXTENSION hstore ADD TABLE hidden",
+        "CREATE TABLE t (x int)",
+    )  # fmt: skip
+    plain.psql(
+        "CREATE FUNCTION ev() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; "
+        "CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION ev(); CREATE FUNCTION su() RETURNS int LANGUAGE sql "
+        "SECURITY DEFINER AS 'SELECT 1'; INSERT INTO t VALUES (1), (1)", "odd",
+    )  # fmt: skip
+    plain.psql("CREATE UNIQUE INDEX CONCURRENTLY broken ON t (x)", "odd", check=False)
+    stream, target = Stream(), make(17)
+    census = await save(plain, stream)
+    said = {f"{item.where}: {item.what}" for item in census.left_out}
+    assert {"odd: event trigger watch", "odd: table public.hidden", "odd: index public.broken"} <= said
+    findings = await fill(target, stream, only=("odd",))
+    assert any("function public.su()" in item and "ran with the administrator's rights" in item for item in findings)
+    assert any("belonged to the administrator, and belongs to shop now" in item for item in findings)
+    assert target.psql("SELECT count(*) FROM pg_event_trigger", "odd") == "0"
+    assert target.psql("SELECT proowner::regrole FROM pg_proc WHERE proname = 'su'", "odd") == "shop"
+    assert census.only(["odd"]).differences((await count(target)).only(["odd"])) == []
+    plain.psql("DROP DATABASE odd")
+
+
+@awaited
+async def test_bytes_that_are_no_text_are_carried(make: Make) -> None:
+    source = make(17, environment={"POSTGRES_INITDB_ARGS": "--encoding=SQL_ASCII --locale=C"})
+    source.psql("SELECT 1")
+    script = (
+        b'CREATE ROLE "m\xfcller" LOGIN; CREATE TABLE "gr\xf6\xdfe" (x text); INSERT INTO "gr\xf6\xdfe" VALUES (\'f\xfcr\'); '
+    )
+    source.feed(script + b'ALTER TABLE "gr\xf6\xdfe" OWNER TO "m\xfcller";')
+    stream, target = Stream(), make(17)
+    census = await save(source, stream)
+    assert not census.failed
+    await fill(target, stream)
+    assert census.differences(await count(target)) == []
+    assert (
+        target.feed(b"SELECT rolname FROM pg_roles WHERE rolname ~ 'ller'; SELECT x FROM \"gr\xf6\xdfe\"")
+        == b"m\xfcller\nf\xfcr\n"
+    )
+
+
+@awaited
+async def test_a_copy_subscribes_to_nothing_and_what_takes_over_does(plain: Server, make: Make) -> None:
+    plain.psql("ALTER SYSTEM SET wal_level = 'logical'")
+    docker("restart", plain.name)
+    plain.wait()
+    plain.psql("CREATE TABLE feed (x int); INSERT INTO feed VALUES (1); CREATE PUBLICATION feed FOR TABLE feed")
+    source, stream = make(18), Stream()
+    one(source, "reader", "CREATE TABLE feed (x int)")
+    where = f"host={plain.name} user=postgres password={plain.password} dbname=postgres"
+    source.psql(f"CREATE SUBSCRIPTION feedsub CONNECTION '{where}' PUBLICATION feed", "reader")
+    census = await save(source, stream)
+    copy, heir = make(18), make(18, slug="main.next")
+    (said,) = await fill(copy, stream)
+    assert "subscription feedsub: it is off in a copy" in said
+    assert copy.psql("SELECT subenabled, subslotname IS NULL FROM pg_subscription") == "f|t"
+    assert await fill(heir, stream, takes_over=True) == []
+    assert heir.psql("SELECT subenabled, subslotname FROM pg_subscription") == "t|feedsub"
+    assert census.failed == ()
+    # a moment of the past: in place it goes on, a new service lets the original have what it subscribes to
+    assert "max_logical_replication_workers = 0" in postgres.recovery(source.service, None).finish.argv[-1]
+    assert await postgres.recover(heir.service, heir) == ""
+    assert heir.psql("SELECT subenabled, subslotname FROM pg_subscription") == "t|feedsub"
+    assert await postgres.recover(copy.service, heir) == ""
+    assert heir.psql("SELECT subenabled, subslotname IS NULL FROM pg_subscription") == "f|t"
+    source.psql("ALTER SUBSCRIPTION feedsub DISABLE; DROP SUBSCRIPTION feedsub", "reader")
+
+
+@awaited
+async def test_logins_of_a_crash_are_swept_and_a_database_that_was_opened_is_closed(plain: Server) -> None:
+    one(plain, "shut", "CREATE TABLE t (x int)")
+    note = '{"database": "shut", "opened": true, "by": "1.1"}'
+    plain.psql(
+        f"CREATE ROLE purveyor_login_dump_0123456789ab LOGIN; COMMENT ON ROLE purveyor_login_dump_0123456789ab IS '{note}'"
+    )
+    plain.psql("CREATE ROLE purveyor_login_of_somebody LOGIN")
+    await count(plain)
+    assert plain.psql("SELECT rolname FROM pg_roles WHERE rolname ~ '^purveyor_login'") == "purveyor_login_of_somebody"
+    assert plain.psql("SELECT datallowconn FROM pg_database WHERE datname = 'shut'") == "f"
+    plain.psql("DROP ROLE purveyor_login_of_somebody")
+    plain.psql("DROP DATABASE shut")
+
+
+@awaited
+async def test_long_work_that_moves_no_byte_beats(plain: Server, make: Make) -> None:
+    """An index whose function takes its time."""
+    one(
+        plain, "slow", "CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END'",
+        "CREATE TABLE t AS SELECT generate_series(1, 24) AS x", "CREATE INDEX ON t (slow(x))",
+        "CREATE OR REPLACE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE "
+        "AS 'BEGIN PERFORM pg_catalog.pg_sleep(0.3); RETURN $1; END'",
+    )  # fmt: skip
+    stream, target = Stream(), make(17)
+    await save(plain, stream)
+    target.longest, target.last = 0.0, time.monotonic()
+    assert await fill(target, stream, only=("slow",)) == []
+    target.beat()
+    assert target.longest < 6
+    plain.psql("DROP DATABASE slow")
+
+
+@awaited
+async def test_the_plan_of_an_upgrade_knows_what_the_new_version_refuses(make: Make) -> None:
+    source = make(15)
+    one(source, "old", "CREATE TABLE docs (x int)", "CREATE FUNCTION rate(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1'",
+        "CREATE TABLE t (x int)", "CREATE INDEX rated ON t (rate(x))",
+        "CREATE OR REPLACE FUNCTION rate(int) RETURNS int LANGUAGE sql IMMUTABLE AS "
+        "'SELECT count(*)::int FROM docs'")  # fmt: skip
+    source.psql("CREATE ROLE legacy; ALTER ROLE legacy SET force_parallel_mode = 'off'; CREATE EXTENSION adminpack; "
+                "ALTER SYSTEM SET old_snapshot_threshold = '1h'")  # fmt: skip
+    image = Image(reference="purveyor-test/postgres:18", environment={"PG_MAJOR": "18"})
+    found = [str(item) for item in await postgres.upgrade_check(source.service, source, image)]
+    for wanted in (
+        "force_parallel_mode of legacy", "old: function public.rate(integer)", "postgres: extension adminpack",
+        "old_snapshot_threshold",
+    ):  # fmt: skip
+        assert any(wanted in said for said in found), found
+    stream, target = Stream(), make(18)
+    await save(source, stream, target)
+    said = await fill(target, stream, takes_over=True)
+    for wanted in (
+        "force_parallel_mode of legacy: PostgreSQL 18 has no such setting",
+        "extension adminpack",
+        "INDEX public rated",
+    ):
+        assert any(wanted in item for item in said), said
+    assert target.psql("SELECT count(*) FROM pg_class WHERE relname = 't'", "old") == "1"
+
+
+@awaited
+async def test_a_tool_that_dies_ends_the_wait_with_its_reason(plain: Server) -> None:
+    one(plain, "big", "CREATE TABLE t AS SELECT md5(g::text) || md5((g + 1)::text) AS x FROM generate_series(1, 400000) g")
+    killing = asyncio.get_running_loop().run_in_executor(None, end_dumps, plain)
+    try:
+        with pytest.raises(Failed, match="pg_dump ended with 137"):
+            await save(plain, Stream())
+    finally:
+        docker("exec", plain.name, "touch", "/tmp/enough")
+        await killing
+    plain.psql("DROP DATABASE big")
+
+
+def end_dumps(server: Server) -> None:
+    script = (
+        "while [ ! -e /tmp/enough ]; do for p in /proc/[0-9]*; do "
+        '[ "$(cat $p/comm 2>/dev/null)" = pg_dump ] && kill -9 ${p#/proc/}; done; sleep 0.02; done'
+    )
+    docker("exec", server.name, "bash", "-c", script)
+
+
+@awaited
+async def test_a_backup_of_an_older_purveyor_is_still_read(plain: Server, make: Make) -> None:
+    """Roles and databases as SQL; what is in it for psql itself is not obeyed."""
+    one(plain, "before", "CREATE TABLE t (x text)", "INSERT INTO t VALUES (E'\\restrict x'), (E'\r'), ('\\!')")
+
+    def program(*argv: str) -> bytes:
+        return subprocess.run(["docker", "exec", plain.name, *argv], capture_output=True, check=True).stdout
+
+    stream, target = Stream(), make(17)
+    writer = PartWriter(stream)
+    await writer.whole("roles", program("pg_dumpall", "-U", "postgres", "--roles-only"))
+    for name in ("before", "postgres"):
+        create = ("--create",) if name == "before" else ()
+        dump = program("pg_dump", "-U", "postgres", *create, "-d", name)
+        await writer.whole("database", dump, database=name)
+    await writer.close()
+    assert await fill(target, stream) == []
+    assert target.psql("SELECT count(*) FROM t", "before") == "3"
+    out = Stream()
+    await postgres.extract(stream, "before", out)
+    assert b"CREATE TABLE public.t" in out.data
+    hostile = Stream()
+    writer = PartWriter(hostile)
+    await writer.whole("database", b"\\! touch /tmp/was-obeyed\n", database="postgres")
+    await writer.close()
+    with pytest.raises(Failed):
+        await fill(make(17), hostile)
+    assert docker("exec", target.name, "sh", "-c", "ls /tmp/was-obeyed 2>/dev/null", check=False) == ""
+    plain.psql("DROP DATABASE before")
