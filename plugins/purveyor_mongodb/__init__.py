@@ -16,6 +16,7 @@ from purveyor_hooks import (
     Client,
     ContainerSpec,
     Exercise,
+    Finding,
     FoundContainer,
     Health,
     Image,
@@ -25,6 +26,7 @@ from purveyor_hooks import (
     Port,
     Probe,
     Recognition,
+    RestoreOptions,
     Service,
     ServiceType,
     Sink,
@@ -198,10 +200,17 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
 
 
 @hookimpl
-async def restore(service: Service, access: Access, source: Source) -> None:
-    from purveyor_mongodb import snapshot
+async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+    from purveyor_mongodb import refill
 
-    await snapshot.restore(service, access, source)
+    return await refill.restore(service, access, source, options)
+
+
+@hookimpl
+async def extract(source: Source, database: str, sink: Sink) -> None:
+    from purveyor_mongodb import extraction
+
+    await extraction.extract(source, database, sink)
 
 
 @hookimpl

@@ -1,145 +1,131 @@
-"""Backups by the driver: every collection's options, indexes and documents, as BSON.
+"""Backups by the driver: of every collection its options, indexes and documents; users and roles of others. All as BSON.
 
-Users are not among it: those of projects are made anew when their bindings are, with the passwords that are recorded.
+Users of projects are not among it: they are made anew when their bindings are, with the passwords that are recorded.
 """
 
-from collections.abc import AsyncIterator
 from typing import Any
 
-import bson
-from bson.codec_options import CodecOptions
-from bson.raw_bson import RawBSONDocument
-from pymongo import AsyncMongoClient
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
-from purveyor_hooks import Access, Census, Service, Sink, Source
-from purveyor_hooks.parts import Part, PartWriter, read_parts
-from purveyor_mongodb.server import OWN_DATABASE, PORT
+from purveyor_hooks import Access, Census, Failed, Finding, Service, Sink
+from purveyor_hooks.parts import PartWriter
+from purveyor_mongodb import inventory, people
+from purveyor_mongodb.inventory import RAW, Holding
+from purveyor_mongodb.server import reason
 
-COLLECTION = "collection"
-SYSTEM = ("admin", "config", "local")
-OWN_KEPT = ("bindings",)
+COLLECTION, BROKEN, USERS, ROLES = "collection", "broken", "users", "roles"
 BATCH_BYTES, BATCH_DOCUMENTS = 8 * 1024 * 1024, 1000
-RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
-TIMEOUT = 300_000  # milliseconds
 
 
-def _client(service: Service, access: Access) -> Any:
-    """The administrator's client, for calls that take long."""
-    address = access.address(PORT)
-    return AsyncMongoClient(
-        address.host,
-        address.port,
-        username=service.parameters["username"],
-        password=service.parameters["password"],
-        authSource="admin",
-        directConnection=True,
-        retryWrites=False,
-        serverSelectionTimeoutMS=5000,
-        socketTimeoutMS=TIMEOUT,
-    )
+class _Tally:
+    """What was counted so far."""
 
+    def __init__(self) -> None:
+        self.counts: dict[str, dict[str, int]] = {"databases": {}, "documents": {}, "indexes": {}}
+        self.fleeting: dict[str, dict[str, int]] = {}
+        self.digests: dict[str, str] = {}
+        self.left_out: list[Finding] = []
+        self.failed: list[Finding] = []
 
-async def _collections(client: Any) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """Database, and what listCollections says of each collection and view, collections first."""
-    for database in sorted(await client.list_database_names()):
-        if database in SYSTEM:
-            continue
-        found = [item async for item in await client[database].list_collections()]
-        for item in sorted(found, key=lambda item: (item.get("type") == "view", item["name"])):
-            own = database == OWN_DATABASE
-            if not item["name"].startswith("system.") and (not own or item["name"] in OWN_KEPT):
-                yield database, item
+    def add(self, holding: Holding, documents: int) -> None:
+        if holding.counted:
+            inventory.documents_of(self.counts, self.fleeting, holding, documents)
+            self.digests[f"{holding.database}.{holding.name}'s definition"] = holding.digest
+
+    def people(self, kind: str, documents: people.Documents) -> None:
+        people.count(self.counts, kind, documents)
+        if documents:
+            self.digests[f"what {kind} may do"] = people.digest(documents)
+
+    def census(self) -> Census:
+        return Census(
+            counts=self.counts,
+            fleeting=self.fleeting,
+            digests=self.digests,
+            left_out=tuple(self.left_out),
+            failed=tuple(self.failed),
+        )
 
 
 async def census(service: Service, access: Access) -> Census:
-    """Documents of each collection; our own marks are left out."""
-    counts: dict[str, dict[str, int]] = {"databases": {}, "documents": {}, "indexes": {}}
-    async with _client(service, access) as client:
-        async for database, item in _collections(client):
-            if database != OWN_DATABASE and item.get("type") != "view":
-                collection = client[database][item["name"]]
-                indexes = [index async for index in await collection.list_indexes()]
-                _count(counts, database, item["name"], await collection.count_documents({}), len(indexes))
-    return Census(counts=counts)
-
-
-def _count(counts: dict[str, dict[str, int]], database: str, name: str, documents: int, indexes: int) -> None:
-    counts["databases"][database] = 1
-    counts["documents"][f"{database}.{name}"] = documents
-    counts["indexes"][f"{database}.{name}"] = indexes
+    """Documents of each collection as they are; our own marks are left out."""
+    tally = _Tally()
+    async with inventory.connected(service, access, patience=inventory.PATIENCE) as client:
+        names = await inventory.databases(client)
+        for database in names:
+            found, left = await inventory.holdings(client, database)
+            tally.left_out += left
+            for holding in found:
+                view = holding.kind == "view"
+                tally.add(holding, 0 if view else await client[database][holding.name].count_documents({}))
+        users, roles = await people.read(client, service, names)
+        tally.people(USERS, users)
+        tally.people(ROLES, roles)
+    return tally.census()
 
 
 async def backup(service: Service, access: Access, sink: Sink) -> Census:
-    counts: dict[str, dict[str, int]] = {"databases": {}, "documents": {}, "indexes": {}}
-    writer = PartWriter(sink)
-    async with _client(service, access) as client:
-        async for database, item in _collections(client):
-            view = item.get("type") == "view"
-            collection = client[database].get_collection(item["name"], codec_options=RAW)
-            indexes = [] if view else [dict(index) async for index in await client[database][item["name"]].list_indexes()]
-            # options and indexes hold types that JSON has not
-            about = bson.encode({"options": item.get("options") or {}, "indexes": indexes}).hex()
-            await writer.begin(COLLECTION, database=database, collection=item["name"], about=about)
-            documents = 0 if view else await _pour(collection, writer)
-            await writer.end()
-            if database != OWN_DATABASE and not view:
-                _count(counts, database, item["name"], documents, len(indexes))
+    """What is counted is what was written. A collection that cannot be read is named, and the others follow."""
+    tally, writer = _Tally(), PartWriter(sink)
+    try:
+        async with inventory.connected(service, access) as client:
+            names = await inventory.databases(client)
+            for database in names:
+                await _database(client, database, writer, tally)
+            try:
+                users, roles = await people.read(client, service, names)
+            except OperationFailure as error:
+                tally.failed.append(Finding(where="", what="users and roles", why=f"they could not be read: {reason(error)}"))
+            else:
+                for kind, documents in ((ROLES, roles), (USERS, users)):
+                    await writer.whole(kind, people.packed(documents))
+                    tally.people(kind, documents)
+    except ConnectionFailure as error:
+        raise Failed(
+            f"The backup of {service.name} lost its server: {reason(error)}.", remedy=f"See its log: purveyor logs {service.slug}"
+        ) from None
     await writer.close()
-    return Census(counts=counts)
+    return tally.census()
 
 
-async def _pour(collection: Any, writer: PartWriter) -> int:
-    documents, buffer = 0, bytearray()
-    async for document in collection.find({}, batch_size=BATCH_DOCUMENTS):
-        buffer += document.raw
-        documents += 1
-        if len(buffer) >= BATCH_BYTES:
-            await writer.write(buffer)
-            buffer = bytearray()
+async def _database(client: Any, database: str, writer: PartWriter, tally: _Tally) -> None:
+    try:
+        found, left = await inventory.holdings(client, database)
+    except ConnectionFailure:
+        raise
+    except PyMongoError as error:
+        tally.failed.append(Finding(where=database, what="", why=f"it could not be read: {reason(error)}"))
+        return
+    tally.left_out += left
+    for holding in found:
+        facts = {"database": database, "collection": holding.name}
+        await writer.begin(COLLECTION, **facts, about=inventory.encoded(holding))
+        if holding.kind == "view":
+            documents, why = 0, ""
+        else:
+            documents, why = await _pour(client[database], holding.name, writer)
+        await writer.end()
+        tally.add(holding, documents)
+        if why:
+            await writer.whole(BROKEN, b"", **facts, why=why)
+            tally.failed.append(Finding(where=database, what=holding.name, why=why))
+
+
+async def _pour(database: Any, name: str, writer: PartWriter) -> tuple[int, str]:
+    """How many documents were written, and why it ended before the last one."""
+    documents, buffer, why = 0, bytearray(), ""
+    try:
+        collection = database.get_collection(name, codec_options=RAW)
+        async for document in collection.find({}, batch_size=BATCH_DOCUMENTS):
+            buffer += document.raw
+            documents += 1
+            if len(buffer) >= BATCH_BYTES:
+                await writer.write(buffer)
+                buffer = bytearray()
+    except ConnectionFailure:
+        raise
+    except PyMongoError as error:
+        why = f"it could not be read to its end, {documents} documents of it are there: {reason(error)}"
     if buffer:
         await writer.write(buffer)
-    return documents
-
-
-async def restore(service: Service, access: Access, source: Source) -> None:
-    async with _client(service, access) as client:
-        async for part in read_parts(source):
-            if part.name == COLLECTION:
-                await _fill(client, part)
-
-
-async def _fill(client: Any, part: Part) -> None:
-    database, name = client[part.facts["database"]], part.facts["collection"]
-    about = bson.decode(bytes.fromhex(part.facts["about"]))
-    if name not in await database.list_collection_names():
-        await database.create_collection(name, check_exists=False, **about["options"])
-    collection = database.get_collection(name, codec_options=RAW)
-    batch: list[RawBSONDocument] = []
-    size = 0
-    async for raw in _documents(part):
-        batch.append(RawBSONDocument(raw))
-        size += len(raw)
-        if size >= BATCH_BYTES or len(batch) >= BATCH_DOCUMENTS:
-            await collection.insert_many(batch, ordered=True)
-            batch, size = [], 0
-    if batch:
-        await collection.insert_many(batch, ordered=True)
-    wanted = [index for index in about["indexes"] if index["name"] != "_id_"]
-    if wanted:
-        specifications = [{key: value for key, value in index.items() if key not in ("v", "ns")} for index in wanted]
-        await database.command("createIndexes", name, indexes=specifications)
-
-
-async def _documents(part: Part) -> AsyncIterator[bytes]:
-    """Documents begin with their own length."""
-    buffer = bytearray()
-    async for chunk in part:
-        buffer += chunk
-        start = 0
-        while len(buffer) - start >= 4:
-            size = int.from_bytes(buffer[start : start + 4], "little")
-            if len(buffer) - start < size:
-                break
-            yield bytes(buffer[start : start + size])
-            start += size
-        del buffer[:start]
+    return documents, why
