@@ -106,7 +106,10 @@ FORMS = {
     "import": Form("import", {"container_id": "theirs", "name": "theirs", "service_type": "fake", "use_found": True}),
     "create-project": Form("create-project", {"name": "fresh"}),
     "delete-environment-unlinked": Form(
-        "delete-environment", {"project": "shop", "environment": "preview"}, _unlinked_later, APPS
+        "delete-environment",
+        {"project": "shop", "environment": "preview"},
+        _unlinked_later,
+        (*APPS, "/bindings", "/servers/fk-main/accounts"),
     ),
     "delete-project": Form("delete-project", {"project": "shop"}, _unlinked, APPS),
     "delete-environment": Form("delete-environment", {"project": "shop", "environment": "preview"}, None, APPS),
