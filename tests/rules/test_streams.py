@@ -220,10 +220,19 @@ def answering(path: Path, how: str) -> None:
 
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
-    listener.listen(16)
+    listener.listen(0 if how == "is full" else 16)
+    held = []
+    if how == "is full":
+        for _ in range(8):
+            waiting = socket.socket(socket.AF_UNIX)
+            waiting.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                waiting.connect(str(path))
+            held.append(waiting)
 
     def serve() -> None:
-        held = []
+        if how == "is full":
+            time.sleep(60)
         while True:
             connection, _ = listener.accept()
             held.append(connection)
@@ -238,7 +247,7 @@ def answering(path: Path, how: str) -> None:
     threading.Thread(target=serve, daemon=True).start()
 
 
-@pytest.mark.parametrize("how", ["hangs", "cuts", "garbage"])
+@pytest.mark.parametrize("how", ["hangs", "cuts", "garbage", "is full"])
 def test_a_daemon_that_does_not_answer_is_a_sentence_within_five_seconds(tmp_path: Path, how: str) -> None:
     (tmp_path / "settings.toml").write_text("")
     (tmp_path / "lock").write_text("4711\n")

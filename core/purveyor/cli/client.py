@@ -322,13 +322,14 @@ async def connected(options: Options, *, resume: bool = True) -> AsyncIterator[C
 
 
 def listens(path: Path) -> bool:
-    """Whether somebody takes connections on a socket."""
+    """Whether somebody takes connections on a socket. Raises `DaemonUnavailable` when somebody should, and does not."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(HANGS)
         try:
             probe.connect(str(path))
-        except TimeoutError:  # it takes no connections any more
-            return True
+        except (TimeoutError, BlockingIOError) as error:  # so many wait already that the system lets no more
+            detail = f"The daemon (process {holder(path.parent) or 'unknown'}) takes no connections, though it runs."
+            raise DaemonUnavailable(detail, remedy="See its log; if it hangs for good, restart it.") from error
         except OSError:
             return False
     return True
