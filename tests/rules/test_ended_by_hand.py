@@ -49,7 +49,7 @@ async def test_cancelled_at_any_point_a_verb_is_taken_back_or_has_no_way_back(tr
                 await app.run(trial.form.verb, given, "test")
             except Cancelled:
                 cancelled += 1
-                found = await app.house.store.read(operations.listed)
+                found = (await app.house.store.read(operations.listed)).items
                 assert found[0].state == "failed"
             else:
                 before = good.after

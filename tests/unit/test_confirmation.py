@@ -24,6 +24,8 @@ DESTROY: dict[tuple[str, ...], str] = {
     ("backup", "delete", "7"): "7",
     ("backup", "restore", "7", "--in-place", "main"): "main",
     ("operations", "abandon", "7"): "abandon",
+    ("volume", "attach", "main-1", "main"): "main",
+    ("volume", "delete", "main-1"): "main-1",
 }
 INTERRUPT: tuple[tuple[str, ...], ...] = (
     ("stop", "main"),
@@ -42,11 +44,13 @@ INTERRUPT: tuple[tuple[str, ...], ...] = (
     ("blob", "disable"),
 )
 LOOK_FIRST = {"plugin uninstall", "apply"}  # they ask when there is something to lose, which they have to look up
+NAMED = {"purge", "volume delete"}  # the name itself is the flag
 HARMLESS = {
     "backup schedule delete": "its backups stay",
     "backup schedule disable": "its backups stay",
     "backup source delete": "what is in it stays",
     "webhook delete": "a setting",
+    "backup key restore": "refuses where there is another key",
     "kv del": "names each key that goes",
     "blob del": "names each file that goes",
     "compose down": "docker compose asked for it, and data is kept",
@@ -88,7 +92,7 @@ def test_every_command_that_destroys_or_interrupts_asks_by_the_one_rule() -> Non
     asked = {" ".join(word for word in words if not word.startswith("-")) for words in (*DESTROY, *INTERRUPT)}
     for name, command in walk(cli):
         said = names(code_of(command))
-        asks = bool({"destroys", "interrupts"} & said)
+        asks = bool({"destroys", "interrupts", "_purge"} & said)
         assert not {"confirm", "prompt"} & said or name in ("import", "apply"), f"{name} asks by a rule of its own"
         if name in HARMLESS:
             assert not asks, name
@@ -96,7 +100,7 @@ def test_every_command_that_destroys_or_interrupts_asks_by_the_one_rule() -> Non
             assert asks, f"{name} destroys or interrupts: have it asked for, or say why not"
         if asks:
             assert name in LOOK_FIRST or any(words.startswith(name) for words in asked), f"{name} has no test here"
-            assert "--yes" in {option for parameter in command.params for option in parameter.opts} or name == "purge"
+            assert "--yes" in {option for parameter in command.params for option in parameter.opts} or name in NAMED
 
 
 @pytest.mark.parametrize("words", [*DESTROY, *INTERRUPT], ids=" ".join)
@@ -105,7 +109,9 @@ def test_without_a_terminal_and_without_the_flag_it_refuses_before_anything_is_d
     assert isinstance(done.exception, BadInput)
     assert done.exception.exit_code == 2
     assert "there is no terminal to ask at" in done.exception.detail
-    assert ("--confirm" if words[0] == "purge" else "--yes") in done.exception.remedy
+    assert (
+        "--confirm" if words[0] == "purge" or (words[1] == "delete" and words[0] == "volume") else "--yes"
+    ) in done.exception.remedy
 
 
 def at_a_terminal(words: tuple[str, ...], typed: str) -> tuple[int, str]:

@@ -42,7 +42,7 @@ class Client:
 
     def __init__(self, http: httpx.AsyncClient, who: str = "") -> None:
         self._http = http
-        self._who = who
+        self.who = who
         self.waits_for: tuple[int, str] | None = None
 
     async def call(self, method: str, path: str, **options: Any) -> Any:
@@ -92,12 +92,12 @@ class Client:
 
     @property
     def _named(self) -> str:
-        return (self._who or "Purveyor")[0].upper() + (self._who or "Purveyor")[1:]
+        return (self.who or "Purveyor")[0].upper() + (self.who or "Purveyor")[1:]
 
     async def _watched(self, work: Callable[[], Awaitable[T]], misses: int) -> T:
         """Run a call, and look beside it whether the daemon is there at all. Raises `DaemonUnavailable` after so many looks in
         vain; the first is told as soon as it is seen."""
-        if not self._who:
+        if not self.who:
             return await work()
         answers: list[T] = []
         failures: list[Exception] = []
@@ -162,7 +162,7 @@ class Client:
         if self.waits_for is None:
             return LeftAlone("")
         number, verb = self.waits_for
-        where = "in the daemon" if self._who else "when Purveyor is started again"
+        where = "in the daemon" if self.who else "when Purveyor is started again"
         return LeftAlone(f"Operation {number} ({verb}) is not done: it goes on {where}. {how_to_go_on(number)}")
 
     async def _to_its_end(self, number: int, after: int, listener: Listener) -> Mapping[str, Any]:
@@ -200,7 +200,7 @@ class Client:
                 if monotonic() - there > AWAY:
                     verb = self.waits_for[1] if self.waits_for else "It"
                     remedy = f"It goes on when the daemon is started again. {how_to_go_on(number)}"
-                    raise Interrupted(f"{verb} was interrupted: {self._who} is away for {AWAY:.0f} s.", remedy=remedy) from error
+                    raise Interrupted(f"{verb} was interrupted: {self.who} is away for {AWAY:.0f} s.", remedy=remedy) from error
                 if not away:
                     self._say(f"is away; operation {number} goes on when it is back. Waiting for it …")
                 away = True

@@ -132,10 +132,10 @@ class LeftAlone(Exception):
 class Options:
     """What holds for every command."""
 
-    def __init__(self) -> None:
-        self.state_given: str | None = None
-        self.url: str | None = None
-        self.as_json = False
+    def __init__(self, state: str | None = None, url: str | None = None, as_json: bool = False) -> None:
+        self.state_given = state
+        self.url = url
+        self.as_json = as_json
 
     @property
     def state(self) -> Path:

@@ -142,6 +142,10 @@ def undelete_command(options: Options, service: str, plan: bool) -> None:
 @click.pass_obj
 def purge_command(options: Options, volume: str, confirm: str | None, plan: bool) -> None:
     """Delete the data of a VOLUME that is kept, for good. It is named as `purveyor volumes` does."""
+    _purge(options, volume, confirm, plan)
+
+
+def _purge(options: Options, volume: str, confirm: str | None, plan: bool) -> None:
     if confirm is None:
         confirm = _origin(options, volume) if plan or sys.stdin.isatty() else volume
         whose, flag = "the name of its service", "--confirm NAME"
@@ -185,12 +189,11 @@ def clone_volume(options: Options, volume: str, name: str, plan: bool) -> None:
 @volume_command.command("delete")
 @click.argument("volume")
 @click.option("--confirm", metavar="NAME", help="The name of the service that the data was made for, instead of being asked.")
-@yes_option
 @plan_option
-@click.pass_context
-def delete_volume(context: click.Context, volume: str, confirm: str | None, yes: bool, plan: bool) -> None:
+@click.pass_obj
+def delete_volume(options: Options, volume: str, confirm: str | None, plan: bool) -> None:
     """Delete the data of a VOLUME that is kept, for good."""
-    context.invoke(purge_command, volume=volume, confirm=confirm, yes=yes, plan=plan)
+    _purge(options, volume, confirm, plan)
 
 
 def _origin(options: Options, volume: str) -> str:
