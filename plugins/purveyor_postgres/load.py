@@ -116,7 +116,7 @@ async def _begin(here: Restored, part: Part) -> None:
                 continue
             closed = not trusted and (role.comment or "").startswith(PROJECTS)
             here.findings += await statements.role(opened, role, trusted=trusted, closed=closed)
-        here.roles = {role.name for role in server.roles if not role.superuser and role.name != administrator} | {KEEPER}
+        here.roles = {role.name for role in server.roles if role.name != administrator} | {KEEPER}
         await _members(here, opened, server)
 
 
@@ -590,10 +590,9 @@ async def _try(opened: Any, database: str, what: str, statement: str, said: list
 
 async def _close(here: Restored, database: Database, holder: str) -> None:
     """Its owner, comment, limits, and who may come in: last, for until now nobody could."""
-    assert here.server is not None
     name = quoted(database.name)
     owner = holder
-    if database.owner in here.server.superusers() or database.owner == here.service.parameters["username"]:
+    if database.owner == here.service.parameters["username"]:
         owner = str(here.service.parameters["username"])
     grants = database.grants
     if grants is not None:

@@ -14,8 +14,9 @@ from purveyor_postgres.server import connection, major, options, pins
 
 ROLES, DATABASE = "roles", "database"
 SHARED = ("postgres", "template1")
-HEAD, TAIL = 4096, 256
-RESTRICT = re.compile(rb"^\\restrict \S+\n", re.MULTILINE)
+HEAD, TAIL = 64 * 1024, 256
+RESTRICTION = re.compile(rb"^\\(un)?restrict \S+\n", re.MULTILINE)
+CONNECT = re.compile(rb"^\\connect [^\n]*\n", re.MULTILINE)
 UNRESTRICT = re.compile(rb"\n\\unrestrict \S+\n")
 KNOWS_RESTRICT = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}  # the minor of each major
 
@@ -26,10 +27,25 @@ async def restore_part(service: Service, access: Access, part: Part) -> None:
         await _feed(service, access, "postgres", _roles(part, administrator))
     elif part.name == DATABASE:
         name = str(part.facts["database"])
+        head = b""
+        async for chunk in part:
+            head += chunk
+            if len(head) > HEAD or CONNECT.search(head):
+                break
         if name not in SHARED:
             async with connection(service, access, "postgres") as opened:
                 await opened.execute(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
-        await _feed(service, access, name if name in SHARED else "postgres", _with_statistics(part))
+            if found := CONNECT.search(head):  # the database is made from outside of it
+                await _feed(service, access, "postgres", _pieces(RESTRICTION.sub(b"", head[: found.start()])))
+                head = head[found.end() :]
+        # the dump's own restriction is taken out at both its ends: ours holds, and psql takes one only
+        begin, rest = head[:TAIL], head[TAIL:]
+        await _feed(service, access, name, _with_statistics(RESTRICTION.sub(b"", begin, count=1) + rest, part))
+
+
+async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
 
 
 async def _roles(part: Part, administrator: str) -> AsyncIterator[bytes]:
@@ -41,21 +57,11 @@ async def _roles(part: Part, administrator: str) -> AsyncIterator[bytes]:
             yield line
 
 
-async def _with_statistics(part: Part) -> AsyncIterator[bytes]:
-    """The dump's own restriction is taken out at both its ends: ours holds, and psql takes one only."""
-    head, held = b"", b""
-    begun = False
+async def _with_statistics(head: bytes, part: Part) -> AsyncIterator[bytes]:
+    held = head
     async for chunk in part:
-        if not begun:
-            head += chunk
-            if len(head) < HEAD:
-                continue
-            chunk, begun = RESTRICT.sub(b"", head, count=1), True
-        held += chunk
         yield held[:-TAIL]
-        held = held[-TAIL:]
-    if not begun:
-        held = RESTRICT.sub(b"", head, count=1)
+        held = held[-TAIL:] + chunk
     yield UNRESTRICT.sub(b"\n", held)
     yield b"\nANALYZE;\n"
 

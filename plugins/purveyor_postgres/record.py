@@ -87,9 +87,6 @@ class Server(Part, frozen=True, kw_only=True):
     databases: tuple[Database, ...]
     system: tuple[Setting, ...]
 
-    def superusers(self) -> set[str]:
-        return {role.name for role in self.roles if role.superuser}
-
 
 class Object(Part, frozen=True, kw_only=True):
     """Something in a database, as pg_get_object_address finds it."""

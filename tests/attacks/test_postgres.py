@@ -155,7 +155,8 @@ async def test_backup_and_restore_clone_and_upgrade(
     assert untouched(target)
     assert census.differences(found) == []
     assert target.psql("SELECT rolname FROM pg_roles WHERE rolname ~ '^purveyor_login'") == ""
-    assert target.psql("SELECT count(*) FROM pg_class WHERE relowner = 10 AND oid >= 16384", "evil") == "0"
+    owned = "SET search_path = pg_catalog; SELECT count(*) FROM pg_class WHERE relowner = 10 AND oid >= 16384"
+    assert target.psql(owned, "evil") == "0"
     assert target.psql("SELECT has_database_privilege('pv_evil', 'good', 'CONNECT')") == "f"
     assert target.psql("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'pv_evil'") == ("t" if takes_over else "f")
 
