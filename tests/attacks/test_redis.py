@@ -167,7 +167,6 @@ def test_a_script_that_takes_memory_ends_this_server_and_not_the_host(stage: Sta
     time.sleep(1.1)  # it is on the disk then
     begun = docker("inspect", "-f", "{{.State.StartedAt}}", f"{stage.namespace}-cache")
     with opened(stage, "alpha", retry=None) as client, pytest.raises(redis.exceptions.RedisError):
-        client.connection_pool.connection_kwargs["socket_timeout"] = 1
         client.eval("local t = {} for n = 1, 3000 do t[n] = string.rep(tostring(n), 500000) end return #t", 0)
     eventually(lambda: docker("inspect", "-f", "{{.State.StartedAt}}", f"{stage.namespace}-cache") != begun, 150)
     eventually(lambda: stage.call("GET", "/external-services/cache/health")["healthy"])
