@@ -63,7 +63,10 @@ async def _looks_closely(service: Service, client: Any) -> bool:
     name = "sanitize-dump-payload"
     if not service.imported:
         await client.config_set(name, "yes")
-    return bool((await client.config_get(name)).get(name) in ("yes", "clients"))
+    try:
+        return bool((await client.config_get(name)).get(name) in ("yes", "clients"))
+    except ResponseError:  # its owner has taken CONFIG away
+        return False
 
 
 async def _save(client: Any) -> None:

@@ -129,7 +129,7 @@ class Beside:
     def _last_words(self) -> str:
         found = list(self._words)
         fatal = [line for line in found if re.search(r"fatal|error|can't|cannot", line, re.IGNORECASE)]
-        return " ".join((fatal or found)[:2]) or "it printed nothing"
+        return " ".join((fatal or found)[:2]) or "it was killed; does its data need more memory than maxmemory allows?"
 
 
 async def copied(access: Access, client: Any, beside: Beside) -> dict[int, tuple[int, int]]:

@@ -4,14 +4,14 @@ import functools
 import hashlib
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import redis.asyncio
 from redis.driver_info import DriverInfo
-from redis.exceptions import AuthenticationError, BusyLoadingError, OutOfMemoryError, RedisError
+from redis.exceptions import AuthenticationError, BusyLoadingError, OutOfMemoryError, RedisError, ResponseError
 
-from purveyor_hooks import Access, ContainerSpec, File, Health, Mount, Parameter, Port, Service
+from purveyor_hooks import Access, ContainerSpec, File, Health, Limits, Mount, Parameter, Port, Service
 
 PORT = 6379
 OWN_DATABASE = 16  # beyond what projects get: no project's user can select it
@@ -31,6 +31,7 @@ MAXMEMORY = Parameter(
     default="1gb",
     pattern=r"0|(?:[89]|[1-9][0-9]{1,6})mb|[1-9][0-9]{0,3}gb",
 )
+BESIDES = 2**29  # bytes that the container may take besides: scripts, buffers, what maxmemory does not count
 UNITS = {"mb": 2**20, "gb": 2**30}
 
 CONFIG = f"""\
@@ -46,6 +47,7 @@ sanitize-dump-payload yes
 repl-diskless-sync-delay 0
 include /data/purveyor-settings*.conf
 maxmemory {{maxmemory}}
+maxmemory-clients 25%
 """
 
 
@@ -67,7 +69,11 @@ def maxmemory(service: Service) -> int:
 
 
 def container(service: Service, databases: int = DATABASES) -> ContainerSpec:
-    """The official images' conventions; users are kept in a file of the volume, the first one seeded."""
+    """The official images' conventions; users are kept in a file of the volume, the first one seeded.
+
+    The container may take twice the data, for a fork that writes it down or a restore, and something for what is not counted: a
+    script that fills its memory ends this server, never the host."""
+    limit = maxmemory(service)
     owner = f"user default on {hashed(service.parameters['password'])} ~* &* +@all\n"
     return ContainerSpec(
         image=service.image.reference,
@@ -75,10 +81,11 @@ def container(service: Service, databases: int = DATABASES) -> ContainerSpec:
         mount=Mount(target="/data"),
         ports=(Port(container=PORT),),
         files=(
-            File(path=CONFIG_FILE, content=CONFIG.format(databases=databases, maxmemory=maxmemory(service))),
+            File(path=CONFIG_FILE, content=CONFIG.format(databases=databases, maxmemory=limit)),
             File(path=USERS_FILE, content=owner, mode=0o600, seed=True),
         ),
         evidence=(USERS_FILE, "/data/appendonlydir/appendonly.aof.manifest"),
+        limits=Limits(memory=2 * limit + BESIDES if limit else None),
         stop_timeout=60,
     )
 
@@ -147,10 +154,29 @@ async def ready(service: Service, access: Access) -> Health:
         return Health(healthy=False, stage="login", version=version, detail="The server is loading its data.")
     except AuthenticationError:
         return Health(healthy=False, stage="tcp", version=version, detail="The administrator's password is refused.")
+    except ResponseError as error:
+        detail = await _end_script(service, access) if str(error).startswith("BUSY") else str(error)
+        return Health(healthy=False, stage=stage, version=version, detail=detail)
     except (RedisError, OSError, TimeoutError) as error:
         stage = "container" if stage == "tcp" else stage
         detail = str(error).partition("\n")[0] or type(error).__name__
         return Health(healthy=False, stage=stage, version=version, detail=detail)
+
+
+async def _end_script(service: Service, access: Access) -> str:
+    """A script that has run for longer than the server waits keeps everybody else out: it is ended, unless it has written."""
+    said = "A script runs without end, and nobody else is answered."
+    if service.imported:
+        return f"{said} End it: SCRIPT KILL."
+    try:
+        async with connection(service, access, 0) as client:  # it may not select any other meanwhile
+            for kind in ("SCRIPT", "FUNCTION"):
+                with suppress(ResponseError):
+                    await client.execute_command(kind, "KILL")
+                    return f"{said} It was ended."
+    except (RedisError, OSError, TimeoutError):
+        pass
+    return f"{said} It has written, so that only a restart ends it: purveyor restart {service.slug}"
 
 
 async def identity(service: Service, access: Access, create: bool) -> str:

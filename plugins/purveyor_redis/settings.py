@@ -39,10 +39,16 @@ SOCKET_WAIT = 100  # times 50 ms
 
 async def changed(service: Service, access: Access, client: Any) -> tuple[dict[str, str], tuple[Finding, ...]]:
     """What is carried of what was set, and what is named instead."""
-    now: dict[str, str] = await client.config_get("*")
-    usual = await _usual(service, access)
+    why = ""
+    try:
+        now: dict[str, str] = await client.config_get("*")
+    except RedisError as error:  # its owner has taken CONFIG away
+        why = f"they cannot be read, so none is carried: {error}"
+    usual = {} if why else await _usual(service, access)
     if usual is None:
-        return {}, (Finding(where="", what="settings", why="what the program has by itself cannot be told, so none is carried"),)
+        why = "what the program has by itself cannot be told, so none is carried"
+    if why or usual is None:
+        return {}, (Finding(where="", what="settings", why=why),)
     if not service.imported:
         usual |= {name: now[name] for name in _ours() if name in now} | {"maxmemory": str(maxmemory(service))}
     differ = {name: value for name, value in now.items() if name in usual and usual[name] != value}

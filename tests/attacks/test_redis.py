@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from purveyor_redis.rdb import CHECKSUM
-from support import Stage
+from support import Stage, docker, eventually
 
 ALPHA = "alpha_production"
 
@@ -142,14 +142,33 @@ def test_a_copy_lets_nobody_in(stage: Stage) -> None:
     stage.cli("delete", "copy", "--purge", "--yes")
 
 
-def test_an_endless_script_is_seen(stage: Stage) -> None:
-    """What one server for all cannot keep from others is at least told."""
+def test_an_endless_script_is_ended(stage: Stage) -> None:
+    """What one server for all cannot keep from others lasts no longer than until somebody looks."""
     with opened(stage, "alpha", retry=None) as client:
         client.connection_pool.connection_kwargs["socket_timeout"] = 1
         with pytest.raises(redis.exceptions.RedisError):
             client.eval("while true do end", 0)
+    details = set()
     deadline = time.monotonic() + 30
-    while stage.call("GET", "/external-services/cache/health")["healthy"]:
-        assert time.monotonic() < deadline
+    while not (health := stage.call("GET", "/external-services/cache/health"))["healthy"] or not details:
+        details.add(health["detail"] or "")
+        assert time.monotonic() < deadline, details
         time.sleep(0.2)
-    stage.cli("connect", "cache", "--", "SCRIPT", "KILL")
+    assert any("It was ended" in detail for detail in details), details
+    with opened(stage, "beta") as client:
+        assert client.ping()
+
+
+@pytest.mark.nightly
+def test_a_script_that_takes_memory_ends_this_server_and_not_the_host(stage: Stage) -> None:
+    """What `maxmemory` does not count is counted by the engine."""
+    with opened(stage, "beta") as client:
+        client.set("kept", "1")
+    time.sleep(1.1)  # it is on the disk then
+    begun = docker("inspect", "-f", "{{.State.StartedAt}}", f"{stage.namespace}-cache")
+    with opened(stage, "alpha", retry=None) as client, pytest.raises(redis.exceptions.RedisError):
+        client.eval("local t = {} for n = 1, 3000 do t[n] = string.rep(tostring(n), 500000) end return #t", 0)
+    eventually(lambda: docker("inspect", "-f", "{{.State.StartedAt}}", f"{stage.namespace}-cache") != begun, 150)
+    eventually(lambda: stage.call("GET", "/external-services/cache/health")["healthy"])
+    with opened(stage, "beta") as client:
+        assert client.get("kept") == b"1"

@@ -121,12 +121,12 @@ def place(make_stage: Callable[..., Stage]) -> Iterator[Callable[..., Place]]:
     stage = make_stage()
     made: list[str] = []
 
-    def make(name: str, image: str = REDIS, maxmemory: str = "1gb") -> Place:
+    def make(name: str, image: str = REDIS, maxmemory: str = "1gb", more: str = "", imported: bool = False) -> Place:
         port = free_port()
         given = {"password": PASSWORD, "maxmemory": maxmemory, "port": port}
         service = Service(
             id=1, name=name, slug=name, service_type="redis", parameters=given, secrets={}, image=Image(reference=image),
-            host="127.0.0.1",
+            host="127.0.0.1", imported=imported,
         )  # fmt: skip
         spec = purveyor_redis.container(service)
         full = f"{stage.namespace}-{name}"
@@ -136,7 +136,7 @@ def place(make_stage: Callable[..., Stage]) -> Iterator[Callable[..., Place]]:
         for file in spec.files:
             path = root / file.path[1:]
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(file.content)
+            path.write_text(file.content + (more if file.path == server.CONFIG_FILE else ""))
             path.chmod(0o644)
         docker("cp", f"{root}/.", f"{full}:/")
         docker("start", full)
@@ -150,7 +150,8 @@ def place(make_stage: Callable[..., Stage]) -> Iterator[Callable[..., Place]]:
                 return False
 
         eventually(answers)
-        anyio.run(lambda: purveyor_redis.identity(service, found.access, True))
+        if not imported:
+            anyio.run(lambda: purveyor_redis.identity(service, found.access, True))
         return found
 
     yield make
@@ -220,6 +221,8 @@ def test_one_that_was_broken_off_begins_anew(source: Place, target: Place) -> No
     assert told.differences(target.census()) == []
     assert mark(target) == own
     assert docker("exec", target.access._container, "sh", "-c", "ls /data /tmp | grep -c restore || true") == "0"
+    zombies = "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l"
+    assert docker("exec", target.access._container, "sh", "-c", zombies) == "0"
 
 
 def made_up(records: bytes, **parts: bytes) -> Bytes:
@@ -288,6 +291,16 @@ def test_keys_that_ended_meanwhile_are_no_loss_and_an_empty_restore_is(target: P
     assert "holds 2 keys; 0 were read" in str(proof(reader, beside, {}, None)[0])
     beside.loaded, beside.expired = 1, 1
     assert [str(item) for item in proof(reader, beside, {2: (0, 1)}, None)] == ["db2: keys: 0 of 1 came over"]
+
+
+def test_one_whose_owner_took_config_away_is_backed_up_all_the_same(place: Callable[..., Place], target: Place) -> None:
+    theirs = place("theirs", more='rename-command CONFIG ""\n', imported=True)
+    with theirs.opened(7) as client:
+        client.set("k", "v", ex=1000)
+    stream, told = theirs.backup()
+    assert [item.what for item in told.left_out] == ["settings"]
+    assert target.restore(stream) == ()
+    assert told.fleeting == target.census().fleeting == {"keys": {"db7": 1}}
 
 
 def test_more_than_the_limit_of_memory_is_said(source: Place, place: Callable[..., Place]) -> None:
