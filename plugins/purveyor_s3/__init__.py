@@ -13,6 +13,7 @@ from purveyor_hooks import (
     Command,
     ContainerSpec,
     Exercise,
+    Finding,
     FoundContainer,
     Health,
     Image,
@@ -21,6 +22,7 @@ from purveyor_hooks import (
     Parameter,
     Probe,
     Recognition,
+    RestoreOptions,
     Service,
     ServiceType,
     Sink,
@@ -188,10 +190,17 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
 
 
 @hookimpl
-async def restore(service: Service, access: Access, source: Source) -> None:
-    from purveyor_s3 import snapshot
+async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+    from purveyor_s3 import refill
 
-    await snapshot.restore(service, access, source)
+    return await refill.restore(service, access, source, options)
+
+
+@hookimpl
+async def extract(source: Source, database: str, sink: Sink) -> None:
+    from purveyor_s3 import extraction
+
+    await extraction.extract(source, database, sink)
 
 
 @hookimpl
