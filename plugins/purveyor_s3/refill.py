@@ -18,6 +18,7 @@ from purveyor_s3.server import EXISTS, MISSING, OWN_BUCKET, ensure_bucket
 from purveyor_s3.snapshot import BROKEN, BUCKET, MARKER, OBJECT
 
 REDUCED = "REDUCED_REDUNDANCY"  # the one class beside the standard that these servers have
+SEALS = ((flavours.RUSTFS, "AES256"),)  # as Purveyor runs them: the others would need a key service of their own
 SPOOLED = 4 * 1024 * 1024
 
 
@@ -47,6 +48,7 @@ class _Refill:
         self._options = options
         self._settings: dict[str, dict[str, Any]] = {}
         self._prefixes = Prefixes(self._flavour)
+        self._unsealed = ""  # the bucket of which it was said
         self._made = ("", "", "")  # bucket, key and version of the last object
 
     def _find(self, bucket: str, what: str, why: str) -> None:
@@ -132,6 +134,11 @@ class _Refill:
                 described |= {"ObjectLockMode": lock["mode"], "ObjectLockRetainUntilDate": lock["until"]}
             if "hold" in lock:
                 described["ObjectLockLegalHoldStatus"] = lock["hold"]
+        if (sealed := described.get("ServerSideEncryption")) and (self._flavour, sealed) not in SEALS:
+            del described["ServerSideEncryption"]
+            if self._unsealed != (bucket := str(part.facts["bucket"])):  # once for a bucket
+                self._unsealed = bucket
+                self._find(bucket, "its objects", f"they are not encrypted here: the server has no {sealed}")
         if described.get("StorageClass", REDUCED) != REDUCED:
             why = f"its storage class {described.pop('StorageClass')} is the standard one here"
             self._find(str(part.facts["bucket"]), str(part.facts["key"]), why)

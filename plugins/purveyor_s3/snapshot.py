@@ -20,7 +20,7 @@ BUCKET, OBJECT, MARKER, BROKEN = "bucket", "object", "marker", "broken"
 CHUNK = 1024 * 1024
 KEPT = (
     "ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Expires",
-    "WebsiteRedirectLocation", "Metadata",
+    "WebsiteRedirectLocation", "ServerSideEncryption", "Metadata",
 )  # fmt: skip
 STANDARD = "STANDARD"
 NO_LOCK = ("ObjectLockConfigurationNotFoundError", "InvalidRequest", "NotImplemented", *MISSING)
@@ -51,7 +51,11 @@ class _Tally:
             kind = "delete markers" if item.marker else "objects" if item.latest else "older versions"
             into = self.fleeting if bucket in self.fleeting.get(kind, {}) else self.counts
             into[kind][bucket] += 1
-            into["bytes"][bucket] += size
+            into["bytes"][bucket] += size if item.latest else 0
+
+    def weigh(self, bucket: str, size: int) -> None:
+        into = self.fleeting if bucket in self.fleeting.get("bytes", {}) else self.counts
+        into["bytes"][bucket] += size
 
     def census(self) -> Census:
         return Census(
@@ -64,8 +68,9 @@ class _Tally:
 
 
 async def census(service: Service, access: Access) -> Census:
-    """Objects, older versions, delete markers and bytes of each bucket; our own marks are left out."""
+    """Objects and their bytes, older versions and delete markers of each bucket; our own marks are left out."""
     tally = _Tally()
+    listed_sealed = flavours.of(service).name == flavours.RUSTFS  # with versions it tells how long an object is when encrypted
     async with connected(service, access) as client:
         for bucket in await buckets(client):
             if bucket != OWN_BUCKET:
@@ -73,7 +78,10 @@ async def census(service: Service, access: Access) -> Census:
                 tally.left_out += left
                 tally.begin(bucket, held)
                 async for item in items(client, bucket, versioned=settings.versioned(held)):
-                    tally.add(bucket, item, item.size)
+                    tally.add(bucket, item, 0 if listed_sealed and item.version else item.size)
+                if listed_sealed and settings.versioned(held):
+                    async for item in items(client, bucket, versioned=False):
+                        tally.weigh(bucket, item.size)
     return tally.census()
 
 

@@ -1,4 +1,4 @@
-"""S3: with one project's key everything is tried to reach another's bucket; on SeaweedFS and on MinIO."""
+"""S3: with one project's key everything is tried to reach another's bucket; on RustFS, SeaweedFS and MinIO."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from support import MINIO, SEAWEEDFS, Stage, docker
+from support import SEAWEEDFS, Stage, docker
 
 BETA = "beta-production"
 POLICY = {
@@ -44,11 +44,10 @@ ATTACKS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", params=[SEAWEEDFS, MINIO], ids=["seaweedfs", "minio"])
+@pytest.fixture(scope="module", params=["rustfs", "seaweedfs", "minio"])
 def store(make_stage: Any, request: pytest.FixtureRequest) -> Iterator[Stage]:
-    if request.param == MINIO:
-        request.getfixturevalue("minio")
-    with make_stage(images={"s3": request.param}).serving() as stage:
+    image = SEAWEEDFS if request.param == "seaweedfs" else request.getfixturevalue(request.param)
+    with make_stage(images={"s3": image}).serving() as stage:
         stage.furnish({"store": "s3"}, ["alpha", "beta"])
         connect(stage.variables("beta")).put_object(Bucket=BETA, Key="secret", Body=b"beta's")
         yield stage
