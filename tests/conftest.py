@@ -15,7 +15,7 @@ from purveyor import catalogue
 from purveyor.verbs import VERBS
 from purveyor_hooks import events
 from sharding import Sharding
-from support import MINIO, Stage, docker
+from support import MINIO, RUSTFS, Stage, docker, storage
 
 ROOT = Path(__file__).resolve().parent.parent
 MakeStage = Callable[..., Stage]
@@ -43,6 +43,17 @@ def minio(engine: None) -> str:
     """The image that takes minutes to build: those alone wait for it that need it."""
     subprocess.run([ROOT / "contrib/images/build", MINIO], check=True, stdout=subprocess.DEVNULL)
     return MINIO
+
+
+@pytest.fixture(scope="session")
+def rustfs(engine: None) -> str:
+    """The image that is made of a program which is not part of this repository."""
+    if storage() != RUSTFS:
+        why = "there is no RustFS here: see contrib/images/build"
+        if "PURVEYOR_TEST_RUSTFS" in os.environ:
+            pytest.fail(why)
+        pytest.skip(why)
+    return RUSTFS
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """A stage for tests: a state directory and a namespace of the run's own, on the real engine."""
 
+import functools
 import json
 import os
 import random
@@ -22,6 +23,7 @@ PURVEYOR = [sys.executable, "-m", "purveyor.cli.main"]
 POSTGRES = "purveyor-test/postgres:17"
 REDIS = "purveyor-test/redis:8.0"
 MONGODB = "purveyor-test/mongodb:8.0"
+RUSTFS = "purveyor-test/rustfs:1.0.1"
 SEAWEEDFS = "purveyor-test/seaweedfs:4.48"
 MINIO = "purveyor-test/minio:2026-02-12"
 DEMO = "purveyor-test/demo:1"
@@ -34,6 +36,12 @@ def docker(*arguments: str, check: bool = True) -> str:
     if check and done.returncode:
         raise AssertionError(f"docker {' '.join(arguments)}: {done.stderr}")
     return done.stdout.strip()
+
+
+@functools.cache
+def storage() -> str:
+    """The S3 server of stages that name none: RustFS, where it can be had."""
+    return RUSTFS if docker("images", "-q", RUSTFS) else SEAWEEDFS
 
 
 def eventually(what: Any, patience: float = PATIENCE) -> Any:
@@ -95,9 +103,9 @@ class Stage:
             "postgres": POSTGRES,
             "redis": REDIS,
             "mongodb": MONGODB,
-            "s3": SEAWEEDFS,
+            "s3": storage(),
             "kv": REDIS,
-            "blob": SEAWEEDFS,
+            "blob": storage(),
             **(images or {}),
         }
         listed = "".join(f'{name} = "{image}"\n' for name, image in chosen.items())

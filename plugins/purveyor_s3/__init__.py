@@ -1,9 +1,12 @@
 """The service type ``s3``: one bucket, and an access key limited to it, for each project and environment.
 
-Three servers: RustFS (from its documentation), MinIO and SeaweedFS (both tested). They differ in how they are
+Three servers: RustFS, MinIO and SeaweedFS. They differ in how they are
 started and in how keys are made; `flavours` holds the one, `keys` the other. The driver is imported when it is
 first needed: it is big, and most installations have no S3.
 """
+
+import base64
+import secrets as random
 
 from purveyor_hooks import (
     Access,
@@ -13,6 +16,7 @@ from purveyor_hooks import (
     Command,
     ContainerSpec,
     Exercise,
+    Finding,
     FoundContainer,
     Health,
     Image,
@@ -21,6 +25,7 @@ from purveyor_hooks import (
     Parameter,
     Probe,
     Recognition,
+    RestoreOptions,
     Service,
     ServiceType,
     Sink,
@@ -88,10 +93,14 @@ def data_major(image: Image) -> str:
 
 @hookimpl
 def secrets(service: Service) -> dict[str, str]:
-    """A certificate for the parts of a server that speak to each other. An image of no known server is refused here."""
-    if flavours.of(service).name != flavours.SEAWEEDFS or "tls_key" in service.secrets:
-        return service.secrets
-    return {**service.secrets, **tls.self_signed()}
+    """SeaweedFS: a certificate for its parts that speak to each other. RustFS: the key with which it seals the keys of objects
+    that are encrypted at rest; without it they cannot be read. An image of no known server is refused here."""
+    flavour, made = flavours.of(service).name, service.secrets
+    if flavour == flavours.SEAWEEDFS and "tls_key" not in made:
+        return {**made, **tls.self_signed()}
+    if flavour == flavours.RUSTFS and flavours.MASTER_KEY not in made:
+        return {**made, flavours.MASTER_KEY: base64.b64encode(random.token_bytes(32)).decode()}
+    return made
 
 
 @hookimpl
@@ -188,10 +197,17 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
 
 
 @hookimpl
-async def restore(service: Service, access: Access, source: Source) -> None:
-    from purveyor_s3 import snapshot
+async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+    from purveyor_s3 import refill
 
-    await snapshot.restore(service, access, source)
+    return await refill.restore(service, access, source, options)
+
+
+@hookimpl
+async def extract(source: Source, database: str, sink: Sink) -> None:
+    from purveyor_s3 import extraction
+
+    await extraction.extract(source, database, sink)
 
 
 @hookimpl

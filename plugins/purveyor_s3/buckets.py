@@ -96,6 +96,29 @@ async def _empty(client: Any, bucket: str) -> None:
         if not listed:
             return
         names = [{name: item[name] for name in ("Key", "VersionId") if item.get(name)} for item in listed]
-        answer = await client.delete_objects(Bucket=bucket, Delete={"Objects": names, "Quiet": True})
+        answer = await client.delete_objects(
+            Bucket=bucket, Delete={"Objects": names, "Quiet": True}, BypassGovernanceRetention=True
+        )
         if errors := answer.get("Errors"):
-            raise Failed(f"{len(errors)} objects of {bucket} could not be deleted: {errors[0].get('Code')}.")
+            why = await _kept(client, bucket, errors[0]) or str(errors[0].get("Code"))
+            raise Failed(
+                f"{len(errors)} objects of {bucket} could not be deleted: {why}.",
+                remedy="A lock of the mode COMPLIANCE ends by itself, and not before; a legal hold can be lifted "
+                "(put_object_legal_hold, purveyor connect). Then purge again.",
+            )
+
+
+async def _kept(client: Any, bucket: str, error: dict[str, Any]) -> str:
+    """Until when an object is locked, "" when it is not."""
+    where = {"Bucket": bucket, **{name: error[name] for name in ("Key", "VersionId") if error.get(name)}}
+    try:
+        held = (await client.get_object_legal_hold(**where)).get("LegalHold", {}).get("Status") == "ON"
+    except ClientError:
+        held = False
+    try:
+        until = (await client.get_object_retention(**where)).get("Retention", {}).get("RetainUntilDate")
+    except ClientError:
+        until = None
+    if until:
+        return f"{error.get('Key')} is locked until {until.isoformat()}"
+    return f"{error.get('Key')} is under a legal hold" if held else ""

@@ -14,6 +14,7 @@ DATA = "/data"
 AUTO = "auto"
 RUSTFS, MINIO, SEAWEEDFS = "rustfs", "minio", "seaweedfs"
 ACCESS_FILE, SECRET_FILE = "/etc/purveyor/s3-access-key", "/etc/purveyor/s3-secret-key"
+MASTER_FILE, MASTER_KEY = "/etc/purveyor/s3-master-key", "sse_master_key"
 PORTS = (Port(container=PORT), Port(container=CONSOLE, parameter="console_port"))
 NAMES = re.compile(r"(?P<rustfs>rustfs)|(?P<minio>minio)|(?P<seaweedfs>seaweed)")
 
@@ -56,7 +57,9 @@ def _credentials(service: Service) -> tuple[File, File]:
 
 def _rustfs(service: Service) -> ContainerSpec:
     """The image's own entry point; its keys come from files, so that `docker inspect` does not show them."""
-    launch = f'export RUSTFS_ACCESS_KEY="$(cat {ACCESS_FILE})" RUSTFS_SECRET_KEY="$(cat {SECRET_FILE})"; exec /entrypoint.sh "$@"'
+    named = {"RUSTFS_ACCESS_KEY": ACCESS_FILE, "RUSTFS_SECRET_KEY": SECRET_FILE, "RUSTFS_SSE_S3_MASTER_KEY": MASTER_FILE}
+    exported = " ".join(f'{name}="$(cat {path})"' for name, path in named.items())
+    launch = f'export {exported}; exec /entrypoint.sh "$@"'
     return ContainerSpec(
         image=service.image.reference,
         entrypoint=("/bin/sh", "-c", launch, "/entrypoint.sh"),
@@ -66,10 +69,12 @@ def _rustfs(service: Service) -> ContainerSpec:
             "RUSTFS_ADDRESS": f":{PORT}",
             "RUSTFS_CONSOLE_ENABLE": "true",
             "RUSTFS_CONSOLE_ADDRESS": f":{CONSOLE}",
+            "RUSTFS_CHECK_UPDATE": "false",  # a managed service calls nobody
+            "RUSTFS_KMS_ENFORCE_SSE_KEY_POLICY": "true",
         },
         mount=Mount(target=DATA),
         ports=PORTS,
-        files=_credentials(service),
+        files=(*_credentials(service), File(path=MASTER_FILE, content=service.secrets[MASTER_KEY], mode=0o444)),
         evidence=(f"{DATA}/.rustfs.sys/format.json",),
     )
 

@@ -18,10 +18,21 @@ from purveyor_s3.driver import code, config, session
 from purveyor_s3.flavours import REGION
 
 TIMEOUT = 10.0
-# what would open the bucket to others, or take it away from under the binding
-NOT_ALLOWED = ["s3:CreateBucket", "s3:DeleteBucket", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"]
-# SeaweedFS knows no Deny and these actions only; a project may open its own bucket there, but not remove it
-SEAWEED_ALLOWED = ["s3:Get*", "s3:Put*", "s3:List*", "s3:Tagging*", "s3:DeleteObject", "s3:DeleteObjectVersion"]
+# what would open the bucket to others, take it away from under the binding, shut the administrator and the backups out, or
+# keep it from being emptied for years
+NOT_ALLOWED = [
+    "s3:CreateBucket", "s3:DeleteBucket", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutBucketAcl",
+    "s3:PutBucketObjectLockConfiguration", "s3:PutObjectRetention", "s3:PutObjectLegalHold", "s3:BypassGovernanceRetention",
+]  # fmt: skip
+# SeaweedFS knows no Deny, so all that a project may do is named; it has no names for lifecycle and encryption (seen on 4.48)
+SEAWEED_ALLOWED = [
+    "s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectTagging", "s3:GetObjectVersionTagging", "s3:GetObjectAcl",
+    "s3:GetObjectRetention", "s3:GetObjectLegalHold", "s3:PutObject", "s3:PutObjectTagging", "s3:DeleteObject",
+    "s3:DeleteObjectVersion", "s3:DeleteObjectTagging", "s3:CreateMultipartUpload", "s3:UploadPart", "s3:CompleteMultipartUpload",
+    "s3:AbortMultipartUpload", "s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation", "s3:GetBucketVersioning",
+    "s3:PutBucketVersioning", "s3:GetBucketCors", "s3:PutBucketCors", "s3:DeleteBucketCors", "s3:GetBucketTagging",
+    "s3:PutBucketTagging", "s3:GetBucketAcl", "s3:GetBucketPolicy", "s3:GetBucketObjectLockConfiguration",
+]  # fmt: skip
 
 
 class KeysFailed(Exception):
@@ -132,11 +143,12 @@ def _code(text: str) -> str:
 
 
 class RustfsKeys:
-    """RustFS's admin API: signed calls with JSON in clear, as its documentation has them (IAM, users and policies)."""
+    """RustFS's admin API: signed calls with JSON in clear."""
 
     def __init__(self, service: Service, access: Access) -> None:
         address = access.address(flavours.PORT)
-        self._root = f"http://{address.host}:{address.port}/rustfs/admin/v3"
+        self._server = f"http://{address.host}:{address.port}"
+        self._root = f"{self._server}/rustfs/admin/v3"
         self._credentials = Credentials(service.parameters["access_key"], service.parameters["secret_key"])
 
     async def _ask(self, method: str, name: str, query: Mapping[str, str], body: Any = None) -> httpx.Response:
@@ -157,7 +169,13 @@ class RustfsKeys:
             raise KeysFailed(f"RustFS refused {name}: {answer.status_code}")
 
     async def version(self) -> str:
-        return ""
+        """What it says of itself to whoever asks for its health."""
+        async with httpx.AsyncClient(timeout=TIMEOUT) as client:
+            try:
+                answer = (await client.get(f"{self._server}/health")).json()
+            except (httpx.HTTPError, ValueError) as error:
+                raise KeysFailed(f"RustFS did not answer health: {type(error).__name__}") from None
+        return str(answer.get("version", "")) if isinstance(answer, dict) else ""
 
     async def exists(self, account: str) -> bool:
         answer = await self._ask("GET", "user-info", {"accessKey": account})

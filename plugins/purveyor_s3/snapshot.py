@@ -1,111 +1,201 @@
-"""Backups as objects: every bucket, every object in its newest version, with its type and metadata."""
+"""Backups as objects: of every bucket its settings, and every object in all of its versions, with headers, tags and locks.
 
-from collections.abc import AsyncIterator
+Version numbers and times of change are the server's own: they are new ones after a restore, in the same order. The tag of
+an object that was sent in parts may be another one as well.
+"""
+
+from datetime import datetime
 from typing import Any
 
-from purveyor_hooks import Access, Census, Service, Sink, Source
-from purveyor_hooks.parts import Part, PartWriter, read_parts
-from purveyor_s3 import transfer
-from purveyor_s3.driver import config, session
-from purveyor_s3.flavours import PORT, REGION
-from purveyor_s3.server import HEALTH, IDENTITY, OWN_BUCKET, ensure_bucket
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
-BUCKET, OBJECT = "bucket", "object"
+from purveyor_hooks import Access, Census, Failed, Finding, Service, Sink
+from purveyor_hooks.parts import PartWriter
+from purveyor_s3 import flavours, settings
+from purveyor_s3.driver import code
+from purveyor_s3.listing import Item, buckets, connected, items, said
+from purveyor_s3.server import MISSING, OWN_BUCKET
+
+BUCKET, OBJECT, MARKER, BROKEN = "bucket", "object", "marker", "broken"
 CHUNK = 1024 * 1024
-TIMEOUT = 120.0
-KEPT = ("ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Metadata")
+KEPT = (
+    "ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Expires",
+    "WebsiteRedirectLocation", "ServerSideEncryption", "Metadata",
+)  # fmt: skip
+STANDARD = "STANDARD"
+NO_LOCK = ("ObjectLockConfigurationNotFoundError", "InvalidRequest", "NotImplemented", *MISSING)
+GONE = ("NoSuchVersion", "MethodNotAllowed", *MISSING)
 
 
-def _client(service: Service, access: Access) -> Any:
-    """The administrator's client, for calls that take long."""
-    address = access.address(PORT)
-    return session().client(
-        "s3",
-        endpoint_url=f"http://{address.host}:{address.port}",
-        region_name=REGION,
-        aws_access_key_id=service.parameters["access_key"],
-        aws_secret_access_key=service.parameters["secret_key"],
-        config=config(TIMEOUT, pool=16),
-    )
+class _Tally:
+    """What was counted so far."""
 
+    def __init__(self) -> None:
+        self.counts: dict[str, dict[str, int]] = {name: {} for name in ("buckets", "objects", "bytes")}
+        self.fleeting: dict[str, dict[str, int]] = {}
+        self.digests: dict[str, str] = {}
+        self.left_out: list[Finding] = []
+        self.failed: list[Finding] = []
 
-async def _objects(client: Any, bucket: str) -> AsyncIterator[dict[str, Any]]:
-    async for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-        for item in page.get("Contents", []):
-            own = bucket == OWN_BUCKET and item["Key"] in (HEALTH, IDENTITY)
-            if not own and not (item["Key"].endswith("/") and not item["Size"]):
-                yield item
+    def begin(self, bucket: str, held: dict[str, Any]) -> None:
+        if bucket != OWN_BUCKET:
+            self.counts["buckets"][bucket] = 1
+            self.digests |= settings.digests(bucket, held)
+            into = self.fleeting if settings.expires_by_date(held) else self.counts
+            kinds = ["objects", "bytes"] + (["older versions", "delete markers"] if settings.versioned(held) else [])
+            for kind in kinds:
+                into.setdefault(kind, {})[bucket] = 0
 
+    def add(self, bucket: str, item: Item, size: int) -> None:
+        if bucket != OWN_BUCKET:
+            kind = "delete markers" if item.marker else "objects" if item.latest else "older versions"
+            into = self.fleeting if bucket in self.fleeting.get(kind, {}) else self.counts
+            into[kind][bucket] += 1
+            into["bytes"][bucket] += size if item.latest else 0
 
-async def _buckets(client: Any) -> list[str]:
-    return sorted(bucket["Name"] for bucket in (await client.list_buckets()).get("Buckets", []))
+    def weigh(self, bucket: str, size: int) -> None:
+        into = self.fleeting if bucket in self.fleeting.get("bytes", {}) else self.counts
+        into["bytes"][bucket] += size
+
+    def census(self) -> Census:
+        return Census(
+            counts=self.counts,
+            fleeting=self.fleeting,
+            digests=self.digests,
+            left_out=tuple(self.left_out),
+            failed=tuple(self.failed),
+        )
 
 
 async def census(service: Service, access: Access) -> Census:
-    """Objects and bytes of each bucket; our own marks are left out."""
-    counts: dict[str, dict[str, int]] = {"buckets": {}, "objects": {}, "bytes": {}}
-    async with _client(service, access) as client:
-        for bucket in await _buckets(client):
+    """Objects and their bytes, older versions and delete markers of each bucket; our own marks are left out."""
+    tally = _Tally()
+    listed_sealed = flavours.of(service).name == flavours.RUSTFS  # with versions it tells how long an object is when encrypted
+    async with connected(service, access) as client:
+        for bucket in await buckets(client):
             if bucket != OWN_BUCKET:
-                _begin(counts, bucket)
-                async for item in _objects(client, bucket):
-                    _add(counts, bucket, item["Size"])
-    return Census(counts=counts)
-
-
-def _begin(counts: dict[str, dict[str, int]], bucket: str) -> None:
-    counts["buckets"][bucket] = 1
-    counts["objects"][bucket] = counts["bytes"][bucket] = 0
-
-
-def _add(counts: dict[str, dict[str, int]], bucket: str, size: int) -> None:
-    counts["objects"][bucket] += 1
-    counts["bytes"][bucket] += size
+                held, left = await settings.read(client, bucket)
+                tally.left_out += left
+                tally.begin(bucket, held)
+                async for item in items(client, bucket, versioned=settings.versioned(held)):
+                    tally.add(bucket, item, 0 if listed_sealed and item.version else item.size)
+                if listed_sealed and settings.versioned(held):
+                    async for item in items(client, bucket, versioned=False):
+                        tally.weigh(bucket, item.size)
+    return tally.census()
 
 
 async def backup(service: Service, access: Access, sink: Sink) -> Census:
-    counts: dict[str, dict[str, int]] = {"buckets": {}, "objects": {}, "bytes": {}}
-    writer = PartWriter(sink)
-    async with _client(service, access) as client:
-        for bucket in await _buckets(client):
-            await writer.whole(BUCKET, b"", bucket=bucket)
-            if bucket != OWN_BUCKET:
-                _begin(counts, bucket)
-            async for item in _objects(client, bucket):
-                size = await _write(client, writer, bucket, item["Key"])
-                if size is not None and bucket != OWN_BUCKET:
-                    _add(counts, bucket, size)
+    """What is counted is what was written. A bucket or object that cannot be read is named, and the others follow."""
+    tally, writer = _Tally(), PartWriter(sink)
+    async with connected(service, access) as client:
+        for bucket in await buckets(client):
+            try:
+                await _Bucket(service, client, bucket, writer, tally).write()
+            except ClientError as error:
+                tally.failed.append(Finding(where=bucket, what="", why=f"it could not be read: {said(error)}"))
+            except (EndpointConnectionError, OSError) as error:
+                raise Failed(
+                    f"The backup of {service.name} lost its server in the bucket {bucket}: {said(error)}.",
+                    remedy=f"See its log: purveyor logs {service.slug}",
+                ) from None
     await writer.close()
-    return Census(counts=counts)
+    return tally.census()
 
 
-async def _write(client: Any, writer: PartWriter, bucket: str, key: str) -> int | None:
-    """One object; None for one that was deleted since it was listed."""
-    try:
-        found = await client.get_object(Bucket=bucket, Key=key)
-    except client.exceptions.NoSuchKey:
-        return None
-    described = {name: found[name] for name in KEPT if found.get(name)}
-    await writer.begin(OBJECT, bucket=bucket, key=key, described=described)
-    size = 0
-    body = found["Body"]
-    async with body:
-        async for chunk in body.iter_chunks(CHUNK):
-            size += len(chunk)
-            await writer.write(chunk)
-    await writer.end()
-    return size
+class _Bucket:
+    """One bucket on its way out."""
+
+    def __init__(self, service: Service, client: Any, bucket: str, writer: PartWriter, tally: _Tally) -> None:
+        self._shows_tags = flavours.of(service).name != flavours.RUSTFS  # it does not say how many there are
+        self._client = client
+        self._bucket = bucket
+        self._writer = writer
+        self._tally = tally
+        self._locked = False
+        self._versioned = False
+
+    async def write(self) -> None:
+        held, left = await settings.read(self._client, self._bucket)
+        self._locked, self._versioned = settings.locked(held), settings.versioned(held)
+        self._tally.left_out += left
+        await self._writer.whole(BUCKET, b"", bucket=self._bucket, settings=held)
+        self._tally.begin(self._bucket, held)
+        async for item in items(self._client, self._bucket, versioned=self._versioned):
+            if item.marker:
+                await self._writer.whole(MARKER, b"", bucket=self._bucket, key=item.key)
+                self._tally.add(self._bucket, item, 0)
+            else:
+                await self._object(item)
+
+    async def _object(self, item: Item) -> None:
+        chosen = {"VersionId": item.version} if self._versioned and item.version else {}
+        try:
+            found = await self._client.get_object(Bucket=self._bucket, Key=item.key, **chosen)
+            about = await self._about(item, found, chosen)
+        except ClientError as error:
+            if code(error) not in GONE:  # else it was deleted since it was listed
+                self._failed(item, said(error))
+            return
+        await self._writer.begin(OBJECT, bucket=self._bucket, key=item.key, size=found["ContentLength"], **about)
+        size, why = 0, ""
+        body = found["Body"]
+        try:
+            async with body:
+                async for chunk in body.iter_chunks(CHUNK):
+                    size += len(chunk)
+                    await self._writer.write(chunk)
+        except (BotoCoreError, ClientError) as error:
+            why = said(error)
+        if not why and size != found["ContentLength"]:
+            why = f"{size} of {found['ContentLength']} bytes came"
+        await self._writer.end()
+        if why:
+            await self._writer.whole(BROKEN, b"", bucket=self._bucket, key=item.key)
+            self._failed(item, why)
+        else:
+            self._tally.add(self._bucket, item, size)
+
+    def _failed(self, item: Item, why: str) -> None:
+        what = item.key if item.latest else f"{item.key}, version {item.version}"
+        self._tally.failed.append(Finding(where=self._bucket, what=what, why=f"it could not be read: {why}"))
+
+    async def _about(self, item: Item, found: dict[str, Any], chosen: dict[str, str]) -> dict[str, Any]:
+        """Headers, tags and locks."""
+        described = {name: found[name] for name in KEPT if found.get(name)}
+        if isinstance(expires := described.get("Expires"), datetime):
+            described["Expires"] = expires.isoformat()
+        if item.storage_class != STANDARD:
+            described["StorageClass"] = item.storage_class
+        about: dict[str, Any] = {"described": described, "latest": item.latest}
+        if found.get("TagCount") or not self._shows_tags:
+            tags = (await self._client.get_object_tagging(Bucket=self._bucket, Key=item.key, **chosen)).get("TagSet", [])
+            if tags:
+                about["tags"] = [[tag["Key"], tag["Value"]] for tag in tags]
+        if self._locked and (lock := await self._lock(item, chosen)):
+            about["lock"] = lock
+        return about
+
+    async def _lock(self, item: Item, chosen: dict[str, str]) -> dict[str, str]:
+        """How long it is kept, and whether it is held. Not every server says so with the object."""
+        lock: dict[str, str] = {}
+        where = {"Bucket": self._bucket, "Key": item.key, **chosen}
+        try:
+            retention = (await self._client.get_object_retention(**where)).get("Retention") or {}
+            if retention.get("Mode"):
+                lock = {"mode": retention["Mode"], "until": retention["RetainUntilDate"].isoformat()}
+        except ClientError as error:
+            _raise_unless_none(error)
+        try:
+            held = (await self._client.get_object_legal_hold(**where)).get("LegalHold") or {}
+            if held.get("Status") == "ON":
+                lock["hold"] = "ON"
+        except ClientError as error:
+            _raise_unless_none(error)
+        return lock
 
 
-async def restore(service: Service, access: Access, source: Source) -> None:
-    async with _client(service, access) as client:
-        async for part in read_parts(source):
-            if part.name == BUCKET:
-                await ensure_bucket(client, str(part.facts["bucket"]))
-            elif part.name == OBJECT:
-                await _put(client, part)
-
-
-async def _put(client: Any, part: Part) -> None:
-    facts = part.facts
-    await transfer.upload(client, facts["bucket"], facts["key"], aiter(part), facts["described"])
+def _raise_unless_none(error: ClientError) -> None:
+    """Each server has words of its own for an object without a lock."""
+    if code(error) not in NO_LOCK and not code(error).startswith("NoSuchObjectL"):
+        raise error

@@ -19,21 +19,25 @@ async def upload(
     chunks: AsyncIterable[bytes],
     described: Mapping[str, Any],
     conditions: Mapping[str, str] | None = None,
-) -> None:
-    """Write an object; `described` are its type and the like, `conditions` what must hold. Raises what the driver does."""
+) -> str:
+    """Write an object; `described` are its type and the like, `conditions` what must hold. Raises what the driver does.
+
+    The answer is the version that was made, "" where there are none.
+    """
     stream = _parts(chunks)
     first = await anext(stream)
     if len(first) < PART:
-        await client.put_object(Bucket=bucket, Key=key, Body=bytes(first), **described, **(conditions or {}))
-        return
+        put = await client.put_object(Bucket=bucket, Key=key, Body=bytes(first), **described, **(conditions or {}))
+        return str(put.get("VersionId") or "")
     begun = await client.create_multipart_upload(Bucket=bucket, Key=key, **described)
     number = begun["UploadId"]
     try:
         done = await _send(client, bucket, key, number, first, stream)
         listed = [{"PartNumber": part, "ETag": etag} for part, etag in sorted(done.items())]
-        await client.complete_multipart_upload(
+        made = await client.complete_multipart_upload(
             Bucket=bucket, Key=key, UploadId=number, MultipartUpload={"Parts": listed}, **(conditions or {})
         )
+        return str(made.get("VersionId") or "")
     except BaseException as error:
         await abort(client, bucket, key, number)
         raise first_of(error) from None

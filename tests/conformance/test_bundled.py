@@ -3,7 +3,7 @@
 import pytest
 
 from purveyor_hooks.conformance import Conformance
-from support import MINIO, MONGODB, POSTGRES, REDIS, SEAWEEDFS
+from support import MINIO, MONGODB, POSTGRES, REDIS, RUSTFS, SEAWEEDFS
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -20,6 +20,11 @@ class TestMongodb(Conformance):
     service_type, image = "mongodb", MONGODB
 
 
+@pytest.mark.usefixtures("rustfs")
+class TestRustfs(Conformance):
+    service_type, image = "s3", RUSTFS
+
+
 class TestSeaweedfs(Conformance):
     service_type, image = "s3", SEAWEEDFS
 
@@ -33,5 +38,6 @@ class TestKv(Conformance):
     service_type, image = "kv", REDIS
 
 
+@pytest.mark.usefixtures("rustfs")
 class TestBlob(Conformance):
-    service_type, image = "blob", SEAWEEDFS
+    service_type, image = "blob", RUSTFS

@@ -1,4 +1,4 @@
-"""Blob, on SeaweedFS and on MinIO: what goes in comes out, in constant memory, and projects see their own alone."""
+"""Blob, on RustFS, SeaweedFS and MinIO: what goes in comes out, in constant memory, and projects see their own alone."""
 
 import hashlib
 import json
@@ -15,16 +15,15 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from purveyor_blob import AsyncBlob, Blob, BlobError
-from support import MINIO, SEAWEEDFS, Stage, eventually, hanging
+from support import SEAWEEDFS, Stage, eventually, hanging
 
 MIB = 1024 * 1024
 
 
-@pytest.fixture(scope="module", params=[SEAWEEDFS, MINIO], ids=["seaweedfs", "minio"])
+@pytest.fixture(scope="module", params=["rustfs", "seaweedfs", "minio"])
 def stage(make_stage: Any, request: pytest.FixtureRequest) -> Iterator[Stage]:
-    if request.param == MINIO:
-        request.getfixturevalue("minio")
-    with make_stage(images={"blob": request.param}).serving() as made:
+    image = SEAWEEDFS if request.param == "seaweedfs" else request.getfixturevalue(request.param)
+    with make_stage(images={"blob": image}).serving() as made:
         made.cli("blob", "enable")
         for project in ("alpha", "beta"):
             made.cli("project", "create", project)

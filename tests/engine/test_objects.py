@@ -1,4 +1,4 @@
-"""S3: with one project's key everything is tried to reach another's bucket; on SeaweedFS and on MinIO."""
+"""S3: with one project's key everything is tried to reach another's bucket; on RustFS, SeaweedFS and MinIO."""
 
 import json
 from collections.abc import Iterator
@@ -9,13 +9,18 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from support import MINIO, SEAWEEDFS, Stage, docker
+from support import SEAWEEDFS, Stage, docker
 
 BETA = "beta-production"
 POLICY = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": "*", "Action": ["s3:GetObject"], "Resource": [f"arn:aws:s3:::{BETA}/*"]}],
 }
+SHUT = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Deny", "Principal": "*", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::alpha-production/*"]}],
+}
+LOCK = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Years": 9}}}
 WIDER = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": ["*"]}]}
 ATTACKS: dict[str, Any] = {
     "read beta's object": lambda s3: s3.get_object(Bucket=BETA, Key="secret"),
@@ -27,16 +32,22 @@ ATTACKS: dict[str, Any] = {
     "remove beta's bucket": lambda s3: s3.delete_bucket(Bucket=BETA),
     "remove its own bucket": lambda s3: s3.delete_bucket(Bucket="alpha-production"),
     "make a bucket": lambda s3: s3.create_bucket(Bucket="loot"),
+    "shut the administrator and the backups out": lambda s3: s3.put_bucket_policy(
+        Bucket="alpha-production", Policy=json.dumps(SHUT)
+    ),
+    "lock its bucket for years": lambda s3: s3.put_object_lock_configuration(
+        Bucket="alpha-production", ObjectLockConfiguration=LOCK
+    ),
+    "open its bucket to all": lambda s3: s3.put_bucket_acl(Bucket="alpha-production", ACL="public-read-write"),
     "read our marks": lambda s3: s3.list_objects_v2(Bucket="purveyor"),
     "read our identity": lambda s3: s3.get_object(Bucket="purveyor", Key="identity"),
 }
 
 
-@pytest.fixture(scope="module", params=[SEAWEEDFS, MINIO], ids=["seaweedfs", "minio"])
+@pytest.fixture(scope="module", params=["rustfs", "seaweedfs", "minio"])
 def store(make_stage: Any, request: pytest.FixtureRequest) -> Iterator[Stage]:
-    if request.param == MINIO:
-        request.getfixturevalue("minio")
-    with make_stage(images={"s3": request.param}).serving() as stage:
+    image = SEAWEEDFS if request.param == "seaweedfs" else request.getfixturevalue(request.param)
+    with make_stage(images={"s3": image}).serving() as stage:
         stage.furnish({"store": "s3"}, ["alpha", "beta"])
         connect(stage.variables("beta")).put_object(Bucket=BETA, Key="secret", Body=b"beta's")
         yield stage

@@ -1,0 +1,57 @@
+"""Which keys a server cannot hold as they are: seen on RustFS 1.0.1, MinIO of 2026-02-12 and SeaweedFS 4.48.
+
+S3 takes any 1,024 bytes. A server that keeps objects as files drops a leading slash, or takes two names for one: what was
+there under the other name would be overwritten.
+"""
+
+from purveyor_s3 import flavours
+
+LONGEST_PART = 255  # bytes
+FOLDED = "it would be kept under another name: {}"
+
+
+def unheld(flavour: str, key: str, size: int) -> str:
+    """Why this server does not take such an object, "" where it does."""
+    parts = key.split("/")
+    if key.startswith("/"):
+        return FOLDED.format("the server drops a leading slash")
+    if "." in parts or ".." in parts:
+        return "the server takes no . or .. between slashes"
+    if flavour == flavours.SEAWEEDFS:
+        return _seaweedfs(key, size, parts)
+    if "" in parts[:-1]:
+        return "the server takes no two slashes in a row"
+    if any(len(part.encode()) > LONGEST_PART for part in parts):
+        return f"the server takes no more than {LONGEST_PART} bytes between slashes"
+    if flavour == flavours.RUSTFS and ("\n" in key or "\r" in key):
+        return "the server takes no line breaks in a key"
+    return ""
+
+
+def _seaweedfs(key: str, size: int, parts: list[str]) -> str:
+    if "" in parts[:-1]:
+        return FOLDED.format("the server makes one slash of two")
+    if "\\" in key:
+        return FOLDED.format("the server makes a slash of a backslash")
+    if key.endswith("/") and size:
+        return "the server keeps no content in an object whose key ends with a slash"
+    if len((parts[-1] or parts[-2]).encode()) > LONGEST_PART:
+        return f"the server takes no more than {LONGEST_PART} bytes behind the last slash"
+    return ""
+
+
+class Prefixes:
+    """Finds the keys that have another one as their folder; keys come in the order of a listing."""
+
+    def __init__(self, flavour: str) -> None:
+        self._hidden = flavour == flavours.MINIO
+        self._open: list[str] = []
+
+    def hidden_by(self, key: str) -> str:
+        """The key whose object hides this one from every list, "" for none."""
+        while self._open and not key.startswith(self._open[-1]):
+            self._open.pop()
+        found = next((other for other in self._open if key.startswith(f"{other}/")), "") if self._hidden else ""
+        if not key.endswith("/") and (not self._open or self._open[-1] != key):
+            self._open.append(key)
+        return found

@@ -1,0 +1,293 @@
+"""Backups of S3: one of everything comes back beside a writer; what a server cannot hold is named, nothing goes in silence."""
+
+import io
+import json
+import tarfile
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+import everything_s3 as everything
+from purveyor_hooks import Address, Census, Image, NotFound, RestoreOptions, Service
+from purveyor_hooks.parts import PartWriter
+from purveyor_s3 import extraction, refill, snapshot
+from support import SEAWEEDFS, Stage
+
+SECRET, ACCESS = "s" * 40, "administratorskey000"
+SERVERS = {"seaweedfs": SEAWEEDFS}
+
+
+class Gathered:
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    async def write(self, chunk: bytes) -> None:
+        self.data += chunk
+
+
+class Chunks:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self.data), 65536):
+            yield self.data[start : start + 65536]
+
+
+class Reach:
+    """The `Access` of a service, from beside the core."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def address(self, container_port: int) -> Address:
+        return Address(host="127.0.0.1", port=self.port)
+
+    def beat(self) -> None:
+        """Nobody watches."""
+
+
+class Server:
+    """A service, and the hooks called on it as the core would."""
+
+    def __init__(self, stage: Stage, name: str, image: str) -> None:
+        body = {
+            "name": name,
+            "service_type": "s3",
+            "parameters": {"access_key": ACCESS, "secret_key": SECRET, "docker_image": image},
+        }
+        stage.call("POST", "/external-services", json=body)
+        self.stage, self.name = stage, name
+        self.flavour = image.partition("/")[2].partition(":")[0]
+        port = stage.json("show", name)["service"]["port"]
+        self.access: Any = Reach(port)
+        values = {"access_key": ACCESS, "secret_key": SECRET, "flavour": self.flavour}
+        self.service = Service(
+            id=1, name=name, slug=name, service_type="s3", parameters=values, secrets={}, image=Image(reference=image), host="h"
+        )
+        self.client = connect(port)
+
+    def backup(self) -> tuple[Chunks, Census]:
+        sink = Gathered()
+        census = anyio.run(snapshot.backup, self.service, self.access, sink)
+        return Chunks(bytes(sink.data)), census
+
+    def restore(self, source: Any, **options: Any) -> set[str]:
+        found = anyio.run(refill.restore, self.service, self.access, source, RestoreOptions(**options))
+        return {str(item) for item in found}
+
+    def census(self) -> Census:
+        return anyio.run(snapshot.census, self.service, self.access)
+
+
+def connect(port: int, access_key: str = ACCESS, secret_key: str = SECRET) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        region_name="us-east-1",
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=Config(
+            s3={"addressing_style": "path"}, request_checksum_calculation="when_required", retries={"total_max_attempts": 1}
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def stores(house: Stage) -> dict[str, Server]:
+    """Each server with one of everything in it."""
+    made = {}
+    for name, image in SERVERS.items():
+        made[name] = Server(house, name, image)
+        refused = everything.fill(made[name].client)
+        assert refused.keys() <= {"website", "cors"}, refused
+    return made
+
+
+@pytest.fixture(scope="module")
+def targets(house: Stage) -> dict[str, Server]:
+    """Each server with nothing in it."""
+    return {name: Server(house, f"{name}-target", image) for name, image in SERVERS.items()}
+
+
+@contextmanager
+def writing(server: Server) -> Iterator[None]:
+    """An app that goes on writing: new objects, new versions, deletions."""
+    over, wrong = threading.Event(), []
+    client = connect(server.access.port)
+    if "live" not in {item["Name"] for item in client.list_buckets()["Buckets"]}:
+        client.create_bucket(Bucket="live")
+        client.put_bucket_versioning(Bucket="live", VersioningConfiguration={"Status": "Enabled"})
+
+    def write() -> None:
+        number = 0
+        while not over.wait(0.005):
+            number += 1
+            try:
+                client.put_object(Bucket="live", Key=f"k{number % 40:02}", Body=b"x" * number)
+                client.delete_object(Bucket="live", Key=f"k{number * 7 % 40:02}")
+            except Exception as error:
+                wrong.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert not wrong, wrong[:3]
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_one_of_everything_comes_back_beside_a_writer_and_a_second_try_begins_anew(
+    name: str, stores: dict[str, Server], targets: dict[str, Server]
+) -> None:
+    with writing(stores[name]):
+        source, census = stores[name].backup()
+    assert census.failed == ()
+    for _ in range(2):  # the second finds what the first has made, as after a crash
+        assert targets[name].restore(source) == set()
+        assert census.differences(targets[name].census()) == []
+    before, after = everything.told(stores[name].client), everything.told(targets[name].client)
+    for part in before:
+        assert after[part] == before[part], part
+    assert after == before
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_counts_are_of_what_was_written(name: str, stores: dict[str, Server]) -> None:
+    _, census = stores[name].backup()
+    assert census.counts["objects"]["versions"] == 2
+    assert census.counts["older versions"]["versions"] == 4
+    assert census.counts["delete markers"]["versions"] == 3
+    assert census.counts["objects"]["plain"] == len(everything.KEYS) + 6
+    assert "purveyor" not in census.counts["buckets"]
+    assert {"plain.policy", "plain.lifecycle", "versions.versioning", "locked.object lock"} <= census.digests.keys()
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_awkward_keys_are_named_or_come_back_and_overwrite_nothing(name: str, targets: dict[str, Server]) -> None:
+    source = forged(
+        [("bucket", {"bucket": "awkward"}, b"")]
+        + [
+            ("object", {"bucket": "awkward", "key": key, "size": size, "described": {}, "latest": True}, b"k" * size)
+            for key, size, _ in sorted([*everything.AWKWARD, ("lead", 4, set())], key=lambda item: item[0].encode())
+        ]
+    )
+    target = targets[name]
+    said = target.restore(source)
+    unheld = {key for key, _, servers in everything.AWKWARD if target.flavour in servers}
+    assert {line.removeprefix("awkward: ").rpartition(": ")[0].partition(": it would be")[0] for line in said} == unheld
+    held = {item["Key"]: item["Size"] for item in target.client.list_objects_v2(Bucket="awkward").get("Contents", [])}
+    assert held == {key: size for key, size, _ in everything.AWKWARD if key not in unheld} | {"lead": 4}
+
+
+def forged(parts: list[tuple[str, dict[str, Any], bytes]]) -> Chunks:
+    sink = Gathered()
+
+    async def forge() -> None:
+        writer = PartWriter(sink)
+        for name, facts, data in parts:
+            await writer.whole(name, data, **facts)
+        await writer.close()
+
+    anyio.run(forge)
+    return Chunks(bytes(sink.data))
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_settings_that_a_copy_must_not_have_and_those_that_are_refused_are_named(name: str, targets: dict[str, Server]) -> None:
+    queue = {"QueueConfigurations": [{"QueueArn": "arn:minio:sqs::1:webhook", "Events": ["s3:ObjectCreated:*"]}]}
+    held = {"notifications": queue, "cors": {"CORSRules": [{"AllowedMethods": ["NONSENSE"], "AllowedOrigins": ["*"]}]}}
+    source = forged([("bucket", {"bucket": "settings", "settings": held}, b"")])
+    copied, taken = targets[name].restore(source), targets[name].restore(source, takes_over=True)
+    assert "settings: its notifications: they are switched off in a copy" in copied
+    assert any(line.startswith("settings: its cors: the server refused it: ") for line in copied)
+    assert any(line.startswith("settings: its notifications: the server refused it: ") for line in taken)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_one_bucket_alone_and_part_of_an_object_is_no_object(name: str, targets: dict[str, Server]) -> None:
+    described = {"described": {}, "latest": True, "size": 4}
+    target = targets[name]
+    source = forged(
+        [
+            ("bucket", {"bucket": "purveyor"}, b""),
+            ("object", {"bucket": "purveyor", "key": "identity", **described}, b"mine"),
+            ("object", {"bucket": "purveyor", "key": "bindings/901", **described}, b"chosen"),
+            ("object", {"bucket": "purveyor", "key": "bindings/902", **described}, b"other"),
+            ("bucket", {"bucket": "other"}, b""),
+            ("bucket", {"bucket": "chosen"}, b""),
+            ("object", {"bucket": "chosen", "key": "whole", **described}, b"1234"),
+            ("object", {"bucket": "chosen", "key": "part", **described}, b"12"),
+            ("broken", {"bucket": "chosen", "key": "part"}, b""),
+        ]
+    )
+    assert target.restore(source, only=("chosen",)) == {"chosen: part: the backup has a part of it only"}
+    assert [item["Key"] for item in target.client.list_objects_v2(Bucket="chosen")["Contents"]] == ["whole"]
+    assert "other" not in {item["Name"] for item in target.client.list_buckets()["Buckets"]}
+    marks = {item["Key"] for item in target.client.list_objects_v2(Bucket="purveyor")["Contents"]}
+    assert "bindings/901" in marks
+    assert "bindings/902" not in marks
+    assert target.client.get_object(Bucket="purveyor", Key="identity")["Body"].read() != b"mine"
+
+
+def test_a_bucket_comes_out_as_a_tar(stores: dict[str, Server]) -> None:
+    source, _ = next(iter(stores.values())).backup()
+    with tarfile.open(fileobj=io.BytesIO(extracted(source, "versions"))) as tar:
+        files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    assert files["versions/thrice"] == b"xxx"
+    assert files["versions.versions/1/thrice"] == b"x"
+    assert files["versions.versions/2/thrice"] == b"xx"
+    assert json.loads(files["versions.json"])["versioning"] == {"Status": "Enabled"}
+    lines = [json.loads(line) for line in files["versions.objects.jsonl"].splitlines()]
+    assert [line["tags"] for line in lines if line.get("key") == "thrice"] == [[["n", "1"]], [["n", "2"]], [["n", "3"]]]
+    with tarfile.open(fileobj=io.BytesIO(extracted(source, "plain"))) as tar:
+        names = set(tar.getnames())
+    assert {"plain/folder", "plain/folder/in", "plain/ü/ö", "plain/parts"} <= names
+    with pytest.raises(NotFound, match=r"It has .*versions"):
+        extracted(source, "nowhere")
+
+
+def test_nothing_in_a_tar_leaves_its_folder() -> None:
+    hostile = ["../x", "/etc/x", "a/../../x", "..", "./x", "a//b"]
+    about = {"described": {}, "latest": True, "size": 0}
+    parts = [("object", {"bucket": "b", "key": key, **about}, b"") for key in hostile]
+    with tarfile.open(fileobj=io.BytesIO(extracted(forged([("bucket", {"bucket": "b"}, b""), *parts]), "b"))) as tar:
+        for member in tar:
+            assert not member.name.startswith("/")
+            assert not {"..", ".", ""} & {*member.name.split("/")}, member.name
+            tarfile.data_filter(member, "/somewhere")
+
+
+def extracted(source: Any, bucket: str) -> bytes:
+    sink = Gathered()
+    anyio.run(extraction.extract, source, bucket, sink)
+    return bytes(sink.data)
+
+
+def test_through_the_core_it_comes_back_in_place_and_a_copy_lets_no_project_in(house: Stage) -> None:
+    house.furnish({"store": "s3"}, ["shop"])
+    variables = house.variables("shop")
+    account = variables["S3_ACCESS_KEY"], variables["S3_SECRET_KEY"]
+    own = connect(house.json("show", "store")["service"]["port"], *account)
+    own.put_object(Bucket="shop-production", Key="folder/", Body=b"")
+    own.put_object(Bucket="shop-production", Key="tagged", Body=b"1", Tagging="a=b")
+    made = house.call("POST", "/backups/external-services/store/run", json={})
+    assert made["state"] == "ok"
+    own.delete_object(Bucket="shop-production", Key="folder/")
+    house.call("POST", f"/backups/{made['id']}/restore", json={"service_id": "store"})
+    assert own.head_object(Bucket="shop-production", Key="folder/")["ContentLength"] == 0
+    assert own.get_object_tagging(Bucket="shop-production", Key="tagged")["TagSet"] == [{"Key": "a", "Value": "b"}]
+    house.cli("clone", "store", "copy")
+    elsewhere = connect(house.json("show", "copy")["service"]["port"], *account)
+    with pytest.raises(ClientError):
+        elsewhere.list_objects_v2(Bucket="shop-production")
