@@ -27,7 +27,7 @@ from purveyor.cli.client import Client
 from purveyor.operations import Step
 from purveyor.store import operations, tokens
 from purveyor.verbs.lifecycle import Stop
-from purveyor_hooks import DaemonUnavailable
+from purveyor_hooks import Interrupted
 
 pytestmark = pytest.mark.anyio
 PURVEYOR = [sys.executable, "-m", "purveyor.cli.main"]
@@ -191,14 +191,14 @@ async def test_a_daemon_that_stays_away_is_told_and_how_to_go_on(
     monkeypatch.setattr(client_module, "AWAY", 1.0)
     path = tmp_path / "sock"
     async with anyio.create_task_group() as group:
-        failed: list[DaemonUnavailable] = []
+        failed: list[Interrupted] = []
         begun = anyio.Event()
 
         async def follow() -> None:
             async with client(path) as api:
                 try:
                     await api.verb("POST", "/api/external-services/main/stop", lambda event: begun.set())
-                except DaemonUnavailable as error:
+                except Interrupted as error:
                     failed.append(error)
 
         async with daemon(scene, path):

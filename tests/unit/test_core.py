@@ -125,7 +125,8 @@ def test_operations_of_an_older_version_are_all_there_and_can_be_abandoned(tmp_p
     db["operations"].delete(9)
     before = list(db["operations"].rows), list(db["steps"].rows)
     migrations.apply(db)
-    assert (list(db["operations"].rows), list(db["steps"].rows)) == before
+    kept = [{name: value for name, value in row.items() if name != "outcome"} for row in db["operations"].rows]
+    assert (kept, list(db["steps"].rows)) == before
     db["operations"].update(5, {"state": "abandoned"})
     made = db["operations"].insert({"verb": "stop", "arguments": "{}", "state": "running", "created_at": "2026-01-01T00:00:00Z"})
     assert made.last_pk == 10, "numbers are never given twice"

@@ -193,6 +193,7 @@ def bindings(tx: Tx, *, service_id: int, project_id: int | None = None) -> list[
     return [_binding(tx, row) for row in rows]
 
 
+NOBODY = -1  # the deployment that an ending account waits for, where there is none: it ends when its service serves
 UNLINKED = (
     "NOT EXISTS (SELECT 1 FROM links WHERE links.service_id = bindings.service_id AND links.project_id = bindings.project_id) "
     "AND EXISTS (SELECT 1 FROM services WHERE services.id = bindings.service_id AND services.state = 'active')"
@@ -203,9 +204,9 @@ def ending(
     tx: Tx, *, service_id: int | None = None, project_id: int | None = None, environment_id: int | None = None
 ) -> list[BindingRecord]:
     """The bindings whose account is there although their link is not: it ends with the deployment that still uses it."""
-    where = "(?1 IS NULL OR service_id = ?1) AND (?2 IS NULL OR project_id = ?2) AND (?3 IS NULL OR environment_id = ?3)"
-    sql = f"SELECT * FROM bindings WHERE state = 'bound' AND {where} AND {UNLINKED} ORDER BY id"
-    return [_binding(tx, row) for row in tx.rows(sql, [service_id, project_id, environment_id])]
+    where, given = matching(service_id=service_id, project_id=project_id, environment_id=environment_id)
+    sql = f"SELECT * FROM bindings INDEXED BY bindings_ending WHERE ends_after != 0 AND state = 'bound' AND {where} AND {UNLINKED} ORDER BY id"
+    return [_binding(tx, row) for row in tx.rows(sql, given)]
 
 
 def due(tx: Tx, record: BindingRecord) -> bool:

@@ -207,7 +207,7 @@ class Unlink(LinkVerb):
         if link:
             projects.delete_link(tx, link.id)
         for number, deployment in operation.arguments.get("later", []):
-            projects.update_binding(tx, number, ends_after=deployment)
+            projects.update_binding(tx, number, ends_after=deployment or projects.NOBODY)
         if operation.arguments["force"]:
             for number in operation.arguments["bindings"]:
                 projects.update_binding(tx, number, state="unbound")
