@@ -195,8 +195,9 @@ FROM pg_auth_members m WHERE m.member = ANY($1::oid[]) GROUP BY m.roleid, m.memb
 SETTINGS = """
 SELECT coalesce(d.datname, '') AS database, CASE WHEN s.setrole = 0 THEN '' ELSE pg_get_userbyid(s.setrole) END AS role,
     split_part(entry, '=', 1) AS name, substr(entry, position('=' IN entry) + 1) AS value
-FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) entry
-WHERE s.setrole = 0 OR s.setrole = ANY($1::oid[]) ORDER BY 1, 2, 3
+FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase,
+    unnest(s.setconfig) WITH ORDINALITY AS e(entry, place)
+WHERE s.setrole = 0 OR s.setrole = ANY($1::oid[]) ORDER BY 1, 2, e.place
 """
 SYSTEM_SETTINGS = """
 SELECT DISTINCT ON (name) name, setting AS value FROM pg_file_settings

@@ -76,10 +76,10 @@ async def role(opened: Any, given: Role, *, trusted: bool, closed: bool) -> list
             password = literal(given.password)
         else:
             findings.append(Finding(where="", what=f"role {given.name}", why="its password is of an unknown kind"))
-    until = literal(given.until or "infinity")
+    until = f" VALID UNTIL {literal(given.until or 'infinity')}" if given.until or there else ""
     async with opened.transaction():
         await opened.execute(
-            f"{verb} ROLE {name} {' '.join(rights)} CONNECTION LIMIT {int(given.limit)} PASSWORD {password} VALID UNTIL {until}"
+            f"{verb} ROLE {name} {' '.join(rights)} CONNECTION LIMIT {int(given.limit)} PASSWORD {password}{until}"
         )
         await opened.execute(f"COMMENT ON ROLE {name} IS {literal(given.comment) if given.comment is not None else 'NULL'}")
         await opened.execute(f"ALTER ROLE {name} RESET ALL")
