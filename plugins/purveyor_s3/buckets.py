@@ -7,8 +7,7 @@ from botocore.exceptions import ClientError
 
 from purveyor_hooks import Access, Binding, Conflict, Failed, Service
 from purveyor_s3 import keys
-from purveyor_s3.driver import code
-from purveyor_s3.server import MISSING, OWN_BUCKET, connection, ensure_bucket, text
+from purveyor_s3.server import OWN_BUCKET, connection, ensure_bucket, exists, text
 
 T = TypeVar("T")
 BATCH = 1000
@@ -22,21 +21,11 @@ async def _is_ours(client: Any, binding: Binding) -> bool:
     return await text(client, _mark(binding)) == binding.resource
 
 
-async def _exists(client: Any, bucket: str) -> bool:
-    try:
-        await client.head_bucket(Bucket=bucket)
-    except ClientError as error:
-        if code(error) in MISSING:
-            return False
-        raise
-    return True
-
-
 async def bind(service: Service, access: Access, binding: Binding) -> None:
     accounts = keys.of(service, access)
     async with connection(service, access) as client:
         if not await _is_ours(client, binding):
-            if await _exists(client, binding.resource):
+            if await exists(client, binding.resource):
                 raise Conflict(
                     f"{service.name} has a bucket {binding.resource} that nobody is recorded for.",
                     remedy="Rename or remove it, or choose another project name.",
@@ -80,7 +69,7 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
     async with connection(service, access) as client:
         if await _is_ours(client, binding):
             await _asked(service, keys.of(service, access).revoke(binding.account))
-            if await _exists(client, binding.resource):
+            if await exists(client, binding.resource):
                 await _empty(client, binding.resource)
                 await client.delete_bucket(Bucket=binding.resource)
             await client.delete_object(Bucket=OWN_BUCKET, Key=_mark(binding))

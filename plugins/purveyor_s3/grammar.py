@@ -4,6 +4,10 @@ S3 takes any 1,024 bytes. A server that keeps objects as files drops a leading s
 there under the other name would be overwritten.
 """
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 from purveyor_s3 import flavours
 
 LONGEST_PART = 255  # bytes
@@ -38,6 +42,26 @@ def _seaweedfs(key: str, size: int, parts: list[str]) -> str:
     if len((parts[-1] or parts[-2]).encode()) > LONGEST_PART:
         return f"the server takes no more than {LONGEST_PART} bytes behind the last slash"
     return ""
+
+
+REDIRECT = "WebsiteRedirectLocation"
+NOT_KEPT = {flavours.RUSTFS: ("Expires", REDIRECT), flavours.MINIO: (REDIRECT,), flavours.SEAWEEDFS: (REDIRECT,)}
+FOLDERS = ("application/x-directory", "httpd/unix-directory", "binary/octet-stream", "application/octet-stream")
+TAG = re.compile(r"[\w +\-=.:/@]*")
+
+
+def untaggable(flavour: str, tags: list[list[str]]) -> list[str]:
+    """The tags that this server refuses, and the whole object with them. SeaweedFS does not ask for AWS's rules."""
+    return [] if flavour == flavours.SEAWEEDFS else [tag[0] for tag in tags if not all(TAG.fullmatch(text) for text in tag)]
+
+
+def unkept(flavour: str, key: str, described: Mapping[str, Any]) -> str:
+    """What of an object's headers this server forgets without a word, "" for nothing."""
+    lost = [name for name in NOT_KEPT[flavour] if name in described]
+    if flavour == flavours.SEAWEEDFS and key.endswith("/"):
+        usual = {"ContentType"} if described.get("ContentType") in FOLDERS else set()
+        lost = [name for name in described if name not in usual]
+    return ", ".join(lost)
 
 
 class Prefixes:

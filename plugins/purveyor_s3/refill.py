@@ -12,9 +12,9 @@ from purveyor_hooks import Access, Failed, Finding, RestoreOptions, Service, Sou
 from purveyor_hooks.parts import Part, read_parts
 from purveyor_s3 import flavours, settings, transfer
 from purveyor_s3.driver import code
-from purveyor_s3.grammar import Prefixes, unheld
+from purveyor_s3.grammar import Prefixes, unheld, unkept, untaggable
 from purveyor_s3.listing import connected, is_own, items, said
-from purveyor_s3.server import EXISTS, MISSING, OWN_BUCKET, ensure_bucket
+from purveyor_s3.server import MISSING, OWN_BUCKET, ensure_bucket, exists
 from purveyor_s3.snapshot import BROKEN, BUCKET, MARKER, OBJECT
 
 REDUCED = "REDUCED_REDUNDANCY"  # the one class beside the standard that these servers have
@@ -85,15 +85,16 @@ class _Refill:
         self._prefixes = Prefixes(self._flavour)
         lock = {"ObjectLockEnabledForBucket": True} if settings.locked(held) else {}
         try:
-            await client.create_bucket(Bucket=bucket, **lock)
+            if await exists(client, bucket):  # another try had begun it; RustFS makes one that is there without a word
+                await empty(client, bucket)
+                if lock:  # what is written now would be locked by its rule
+                    without = {"ObjectLockEnabled": settings.ENABLED}
+                    await client.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=without)
+            else:
+                await client.create_bucket(Bucket=bucket, **lock)
         except ClientError as error:
-            if code(error) not in EXISTS:
-                self._find(bucket, "", f"the server does not make it: {said(error)}")
-                return
-            await empty(client, bucket)  # another try had begun it
-            if lock:  # what is written now would be locked by its rule
-                without = {"ObjectLockEnabled": settings.ENABLED}
-                await client.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=without)
+            self._find(bucket, "", f"the server does not make it: {said(error)}")
+            return
         self._settings[bucket] = held
         if settings.versioned(held) and not lock:
             try:
@@ -126,8 +127,14 @@ class _Refill:
 
     def _described(self, part: Part) -> dict[str, Any]:
         described = dict(part.facts["described"])
-        if tags := part.facts.get("tags"):
-            described["Tagging"] = urlencode([tuple(tag) for tag in tags])
+        tags = part.facts.get("tags", [])
+        if refused := untaggable(self._flavour, tags):
+            why = f"the server does not take its tags {', '.join(refused)}"
+            self._find(str(part.facts["bucket"]), str(part.facts["key"]), why)
+        if kept := [(name, value) for name, value in tags if name not in refused]:
+            described["Tagging"] = urlencode(kept)
+        if lost := unkept(self._flavour, str(part.facts["key"]), described):
+            self._find(str(part.facts["bucket"]), str(part.facts["key"]), f"the server does not keep its {lost}")
         lock = part.facts.get("lock", {})
         if lock and not _for_later(part):
             if _in_force(lock):

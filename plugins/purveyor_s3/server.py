@@ -38,6 +38,16 @@ async def connection(service: Service, access: Access) -> AsyncIterator[Any]:
         yield opened
 
 
+async def exists(client: Any, bucket: str) -> bool:
+    try:
+        await client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if code(error) in MISSING:
+            return False
+        raise
+    return True
+
+
 async def ensure_bucket(client: Any, name: str) -> None:
     """Make a bucket unless it is there."""
     try:
