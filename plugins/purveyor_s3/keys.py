@@ -21,9 +21,10 @@ TIMEOUT = 10.0
 # what would open the bucket to others, take it away from under the binding, shut the administrator and the backups out, or
 # keep it from being emptied for years
 NOT_ALLOWED = [
-    "s3:CreateBucket", "s3:DeleteBucket", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutBucketAcl",
+    "s3:CreateBucket", "s3:DeleteBucket", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy",
     "s3:PutBucketObjectLockConfiguration", "s3:PutObjectRetention", "s3:PutObjectLegalHold", "s3:BypassGovernanceRetention",
 ]  # fmt: skip
+RUSTFS_NOT_ALLOWED = [*NOT_ALLOWED, "s3:PutBucketAcl"]  # MinIO has no such action, and refuses a policy that names it
 # SeaweedFS knows no Deny, so all that a project may do is named; it has no names for lifecycle and encryption (seen on 4.48)
 SEAWEED_ALLOWED = [
     "s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectTagging", "s3:GetObjectVersionTagging", "s3:GetObjectAcl",
@@ -184,7 +185,9 @@ class RustfsKeys:
         return not answer.is_error
 
     async def grant(self, binding: Binding) -> None:
-        await self._must("PUT", "add-canned-policy", {"name": binding.account}, policy(binding.resource))
+        await self._must(
+            "PUT", "add-canned-policy", {"name": binding.account}, policy(binding.resource, denied=RUSTFS_NOT_ALLOWED)
+        )
         user = {"secretKey": binding.password, "status": "enabled"}
         await self._must("PUT", "add-user", {"accessKey": binding.account}, user)
         attached = {"policyName": binding.account, "userOrGroup": binding.account, "isGroup": "false"}
