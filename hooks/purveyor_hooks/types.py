@@ -379,7 +379,10 @@ class Census(Value, frozen=True):
     failed: tuple[Finding, ...] = ()
 
     def differences(self, later: "Census") -> list[str]:
-        """What is not the same later, in words; empty when nothing is missing or too much."""
+        """What is not the same later, in words; empty when nothing is missing or too much. A database or bucket that failed is
+        told as that, and not counted."""
+        if lost := {item.where for item in self.failed if item.where}:
+            return self._without(lost).differences(later._without(lost))
         said = _differences(self.counts, later.counts, lambda before, after: before != after)
         said += _differences(self.fleeting, later.fleeting, lambda before, after: after > before)
         said += _differences(self.growing, later.growing, lambda before, after: after < before)
@@ -395,7 +398,7 @@ class Census(Value, frozen=True):
 
         def chosen(counts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
             kept = {
-                kind: {name: number for name, number in found.items() if holder_of(name, every) in names}
+                kind: {name: number for name, number in found.items() if (holder_of(name, every) or name) in names}
                 for kind, found in counts.items()
             }
             return {kind: found for kind, found in kept.items() if found}
@@ -404,10 +407,16 @@ class Census(Value, frozen=True):
             counts=chosen(self.counts),
             fleeting=chosen(self.fleeting),
             growing=chosen(self.growing),
-            digests={name: digest for name, digest in self.digests.items() if holder_of(name, every) in names},
+            digests={name: digest for name, digest in self.digests.items() if (holder_of(name, every) or name) in names},
             left_out=tuple(item for item in self.left_out if item.where in names),
             failed=tuple(item for item in self.failed if item.where in names),
         )
+
+    def _without(self, names: Collection[str]) -> "Census":
+        every = {*names, *(name for kind in HOLDERS for name in self.counts.get(kind, {}))}
+        named = {name for part in (self.counts, self.fleeting, self.growing) for found in part.values() for name in found}
+        kept = {holder_of(name, every) or name for name in {*named, *self.digests}} - {*names}
+        return msgspec.structs.replace(self.only(kept), failed=())
 
     @property
     def total(self) -> int:

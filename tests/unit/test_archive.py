@@ -22,7 +22,7 @@ from purveyor.archive.codec import Packer, unpacked
 from purveyor.archive.manifest import Manifest, OnRecord, Verified
 from purveyor.pulse import Pulse, while_it_goes_on
 from purveyor.scheduler import following
-from purveyor_hooks import BadInput, Census, DeadlineExceeded
+from purveyor_hooks import BadInput, Census, DeadlineExceeded, Finding
 from purveyor_hooks.parts import PartWriter, read_parts
 
 KEY = bytes(range(32))
@@ -335,3 +335,13 @@ def test_a_key_comes_back_from_paper_and_a_slip_is_found_in_its_line(key: bytes,
     if lines[0] != other[0]:
         with pytest.raises(BadInput):
             paper.read([lines[0], *other[1:]])
+
+
+def test_a_database_that_failed_is_told_as_that_and_not_counted() -> None:
+    failed = (Finding(where="b", what="", why="it is closed"),)
+    before = Census(counts={"databases": {"a": 1}, "rows": {"a.t": 3, "b.t": 1}, "roles": {"": 2}}, failed=failed)
+    assert before.differences(Census(counts={"databases": {"a": 1}, "rows": {"a.t": 3}, "roles": {"": 2}})) == []
+    assert before.differences(Census(counts={"databases": {"a": 1}, "rows": {"a.t": 2}, "roles": {"": 2}})) == [
+        "rows of a.t: 3 before, 2 after"
+    ]
+    assert before.differences(Census(counts={"databases": {"a": 1}, "rows": {"a.t": 3}, "roles": {"": 1}})) != []

@@ -157,7 +157,7 @@ class Keeper:
             digests=census.digests,
             left_out=census.left_out,
             failed=census.failed,
-            bindings=await store.read(lambda tx: _held(tx, record)),
+            bindings=await store.read(lambda tx: held_bindings(tx, record.id)),
             expires_at=backup.expires_at,
             changes=archive.folder if archive else "",
             first=first,
@@ -340,7 +340,8 @@ def _plain_parameters(kind: ServiceType, record: ServiceRecord) -> dict[str, obj
     return {name: value for name, value in record.parameters.items() if name not in secret}
 
 
-def _held(tx: Tx, record: ServiceRecord) -> list[HeldBinding]:
+def held_bindings(tx: Tx, service_id: int) -> list[HeldBinding]:
+    """Whose data the resources of a service are, by the numbers that the data itself carries."""
     return [
         HeldBinding(
             project=item.project,
@@ -350,7 +351,7 @@ def _held(tx: Tx, record: ServiceRecord) -> list[HeldBinding]:
             slot=item.slot,
             number=item.origin or item.id,
         )
-        for item in projects.bindings(tx, service_id=record.id)
+        for item in projects.bindings(tx, service_id=service_id)
         if item.state != "intended"
     ]
 

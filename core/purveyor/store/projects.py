@@ -205,7 +205,8 @@ def ending(
 ) -> list[BindingRecord]:
     """The bindings whose account is there although their link is not: it ends with the deployment that still uses it."""
     where, given = matching(service_id=service_id, project_id=project_id, environment_id=environment_id)
-    sql = f"SELECT * FROM bindings INDEXED BY bindings_ending WHERE ends_after != 0 AND state = 'bound' AND {where} AND {UNLINKED} ORDER BY id"
+    ending = f"ends_after != 0 AND state = 'bound' AND {UNLINKED}"
+    sql = f"SELECT * FROM bindings INDEXED BY bindings_ending WHERE {ending} AND {where} ORDER BY id"
     return [_binding(tx, row) for row in tx.rows(sql, given)]
 
 

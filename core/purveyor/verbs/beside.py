@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from purveyor import bindings
+from purveyor import bindings, names
 from purveyor.archive import recovery
 from purveyor.archive.keeper import Keeper
+from purveyor.archive.manifest import HeldBinding
 from purveyor.house import House
 from purveyor.operations import Step
 from purveyor.operations.runner import emit
@@ -204,6 +205,29 @@ class BesideVerb(ServiceVerb):
             await self.binder.unbind([item.id for item in held if item.state == "unbound"])
 
         return Step("accounts", work, deadline=600.0)
+
+    async def claim(self, service_id: int, held: Sequence[HeldBinding]) -> None:
+        """Record whose data the resources of a copy are, so that linking brings each project back to its own; until then no
+        account in it is open."""
+
+        def work(tx: Tx) -> list[int]:
+            known = {item.resource for item in projects.bindings(tx, service_id=service_id)}
+            for item in held:
+                if item.resource not in known:
+                    projects.insert_restored_binding(
+                        tx,
+                        service_id,
+                        item.project,
+                        item.environment,
+                        names.password(),
+                        resource=item.resource,
+                        account=item.account,
+                        slot=item.slot,
+                        origin=item.number,
+                    )
+            return [item.id for item in projects.bindings(tx, service_id=service_id)]
+
+        await self.binder.unbind(await self.house.store.write(work))
 
     def keep_old(self, tx: Tx, operation: OperationRecord, service_id: int, scratch_id: int, facts: Mapping[str, Any]) -> None:
         """The volume that the service had is kept for the stated time, and says what it is; the scratch service ends."""

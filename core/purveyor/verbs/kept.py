@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from purveyor import bindings, names
+from purveyor import bindings
+from purveyor.archive.keeper import held_bindings
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.parameters import IMAGE
-from purveyor.store import Tx, operations, projects, services
+from purveyor.store import Tx, operations, services
 from purveyor.store.records import Credentials, OperationRecord, ServiceRecord, VolumeRecord
 from purveyor.verbs.beside import before
 from purveyor.verbs.create import CreateArguments, make
@@ -230,27 +231,10 @@ class CloneVolume(NewServiceVerb):
         await self.house.engine.volumes.forget(volume.name)
 
     async def _close(self, operation: OperationRecord, made: int) -> None:
-        """Record whose data the resources are, and end the accounts in the copy until their project is linked."""
-
-        def work(tx: Tx) -> list[int]:
-            known = {item.resource for item in projects.bindings(tx, service_id=made)}
-            owner = operation.arguments["of"]
-            for held in projects.bindings(tx, service_id=owner) if owner else ():
-                if held.resource not in known:
-                    projects.insert_restored_binding(
-                        tx,
-                        made,
-                        held.project,
-                        held.environment,
-                        names.password(),
-                        resource=held.resource,
-                        account=held.account,
-                        slot=held.slot,
-                        origin=held.origin or held.id,
-                    )
-            return [item.id for item in projects.bindings(tx, service_id=made)]
-
-        await self.binder.unbind(await self.house.store.write(work))
+        """No project is let in before it is linked to the copy."""
+        owner = operation.arguments["of"]
+        if owner:
+            await self.claim(made, await self.house.store.read(lambda tx: held_bindings(tx, owner)))
 
 
 def require_kept(tx: Tx, reference: str) -> VolumeRecord:

@@ -6,13 +6,14 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from purveyor import bindings, names, parameters
+from purveyor import bindings, parameters
 from purveyor.archive import recovery
 from purveyor.archive.helpers import BASE
+from purveyor.archive.keeper import held_bindings
 from purveyor.archive.manifest import Verified
 from purveyor.operations import Plan, Step, Target
 from purveyor.operations.plan import PlannedContainer, PlannedVolume
-from purveyor.store import Tx, archives, backups, operations, projects, services
+from purveyor.store import Tx, archives, backups, operations, services
 from purveyor.store.records import BackupRecord, OperationRecord
 from purveyor.verbs.backup import (
     BackupArguments,
@@ -100,7 +101,11 @@ class Clone(NewServiceVerb):
     def steps(self, operation: OperationRecord) -> list[Step]:
         made = operation.service_id or 0
         copy = self.data_step("copy", lambda: self.fill(operation, made, lambda: self._copy(operation, made)))
-        return [*self.beside_steps(operation, made), copy]
+        claims = Step("claims", lambda: self._claim(operation, made), deadline=600.0)
+        return [*self.beside_steps(operation, made), copy, claims]
+
+    async def _claim(self, operation: OperationRecord, made: int) -> None:
+        await self.claim(made, await self.house.store.read(lambda tx: held_bindings(tx, operation.arguments["of"])))
 
     async def _copy(self, operation: OperationRecord, made: int) -> None:
         old, new = await self.load(operation.arguments["of"]), await self.load(made)
@@ -269,26 +274,7 @@ class Restore(NewServiceVerb):
         """Record whose data the new service's resources are, so that linking brings each project back to its own."""
         backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
         manifest = (await self._verified(operation, backup)).manifest
-        service_id = operation.service_id or 0
-
-        def work(tx: Tx) -> list[int]:
-            known = {item.resource for item in projects.bindings(tx, service_id=service_id)}
-            for held in manifest.bindings:
-                if held.resource not in known:
-                    projects.insert_restored_binding(
-                        tx,
-                        service_id,
-                        held.project,
-                        held.environment,
-                        names.password(),
-                        resource=held.resource,
-                        account=held.account,
-                        slot=held.slot,
-                        origin=held.number,
-                    )
-            return [item.id for item in projects.bindings(tx, service_id=service_id)]
-
-        await self.binder.unbind(await self.house.store.write(work))
+        await self.claim(operation.service_id or 0, manifest.bindings)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         scratch, safety = operation.arguments["scratch"], operation.arguments["safety"]
