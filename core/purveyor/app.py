@@ -236,7 +236,7 @@ async def open_app(
     lock = StateLock(state)
     await lock.wait(patience, lambda locked: logger.warning("waiting", process=locked.holder, state=str(state)))
     with lock:
-        begin(state, settings.folder_of_volumes(state), settings.folder_of_backups(state))
+        begin(state, settings.folder_of_volumes(state))
         with told(state):
             vault = open_vault(state)
         vaults.append(vault)

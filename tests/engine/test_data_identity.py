@@ -231,7 +231,7 @@ def test_a_stopped_service_survives_a_prune_of_everything(
     for name in ("postgres", "redis"):
         purveyor("create", name, name)
         purveyor("connect", name, "--", *SEED[name])
-        purveyor("stop", name)
+        purveyor("stop", name, "--yes")
     pruned = run("docker", "system", "prune", "-a", "--volumes", "-f")
     assert pruned.returncode == 0, pruned.stderr
     assert run("docker", "ps", "-aq").stdout == ""

@@ -191,7 +191,7 @@ def test_its_owner_restarts_it_and_it_goes_on(stage: Stage, theirs: str) -> None
 
 def test_when_its_owner_removes_it_that_is_said_and_nothing_is_made_in_its_place(stage: Stage) -> None:
     name = run(stage, "gone", REDIS, "redis-server", "--protected-mode", "no")
-    stage.cli("import", name, "gone", "--type", "redis")
+    eventually(lambda: stage.run("import", name, "gone", "--type", "redis").returncode == 0)
     docker("rm", "-f", "-v", name)
     listed = {item["slug"]: item for item in stage.json("list")}
     assert listed["gone"]["status"] == "missing"

@@ -9,17 +9,17 @@ MARK = "beginning"  # there from the first moment of a new installation until it
 
 
 def begin(state: Path, *folders: Path) -> None:
-    """Mark a directory that nothing was ever kept in as a new installation. Raises `StateRefused` when there are a key, data
-    or backups and no database: that is no new one.
+    """Mark a directory that nothing was ever kept in as a new installation. Raises `StateRefused` when there are a key or data
+    and no database: that is no new one.
 
-    `folders` hold the installation's data and backups.
+    `folders` hold the installation's data. Backups and their key are where a new installation begins after the host was lost.
     """
     path = state / "purveyor.db"
     if (state / MARK).exists() or (path.exists() and path.stat().st_size):
         return
-    keys = [state / "key", state / "backup.key"]
+    key = state / "key"
     with told(path):
-        traces = [str(item) for item in keys if item.exists()]
+        traces = [str(key)] if key.exists() else []
         traces += [str(folder) for folder in folders if folder.is_dir() and any(folder.iterdir())]
         if traces:
             raise lost(path, "is empty" if path.exists() else "is not there", traces)

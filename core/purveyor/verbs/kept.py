@@ -145,6 +145,8 @@ class UndoUpgrade(_Exchange):
 
     def intend(self, tx: Tx, given: UndoUpgradeArguments, actor: str) -> int:
         record = services.get(tx, given.service)
+        require_active(record)
+        require_own(record)
         found = [
             item
             for item in services.volumes(tx, ["kept"])
