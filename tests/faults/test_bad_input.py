@@ -24,7 +24,7 @@ def refused(stage: Stage, code: int, *arguments: str) -> str:
 
 def test_what_cannot_be_created_is_refused_with_its_field(house: Stage) -> None:
     assert "Known are: " in refused(house, 2, "create", "oracle", "x")
-    assert "unknown" in refused(house, 2, "create", "redis", "x", "-p", "maxmemory=1")
+    assert "unknown" in refused(house, 2, "create", "redis", "x", "-p", "maxclients=1")
     assert "whole number" in refused(house, 2, "create", "redis", "x", "-p", "port=http")
     assert "65535" in refused(house, 2, "create", "redis", "x", "-p", "port=99999")
     for name in ("", "a" * 300, "a'; DROP TABLE services", "../x", "é", "12"):

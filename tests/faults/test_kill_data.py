@@ -84,4 +84,4 @@ def test_upgrade(when: str, make_stage: Callable[..., Stage]) -> None:
         assert stage.sql("main", "SHOW server_version")[0].partition(".")[0] == image(stage).rpartition(":")[2]
         assert stage.call("GET", "/external-services/main/health")["healthy"]
 
-    at_every_point(make_stage(), when, "upgrade", change, check, step=8 if when == "act" else 1)
+    at_every_point(make_stage(), when, "upgrade", change, check, step=24 if when == "act" else 1)

@@ -74,11 +74,28 @@ class DockerEngine(Engine):
 
     async def ensure_network(self) -> None:
         async with self._networking:  # one at a time: the engine lets two networks have one name
-            with self.errors(f"look for the network {self.namespace}"):
-                found = await self.docker.networks.list(filters={"name": [f"^{self.namespace}$"]})
+            found = await self._named_networks()
             if not found:
                 with self.errors(f"make the network {self.namespace}", CHANGE):
                     await self._make_network()
+                found = await self._named_networks()
+            if len(found) > 1:
+                await self._leave_one(found)
+
+    async def _named_networks(self) -> list[dict[str, Any]]:
+        with self.errors(f"look for the network {self.namespace}"):
+            found: list[dict[str, Any]] = await self.docker.networks.list(filters={"name": [f"^{self.namespace}$"]})
+            return found
+
+    async def _leave_one(self, found: list[dict[str, Any]]) -> None:
+        """Two networks of one name: a process that was killed while it made one, and the next one, that did not see it yet.
+        The one that is used stays, else the oldest; whoever else looks at the same moment decides alike."""
+        with self.errors(f"look at the network {self.namespace}", CHANGE):
+            shown = [await (await self.docker.networks.get(item["Id"])).show() for item in found]
+            shown.sort(key=lambda item: (not item.get("Containers"), item.get("Created", ""), item["Id"]))
+            for item in shown[1:]:
+                if not item.get("Containers") and (item.get("Labels") or {}).items() >= self.labels.of().items():
+                    await (await self.docker.networks.get(item["Id"])).delete()
 
     async def _make_network(self) -> None:
         config: dict[str, Any] = {"Name": self.namespace, "CheckDuplicate": True, "Labels": self.labels.of()}
