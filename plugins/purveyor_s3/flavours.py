@@ -47,7 +47,7 @@ def of(service: Service) -> Flavour:
     return FLAVOURS[name]
 
 
-def _credentials(service: Service) -> tuple[File, File]:
+def _credentials(service: Service) -> tuple[File, ...]:
     values = service.parameters
     return (
         File(path=ACCESS_FILE, content=values["access_key"], mode=0o444),
@@ -57,7 +57,10 @@ def _credentials(service: Service) -> tuple[File, File]:
 
 def _rustfs(service: Service) -> ContainerSpec:
     """The image's own entry point; its keys come from files, so that `docker inspect` does not show them."""
-    named = {"RUSTFS_ACCESS_KEY": ACCESS_FILE, "RUSTFS_SECRET_KEY": SECRET_FILE, "RUSTFS_SSE_S3_MASTER_KEY": MASTER_FILE}
+    named, files = {"RUSTFS_ACCESS_KEY": ACCESS_FILE, "RUSTFS_SECRET_KEY": SECRET_FILE}, _credentials(service)
+    if master := service.secrets.get(MASTER_KEY):  # what was made without one gets it with its next update
+        named["RUSTFS_SSE_S3_MASTER_KEY"] = MASTER_FILE
+        files = (*files, File(path=MASTER_FILE, content=master, mode=0o444))
     exported = " ".join(f'{name}="$(cat {path})"' for name, path in named.items())
     launch = f'export {exported}; exec /entrypoint.sh "$@"'
     return ContainerSpec(
@@ -74,7 +77,7 @@ def _rustfs(service: Service) -> ContainerSpec:
         },
         mount=Mount(target=DATA),
         ports=PORTS,
-        files=(*_credentials(service), File(path=MASTER_FILE, content=service.secrets[MASTER_KEY], mode=0o444)),
+        files=files,
         evidence=(f"{DATA}/.rustfs.sys/format.json",),
     )
 
