@@ -130,7 +130,7 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
     async with server.connection(service, access) as connection:
         if service.imported:
             await accounts.close_to_projects(connection)
-        await accounts.bind(connection, binding)
+        await accounts.bind(service, access, connection, binding)
 
 
 @hookimpl
@@ -228,7 +228,7 @@ async def extract(source: Source, database: str, sink: Sink) -> None:
 async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
     """PostgreSQL keeps one password for a role: the new one replaces the old, and open connections go on."""
     async with server.connection(service, access) as connection:
-        await accounts.bind(connection, binding)
+        await accounts.bind(service, access, connection, binding)
 
 
 @hookimpl

@@ -32,12 +32,15 @@ def verifier(password: str) -> str:
     return f"SCRAM-SHA-256${ITERATIONS}:{parts[0]}${parts[1]}:{parts[2]}"
 
 
-KEEPER = "purveyor_databases"  # owns what a restore does not give to a superuser
+KEEPER = "purveyor_databases"  # owns the databases of projects: who owns one could shut the manager out of it
+HEIR = "purveyor_heir"  # owns what a superuser owned, after a restore
+SPARE = 10  # connections that one project alone cannot take
 
 
-async def ensure_keeper(connection: Any) -> None:
-    if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", KEEPER):
-        await connection.execute(f"CREATE ROLE {KEEPER} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS")
+async def ensure_role(connection: Any, name: str) -> None:
+    """A role of ours that nobody logs in as."""
+    if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", name):
+        await connection.execute(f"CREATE ROLE {name} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS")
 
 
 MARKED = "coalesce(shobj_description(r.oid, 'pg_authid'), '') LIKE 'purveyor binding %'"
@@ -60,10 +63,12 @@ async def close_to_projects(connection: Any) -> None:
             await connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
 
 
-async def bind(connection: Any, binding: Binding) -> None:
+async def bind(service: Service, access: Access, connection: Any, binding: Binding) -> None:
     """The role, its database, and nobody else in it."""
     await _ensure_role(connection, binding)
     await _ensure_database(connection, binding)
+    if await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = session_user"):
+        await _take_over(service, access, connection, binding)
     current = await connection.fetchval("SELECT current_database()")
     for database in (binding.resource, current, "postgres", "template1"):
         if await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
@@ -81,7 +86,9 @@ async def _ensure_role(connection: Any, binding: Binding) -> None:
             remedy="Rename or drop it, or choose another project name.",
         )
     word = "CREATE" if comment is None else "ALTER"
+    most = await connection.fetchval("SELECT current_setting('max_connections')::int")
     rights = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+    rights += f" CONNECTION LIMIT {most - SPARE if most > 2 * SPARE else -1}"
     async with connection.transaction():
         await connection.execute(f"{word} ROLE {role} {rights} PASSWORD '{verifier(binding.password)}'")
         await connection.execute(f"COMMENT ON ROLE {role} IS '{binding.mark}'")
@@ -92,11 +99,30 @@ async def _ensure_database(connection: Any, binding: Binding) -> None:
     if owner is None:
         # template0: nobody can be connected to it, which would make this fail
         await connection.execute(f"CREATE DATABASE {quoted(binding.resource)} OWNER {quoted(binding.account)} TEMPLATE template0")
-    elif owner != binding.account:
+    elif owner not in (binding.account, KEEPER) or not await _is_ours(connection, binding):
         raise Conflict(
             f"The server has a database {binding.resource} already, and it belongs to {owner}.",
             remedy="Rename it, or choose another project name.",
         )
+
+
+async def _take_over(service: Service, access: Access, connection: Any, binding: Binding) -> None:
+    """The database is ours, what is in it the project's: so it makes schemas and extensions, and cannot set anything that
+    everybody would get who comes in, nor forbid to come in. One of before is handed over without moving a table."""
+    database, role = quoted(binding.resource), quoted(binding.account)
+    await ensure_role(connection, KEEPER)
+    owner = await connection.fetchval("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", binding.resource)
+    if owner != KEEPER:
+        await connection.execute(f"ALTER DATABASE {database} OWNER TO {KEEPER}")
+    await connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC, {KEEPER}")
+    await connection.execute(f"GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {database} TO {role}")
+    await connection.execute(f"ALTER DATABASE {database} RESET local_preload_libraries")
+    if not await connection.fetchval("SELECT datallowconn FROM pg_database WHERE datname = $1", binding.resource):
+        return
+    async with server.connection(service, access, binding.resource) as inside:
+        holder = await inside.fetchval("SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'public'")
+        if holder in ("pg_database_owner", service.parameters["username"], KEEPER):
+            await inside.execute(f"ALTER SCHEMA public OWNER TO {role}")
 
 
 async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
@@ -131,6 +157,6 @@ async def purge(connection: Any, binding: Binding) -> None:
     if not await _is_ours(connection, binding):
         return
     owner = await connection.fetchval("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", binding.resource)
-    if owner == binding.account:
+    if owner in (binding.account, KEEPER):
         await connection.execute(f"DROP DATABASE {quoted(binding.resource)} WITH (FORCE)")
     await connection.execute(f"DROP ROLE {quoted(binding.account)}")

@@ -4,6 +4,7 @@ Nothing of a backup runs with the administrator's power: its dumps are read by p
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 from purveyor_hooks import Access, BadInput, Command, Failed, Finding, RestoreOptions, Service, Source
 from purveyor_hooks.parts import Part, read_parts
 from purveyor_postgres import older, statements
-from purveyor_postgres.accounts import KEEPER, ensure_keeper, literal, quoted
+from purveyor_postgres.accounts import HEIR, KEEPER, ensure_role, literal, quoted
 from purveyor_postgres.counting import first_line
 from purveyor_postgres.dump import DUMP, OF_A_DATABASE, RECORD, SERVER, STATE, why
 from purveyor_postgres.extensions import KNOWN
@@ -107,16 +108,17 @@ async def _begin(here: Restored, part: Part) -> None:
     for name in SHARED:  # the names of roles are in the encoding of these
         for database in server.databases:
             if database.name == name and here.wanted(name):
-                await _make_database(here, database, administrator)
+                await _make_database(here, database)
     trusted = here.options.takes_over
     async with maintenance(here.service, here.access) as opened:
-        await ensure_keeper(opened)
+        for name in (KEEPER, HEIR):
+            await ensure_role(opened, name)
         for role in server.roles:
-            if role.name in (administrator, KEEPER) or role.name.startswith("pg_"):
+            if role.name in (administrator, KEEPER, HEIR) or role.name.startswith("pg_"):
                 continue
             closed = not trusted and (role.comment or "").startswith(PROJECTS)
             here.findings += await statements.role(opened, role, trusted=trusted, closed=closed)
-        here.roles = {role.name for role in server.roles if role.name != administrator} | {KEEPER}
+        here.roles = {role.name for role in server.roles if role.name != administrator} | {KEEPER, HEIR}
         await _members(here, opened, server)
 
 
@@ -248,7 +250,19 @@ async def _spool(here: Restored, part: Part) -> None:
         await process.finish()
 
 
-async def _make_database(here: Restored, database: Database, owner: str) -> None:
+def _holder(here: Restored, database: Database, inside: Inside) -> str:
+    """Who loads a database: its owner; where that is us or a superuser, whose project it is, or somebody without any power."""
+    if database.owner in here.roles and database.owner != KEEPER:
+        return database.owner
+    if database.owner == KEEPER:
+        common = [name for name, _ in Counter(item.owner for item in inside.owned).most_common()]
+        for name in (dict(inside.schemas).get("public", ""), *common):
+            if name in here.roles and name != KEEPER:
+                return name
+    return HEIR
+
+
+async def _make_database(here: Restored, database: Database) -> None:
     """An empty one, with the encoding and locale of before; only the administrator may come in."""
     name = quoted(database.name)
     locale = [
@@ -275,8 +289,7 @@ async def _make_database(here: Restored, database: Database, owner: str) -> None
             here.say(
                 Finding(where=database.name, what=f"locale {wanted}", why=f"the image does not have it: {first_line(error)}")
             )
-        await opened.execute(f"ALTER DATABASE {name} OWNER TO {quoted(owner)}")
-        await opened.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC, {quoted(owner)}")
+        await opened.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
 
 
 async def _drop_subscriptions(here: Restored, opened: Any, database: str) -> None:
@@ -297,8 +310,8 @@ async def drop_subscription(inside: Any, name: str) -> None:
 
 async def _load_database(here: Restored, database: Database, inside: Inside) -> None:
     name = database.name
-    holder = database.owner if database.owner in here.roles else KEEPER
-    await _make_database(here, database, holder)
+    holder = _holder(here, database, inside)
+    await _make_database(here, database)
     async with maintenance(here.service, here.access) as opened:
         await opened.execute(f"GRANT CREATE, TEMPORARY ON DATABASE {quoted(name)} TO {quoted(holder)}")
     async with connection(here.service, here.access, name) as opened:
@@ -550,6 +563,8 @@ async def _complete(here: Restored, opened: Any, name: str, inside: Inside, hold
     """What belongs to others, and what only the administrator can say."""
     version = await opened.fetchval("SELECT current_setting('server_version_num')::int")
     for item in inside.owned:
+        if item.owner == holder:
+            continue
         if finding := await statements.owner(opened, name, item, here.roles):
             said.append(finding)
     for granted in inside.granted:
@@ -591,9 +606,8 @@ async def _try(opened: Any, database: str, what: str, statement: str, said: list
 async def _close(here: Restored, database: Database, holder: str) -> None:
     """Its owner, comment, limits, and who may come in: last, for until now nobody could."""
     name = quoted(database.name)
-    owner = holder
-    if database.owner == here.service.parameters["username"]:
-        owner = str(here.service.parameters["username"])
+    administrator = str(here.service.parameters["username"])
+    owner = database.owner if database.owner in here.roles else administrator if database.owner == administrator else HEIR
     grants = database.grants
     if grants is not None:
         grants = tuple(

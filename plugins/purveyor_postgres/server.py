@@ -17,6 +17,8 @@ PORT = 5432
 OLDEST = 13
 ROOT = "/var/lib/postgresql"
 PASSWORD_FILE = "/etc/purveyor/postgres-password"
+HBA_FILE, IDENT_FILE = "/etc/purveyor/pg_hba.conf", "/etc/purveyor/pg_ident.conf"
+LOCKS = "256"  # each table of a dump takes one; a project that has thousands must not stop another's work
 SHARED_MEMORY = 256 * 1024 * 1024
 CONNECT_TIMEOUT = 5.0
 
@@ -29,14 +31,16 @@ def container(service: Service) -> ContainerSpec:
     """
     values = service.parameters
     data = f"{ROOT}/{service.major}/docker"
-    options = {"max_connections": str(values["max_connections"])}
+    options = {"max_connections": str(values["max_connections"]), "max_locks_per_transaction": LOCKS}
     if "." in service.slug:  # made beside another one: what replicates from elsewhere goes on in one of them only
         options["max_logical_replication_workers"] = "0"
+    options |= {"hba_file": HBA_FILE, "ident_file": IDENT_FILE}
     files = [File(path=PASSWORD_FILE, content=values["password"], mode=0o444)]
+    files += doors(str(values["username"]), encrypted=values["ssl_mode"] == "require")
     entrypoint: tuple[str, ...] = ()
     if values["ssl_mode"] != "disable":
-        options |= tls.options(required=values["ssl_mode"] == "require")
-        files += tls.files(service.secrets, required=values["ssl_mode"] == "require")
+        options |= tls.options()
+        files += tls.files(service.secrets)
         entrypoint = tls.ENTRYPOINT
     return ContainerSpec(
         image=service.image.reference,
@@ -56,6 +60,21 @@ def container(service: Service) -> ContainerSpec:
         shared_memory=SHARED_MEMORY,
         stop_timeout=60,
     )
+
+
+def doors(administrator: str, *, encrypted: bool) -> list[File]:
+    """Who may come in, and how: nobody on trust. Over the socket the administrator is whoever is root in the container, or the
+    server's own user; everybody else has a password. Replication is for continuous archiving, whose helper shares the
+    container's own loopback."""
+    host = "hostssl" if encrypted else "host"
+    rules = [
+        f'local all "{administrator}" peer map=purveyor',
+        "local all all scram-sha-256",
+        f"{host} replication all 127.0.0.1/32 scram-sha-256",
+        f"{host} all all all scram-sha-256",
+    ]
+    names = [f'purveyor {user} "{administrator}"' for user in ("root", "postgres")]
+    return [File(path=HBA_FILE, content="\n".join(rules) + "\n"), File(path=IDENT_FILE, content="\n".join(names) + "\n")]
 
 
 # What a session of the manager says at its start wins over whatever a database or a role carries.

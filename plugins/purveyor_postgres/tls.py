@@ -16,13 +16,6 @@ ENTRYPOINT = (
     "docker-entrypoint.sh",
 )
 
-# The local socket is for the image's own set-up and for clients started inside the container.
-# Replication is for continuous archiving, whose helper shares the container's own loopback.
-ENCRYPTED_ONLY = (
-    "local all all trust\nhostssl replication all 127.0.0.1/32 scram-sha-256\n"
-    "hostssl all all all scram-sha-256\nhostnossl all all all reject\n"
-)
-
 
 def self_signed(host: str) -> dict[str, str]:
     """A fresh key and certificate for a host name, as PEM text."""
@@ -30,18 +23,16 @@ def self_signed(host: str) -> dict[str, str]:
     return {"tls_key": key, "tls_certificate": certificate}
 
 
-def options(*, required: bool) -> dict[str, str]:
-    found = {
+def options() -> dict[str, str]:
+    return {
         "ssl": "on",
         "ssl_cert_file": "/etc/purveyor/server.crt",
         "ssl_key_file": f"{FOLDER}/server.key",
     }
-    return found | ({"hba_file": "/etc/purveyor/pg_hba.conf"} if required else {})
 
 
-def files(secrets: Mapping[str, str], *, required: bool) -> list[File]:
-    found = [
+def files(secrets: Mapping[str, str]) -> list[File]:
+    return [
         File(path="/etc/purveyor/server.crt", content=secrets["tls_certificate"]),
         File(path="/etc/purveyor/server.key", content=secrets["tls_key"], mode=0o600),
     ]
-    return found + ([File(path="/etc/purveyor/pg_hba.conf", content=ENCRYPTED_ONLY)] if required else [])

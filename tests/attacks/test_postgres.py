@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 import purveyor_postgres as postgres
-from purveyor_hooks import Conflict, Image, RestoreOptions
+from purveyor_hooks import Binding, Conflict, Image, RestoreOptions, Scope
 from purveyor_hooks.parts import PartWriter, read_parts
 from purveyor_postgres import counting
 from purveyor_postgres.record import Server as Record
@@ -251,3 +251,85 @@ async def test_a_login_of_the_manager_is_nobodys(attacked: Server) -> None:
         await asyncpg.connect(
             host="127.0.0.1", port=attacked.port, user="purveyor_login_view_x", password="mine", database="evil"
         )
+
+
+# ---------------------------------------------------------------- what a project's login may
+
+
+BINDING = Binding(
+    id=7,
+    scope=Scope(project="shop", environment="production"),
+    resource="shop_production",
+    account="shop_production",
+    password="p1",
+)
+REFUSED = (
+    "ALTER DATABASE shop_production SET search_path = x",
+    "ALTER DATABASE shop_production SET local_preload_libraries = 'nope'",
+    "ALTER DATABASE shop_production CONNECTION LIMIT 0",
+    "ALTER DATABASE shop_production IS_TEMPLATE true",
+    "ALTER DATABASE shop_production RENAME TO mine",
+    "REVOKE CONNECT ON DATABASE shop_production FROM PUBLIC; DO $$ BEGIN ASSERT false; END $$",
+    "DROP DATABASE shop_production",
+    "CREATE DATABASE other",
+    "SET ROLE purveyor_databases",
+    "ALTER ROLE shop_production CONNECTION LIMIT 1000",
+    "ALTER ROLE shop_production CREATEDB",
+    "SELECT * FROM pg_authid",
+    "COPY (SELECT 1) TO PROGRAM 'id'",
+)
+ALLOWED = (
+    "CREATE SCHEMA app", "CREATE EXTENSION hstore", "CREATE TABLE t (x int)", "CREATE PUBLICATION p FOR TABLE t",
+    "CREATE TEMP TABLE u (x int)",
+    "ALTER ROLE shop_production SET work_mem = '8MB'", "DROP SCHEMA public CASCADE", "CREATE SCHEMA public",
+)  # fmt: skip
+
+
+async def as_project(server: Server, statement: str) -> None:
+    opened = await asyncpg.connect(
+        host="127.0.0.1", port=server.port, user="shop_production", password="p1", database="shop_production", timeout=10
+    )
+    try:
+        await opened.execute(statement)
+    finally:
+        await opened.close()
+
+
+@awaited
+async def test_a_project_has_what_is_in_its_database_and_not_the_database(make: Callable[..., Server]) -> None:
+    server = make(17)
+    await postgres.bind(server.service, server, BINDING)
+    for statement in REFUSED:
+        with pytest.raises(asyncpg.PostgresError):
+            await as_project(server, statement)
+    for statement in ALLOWED:
+        await as_project(server, statement)
+    await as_project(server, "CREATE TABLE public.kept AS SELECT 1 AS x")
+    stream, target = Stream(), make(17)
+    census = await postgres.backup(server.service, server, stream, None)
+    assert await postgres.restore(target.service, target, stream, RestoreOptions(takes_over=True)) == ()
+    assert census.differences(await postgres.census(target.service, target, None)) == []
+    await postgres.bind(target.service, target, BINDING)
+    for item in (server, target):
+        owners = "SELECT datdba::regrole FROM pg_database WHERE datname = 'shop_production'"
+        assert item.psql(owners) == "purveyor_databases"
+        assert item.psql("SELECT relowner::regrole FROM pg_class WHERE relname = 'kept'", "shop_production") == "shop_production"
+        await as_project(item, "INSERT INTO public.kept VALUES (2)")
+    await postgres.purge(target.service, target, BINDING)
+    assert target.psql("SELECT count(*) FROM pg_database WHERE datname = 'shop_production'") == "0"
+
+
+@awaited
+async def test_a_project_of_before_is_handed_over_without_moving_a_table(make: Callable[..., Server]) -> None:
+    server = make(17)
+    server.psql("CREATE ROLE shop_production LOGIN PASSWORD 'p0'; COMMENT ON ROLE shop_production IS 'purveyor binding 7'")
+    server.psql("CREATE DATABASE shop_production OWNER shop_production")
+    server.psql("CREATE TABLE t AS SELECT 1 AS x", "shop_production", user="shop_production")
+    server.psql("ALTER DATABASE shop_production SET local_preload_libraries = 'nope'", "shop_production", user="shop_production")
+    before = server.psql("SELECT relfilenode FROM pg_class WHERE relname = 't'", "shop_production")
+    await postgres.rotate(server.service, server, BINDING, "p0")
+    assert server.psql("SELECT relfilenode FROM pg_class WHERE relname = 't'", "shop_production") == before
+    await as_project(server, "INSERT INTO t VALUES (2)")
+    for statement in REFUSED[:5]:
+        with pytest.raises(asyncpg.PostgresError):
+            await as_project(server, statement)

@@ -131,7 +131,7 @@ def different(new: Server, old: Server, database: str) -> list[str]:
         one, other = (new.dumped(database, of=server, less=less) for server in (old, new))
     # a check is written down in other words once, and a sequence goes on while somebody writes; views of 15 say whose a column
     # is, and MAINTAIN came with 17
-    drop = re.compile(r"busy_id_seq|OWNER TO (postgres|purveyor_databases);|customers_status_check|ON TABLE app.revoked")
+    drop = re.compile(r"busy_id_seq|OWNER TO (postgres|purveyor_heir);|customers_status_check|ON TABLE app.revoked")
     left, right = ([line.replace("orders.", "") for line in lines if not drop.search(line)] for lines in (one, other))
     return sorted({*left} ^ {*right}) if sorted(left) != sorted(right) else []
 
