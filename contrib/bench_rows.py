@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from purveyor.store import Store
-from purveyor.store.vault import open_vault
+from purveyor.kernel.db import Store
+from purveyor.kernel.db.secrets import open_vault
 
 NOW = datetime.now(UTC)
 VERBS = ("create", "link", "bind", "deploy", "backup", "restart", "update")

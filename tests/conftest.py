@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from purveyor import catalogue
-from purveyor.verbs import VERBS
+from fake.fixtures import anyio_backend, furnished, room, scene, trial  # noqa: F401 - fixtures of tests that need no engine
+from purveyor.app import VERBS
+from purveyor.kernel.events import catalog
 from purveyor_hooks import events
 from sharding import Sharding
 from support import MINIO, RUSTFS, Stage, docker, storage
@@ -28,6 +29,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     write = config.getoption("--write-durations") and not hasattr(config, "workerinput")
     config.pluginmanager.register(Sharding(write=write))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a Docker Engine: it uses the fixture, directly or through others."""
+    for item in items:
+        if "engine" in getattr(item, "fixturenames", ()):
+            item.add_marker("engine")
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +84,7 @@ def make_stage(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 SERVICES = {"main": "postgres", "cache": "redis"}
-CATALOGUE = {entry.type: entry for entry in catalogue.build(VERBS)}
+CATALOGUE = {entry.type: entry for entry in catalog.build(VERBS)}
 
 
 def uncatalogued(stage: Stage) -> list[str]:

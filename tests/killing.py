@@ -17,7 +17,7 @@ import redis
 import forkserver
 from support import PATIENCE, Stage, docker, eventually
 
-KILLER = Path(__file__).parent / "faults/killer.py"
+KILLER = Path(__file__).parent / "killer.py"
 MOST_POINTS = 240
 NIGHTLY = [pytest.param(when, marks=pytest.mark.nightly) for when in ("before", "after")]
 EVERY_WHEN = ["act", *NIGHTLY]  # as `faults/killer.py` says

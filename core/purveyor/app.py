@@ -8,38 +8,62 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Protocol
 
-import anyio
 import anyio.abc
 import msgspec
 
-from purveyor import address, use
-from purveyor import settings as settings_module
-from purveyor.archivist import Archivist
-from purveyor.bindings import seen_from
-from purveyor.bus import Bus
-from purveyor.endings import Endings
-from purveyor.engine import Engine, Labels
-from purveyor.house import House
-from purveyor.incidents import Incidents
-from purveyor.log import make_logger
-from purveyor.memory import Memory
-from purveyor.observe import Observer
-from purveyor.operations import Plan, Runner, Verb
-from purveyor.provision import Provisioner
-from purveyor.reconcile import Reconciler
-from purveyor.registry import Plugin, Registry
-from purveyor.retention import Retention
-from purveyor.scheduler import Scheduler
-from purveyor.store import Store, copies, operations, services
-from purveyor.store.beginning import begin
-from purveyor.store.database import installation
-from purveyor.store.faults import told
-from purveyor.store.lock import StateLock
-from purveyor.store.records import OperationRecord
-from purveyor.store.vault import Vault, open_vault
-from purveyor.supervise import Supervisor
-from purveyor.verbs import build
-from purveyor.verbs.bind import BindArguments
+from purveyor.archiving.controller import Archivist
+from purveyor.archiving.operations.archive import Archive, EndArchive
+from purveyor.backups.operations.backup import Backup, DeleteBackup
+from purveyor.backups.operations.restore import Restore
+from purveyor.backups.operations.verify import VerifyBackup
+from purveyor.backups.scheduler import Scheduler
+from purveyor.deployments.operations.deploy import Deploy
+from purveyor.deployments.operations.repair_app import RepairApp
+from purveyor.kernel import config as settings_module
+from purveyor.kernel.api import address
+from purveyor.kernel.cache import Memory
+from purveyor.kernel.db import Store, copies
+from purveyor.kernel.db.beginning import begin
+from purveyor.kernel.db.database import installation
+from purveyor.kernel.db.faults import told
+from purveyor.kernel.db.lock import StateLock
+from purveyor.kernel.db.secrets import Vault, open_vault
+from purveyor.kernel.docker import Engine, Labels
+from purveyor.kernel.events.bus import Bus
+from purveyor.kernel.logs import make_logger
+from purveyor.kernel.operations import Plan, Runner, Verb
+from purveyor.kernel.operations import store as operations
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.kernel.parts import House
+from purveyor.kernel.plugins.registry import Plugin, Registry
+from purveyor.kernel.supervisor import Supervisor
+from purveyor.projects import resolve
+from purveyor.projects.endings import Endings
+from purveyor.projects.operations.bind import Bind, BindArguments
+from purveyor.projects.operations.end_access import EndAccess
+from purveyor.projects.operations.environments import DeleteEnvironment
+from purveyor.projects.operations.link import Link, Unlink
+from purveyor.projects.operations.projects import CreateProject, DeleteProject
+from purveyor.projects.operations.rotate import Rotate
+from purveyor.services import store as services
+from purveyor.services.handle import seen_from
+from purveyor.services.health import Observer
+from purveyor.services.incidents import Incidents
+from purveyor.services.operations.clone import Clone
+from purveyor.services.operations.create import Create
+from purveyor.services.operations.delete import Delete
+from purveyor.services.operations.import_container import Import
+from purveyor.services.operations.lifecycle import Repair, Restart, Start, Stop
+from purveyor.services.operations.purge import Purge
+from purveyor.services.operations.rotate_administrator import RotateAdministrator
+from purveyor.services.operations.undelete import Undelete
+from purveyor.services.operations.update import Update
+from purveyor.services.operations.volumes import AttachVolume, CloneVolume
+from purveyor.services.provisioning import Provisioner
+from purveyor.services.reconciler import Reconciler
+from purveyor.services.retention import Retention
+from purveyor.upgrades.operations.undo import UndoUpgrade
+from purveyor.upgrades.operations.upgrade import Upgrade
 from purveyor_hooks import Actor, BadInput, Bound, Conflict, Event, Health, Logger, NotFound, PurveyorError, Service
 
 EVENT_DEADLINE = 10.0
@@ -56,7 +80,7 @@ class EngineFactory(Protocol):
 
 def docker_engine(namespace: str, labels: Labels) -> Engine:
     """The real engine; its client is loaded only where one is needed."""
-    from purveyor.engine.client import DockerEngine
+    from purveyor.kernel.docker.client import DockerEngine
 
     return DockerEngine(namespace, labels)
 
@@ -198,11 +222,11 @@ class PluginCore:
 
     async def _bound(self, service_type: str, actor: Actor, project: str | int | None, environment: str | None) -> Bound:
         house = self._app.house
-        found = await house.store.read(lambda tx: use.find(tx, house, service_type, actor, project, environment))
+        found = await house.store.read(lambda tx: resolve.find(tx, house, service_type, actor, project, environment))
         if isinstance(found, Bound):
             return found
         await self._app.run("bind", BindArguments(project=found.project, environment=found.environment), actor.name)
-        made = await house.store.read(lambda tx: use.find(tx, house, service_type, actor, project, environment))
+        made = await house.store.read(lambda tx: resolve.find(tx, house, service_type, actor, project, environment))
         if not isinstance(made, Bound):
             raise Conflict("The binding is not made yet.", remedy="Try again.")
         return made
@@ -305,3 +329,45 @@ async def _plugins(app: App, group: anyio.abc.TaskGroup) -> AsyncIterator[None]:
         with anyio.CancelScope(shield=True):
             async for _ in registry.ask("shutdown", STARTUP_DEADLINE):
                 pass
+
+
+VERBS: tuple[Callable[[House, Provisioner], Verb], ...] = (
+    Archive,
+    AttachVolume,
+    Backup,
+    Bind,
+    Clone,
+    CloneVolume,
+    Create,
+    CreateProject,
+    Delete,
+    DeleteBackup,
+    DeleteEnvironment,
+    DeleteProject,
+    Deploy,
+    EndAccess,
+    EndArchive,
+    Import,
+    Link,
+    Purge,
+    Repair,
+    RepairApp,
+    Restart,
+    Restore,
+    Rotate,
+    RotateAdministrator,
+    Start,
+    Stop,
+    Undelete,
+    UndoUpgrade,
+    Unlink,
+    Update,
+    Upgrade,
+    VerifyBackup,
+)
+
+
+def build(house: House, provisioner: Provisioner) -> Mapping[str, Verb]:
+    """Every verb by its name."""
+    made = [kind(house, provisioner) for kind in VERBS]
+    return {verb.name: verb for verb in made}

@@ -9,11 +9,17 @@ from pathlib import Path
 import anyio.to_thread
 import msgspec
 
-from purveyor import bindings
 from purveyor.app import App
-from purveyor.incidents import Subject, trouble
-from purveyor.store import Tx, backups, projects, services
-from purveyor.store.records import BackupRecord, DeploymentRecord, ScheduleRecord, ServiceRecord
+from purveyor.backups import store as backups
+from purveyor.backups.models import BackupRecord, ScheduleRecord
+from purveyor.deployments import store as deployment_store
+from purveyor.deployments.models import DeploymentRecord
+from purveyor.kernel.db import Tx
+from purveyor.projects import store as projects
+from purveyor.projects import variables
+from purveyor.services import store as services
+from purveyor.services.incidents import Subject, trouble
+from purveyor.services.models import ServiceRecord
 from purveyor_hooks import PurveyorError, Variable
 
 LATE = timedelta(minutes=10)
@@ -64,7 +70,7 @@ async def of_apps(app: App) -> list[Check]:
 
 
 def _active(tx: Tx, environment_id: int | None = None) -> list[DeploymentRecord]:
-    found = projects.deployments(tx, environment_id=environment_id, state="active")
+    found = deployment_store.deployments(tx, environment_id=environment_id, state="active")
     return [item for item in found if item.app is not None]
 
 
@@ -100,7 +106,7 @@ async def of_app(app: App, project: str, environment: str) -> list[Check]:
         if place is None or not active:
             return [], "", None
         try:
-            expected = bindings.merged(tx, bindings.variables_of(tx, app.house, record.id, place.id))
+            expected = variables.merged(tx, variables.variables_of(tx, app.house, record.id, place.id))
         except PurveyorError:  # a binding is missing, or two disagree: said where the services are looked at
             return active, f"{record.slug}/{place.slug}", None
         return active, f"{record.slug}/{place.slug}", expected

@@ -2,14 +2,18 @@
 
 import anyio
 
-from purveyor import held
 from purveyor.app import App
 from purveyor.checks import Check, of_app, of_apps, of_backups, of_disks, of_services
-from purveyor.store import Tx, events, projects, services
-from purveyor.store.database import integrity
-from purveyor.store.faults import way_back
-from purveyor.store.records import BindingRecord, ServiceRecord
-from purveyor.supervise import Trouble
+from purveyor.kernel.db import Tx
+from purveyor.kernel.db.database import integrity
+from purveyor.kernel.db.faults import way_back
+from purveyor.kernel.events import store as events
+from purveyor.kernel.operations import store as operations
+from purveyor.kernel.supervisor import Trouble
+from purveyor.projects import store as projects
+from purveyor.projects.models import BindingRecord
+from purveyor.services import store as services
+from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Command, ContainerSpec, EngineUnavailable, Probe, PurveyorError
 
 __all__ = ["Check", "examine"]
@@ -24,15 +28,15 @@ async def examine(app: App, project: str | None, environment: str, *, quick: boo
     With `quick` the store is asked whether it answers, and nothing is read as a whole.
     """
     checks = [await (_answers(app) if quick else _store(app)), *await of_disks(app)]
-    for name, detail, remedy in await held.stuck(app):
+    for name, detail, remedy in await stuck(app):
         checks.append(Check(subject="operation", name=name, ok=False, detail=detail, remedy=remedy))
-    for name, detail in await held.endings(app):
+    for name, detail in await endings(app):
         checks.append(Check(subject=name, name="account", ok=True, detail=detail))
     engine = await _engine(app)
     checks.append(engine)
     if engine.ok:
         checks.append(await _network(app))
-        for name, detail in [] if quick else await held.newer(app):
+        for name, detail in [] if quick else await newer(app):
             checks.append(Check(subject=name, name="image", ok=True, detail=detail))
     for plugin in app.house.registry.plugins:
         if plugin.error:
@@ -149,3 +153,42 @@ async def _probe(app: App, service: ServiceRecord, binding: BindingRecord, probe
         return Check(subject=service.name, name=probe.name, ok=True, detail=last)
     remedy = f"See: purveyor logs {service.slug}; purveyor health {service.slug}"
     return Check(subject=service.name, name=probe.name, ok=False, detail=last or f"exit code {ended.exit_code}", remedy=remedy)
+
+
+async def stuck(app: App) -> list[tuple[str, str, str]]:
+    """Operations that cannot be ended now: what each is, why it waits, and what to do."""
+    found = await app.house.store.read(operations.unfinished)
+    waiting = [(item, app.runner.waiting(item.id)) for item in found]
+    return [
+        (
+            f"{item.id} {item.verb}",
+            f"It cannot be ended, and is tried again: {reason}",
+            f"See: purveyor operations {item.id}; if it can never be ended: purveyor operations abandon {item.id}",
+        )
+        for item, reason in waiting
+        if reason
+    ]
+
+
+async def newer(app: App) -> list[tuple[str, str]]:
+    """Services whose image's name means another image now: what runs goes on until somebody takes the newer one."""
+    found = []
+    for record in await app.house.store.read(services.every):
+        if await app.provision.newer_image(record):
+            take = f"purveyor update {record.slug} --image {record.image}"
+            found.append((record.name, f"{record.image} means another image now than the one that runs. Take it: {take}"))
+    return found
+
+
+async def endings(app: App) -> list[tuple[str, str]]:
+    """Accounts that outlived their link: whose service, and until when."""
+
+    def work(tx: Tx) -> list[tuple[str, str]]:
+        found = []
+        for item in projects.ending(tx):
+            until = "it serves" if projects.due(tx, item) else f"its next deploy (deployment {item.ends_after} uses it)"
+            text = f"{item.project}/{item.environment} is not linked any more, and has its account until {until}."
+            found.append((services.get(tx, item.service_id).name, text))
+        return found
+
+    return await app.house.store.read(work)

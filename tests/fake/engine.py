@@ -12,9 +12,9 @@ from typing import Any
 import anyio
 import msgspec
 
-from purveyor.engine.labels import INSTALLATION, SPEC, Labels
-from purveyor.engine.models import Found, FoundVolume, PortTaken, Usage, digest
-from purveyor.engine.protocols import Containers, Engine, Images, Progress, Session, Volumes, pull_remedy
+from purveyor.kernel.docker.labels import INSTALLATION, SPEC, Labels
+from purveyor.kernel.docker.models import Found, FoundVolume, PortTaken, Usage, digest
+from purveyor.kernel.docker.protocols import Containers, Engine, Images, Progress, Session, Volumes, pull_remedy
 from purveyor_hooks import (
     Command,
     Conflict,

@@ -14,7 +14,8 @@ import msgspec
 
 from fake.scene import NAMESPACE, Scene, differences, do, look_after, picture
 from purveyor.app import App
-from purveyor.store import Store, Tx, operations
+from purveyor.kernel.db import Store, Tx
+from purveyor.kernel.operations import store as operations
 from purveyor_hooks import Failed, PurveyorError
 
 Prepare = Callable[[Scene, App], Awaitable[None]]

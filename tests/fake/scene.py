@@ -14,10 +14,15 @@ from fake import server
 from fake.engine import FakeEngine
 from fake.server import Server
 from purveyor.app import App, StoreFactory, open_app
-from purveyor.engine import Labels
-from purveyor.store import Store, Tx, archives, backups, projects, services
-from purveyor.store.records import BackupRecord
-from purveyor.verbs.create import CreateArguments
+from purveyor.archiving import store as archives
+from purveyor.backups import store as backups
+from purveyor.backups.models import BackupRecord
+from purveyor.deployments import store as deployment_store
+from purveyor.kernel.db import Store, Tx
+from purveyor.kernel.docker import Labels
+from purveyor.projects import store as projects
+from purveyor.services import store as services
+from purveyor.services.operations.create import CreateArguments
 
 PLUGINS = [EntryPoint(name="fake", value="fake.server", group="purveyor")]
 NAMESPACE = "fk"
@@ -222,7 +227,7 @@ def _recorded(tx: Tx) -> dict[str, Any]:
         "bindings": [(item.service_id, item.project, item.environment, item.state) for items in bound.values() for item in items],
         "deployments": [
             (item.project_id, item.environment_id, item.app.image if item.app else "", item.container)
-            for item in projects.deployments(tx, state="active")
+            for item in deployment_store.deployments(tx, state="active")
         ],
         "backups": backups.listed(tx),
         "archives": [(item.service_id, item.state) for item in archives.every(tx)],

@@ -22,7 +22,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "contrib/deploy"
 def stage(make_stage: Callable[..., Stage], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("bin")
     launcher = folder / "purveyor"
-    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m purveyor.cli.main "$@"\n')
+    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m purveyor.kernel.cli.main "$@"\n')
     launcher.chmod(0o755)
     with make_stage().serving() as made:
         made.environment["PATH"] = f"{folder}:{os.environ['PATH']}"

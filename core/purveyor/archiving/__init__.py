@@ -1,0 +1,1 @@
+"""Continuous archiving, and recovery to a point in time."""

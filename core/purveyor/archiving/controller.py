@@ -1,0 +1,181 @@
+"""Continuous archiving: the helper of each archived service is kept running, and what it writes down is shipped.
+
+The server keeps nothing for a helper that is behind for long: when the queue is full because the place cannot be
+reached, archiving ends, the server is let go, and that is said. When the place is there again it begins anew, with a base
+copy of its own.
+"""
+
+from collections.abc import Mapping
+
+import anyio
+
+from purveyor.archiving import store as archives
+from purveyor.archiving import wal
+from purveyor.archiving.models import ArchiveRecord
+from purveyor.archiving.operations.archive import ArchiveArguments
+from purveyor.archiving.wal_receiver import Helpers
+from purveyor.backups import store as backups
+from purveyor.backups.kinds import BASE
+from purveyor.backups.models import BackupRecord
+from purveyor.backups.operations.backup import BackupArguments
+from purveyor.backups.repository import Keeper
+from purveyor.backups.storage import Place
+from purveyor.kernel.db import Tx
+from purveyor.kernel.operations import Verb
+from purveyor.kernel.operations.runner import Runner
+from purveyor.kernel.parts import House
+from purveyor.services import store as services
+from purveyor.services.models import ServiceRecord
+from purveyor_hooks import Conflict, PurveyorError
+
+ACTOR = "archivist"
+MEGABYTE = 1024 * 1024
+BASE_EVERY = 24 * 3600.0
+PROBE = "purveyor-check"
+
+
+class Archivist:
+    """Ships for as long as the daemon serves."""
+
+    def __init__(self, house: House, runner: Runner, verbs: Mapping[str, Verb]) -> None:
+        self._house = house
+        self._runner = runner
+        self._verbs = verbs
+        self._keeper = Keeper(house)
+        self._helpers = Helpers(house)
+        self._under_way: set[int] = set()
+
+    async def run(self) -> None:
+        """Run until cancelled. A slow archive holds up itself alone."""
+        async with anyio.create_task_group() as group:
+            while True:
+                for archive in await self._house.store.read(archives.every):
+                    if archive.service_id not in self._under_way:
+                        self._under_way.add(archive.service_id)
+                        group.start_soon(self._guarded, archive)
+                await anyio.sleep(self._house.settings.archive_interval)
+
+    async def _guarded(self, archive: ArchiveRecord) -> None:
+        try:
+            await self.turn(archive)
+        except PurveyorError as error:
+            await self._say(archive, "waiting" if archive.state != "broken" else "broken", error.detail)
+        except Exception as error:  # one archive's trouble must not end the others
+            self._house.logger.warning("archive.fault", service=archive.service_id, exc_info=error)
+        finally:
+            self._under_way.discard(archive.service_id)
+
+    async def turn(self, archive: ArchiveRecord) -> None:
+        """One look at one service."""
+        service = await self._house.store.read(lambda tx: services.find(tx, archive.service_id))
+        if service is None or service.state != "active" or service.desired != "running" or archive.state == "starting":
+            return
+        if self._runner.busy(service.id):
+            return
+        place = await self._place(archive)
+        if archive.volume_id != service.volume_id or archive.state == "broken":
+            await place.put(PROBE, b"purveyor")  # raises while it cannot be reached
+            await self._begin(service, "it holds another data set now" if archive.state != "broken" else "it was broken off")
+            return
+        await self._helpers.ensure(service)
+        provider = self._house.registry.provider(service.service_type)
+        moment = await provider.archive_beat(service.view(), self._keeper.access(service))
+        waiting = await wal.waiting(self._helpers.access(service), self._helpers.folder(service))
+        try:
+            await self._ship(archive, service, place, waiting)
+        except PurveyorError as error:
+            if waiting.backlog > self._house.settings.archive_queue * MEGABYTE:
+                await self._break(archive, service, f"{waiting.backlog // MEGABYTE} MB wait, and {error.detail}")
+                return
+            await self._say(archive, "waiting", error.detail, queue_bytes=waiting.backlog)
+            return
+        await self._say(archive, "following", "", until=moment, queue_bytes=0)
+        await self._base_when_due(archive, service)
+        await self._thin(archive, place)
+
+    async def _place(self, archive: ArchiveRecord) -> Place:
+        number = archive.s3_source_id
+        return self._keeper.place(await self._house.store.read(lambda tx: backups.source(tx, number)) if number else None)
+
+    async def _ship(self, archive: ArchiveRecord, service: ServiceRecord, place: Place, waiting: wal.Waiting) -> None:
+        helper, source = self._helpers.access(service), self._helpers.folder(service)
+        signing = await self._keeper.key(create=True)
+        assert signing is not None
+        key = signing if archive.encryption else None
+        at_place = await wal.stored(place, archive.folder)
+        # what a stranger put there under a name to come does not keep ours from being shipped
+        there = {item.name for item in at_place if wal.is_ours(item, archive.folder, signing)}
+        for name in waiting.full:
+            if name not in there:
+                await wal.ship(helper, source, name, place, archive.folder, key, signing)
+        # the newest one tells the helper where to go on
+        await wal.take_away(helper, source, waiting.full[:-1])
+        for name in waiting.unfinished:
+            made = await wal.ship(helper, source, name, place, archive.folder, key, signing)
+            for item in at_place:
+                if item.unfinished and item != made:
+                    await place.delete(f"{archive.folder}/{item.path}")
+
+    async def _say(self, archive: ArchiveRecord, state: str, reason: str, **facts: object) -> None:
+        """Record how it stands; when that is another word than before, it is an event."""
+
+        def work(tx: Tx) -> None:
+            now = archives.find(tx, archive.service_id)
+            if now is None or now.state == "starting":
+                return
+            archives.update(tx, archive.service_id, state=state, reason=reason, **facts)
+            if now.state != state:
+                tx.emit(f"archive.{state}", service=archive.service_id, data={"reason": reason} if reason else {})
+
+        await self._house.store.write(work)
+
+    async def _break(self, archive: ArchiveRecord, service: ServiceRecord, why: str) -> None:
+        """The queue is full: let the server go on without us rather than fill its disk."""
+        self._house.logger.warning("archive.broken", service=service.name, error=why)
+        await self._say(archive, "broken", f"The queue is full and archiving has ended: {why}", queue_bytes=0)
+        await self._helpers.end(service)
+
+    async def _begin(self, service: ServiceRecord, why: str) -> None:
+        self._house.logger.info("archive.anew", service=service.name, reason=why)
+        try:
+            given = ArchiveArguments(service=str(service.id), again=True)
+            await (await self._runner.submit(self._verbs["archive"], given, ACTOR)).wait()
+        except Conflict:
+            return  # something else is being done with it; the next turn comes
+
+    # ---------------------------------------------------------------- bases
+
+    async def _base_when_due(self, archive: ArchiveRecord, service: ServiceRecord) -> None:
+        now = archive.base_at
+        if now is None or (await self._now() - now.timestamp()) < BASE_EVERY:
+            return
+        source = archive.s3_source_id
+        given = BackupArguments(service=str(service.id), s3_source_id=source, backup_type=BASE, keep_days=archive.keep_days)
+        await (await self._runner.submit(self._verbs["backup"], given, ACTOR)).wait()
+
+        def note(tx: Tx) -> None:
+            archives.update(tx, service.id, base_at=tx.now)
+
+        await self._house.store.write(note)
+
+    async def _now(self) -> float:
+        return (await self._house.store.read(lambda tx: tx.now)).timestamp()
+
+    async def _thin(self, archive: ArchiveRecord, place: Place) -> None:
+        """Delete what is older than any base copy that is kept."""
+
+        def work(tx: Tx) -> list[BackupRecord]:
+            return [
+                item
+                for item in backups.listed(tx, service_id=archive.service_id)
+                if item.backup_type == BASE and item.metadata.get("changes") == archive.folder and item.state != "failed"
+            ]
+
+        bases = await self._house.store.read(work)
+        firsts = [item.metadata["first"] for item in bases if item.metadata.get("first")]
+        if not firsts or len(firsts) < len(bases):
+            return
+        oldest = min(firsts)
+        for item in await wal.stored(place, archive.folder):
+            if item.of < oldest and not item.of.endswith(".history"):
+                await place.delete(f"{archive.folder}/{item.path}")

@@ -1,0 +1,1 @@
+"""Operations that begin and end archiving."""

@@ -1,0 +1,110 @@
+"""A moment of the past: a base copy and the changes after it into a new volume, and a server that reads on from there."""
+
+from datetime import datetime
+
+import anyio
+
+from purveyor.archiving import wal
+from purveyor.backups.manifest import Verified
+from purveyor.backups.models import BackupRecord
+from purveyor.backups.repository import Keeper, Tell
+from purveyor.kernel.docker.exec import HelperAccess
+from purveyor.kernel.parts import House
+from purveyor.kernel.watchdog import Pulse, while_it_goes_on
+from purveyor.services.handle import ServiceAccess
+from purveyor.services.models import ServiceRecord, VolumeRecord
+from purveyor.services.provisioning import Provisioner
+from purveyor.services.shadow import unpacker
+from purveyor_hooks import BadInput, Command, ContainerSpec, Failed, Mount
+
+WAIT = "trap exit TERM; while :; do sleep 3600 & wait; done"
+PAUSE = 0.5
+LAST_LINES = 6
+
+
+async def unpack(
+    house: House,
+    backup: BackupRecord,
+    verified: Verified,
+    record: ServiceRecord,
+    volume: VolumeRecord,
+    at: datetime | None,
+    tell: Tell,
+) -> None:
+    """Fill the volume of a service that was never started. What an earlier try left is removed first."""
+    manifest = verified.manifest
+    if record.major != manifest.major:
+        why = f"the base copy is of version {manifest.major}, the image {record.image} of version {record.major}"
+        raise BadInput(f"The data would not be read: {why}.", errors={"docker_image": why})
+    keeper, provider = Keeper(house), house.registry.provider(record.service_type)
+    place, key = await keeper.place_of(backup), await keeper.opening_key(manifest)
+    mount = provider.container(record.view()).mount
+    assert mount is not None
+    plan = provider.recovery(record.view(), at)
+    name = unpacker(record)
+    spec = ContainerSpec(
+        image=record.image, entrypoint=("/bin/sh", "-c", WAIT), mount=Mount(target=mount.target), user="0", stop_timeout=2
+    )
+    access = HelperAccess(house.engine, name, house.logger)
+
+    async def pour(pulse: Pulse) -> None:
+        script = 'rm -rf "$0" "$1" && mkdir -p "$0" "$1"'
+        await _run(access, Command(argv=("sh", "-c", script, plan.base, plan.changes)))
+        async with access.process(Command(argv=("tar", "-x", "-f", "-", "-C", plan.base))) as process:
+            async for chunk in await keeper.stored(backup, verified):
+                await process.write(chunk)
+                pulse.beat(len(chunk))
+            await process.end_input()
+            await process.finish()
+        signing = await keeper.key(create=True) if verified.signed and manifest.changes_signed else None
+        async for size in wal.fetch(place, manifest.changes, manifest.first, access, plan.changes, key, signing):
+            pulse.beat(size)
+        await _run(access, plan.finish)
+
+    await house.engine.containers.remove(name)
+    try:
+        labels = house.engine.labels.of(purpose="once")
+        await house.engine.containers.create(
+            name, spec, labels=labels, ports={}, volume=volume.name, seed=False, network=None, restart=False
+        )
+        await house.engine.containers.start(name)
+        await while_it_goes_on(pour, house.settings.stall_timeout, f"Unpacking into {record.name}", tell)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await house.engine.containers.remove(name)
+
+
+async def _run(access: HelperAccess, command: Command) -> None:
+    ended = await access.exec(command, timeout=600.0)
+    if ended.exit_code:
+        raise Failed(f"The data could not be put in place: {(ended.stderr or ended.stdout).strip()[-300:]}")
+
+
+async def arrive(house: House, provision: Provisioner, record: ServiceRecord, tell: Tell) -> None:
+    """Wait until the server has come to the moment. Raises `Failed` when it gives up, with its own words."""
+    provider = house.registry.provider(record.service_type)
+    access = ServiceAccess(house.engine, provider.kind, record, house.logger)
+
+    async def watch(pulse: Pulse) -> None:
+        last = "?"
+        while True:
+            found = await provision.found(record)
+            if found is None or found.restarting or found.state != "running":
+                raise Failed(
+                    f"The server did not come to that moment: {await _last_words(house, record)}",
+                    remedy="The archive may end before it. Choose an earlier one.",
+                )
+            said = await provider.recover(record.view(), access)
+            if not said:
+                return
+            if said != last:
+                last = said
+                pulse.beat()
+            await anyio.sleep(PAUSE)
+
+    await while_it_goes_on(watch, house.settings.stall_timeout, f"The recovery of {record.name}", tell)
+
+
+async def _last_words(house: House, record: ServiceRecord) -> str:
+    lines = await house.engine.containers.log(record.container_name, lines=LAST_LINES)
+    return " / ".join(line.strip() for line in lines if "FATAL" in line or "PANIC" in line) or " / ".join(lines[-2:])

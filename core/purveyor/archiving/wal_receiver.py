@@ -1,0 +1,107 @@
+"""The containers that write down changes: one beside each archived service."""
+
+import anyio
+
+from purveyor.archiving import store as archives
+from purveyor.kernel.docker.exec import HelperAccess
+from purveyor.kernel.docker.labels import SPEC
+from purveyor.kernel.docker.models import digest
+from purveyor.kernel.parts import House
+from purveyor.services.handle import ServiceAccess
+from purveyor.services.models import ServiceRecord
+from purveyor_hooks import Failed
+
+BEATS, PAUSE = 30, 0.5
+
+
+class Helpers:
+    """Each has a volume of its own, in which there is what was not shipped yet."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    def name(self, service: ServiceRecord) -> str:
+        return f"{service.container_name}.archive"
+
+    def access(self, service: ServiceRecord) -> HelperAccess:
+        return HelperAccess(self._house.engine, self.name(service), self._house.logger)
+
+    def folder(self, service: ServiceRecord) -> str:
+        """Where the helper writes, inside its container."""
+        spec = self._house.registry.provider(service.service_type).archive_helper(service.view())
+        assert spec.mount is not None
+        return spec.mount.target
+
+    def _volume(self, service: ServiceRecord) -> tuple[str, str]:
+        return f"{service.container_name}-archive", str(self._house.state / "archives" / str(service.id))
+
+    async def ensure(self, service: ServiceRecord, *, fresh: bool = False) -> None:
+        """Have it running in the network of the service's container as that is now; `fresh`: with nothing in its folder."""
+        engine, name = self._house.engine, self.name(service)
+        main = await engine.containers.require_running(service.container_name, foreign=service.imported is not None)
+        spec = self._house.registry.provider(service.service_type).archive_helper(service.view())
+        found = await engine.containers.inspect(name)
+        volume, path = self._volume(service)
+        same = found is not None and found.labels.get(SPEC) == digest(spec, {}, main.id)
+        if fresh:
+            await self.remove(service)
+        elif found and same and found.state == "running" and found.started_at and main.started_at:
+            if found.started_at < main.started_at:  # the network that it shared is gone
+                await engine.containers.stop(name)
+                await engine.containers.start(name)
+            return
+        if found and (fresh or not same or found.state == "created"):  # never started: its files may not be in it
+            await engine.containers.remove(name)
+            found = None
+        if found is None:
+            await engine.volumes.create(volume, path, f"archive-{service.id}")
+            labels = engine.labels.of(purpose="archive")
+            await engine.containers.create(
+                name, spec, labels=labels, ports={}, volume=volume, seed=True, network=None, inside=main.id
+            )
+        await engine.containers.start(name)
+
+    async def remove(self, service: ServiceRecord) -> None:
+        """Remove it and what it wrote."""
+        volume, path = self._volume(service)
+        await self._house.engine.containers.remove(self.name(service))
+        await self._house.engine.volumes.destroy(volume, path, service.image)
+
+    async def let_go(self, service: ServiceRecord) -> None:
+        """A server that serves and is not archived keeps nothing for a helper: one may have ended while it was stopped."""
+        provider = self._house.registry.provider(service.service_type)
+        archived = await self._house.store.read(lambda tx: archives.find(tx, service.id))
+        if archived is None and provider.offers("archive_end"):
+            await provider.archive_end(service.view(), self._main(service), watching=True)
+
+    async def end(self, service: ServiceRecord) -> None:
+        """Remove it, and have the server keep nothing for it any more, if it can be asked."""
+        await self.remove(service)
+        found = await self._house.engine.containers.inspect(service.container_name, foreign=service.imported is not None)
+        if found is not None and found.state == "running":
+            provider = self._house.registry.provider(service.service_type)
+            await provider.archive_end(service.view(), self._main(service))
+
+    def _main(self, service: ServiceRecord) -> ServiceAccess:
+        kind = self._house.registry.provider(service.service_type).kind
+        return ServiceAccess(self._house.engine, kind, service, self._house.logger)
+
+    async def first_beat(self, service: ServiceRecord) -> None:
+        """Wait until a helper that was just started follows. Raises what keeps it from that, with its own last words."""
+        provider = self._house.registry.provider(service.service_type)
+        engine, name = self._house.engine, self.name(service)
+        for _ in range(BEATS):
+            found = await engine.containers.inspect(name)
+            if found is None or found.state != "running" or found.restarting:
+                lines = await engine.containers.log(name, lines=3) if found else []
+                raise Failed(
+                    f"The helper that writes down the changes of {service.name} ended: "
+                    f"{' / '.join(lines) or 'it printed nothing'}",
+                    remedy="Its server has to let replication in from its own loopback (pg_hba.conf).",
+                )
+            try:
+                await provider.archive_beat(service.view(), self._main(service))
+                return
+            except Failed:
+                await anyio.sleep(PAUSE)
+        raise Failed(f"The helper that writes down the changes of {service.name} gets none.")

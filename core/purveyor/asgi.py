@@ -1,0 +1,108 @@
+"""The Litestar application: the routes of all features and of the plugins."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple
+
+import anyio.abc
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.middleware import DefineMiddleware
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+
+from purveyor import __version__
+from purveyor.app import App, PluginCore
+from purveyor.archiving import routes as archiving_routes
+from purveyor.backups import routes as backup_routes
+from purveyor.deployments import routes as deployment_routes
+from purveyor.kernel.api import problems
+from purveyor.kernel.api import routes as api_routes
+from purveyor.kernel.api.auth import Authentication
+from purveyor.kernel.api.internal_client import InwardClient, inward
+from purveyor.kernel.events import routes as event_routes
+from purveyor.kernel.operations import routes as operation_routes
+from purveyor.projects import routes as project_routes
+from purveyor.services import routes as service_routes
+from purveyor.upgrades import routes as upgrade_routes
+from purveyor_hooks import PurveyorError
+
+BODY_LIMIT = 1024 * 1024
+
+
+class PluginApplication(NamedTuple):
+    """`Application` as plugins get it."""
+
+    core: PluginCore
+    authentication: DefineMiddleware
+    litestar: Litestar
+    workers: anyio.abc.TaskGroup
+
+    def api(self, token: str) -> AbstractAsyncContextManager[InwardClient]:
+        return inward(self.litestar, token, self.workers)
+
+
+def create_api(app: App) -> Litestar:
+    """The API over a running core, plugins' routes included."""
+
+    async def core() -> App:
+        return app
+
+    open_paths = ["^/api/version$", "^/api/schema"]
+    api = Router(
+        "/api",
+        route_handlers=[
+            service_routes.router,
+            upgrade_routes.router,
+            project_routes.service_router,
+            project_routes.router,
+            deployment_routes.router,
+            operation_routes.router,
+            event_routes.router,
+            api_routes.router,
+            service_routes.volume_router,
+            backup_routes.router,
+            archiving_routes.router,
+        ],
+        middleware=[DefineMiddleware(Authentication, exclude=open_paths)],
+        dependencies={"core": Provide(core)},
+        request_max_body_size=BODY_LIMIT,
+    )
+    made = Litestar(
+        [api],
+        state=State({"core": app}),
+        exception_handlers={
+            PurveyorError: problems.on_purveyor_error,
+            HTTPException: problems.on_http_error,
+            RecursionError: problems.on_deep_body,
+            ValueError: problems.on_deep_body,
+            Exception: problems.on_fault,
+        },
+        openapi_config=OpenAPIConfig(
+            title="Purveyor",
+            version=__version__,
+            description="Managed services for your own Docker host.",
+            path="/api/schema",
+            render_plugins=[],
+            components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
+            security=[{"token": []}],
+        ),
+        logging_config=None,
+        debug=False,
+    )
+    _add_plugins(made, app)
+    return made
+
+
+def _add_plugins(api: Litestar, app: App) -> None:
+    """Each plugin's routes by themselves: what is wrong with one's is its own."""
+    registry = app.house.registry
+    assert app.workers is not None
+    given = PluginApplication(PluginCore(app), DefineMiddleware(Authentication), api, app.workers)
+    for plugin, routes in registry.everyone("http_routes", app=given):
+        try:
+            for route in routes or ():
+                api.register(route)
+        except Exception as error:
+            registry.note_fault(plugin, "http_routes", error)

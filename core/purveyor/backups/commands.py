@@ -1,0 +1,500 @@
+"""``purveyor backup``: make, prove, restore; where backups go, and when they are made."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from purveyor.backups import paper
+from purveyor.kernel.cli import output
+from purveyor.kernel.cli.actions import act, pairs
+from purveyor.kernel.cli.client import Client, run
+from purveyor.kernel.cli.options import Options, plan_option
+from purveyor_hooks import BadInput, Conflict, NotFound
+from purveyor_hooks.confirm import destroys, interrupts, yes_option
+
+BACKUPS = "/api/backups"
+
+
+unsigned_option = click.option(
+    "--accept-unsigned", is_flag=True, help="Use it although nothing proves that it is yours: who wrote it chooses what is run."
+)
+
+
+@click.group("backup")
+def backup_command() -> None:
+    """Backups: make, prove, restore."""
+
+
+def _proven(item: Mapping[str, Any]) -> str:
+    if not item["proven_at"]:
+        return "not proven yet"
+    return f"proven {item['proven_at'][:16].replace('T', ' ')}, took {item['proven_seconds']:.0f} s"
+
+
+def _show(options: Options, item: Mapping[str, Any]) -> None:
+    if options.as_json:
+        output.show_json(item)
+        return
+    output.fields(
+        {
+            "backup": f"{item['backup_id']} (id {item['id']})",
+            "of": f"{item['service_name']} ({item['service_type']})",
+            "state": output.status(item["state"]),
+            "why": item["error_message"],
+            "made": (item["completed_at"] or "")[:19],
+            "size": output.size(item["size_bytes"]),
+            "checksum": item["checksum"],
+            "encryption": item["encryption"],
+            "proof": _proven(item),
+            "kept until": (item["expires_at"] or "")[:10],
+            "where": item["location"],
+        }
+    )
+    facts = item["metadata"]
+    for kind, names in sorted(facts.get("counts", {}).items()):
+        if total := sum(names.values()):
+            click.echo(f"  {kind}: {total}")
+    told = {
+        "findings": facts.get("failed", []),
+        "left_out": facts.get("left_out", []),
+        "differences": facts.get("differences", []),
+    }
+    output.outcome({"outcome": told})
+
+
+@backup_command.command("run")
+@click.argument("service")
+@click.option("--to", "source", metavar="SOURCE", help="An S3 source instead of the folder of this host.")
+@click.option("--encrypt/--plain", default=None, help="Instead of what the settings say.")
+@click.option("--keep-days", type=click.IntRange(1), help="Delete it by itself after so many days.")
+@plan_option
+@click.pass_obj
+def run_backup(
+    options: Options, service: str, source: str | None, encrypt: bool | None, keep_days: int | None, plan: bool
+) -> None:
+    """Make a backup of a service, now."""
+    body = {"s3_source_id": source, "encrypt": encrypt, "keep_days": keep_days}
+    path = f"{BACKUPS}/external-services/{service}/run"
+    if operation := act(options, f"Backing up {service}", "POST", path, plan=plan, json=body):
+        number = operation["arguments"]["backup"]
+        _show(options, run(options, lambda client: client.get(f"{BACKUPS}/{number}")))
+
+
+@backup_command.command("list")
+@click.argument("service", required=False)
+@click.pass_obj
+def list_backups(options: Options, service: str | None) -> None:
+    """List the backups, newest first."""
+    query = {"service": service} if service else {}
+    found = run(options, lambda client: client.call("GET", BACKUPS, params=query))
+    if options.as_json:
+        output.show_json(found)
+        return
+    rows = [
+        (item["id"], item["service_name"], output.status(item["state"]), item["started_at"][:16].replace("T", " "),
+         output.size(item["size_bytes"]), item["backup_type"], _proven(item), (item["expires_at"] or "never")[:10],
+         item["location"].removesuffix(f"/{item['backup_id']}"))
+        for item in found
+    ]  # fmt: skip
+    headings = ["id", "of", "state", "made", "size", "kind", "proof", "expires", "where"]
+    output.table(headings, rows, "There are none. Make one: purveyor backup run NAME")
+
+
+@backup_command.command("show")
+@click.argument("backup")
+@click.pass_obj
+def show_backup(options: Options, backup: str) -> None:
+    """Show a backup: what is in it, where it is, and when it was proven."""
+    _show(options, run(options, lambda client: client.get(f"{BACKUPS}/{backup}")))
+
+
+@backup_command.command("verify")
+@click.argument("backup")
+@unsigned_option
+@plan_option
+@click.pass_obj
+def verify_backup(options: Options, backup: str, accept_unsigned: bool, plan: bool) -> None:
+    """Prove a backup: restore it into a service made for that, and count what is in it."""
+    params = {"accept_unsigned": "true"} if accept_unsigned else {}
+    if act(options, f"Proving {backup}", "POST", f"{BACKUPS}/{backup}/verify", plan=plan, params=params):
+        _show(options, run(options, lambda client: client.get(f"{BACKUPS}/{backup}")))
+
+
+@backup_command.command("restore")
+@click.argument("backup")
+@click.option("--at", metavar="TIME", help="To a moment: BACKUP is then a service that is archived, or a base copy.")
+@click.option("--new", "new_name", metavar="NAME", help="Into a new service.")
+@click.option("--in-place", "service", metavar="SERVICE", help="Instead of the data that a service holds; that is kept.")
+@click.option("--database", "databases", multiple=True, metavar="NAME", help="Only this database or bucket; may be repeated.")
+@click.option("--keep-going", is_flag=True, help="In place: go on although what came is not all that was saved.")
+@unsigned_option
+@yes_option
+@plan_option
+@click.pass_obj
+def restore_backup(
+    options: Options,
+    backup: str,
+    at: str | None,
+    new_name: str | None,
+    service: str | None,
+    databases: tuple[str, ...],
+    keep_going: bool,
+    accept_unsigned: bool,
+    yes: bool,
+    plan: bool,
+) -> None:
+    """Restore a backup into a new service, or in place; or a moment: --at 2026-11-25T15:00:00Z."""
+    if service is not None:
+        what = f"{service} gets other data: what was written since is not in it, and is kept aside."
+        destroys(what, service, yes=yes, plan=plan)
+    given = (
+        ("new_name", new_name),
+        ("service_id", service),
+        ("at", at),
+        ("databases", databases),
+        ("keep_going", keep_going),
+        ("accept_unsigned", accept_unsigned),
+    )
+    body = {name: value for name, value in given if value}
+    archived = at is not None and not run(options, lambda client: _is_backup(client, backup))
+    path = f"{BACKUPS}/archives/{backup}/restore" if archived else f"{BACKUPS}/{backup}/restore"
+    if operation := act(options, f"Restoring {backup}", "POST", path, plan=plan, json=body):
+        found = run(options, lambda client: client.get(f"/api/external-services/{operation['service_id']}"))["service"]
+        if options.as_json:
+            output.show_json({**found, "outcome": operation["outcome"]})
+        elif operation["arguments"].get("base"):
+            click.echo(f"{found['slug']} is as it was{f' at {at}' if at else ' at the end of the archive'}.")
+            output.outcome(operation)
+        elif output.outcome(operation):
+            click.echo(f"{found['slug']} holds the data of the backup, counted and compared.")
+        else:
+            click.echo(f"{found['slug']} is restored with the differences above.")
+        if service and not options.as_json:
+            click.echo("What it held before is kept: purveyor volumes")
+
+
+@backup_command.command("extract")
+@click.argument("backup")
+@click.option("--database", required=True, metavar="NAME", help="The database or bucket.")
+@click.option(
+    "-o", "--output", "target", type=click.Path(dir_okay=False, path_type=Path), help="A file, instead of standard output."
+)
+@click.pass_obj
+def extract_database(options: Options, backup: str, database: str, target: Path | None) -> None:
+    """Take one database or bucket out of a backup, as its server's own tools read it."""
+    if target is None and sys.stdout.isatty():
+        raise BadInput("The data would be written to the terminal.", remedy="Give a file: -o FILE")
+
+    async def work(client: Client) -> None:
+        chunks = client.stream(f"{BACKUPS}/{backup}/extract", database=database)
+        if target is None:
+            async for chunk in chunks:
+                sys.stdout.buffer.write(chunk)
+            return
+        unfinished = target.with_name(f"{target.name}.unfinished")  # a file of this name is never taken for the whole
+        try:
+            with unfinished.open("wb") as file:
+                async for chunk in chunks:
+                    file.write(chunk)
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    run(options, work)
+    if target is not None:
+        click.echo(f"{database} is in {target}.", err=True)
+
+
+async def _is_backup(client: Client, reference: str) -> bool:
+    try:
+        await client.get(f"{BACKUPS}/{reference}")
+    except NotFound:
+        return False
+    return True
+
+
+@backup_command.command("delete")
+@click.argument("backup")
+@yes_option
+@plan_option
+@click.pass_obj
+def delete_backup(options: Options, backup: str, yes: bool, plan: bool) -> None:
+    """Delete a backup and its files."""
+    destroys(f"This deletes the backup {backup} for good.", backup, yes=yes, plan=plan, thing="its id")
+    if act(options, f"Deleting {backup}", "DELETE", f"{BACKUPS}/{backup}", plan=plan):
+        output.show_json({"deleted": backup}) if options.as_json else click.echo(f"The backup {backup} is deleted.")
+
+
+@backup_command.command("adopt")
+@click.option("--from", "source", metavar="SOURCE", help="An S3 source instead of the folder of this host.")
+@unsigned_option
+@click.pass_obj
+def adopt_backups(options: Options, source: str | None, accept_unsigned: bool) -> None:
+    """Take up backups that are there and have no record: after the host was lost, before a restore."""
+    path = f"{BACKUPS}/s3-sources/{source}/adopt" if source else f"{BACKUPS}/adopt"
+    params = {"accept_unsigned": str(accept_unsigned).lower()}
+    answer = run(options, lambda client: client.send("POST", path, params=params))
+    found, refused = answer.json(), int(answer.headers.get("X-Refused", 0))
+    if refused:
+        text = f"{refused} were not taken up: altered, or not signed with the backup.key that is here. See the log."
+        click.secho(text, fg="yellow", err=True)
+    if options.as_json:
+        output.show_json(found)
+    else:
+        for item in found:
+            click.echo(f"{item['id']}  {item['backup_id']}  {item['service_name']}")
+        click.echo(f"{len(found)} backups were taken up.")
+
+
+# ---------------------------------------------------------------- every moment
+
+
+@backup_command.group("archive")
+def archive_group() -> None:
+    """Continuous archiving: every moment can be restored."""
+
+
+@archive_group.command("start")
+@click.argument("service")
+@click.option("--to", "source", metavar="SOURCE", help="An S3 source instead of the folder of this host.")
+@click.option("--encrypt/--plain", default=None, help="Instead of what the settings say.")
+@click.option("--keep-days", default=7, show_default=True, type=click.IntRange(1), help="How far back one can go.")
+@plan_option
+@click.pass_obj
+def start_archive(options: Options, service: str, source: str | None, encrypt: bool | None, keep_days: int, plan: bool) -> None:
+    """Write down every change of a service from now on."""
+    body = {"service_id": service, "s3_source_id": source, "encrypt": encrypt, "keep_days": keep_days}
+    if act(options, f"Archiving {service}", "POST", f"{BACKUPS}/archives", plan=plan, json=body):
+        _list_archives(options)
+
+
+@archive_group.command("stop")
+@click.argument("service")
+@yes_option
+@plan_option
+@click.pass_obj
+def stop_archive(options: Options, service: str, yes: bool, plan: bool) -> None:
+    """Write down no more; what was archived stays and can be restored."""
+    interrupts(f"What {service} writes from now on can be restored from backups alone.", yes=yes, plan=plan)
+    if act(options, f"Ending the archive of {service}", "DELETE", f"{BACKUPS}/archives/{service}", plan=plan):
+        output.show_json({"ended": service}) if options.as_json else click.echo(f"{service} is archived no more.")
+
+
+@archive_group.command("list")
+@click.pass_obj
+def list_archives(options: Options) -> None:
+    """How far back, how far behind, and what waits."""
+    _list_archives(options)
+
+
+def _list_archives(options: Options) -> None:
+    found = run(options, lambda client: client.get(f"{BACKUPS}/archives"))
+    if options.as_json:
+        output.show_json(found)
+        return
+    rows = [
+        (item["service"], output.status(item["state"]), (item["since"] or "")[:19], (item["until"] or "")[:19],
+         f"{item['lag_seconds']:.0f} s" if item["lag_seconds"] is not None else "", output.size(item["queue_bytes"]),
+         item["reason"])
+        for item in found
+    ]  # fmt: skip
+    headings = ["service", "state", "since", "until", "lag", "waits", "why"]
+    output.table(headings, rows, "No service is archived. Begin: purveyor backup archive start NAME")
+
+
+# ---------------------------------------------------------------- buckets
+
+
+@backup_command.group("source")
+def source_group() -> None:
+    """Buckets that backups go to."""
+
+
+@source_group.command("add")
+@click.argument("name")
+@click.option("-p", "--parameter", "given", multiple=True, required=True, metavar="NAME=VALUE",
+              help="bucket_name, access_key_id, secret_key; region, endpoint, bucket_path, force_path_style.")  # fmt: skip
+@click.option("--accept-own", is_flag=True, help="Take a bucket of this very installation, which is lost with its host.")
+@click.pass_obj
+def add_source(options: Options, name: str, given: tuple[str, ...], accept_own: bool) -> None:
+    """Add a bucket; it is written to and read from first."""
+    body: dict[str, Any] = {"name": name, **pairs(given, "-p"), "accept_own": accept_own}
+    if "force_path_style" in body:
+        body["force_path_style"] = body["force_path_style"].lower() in ("true", "1", "yes")
+    found = run(options, lambda client: client.call("POST", f"{BACKUPS}/s3-sources", json=body))
+    output.show_json(found) if options.as_json else click.echo(f"{found['name']} is there (id {found['id']}).")
+
+
+@source_group.command("list")
+@click.pass_obj
+def list_sources(options: Options) -> None:
+    """List the buckets."""
+    found = run(options, lambda client: client.get(f"{BACKUPS}/s3-sources"))
+    if options.as_json:
+        output.show_json(found)
+    else:
+        rows = [(item["id"], item["name"], item["bucket_name"], item["bucket_path"], item["endpoint"]) for item in found]
+        output.table(["id", "name", "bucket", "path", "endpoint"], rows, "There are none; backups go to a folder of this host.")
+
+
+@source_group.command("delete")
+@click.argument("name")
+@click.pass_obj
+def delete_source(options: Options, name: str) -> None:
+    """Forget a bucket; what is in it stays."""
+    run(options, lambda client: client.call("DELETE", f"{BACKUPS}/s3-sources/{name}"))
+    output.show_json({"deleted": name}) if options.as_json else click.echo(f"{name} is forgotten; what is in it stays.")
+
+
+# ---------------------------------------------------------------- the key
+
+
+@backup_command.group("key")
+def key_group() -> None:
+    """The key that signs backups and opens those that are sealed."""
+
+
+@key_group.command("print")
+@click.pass_obj
+def print_key(options: Options) -> None:
+    """Print the key for paper: after the host is lost, nothing else proves that a backup is yours."""
+    from purveyor.backups.manifest import key_id
+    from purveyor.backups.repository import KEY_FILE, read_key
+
+    path = options.state / KEY_FILE
+    if options.url or not path.exists():
+        where = "on the host of the daemon" if options.url else "after the first backup: it makes the key"
+        raise BadInput(f"{path} is not here.", remedy=f"Do this {where}.")
+    key = read_key(path)
+    lines = paper.printed(key)
+    if options.as_json:
+        output.show_json({"key": key_id(key), "lines": lines})
+        return
+    click.echo(f"Key of the backups of this installation (id {key_id(key)}). Keep it away from this host.\n")
+    for line in lines:
+        click.echo(f"    {line}")
+    click.echo("\nTo put it back: purveyor backup key restore")
+
+
+@key_group.command("restore")
+@click.pass_obj
+def restore_key(options: Options) -> None:
+    """Put a key back from paper: four lines, read from the terminal or from standard input."""
+    from purveyor.backups.repository import KEY_FILE, read_key, write_key
+
+    path = options.state / KEY_FILE
+    click.echo("Type the four lines.", err=True)
+    key = paper.read([sys.stdin.readline() for _ in range(paper.LINES)])
+    if path.exists():
+        if read_key(path) == key:
+            click.echo("It is the key that is here.")
+            return
+        raise Conflict(f"{path} holds another key.", remedy="Move that file away first, if no backup needs it.")
+    options.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_key(path, key)
+    click.echo(f"The key is in {path}.")
+
+
+# ---------------------------------------------------------------- schedules
+
+
+@backup_command.group("schedule")
+def schedule_group() -> None:
+    """Backups that are made by themselves."""
+
+
+@schedule_group.command("add")
+@click.argument("name")
+@click.argument("expression")
+@click.option("--service", "services", multiple=True, metavar="SERVICE", help="Only these; all without it.")
+@click.option("--to", "source", type=int, metavar="SOURCE", help="The id of an S3 source.")
+@click.option("--keep-days", default=30, show_default=True, type=click.IntRange(1))
+@click.option("--keep-count", default=0, type=click.IntRange(0), help="At most so many of each service; 0 is any number.")
+@click.option("--verify", is_flag=True, help="Prove each one right after it was made.")
+@click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="Where the cron line is read: Europe/Berlin.")
+@click.option("--jitter", default=0, type=click.IntRange(0), metavar="SECONDS", help="A run comes up to so much later.")
+@click.pass_obj
+def add_schedule(
+    options: Options,
+    name: str,
+    expression: str,
+    services: tuple[str, ...],
+    source: int | None,
+    keep_days: int,
+    keep_count: int,
+    verify: bool,
+    timezone: str,
+    jitter: int,
+) -> None:
+    """Make backups by a cron line: purveyor backup schedule add nightly "0 3 * * *" """
+    body = {
+        "name": name,
+        "schedule_expression": expression,
+        "service_ids": list(services),
+        "s3_source_id": source,
+        "retention_period": keep_days,
+        "retention_count": keep_count,
+        "verify": verify,
+        "timezone": timezone,
+        "jitter": jitter,
+    }
+    found = run(options, lambda client: client.call("POST", f"{BACKUPS}/schedules", json=body))
+    output.show_json(found) if options.as_json else click.echo(
+        f"{name} is there; the next backup comes at {found['next_run'][:16]}."
+    )
+
+
+@schedule_group.command("list")
+@click.pass_obj
+def list_schedules(options: Options) -> None:
+    """List the schedules."""
+    found = run(options, lambda client: client.get(f"{BACKUPS}/schedules"))
+    if options.as_json:
+        output.show_json(found)
+        return
+    sources = {item["id"]: item["name"] for item in run(options, lambda client: client.get(f"{BACKUPS}/s3-sources"))}
+    rows = [
+        (item["name"], f"{item['schedule_expression']} {item['timezone']}", "enabled" if item["enabled"] else "disabled",
+         (item["next_run"] or "")[:16], (item["last_run"] or "never")[:16], _result(item["last_result"]),
+         sources.get(item["s3_source_id"], "this host"), f"{item['retention_period']} days", "proven" if item["verify"] else "")
+        for item in found
+    ]  # fmt: skip
+    output.table(["name", "when", "state", "next", "last", "result", "where", "kept", "proof"], rows, "There are none.")
+
+
+def _result(found: Mapping[str, int] | None) -> str:
+    """What came of a run: only what there was."""
+    return ", ".join(f"{number} {word}" for word, number in (found or {}).items() if number) or ("nothing to do" if found else "")
+
+
+def _switch(options: Options, name: str, word: str) -> None:
+    found = run(options, lambda client: client.call("POST", f"{BACKUPS}/schedules/{name}/{word}"))
+    output.show_json(found) if options.as_json else click.echo(f"{name} is {word}d.")
+
+
+@schedule_group.command("enable")
+@click.argument("name")
+@click.pass_obj
+def enable_schedule(options: Options, name: str) -> None:
+    """Go on with a schedule."""
+    _switch(options, name, "enable")
+
+
+@schedule_group.command("disable")
+@click.argument("name")
+@click.pass_obj
+def disable_schedule(options: Options, name: str) -> None:
+    """Let a schedule rest."""
+    _switch(options, name, "disable")
+
+
+@schedule_group.command("delete")
+@click.argument("name")
+@click.pass_obj
+def delete_schedule(options: Options, name: str) -> None:
+    """Delete a schedule; its backups stay."""
+    run(options, lambda client: client.call("DELETE", f"{BACKUPS}/schedules/{name}"))
+    output.show_json({"deleted": name}) if options.as_json else click.echo(f"{name} is deleted; its backups stay.")

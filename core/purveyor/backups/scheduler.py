@@ -1,0 +1,186 @@
+"""Backups that are made by themselves: when they are due, what is proven, and what may go."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from random import uniform
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import anyio
+from croniter import CroniterError, croniter
+
+from purveyor.backups import store as backups
+from purveyor.backups.models import BackupRecord, LastResult, ScheduleRecord
+from purveyor.backups.operations.backup import BackupArguments, ProveArguments, insert_backup
+from purveyor.kernel.db import Tx
+from purveyor.kernel.operations import Verb
+from purveyor.kernel.operations import store as operations
+from purveyor.kernel.operations.runner import Runner
+from purveyor.kernel.parts import House
+from purveyor.services import store as services
+from purveyor.services.models import ServiceRecord
+from purveyor_hooks import BadInput, PurveyorError
+
+PAUSE = 15.0  # seconds
+LONGEST = 3650  # days
+LONGEST_JITTER = 6 * 3600  # seconds
+ACTOR = "schedule"
+
+
+def following(expression: str, after: datetime, zone: str = "UTC") -> datetime:
+    """When a cron line, read in a time zone, comes next; the answer is in UTC. Raises `BadInput` for what is none.
+
+    A moment that the clocks skip comes at the next one that there is, one that they repeat comes once.
+    """
+    try:
+        where = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        why = f"there is no time zone {zone!r}"
+        raise BadInput(
+            f"The schedule cannot be used: {why}.", remedy="For example: Europe/Berlin", errors={"timezone": why}
+        ) from None
+    try:
+        if len(expression.split()) != 5:
+            raise ValueError("it must have five fields")
+        found: datetime = croniter(expression, after.astimezone(where)).get_next(datetime)
+    except (CroniterError, ValueError, KeyError) as error:
+        why = f"it is no cron line: {error}"
+        raise BadInput(
+            f"The schedule cannot be used: {why}.",
+            remedy='Five fields: minute hour day month weekday. Every night at 3: "0 3 * * *"',
+            errors={"schedule_expression": why},
+        ) from None
+    return found.astimezone(UTC)
+
+
+def next_run(schedule: ScheduleRecord, after: datetime, random: Callable[[float, float], float] = uniform) -> datetime:
+    """When a schedule is due next, its jitter included."""
+    due = following(schedule.schedule_expression, after, schedule.timezone)
+    return due + timedelta(seconds=random(0, schedule.jitter)) if schedule.jitter else due
+
+
+def check(name: str, days: int, count: int, jitter: int) -> None:
+    """Raise `BadInput` for a schedule that makes no sense."""
+    errors = {}
+    if not name.strip() or name.isdecimal():
+        errors["name"] = "must be text that is not a number"
+    if not 1 <= days <= LONGEST:
+        errors["retention_period"] = f"must be from 1 to {LONGEST} days"
+    if not 0 <= count <= 10_000:
+        errors["retention_count"] = "must be from 0 (any number) to 10000"
+    if not 0 <= jitter <= LONGEST_JITTER:
+        errors["jitter"] = f"must be from 0 to {LONGEST_JITTER} seconds"
+    if errors:
+        raise BadInput("The schedule cannot be used as it is.", remedy="Correct what is named.", errors=errors)
+
+
+class Scheduler:
+    """Runs what is due, in turn, for as long as the daemon serves."""
+
+    def __init__(self, house: House, runner: Runner, verbs: Mapping[str, Verb], now: Callable[[], datetime]) -> None:
+        self._house = house
+        self._runner = runner
+        self._verbs = verbs
+        self._now = now
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.turn()
+            except PurveyorError as error:
+                self._house.logger.warning("schedule", error=error.detail)
+            await anyio.sleep(PAUSE)
+
+    async def turn(self) -> None:
+        """What is due now; a schedule whose time passed while nothing ran is made up for once."""
+        for schedule in await self._house.store.read(backups.schedules):
+            now = self._now()
+            if schedule.enabled and schedule.next_run is not None and schedule.next_run <= now:
+                after = next_run(schedule, now)
+                number = schedule.id
+                await self._house.store.write(lambda tx: backups.update_schedule(tx, number, next_run=after, last_run=tx.now))  # noqa: B023
+                result = await self._make(schedule)
+                await self._house.store.write(lambda tx: _ended(tx, number, result))  # noqa: B023
+        await self._expire()
+
+    async def _make(self, schedule: ScheduleRecord) -> LastResult:
+        ended: Counter[str] = Counter()
+        for service in await self._house.store.read(services.every):
+            provider = self._house.registry.find(service.service_type)
+            wanted = service.id in schedule.service_ids if schedule.service_ids else bool(provider and provider.offers("backup"))
+            if not wanted:
+                continue
+            if service.desired != "running" or service.state != "active":
+                why = "it is stopped" if service.state == "active" else f"it is {service.state}"
+                await self._house.store.write(lambda tx: _skip(tx, self._house, schedule, service, why))  # noqa: B023
+                ended["skipped"] += 1
+                continue
+            given = BackupArguments(
+                service=str(service.id),
+                s3_source_id=schedule.s3_source_id,
+                backup_type=schedule.backup_type,
+                keep_days=schedule.retention_period,
+                schedule=schedule.id,
+            )
+            made = await self._run("backup", given)
+            ended[await self._state(made)] += 1
+            if made is not None and schedule.verify:
+                await self._run("verify-backup", ProveArguments(backup=str(made)))
+            if schedule.retention_count:
+                await self._thin(schedule, service.id)
+
+        return LastResult(made=ended["ok"], suspect=ended["suspect"], failed=ended["failed"], skipped=ended["skipped"])
+
+    async def _state(self, number: int | None) -> str:
+        found = await self._house.store.read(lambda tx: backups.find(tx, number)) if number is not None else None
+        return found.state if found else "failed"
+
+    async def _run(self, verb: str, given: BackupArguments | ProveArguments) -> int | None:
+        """Run a verb; its failure is told by its own events, and stops nothing else."""
+        try:
+            handle = await self._runner.submit(self._verbs[verb], given, ACTOR)
+            await handle.wait()
+        except PurveyorError as error:
+            self._house.logger.warning("schedule.failed", verb=verb, error=error.detail)
+            return None
+        found = await self._house.store.read(lambda tx: operations.get(tx, handle.operation_id))
+        return int(found.arguments["backup"])
+
+    async def _thin(self, schedule: ScheduleRecord, service_id: int) -> None:
+        """Delete what is more than the schedule keeps of a service; the last good one always stays."""
+
+        def work(tx: Tx) -> list[BackupRecord]:
+            made = [
+                item for item in backups.listed(tx, service_id=service_id, schedule_id=schedule.id) if item.state != "running"
+            ]
+            kept = [item for item in made if item.state == "ok"][: schedule.retention_count]
+            oldest = kept[-1].id if kept else 0
+            return [item for item in made if item.id < oldest] if len(kept) == schedule.retention_count else []
+
+        for item in await self._house.store.read(work):
+            await self._run("delete-backup", ProveArguments(backup=str(item.id)))
+
+    async def _expire(self) -> None:
+        """Delete what has passed its time, unless it is the last good backup of its service."""
+        for number in await self._house.store.read(backups.expired):
+            await self._run("delete-backup", ProveArguments(backup=str(number)))
+
+
+def _skip(tx: Tx, house: House, schedule: ScheduleRecord, service: ServiceRecord, why: str) -> None:
+    """A backup that was due and not made has a row as every other, and an event."""
+    given = BackupArguments(
+        service=str(service.id),
+        s3_source_id=schedule.s3_source_id,
+        backup_type=schedule.backup_type,
+        keep_days=schedule.retention_period,
+        schedule=schedule.id,
+    )
+    number = insert_backup(tx, house, service, given)
+    said = f"{service.name} was not backed up: {why}."
+    backups.update(tx, number, state="failed", metadata={"skipped": True}, error_message=said, completed_at=tx.now)
+    tx.emit("backup.skipped", service=service.id, data={"id": number, "schedule": schedule.name, "reason": why})
+
+
+def _ended(tx: Tx, number: int, result: LastResult) -> None:
+    if tx.value("SELECT 1 FROM schedules WHERE id = ?", [number]):  # it may have been deleted meanwhile
+        backups.update_schedule(tx, number, last_result=result)

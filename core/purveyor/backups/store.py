@@ -1,0 +1,163 @@
+"""Backups, where they go, and when they are made."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from purveyor.backups.models import BackupRecord, ScheduleRecord, SourceRecord
+from purveyor.kernel.db.database import Page, Row, Tx, convert, matching
+from purveyor.kernel.naming import number_of
+from purveyor_hooks import Conflict, NotFound
+
+# ---------------------------------------------------------------- backups
+
+
+def _backup(tx: Tx, row: Row) -> BackupRecord:
+    return convert(row, BackupRecord, tx.vault, plain=["metadata"])
+
+
+def insert(tx: Tx, **values: Any) -> int:
+    return tx.insert("backups", **_stored(values), state="running", started_at=tx.now)
+
+
+def update(tx: Tx, number: int, **values: Any) -> None:
+    tx.update("backups", "id = ?", [number], **_stored(values))
+
+
+def _stored(values: dict[str, Any]) -> dict[str, Any]:
+    for name in ("metadata", "tags", "service_ids", "last_result"):
+        if name in values:
+            values[name] = msgspec.json.encode(values[name]).decode()
+    return values
+
+
+def find(tx: Tx, reference: str | int) -> BackupRecord | None:
+    """The backup with this id or backup_id."""
+    text = str(reference)
+    row = tx.row("SELECT * FROM backups WHERE backup_id = ? OR id = ?", [text, number_of(text)])
+    return _backup(tx, row) if row else None
+
+
+def get(tx: Tx, reference: str | int) -> BackupRecord:
+    """Raises `NotFound`."""
+    found = find(tx, reference)
+    if found is None:
+        raise NotFound(f"There is no backup {reference!r}.", remedy="List them with: purveyor backup list")
+    return found
+
+
+def listed(tx: Tx, *, service_id: int | None = None, schedule_id: int | None = None) -> list[BackupRecord]:
+    """All backups of a service or a schedule, newest first."""
+    where, given = matching(service_id=service_id, schedule_id=schedule_id)
+    return [_backup(tx, row) for row in tx.rows(f"SELECT * FROM backups WHERE {where} ORDER BY id DESC", given)]
+
+
+def page(tx: Tx, *, service_id: int | None = None, limit: int, offset: int) -> Page[BackupRecord]:
+    """A part of them."""
+    where, given = matching(service_id=service_id)
+    found = tx.page("*", f"backups WHERE {where}", given, order="id DESC", limit=limit, offset=offset)
+    return Page([_backup(tx, row) for row in found.items], found.total)
+
+
+def expired(tx: Tx) -> list[int]:
+    """The numbers of backups whose time has passed and that may go: never the last good one of a service."""
+    last = (
+        "SELECT max(id) FROM backups AS good "
+        "WHERE good.service_id IS backups.service_id AND good.service_name = backups.service_name AND good.state = 'ok'"
+    )
+    where = f"expires_at <= ? AND state != 'running' AND id IS NOT ({last})"
+    return [row["id"] for row in tx.rows(f"SELECT id FROM backups WHERE {where} ORDER BY id DESC", [tx.now])]
+
+
+def bases_since(tx: Tx, service_ids: Sequence[int]) -> dict[int, datetime]:
+    """When the first base copy that a moment can be restored from was completed, by service."""
+    marks = ", ".join("?" for _ in service_ids)
+    where = (
+        f"service_id IN ({marks}) AND state = 'ok' AND completed_at IS NOT NULL "
+        "AND coalesce(json_extract(metadata, '$.changes'), '') != ''"
+    )
+    rows = tx.rows(f"SELECT service_id, min(completed_at) AS at FROM backups WHERE {where} GROUP BY service_id", service_ids)
+    return {row["service_id"]: datetime.fromisoformat(row["at"]) for row in rows}
+
+
+def delete(tx: Tx, number: int) -> None:
+    tx.db.execute("DELETE FROM backups WHERE id = ?", [number])
+
+
+# ---------------------------------------------------------------- sources
+
+
+def _source(tx: Tx, row: Row) -> SourceRecord:
+    return convert(row, SourceRecord, tx.vault, sealed=["secret_key"])
+
+
+def insert_source(tx: Tx, *, secret_key: str, **values: Any) -> int:
+    if tx.value("SELECT 1 FROM s3_sources WHERE name = ?", [values["name"]]):
+        raise Conflict(f"There is an S3 source named {values['name']!r} already.", errors={"name": "taken"})
+    return tx.insert("s3_sources", **values, secret_key=tx.vault.seal(secret_key), created_at=tx.now)
+
+
+def update_source(tx: Tx, number: int, **values: Any) -> None:
+    if "secret_key" in values:
+        values["secret_key"] = tx.vault.seal(values["secret_key"])
+    tx.update("s3_sources", "id = ?", [number], **values)
+
+
+def source(tx: Tx, reference: str | int) -> SourceRecord:
+    """The source with this id or name. Raises `NotFound`."""
+    text = str(reference)
+    row = tx.row("SELECT * FROM s3_sources WHERE name = ? OR id = ?", [text, number_of(text)])
+    if row is None:
+        raise NotFound(f"There is no S3 source {reference!r}.", remedy="List them with: purveyor backup source list")
+    return _source(tx, row)
+
+
+def sources(tx: Tx) -> list[SourceRecord]:
+    return [_source(tx, row) for row in tx.rows("SELECT * FROM s3_sources ORDER BY id")]
+
+
+def delete_source(tx: Tx, number: int) -> None:
+    used = tx.value("SELECT count(*) FROM backups WHERE s3_source_id = ?", [number])
+    used += tx.value("SELECT count(*) FROM schedules WHERE s3_source_id = ?", [number])
+    used += tx.value("SELECT count(*) FROM archives WHERE s3_source_id = ?", [number])
+    if used:
+        raise Conflict(
+            "Backups, schedules or archives use this S3 source.", remedy="Delete or stop them first; what is in the bucket stays."
+        )
+    tx.db.execute("DELETE FROM s3_sources WHERE id = ?", [number])
+
+
+# ---------------------------------------------------------------- schedules
+
+
+def _schedule(tx: Tx, row: Row) -> ScheduleRecord:
+    return convert(row, ScheduleRecord, tx.vault, plain=["tags", "service_ids", "last_result"])
+
+
+def insert_schedule(tx: Tx, **values: Any) -> int:
+    if tx.value("SELECT 1 FROM schedules WHERE name = ?", [values["name"]]):
+        raise Conflict(f"There is a schedule named {values['name']!r} already.", errors={"name": "taken"})
+    return tx.insert("schedules", **_stored(values), created_at=tx.now)
+
+
+def update_schedule(tx: Tx, number: int, **values: Any) -> None:
+    tx.update("schedules", "id = ?", [number], **_stored(values))
+
+
+def schedule(tx: Tx, reference: str | int) -> ScheduleRecord:
+    """The schedule with this id or name. Raises `NotFound`."""
+    text = str(reference)
+    row = tx.row("SELECT * FROM schedules WHERE name = ? OR id = ?", [text, number_of(text)])
+    if row is None:
+        raise NotFound(f"There is no schedule {reference!r}.", remedy="List them with: purveyor backup schedule list")
+    return _schedule(tx, row)
+
+
+def schedules(tx: Tx) -> list[ScheduleRecord]:
+    return [_schedule(tx, row) for row in tx.rows("SELECT * FROM schedules ORDER BY id")]
+
+
+def delete_schedule(tx: Tx, number: int) -> None:
+    tx.db.execute("DELETE FROM schedules WHERE id = ?", [number])

@@ -1,1 +1,0 @@
-"""The command line: a client of the API, whether a daemon runs or not."""

@@ -1,1 +1,0 @@
-"""The commands, in modules that are loaded when they are called."""

@@ -1,0 +1,1 @@
+"""Clients of the HTTP API: purveyor.toml and Compose's provider."""

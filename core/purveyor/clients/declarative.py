@@ -1,0 +1,276 @@
+"""``purveyor.toml``: what is to be, held against what is."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from purveyor.kernel.cli.client import Client
+from purveyor_hooks import BadInput
+
+SERVICES, PROJECTS, BACKUPS = "/api/external-services", "/api/projects", "/api/backups"
+IMAGE = "docker_image"
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """A table of the file."""
+
+
+class DeclaredService(Table, frozen=True):
+    """`type`, and what is not the type's default. `version` chooses the default image's tag when it is made."""
+
+    type: str
+    version: str | None = None
+    image: str | None = None
+    parameters: dict[str, Any] = {}
+
+
+class DeclaredProject(Table, frozen=True):
+    """The names of the services that it is linked to, and its environments beside production."""
+
+    links: list[str] = []
+    environments: list[str] = []
+
+
+class DeclaredSchedule(Table, frozen=True):
+    """When backups are made; `services` are names, all without any."""
+
+    when: str
+    services: list[str] = []
+    keep_days: int = 30
+    keep_count: int = 0
+    verify: bool = False
+    enabled: bool = True
+
+
+class Declared(Table, frozen=True):
+    """The file."""
+
+    services: dict[str, DeclaredService] = {}
+    projects: dict[str, DeclaredProject] = {}
+    schedules: dict[str, DeclaredSchedule] = {}
+
+
+class Change(NamedTuple):
+    """One difference, as a person reads it, and the call that ends it. `name` is what ``--prune`` takes."""
+
+    sign: str
+    name: str
+    text: str
+    method: str = ""
+    path: str = ""
+    body: Mapping[str, Any] | None = None
+
+
+class Present(NamedTuple):
+    """What is."""
+
+    services: dict[str, Mapping[str, Any]]
+    details: dict[str, Mapping[str, Any]]
+    projects: dict[str, Mapping[str, Any]]
+    links: set[tuple[str, str]]
+    environments: dict[str, set[str]]
+    schedules: dict[str, Mapping[str, Any]]
+
+
+def load(path: Path) -> Declared:
+    """Raises `BadInput` that names the place in the file."""
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), Declared)
+    except FileNotFoundError:
+        remedy = "Write one, or begin with what is: purveyor export > purveyor.toml"
+        raise BadInput(f"There is no file {path}.", remedy=remedy, errors={"file": "there is none"}) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is not TOML: {error}.", errors={"file": str(error)}) from None
+    except msgspec.ValidationError as error:
+        raise BadInput(f"{path} cannot be used: {error}.", remedy="See the README.", errors={"file": str(error)}) from None
+
+
+async def present(client: Client) -> Present:
+    """Look at everything that a file can speak of."""
+    services = {item["slug"]: item for item in await client.pages(f"{SERVICES}/")}
+    details = {slug: await client.get(f"{SERVICES}/{slug}") for slug in services}
+    projects = {item["slug"]: item for item in await client.pages(PROJECTS)}
+    links, environments = set(), {}
+    for slug in projects:
+        links |= {(link["service"]["slug"], slug) for link in await client.get(f"{SERVICES}/projects/{slug}")}
+        environments[slug] = {item["slug"] for item in await client.get(f"{PROJECTS}/{slug}/environments")}
+    schedules = {item["name"]: item for item in await client.get(f"{BACKUPS}/schedules")}
+    return Present(services, details, projects, links, environments, schedules)
+
+
+def differences(wanted: Declared, now: Present) -> list[Change]:
+    """What has to be done, in the order in which it can be. Raises `BadInput` for what cannot."""
+    _check(wanted, now)
+    found = [change for name, item in wanted.services.items() for change in _service(name, item, now)]
+    for name, project in wanted.projects.items():
+        if name not in now.projects:
+            found.append(Change("+", f"project.{name}", f"project {name}", "POST", PROJECTS, {"name": name}))
+        for environment in project.environments:
+            if environment not in now.environments.get(name, set()):
+                text, path = f"environment {environment} of {name}", f"{PROJECTS}/{name}/environments"
+                found.append(Change("+", f"environment.{name}.{environment}", text, "POST", path, {"name": environment}))
+        for service in project.links:
+            if (service, name) not in now.links:
+                text, path = f"link {service} → {name}", f"{SERVICES}/{service}/projects"
+                found.append(Change("+", f"link.{service}.{name}", text, "POST", path, {"project_id": name}))
+    found += [change for name, item in wanted.schedules.items() for change in _schedule(name, item, now)]
+    return found
+
+
+def _check(wanted: Declared, now: Present) -> None:
+    errors = {}
+    known = {*wanted.services, *now.services}
+    for name, project in wanted.projects.items():
+        for service in project.links:
+            if service not in known:
+                errors[f"projects.{name}.links"] = f"there is no service {service!r}"
+    for name, schedule in wanted.schedules.items():
+        if missing := [service for service in schedule.services if service not in known]:
+            errors[f"schedules.{name}.services"] = f"there is no service {missing[0]!r}"
+    for name, item in wanted.services.items():
+        held = now.services.get(name)
+        if held and held["service_type"] != item.type:
+            errors[f"services.{name}.type"] = f"it is a {held['service_type']}, and cannot become a {item.type}"
+        if item.image and item.version:
+            errors[f"services.{name}.version"] = "give it or image, not both"
+    if errors:
+        listed = "; ".join(f"{field}: {why}" for field, why in errors.items())
+        raise BadInput(f"The file cannot be made so: {listed}.", remedy="Correct what is named.", errors=errors)
+
+
+def _service(name: str, item: DeclaredService, now: Present) -> list[Change]:
+    held = now.services.get(name)
+    if held is None:
+        parameters = {**item.parameters, **({IMAGE: item.image} if item.image else {})}
+        body: dict[str, Any] = {"name": name, "service_type": item.type, "parameters": parameters}
+        if item.version:
+            body["version"] = item.version
+        image = f" ({item.image or item.version})" if item.image or item.version else ""
+        return [Change("+", f"service.{name}", f"service {name}: {item.type}{image}", "POST", f"{SERVICES}/", body)]
+    found = []
+    details = now.details[name]
+    schema, current = details["parameter_schema"]["properties"], details["current_parameters"]
+    changed = {}
+    for parameter, value in item.parameters.items():
+        if schema.get(parameter, {}).get("x-secret"):
+            continue  # it is not told, and given when the service is made
+        before = str(current.get(parameter))
+        if before != _text(value):
+            changed[parameter] = (before, value)
+    if changed:
+        text = ", ".join(f"{parameter} {before} → {value}" for parameter, (before, value) in changed.items())
+        body = {"parameters": {parameter: value for parameter, (_, value) in changed.items()}}
+        found.append(Change("~", f"service.{name}", f"service {name}: {text}", "PUT", f"{SERVICES}/{name}", body))
+    if item.image and item.image != held["docker_image"]:
+        text = f"service {name}: image {held['docker_image']} → {item.image}"
+        found.append(Change("~", f"service.{name}", text, "POST", f"{SERVICES}/{name}/upgrade", {IMAGE: item.image}))
+    return found
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _schedule(name: str, item: DeclaredSchedule, now: Present) -> list[Change]:
+    body = {
+        "name": name,
+        "schedule_expression": item.when,
+        "service_ids": list(item.services),
+        "retention_period": item.keep_days,
+        "retention_count": item.keep_count,
+        "verify": item.verify,
+        "enabled": item.enabled,
+    }
+    held = now.schedules.get(name)
+    made = Change("+", f"schedule.{name}", f"schedule {name}: {item.when}", "POST", f"{BACKUPS}/schedules", body)
+    if held is None:
+        return [made]
+    ids = {view["id"]: slug for slug, view in now.services.items()}
+    as_is = {**{key: held[key] for key in body if key != "service_ids"}, "service_ids": [ids.get(n) for n in held["service_ids"]]}
+    different = [key for key in body if body[key] != as_is[key]]
+    if not different:
+        return []
+    if different == ["enabled"]:
+        word = "enable" if item.enabled else "disable"
+        path = f"{BACKUPS}/schedules/{name}/{word}"
+        return [Change("~", f"schedule.{name}", f"schedule {name}: {word}", "POST", path)]
+    text = f"schedule {name}: {', '.join(different)}"
+    # its backups do not depend on it
+    return [Change("~", f"schedule.{name}", text, "DELETE", f"{BACKUPS}/schedules/{name}"), made._replace(sign="", text="")]
+
+
+def beyond(wanted: Declared, now: Present) -> list[Change]:
+    """What is there and not in the file: it stays, unless it is named to ``--prune``."""
+    found = []
+    for service, project in sorted(now.links):
+        if project in wanted.projects and service not in wanted.projects[project].links:
+            path = f"{SERVICES}/{service}/projects/{project}"
+            found.append(
+                Change("-", f"link.{service}.{project}", f"link {service} → {project} (its data is kept)", "DELETE", path)
+            )
+    for name in now.schedules.keys() - wanted.schedules.keys():
+        found.append(Change("-", f"schedule.{name}", f"schedule {name}", "DELETE", f"{BACKUPS}/schedules/{name}"))
+    for name in now.projects.keys() - wanted.projects.keys():
+        found.append(Change("-", f"project.{name}", f"project {name}", "DELETE", f"{PROJECTS}/{name}"))
+    for name in now.services.keys() - wanted.services.keys():
+        found.append(Change("-", f"service.{name}", f"service {name} (its data is kept)", "DELETE", f"{SERVICES}/{name}"))
+    return found
+
+
+def chosen(left: Sequence[Change], prune: Sequence[str]) -> list[Change]:
+    """What of it was named. Raises `BadInput` for a name that is not there."""
+    names = {change.name for change in left}
+    if unknown := [name for name in prune if name not in names]:
+        why = f"there is no {unknown[0]} that is not in the file"
+        known = f"There are: {', '.join(sorted(names))}." if names else "Everything is in the file."
+        raise BadInput(f"It cannot be pruned: {why}.", remedy=known, errors={"prune": why})
+    return [change for change in left if change.name in prune]
+
+
+def export(now: Present) -> str:
+    """What is, as a file. Secrets are not in it."""
+    import tomli_w
+
+    services: dict[str, Any] = {}
+    for slug, view in now.services.items():
+        details = now.details[slug]
+        schema, current = details["parameter_schema"].get("properties", {}), details["current_parameters"]
+        kept = {name: _typed(schema[name], value) for name, value in current.items() if _is_told(name, value, schema)}
+        services[slug] = {"type": view["service_type"], "image": view["docker_image"]} | ({"parameters": kept} if kept else {})
+    projects: dict[str, Any] = {}
+    for slug in now.projects:
+        links = sorted(service for service, project in now.links if project == slug)
+        extra = sorted(now.environments[slug] - {"production"})
+        projects[slug] = ({"links": links} if links else {}) | ({"environments": extra} if extra else {})
+    ids = {view["id"]: slug for slug, view in now.services.items()}
+    schedules = {
+        name: {
+            "when": item["schedule_expression"],
+            "keep-days": item["retention_period"],
+            "keep-count": item["retention_count"],
+            "verify": item["verify"],
+            "enabled": item["enabled"],
+            "services": [ids[number] for number in item["service_ids"] if number in ids],
+        }
+        for name, item in now.schedules.items()
+    }
+    tables = {"services": services, "projects": projects, "schedules": schedules}
+    return tomli_w.dumps({name: table for name, table in tables.items() if table})
+
+
+def _is_told(name: str, value: str, schema: Mapping[str, Any]) -> bool:
+    """Whether a parameter is one that somebody chose and that may be shown."""
+    item = schema.get(name)
+    if item is None or name == IMAGE or item.get("x-secret") or item.get("x-generated"):
+        return False
+    return value != _text(item.get("default"))
+
+
+def _typed(schema: Mapping[str, Any], value: str) -> Any:
+    kinds = schema.get("type")
+    if kinds == "boolean":
+        return value == "true"
+    return int(value) if isinstance(kinds, list) and "integer" in kinds and value.lstrip("-").isdigit() else value

@@ -1,0 +1,1 @@
+"""Deployments: an environment's app, run with its variables."""

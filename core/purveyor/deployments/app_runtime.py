@@ -1,0 +1,155 @@
+"""Running an app's containers: what deploy hooks are handed, and how the core cleans up after them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from purveyor.deployments import store as deployment_store
+from purveyor.kernel import redact
+from purveyor.kernel.db import Tx
+from purveyor.kernel.docker import Engine, PortTaken, labels, port_registry, ports
+from purveyor.kernel.docker.models import digest
+from purveyor.kernel.parts import House
+from purveyor_hooks import Address, AppSpec, ContainerSpec, Deployment, NotFound, Scope
+
+PORT_BASE = 18000
+PORT_ATTEMPTS = 20
+NAME_LIMIT = 63
+
+
+def alias_of(scope: Scope) -> str:
+    """The name by which the current deployment of an environment is reached on the network."""
+    return f"{scope.project}-{scope.environment}"[:NAME_LIMIT].rstrip("-")
+
+
+def container_name(engine: Engine, scope: Scope, deployment_id: int) -> str:
+    """Dots, which no slug has, keep app containers apart from service containers."""
+    return f"{engine.namespace}.{scope.project}.{scope.environment}.{deployment_id}"
+
+
+async def remove_containers(engine: Engine, keep: Callable[[int], bool] = lambda _: False, **fields: object) -> None:
+    """Remove the app containers with these labels, but for the deployments to keep."""
+    for found in await engine.containers.listed(**fields):
+        number = found.labels.get(labels.DEPLOYMENT)
+        if number is not None and not keep(int(number)):
+            await engine.containers.remove(found.name)
+
+
+@dataclass(frozen=True)
+class DockerWorkshop:
+    """`Workshop` over the engine, for one project's environment."""
+
+    house: House
+    project_id: int
+    environment_id: int
+
+    def _name(self, deployment: Deployment) -> str:
+        return container_name(self.house.engine, deployment.scope, deployment.id)
+
+    async def run(self, deployment: Deployment, app: AppSpec) -> str:
+        engine, name = self.house.engine, self._name(deployment)
+        await engine.images.ensure(app.image, _silent, self.house.settings.pull_timeout)
+        await engine.ensure_network()
+        spec = ContainerSpec(
+            image=app.image,
+            command=app.command,
+            environment={variable.name: variable.value for variable in deployment.variables},
+            stop_timeout=10,
+        )
+        marks = engine.labels.of(project=self.project_id, environment=self.environment_id, deployment=deployment.id)
+        for _ in range(PORT_ATTEMPTS):
+            published = {app.port: await self._port(deployment.id)} if app.port else {}
+            found = await engine.containers.inspect(name)
+            wanted = digest(spec, published, engine.namespace)
+            if found is None or found.labels.get(labels.SPEC) != wanted:
+                await engine.containers.remove(name)
+                await engine.containers.create(
+                    name, spec, labels=marks, ports=published, volume=None, seed=False, network=engine.namespace
+                )
+            try:
+                await engine.containers.start(name)
+                return name
+            except PortTaken:
+                await self.house.store.write(lambda tx: port_registry.release_ports(tx, deployment=deployment.id))
+        raise PortTaken(f"No port from {PORT_BASE} up could be had for the app.")
+
+    async def _port(self, deployment_id: int) -> int:
+        def work(tx: Tx) -> int:
+            port = port_registry.claimed_port(tx, deployment=deployment_id)
+            if port is None:
+                port = ports.lowest_free(PORT_BASE + self.house.settings.port_offset, port_registry.ports_taken(tx))
+                port_registry.claim_port(tx, port, "port", deployment=deployment_id)
+            return port
+
+        return await self.house.store.write(work)
+
+    async def address(self, deployment: Deployment) -> Address | None:
+        port = await self.house.store.read(lambda tx: port_registry.claimed_port(tx, deployment=deployment.id))
+        return Address(host="127.0.0.1", port=port) if port else None
+
+    async def state(self, deployment: Deployment) -> tuple[str, str]:
+        found = await self.house.engine.containers.inspect(self._name(deployment))
+        if found is None:
+            raise NotFound(f"The container {self._name(deployment)} is gone.")
+        return ("restarting" if found.restarting else found.state), found.health
+
+    async def log(self, deployment: Deployment, lines: int = 20) -> str:
+        text = "\n".join(await self.house.engine.containers.log(self._name(deployment), lines=lines))
+        return redact.scrub(text, [variable.value for variable in deployment.variables if variable.secret])
+
+    async def promote(self, deployment: Deployment) -> None:
+        """The new one gets the name before the old one loses it: there is always somebody to answer."""
+        await self._rename(deployment.scope, deployment.id)
+
+    async def has(self, deployment_id: int) -> bool:
+        """Whether there is a container of a deployment, by whatever name."""
+        return bool(await self.house.engine.containers.listed(deployment=deployment_id))
+
+    async def bring_back(self, deployment_id: int) -> None:
+        """Have the container of a deployment on the network and running, if there is one."""
+        engine = self.house.engine
+        record = await self.house.store.read(lambda tx: deployment_store.deployment(tx, deployment_id))
+        listed = await engine.containers.listed(deployment=deployment_id)
+        if not listed:
+            return
+        brief = sorted(listed, key=lambda item: item.name != record.container)[0]
+        found = await engine.containers.inspect(brief.id)
+        if found is None:
+            return
+        if found.name != record.container:
+            await engine.containers.rename(found.id, record.container)
+        await engine.ensure_network()
+        if found.network_ids.get(engine.namespace) != await engine.network_id():
+            await engine.containers.connect(found.id, [])
+        if found.state == "paused":
+            await engine.containers.unpause(found.id)
+        elif not found.holds_on:
+            await engine.containers.start(found.id)
+
+    async def name(self, scope: Scope, deployment_id: int) -> None:
+        """Give a deployment the environment's name on the network."""
+        await self._rename(scope, deployment_id)
+
+    async def _rename(self, scope: Scope, current: int) -> None:
+        engine, alias = self.house.engine, alias_of(scope)
+        found = await engine.containers.listed(environment=self.environment_id)
+        for item in sorted(found, key=lambda item: item.labels[labels.DEPLOYMENT] != str(current)):
+            wanted = item.labels[labels.DEPLOYMENT] == str(current)
+            if (alias in await engine.containers.aliases(item.name)) != wanted:
+                await engine.containers.connect(item.name, [alias] if wanted else [])
+
+    async def retire_others(self, deployment: Deployment) -> None:
+        await remove_containers(self.house.engine, lambda number: number == deployment.id, environment=self.environment_id)
+
+    async def withdraw(self, scope: Scope, deployment_id: int) -> None:
+        """Take a deployment back that did not come up: its containers go, the active one has the name."""
+        engine = self.house.engine
+        active = await self.house.store.read(
+            lambda tx: deployment_store.deployments(tx, environment_id=self.environment_id, state="active")
+        )
+        await remove_containers(engine, deployment=deployment_id)
+        if active:
+            await self._rename(scope, active[0].id)
+
+
+async def _silent(text: str) -> None:
+    """Progress that nobody follows."""

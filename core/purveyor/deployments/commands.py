@@ -1,0 +1,53 @@
+"""purveyor deploy."""
+
+from typing import Any
+
+import click
+
+from purveyor.kernel.cli import output
+from purveyor.kernel.cli.actions import act, pairs
+from purveyor.kernel.cli.client import run
+from purveyor.kernel.cli.options import Options, plan_option
+from purveyor.projects.commands import PROJECTS, environment_option
+
+
+@click.command("deploy")
+@click.argument("project")
+@click.argument("image", required=False)
+@environment_option
+@click.option("--create", is_flag=True, help="Make the environment when there is none of that name.")
+@click.option("--port", type=int, help="The port that the app listens on; it is published on 127.0.0.1.")
+@click.option("--health-path", metavar="PATH", help="Ask this path until it answers below 500.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds that the app may take to come up.")
+@click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="A further variable.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@plan_option
+@click.pass_obj
+def deploy_command(
+    options: Options,
+    project: str,
+    image: str | None,
+    environment: str,
+    create: bool,
+    port: int | None,
+    health_path: str | None,
+    timeout: float,
+    given: tuple[str, ...],
+    command: tuple[str, ...],
+    plan: bool,
+) -> None:
+    """Deploy an IMAGE with the project's variables; the old one goes when the new one answers.
+
+    Without an IMAGE the hooks run and another tool brings the app up.
+    """
+    body: dict[str, Any] = {"environment": environment, "create": create, "timeout": timeout, "variables": pairs(given, "--set")}
+    body |= {"image": image, "command": list(command), "port": port, "health_path": health_path}
+    operation = act(options, f"Deploying {project}", "POST", f"{PROJECTS}/{project}/deployments", plan=plan, json=body)
+    if operation:
+        number = operation["arguments"]["deployment"]
+        found = run(options, lambda client: client.get(f"{PROJECTS}/{project}/deployments/{number}"))
+        if options.as_json:
+            output.show_json(found)
+        else:
+            where = f" at {found['url']}" if found["url"] else ""
+            click.echo(f"Deployment {number} of {project} is {output.status(found['state'])}{where}")

@@ -1,0 +1,272 @@
+"""Deploy a project's environment: bind, gather the variables, bring the app up, retire the old one."""
+
+import re
+from typing import Any, ClassVar
+
+import msgspec
+
+from purveyor.deployments import store as deployment_store
+from purveyor.deployments.app_runtime import DockerWorkshop, container_name
+from purveyor.kernel.db import Tx
+from purveyor.kernel.docker import port_registry
+from purveyor.kernel.operations import Plan, Step, Target, Verb
+from purveyor.kernel.operations import store as operations
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.kernel.operations.plan import PlannedContainer
+from purveyor.kernel.parts import House
+from purveyor.projects import bindings
+from purveyor.projects import store as projects
+from purveyor.projects import variables as project_variables
+from purveyor.projects.operations.bind import BindingSteps, environment_for, intend_missing
+from purveyor.projects.operations.end_access import end_of_environment
+from purveyor.projects.operations.link import BIND_DEADLINE
+from purveyor.projects.operations.projects import PRODUCTION
+from purveyor.services import store as services
+from purveyor.services.operations.base import step_names
+from purveyor.services.provisioning import Provisioner
+from purveyor_hooks import (
+    AppSpec,
+    BadInput,
+    Deployment,
+    DeployResult,
+    NotFound,
+    PurveyorError,
+    Scope,
+    Variable,
+    Vetoed,
+    references,
+)
+
+HOOK_DEADLINE = 60.0
+DEPLOY_DEADLINE = 3600.0
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Without an `image` the hooks run and another tool brings the app up.
+
+    `port` is what the app listens on; `health_path` is asked until it answers; `timeout` in seconds; `variables`
+    are further ones, which may not be set by a linked service.
+    """
+
+    environment: str = PRODUCTION
+    create: bool = False
+    image: str | None = None
+    command: list[str] = []
+    port: int | None = None
+    health_path: str | None = None
+    timeout: float = 60.0
+    variables: dict[str, str] = {}
+
+
+class DeployArguments(DeployRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`project` is an id or slug."""
+
+    project: str
+
+
+class Deploy(Verb):
+    name: ClassVar[str] = "deploy"
+    subject: ClassVar[str] = "project"
+    arguments: ClassVar[type[msgspec.Struct]] = DeployArguments
+
+    def __init__(self, house: House, provisioner: Provisioner) -> None:
+        self.house = house
+        self._binding = BindingSteps(house)
+
+    def target(self, tx: Tx, given: DeployArguments) -> Target:
+        project = projects.get(tx, given.project)
+        linked = [link.service_id for link in projects.links(tx, project_id=project.id)]
+        ending = [item.service_id for item in projects.ending(tx, project_id=project.id)]
+        return Target(project=project.id, services=(*linked, *ending))
+
+    def intend(self, tx: Tx, given: DeployArguments, actor: str) -> int:
+        _check(given)
+        project = projects.get(tx, given.project)
+        find = environment_for if given.create else bindings.environment_of
+        environment = find(tx, project, given.environment)
+        missing, new = intend_missing(tx, self.house, project, environment)
+        app = None
+        if given.image:
+            app = AppSpec(
+                image=given.image,
+                command=tuple(given.command),
+                port=given.port,
+                health_path=given.health_path,
+                timeout=given.timeout,
+            )
+        deployment_id = deployment_store.insert_deployment(
+            tx, project_id=project.id, environment_id=environment.id, app=app, variables=given.variables
+        )
+        shown = {
+            "project": project.slug,
+            "environment": environment.slug,
+            "environment_id": environment.id,
+            "deployment": deployment_id,
+            "bindings": missing,
+            "new_bindings": new,
+        }
+        operation_id = operations.insert(
+            tx, self.name, project_id=project.id, actor=actor, arguments=shown, private={"variables": given.variables}
+        )
+        self._variables(tx, operations.get(tx, operation_id))  # a conflict is found before anything is done
+        return operation_id
+
+    def _variables(self, tx: Tx, operation: OperationRecord) -> list[Variable]:
+        """All variables of the deployment. Raises `Conflict` when two disagree."""
+        environment_id = operation.arguments["environment_id"]
+        injected = project_variables.merged(
+            tx, project_variables.variables_of(tx, self.house, operation.project_id or 0, environment_id)
+        )
+        recorded = deployment_store.deployment(tx, operation.arguments["deployment"]).variables
+        own: dict[str, str] = recorded or (operation.private or {}).get("variables", {})
+        taken = {variable.name for variable in injected} & set(own)
+        if taken:
+            errors = {f"variables.{name}": "set by a linked service" for name in sorted(taken)}
+            raise BadInput(f"{', '.join(sorted(taken))} is set by a linked service.", remedy="Leave it out.", errors=errors)
+        return [*injected, *(Variable(name=name, value=value, secret=True) for name, value in own.items())]
+
+    def _deployment(self, tx: Tx, operation: OperationRecord) -> Deployment:
+        record = deployment_store.deployment(tx, operation.arguments["deployment"])
+        scope = Scope(project=operation.arguments["project"], environment=operation.arguments["environment"])
+        return Deployment(id=record.id, scope=scope, app=record.app, variables=tuple(self._variables(tx, operation)))
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        deployment = self._deployment(tx, operation)
+        name = container_name(self.house.engine, deployment.scope, deployment.id)
+        environment_id = operation.arguments["environment_id"]
+        old = [item.container for item in deployment_store.deployments(tx, environment_id=environment_id, state="active")]
+        held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
+        planned = [PlannedContainer(name=name, action="create", image=deployment.app.image)] if deployment.app else []
+        return Plan(
+            verb=self.name,
+            subject=f"{deployment.scope.project}/{deployment.scope.environment}",
+            steps=step_names(self.steps(operation)),
+            containers=[*planned, *(PlannedContainer(name=name, action="retire") for name in old if name)],
+            resources=[record.resource for record in held if record],
+            variables=sorted(variable.name for variable in deployment.variables),
+            warnings=self._over(tx, environment_id),
+        )
+
+    def _over(self, tx: Tx, environment_id: int) -> list[str]:
+        ending = projects.ending(tx, environment_id=environment_id)
+        return [f"Its account on {services.get(tx, item.service_id).name} ends: it is not linked any more." for item in ending]
+
+    # ---------------------------------------------------------------- steps
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        return [
+            self._binding.step(operation),
+            Step("before", lambda: self._before(operation), deadline=HOOK_DEADLINE * 10),
+            Step("deploy", lambda: self._deploy(operation), lambda: self._withdraw(operation), DEPLOY_DEADLINE),
+            Step("switch", lambda: self._switch(operation), final=True),
+            Step("retire", lambda: self._retire(operation), deadline=DEPLOY_DEADLINE),
+            Step("accounts", lambda: self._end_accounts(operation), deadline=BIND_DEADLINE),
+            Step("after", lambda: self._after(operation), deadline=HOOK_DEADLINE * 10),
+        ]
+
+    async def _load(self, operation: OperationRecord) -> Deployment:
+        return await self.house.store.read(lambda tx: self._deployment(tx, operation))
+
+    def _workshop(self, operation: OperationRecord) -> DockerWorkshop:
+        return DockerWorkshop(self.house, operation.project_id or 0, operation.arguments["environment_id"])
+
+    async def _before(self, operation: OperationRecord) -> None:
+        deployment = await self._load(operation)
+        async for plugin, reason in self.house.registry.ask("before_deploy", HOOK_DEADLINE, deployment=deployment):
+            if reason:
+                raise Vetoed(f"The plugin {plugin.name} refused the deploy: {reason}")
+
+    async def _deploy(self, operation: OperationRecord) -> None:
+        deployment = await self._load(operation)
+        workshop = self._workshop(operation)
+        answers = await self.house.registry.strictly("deploy", DEPLOY_DEADLINE, deployment=deployment, workshop=workshop)
+        results = [answer for answer in answers if isinstance(answer, DeployResult)]
+        if deployment.app and not results:
+            raise NotFound("No plugin brings images up.", remedy="See: purveyor plugin list")
+        if results:
+            values = {"container": results[0].container, "url": results[0].url}
+            await self.house.store.write(lambda tx: deployment_store.update_deployment(tx, deployment.id, **values))
+
+    async def _switch(self, operation: OperationRecord) -> None:
+        """Hand the name over and record it. Until it is recorded, a failure gives the name back to the old one."""
+        deployment = await self._load(operation)
+        if deployment.app is not None:
+            await self._workshop(operation).promote(deployment)
+            await self.house.store.write(lambda tx: self._activate(tx, operation))
+
+    async def _retire(self, operation: OperationRecord) -> None:
+        """Remove the old containers; what cannot be removed now is swept up later and fails no deploy."""
+        deployment = await self._load(operation)
+        if deployment.app is not None:
+            try:
+                await self._workshop(operation).retire_others(deployment)
+            except PurveyorError as error:
+                self.house.logger.warning("deploy.retire", deployment=deployment.id, error=error.detail)
+
+    async def _end_accounts(self, operation: OperationRecord) -> None:
+        """What the environment is not linked to any more, and only the old app used."""
+        await self.house.store.write(lambda tx: self._activate(tx, operation))
+        await end_of_environment(self.house, operation, operation.arguments["environment_id"])()
+
+    def _activate(self, tx: Tx, operation: OperationRecord) -> None:
+        number = operation.arguments["deployment"]
+        for other in deployment_store.deployments(tx, environment_id=operation.arguments["environment_id"], state="active"):
+            if other.id != number:
+                deployment_store.update_deployment(tx, other.id, state="retired", variables=None, ended_at=tx.now)
+                port_registry.release_ports(tx, deployment=other.id)
+        deployment_store.update_deployment(tx, number, state="active")
+
+    async def _after(self, operation: OperationRecord) -> None:
+        deployment = await self._load(operation)
+        record = await self.house.store.read(lambda tx: deployment_store.deployment(tx, deployment.id))
+        result = DeployResult(container=record.container, url=record.url) if record.container else None
+        async for _ in self.house.registry.ask("after_deploy", HOOK_DEADLINE, deployment=deployment, result=result):
+            pass
+
+    async def _withdraw(self, operation: OperationRecord) -> None:
+        scope = Scope(project=operation.arguments["project"], environment=operation.arguments["environment"])
+        await self._workshop(operation).withdraw(scope, operation.arguments["deployment"])
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        self._activate(tx, operation)
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        number = operation.arguments["deployment"]
+        port_registry.release_ports(tx, deployment=number)
+        deployment_store.update_deployment(tx, number, state="failed", variables=None, error=error["detail"], ended_at=tx.now)
+        self._binding.forget(tx, operation)
+
+    def settle(self, tx: Tx, operation: OperationRecord, reason: str) -> None:
+        """Its container goes with the next sweep."""
+        number = operation.arguments["deployment"]
+        if deployment_store.deployment(tx, number).state == "deploying":
+            port_registry.release_ports(tx, deployment=number)
+            deployment_store.update_deployment(tx, number, state="failed", error=reason, ended_at=tx.now)
+
+
+def _check(given: DeployArguments) -> None:
+    errors = {}
+    if given.port is not None and not 0 < given.port < 65536:
+        errors["port"] = "must be from 1 to 65535"
+    if not 0 < given.timeout <= 3600:
+        errors["timeout"] = "must be more than 0 and at most 3600 seconds"
+    if given.health_path is not None and not given.health_path.startswith("/"):
+        errors["health_path"] = "must begin with /"
+    if given.health_path is not None and given.port is None:
+        errors["port"] = "needed for a health path"
+    if given.image is not None:
+        try:
+            references.parse(given.image)
+        except ValueError as error:
+            errors["image"] = str(error)
+    if given.image is None and (given.command or given.port):
+        errors["image"] = "needed for a command or a port"
+    for name, value in given.variables.items():
+        if not VARIABLE.fullmatch(name):
+            errors[f"variables.{name[:40]}"] = "names are letters, digits and underscores"
+        elif "\0" in value:
+            errors[f"variables.{name}"] = "must not hold NUL"
+    if errors:
+        listed = "; ".join(f"{name}: {why}" for name, why in errors.items())
+        raise BadInput(f"The deploy cannot be done as asked: {listed}.", errors=errors)

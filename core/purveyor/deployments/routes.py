@@ -1,0 +1,103 @@
+"""/api/projects/…/deployments."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from litestar import Request, Response, Router, get, post
+
+from purveyor.app import App
+from purveyor.deployments import store as deployment_store
+from purveyor.deployments.models import DeploymentRecord
+from purveyor.deployments.operations.deploy import DeployArguments, DeployRequest
+from purveyor.deployments.schemas import DeploymentView
+from purveyor.kernel import redact
+from purveyor.kernel.api.responses import Limit, Offset, answer, page
+from purveyor.kernel.db import Page, Tx
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.projects import store as projects
+from purveyor.projects.routes import own_project
+from purveyor.services.health import Status
+from purveyor_hooks import NotFound
+
+Req = Request[Any, Any, Any]
+
+
+async def _views(core: App, records: Sequence[DeploymentRecord]) -> list[DeploymentView]:
+    seen = await core.observer.deployments(records)
+    numbers = sorted({record.environment_id for record in records})
+    places = await core.house.store.read(lambda tx: projects.environments_by_id(tx, numbers))
+    return [_deployment(record, places[record.environment_id].slug, seen[record.id]) for record in records]
+
+
+def _deployment(record: DeploymentRecord, environment: str, seen: Status) -> DeploymentView:
+    return DeploymentView(
+        id=record.id,
+        project_id=record.project_id,
+        environment=environment,
+        status=seen.status,
+        status_reason=seen.reason,
+        image=record.app.image if record.app else None,
+        state=record.state,
+        container=record.container,
+        url=record.url,
+        error=record.error,
+        created_at=record.created_at,
+        ended_at=record.ended_at,
+    )
+
+
+@get("/{project:str}/deployments", guards=[own_project])
+async def list_deployments(core: App, project: str, limit: Limit = 100, offset: Offset = 0) -> Response[list[DeploymentView]]:
+    def work(tx: Tx) -> Page[DeploymentRecord]:
+        return deployment_store.deployments_page(tx, projects.get(tx, project).id, limit=limit, offset=offset)
+
+    found = await core.house.store.read(work)
+    return page(await _views(core, found.items), found.total)
+
+
+@post("/{project:str}/deployments", guards=[own_project])
+async def deploy(request: Req, core: App, project: str, data: DeployRequest, plan: bool = False) -> Response[Any]:
+    async def then(operation: OperationRecord) -> DeploymentView:
+        number = operation.arguments["deployment"]
+        return (await _views(core, [await core.house.store.read(lambda tx: deployment_store.deployment(tx, number))]))[0]
+
+    fields = {name: getattr(data, name) for name in data.__struct_fields__}
+    given = DeployArguments(project=project, **fields)
+    return await answer(request, core, "deploy", given, plan=plan, status=201, then=then)
+
+
+@get("/{project:str}/deployments/{number:int}", guards=[own_project])
+async def show_deployment(core: App, project: str, number: int) -> DeploymentView:
+    def work(tx: Tx) -> DeploymentRecord:
+        record = projects.get(tx, project)
+        found = deployment_store.deployment(tx, number)
+        return found if found.project_id == record.id else deployment_store.deployment(tx, 0)
+
+    return (await _views(core, [await core.house.store.read(work)]))[0]
+
+
+@get("/{project:str}/deployments/{number:int}/log", guards=[own_project])
+async def deployment_log(core: App, project: str, number: int) -> Response[str]:
+    """What the deployment's container printed last; secrets of the environment masked."""
+
+    def work(tx: Tx) -> tuple[DeploymentRecord, list[str]]:
+        record = projects.get(tx, project)
+        found = deployment_store.deployment(tx, number)
+        if found.project_id != record.id:
+            raise NotFound(f"{record.slug} has no deployment {number}.")
+        used = {link.service_id for link in projects.links(tx, project_id=record.id)}
+        held = [item.password for number in used for item in projects.bindings(tx, service_id=number)]
+        return found, held
+
+    record, secrets = await core.house.store.read(work)
+    if not record.container:
+        raise NotFound("The deployment has no container.", remedy="It only ran hooks, or it never came up.")
+    lines = await core.house.engine.containers.log(record.container, lines=400)
+    return Response(redact.scrub("\n".join(lines), secrets), media_type="text/plain; charset=utf-8")
+
+
+router = Router(
+    "/projects",
+    route_handlers=[list_deployments, deploy, show_deployment, deployment_log],
+    tags=["projects"],
+)

@@ -1,0 +1,51 @@
+"""Where the HTTP API is reached: from this host, and from containers on the network."""
+
+from purveyor.kernel.config import Settings
+from purveyor.kernel.db import Tx
+from purveyor.kernel.db.database import note, remembered
+from purveyor.kernel.docker.protocols import Subnet
+from purveyor_hooks import Conflict
+
+PORT, GATEWAY, SUBNETS = "api-port", "api-gateway", "network-subnets"
+EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
+LOOPBACK = "127.0.0.1"
+
+
+def note_port(tx: Tx, port: int) -> None:
+    """Note the port that the daemon listens on."""
+    note(tx, PORT, str(port))
+
+
+def note_gateway(tx: Tx, address: str) -> None:
+    """Note the host's own address on the containers' network."""
+    note(tx, GATEWAY, address)
+
+
+def note_subnets(tx: Tx, subnets: tuple[Subnet, ...]) -> None:
+    """Note the ranges of addresses that the containers' network has."""
+    text = " ".join("=".join(item) for item in subnets)
+    if text and text != remembered(tx, SUBNETS):
+        note(tx, SUBNETS, text)
+
+
+def subnets(tx: Tx) -> tuple[Subnet, ...]:
+    """The ranges that the network had when it was last seen: one that is made anew asks for them, for apps know the host by
+    its address there."""
+    parts = (item.partition("=") for item in (remembered(tx, SUBNETS) or "").split())
+    return tuple((subnet, gateway) for subnet, _, gateway in parts)
+
+
+def url(tx: Tx, settings: Settings, *, from_host: bool) -> str:
+    """The root of the API, without ``/api``. Raises `Conflict` while no daemon has ever opened its door to containers."""
+    if settings.api_url:
+        return settings.api_url.rstrip("/")
+    host, port = settings.address
+    port = int(remembered(tx, PORT) or port)
+    if from_host:
+        host = LOOPBACK if host in EVERYWHERE else host
+    else:
+        host = remembered(tx, GATEWAY) or ""
+        if not host:
+            remedy = "Start the daemon (purveyor serve), or say it in the settings file: api-url."
+            raise Conflict("It is not known yet where containers reach the API.", remedy=remedy)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

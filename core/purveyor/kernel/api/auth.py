@@ -1,0 +1,92 @@
+"""Who asks, and what they may do."""
+
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
+
+from purveyor.app import App
+from purveyor.kernel.api import tokens
+from purveyor.kernel.api.models import TokenRecord
+from purveyor.kernel.db import Tx
+from purveyor.projects import store as projects
+from purveyor_hooks import Actor, Forbidden, StateUnavailable, Unauthorized
+
+TRUSTED = "purveyor.trusted"
+Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+LOCAL = Actor(name="local", scope="admin")
+
+
+class Authentication(AbstractAuthenticationMiddleware):
+    """A Bearer token, or the local socket that only the state directory's owner can open."""
+
+    async def authenticate_request(self, connection: Connection) -> AuthenticationResult:
+        if connection.scope.get(TRUSTED):
+            return AuthenticationResult(user=LOCAL, auth=None)
+        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Unauthorized(
+                "No token was sent.",
+                remedy="Send: Authorization: Bearer TOKEN. Make one on the server: purveyor token create NAME",
+            )
+        core: App = connection.app.state.core
+        text = token.strip()
+        known = await _known(core, text)
+        if known is None:
+            raise Unauthorized(
+                "This token is unknown, expired or revoked.", remedy="Make another on the server: purveyor token create NAME"
+            )
+        await self._touch(core, known.record)
+        return AuthenticationResult(user=known.actor, auth=text)
+
+    async def _touch(self, core: App, record: TokenRecord) -> None:
+        """Note the use, at most once a minute: reading must not mean writing."""
+        now = core.now()
+        last = core.token_uses.get(record.id, record.last_used_at)
+        if last is None or (now - last).total_seconds() > 60:
+            core.token_uses[record.id] = now
+            with suppress(StateUnavailable):  # reading goes on while nothing can be written
+                await core.house.store.write(lambda tx: tokens.touch(tx, record.id))
+
+
+class Known(NamedTuple):
+    """A valid token: its record, and who it stands for."""
+
+    record: TokenRecord
+    actor: Actor
+
+
+async def _known(core: App, text: str) -> Known | None:
+    """What a token stands for now, None for one that is unknown, expired or revoked."""
+    known = await core.memory.recall(("token", text), lambda: core.house.store.read(lambda tx: _look_up(tx, text)))
+    return None if known is None or (known.record.expires_at and known.record.expires_at <= core.now()) else known
+
+
+async def still_valid(connection: Connection) -> bool:
+    """Whether what a connection was let in with holds still: a stream may go on for days."""
+    text: str | None = connection.scope.get("auth")
+    return text is None or await _known(connection.app.state.core, text) is not None
+
+
+def _look_up(tx: Tx, token: str) -> Known | None:
+    record = tokens.check(tx, token)
+    if record is None:
+        return None
+    environment = projects.environment_by_id(tx, record.environment_id).slug if record.environment_id else None
+    actor = Actor(name=f"token:{record.name}", scope=record.scope, project_id=record.project_id, environment=environment)
+    return Known(record, actor)
+
+
+async def admin(connection: Connection, _: BaseRouteHandler) -> None:
+    """Only admin tokens. (Guards that are not async are run in a thread, which costs more than they do.)"""
+    connection.user.require("admin")
+
+
+async def reader(connection: Connection, _: BaseRouteHandler) -> None:
+    """Admin and read tokens."""
+    if connection.user.scope not in ("admin", "read"):
+        raise Forbidden("A project's token may only use its own project.", remedy="Use a token of the scope read or admin.")

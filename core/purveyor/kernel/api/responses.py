@@ -1,0 +1,49 @@
+"""How verbs are answered: done, planned, or under way."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from litestar import Request, Response
+from litestar.params import Parameter
+
+from purveyor.app import App
+from purveyor.kernel.operations.models import OperationRecord
+
+Req = Request[Any, Any, Any]
+T = TypeVar("T")
+
+
+async def answer(
+    request: Req,
+    app: App,
+    verb: str,
+    given: msgspec.Struct,
+    *,
+    plan: bool,
+    status: int,
+    then: Callable[[OperationRecord], Awaitable[Any]],
+) -> Response[Any]:
+    """Run a verb for a request: its plan when that is asked for, 202 at once when the client prefers, else its result."""
+    if plan:
+        return Response(await app.plan(verb, given), status_code=200)
+    if "respond-async" in request.headers.get("prefer", ""):
+        after = await app.bus.last()
+        operation_id = await app.begin(verb, given, request.user.name)
+        headers = {"Location": f"/api/operations/{operation_id}", "Preference-Applied": "respond-async"}
+        return Response({"operation_id": operation_id, "after": after}, status_code=202, headers=headers)
+    operation = await app.run(verb, given, request.user.name)
+    return Response(await then(operation), status_code=status)
+
+
+async def nothing(_: OperationRecord) -> None:
+    """The answer of a verb that has none."""
+
+
+def page(items: Sequence[T], total: int) -> Response[list[T]]:
+    """A part of a list, its whole length in ``X-Total-Count``."""
+    return Response(list(items), headers={"X-Total-Count": str(total)})
+
+
+Limit = Annotated[int, Parameter(ge=1, le=1000)]
+Offset = Annotated[int, Parameter(ge=0)]

@@ -1,0 +1,45 @@
+"""The installation as the API is told and tells it."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+
+class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`expires_in` is in seconds; a token of the scope project needs its project."""
+
+    name: str
+    scope: Literal["admin", "read", "project"] = "admin"
+    project: str | int | None = None
+    expires_in: int | None = None
+
+
+class TokenView(msgspec.Struct, frozen=True, kw_only=True):
+    """A token without its text; `project` is the slug of the project that it is of."""
+
+    id: int
+    name: str
+    scope: str
+    project_id: int | None
+    project: str | None
+    environment_id: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class NewToken(msgspec.Struct, frozen=True, kw_only=True):
+    """The token in clear, shown this once."""
+
+    id: int
+    name: str
+    scope: str
+    token: str
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    version: str
+    contract: int

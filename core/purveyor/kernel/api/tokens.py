@@ -1,0 +1,60 @@
+"""Tokens: made, checked, revoked."""
+
+import hashlib
+import secrets
+from datetime import datetime
+
+from purveyor.kernel.api.models import TokenRecord
+from purveyor.kernel.db.database import EVERY, Page, Tx, convert
+from purveyor_hooks import NotFound
+
+COLUMNS = "id, name, scope, project_id, environment_id, created_at, expires_at, revoked_at, last_used_at"
+VALID = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)"
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _new() -> str:
+    return f"pvy_{secrets.token_urlsafe(32)}"
+
+
+def create(tx: Tx, *, name: str, scope: str, project_id: int | None, expires_at: datetime | None) -> tuple[int, str]:
+    """Make a token; the answer holds it in clear, for the only time."""
+    token = _new()
+    values = {"name": name, "scope": scope, "project_id": project_id, "expires_at": expires_at}
+    return tx.insert("tokens", **values, hash=_hash(token), created_at=tx.now), token
+
+
+def check(tx: Tx, token: str) -> TokenRecord | None:
+    """The record of a token that is valid now."""
+    row = tx.row(f"SELECT {COLUMNS} FROM tokens WHERE hash = ? AND {VALID}", [_hash(token), tx.now])
+    return convert(row, TokenRecord, tx.vault) if row else None
+
+
+def touch(tx: Tx, token_id: int) -> None:
+    """Note that a token was used."""
+    tx.update("tokens", "id = ?", [token_id], last_used_at=tx.now)
+
+
+def page(tx: Tx, *, limit: int, offset: int, people: bool = False) -> Page[TokenRecord]:
+    """A part of the tokens, oldest first. `people`: those that are valid and were not made for an environment's apps."""
+    where, given = (f"{VALID} AND environment_id IS NULL", [tx.now]) if people else (EVERY, [])
+    found = tx.page(COLUMNS, f"tokens WHERE {where}", given, order="id", limit=limit, offset=offset)
+    return Page([convert(row, TokenRecord, tx.vault) for row in found.items], found.total)
+
+
+def revoke(tx: Tx, token_id: int) -> None:
+    """End a token. Raises `NotFound`."""
+    if not tx.update("tokens", "id = ? AND revoked_at IS NULL", [token_id], revoked_at=tx.now):
+        raise NotFound(f"There is no valid token with the id {token_id}.", remedy="List them with: purveyor token list")
+
+
+# ---------------------------------------------------------------- of an environment
+
+
+def revoke_of_environment(tx: Tx, environment_id: int) -> None:
+    """End the tokens of an environment."""
+    where = "environment_id = ? AND sealed IS NOT NULL AND revoked_at IS NULL"
+    tx.update("tokens", where, [environment_id], revoked_at=tx.now)

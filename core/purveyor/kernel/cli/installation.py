@@ -1,0 +1,103 @@
+"""Commands on the installation: tokens, the doctor, completion."""
+
+import re
+from typing import Any
+
+import click
+
+from purveyor.kernel.cli import output
+from purveyor.kernel.cli.client import Client, run
+from purveyor.kernel.cli.options import Options
+from purveyor_hooks import BadInput
+from purveyor_hooks.confirm import interrupts, yes_option
+
+UNITS = {"m": 60, "h": 3600, "d": 86400}
+
+
+@click.group("token")
+def token_command() -> None:
+    """API tokens."""
+
+
+@token_command.command("create")
+@click.argument("name")
+@click.option("--scope", type=click.Choice(["admin", "read", "project"]), default="admin", show_default=True)
+@click.option("--project", metavar="PROJECT", help="The project of a token of that scope.")
+@click.option("--expires", metavar="TIME", help="How long it is valid: 30m, 12h, 90d.")
+@click.pass_obj
+def create(options: Options, name: str, scope: str, project: str | None, expires: str | None) -> None:
+    """Make a token and print it, this once."""
+    body: dict[str, Any] = {"name": name, "scope": scope, "project": project}
+    if expires:
+        parts = re.fullmatch(r"(\d{1,6})([mhd])", expires)
+        if not parts:
+            raise BadInput(
+                f"{expires!r} is not a time.", remedy="For example 30m, 12h or 90d.", errors={"expires": "30m, 12h, 90d"}
+            )
+        body["expires_in"] = int(parts[1]) * UNITS[parts[2]]
+    found = run(options, lambda client: client.call("POST", "/api/tokens", json=body))
+    output.show_json(found) if options.as_json else click.echo(found["token"])
+
+
+@token_command.command("list")
+@click.pass_obj
+def list_tokens(options: Options) -> None:
+    """List the tokens; never their text."""
+    found = run(options, lambda client: client.pages("/api/tokens"))
+    if options.as_json:
+        output.show_json(found)
+        return
+    rows = [
+        (item["id"], item["name"], item["scope"], "revoked" if item["revoked_at"] else (item["expires_at"] or "never")[:19],
+         (item["last_used_at"] or "never")[:19])
+        for item in found
+    ]  # fmt: skip
+    output.table(["id", "name", "scope", "ends", "last used"], rows, "There are none. Make one: purveyor token create NAME")
+
+
+@token_command.command("revoke")
+@click.argument("number", type=int)
+@yes_option
+@click.pass_obj
+def revoke(options: Options, number: int, yes: bool) -> None:
+    """End a token."""
+    interrupts(f"Whoever uses token {number} is refused from now on.", yes=yes)
+    run(options, lambda client: client.call("DELETE", f"/api/tokens/{number}"))
+    if not options.as_json:
+        click.echo(f"Token {number} is revoked.")
+
+
+@click.command("doctor")
+@click.argument("project", required=False)
+@click.option("-e", "--environment", default="production", show_default=True)
+@click.pass_obj
+def doctor_command(options: Options, project: str | None, environment: str) -> None:
+    """Check engine, network, store, and whatever should run, backups, schedules and disks; for a PROJECT, its app as it runs and
+    each step from its network to its data."""
+
+    async def work(client: Client) -> Any:
+        return await client.get("/api/doctor", project=project, environment=environment)
+
+    found = run(options, work)
+    if options.as_json:
+        output.show_json(found)
+    else:
+        for item in found:
+            mark = click.style("✓", fg="green") if item["ok"] else click.style("✖", fg="red", bold=True)
+            click.echo(f"{mark} {item['subject']}: {item['name']}  {click.style(item['detail'], dim=True)}".rstrip())
+            if item["remedy"]:
+                click.echo(f"    {item['remedy']}")
+    if not all(item["ok"] for item in found):
+        raise SystemExit(1)
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion_command(context: click.Context, shell: str) -> None:
+    """Print the completion script: purveyor completion bash > /etc/bash_completion.d/purveyor"""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(context.find_root().command, {}, "purveyor", "_PURVEYOR_COMPLETE").source())

@@ -1,0 +1,93 @@
+"""``purveyor serve``: the daemon."""
+
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+
+from purveyor.kernel.cli.options import Options
+
+PATIENCE = 60.0  # seconds that it waits for a command that runs the core itself
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+
+@click.command("serve")
+@click.option("--listen", metavar="HOST:PORT", help="Where to listen, instead of what the settings say.")
+@click.option("--log-level", type=click.Choice(list(LEVELS)), default="info", show_default=True)
+@click.pass_obj
+def serve_command(options: Options, listen: str | None, log_level: str) -> None:
+    """Run the daemon: API, reconciliation, events."""
+    anyio.run(serve, options.state, listen, LEVELS[log_level], backend_options={"use_uvloop": True})
+
+
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """What is imported in this block takes an optional package for one that is not installed."""
+    if package in sys.modules:
+        yield
+        return
+    modules: dict[str, Any] = sys.modules
+    modules[package] = None
+    try:
+        yield
+    finally:
+        del modules[package]
+
+
+async def serve(state: Path, listen: str | None, level: int) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    with _without("rich"):  # for pictures in a terminal, which a daemon never draws: 3 MB of 90
+        import httpx  # noqa: F401
+        import structlog  # noqa: F401
+
+    import msgspec
+
+    from purveyor.app import open_app
+    from purveyor.asgi import create_api
+    from purveyor.kernel.api import gateway_listener
+    from purveyor.kernel.api.address import note_port
+    from purveyor.kernel.api.server import listen_local, listen_tcp, serving
+    from purveyor.kernel.cli.client import SOCKET, listens
+    from purveyor.kernel.db.lock import StateLock
+    from purveyor_hooks import StateUnavailable
+
+    if listens(state / SOCKET):  # another daemon: to wait for that is to wait for ever
+        with StateLock(state):
+            pass
+    # a thread that builds a long list hands the interpreter on after 1 ms, not 5: each answer meanwhile waits for some turns
+    sys.setswitchinterval(0.001)
+    async with open_app(state, log_level=level, serve=True, patience=PATIENCE) as app:
+        settings = msgspec.structs.replace(app.house.settings, listen=listen) if listen else app.house.settings
+        try:
+            host, port = settings.address
+        except ValueError:
+            raise click.BadParameter("must be HOST:PORT", param_hint="--listen") from None
+        public = listen_tcp(host, port)
+        bound = public.getsockname()
+        with suppress(StateUnavailable):  # it is noted at a later start
+            await app.house.store.write(lambda tx: note_port(tx, bound[1]))
+        async with (
+            serving(create_api(app), local=[listen_local(state / SOCKET)], public=[public]) as servers,
+            anyio.create_task_group() as group,
+        ):
+            if not settings.api_url:
+                keep = app.house.supervisor.keep
+                group.start_soon(keep, "the door for containers", lambda: gateway_listener.keep(app, servers, host, bound[1]))
+            gc.collect()
+            gc.freeze()  # what is there now stays: looking through all of it again and again holds up every answer for 60 ms
+            app.house.logger.info("serving", address=f"http://{bound[0]}:{bound[1]}", state=str(state))
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                async for _ in signals:
+                    break
+            app.house.logger.info("stopping")
+            app.runner.interrupt()
+            app.bus.close()
+            group.cancel_scope.cancel()
+        (state / SOCKET).unlink(missing_ok=True)

@@ -1,0 +1,117 @@
+"""The settings of an installation: one small TOML file in the state directory, and a few variables."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from purveyor.kernel.naming import number_of
+from purveyor_hooks import BadInput
+
+FILE = "settings.toml"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """What the person who runs the host may choose. Each has a default that works.
+
+    - namespace: the name of the Docker network, and what container and volume names begin with.
+    - listen: the address and port of the HTTP API.
+    - api-url: where apps reach the HTTP API, such as https://purveyor.example.com; empty is the daemon's own address on
+      the containers' network, where it then listens too.
+    - default-images: service type -> image, instead of the type's own default.
+    - volumes: the folder that holds the data of all services; empty is `volumes` in the state directory.
+    - port-offset: added to a type's first port when one is chosen, 0 to 40000: for hosts that run servers of their own.
+    - self-repair: "on" starts again what should run and was stopped, killed, paused, removed or taken from the network by
+      somebody else, later and later while it does not stay up, and says so; "off" only says so.
+    - health-interval: seconds between two health checks of a running service.
+    - ready-timeout: seconds that a started service may take until it serves.
+    - pull-timeout: seconds without progress after which a pull is given up.
+    - backups: the folder for backups that go to no bucket; empty is `backups` in the state directory.
+    - encrypt-backups: seal every backup with the key in `backup.key` of the state directory, made when first needed.
+    - stall-timeout: seconds without progress after which a backup, restore or upgrade is given up.
+    - archive-interval: seconds between two looks at what continuous archiving has written down.
+    - archive-queue: MB that wait at most while the place of an archive cannot be reached; then archiving ends, and says so.
+    - old-data-days: days for which the data from before a restore or an upgrade is kept at least.
+    - connections: how many connections the HTTP API has at most, 16 to 65536; a quarter of them for one peer. Fewer when the
+      system gives fewer file handles.
+    - history-days: days for which events, operations that have ended and webhook deliveries are kept, 1 to 3650.
+    - history-events: events that are kept at most, 1000 to 10000000; an operation goes with its events.
+    - health-samples: health checks, and samples of memory and CPU, that are kept of each service, 10 to 10000.
+    """
+
+    namespace: str = "purveyor"
+    listen: str = "127.0.0.1:8400"
+    api_url: str = ""
+    default_images: dict[str, str] = {}
+    volumes: str = ""
+    port_offset: Annotated[int, Meta(ge=0, le=40_000)] = 0
+    self_repair: Literal["on", "off"] = "on"
+    health_interval: Annotated[float, Meta(ge=0.1, le=86_400)] = 30.0
+    ready_timeout: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
+    pull_timeout: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
+    backups: str = ""
+    encrypt_backups: bool = False
+    stall_timeout: Annotated[float, Meta(ge=0.1, le=86_400)] = 300.0
+    old_data_days: Annotated[int, Meta(ge=0, le=3650)] = 7
+    archive_interval: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
+    archive_queue: Annotated[int, Meta(ge=1, le=1_048_576)] = 1024
+    connections: Annotated[int, Meta(ge=16, le=65_536)] = 4096
+    history_days: Annotated[int, Meta(ge=1, le=3650)] = 90
+    history_events: Annotated[int, Meta(ge=1_000, le=10_000_000)] = 200_000
+    health_samples: Annotated[int, Meta(ge=10, le=10_000)] = 240
+
+    def folder_of_volumes(self, state: Path) -> Path:
+        """The folder that holds the data of all services."""
+        return Path(self.volumes) if self.volumes else state / "volumes"
+
+    def folder_of_backups(self, state: Path) -> Path:
+        """The folder for backups that go to no bucket."""
+        return Path(self.backups) if self.backups else state / "backups"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+def state_directory(given: str | None = None) -> Path:
+    """The folder that holds everything: the one given, $PURVEYOR_STATE, or the system's place for it."""
+    chosen = given or os.environ.get("PURVEYOR_STATE")
+    if chosen:
+        return Path(chosen).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/purveyor")
+    return Path(os.environ.get("XDG_STATE_HOME", "~/.local/state")).expanduser() / "purveyor"
+
+
+def load(state: Path) -> Settings:
+    """Read the settings file of a state directory; without one, all defaults. Raises `BadInput`."""
+    path = state / FILE
+    try:
+        settings = msgspec.toml.decode(path.read_bytes(), type=Settings)
+    except FileNotFoundError:
+        settings = Settings()
+    except msgspec.ValidationError as error:
+        why, _, where = str(error).partition(" - at `$.")
+        raise _bad(path, f"{where.rstrip('`')}: {why}" if where else why) from None
+    except (msgspec.DecodeError, ValueError) as error:
+        raise _bad(path, f"not TOML: {error}") from None
+    host, separator, port = settings.listen.rpartition(":")
+    if not (separator and host and 0 <= number_of(port) < 65536):
+        raise _bad(path, f"listen is {settings.listen!r}, not HOST:PORT")
+    for name, folder in (("volumes", settings.volumes), ("backups", settings.backups)):
+        if folder and not Path(folder).is_absolute():
+            raise _bad(path, f"{name} is {folder!r}; it must be a whole path, beginning with /")
+    if settings.api_url and not settings.api_url.startswith(("http://", "https://")):
+        raise _bad(path, f"api-url is {settings.api_url!r}; it must begin with http:// or https://")
+    name = settings.namespace
+    if not (name and name[0].isalnum() and name.replace("-", "").isalnum() and name.islower() and name.isascii()):
+        raise _bad(path, f"namespace is {name!r}; lower-case letters, digits and hyphens only")
+    return settings
+
+
+def _bad(path: Path, what: str) -> BadInput:
+    return BadInput(f"The settings file {path} cannot be used: {what}.", remedy="Correct it, or remove it to use the defaults.")

@@ -1,0 +1,308 @@
+"""The database: one writer, transactions in a worker thread, events handed on in the order of their numbers."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import anyio
+import anyio.to_thread
+import msgspec
+from sqlite_utils import Database
+
+from purveyor import __version__
+from purveyor.kernel.db import copies, migrations
+from purveyor.kernel.db.beginning import MARK, begun, lost
+from purveyor.kernel.db.faults import told
+from purveyor.kernel.db.secrets import Vault
+from purveyor_hooks import Event, NotFound, StateRefused
+
+T = TypeVar("T")
+Record = TypeVar("Record", bound=msgspec.Struct)
+Row = dict[str, Any]
+LARGEST = 2**63 - 1  # of the numbers that SQLite holds
+EVERY = "TRUE"  # matches every row
+READER_CACHE = 1000  # kB of pages; behind it is the system's own cache
+READERS = 6  # that read side by side, each on a connection of its own
+
+
+class Page(NamedTuple, Generic[T]):
+    """A part of a list, and how long the whole list is."""
+
+    items: list[T]
+    total: int
+
+
+class Tx:
+    """One transaction: the database, the vault, the time, and the events that are published if it commits."""
+
+    def __init__(self, db: Database, vault: Vault, now: datetime) -> None:
+        self.db = db
+        self.vault = vault
+        self.now = now
+        self.events: list[Event] = []
+
+    def insert(self, table: str, /, **values: Any) -> int:
+        """Insert a row; the answer is its number."""
+        names = ", ".join(f'"{name}"' for name in values)
+        marks = ", ".join(f":{name}" for name in values)
+        cursor = self.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", _plain(values))
+        return cursor.lastrowid or 0
+
+    def update(self, table: str, where: str, parameters: Sequence[Any], /, **values: Any) -> int:
+        """Update the rows that match; the answer is how many did."""
+        plain = list(_plain(values).values())
+        changes = ", ".join(f'"{name}" = ?' for name in values)
+        cursor = self.db.execute(f"UPDATE {table} SET {changes} WHERE {where}", [*plain, *_plain_list(parameters)])
+        return cursor.rowcount
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
+        """The rows of a SELECT, as they are taken."""
+        cursor = self.db.conn.execute(sql, _plain_list(parameters))
+        names = [column[0] for column in cursor.description]
+        return (dict(zip(names, row, strict=True)) for row in cursor)
+
+    def page(self, columns: str, source: str, parameters: Sequence[Any], *, order: str, limit: int, offset: int) -> Page[Row]:
+        """A part of what ``SELECT columns FROM source`` finds, in an order, and how much it finds."""
+        total = self.value(f"SELECT count(*) FROM {source}", parameters)
+        if offset >= total:
+            return Page([], total)
+        part = f"SELECT {columns} FROM {source} ORDER BY {order} LIMIT ? OFFSET ?"
+        return Page(list(self.rows(part, [*parameters, limit, offset])), total)
+
+    def row(self, sql: str, parameters: Sequence[Any] = ()) -> Row | None:
+        return next(self.rows(sql, parameters), None)
+
+    def value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """The first column of the first row, None without one."""
+        found = self.row(sql, parameters)
+        return next(iter(found.values())) if found else None
+
+    def emit(
+        self,
+        kind: str,
+        *,
+        operation: int | None = None,
+        service: int | None = None,
+        project: int | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        """Append an event to the journal; subscribers see it once this transaction is durable."""
+        values = {"type": kind, "at": self.now, "operation": operation, "service": service, "project": project}
+        number = self.insert("events", **values, data=msgspec.json.encode(data or {}).decode())
+        self.events.append(msgspec.convert({"id": number, **values, "data": data or {}}, Event))
+
+
+def convert(row: Row, kind: type[Record], vault: Vault, *, plain: Sequence[str] = (), sealed: Sequence[str] = ()) -> Record:
+    """A record from a row whose `plain` columns hold JSON and whose `sealed` ones hold sealed JSON."""
+    for name in plain:
+        row[name] = None if row[name] is None else msgspec.json.decode(row[name])
+    for name in sealed:
+        row[name] = None if row[name] is None else vault.open(row[name])
+    return msgspec.convert(row, kind, strict=False)
+
+
+def matching(**columns: Any) -> tuple[str, list[Any]]:
+    """A WHERE clause for the columns whose value is given, and its parameters: an index serves what is left of it."""
+    given = {name: value for name, value in columns.items() if value is not None}
+    return " AND ".join(f"{name} = ?" for name in given) or EVERY, list(given.values())
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+
+
+def _plain_list(values: Sequence[Any]) -> list[Any]:
+    for value in values:
+        if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+            raise NotFound(f"There is nothing with the number {value}.")
+    return [value.isoformat() if isinstance(value, datetime) else value for value in values]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Store:
+    """The database of a state directory. `write` and `read` run a function of a `Tx` in a worker thread.
+
+    `published` is called with the events of each transaction after it is durable, in the order of their
+    numbers, before the next transaction may begin.
+    """
+
+    def __init__(self, state: Path, vault: Vault, clock: Callable[[], datetime] = utc_now) -> None:
+        self._path = state / "purveyor.db"
+        self._vault = vault
+        self._clock = clock
+        self._writer: Database | None = None
+        self._idle: list[Database] = []  # connections that read, made when they are first needed
+        self._writing = anyio.Lock()
+        self._reading = anyio.Semaphore(READERS)
+        self._examining = anyio.Lock()
+        self.published: Callable[[Sequence[Event]], None] = lambda events: None
+
+    def open(self) -> None:
+        """Open the file, bring its tables up to date, and check that the vault's key is the right one.
+
+        Raises `StateRefused` for one that is damaged, lost or of a newer version, `StateUnavailable` when the disk does not
+        let it be opened.
+        """
+        try:
+            with told(self._path):
+                self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        new = self._path.stat().st_size == 0 or (self._path.parent / MARK).exists()
+        self._writer = writer = self._connect()
+        self._refuse_newer(writer)
+        pending = migrations.migrations.pending(writer)
+        if pending and not new:
+            copies.copy(self._path, f"before-{pending[0].name}")
+        writer.enable_wal()
+        migrations.migrations.apply(writer)
+        with writer.atomic():
+            tx = Tx(writer, self._vault, self._clock())
+            seal = remembered(tx, "seal")
+            if seal is not None:
+                self._vault.open(seal)
+            elif new:
+                tx.insert("meta", key="seal", value=self._vault.seal("purveyor"))
+                tx.insert("meta", key="installation", value=os.urandom(8).hex())
+            else:
+                raise lost(self._path, "holds nothing", [str(self._path.parent / "key")])
+            if remembered(tx, "version") != __version__:
+                note(tx, "version", __version__)
+        begun(self._path.parent)
+
+    def _connect_reader(self) -> Database:
+        reader = self._connect()
+        reader.execute("PRAGMA query_only = ON")
+        reader.execute(f"PRAGMA cache_size = -{READER_CACHE}")
+        return reader
+
+    def _refuse_newer(self, db: Database) -> None:
+        if not (names := migrations.unknown(db)):
+            return
+        row = next(db.query("SELECT value FROM meta WHERE key = 'version'"), None)
+        theirs = f"Purveyor {row['value']}" if row else "a later Purveyor"
+        raise StateRefused(
+            f"The database {self._path} was last used by {theirs}, and this is Purveyor {__version__}: "
+            f"it does not know the changes {', '.join(names)}.",
+            remedy=f"Nothing was touched. Install that version again, or a later one. What was there before each change is in "
+            f"{self._path.parent / copies.FOLDER}.",
+        )
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def _connect(self) -> Database:
+        db = Database(sqlite3.connect(self._path, timeout=10, check_same_thread=False))
+        # FULL: a committed intent survives the loss of power, not only the loss of the process.
+        for pragma in ("foreign_keys = ON", "busy_timeout = 10000", "synchronous = FULL"):
+            db.execute(f"PRAGMA {pragma}")
+        return db
+
+    def close(self) -> None:
+        for reader in self._idle:
+            reader.close()
+        self._idle.clear()
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
+
+    @property
+    def vault(self) -> Vault:
+        return self._vault
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` in a transaction of its own; when it raises, nothing has happened."""
+        writer = self._opened(self._writer)
+
+        def run() -> tuple[T, list[Event]]:
+            tx = Tx(writer, self._vault, self._clock())
+            with told(self._path, (sqlite3.Error,)), writer.atomic():
+                result = work(tx)
+            return result, tx.events
+
+        async with self._writing:
+            with anyio.CancelScope(shield=True):  # a committed transaction's events are published, come what may
+                result, events = await anyio.to_thread.run_sync(run)
+            if events:
+                self.published(events)
+        return result
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` on one consistent view of the database; it cannot change anything. Some do so side by side."""
+        self._opened(self._writer)
+
+        def run() -> T:
+            try:
+                reader = self._idle.pop()
+            except IndexError:
+                with told(self._path, (sqlite3.Error,)):
+                    reader = self._connect_reader()
+            try:
+                return self._look(reader, work)
+            finally:
+                self._idle.append(reader)
+
+        async with self._reading:
+            with anyio.CancelScope(shield=True):
+                result = await anyio.to_thread.run_sync(run)
+        return result
+
+    async def examine(self, work: Callable[[Tx], T]) -> T:
+        """`read` for what takes long: one at a time, on a connection of its own, so that no other reader waits for it."""
+        self._opened(self._writer)
+
+        def run() -> T:
+            with told(self._path, (sqlite3.Error,)):
+                reader = self._connect_reader()
+            try:
+                return self._look(reader, work)
+            finally:
+                reader.close()
+
+        async with self._examining:
+            with anyio.CancelScope(shield=True):
+                result = await anyio.to_thread.run_sync(run)
+        return result
+
+    def _look(self, reader: Database, work: Callable[[Tx], T]) -> T:
+        with told(self._path, (sqlite3.Error,)), reader.atomic():
+            return work(Tx(reader, self._vault, self._clock()))
+
+    @staticmethod
+    def _opened(db: Database | None) -> Database:
+        if db is None:
+            raise RuntimeError("the store is not open")
+        return db
+
+
+def remembered(tx: Tx, name: str) -> str | None:
+    """A fact about this installation that was noted with `note`."""
+    found = tx.value("SELECT value FROM meta WHERE key = ?", [name])
+    return None if found is None else str(found)
+
+
+def note(tx: Tx, name: str, value: str) -> None:
+    """Note a fact about this installation."""
+    if not tx.update("meta", "key = ?", [name], value=value):
+        tx.insert("meta", key=name, value=value)
+
+
+def installation(tx: Tx) -> str:
+    """The random id that marks everything of this installation on the engine."""
+    return str(tx.value("SELECT value FROM meta WHERE key = 'installation'"))
+
+
+def integrity(tx: Tx) -> str:
+    """ "ok", or the first thing that SQLite finds wrong with the file."""
+    return str(tx.value("SELECT integrity_check FROM pragma_integrity_check(1)"))

@@ -1,0 +1,10 @@
+"""The Docker Engine: everything that is asked of it, and nothing else asks.
+
+`Engine` is a Protocol; `DockerEngine` (in `client`) is the real one, and the tests have a fake.
+"""
+
+from purveyor.kernel.docker.labels import Labels
+from purveyor.kernel.docker.models import PortTaken
+from purveyor.kernel.docker.protocols import Engine
+
+__all__ = ["Engine", "Labels", "PortTaken"]

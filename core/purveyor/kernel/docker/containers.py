@@ -1,0 +1,382 @@
+"""Containers of a real engine, through aiodocker."""
+
+import io
+import tarfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import aiodocker
+import anyio
+from aiodocker.multiplexed import multiplexed_result_stream
+
+from purveyor.kernel.docker.errors import CHANGE, LOOK
+from purveyor.kernel.docker.filters import filters
+from purveyor.kernel.docker.hijack import started
+from purveyor.kernel.docker.labels import INSTALLATION, SPEC
+from purveyor.kernel.docker.models import Found, Usage, digest
+from purveyor.kernel.docker.protocols import Containers, Session
+from purveyor.kernel.docker.terminal import DockerSession
+from purveyor_hooks import Command, Conflict, ContainerSpec, DeadlineExceeded, ExecResult, File, FoundContainer, Image
+
+if TYPE_CHECKING:
+    from purveyor.kernel.docker.client import DockerEngine
+
+OUTPUT_LIMIT = 64 * 1024
+DOCKERS_GRACE = 10  # seconds between the engine's two signals when a container does not say
+STOP_SLACK = 30.0
+LOG_OPTIONS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+
+
+class DockerContainers(Containers):
+    """`Containers` of a Docker Engine."""
+
+    def __init__(self, engine: "DockerEngine") -> None:
+        self._engine = engine
+        self.labels = engine.labels
+
+    async def inspect(self, name: str, *, foreign: bool = False) -> Found | None:
+        with self._engine.errors(f"look for the container {name}"):
+            try:
+                shown = await self._engine.docker.containers.container(name).show()
+            except aiodocker.DockerError as error:
+                if error.status != 404:
+                    raise
+                return None
+        found = _found(shown)
+        if not foreign and not self._engine.labels.ours(found.labels):
+            raise Conflict(
+                f"A container named {name} exists and is not Purveyor's.",
+                remedy=f"Rename or remove it (docker rename {name} …), then try again.",
+            )
+        return found
+
+    async def foreign(self) -> list[FoundContainer]:
+        with self._engine.errors("list its containers"):
+            answer = await self._engine.docker.containers.list(all=True)
+        found = [await self.foreign_of(item.id) for item in answer if INSTALLATION not in (item["Labels"] or {})]
+        return [item for item in found if item is not None]
+
+    async def foreign_of(self, reference: str) -> FoundContainer | None:
+        with self._engine.errors(f"look at the container {reference}"):
+            try:
+                shown = await self._engine.docker.containers.container(reference).show()
+            except aiodocker.DockerError as error:
+                if error.status != 404:
+                    raise
+                return None
+        config, settings = shown["Config"], shown["NetworkSettings"]
+        ports = {int(port.partition("/")[0]) for port in {**(config.get("ExposedPorts") or {}), **(settings.get("Ports") or {})}}
+        environment = dict(entry.partition("=")[::2] for entry in config.get("Env") or [])
+        return FoundContainer(
+            id=shown["Id"],
+            name=shown["Name"].lstrip("/"),
+            image=Image(reference=config["Image"], id=shown["Image"], environment=environment),
+            running=shown["State"]["Status"] == "running",
+            ports=tuple(sorted(ports)),
+            labels=config.get("Labels") or {},
+            environment=environment,
+            command=tuple(config.get("Cmd") or ()),
+        )
+
+    async def published(self, name: str) -> dict[int, int]:
+        with self._engine.errors(f"look at the container {name}"):
+            shown = await self._engine.docker.containers.container(name).show()
+        ports = shown["NetworkSettings"].get("Ports") or {}
+        return {int(end["HostPort"]): int(inner.partition("/")[0]) for inner, ends in ports.items() for end in ends or ()}
+
+    async def named(self, names: Sequence[str]) -> list[Found]:
+        with self._engine.errors("list its containers"):
+            answer = await self._engine.docker.containers.list(
+                all=True, filters=filters({"name": [f"^/{name}$" for name in names]})
+            )
+        return [_brief(item) for item in answer]
+
+    async def listed(self, **fields: object) -> list[Found]:
+        with self._engine.errors("list its containers"):
+            answer = await self._engine.docker.containers.list(all=True, filters=filters(self._engine.labels.filters(**fields)))
+        return [_brief(item) for item in answer]
+
+    async def create(
+        self,
+        name: str,
+        spec: ContainerSpec,
+        *,
+        labels: Mapping[str, str],
+        ports: Mapping[int, int],
+        volume: str | None,
+        seed: bool,
+        network: str | None,
+        aliases: Sequence[str] = (),
+        restart: bool = True,
+        read_only: Mapping[str, str] | None = None,
+        inside: str = "",
+    ) -> str:
+        host: dict[str, Any] = {
+            "PortBindings": {f"{inner}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(outer)}] for inner, outer in ports.items()},
+            "RestartPolicy": {"Name": "unless-stopped" if restart else "no"},
+            "ShmSize": spec.shared_memory,
+            "LogConfig": LOG_OPTIONS,
+            "NetworkMode": f"container:{inside}" if inside else network or "none",
+        }
+        if spec.mount and volume:
+            # what the image has at the mount's place is copied into a new volume only, never over somebody's data
+            options = {"NoCopy": not seed}
+            host["Mounts"] = [{"Type": "volume", "Source": volume, "Target": spec.mount.target, "VolumeOptions": options}]
+        for name_of_volume, where in (read_only or {}).items():
+            mount = {"Type": "volume", "Source": name_of_volume, "Target": where, "ReadOnly": True}
+            host.setdefault("Mounts", []).append(mount)
+        if spec.limits.memory:
+            host["Memory"] = spec.limits.memory
+        if spec.limits.cpus:
+            host["NanoCpus"] = int(spec.limits.cpus * 1e9)
+        config: dict[str, Any] = {
+            "Image": spec.image,
+            "Cmd": list(spec.command) or None,
+            "Env": [f"{key}={value}" for key, value in spec.environment.items()],
+            "Labels": {**labels, SPEC: digest(spec, ports, inside or network)},
+            "ExposedPorts": {f"{port}/tcp": {} for port in ports},
+            "User": spec.user,
+            "StopTimeout": spec.stop_timeout,
+            "HostConfig": host,
+        }
+        if spec.entrypoint:
+            config["Entrypoint"] = list(spec.entrypoint)
+        if network:
+            config["NetworkingConfig"] = {"EndpointsConfig": {network: {"Aliases": list(aliases)}}}
+        if check := spec.health_check:
+            config["Healthcheck"] = {
+                "Test": ["CMD", *check.command],
+                "Interval": int(check.interval * 1e9),
+                "Timeout": int(check.timeout * 1e9),
+                "Retries": check.retries,
+                "StartPeriod": int(check.start_period * 1e9),
+            }
+        with self._engine.errors(f"create the container {name}", CHANGE):
+            container = await self._engine.docker.containers.create(config, name=name)
+            files = [file for file in spec.files if seed or not file.seed]
+            if files:
+                await container.put_archive("/", _archive(files))
+        return str(container.id)
+
+    async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
+        with self._engine.errors("list its containers"):
+            answer = await self._engine.docker.containers.list(all=True)
+        with self._engine.errors("list its volumes"):
+            volumes = (await self._engine.docker.volumes.list()).get("Volumes") or []
+        bound = {str(item["Name"]): str((item.get("Options") or {}).get("device") or "") for item in volumes}
+        found: dict[str, list[Found]] = {name: [] for name in folders}
+        for item in answer:
+            written = [mount for mount in item["Mounts"] or [] if mount.get("RW")]
+            names = {str(mount.get("Name") or "") for mount in written}
+            paths = {bound.get(name, "") for name in names} | {str(mount.get("Source") or "") for mount in written}
+            for name, folder in folders.items():
+                if name in names or any(path == folder or path.startswith(f"{folder}/") for path in paths):
+                    found[name].append(_brief(item))
+        return found
+
+    async def rename(self, container_id: str, name: str) -> None:
+        with self._engine.errors(f"rename the container {container_id[:12]} to {name}", CHANGE):
+            await self._engine.docker.containers.container(container_id).rename(name)
+
+    async def unpause(self, name: str) -> None:
+        with self._engine.errors(f"unpause the container {name}", CHANGE):
+            try:
+                await self._engine.docker.containers.container(name).unpause()
+            except aiodocker.DockerError as error:
+                if "not paused" not in str(error.message):
+                    raise
+
+    async def holds(self, container_id: str, path: str) -> bool:
+        with self._engine.errors(f"look for {path}", CHANGE):
+            try:
+                await self._engine.docker.containers.container(container_id).get_archive(path)
+            except aiodocker.DockerError as error:
+                if error.status != 404:
+                    raise
+                return False
+        return True
+
+    async def start(self, name: str) -> None:
+        with self._engine.errors(f"start the container {name}", CHANGE):
+            await self._engine.docker.containers.container(name).start()
+
+    async def stop(self, name: str, seconds: int | None = None) -> None:
+        container = self._engine.docker.containers.container(name)
+        patience = seconds
+        with self._engine.errors(f"look at the container {name}"):
+            try:
+                shown = await container.show()
+            except aiodocker.DockerError as error:
+                if error.status != 404:
+                    raise
+                return
+        if patience is None:
+            patience = shown["Config"].get("StopTimeout") or DOCKERS_GRACE
+        with self._engine.errors(f"stop the container {name}", patience + STOP_SLACK):
+            try:
+                await container.stop(t=seconds)
+            except aiodocker.DockerError as error:
+                if error.status not in (304, 404):
+                    raise
+
+    async def delete(self, container_id: str) -> None:
+        with self._engine.errors(f"remove the container {container_id}", CHANGE):
+            try:
+                # v: anonymous volumes of the image's other VOLUME lines; the service's own is named and stays
+                await self._engine.docker.containers.container(container_id).delete(force=True, v=True)
+            except aiodocker.DockerError as error:
+                if error.status not in (404, 409):  # 409: its removal is already in progress
+                    raise
+
+    async def wait(self, name: str) -> int:
+        with self._engine.errors(f"wait for {name}", None):
+            return int((await self._engine.docker.containers.container(name).wait())["StatusCode"])
+
+    async def connect(self, name: str, aliases: Sequence[str]) -> None:
+        with self._engine.errors(f"connect {name} to the network", CHANGE):
+            network = await self._engine.docker.networks.get(self._engine.namespace)
+            try:
+                await network.disconnect({"Container": name, "Force": True})
+            except aiodocker.DockerError as error:
+                if error.status not in (403, 404, 500) or "not connected" not in str(error.message):
+                    raise
+            await network.connect({"Container": name, "EndpointConfig": {"Aliases": list(aliases)}})
+
+    async def join(self, name: str) -> None:
+        with self._engine.errors(f"connect {name} to the network", CHANGE):
+            network = await self._engine.docker.networks.get(self._engine.namespace)
+            try:
+                await network.connect({"Container": name})
+            except aiodocker.DockerError as error:
+                if "already exists" not in str(error.message):
+                    raise
+
+    async def leave(self, name: str) -> None:
+        with self._engine.errors(f"take {name} from the network", CHANGE):
+            try:
+                network = await self._engine.docker.networks.get(self._engine.namespace)
+                await network.disconnect({"Container": name, "Force": True})
+            except aiodocker.DockerError as error:
+                if error.status != 404 and "not connected" not in str(error.message):
+                    raise
+
+    async def aliases(self, name: str) -> list[str]:
+        with self._engine.errors(f"look at the container {name}"):
+            shown = await self._engine.docker.containers.container(name).show()
+        endpoint = shown["NetworkSettings"]["Networks"].get(self._engine.namespace) or {}
+        return list(endpoint.get("Aliases") or [])
+
+    async def log(self, name: str, *, lines: int | str = 200, timestamps: bool = False) -> list[str]:
+        with self._engine.errors(f"read the log of {name}", CHANGE):
+            container = self._engine.docker.containers.container(name)
+            chunks = await container.log(stdout=True, stderr=True, tail=lines, timestamps=timestamps)
+        return "".join(chunks).splitlines()
+
+    async def follow(self, name: str, *, lines: int | str = 200) -> AsyncIterator[str]:
+        with self._engine.errors(f"look at the container {name}"):
+            tty = bool((await self._engine.docker.containers.container(name).show())["Config"]["Tty"])
+            params = {"stdout": "true", "stderr": "true", "follow": "true", "tail": str(lines)}
+            # not by `log` of the library: when a reader just goes away, its nested generators are closed in any order, and fail
+            answer = await self._engine.ask(f"containers/{name}/logs", params)
+        with self._engine.errors(f"follow the log of {name}", None):
+            try:
+                async for chunk in multiplexed_result_stream(answer, is_tty=tty):
+                    yield chunk
+            finally:
+                answer.close()
+
+    async def usage(self, name: str) -> Usage | None:
+        with self._engine.errors(f"ask what {name} uses"):
+            async with await self._engine.ask(f"containers/{name}/stats", {"stream": "false", "one-shot": "true"}) as answer:
+                found = await answer.json() or {}  # null: the container went away meanwhile
+        memory, cpu = found.get("memory_stats") or {}, (found.get("cpu_stats") or {}).get("cpu_usage") or {}
+        if "usage" not in memory:
+            return None
+        details = memory.get("stats") or {}
+        cache = details.get("total_inactive_file", details.get("inactive_file", 0))
+        return Usage(memory=max(0, int(memory["usage"]) - int(cache)), cpu=int(cpu.get("total_usage", 0)))
+
+    async def execute(self, name: str, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
+        output: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
+        with self._engine.errors(f"run {command.argv[0]} in {name}", None):
+            with anyio.move_on_after(timeout) as scope:
+                container = self._engine.docker.containers.container(name)
+                job = await container.exec(list(command.argv), stdin=bool(stdin), environment=dict(command.environment))
+                async with job.start(detach=False) as stream:
+                    if stdin:
+                        await stream.write_in(stdin)
+                    while (message := await stream.read_out()) is not None:
+                        kept = output[2 if message.stream == 2 else 1]
+                        kept += message.data[: OUTPUT_LIMIT - len(kept)]
+                exit_code = (await job.inspect())["ExitCode"]
+            if scope.cancelled_caught:
+                raise DeadlineExceeded(f"{command.argv[0]} in {name} did not end within {timeout:.0f} s.")
+        stdout, stderr = (output[number].decode(errors="replace") for number in (1, 2))
+        return ExecResult(exit_code=exit_code if exit_code is not None else -1, stdout=stdout, stderr=stderr)
+
+    @asynccontextmanager
+    async def session(
+        self, name: str, argv: Sequence[str], environment: Mapping[str, str], *, tty: bool = False
+    ) -> AsyncIterator[Session]:
+        with self._engine.errors(f"run {argv[0]} in {name}", None):
+            found = self._engine.docker.containers.container(name)
+            with anyio.fail_after(LOOK):
+                job = await found.exec(list(argv), stdin=True, tty=tty, environment=dict(environment))
+            async with started(self._engine.docker, job.id, tty) as line:
+                yield DockerSession(job, line)
+
+
+def _found(shown: dict[str, Any]) -> Found:
+    state = shown["State"]
+    started = state.get("StartedAt") or "0001"
+    return Found(
+        id=shown["Id"],
+        name=shown["Name"].lstrip("/"),
+        state=state["Status"],
+        labels=shown["Config"].get("Labels") or {},
+        image_id=shown["Image"],
+        health=(state.get("Health") or {}).get("Status", ""),
+        exit_code=state.get("ExitCode", 0),
+        restarting=state.get("Restarting", False),
+        started_at=None if started.startswith("0001") else datetime.fromisoformat(f"{started[:19]}+00:00"),
+        networks=_addresses(shown["NetworkSettings"]),
+        network_ids=_network_ids(shown["NetworkSettings"]),
+        restarts=int(shown.get("RestartCount") or 0),
+        killed=bool(state.get("OOMKilled")),
+        error=str(state.get("Error") or ""),
+    )
+
+
+def _network_ids(settings: dict[str, Any] | None) -> dict[str, str]:
+    networks = (settings or {}).get("Networks") or {}
+    return {name: str((endpoint or {}).get("NetworkID") or "") for name, endpoint in networks.items()}
+
+
+def _addresses(settings: dict[str, Any] | None) -> dict[str, str]:
+    networks = (settings or {}).get("Networks") or {}
+    return {name: str((endpoint or {}).get("IPAddress") or "") for name, endpoint in networks.items()}
+
+
+def _brief(item: Any) -> Found:
+    return Found(
+        id=item.id,
+        name=item["Names"][0].lstrip("/"),
+        state=item["State"],
+        labels=item["Labels"] or {},
+        image_id=item["ImageID"],
+        networks=_addresses(item["NetworkSettings"]),
+        network_ids=_network_ids(item["NetworkSettings"]),
+    )
+
+
+def _archive(files: Sequence[File]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for file in files:
+            content = file.content.encode()
+            entry = tarfile.TarInfo(file.path.lstrip("/"))
+            entry.size, entry.mode = len(content), file.mode
+            tar.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()

@@ -1,0 +1,65 @@
+"""Images of a real engine, through aiodocker."""
+
+from typing import TYPE_CHECKING, Any
+
+import aiodocker
+import anyio
+
+from purveyor.kernel.docker.errors import UNREACHABLE, unavailable
+from purveyor.kernel.docker.protocols import Images, Progress, pull_remedy
+from purveyor_hooks import Image, ImageMissing
+
+if TYPE_CHECKING:
+    from purveyor.kernel.docker.client import DockerEngine
+
+
+class DockerImages(Images):
+    """`Images` of a Docker Engine."""
+
+    def __init__(self, engine: "DockerEngine") -> None:
+        self._engine = engine
+
+    async def inspect(self, reference: str) -> Image | None:
+        with self._engine.errors(f"look for the image {reference}"):
+            try:
+                found = await self._engine.docker.images.inspect(reference)
+            except aiodocker.DockerError as error:
+                if error.status != 404:
+                    raise
+                return None
+        return _image(reference, found)
+
+    async def pull(self, reference: str, progress: Progress, stall: float) -> None:
+        await progress(f"pulling {reference}")
+        layers: dict[str, tuple[int, int]] = {}
+        told = -1
+        stream = self._engine.docker.images.pull(reference, stream=True)
+        try:
+            while True:
+                with anyio.fail_after(stall):
+                    line = await anext(stream, None)
+                if line is None:
+                    return
+                if "error" in line:
+                    raise ImageMissing(f"The image {reference} cannot be pulled: {line['error']}.", remedy=pull_remedy(reference))
+                detail = line.get("progressDetail") or {}
+                if detail.get("total"):
+                    layers[line.get("id", "")] = (detail.get("current", 0), detail["total"])
+                    share = 100 * sum(now for now, _ in layers.values()) // sum(total for _, total in layers.values())
+                    if share // 10 != told:
+                        told = share // 10
+                        await progress(f"pulling {reference}: {share} %")
+        except TimeoutError:
+            message = f"Pulling {reference} made no progress for {stall:.0f} s."
+            raise ImageMissing(message, remedy=pull_remedy(reference)) from None
+        except aiodocker.DockerError as error:
+            if error.status == UNREACHABLE:
+                raise unavailable(str(error.message)) from error
+            message = f"The image {reference} is not on this machine and cannot be pulled: {str(error.message).strip()}."
+            raise ImageMissing(message, remedy=pull_remedy(reference), errors={"docker_image": "cannot be had"}) from error
+
+
+def _image(reference: str, found: dict[str, Any]) -> Image:
+    config = found.get("Config") or {}
+    environment = dict(entry.partition("=")[::2] for entry in config.get("Env") or [])
+    return Image(reference=reference, id=found["Id"], environment=environment, labels=config.get("Labels") or {})

@@ -1,0 +1,74 @@
+"""Volumes of a real engine, through aiodocker."""
+
+import os
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import aiodocker
+
+from purveyor.kernel.docker.errors import CHANGE
+from purveyor.kernel.docker.models import FoundVolume
+from purveyor.kernel.docker.protocols import Volumes
+
+if TYPE_CHECKING:
+    from purveyor.kernel.docker.client import DockerEngine
+
+
+def size_of(path: str, budget: float = 5.0) -> int | None:
+    """The bytes that the files of a folder take on the disk, as far as that can be added up in so many seconds; None where it
+    cannot, or may not be read."""
+    until, total, folders = monotonic() + budget, 0, [path]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    found = entry.stat(follow_symlinks=False)
+                    total += found.st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except FileNotFoundError:
+            continue  # the server removes files while they are counted
+        except OSError:
+            return None
+        if monotonic() > until:
+            return None
+    return total
+
+
+class DockerVolumes(Volumes):
+    """`Volumes` of a Docker Engine."""
+
+    def __init__(self, engine: "DockerEngine") -> None:
+        self._engine = engine
+        self.containers = engine.containers
+        self.labels = engine.labels
+
+    async def show(self, name: str) -> FoundVolume | None:
+        with self._engine.errors(f"look for the volume {name}"):
+            try:
+                found = await (await self._engine.docker.volumes.get(name)).show()
+            except aiodocker.DockerError as error:
+                if error.status != 404:
+                    raise
+                return None
+        device = (found.get("Options") or {}).get("device")
+        return FoundVolume(name=name, path=device or "", labels=found.get("Labels") or {})
+
+    async def bind(self, name: str, path: str, volume_id: str) -> None:
+        with self._engine.errors(f"make the volume {name}", CHANGE):
+            await self._engine.docker.volumes.create(
+                {
+                    "Name": name,
+                    "Driver": "local",
+                    "DriverOpts": {"type": "none", "o": "bind", "device": path},
+                    "Labels": self.labels.of(volume=volume_id),
+                }
+            )
+
+    async def delete(self, name: str) -> None:
+        with self._engine.errors(f"remove the volume {name}", CHANGE):
+            try:
+                await (await self._engine.docker.volumes.get(name)).delete()
+            except aiodocker.DockerError as error:
+                if error.status != 404:
+                    raise

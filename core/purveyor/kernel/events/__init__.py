@@ -1,0 +1,1 @@
+"""Events: the bus, the catalogue, the journal."""

@@ -1,0 +1,122 @@
+"""The catalogue of events: every type that can be published, when, and what it carries."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from purveyor.kernel.operations import Verb
+from purveyor_hooks import events
+from purveyor_hooks.events import Payload
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One type of event. `payload` names the type of `data`, `data_schema` is its JSON Schema."""
+
+    type: str
+    when: str
+    payload: str
+    data_schema: dict[str, Any]
+    example: dict[str, Any]
+
+
+MOMENTS: tuple[tuple[str, str, Payload], ...] = (
+    ("started", "It was checked and its intent written; its steps begin.", events.Started(actor="cli", steps=["image", "start"])),
+    ("step", "A step began, ended or failed.", events.Stepped(step="image", state="done")),
+    ("progress", "A long step goes on.", events.Progressed(step="image", text="pulling postgres:18: 40 %")),
+    ("waiting", "It failed, and taking back what was begun has to wait.",
+     events.Waits(error="The app was not up.", because="The Docker Engine does not answer.")),
+    ("abandoned", "It could not be ended, and somebody had it left as it is.",
+     events.Abandoned(actor="token:ada", error="There is no backup 7.", left=["restore"])),
+    ("succeeded", "All of it is done.", events.Nothing()),
+    ("failed", "It failed, and all that was begun is taken back.",
+     events.Ended(error="The image cannot be pulled.", remedy="Check the name and the network.", code="image-missing")),
+)  # fmt: skip
+
+REASON = events.Reason(reason="The server does not accept connections.")
+OTHERS: tuple[tuple[str, str, Payload], ...] = (
+    ("operation.abandoned", "An operation of a verb that no plugin brings any more was left as it is.",
+     events.Abandoned(actor="token:ada", error="", left=[])),
+    ("service.healthy", "A health check is passed, for the first time or again.", events.Reason()),
+    ("service.unhealthy", "A health check is not passed any more.", REASON),
+    ("service.incident", "It should run and does not, or not as it should; it is brought back unless `self-repair` is off.",
+     events.Reason(reason="It was killed (exit code 137).")),
+    ("service.recovered", "An incident is over.", events.Reason()),
+    ("app.incident", "The app of an active deployment does not run, or not as it should.",
+     events.AppReason(environment="production", deployment=7, reason="It ended (exit code 3).")),
+    ("app.recovered", "An incident of an app is over.", events.AppReason(environment="production", deployment=7)),
+    ("service.revealed", "Somebody looked at its secret parameters.", events.Revealed(actor="token:ada")),
+    ("project.revealed", "Somebody looked at the variables of one of its environments.", events.Revealed(actor="token:ada")),
+    ("service.refused", "A server runs on another data set than the recorded one, and is not used.", REASON),
+    ("archive.following", "Continuous archiving follows, for the first time or again.", events.Reason()),
+    ("archive.waiting", "What was written down waits, for its place or its server.", REASON),
+    ("archive.broken", "Continuous archiving has ended: its queue was full. It begins anew when its place is back.", REASON),
+    ("backup.adopted", "A backup that was found at a place was taken up.",
+     events.Adopted(id=7, backup_id="20261125T131353Z-3f9a2c", service="main")),
+    ("backup.skipped", "A backup that a schedule had due was not made: its service did not run.",
+     events.BackupSkipped(id=7, schedule="nightly", reason="it is stopped")),
+    ("s3-source.created", "A bucket for backups was added.", events.Named(id=1, name="offsite")),
+    ("s3-source.updated", "A bucket for backups was changed.", events.Changed(id=1, changes=["secret_key"])),
+    ("s3-source.deleted", "A bucket for backups was forgotten.", events.Named(id=1, name="offsite")),
+    ("schedule.created", "A schedule was made.", events.Named(id=1, name="nightly")),
+    ("schedule.deleted", "A schedule was deleted.", events.Named(id=1, name="nightly")),
+    ("schedule.enabled", "A schedule goes on.", events.Named(id=1, name="nightly")),
+    ("schedule.disabled", "A schedule rests.", events.Named(id=1, name="nightly")),
+    ("daemon.trouble", "Something that the daemon does all the time fails, and is tried again.",
+     events.Troubled(loop="schedules", error="The state cannot be written: the disk of /var/lib/purveyor is full.")),
+    ("daemon.recovered", "It goes on again.",
+     events.Troubled(loop="schedules", error="The state cannot be written: the disk of /var/lib/purveyor is full.")),
+    ("token.created", "A token was made.", events.TokenMade(id=1, name="ci", scope="project")),
+    ("token.revoked", "A token was ended.", events.Numbered(id=1)),
+)  # fmt: skip
+
+
+def build(verbs: Sequence[Verb | type[Verb]]) -> list[Entry]:
+    """Every type of event, by name."""
+    found = [_entry(kind, when, example) for kind, when, example in OTHERS]
+    for verb in verbs:
+        for moment, when, example in MOMENTS:
+            found.append(_entry(verb.event(moment), f"{verb.name}: {when[0].lower()}{when[1:]}", example))
+    return sorted(found, key=lambda entry: entry.type)
+
+
+def _entry(kind: str, when: str, example: Payload) -> Entry:
+    schema = msgspec.json.schema(type(example))
+    (definition,) = schema["$defs"].values()
+    return Entry(
+        type=kind, when=when, payload=type(example).__name__, data_schema=definition, example=msgspec.to_builtins(example)
+    )
+
+
+def markdown(entries: Sequence[Entry]) -> str:
+    """The catalogue as a document."""
+    import json
+
+    lines = [
+        "# Events",
+        "",
+        "Every event has `id`, `type`, `at`, and where they apply `operation`, `service` and `project`; `data` is what the",
+        "table says. They are numbered without gaps and never changed. Follow them with `purveyor events -f`, `GET /api/events`",
+        "(server-sent events), a plugin's hook `on_event`, an executable in `hooks/TYPE/`, or a webhook.",
+        "",
+        "This file is generated: `purveyor events --catalogue > hooks/purveyor_hooks/EVENTS.md`.",
+        "",
+        "| type | when | data | example |",
+        "|---|---|---|---|",
+    ]
+    for entry in entries:
+        example = json.dumps(entry.example, ensure_ascii=False) if entry.example else ""
+        lines.append(f"| `{entry.type}` | {entry.when} | {entry.payload} | {f'`{example}`' if example else ''} |")
+    lines += ["", "## Data", ""]
+    for name, kind in sorted(_payloads(entries).items()):
+        fields = [f"`{field}` ({_kind(shape)})" for field, shape in kind.get("properties", {}).items()]
+        lines.append(f"- **{name}**: {kind.get('description', '')} {', '.join(fields)}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _payloads(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
+    return {entry.payload: entry.data_schema for entry in entries}
+
+
+def _kind(shape: dict[str, Any]) -> str:
+    return f"list of {shape['items']['type']}" if shape.get("type") == "array" else str(shape.get("type", ""))

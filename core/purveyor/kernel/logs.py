@@ -1,0 +1,71 @@
+"""Logs: structured, on standard error, with the fields that may hold secrets masked."""
+
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, TextIO, cast
+from urllib.parse import quote
+
+import structlog
+
+from purveyor.kernel.redact import MASK, scrub
+
+SHORTEST = 8  # letters of a secret that is looked for in whole texts; shorter ones are words, too
+SECRET_FIELDS = ("password", "token", "secret", "key", "authorization")
+
+
+class Mask:
+    """The last to see what is logged, tracebacks included: fields named for secrets, passwords in URLs, and what the vault has
+    sealed or opened, whatever it is called."""
+
+    def __init__(self, secrets: Callable[[], Iterable[str]]) -> None:
+        self._secrets = secrets
+
+    def __call__(self, _: Any, __: str, fields: Any) -> Any:
+        known = [secret for secret in self._secrets() if len(secret) >= SHORTEST]
+        return {name: self._masked(name, value, known) for name, value in fields.items()}
+
+    def _masked(self, name: str, value: Any, known: list[str]) -> Any:
+        if any(word in name.lower() for word in SECRET_FIELDS):
+            return MASK
+        if isinstance(value, str):
+            return scrub(value, [secret for secret in known if secret in value or quote(secret, safe="") in value])
+        if isinstance(value, (list, tuple)):
+            return [self._masked("", item, known) for item in value]
+        if isinstance(value, dict):
+            return {key: self._masked(str(key), item, known) for key, item in value.items()}
+        return value
+
+
+class _Careful:
+    """A stream that takes what it can: a log on a full disk ends nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+def make_logger(level: int, stream: TextIO = sys.stderr, secrets: Callable[[], Iterable[str]] = tuple) -> Any:
+    """A logger that prints what is at least as grave as `level` (of the `logging` module), without any of `secrets`."""
+    renderer: Any = structlog.processors.JSONRenderer()
+    if stream.isatty():
+        renderer = structlog.dev.ConsoleRenderer()
+    return structlog.wrap_logger(
+        structlog.PrintLogger(cast(TextIO, _Careful(stream))),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.ExceptionRenderer(),
+            Mask(secrets),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+    )

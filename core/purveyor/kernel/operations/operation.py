@@ -1,0 +1,95 @@
+"""What a verb is: checks and intent in one transaction, then steps."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
+
+from purveyor.kernel.db import Tx
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.kernel.operations.plan import Plan
+
+
+class Step(NamedTuple):
+    """One idempotent step. `undo`, when given, takes back what `do` did or began; `deadline` is in seconds.
+
+    Once a step that is `final` is begun there is no way back: the operation cannot be cancelled any more.
+    """
+
+    name: str
+    do: Callable[[], Awaitable[None]]
+    undo: Callable[[], Awaitable[None]] | None = None
+    deadline: float = 60.0
+    final: bool = False
+
+
+Key = tuple[str, int]  # a lock: its kind, and the id of what it is on
+
+
+class Target(NamedTuple):
+    """What a verb is about to touch: for locks, events and vetoes.
+
+    Verbs that change a service take turns by the lock "service"; one that only reads it has a lock of its own. `also` are
+    further locks, for a verb that may not run beside those readers.
+    """
+
+    service: int | None = None
+    project: int | None = None
+    services: tuple[int, ...] = ()
+    lock: str = "service"
+    also: tuple[Key, ...] = ()
+
+    @property
+    def keys(self) -> list[Key]:
+        """The locks to take, in the order in which everybody takes them: by kind, then by id."""
+        ids = {*self.services, *([self.service] if self.service else [])}
+        wanted = {*self.also, *((self.lock, number) for number in ids), *([("project", self.project)] if self.project else [])}
+        return sorted(wanted)
+
+
+class Verb(ABC):
+    """A verb of the orchestrator. `name` is stored with its operations; `subject` begins its events' types."""
+
+    name: ClassVar[str]
+    subject: ClassVar[str] = "service"
+    arguments: ClassVar[type[msgspec.Struct]]
+
+    lock: ClassVar[str] = "service"
+
+    @classmethod
+    def event(cls, moment: str) -> str:
+        """The type of its operations' events: ``service.create.step``."""
+        return f"{cls.subject}.{cls.name.removesuffix(f'-{cls.subject}')}.{moment}"
+
+    def target(self, tx: Tx, given: Any) -> Target:
+        """What it touches. Raises `NotFound`."""
+        return Target()
+
+    async def prepare(self, given: Any) -> Any:
+        """Find out what has to be known before the intent, and changes nothing of ours; the answer replaces `given`."""
+        return given
+
+    @abstractmethod
+    def intend(self, tx: Tx, given: Any, actor: str) -> int:
+        """Check everything and write the operation and the intended state; the answer is the operation's id.
+
+        Raises our errors, upon which nothing has happened. A plan runs this too, and takes it back.
+        """
+
+    @abstractmethod
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        """What the steps of an intended operation will do."""
+
+    @abstractmethod
+    def steps(self, operation: OperationRecord) -> Sequence[Step]:
+        """The steps, the same ones each time they are asked for."""
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:  # noqa: B027
+        """Write the state that holds once all steps are done, in the transaction that ends the operation."""
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:  # noqa: B027
+        """Write the state that holds once all is undone, in the transaction that ends the operation."""
+
+    def settle(self, tx: Tx, operation: OperationRecord, reason: str) -> None:  # noqa: B027
+        """Write what keeps its records usable when it is abandoned, in the transaction that does so: all else stays as it is."""

@@ -1,0 +1,111 @@
+"""Operations and their steps: what is being done, how far it is, and how it ended."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from purveyor.kernel.db.database import Page, Row, Tx, convert, matching
+from purveyor.kernel.operations.models import OperationRecord, Outcome, StepRecord
+from purveyor_hooks import NotFound
+
+
+def _record(tx: Tx, row: Row) -> OperationRecord:
+    return convert(row, OperationRecord, tx.vault, plain=["arguments", "error", "locks", "outcome"], sealed=["private"])
+
+
+def insert(
+    tx: Tx,
+    verb: str,
+    *,
+    service_id: int | None = None,
+    project_id: int | None = None,
+    actor: str,
+    arguments: dict[str, Any],
+    private: dict[str, Any] | None = None,
+) -> int:
+    return tx.insert(
+        "operations",
+        verb=verb,
+        service_id=service_id,
+        project_id=project_id,
+        actor=actor,
+        arguments=msgspec.json.encode(arguments).decode(),
+        private=None if private is None else tx.vault.seal(private),
+        state="running",
+        created_at=tx.now,
+    )
+
+
+def keep_locks(tx: Tx, operation_id: int, keys: Sequence[tuple[str, int]]) -> None:
+    """Note the locks that an operation holds until it has ended: after a crash they are taken again."""
+    tx.update("operations", "id = ?", [operation_id], locks=msgspec.json.encode(keys).decode())
+
+
+def note_outcome(tx: Tx, operation_id: int, outcome: Outcome) -> None:
+    """Note what an operation found, in place of what an earlier try of it did."""
+    tx.update("operations", "id = ?", [operation_id], outcome=msgspec.json.encode(outcome).decode())
+
+
+def outcome(tx: Tx, operation_id: int) -> Outcome:
+    return get(tx, operation_id).outcome or Outcome()
+
+
+def get(tx: Tx, operation_id: int) -> OperationRecord:
+    row = tx.row("SELECT * FROM operations WHERE id = ?", [operation_id])
+    if row is None:
+        raise NotFound(f"There is no operation {operation_id}.")
+    return _record(tx, row)
+
+
+def listed(
+    tx: Tx,
+    *,
+    service_id: int | None = None,
+    project_id: int | None = None,
+    state: str | None = None,
+    limit: int = 50,
+    offset: int = 0,
+) -> Page[OperationRecord]:
+    """Operations, newest first."""
+    where, given = matching(service_id=service_id, project_id=project_id, state=state)
+    found = tx.page("*", f"operations WHERE {where}", given, order="id DESC", limit=limit, offset=offset)
+    return Page([_record(tx, row) for row in found.items], found.total)
+
+
+def unfinished(tx: Tx) -> list[OperationRecord]:
+    """Operations that are neither done nor undone, oldest first."""
+    rows = tx.rows("SELECT * FROM operations WHERE state IN ('running', 'undoing') ORDER BY id")
+    return [_record(tx, row) for row in rows]
+
+
+def of_service(tx: Tx, service_id: int) -> OperationRecord | None:
+    """An operation on a service that has not ended."""
+    return next((item for item in unfinished(tx) if item.service_id == service_id), None)
+
+
+def set_state(tx: Tx, operation_id: int, state: str, error: dict[str, Any] | None = None) -> None:
+    """Note how an operation stands. What only it knows is forgotten once it is done or undone; one that was abandoned may have
+    left a password that is nowhere else."""
+    ended = tx.now if state in ("succeeded", "failed", "abandoned") else None
+    values: dict[str, Any] = {"state": state, "ended_at": ended}
+    if error is not None:
+        values["error"] = msgspec.json.encode(error).decode()
+    if ended and state != "abandoned":
+        values["private"] = None
+    tx.update("operations", "id = ?", [operation_id], **values)
+
+
+def steps(tx: Tx, operation_id: int) -> list[StepRecord]:
+    rows = tx.rows("SELECT * FROM steps WHERE operation_id = ? ORDER BY started_at", [operation_id])
+    return [convert(row, StepRecord, tx.vault) for row in rows]
+
+
+def start_step(tx: Tx, operation_id: int, name: str) -> None:
+    """Note that a step begins, for the first time or again."""
+    tx.db.execute("DELETE FROM steps WHERE operation_id = ? AND name = ?", [operation_id, name])
+    tx.insert("steps", operation_id=operation_id, name=name, state="started", started_at=tx.now)
+
+
+def end_step(tx: Tx, operation_id: int, name: str, state: str) -> None:
+    tx.update("steps", "operation_id = ? AND name = ?", [operation_id, name], state=state, ended_at=tx.now)

@@ -1,0 +1,1 @@
+"""Plugins: loading, guards, deadlines."""

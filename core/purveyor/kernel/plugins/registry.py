@@ -1,0 +1,429 @@
+"""Plugins: found by entry point, loaded one by one, called with a guard and a deadline."""
+
+import inspect
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+import anyio
+import msgspec
+import pluggy
+
+from purveyor.kernel import redact
+from purveyor_hooks import (
+    CONTRACT_VERSION,
+    PROJECT_NAME,
+    Access,
+    BadInput,
+    Binding,
+    Census,
+    Client,
+    ContainerSpec,
+    DeadlineExceeded,
+    Failed,
+    Finding,
+    FoundContainer,
+    Health,
+    Image,
+    Listing,
+    Logger,
+    NotFound,
+    Probe,
+    PurveyorError,
+    Recognition,
+    Recovery,
+    RestoreOptions,
+    Service,
+    ServiceType,
+    Sink,
+    Source,
+    UpgradePlan,
+    Variable,
+    specs,
+)
+
+T = TypeVar("T")
+GROUP = "purveyor"
+BIND_DEADLINE = 60.0
+HEALTH_DEADLINE = 10.0
+
+
+class Plugin(msgspec.Struct, kw_only=True):
+    """What is known of one plugin, for ``purveyor plugin list``."""
+
+    name: str
+    distribution: str = ""
+    version: str = ""
+    service_type: str | None = None
+    hooks: list[str] = []
+    error: str = ""
+    faults: int = 0
+    last_fault: str = ""
+
+
+NAMED_BY_PEOPLE = ("browse", "download")  # hooks whose `path` a person may have typed
+NOTHING_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, LookupError)
+
+
+class Provider:
+    """The type hooks of the one plugin that owns a service type, each call guarded."""
+
+    def __init__(self, kind: ServiceType, plugin: Plugin, hooks: Callable[[str], Callable[..., list[Any]]]) -> None:
+        self.kind = kind
+        self.plugin = plugin
+        self._hooks = hooks
+
+    def offers(self, hook: str) -> bool:
+        return hook in self.plugin.hooks
+
+    def require(self, hook: str, what: str) -> None:
+        """Raise `BadInput` unless the type implements a hook."""
+        if not self.offers(hook):
+            raise BadInput(f"The service type {self.kind.name!r} does not offer {what}.")
+
+    def _call(self, hook: str, service: Service | None, **arguments: Any) -> Any:
+        if service is not None:
+            arguments["service"] = service
+        with self._guard(hook, service, arguments.get("binding")):
+            answers = self._hooks(hook)(**arguments)
+            if not answers and not self.offers(hook):
+                raise NotImplementedError(f"the hook {hook} is not implemented")
+            return answers[0] if answers else None  # pluggy leaves None out
+
+    async def _await(self, hook: str, deadline: float, service: Service, *, watching: bool = False, **arguments: Any) -> Any:
+        """`watching` is for whoever looks on while others may stop the server: what fails then is no fault of the plugin's."""
+        pending = self._call(hook, service, **arguments)
+        path = arguments.get("path") if hook in NAMED_BY_PEOPLE else ()
+        with self._guard(hook, service, arguments.get("binding"), counted=not watching and not path):
+            try:
+                with anyio.move_on_after(deadline):
+                    return await pending  # a driver's own TimeoutError is its own, and told with the driver's words
+            except NOTHING_THERE as error:  # a person's path that leads nowhere is no fault of the plugin's
+                if not path:
+                    raise
+                raise NotFound(
+                    f"There is nothing at {'/'.join(path)} in {service.name}.", remedy="Open it from its list."
+                ) from error
+            what = f"{hook} of {service.name}"
+            raise DeadlineExceeded(f"The plugin {self.plugin.name} did not finish {what} within {deadline:.0f} s.")
+
+    @contextmanager
+    def _guard(self, hook: str, service: Service | None, binding: Binding | None, *, counted: bool = True) -> Any:
+        try:
+            yield
+        except PurveyorError:
+            raise
+        except Exception as error:
+            secrets = redact.secret_values(self.kind, service.parameters) if service else []
+            if service:
+                secrets += service.secrets.values()
+            if binding:
+                secrets.append(binding.password)
+            text = redact.scrub(f"{type(error).__name__}: {error}", secrets)
+            if counted:
+                self.plugin.faults += 1
+                self.plugin.last_fault = f"{hook}: {text}"
+            raise Failed(
+                f"The plugin {self.plugin.name} failed in its hook {hook}: {text}",
+                remedy="See: purveyor plugin list",
+            ) from None
+
+    # pure hooks
+
+    def data_major(self, image: Image) -> str:
+        return str(self._call("data_major", None, image=image)) if self.offers("data_major") else ""
+
+    def secrets(self, service: Service) -> dict[str, str]:
+        return dict(self._call("secrets", service)) if self.offers("secrets") else service.secrets
+
+    def container(self, service: Service) -> ContainerSpec:
+        spec = self._call("container", service)
+        assert isinstance(spec, ContainerSpec)
+        return spec
+
+    def environment(self, service: Service, binding: Binding) -> list[Variable]:
+        return list(self._call("environment", service, binding=binding))
+
+    def recognise(self, container: FoundContainer) -> Recognition | None:
+        found = self._call("recognise", None, container=container) if self.offers("recognise") else None
+        assert found is None or isinstance(found, Recognition)
+        return found
+
+    def client(self, service: Service) -> Client:
+        self.require("client", "an interactive client")
+        client = self._call("client", service)
+        assert isinstance(client, Client)
+        return client
+
+    def probes(self, service: Service, binding: Binding) -> list[Probe]:
+        return list(self._call("probes", service, binding=binding)) if self.offers("probes") else []
+
+    # hooks that do I/O
+
+    async def ready(self, service: Service, access: Access) -> Health:
+        health = await self._await("ready", HEALTH_DEADLINE, service, access=access)
+        assert isinstance(health, Health)
+        return health
+
+    async def identity(self, service: Service, access: Access, create: bool, *, watching: bool = False) -> str:
+        return str(await self._await("identity", BIND_DEADLINE, service, watching=watching, access=access, create=create))
+
+    async def adopt(self, service: Service, access: Access) -> Health:
+        health = await self._await("adopt", HEALTH_DEADLINE, service, access=access)
+        assert isinstance(health, Health)
+        return health
+
+    async def bind(self, service: Service, access: Access, binding: Binding) -> None:
+        await self._await("bind", BIND_DEADLINE, service, access=access, binding=binding)
+
+    async def unbind(self, service: Service, access: Access, binding: Binding) -> None:
+        await self._await("unbind", BIND_DEADLINE, service, access=access, binding=binding)
+
+    async def purge(self, service: Service, access: Access, binding: Binding) -> None:
+        await self._await("purge", BIND_DEADLINE, service, access=access, binding=binding)
+
+    # the life of data: without a deadline, for the caller watches that it goes on
+
+    async def census(self, service: Service, access: Access) -> Census:
+        return _census(await self._await("census", math.inf, service, access=access, binding=None))
+
+    async def backup(self, service: Service, access: Access, sink: Sink, tools: Access | None = None) -> Census:
+        return _census(await self._await("backup", math.inf, service, access=access, sink=sink, tools=tools))
+
+    async def restore(self, service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+        return _findings(await self._await("restore", math.inf, service, access=access, source=source, options=options))
+
+    async def extract(self, source: Source, database: str, sink: Sink) -> None:
+        self.require("extract", "taking one database or bucket out of a backup")
+        with self._guard("extract", None, None):
+            await self._call("extract", None, source=source, database=database, sink=sink)
+
+    async def upgrade_check(self, service: Service, access: Access, image: Image) -> tuple[Finding, ...]:
+        if not self.offers("upgrade_check"):
+            return ()
+        return _findings(await self._await("upgrade_check", BIND_DEADLINE, service, access=access, image=image))
+
+    async def rotate(self, service: Service, access: Access, binding: Binding, previous: str) -> None:
+        await self._await("rotate", BIND_DEADLINE, service, access=access, binding=binding, previous=previous)
+
+    async def rotate_administrator(self, service: Service, access: Access, previous: Service) -> None:
+        await self._await("rotate_administrator", BIND_DEADLINE, service, access=access, previous=previous)
+
+    def archive_helper(self, service: Service) -> ContainerSpec:
+        spec = self._call("archive_helper", service)
+        assert isinstance(spec, ContainerSpec)
+        return spec
+
+    async def archive_base(self, service: Service, access: Access, helper: Access, sink: Sink) -> str:
+        return str(await self._await("archive_base", math.inf, service, access=access, helper=helper, sink=sink))
+
+    async def archive_beat(self, service: Service, access: Access) -> datetime:
+        found = await self._await("archive_beat", BIND_DEADLINE, service, access=access)
+        assert isinstance(found, datetime)
+        return found
+
+    async def archive_end(self, service: Service, access: Access, *, watching: bool = False) -> None:
+        await self._await("archive_end", BIND_DEADLINE, service, watching=watching, access=access)
+
+    def recovery(self, service: Service, at: datetime | None) -> Recovery:
+        found = self._call("recovery", service, at=at)
+        assert isinstance(found, Recovery)
+        return found
+
+    async def recover(self, service: Service, access: Access) -> str:
+        return str(await self._await("recover", BIND_DEADLINE, service, access=access))
+
+    async def browse(self, service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str) -> Listing:
+        self.require("browse", "a look at what it holds")
+        found = await self._await("browse", BIND_DEADLINE, service, access=access, path=path, cursor=cursor, order=order)
+        assert isinstance(found, Listing)
+        return found
+
+    async def download(self, service: Service, access: Access, path: tuple[str, ...], sink: Sink) -> None:
+        self.require("download", "downloads")
+        await self._await("download", math.inf, service, access=access, path=path, sink=sink)
+
+    def upgrade_plan(self, service: Service, image: Image) -> UpgradePlan:
+        plan = self._call("upgrade_plan", service, image=image)
+        assert isinstance(plan, UpgradePlan)
+        return plan
+
+
+def _census(answer: Any) -> Census:
+    assert isinstance(answer, Census)
+    return answer
+
+
+def _findings(answer: Any) -> tuple[Finding, ...]:
+    """None, as pluggy leaves it out, is nothing found."""
+    findings = tuple(answer or ())
+    assert all(isinstance(item, Finding) for item in findings)
+    return findings
+
+
+class Registry:
+    """All plugins of this process, the healthy and the broken."""
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+        self._manager = pluggy.PluginManager(PROJECT_NAME)
+        self._manager.add_hookspecs(specs)
+        self._plugins: dict[str, Plugin] = {}
+        self._providers: dict[str, Provider] = {}
+
+    @property
+    def plugins(self) -> Sequence[Plugin]:
+        return list(self._plugins.values())
+
+    @property
+    def kinds(self) -> Sequence[ServiceType]:
+        """All service types, by name."""
+        return [self._providers[name].kind for name in sorted(self._providers)]
+
+    def load(self, found: Iterable[EntryPoint] | None = None) -> None:
+        """Load every plugin that is installed; what fails is listed with its error and the rest go on."""
+        for entry in sorted(found if found is not None else entry_points(group=GROUP), key=lambda entry: entry.name):
+            plugin = Plugin(
+                name=entry.name,
+                distribution=entry.dist.name if entry.dist else "",
+                version=entry.dist.version if entry.dist else "",
+            )
+            try:
+                self.register(entry.load(), plugin)
+            except Exception as error:  # a plugin may raise anything while it is imported
+                self._refuse(plugin, f"{type(error).__name__}: {error}")
+
+    def register(self, module: Any, plugin: Plugin) -> None:
+        """Take one plugin in; what is wrong with it is recorded in `plugin.error`."""
+        wanted = getattr(module, "PURVEYOR_CONTRACT", CONTRACT_VERSION)
+        if wanted != CONTRACT_VERSION:
+            self._refuse(plugin, f"it is for version {wanted} of the contract, this is version {CONTRACT_VERSION}")
+            return
+        if plugin.name in self._plugins:
+            self._refuse(msgspec.structs.replace(plugin, name=f"{plugin.name} (second)"), "the name is taken by another plugin")
+            return
+        self._manager.register(module, plugin.name)
+        try:
+            callers = self._manager.get_hookcallers(module) or []
+            plugin.hooks = sorted(caller.name for caller in callers)
+            if unknown := sorted(set(plugin.hooks) - set(_hook_names())):
+                raise ValueError(f"it implements hooks that the contract does not have: {', '.join(unknown)}")
+            if "service_type" in plugin.hooks:
+                self._provide(module, plugin)
+        except Exception as error:
+            self._manager.unregister(module)
+            self._refuse(plugin, f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error))
+            return
+        self._plugins[plugin.name] = plugin
+
+    def _provide(self, module: Any, plugin: Plugin) -> None:
+        def hooks(name: str) -> Callable[..., list[Any]]:
+            others = [other for other in self._manager.get_plugins() if other is not module]
+            caller: Callable[..., list[Any]] = self._manager.subset_hook_caller(name, others)
+            return caller
+
+        kind = hooks("service_type")()[0]
+        if not isinstance(kind, ServiceType):
+            raise TypeError(f"service_type answers {type(kind).__name__}, not ServiceType")
+        if kind.name in self._providers:
+            owner = self._providers[kind.name].plugin.name
+            raise ValueError(f"the service type {kind.name!r} is taken by the plugin {owner}")
+
+        plugin.service_type = kind.name
+        self._providers[kind.name] = Provider(kind, plugin, hooks)
+
+    def _refuse(self, plugin: Plugin, why: str) -> None:
+        plugin.error = why
+        self._plugins.setdefault(plugin.name, plugin)
+        self._logger.warning("plugin.refused", plugin=plugin.name, error=why)
+
+    def find(self, service_type: str) -> Provider | None:
+        return self._providers.get(service_type)
+
+    def provider(self, service_type: str) -> Provider:
+        """The owner of a service type. Raises `NotFound` when its plugin is gone."""
+        found = self.find(service_type)
+        if found is None:
+            raise NotFound(
+                f"No plugin provides the service type {service_type!r}.",
+                remedy="Install its plugin again; the service and its data are kept. See: purveyor plugin list",
+            )
+        return found
+
+    # ---------------------------------------------------------------- everyone's hooks
+
+    def everyone(self, hook: str, **arguments: Any) -> list[tuple[Plugin, Any]]:
+        """Call a hook of all plugins, one by one; what one raises is noted and stops nobody else."""
+        answers = []
+        for plugin, call in self._callers(hook):
+            try:
+                answers.append((plugin, call(**arguments)))
+            except Exception as error:
+                self.note_fault(plugin, hook, error)
+        return answers
+
+    def _callers(self, hook: str) -> list[tuple[Plugin, Callable[..., Any]]]:
+        found = []
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            plugin = self._plugins.get(implementation.plugin_name)
+            if plugin is not None:
+                others = [other for other in self._manager.get_plugins() if other is not implementation.plugin]
+                caller = self._manager.subset_hook_caller(hook, others)
+                found.append((plugin, lambda caller=caller, **arguments: caller(**arguments)[0]))
+        return found
+
+    def note_fault(self, plugin: Plugin, hook: str, error: BaseException) -> None:
+        """Record that a plugin raised or hung where it must not hurt anybody."""
+        plugin.faults += 1
+        plugin.last_fault = redact.mask_url(f"{hook}: {type(error).__name__}: {error}")
+        self._logger.warning("plugin.fault", plugin=plugin.name, hook=hook, error=plugin.last_fault)
+
+    def gather(self, hook: str, **arguments: Any) -> list[Any]:
+        """The answers of all plugins to a pure hook that answers a sequence, flattened."""
+        return [item for _, answer in self.everyone(hook, **arguments) for item in answer or ()]
+
+    async def ask(self, hook: str, deadline: float, **arguments: Any) -> AsyncIterator[tuple[Plugin, Any]]:
+        """The answers of all plugins to an async hook, in turn; what raises or hangs is noted and left out."""
+        for plugin, pending in self.everyone(hook, **arguments):
+            try:
+                with anyio.fail_after(deadline):
+                    answer = await pending
+            except Exception as error:
+                self.note_fault(plugin, hook, error)
+                if isinstance(error, PurveyorError) and hook.startswith("before_"):
+                    answer = str(error)  # a refusal that was raised instead of answered
+                else:
+                    continue
+            yield plugin, answer
+
+    async def strictly(self, hook: str, deadline: float, **arguments: Any) -> list[Any]:
+        """The answers of all plugins to an async hook whose failure is the caller's: it is raised."""
+        answers = []
+        for plugin, call in self._callers(hook):
+            try:
+                with anyio.move_on_after(deadline) as scope:
+                    answers.append(await _awaitable(call(**arguments)))
+                if scope.cancelled_caught:
+                    raise DeadlineExceeded(f"The plugin {plugin.name} did not finish {hook} within {deadline:.0f} s.")
+            except PurveyorError:
+                raise
+            except Exception as error:
+                self.note_fault(plugin, hook, error)
+                message = f"The plugin {plugin.name} failed in its hook {hook}: {type(error).__name__}."
+                raise Failed(message, remedy="See: purveyor plugin list") from error
+        return answers
+
+    def each(self, hook: str) -> list[tuple[Plugin, Callable[..., Awaitable[None]]]]:
+        """The plugins that implement an async hook of everyone's, and how to call it."""
+        return self._callers(hook)
+
+
+async def _awaitable(pending: Awaitable[T]) -> T:
+    return await pending
+
+
+def _hook_names() -> list[str]:
+    return [name for name, member in inspect.getmembers(specs, inspect.isfunction) if hasattr(member, f"{PROJECT_NAME}_spec")]

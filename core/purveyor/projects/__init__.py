@@ -1,0 +1,1 @@
+"""Projects, their environments, their links to services and what these inject."""

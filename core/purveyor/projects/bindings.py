@@ -1,0 +1,152 @@
+"""Bindings: chosen and recorded first, then made on the server, taken back when that fails."""
+
+import difflib
+from collections.abc import Collection, Sequence
+
+from purveyor.deployments import store as deployment_store
+from purveyor.kernel import naming as names
+from purveyor.kernel.api import tokens as api_tokens
+from purveyor.kernel.db import Tx
+from purveyor.kernel.operations.plan import PlannedApp
+from purveyor.kernel.parts import House
+from purveyor.projects import naming, tokens
+from purveyor.projects import store as projects
+from purveyor.projects.models import BindingRecord, EnvironmentRecord, ProjectRecord
+from purveyor.services import store as services
+from purveyor.services.handle import ServiceAccess
+from purveyor.services.models import ServiceRecord
+from purveyor_hooks import Conflict, NotFound
+
+
+def intend(tx: Tx, house: House, service: ServiceRecord, project: ProjectRecord, environment: EnvironmentRecord) -> BindingRecord:
+    """The recorded binding of an environment on a service, chosen now if there is none. Raises `Conflict`."""
+    found = projects.binding_of(tx, service.id, environment.id)
+    kind = house.registry.provider(service.service_type).kind
+    if kind.uses_api:
+        tokens.ensure_of_environment(tx, project, environment)
+    if found is None:
+        resource = naming.resource(project.slug, environment.slug, kind.naming, projects.resources_taken(tx, service.id))
+        number = projects.insert_binding(
+            tx,
+            service_id=service.id,
+            project_id=project.id,
+            environment_id=environment.id,
+            project=project.slug,
+            environment=environment.slug,
+            resource=resource,
+            account=names.key(kind.account_length) if kind.account_length else resource,
+            password=names.password(),
+            slot=_slot(tx, service, kind.slots) if kind.slots else None,
+        )
+    else:
+        number = found.id
+        if found.state == "unbound":  # the old password stays revoked for good
+            projects.update_binding(tx, number, password=names.password(), state="intended")
+    record = projects.binding(tx, number)
+    assert record is not None
+    return record
+
+
+def _slot(tx: Tx, service: ServiceRecord, slots: tuple[int, int]) -> int:
+    taken = projects.slots_taken(tx, service.id)
+    first, last = slots
+    for slot in range(first, last + 1):
+        if slot not in taken:
+            return slot
+    idle = [item for item in projects.bindings(tx, service_id=service.id) if item.state == "unbound"]
+    hint = f"purge what is not linked any more ({', '.join(item.resource for item in idle)}), or " if idle else ""
+    raise Conflict(
+        f"All {last - first + 1} numbers of {service.name} are in use.",
+        remedy=f"To go on, {hint}create another one: purveyor create {service.service_type} NAME",
+    )
+
+
+def environment_of(tx: Tx, project: ProjectRecord, given: str) -> EnvironmentRecord:
+    """The project's environment of this name. Raises `NotFound` that names the nearest one there is."""
+    found = projects.find_environment(tx, project.id, given)
+    if found is not None:
+        return found
+    known = [item.slug for item in projects.environments(tx, project.id)]
+    near = difflib.get_close_matches(given.lower(), known, n=1)
+    meant = f"Did you mean {near[0]}? " if near else f"It has {', '.join(known)}. "
+    raise NotFound(
+        f"{project.slug} has no environment {given[:100]!r}.",
+        remedy=f"{meant}To make it: purveyor project add-environment {project.slug} NAME, or purveyor deploy … -e NAME --create",
+    )
+
+
+class Binder:
+    """The server side of bindings."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    async def _load(self, binding_id: int) -> tuple[BindingRecord, ServiceRecord] | None:
+        def work(tx: Tx) -> tuple[BindingRecord, ServiceRecord] | None:
+            record = projects.binding(tx, binding_id)
+            return (record, services.get(tx, record.service_id)) if record else None
+
+        return await self._house.store.read(work)
+
+    def _access(self, service: ServiceRecord) -> ServiceAccess:
+        kind = self._house.registry.provider(service.service_type).kind
+        return ServiceAccess(self._house.engine, kind, service, self._house.logger)
+
+    async def bind(self, binding_ids: Sequence[int]) -> None:
+        """Make resource and account of each, and record that they are there."""
+        for binding_id in binding_ids:
+            loaded = await self._load(binding_id)
+            if loaded is None:
+                raise NotFound("The binding is gone.")
+            binding, service = loaded
+            provider = self._house.registry.provider(service.service_type)
+            await provider.bind(service.view(), self._access(service), binding.view())
+            await self._house.store.write(lambda tx: projects.update_binding(tx, binding_id, state="bound"))  # noqa: B023
+
+    async def unbind(self, binding_ids: Sequence[int]) -> None:
+        """End the access of each; its data stays."""
+        for binding_id in binding_ids:
+            if loaded := await self._load(binding_id):
+                binding, service = loaded
+                provider = self._house.registry.provider(service.service_type)
+                await provider.unbind(service.view(), self._access(service), binding.view())
+                await self._house.store.write(lambda tx: projects.update_binding(tx, binding_id, state="unbound"))  # noqa: B023
+
+    async def purge(self, binding_ids: Sequence[int]) -> None:
+        """Drop account, resource and data of each, and forget it."""
+        for binding_id in binding_ids:
+            if loaded := await self._load(binding_id):
+                binding, service = loaded
+                provider = self._house.registry.provider(service.service_type)
+                await provider.purge(service.view(), self._access(service), binding.view())
+                await self._house.store.write(lambda tx: projects.delete_binding(tx, binding_id))  # noqa: B023
+
+
+def revoke_unused(tx: Tx, house: House, project_id: int) -> None:
+    """End the tokens of a project's environments that have no account any more on a service that uses the API."""
+    if any(_uses_api(house, link.service_type) for link in projects.links(tx, project_id=project_id)):
+        return
+    for environment in projects.environments(tx, project_id):
+        held = [services.get(tx, item.service_id) for item in projects.ending(tx, environment_id=environment.id)]
+        if not any(_uses_api(house, service.service_type) for service in held):
+            api_tokens.revoke_of_environment(tx, environment.id)
+
+
+def _uses_api(house: House, service_type: str) -> bool:
+    provider = house.registry.find(service_type)
+    return provider is not None and provider.kind.uses_api
+
+
+def apps(tx: Tx, service: ServiceRecord, effect: str, environment_ids: Collection[int] | None = None) -> list[PlannedApp]:
+    """The apps that run with an account of a service, for plans; `effect` says what happens to them."""
+    return [
+        PlannedApp(
+            project=binding.project,
+            environment=binding.environment,
+            deployment=deployment.id,
+            service=service.name,
+            effect=effect,
+        )
+        for binding, deployment in deployment_store.users(tx, service.id)
+        if environment_ids is None or binding.environment_id in environment_ids
+    ]

@@ -1,0 +1,263 @@
+"""Commands on projects: link, variables, deploy."""
+
+import json
+import os
+from typing import Any
+
+import click
+
+from purveyor.kernel.cli import envfile, output
+from purveyor.kernel.cli.actions import act
+from purveyor.kernel.cli.client import Client, run
+from purveyor.kernel.cli.options import Options, plan_option
+from purveyor.services.commands import BASE, _told, ending
+from purveyor_hooks import BadInput
+from purveyor_hooks.confirm import destroys, interrupts, yes_option
+
+PROJECTS = "/api/projects"
+environment_option = click.option("-e", "--environment", default="production", show_default=True, help="Which environment.")
+
+
+@click.group("project")
+def project_command() -> None:
+    """Projects and their environments."""
+
+
+@project_command.command("create")
+@click.argument("name")
+@plan_option
+@click.pass_obj
+def create(options: Options, name: str, plan: bool) -> None:
+    """Create a project with its production environment."""
+    if operation := act(options, f"Creating {name}", "POST", f"{PROJECTS}/", plan=plan, json={"name": name}):
+        found = run(options, lambda client: client.get(f"{PROJECTS}/{operation['project_id']}"))
+        output.show_json(found) if options.as_json else click.echo(f"The project {found['slug']} is there (id {found['id']}).")
+
+
+@project_command.command("list")
+@click.pass_obj
+def list_projects(options: Options) -> None:
+    """List the projects."""
+
+    async def work(client: Client) -> list[Any]:
+        found = await client.pages(f"{PROJECTS}/")
+        for item in found:
+            links = await client.get(f"{BASE}/projects/{item['id']}")
+            item["services"] = [link["service"]["slug"] for link in links]
+        return found
+
+    found = run(options, work)
+    if options.as_json:
+        output.show_json(found)
+        return
+    rows = [(item["id"], item["slug"], ", ".join(item["services"])) for item in found]
+    output.table(["id", "project", "services"], rows, "There are no projects yet. Make one: purveyor project create shop")
+
+
+@project_command.command("show")
+@click.argument("project")
+@click.pass_obj
+def show(options: Options, project: str) -> None:
+    """Show a project: its services, environments and deployments."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        return {
+            **await client.get(f"{PROJECTS}/{project}"),
+            "links": await client.get(f"{BASE}/projects/{project}"),
+            "endings": await client.get(f"{BASE}/projects/{project}/endings"),
+            "environments": await client.get(f"{PROJECTS}/{project}/environments"),
+            "deployments": (await client.get(f"{PROJECTS}/{project}/deployments", limit=10)),
+        }
+
+    found = run(options, work)
+    if options.as_json:
+        output.show_json(found)
+        return
+    output.fields(
+        {
+            "project": f"{found['slug']} (id {found['id']})",
+            "services": ", ".join(f"{link['service']['slug']} ({link['service']['service_type']})" for link in found["links"]),
+            "unlinked": ", ".join(f"{item['service']}: {ending(item)}" for item in found["endings"]),
+            "environments": ", ".join(item["slug"] for item in found["environments"]),
+        }
+    )
+    rows = [
+        (item["id"], item["environment"], output.status(item["status"]), item["image"] or "", _about(item))
+        for item in found["deployments"]
+    ]
+    output.table(["deploy", "environment", "state", "image", ""], rows, "Nothing is deployed yet.")
+
+
+def _about(deployment: dict[str, Any]) -> str:
+    """Why it is not well, else where it answers."""
+    return str(deployment["status_reason"][:80] or deployment["url"])
+
+
+@project_command.command("delete")
+@click.argument("project")
+@yes_option
+@plan_option
+@click.pass_obj
+def delete(options: Options, project: str, yes: bool, plan: bool) -> None:
+    """Delete a project that is linked to nothing; what it kept in services stays there."""
+    interrupts(f"The apps of {project} go.", yes=yes, plan=plan)
+    if act(options, f"Deleting {project}", "DELETE", f"{PROJECTS}/{project}", plan=plan):
+        output.say(options, {"deleted": project}, f"The project {project} is deleted.")
+
+
+@project_command.command("add-environment")
+@click.argument("project")
+@click.argument("environment")
+@plan_option
+@click.pass_obj
+def add_environment(options: Options, project: str, environment: str, plan: bool) -> None:
+    """Make an environment such as a preview, with an account and a database of its own on each linked service."""
+    path, body = f"{PROJECTS}/{project}/environments", {"name": environment}
+    if operation := act(options, f"Adding {environment}", "POST", path, plan=plan, json=body):
+        slug = operation["arguments"]["environment"]
+        if options.as_json:
+            output.show_json({"project": operation["arguments"]["project"], "environment": slug})
+        else:
+            click.echo(f"{project} has the environment {slug}. Its variables: purveyor env {project} -e {slug}")
+
+
+@project_command.command("remove-environment")
+@click.argument("project")
+@click.argument("environment")
+@click.option("--purge", is_flag=True, help="Delete its data in all services too.")
+@yes_option
+@plan_option
+@click.pass_obj
+def remove_environment(options: Options, project: str, environment: str, purge: bool, yes: bool, plan: bool) -> None:
+    """End an environment such as a preview: its containers and accounts go, its data is kept."""
+    if purge:
+        what = f"This deletes all data of {project}/{environment} in every service for good."
+        destroys(what, environment, yes=yes, plan=plan, thing="the environment's name")
+    else:
+        interrupts(f"The app of {project}/{environment} and its accounts go.", yes=yes, plan=plan)
+    path = f"{PROJECTS}/{project}/environments/{environment}"
+    params = {"purge": str(purge).lower()}
+    if act(options, f"Ending {environment}", "DELETE", path, plan=plan, params=params):
+        gone = {"project": project, "removed": environment}
+        output.say(options, gone, f"The environment {environment} of {project} is gone.")
+
+
+@click.command("link")
+@click.argument("service")
+@click.argument("project")
+@plan_option
+@click.pass_obj
+def link_command(options: Options, service: str, project: str, plan: bool) -> None:
+    """Link a service to a project: an account and a database of its own."""
+    path, body = f"{BASE}/{service}/projects", {"project_id": project}
+    if act(options, f"Linking {service} to {project}", "POST", path, plan=plan, json=body):
+        names = run(options, lambda client: client.get(f"{BASE}/{service}/preview-environment-names"))
+        if options.as_json:
+            output.show_json({"service": service, "project": project, "variables": names})
+        else:
+            click.echo(f"{service} is linked to {project}. The next deploy gets {', '.join(names)}.")
+
+
+@click.command("unlink")
+@click.argument("service")
+@click.argument("project")
+@click.option("--purge", is_flag=True, help="Delete the project's data on the service too.")
+@click.option("--force", is_flag=True, help="Also when the service does not serve; its accounts end when it does.")
+@click.option("--now", is_flag=True, help="End accounts that apps use at once, not with their next deploy.")
+@yes_option
+@plan_option
+@click.pass_obj
+def unlink_command(
+    options: Options, service: str, project: str, purge: bool, force: bool, now: bool, yes: bool, plan: bool
+) -> None:
+    """Unlink a service from a project; the data is kept and comes back with the next link.
+
+    An app that runs keeps its account until its next deploy.
+    """
+    if purge:
+        what = f"This deletes all data of {project} on {service} for good."
+        destroys(what, project, yes=yes, plan=plan, thing="the project's name")
+    elif now:
+        interrupts(f"The apps of {project} that run lose {service} at once.", yes=yes, plan=plan)
+    params = {"purge": str(purge).lower(), "force": str(force).lower(), "now": str(now).lower()}
+    path = f"{BASE}/{service}/projects/{project}"
+    if operation := act(options, f"Unlinking {service}", "DELETE", path, plan=plan, params=params):
+        kept = "; its data is gone" if purge else "; its data is kept"
+        until = operation["arguments"].get("until") or []
+        told = f"{service} is unlinked from {project}{kept}."
+        if until:
+            command = f"purveyor unlink {service} {project} --now"
+            told += f"\n{', '.join(until)} has its account until its next deploy; end it now: {command}"
+        output.say(options, {"service": service, "unlinked": project, "until": until}, told)
+
+
+# ---------------------------------------------------------------- variables
+
+
+def _variables(options: Options, project: str, environment: str, reach: str) -> dict[str, str]:
+    path = f"{PROJECTS}/{project}/environments/{environment}/variables"
+    found: dict[str, str] = run(options, lambda client: client.get(path, reach=reach))["variables"]
+    return found
+
+
+@click.command("env")
+@click.argument("project")
+@environment_option
+@click.option("--format", "form", type=click.Choice(["dotenv", "json", "shell", "docker"]), default="dotenv", show_default=True)
+@click.option("--host", "reach", flag_value="host", default="network", help="For commands on this host, not in containers.")
+@click.pass_obj
+def env_command(options: Options, project: str, environment: str, form: str, reach: str) -> None:
+    """Print the variables that a deploy of a project's environment gets, secrets in clear.
+
+    The form dotenv is read alike by python-dotenv, node and a shell. For docker --env-file there is the form docker.
+    """
+    variables = _variables(options, project, environment, reach)
+    if options.as_json or form == "json":
+        click.echo(json.dumps(variables, indent=2))
+    else:
+        for name, value in variables.items():
+            click.echo(envfile.FORMS[form](name, value))
+
+
+@click.command("run", context_settings={"ignore_unknown_options": True})
+@click.argument("project")
+@environment_option
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_obj
+def run_command(options: Options, project: str, environment: str, command: tuple[str, ...]) -> None:
+    """Run a COMMAND on this host with a project's variables: purveyor run shop -- ./manage.py migrate"""
+    variables = _variables(options, project, environment, "host")
+    try:
+        os.execvpe(command[0], list(command), {**os.environ, **variables})
+    except OSError as error:
+        raise BadInput(f"{command[0]} cannot be run: {error.strerror}.", errors={"command": str(error.strerror)}) from None
+
+
+@click.command("rotate")
+@click.argument("project", required=False)
+@environment_option
+@click.option("--service", metavar="SERVICE", help="Only the credentials on one service.")
+@click.option("--administrator", metavar="SERVICE", help="Instead of a project's: those of a service's administrator.")
+@yes_option
+@plan_option
+@click.pass_obj
+def rotate_command(
+    options: Options, project: str | None, environment: str, service: str | None, administrator: str | None, yes: bool, plan: bool
+) -> None:
+    """Give a project's environment new credentials, or a service's administrator."""
+    if (project is None) == (administrator is None):
+        raise BadInput("It is not clear whose credentials are meant.", remedy="Give a PROJECT, or --administrator SERVICE.")
+    if administrator is not None:
+        interrupts(f"The container of {administrator} is made anew: it serves nobody until it is up again.", yes=yes, plan=plan)
+        if act(options, f"Rotating {administrator}", "POST", f"{BASE}/{administrator}/rotate", plan=plan):
+            _told(options, administrator, "The administrator of {slug} has new credentials. No app had the old ones.")
+        return
+    what = f"The credentials of {project}/{environment} end: the app that runs needs a deploy to connect again."
+    interrupts(what, yes=yes, plan=plan)
+    params = {"service": service} if service else {}
+    path = f"{PROJECTS}/{project}/environments/{environment}/rotate"
+    if act(options, f"Rotating {project}", "POST", path, plan=plan, params=params):
+        if options.as_json:
+            output.show_json({"project": project, "environment": environment})
+        else:
+            click.echo(f"The old credentials of {project}/{environment} are ended. Deploy it to inject the new ones.")

@@ -1,0 +1,50 @@
+"""The end of accounts that outlived their link: looked for from time to time, for whoever stopped using them may not deploy."""
+
+from collections.abc import Mapping
+
+import anyio
+
+from purveyor.kernel.db import Tx
+from purveyor.kernel.operations import Runner, Verb
+from purveyor.kernel.parts import House
+from purveyor.projects import store as projects
+from purveyor.services import store as services
+from purveyor.services.operations.lifecycle import ServiceArguments
+from purveyor_hooks import PurveyorError
+
+PAUSE = 15.0  # seconds
+
+
+class Endings:
+    """Ends what nobody uses any more, for as long as the daemon serves."""
+
+    def __init__(self, house: House, runner: Runner, verbs: Mapping[str, Verb]) -> None:
+        self._house = house
+        self._runner = runner
+        self._verbs = verbs
+
+    async def run(self) -> None:
+        while True:
+            await anyio.sleep(PAUSE)
+            try:
+                await self.turn()
+            except Exception as error:  # a store that cannot be read now is tried again
+                self._house.logger.warning("endings.fault", exc_info=error)
+
+    async def turn(self) -> None:
+        """End what is due on every service that serves; what cannot be ended now is looked at again."""
+
+        def look(tx: Tx) -> list[int]:
+            due = {item.service_id for item in projects.ending(tx) if projects.due(tx, item)}
+            found = [services.get(tx, number) for number in sorted(due)]
+            return [item.id for item in found if item.desired == "running" and not item.refusal]
+
+        for number in await self._house.store.read(look):
+            if self._runner.busy(number):
+                continue
+            try:
+                await (
+                    await self._runner.submit(self._verbs["end-access"], ServiceArguments(service=str(number)), "sweep")
+                ).wait()
+            except PurveyorError as error:
+                self._house.logger.warning("endings", service=number, error=error.detail)

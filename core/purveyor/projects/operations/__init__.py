@@ -1,0 +1,1 @@
+"""Operations on projects, environments, links and bindings."""

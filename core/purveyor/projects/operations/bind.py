@@ -1,0 +1,114 @@
+"""Bind an environment: its resources and accounts on every service that its project is linked to."""
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from purveyor.kernel import naming
+from purveyor.kernel.db import Tx
+from purveyor.kernel.operations import Plan, Step, Target, Verb
+from purveyor.kernel.operations import store as operations
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.kernel.parts import House
+from purveyor.projects import bindings, variables
+from purveyor.projects import store as projects
+from purveyor.projects.bindings import Binder
+from purveyor.projects.models import EnvironmentRecord, ProjectRecord
+from purveyor.projects.operations.link import BIND_DEADLINE
+from purveyor.projects.operations.projects import PRODUCTION
+from purveyor.services import handle
+from purveyor.services import store as services
+from purveyor.services.operations.base import step_names
+from purveyor.services.provisioning import Provisioner
+
+
+class BindArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`project` is an id or slug; the environment is made when there is none of that name."""
+
+    project: str
+    environment: str = PRODUCTION
+
+
+def environment_for(tx: Tx, project: ProjectRecord, given: str) -> EnvironmentRecord:
+    """The project's environment of this name, made now if there is none. Raises `BadInput`."""
+    slug = naming.slug_of(given, "environment")
+    found = projects.find_environment(tx, project.id, slug)
+    return found or projects.environment_by_id(tx, projects.insert_environment(tx, project.id, slug))
+
+
+def intend_missing(tx: Tx, house: House, project: ProjectRecord, environment: EnvironmentRecord) -> tuple[list[int], list[int]]:
+    """Choose bindings for all linked services: those that are not made yet, and which of these are new."""
+    missing, new = [], []
+    for link in projects.links(tx, project_id=project.id):
+        service = services.get(tx, link.service_id)
+        before = projects.binding_of(tx, service.id, environment.id)
+        if variables.ready(tx, house, service, environment.id):
+            continue
+        handle.require_serving(service)
+        number = bindings.intend(tx, house, service, project, environment).id
+        missing.append(number)
+        if before is None:
+            new.append(number)
+    return missing, new
+
+
+class BindingSteps:
+    """The step that makes what `intend_missing` chose, for verbs that need an environment's variables."""
+
+    def __init__(self, house: House) -> None:
+        self._binder = Binder(house)
+
+    def step(self, operation: OperationRecord) -> Step:
+        missing, new = operation.arguments["bindings"], operation.arguments["new_bindings"]
+
+        async def undo() -> None:
+            await self._binder.purge(new)
+            await self._binder.unbind([number for number in missing if number not in new])
+
+        return Step("bind", lambda: self._binder.bind(missing), undo=undo, deadline=BIND_DEADLINE)
+
+    @staticmethod
+    def forget(tx: Tx, operation: OperationRecord) -> None:
+        """After undoing: new bindings are gone, older ones unbound as before."""
+        for number in operation.arguments["bindings"]:
+            if number in operation.arguments["new_bindings"]:
+                projects.delete_binding(tx, number)
+            else:
+                projects.update_binding(tx, number, state="unbound")
+
+
+class Bind(Verb):
+    name: ClassVar[str] = "bind"
+    subject: ClassVar[str] = "project"
+    arguments = BindArguments
+
+    def __init__(self, house: House, provisioner: Provisioner) -> None:
+        self.house = house
+        self._binding = BindingSteps(house)
+
+    def target(self, tx: Tx, given: BindArguments) -> Target:
+        project = projects.get(tx, given.project)
+        linked = tuple(link.service_id for link in projects.links(tx, project_id=project.id))
+        return Target(project=project.id, services=linked)
+
+    def intend(self, tx: Tx, given: BindArguments, actor: str) -> int:
+        project = projects.get(tx, given.project)
+        environment = environment_for(tx, project, given.environment)
+        missing, new = intend_missing(tx, self.house, project, environment)
+        shown = {"project": project.slug, "environment": environment.slug, "bindings": missing, "new_bindings": new}
+        return operations.insert(tx, self.name, project_id=project.id, actor=actor, arguments=shown)
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
+        return Plan(
+            verb=self.name,
+            subject=f"{operation.arguments['project']}/{operation.arguments['environment']}",
+            steps=step_names(self.steps(operation)),
+            resources=[record.resource for record in held if record],
+        )
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        return [self._binding.step(operation)]
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        self._binding.forget(tx, operation)

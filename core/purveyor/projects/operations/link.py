@@ -1,0 +1,226 @@
+"""Link and unlink: a project's use of a service."""
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from purveyor.deployments import store as deployment_store
+from purveyor.kernel.db import Tx
+from purveyor.kernel.operations import Plan, Step, Target, Verb
+from purveyor.kernel.operations import store as operations
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.kernel.parts import House
+from purveyor.projects import bindings
+from purveyor.projects import store as projects
+from purveyor.projects.bindings import Binder
+from purveyor.projects.models import ProjectRecord
+from purveyor.projects.operations.projects import PRODUCTION
+from purveyor.services import handle
+from purveyor.services import store as services
+from purveyor.services.models import ServiceRecord
+from purveyor.services.operations.base import step_names
+from purveyor.services.provisioning import Provisioner
+from purveyor_hooks import BadInput, Conflict, NotFound
+
+BIND_DEADLINE = 300.0
+
+
+class LinkArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`service` and `project` are ids or names."""
+
+    service: str
+    project: str
+
+
+class UnlinkArguments(LinkArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An account that an active deployment uses ends with the next one, or `now`.
+
+    `purge` drops the project's data on the service, now; `force` unlinks although the service does not serve, which leaves
+    the accounts as they are until it does.
+    """
+
+    purge: bool = False
+    force: bool = False
+    now: bool = False
+
+
+class LinkVerb(Verb):
+    """A verb on one project's use of one service."""
+
+    arguments: ClassVar[type[msgspec.Struct]] = LinkArguments
+
+    def __init__(self, house: House, provisioner: Provisioner) -> None:
+        self.house = house
+        self.binder = Binder(house)
+
+    def target(self, tx: Tx, given: LinkArguments) -> Target:
+        return Target(service=services.get(tx, given.service).id, project=projects.get(tx, given.project).id)
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        service = services.get(tx, operation.service_id or 0)
+        provider = self.house.registry.provider(service.service_type)
+        held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
+        # names alone are wanted: where the API is does not matter
+        views = [msgspec.structs.replace(record.view(), api=handle.PLACEHOLDER) for record in held if record]
+        names = {variable.name for view in views for variable in provider.environment(service.view(), view)}
+        return Plan(
+            verb=self.name,
+            subject=f"{service.name} and {operation.arguments['project']}",
+            steps=step_names(list(self.steps(operation))),
+            resources=[view.resource for view in views],
+            variables=sorted(names),
+            warnings=list(provider.kind.notes) if self.name == "link" else [],
+        )
+
+
+class Link(LinkVerb):
+    name: ClassVar[str] = "link"
+
+    def intend(self, tx: Tx, given: LinkArguments, actor: str) -> int:
+        service, project = services.get(tx, given.service), projects.get(tx, given.project)
+        handle.require_serving(service)
+        for link in projects.links(tx, project_id=project.id):
+            if link.service_id == service.id:
+                raise Conflict(f"{service.name} is linked to {project.slug} already.")
+            if link.service_type == service.service_type:
+                other = services.get(tx, link.service_id)
+                raise Conflict(
+                    f"{project.slug} has a {service.service_type} already: {other.name}.",
+                    remedy=f"Unlink it first: purveyor unlink {other.slug} {project.slug}",
+                )
+        projects.insert_link(tx, service_id=service.id, project_id=project.id, service_type=service.service_type)
+        environment = projects.find_environment(tx, project.id, PRODUCTION)
+        chosen = []
+        before = None
+        if environment is not None:
+            before = projects.binding_of(tx, service.id, environment.id)
+            chosen.append(bindings.intend(tx, self.house, service, project, environment).id)
+        shown = {
+            "service": service.name,
+            "project": project.slug,
+            "bindings": chosen,
+            "known": before is not None,
+            "bound": before is not None and before.state == "bound",
+        }
+        return operations.insert(tx, self.name, service_id=service.id, project_id=project.id, actor=actor, arguments=shown)
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        chosen = operation.arguments["bindings"]
+        # what a failed first link began is empty and nobody's; what was there before is somebody's data
+        take_back = self.binder.unbind if operation.arguments["known"] else self.binder.purge
+        step = Step("bind", lambda: self.binder.bind(chosen), undo=lambda: take_back(chosen), deadline=BIND_DEADLINE)
+        return [step._replace(undo=None) if operation.arguments.get("bound") else step]  # an app still uses that account
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
+        if link:
+            projects.update_link(tx, link.id, "linked")
+            for item in projects.bindings(tx, service_id=link.service_id, project_id=link.project_id):
+                projects.update_binding(tx, item.id, ends_after=0)
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
+        if link:
+            projects.delete_link(tx, link.id)
+        for number in operation.arguments["bindings"]:
+            if operation.arguments.get("bound"):
+                continue
+            if operation.arguments["known"]:
+                projects.update_binding(tx, number, state="unbound")
+            else:
+                projects.delete_binding(tx, number)
+
+
+class Unlink(LinkVerb):
+    """The next deploy gets no variables of the service. An account that an app runs with ends with that deploy: until then it
+    has no link, stays bound, and a new link takes it up again, password included."""
+
+    name: ClassVar[str] = "unlink"
+    arguments = UnlinkArguments
+
+    def intend(self, tx: Tx, given: LinkArguments, actor: str) -> int:
+        assert isinstance(given, UnlinkArguments)
+        service, project = services.get(tx, given.service), projects.get(tx, given.project)
+        link = projects.find_link(tx, service.id, project.id)
+        held = projects.bindings(tx, service_id=service.id, project_id=project.id)
+        self._check(tx, given, service, project)
+        users = {item.id: user.id for item in held if (user := deployment_store.user_of(tx, item)) is not None}
+        later = []
+        if not given.now and not given.purge:
+            later = [item for item in held if item.state == "bound" and (given.force or item.id in users)]
+        chosen = [item for item in held if item not in later]
+        if not given.force and (chosen or not later):
+            try:
+                handle.require_serving(service)
+            except Conflict as error:
+                error.remedy += ", or unlink without ending the accounts: --force"
+                raise
+        if link is not None:
+            projects.update_link(tx, link.id, "unlinking")
+        shown = {
+            "service": service.name,
+            "project": project.slug,
+            "bindings": [item.id for item in chosen],
+            "bound": [item.id for item in chosen if item.state == "bound"],
+            "later": [[item.id, users.get(item.id, 0)] for item in later],
+            "until": [f"{item.project}/{item.environment}" for item in later if item.id in users],
+            "purge": given.purge,
+            "force": given.force,
+        }
+        return operations.insert(tx, self.name, service_id=service.id, project_id=project.id, actor=actor, arguments=shown)
+
+    def _check(self, tx: Tx, given: UnlinkArguments, service: ServiceRecord, project: ProjectRecord) -> None:
+        if given.force and (given.purge or given.now):
+            raise BadInput("force excludes purge and now: those are done by a server that serves.")
+        if projects.find_link(tx, service.id, project.id) is not None:
+            return
+        if not projects.ending(tx, service_id=service.id, project_id=project.id):
+            raise NotFound(f"{service.name} is not linked to {project.slug}.")
+        if not given.now and not given.purge:
+            raise NotFound(
+                f"{service.name} is not linked to {project.slug} any more; an app has its account until the next deploy.",
+                remedy=f"End it now: purveyor unlink {service.slug} {project.slug} --now",
+            )
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        plan = super().describe(tx, operation)
+        service, given = services.get(tx, operation.service_id or 0), operation.arguments
+        project = projects.get(tx, operation.project_id or 0)
+        held = {item.id: item.environment_id for item in projects.bindings(tx, service_id=service.id, project_id=project.id)}
+        ended = {held[number] or 0 for number in given["bindings"] if number in held}
+        kept = {held[number] or 0 for number, _ in given["later"]}
+        lost = bindings.apps(tx, service, f"loses {service.name} at once", ended)
+        waits = bindings.apps(tx, service, f"keeps its account on {service.name} until its next deploy", kept)
+        warnings = []
+        if waits:
+            how = f"purveyor unlink {service.slug} {project.slug} --now"
+            warnings.append(f"An account that is used ends with the next deploy; now with: {how}")
+        if given["purge"] and held:
+            warnings.append(f"The data of {project.slug} on {service.name} is deleted.")
+        downtime = f"of the apps named, until they are deployed without {service.name}" if lost else "none"
+        return msgspec.structs.replace(plan, apps=[*lost, *waits], downtime=downtime, warnings=warnings)
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        chosen = operation.arguments["bindings"]
+        if operation.arguments["force"] or not chosen:
+            return []
+        if operation.arguments["purge"]:  # what a purge has begun cannot be had back
+            return [Step("purge", lambda: self.binder.purge(chosen), deadline=BIND_DEADLINE, final=True)]
+        bound = operation.arguments.get("bound", [])
+        return [Step("unbind", lambda: self.binder.unbind(chosen), lambda: self.binder.bind(bound), BIND_DEADLINE)]
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
+        if link:
+            projects.delete_link(tx, link.id)
+        for number, deployment in operation.arguments.get("later", []):
+            projects.update_binding(tx, number, ends_after=deployment or projects.NOBODY)
+        if operation.arguments["force"]:
+            for number in operation.arguments["bindings"]:
+                projects.update_binding(tx, number, state="unbound")
+        bindings.revoke_unused(tx, self.house, operation.project_id or 0)
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
+        if link:
+            projects.update_link(tx, link.id, "linked")

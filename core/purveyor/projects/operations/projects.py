@@ -1,0 +1,102 @@
+"""Create and delete projects."""
+
+from typing import ClassVar
+
+import msgspec
+
+from purveyor.deployments import store as deployment_store
+from purveyor.deployments.app_runtime import remove_containers
+from purveyor.kernel import naming
+from purveyor.kernel.db import Tx
+from purveyor.kernel.operations import Plan, Step, Target, Verb
+from purveyor.kernel.operations import store as operations
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.kernel.operations.plan import PlannedContainer
+from purveyor.kernel.parts import House
+from purveyor.projects import store as projects
+from purveyor.services import store as services
+from purveyor.services.operations.base import STOP_DEADLINE, step_names
+from purveyor.services.provisioning import Provisioner
+from purveyor_hooks import BadInput, Conflict
+
+PRODUCTION = "production"
+
+
+class CreateProjectArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`slug` is made from the name when it is not given."""
+
+    name: str
+    slug: str | None = None
+
+
+class ProjectArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`project` is an id or slug."""
+
+    project: str
+
+
+class CreateProject(Verb):
+    name: ClassVar[str] = "create-project"
+    subject: ClassVar[str] = "project"
+    arguments = CreateProjectArguments
+
+    def __init__(self, house: House, provisioner: Provisioner) -> None:
+        self.house = house
+
+    def intend(self, tx: Tx, given: CreateProjectArguments, actor: str) -> int:
+        slug = naming.slug_of(given.slug, "slug") if given.slug else naming.slug_of(given.name)
+        if projects.find(tx, slug):
+            raise Conflict(f"There is a project {slug!r} already.", remedy="Choose another name.", errors={"name": "taken"})
+        project_id = projects.insert(tx, slug=slug, name=given.name.strip())
+        projects.insert_environment(tx, project_id, PRODUCTION)
+        return operations.insert(tx, self.name, project_id=project_id, actor=actor, arguments={"project": slug})
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        return Plan(verb=self.name, subject=operation.arguments["project"], steps=[])
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        return []
+
+
+class DeleteProject(Verb):
+    """Its containers go; what it kept in services stays there, listed with the service."""
+
+    name: ClassVar[str] = "delete-project"
+    subject: ClassVar[str] = "project"
+    arguments = ProjectArguments
+
+    def __init__(self, house: House, provisioner: Provisioner) -> None:
+        self.house = house
+
+    def target(self, tx: Tx, given: ProjectArguments) -> Target:
+        return Target(project=projects.get(tx, given.project).id)
+
+    def intend(self, tx: Tx, given: ProjectArguments, actor: str) -> int:
+        project = projects.get(tx, given.project)
+        linked = [services.get(tx, link.service_id) for link in projects.links(tx, project_id=project.id)]
+        if linked:
+            raise BadInput(
+                f"{project.slug} is still linked to {', '.join(service.name for service in linked)}.",
+                remedy="Unlink first: " + "; ".join(f"purveyor unlink {item.slug} {project.slug}" for item in linked),
+            )
+        return operations.insert(tx, self.name, project_id=project.id, actor=actor, arguments={"project": project.slug})
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        active = deployment_store.deployments(tx, project_id=operation.project_id, state="active")
+        return Plan(
+            verb=self.name,
+            subject=operation.arguments["project"],
+            steps=step_names(self.steps(operation)),
+            containers=[PlannedContainer(name=item.container, action="remove") for item in active if item.container],
+            downtime="for good",
+        )
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        project_id = operation.project_id or 0
+        return [Step("containers", lambda: self._remove(project_id), deadline=STOP_DEADLINE, final=True)]
+
+    async def _remove(self, project_id: int) -> None:
+        await remove_containers(self.house.engine, project=project_id)
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        projects.delete(tx, operation.project_id or 0)

@@ -1,0 +1,375 @@
+"""/api/projects, and links and variables of services: who uses what."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+from litestar import Request, Response, Router, delete, get, post
+from litestar.handlers import BaseRouteHandler
+
+from purveyor.app import App
+from purveyor.kernel import redact
+from purveyor.kernel.api.auth import Connection, admin, reader
+from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
+from purveyor.kernel.db import Page, Tx
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.projects import bindings
+from purveyor.projects import schemas as project_schemas
+from purveyor.projects import store as projects
+from purveyor.projects import variables as project_variables
+from purveyor.projects.models import EnvironmentRecord, LinkRecord, ProjectRecord
+from purveyor.projects.operations.bind import BindArguments
+from purveyor.projects.operations.environments import EnvironmentArguments
+from purveyor.projects.operations.link import LinkArguments, UnlinkArguments
+from purveyor.projects.operations.projects import PRODUCTION, CreateProjectArguments, ProjectArguments
+from purveyor.projects.operations.rotate import RotateArguments
+from purveyor.projects.schemas import (
+    EnvironmentRequest,
+    EnvironmentVariables,
+    LinkRequest,
+    LinkView,
+    ProjectView,
+    VariableView,
+    project_brief,
+)
+from purveyor.services import handle
+from purveyor.services import routes as service_routes
+from purveyor.services import schemas as service_schemas
+from purveyor.services import store as services
+from purveyor.services.models import ServiceRecord
+from purveyor.services.routes import service_views
+from purveyor_hooks import Actor, Binding, Forbidden, NotFound, Scope, Variable
+
+Req = Request[Any, Any, Any]
+
+
+@get("/", guards=[reader])
+async def list_projects(core: App, q: str = "", limit: Limit = 100, offset: Offset = 0) -> Response[list[ProjectView]]:
+    """A part of the projects: those whose name holds `q`, with the names of the services that each is linked to."""
+
+    def work(tx: Tx) -> Page[ProjectView]:
+        found = projects.page(tx, q=q, limit=limit, offset=offset)
+        linked = projects.linked_services(tx, [record.id for record in found.items])
+        return Page([_listed(record, linked.get(record.id, [])) for record in found.items], found.total)
+
+    return page(*await core.house.store.read(work))
+
+
+def _listed(record: ProjectRecord, linked: list[str]) -> ProjectView:
+    return ProjectView(id=record.id, slug=record.slug, name=record.name, created_at=record.created_at, services=linked)
+
+
+@post("/", guards=[admin])
+async def create_project(request: Req, core: App, data: CreateProjectArguments, plan: bool = False) -> Response[Any]:
+    async def then(operation: OperationRecord) -> ProjectRecord:
+        return await core.house.store.read(lambda tx: projects.get(tx, operation.project_id or 0))
+
+    return await answer(request, core, "create-project", data, plan=plan, status=201, then=then)
+
+
+async def own_project(connection: Connection, _: BaseRouteHandler) -> None:
+    """Admin tokens, and the token of the very project that the path names; not an app's, which is of one environment."""
+    actor: Actor = connection.user
+    if actor.scope == "admin":
+        return
+    if actor.scope == "project" and actor.environment is None:
+        core: App = connection.app.state.core
+        named = connection.path_params.get("project", "")
+        record = await core.house.store.read(lambda tx: projects.find(tx, named))
+        if record is not None and record.id == actor.project_id:
+            return
+    raise Forbidden(
+        "This token may not read or change that project.", remedy="Use a token of the scope admin, or the project's own."
+    )
+
+
+@get("/{project:str}", guards=[own_project])
+async def show_project(core: App, project: str) -> ProjectRecord:
+    return await core.house.store.read(lambda tx: projects.get(tx, project))
+
+
+@delete("/{project:str}", guards=[admin], status_code=200)
+async def delete_project(request: Req, core: App, project: str, plan: bool = False) -> Response[Any]:
+    given = ProjectArguments(project=project)
+    return await answer(request, core, "delete-project", given, plan=plan, status=204, then=nothing)
+
+
+@get("/{project:str}/environments", guards=[own_project])
+async def list_environments(core: App, project: str) -> list[EnvironmentRecord]:
+    return await core.house.store.read(lambda tx: projects.environments(tx, projects.get(tx, project).id))
+
+
+@post("/{project:str}/environments", guards=[admin])
+async def create_environment(
+    request: Req, core: App, project: str, data: EnvironmentRequest, plan: bool = False
+) -> Response[Any]:
+    async def then(operation: OperationRecord) -> EnvironmentRecord:
+        def work(tx: Tx) -> EnvironmentRecord:
+            found = projects.find_environment(tx, operation.project_id or 0, operation.arguments["environment"])
+            assert found is not None
+            return found
+
+        return await core.house.store.read(work)
+
+    given = BindArguments(project=project, environment=data.name)
+    return await answer(request, core, "bind", given, plan=plan, status=201, then=then)
+
+
+@delete("/{project:str}/environments/{environment:str}", guards=[admin], status_code=200)
+async def delete_environment(
+    request: Req, core: App, project: str, environment: str, purge: bool = False, plan: bool = False
+) -> Response[Any]:
+    given = EnvironmentArguments(project=project, environment=environment, purge=purge)
+    return await answer(request, core, "delete-environment", given, plan=plan, status=204, then=nothing)
+
+
+@get("/{project:str}/environments/{environment:str}/masked", guards=[reader])
+async def masked_variables(core: App, project: str, environment: str) -> EnvironmentVariables:
+    """What the next deploy gets, secrets masked. Nothing is bound: what is not yet, has names as in the preview."""
+
+    def work(tx: Tx) -> EnvironmentVariables:
+        record = projects.get(tx, project)
+        found = projects.find_environment(tx, record.id, environment)
+        values: dict[str, str] = {}
+        for link in projects.links(tx, project_id=record.id):
+            service = services.get(tx, link.service_id)
+            bound_here = found is not None and project_variables.ready(tx, core.house, service, found.id)
+            held = projects.binding_of(tx, service.id, found.id) if found and bound_here else None
+            if held is None:
+                shown = preview(core, service)
+            else:
+                provider = core.house.registry.provider(service.service_type)
+                view = project_variables.with_api(tx, core.house, provider.kind, held, from_host=False)
+                shown = provider.environment(service.view(), view)
+            values |= {variable.name: redact.mask_variable(variable) for variable in shown}
+        return EnvironmentVariables(project=record.slug, environment=environment, variables=values)
+
+    return await core.house.store.read(work)
+
+
+@get("/{project:str}/environments/{environment:str}/variables", guards=[own_project])
+async def environment_variables(
+    request: Req, core: App, project: str, environment: str, reach: Literal["network", "host"] = "network"
+) -> EnvironmentVariables:
+    """Everything that a deploy of this environment gets, bound on first ask. Two services that disagree → 409.
+
+    `reach` is from where: containers on the network, or commands on this host.
+    """
+    found = await bound(request, core, project, environment, reach == "host")
+    variables = await core.house.store.read(lambda tx: project_variables.merged(tx, found))
+    record = await core.house.store.read(lambda tx: projects.get(tx, project))
+    values = {variable.name: variable.value for variable in variables}
+    return EnvironmentVariables(project=record.slug, environment=environment, variables=values)
+
+
+@post("/{project:str}/environments/{environment:str}/reveal", guards=[own_project], status_code=200)
+async def reveal_variables(request: Req, core: App, project: str, environment: str) -> EnvironmentVariables:
+    """The variables in clear; who looked is in the journal."""
+    found = await environment_variables.fn(request, core, project, environment)
+    record = await core.house.store.read(lambda tx: projects.get(tx, project))
+    data = {"actor": request.user.name}
+    await core.house.store.write(lambda tx: tx.emit("project.revealed", project=record.id, data=data))
+    shown: EnvironmentVariables = found
+    return shown
+
+
+@post("/{project:str}/environments/{environment:str}/rotate", guards=[admin], status_code=200)
+async def rotate(
+    request: Req, core: App, project: str, environment: str, service: str | None = None, plan: bool = False
+) -> Response[Any]:
+    """New credentials for one environment; its next deploy injects them."""
+    given = RotateArguments(project=project, environment=environment, service=service)
+    return await answer(request, core, "rotate", given, plan=plan, status=204, then=nothing)
+
+
+@get("/{reference:str}/projects", guards=[reader])
+async def linked_projects(
+    core: App, reference: str, limit: Limit = 100, offset: Offset = 0
+) -> Response[list[project_schemas.LinkView]]:
+    def work(tx: Tx) -> Page[LinkRecord]:
+        return projects.links_page(tx, services.get(tx, reference).id, limit=limit, offset=offset)
+
+    found = await core.house.store.read(work)
+    return page(await link_views(core, found.items), found.total)
+
+
+@post("/{reference:str}/projects", guards=[admin])
+async def link(request: Req, core: App, reference: str, data: LinkRequest, plan: bool = False) -> Response[Any]:
+    async def then(operation: OperationRecord) -> project_schemas.LinkView:
+        def work(tx: Tx) -> list[Any]:
+            return projects.links(tx, service_id=operation.service_id, project_id=operation.project_id)
+
+        return (await link_views(core, await core.house.store.read(work)))[0]
+
+    given = LinkArguments(service=reference, project=str(data.project_id))
+    return await answer(request, core, "link", given, plan=plan, status=201, then=then)
+
+
+@delete("/{reference:str}/projects/{project:str}", guards=[admin], status_code=200)
+async def unlink(
+    request: Req,
+    core: App,
+    reference: str,
+    project: str,
+    purge: bool = False,
+    force: bool = False,
+    now: bool = False,
+    plan: bool = False,
+) -> Response[Any]:
+    """The data is kept. An account that an active deployment uses ends with that environment's next deploy, or `now`."""
+    given = UnlinkArguments(service=reference, project=project, purge=purge, force=force, now=now)
+    return await answer(request, core, "unlink", given, plan=plan, status=204, then=nothing)
+
+
+@get("/projects/{project:str}", guards=[own_project])
+async def project_links(core: App, project: str) -> list[project_schemas.LinkView]:
+    def work(tx: Tx) -> list[Any]:
+        return projects.links(tx, project_id=projects.get(tx, project).id)
+
+    return await link_views(core, await core.house.store.read(work))
+
+
+@get("/projects/{project:str}/endings", guards=[own_project])
+async def project_endings(core: App, project: str) -> list[service_schemas.EndingView]:
+    """What the project's apps still use although it is not linked any more: each ends with the next deploy."""
+    return await core.house.store.read(lambda tx: service_routes.endings(tx, project_id=projects.get(tx, project).id))
+
+
+@get("/{reference:str}/preview-environment-names", guards=[reader])
+async def preview_names(core: App, reference: str) -> list[str]:
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    return [variable.name for variable in preview(core, record)]
+
+
+@get("/{reference:str}/preview-environment-masked", guards=[reader])
+async def preview_masked(core: App, reference: str) -> dict[str, str]:
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    return {variable.name: redact.mask_variable(variable) for variable in preview(core, record)}
+
+
+async def bound(request: Req, core: App, project: str, environment: str, from_host: bool = False) -> dict[int, list[Variable]]:
+    """The variables of a project's environment by service id; what of it is not bound yet is bound now. Raises `NotFound` for an
+    environment that there is not: asking makes none."""
+
+    def work(tx: Tx) -> dict[int, list[Variable]] | None:
+        record = projects.get(tx, project)
+        found = bindings.environment_of(tx, record, environment)
+        linked = [services.get(tx, item.service_id) for item in projects.links(tx, project_id=record.id)]
+        if not all(project_variables.ready(tx, core.house, service, found.id) for service in linked):
+            return None
+        return project_variables.variables_of(tx, core.house, record.id, found.id, from_host=from_host)
+
+    found = await core.house.store.read(work)
+    if found is None:
+        await core.run("bind", BindArguments(project=project, environment=environment), request.user.name)
+        found = await core.house.store.read(work)
+    return found or {}
+
+
+async def _linked(request: Req, core: App, reference: str, project: str, environment: str) -> list[Variable]:
+    def work(tx: Tx) -> int:
+        service, record = services.get(tx, reference), projects.get(tx, project)
+        if projects.find_link(tx, service.id, record.id) is None:
+            remedy = f"Link it: purveyor link {service.slug} {record.slug}"
+            raise NotFound(f"{service.name} is not linked to {record.slug}.", remedy=remedy)
+        return service.id
+
+    service_id = await core.house.store.read(work)
+    return (await bound(request, core, project, environment))[service_id]
+
+
+@get("/{reference:str}/projects/{project:str}/environment", guards=[own_project])
+async def environment(request: Req, core: App, reference: str, project: str, environment: str = PRODUCTION) -> dict[str, str]:
+    found = await _linked(request, core, reference, project, environment)
+    return {variable.name: variable.value for variable in found}
+
+
+@get("/{reference:str}/projects/{project:str}/environment/{name:str}", guards=[own_project])
+async def environment_variable(
+    request: Req, core: App, reference: str, project: str, name: str, environment: str = PRODUCTION
+) -> VariableView:
+    for variable in await _linked(request, core, reference, project, environment):
+        if variable.name == name:
+            return VariableView(name=name, value=variable.value, sensitive=variable.secret)
+    raise NotFound(f"There is no variable {name!r}.", remedy="List them: …/environment")
+
+
+@get("/projects/{project:str}/environment", guards=[own_project])
+async def project_environment(request: Req, core: App, project: str, environment: str = PRODUCTION) -> dict[str, dict[str, str]]:
+    found = await bound(request, core, project, environment)
+    return {str(number): {item.name: item.value for item in variables} for number, variables in found.items()}
+
+
+def preview(app: App, record: ServiceRecord) -> list[Variable]:
+    """The variables that a link would inject, with placeholders for what is the project's own."""
+    provider = app.house.registry.provider(record.service_type)
+    first = provider.kind.slots[0] if provider.kind.slots else None
+    placeholder = f"project{provider.kind.naming.separator}environment"
+    scope = Scope(project="project", environment="environment")
+    binding = Binding(id=0, scope=scope, resource=placeholder, account=placeholder, password="preview-only", slot=first)
+    binding = msgspec.structs.replace(binding, api=handle.PLACEHOLDER)
+    return provider.environment(record.view(), binding)
+
+
+async def link_views(app: App, links: Sequence[LinkRecord]) -> list[LinkView]:
+    """Links as clients see them. Each one's service is asked about once, however many links it has."""
+
+    def work(tx: Tx) -> tuple[dict[int, ProjectRecord], dict[int, ServiceRecord]]:
+        of_projects = projects.named(tx, sorted({link.project_id for link in links}))
+        return of_projects, services.numbered(tx, sorted({link.service_id for link in links}))
+
+    of_projects, of_services = await app.house.store.read(work)
+    views = {view.id: view for view in await service_views(app, list(of_services.values()))}
+    return [
+        LinkView(
+            id=link.id,
+            project=project_brief(of_projects[link.project_id]),
+            service=msgspec.structs.replace(views[link.service_id], projects=[of_projects[link.project_id].slug]),
+            state=link.state,
+            notes=_notes(app, link.service_type),
+        )
+        for link in links
+        if link.project_id in of_projects and link.service_id in views  # else it has just ended
+    ]
+
+
+def _notes(app: App, service_type: str) -> list[str]:
+    provider = app.house.registry.find(service_type)
+    return list(provider.kind.notes) if provider else []
+
+
+router = Router(
+    "/projects",
+    route_handlers=[
+        list_projects,
+        create_project,
+        show_project,
+        delete_project,
+        list_environments,
+        create_environment,
+        delete_environment,
+        environment_variables,
+        masked_variables,
+        reveal_variables,
+        rotate,
+    ],
+    tags=["projects"],
+)
+
+
+service_router = Router(
+    "/external-services",
+    route_handlers=[
+        linked_projects,
+        link,
+        unlink,
+        project_links,
+        project_endings,
+        preview_names,
+        preview_masked,
+        environment,
+        environment_variable,
+        project_environment,
+    ],
+    tags=["services"],
+)

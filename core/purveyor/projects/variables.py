@@ -1,0 +1,68 @@
+"""The variables that links inject."""
+
+import msgspec
+
+from purveyor.kernel.api import address
+from purveyor.kernel.db import Tx
+from purveyor.kernel.parts import House
+from purveyor.projects import store as projects
+from purveyor.projects import tokens
+from purveyor.projects.models import BindingRecord
+from purveyor.services import store as services
+from purveyor.services.handle import seen_from
+from purveyor.services.models import ServiceRecord
+from purveyor_hooks import Api, Binding, Conflict, NotFound, ServiceType, Variable
+
+
+def ready(tx: Tx, house: House, service: ServiceRecord, environment_id: int) -> bool:
+    """Whether an environment's variables of a service can be told as things are."""
+    binding = projects.binding_of(tx, service.id, environment_id)
+    if binding is None or binding.state != "bound":
+        return False
+    uses_api = house.registry.provider(service.service_type).kind.uses_api
+    return not uses_api or tokens.of_environment(tx, environment_id) is not None
+
+
+def with_api(tx: Tx, house: House, kind: ServiceType, binding: BindingRecord, *, from_host: bool) -> Binding:
+    """A binding as `environment` takes it: with the API's address and the environment's token, for types that use it."""
+    view = binding.view()
+    if not kind.uses_api:
+        return view
+    token = tokens.of_environment(tx, binding.environment_id or 0)
+    if token is None:
+        raise NotFound("The environment has no token yet.", remedy="Deploy it, or ask for its variables: purveyor env PROJECT")
+    api = Api(url=address.url(tx, house.settings, from_host=from_host), token=token, project_id=binding.project_id or 0)
+    return msgspec.structs.replace(view, api=api)
+
+
+def variables_of(
+    tx: Tx, house: House, project_id: int, environment_id: int, *, from_host: bool = False
+) -> dict[int, list[Variable]]:
+    """The variables of every linked service for one environment, by service id: for apps on the network, or for
+    commands on this host. Raises `NotFound` without a binding."""
+    found = {}
+    for link in projects.links(tx, project_id=project_id):
+        service = services.get(tx, link.service_id)
+        binding = projects.binding_of(tx, service.id, environment_id)
+        if binding is None:
+            raise NotFound(f"The environment has no binding on {service.name} yet.")
+        provider = house.registry.provider(service.service_type)
+        view = seen_from(provider.kind, service, from_host=from_host)
+        found[service.id] = provider.environment(view, with_api(tx, house, provider.kind, binding, from_host=from_host))
+    return found
+
+
+def merged(tx: Tx, by_service: dict[int, list[Variable]]) -> list[Variable]:
+    """One list of all variables. Raises `Conflict` when two services set the same one differently."""
+    owner: dict[str, tuple[int, Variable]] = {}
+    for service_id, variables in by_service.items():
+        for variable in variables:
+            known = owner.setdefault(variable.name, (service_id, variable))
+            if known[1].value != variable.value:
+                first, second = (services.get(tx, number).name for number in (known[0], service_id))
+                raise Conflict(
+                    f"{first} and {second} both set {variable.name}, to different values.",
+                    remedy=f"Unlink one of the two: {first} or {second}.",
+                    errors={variable.name: f"set by {first} and by {second}"},
+                )
+    return [variable for _, variable in owner.values()]

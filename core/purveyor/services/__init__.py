@@ -1,0 +1,1 @@
+"""Services: created, started, watched, imported, deleted."""

@@ -1,0 +1,21 @@
+"""Incidents that are not over: a fact of the installation each, so that the next start knows what was told."""
+
+import msgspec
+
+from purveyor.kernel.db.database import Tx, note
+
+PREFIX = "incident-"
+
+
+def every(tx: Tx) -> dict[str, list[str]]:
+    """What was told of each, by the name of what it is about."""
+    rows = tx.rows("SELECT key, value FROM meta WHERE key LIKE ?", [f"{PREFIX}%"])
+    return {str(row["key"]).removeprefix(PREFIX): msgspec.json.decode(str(row["value"]), type=list[str]) for row in rows}
+
+
+def keep(tx: Tx, about: str, told: list[str]) -> None:
+    note(tx, f"{PREFIX}{about}", msgspec.json.encode(told).decode())
+
+
+def forget(tx: Tx, about: str) -> None:
+    tx.db.execute("DELETE FROM meta WHERE key = ?", [f"{PREFIX}{about}"])

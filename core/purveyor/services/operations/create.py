@@ -1,0 +1,126 @@
+"""Create a service: intent, image, volume, container, start, ready, identity."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from purveyor.kernel import naming
+from purveyor.kernel.db import Tx
+from purveyor.kernel.docker import port_registry
+from purveyor.kernel.operations import Plan, Step
+from purveyor.kernel.operations import store as operations
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.kernel.parts import House
+from purveyor.services import parameters
+from purveyor.services import store as services
+from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb
+from purveyor_hooks import BadInput, Conflict, Image, Service, ServiceType
+
+
+class CreateArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`parameters` by name, text or typed; `version` chooses the tag of the default image."""
+
+    name: str
+    service_type: str
+    version: str | None = None
+    parameters: dict[str, Any] = {}
+
+
+def make(
+    tx: Tx, house: House, given: CreateArguments, *, slug: str = "", purpose: str = "", secrets: Mapping[str, str] | None = None
+) -> int:
+    """Record a new service, its volume and its ports; the answer is its id.
+
+    A `slug` of the caller's is for a service that has a `purpose`: one that an operation makes for itself.
+    """
+    kind = require_kind(house, given.service_type)
+    slug = slug or naming.slug_of(given.name)
+    require_free(tx, "" if purpose else given.name, slug)
+    settings = house.settings
+    chosen = dict(given.parameters)
+    if given.version is not None and parameters.IMAGE not in chosen:
+        chosen[parameters.IMAGE] = parameters.image_for(kind, settings, given.version)
+    values = parameters.fresh(kind, settings, chosen, port_registry.ports_taken(tx))
+    image = values.pop(parameters.IMAGE)
+
+    volume_id = uuid.uuid4().hex
+    host = f"{house.engine.namespace}-{slug}"
+    volume_name = f"{host}-{volume_id[:8]}"
+    folder = str(house.volumes / volume_id)
+    services.insert_volume(tx, id=volume_id, name=volume_name, path=folder, service_type=kind.name, origin=given.name.strip())
+    view = Service(
+        id=0, name=given.name, slug=slug, service_type=kind.name, parameters=values, secrets=dict(secrets or {}),
+        image=Image(reference=image), host=host,
+    )  # fmt: skip
+    provider = house.registry.provider(kind.name)
+    provider.data_major(view.image)  # an image whose version cannot be told is refused before anything is done
+    service_id = services.insert(
+        tx,
+        name=given.name.strip(),
+        slug=slug,
+        service_type=kind.name,
+        parameters=values,
+        secrets=provider.secrets(view),
+        given=sorted(chosen),
+        image=image,
+        volume_id=volume_id,
+        container_name=host,
+        desired="running",
+        state="creating",
+        purpose=purpose,
+    )
+    for item in kind.parameters:
+        if item.generated == "port":
+            port_registry.claim_port(tx, values[item.name], item.name, service=service_id)
+    return service_id
+
+
+def require_free(tx: Tx, name: str, slug: str) -> None:
+    """Raise `Conflict` when a name, or the slug that is made of it, is taken."""
+    if services.find(tx, slug) or (name and services.find(tx, name)):
+        errors = {"name": "taken"}
+        raise Conflict(f"There is a service named {name or slug!r} already.", remedy="Choose another name.", errors=errors)
+
+
+def require_kind(house: House, service_type: str) -> ServiceType:
+    """The service type of this name. Raises `BadInput` that lists those there are."""
+    provider = house.registry.find(service_type)
+    if provider is None:
+        known = ", ".join(kind.name for kind in house.registry.kinds)
+        errors = {"service_type": f"must be one of {known}"}
+        raise BadInput(f"There is no service type {service_type!r}.", remedy=f"Known are: {known}.", errors=errors)
+    return provider.kind
+
+
+class Create(ServiceVerb):
+    name: ClassVar[str] = "create"
+    arguments = CreateArguments
+
+    def intend(self, tx: Tx, given: CreateArguments, actor: str) -> int:
+        service_id = make(tx, self.house, given)
+        record = services.get(tx, service_id)
+        shown = {"name": record.name, "service_type": record.service_type, "image": record.image}
+        return operations.insert(tx, self.name, service_id=service_id, actor=actor, arguments=shown)
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        record = services.get(tx, operation.service_id or 0)
+        notes = self.house.registry.provider(record.service_type).kind.notes
+        return self.plan_of_new(tx, operation, "create", notes)
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        service_id = operation.service_id or 0
+        volume = self.volume_step(service_id)._replace(undo=lambda: self.provision.discard_volume(service_id))
+        container = self.container_step(service_id)._replace(
+            undo=lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE
+        )
+        return [self.image_step(operation, service_id), volume, container, *self.start_steps(service_id)]
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        services.update(tx, operation.service_id or 0, state="active", refusal="")
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        record = services.get(tx, operation.service_id or 0)
+        services.delete(tx, record.id)
+        services.delete_volume(tx, record.volume_id or "")

@@ -1,0 +1,128 @@
+"""Delete a service: the container goes, the volume is kept unless its purge is asked for."""
+
+from typing import ClassVar
+
+import msgspec
+
+from purveyor.archiving import store as archives
+from purveyor.archiving.wal_receiver import Helpers
+from purveyor.kernel.db import Tx
+from purveyor.kernel.docker import port_registry
+from purveyor.kernel.operations import Plan, Step, Target
+from purveyor.kernel.operations import store as operations
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
+from purveyor.projects import bindings
+from purveyor.projects import store as projects
+from purveyor.services import store as services
+from purveyor.services.models import ServiceRecord
+from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb, require_active, step_names
+from purveyor_hooks import BadInput
+
+PURGE_DEADLINE = 3600.0
+
+
+class DeleteArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`service` is an id or a name; `purge` deletes the data too."""
+
+    service: str
+    purge: bool = False
+
+
+class Delete(ServiceVerb):
+    name: ClassVar[str] = "delete"
+    arguments = DeleteArguments
+
+    def target(self, tx: Tx, given: DeleteArguments) -> Target:
+        return Target(service=services.get(tx, given.service).id)
+
+    def intend(self, tx: Tx, given: DeleteArguments, actor: str) -> int:
+        record = services.get(tx, given.service)
+        if not _left_over(tx, record):
+            require_active(record)
+        if record.imported and given.purge:
+            why = f"{record.name} was imported, and its data is its owner's"
+            raise BadInput(f"Nothing was deleted: {why}.", remedy="Leave --purge out.", errors={"purge": why})
+        linked = [projects.get(tx, link.project_id).slug for link in projects.links(tx, service_id=record.id)]
+        if linked:
+            raise BadInput(
+                f"{record.name} is still linked to {', '.join(linked)}.",
+                remedy="Unlink first: " + "; ".join(f"purveyor unlink {record.slug} {slug}" for slug in linked),
+                errors={"service": f"linked to {', '.join(linked)}"},
+            )
+        services.update(tx, record.id, state="deleting", desired="stopped")
+        shown = {"name": record.name, "purge": given.purge}
+        before = {"desired": record.desired, "state": record.state}
+        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before)
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        record = services.get(tx, operation.service_id or 0)
+        if record.imported:
+            return self._plan_release(record, operation)
+        volume = services.volume(tx, record.volume_id or "")
+        purge = operation.arguments["purge"]
+        held = [binding.resource for binding in projects.bindings(tx, service_id=record.id)]
+        return Plan(
+            verb=self.name,
+            subject=record.name,
+            steps=step_names(self.steps(operation)),
+            containers=[PlannedContainer(name=record.container_name, action="remove")],
+            volumes=[PlannedVolume(name=volume.name, action="DELETE WITH ALL DATA" if purge else f"keep in {volume.path}")],
+            resources=held,
+            apps=bindings.apps(tx, record, f"loses {record.name} for good"),
+            downtime="for good",
+            warnings=[f"The data of {len(held)} projects' environments goes with it: {', '.join(held)}."]
+            if purge and held
+            else [],
+        )
+
+    def _plan_release(self, record: ServiceRecord, operation: OperationRecord) -> Plan:
+        action = "leave as it was, running; taken from our network"
+        return Plan(
+            verb=self.name,
+            subject=record.name,
+            steps=step_names(self.steps(operation)),
+            containers=[PlannedContainer(name=record.container_name, action=action)],
+        )
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        service_id = operation.service_id or 0
+        start = (operation.private or {}).get("desired") == "running"
+        helper = Step("helper", lambda: self._end_archive(service_id), deadline=STOP_DEADLINE)
+        container = Step("container", lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE)
+        if operation.arguments["purge"]:  # what a purge has begun cannot be had back
+            return [helper, container, Step("purge", lambda: self._purge(service_id), deadline=PURGE_DEADLINE, final=True)]
+        container = container._replace(undo=lambda: self.try_again(service_id, start=start))
+        return [helper, container, Step("volume", lambda: self.forget_volume(service_id))]
+
+    async def _end_archive(self, service_id: int) -> None:
+        """Nothing more is written down; what was, stays."""
+        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+        if await self.house.store.read(lambda tx: archives.find(tx, service_id)):
+            await Helpers(self.house).end(record)
+
+    async def _purge(self, service_id: int) -> None:
+        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+        volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
+        await self.house.engine.volumes.destroy(volume.name, volume.path, record.image)
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        record = services.get(tx, operation.service_id or 0)
+        services.update(tx, record.id, state="deleted")
+        archives.delete(tx, record.id)
+        port_registry.release_ports(tx, service=record.id)
+        if record.volume_id is None:
+            return
+        if operation.arguments["purge"]:
+            services.update_volume(tx, record.volume_id, state="purged", kept_at=tx.now)
+        else:
+            services.keep_volume(tx, record.volume_id, record, {"before": f"delete {operation.id}"})
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, object]) -> None:
+        before = {"state": "active", "desired": "running", **(operation.private or {})}
+        services.update(tx, operation.service_id or 0, **before)
+
+
+def _left_over(tx: Tx, record: ServiceRecord) -> bool:
+    """Whether a service is on its way in or out and nobody is at it: its operation was abandoned."""
+    return record.state in ("creating", "deleting") and operations.of_service(tx, record.id) is None

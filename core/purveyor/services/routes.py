@@ -1,0 +1,497 @@
+"""/api/external-services, /api/volumes: services and their data."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from anyio import to_thread
+from litestar import Request, Response, Router, delete, get, post, put
+from litestar.params import Parameter
+from litestar.response import Stream
+
+from purveyor.app import App
+from purveyor.kernel import redact
+from purveyor.kernel.api.auth import admin, reader
+from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
+from purveyor.kernel.api.streaming import begun, flow
+from purveyor.kernel.db import Page, Tx
+from purveyor.kernel.docker.volumes import size_of
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.projects import store as projects
+from purveyor.services import handle, parameters
+from purveyor.services import schemas as service_schemas
+from purveyor.services import store as services
+from purveyor.services.health import Checked, History, Status
+from purveyor.services.models import ServiceRecord
+from purveyor.services.operations.clone import CloneArguments
+from purveyor.services.operations.create import CreateArguments
+from purveyor.services.operations.delete import DeleteArguments
+from purveyor.services.operations.import_container import ImportArguments
+from purveyor.services.operations.lifecycle import ServiceArguments, StartArguments
+from purveyor.services.operations.purge import PurgeArguments
+from purveyor.services.operations.undelete import UndeleteArguments
+from purveyor.services.operations.update import UpdateArguments
+from purveyor.services.operations.volumes import AttachVolumeArguments, CloneVolumeArguments
+from purveyor.services.schemas import (
+    AttachRequest,
+    AvailableContainer,
+    ClientView,
+    CloneRequest,
+    CopyRequest,
+    EndingView,
+    ImportRequest,
+    Listed,
+    ProviderMetadata,
+    PurgeRequest,
+    ServiceChange,
+    ServiceDetails,
+    ServiceView,
+    VolumeView,
+)
+from purveyor_hooks import BadInput, Binding, Listing, NotFound, PurveyorError, Scope, ServiceType
+from purveyor_hooks.references import parts_of
+from purveyor_hooks.streams import attachment
+
+Req = Request[Any, Any, Any]
+
+
+# ---------------------------------------------------------------- types
+
+
+@get("/types", guards=[reader])
+async def list_types(core: App) -> list[str]:
+    return [kind.name for kind in core.house.registry.kinds]
+
+
+@get("/types/{service_type:str}/parameters", guards=[reader])
+async def type_parameters(core: App, service_type: str) -> dict[str, Any]:
+    return parameters.schema(core.house.registry.provider(service_type).kind, core.house.settings)
+
+
+def _metadata(kind: ServiceType) -> ProviderMetadata:
+    return ProviderMetadata(
+        service_type=kind.name,
+        display_name=kind.label,
+        description=kind.description,
+        icon_url=kind.icon_url,
+        color=kind.color,
+    )
+
+
+@get("/providers/metadata", guards=[reader])
+async def providers(core: App) -> list[ProviderMetadata]:
+    return [_metadata(kind) for kind in core.house.registry.kinds]
+
+
+@get("/providers/metadata/{service_type:str}", guards=[reader])
+async def provider(core: App, service_type: str) -> ProviderMetadata:
+    return _metadata(core.house.registry.provider(service_type).kind)
+
+
+# ---------------------------------------------------------------- services
+
+
+@get("/", guards=[reader])
+async def list_services(
+    core: App, q: str = "", service_type: str = "", sort: service_schemas.Sort = "id", limit: Limit = 100, offset: Offset = 0
+) -> Response[list[service_schemas.ServiceView]]:
+    """A part of the services: those whose name holds `q`, of a type."""
+    return page(*await service_page(core, service_schemas.Listed(q=q, service_type=service_type, sort=sort), limit, offset))
+
+
+@post("/", guards=[admin])
+async def create_service(request: Req, core: App, data: CreateArguments, plan: bool = False) -> Response[Any]:
+    async def then(operation: OperationRecord) -> service_schemas.ServiceView:
+        return await service_view(core, operation.service_id or 0)
+
+    return await answer(request, core, "create", data, plan=plan, status=201, then=then)
+
+
+@get(["/{reference:str}", "/by-slug/{reference:str}"], guards=[reader])
+async def show_service(core: App, reference: str) -> service_schemas.ServiceDetails:
+    return await service_details(core, reference)
+
+
+@put("/{reference:str}", guards=[admin])
+async def update_service(request: Req, core: App, reference: str, data: ServiceChange, plan: bool = False) -> Response[Any]:
+    given = UpdateArguments(service=reference, parameters=data.parameters, docker_image=data.docker_image)
+    return await _answer_service(request, core, "update", given, plan)
+
+
+@delete("/{reference:str}", guards=[admin], status_code=200)
+async def delete_service(request: Req, core: App, reference: str, purge: bool = False, plan: bool = False) -> Response[Any]:
+    given = DeleteArguments(service=reference, purge=purge)
+    return await answer(request, core, "delete", given, plan=plan, status=204, then=nothing)
+
+
+async def _answer_service(request: Req, core: App, verb: str, given: msgspec.Struct, plan: bool) -> Response[Any]:
+    async def then(operation: OperationRecord) -> service_schemas.ServiceView:
+        return await service_view(core, operation.service_id or 0)
+
+    return await answer(request, core, verb, given, plan=plan, status=200, then=then)
+
+
+@post("/{reference:str}/start", guards=[admin])
+async def start_service(request: Req, core: App, reference: str, accept_data: bool = False, plan: bool = False) -> Response[Any]:
+    return await _answer_service(request, core, "start", StartArguments(service=reference, accept_data=accept_data), plan)
+
+
+@post("/{reference:str}/stop", guards=[admin])
+async def stop_service(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+    return await _answer_service(request, core, "stop", ServiceArguments(service=reference), plan)
+
+
+@post("/{reference:str}/restart", guards=[admin])
+async def restart_service(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+    return await _answer_service(request, core, "restart", ServiceArguments(service=reference), plan)
+
+
+@get("/{reference:str}/health", guards=[reader])
+async def service_health(core: App, reference: str) -> Checked:
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    return await core.observer.check(record)
+
+
+@get("/{reference:str}/history", guards=[reader])
+async def service_history(core: App, reference: str) -> History:
+    """The last health checks, and what the container used."""
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    return await core.observer.history(record.id)
+
+
+@get("/{reference:str}/browse", guards=[admin])
+async def browse_service(core: App, reference: str, path: list[str] | None = None, cursor: str = "", order: str = "") -> Listing:
+    """One page of what a service holds; `path` is what was opened so far. Nothing can be changed this way."""
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    handle.require_serving(record)
+    if cursor and len(cursor) > 2000:
+        raise BadInput("The cursor is none of ours.", errors={"cursor": "as an earlier answer said"})
+    provider = core.house.registry.provider(record.service_type)
+    return await provider.browse(record.view(), core.provision.access(record, provider), tuple(path or ()), cursor, order)
+
+
+@get("/{reference:str}/download", guards=[admin])
+async def download_from_service(core: App, reference: str, path: list[str]) -> Stream:
+    """One thing that a listing offered, as it is."""
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    handle.require_serving(record)
+    provider = core.house.registry.provider(record.service_type)
+    assert core.workers is not None
+    access = core.provision.access(record, provider)
+    chunks = await begun(flow(core.workers, lambda sink: provider.download(record.view(), access, tuple(path), sink)))
+    headers = {"Content-Disposition": attachment(path[-1] if path else ""), "X-Content-Type-Options": "nosniff"}
+    return Stream(chunks, media_type="application/octet-stream", headers=headers)
+
+
+@post("/{reference:str}/reveal", guards=[admin], status_code=200)
+async def reveal_service(request: Req, core: App, reference: str) -> dict[str, str]:
+    """The secret parameters in clear; who looked is in the journal."""
+
+    def work(tx: Tx) -> dict[str, str]:
+        record = services.get(tx, reference)
+        names = redact.secret_names(core.house.registry.provider(record.service_type).kind)
+        tx.emit("service.revealed", service=record.id, data={"actor": request.user.name})
+        return {name: str(value) for name, value in record.parameters.items() if name in names}
+
+    return await core.house.store.write(work)
+
+
+@get("/{reference:str}/logs", guards=[admin])
+async def service_logs(
+    core: App, reference: str, tail: Annotated[int, Parameter(ge=0, le=100_000)] = 200, follow: bool = False
+) -> Stream:
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    engine = core.house.engine
+    if await core.provision.found(record) is None:
+        raise NotFound(f"{record.name} has no container now.", remedy=f"Start it: purveyor start {record.slug}")
+    hidden = redact.secret_values(core.house.registry.provider(record.service_type).kind, record.parameters)
+
+    async def lines() -> AsyncIterator[str]:
+        if follow:
+            async for chunk in engine.containers.follow(record.container_name, lines=tail):
+                yield redact.scrub(chunk, hidden)
+        else:
+            for line in await engine.containers.log(record.container_name, lines=tail):
+                yield redact.scrub(line, hidden) + "\n"
+
+    return Stream(lines(), media_type="text/plain; charset=utf-8")
+
+
+@get("/{reference:str}/client", guards=[admin])
+async def service_client(core: App, reference: str) -> ClientView:
+    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    provider = core.house.registry.provider(record.service_type)
+    client = provider.client(handle.seen_from(provider.kind, record, from_host=True))
+    return ClientView(container=record.container_name, client=client)
+
+
+# ---------------------------------------------------------------- containers that somebody else made
+
+
+@get("/available-containers", guards=[admin])
+async def available_containers(core: App) -> list[AvailableContainer]:
+    taken = await core.house.store.read(services.container_names)
+    registry = core.house.registry
+    found = []
+    for item in await core.house.engine.containers.foreign():
+        for kind in registry.kinds:
+            recognised = registry.provider(kind.name).recognise(item)
+            if recognised is None or item.name in taken:
+                continue
+            found.append(
+                AvailableContainer(
+                    container_id=item.id,
+                    container_name=item.name,
+                    image=item.image.reference,
+                    version=recognised.version,
+                    service_type=kind.name,
+                    is_running=item.running,
+                    exposed_ports=list(item.ports),
+                    suggested=redact.mask_parameters(kind, recognised.suggested),
+                )
+            )
+            break
+    return found
+
+
+@post("/import", guards=[admin])
+async def import_container(request: Req, core: App, data: ImportRequest, plan: bool = False) -> Response[Any]:
+    given = ImportArguments(**msgspec.structs.asdict(data))
+    return await answer(request, core, "import", given, plan=plan, status=201, then=shown(core))
+
+
+# ---------------------------------------------------------------- the life of data
+
+
+@post("/{reference:str}/clone", guards=[admin])
+async def clone_service(request: Req, core: App, reference: str, data: CloneRequest, plan: bool = False) -> Response[Any]:
+    given = CloneArguments(service=reference, name=data.name, docker_image=data.docker_image)
+    return await answer(request, core, "clone", given, plan=plan, status=201, then=shown(core))
+
+
+@post("/{reference:str}/rotate", guards=[admin])
+async def rotate_administrator(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+    given = ServiceArguments(service=reference)
+    return await answer(request, core, "rotate-administrator", given, plan=plan, status=200, then=shown(core))
+
+
+@post("/{reference:str}/undelete", guards=[admin])
+async def undelete_service(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+    given = UndeleteArguments(service=reference)
+    return await answer(request, core, "undelete", given, plan=plan, status=200, then=shown(core))
+
+
+@get("/volumes", guards=[reader])
+async def list_volumes(
+    core: App,
+    volume_state: Annotated[Literal["new", "used", "kept"] | None, Parameter(query="state")] = None,
+    sizes: bool = False,
+    limit: Limit = 100,
+    offset: Offset = 0,
+) -> Response[list[VolumeView]]:
+    """A part of the volumes, or of those in one state. `sizes` adds up what is in each, as far as this process may read it."""
+    found = await core.house.store.read(lambda tx: services.volumes_page(tx, volume_state, limit=limit, offset=offset))
+    measured = {item.id: await to_thread.run_sync(size_of, item.path) for item, _ in found.items} if sizes else {}
+    listed = [
+        VolumeView(
+            id=item.id,
+            name=item.name,
+            path=item.path,
+            service_type=item.service_type,
+            major=item.major,
+            state=item.state,
+            origin=item.origin,
+            service_id=owner,
+            created_at=item.created_at,
+            kept_at=item.kept_at,
+            kept_until=item.kept_until,
+            facts=item.facts or {},
+            size_bytes=measured.get(item.id),
+        )
+        for item, owner in found.items
+    ]
+    return page(listed, found.total)
+
+
+@post("/volumes/{reference:str}/purge", guards=[admin], status_code=200)
+async def purge_volume(request: Req, core: App, reference: str, data: PurgeRequest, plan: bool = False) -> Response[Any]:
+    given = PurgeArguments(volume=reference, confirm=data.confirm)
+    return await answer(request, core, "purge-volume", given, plan=plan, status=204, then=nothing)
+
+
+@post("/volumes/{reference:str}/attach", guards=[admin], status_code=200)
+async def attach_volume(request: Req, core: App, reference: str, data: AttachRequest, plan: bool = False) -> Response[Any]:
+    given = AttachVolumeArguments(service=str(data.service), volume=reference)
+    return await answer(request, core, "attach-volume", given, plan=plan, status=200, then=shown(core))
+
+
+@post("/volumes/{reference:str}/clone", guards=[admin], status_code=201)
+async def clone_volume(request: Req, core: App, reference: str, data: CopyRequest, plan: bool = False) -> Response[Any]:
+    given = CloneVolumeArguments(volume=reference, name=data.name)
+    return await answer(request, core, "clone-volume", given, plan=plan, status=201, then=shown(core))
+
+
+async def service_views(app: App, records: Sequence[ServiceRecord]) -> list[ServiceView]:
+    statuses = await app.observer.statuses(records)
+    linked = await app.house.store.read(lambda tx: projects.linked_slugs(tx, [record.id for record in records]))
+    return [_service(app, record, statuses[record.id], linked.get(record.id, [])) for record in records]
+
+
+async def service_page(app: App, listed: Listed, limit: int, offset: int) -> Page[ServiceView]:
+    """A part of the services. What is seen of them is looked at for those alone, unless the order depends on it."""
+    store, chosen = app.house.store, {"q": listed.q, "service_type": listed.service_type}
+    order = listed.sort
+    if order == "id" or order == "name" or order == "service_type":
+        found = await store.read(lambda tx: services.page(tx, **chosen, order=order, limit=limit, offset=offset))
+        return Page(await service_views(app, found.items), found.total)
+    every = await store.read(lambda tx: services.outlines(tx, **chosen))
+    if order == "status":
+        statuses = await app.observer.statuses(every)
+        every.sort(key=lambda record: statuses[record.id].status)
+    else:
+        used = {record.id: app.observer.last_sample(record.id) for record in every}
+        every.sort(key=lambda record: -(getattr(used[record.id], order, None) or 0))
+    numbers = [record.id for record in every[offset : offset + limit]]
+    of_page = await store.read(lambda tx: services.numbered(tx, numbers))
+    return Page(await service_views(app, [of_page[number] for number in numbers if number in of_page]), len(every))
+
+
+async def service_view(app: App, reference: str | int) -> ServiceView:
+    """The service of this id or name. Raises `NotFound`."""
+    record = await app.house.store.read(lambda tx: services.get(tx, reference))
+    return (await service_views(app, [record]))[0]
+
+
+def shown(app: App) -> Callable[[OperationRecord], Awaitable[ServiceView]]:
+    """Answers an operation with its service, looked at anew: the server is another one now."""
+
+    async def then(operation: OperationRecord) -> ServiceView:
+        record = await app.house.store.read(lambda tx: services.get(tx, operation.service_id or 0))
+        await app.observer.check(record)
+        return await service_view(app, record.id)
+
+    return then
+
+
+def _service(app: App, record: ServiceRecord, status: Status, linked: list[str]) -> ServiceView:
+    health, sample = app.observer.last_health(record.id), app.observer.last_sample(record.id)
+    port = record.parameters.get("port")
+    return ServiceView(
+        id=record.id,
+        name=record.name,
+        slug=record.slug,
+        service_type=record.service_type,
+        version=(health.version if health else "") or record.major or parts_of(record.image).tag,
+        status=status.status,
+        status_reason=status.reason,
+        status_at=status.checked_at,
+        connection_info=_connection(app, record),
+        docker_image=record.image,
+        container_name=record.container_name,
+        port=int(port) if port is not None else None,
+        volume=record.volume_id,
+        major=record.major,
+        imported=record.imported is not None,
+        healthy=health.healthy if health else None,
+        latency_ms=health.latency_ms if health else None,
+        memory_bytes=sample.memory_bytes if sample else None,
+        cpu_percent=sample.cpu_percent if sample else None,
+        projects=linked,
+        created_at=record.created_at,
+        updated_at=record.updated_at,
+    )
+
+
+def _connection(app: App, record: ServiceRecord) -> str:
+    """The address of the service for its administrator, on the network, without the password."""
+    provider = app.house.registry.find(record.service_type)
+    if provider is None:
+        return record.container_name
+    values = record.parameters
+    owner = Binding(
+        id=0,
+        scope=Scope(project="", environment=""),
+        resource=str(values.get("database", "")),
+        account=str(values.get("username", "default")),
+        password="hidden",
+        slot=0,
+        api=handle.PLACEHOLDER,
+    )
+    variables = provider.environment(record.view(), owner)
+    found = next((variable.value for variable in variables if variable.name.endswith(("_URL", "_ENDPOINT"))), "")
+    return redact.mask_url(found)
+
+
+async def service_details(app: App, reference: str) -> ServiceDetails:
+    view = await service_view(app, reference)
+    record = await app.house.store.read(lambda tx: services.get(tx, view.id))
+    provider = app.house.registry.find(record.service_type)
+    kind = provider.kind if provider else None
+    shown = redact.mask_parameters(kind, record.parameters)
+    return ServiceDetails(
+        service=view,
+        parameter_schema=parameters.schema(kind, app.house.settings) if kind else {},
+        current_parameters={**shown, parameters.IMAGE: record.image},
+        notes=list(kind.notes) if kind else [],
+        newer_image=await _newer(app, record),
+        endings=await app.house.store.read(lambda tx: endings(tx, service_id=record.id)),
+    )
+
+
+def endings(tx: Tx, *, service_id: int | None = None, project_id: int | None = None) -> list[EndingView]:
+    """The accounts that outlived their link."""
+    return [
+        EndingView(
+            service=services.get(tx, item.service_id).slug,
+            project=item.project,
+            environment=item.environment,
+            deployment=None if projects.due(tx, item) else item.ends_after,
+        )
+        for item in projects.ending(tx, service_id=service_id, project_id=project_id)
+    ]
+
+
+async def _newer(app: App, record: ServiceRecord) -> str:
+    try:
+        return await app.provision.newer_image(record)
+    except PurveyorError:  # an engine that is away is told by the status
+        return ""
+
+
+volume_router = Router(
+    "/",
+    route_handlers=[list_volumes, purge_volume, attach_volume, clone_volume],
+    tags=["installation"],
+)
+
+
+router = Router(
+    "/external-services",
+    route_handlers=[
+        list_types,
+        type_parameters,
+        providers,
+        provider,
+        list_services,
+        create_service,
+        show_service,
+        update_service,
+        delete_service,
+        start_service,
+        stop_service,
+        restart_service,
+        service_health,
+        service_history,
+        reveal_service,
+        browse_service,
+        download_from_service,
+        service_logs,
+        service_client,
+        available_containers,
+        import_container,
+        clone_service,
+        rotate_administrator,
+        undelete_service,
+    ],
+    tags=["services"],
+)

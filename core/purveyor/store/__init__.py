@@ -1,5 +1,0 @@
-"""The durable state: one SQLite database, its writer, and the rooms that know its tables."""
-
-from purveyor.store.database import Page, Store, Tx
-
-__all__ = ["Page", "Store", "Tx"]

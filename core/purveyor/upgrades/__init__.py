@@ -1,0 +1,1 @@
+"""Upgrades of services to another image, and their undoing."""

@@ -1,0 +1,40 @@
+"""Upgrades and their undoing, over the API."""
+
+from typing import Any
+
+from litestar import Request, Response, Router, post
+
+from purveyor.app import App
+from purveyor.kernel.api.auth import admin
+from purveyor.kernel.api.responses import answer
+from purveyor.services.routes import shown
+from purveyor.upgrades.operations.undo import UndoUpgradeArguments
+from purveyor.upgrades.operations.upgrade import UpgradeArguments
+from purveyor.upgrades.schemas import UpgradeRequest
+
+Req = Request[Any, Any, Any]
+
+
+@post("/{reference:str}/upgrade", guards=[admin])
+async def upgrade_service(request: Req, core: App, reference: str, data: UpgradeRequest, plan: bool = False) -> Response[Any]:
+    given = UpgradeArguments(
+        service=reference,
+        docker_image=data.docker_image,
+        rehearse=data.rehearse,
+        keep_going=data.keep_going,
+        skip_settings=tuple(data.skip_settings),
+    )
+    return await answer(request, core, "upgrade", given, plan=plan, status=200, then=shown(core))
+
+
+@post("/{reference:str}/undo-upgrade", guards=[admin])
+async def undo_upgrade(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+    given = UndoUpgradeArguments(service=reference)
+    return await answer(request, core, "undo-upgrade", given, plan=plan, status=200, then=shown(core))
+
+
+router = Router(
+    "/external-services",
+    route_handlers=[upgrade_service, undo_upgrade],
+    tags=["services"],
+)

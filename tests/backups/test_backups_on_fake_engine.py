@@ -1,0 +1,371 @@
+"""What a backup says it holds is what was written into it; what is not carried is named; what is kept can be reached."""
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fake.scene import Scene, create, do, look_after
+from purveyor.app import App
+from purveyor.backups import store as backups
+from purveyor.backups.models import BackupRecord
+from purveyor.backups.operations import adopt
+from purveyor.backups.repository import require_elsewhere
+from purveyor.backups.routes import view
+from purveyor.kernel.operations import store as operations
+from purveyor.kernel.operations.models import Outcome
+from purveyor.services import store as services
+from purveyor.services.models import VolumeRecord
+from purveyor_hooks import BadInput, Conflict, Failed, NotFound
+
+pytestmark = pytest.mark.anyio
+
+
+async def backup_of(app: App, service: str, **given: object) -> BackupRecord:
+    await do(app, "backup", service=service, **given)
+    return (await app.house.store.read(lambda tx: backups.listed(tx, service_id=services.get(tx, service).id)))[0]
+
+
+async def outcome(app: App, number: int) -> Outcome:
+    return await app.house.store.read(lambda tx: operations.outcome(tx, number))
+
+
+async def kept(app: App, origin: str) -> list[VolumeRecord]:
+    """What is kept of a service, newest first."""
+    found = await app.house.store.read(lambda tx: services.volumes(tx, ["kept"]))
+    return sorted((item for item in found if item.origin == origin), key=lambda item: str(item.kept_at), reverse=True)
+
+
+# ---------------------------------------------------------------- what is in it
+
+
+async def test_a_database_that_cannot_be_read_is_named_and_the_others_are_saved(scene: Scene) -> None:
+    async with scene.open() as app:
+        server = scene.server("main")
+        server.held.resources["closed"] = {"a": "1"}
+        server.save()
+        made = await backup_of(app, "main")
+        assert made.state == "suspect"
+        assert "closed: it is closed" in made.error_message
+        assert set(made.metadata["counts"]["databases"]) == {"shop_production", "shop_preview"}
+        number = await do(app, "restore", backup=str(made.id), new_name="again")
+        assert [str(item) for item in (await outcome(app, number)).left_out] == ["closed: it is closed"]
+        assert set(scene.server("again").held.resources) == {"shop_production", "shop_preview"}
+
+
+async def test_what_is_not_carried_is_named_by_backup_plan_and_restore(scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.put("main", "shop_production", secret="x")
+        made = await backup_of(app, "main")
+        assert made.state == "ok"
+        assert made.metadata["left_out"] == [
+            {"where": "shop_production", "what": "secret", "why": "it is not carried", "notice": False}
+        ]
+        plan = await app.plan(
+            "restore", msgspec.convert({"backup": str(made.id), "new_name": "again"}, app.verb("restore").arguments)
+        )
+        assert plan.warnings == ["Not in the backup: shop_production: secret: it is not carried"]
+
+
+async def test_an_empty_service_is_no_suspect_and_one_that_lost_a_database_is(scene: Scene) -> None:
+    async with scene.open() as app:
+        await create(app, "fresh")
+        made = await backup_of(app, "fresh")
+        assert (made.state, made.error_message) == ("ok", "It is empty: there was nothing to back up.")
+        await backup_of(app, "main")
+        server = scene.server("main")
+        del server.held.resources["shop_preview"]
+        server.save()
+        made = await backup_of(app, "main")
+        assert made.state == "suspect"
+        assert "shop_preview was in the backup" in made.error_message
+
+
+async def test_a_database_that_shrank_is_named_and_a_few_keys_say_nothing(scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.put("main", "shop_production", **{f"key{number}": "x" for number in range(200)})
+        scene.put("main", "shop_preview", **{f"key{number}": "x" for number in range(5000)})
+        await backup_of(app, "main")
+        server = scene.server("main")
+        server.held.resources["shop_production"] = {"one": "x"}
+        server.save()
+        made = await backup_of(app, "main")
+        assert made.state == "suspect"
+        assert "shop_production holds less than a tenth" in made.error_message
+        await create(app, "small")
+        server = scene.server("small")
+        server.held.resources["tiny"] = {str(number): "x" for number in range(50)}
+        server.save()
+        await backup_of(app, "small")
+        server.held.resources["tiny"] = {"one": "x"}
+        server.save()
+        assert (await backup_of(app, "small")).state == "ok"
+
+
+# ---------------------------------------------------------------- differences
+
+
+async def test_a_new_service_keeps_what_came_and_names_the_differences(scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.put("main", "shop_production", fragile="x", minor="y")
+        made = await backup_of(app, "main")
+        number = await do(app, "restore", backup=str(made.id), new_name="again")
+        found = await outcome(app, number)
+        assert found.differences == ("keys of shop_production: 3 before, 2 after",)
+        assert [str(item) for item in found.findings] == ["shop_production: minor: it is another"]
+        assert scene.server("again").held.resources["shop_production"] == {"precious": "gold", "minor": "y"}
+        number = await do(app, "clone", service="main", name="copy")
+        assert (await outcome(app, number)).differences
+
+
+async def test_in_place_a_difference_stops_before_anything_is_exchanged_unless_a_person_says_so(scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.put("main", "shop_production", fragile="x")
+        made = await backup_of(app, "main")
+        with pytest.raises(Failed, match="keys of shop_production: 2 before, 1 after") as told:
+            await do(app, "restore", backup=str(made.id), service_id="main")
+        assert "--keep-going" in told.value.remedy
+        assert scene.server("main").held.resources["shop_production"] == {"precious": "gold", "fragile": "x"}
+        await do(app, "restore", backup=str(made.id), service_id="main", keep_going=True)
+        assert scene.server("main").held.resources["shop_production"] == {"precious": "gold"}
+
+
+async def test_a_notice_stops_nothing(scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.put("main", "shop_production", minor="x")
+        made = await backup_of(app, "main")
+        number = await do(app, "restore", backup=str(made.id), service_id="main")
+        assert not (await outcome(app, number)).losses
+
+
+async def test_an_upgrade_names_beforehand_what_is_refused_and_stops_at_a_loss(scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.put("main", "shop_production", fragile="x")
+        given = {"service": "main", "docker_image": "fake:2"}
+        plan = await app.plan("upgrade", msgspec.convert(given, app.verb("upgrade").arguments))
+        assert plan.warnings == ["The new version will not take it: shop_production: fragile: the new version has it not"]
+        with pytest.raises(Failed, match="keys of shop_production"):
+            await do(app, "upgrade", **given)
+        assert scene.server("main").held.major == "1"
+        rehearsed = await do(app, "upgrade", **given, rehearse=True)  # it is for this that one rehearses
+        assert (await outcome(app, rehearsed)).differences
+        await do(app, "upgrade", **given, keep_going=True)
+        assert scene.server("main").held.major == "2"
+
+
+async def test_a_copy_acts_on_nothing_and_an_upgrade_takes_over(scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.put("main", "shop_production", job="on")
+        number = await do(app, "clone", service="main", name="copy")
+        assert scene.server("copy").held.resources["shop_production"]["job"] == "off"
+        assert [str(item) for item in (await outcome(app, number)).findings] == ["shop_production: job: it is off in a copy"]
+        await do(app, "upgrade", service="main", docker_image="fake:2")
+        assert scene.server("main").held.resources["shop_production"]["job"] == "on"
+
+
+async def test_a_verification_with_differences_is_no_proof_and_one_without_is(scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.put("main", "shop_production", fragile="x")
+        made = await backup_of(app, "main")
+        await do(app, "verify-backup", backup=str(made.id))
+        found = await app.house.store.read(lambda tx: backups.get(tx, made.id))
+        assert (found.state, found.proven_at) == ("suspect", None)
+        assert "keys of shop_production: 2 before, 1 after" in found.error_message
+        await do(app, "verify-backup", backup="1")
+        assert view(await app.house.store.read(lambda tx: backups.get(tx, 1))).proven_at is not None
+
+
+# ---------------------------------------------------------------- a part of it
+
+
+async def test_one_database_is_restored_and_compared_alone(scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.put("main", "shop_preview", fragile="x")
+        made = await backup_of(app, "main")
+        number = await do(app, "restore", backup=str(made.id), new_name="again", databases=["shop_production"])
+        assert scene.server("again").held.resources == {"shop_production": {"precious": "gold"}}
+        assert not (await outcome(app, number)).losses
+
+
+@pytest.mark.parametrize("into", [{"new_name": "again"}, {"service_id": "main"}])
+async def test_a_database_that_is_not_in_it_or_a_part_in_place_is_refused(into: dict[str, str], scene: Scene) -> None:
+    async with scene.open() as app:
+        wanted = ["other"] if "new_name" in into else ["shop_production"]
+        with pytest.raises(BadInput) as told:
+            await do(app, "restore", backup="1", databases=wanted, **into)
+        assert set(told.value.errors) == {"databases"}
+
+
+# ---------------------------------------------------------------- what is kept
+
+
+async def test_data_of_before_a_restore_comes_back_with_the_credentials_that_open_it(scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.put("main", "shop_production", later="silver")
+        await do(app, "restore", backup="1", service_id="main")
+        await do(app, "rotate-administrator", service="main")
+        (old,) = await kept(app, "main")
+        await do(app, "attach-volume", service="main", volume=old.id)
+        assert scene.server("main").held.resources["shop_production"] == {"precious": "gold", "later": "silver"}
+        (other,) = await kept(app, "main")
+        assert other.id != old.id
+        await do(app, "attach-volume", service="main", volume=other.id[:8])  # and back again
+        assert scene.server("main").held.resources["shop_production"] == {"precious": "gold"}
+
+
+async def test_what_an_undone_upgrade_kept_can_be_had(scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.put("risen", "news_production", since="the upgrade")
+        await do(app, "undo-upgrade", service="risen")
+        assert "since" not in scene.server("risen").held.resources["news_production"]
+        (later,) = await kept(app, "risen")
+        await do(app, "clone-volume", volume=later.id, name="later")
+        assert scene.server("later").held.resources["news_production"]["since"] == "the upgrade"
+        assert not scene.server("later").held.accounts  # no project is let in
+        with pytest.raises(Conflict, match="nothing to go back to"):
+            await do(app, "undo-upgrade", service="risen")
+
+
+async def test_data_of_a_deleted_service_serves_another_one(scene: Scene) -> None:
+    async with scene.open() as app:
+        (gone,) = await kept(app, "gone")
+        await do(app, "attach-volume", service="idle", volume=gone.id)
+        with pytest.raises(NotFound):
+            await do(app, "undelete", service="gone")
+
+
+async def test_undelete_asks_which(scene: Scene) -> None:
+    async with scene.open() as app:
+        await create(app, "gone")
+        await do(app, "delete", service="gone")
+        with pytest.raises(Conflict, match="2 services named 'gone' were deleted") as told:
+            await do(app, "undelete", service="gone")
+        first, second = sorted(item.id for item in await kept(app, "gone"))
+        assert first in told.value.detail
+        assert second in told.value.detail
+        numbers = [word for word in told.value.remedy.split() if word.rstrip(".").isdecimal()]
+        await do(app, "undelete", service=numbers[0].rstrip("."))
+
+
+@pytest.mark.parametrize("volume", ["used", "other type", "unknown"])
+async def test_a_volume_that_cannot_be_attached_is_refused(volume: str, scene: Scene) -> None:
+    async with scene.open() as app:
+        wanted = "0123456789"
+        if volume == "used":
+            wanted = (await app.house.store.read(lambda tx: services.get(tx, "main"))).volume_id or ""
+        elif volume == "other type":
+            (gone,) = await kept(app, "gone")
+            await app.house.store.write(lambda tx: services.update_volume(tx, gone.id, service_type="other"))
+            wanted = gone.id
+        with pytest.raises((BadInput, Conflict, NotFound)):
+            await do(app, "attach-volume", service="idle", volume=wanted)
+
+
+# ---------------------------------------------------------------- whose it is
+
+
+def forge(path: Path, **changes: object) -> None:
+    """A manifest as somebody writes it who has the place and not the key: with a hash that is right."""
+    said = msgspec.json.decode(path.read_bytes())["manifest"]
+    text = msgspec.json.encode({**said, **changes})
+    path.write_bytes(b'{"manifest":' + text + b',"sha256":"' + hashlib.sha256(text).hexdigest().encode() + b'"}')
+
+
+@pytest.mark.parametrize("verb", ["restore", "verify-backup"])
+@pytest.mark.parametrize("changes", [{"image": "evil:1"}, {"counts": {}}, {"parameters": {"size": 9}}, {}])
+async def test_a_forged_manifest_is_refused_before_anything_of_it_is_used(
+    changes: dict[str, object], verb: str, scene: Scene
+) -> None:
+    async with scene.open() as app:
+        made = await backup_of(app, "main")
+        forge(scene.state / "backups" / made.folder / "manifest.json", **changes)
+        before = {item.name for item in scene.engine.world.containers}
+        with pytest.raises(BadInput, match="was signed, and is not any more"):
+            await do(app, verb, backup=str(made.id), **({"new_name": "again"} if verb == "restore" else {}))
+        assert {item.name for item in scene.engine.world.containers} == before
+        assert not any(item.image == "evil:1" for item in scene.engine.world.containers)
+
+
+async def test_another_backups_manifest_proves_nothing(scene: Scene) -> None:
+    async with scene.open() as app:
+        first, second = await backup_of(app, "main"), await backup_of(app, "main")
+        folder = scene.state / "backups"
+        (folder / second.folder / "manifest.json").write_bytes((folder / first.folder / "manifest.json").read_bytes())
+        with pytest.raises(BadInput, match="signature does not fit"):
+            await do(app, "restore", backup=str(second.id), new_name="again")
+
+
+async def test_an_unsigned_backup_is_used_by_a_persons_word_alone_and_runs_our_own_image(scene: Scene) -> None:
+    async with scene.open() as app:
+        made = await backup_of(app, "main")
+        forge(scene.state / "backups" / made.folder / "manifest.json", image="evil:1")
+        await app.house.store.write(lambda tx: backups.delete(tx, made.id))
+        adopted, refused = await adopt.adopt(app.house, None, accept_unsigned=False)
+        assert (adopted, len(refused)) == ([], 1)
+        (adopted,), _ = await adopt.adopt(app.house, None, accept_unsigned=True)
+        assert adopted.started_at == made.started_at
+        given = {"backup": str(adopted.id), "new_name": "again"}
+        with pytest.raises(BadInput, match="not signed by this installation"):
+            await do(app, "restore", **given)
+        await do(app, "restore", **given, accept_unsigned=True)
+        assert (await app.house.store.read(lambda tx: services.get(tx, "again"))).image == "fake:1"
+
+
+async def test_an_adopted_backup_expires_when_it_was_to(scene: Scene) -> None:
+    async with scene.open() as app:
+        made = await backup_of(app, "main", keep_days=3)
+        await app.house.store.write(lambda tx: backups.delete(tx, made.id))
+        ((again,), _) = await adopt.adopt(app.house, None, accept_unsigned=False)
+        assert (again.expires_at, again.started_at) == (made.expires_at, made.started_at)
+
+
+async def test_what_an_older_version_made_is_ours_by_its_record(scene: Scene) -> None:
+    async with scene.open() as app:
+        made = await backup_of(app, "main")
+        facts = {name: value for name, value in made.metadata.items() if name != "mac"}
+        await app.house.store.write(lambda tx: backups.update(tx, made.id, metadata=facts))
+        forge(scene.state / "backups" / made.folder / "manifest.json")
+        await do(app, "restore", backup=str(made.id), new_name="again")
+        forge(scene.state / "backups" / made.folder / "manifest.json", image="evil:1")
+        with pytest.raises(BadInput, match="is not signed"):
+            await do(app, "restore", backup=str(made.id), new_name="again-2")
+
+
+def changes_of(scene: Scene) -> list[Path]:
+    """The files of changes of the archived service, oldest first."""
+    return sorted((scene.state / "backups" / "tracked").glob("changes-*/*"))
+
+
+async def test_a_change_that_somebody_else_wrote_is_refused(scene: Scene) -> None:
+    async with scene.open() as app:
+        newest = changes_of(scene)[-1]
+        name = newest.name.split(".")[0]
+        forged = newest.with_name(f"{name}.{'0' * 64}.{'0' * 32}.zst")
+        newest.rename(forged)
+        with pytest.raises(BadInput, match="is not ours"):
+            await do(app, "restore", archive="tracked", new_name="again")
+        forged.rename(newest)
+        await do(app, "restore", archive="tracked", new_name="again")
+
+
+async def test_a_strangers_file_keeps_no_change_from_being_shipped(scene: Scene) -> None:
+    async with scene.open() as app:
+        newest = changes_of(scene)[-1]
+        coming = f"{int(newest.name.split('.')[0]) + 1:08d}"
+        newest.with_name(f"{coming}.{'0' * 64}.zst").write_bytes(b"nothing")
+        scene.put("tracked", "blog_production", after="the stranger")
+        await look_after(app, ship=True)
+        assert any(path.name.startswith(coming) and path.stat().st_size > 7 for path in changes_of(scene))
+        await do(app, "restore", archive="tracked", new_name="again")
+        assert scene.server("again").held.resources["blog_production"]["after"] == "the stranger"
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:{port}", "http://localhost:{port}/", "http://fk-main:9000"])
+async def test_a_bucket_of_this_very_installation_is_no_place_for_backups(endpoint: str, scene: Scene) -> None:
+    async with scene.open() as app:
+        port = (await app.house.store.read(lambda tx: services.get(tx, "main"))).parameters["port"]
+        with pytest.raises(BadInput, match="a service of this installation"):
+            await app.house.store.read(lambda tx: require_elsewhere(tx, endpoint.format(port=port)))
+        for other in ("https://s3.example.com", f"http://10.0.0.7:{port}", "http://127.0.0.1:1", ""):
+            await app.house.store.read(lambda tx: require_elsewhere(tx, other))

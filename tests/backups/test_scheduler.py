@@ -1,0 +1,181 @@
+"""Backups that are made by themselves."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fake.scene import Scene, do
+from purveyor.app import App
+from purveyor.backups import store as backups
+from purveyor.backups.models import BackupRecord, LastResult, ScheduleRecord
+from purveyor.backups.routes import view
+from purveyor.backups.scheduler import Scheduler, following, next_run
+from purveyor.kernel.db import Tx
+from purveyor.kernel.events import store as events
+from purveyor.services import store as services
+from purveyor_hooks import BadInput, Conflict
+
+pytestmark = pytest.mark.anyio
+NIGHT = datetime(2030, 1, 1, 3, tzinfo=UTC)
+
+
+async def schedule(app: App, **values: Any) -> int:
+    """One that is due at NIGHT, and each night after it."""
+    facts: dict[str, Any] = {
+        "name": "nightly",
+        "backup_type": "scheduled",
+        "retention_period": 30,
+        "retention_count": 0,
+        "schedule_expression": "0 3 * * *",
+        "enabled": True,
+        "description": "",
+        "tags": [],
+        "s3_source_id": None,
+        "service_ids": [1],
+        "verify": False,
+        "next_run": NIGHT,
+        **values,
+    }
+    return await app.house.store.write(lambda tx: backups.insert_schedule(tx, **facts))
+
+
+async def turn(app: App, now: datetime) -> None:
+    await Scheduler(app.house, app.runner, app.verbs, lambda: now).turn()
+
+
+async def made(app: App, number: int) -> list[BackupRecord]:
+    return await app.house.store.read(lambda tx: backups.listed(tx, schedule_id=number))
+
+
+async def shown(app: App, number: int) -> ScheduleRecord:
+    return await app.house.store.read(lambda tx: backups.schedule(tx, number))
+
+
+async def test_what_is_due_is_made_and_what_is_not_is_not(scene: Scene) -> None:
+    async with scene.open() as app:
+        number = await schedule(app)
+        await turn(app, NIGHT - timedelta(seconds=1))
+        assert await made(app, number) == []
+        await turn(app, NIGHT)
+        (backup,) = await made(app, number)
+        assert (backup.service_name, backup.state) == ("main", "ok")
+        assert (await shown(app, number)).next_run == NIGHT + timedelta(days=1)
+        await turn(app, NIGHT + timedelta(hours=1))
+        assert len(await made(app, number)) == 1
+
+
+async def test_a_time_that_passed_while_nothing_ran_is_made_up_for_once(scene: Scene) -> None:
+    async with scene.open() as app:
+        number = await schedule(app)
+        await turn(app, NIGHT + timedelta(days=9, hours=1))
+        assert len(await made(app, number)) == 1
+        assert (await shown(app, number)).next_run == NIGHT + timedelta(days=10)
+
+
+async def test_one_that_is_disabled_makes_nothing(scene: Scene) -> None:
+    async with scene.open() as app:
+        number = await schedule(app, enabled=False)
+        await turn(app, NIGHT)
+        assert await made(app, number) == []
+
+
+async def test_without_services_it_means_every_one_that_runs(scene: Scene) -> None:
+    async with scene.open() as app:
+        number = await schedule(app, service_ids=[])
+        await turn(app, NIGHT)
+        found = {item.service_name: view(item).state for item in await made(app, number)}
+        assert {name for name, state in found.items() if state == "ok"} == {"main", "idle", "tracked", "risen", "lent"}
+        assert {name: state for name, state in found.items() if state != "ok"} == {"asleep": "skipped"}
+
+
+async def test_a_stopped_service_is_skipped_with_a_row_an_event_and_a_result(scene: Scene) -> None:
+    async with scene.open() as app:
+        asleep = (await app.house.store.read(lambda tx: services.get(tx, "asleep"))).id
+        number = await schedule(app, service_ids=[1, asleep])
+        await turn(app, NIGHT)
+        skipped, good = await made(app, number)
+        assert (view(skipped).state, skipped.error_message) == ("skipped", "asleep was not backed up: it is stopped.")
+        assert good.state == "ok"
+        assert (await shown(app, number)).last_result == LastResult(made=1, skipped=1)
+        told = [item for item in await app.house.store.read(lambda tx: events.after(tx, 0)) if item.type == "backup.skipped"]
+        assert [item.data["reason"] for item in told] == ["it is stopped"]
+        with pytest.raises(Conflict, match="was not made"):
+            await do(app, "restore", backup=str(skipped.id), new_name="again")
+        await do(app, "delete-backup", backup=str(skipped.id))
+        assert (scene.state / "backups" / good.folder / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "zone", "after", "due"),
+    [
+        ("0 3 * * *", "Europe/Berlin", "2026-01-10T12:00", "2026-01-11T02:00"),
+        ("0 3 * * *", "Europe/Berlin", "2026-07-10T12:00", "2026-07-11T01:00"),
+        ("30 2 * * *", "Europe/Berlin", "2026-03-29T00:00", "2026-03-29T01:00"),  # the clocks skip it: at the next moment
+        ("0 3 * * *", "America/St_Johns", "2026-01-10T00:00", "2026-01-10T06:30"),
+    ],
+)
+def test_a_cron_line_is_read_in_its_time_zone(line: str, zone: str, after: str, due: str) -> None:
+    found = following(line, datetime.fromisoformat(after).replace(tzinfo=UTC), zone)
+    assert abs(found - datetime.fromisoformat(due).replace(tzinfo=UTC)) <= timedelta(hours=1 if "30 2" in line else 0)
+
+
+def test_a_time_zone_that_is_none_is_named() -> None:
+    for zone in ("Mars/Base", "", "../etc/passwd", "UTC+1"):
+        with pytest.raises(BadInput) as told:
+            following("0 3 * * *", NIGHT, zone)
+        assert set(told.value.errors) == {"timezone"}
+
+
+async def test_jitter_moves_a_run_by_less_than_it_says_and_never_skips_one(scene: Scene) -> None:
+    async with scene.open() as app:
+        number = await schedule(app, jitter=600)
+        record = await shown(app, number)
+        assert next_run(record, NIGHT, lambda low, high: high) == NIGHT + timedelta(days=1, seconds=600)
+        assert next_run(record, NIGHT + timedelta(seconds=599), lambda low, high: low) == NIGHT + timedelta(days=1)
+
+
+async def test_it_proves_what_it_made_when_it_is_asked_to(scene: Scene) -> None:
+    async with scene.open() as app:
+        number = await schedule(app, verify=True)
+        await turn(app, NIGHT)
+        (backup,) = await made(app, number)
+        assert backup.proven_at is not None
+        assert {item.name for item in scene.engine.world.containers if "verify" in item.name} == set()
+
+
+async def test_one_service_that_fails_stops_no_other(scene: Scene) -> None:
+    async with scene.open() as app:
+        server = scene.server("main")
+        server.held.admin = "changed behind our back"
+        server.save()
+        number = await schedule(app, service_ids=[1, 2])
+        await turn(app, NIGHT)
+        assert {item.service_name: item.state for item in await made(app, number)} == {"main": "failed", "idle": "ok"}
+
+
+async def test_only_so_many_good_ones_are_kept(scene: Scene) -> None:
+    async with scene.open() as app:
+        number = await schedule(app, retention_count=2)
+        for day in range(5):
+            await turn(app, NIGHT + timedelta(days=day))
+        kept = await made(app, number)
+        assert len(kept) == 2
+        assert sorted(path.name for path in (scene.state / "backups/main").iterdir()) == sorted(
+            [*(item.backup_id for item in kept), (await app.house.store.read(lambda tx: backups.get(tx, 1))).backup_id]
+        )
+
+
+async def test_what_has_expired_goes_but_never_the_last_good_one(scene: Scene) -> None:
+    async with scene.open() as app:
+
+        def expire(tx: Tx) -> None:
+            for item in backups.listed(tx):
+                backups.update(tx, item.id, expires_at=datetime(2020, 1, 1, tzinfo=UTC))
+
+        await do(app, "backup", service="main")
+        await app.house.store.write(expire)
+        await turn(app, NIGHT)
+        left = await app.house.store.read(backups.listed)
+        assert sorted((item.service_name, item.backup_type) for item in left) == [("main", "manual"), ("tracked", "base")]
+        assert left[0].id == max(item.id for item in left), "the newest one stays"

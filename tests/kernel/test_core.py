@@ -1,0 +1,504 @@
+"""Store, bus, operations and registry, without an engine."""
+
+import logging
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar, cast
+
+import anyio
+import msgspec
+import pytest
+from sqlite_utils import Database
+
+from purveyor.kernel.api import tokens
+from purveyor.kernel.db import Store, Tx
+from purveyor.kernel.db.lock import StateLock
+from purveyor.kernel.db.migrations import migrations
+from purveyor.kernel.db.secrets import Vault, open_vault
+from purveyor.kernel.events import store as events
+from purveyor.kernel.events.bus import RING, Bus
+from purveyor.kernel.logs import make_logger
+from purveyor.kernel.operations import Plan, Runner, Step, Target, Verb
+from purveyor.kernel.operations import store as operations
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.kernel.plugins.registry import Plugin, Registry
+from purveyor.kernel.supervisor import Supervisor
+from purveyor.services import samples
+from purveyor_hooks import (
+    BadInput,
+    Conflict,
+    Event,
+    Failed,
+    Image,
+    Listing,
+    NotFound,
+    PurveyorError,
+    Service,
+    ServiceType,
+    Vetoed,
+    hookimpl,
+)
+
+LOGGER = make_logger(logging.CRITICAL)
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    made = Store(tmp_path, open_vault(tmp_path))
+    made.open()
+    yield made
+    made.close()
+
+
+# ---------------------------------------------------------------- store
+
+
+async def test_a_transaction_that_raises_has_not_happened(store: Store) -> None:
+    def work(tx: Tx) -> None:
+        tx.emit("something")
+        raise BadInput("no")
+
+    with pytest.raises(BadInput):
+        await store.write(work)
+    assert await store.read(events.last) == 0
+
+
+async def test_reading_cannot_change_anything(store: Store) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await store.read(lambda tx: tx.emit("something"))
+
+
+def test_the_key_file_is_private_and_a_lost_or_wrong_key_is_said(tmp_path: Path) -> None:
+    store = Store(tmp_path, open_vault(tmp_path))
+    store.open()
+    store.close()
+    key = tmp_path / "key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "purveyor.db").stat().st_mode & 0o777 == 0o600
+    good = key.read_text()
+    key.write_text(Vault.__module__)
+    with pytest.raises(BadInput, match="not one"):
+        open_vault(tmp_path)
+    key.unlink()
+    with pytest.raises(BadInput, match="missing"):
+        open_vault(tmp_path)
+    from cryptography.fernet import Fernet
+
+    key.write_bytes(Fernet.generate_key())
+    key.chmod(0o600)
+    with pytest.raises(BadInput, match="does not open"):
+        Store(tmp_path, open_vault(tmp_path)).open()
+    key.write_text(good)
+    key.chmod(0o644)
+    with pytest.raises(BadInput, match="chmod 600"):
+        open_vault(tmp_path)
+
+
+async def test_the_last_looks_at_a_service_are_kept_and_older_ones_go(store: Store) -> None:
+    for numbers in (range(4), range(4, 7)):
+        seen = [
+            samples.Look(service, kind, str(n)) for n in numbers for service, kind in ((1, "health"), (1, "usage"), (2, "health"))
+        ]
+        await store.write(lambda tx, seen=seen: samples.add(tx, seen, 5))
+    await store.write(lambda tx: samples.add(tx, [samples.Look(1, "health", "7")], 5))
+    kept = await store.read(lambda tx: [look for service in (1, 2) for look in samples.of(tx, service, 100)])
+    assert [look.seen for look in kept if look[:2] == (1, "health")] == list("34567")
+    assert [look.seen for look in kept if look[:2] == (1, "usage")] == list("23456")
+    assert [look.seen for look in kept if look[:2] == (2, "health")] == list("23456")
+
+
+def test_operations_of_an_older_version_are_all_there_and_can_be_abandoned(tmp_path: Path) -> None:
+    db = Database(tmp_path / "purveyor.db")
+    db.execute("PRAGMA foreign_keys = ON")
+    migrations.apply(db, stop_before="abandoned")
+    for number, state in ((1, "succeeded"), (5, "undoing"), (9, "failed")):
+        db["operations"].insert(
+            {"id": number, "verb": "create", "arguments": "{}", "state": state, "created_at": "2026-01-01T00:00:00Z"}
+        )
+        db["steps"].insert({"operation_id": number, "name": "image", "state": "done", "started_at": "2026-01-01T00:00:00Z"})
+    db["operations"].delete(9)
+    before = list(db["operations"].rows), list(db["steps"].rows)
+    migrations.apply(db)
+    kept = [{name: value for name, value in row.items() if name != "outcome"} for row in db["operations"].rows]
+    assert (kept, list(db["steps"].rows)) == before
+    db["operations"].update(5, {"state": "abandoned"})
+    made = db["operations"].insert({"verb": "stop", "arguments": "{}", "state": "running", "created_at": "2026-01-01T00:00:00Z"})
+    assert made.last_pk == 10, "numbers are never given twice"
+    db["operations"].delete(5)
+    assert [row["operation_id"] for row in db["steps"].rows] == [1]
+
+
+def test_the_state_directory_has_one_owner(tmp_path: Path) -> None:
+    with StateLock(tmp_path), pytest.raises(Conflict, match="Another Purveyor"):
+        StateLock(tmp_path).acquire()
+    with StateLock(tmp_path):
+        pass
+
+
+async def test_tokens_are_kept_as_hashes_and_end_when_revoked_or_expired(store: Store, tmp_path: Path) -> None:
+    number, token = await store.write(lambda tx: tokens.create(tx, name="t", scope="read", project_id=None, expires_at=None))
+    assert (await store.read(lambda tx: tokens.check(tx, token))) is not None
+    assert token.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    _, late = await store.write(lambda tx: tokens.create(tx, name="t", scope="read", project_id=None, expires_at=tx.now))
+    assert await store.read(lambda tx: tokens.check(tx, late)) is None
+    await store.write(lambda tx: tokens.revoke(tx, number))
+    assert await store.read(lambda tx: tokens.check(tx, token)) is None
+
+
+# ---------------------------------------------------------------- bus
+
+
+async def collect(bus: Bus, after: int, count: int, pause: float = 0) -> list[int]:
+    seen = []
+    async for event in bus.follow(after):
+        seen.append(event.id)
+        await anyio.sleep(pause)
+        if len(seen) == count:
+            break
+    return seen
+
+
+async def test_events_are_numbered_and_can_be_followed_from_any_number(store: Store) -> None:
+    bus = Bus(store)
+    for number in range(5):
+        await store.write(lambda tx: tx.emit("e", data={"n": number}))
+    assert await collect(bus, 2, 3) == [3, 4, 5]
+
+
+async def test_a_follower_that_lags_behind_the_ring_misses_nothing(store: Store) -> None:
+    bus = Bus(store)
+    total = RING + 200
+    seen: list[int] = []
+
+    async def slow() -> None:
+        async for event in bus.follow(0):
+            seen.append(event.id)
+            if len(seen) == 1:
+                await anyio.sleep(0.5)
+            if len(seen) == total:
+                break
+
+    def burst(tx: Tx) -> None:
+        for _ in range(50):
+            tx.emit("e")
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(slow)
+            for _ in range(total // 50 + 1):
+                await store.write(burst)
+    assert seen == list(range(1, total + 1))
+
+
+# ---------------------------------------------------------------- registry
+
+
+def registry_of(**modules: Any) -> Registry:
+    registry = Registry(LOGGER)
+    for name, module in modules.items():
+        registry.register(module, Plugin(name=name))
+    return registry
+
+
+def module(**hooks: Any) -> ModuleType:
+    made = ModuleType("plugin")
+    for name, hook in hooks.items():
+        setattr(made, name, hookimpl(hook) if callable(hook) else hook)
+    return made
+
+
+def kind(name: str = "thing") -> ServiceType:
+    return ServiceType(name=name, label=name, description="", default_image="x:1", parameters=(), ports=())
+
+
+def reports(registry: Registry) -> dict[str, str]:
+    return {plugin.name: plugin.error for plugin in registry.plugins}
+
+
+def test_plugins_that_cannot_be_taken_are_listed_with_their_error_and_the_rest_run() -> None:
+    def service_type() -> ServiceType:
+        return kind()
+
+    def wrong() -> str:
+        return "nonsense"
+
+    def raises() -> ServiceType:
+        raise RuntimeError("boom")
+
+    registry = registry_of(
+        first=module(service_type=service_type),
+        second=module(service_type=service_type),
+        typed=module(service_type=wrong),
+        raising=module(service_type=raises),
+        old=module(PURVEYOR_CONTRACT=0, service_type=service_type),
+        misspelt=module(servise_type=service_type),
+    )
+    found = reports(registry)
+    assert found["first"] == ""
+    assert "taken by the plugin first" in found["second"]
+    assert "not ServiceType" in found["typed"]
+    assert "boom" in found["raising"]
+    assert "version 0 of the contract" in found["old"]
+    assert "servise_type" in found["misspelt"]
+    assert [item.name for item in registry.kinds] == ["thing"]
+
+
+def test_an_entry_point_that_does_not_import_stops_nobody() -> None:
+    registry = Registry(LOGGER)
+    broken = EntryPoint(name="broken", value="no_such_module_anywhere", group="purveyor")
+    fine = EntryPoint(name="redis", value="purveyor_redis", group="purveyor")
+    registry.load([broken, fine])
+    assert "ModuleNotFoundError" in reports(registry)["broken"]
+    assert reports(registry)["redis"] == ""
+
+
+async def test_everyone_s_hook_that_raises_or_hangs_hurts_nobody_else() -> None:
+    asked = []
+
+    async def raises(operation: Any) -> str | None:
+        raise RuntimeError("boom")
+
+    async def hangs(operation: Any) -> str | None:
+        await anyio.sleep(60)
+        return None
+
+    async def answers(operation: Any) -> str | None:
+        asked.append(operation)
+        return None
+
+    registry = registry_of(
+        raising=module(before_operation=raises), hanging=module(before_operation=hangs), fine=module(before_operation=answers)
+    )
+    found = [plugin.name async for plugin, _ in registry.ask("before_operation", 0.1, operation="x")]
+    assert found == ["fine"]
+    assert asked == ["x"]
+    faults = {plugin.name: plugin.last_fault for plugin in registry.plugins}
+    assert "boom" in faults["raising"]
+    assert "TimeoutError" in faults["hanging"]
+
+
+# ---------------------------------------------------------------- operations
+
+
+class Nothing(msgspec.Struct, frozen=True, kw_only=True):
+    """No arguments."""
+
+    word: str = ""
+
+
+class Walk(Verb):
+    """A verb whose steps write down that they ran."""
+
+    name: ClassVar[str] = "walk"
+    arguments = Nothing
+
+    def __init__(self, failing: str = "", error: Exception | None = None) -> None:
+        self.trail: list[str] = []
+        self.failing = failing
+        self.error = error
+
+    def target(self, tx: Tx, given: Any) -> Target:
+        return Target(service=1)
+
+    def intend(self, tx: Tx, given: Any, actor: str) -> int:
+        if given.word == "bad":
+            raise BadInput("no")
+        return operations.insert(tx, self.name, service_id=1, actor=actor, arguments={"word": given.word})
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        return Plan(verb=self.name, subject=operation.arguments["word"], steps=[step.name for step in self.steps(operation)])
+
+    def steps(self, operation: OperationRecord) -> Sequence[Step]:
+        return [self.step(name) for name in ("one", "two", "three")]
+
+    def step(self, name: str) -> Step:
+        async def do() -> None:
+            self.trail.append(name)
+            if name == self.failing and self.error:
+                raise self.error
+
+        async def undo() -> None:
+            self.trail.append(f"-{name}")
+
+        return Step(name, do, undo, 1.0)
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        self.trail.append("failed")
+
+
+async def run(store: Store, verb: Verb, registry: Registry | None = None, word: str = "") -> OperationRecord:
+    runner = Runner(store, registry or Registry(LOGGER), LOGGER, {verb.name: verb})
+    async with anyio.create_task_group() as group:
+        runner.attach(group)
+        handle = await runner.submit(verb, Nothing(word=word), "test")
+        with suppress(PurveyorError):
+            await handle.wait()
+        group.cancel_scope.cancel()  # as when the process ends: what waits is not tried again
+    return await store.read(lambda tx: operations.get(tx, handle.operation_id))
+
+
+async def test_steps_run_in_order_and_are_journalled(store: Store) -> None:
+    verb = Walk()
+    operation = await run(store, verb)
+    assert operation.state == "succeeded"
+    assert verb.trail == ["one", "two", "three"]
+    found = await store.read(lambda tx: events.after(tx, 0))
+    assert [(e.type, e.data.get("step"), e.data.get("state")) for e in found[1:3]] == [
+        ("service.walk.step", "one", "started"),
+        ("service.walk.step", "one", "done"),
+    ]
+    assert found[0].type == "service.walk.started"
+    assert found[-1].type == "service.walk.succeeded"
+
+
+async def test_a_step_that_fails_is_undone_with_those_before_it(store: Store) -> None:
+    verb = Walk("two", Failed("no luck", remedy="try again"))
+    operation = await run(store, verb)
+    assert verb.trail == ["one", "two", "-two", "-one", "failed"]
+    assert operation.state == "failed"
+    assert (operation.error or {})["detail"] == "no luck"
+
+
+async def test_a_fault_of_ours_is_told_without_its_text(store: Store) -> None:
+    operation = await run(store, Walk("one", RuntimeError("password is hunter2")))
+    assert operation.state == "failed"
+    assert "hunter2" not in str(operation)
+    assert "hunter2" not in str(await store.read(lambda tx: events.after(tx, 0)))
+
+
+async def test_bad_input_leaves_no_operation(store: Store) -> None:
+    with pytest.raises((BadInput, ExceptionGroup)):
+        await run(store, Walk(), word="bad")
+    assert (await store.read(operations.listed)).total == 0
+
+
+async def test_a_plan_changes_nothing(store: Store) -> None:
+    verb = Walk()
+    plan = await Runner(store, Registry(LOGGER), LOGGER, {}).plan(verb, Nothing(word="x"))
+    assert (plan.subject, plan.steps) == ("x", ["one", "two", "three"])
+    assert verb.trail == []
+    assert (await store.read(operations.listed)).total == 0
+    assert await store.read(events.last) == 0
+
+
+async def test_a_plugin_may_refuse_a_verb_with_a_reason(store: Store) -> None:
+    async def refuse(operation: Any) -> str | None:
+        return "not on a Friday" if operation.verb == "walk" else None
+
+    with pytest.raises((Vetoed, ExceptionGroup)) as caught:
+        await run(store, Walk(), registry_of(careful=module(before_operation=refuse)))
+    assert "not on a Friday" in str(getattr(caught.value, "exceptions", [caught.value])[0])
+    assert (await store.read(operations.listed)).total == 0
+
+
+async def test_a_second_operation_on_the_same_service_waits_for_the_first(store: Store) -> None:
+    verb = Walk()
+    runner = Runner(store, Registry(LOGGER), LOGGER, {verb.name: verb})
+    async with anyio.create_task_group() as group:
+        runner.attach(group)
+        for _ in range(2):
+            group.start_soon(runner.submit, verb, Nothing(), "test")
+    assert verb.trail == ["one", "two", "three"] * 2
+
+
+@pytest.mark.parametrize("state", ["running", "undoing"])
+async def test_an_unfinished_operation_is_finished_or_undone_at_the_next_start(state: str, store: Store) -> None:
+    def before(tx: Tx) -> int:
+        number = operations.insert(tx, "walk", service_id=1, actor="test", arguments={"word": ""})
+        for name, step_state in (("one", "done"), ("two", "")):
+            operations.start_step(tx, number, name)
+            if step_state:
+                operations.end_step(tx, number, name, step_state)
+        if state == "undoing":
+            operations.set_state(tx, number, state, {"code": "failed", "detail": "the power went"})
+        return number
+
+    number = await store.write(before)
+    verb = Walk()
+    runner = Runner(store, Registry(LOGGER), LOGGER, {verb.name: verb})
+    async with anyio.create_task_group() as group:
+        runner.attach(group)
+        await runner.recover()
+    operation = await store.read(lambda tx: operations.get(tx, number))
+    if state == "running":
+        assert verb.trail == ["two", "three"]
+        assert operation.state == "succeeded"
+    else:
+        assert verb.trail == ["-two", "-one", "failed"]
+        assert operation.state == "failed"
+
+
+async def test_a_listener_that_raises_or_hangs_is_reported(store: Store) -> None:
+    """The app's own loop over a plugin's on_event, with a real bus and registry."""
+    from purveyor import app as app_module
+
+    seen: list[int] = []
+
+    async def raises(event: Event) -> None:
+        raise RuntimeError("boom")
+
+    async def notes(event: Event) -> None:
+        seen.append(event.id)
+
+    registry = registry_of(raising=module(on_event=raises), fine=module(on_event=notes))
+    bus = Bus(store)
+    listening = SimpleNamespace(bus=bus, house=SimpleNamespace(registry=registry, supervisor=Supervisor(store, LOGGER)))
+    async with anyio.create_task_group() as group:
+        for plugin, call in registry.each("on_event"):
+            group.start_soon(app_module.App.listen, listening, plugin, call, 0)
+        for _ in range(3):
+            await store.write(lambda tx: tx.emit("e"))
+        with anyio.fail_after(5):
+            while len(seen) < 3:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
+    assert seen == [1, 2, 3]
+    assert {plugin.name: plugin.faults for plugin in registry.plugins}["raising"] >= 1
+
+
+async def test_a_fault_at_the_very_end_fails_its_caller_and_nobody_else(store: Store) -> None:
+    class Stumbles(Walk):
+        def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+            raise RuntimeError("a bug of ours")
+
+    operation = await run(store, Stumbles())
+    assert operation.state == "running", "it is gone on with at the next start"
+    verb = Walk()
+    runner = Runner(store, Registry(LOGGER), LOGGER, {verb.name: verb})
+    async with anyio.create_task_group() as group:
+        runner.attach(group)
+        await runner.recover()
+    assert verb.trail == ["three"], "the last step's end was not recorded"
+    assert (await store.read(lambda tx: operations.get(tx, operation.id))).state == "succeeded"
+
+
+async def test_a_path_that_leads_nowhere_is_its_giver_s_mistake_and_not_the_plugin_s_fault() -> None:
+    errors: list[Exception] = [FileNotFoundError("no such file"), KeyError("no such table"), RuntimeError("no such database")]
+
+    async def browse(path: tuple[str, ...]) -> Listing:
+        raise errors[0]
+
+    registry = registry_of(thing=module(service_type=kind, browse=browse))
+    provider = registry.provider("thing")
+    service = Service(
+        id=1, name="main", slug="main", service_type="thing", parameters={}, secrets={}, image=Image(reference="x:1"), host="main"
+    )
+    for expected in (NotFound, NotFound, Failed):
+        with pytest.raises(expected):
+            await provider.browse(service, cast("Any", None), ("typed", "by hand"), "", "")
+        errors.pop(0)
+    assert registry.plugins[0].faults == 0
+    errors.append(RuntimeError("a fault"))
+    with pytest.raises(Failed, match="failed in its hook browse"):
+        await provider.browse(service, cast("Any", None), (), "", "")
+    assert registry.plugins[0].faults == 1

@@ -1,0 +1,142 @@
+"""Who may import whom: the contract, the plugins, the kernel, the features; read from the code itself."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE = ROOT / "core"
+PLUGINS = {path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()}
+STANDS_ON = {"purveyor_kv": {"purveyor_redis"}, "purveyor_blob": {"purveyor_s3"}}
+
+ABOVE = {"app", "asgi", "checks", "doctor"}  # what puts all the rest together: it may import anything, and nothing imports it
+BELOW = {
+    "kernel": set(),
+    "services": {"kernel"},
+    "projects": {"kernel", "services"},
+    "backups": {"kernel", "services", "projects"},
+    "deployments": {"kernel", "services", "projects"},
+    "upgrades": {"kernel", "services", "projects"},
+    "archiving": {"kernel", "services", "projects", "backups", "deployments", "upgrades"},
+    "clients": {"kernel.cli"},
+}
+
+# What still runs upward. The list is exact: an entry that is not needed any more fails the test, and none is added.
+EXCEPTIONS = {
+    "archiving.routes": {"app"},
+    "backups.operations.backup": {"archiving.store"},
+    "backups.operations.restore": {"archiving.pitr", "archiving.store"},
+    "backups.repository": {"archiving.store", "archiving.wal_receiver"},
+    "backups.routes": {"app"},
+    "clients.compose": {"projects.commands", "services.commands"},
+    "deployments.routes": {"app"},
+    "kernel.api.auth": {"app", "projects.store"},
+    "kernel.api.gateway_listener": {"app"},
+    "kernel.api.responses": {"app"},
+    "kernel.api.routes": {"app", "doctor", "projects.store"},
+    "kernel.cli.client": {"app", "asgi"},
+    "kernel.cli.serve": {"app", "asgi"},
+    "kernel.events.commands": {"app"},
+    "kernel.events.routes": {"app", "services.store"},
+    "kernel.operations.routes": {"app", "projects.store", "services.store"},
+    "projects.bindings": {"deployments.store"},
+    "projects.operations.environments": {"deployments.app_runtime", "deployments.store"},
+    "projects.operations.link": {"deployments.store"},
+    "projects.operations.projects": {"deployments.app_runtime", "deployments.store"},
+    "projects.routes": {"app"},
+    "services.health": {"deployments.models"},
+    "services.operations.clone": {"backups.repository"},
+    "services.operations.delete": {"archiving.store", "archiving.wal_receiver", "projects.bindings", "projects.store"},
+    "services.operations.lifecycle": {"projects.bindings", "projects.store"},
+    "services.operations.rotate_administrator": {"projects.bindings"},
+    "services.operations.update": {"projects.bindings"},
+    "services.operations.volumes": {"backups.repository", "projects.bindings"},
+    "services.reconciler": {
+        "archiving.wal_receiver",
+        "deployments.app_runtime",
+        "deployments.models",
+        "deployments.operations.repair_app",
+        "deployments.store",
+        "projects.store",
+    },
+    "services.routes": {"app", "projects.store"},
+    "services.shadow": {"backups.manifest", "backups.repository", "projects.bindings", "projects.store"},
+    "upgrades.routes": {"app"},
+}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the core, without `purveyor.`."""
+    found = {}
+    for path in (CORE / "purveyor").rglob("*.py"):
+        parts = path.relative_to(CORE / "purveyor").with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports, wherever that stands; of `from a import b` it is `a.b` where that is a module."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports relatively"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner.removeprefix("purveyor.") in MODULES else str(node.module)
+
+
+def allowed(module: str, other: str) -> bool:
+    """Whether a module of the core may import another one."""
+    room, target = module.partition(".")[0], other.partition(".")[0]
+    if not other or room in ABOVE or room == "" or room == target:
+        return True
+    assert room in BELOW, f"{module} is in no room that is known"
+    return any(other == name or other.startswith(f"{name}.") for name in BELOW[room])
+
+
+def arrows() -> set[tuple[str, str]]:
+    """(module, module) of the core, where the first may not import the second."""
+    found = set()
+    for module, path in MODULES.items():
+        for name in imported(path):
+            if name == "purveyor" or name.startswith("purveyor."):
+                other = name.removeprefix("purveyor").removeprefix(".")
+                if not allowed(module, other):
+                    found.add((module, other))
+    return found
+
+
+def listed() -> set[tuple[str, str]]:
+    return {(module, other) for module, others in EXCEPTIONS.items() for other in others}
+
+
+def test_nothing_new_runs_upward() -> None:
+    assert arrows() - listed() == set()
+
+
+def test_the_list_of_exceptions_only_shrinks() -> None:
+    assert listed() - arrows() == set(), "take these out of EXCEPTIONS"
+
+
+def test_the_contract_imports_nothing_of_ours() -> None:
+    ours = {"purveyor"} | PLUGINS
+    for path in (ROOT / "hooks").rglob("*.py"):
+        assert {name for name in imported(path) if name.partition(".")[0] in ours} == set(), path
+
+
+@pytest.mark.parametrize("plugin", sorted(PLUGINS))
+def test_a_plugin_imports_the_contract_and_never_the_core(plugin: str) -> None:
+    others = {"purveyor"} | PLUGINS - {plugin} - STANDS_ON.get(plugin, set())
+    for path in (ROOT / "plugins" / plugin).rglob("*.py"):
+        assert {name for name in imported(path) if name.partition(".")[0] in others} == set(), path
+
+
+def test_the_core_never_imports_a_plugin() -> None:
+    for path in MODULES.values():
+        assert {name for name in imported(path) if name.partition(".")[0] in PLUGINS} == set(), path

@@ -1,0 +1,121 @@
+"""Health checks: side by side, one at a time of each service, and those that hang delay nobody else."""
+
+from time import monotonic
+from typing import Any
+
+import anyio
+import pytest
+
+from fake import server
+from fake.scene import Scene, create
+from purveyor.app import App
+from purveyor.services import store as services
+from purveyor_hooks import Health, hookimpl
+
+pytestmark = pytest.mark.anyio
+
+
+class Round:
+    """A `ready` of one's own, in the place of the fake server's."""
+
+    def __init__(self) -> None:
+        self.under_way: dict[int, int] = {}
+        self.most = 0
+        self.checked: dict[int, int] = {}
+        self.hanging: set[int] = set()
+        self.pause = 0.02
+
+    @hookimpl
+    async def ready(self, service: Any, access: Any) -> Health:
+        number = service.id
+        self.under_way[number] = self.under_way.get(number, 0) + 1
+        self.most = max(self.most, self.under_way[number])
+        try:
+            if number in self.hanging:
+                await anyio.sleep_forever()
+            await anyio.sleep(self.pause)
+            self.checked[number] = self.checked.get(number, 0) + 1
+            return Health(healthy=True, stage="write", version="1")
+        finally:
+            self.under_way[number] -= 1
+
+
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch) -> Round:
+    made = Round()
+    monkeypatch.setattr(server, "ready", made.ready)
+    return made
+
+
+async def test_two_checks_of_one_service_at_once_are_one(scene: Scene, rounds: Round) -> None:
+    async with scene.open() as app:
+        record = await app.house.store.read(lambda tx: services.get(tx, "main"))
+        seen = []
+
+        async def check() -> None:
+            seen.append(await app.observer.check(record))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(check)
+        assert rounds.most == 1
+        assert rounds.checked[1] == 1
+        assert len(seen) == 5
+        assert all(item.healthy for item in seen)
+
+
+async def test_who_asks_while_one_is_under_way_gets_an_outcome_even_when_the_first_is_called_away(
+    scene: Scene, rounds: Round
+) -> None:
+    async with scene.open() as app:
+        record = await app.house.store.read(lambda tx: services.get(tx, "main"))
+        async with anyio.create_task_group() as group:
+            rounds.hanging.add(1)
+            first = anyio.CancelScope()
+
+            async def called_away() -> None:
+                with first:
+                    await app.observer.check(record)
+
+            group.start_soon(called_away)
+            await anyio.sleep(0.02)
+            rounds.hanging.clear()
+            with anyio.fail_after(5):
+                group.start_soon(_later, first)
+                assert (await app.observer.check(record)).healthy
+
+
+async def _later(scope: anyio.CancelScope) -> None:
+    await anyio.sleep(0.02)
+    scope.cancel()
+
+
+async def test_a_check_and_a_wait_for_readiness_take_turns(scene: Scene, rounds: Round) -> None:
+    async with scene.open() as app:
+        record = await app.house.store.read(lambda tx: services.get(tx, "main"))
+        async with anyio.create_task_group() as group:
+            group.start_soon(app.observer.check, record)
+            group.start_soon(app.provision.ready, 1)
+        assert rounds.most == 1
+        assert rounds.checked[1] == 2
+
+
+async def test_ten_that_hang_delay_nobody_else(scene: Scene, rounds: Round) -> None:
+    with (scene.state / "settings.toml").open("a") as file:
+        file.write("health-interval = 0.2\n")
+    async with scene.open() as app:
+        for number in range(10):
+            await create(app, f"hang-{number}")
+        rounds.hanging = {item.id for item in await _every(app) if item.name.startswith("hang-")}
+        rounds.checked.clear()
+    async with scene.open(serve=True) as app:
+        begun = monotonic()
+        with anyio.fail_after(4):  # a type's check may take 10 s before it is given up
+            while rounds.checked.get(1, 0) < 3:  # noqa: ASYNC110
+                await anyio.sleep(0.05)
+        assert monotonic() - begun < 4
+        assert not rounds.hanging & rounds.checked.keys()
+
+
+async def _every(app: App) -> list[Any]:
+    return await app.house.store.read(services.every)

@@ -1,0 +1,107 @@
+"""What is said is so: time-outs by who they are of, settings by their bounds, logs without secrets."""
+
+import json
+import logging
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from purveyor.kernel.config import load
+from purveyor.kernel.db.secrets import Vault, open_vault
+from purveyor.kernel.logs import make_logger
+from purveyor.kernel.plugins.registry import Plugin, Registry
+from purveyor_hooks import BadInput, DeadlineExceeded, Failed, Image, Service, ServiceType, hookimpl
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Slow:
+    """A type whose driver gives up by itself, or hangs."""
+
+    hangs = False
+
+    @hookimpl
+    def service_type(self) -> ServiceType:
+        return ServiceType(name="slow", label="", description="", default_image="x:1", parameters=(), ports=())
+
+    @hookimpl
+    async def ready(self, service: Service, access: Any) -> None:
+        if self.hangs:
+            await anyio.sleep(60)
+        raise TimeoutError("the driver's own")
+
+    @hookimpl
+    async def backup(self, service: Service, access: Any, sink: Any) -> None:
+        raise TimeoutError("the driver's own")
+
+
+@pytest.mark.anyio
+async def test_a_drivers_time_out_is_told_as_its_own_and_ours_as_ours() -> None:
+    registry, plugin = Registry(make_logger(logging.CRITICAL)), Slow()
+    registry.register(plugin, Plugin(name="slow"))
+    provider = registry.provider("slow")
+    service = Service(
+        id=1, name="main", slug="main", service_type="slow", parameters={}, secrets={}, image=Image(reference="x:1"), host="h"
+    )
+    for call in (provider._await("ready", 10.0, service, access=None), provider._await("backup", float("inf"), service,
+                 access=None, sink=None)):  # fmt: skip
+        with pytest.raises(Failed, match="TimeoutError: the driver's own") as told:
+            await call
+        assert "within" not in told.value.detail
+    plugin.hangs = True
+    with pytest.raises(DeadlineExceeded, match=r"did not finish ready of main within 0 s"):
+        await provider._await("ready", 0.05, service, access=None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["health-interval = 0", "health-interval = -5", "health-interval = inf", "health-interval = nan", "stall-timeout = 0",
+     "ready-timeout = -1", "pull-timeout = 1e9", "archive-interval = -1", "archive-queue = 0", "old-data-days = -3",
+     "port-offset = 70000", "port-offset = -1", "connections = 0", "connections = 1000000", 'volumes = "relative/path"',
+     'backups = "here"', 'listen = "127.0.0.1:²"', 'listen = "127.0.0.1:99999"'],
+)  # fmt: skip
+def test_a_setting_out_of_its_bounds_is_refused_by_its_name(tmp_path: Path, line: str) -> None:
+    (tmp_path / "settings.toml").write_text(line)
+    with pytest.raises(BadInput, match=line.partition(" ")[0]):
+        load(tmp_path)
+
+
+def logged(secrets: Any, **fields: Any) -> dict[str, Any]:
+    stream = StringIO()
+    make_logger(logging.DEBUG, stream, secrets).warning("something", **fields)
+    found: dict[str, Any] = json.loads(stream.getvalue())
+    return found
+
+
+def test_a_traceback_holds_no_secret() -> None:
+    vault = Vault(b"0" * 43 + b"=")
+    vault.seal({"password": "correct horse/battery", "port": 5432, "name": "innocent-name"})
+    try:
+        raise RuntimeError("login as postgresql://app:hunter22hunter@db/x failed with correct horse/battery")
+    except RuntimeError as error:
+        line = json.dumps(logged(vault.known, exc_info=error, error=str(error), url="x?p=correct%20horse%2Fbattery"))
+    for secret in ("correct horse/battery", "hunter22hunter", "correct%20horse"):
+        assert secret not in line
+    assert "RuntimeError" in line
+    assert logged(vault.known, service="innocent-name")["service"] == "innocent-name"
+    assert logged(vault.known, token="abc", nested={"password": "x", "list": ["correct horse/battery"]}) | {"timestamp": ""} == {
+        "token": "***", "nested": {"password": "***", "list": ["***"]}, "event": "something", "level": "warning", "timestamp": "",
+    }  # fmt: skip
+
+
+def test_what_is_opened_is_known_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("purveyor.kernel.db.secrets.REMEMBERED", 3)
+    first = open_vault(tmp_path)
+    sealed = first.seal("a secret of one")
+    second = open_vault(tmp_path)
+    assert list(second.known()) == []
+    second.open(sealed)
+    for number in range(3):
+        second.seal(f"secret number {number}")
+    assert list(second.known()) == [f"secret number {number}" for number in range(3)]
