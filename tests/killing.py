@@ -74,8 +74,10 @@ def ask_redis(stage: Stage, *command: str) -> str:
 
 
 def assert_accounts(stage: Stage) -> None:
-    """Each server has the accounts and resources that are recorded, and no others."""
-    roles = set(stage.sql("main", "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper"))
+    """Each server has the accounts and resources that are recorded, and no others: no login of the manager's is left, either."""
+    ours = "('purveyor_databases', 'purveyor_heir')"  # own databases, and what superusers owned
+    theirs = f"rolname !~ '^pg_' AND NOT rolsuper AND rolname NOT IN {ours}"
+    roles = set(stage.sql("main", f"SELECT rolname FROM pg_roles WHERE {theirs}"))
     databases = set(stage.sql("main", "SELECT datname FROM pg_database WHERE datname !~ '^template|^postgres$'"))
     assert roles == databases == recorded(stage, "main")
     assert set(ask_redis(stage, "ACL", "USERS").split()) - {"default"} == recorded(stage, "cache")
