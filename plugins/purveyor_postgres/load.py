@@ -133,7 +133,7 @@ async def _members(here: Restored, opened: Any, server: Server) -> None:
             usual = item.role in statements.WATCHERS or here.options.takes_over
             if item.role in statements.TOO_MUCH or not usual or item.member in projects:
                 why = f"it was a member of {item.role} and is not: GRANT {item.role} TO {quoted(item.member)}"
-                here.say(Finding(where="", what=what, why=why))
+                here.say(Finding(where="", what=what, why=why, notice=not here.options.takes_over))
                 continue
         elif item.role not in here.roles:
             here.say(Finding(where="", what=what, why=f"it is no member of {item.role}: that was an administrator"))
@@ -588,10 +588,12 @@ async def _complete(here: Restored, opened: Any, name: str, inside: Inside, hold
             said.append(finding)
     if inside.administrators:
         shown = ", ".join(inside.administrators[:3]) + (" and others" if len(inside.administrators) > 3 else "")
-        said.append(Finding(where=name, what=shown, why=f"belonged to the administrator, and belongs to {holder} now"))
+        said.append(
+            Finding(where=name, what=shown, why=f"belonged to the administrator, and belongs to {holder} now", notice=True)
+        )
     for function in inside.definers:
         why = f"it ran with the administrator's rights, and runs with those of {holder} now"
-        said.append(Finding(where=name, what=f"function {function}", why=why))
+        said.append(Finding(where=name, what=f"function {function}", why=why, notice=True))
     for row in await opened.fetch(ADMINISTRATORS):
         said.append(Finding(where=name, what=f"{row['kind']} {row['identity']}", why="it belongs to the administrator"))
 

@@ -65,9 +65,8 @@ async def role(opened: Any, given: Role, *, trusted: bool, closed: bool) -> list
         keeps = had and trusted and right != "SUPERUSER"
         rights.append(right if keeps else f"NO{right}")
         if had and not keeps:
-            findings.append(
-                Finding(where="", what=f"role {given.name}", why=f"it was {right} and is not: ALTER ROLE {name} {right}")
-            )
+            why = f"it was {right} and is not: ALTER ROLE {name} {right}"
+            findings.append(Finding(where="", what=f"role {given.name}", why=why, notice=not trusted))
     there = await opened.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", given.name)
     verb = "ALTER" if there else "CREATE"
     password = "NULL"
@@ -159,7 +158,9 @@ async def owner(opened: Any, database: str, given: Owned, roles: Collection[str]
     if there is None:
         return None  # it was not restored, which was said
     if given.owner not in roles:
-        return Finding(where=database, what=what, why=f"it belonged to {given.owner}, and now to the database's owner")
+        return Finding(
+            where=database, what=what, why=f"it belonged to {given.owner}, and now to the database's owner", notice=True
+        )
     try:
         await opened.execute(f"ALTER {there[0]} {there[1]} OWNER TO {quoted(given.owner)}")
     except asyncpg.PostgresError as error:
@@ -290,7 +291,7 @@ async def subscription(opened: Any, database: str, facts: dict[str, Any], versio
         )
         if not takes_over:
             why = "it is off in a copy, and has no slot: ALTER SUBSCRIPTION … SET (slot_name = …), ENABLE, REFRESH PUBLICATION"
-            return Finding(where=database, what=what, why=why)
+            return Finding(where=database, what=what, why=why, notice=True)
         if not facts.get("subenabled"):
             return None
         if version < SINCE_16:

@@ -48,13 +48,13 @@ async def changed(service: Service, access: Access, client: Any) -> tuple[dict[s
     if usual is None:
         why = "what the program has by itself cannot be told, so none is carried"
     if why or usual is None:
-        return {}, (Finding(where="", what="settings", why=why),)
+        return {}, (Finding(where="", what="settings", why=why, notice=True),)
     if not service.imported:
         usual |= {name: now[name] for name in _ours() if name in now} | {"maxmemory": str(maxmemory(service))}
     differ = {name: value for name, value in now.items() if name in usual and usual[name] != value}
     carried = {name: value for name, value in differ.items() if name in CARRIED}
     others = sorted(name for name in differ if name not in CARRIED and not PLACE.fullmatch(name))
-    return carried, tuple(Finding(where="", what=f"setting {name}", why="it is not carried") for name in others)
+    return carried, tuple(Finding(where="", what=f"setting {name}", why="it is not carried", notice=True) for name in others)
 
 
 def _ours() -> Iterator[str]:

@@ -280,7 +280,7 @@ def proof(reader: Reader, beside: Beside, come: dict[int, tuple[int, int]], only
         why = f"the backup holds {held} keys; {beside.loaded} were read and {beside.expired} had ended"
         findings.append(Finding(where="", what="keys", why=why))
     if beside.empty:
-        findings.append(Finding(where="", what="keys", why=f"{beside.empty} were left out, for nothing is in them"))
+        findings.append(Finding(where="", what="keys", why=f"{beside.empty} were left out, for nothing is in them", notice=True))
     for number, (here, there) in sorted(come.items()):
         if here < there:
             findings.append(Finding(where=f"db{number}", what="keys", why=f"{here} of {there} came over"))

@@ -133,7 +133,7 @@ async def write(client: Any, bucket: str, wanted: dict[str, Any], *, takes_over:
         if name not in wanted or (name == LOCK and "Rule" not in wanted[name]):
             continue
         if name == NOTIFICATION and not takes_over:
-            findings.append(Finding(where=bucket, what=f"its {name}", why="they are switched off in a copy"))
+            findings.append(Finding(where=bucket, what=f"its {name}", why="they are switched off in a copy", notice=True))
             continue
         try:
             value = wanted[name] if name != ACL else await _acl(client, bucket, wanted[name])

@@ -19,7 +19,7 @@ from purveyor_hooks.parts import PartWriter
 from servers import Server, Stream, awaited
 from support import docker
 
-EVERYTHING = (Path(__file__).parent.parent / "everything/postgres.sql").read_text()
+EVERYTHING = (Path(__file__).parents[2] / "everything/postgres.sql").read_text()
 DATABASES = ["a=b", "archive2024", "bare", "bytes", 'it\'s "odd"', "mould", "postgres", "shop", "template1"]
 Make = Callable[..., Server]
 

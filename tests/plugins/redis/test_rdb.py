@@ -15,7 +15,7 @@ from purveyor_hooks import BadInput, NotFound
 from purveyor_hooks.parts import PartWriter
 from purveyor_redis.rdb import CHECKSUM, Chosen, DamagedRdb, Op, Reader, unpack
 
-GOLDEN = Path(__file__).parent.parent / "data"
+GOLDEN = Path(__file__).parents[2] / "data"
 SERVERS = {"redis-7.0": (26, 3), "redis-8.0": (28, 5), "valkey-8.1": (26, 3)}  # lasting and fleeting keys of database 0
 MARK = 40  # bytes that follow an RDB where a server sends one whose size it does not know
 PREFIX = b"purveyor:"
