@@ -69,7 +69,8 @@ def handlers(pages: Pages) -> Sequence[Any]:
         body = {**dict.fromkeys(("name", "bucket_name", "access_key_id", "secret_key"), ""), **body}
         try:
             async with pages.api(session) as client:
-                await client.call("POST", SOURCES, json={**body, "force_path_style": form.get("path_style") == "yes"})
+                chosen = {"force_path_style": form.get("path_style") == "yes", "accept_own": form.get("own") == "yes"}
+                await client.call("POST", SOURCES, json={**body, **chosen})
         except PurveyorError as error:
             return await server_page(request, {**form, "secret_key": ""}, error)
         return Redirect("/server")

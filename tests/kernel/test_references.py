@@ -20,7 +20,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
     ("localhost:5000/p", Reference(path="p", registry="localhost:5000")),
     ("r.example:5000/acme/pgvector:0.8.1-pg18", Reference(path="acme/pgvector", registry="r.example:5000", tag="0.8.1-pg18")),
     (f"redis@{DIGEST}", Reference(path="redis", digest=DIGEST)),
-    (f"ghcr.io/acme/redis:8.0@{DIGEST}", Reference(path="acme/redis", registry="ghcr.io", tag="8.0", digest=DIGEST)),
+    (f"r.example.com/acme/redis:8.0@{DIGEST}", Reference(path="acme/redis", registry="r.example.com", tag="8.0", digest=DIGEST)),
     ("[::1]:5000/p:x", Reference(path="p", registry="[::1]:5000", tag="x")),
     ("a__b/c-d.e_f", Reference(path="a__b/c-d.e_f")),
     (DIGEST, Reference(path="sha256", tag=DIGEST.removeprefix("sha256:"))),

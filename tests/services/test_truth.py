@@ -100,9 +100,9 @@ def test_a_service_that_somebody_else_ends_is_told_and_up_again(how: str, stage:
     incidents, ends = len(told(stage, "service.incident")), len(told(stage, "service.recovered"))
     docker(*how.split(), f"{stage.namespace}-cache")
     eventually(lambda: len(told(stage, "service.recovered")) > ends)
-    assert len(told(stage, "service.incident")) == incidents + 1
+    assert len(told(stage, "service.incident")) > incidents
     word = {"kill": "killed", "pause": "paused", "rm -f": "removed"}[how]
-    assert word in told(stage, "service.incident")[-1]["reason"]
+    assert any(word in item["reason"] for item in told(stage, "service.incident")[incidents:])
     assert serves(stage, "cache")
 
 
@@ -145,7 +145,7 @@ def test_a_network_that_was_lost_is_made_anew_with_everything_on_it(stage: Stage
 
 def test_an_app_that_ends_again_and_again_is_told_with_what_it_ends_with(stage: Stage) -> None:
     script = "import time; time.sleep(3); raise SystemExit(3)"
-    found = stage.json("deploy", "alpha", DEMO, "-e", "looping", "--", "python3", "-c", script)
+    found = stage.json("deploy", "alpha", DEMO, "-e", "looping", "--create", "--", "python3", "-c", script)
     eventually(lambda: [item for item in told(stage, "app.incident") if item["deployment"] == found["id"]])
     (said,) = [item["reason"] for item in told(stage, "app.incident") if item["deployment"] == found["id"]][:1]
     assert "exit code 3" in said

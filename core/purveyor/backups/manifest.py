@@ -163,7 +163,13 @@ def verified(
             raise _altered("it is another one than the one on record")
         return Verified(_decoded(text), mac.value, token=_TOKEN)
     if known is not None and known.mac:
-        raise _altered("it was signed, and is not any more" if mac is None else f"it is signed with another key ({mac.key})")
+        if mac is None:
+            raise _altered("it was signed, and is not any more")
+        raise BadInput(
+            f"The backup is signed with a key that is not here ({mac.key}).",
+            remedy="Put the backup.key of the installation that made it into the state directory. Without that key nobody can "
+            "open it, or know it for its own.",
+        )
     manifest = _decoded(text)
     if known is not None and known.checksum and _says(manifest, known):
         return Verified(manifest, "", token=_TOKEN)

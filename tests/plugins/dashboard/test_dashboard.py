@@ -428,6 +428,7 @@ def test_a_bucket_is_tried_added_and_backed_up_to(page: Page, context: BrowserCo
         places.get_by_label("Access key").fill(keys["S3_ACCESS_KEY"])
         places.get_by_label("Secret key").fill(secret)
         places.get_by_label("The bucket is part of the path").check()
+        places.get_by_label("Take it although it is this installation's own").check()
         places.get_by_role("button", name="Try it and add it").click()
         if secret == "wrong":
             expect(opened.get_by_role("alert")).to_be_visible()
