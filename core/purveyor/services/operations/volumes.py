@@ -194,9 +194,15 @@ class CloneVolume(NewServiceVerb):
         await self.house.store.write(lambda tx: services.update_volume(tx, new.id, **facts))
 
     async def _let_go(self, operation: OperationRecord) -> None:
-        """The kept volume has no name on the engine, but while it is copied."""
-        volume = await self.house.store.read(lambda tx: services.volume(tx, operation.arguments["volume"]))
-        await self.house.engine.volumes.forget(volume.name)
+        """The kept volume has no name on the engine, but while a container copies it, which may not have ended in time."""
+
+        def look(tx: Tx) -> tuple[VolumeRecord, VolumeRecord]:
+            made = services.get(tx, operation.service_id or 0)
+            return services.volume(tx, operation.arguments["volume"]), services.volume(tx, made.volume_id or "")
+
+        kept, new = await self.house.store.read(look)
+        await self.house.engine.containers.remove(f"{new.name}-copy")
+        await self.house.engine.volumes.forget(kept.name)
 
     async def _close(self, operation: OperationRecord, made: int) -> None:
         """No project is let in before it is linked to the copy."""
