@@ -6,7 +6,6 @@ import subprocess
 from io import StringIO
 from pathlib import Path
 
-import dotenv
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +13,8 @@ from hypothesis import strategies as st
 import npm
 from purveyor.kernel.cli import envfile
 from purveyor_hooks import BadInput
+
+dotenv = pytest.importorskip("dotenv")  # not beside the oldest dependencies of an environment made before
 
 VALUES = [
     "", "plain", "postgresql://shop:p%40ss@purveyor-main:5432/shop_production?sslmode=require&x=1", "two words", " spaces ",

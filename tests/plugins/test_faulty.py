@@ -18,6 +18,7 @@ SOUND = '''
 
 import os
 import subprocess
+import sys
 
 import anyio
 import msgspec
@@ -117,7 +118,7 @@ async def unbind(service, access, binding):
     "logs-a-secret": ('''
 @hookimpl
 async def bind(service, access, binding):
-    access.logger.warning(f"bound {binding.account} with {binding.password}")
+    print(f"bound {binding.account} with {binding.password}", file=sys.stderr, flush=True)  # past the log, which masks
     await accounts.bind(service, access, binding)
 ''', "secrets_are_kept"),
     "open-to-the-world": ('''
