@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import npm
 from purveyor.kernel.cli import envfile
 from purveyor_hooks import BadInput
 
-dotenv = pytest.importorskip("dotenv")  # not beside the oldest dependencies of an environment made before
+dotenv = pytest.importorskip("dotenv")  # neither is beside the oldest dependencies
+npm = pytest.importorskip("npm")
 
 VALUES = [
     "", "plain", "postgresql://shop:p%40ss@purveyor-main:5432/shop_production?sslmode=require&x=1", "two words", " spaces ",

@@ -71,7 +71,7 @@ async def test_a_full_disk_is_said_and_reading_goes_on(store: Store) -> None:
     assert await store.read(events.last) == 2
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting needs root, and a program for it")
 @pytest.mark.parametrize("what", ["full", "read-only"])
 async def test_a_real_file_system_that_cannot_be_written_is_said(tmp_path: Path, what: str) -> None:
     if not mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path):

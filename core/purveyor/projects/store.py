@@ -202,10 +202,13 @@ def ending(
     tx: Tx, *, service_id: int | None = None, project_id: int | None = None, environment_id: int | None = None
 ) -> list[BindingRecord]:
     """The bindings whose account is there although their link is not: it ends with the deployment that still uses it."""
-    where, given = matching(service_id=service_id, project_id=project_id, environment_id=environment_id)
-    ending = f"ends_after != 0 AND state = 'bound' AND {UNLINKED}"
-    sql = f"SELECT * FROM bindings INDEXED BY bindings_ending WHERE {ending} AND {where} ORDER BY id"
-    return [_binding(tx, row) for row in tx.rows(sql, given)]
+    chosen = {"service_id": service_id, "project_id": project_id, "environment_id": environment_id}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    # by the few that end: the plus keeps SQLite from going through all bindings of a service instead
+    few = "SELECT id FROM bindings WHERE ends_after > 0 UNION ALL SELECT id FROM bindings WHERE ends_after < 0"
+    where = "".join(f" AND +{name} = ?" for name in given)
+    sql = f"SELECT * FROM bindings WHERE id IN ({few}) AND +state = 'bound'{where} AND {UNLINKED} ORDER BY id"
+    return [_binding(tx, row) for row in tx.rows(sql, list(given.values()))]
 
 
 def due(tx: Tx, record: BindingRecord) -> bool:

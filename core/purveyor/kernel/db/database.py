@@ -305,4 +305,4 @@ def installation(tx: Tx) -> str:
 
 def integrity(tx: Tx) -> str:
     """ "ok", or the first thing that SQLite finds wrong with the file."""
-    return str(tx.value("SELECT integrity_check FROM pragma_integrity_check(1)"))
+    return str(tx.value("SELECT integrity_check FROM pragma_integrity_check LIMIT 1"))

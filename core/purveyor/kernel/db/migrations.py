@@ -301,7 +301,7 @@ CREATE INDEX volumes_state ON volumes (state, kept_at);
 CREATE INDEX links_service ON links (service_id);
 CREATE INDEX bindings_project ON bindings (project_id);
 CREATE INDEX bindings_environment ON bindings (environment_id);
-CREATE INDEX bindings_ending ON bindings (service_id) WHERE ends_after != 0;
+CREATE INDEX bindings_ending ON bindings (ends_after);
 CREATE INDEX deployments_project ON deployments (project_id);
 CREATE INDEX deployments_environment ON deployments (environment_id, state);
 CREATE INDEX deployments_current ON deployments (state) WHERE state IN ('deploying', 'active');
