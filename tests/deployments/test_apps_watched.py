@@ -136,6 +136,22 @@ async def test_an_app_that_is_retired_or_removed_with_its_environment_is_not_bro
         assert await told(app, "app.incident") == []
 
 
+async def test_the_incident_of_an_app_that_is_retired_ends_with_the_place_it_was_told_of(scene: Scene) -> None:
+    """Its deployment may be gone by then, and the process that told of it too."""
+    with (scene.state / "settings.toml").open("a") as file:
+        file.write('self-repair = "off"\n')
+    async with scene.open() as app:
+        hurt(scene, "paused")
+        await app.reconciler.sweep()
+        (began,) = await told(app, "app.incident")
+    async with scene.open() as app:
+        await do(app, "deploy", project="shop", image="app:2")
+        await app.reconciler.sweep()
+        ended = await told(app, "app.recovered")
+        assert {"environment": "production", "deployment": 1}.items() <= ended[-1].data.items()
+        assert ended[-1].project == began.project == 1
+
+
 async def test_an_active_deployment_is_shown_as_what_its_app_is(scene: Scene) -> None:
     async with scene.open() as app:
 

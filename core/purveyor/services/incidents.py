@@ -8,6 +8,7 @@ from purveyor.kernel.db import Tx
 from purveyor.kernel.docker.models import Found
 from purveyor.kernel.parts import House
 from purveyor.services import incident_store
+from purveyor.services.incident_store import Told
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds between two tries to bring something back
 CALM = 60.0  # seconds without trouble after which a new incident is none of the old row
@@ -31,7 +32,7 @@ class Incidents:
     def __init__(self, house: House, clock: Callable[[], float] = monotonic) -> None:
         self._house = house
         self.clock = clock
-        self._told: dict[Subject, list[str]] = {}  # reasons, the last one last
+        self._told: dict[Subject, Told] = {}
         self._tries: dict[Subject, tuple[int, float]] = {}  # how often in a row, and when it may be tried next
         self._ended: dict[Subject, float] = {}  # when the last incident was over
 
@@ -44,7 +45,7 @@ class Incidents:
     def reason(self, subject: Subject) -> str:
         """Why a subject is in trouble, "" when it is not known to be."""
         told = self._told.get(subject)
-        return told[-1] if told else ""
+        return told.reasons[-1] if told else ""
 
     @property
     def open(self) -> list[Subject]:
@@ -52,11 +53,11 @@ class Incidents:
 
     async def tell(self, subject: Subject, reason: str, **where: Any) -> None:
         """An incident begins, or has another reason now: an event each. `where` is what the event carries beside that."""
-        told = self._told.get(subject, [])
-        if told and told[-1] == reason:
+        reasons = self._told[subject].reasons if subject in self._told else []
+        if reasons and reasons[-1] == reason:
             return
-        known = reason in told
-        told = [*(item for item in told if item != reason), reason]
+        known = reason in reasons
+        told = Told([*(item for item in reasons if item != reason), reason], where)
 
         def work(tx: Tx) -> None:
             incident_store.keep(tx, subject.key, told)
@@ -67,10 +68,11 @@ class Incidents:
         self._told[subject] = told
         self._house.logger.warning(f"{subject.kind}.incident", id=subject.id, reason=reason)
 
-    async def over(self, subject: Subject, reason: str = "", **where: Any) -> None:
-        """An incident is over, if there was one."""
+    async def over(self, subject: Subject, reason: str = "") -> None:
+        """An incident is over, if there was one. What it was about may not be there any more."""
         if subject not in self._told:
             return
+        where = self._told[subject].where
 
         def work(tx: Tx) -> None:
             incident_store.forget(tx, subject.key)

@@ -357,7 +357,7 @@ class Reconciler:
             await self._incidents.tell(subject, "Its health check fails.", **where)
             return
         if found is not None and self._steady(subject, found):
-            await self._incidents.over(subject, **where)
+            await self._incidents.over(subject)
 
     async def _app(self, record: DeploymentRecord) -> Found | None:
         """The app's container, whatever it is called now."""

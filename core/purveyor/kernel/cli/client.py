@@ -1,5 +1,6 @@
 """The way to the API: a daemon elsewhere, the daemon of this host, or the core in this very process."""
 
+import asyncio
 import os
 import socket
 import tempfile
@@ -415,11 +416,21 @@ async def _when_needed(options: Options) -> AsyncIterator[Client]:
                 over.set()
 
 
+def _quiet(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What the event loop has to say of its callbacks: nothing of a call that was given up and answered in the same turn.
+
+    anyio's UNIX sockets wake a future that was cancelled; the loop would print that as a stack trace.
+    """
+    if not isinstance(context.get("exception"), asyncio.InvalidStateError):
+        loop.default_exception_handler(context)
+
+
 def run(options: Options, work: Callable[[Client], Awaitable[T]], *, resume: bool = True) -> T:
     """Run a command's work with a client. Raises `LeftAlone` when it is interrupted from the keyboard."""
     clients: list[Client] = []
 
     async def go() -> T:
+        asyncio.get_running_loop().set_exception_handler(_quiet)
         async with connected(options, resume=resume) as client:
             clients.append(client)
             return await work(client)
