@@ -1,6 +1,5 @@
 """Fixtures: stages on the real engine, each with a name of its own, all removed in the end."""
 
-import json
 import os
 import secrets
 import shutil
@@ -8,13 +7,10 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
+from catalogue import uncatalogued
 from fake.fixtures import anyio_backend, furnished, room, scene, trial  # noqa: F401 - fixtures of tests that need no engine
-from purveyor.app import VERBS
-from purveyor.kernel.events import catalog
-from purveyor_hooks import events
 from sharding import Sharding
 from support import MINIO, RUSTFS, Stage, docker, storage
 
@@ -76,7 +72,7 @@ def make_stage(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         return made[-1]
 
     yield make
-    wrong = [line for stage in made for line in uncatalogued(stage)]
+    wrong = [line for stage in made for line in uncatalogued(stage.state)]
     for stage in made:
         stage.clean()
         shutil.rmtree(stage.state, ignore_errors=True)
@@ -84,22 +80,6 @@ def make_stage(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 SERVICES = {"main": "postgres", "cache": "redis"}
-CATALOGUE = {entry.type: entry for entry in catalog.build(VERBS)}
-
-
-def uncatalogued(stage: Stage) -> list[str]:
-    """Whatever the stage published that is not as the catalogue says."""
-    if not (stage.state / "purveyor.db").exists():
-        return []
-    wrong = []
-    for kind, data in stage.rows("SELECT type, data FROM events"):
-        entry = CATALOGUE.get(kind)
-        try:
-            assert entry is not None, "it is not in the catalogue"
-            msgspec.convert(json.loads(data), getattr(events, entry.payload))
-        except (AssertionError, msgspec.ValidationError) as error:
-            wrong.append(f"{kind} {data}: {error}")
-    return wrong
 
 
 @pytest.fixture(scope="module")

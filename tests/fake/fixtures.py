@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from catalogue import uncatalogued
 from fake.matrix import FORMS, Trial
 from fake.scene import Scene, furnish
 
@@ -45,11 +46,13 @@ def furnished(room: Path) -> tuple[Scene, Path]:
 
 
 @pytest.fixture
-def scene(furnished: tuple[Scene, Path]) -> Scene:
-    """The furnished scene as it was in the beginning."""
+def scene(furnished: tuple[Scene, Path]) -> Iterator[Scene]:
+    """The furnished scene as it was in the beginning. What it publishes has to be in the catalogue."""
     found, base = furnished
     found.bring_back(base)
-    return found
+    yield found
+    wrong = uncatalogued(found.state)
+    assert not wrong, wrong
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 
@@ -101,6 +102,10 @@ async def test_verbs_on_one_service_take_turns_and_those_on_others_go_on(scene: 
 
         async with anyio.create_task_group() as group:
             group.start_soon(run, "restart", "main")
+            main = await app.house.store.read(lambda tx: services.get(tx, "main").id)
+            with anyio.fail_after(10):
+                while not app.runner.busy(main):
+                    await anyio.lowlevel.checkpoint()
             group.start_soon(run, "stop", "main")
             group.start_soon(run, "stop", "idle")
         assert order.index("restart main") < order.index("stop main")

@@ -66,7 +66,7 @@ async def test_a_slow_reader_gets_every_event_and_is_never_cut_off(scene: Scene,
                     f"GET /api/events?after={after} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
                 )
                 for _ in range(200):
-                    await app.house.store.write(lambda tx: tx.emit("x", data={"text": "x" * 20_000}))
+                    await app.house.store.write(lambda tx: tx.emit("service.unhealthy", data={"reason": "x" * 20_000}))
                 await anyio.sleep(2)  # several times the silence, while nothing is read
                 seen, text = 0, b""
                 with anyio.fail_after(30):
