@@ -323,12 +323,15 @@ def test_a_cron_line_comes_when_it_should() -> None:
 def test_a_key_comes_back_from_paper_and_a_slip_is_found_in_its_line(key: bytes, chance: random.Random) -> None:
     lines = paper.printed(key)
     assert paper.read([line.lower().replace(" ", "-") for line in lines]) == key
-    number, place = chance.randrange(4), chance.randrange(15)
+    number, (one, two) = chance.randrange(4), chance.sample(range(16), 2)
     text = list(lines[number].replace(" ", ""))
-    text[place], text[place + 1] = text[place + 1], text[place]
-    if "".join(text) != lines[number].replace(" ", ""):
-        with pytest.raises(BadInput, match=f"Line {number + 1} "):
-            paper.read([*lines[:number], "".join(text), *lines[number + 1 :]])
+    exchanged, mistyped = text[:], text[:]
+    exchanged[one], exchanged[two] = text[two], text[one]
+    mistyped[one], mistyped[two] = chance.choice(paper.ALPHABET), chance.choice(paper.ALPHABET)
+    for slip in (exchanged, mistyped, list(lines[number - 1].replace(" ", ""))):
+        if slip != text:
+            with pytest.raises(BadInput, match=f"Line {number + 1} "):
+                paper.read([*lines[:number], "".join(slip), *lines[number + 1 :]])
     with pytest.raises(BadInput):
         paper.read(lines[:3])
     other = paper.printed(bytes(32))

@@ -1,7 +1,8 @@
 """The backup key on paper: four lines of sixteen characters. A slip of the pen is found, and the line that it is in is named.
 
 The alphabet is Crockford's base32, without letters that look like digits. Each line ends with two characters that know its
-text and its number; the whole holds three bytes of the key's own hash.
+text and its number: with them it is a word of a Reed-Solomon code, in which any one or two wrong characters, and any two that
+are exchanged, are found for certain. The whole holds three bytes of the key's own hash, for whatever else may happen to it.
 """
 
 import hashlib
@@ -15,6 +16,9 @@ LINES, TEXT, CHECK = 4, 14, 2  # characters of a line
 GROUP = 4
 PURPOSE = b"purveyor paper 1"
 KEY, SUM = 32, 3  # bytes
+POWERS = [1]  # of the generator 2 of the field of 32, which x^5 + x^2 + 1 makes
+while len(POWERS) < 31:
+    POWERS.append(POWERS[-1] << 1 ^ (0b100101 if POWERS[-1] & 16 else 0))
 
 
 def printed(key: bytes) -> list[str]:
@@ -61,8 +65,23 @@ def _text(value: int, length: int) -> str:
 
 
 def _check(text: str, number: int) -> str:
-    digest = hashlib.sha256(PURPOSE + f" {number} {text}".encode()).digest()
-    return _text(int.from_bytes(digest[:2], "big") >> 6, CHECK)
+    """Two characters with which the line's sum is its number, and its sum weighted by place is 0, in the field of 32."""
+    plain, weighted = number, 0
+    for place, character in enumerate(text):
+        value = ALPHABET.index(character)
+        plain ^= value
+        weighted ^= _times(value, place)
+    last = _divided(weighted ^ _times(plain, TEXT), POWERS[TEXT] ^ POWERS[TEXT + 1])
+    return ALPHABET[plain ^ last] + ALPHABET[last]
+
+
+def _times(value: int, power: int) -> int:
+    """A value times a power of the field's generator."""
+    return POWERS[(POWERS.index(value) + power) % len(POWERS)] if value else 0
+
+
+def _divided(value: int, by: int) -> int:
+    return _times(value, -POWERS.index(by))
 
 
 def _sum(key: bytes) -> bytes:
