@@ -14,23 +14,34 @@ import anyio
 import asyncpg
 import msgspec
 
-from purveyor_hooks import Access, Finding, Service
+from purveyor_hooks import Access, Failed, Finding, Service
 from purveyor_postgres.accounts import literal, quoted
 from purveyor_postgres.logins import PREFIX, Login, end_sessions, login, opened_as
-from purveyor_postgres.record import OF_EXTENSION, OWNER_ROLES, SYSTEM
+from purveyor_postgres.record import COMES_AND_GOES, OF_EXTENSION, OWNER_ROLES, SYSTEM
 from purveyor_postgres.server import connection
 from purveyor_postgres.tools import while_busy
 
 PATIENCE, BYTES_A_SECOND = 10.0, 10_000_000  # of one count, before it is made otherwise
+LOCK_TIMEOUT = "2s"  # behind somebody who waits to change the table, and waits for whoever holds it for us
 MINE = OF_EXTENSION.format
 OF_ITS_TABLE = MINE("pg_class").replace("o.oid", "i.indrelid")
+# The size is the catalog's: to ask for it takes a lock, and may have to wait for one.
 TABLES = f"""
-SELECT n.nspname AS schema, o.relname AS name, pg_get_userbyid(o.relowner) AS owner, pg_relation_size(o.oid) AS size,
-    o.relforcerowsecurity OR (SELECT rolsuper FROM pg_roles WHERE oid = o.relowner)
-    OR NOT has_table_privilege(o.relowner, o.oid, 'SELECT') OR NOT has_schema_privilege(o.relowner, n.oid, 'USAGE') AS hidden
+SELECT n.nspname AS schema, o.relname AS name, pg_get_userbyid(o.relowner) AS owner,
+    greatest(o.relpages, 0) * current_setting('block_size')::bigint AS size,
+    coalesce(o.relforcerowsecurity OR (SELECT rolsuper FROM pg_roles WHERE oid = o.relowner)
+    OR NOT has_table_privilege(o.relowner, o.oid, 'SELECT') OR NOT has_schema_privilege(o.relowner, n.oid, 'USAGE'),
+    true) AS hidden
 FROM pg_class o JOIN pg_namespace n ON n.oid = o.relnamespace
 WHERE o.relkind = 'r' AND {SYSTEM} AND NOT {MINE("pg_class")} ORDER BY 3, 1, 2
 """
+# What pg_dump locks, by its number and its name.
+LOCKABLE = f"""
+SELECT o.oid AS id, format('%I.%I', n.nspname, o.relname) AS name FROM pg_class o JOIN pg_namespace n ON n.oid = o.relnamespace
+WHERE o.relkind IN ('r', 'p') AND {SYSTEM} ORDER BY o.oid
+"""
+# How many of these names mean something else by now.
+ELSEWHERE = "SELECT count(*) FROM unnest($1::oid[], $2::text[]) t(id, name) WHERE to_regclass(t.name)::oid IS DISTINCT FROM t.id"
 OBJECTS = {
     "extensions": "SELECT count(*) FROM pg_extension",
     "schemas": f"SELECT count(*) FROM pg_namespace n WHERE {SYSTEM}",
@@ -75,8 +86,8 @@ SELECT line FROM (
     FROM pg_constraint o JOIN pg_namespace n ON n.oid = o.connamespace LEFT JOIN pg_class t ON t.oid = o.conrelid
     LEFT JOIN pg_type y ON y.oid = o.contypid
     WHERE o.contype <> 'n' AND {SYSTEM} AND NOT {MINE("pg_constraint")}
-    UNION ALL SELECT concat_ws(' ', 'function', n.nspname, o.proname, pg_get_function_identity_arguments(o.oid), md5(o.prosrc),
-        o.prokind, o.provolatile, o.prosecdef, o.proisstrict, o.proconfig::text, l.lanname)
+    UNION ALL SELECT 'function ' || pg_get_function_identity_arguments(o.oid) || concat_ws(' ', '', n.nspname, o.proname,
+        md5(o.prosrc), o.prokind, o.provolatile, o.prosecdef, o.proisstrict, o.proconfig::text, l.lanname)
     FROM pg_proc o JOIN pg_namespace n ON n.oid = o.pronamespace JOIN pg_language l ON l.oid = o.prolang
     WHERE {SYSTEM} AND NOT {MINE("pg_proc")}
     UNION ALL SELECT concat_ws(' ', 'trigger', t.tgname, t.tgenabled, t.tgtype) FROM pg_trigger t WHERE NOT t.tgisinternal
@@ -107,6 +118,11 @@ async def tables(opened: Any) -> list[Table]:
     return [msgspec.convert(dict(row), Table) for row in await opened.fetch(TABLES)]
 
 
+async def lockable(opened: Any) -> dict[str, int]:
+    """Every table that a dump locks, by its quoted name."""
+    return {row["name"]: row["id"] for row in await opened.fetch(LOCKABLE)}
+
+
 async def owners(opened: Any) -> list[str]:
     """Who owns something in a database, but for superusers and the server's own roles."""
     sql = f"SELECT owner FROM ({OWNER_ROLES}) o JOIN pg_roles r ON r.rolname = o.owner WHERE NOT r.rolsuper AND owner !~ '^pg_'"
@@ -126,8 +142,10 @@ async def sequences(opened: Any, database: str) -> dict[str, int]:
 
 
 async def digest(opened: Any) -> str:
-    """Of the schema: the same after a restore into the same version."""
+    """Of the schema: the same after a restore into the same version. Raises `Failed` when something in it went meanwhile."""
     lines = [row["line"] for row in await opened.fetch(SCHEMA)]
+    if None in lines:
+        raise Failed(COMES_AND_GOES)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
@@ -155,28 +173,36 @@ OR NOT CASE WHEN o.relkind = 'S' THEN has_sequence_privilege($1, o.oid, 'SELECT'
 
 
 async def rows(
-    service: Service, access: Access, database: str, who: Login, listed: list[Table], snapshot: str | None
+    service: Service, access: Access, database: str, who: Login, listed: list[Table], held: tuple[str, Any] | None
 ) -> tuple[dict[str, int], list[Finding]]:
-    """The rows of every table, at a snapshot if one is given; `who` is a *dump* login that may read them all."""
+    """The rows of every table; `who` is a *dump* login that may read them all. `held` is a snapshot to count at, and the session
+    of this login that holds it, and a lock on each of these tables."""
     found: dict[str, int] = {}
     findings: list[Finding] = []
     left = [table for table in listed if table.hidden]
     for owner in dict.fromkeys(table.owner for table in listed if not table.hidden):
         own = [table for table in listed if table.owner == owner and not table.hidden]
-        left += await _as_owner(service, access, database, owner, own, snapshot, found)
-    if left:
-        async with opened_as(service, access, who, default_transaction_read_only="on", statement_timeout="0") as opened:
-            for table in left:
-                try:
-                    await _begin(opened, snapshot)
-                    copied = partial(_copied, opened, table)
-                    found[f"{database}.{table.schema}.{table.name}"] = await while_busy(service, access, who.name, copied)
-                    await opened.execute("ROLLBACK")
-                except asyncpg.PostgresError as error:
-                    await opened.execute("ROLLBACK")
-                    why = f"it could not be counted: {first_line(error)}"
-                    findings.append(Finding(where=database, what=f"table {table.schema}.{table.name}", why=why))
-                access.beat()
+        left += await _as_owner(service, access, database, owner, own, held[0] if held else None, found)
+    if not left:
+        return found, findings
+    async with AsyncExitStack() as stack:
+        if held is None:
+            settings = {"default_transaction_read_only": "on", "statement_timeout": "0", "lock_timeout": LOCK_TIMEOUT}
+            opened = await stack.enter_async_context(opened_as(service, access, who, **settings))
+            await _begin(opened, None)
+        else:  # whoever has the lock never waits behind one who wants to change the table
+            opened = held[1]
+        for table in left:
+            await opened.execute("SAVEPOINT one")
+            try:
+                copied = partial(_copied, opened, table)
+                found[f"{database}.{table.schema}.{table.name}"] = await while_busy(service, access, who.name, copied)
+            except asyncpg.PostgresError as error:
+                await opened.execute("ROLLBACK TO SAVEPOINT one")
+                why = f"it could not be counted: {first_line(error)}"
+                findings.append(Finding(where=database, what=f"table {table.schema}.{table.name}", why=why))
+            await opened.execute("RELEASE SAVEPOINT one")
+            access.beat()
     return found, findings
 
 
@@ -197,7 +223,7 @@ async def _as_owner(
             number = None
             try:
                 if opened is None:
-                    settings = {"default_transaction_read_only": "on", "row_security": "off"}
+                    settings = {"default_transaction_read_only": "on", "row_security": "off", "lock_timeout": LOCK_TIMEOUT}
                     opened = await stack.enter_async_context(opened_as(service, access, who, **settings))
                 with anyio.move_on_after(PATIENCE + table.size / BYTES_A_SECOND):
                     await _begin(opened, snapshot)

@@ -4,10 +4,13 @@ A stream of parts: ``server``; then for each database ``record``, ``dump`` (pg_d
 whether the dump is whole. A database that is there twice was tried twice: the later one counts.
 """
 
-from collections.abc import AsyncIterator
+import itertools
+import random
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import anyio
 import asyncpg
 import msgspec
 
@@ -17,14 +20,21 @@ from purveyor_postgres import counting
 from purveyor_postgres.accounts import literal
 from purveyor_postgres.counting import first_line
 from purveyor_postgres.logins import Login, login, opened_as, sweep
-from purveyor_postgres.record import Database, Server, read_inside, read_server
+from purveyor_postgres.record import COMES_AND_GOES, Database, Server, read_inside, read_server
 from purveyor_postgres.server import PORT, connection, maintenance
 from purveyor_postgres.tools import as_nobody, compression, environment, while_busy, within
 
 SERVER, RECORD, DUMP, STATE = "server", "record", "dump", "state"
 GATHERED = 128 * 1024  # bytes
-TRIES = 2
+# How often a database that fails is tried at least, and for how many seconds while nothing of it could be written: something in
+# it is being dropped or changed at that moment.
+TRIES, TRYING = 2, 45.0
+LOOKS, PAUSE = 20, 0.2  # for a moment at which no table comes or goes; seconds between two at most
 LOCKS_AT_ONCE = 500
+# Seconds for a lock. What changes a table waits for ours, and whoever comes then waits behind that: pg_dump, which comes a moment
+# after the locks that hold the snapshot's tables, would never get its own. So it gives up soon, and all begins anew.
+LOCK_PATIENCE, DUMP_PATIENCE = 10, 2
+GONE_MEANWHILE = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.WrongObjectTypeError)
 GONE = -2  # datconnlimit of what an interrupted DROP DATABASE left
 OF_A_DATABASE = (PurveyorError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, UnicodeError)
 
@@ -37,6 +47,7 @@ class Counted(msgspec.Struct):
     digests: dict[str, str] = {}
     left_out: list[Finding] = []
     failed: list[Finding] = []
+    begun: bool = False  # what is counted has begun to be written
 
     def census(self) -> Census:
         return Census(
@@ -148,7 +159,8 @@ async def backup(service: Service, access: Access, sink: Sink, tools: Access | N
     packed = await compression(tools or access)
     there = _there(server, counted)
     for database in there:
-        for left in reversed(range(TRIES)):
+        first = anyio.current_time()
+        for tried in itertools.count(1):
             one = Counted()
             try:
                 await _write(service, access, tools, server, database, packed, writer, one)
@@ -156,7 +168,8 @@ async def backup(service: Service, access: Access, sink: Sink, tools: Access | N
                 if guarded.error is not None:
                     raise guarded.error from None
                 await writer.whole(STATE, b"", database=database.name, whole=False, why=why(error))
-                if not left or await _is_gone(service, access, database.name):
+                over = tried >= TRIES and (one.begun or anyio.current_time() - first > TRYING)
+                if over or await _is_gone(service, access, database.name):
                     counted.failed.append(Finding(where=database.name, what="", why=why(error)))
                     break
             else:
@@ -184,7 +197,9 @@ async def _write(
     counted: Counted,
 ) -> None:
     name = database.name
-    async with _reader(service, access, database) as (who, inside), opened_as(service, access, who) as holder:
+    quick = {"lock_timeout": f"{LOCK_PATIENCE}s", "default_transaction_read_only": "on", "statement_timeout": "0"}
+    async with _reader(service, access, database) as (who, inside), opened_as(service, access, who, **quick) as holder:
+        await inside.execute(f"SET lock_timeout = '{LOCK_PATIENCE}s'")
         snapshot = await _held(inside, holder)
         async with inside.transaction(isolation="repeatable_read", readonly=True):
             await inside.execute(f"SET TRANSACTION SNAPSHOT {literal(snapshot)}")
@@ -192,51 +207,67 @@ async def _write(
             listed = await _things(inside, server, name, counted)
         await writer.whole(RECORD, msgspec.json.encode(record), database=name)
         where = tools and access.inside(PORT)
-        argv = ["pg_dump", "-Fc", "-Z", packed, "--no-subscriptions", f"--snapshot={snapshot}", "--lock-wait-timeout=60s"]
+        argv = [
+            "pg_dump",
+            "-Fc",
+            "-Z",
+            packed,
+            "--no-subscriptions",
+            f"--snapshot={snapshot}",
+            f"--lock-wait-timeout={DUMP_PATIENCE}s",
+        ]
         argv.append(f"--encoding={database.encoding}")  # the names in it are
         command = as_nobody(*argv, environment=environment(service, where or within(service), who))
-        await while_busy(service, access, who.name, lambda: _pour(tools or access, command, writer, name))
-        found, findings = await counting.rows(service, access, name, who, listed, snapshot)
+        await while_busy(service, access, who.name, lambda: _pour(tools or access, command, writer, name, counted))
+        found, findings = await counting.rows(service, access, name, who, listed, (snapshot, holder))
         counted.counts.setdefault("rows", {}).update(found)
         counted.left_out += findings
     await writer.whole(STATE, b"", database=name, whole=True, why="")
 
 
 async def _held(inside: Any, holder: Any) -> str:
-    """A snapshot, held by a session that does nothing else, and the tables locked that are counted in it: what empties a
-    table by exchanging its file would be seen at once. A table that goes meanwhile means another look."""
-    for left in reversed(range(3)):
-        listed = [table.quoted for table in await counting.tables(inside)]
+    """A snapshot, held by a session that does nothing else, and every table in it locked: none of them can be dropped, renamed or
+    emptied by an exchange of its file until all is dumped and counted. Tables that go meanwhile mean another look."""
+    for left in reversed(range(LOOKS)):
         await holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
-            for start in range(0, len(listed), LOCKS_AT_ONCE):
-                names = ", ".join(f"ONLY {name}" for name in listed[start : start + LOCKS_AT_ONCE])
-                await holder.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
-            return str(await holder.fetchval("SELECT pg_export_snapshot()"))
-        except asyncpg.UndefinedTableError:
-            await holder.execute("ROLLBACK")
+            await _lock(holder, await counting.lockable(inside))
+            snapshot = str(await holder.fetchval("SELECT pg_export_snapshot()"))
+            there = await counting.lockable(holder)  # as the snapshot has it: some may have been made since
+            await _lock(holder, there)
+            if not await inside.fetchval(counting.ELSEWHERE, list(there.values()), list(there)):
+                return snapshot
+        except GONE_MEANWHILE:
             if not left:
                 raise
-    raise Failed("Its tables come and go.")
+        await holder.execute("ROLLBACK")
+        await anyio.sleep(random.uniform(0, PAUSE))
+    raise Failed(COMES_AND_GOES)
 
 
-async def _pour(tools: Access, command: Any, writer: PartWriter, database: str) -> None:
+async def _lock(holder: Any, tables: Iterable[str]) -> None:
+    listed = list(tables)
+    for start in range(0, len(listed), LOCKS_AT_ONCE):
+        names = ", ".join(f"ONLY {name}" for name in listed[start : start + LOCKS_AT_ONCE])
+        await holder.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
+
+
+async def _pour(tools: Access, command: Any, writer: PartWriter, database: str, counted: Counted) -> None:
     """The engine hands output on in small pieces: gathered, each costs less on its way."""
     gathered = bytearray()
-    begun = False
     async with tools.process(command) as process:
         try:
             async for chunk in process.output():
                 gathered += chunk
-                if not begun:
+                if not counted.begun:
                     await writer.begin(DUMP, database=database)
-                    begun = True
+                    counted.begun = True
                 if len(gathered) >= GATHERED:
                     await writer.write(gathered)
                     gathered.clear()
             await writer.write(gathered)
         finally:
-            if begun:
+            if counted.begun:
                 await writer.end()
         try:
             await process.finish()

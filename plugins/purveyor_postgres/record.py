@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from purveyor_hooks import Finding
+from purveyor_hooks import Failed, Finding
 from purveyor_postgres.logins import PREFIX
 
 FORMAT = 2
@@ -276,11 +276,13 @@ async def acl(opened: Any, expression: str, *values: Any) -> tuple[Grant, ...]:
 OF_EXTENSION = "EXISTS (SELECT 1 FROM pg_depend x WHERE x.classid = '{0}'::regclass AND x.objid = o.oid AND x.deptype = 'e')"
 # Every kind of thing that has an owner: its catalog, the owner's column, and which of its rows are things of their own.
 OWNERS = {
-    "pg_class": ("relowner", "o.relkind IN ('r', 'p', 'v', 'm', 'f') OR o.relkind = 'S' AND NOT EXISTS (SELECT 1 "
-                 "FROM pg_depend l WHERE l.classid = 'pg_class'::regclass AND l.objid = o.oid AND l.deptype IN ('a', 'i'))"),
-    "pg_proc": ("proowner", "NOT EXISTS (SELECT 1 FROM pg_depend l WHERE l.classid = 'pg_proc'::regclass AND l.objid = o.oid "
-                "AND l.deptype = 'i')"),
-    "pg_type": ("typowner", "o.typelem = 0 AND (o.typrelid = 0 OR (SELECT relkind FROM pg_class WHERE oid = o.typrelid) = 'c') "
+    "pg_class": ("relowner", "NOT pg_is_other_temp_schema(o.relnamespace) AND (o.relkind IN ('r', 'p', 'v', 'm', 'f') "
+                 "OR o.relkind = 'S' AND NOT EXISTS (SELECT 1 FROM pg_depend l WHERE l.classid = 'pg_class'::regclass "
+                 "AND l.objid = o.oid AND l.deptype IN ('a', 'i')))"),
+    "pg_proc": ("proowner", "NOT pg_is_other_temp_schema(o.pronamespace) AND NOT EXISTS (SELECT 1 FROM pg_depend l "
+                "WHERE l.classid = 'pg_proc'::regclass AND l.objid = o.oid AND l.deptype = 'i')"),
+    "pg_type": ("typowner", "NOT pg_is_other_temp_schema(o.typnamespace) AND o.typelem = 0 "
+                "AND (o.typrelid = 0 OR (SELECT relkind FROM pg_class WHERE oid = o.typrelid) = 'c') "
                 "AND NOT EXISTS (SELECT 1 FROM pg_range r WHERE to_jsonb(r)->>'rngmultitypid' = o.oid::text)"),
     "pg_namespace": ("nspowner", "o.nspname NOT IN ('pg_catalog', 'information_schema', 'public') "
                      "AND o.nspname !~ '^pg_(toast|temp)'"),
@@ -295,42 +297,53 @@ OWNERS = {
     "pg_largeobject_metadata": ("lomowner", "true"),
     "pg_publication": ("pubowner", "NOT (SELECT rolsuper FROM pg_roles WHERE oid = o.pubowner)"),
 }  # fmt: skip
-FIRST_OID = 16384  # what initdb makes is below
+FIRST_OID = 16384  # what initdb makes is below; a large object has whatever number its owner chose
+# A large object is known by another catalog than the one that it stands in, and by its number: that is its name, also when it
+# was dropped after the snapshot. Of anything else that was dropped since, the server says nothing.
+LARGE, LARGE_ROWS = "'pg_largeobject'::regclass", "pg_largeobject_metadata"
+NAMED = f"""CASE WHEN {{0}}.class = {LARGE} THEN 'large object' ELSE i.type END AS kind,
+    CASE WHEN {{0}}.class = {LARGE} THEN ARRAY[{{0}}.id::text] ELSE i.object_names END AS name,
+    CASE WHEN {{0}}.class = {LARGE} THEN ARRAY[]::text[] ELSE i.object_args END AS arguments"""
+ADDRESS = f"LEFT JOIN LATERAL pg_identify_object_as_address({{0}}.class, {{0}}.id, 0) i ON {{0}}.class <> {LARGE}"
+COMES_AND_GOES = "What is in it comes and goes: it was not twice the same."
 
 
 def _owned(condition: str) -> str:
     parts = []
     for catalog, (column, rows) in OWNERS.items():
+        large = catalog == LARGE_ROWS
+        known_by, ours = ("pg_largeobject", "true") if large else (catalog, f"o.oid >= {FIRST_OID}")
         parts.append(
-            f"SELECT '{catalog}'::regclass::oid AS class, o.oid AS id, o.{column} AS owner FROM {catalog} o "
-            f"WHERE o.oid >= {FIRST_OID} AND ({rows}) AND NOT {OF_EXTENSION.format(catalog)}"
+            f"SELECT '{known_by}'::regclass::oid AS class, o.oid AS id, o.{column} AS owner FROM {catalog} o "
+            f"WHERE {ours} AND ({rows}) AND NOT {OF_EXTENSION.format(known_by)}"
         )
     return f"""
-    SELECT i.type AS kind, i.object_names AS name, i.object_args AS arguments, pg_get_userbyid(f.owner) AS owner,
-        n.identity AS identity, f.class AS class, f.id AS id
-    FROM ({" UNION ALL ".join(parts)}) f, pg_identify_object_as_address(f.class, f.id, 0) i,
-        pg_identify_object(f.class, f.id, 0) n
-    WHERE {condition} ORDER BY n.identity"""
+    SELECT {NAMED.format("f")}, pg_get_userbyid(f.owner) AS owner, coalesce(n.identity, f.id::text) AS identity,
+        f.class AS class, f.id AS id
+    FROM ({" UNION ALL ".join(parts)}) f {ADDRESS.format("f")}
+        LEFT JOIN LATERAL pg_identify_object(f.class, f.id, 0) n ON f.class <> {LARGE}
+    WHERE {condition} ORDER BY 5"""
 
 
 OWNED = _owned("f.owner <> (SELECT datdba FROM pg_database WHERE datname = current_database()) "
                "AND NOT (SELECT rolsuper FROM pg_roles WHERE oid = f.owner)")  # fmt: skip
 ADMINISTRATORS = _owned("(SELECT rolsuper FROM pg_roles WHERE oid = f.owner)")
 OWNER_ROLES = f"SELECT DISTINCT owner FROM ({_owned('true')}) all_owned"
-GRANTED = """
-SELECT i.type AS kind, i.object_names AS name, i.object_args AS arguments, pg_get_userbyid(g.owner) AS owner,
+GRANTED = f"""
+SELECT {NAMED.format("g")}, pg_get_userbyid(g.owner) AS owner,
     coalesce(g.column_name, '') AS "column", g.class AS class, g.id AS id, g.sub AS sub
 FROM (
     SELECT 'pg_class'::regclass::oid AS class, oid AS id, relowner AS owner, relacl AS acl, NULL AS column_name, 0 AS sub
-        FROM pg_class
+        FROM pg_class WHERE NOT pg_is_other_temp_schema(relnamespace)
     UNION ALL SELECT 'pg_class'::regclass, c.oid, c.relowner, a.attacl, a.attname::text, a.attnum FROM pg_attribute a
-        JOIN pg_class c ON c.oid = a.attrelid WHERE a.attacl IS NOT NULL
+        JOIN pg_class c ON c.oid = a.attrelid WHERE a.attacl IS NOT NULL AND NOT pg_is_other_temp_schema(c.relnamespace)
     UNION ALL SELECT 'pg_proc'::regclass, oid, proowner, proacl, NULL, 0 FROM pg_proc
     UNION ALL SELECT 'pg_type'::regclass, oid, typowner, typacl, NULL, 0 FROM pg_type
     UNION ALL SELECT 'pg_namespace'::regclass, oid, nspowner, nspacl, NULL, 0 FROM pg_namespace
-    UNION ALL SELECT 'pg_largeobject_metadata'::regclass, oid, lomowner, lomacl, NULL, 0 FROM pg_largeobject_metadata
-) g, pg_identify_object_as_address(g.class, g.id, 0) i
-WHERE g.id >= 16384 AND g.acl IS NOT NULL AND EXISTS (SELECT 1 FROM aclexplode(g.acl) e WHERE e.grantor <> g.owner)
+    UNION ALL SELECT {LARGE}, oid, lomowner, lomacl, NULL, 0 FROM {LARGE_ROWS}
+) g {ADDRESS.format("g")}
+WHERE (g.id >= {FIRST_OID} OR g.class = {LARGE}) AND g.acl IS NOT NULL
+AND EXISTS (SELECT 1 FROM aclexplode(g.acl) e WHERE e.grantor <> g.owner)
 AND NOT EXISTS (SELECT 1 FROM pg_depend x WHERE x.classid = g.class AND x.objid = g.id AND x.deptype = 'e')
 """
 ACL_OF = {
@@ -338,7 +351,7 @@ ACL_OF = {
     "pg_proc": "(SELECT proacl FROM pg_proc WHERE oid = $1)",
     "pg_type": "(SELECT typacl FROM pg_type WHERE oid = $1)",
     "pg_namespace": "(SELECT nspacl FROM pg_namespace WHERE oid = $1)",
-    "pg_largeobject_metadata": "(SELECT lomacl FROM pg_largeobject_metadata WHERE oid = $1)",
+    "pg_largeobject": "(SELECT lomacl FROM pg_largeobject_metadata WHERE oid = $1)",
 }
 EXTENSIONS = """
 SELECT e.extname AS name, n.nspname AS schema, e.extversion AS version,
@@ -387,6 +400,9 @@ ORDER BY 1
 
 
 def _object(row: Any) -> Object:
+    """What a row is about. Raises `Failed` for what is in the snapshot and was dropped since: the server has no name for it."""
+    if row["name"] is None or row["arguments"] is None:
+        raise Failed(COMES_AND_GOES)
     return Object(kind=row["kind"], name=tuple(row["name"]), arguments=tuple(row["arguments"]))
 
 

@@ -193,6 +193,72 @@ async def test_what_a_live_database_does_in_between_is_no_difference(plain: Serv
     assert census.only(["live"]).differences((await count(plain)).only(["live"])) == []
 
 
+CHANGES = (
+    "CREATE TABLE passing AS SELECT 1 AS x", "DROP TABLE passing", "SELECT lo_unlink(l) FROM lo_create(0) l",
+    "CREATE FUNCTION passes() RETURNS int LANGUAGE sql AS 'SELECT 1'", "DROP FUNCTION passes()",
+    "ALTER TABLE kept RENAME TO other", "SELECT pg_sleep(0.1)", "ALTER TABLE other RENAME TO kept",
+    "CREATE TEMP TABLE t AS SELECT 1", "DROP TABLE t", "ALTER TABLE big ADD COLUMN y int", "ALTER TABLE big DROP COLUMN y",
+)  # fmt: skip
+
+
+@awaited
+async def test_a_project_that_makes_drops_and_renames_all_the_time_is_backed_up(plain: Server, make: Make) -> None:
+    """As a migration does. What it owns is not the database's owner's: large objects, too, whatever their number."""
+    plain.psql("CREATE ROLE mover LOGIN PASSWORD 'secret'")
+    one(plain, "moving", "GRANT CREATE ON SCHEMA public TO mover", "CREATE TABLE fixed AS SELECT generate_series(1, 7) AS x")
+    opened = await asyncpg.connect(host="127.0.0.1", port=plain.port, user="mover", password="secret", database="moving")
+    rounds = 0
+
+    async def move() -> None:
+        nonlocal rounds
+        await opened.execute("CREATE TABLE kept AS SELECT generate_series(1, 100) AS x; CREATE TABLE big AS TABLE kept")
+        await opened.execute("SELECT lo_from_bytea(4711, 'one'), lo_from_bytea(0, 'another')")
+        while True:
+            for statement in CHANGES:
+                await opened.execute(statement)
+            rounds += 1
+            await asyncio.sleep(0.5)
+
+    task = asyncio.create_task(move())
+    try:
+        await asyncio.sleep(1)
+        for _ in range(3):
+            stream, before = Stream(), rounds
+            census = await save(plain, stream)
+            assert census.failed == ()
+            assert rounds > before
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await opened.close()
+    target = make(17)
+    findings = await fill(target, stream)
+    assert census.only(["moving"]).differences((await count(target)).only(["moving"])) == [], findings
+    assert target.psql("SELECT count(*) FROM fixed", "moving") == "7"
+    assert target.psql("SELECT convert_from(lo_get(4711), 'UTF8')", "moving") == "one"
+    assert target.psql("SELECT DISTINCT lomowner::regrole FROM pg_largeobject_metadata", "moving") == "mover"
+    plain.psql("DROP DATABASE moving")
+    plain.psql("DROP ROLE mover")
+
+
+@awaited
+async def test_a_table_that_somebody_locks_holds_up_its_own_database_alone(plain: Server) -> None:
+    dump.TRYING, before = 5.0, dump.TRYING
+    one(plain, "locked", "CREATE TABLE t AS SELECT 1 AS x")
+    one(plain, "open", "CREATE TABLE t AS SELECT 1 AS x")
+    rival = await asyncpg.connect(host="127.0.0.1", port=plain.port, user="postgres", password=plain.password, database="locked")
+    async with rival.transaction():
+        await rival.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        begun = time.monotonic()
+        census = await save(plain, Stream())
+        assert time.monotonic() - begun < 120
+    await rival.close()
+    dump.TRYING = before
+    assert [item.where for item in census.failed] == ["locked"]
+    assert census.counts["rows"]["open.public.t"] == 1
+    plain.psql("DROP DATABASE locked")
+
+
 @awaited
 async def test_one_database_that_cannot_be_read_is_named_and_the_others_are_there(plain: Server, make: Make) -> None:
     one(plain, "good", "CREATE TABLE t AS SELECT 1 AS x")
