@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.handlers import validate_ascii_metadata
 
 from purveyor_hooks import Access, Service
 from purveyor_s3.driver import code, config, session
@@ -43,6 +44,8 @@ async def connected(service: Service, access: Access) -> AsyncIterator[Any]:
     )
     async with made as client:
         client.meta.events.register("before-parse.s3.ListObjectVersions", _note_order)
+        for operation in ("PutObject", "CreateMultipartUpload"):  # servers keep what is not ASCII, and it comes back as it is
+            client.meta.events.unregister(f"before-parameter-build.s3.{operation}", validate_ascii_metadata)
         yield client
 
 
@@ -69,13 +72,14 @@ async def items(client: Any, bucket: str, *, versioned: bool) -> AsyncIterator[I
                     yield _item(found, latest=True)
         return
     held: dict[str, list[Item]] = {}
+    last = ""
     async for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
         kinds = {b"Version": iter(page.get("Versions", [])), b"DeleteMarker": iter(page.get("DeleteMarkers", []))}
         for kind in page[ORDER]:
             found = next(kinds[kind])
             item = _item(found, latest=bool(found["IsLatest"]), marker=kind == b"DeleteMarker")
             held.setdefault(item.key, []).append(item)
-        last = max(held, key=str.encode, default="")  # the next page may go on with it
+            last = item.key  # the next page may go on with it
         for key in [key for key in held if key != last]:
             for item in _oldest_first(held.pop(key)):
                 yield item

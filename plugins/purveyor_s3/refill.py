@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from purveyor_hooks import Access, Failed, Finding, RestoreOptions, Service, Source
 from purveyor_hooks.parts import Part, read_parts
@@ -121,6 +121,9 @@ class _Refill:
             version = await transfer.upload(client, bucket, key, aiter(part), self._described(part))
         except ClientError as error:
             self._find(bucket, key, f"the server refused it: {said(error)}")
+            return None
+        except (ParamValidationError, UnicodeError) as error:  # of this object alone: whoever wrote it chose its headers
+            self._find(bucket, key, f"the driver does not send it: {said(error)}")
             return None
         self._made = (bucket, key, version)
         return version

@@ -133,8 +133,10 @@ class _Bucket:
         try:
             found = await self._client.get_object(Bucket=self._bucket, Key=item.key, **chosen)
             about = await self._about(item, found, chosen)
-        except ClientError as error:
-            if code(error) not in GONE:  # else it was deleted since it was listed
+        except EndpointConnectionError:
+            raise
+        except (BotoCoreError, ClientError) as error:  # the driver does not read every header that a server keeps
+            if not isinstance(error, ClientError) or code(error) not in GONE:  # else it was deleted since it was listed
                 self._failed(item, said(error))
             return
         await self._writer.begin(OBJECT, bucket=self._bucket, key=item.key, size=found["ContentLength"], **about)

@@ -6,18 +6,21 @@ import tarfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
 import boto3
+import httpx
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.handlers import validate_ascii_metadata
 
 import everything_s3 as everything
 from purveyor_hooks import Address, Census, Image, NotFound, RestoreOptions, Service
 from purveyor_hooks.parts import PartWriter
-from purveyor_s3 import extraction, refill, snapshot
+from purveyor_s3 import extraction, listing, refill, snapshot
 from support import SEAWEEDFS, Stage
 
 SECRET, ACCESS = "s" * 40, "administratorskey000"
@@ -277,6 +280,67 @@ def test_one_bucket_alone_and_part_of_an_object_is_no_object(name: str, servers:
     assert "bindings/901" in marks
     assert "bindings/902" not in marks
     assert target.client.get_object(Bucket="purveyor", Key="identity")["Body"].read() != b"mine"
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_headers_that_are_not_ascii_come_back(name: str, servers: Servers) -> None:
+    store, target = servers.target(name), servers.target(name, "store")
+    store.client.create_bucket(Bucket="foreign")
+    writer = connect(store.access.port)
+    writer.meta.events.unregister("before-parameter-build.s3.PutObject", validate_ascii_metadata)
+    described = {"ContentDisposition": 'attachment; filename="\u00fc.txt"'} if name == "seaweedfs" else {}
+    writer.put_object(Bucket="foreign", Key="k", Body=b"x", Metadata={"who": "\u00fcn\u00ef"}, **described)
+    try:
+        source, census = store.backup()
+        assert census.failed == ()
+        assert target.restore(source, only=("foreign",)) == set()
+        one, other = (server.client.head_object(Bucket="foreign", Key="k") for server in (store, target))
+        assert one["Metadata"] == other["Metadata"]
+        assert one.get("ContentDisposition") == other.get("ContentDisposition")
+    finally:
+        for server in (store, target):
+            server.client.delete_object(Bucket="foreign", Key="k")
+            server.client.delete_bucket(Bucket="foreign")
+
+
+def test_an_object_whose_headers_cannot_be_read_is_named_and_the_others_are_there(servers: Servers) -> None:
+    store = servers.target("seaweedfs")
+    store.client.create_bucket(Bucket="odd")
+    try:
+        for key in ("a", "b", "c"):
+            url = store.client.generate_presigned_url("put_object", Params={"Bucket": "odd", "Key": key})
+            headers = [(b"cache-control", b"max-age=1, \xff")] if key == "b" else []
+            assert httpx.put(url, content=b"x", headers=headers).is_success
+        _, census = store.backup()
+        assert [(item.where, item.what) for item in census.failed] == [("odd", "b")]
+        assert census.counts["objects"]["odd"] == 2
+    finally:
+        for key in ("a", "b", "c"):
+            store.client.delete_object(Bucket="odd", Key=key)
+        store.client.delete_bucket(Bucket="odd")
+
+
+def test_versions_of_a_key_stay_in_order_in_whatever_order_a_server_lists_keys() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def version(key: str, number: int) -> dict[str, Any]:
+        moment = at + timedelta(seconds=number)
+        return {"Key": key, "VersionId": str(number), "IsLatest": number == 3, "LastModified": moment, "Size": 1}
+
+    pages = [[version("b", 3), version("a", 3), version("a", 2)], [version("a", 1)]]
+
+    class Client:
+        def get_paginator(self, _: str) -> "Client":
+            return self
+
+        async def paginate(self, **_: Any) -> AsyncIterator[dict[str, Any]]:
+            for page in pages:
+                yield {"Versions": page, listing.ORDER: [b"Version"] * len(page)}
+
+    async def listed() -> list[tuple[str, str]]:
+        return [(item.key, item.version) async for item in listing.items(Client(), "x", versioned=True)]
+
+    assert anyio.run(listed) == [("b", "3"), ("a", "1"), ("a", "2"), ("a", "3")]
 
 
 def test_a_bucket_comes_out_as_a_tar(servers: Servers) -> None:
