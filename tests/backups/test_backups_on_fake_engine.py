@@ -13,6 +13,7 @@ from purveyor.backups.models import BackupRecord
 from purveyor.backups.operations import adopt
 from purveyor.backups.repository import require_elsewhere
 from purveyor.backups.routes import view
+from purveyor.backups.storage import Folder
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import Outcome
 from purveyor.services import store as services
@@ -369,3 +370,21 @@ async def test_a_bucket_of_this_very_installation_is_no_place_for_backups(endpoi
             await app.house.store.read(lambda tx: require_elsewhere(tx, endpoint.format(port=port)))
         for other in ("https://s3.example.com", f"http://10.0.0.7:{port}", "http://127.0.0.1:1", ""):
             await app.house.store.read(lambda tx: require_elsewhere(tx, other))
+
+
+# ---------------------------------------------------------------- where they are
+
+
+async def test_a_folder_that_is_not_removed_is_told(tmp_path: Path) -> None:
+    place, elsewhere = Folder(tmp_path / "backups"), tmp_path / "elsewhere"
+    await place.put("main/one/data.zst", b"x")
+    elsewhere.mkdir()
+    (tmp_path / "backups/main/two").symlink_to(elsewhere)
+    (tmp_path / "backups/main/three").write_bytes(b"")
+    await place.remove("main/one")
+    await place.remove("main/one")
+    assert not (tmp_path / "backups/main/one").exists()
+    for name in ("two", "three"):
+        with pytest.raises(Failed, match=r"cannot be deleted: "):
+            await place.remove(f"main/{name}")
+    assert elsewhere.is_dir()

@@ -123,12 +123,12 @@ class _FileWriter:
         await anyio.to_thread.run_sync(drop)
 
 
-async def _disk(work: Any) -> Any:
+async def _disk(work: Any, done: str = "written") -> Any:
     try:
         return await anyio.to_thread.run_sync(work)
     except OSError as error:
         raise Failed(
-            f"The backup cannot be written: {error.strerror or error}.", remedy="Is the disk full, or read-only?"
+            f"The backup cannot be {done}: {error.strerror or error}.", remedy="Is the disk full, or read-only?"
         ) from None
 
 
@@ -168,15 +168,16 @@ class Folder(Place):
         return await anyio.to_thread.run_sync(look)
 
     async def delete(self, path: str) -> None:
-        await _disk(lambda: (self.root / path).unlink(missing_ok=True))
+        await _disk(lambda: (self.root / path).unlink(missing_ok=True), "deleted")
 
     async def remove(self, folder: str) -> None:
         def drop() -> None:
             path = self.root / folder
             (path / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(path, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                shutil.rmtree(path)
 
-        await anyio.to_thread.run_sync(drop)
+        await _disk(drop, "deleted")
 
 
 class Bucket(Place):
