@@ -41,6 +41,7 @@ class Holding(NamedTuple):
     kind: str  # collection, view, timeseries
     options: dict[str, Any]
     indexes: list[dict[str, Any]]
+    number: Any = None  # the server's own: another collection of the same name has another one
 
     @property
     def capped(self) -> bool:
@@ -150,7 +151,7 @@ async def holdings(client: Any, database: str) -> tuple[list[Holding], list[Find
         left += [
             Finding(where=database, what=f"{name}: the index {index}", why="its build is not finished") for index in unfinished
         ]
-        found.append(Holding(database, name, kind, options, indexes))
+        found.append(Holding(database, name, kind, options, indexes, (item.get("info") or {}).get("uuid")))
     return found, left
 
 

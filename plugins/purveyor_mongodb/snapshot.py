@@ -14,6 +14,7 @@ from purveyor_mongodb.inventory import RAW, Holding
 from purveyor_mongodb.server import reason
 
 COLLECTION, BROKEN, USERS, ROLES = "collection", "broken", "users", "roles"
+ROUNDS = 5
 BATCH_BYTES, BATCH_DOCUMENTS = 8 * 1024 * 1024, 1000
 
 
@@ -29,6 +30,8 @@ class _Tally:
 
     def add(self, holding: Holding, documents: int) -> None:
         if holding.counted:
+            for kept in (*self.counts.values(), *self.fleeting.values()):  # of an earlier one of this name
+                kept.pop(f"{holding.database}.{holding.name}", None)
             inventory.documents_of(self.counts, self.fleeting, holding, documents)
             self.digests[f"{holding.database}.{holding.name}'s definition"] = holding.digest
 
@@ -89,26 +92,40 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
 
 
 async def _database(client: Any, database: str, writer: PartWriter, tally: _Tally) -> None:
-    try:
-        found, left = await inventory.holdings(client, database)
-    except ConnectionFailure:
-        raise
-    except PyMongoError as error:
-        tally.failed.append(Finding(where=database, what="", why=f"it could not be read: {reason(error)}"))
-        return
-    tally.left_out += left
-    for holding in found:
-        facts = {"database": database, "collection": holding.name}
-        await writer.begin(COLLECTION, **facts, about=inventory.encoded(holding))
-        if holding.kind == "view":
-            documents, why = 0, ""
-        else:
-            documents, why = await _pour(client[database], holding.name, writer)
-        await writer.end()
-        tally.add(holding, documents)
-        if why:
-            await writer.whole(BROKEN, b"", **facts, why=why)
-            tally.failed.append(Finding(where=database, what=holding.name, why=why))
+    """What is listed, and then what has come meanwhile: a collection that was renamed before it was read has a name that was
+    not listed, and reads as empty by its old one. Of one that is there twice the later counts."""
+    written: set[tuple[str, Any]] = set()
+    for _ in range(ROUNDS):
+        try:
+            found, left = await inventory.holdings(client, database)
+        except ConnectionFailure:
+            raise
+        except PyMongoError as error:
+            tally.failed.append(Finding(where=database, what="", why=f"it could not be read: {reason(error)}"))
+            return
+        due = [holding for holding in found if (holding.name, holding.number) not in written]
+        if not written:
+            tally.left_out += left
+        for holding in due:
+            await _collection(client, holding, writer, tally)
+            written.add((holding.name, holding.number))
+        if not due:
+            return
+
+
+async def _collection(client: Any, holding: Holding, writer: PartWriter, tally: _Tally) -> None:
+    database = holding.database
+    facts = {"database": database, "collection": holding.name}
+    await writer.begin(COLLECTION, **facts, about=inventory.encoded(holding))
+    if holding.kind == "view":
+        documents, why = 0, ""
+    else:
+        documents, why = await _pour(client[database], holding.name, writer)
+    await writer.end()
+    tally.add(holding, documents)
+    if why:
+        await writer.whole(BROKEN, b"", **facts, why=why)
+        tally.failed.append(Finding(where=database, what=holding.name, why=why))
 
 
 async def _pour(database: Any, name: str, writer: PartWriter) -> tuple[int, str]:

@@ -5,7 +5,7 @@ import io
 import json
 import tarfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -169,8 +169,8 @@ class Bare:
         found = anyio.run(refill.restore, self.service, self.access, source, RestoreOptions(**options))
         return {str(item) for item in found}
 
-    def backup(self) -> tuple[Chunks, Census]:
-        sink = Gathered()
+    def backup(self, sink: Gathered | None = None) -> tuple[Chunks, Census]:
+        sink = sink or Gathered()
         census = anyio.run(snapshot.backup, self.service, self.access, sink)
         return Chunks(bytes(sink.data)), census
 
@@ -224,6 +224,41 @@ def test_an_index_that_cannot_be_built_leaves_the_documents_and_is_named(bare: B
         assert client.twice.things.count_documents({}) == 2
     wrong = census.only(("twice",)).differences(bare.census().only(("twice",)))
     assert wrong == ["indexes of twice.things: 2 before, 1 after", "twice.things's definition is not as it was"]
+
+
+class Meddling(Gathered):
+    """A sink that does something once, when it is told a word."""
+
+    def __init__(self, word: bytes, meddle: Callable[[], None]) -> None:
+        super().__init__()
+        self._word, self._meddle = word, meddle
+
+    async def write(self, chunk: bytes) -> None:
+        if self._word in chunk and self._word not in self.data:
+            self._meddle()
+        await super().write(chunk)
+
+
+def test_a_collection_that_is_renamed_or_exchanged_while_others_are_read_is_not_lost(bare: Bare) -> None:
+    with bare.client() as client:
+        for name in ("first", "second", "third", "zero"):
+            client.moving[name].insert_many([{"a": number} for number in range(10)])
+
+        def meddle() -> None:
+            client.moving.second.rename("moved")
+            client.moving.third.rename("first", dropTarget=True)
+            client.moving.first.insert_one({"a": 10})
+
+        try:
+            source, census = bare.backup(Meddling(b'"collection":"second"', meddle))
+            assert census.failed == ()
+            client.drop_database("moving")
+            assert bare.restore(source, only=("moving",)) == set()
+            held = {name: client.moving[name].count_documents({}) for name in client.moving.list_collection_names()}
+            assert held == {"first": 11, "second": 0, "third": 0, "zero": 10, "moved": 10}
+            assert census.only(("moving",)).differences(bare.census().only(("moving",))) == []
+        finally:
+            client.drop_database("moving")
 
 
 def test_a_stream_that_was_forged_writes_neither_accounts_nor_our_marks(bare: Bare) -> None:
