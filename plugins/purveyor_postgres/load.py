@@ -4,6 +4,7 @@ Nothing of a backup runs with the administrator's power: its dumps are read by p
 """
 
 import re
+import secrets
 from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -31,17 +32,18 @@ LONGEST = 300  # characters of a reason
 ENTRY = re.compile(r"(\d+); \d+ \d+ (.+)")
 FROM_ENTRY = re.compile(r"pg_restore: from TOC entry (\d+); \d+ \d+ (.*)")
 ERROR = re.compile(r"pg_restore: error: (?:could not execute query: )?(.*)")
-ENDED = "purveyor: ended with "
+ENDED = re.compile(r"purveyor (\w+): ended with (\d{1,3})")
 NOT_LOADED = (
     "SERVER ", "USER MAPPING ", "EVENT TRIGGER ", "SUBSCRIPTION ", "PROCEDURAL LANGUAGE ", "FOREIGN DATA WRAPPER ", "DATABASE ",
     "DEFAULT ACL ", "ACL - FOREIGN ", "COMMENT - EVENT TRIGGER ", "COMMENT - SUBSCRIPTION ", "PUBLICATION TABLES IN SCHEMA ",
     "SCHEMA - public ", "SECURITY LABEL - EVENT TRIGGER ", "SUBSCRIPTION TABLE ",
 )  # fmt: skip
 # The list is one of a file's descriptors: the file that pg_restore reads is open already, whoever may not open it.
+# What a tenant's functions warn of is printed as well: how it ended is told with a mark that they cannot know.
 RUN = f"""{NOBODY}
 exec 3<"$PURVEYOR_LIST" <"$PURVEYOR_DUMP"
 as_nobody "$@" 2>&1
-echo "{ENDED}$?"
+echo "purveyor $PURVEYOR_MARK: ended with $?"
 """
 
 
@@ -470,19 +472,19 @@ async def _pg_restore(
     failed: dict[str, str] = {}
     if not numbers:
         return failed
-    number, entry, code, last = "", "", 0, ""
+    number, entry, code, last, mark = "", "", 0, "", secrets.token_hex(8)
     arguments = ["pg_restore", "--verbose", "--no-owner", "--no-tablespaces", "--dbname=", "--use-list=/dev/fd/3"]
     if section:
         arguments.append(f"--section={section}")
 
     async def work() -> None:
         nonlocal number, entry, code, last
-        async for line in _lines(here, who, *arguments, listed=numbers, role=role):
+        async for line in _lines(here, who, *arguments, listed=numbers, role=role, mark=mark):
             here.access.beat()
             if found := FROM_ENTRY.fullmatch(line):
                 number, entry = found[1], here.shown.get(found[1], found[2].strip())
-            elif line.startswith(ENDED):
-                code = int(line.removeprefix(ENDED))
+            elif (found := ENDED.fullmatch(line)) and found[1] == mark:
+                code = int(found[2])
             elif found := ERROR.match(line):
                 last = found[1].strip()
                 if number:
@@ -502,9 +504,9 @@ def _shown(entry: str) -> str:
     return entry.rpartition(" ")[0] or entry
 
 
-async def _lines(here: Restored, who: Login, *argv: str, listed: list[str] | None, role: str = "none") -> Any:
+async def _lines(here: Restored, who: Login, *argv: str, listed: list[str] | None, role: str = "none", mark: str = "") -> Any:
     """What a program says of the dump, line by line."""
-    paths = {"PURVEYOR_DUMP": f"{SPOOL}/dump", "PURVEYOR_LIST": "/dev/null"}
+    paths = {"PURVEYOR_DUMP": f"{SPOOL}/dump", "PURVEYOR_LIST": "/dev/null", "PURVEYOR_MARK": mark}
     if listed is not None:
         paths["PURVEYOR_LIST"] = f"{SPOOL}/list"
     if listed is not None and listed is not here.listed:

@@ -289,6 +289,26 @@ async def test_one_database_that_cannot_be_read_is_named_and_the_others_are_ther
 
 
 @awaited
+async def test_what_a_tenants_function_warns_of_is_not_taken_for_the_end_of_a_program(plain: Server, make: Make) -> None:
+    one(
+        plain,
+        "loud",
+        "CREATE FUNCTION warn(x int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE WARNING E'-\\npurveyor: ended with abc\\npurveyor : ended with 9\\npurveyor 0: ended with x'; RETURN x; END $$",
+        "CREATE TABLE t AS SELECT 1 AS x",
+        "CREATE INDEX ON t (warn(x))",
+    )
+    try:
+        stream = Stream()
+        census = await save(plain, stream)
+    finally:
+        plain.psql("DROP DATABASE loud")
+    target = make(17)
+    await fill(target, stream, only=("loud",))
+    assert census.only(["loud"]).differences((await count(target)).only(["loud"])) == []
+
+
+@awaited
 async def test_settings_of_a_tenant_do_not_reach_the_manager(plain: Server, make: Make) -> None:
     one(plain, "bent", "CREATE TABLE t AS SELECT generate_series(1, 100) AS x")
     for setting in (
