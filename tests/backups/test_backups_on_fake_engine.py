@@ -155,6 +155,14 @@ async def test_an_upgrade_names_beforehand_what_is_refused_and_stops_at_a_loss(s
         assert scene.server("main").held.major == "2"
 
 
+@pytest.mark.parametrize(("image", "downtime"), [("fake:2", "none"), ("fake:1-b", "until the old server is up again")])
+async def test_the_plan_of_a_rehearsal_says_when_the_server_is_stopped(image: str, downtime: str, scene: Scene) -> None:
+    async with scene.open() as app:
+        given = {"service": "main", "docker_image": image, "rehearse": True}
+        plan = await app.plan("upgrade", msgspec.convert(given, app.verb("upgrade").arguments))
+        assert plan.downtime.endswith(downtime)
+
+
 async def test_a_copy_acts_on_nothing_and_an_upgrade_takes_over(scene: Scene) -> None:
     async with scene.open() as app:
         scene.put("main", "shop_production", job="on")

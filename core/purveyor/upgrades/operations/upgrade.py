@@ -97,7 +97,9 @@ class Upgrade(BesideVerb):
         given = operation.arguments
         volume = services.volume(tx, record.volume_id or "")
         days = self.house.settings.old_data_days
-        rehearse = given["rehearse"]
+        rehearse, until = given["rehearse"], "the new server is up"
+        if rehearse:  # a migration reads from the server that serves; a copy of the volume is of one that is stopped
+            until = "" if given["action"] == MIGRATE else "the old server is up again"
         return Plan(
             verb=self.name,
             subject=record.name,
@@ -107,8 +109,8 @@ class Upgrade(BesideVerb):
             ],
             volumes=[PlannedVolume(name=volume.name, action="nothing" if rehearse else f"keep for {days} days")],
             resources=[f"{given['action']}: {given['reason']}"],
-            apps=[] if rehearse else bindings.apps(tx, record, f"does not reach {record.name} until the new server is up"),
-            downtime="none" if rehearse else "from the copy of the data until the new server is up",
+            apps=bindings.apps(tx, record, f"does not reach {record.name} until {until}") if until else [],
+            downtime=f"from the copy of the data until {until}" if until else "none",
             warnings=[f"The new version will not take it: {item}" for item in given.get("refused", [])],
         )
 
