@@ -64,6 +64,21 @@ def test_an_error_is_two_lines_for_a_person(tmp_path: Path) -> None:
     assert call(tmp_path / "none", "show", "--help").returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("listen", "code", "said"),
+    [
+        ("nonsense", 2, "must be HOST:PORT"), ("127.0.0.1:99999", 2, "must be HOST:PORT"), ("[::1]:x", 2, "must be HOST:PORT"),
+        ("", 2, "must be HOST:PORT"), (f"{'é' * 64}:8400", 5, "it is no name of a host"),
+    ],
+)  # fmt: skip
+def test_an_address_that_is_none_is_said_before_anything_begins(tmp_path: Path, listen: str, code: int, said: str) -> None:
+    done = call(tmp_path / "none", "serve", "--listen", listen)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == code
+    assert (tmp_path / "none").exists() == (code != 2)
+
+
 def test_an_output_that_takes_nothing_is_one_line(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
         environment = {**os.environ, "PURVEYOR_STATE": str(tmp_path)}

@@ -252,3 +252,8 @@ def test_a_bad_settings_file_is_named_with_its_field(text: str, word: str, tmp_p
         config.load(tmp_path)
     assert str(tmp_path / config.FILE) in caught.value.detail
     assert word in caught.value.detail
+
+
+def test_a_settings_file_of_an_editor_that_marks_its_encoding_is_read(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_bytes(b'\xef\xbb\xbfnamespace = "marked"\n')
+    assert config.load(tmp_path).namespace == "marked"

@@ -1,6 +1,7 @@
 """The settings of an installation: one small TOML file in the state directory, and a few variables."""
 
 import os
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,8 +74,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def address(self) -> tuple[str, int]:
         """Host and port to listen on."""
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
+        return address_of(self.listen)
+
+
+def address_of(listen: str) -> tuple[str, int]:
+    """The host and port of HOST:PORT. Raises `ValueError`."""
+    host, separator, port = listen.rpartition(":")
+    number = number_of(port)
+    if not (separator and host and 0 <= number < 65536):
+        raise ValueError(listen)
+    return host.strip("[]"), number
 
 
 def state_directory(given: str | None = None) -> Path:
@@ -91,7 +100,7 @@ def load(state: Path) -> Settings:
     """Read the settings file of a state directory; without one, all defaults. Raises `BadInput`."""
     path = state / FILE
     try:
-        settings = msgspec.toml.decode(path.read_bytes(), type=Settings)
+        settings = msgspec.toml.decode(path.read_bytes().removeprefix(BOM_UTF8), type=Settings)  # some editors put one there
     except FileNotFoundError:
         settings = Settings()
     except msgspec.ValidationError as error:
@@ -99,9 +108,10 @@ def load(state: Path) -> Settings:
         raise _bad(path, f"{where.rstrip('`')}: {why}" if where else why) from None
     except (msgspec.DecodeError, ValueError) as error:
         raise _bad(path, f"not TOML: {error}") from None
-    host, separator, port = settings.listen.rpartition(":")
-    if not (separator and host and 0 <= number_of(port) < 65536):
-        raise _bad(path, f"listen is {settings.listen!r}, not HOST:PORT")
+    try:
+        address_of(settings.listen)
+    except ValueError:
+        raise _bad(path, f"listen is {settings.listen!r}, not HOST:PORT") from None
     for name, folder in (("volumes", settings.volumes), ("backups", settings.backups)):
         if folder and not Path(folder).is_absolute():
             raise _bad(path, f"{name} is {folder!r}; it must be a whole path, beginning with /")

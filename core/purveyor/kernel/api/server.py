@@ -61,10 +61,11 @@ def listen_tcp(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE)
     try:
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, TypeError) as error:  # the second for a host that is no name
         listener.close()
         remedy = "Choose another: purveyor serve --listen HOST:PORT, or `listen` in the settings file."
-        raise Conflict(f"Cannot listen on {host}:{port}: {error.strerror}.", remedy=remedy) from error
+        why = error.strerror if isinstance(error, OSError) else "it is no name of a host"
+        raise Conflict(f"Cannot listen on {host}:{port}: {why}.", remedy=remedy) from error
     listener.listen(256)
     return listener
 

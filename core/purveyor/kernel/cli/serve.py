@@ -24,6 +24,13 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 @click.pass_obj
 def serve_command(options: Options, listen: str | None, log_level: str) -> None:
     """Run the daemon: API, reconciliation, events."""
+    from purveyor.kernel.config import address_of
+
+    if listen is not None:
+        try:
+            address_of(listen)
+        except ValueError:
+            raise click.BadParameter("must be HOST:PORT", param_hint="--listen") from None
     anyio.run(serve, options.state, listen, LEVELS[log_level], backend_options={"use_uvloop": True})
 
 
@@ -65,10 +72,7 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
     sys.setswitchinterval(0.001)
     async with open_app(state, log_level=level, serve=True, patience=PATIENCE) as app:
         settings = msgspec.structs.replace(app.house.settings, listen=listen) if listen else app.house.settings
-        try:
-            host, port = settings.address
-        except ValueError:
-            raise click.BadParameter("must be HOST:PORT", param_hint="--listen") from None
+        host, port = settings.address
         public = listen_tcp(host, port)
         bound = public.getsockname()
         with suppress(StateUnavailable):  # it is noted at a later start
