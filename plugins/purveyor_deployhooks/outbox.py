@@ -183,7 +183,7 @@ class Outbox:
         busy: set[int] = set()
         async with anyio.create_task_group() as group:
             while True:
-                for row in await self._run(lambda db: list(db.query(WAITING, [time.time()]))):
+                for row in await self._run(lambda db: list(db.query(WAITING, _now()))):
                     if row["webhook"] not in busy:
                         busy.add(row["webhook"])
                         group.start_soon(self._deliver_to, row["webhook"], busy)
@@ -194,7 +194,7 @@ class Outbox:
     async def _deliver_to(self, webhook: int, busy: set[int]) -> None:
         """Send all that is due for one receiver, a few at a time."""
         try:
-            while due := await self._run(lambda db: list(db.query(DUE, [webhook, time.time()]))):
+            while due := await self._run(lambda db: list(db.query(DUE, {"webhook": webhook, **_now()}))):
                 async with anyio.create_task_group() as group:
                     for row in due:
                         group.start_soon(self._attempt, row)
@@ -218,16 +218,16 @@ class Outbox:
     async def _send(self, row: dict[str, Any]) -> tuple[int | None, str]:
         """The status, and why it counts as failed, "" when it does not."""
         body, timestamp = row["body"].encode(), str(int(time.time()))
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "purveyor",
-            "Purveyor-Event": row["type"],
-            "Purveyor-Delivery": str(row["id"]),
-            "Purveyor-Timestamp": timestamp,
-            "Purveyor-Signature": sign(self._core.unseal(row["secret"]), timestamp, body),
-        }
         status: int | None = None
         try:
+            headers = {
+                "Content-Type": "application/json",
+                "User-Agent": "purveyor",
+                "Purveyor-Event": row["type"],
+                "Purveyor-Delivery": str(row["id"]),
+                "Purveyor-Timestamp": timestamp,
+                "Purveyor-Signature": sign(self._core.unseal(row["secret"]), timestamp, body),
+            }
             with anyio.fail_after(TIMEOUT):
                 await check_address(row["url"])
                 async with (
@@ -245,6 +245,9 @@ class Outbox:
             return None, error.detail
         except (httpx.HTTPError, OSError) as error:
             return status, f"it cannot be reached: {type(error).__name__}"
+        except Exception as error:  # whatever it is, it may not hold up the others' deliveries
+            self._core.logger.warning("webhook.fault", webhook=row["name"], delivery=row["id"], error=type(error).__name__)
+            return status, f"it cannot be sent: {type(error).__name__}"
         if 300 <= status < 400:
             return status, f"it redirects ({status}), and redirects are not followed"
         return status, "" if 200 <= status < 300 else f"it answered {status}"
@@ -337,9 +340,9 @@ INSERT INTO webhooks (name, url, events, secret, attempts, first_retry, created_
 DUE = """
 SELECT d.id, d.type, d.body, d.attempts, w.name, w.url, w.secret, w.attempts AS most, w.first_retry
 FROM deliveries d JOIN webhooks w ON w.id = d.webhook
-WHERE d.webhook = ? AND d.state = 'pending' AND d.next_at <= ? ORDER BY d.id LIMIT 4
+WHERE d.webhook = :webhook AND d.state = 'pending' AND (d.next_at <= :now OR d.next_at > :now + :longest) ORDER BY d.id LIMIT 4
 """
-WAITING = "SELECT DISTINCT webhook FROM deliveries WHERE state = 'pending' AND next_at <= ?"
+WAITING = "SELECT DISTINCT webhook FROM deliveries WHERE state = 'pending' AND (next_at <= :now OR next_at > :now + :longest)"
 COUNTS = "SELECT state, count(*) AS number FROM deliveries WHERE webhook = ? GROUP BY state"
 FORGET = """
 DELETE FROM deliveries WHERE id IN (
@@ -348,6 +351,11 @@ DELETE FROM deliveries WHERE id IN (
 )
 """
 LISTED = "SELECT id, event, type, state, attempts, status, error, next_at FROM deliveries"
+
+
+def _now() -> dict[str, float]:
+    """When a try is due: now, or at a time that is further off than any pause, for the clock was put back."""
+    return {"now": time.time(), "longest": LONGEST_PAUSE}
 
 
 def _note(db: Database, burst: Sequence[Event]) -> bool:
@@ -379,14 +387,19 @@ def _without_credentials(url: str) -> str:
 
 async def check_address(url: str) -> None:
     """Raise `BadInput` for a URL that is none, or whose host is an address of a cloud's metadata service."""
-    parts = urlsplit(url)
     why = ""
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        httpx.URL(url)
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
+    except (httpx.InvalidURL, ValueError):
+        scheme, host, port = "", None, None
+    if scheme not in ("http", "https") or not host:
         why = "it must begin with http:// or https:// and name a host"
     else:
         try:
-            found = await anyio.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
-        except OSError:
+            found = await anyio.getaddrinfo(host, port or 80, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
             found = []  # it may be there later; the delivery says when it is not
         if any(_is_inward(str(item[4][0])) for item in found):
             why = "its address is one of the machine's own metadata service"

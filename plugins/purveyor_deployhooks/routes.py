@@ -52,7 +52,9 @@ def routers(app: Application, outbox: Callable[[], Outbox | None]) -> Sequence[R
         return Response(found, headers={"X-Total-Count": str(total)})
 
     @post("/{reference:str}/resend", status_code=200)
-    async def resend(request: Req, reference: str, delivery: int | None = None) -> dict[str, int]:
+    async def resend(
+        request: Req, reference: str, delivery: Annotated[int | None, Parameter(ge=0, le=MOST)] = None
+    ) -> dict[str, int]:
         """One delivery again, or all that are dead."""
         return {"resent": await box(request).resend(reference, delivery)}
 

@@ -16,7 +16,7 @@ import pytest
 
 from purveyor.kernel.logs import make_logger
 from purveyor_deployhooks.outbox import Outbox, WebhookRequest
-from purveyor_hooks import Event
+from purveyor_hooks import BadInput, Event
 
 pytestmark = pytest.mark.anyio
 
@@ -156,3 +156,44 @@ async def until_async(what: Callable[[], Awaitable[Any]]) -> None:
     with anyio.fail_after(5):
         while not await what():  # noqa: ASYNC110
             await anyio.sleep(0.01)
+
+
+NO_ADDRESSES = ["http://x:99999/", "http://x:port/", "http://[::1", f"http://{'é' * 70}/", "http://x/\x01", "http://\0/", "x"]
+
+
+@pytest.mark.parametrize("url", NO_ADDRESSES)
+async def test_an_address_that_is_none_is_bad_input(tmp_path: Path, url: str) -> None:
+    async with running(Line(tmp_path)) as made:
+        with pytest.raises(BadInput, match="must begin with http"):
+            await made.add(WebhookRequest(name="wrong", url=url))
+        assert await made.every() == []
+
+
+async def test_a_delivery_that_cannot_even_be_written_holds_up_nobody_else(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+
+    def unseal(text: str) -> str:
+        if text == "lost":
+            raise RuntimeError(text)
+        return text
+
+    line.unseal = unseal  # type: ignore[method-assign]
+    async with running(line) as made, receiver(at_once) as (url, times):
+        await made.add(WebhookRequest(name="lost", url=url, secret="lost", attempts=1))
+        await made.add(WebhookRequest(name="mine", url=url))
+        line.tell("service.healthy", 3)
+        await until(lambda: len(times) == 3, 5)
+        while (shown := (await made.get("lost"))["deliveries"]) != {"dead": 3}:
+            assert set(shown) <= {"pending", "dead"}
+            await anyio.sleep(0.01)
+
+
+async def test_a_clock_that_is_put_back_holds_no_delivery_up(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    async with running(line) as made, receiver(at_once) as (url, times):
+        await made.add(WebhookRequest(name="mine", url=url))
+        line.tell("service.healthy")
+        await until(lambda: len(times) == 1, 5)
+        later = time.time() + 3600
+        await made._run(lambda db: db.execute("UPDATE deliveries SET state = 'pending', next_at = ?", [later]))
+        await until(lambda: len(times) == 2, 5)
