@@ -369,3 +369,33 @@ def test_each_error_has_a_status_and_a_way_on() -> None:
         found = translated(OSError(number, os.strerror(number)), Path("/somewhere/purveyor.db"))
         assert isinstance(found, PurveyorError)
         assert (found.status in (503, 507), bool(found.remedy)) == (True, True)
+
+
+async def test_a_copy_ends_while_others_write_all_the_time(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    await store.write(lambda tx: [tx.emit("something", data={"text": "x" * 2000}) for _ in range(4000)])
+    async with anyio.create_task_group() as group:
+
+        async def write() -> None:
+            while True:
+                await store.write(lambda tx: tx.emit("something"))
+
+        group.start_soon(write)
+        with anyio.fail_after(10):
+            made = await anyio.to_thread.run_sync(copies.copy, store.path, "daily-1", abandon_on_cancel=True)
+        group.cancel_scope.cancel()
+    with closing(sqlite3.connect(made)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    store.close()
+
+
+async def test_a_clock_that_is_put_back_and_a_file_of_somebody_s_own_hold_no_copy_up(tmp_path: Path) -> None:
+    store, folder = opened(tmp_path), tmp_path / "copies"
+    copies._turn(store.path)
+    (folder / "daily-mine.db").touch()
+    later = (folder / "daily-1.db").stat().st_mtime + 365 * copies.EVERY
+    os.utime(folder / "daily-1.db", (later, later))
+    for _ in range(2):
+        copies._turn(store.path)
+        assert sorted(path.name for path in folder.iterdir()) == ["daily-1.db", "daily-2.db", "daily-mine.db"]
+    store.close()

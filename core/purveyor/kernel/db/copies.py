@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 
 from purveyor.kernel.db.faults import told
+from purveyor.kernel.naming import number_of
 
 FOLDER = "copies"
 EVERY = 24 * 3600.0  # seconds
@@ -27,7 +28,7 @@ def copy(path: Path, name: str) -> Path:
         os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
             with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(part)) as target:
-                source.backup(target, pages=500, sleep=0.01)
+                source.backup(target)  # in one step: part by part it begins anew whenever somebody writes, and never ends
             part.rename(made)
         finally:
             part.unlink(missing_ok=True)
@@ -42,9 +43,11 @@ async def keep(path: Path) -> None:
 
 
 def _turn(path: Path) -> None:
-    copies = sorted((path.parent / FOLDER).glob("daily-*.db"), key=lambda item: item.stat().st_mtime)
-    if not copies or time.time() - copies[-1].stat().st_mtime >= EVERY:
-        number = int(copies[-1].stem.rpartition("-")[2]) + 1 if copies else 1
-        copies.append(copy(path, f"daily-{number}"))
-    for old in copies[:-KEPT]:
+    numbered = ((number_of(item.stem.partition("-")[2]), item) for item in (path.parent / FOLDER).glob("daily-*.db"))
+    copies = sorted((number, item) for number, item in numbered if number > 0)  # any other is somebody's own
+    # one from the future is of a clock that was put back since
+    if not copies or not 0 <= time.time() - copies[-1][1].stat().st_mtime < EVERY:
+        number = copies[-1][0] + 1 if copies else 1
+        copies.append((number, copy(path, f"daily-{number}")))
+    for _, old in copies[:-KEPT]:
         old.unlink(missing_ok=True)
