@@ -238,3 +238,24 @@ async def test_a_backup_whose_making_was_abandoned_is_a_failed_one(scene: Scene)
         await app.runner.abandon(left.id, "ada")
         made = await app.house.store.read(lambda tx: backups.get(tx, left.arguments["backup"]))
         assert (made.state, "abandoned by ada" in made.error_message) == ("failed", True)
+
+
+async def test_whoever_waits_for_the_next_try_hears_of_it_however_often_it_is_asked_for() -> None:
+    handle, heard = Handle(1, "walk", []), list[str]()
+    handle.tried(Failed("no luck"))
+
+    async def ask() -> None:
+        handle.again()
+        try:
+            await handle.wait()
+        except Failed as error:
+            heard.append(error.detail)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            assert heard == []
+            handle.tried(Failed("no luck again"))
+    assert heard == ["no luck again"] * 3

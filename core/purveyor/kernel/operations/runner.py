@@ -82,7 +82,8 @@ class Handle:
 
     def again(self) -> None:
         """Have `wait` wait for the next try, and have that made now."""
-        self._tried = anyio.Event()
+        if self._tried.is_set():  # else somebody waits for that one already, and would never hear of another
+            self._tried = anyio.Event()
         self.wake()
 
     def wake(self) -> None:
