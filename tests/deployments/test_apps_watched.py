@@ -1,12 +1,17 @@
 """Apps are watched like services: what does not run is told, and brought back from its recorded deployment."""
 
+from typing import Any
+
 import pytest
 
 from fake.engine import Container
 from fake.scene import Scene, do
 from purveyor.app import App
+from purveyor.deployments import routes as deployment_routes
 from purveyor.deployments import store as deployment_store
+from purveyor.deployments.models import DeploymentRecord
 from purveyor.kernel.events import store as events
+from purveyor.services import routes as service_routes
 from purveyor_hooks import Event
 
 pytestmark = pytest.mark.anyio
@@ -173,3 +178,63 @@ async def test_an_active_deployment_is_shown_as_what_its_app_is(scene: Scene) ->
             2: ("unknown", "The engine is away."),
             3: ("unknown", "The engine is away."),
         }
+
+
+async def test_an_app_that_comes_up_while_others_are_swept_up_stays(scene: Scene) -> None:
+    async with scene.open() as app:
+        old = scene.engine.require(APP)
+        await do(app, "deploy", project="shop", image="app:2")
+        scene.engine.world.containers.append(old)  # could not be removed at the time
+        containers, read = scene.engine.containers, app.house.store.read
+        listed, reads = containers.listed, 0
+
+        async def meanwhile(*given: Any) -> Any:
+            nonlocal reads
+            answer = await read(*given)
+            if given[0].__name__ == "current":
+                reads += 1
+                app.house.store.read = read  # type: ignore[method-assign]
+                await do(app, "deploy", project="shop", environment="preview", image="app:2")
+            return answer
+
+        app.house.store.read = meanwhile  # type: ignore[method-assign]
+        await app.reconciler._sweep_apps()
+        assert (reads, containers.listed) == (1, listed)
+        names = {item.name for item in scene.engine.world.containers if item.name.startswith("fk.shop")}
+        assert names == {"fk.shop.production.3", "fk.shop.preview.4"}
+
+
+@pytest.mark.parametrize("label", ["1", "abc", "", "9" * 30])
+async def test_an_image_that_brings_labels_of_ours_is_taken_for_nothing_else(scene: Scene, label: str) -> None:
+    async with scene.open() as app:
+        scene.engine.world.labels["app:2"] = {f"dev.purveyor.{word}": label for word in ("service", "purpose", "deployment")}
+        scene.engine.world.labels["fake:1"] = {f"dev.purveyor.{word}": label for word in ("deployment", "environment", "project")}
+        before = await service_routes.list_services.fn(app)
+        await do(app, "deploy", project="shop", image="app:2")
+        await do(app, "stop", service="main")
+        scene.engine.world.containers.remove(scene.engine.require("fk-main"))
+        await do(app, "start", service="main")
+        await app.reconciler.sweep()
+        after = await service_routes.list_services.fn(app)
+        assert [(item.name, item.status) for item in after.content] == [(item.name, item.status) for item in before.content]
+        names = {item.name for item in scene.engine.world.containers}
+        assert {"fk-main", "fk.shop.production.3", "fk.shop.preview.2"} <= names
+        await do(app, "delete-environment", project="shop", environment="preview")
+        names = {item.name for item in scene.engine.world.containers}
+        assert {"fk-main", "fk.shop.production.3"} <= names
+
+
+async def test_a_container_that_somebody_labelled_by_hand_breaks_nothing(scene: Scene) -> None:
+    async with scene.open() as app:
+        for number, label in enumerate(("abc", "", "-1", "9" * 30)):
+            made = scene.engine.foreign(f"copy-{number}", "fake:1", {}, "/nowhere")
+            made.labels = app.house.engine.labels.of(service=label, deployment=label, environment=label)
+        await app.reconciler.sweep()
+        assert len((await service_routes.list_services.fn(app)).content) == 6
+        assert {item.status for item in await deployment_routes._views(app, await active(app))} == {"active"}
+        await do(app, "deploy", project="shop", image="app:2")
+        assert scene.engine.require("fk.shop.production.3").aliases == ["shop-production"]
+
+
+async def active(app: App) -> list[DeploymentRecord]:
+    return await app.house.store.read(lambda tx: deployment_store.deployments(tx, state="active"))

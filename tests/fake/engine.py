@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from purveyor.kernel.docker.labels import INSTALLATION, SPEC, Labels
+from purveyor.kernel.docker.labels import INSTALLATION, SPEC, Labels, whole
 from purveyor.kernel.docker.models import Found, FoundVolume, PortTaken, Usage, digest
 from purveyor.kernel.docker.protocols import Containers, Engine, Images, Progress, Session, Volumes, pull_remedy
 from purveyor_hooks import (
@@ -72,6 +72,7 @@ class World(msgspec.Struct, kw_only=True):
     """All that the engine holds. `wrongs` are things that must never happen, noted when they did."""
 
     images: dict[str, dict[str, str]] = {}
+    labels: dict[str, dict[str, str]] = {}  # what an image brings, as Docker hands it on to its containers
     tags: dict[str, str] = {}  # which image a name means, where that is not the one called so
     containers: list[Container] = []
     volumes: list[Volume] = []
@@ -338,7 +339,7 @@ class FakeContainers(Containers):
             name=name,
             image=spec.image,
             image_id=f"sha256:{image}",
-            labels={**labels, SPEC: digest(spec, ports, inside or network)},
+            labels={**world.labels.get(image, {}), **whole(labels), SPEC: digest(spec, ports, inside or network)},
             environment={**world.images[image], **spec.environment},
             command=list(spec.command),
             entrypoint=list(spec.entrypoint),

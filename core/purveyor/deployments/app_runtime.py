@@ -1,6 +1,5 @@
 """Running an app's containers: what deploy hooks are handed, and how the core cleans up after them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from purveyor.deployments import store as deployment_store
@@ -26,11 +25,10 @@ def container_name(engine: Engine, scope: Scope, deployment_id: int) -> str:
     return f"{engine.namespace}.{scope.project}.{scope.environment}.{deployment_id}"
 
 
-async def remove_containers(engine: Engine, keep: Callable[[int], bool] = lambda _: False, **fields: object) -> None:
-    """Remove the app containers with these labels, but for the deployments to keep."""
+async def remove_containers(engine: Engine, *, keep: int = 0, **fields: object) -> None:
+    """Remove the app containers with these labels, but for those of the deployment to keep."""
     for found in await engine.containers.listed(**fields):
-        number = found.labels.get(labels.DEPLOYMENT)
-        if number is not None and not keep(int(number)):
+        if labels.id_in(found.labels, labels.DEPLOYMENT) not in (0, keep):
             await engine.containers.remove(found.name)
 
 
@@ -132,13 +130,13 @@ class DockerWorkshop:
     async def _rename(self, scope: Scope, current: int) -> None:
         engine, alias = self.house.engine, alias_of(scope)
         found = await engine.containers.listed(environment=self.environment_id)
-        for item in sorted(found, key=lambda item: item.labels[labels.DEPLOYMENT] != str(current)):
-            wanted = item.labels[labels.DEPLOYMENT] == str(current)
+        for item in sorted(found, key=lambda item: labels.id_in(item.labels, labels.DEPLOYMENT) != current):
+            wanted = labels.id_in(item.labels, labels.DEPLOYMENT) == current
             if (alias in await engine.containers.aliases(item.name)) != wanted:
                 await engine.containers.connect(item.name, [alias] if wanted else [])
 
     async def retire_others(self, deployment: Deployment) -> None:
-        await remove_containers(self.house.engine, lambda number: number == deployment.id, environment=self.environment_id)
+        await remove_containers(self.house.engine, keep=deployment.id, environment=self.environment_id)
 
     async def withdraw(self, scope: Scope, deployment_id: int) -> None:
         """Take a deployment back that did not come up: its containers go, the active one has the name."""

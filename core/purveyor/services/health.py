@@ -10,7 +10,7 @@ import anyio
 import msgspec
 
 from purveyor.deployments.models import DeploymentRecord
-from purveyor.kernel.docker.labels import DEPLOYMENT, SERVICE
+from purveyor.kernel.docker.labels import DEPLOYMENT, SERVICE, id_in
 from purveyor.kernel.docker.models import Found
 from purveyor.kernel.parts import House
 from purveyor.services import samples
@@ -231,7 +231,7 @@ class Observer:
             listed = await self._listed("deployment", [record.id for record in watched])
         except EngineUnavailable as error:
             return found | {record.id: Status(status="unknown", reason=error.detail, checked_at=now) for record in watched}
-        states = {int(item.labels[DEPLOYMENT]): item.state for item in listed if DEPLOYMENT in item.labels}
+        states = {id_in(item.labels, DEPLOYMENT): item.state for item in listed}
         for record in watched:
             state = states.get(record.id, "missing")
             reason = self._incidents.reason(Subject("app", record.id))
@@ -280,7 +280,7 @@ def _by_service(listed: Sequence[Found], records: Sequence[ServiceRecord]) -> di
     known = {record.id: record for record in records}
     own: dict[int, Found] = {}
     for item in listed:
-        record = known.get(int(item.labels.get(SERVICE, 0)))
+        record = known.get(id_in(item.labels, SERVICE))
         if record is not None and (record.id not in own or _rank(item, record) > _rank(own[record.id], record)):
             own[record.id] = item
     return own

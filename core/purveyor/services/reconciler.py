@@ -11,12 +11,11 @@ import anyio.abc
 
 from purveyor.archiving.wal_receiver import Helpers
 from purveyor.deployments import store as deployment_store
-from purveyor.deployments.app_runtime import remove_containers
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.deployments.operations.repair_app import AppArguments
 from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker.labels import DEPLOYMENT, SERVICE
+from purveyor.kernel.docker.labels import DEPLOYMENT, SERVICE, id_in
 from purveyor.kernel.docker.models import Found
 from purveyor.kernel.operations import Runner, Verb
 from purveyor.kernel.parts import House
@@ -218,10 +217,11 @@ class Reconciler:
             states = ("active", "deploying")
             return {item.id for state in states for item in deployment_store.deployments(tx, state=state)}
 
+        found = await self._house.engine.containers.listed()  # first: of a deploy that begins meanwhile there is nothing in it
         wanted = await self._house.store.read(current)
-        found = await self._house.engine.containers.listed()
-        if any(DEPLOYMENT in item.labels and int(item.labels[DEPLOYMENT]) not in wanted for item in found):
-            await remove_containers(self._house.engine, lambda number: number in wanted)
+        for item in found:
+            if (deployment := id_in(item.labels, DEPLOYMENT)) and deployment not in wanted:
+                await self._house.engine.containers.remove(item.name)
 
     async def _settle_network(self) -> None:
         """Have the network, with the addresses that it had: apps know the host by one of them."""
@@ -444,9 +444,9 @@ class Reconciler:
 
 def _key(labels: Mapping[str, str]) -> str:
     """How a container of ours is noted, "" for others."""
-    if SERVICE in labels:
-        return Subject("service", int(labels[SERVICE])).key
-    return Subject("app", int(labels[DEPLOYMENT])).key if DEPLOYMENT in labels else ""
+    if service := id_in(labels, SERVICE):
+        return Subject("service", service).key
+    return Subject("app", app).key if (app := id_in(labels, DEPLOYMENT)) else ""
 
 
 def _intended(tx: Tx) -> tuple[list[ServiceRecord], list[DeploymentRecord]]:

@@ -14,7 +14,7 @@ from aiodocker.multiplexed import multiplexed_result_stream
 from purveyor.kernel.docker.errors import CHANGE, LOOK
 from purveyor.kernel.docker.filters import filters
 from purveyor.kernel.docker.hijack import started
-from purveyor.kernel.docker.labels import INSTALLATION, SPEC
+from purveyor.kernel.docker.labels import INSTALLATION, SPEC, whole
 from purveyor.kernel.docker.models import Found, Usage, digest
 from purveyor.kernel.docker.protocols import Containers, Session
 from purveyor.kernel.docker.terminal import DockerSession
@@ -135,7 +135,7 @@ class DockerContainers(Containers):
             "Image": spec.image,
             "Cmd": list(spec.command) or None,
             "Env": [f"{key}={value}" for key, value in spec.environment.items()],
-            "Labels": {**labels, SPEC: digest(spec, ports, inside or network)},
+            "Labels": {**whole(labels), SPEC: digest(spec, ports, inside or network)},
             "ExposedPorts": {f"{port}/tcp": {} for port in ports},
             "User": spec.user,
             "StopTimeout": spec.stop_timeout,

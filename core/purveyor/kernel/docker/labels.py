@@ -3,11 +3,24 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from purveyor.kernel.naming import number_of
+
 PREFIX = "dev.purveyor."
 INSTALLATION = f"{PREFIX}installation"
 SERVICE = f"{PREFIX}service"
 DEPLOYMENT = f"{PREFIX}deployment"
 SPEC = f"{PREFIX}spec"
+WORDS = ("service", "type", "project", "environment", "deployment", "purpose")  # the short names of what containers carry
+
+
+def whole(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels of a new container: those of ours that it has no use for are empty, for its image may bring some."""
+    return {**dict.fromkeys((f"{PREFIX}{word}" for word in WORDS), ""), **labels}
+
+
+def id_in(labels: Mapping[str, str], name: str) -> int:
+    """The id in a label, 0 when there is none: anybody may have written it."""
+    return max(0, number_of(labels.get(name, "")))
 
 
 class Labels(NamedTuple):
