@@ -82,7 +82,9 @@ BODIES: list[tuple[str, str, bytes]] = [
     ("POST", "/api/external-services/main/projects", b'{"project_id": 99999999999999999999}'),
     ("POST", "/api/projects/shop/deployments", b'{"image": ""}'),
     ("POST", "/api/projects/shop/deployments", b'{"environment": "\\ud800"}'),
+    ("POST", "/api/projects/shop/deployments", b'{"image": "app:1", "command": ["a\\u0000b"]}'),
     ("POST", "/api/tokens", b'{"name": "\\ud800"}'),
+    ("POST", "/api/tokens", b'{"name": "a\\u001b[2Jb"}'),
     ("POST", "/api/tokens", b'{"name": "x", "expires_in": ' + LONG.encode() + b"}"),
 ]  # fmt: skip
 
@@ -97,6 +99,20 @@ async def test_no_body_is_a_fault_of_ours(scene: Scene) -> None:
         many = {f"p{number}": 1 for number in range(20_000)}
         answer = await client.post("/api/external-services/", json={"name": "x", "service_type": "fake", "parameters": many})
         assert (answer.status_code, len(answer.content) < 20_000) == (400, True)
+
+
+@pytest.mark.anyio
+async def test_no_service_has_a_name_under_which_nobody_can_reach_it(scene: Scene) -> None:
+    async with http(scene) as (app, client):
+        paths = [route.path for route in create_api(app).routes]
+        addresses = [path.split("/")[3] for path in paths if path.startswith("/api/external-services/")]
+        for name in {*addresses, "new"} - {"", "{reference:str}"}:
+            answer = await client.post("/api/external-services/", json={"name": name.title(), "service_type": "fake"})
+            assert (answer.status_code, answer.json()["errors"]) == (400, {"name": f"{name!r} is a word of the API"})
+        answer = await client.post("/api/external-services/main/clone", json={"name": "types"})
+        assert answer.status_code == 400
+        answer = await client.post("/api/external-services/", json={"name": "type", "service_type": "fake"})
+        assert (await client.get("/api/external-services/type")).json()["service"]["id"] == answer.json()["id"]
 
 
 @pytest.mark.anyio

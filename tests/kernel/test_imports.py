@@ -55,7 +55,6 @@ EXCEPTIONS = {
     "services.operations.volumes": {"backups.repository", "projects.bindings"},
     "services.reconciler": {
         "archiving.wal_receiver",
-        "deployments.app_runtime",
         "deployments.models",
         "deployments.operations.repair_app",
         "deployments.store",

@@ -262,6 +262,8 @@ def _check(given: DeployArguments) -> None:
             errors["image"] = str(error)
     if given.image is None and (given.command or given.port):
         errors["image"] = "needed for a command or a port"
+    if any("\0" in word for word in given.command):
+        errors["command"] = "must not hold NUL"
     for name, value in given.variables.items():
         if not VARIABLE.fullmatch(name):
             errors[f"variables.{name[:40]}"] = "names are letters, digits and underscores"

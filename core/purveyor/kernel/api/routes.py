@@ -38,8 +38,9 @@ async def list_tokens(core: App, people: bool = False, limit: Limit = 100, offse
 
 @post("/tokens", guards=[admin])
 async def create_token(core: App, data: TokenRequest) -> NewToken:
-    if not data.name.strip() or len(data.name) > 80:
-        raise BadInput("A token needs a name.", remedy="Give one of 1 to 80 characters.", errors={"name": "1 to 80 characters"})
+    if not data.name.strip() or len(data.name) > 80 or not data.name.isprintable():
+        why = "1 to 80 characters that can be printed"
+        raise BadInput("A token needs a name.", remedy=f"Give one of {why}.", errors={"name": why})
     if (data.scope == "project") != (data.project is not None):
         why = "needed for the scope project, and only for it"
         raise BadInput("The token's scope and project do not go together.", errors={"project": why})

@@ -18,6 +18,9 @@ from purveyor.services import store as services
 from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb
 from purveyor_hooks import BadInput, Conflict, Image, Service, ServiceType
 
+# what addresses have in the place of a service's name: a service of that name could only be reached by its id
+WORDS = frozenset(["types", "providers", "available-containers", "import", "by-slug", "projects", "new"])
+
 
 class CreateArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`parameters` by name, text or typed; `version` chooses the tag of the default image."""
@@ -78,7 +81,10 @@ def make(
 
 
 def require_free(tx: Tx, name: str, slug: str) -> None:
-    """Raise `Conflict` when a name, or the slug that is made of it, is taken."""
+    """Raise `Conflict` when a name, or the slug that is made of it, is taken, `BadInput` when it means something else."""
+    if slug in WORDS:
+        why = f"{slug!r} is a word of the API"
+        raise BadInput(f"The name cannot be used: {why}.", remedy="Choose another name.", errors={"name": why})
     if services.find(tx, slug) or (name and services.find(tx, name)):
         errors = {"name": "taken"}
         raise Conflict(f"There is a service named {name or slug!r} already.", remedy="Choose another name.", errors=errors)
