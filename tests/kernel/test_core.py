@@ -18,7 +18,7 @@ from purveyor.kernel.api import tokens
 from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.db.lock import StateLock
 from purveyor.kernel.db.migrations import migrations
-from purveyor.kernel.db.secrets import Vault, open_vault
+from purveyor.kernel.db.secrets import REMEMBERED, Vault, open_vault
 from purveyor.kernel.events import store as events
 from purveyor.kernel.events.bus import RING, Bus
 from purveyor.kernel.logs import make_logger
@@ -102,6 +102,19 @@ def test_the_key_file_is_private_and_a_lost_or_wrong_key_is_said(tmp_path: Path)
     key.chmod(0o644)
     with pytest.raises(BadInput, match="chmod 600"):
         open_vault(tmp_path)
+
+
+async def test_more_secrets_than_are_remembered_are_opened_side_by_side(store: Store) -> None:
+    sealed = [store.vault.seal({"password": f"{number}-{'x' * 20}"}) for number in range(REMEMBERED + 2000)]
+    assert len(tuple(store.vault.known())) == REMEMBERED
+
+    async def look(part: int) -> None:
+        await store.read(lambda tx: [tx.vault.open(text) for text in sealed[part::6]])
+
+    async with anyio.create_task_group() as group:
+        for part in range(6):
+            group.start_soon(look, part)
+    assert len(tuple(store.vault.known())) == REMEMBERED
 
 
 async def test_the_last_looks_at_a_service_are_kept_and_older_ones_go(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ class Vault:
     def __init__(self, key: bytes) -> None:
         self._fernet = Fernet(key)
         self._known: dict[str, None] = {}
+        self._noting = threading.Lock()  # readers and the writer open secrets side by side
 
     def known(self) -> Iterable[str]:
         """The secrets that went through here last: what no log may hold."""
@@ -36,10 +38,11 @@ class Vault:
             for item in value:
                 self._note(item, name)
         elif isinstance(value, str) and (not name or any(word in name.lower() for word in SECRET_WORDS)):
-            self._known.pop(value, None)
-            self._known[value] = None
-            while len(self._known) > REMEMBERED:
-                del self._known[next(iter(self._known))]
+            with self._noting:
+                self._known.pop(value, None)
+                self._known[value] = None
+                while len(self._known) > REMEMBERED:
+                    del self._known[next(iter(self._known))]
 
     def seal(self, value: Any) -> str:
         self._note(value)
