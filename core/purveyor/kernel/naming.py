@@ -24,7 +24,7 @@ def slug_of(name: str, field: str = "name") -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", trimmed.lower()).strip("-")
     if not NAME.fullmatch(trimmed) or len(trimmed) > NAME_LIMIT or not slug:
         why = f"use 1 to {NAME_LIMIT} letters, digits, spaces, dots, hyphens or underscores, beginning with a letter or digit"
-    elif trimmed.isdigit():
+    elif slug.isdigit():
         why = "a number alone would be taken for an id; add a letter"
     else:
         return slug
