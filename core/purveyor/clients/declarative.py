@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from purveyor.kernel.cli.client import Client
+from purveyor.kernel.naming import slug_of
 from purveyor_hooks import BadInput
 
 SERVICES, PROJECTS, BACKUPS = "/api/external-services", "/api/projects", "/api/backups"
@@ -78,7 +79,7 @@ class Present(NamedTuple):
 def load(path: Path) -> Declared:
     """Raises `BadInput` that names the place in the file."""
     try:
-        return msgspec.convert(tomllib.loads(path.read_text()), Declared)
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8-sig")), Declared)
     except FileNotFoundError:
         remedy = "Write one, or begin with what is: purveyor export > purveyor.toml"
         raise BadInput(f"There is no file {path}.", remedy=remedy, errors={"file": "there is none"}) from None
@@ -123,6 +124,15 @@ def differences(wanted: Declared, now: Present) -> list[Change]:
 def _check(wanted: Declared, now: Present) -> None:
     errors = {}
     known = {*wanted.services, *now.services}
+    named = {f"services.{name}": name for name in wanted.services.keys() - now.services.keys()}
+    named |= {f"projects.{name}": name for name in wanted.projects.keys() - now.projects.keys()}
+    for name, project in wanted.projects.items():
+        named |= {
+            f"projects.{name}.environments": environment for environment in project.environments if not _is_slug(environment)
+        }
+    for field, name in named.items():
+        if not _is_slug(name):
+            errors[field] = f"{name!r} must be lower-case letters, digits and hyphens: by that it is found again"
     for name, project in wanted.projects.items():
         for service in project.links:
             if service not in known:
@@ -139,6 +149,13 @@ def _check(wanted: Declared, now: Present) -> None:
     if errors:
         listed = "; ".join(f"{field}: {why}" for field, why in errors.items())
         raise BadInput(f"The file cannot be made so: {listed}.", remedy="Correct what is named.", errors=errors)
+
+
+def _is_slug(name: str) -> bool:
+    try:
+        return slug_of(name) == name
+    except BadInput:
+        return False
 
 
 def _service(name: str, item: DeclaredService, now: Present) -> list[Change]:
