@@ -51,7 +51,7 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
         async with pages.api(session) as client:
             found = await client.call("GET", f"/api/operations/{number}")
             events = await events_of(client, operation=number)
-            where = back if back.startswith("/") and not back.startswith("//") else ""
+            where = back if back.startswith("/") and not back.startswith(("//", "/\\")) else ""  # to browsers both are a host
             if not where and found["service_id"]:
                 with suppress(NotFound):  # it is deleted
                     service = (await client.call("GET", f"{SERVICES}/{found['service_id']}"))["service"]

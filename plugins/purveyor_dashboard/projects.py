@@ -124,7 +124,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
 def _app(form: dict[str, str]) -> dict[str, Any]:
     """What to deploy: an image; a command and a port when the image's own will not do."""
     port = form.get("port", "")
-    if port and not port.isdecimal():
+    if port and not (port.isdecimal() and len(port) <= 5):
         raise BadInput("The port is no number.", errors={"port": "a whole number, or nothing"})
     try:
         command = shlex.split(form.get("command", ""))

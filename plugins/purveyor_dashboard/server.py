@@ -13,6 +13,7 @@ from purveyor_hooks import BadInput, PurveyorError
 TOKENS = "/api/tokens"
 SOURCE_FIELDS = ("name", "bucket_name", "bucket_path", "region", "endpoint", "access_key_id", "secret_key")
 DAY = 86400
+LONGEST = 9  # digits
 
 
 def handlers(pages: Pages) -> Sequence[Any]:
@@ -46,7 +47,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
             if form.get("project"):
                 body["project"] = form["project"]
             if days := form.get("days", ""):
-                if not days.isdecimal():
+                if not days.isdecimal() or len(days) > LONGEST:
                     raise BadInput("The token's life is not one.", errors={"expires_in": "a whole number of days, or nothing"})
                 body["expires_in"] = int(days) * DAY
             async with pages.api(session) as client:

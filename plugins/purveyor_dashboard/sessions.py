@@ -57,7 +57,7 @@ class Sessions:
         """Whoever failed before waits, longer each time."""
         count, at = self._failed.get(address, (0, 0.0))
         if count and time.time() - at < FORGET:
-            await anyio.sleep(min(0.25 * 2**count, SLOWEST))
+            await anyio.sleep(min(0.25 * 2 ** min(count, 10), SLOWEST))
 
     def failed(self, address: str) -> None:
         now = time.time()

@@ -1,0 +1,69 @@
+"""What strangers send to the dashboard, on the fake engine: no fault of ours, and no way to another place."""
+
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from fake.scene import PLUGINS, Scene
+from purveyor.app import open_app
+from purveyor.asgi import create_api
+from purveyor.kernel.api import tokens
+from purveyor.kernel.api.server import listen_local, serving
+from purveyor_dashboard.sessions import Sessions
+
+pytestmark = pytest.mark.anyio
+DASHBOARD = EntryPoint(name="dashboard", value="purveyor_dashboard", group="purveyor")
+
+
+@asynccontextmanager
+async def signed_in(scene: Scene) -> AsyncIterator[httpx.AsyncClient]:
+    path, plugins = scene.state / "pages.sock", [*PLUGINS, DASHBOARD]
+    async with (
+        open_app(scene.state, make_engine=scene.engine_of, plugins=plugins, log_level=logging.CRITICAL) as app,
+        serving(create_api(app), local=[listen_local(path)]),
+        httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(path), verify=False), base_url="http://purveyor", timeout=60
+        ) as client,
+    ):
+        _, token = await app.house.store.write(
+            lambda tx: tokens.create(tx, name="ada", scope="admin", project_id=None, expires_at=None)
+        )
+        assert (await client.post("/sign-in", data={"token": token})).headers["location"] == "/services"
+        yield client
+
+
+async def test_the_way_back_leads_to_no_other_host(scene: Scene) -> None:
+    async with signed_in(scene) as client:
+        for back in ("//evil.example", "/\\evil.example", "https://evil.example", "\\evil.example"):
+            page = await client.get("/operations/1", params={"back": back})
+            assert page.status_code == 200
+            assert "evil.example" not in page.text
+        assert 'href="/projects"' in (await client.get("/operations/1", params={"back": "/projects"})).text
+
+
+async def test_a_number_that_is_too_long_is_said_at_its_field(scene: Scene) -> None:
+    async with signed_in(scene) as client:
+        found = re.search(r'name="csrf" value="([^"]+)"', (await client.get("/server")).text)
+        assert found is not None
+        csrf, long = {"csrf": found[1]}, "9" * 5000
+        answer = await client.post("/server/tokens", data={**csrf, "name": "x", "days": long})
+        assert (answer.status_code, "life is not one" in answer.text) == (400, True)
+        answer = await client.post("/projects/shop/deploy", data={**csrf, "image": "app:1", "port": long})
+        assert (answer.status_code, "The port is no number" in answer.text) == (400, True)
+
+
+async def test_however_often_somebody_failed_to_sign_in_he_waits_and_no_longer() -> None:
+    core: Any = None
+    sessions = Sessions(core)
+    for _ in range(3000):
+        sessions.failed("10.0.0.1")
+    with anyio.move_on_after(0.05) as scope:
+        await sessions.slow_down("10.0.0.1")
+    assert scope.cancelled_caught
