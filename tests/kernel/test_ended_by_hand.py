@@ -259,3 +259,24 @@ async def test_whoever_waits_for_the_next_try_hears_of_it_however_often_it_is_as
             assert heard == []
             handle.tried(Failed("no luck again"))
     assert heard == ["no luck again"] * 3
+
+
+async def test_two_who_cancel_one_at_once_both_hear_of_it(scene: Scene) -> None:
+    async with scene.open() as app:
+
+        async def hold(*_: object) -> None:
+            await anyio.sleep_forever()
+
+        app.provision.image = hold  # type: ignore[method-assign]
+        handle = await begin(app, "restart", service="main")
+        await anyio.wait_all_tasks_blocked()
+        heard = []
+
+        async def cancel(actor: str) -> None:
+            heard.append((await app.runner.cancel(handle.operation_id, actor)).undoing)
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(cancel, "ada")
+                group.start_soon(cancel, "bob")
+        assert heard == [True, True]

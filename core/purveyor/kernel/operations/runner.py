@@ -459,7 +459,8 @@ class Runner:
         if self._left.pop(operation_id, None) is not None:
             handle.waits = ""
             self._launch(verb, handle)
-        handle.answered = anyio.Event()
+        if handle.answered.is_set():  # else somebody who cancels it, too, waits for it
+            handle.answered = anyio.Event()
         if handle.waits:
             handle.again()
         handle.cancel(actor)
