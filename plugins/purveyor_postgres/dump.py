@@ -36,7 +36,6 @@ LOCKS_AT_ONCE = 500
 LOCK_PATIENCE, DUMP_PATIENCE = 10, 2
 GONE_MEANWHILE = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.WrongObjectTypeError)
 GONE = -2  # datconnlimit of what an interrupted DROP DATABASE left
-OF_A_DATABASE = (PurveyorError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, UnicodeError)
 
 
 class Counted(msgspec.Struct):
@@ -99,7 +98,7 @@ async def census(service: Service, access: Access) -> Census:
                 found, findings = await counting.rows(service, access, database.name, who, listed, None)
                 counted.counts.setdefault("rows", {}).update(found)
                 counted.left_out += findings
-        except OF_A_DATABASE as error:
+        except Exception as error:  # whatever one database does, the others are counted
             counted.failed.append(Finding(where=database.name, what="", why=why(error)))
     return counted.census()
 
@@ -140,7 +139,9 @@ def why(error: BaseException) -> str:
         return error.detail
     if isinstance(error, UnicodeError):
         return "names in it are no text in the server's encoding"
-    return first_line(error)
+    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
+        return first_line(error)
+    return f"a fault of the plugin ({type(error).__name__})"
 
 
 # ---------------------------------------------------------------- backing up
@@ -164,9 +165,10 @@ async def backup(service: Service, access: Access, sink: Sink, tools: Access | N
             one = Counted()
             try:
                 await _write(service, access, tools, server, database, packed, writer, one)
-            except OF_A_DATABASE as error:
+            except Exception as error:  # whatever one database does, the others are written
                 if guarded.error is not None:
                     raise guarded.error from None
+                access.logger.warning("postgres.backup", database=database.name, error=type(error).__name__)
                 await writer.whole(STATE, b"", database=database.name, whole=False, why=why(error))
                 over = tried >= TRIES and (one.begun or anyio.current_time() - first > TRYING)
                 if over or await _is_gone(service, access, database.name):

@@ -17,7 +17,7 @@ from purveyor_hooks.parts import Part, read_parts
 from purveyor_postgres import older, statements
 from purveyor_postgres.accounts import HEIR, KEEPER, ensure_role, literal, quoted
 from purveyor_postgres.counting import first_line
-from purveyor_postgres.dump import DUMP, OF_A_DATABASE, RECORD, SERVER, STATE, why
+from purveyor_postgres.dump import DUMP, RECORD, SERVER, STATE, why
 from purveyor_postgres.extensions import KNOWN
 from purveyor_postgres.logins import Login, end_sessions, login, opened_as, sweep
 from purveyor_postgres.record import ADMINISTRATORS, FORMAT, Database, Extension, Inside, Server
@@ -237,7 +237,8 @@ async def _database_part(here: Restored, part: Part) -> None:
         here.failed.pop(name, None)
         try:
             await _load_database(here, database, here.inside)
-        except OF_A_DATABASE as error:
+        except Exception as error:  # whatever one database does, the others are restored
+            here.access.logger.warning("postgres.restore", database=name, error=type(error).__name__)
             here.failed[name] = f"it could not be restored: {why(error)}"
         here.inside = None
 

@@ -179,3 +179,14 @@ async def test_what_has_expired_goes_but_never_the_last_good_one(scene: Scene) -
         left = await app.house.store.read(backups.listed)
         assert sorted((item.service_name, item.backup_type) for item in left) == [("main", "manual"), ("tracked", "base")]
         assert left[0].id == max(item.id for item in left), "the newest one stays"
+
+
+async def test_a_base_copy_does_not_stand_for_the_last_good_backup(scene: Scene) -> None:
+    async with scene.open() as app:
+        await do(app, "backup", service="tracked")
+        await do(app, "backup", service="tracked", backup_type="base")
+        past = datetime(2020, 1, 1, tzinfo=UTC)
+        await app.house.store.write(lambda tx: [backups.update(tx, item.id, expires_at=past) for item in backups.listed(tx)])
+        await turn(app, NIGHT)
+        left = await app.house.store.read(backups.listed)
+        assert [item.backup_type for item in left if item.service_name == "tracked"] == ["base", "manual"]

@@ -92,7 +92,7 @@ class _FileWriter:
 
     async def open(self) -> None:
         def make() -> Any:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _make_folder(self._path.parent)
             return os.fdopen(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
         self._handle = await _disk(make)
@@ -106,11 +106,7 @@ class _FileWriter:
             os.fsync(self._handle.fileno())
             self._handle.close()
             self._part.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _keep(self._path.parent)
 
         await _disk(finish)
 
@@ -121,6 +117,24 @@ class _FileWriter:
             self._part.unlink(missing_ok=True)
 
         await anyio.to_thread.run_sync(drop)
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder, and those that it is in, so that they are there after a loss of power."""
+    missing = [path, *path.parents]
+    missing = missing[: next(place for place, folder in enumerate(missing) if folder.exists())]
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for folder in reversed(missing):
+        _keep(folder.parent)
+
+
+def _keep(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 async def _disk(work: Any, done: str = "written") -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from purveyor.backups.kinds import BASE
 from purveyor.backups.models import BackupRecord, ScheduleRecord, SourceRecord
 from purveyor.kernel.db.database import Page, Row, Tx, convert, matching
 from purveyor.kernel.naming import number_of
@@ -62,13 +63,16 @@ def page(tx: Tx, *, service_id: int | None = None, limit: int, offset: int) -> P
 
 
 def expired(tx: Tx) -> list[int]:
-    """The numbers of backups whose time has passed and that may go: never the last good one of a service."""
+    """The numbers of backups whose time has passed and that may go: never the last good one of a service, nor its last good base
+    copy, of which neither stands for the other."""
     last = (
         "SELECT max(id) FROM backups AS good "
-        "WHERE good.service_id IS backups.service_id AND good.service_name = backups.service_name AND good.state = 'ok'"
+        "WHERE good.service_id IS backups.service_id AND good.service_name = backups.service_name AND good.state = 'ok' "
+        "AND (good.backup_type = ?) = (backups.backup_type = ?)"
     )
     where = f"expires_at <= ? AND state != 'running' AND id IS NOT ({last})"
-    return [row["id"] for row in tx.rows(f"SELECT id FROM backups WHERE {where} ORDER BY id DESC", [tx.now])]
+    found = tx.rows(f"SELECT id FROM backups WHERE {where} ORDER BY id DESC", [tx.now, BASE, BASE])
+    return [row["id"] for row in found]
 
 
 def bases_since(tx: Tx, service_ids: Sequence[int]) -> dict[int, datetime]:

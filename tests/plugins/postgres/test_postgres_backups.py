@@ -16,6 +16,9 @@ import pytest
 import purveyor_postgres as postgres
 from purveyor_hooks import Census, Failed, Image, NotFound, RestoreOptions
 from purveyor_hooks.parts import PartWriter
+from purveyor_postgres import counting, dump
+from purveyor_postgres.record import read_inside
+from purveyor_postgres.server import connection
 from servers import Server, Stream, awaited
 from support import docker
 
@@ -239,6 +242,66 @@ async def test_a_project_that_makes_drops_and_renames_all_the_time_is_backed_up(
     assert target.psql("SELECT DISTINCT lomowner::regrole FROM pg_largeobject_metadata", "moving") == "mover"
     plain.psql("DROP DATABASE moving")
     plain.psql("DROP ROLE mover")
+
+
+class Meddled:
+    """A session before whose statements something happens, once each."""
+
+    def __init__(self, opened: Any, happens: dict[str, Callable[[], object]]) -> None:
+        self._opened, self._happens = opened, happens
+
+    async def execute(self, statement: str) -> Any:
+        self._meddle(statement)
+        return await self._opened.execute(statement)
+
+    async def fetchval(self, statement: str) -> Any:
+        self._meddle(statement)
+        return await self._opened.fetchval(statement)
+
+    async def fetch(self, statement: str) -> Any:
+        return await self._opened.fetch(statement)
+
+    def _meddle(self, statement: str) -> None:
+        for begin in [begin for begin in self._happens if statement.startswith(begin)]:
+            self._happens.pop(begin)()
+
+
+@awaited
+async def test_no_table_of_the_snapshot_goes_any_more_whatever_came_and_went_before(plain: Server) -> None:
+    parts = "CREATE TABLE parts (x int) PARTITION BY LIST (x)"
+    one(plain, "hasty", "CREATE TABLE stays (x int)", "CREATE TABLE goes (x int)", parts)
+    happens: dict[str, Callable[[], object]] = {
+        "LOCK TABLE": lambda: plain.psql("DROP TABLE goes", "hasty"),
+        "SELECT pg_export_snapshot": lambda: plain.psql("CREATE TABLE comes (x int)", "hasty"),
+    }
+    try:
+        async with connection(plain.service, plain, "hasty") as inside, connection(plain.service, plain, "hasty") as opened:
+            snapshot = await dump._held(inside, Meddled(opened, happens))
+            locked = {row[0] for row in await opened.fetch(
+                "SELECT relation::regclass::text FROM pg_locks WHERE pid = pg_backend_pid() AND relation >= 16384")}  # fmt: skip
+            assert happens == {}
+            assert locked == {"public.stays", "public.comes", "public.parts"}
+            async with inside.transaction(isolation="repeatable_read", readonly=True):
+                await inside.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+                assert {table.name for table in await counting.tables(inside)} == {"stays", "comes"}
+    finally:
+        plain.psql("DROP DATABASE hasty WITH (FORCE)")
+
+
+@awaited
+async def test_what_was_dropped_since_the_snapshot_means_another_look(plain: Server) -> None:
+    one(plain, "brief", "CREATE FUNCTION went() RETURNS int LANGUAGE sql AS 'SELECT 1'", owner="brief")
+    plain.psql("ALTER DATABASE brief OWNER TO postgres")
+    try:
+        async with connection(plain.service, plain, "brief") as inside, inside.transaction(isolation="repeatable_read"):
+            assert await inside.fetchval("SELECT count(*) FROM pg_proc WHERE proname = 'went'") == 1
+            plain.psql("DROP FUNCTION went", "brief")
+            with pytest.raises(Failed, match="comes and goes"):
+                await read_inside(inside, "brief")
+            with pytest.raises(Failed, match="comes and goes"):
+                await counting.digest(inside)
+    finally:
+        plain.psql("DROP DATABASE brief WITH (FORCE)")
 
 
 @awaited
