@@ -1,5 +1,6 @@
 """``purveyor.toml``: what is to be, held against what is."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,11 +9,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from purveyor.kernel.cli.client import Client
-from purveyor.kernel.naming import slug_of
 from purveyor_hooks import BadInput
 
 SERVICES, PROJECTS, BACKUPS = "/api/external-services", "/api/projects", "/api/backups"
 IMAGE = "docker_image"
+SLUG = re.compile(r"(?=[0-9-]*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
@@ -152,10 +153,7 @@ def _check(wanted: Declared, now: Present) -> None:
 
 
 def _is_slug(name: str) -> bool:
-    try:
-        return slug_of(name) == name
-    except BadInput:
-        return False
+    return SLUG.fullmatch(name) is not None
 
 
 def _service(name: str, item: DeclaredService, now: Present) -> list[Change]:
