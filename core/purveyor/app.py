@@ -269,11 +269,11 @@ async def open_app(
         try:
             marks = Labels(await store.read(installation))
             engine = make_engine(settings.namespace, marks)
-            await engine.require_here()
-            registry = Registry(logger)
-            registry.load(plugins)
-            app = App(House(state, settings, store, engine, registry, logger, Supervisor(store, logger)))
             try:
+                await engine.require_here()
+                registry = Registry(logger)
+                registry.load(plugins)
+                app = App(House(state, settings, store, engine, registry, logger, Supervisor(store, logger)))
                 async with anyio.create_task_group() as group:
                     app.runner.attach(group)
                     async with _plugins(app, group):

@@ -62,8 +62,8 @@ async def of_services(app: App) -> list[Check]:
 async def of_apps(app: App) -> list[Check]:
     """Whether the app of every active deployment runs."""
     found = []
-    for record in await app.house.store.read(_active):
-        check, _ = await _running(app, record, await app.house.store.read(lambda tx: _name(tx, record)))  # noqa: B023
+    for record, name in await app.house.store.read(lambda tx: [(item, _name(tx, item)) for item in _active(tx)]):
+        check, _ = await _running(app, record, name)
         if not check.ok:
             found.append(check)
     return found
@@ -75,7 +75,7 @@ def _active(tx: Tx, environment_id: int | None = None) -> list[DeploymentRecord]
 
 
 def _name(tx: Tx, record: DeploymentRecord) -> str:
-    environment = next(item.slug for item in projects.environments(tx, record.project_id) if item.id == record.environment_id)
+    environment = projects.environment_by_id(tx, record.environment_id).slug
     return f"{projects.get(tx, str(record.project_id)).slug}/{environment}"
 
 

@@ -152,6 +152,9 @@ async def _probe(app: App, service: ServiceRecord, binding: BindingRecord, probe
     if ended.exit_code == 0:
         return Check(subject=service.name, name=probe.name, ok=True, detail=last)
     remedy = f"See: purveyor logs {service.slug}; purveyor health {service.slug}"
+    if probe.name == "login":
+        again = f"purveyor rotate {binding.project} -e {binding.environment}, then deploy it again"
+        remedy += f"\n    If the project changed its password on the server: {again}"
     return Check(subject=service.name, name=probe.name, ok=False, detail=last or f"exit code {ended.exit_code}", remedy=remedy)
 
 

@@ -1,6 +1,8 @@
 """Names, parameters, masking and settings: pure functions, tried with what people and attackers give."""
 
+import asyncio
 import string
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -226,6 +228,20 @@ def test_a_password_verifier_is_salted_and_does_not_hold_the_password() -> None:
     assert first != second
     assert first.startswith("SCRAM-SHA-256$4096:")
     assert "password" not in first
+
+
+@given(st.integers(1, 40), st.lists(st.sampled_from(["hunter-22-secret", "plain", "\n", " and "]), max_size=30))
+def test_a_secret_is_masked_however_a_stream_is_cut(size: int, words: list[str]) -> None:
+    text = "".join(words)
+
+    async def pieces() -> AsyncIterator[str]:
+        for start in range(0, len(text), size):
+            yield text[start : start + size]
+
+    async def told() -> str:
+        return "".join([line async for line in redact.scrubbed(pieces(), ["hunter-22-secret"])])
+
+    assert asyncio.run(told()) == text.replace("hunter-22-secret", "***")
 
 
 @given(st.text(min_size=4, max_size=30).filter(str.isprintable).filter(lambda secret: secret not in "postgresql://user:@host/db"))

@@ -1,13 +1,14 @@
 """Keeping secrets out of what people and logs get to see."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from purveyor_hooks import ServiceType, Variable
 
 MASK = "***"
+LONGEST_LINE = 64 * 1024  # characters
 _CREDENTIALS = re.compile(r"(?<=://)([^/@\s:]*):([^/@\s]+)@")
 
 
@@ -21,6 +22,21 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     for secret in sorted({form for value in secrets if len(value) > 3 for form in (value, quote(value, safe=""))}, key=len)[::-1]:
         text = text.replace(secret, MASK)
     return mask_url(text)
+
+
+async def scrubbed(chunks: AsyncIterator[str], secrets: Iterable[str]) -> AsyncIterator[str]:
+    """The same of a stream, by whole lines: a secret may be cut in two by the pieces that it comes in."""
+    hidden, held = list(secrets), ""
+    async for chunk in chunks:
+        held += chunk
+        whole, newline, held = held.rpartition("\n")
+        if newline:
+            yield scrub(whole, hidden) + newline
+        if len(held) > LONGEST_LINE:  # what is shown of it is masked as a whole, and goes on on a line of its own
+            yield scrub(held, hidden) + "\n"
+            held = ""
+    if held:
+        yield scrub(held, hidden)
 
 
 def secret_values(kind: ServiceType, parameters: Mapping[str, Any]) -> list[str]:

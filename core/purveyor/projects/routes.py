@@ -38,7 +38,7 @@ from purveyor.services import schemas as service_schemas
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor.services.routes import service_views
-from purveyor_hooks import Actor, Binding, Forbidden, NotFound, Scope, Variable
+from purveyor_hooks import Actor, Binding, Conflict, Forbidden, NotFound, Scope, Variable
 
 Req = Request[Any, Any, Any]
 
@@ -199,7 +199,10 @@ async def link(request: Req, core: App, reference: str, data: LinkRequest, plan:
         def work(tx: Tx) -> list[Any]:
             return projects.links(tx, service_id=operation.service_id, project_id=operation.project_id)
 
-        return (await link_views(core, await core.house.store.read(work)))[0]
+        found = await link_views(core, await core.house.store.read(work))
+        if not found:
+            raise Conflict("It was linked, and unlinked again by somebody else.", remedy="See: purveyor events")
+        return found[0]
 
     given = LinkArguments(service=reference, project=str(data.project_id))
     return await answer(request, core, "link", given, plan=plan, status=201, then=then)
@@ -275,7 +278,12 @@ async def _linked(request: Req, core: App, reference: str, project: str, environ
         return service.id
 
     service_id = await core.house.store.read(work)
-    return (await bound(request, core, project, environment))[service_id]
+    found = await bound(request, core, project, environment)
+    if service_id not in found:
+        raise NotFound(
+            f"{reference} is not linked to {project} any more.", remedy=f"Link it: purveyor link {reference} {project}"
+        )
+    return found[service_id]
 
 
 @get("/{reference:str}/projects/{project:str}/environment", guards=[own_project])

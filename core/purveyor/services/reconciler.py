@@ -464,6 +464,6 @@ def _linked(tx: Tx) -> dict[int, list[int]]:
 
 
 def _where(tx: Tx, record: DeploymentRecord) -> dict[str, Any]:
-    """What an app's events carry: its project, environment and deployment."""
-    environment = next(item.slug for item in projects.environments(tx, record.project_id) if item.id == record.environment_id)
+    """What an app's events carry: its project, environment and deployment. Raises `NotFound` when they are gone."""
+    environment = projects.environment_by_id(tx, record.environment_id).slug
     return {"project": record.project_id, "environment": environment, "deployment": record.id}

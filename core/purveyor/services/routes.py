@@ -204,12 +204,14 @@ async def service_logs(
     engine = core.house.engine
     if await core.provision.found(record) is None:
         raise NotFound(f"{record.name} has no container now.", remedy=f"Start it: purveyor start {record.slug}")
-    hidden = redact.secret_values(core.house.registry.provider(record.service_type).kind, record.parameters)
+    passwords = await core.house.store.read(lambda tx: [item.password for item in projects.bindings(tx, service_id=record.id)])
+    kind = core.house.registry.provider(record.service_type).kind
+    hidden = [*redact.secret_values(kind, record.parameters), *record.secrets.values(), *passwords]
 
     async def lines() -> AsyncIterator[str]:
         if follow:
-            async for chunk in engine.containers.follow(record.container_name, lines=tail):
-                yield redact.scrub(chunk, hidden)
+            async for line in redact.scrubbed(engine.containers.follow(record.container_name, lines=tail), hidden):
+                yield line
         else:
             for line in await engine.containers.log(record.container_name, lines=tail):
                 yield redact.scrub(line, hidden) + "\n"
