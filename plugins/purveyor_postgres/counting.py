@@ -38,7 +38,7 @@ WHERE o.relkind = 'r' AND {SYSTEM} AND NOT {MINE("pg_class")} ORDER BY 3, 1, 2
 # What pg_dump locks, by its number and its name.
 LOCKABLE = f"""
 SELECT o.oid AS id, format('%I.%I', n.nspname, o.relname) AS name FROM pg_class o JOIN pg_namespace n ON n.oid = o.relnamespace
-WHERE o.relkind IN ('r', 'p') AND {SYSTEM} ORDER BY o.oid
+WHERE o.relkind IN ('r', 'p') AND {SYSTEM} AND NOT {MINE("pg_class")} ORDER BY o.oid
 """
 # How many of these names mean something else by now.
 ELSEWHERE = "SELECT count(*) FROM unnest($1::oid[], $2::text[]) t(id, name) WHERE to_regclass(t.name)::oid IS DISTINCT FROM t.id"

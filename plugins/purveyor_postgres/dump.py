@@ -209,16 +209,8 @@ async def _write(
             listed = await _things(inside, server, name, counted)
         await writer.whole(RECORD, msgspec.json.encode(record), database=name)
         where = tools and access.inside(PORT)
-        argv = [
-            "pg_dump",
-            "-Fc",
-            "-Z",
-            packed,
-            "--no-subscriptions",
-            f"--snapshot={snapshot}",
-            f"--lock-wait-timeout={DUMP_PATIENCE}s",
-        ]
-        argv.append(f"--encoding={database.encoding}")  # the names in it are
+        argv = ["pg_dump", "-Fc", "-Z", packed, "--no-subscriptions", f"--snapshot={snapshot}"]
+        argv += [f"--lock-wait-timeout={DUMP_PATIENCE}s", f"--encoding={database.encoding}"]  # the names in it are of that
         command = as_nobody(*argv, environment=environment(service, where or within(service), who))
         await while_busy(service, access, who.name, lambda: _pour(tools or access, command, writer, name, counted))
         found, findings = await counting.rows(service, access, name, who, listed, (snapshot, holder))
