@@ -1,6 +1,6 @@
 """What plugins are handed: the parts of the core that they may use, as Protocols."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -177,7 +177,7 @@ class ApiClient(Protocol):
     async def call(self, method: str, path: str, **options: Any) -> Any:
         """One call, with the options of an httpx request; the answer is the decoded body."""
 
-    def stream(self, path: str, **parameters: Any) -> AsyncIterator[bytes]:
+    def stream(self, path: str, **parameters: Any) -> AsyncGenerator[bytes, None]:
         """The body of a GET, as it comes."""
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlencode
 
@@ -145,8 +146,11 @@ def handlers(pages: Pages) -> Sequence[Any]:
 
         async def told() -> AsyncIterator[ServerSentEventMessage]:
             try:
-                async with pages.api(session) as client:
-                    async for chunk in client.stream(f"{SERVICES}/{slug}/logs", tail=TAIL, follow="true"):
+                async with (
+                    pages.api(session) as client,
+                    aclosing(client.stream(f"{SERVICES}/{slug}/logs", tail=TAIL, follow="true")) as chunks,
+                ):
+                    async for chunk in chunks:
                         yield ServerSentEventMessage(data=json.dumps(chunk.decode(errors="replace")))
             except PurveyorError as error:
                 yield ServerSentEventMessage(data=json.dumps(f"{error.detail} {error.remedy}".strip()))

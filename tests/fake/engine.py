@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -466,7 +466,7 @@ class FakeContainers(Containers):
         self._engine.act("read a log")
         return self._ours(name).log[-int(lines) :]
 
-    async def follow(self, name: str, *, lines: int | str = 200) -> AsyncIterator[str]:
+    async def follow(self, name: str, *, lines: int | str = 200) -> AsyncGenerator[str, None]:
         for line in await self.log(name, lines=lines):
             yield f"{line}\n"
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import string
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -234,7 +234,7 @@ def test_a_password_verifier_is_salted_and_does_not_hold_the_password() -> None:
 def test_a_secret_is_masked_however_a_stream_is_cut(size: int, words: list[str]) -> None:
     text = "".join(words)
 
-    async def pieces() -> AsyncIterator[str]:
+    async def pieces() -> AsyncGenerator[str, None]:
         for start in range(0, len(text), size):
             yield text[start : start + size]
 

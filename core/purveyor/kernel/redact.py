@@ -1,7 +1,8 @@
 """Keeping secrets out of what people and logs get to see."""
 
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
@@ -24,17 +25,18 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     return mask_url(text)
 
 
-async def scrubbed(chunks: AsyncIterator[str], secrets: Iterable[str]) -> AsyncIterator[str]:
+async def scrubbed(chunks: AsyncGenerator[str, None], secrets: Iterable[str]) -> AsyncGenerator[str, None]:
     """The same of a stream, by whole lines: a secret may be cut in two by the pieces that it comes in."""
     hidden, held = list(secrets), ""
-    async for chunk in chunks:
-        held += chunk
-        whole, newline, held = held.rpartition("\n")
-        if newline:
-            yield scrub(whole, hidden) + newline
-        if len(held) > LONGEST_LINE:  # what is shown of it is masked as a whole, and goes on on a line of its own
-            yield scrub(held, hidden) + "\n"
-            held = ""
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            held += chunk
+            whole, newline, held = held.rpartition("\n")
+            if newline:
+                yield scrub(whole, hidden) + newline
+            if len(held) > LONGEST_LINE:  # what is shown of it is masked as a whole, and goes on on a line of its own
+                yield scrub(held, hidden) + "\n"
+                held = ""
     if held:
         yield scrub(held, hidden)
 

@@ -1,6 +1,7 @@
 """/api/external-services, /api/volumes: services and their data."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -48,7 +49,7 @@ from purveyor.services.schemas import (
     ServiceView,
     VolumeView,
 )
-from purveyor_hooks import BadInput, Binding, Listing, NotFound, PurveyorError, Scope, ServiceType
+from purveyor_hooks import BadInput, Binding, Listing, NotFound, PurveyorError, Scope, ServiceType, Sink
 from purveyor_hooks.references import parts_of
 from purveyor_hooks.streams import attachment
 
@@ -208,15 +209,18 @@ async def service_logs(
     kind = core.house.registry.provider(record.service_type).kind
     hidden = [*redact.secret_values(kind, record.parameters), *record.secrets.values(), *passwords]
 
-    async def lines() -> AsyncIterator[str]:
+    async def write(sink: Sink) -> None:
         if follow:
-            async for line in redact.scrubbed(engine.containers.follow(record.container_name, lines=tail), hidden):
-                yield line
+            async with aclosing(redact.scrubbed(engine.containers.follow(record.container_name, lines=tail), hidden)) as lines:
+                async for line in lines:
+                    await sink.write(line.encode())
         else:
             for line in await engine.containers.log(record.container_name, lines=tail):
-                yield redact.scrub(line, hidden) + "\n"
+                await sink.write(f"{redact.scrub(line, hidden)}\n".encode())
 
-    return Stream(lines(), media_type="text/plain; charset=utf-8")
+    # in a task of its own: the generators of an answer whose reader just goes away are closed in any order, and fail
+    assert core.workers is not None
+    return Stream(flow(core.workers, write), media_type="text/plain; charset=utf-8")
 
 
 @get("/{reference:str}/client", guards=[admin])

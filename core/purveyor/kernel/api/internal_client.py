@@ -1,6 +1,6 @@
 """The HTTP API as this very process reaches it: for plugins that are clients of it, such as a dashboard."""
 
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ class InwardClient:
             raise _error(answer.status_code, answer.content)
         return answer.json() if answer.content else None
 
-    async def stream(self, path: str, **parameters: Any) -> AsyncIterator[bytes]:
+    async def stream(self, path: str, **parameters: Any) -> AsyncGenerator[bytes, None]:
         """The body as it comes: the transport of `call` gathers it first.
 
         A reader who leaves ends the request.

@@ -249,7 +249,7 @@ class Client:
                 async for chunk in response.aiter_text():
                     yield chunk
 
-    async def stream(self, path: str, **parameters: Any) -> AsyncIterator[bytes]:
+    async def stream(self, path: str, **parameters: Any) -> AsyncGenerator[bytes, None]:
         """The body of a GET, as it comes."""
         with self._translated(reads=True):
             async with self._http.stream("GET", path, params=parameters, timeout=None) as response:

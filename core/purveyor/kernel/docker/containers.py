@@ -2,8 +2,8 @@
 
 import io
 import tarfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -274,7 +274,7 @@ class DockerContainers(Containers):
             chunks = await container.log(stdout=True, stderr=True, tail=lines, timestamps=timestamps)
         return "".join(chunks).splitlines()
 
-    async def follow(self, name: str, *, lines: int | str = 200) -> AsyncIterator[str]:
+    async def follow(self, name: str, *, lines: int | str = 200) -> AsyncGenerator[str, None]:
         with self._engine.errors(f"look at the container {name}"):
             tty = bool((await self._engine.docker.containers.container(name).show())["Config"]["Tty"])
             params = {"stdout": "true", "stderr": "true", "follow": "true", "tail": str(lines)}
@@ -282,8 +282,9 @@ class DockerContainers(Containers):
             answer = await self._engine.ask(f"containers/{name}/logs", params)
         with self._engine.errors(f"follow the log of {name}", None):
             try:
-                async for chunk in multiplexed_result_stream(answer, is_tty=tty):
-                    yield chunk
+                async with aclosing(multiplexed_result_stream(answer, is_tty=tty)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
             finally:
                 answer.close()
 

@@ -6,7 +6,7 @@ Errors are ours: `EngineUnavailable` when it does not answer, `NotFound`, `Confl
 """
 
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -140,7 +140,7 @@ class Containers(Protocol):
     async def log(self, name: str, *, lines: int | str = 200, timestamps: bool = False) -> list[str]:
         """The last lines that the container printed, both streams."""
 
-    def follow(self, name: str, *, lines: int | str = 200) -> AsyncIterator[str]:
+    def follow(self, name: str, *, lines: int | str = 200) -> AsyncGenerator[str, None]:
         """The last lines, then every further one until the container stops."""
 
     async def usage(self, name: str) -> Usage | None:
