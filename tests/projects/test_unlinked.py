@@ -1,6 +1,8 @@
 """Unlinking takes nothing from an app that runs: its account ends with its next deploy, or when somebody says now."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -9,6 +11,7 @@ import pytest
 from fake.scene import Scene, do, look_after
 from purveyor import doctor
 from purveyor.app import App
+from purveyor.kernel.db import Store
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.plan import PlannedApp
 from purveyor.projects import resolve
@@ -65,6 +68,21 @@ async def test_an_app_that_runs_keeps_its_account_until_its_own_next_deploy(scen
         await do(app, "deploy", project="shop", environment="preview", image="app:2")
         assert accounts(scene) == {}
         assert await doctor.endings(app) == []
+
+
+async def test_an_app_that_was_deployed_after_the_clock_was_put_back_keeps_its_account(scene: Scene) -> None:
+    earlier = partial(Store, clock=lambda: datetime.now(UTC) - timedelta(days=1))
+    async with scene.open(make_store=earlier) as app:
+        await do(app, "deploy", project="shop", image="app:2")
+        await do(app, "unlink", service="main", project="shop")
+        assert set(accounts(scene)) == {"shop_production", "shop_preview"}
+
+
+async def test_an_app_from_before_a_link_was_made_anew_uses_nothing_of_it(scene: Scene) -> None:
+    async with scene.open() as app:
+        await do(app, "unlink", service="main", project="shop", now=True)
+        await do(app, "link", service="main", project="shop")
+        assert (await plan(app, "unlink", service="main", project="shop")).apps == []
 
 
 async def test_now_ends_it_at_once_and_the_plan_names_who_loses_it(scene: Scene) -> None:

@@ -25,9 +25,10 @@ def users(tx: Tx, service_id: int) -> list[tuple[BindingRecord, DeploymentRecord
 
 
 def user_of(tx: Tx, record: BindingRecord) -> DeploymentRecord | None:
-    """The active deployment of a binding's environment, if it was made since there is the binding."""
+    """The active deployment of a binding's environment, if it was made since the account was chosen: by its number, for a clock
+    may be put back."""
     active = deployments(tx, environment_id=record.environment_id, state="active") if record.environment_id is not None else []
-    return next((item for item in active if item.created_at >= record.created_at), None)
+    return next((item for item in active if item.id > record.chosen_after), None)
 
 
 def insert_deployment(tx: Tx, *, project_id: int, environment_id: int, app: AppSpec | None, variables: Mapping[str, str]) -> int:

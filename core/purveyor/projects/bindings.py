@@ -41,7 +41,7 @@ def intend(tx: Tx, house: House, service: ServiceRecord, project: ProjectRecord,
     else:
         number = found.id
         if found.state == "unbound":  # the old password stays revoked for good
-            projects.update_binding(tx, number, password=names.password(), state="intended")
+            projects.choose_again(tx, number, names.password())
     record = projects.binding(tx, number)
     assert record is not None
     return record

@@ -45,6 +45,7 @@ class BindingRecord(Record, frozen=True):
     created_at: datetime
     origin: int = 0
     ends_after: int = 0
+    chosen_after: int = 0
 
     def view(self) -> Binding:
         """The binding as plugins see it."""

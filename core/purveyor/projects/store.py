@@ -152,7 +152,18 @@ def _binding(tx: Tx, row: Row) -> BindingRecord:
 
 
 def insert_binding(tx: Tx, *, password: str, **values: Any) -> int:
-    return tx.insert("bindings", **values, password=tx.vault.seal(password), state="intended", created_at=tx.now)
+    values |= {"password": tx.vault.seal(password), "chosen_after": _last_deployment(tx)}
+    return tx.insert("bindings", **values, state="intended", created_at=tx.now)
+
+
+def choose_again(tx: Tx, binding_id: int, password: str) -> None:
+    """Intend an account that was ended anew: whoever had the old password has no part in it."""
+    update_binding(tx, binding_id, password=password, state="intended", chosen_after=_last_deployment(tx))
+
+
+def _last_deployment(tx: Tx) -> int:
+    number: int = tx.value("SELECT coalesce(max(id), 0) FROM deployments")
+    return number
 
 
 def insert_restored_binding(tx: Tx, service_id: int, project: str, environment: str, password: str, **values: Any) -> None:

@@ -372,6 +372,12 @@ ACCOUNTS_OUTLIVE_LINKS = """
 ALTER TABLE bindings ADD COLUMN ends_after INTEGER NOT NULL DEFAULT 0;
 """
 
+# The last deployment there was when a binding, or its password, was chosen: no earlier one has that account. Of those that
+# were chosen before it was noted, any may have it.
+BINDINGS_CHOSEN_AFTER = """
+ALTER TABLE bindings ADD COLUMN chosen_after INTEGER NOT NULL DEFAULT 0;
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -447,3 +453,8 @@ def deployment_variables(db: Database) -> None:
 @migrations()
 def indexes(db: Database) -> None:
     _run(db, INDEXES)
+
+
+@migrations()
+def bindings_chosen_after(db: Database) -> None:
+    _run(db, BINDINGS_CHOSEN_AFTER)
