@@ -4,7 +4,9 @@ import logging
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import EntryPoint
+from itertools import count
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar, cast
@@ -143,7 +145,8 @@ def test_operations_of_an_older_version_are_all_there_and_can_be_abandoned(tmp_p
     before = list(db["operations"].rows), list(db["steps"].rows)
     migrations.apply(db)
     kept = [{name: value for name, value in row.items() if name != "outcome"} for row in db["operations"].rows]
-    assert (kept, list(db["steps"].rows)) == before
+    steps = [{name: value for name, value in row.items() if name != "number"} for row in db["steps"].rows]
+    assert (kept, steps) == before
     db["operations"].update(5, {"state": "abandoned"})
     made = db["operations"].insert({"verb": "stop", "arguments": "{}", "state": "running", "created_at": "2026-01-01T00:00:00Z"})
     assert made.last_pk == 10, "numbers are never given twice"
@@ -372,6 +375,15 @@ async def test_steps_run_in_order_and_are_journalled(store: Store) -> None:
     ]
     assert found[0].type == "service.walk.started"
     assert found[-1].type == "service.walk.succeeded"
+
+
+async def test_steps_are_told_in_the_order_in_which_they_ran_when_the_clock_goes_back(tmp_path: Path) -> None:
+    times = (datetime(2026, 1, 1, tzinfo=UTC) - timedelta(seconds=number) for number in count())
+    store = Store(tmp_path, open_vault(tmp_path), clock=lambda: next(times))
+    store.open()
+    operation = await run(store, Walk())
+    assert [step.name for step in await store.read(lambda tx: operations.steps(tx, operation.id))] == ["one", "two", "three"]
+    store.close()
 
 
 async def test_a_step_that_fails_is_undone_with_those_before_it(store: Store) -> None:

@@ -378,6 +378,11 @@ BINDINGS_CHOSEN_AFTER = """
 ALTER TABLE bindings ADD COLUMN chosen_after INTEGER NOT NULL DEFAULT 0;
 """
 
+# The place of a step among those of its operation: a clock may be put back. 0 for those begun before it was noted.
+STEP_NUMBERS = """
+ALTER TABLE steps ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -458,3 +463,8 @@ def indexes(db: Database) -> None:
 @migrations()
 def bindings_chosen_after(db: Database) -> None:
     _run(db, BINDINGS_CHOSEN_AFTER)
+
+
+@migrations()
+def step_numbers(db: Database) -> None:
+    _run(db, STEP_NUMBERS)

@@ -97,14 +97,16 @@ def set_state(tx: Tx, operation_id: int, state: str, error: dict[str, Any] | Non
 
 
 def steps(tx: Tx, operation_id: int) -> list[StepRecord]:
-    rows = tx.rows("SELECT * FROM steps WHERE operation_id = ? ORDER BY started_at", [operation_id])
+    """The steps that were begun, in that order."""
+    rows = tx.rows("SELECT * FROM steps WHERE operation_id = ? ORDER BY number, started_at", [operation_id])
     return [convert(row, StepRecord, tx.vault) for row in rows]
 
 
 def start_step(tx: Tx, operation_id: int, name: str) -> None:
     """Note that a step begins, for the first time or again."""
     tx.db.execute("DELETE FROM steps WHERE operation_id = ? AND name = ?", [operation_id, name])
-    tx.insert("steps", operation_id=operation_id, name=name, state="started", started_at=tx.now)
+    number = tx.value("SELECT coalesce(max(number), 0) + 1 FROM steps WHERE operation_id = ?", [operation_id])
+    tx.insert("steps", operation_id=operation_id, name=name, state="started", started_at=tx.now, number=number)
 
 
 def end_step(tx: Tx, operation_id: int, name: str, state: str) -> None:
