@@ -1,5 +1,7 @@
 """Health checks: side by side, one at a time of each service, and those that hang delay nobody else."""
 
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -7,9 +9,11 @@ import anyio
 import pytest
 
 from fake import server
-from fake.scene import Scene, create
+from fake.scene import Scene, create, do
 from purveyor.app import App
+from purveyor.kernel.db import Store, Tx
 from purveyor.services import store as services
+from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Health, hookimpl
 
 pytestmark = pytest.mark.anyio
@@ -119,3 +123,25 @@ async def test_ten_that_hang_delay_nobody_else(scene: Scene, rounds: Round) -> N
 
 async def _every(app: App) -> list[Any]:
     return await app.house.store.read(services.every)
+
+
+async def test_what_is_unhealthy_is_told_when_the_clock_was_put_back_and_no_more_after_a_change(scene: Scene) -> None:
+    later = partial(Store, clock=lambda: datetime.now(UTC) + timedelta(hours=1))
+
+    def main(tx: Tx) -> ServiceRecord:
+        return services.get(tx, "main")
+
+    async with scene.open(make_store=later) as app:
+
+        async def status() -> str:
+            record = await app.house.store.read(main)
+            return (await app.observer.statuses([record]))[record.id].status
+
+        await do(app, "update", service="main", parameters={"size": 2})  # an hour ahead of every check
+        held = scene.server("main")
+        held.held.admin = "changed by hand"
+        held.save()
+        assert not (await app.observer.check(await app.house.store.read(main))).healthy
+        assert await status() == "unhealthy"
+        await app.house.store.write(lambda tx: services.update(tx, main(tx).id, refusal=""))
+        assert await status() == "running"

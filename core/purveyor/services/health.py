@@ -81,7 +81,7 @@ class Observer:
         self._provision = provision
         self._incidents = incidents
         self._checking: dict[int, _Round] = {}
-        self._health: dict[int, Checked] = {}
+        self._health: dict[int, tuple[Checked, datetime]] = {}  # with the last change of the service that was checked
         self._samples: dict[int, Sample] = {}
         self._unkept: deque[samples.Look] = deque(maxlen=WAITING)
         self._cpu: dict[int, tuple[float, int]] = {}  # service -> when, and the CPU time that was used until then
@@ -90,7 +90,8 @@ class Observer:
         self.following = False  # whether every change on the engine is heard of, and `stale` called
 
     def last_health(self, service_id: int) -> Checked | None:
-        return self._health.get(service_id)
+        seen = self._health.get(service_id)
+        return seen[0] if seen else None
 
     def last_sample(self, service_id: int) -> Sample | None:
         return self._samples.get(service_id)
@@ -214,8 +215,8 @@ class Observer:
             return Status(status=state, reason=reason, checked_at=now)
         if reason:
             return Status(status="unhealthy", reason=reason, checked_at=now)
-        health = self._health.get(record.id)
-        if health and not health.healthy and health.checked_at > record.updated_at:  # else it was before the last change
+        health, checked = self._health.get(record.id, (None, None))
+        if health and not health.healthy and checked == record.updated_at:  # else it was before the last change
             return Status(status="unhealthy", reason=health.detail or "", checked_at=health.checked_at)
         return Status(status="running", checked_at=health.checked_at if health else now)
 
@@ -270,7 +271,7 @@ class Observer:
             checked_at=now,
             detail=health.detail or None,
         )
-        self._health[record.id] = checked
+        self._health[record.id] = checked, record.updated_at
         self._note(record.id, checked)
         return checked
 
