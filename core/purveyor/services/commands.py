@@ -273,6 +273,9 @@ def _volumes(options: Options, states: list[str]) -> None:
     ]  # fmt: skip
     headings = ["id", "made for", "type", "state", "size", "kept before", "since", "until", "where the data is"]
     output.table(headings, rows, "There are none.")
+    for reason in sorted({item["size_missing"] for item in found} - {""}):
+        origins = ", ".join(sorted({item["origin"] for item in found if item["size_missing"] == reason}))
+        click.secho(f"The size of {origins} is not known. {reason}", fg="yellow", err=True)
 
 
 def _told(options: Options, service: str, text: str) -> None:

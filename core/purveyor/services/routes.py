@@ -1,11 +1,10 @@
 """/api/external-services, /api/volumes: services and their data."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 import msgspec
-from anyio import to_thread
 from litestar import Request, Response, Router, delete, get, post, put
 from litestar.params import Parameter
 from litestar.response import Stream
@@ -16,7 +15,7 @@ from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
 from purveyor.kernel.api.streaming import begun, flow
 from purveyor.kernel.db import Page, Tx
-from purveyor.kernel.docker.volumes import size_of
+from purveyor.kernel.docker.volumes import sizes_of
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import store as projects
 from purveyor.services import handle, parameters
@@ -54,6 +53,7 @@ from purveyor_hooks.references import parts_of
 from purveyor_hooks.streams import attachment
 
 Req = Request[Any, Any, Any]
+SIZES_WITHIN = 10.0  # seconds in which the sizes of all volumes of an answer are added up
 
 
 # ---------------------------------------------------------------- types
@@ -295,9 +295,10 @@ async def list_volumes(
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Response[list[VolumeView]]:
-    """A part of the volumes, or of those in one state. `sizes` adds up what is in each, as far as this process may read it."""
+    """A part of the volumes, or of those in one state. `sizes` adds up what is in each, as far as this process may read it and
+    there is time: where a size is null, `size_missing` says why."""
     found = await core.house.store.read(lambda tx: services.volumes_page(tx, volume_state, limit=limit, offset=offset))
-    measured = {item.id: await to_thread.run_sync(size_of, item.path) for item, _ in found.items} if sizes else {}
+    measured = await sizes_of([item.path for item, _ in found.items], SIZES_WITHIN) if sizes else {}
     listed = [
         VolumeView(
             id=item.id,
@@ -312,11 +313,18 @@ async def list_volumes(
             kept_at=item.kept_at,
             kept_until=item.kept_until,
             facts=item.facts or {},
-            size_bytes=measured.get(item.id),
+            size_bytes=measured.get(item.path),
+            size_missing=_missing(measured, item.path) if sizes else "",
         )
         for item, owner in found.items
     ]
     return page(listed, found.total)
+
+
+def _missing(measured: Mapping[str, int | None], path: str) -> str:
+    if path not in measured:
+        return "There was not enough time to add it up."
+    return "It may not be read." if measured[path] is None else ""
 
 
 @post("/volumes/{reference:str}/purge", guards=[admin], status_code=200)

@@ -10,7 +10,8 @@ from purveyor_hooks import Client
 
 class VolumeView(msgspec.Struct, frozen=True, kw_only=True):
     """A volume and where its data is. `service_id` is empty for one that is kept; `facts` say of what it is the data, and
-    `kept_until` how long it is promised to stay. Nothing deletes it by itself."""
+    `kept_until` how long it is promised to stay. Nothing deletes it by itself. `size_missing` says why a size that was asked
+    for is not known."""
 
     id: str
     name: str
@@ -25,6 +26,7 @@ class VolumeView(msgspec.Struct, frozen=True, kw_only=True):
     kept_until: datetime | None
     facts: dict[str, Any]
     size_bytes: int | None
+    size_missing: str = ""
 
 
 class PurgeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,10 +1,13 @@
 """Volumes of a real engine, through aiodocker."""
 
 import os
+from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import aiodocker
+import anyio
+from anyio import to_thread
 
 from purveyor.kernel.docker.errors import CHANGE
 from purveyor.kernel.docker.models import FoundVolume
@@ -14,9 +17,29 @@ if TYPE_CHECKING:
     from purveyor.kernel.docker.client import DockerEngine
 
 
-def size_of(path: str, budget: float = 5.0) -> int | None:
-    """The bytes that the files of a folder take on the disk, as far as that can be added up in so many seconds; None where it
-    cannot, or may not be read."""
+EACH = 5.0  # seconds in which the files of one folder are added up
+
+
+async def sizes_of(paths: Sequence[str], within: float) -> dict[str, int | None]:
+    """The size of each folder, see `size_of`; those that it took too long for, alone or all together, are left out. `within` is
+    in seconds."""
+    found: dict[str, int | None] = {}
+    until = monotonic() + within
+    for path in paths:
+        left = min(EACH, until - monotonic())
+        if left <= 0:
+            break
+        with anyio.move_on_after(left + 1):  # a disk that hangs is asked for nothing more
+            try:
+                found[path] = await to_thread.run_sync(size_of, path, left, abandon_on_cancel=True)
+            except TimeoutError:
+                continue
+    return found
+
+
+def size_of(path: str, budget: float = EACH) -> int | None:
+    """The bytes that the files of a folder take on the disk; None where it may not be read. Raises `TimeoutError` when they
+    cannot be added up in so many seconds."""
     until, total, folders = monotonic() + budget, 0, [path]
     while folders:
         try:
@@ -31,7 +54,7 @@ def size_of(path: str, budget: float = 5.0) -> int | None:
         except OSError:
             return None
         if monotonic() > until:
-            return None
+            raise TimeoutError
     return total
 
 
