@@ -17,7 +17,7 @@ from purveyor.kernel.db import Tx
 from purveyor.kernel.events import store as events
 from purveyor.kernel.operations import store as operations
 from purveyor.services import store as services
-from purveyor_hooks import Conflict, EngineUnavailable, Failed, Interrupted
+from purveyor_hooks import Conflict, EngineUnavailable, Failed, Interrupted, NotFound
 
 pytestmark = pytest.mark.anyio
 every_form = pytest.mark.parametrize("trial", FORMS, indirect=True)
@@ -111,6 +111,53 @@ async def test_verbs_on_one_service_take_turns_and_those_on_others_go_on(scene: 
         assert order.index("restart main") < order.index("stop main")
         assert set(order) == {"restart main", "stop main", "stop idle"}
         assert scene.engine.require("fk-main").state == "exited"
+
+
+async def test_what_changes_hands_while_an_operation_waits_is_locked_as_it_is_then(scene: Scene) -> None:
+    async with scene.open() as app:
+        main = await app.house.store.read(lambda tx: services.get(tx, "main").id)
+        restarted: list[tuple[str, int]] = []
+
+        async def restart() -> None:
+            number = await do(app, "restart", service="main")
+            record = await app.house.store.read(lambda tx: operations.get(tx, number))
+            assert record.service_id is not None
+            restarted.extend([*(record.locks or []), ("on", record.service_id)])
+
+        def hand_over(tx: Tx) -> int:
+            services.update(tx, main, name="former", slug="former")
+            other = services.get(tx, "idle").id
+            services.update(tx, other, name="main", slug="main")
+            return other
+
+        key = ("service", main)
+        await app.runner._take([key])
+        async with anyio.create_task_group() as group:
+            group.start_soon(restart)
+            await anyio.sleep(0.3)  # it waits for its turn
+            assert restarted == []
+            other = await app.house.store.write(hand_over)
+            app.runner._release([key])
+        assert restarted == [("service", other), ("on", other)]
+
+
+async def test_what_is_deleted_while_an_operation_waits_is_not_found(scene: Scene) -> None:
+    async with scene.open() as app:
+        main = await app.house.store.read(lambda tx: services.get(tx, "idle").id)
+        refused: list[NotFound] = []
+
+        async def restart() -> None:
+            with pytest.raises(NotFound) as raised:
+                await do(app, "restart", service="idle")
+            refused.append(raised.value)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(do, app, "delete", service="idle"))
+            while not app.runner.busy(main):
+                await anyio.lowlevel.checkpoint()
+            group.start_soon(restart)
+        assert len(refused) == 1
+        assert not app.runner.busy(main)
 
 
 async def test_what_fails_keeps_its_reason_and_says_it_in_an_event(scene: Scene) -> None:

@@ -37,6 +37,7 @@ from purveyor_hooks import (
 )
 
 LOCK_PATIENCE = 30.0
+TURNS = 5  # times that an operation waits for its locks, when what it touches changes meanwhile
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries to end an operation
 VETO_DEADLINE = 10.0
 UNDO_DEADLINE = 120.0
@@ -49,6 +50,10 @@ class _PlanOnly(Exception):
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+
+
+class _Moved(Exception):
+    """What a verb touches is not any more what it was when its locks were chosen."""
 
 
 class Handle:
@@ -185,18 +190,33 @@ class Runner:
         """
         if self._group is None:
             raise RuntimeError("the runner has no task group")
+        for _ in range(TURNS):
+            try:
+                return self._launch(verb, await self._begin(verb, given, actor))
+            except _Moved:  # while it waited for its turn: a name is another service's now, or there is another link
+                self._logger.info("operation.moved", verb=verb.name)
+        raise Conflict(f"What {verb.name} is about changes all the time.", remedy="Try again; see: purveyor operations")
+
+    async def _begin(self, verb: Verb, given: Any, actor: str) -> Handle:
+        """The intent, written under the locks of all that it touches. Raises `_Moved` when that needs other locks."""
         target = await self._store.read(lambda tx: verb.target(tx, given))
         await self._ask_for_vetoes(verb, target, given)
-        given = await verb.prepare(given)
+        prepared = await verb.prepare(given)
         await self._take(target.keys)
+
+        def work(tx: Tx) -> int:
+            if verb.target(tx, given) != target:
+                raise _Moved
+            return self._intend(tx, verb, target, prepared, actor)
+
         try:
-            operation_id = await self._store.write(lambda tx: self._intend(tx, verb, target, given, actor))
+            operation_id = await self._store.write(work)
         except BaseException:
             self._release(target.keys)
             raise
         handle = Handle(operation_id, verb.name, target.keys)
         self._holders.update(dict.fromkeys(handle.keys, handle))
-        return self._launch(verb, handle)
+        return handle
 
     def _intend(self, tx: Tx, verb: Verb, target: Target, given: Any, actor: str) -> int:
         operation_id = verb.intend(tx, given, actor)
