@@ -37,15 +37,20 @@ def environment_for(tx: Tx, project: ProjectRecord, given: str) -> EnvironmentRe
 
 
 def intend_missing(tx: Tx, house: House, project: ProjectRecord, environment: EnvironmentRecord) -> tuple[list[int], list[int]]:
-    """Choose bindings for all linked services: those that are not made yet, and which of these are new."""
+    """Choose bindings for all linked services: those that are not made yet, and which of these are new. A token that an
+    environment lacks is made now; for that alone no account is touched, which an app may be using."""
     missing, new = [], []
     for link in projects.links(tx, project_id=project.id):
         service = services.get(tx, link.service_id)
         before = projects.binding_of(tx, service.id, environment.id)
         if variables.ready(tx, house, service, environment.id):
             continue
-        handle.require_serving(service)
+        bound = before is not None and before.state == "bound"
+        if not bound:
+            handle.require_serving(service)
         number = bindings.intend(tx, house, service, project, environment).id
+        if bound:
+            continue
         missing.append(number)
         if before is None:
             new.append(number)
