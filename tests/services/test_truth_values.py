@@ -5,6 +5,7 @@ import logging
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -93,6 +94,28 @@ def test_a_traceback_holds_no_secret() -> None:
     assert logged(vault.known, token="abc", nested={"password": "x", "list": ["correct horse/battery"]}) | {"timestamp": ""} == {
         "token": "***", "nested": {"password": "***", "list": ["***"]}, "event": "something", "level": "warning", "timestamp": "",
     }  # fmt: skip
+
+
+def test_a_secret_is_encoded_once_and_not_for_every_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[str] = []
+
+    def counted(text: str, safe: str) -> str:
+        encoded.append(text)
+        return quote(text, safe=safe)
+
+    monkeypatch.setattr("purveyor.kernel.logs.quote", counted)
+    secrets = ["correct horse/battery", "another one of them"]
+    stream = StringIO()
+    logger = make_logger(logging.DEBUG, stream, lambda: secrets)
+    for _ in range(3):
+        logger.warning("something", one="x", other="correct%20horse%2Fbattery")
+    assert encoded == secrets
+    secrets[:] = ["a third one/of them", secrets[0]]  # another order, and one that is not known any more
+    logger.warning("something", other="another one of them", third="a%20third%20one%2Fof%20them")
+    assert encoded[2:] == ["a third one/of them"]
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert {line["other"] for line in lines[:3]} == {"***"}
+    assert (lines[3]["other"], lines[3]["third"]) == ("another one of them", "***")
 
 
 def test_what_is_opened_is_known_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Logs: structured, on standard error, with the fields that may hold secrets masked."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TextIO, cast
 from urllib.parse import quote
@@ -20,16 +20,19 @@ class Mask:
 
     def __init__(self, secrets: Callable[[], Iterable[str]]) -> None:
         self._secrets = secrets
+        self._encoded: dict[str, str] = {}  # each secret as it is in URLs: there may be thousands, at every line
 
     def __call__(self, _: Any, __: str, fields: Any) -> Any:
-        known = [secret for secret in self._secrets() if len(secret) >= SHORTEST]
+        before = self._encoded
+        known = {secret: before.get(secret) or quote(secret, safe="") for secret in self._secrets() if len(secret) >= SHORTEST}
+        self._encoded = known
         return {name: self._masked(name, value, known) for name, value in fields.items()}
 
-    def _masked(self, name: str, value: Any, known: list[str]) -> Any:
+    def _masked(self, name: str, value: Any, known: Mapping[str, str]) -> Any:
         if any(word in name.lower() for word in SECRET_FIELDS):
             return MASK
         if isinstance(value, str):
-            return scrub(value, [secret for secret in known if secret in value or quote(secret, safe="") in value])
+            return scrub(value, [secret for secret, encoded in known.items() if secret in value or encoded in value])
         if isinstance(value, (list, tuple)):
             return [self._masked("", item, known) for item in value]
         if isinstance(value, dict):
