@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import EntryPoint
 from itertools import count
 from pathlib import Path
@@ -461,6 +462,28 @@ async def test_an_unfinished_operation_is_finished_or_undone_at_the_next_start(s
     else:
         assert verb.trail == ["-two", "-one", "failed"]
         assert operation.state == "failed"
+
+
+async def test_of_two_that_were_left_on_one_target_the_later_says_which_it_waits_for(store: Store) -> None:
+    """An older version let two in on one target; the plugin of the first is gone."""
+
+    def insert(tx: Tx, verb: str) -> int:
+        return operations.insert(tx, verb, service_id=1, actor="test", arguments={"word": ""})
+
+    first, second, third = [await store.write(partial(insert, verb=verb)) for verb in ("lost", "walk", "walk")]
+    verb = Walk()
+    runner = Runner(store, Registry(LOGGER), LOGGER, {verb.name: verb})
+    async with anyio.create_task_group() as group:
+        runner.attach(group)
+        with anyio.fail_after(5):
+            await runner.recover()
+            assert runner.waiting(second).startswith(f"Operation {first} (lost) is in the way")
+            await runner.abandon(third, "somebody")
+            assert verb.trail == []
+            await runner.abandon(first, "somebody")
+    assert verb.trail == ["one", "two", "three"]
+    states = [(await store.read(lambda tx, number=number: operations.get(tx, number))).state for number in (first, second, third)]
+    assert states == ["abandoned", "succeeded", "abandoned"]
 
 
 async def test_a_listener_that_raises_or_hangs_is_reported(store: Store) -> None:

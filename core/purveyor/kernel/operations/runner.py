@@ -236,7 +236,8 @@ class Runner:
             try:
                 for key in handle.keys:
                     if self._holders.get(key) is not handle:
-                        await self._locks[key].acquire()
+                        if not await self._queue(handle, key):
+                            break
                         self._holders[key] = handle
                     held.append(key)
                 await self._bring_to_its_end(verb, handle)
@@ -246,6 +247,31 @@ class Runner:
 
         self._group.start_soon(run, name=f"operation {handle.operation_id} {verb.name}")
         return handle
+
+    async def _queue(self, handle: Handle, key: Key) -> bool:
+        """Wait for a lock that an older operation has, and say so meanwhile. The answer is whether it was got: one that is
+        abandoned needs none."""
+        had = False
+        async with anyio.create_task_group() as group:
+
+            async def tell() -> None:
+                while not handle.abandoned_by:
+                    holder = self._holders.get(key)
+                    error = _in_the_way(holder)
+                    handle.waits = error.detail
+                    if holder is not None and holder.waits:  # nobody knows for how long
+                        handle.answered.set()
+                        handle.tried(error)
+                    await handle.rest(FIRST_PAUSE)
+                group.cancel_scope.cancel()
+
+            group.start_soon(tell)
+            await self._locks[key].acquire()
+            had = True
+            group.cancel_scope.cancel()
+        if had:
+            handle.waits = ""
+        return had
 
     async def _ask_for_vetoes(self, verb: Verb, target: Target, given: Any) -> None:
         shown = msgspec.to_builtins(given)
