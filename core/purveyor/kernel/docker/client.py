@@ -1,12 +1,13 @@
 """The connection to the engine: opened when first needed, its errors turned into ours."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, closing
 from typing import Any
 
 import aiodocker
 import aiohttp
 import anyio
+import msgspec
 
 from purveyor.kernel.docker.containers import DockerContainers
 from purveyor.kernel.docker.errors import CHANGE, LOOK, UNREACHABLE, translated
@@ -55,16 +56,15 @@ class DockerEngine(Engine):
         `within` so many seconds is away; None waits for as long as it takes."""
         return translated(what, within)
 
-    async def ask(self, path: str, params: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def ask(self, path: str, params: Mapping[str, str], method: str = "GET") -> aiohttp.ClientResponse:
         """What the library has no call for: the answer, to be read and closed. Raises as the library does."""
         try:
-            answer = await self.docker.session.get(f"{self.docker.docker_host}/{path}", params=params)
+            answer = await self.docker.session.request(method, f"{self.docker.docker_host}/{path}", params=params)
         except aiohttp.ClientConnectionError as error:
             raise aiodocker.DockerError(UNREACHABLE, str(error)) from error
         if answer.status >= 400:
-            message = (await answer.read()).decode(errors="replace")
-            answer.close()
-            raise aiodocker.DockerError(answer.status, message)
+            with closing(answer):
+                raise aiodocker.DockerError(answer.status, _message((await answer.read()).decode(errors="replace")))
         return answer
 
     async def version(self) -> dict[str, Any]:
@@ -154,3 +154,11 @@ class DockerEngine(Engine):
         finally:
             with anyio.CancelScope(shield=True):
                 await docker.close()
+
+
+def _message(body: str) -> str:
+    """What an engine says in the body of a refusal."""
+    try:
+        return str(msgspec.json.decode(body)["message"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return body

@@ -1,13 +1,16 @@
 """Images of a real engine, through aiodocker."""
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import aiodocker
+import aiohttp
 import anyio
+import msgspec
 
 from purveyor.kernel.docker.errors import UNREACHABLE, unavailable
 from purveyor.kernel.docker.protocols import Images, Progress, pull_remedy
-from purveyor_hooks import Image, ImageMissing
+from purveyor_hooks import Image, ImageMissing, references
 
 if TYPE_CHECKING:
     from purveyor.kernel.docker.client import DockerEngine
@@ -33,22 +36,28 @@ class DockerImages(Images):
         await progress(f"pulling {reference}")
         layers: dict[str, tuple[int, int]] = {}
         told = -1
-        stream = self._engine.docker.images.pull(reference, stream=True)
+        parts = references.parts_of(reference)
+        params = {"fromImage": reference} | ({} if parts.tag or parts.digest else {"tag": "latest"})
         try:
-            while True:
-                with anyio.fail_after(stall):
-                    line = await anext(stream, None)
-                if line is None:
-                    return
-                if "error" in line:
-                    raise ImageMissing(f"The image {reference} cannot be pulled: {line['error']}.", remedy=pull_remedy(reference))
-                detail = line.get("progressDetail") or {}
-                if detail.get("total"):
-                    layers[line.get("id", "")] = (detail.get("current", 0), detail["total"])
-                    share = 100 * sum(now for now, _ in layers.values()) // sum(total for _, total in layers.values())
-                    if share // 10 != told:
-                        told = share // 10
-                        await progress(f"pulling {reference}: {share} %")
+            # not by `pull` of the library: it leaves the connection open when it is not read to its end
+            with anyio.fail_after(stall):
+                answer = await self._engine.ask("images/create", params, "POST")
+            with closing(answer):
+                while True:
+                    with anyio.fail_after(stall):
+                        text = await answer.content.readline()
+                    if not text:
+                        return
+                    line = msgspec.json.decode(text)
+                    if "error" in line:
+                        raise aiodocker.DockerError(answer.status, line["error"])
+                    detail = line.get("progressDetail") or {}
+                    if detail.get("total"):
+                        layers[line.get("id", "")] = (detail.get("current", 0), detail["total"])
+                        share = 100 * sum(now for now, _ in layers.values()) // sum(total for _, total in layers.values())
+                        if share // 10 != told:
+                            told = share // 10
+                            await progress(f"pulling {reference}: {share} %")
         except TimeoutError:
             message = f"Pulling {reference} made no progress for {stall:.0f} s."
             raise ImageMissing(message, remedy=pull_remedy(reference)) from None
@@ -57,6 +66,8 @@ class DockerImages(Images):
                 raise unavailable(str(error.message)) from error
             message = f"The image {reference} is not on this machine and cannot be pulled: {str(error.message).strip()}."
             raise ImageMissing(message, remedy=pull_remedy(reference), errors={"docker_image": "cannot be had"}) from error
+        except aiohttp.ClientError as error:
+            raise unavailable(str(error)) from error
 
 
 def _image(reference: str, found: dict[str, Any]) -> Image:
