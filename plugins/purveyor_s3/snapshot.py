@@ -132,21 +132,28 @@ class _Bucket:
         chosen = {"VersionId": item.version} if self._versioned and item.version else {}
         try:
             found = await self._client.get_object(Bucket=self._bucket, Key=item.key, **chosen)
-            about = await self._about(item, found, chosen)
         except EndpointConnectionError:
             raise
         except (BotoCoreError, ClientError) as error:  # the driver does not read every header that a server keeps
-            if not isinstance(error, ClientError) or code(error) not in GONE:  # else it was deleted since it was listed
-                self._failed(item, said(error))
+            self._missed(item, error)
+            return
+        async with found["Body"]:  # whatever becomes of it: an answer that is not read to its end keeps a connection
+            await self._write(item, found, chosen)
+
+    async def _write(self, item: Item, found: dict[str, Any], chosen: dict[str, str]) -> None:
+        try:
+            about = await self._about(item, found, chosen)
+        except EndpointConnectionError:
+            raise
+        except (BotoCoreError, ClientError) as error:
+            self._missed(item, error)
             return
         await self._writer.begin(OBJECT, bucket=self._bucket, key=item.key, size=found["ContentLength"], **about)
         size, why = 0, ""
-        body = found["Body"]
         try:
-            async with body:
-                async for chunk in body.iter_chunks(CHUNK):
-                    size += len(chunk)
-                    await self._writer.write(chunk)
+            async for chunk in found["Body"].iter_chunks(CHUNK):
+                size += len(chunk)
+                await self._writer.write(chunk)
         except (BotoCoreError, ClientError) as error:
             why = said(error)
         if not why and size != found["ContentLength"]:
@@ -157,6 +164,10 @@ class _Bucket:
             self._failed(item, why)
         else:
             self._tally.add(self._bucket, item, size)
+
+    def _missed(self, item: Item, error: BotoCoreError | ClientError) -> None:
+        if not isinstance(error, ClientError) or code(error) not in GONE:  # else it was deleted since it was listed
+            self._failed(item, said(error))
 
     def _failed(self, item: Item, why: str) -> None:
         what = item.key if item.latest else f"{item.key}, version {item.version}"
