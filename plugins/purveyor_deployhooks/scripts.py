@@ -15,6 +15,7 @@ from purveyor_hooks import Core, Deployment, Event
 
 DEADLINE = 8.0  # the core waits ten seconds for an event, and longer for a deploy
 DEPLOY_DEADLINE = 25.0
+LAST_WORDS = 0.5  # seconds in which its output is read when it has ended
 LIMIT = 64 * 1024  # bytes of output that are kept
 PASSED = ("PATH", "HOME", "LANG", "PURVEYOR_STATE", "PURVEYOR_URL", "DOCKER_HOST")
 
@@ -80,8 +81,11 @@ async def run(path: Path, word: str, facts: Mapping[str, Any]) -> Ended:
         with anyio.move_on_after(limit):
             async with process:
                 await _feed(process, msgspec.json.encode(facts))
-                await _hear(process, kept)
-                code = await process.wait()
+                async with anyio.create_task_group() as group:
+                    group.start_soon(_hear, process, kept)
+                    code = await process.wait()
+                    # what it started and left behind may hold the output open for ever
+                    group.cancel_scope.deadline = anyio.current_time() + LAST_WORDS
             said = kept.decode(errors="replace").strip()
             last = said.splitlines()[-1][:300] if said else f"it ended with {code}"
             return Ended(last if code else "", said)
