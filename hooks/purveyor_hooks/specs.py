@@ -363,6 +363,16 @@ async def archive_beat(service: Service, access: Access) -> datetime:  # type: i
 
 
 @hookspec
+def archive_gap(names: Sequence[str]) -> str:  # type: ignore[empty-body]
+    """Name the first file that is missing between the first and the last of the helper's; "" when none is. Pure.
+
+    - names: those that are kept, sorted, without ``.partial``.
+
+    Nothing is restored over such a gap: a server would stop before it, and serve.
+    """
+
+
+@hookspec
 async def archive_end(service: Service, access: Access) -> None:
     """Take back what the server was asked to keep for the helper, which is gone. May be called again.
 

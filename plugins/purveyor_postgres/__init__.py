@@ -1,6 +1,7 @@
 """The service type ``postgres``: one role and one database for each project and environment."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import quote
 
@@ -249,6 +250,11 @@ async def archive_base(service: Service, access: Access, helper: Access, sink: S
 @hookimpl
 async def archive_beat(service: Service, access: Access) -> datetime:
     return await wal.beat(service, access)
+
+
+@hookimpl
+def archive_gap(names: Sequence[str]) -> str:
+    return wal.gap(names)
 
 
 @hookimpl

@@ -5,7 +5,10 @@ only. Its slot keeps the server from dropping what was not written down yet.
 """
 
 import json
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import anyio
 
@@ -15,6 +18,8 @@ from purveyor_postgres.server import PORT, ROOT, connection, major, options, pin
 
 SLOT, SPOOL, PASSFILE = "purveyor", "/archive", "/etc/purveyor/pgpass"
 BEAT_PATIENCE = 20.0
+SEGMENT = re.compile(r"[0-9A-F]{24}")
+LEAST, USUAL, MOST = 4, 256, 4096  # segments of a log: each is from 1 MB to 1 GB
 OF_THE_RECOVERY = (
     "restore_command",
     "recovery_target_timeline",
@@ -104,6 +109,28 @@ async def end(service: Service, access: Access) -> None:
         await opened.execute(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active", SLOT
         )
+
+
+def gap(names: Sequence[str]) -> str:
+    """The first segment that is missing.
+
+    A name is timeline, log and segment, eight digits each; a log of 4 GB has 256 segments of the usual 16 MB. Of what size
+    these are, no name says: one that is followed by the first of the next log may be the last wherever none has a higher number.
+    """
+    segments = [name for name in names if SEGMENT.fullmatch(name)]
+    highest = max((int(name[16:], 16) for name in segments), default=0)
+    for before, after in pairwise(segments):
+        timeline, log, number = before[:8], int(before[8:16], 16), int(before[16:], 16)
+        place, following = (int(after[8:16], 16), int(after[16:], 16)), (log, number + 1)
+        ends = number == highest and (number + 1).bit_count() == 1 and LEAST <= number + 1 <= MOST
+        if place == following or (ends and place == (log + 1, 0)):
+            continue
+        if after[:8] != timeline and place <= following:  # it branched off in what there was
+            continue
+        if number + 1 > max(highest, USUAL - 1):
+            following = (log + 1, 0)
+        return f"{timeline}{following[0]:08X}{following[1]:08X}"
+    return ""
 
 
 def recovery(service: Service, at: datetime | None) -> Recovery:

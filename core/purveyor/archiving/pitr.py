@@ -22,6 +22,31 @@ PAUSE = 0.5
 LAST_LINES = 6
 
 
+async def require_whole(house: House, backup: BackupRecord, verified: Verified) -> None:
+    """Raise `BadInput` that names the first file which the changes after a base copy lack: the server would serve without what
+    came after it, or end, when all is unpacked already."""
+    manifest, keeper = verified.manifest, Keeper(house)
+    place, signing = await keeper.place_of(backup), await _signing(keeper, verified)
+    provider = house.registry.provider(backup.service_type)
+    gap = ""
+    for _ in range(2):  # what is shipped while a place is listed may be told without what came before it
+        names = await wal.whole(place, manifest.changes, manifest.first, signing)
+        gap = provider.archive_gap(names) if names[0] == manifest.first else manifest.first
+        if not gap:
+            return
+    why = f"the archive lacks {gap}"
+    raise BadInput(
+        f"What was written down after this base copy is not whole: {why}.",
+        remedy="Choose another base copy: purveyor backup list. To come as far as that file: --keep-going",
+        errors={"at": why},
+    )
+
+
+async def _signing(keeper: Keeper, verified: Verified) -> bytes | None:
+    """The key that the changes have to be signed with, if they are to be."""
+    return await keeper.key(create=True) if verified.signed and verified.manifest.changes_signed else None
+
+
 async def unpack(
     house: House,
     backup: BackupRecord,
@@ -56,7 +81,7 @@ async def unpack(
                 pulse.beat(len(chunk))
             await process.end_input()
             await process.finish()
-        signing = await keeper.key(create=True) if verified.signed and manifest.changes_signed else None
+        signing = await _signing(keeper, verified)
         async for size in wal.fetch(place, manifest.changes, manifest.first, access, plan.changes, key, signing):
             pulse.beat(size)
         await _run(access, plan.finish)

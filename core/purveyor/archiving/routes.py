@@ -75,7 +75,9 @@ async def restore_moment(request: Req, core: App, service: str, data: MomentRequ
     async def then(operation: OperationRecord) -> Any:
         return await service_routes.service_view(core, operation.service_id or 0)
 
-    given = RestoreArguments(archive=service, at=data.at, new_name=data.new_name, service_id=data.service_id)
+    given = RestoreArguments(
+        archive=service, at=data.at, new_name=data.new_name, service_id=data.service_id, keep_going=data.keep_going
+    )
     return await answer(request, core, "restore", given, plan=plan, status=201, then=then)
 
 

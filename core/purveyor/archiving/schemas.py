@@ -33,8 +33,10 @@ class ArchiveView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MomentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A moment, with its time zone; without one, the last that there is."""
+    """A moment, with its time zone; without one, the last that there is. An archive that lacks a file of changes is refused, and
+    with `keep_going` restored up to that file at most."""
 
     at: datetime | None = None
     new_name: str | None = None
     service_id: int | str | None = None
+    keep_going: bool = False

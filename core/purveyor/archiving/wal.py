@@ -128,6 +128,24 @@ async def take_away(helper: HelperAccess, source: str, names: Sequence[str]) -> 
         await helper.exec(Command(argv=("rm", "-f", *(f"{source}/{name}" for name in names))))
 
 
+async def held(place: Place, folder: str, first: str, signing: bytes | None) -> dict[str, Stored]:
+    """The files from `first` on, each in its last state, by the name that it has when it is full. Raises as `fetch` does."""
+    found = [item for item in await stored(place, folder) if item.of >= first]
+    if signing is not None:
+        found = _ours(found, folder, signing)
+    latest = {item.of: item for item in sorted(found, key=lambda item: (not item.unfinished, item.name))}
+    if first not in latest:
+        raise BadInput(f"The archive lacks {first}, which this base copy needs.", remedy="Choose another base copy.")
+    return latest
+
+
+async def whole(place: Place, folder: str, first: str, signing: bytes | None) -> list[str]:
+    """The names of the files that can be read to their end, and of the last one. Raises as `fetch` does."""
+    found = await held(place, folder, first, signing)
+    last = max(found)
+    return sorted(name for name, item in found.items() if not item.unfinished or name == last)
+
+
 async def fetch(
     place: Place, folder: str, first: str, access: Access, target: str, key: bytes | None, signing: bytes | None
 ) -> AsyncIterator[int]:
@@ -135,12 +153,7 @@ async def fetch(
     that was altered, for one that was not signed with `signing` where that is given, and when `first` is missing."""
     done: set[str] = set()  # names of full files, and of unfinished ones that are in their place as they last were
     while True:
-        found = [item for item in await stored(place, folder) if item.of >= first]
-        if signing is not None:
-            found = _ours(found, folder, signing)
-        latest = {item.of: item for item in sorted(found, key=lambda item: (not item.unfinished, item.name))}
-        if first not in latest:
-            raise BadInput(f"The archive lacks {first}, which this base copy needs.", remedy="Choose another base copy.")
+        latest = await held(place, folder, first, signing)
         due = [item for _, item in sorted(latest.items()) if item.of not in done]
         if not due:
             return

@@ -129,7 +129,7 @@ def verify_backup(options: Options, backup: str, accept_unsigned: bool, plan: bo
 @click.option("--new", "new_name", metavar="NAME", help="Into a new service.")
 @click.option("--in-place", "service", metavar="SERVICE", help="Instead of the data that a service holds; that is kept.")
 @click.option("--database", "databases", multiple=True, metavar="NAME", help="Only this database or bucket; may be repeated.")
-@click.option("--keep-going", is_flag=True, help="In place: go on although what came is not all that was saved.")
+@click.option("--keep-going", is_flag=True, help="Go on although not all comes: in place, or from an archive with a gap.")
 @unsigned_option
 @yes_option
 @plan_option

@@ -45,6 +45,8 @@ class RestoreArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     before the data is exchanged, unless `keep_going`. `accept_unsigned` is a person's word for a backup that nothing else
     vouches for.
 
+    An archive that lacks a file of changes is refused, and with `keep_going` restored up to that file at most.
+
     From a `backup`; or to the moment `at` of a service that is or was archived: from its newest base copy before that, or
     from the one that is named. Without `at` a base copy is followed by all that was written down after it.
     """
@@ -69,6 +71,14 @@ class Restore(NewServiceVerb):
         if given.service_id is None:
             return Target()
         return Target(service=services.get(tx, given.service_id).id)
+
+    async def prepare(self, given: RestoreArguments) -> RestoreArguments:
+        """An archive is looked through for what it lacks, before anything is made."""
+        backup = await self.house.store.read(lambda tx: self._chosen(tx, given))
+        if backup.backup_type == BASE and not given.keep_going:
+            verified = await self.keeper.manifest(backup, accept_unsigned=given.accept_unsigned)
+            await pitr.require_whole(self.house, backup, verified)
+        return given
 
     def intend(self, tx: Tx, given: RestoreArguments, actor: str) -> int:
         backup = self._chosen(tx, given)

@@ -225,6 +225,9 @@ class Provider:
         assert isinstance(found, datetime)
         return found
 
+    def archive_gap(self, names: Sequence[str]) -> str:
+        return str(self._call("archive_gap", None, names=names)) if self.offers("archive_gap") else ""
+
     async def archive_end(self, service: Service, access: Access, *, watching: bool = False) -> None:
         await self._await("archive_end", BIND_DEADLINE, service, watching=watching, access=access)
 
