@@ -48,6 +48,15 @@ async def test_a_container_removed_by_hand_comes_back_on_its_data(scene: Scene) 
         assert scene.server("main").held.resources["shop_production"] == {"precious": "gold"}
 
 
+async def test_what_is_taken_back_while_a_sweep_looks_ends_no_sweep(scene: Scene) -> None:
+    async with scene.open() as app:
+        every = [await record_of(app, name) for name in ("main", "idle")]
+        await app.house.store.write(
+            lambda tx: (services.update(tx, every[1].id, volume_id=None), services.drop_volume(tx, every[1].volume_id or ""))
+        )
+        assert await app.reconciler._watch_data(every) == set()
+
+
 async def test_the_daemon_hears_of_a_removal_and_repairs_it_at_once(scene: Scene) -> None:
     async with scene.open(serve=True) as app:
         await eventually(lambda: app.observer.last_health(1))

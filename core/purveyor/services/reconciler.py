@@ -26,7 +26,7 @@ from purveyor.services.incidents import Incidents, Subject, trouble
 from purveyor.services.models import ServiceRecord, VolumeRecord
 from purveyor.services.operations.lifecycle import ServiceArguments
 from purveyor.services.provisioning import Provisioner
-from purveyor_hooks import DataRefused, EngineUnavailable, PurveyorError
+from purveyor_hooks import DataRefused, EngineUnavailable, NotFound, PurveyorError
 
 TELLING = frozenset(["die", "destroy", "start", "oom", "pause", "unpause", "rename", "health_status"])
 SETTLE = 0.3
@@ -235,7 +235,11 @@ class Reconciler:
         were before."""
 
         def look(tx: Tx) -> dict[int, VolumeRecord]:
-            return {item.id: services.volume(tx, item.volume_id) for item in every if item.volume_id}
+            known: dict[int, VolumeRecord] = {}
+            for item in every:
+                with suppress(NotFound):  # it was taken back since it was listed, and its volume with it
+                    known |= {item.id: services.volume(tx, item.volume_id)} if item.volume_id else {}
+            return known
 
         volumes = await self._house.store.read(look)
         users = await self._house.engine.containers.users({item.name: item.path for item in volumes.values()})
