@@ -111,7 +111,9 @@ class Stage:
         listed = "".join(f'{name} = "{image}"\n' for name, image in chosen.items())
         if "port-offset" not in settings:  # ports of a stopped service are free for other runs: keep out of their way
             settings += f"\nport-offset = {random.randrange(1000, 30_000)}"
-        text = f'namespace = "{namespace}"\nlisten = "127.0.0.1:0"\n{settings}\n[default-images]\n{listed}'
+        if "listen" not in settings:
+            settings += '\nlisten = "127.0.0.1:0"'
+        text = f'namespace = "{namespace}"\n{settings}\n[default-images]\n{listed}'
         (state / "settings.toml").write_text(text)
 
     def run(self, *arguments: str, stdin: str = "", timeout: float = 180) -> subprocess.CompletedProcess[str]:

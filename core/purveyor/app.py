@@ -20,6 +20,7 @@ from purveyor.backups.scheduler import Scheduler
 from purveyor.deployments.operations.deploy import Deploy
 from purveyor.deployments.operations.repair_app import RepairApp
 from purveyor.kernel import config as settings_module
+from purveyor.kernel import hold
 from purveyor.kernel.api import address
 from purveyor.kernel.cache import Memory
 from purveyor.kernel.db import Store, copies
@@ -30,6 +31,7 @@ from purveyor.kernel.db.lock import StateLock
 from purveyor.kernel.db.secrets import Vault, open_vault
 from purveyor.kernel.docker import Engine, Labels
 from purveyor.kernel.events.bus import Bus
+from purveyor.kernel.fence import Fence
 from purveyor.kernel.logs import make_logger
 from purveyor.kernel.operations import Plan, Runner, Verb
 from purveyor.kernel.operations import store as operations
@@ -45,6 +47,10 @@ from purveyor.projects.operations.environments import DeleteEnvironment
 from purveyor.projects.operations.link import Link, Unlink
 from purveyor.projects.operations.projects import CreateProject, DeleteProject
 from purveyor.projects.operations.rotate import Rotate
+from purveyor.recovery import document
+from purveyor.recovery.controller import Recovery
+from purveyor.recovery.copier import StateCopies
+from purveyor.recovery.operations.recover import Recover
 from purveyor.services import store as services
 from purveyor.services.handle import seen_from
 from purveyor.services.health import Observer
@@ -68,6 +74,7 @@ from purveyor_hooks import Actor, BadInput, Bound, Conflict, Event, Health, Logg
 
 EVENT_DEADLINE = 10.0
 STARTUP_DEADLINE = 30.0
+SETTLE, FLUSH = 3.0, 5.0  # seconds for the copies of the state, before the first verb and after the last
 
 
 class StoreFactory(Protocol):
@@ -106,6 +113,10 @@ class App:
         self.endings = Endings(house, self.runner, self.verbs)
         self.scheduler = Scheduler(house, self.runner, self.verbs, self.now)
         self.retention = Retention(house, self.now)
+        self.copies = StateCopies(house, self.now)
+        house.store.committed = self.copies.changed
+        house.fence.look = self.copies.look
+        self.recovery = Recovery(house, self.runner, self.verbs)
 
     def verb(self, name: str) -> Verb:
         """The verb of this name. Raises `NotFound`."""
@@ -190,6 +201,15 @@ class PluginCore:
     async def last_event(self) -> int:
         return await self._app.bus.last()
 
+    async def outward(self) -> bool:
+        last = await self._app.bus.last()
+        if not await self._app.house.store.read(hold.held):
+            return False
+        async for event in self._app.bus.follow(last):
+            if event.type == "recovery.finished":
+                break
+        return True
+
     @property
     def history_days(self) -> int:
         return self._app.house.settings.history_days
@@ -233,21 +253,16 @@ class PluginCore:
 
 
 @asynccontextmanager
-async def open_app(
+async def built(
     state: Path,
     *,
     log_level: int = logging.WARNING,
-    serve: bool = False,
     make_store: StoreFactory = Store,
     make_engine: EngineFactory = docker_engine,
     plugins: Iterable[EntryPoint] | None = None,
     patience: float = 0.0,
-    resume: bool = True,
 ) -> AsyncIterator[App]:
-    """The core of a state directory, running. `serve` keeps the world as it should be, as the daemon does.
-
-    `plugins` are loaded instead of those that are installed. Without `resume` what an earlier process left unfinished is held
-    and not gone on with: for whoever comes to cancel it.
+    """The core of a state directory, of which nothing runs yet. `plugins` are loaded instead of those that are installed.
 
     Raises `StateLocked` when another process has the state directory for longer than `patience` seconds, `BadInput` for
     settings or a key that cannot be used, `StateRefused` and `StateUnavailable` for what `Store.open` says.
@@ -267,36 +282,71 @@ async def open_app(
         store = make_store(state, vault)
         store.open()
         try:
+            store.watch(document.watch)
             marks = Labels(await store.read(installation))
             engine = make_engine(settings.namespace, marks)
             try:
                 await engine.require_here()
                 registry = Registry(logger)
                 registry.load(plugins)
-                app = App(House(state, settings, store, engine, registry, logger, Supervisor(store, logger)))
-                async with anyio.create_task_group() as group:
-                    app.runner.attach(group)
-                    async with _plugins(app, group):
-                        await app.runner.hold_unfinished()
-                        await app.incidents.recall()
-                        engine.subnets = await store.read(address.subnets)
-                        if serve:
-                            keep = app.house.supervisor.keep
-                            group.start_soon(app.reconciler.run)
-                            group.start_soon(keep, "schedules", app.scheduler.run)
-                            group.start_soon(keep, "archives", app.archivist.run)
-                            group.start_soon(keep, "retention", app.retention.run)
-                            group.start_soon(keep, "accounts that end", app.endings.run)
-                            group.start_soon(keep, "copies of the state", lambda: copies.keep(store.path))
-                        elif resume:
-                            await _recover(app)
-                        yield app
-                    group.cancel_scope.cancel()
+                yield App(House(state, settings, store, engine, registry, logger, Supervisor(store, logger), Fence()))
             finally:
                 with anyio.CancelScope(shield=True):
                     await engine.close()
         finally:
             store.close()
+
+
+@asynccontextmanager
+async def open_app(
+    state: Path,
+    *,
+    log_level: int = logging.WARNING,
+    serve: bool = False,
+    make_store: StoreFactory = Store,
+    make_engine: EngineFactory = docker_engine,
+    plugins: Iterable[EntryPoint] | None = None,
+    patience: float = 0.0,
+    resume: bool = True,
+) -> AsyncIterator[App]:
+    """The core of a state directory, running. `serve` keeps the world as it should be, as the daemon does.
+
+    Without `resume` what an earlier process left unfinished is held and not gone on with: for whoever comes to cancel it.
+    The rest, and what is raised, as `built` has it.
+    """
+    made = built(state, log_level=log_level, make_store=make_store, make_engine=make_engine, plugins=plugins, patience=patience)
+    async with made as app, anyio.create_task_group() as group:
+        app.runner.attach(group)
+        try:
+            async with _plugins(app, group):
+                await app.runner.hold_unfinished()
+                await app.incidents.recall()
+                app.house.engine.subnets = await app.house.store.read(address.subnets)
+                if serve:
+                    await _serve(app, group)
+                elif resume:
+                    await _recover(app)
+                yield app
+            group.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):  # what this process has done is to be at the places of backups when it ends
+                for place in await app.copies.flush(FLUSH):
+                    remedy = "What was changed last is not at that place."
+                    app.house.logger.warning("state-copy.missing", place=place, remedy=remedy)
+
+
+async def _serve(app: App, group: anyio.abc.TaskGroup) -> None:
+    """Begin all that the daemon does by itself."""
+    keep = app.house.supervisor.keep
+    group.start_soon(app.reconciler.run)
+    group.start_soon(keep, "schedules", app.scheduler.run)
+    group.start_soon(keep, "archives", app.archivist.run)
+    group.start_soon(keep, "retention", app.retention.run)
+    group.start_soon(keep, "accounts that end", app.endings.run)
+    group.start_soon(keep, "copies of the database", lambda: copies.keep(app.house.store.path))
+    group.start_soon(keep, "copies of the state", app.copies.run)
+    group.start_soon(keep, "recovery", app.recovery.run)
+    await app.copies.settle(SETTLE)
 
 
 async def _recover(app: App) -> None:
@@ -350,6 +400,7 @@ VERBS: tuple[Callable[[House, Provisioner], Verb], ...] = (
     Import,
     Link,
     Purge,
+    Recover,
     Repair,
     RepairApp,
     Restart,

@@ -24,6 +24,7 @@ from purveyor.kernel.api.internal_client import InwardClient, inward
 from purveyor.kernel.events import routes as event_routes
 from purveyor.kernel.operations import routes as operation_routes
 from purveyor.projects import routes as project_routes
+from purveyor.recovery import routes as recovery_routes
 from purveyor.services import routes as service_routes
 from purveyor.upgrades import routes as upgrade_routes
 from purveyor_hooks import PurveyorError
@@ -64,6 +65,7 @@ def create_api(app: App) -> Litestar:
             service_routes.volume_router,
             backup_routes.router,
             archiving_routes.router,
+            recovery_routes.router,
         ],
         middleware=[DefineMiddleware(Authentication, exclude=open_paths)],
         dependencies={"core": Provide(core)},

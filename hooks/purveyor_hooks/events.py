@@ -119,6 +119,21 @@ class BackupSkipped(Payload, frozen=True):
     reason: str
 
 
+class StatePlace(Payload, frozen=True):
+    """Where copies of the state go, what keeps one from it, and who else has taken over there."""
+
+    place: str
+    error: str = ""
+    by: str = ""
+
+
+class RecoveryDone(Payload, frozen=True):
+    """How many services are back after the loss of a host, and the names of those that are not."""
+
+    back: int
+    missing: list[str]
+
+
 class Adopted(Payload, frozen=True):
     """A backup that was found and taken up."""
 

@@ -137,6 +137,10 @@ class Core(Protocol):
     async def last_event(self) -> int:
         """The highest number so far."""
 
+    async def outward(self) -> bool:
+        """Wait until this installation may act on others: not while its recovery from a lost host waits for a person's word.
+        Whether it had to wait: what was to be told before then is of the lost host."""
+
     @property
     def history_days(self) -> int:
         """For how many days what happened is kept: events, operations, and what a plugin notes of them."""

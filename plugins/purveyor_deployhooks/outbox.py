@@ -138,6 +138,8 @@ class Outbox:
         Events come in bursts, and a transaction waits for the disk: those of a moment share one.
         """
         await self.open()
+        if await self._core.outward():
+            self._seen = await self._core.last_event()
         sending, receiving = anyio.create_memory_object_stream[Event](BURST)
 
         async def follow() -> None:
@@ -180,6 +182,7 @@ class Outbox:
     async def deliver(self) -> None:
         """Send what is due. Each receiver has a task of its own: one that hangs holds up nobody else's."""
         await self.open()
+        await self._core.outward()
         busy: set[int] = set()
         async with anyio.create_task_group() as group:
             while True:

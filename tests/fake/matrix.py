@@ -14,8 +14,12 @@ import msgspec
 
 from fake.scene import NAMESPACE, Scene, differences, do, look_after, picture
 from purveyor.app import App
+from purveyor.backups import store as backups
 from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.operations import store as operations
+from purveyor.recovery.layout import lose
+from purveyor.recovery.models import Choice, Recovering, keep
+from purveyor.services import store as services
 from purveyor_hooks import Failed, PurveyorError
 
 Prepare = Callable[[Scene, App], Awaitable[None]]
@@ -80,11 +84,29 @@ async def _changed(scene: Scene, app: App) -> None:
     scene.put("main", "shop_production", precious="silver", more="copper")
 
 
+async def _burnt(scene: Scene, app: App) -> None:
+    """The host of a service was lost, and its backup was not."""
+    await app.provision.remove_container(1)
+
+    def work(tx: Tx) -> None:
+        record = services.get(tx, "main")
+        backup = backups.listed(tx, service_id=record.id)[0]
+        choice = Choice(backups=(backup.id,))
+        state = Recovering(
+            since=tx.now, place="there", state_of=tx.now, host="burnt", revision=1, highest=99, choices={record.id: choice}
+        )
+        lose(tx, app.house, app.house.state, record)
+        keep(tx, state)
+
+    await app.house.store.write(work)
+
+
 APPS = ("/containers", "/names of apps", "/deployments", "/ports")
 PURGED = ("/bindings", "/servers/fk-main/accounts", "/servers/fk-main/resources")
 SERVED = ("/volumes: ",)  # the volume that the service had for a moment is kept
 FORMS = {
     "create": Form("create", {"name": "fresh", "service_type": "fake"}),
+    "recover": Form("recover", {"service": "main"}, _burnt),
     "update": Form("update", {"service": "main", "parameters": {"size": 2}}),
     "update-port": Form("update", {"service": "main", "parameters": {"port": 29999}}),
     "update-stopped": Form("update", {"service": "asleep", "parameters": {"size": 2}}),

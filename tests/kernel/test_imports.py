@@ -20,6 +20,7 @@ BELOW = {
     "deployments": {"kernel", "services", "projects"},
     "upgrades": {"kernel", "services", "projects"},
     "archiving": {"kernel", "services", "projects", "backups", "deployments", "upgrades"},
+    "recovery": {"kernel", "services", "projects", "backups", "deployments", "upgrades", "archiving"},
     "clients": {"kernel.cli"},
 }
 
@@ -46,6 +47,8 @@ EXCEPTIONS = {
     "projects.operations.link": {"deployments.store"},
     "projects.operations.projects": {"deployments.app_runtime", "deployments.store"},
     "projects.routes": {"app"},
+    "recovery.commands": {"app"},
+    "recovery.routes": {"app"},
     "services.health": {"deployments.models"},
     "services.operations.clone": {"backups.repository"},
     "services.operations.delete": {"archiving.store", "archiving.wal_receiver", "projects.bindings", "projects.store"},

@@ -100,6 +100,7 @@ class Keeper:
         store = self._house.store
         backup, record = await store.read(lambda tx: _backup_and_service(tx, number))
         place = await self.place_of(backup)
+        await self._house.fence.require(place.label)
         signing = await self.key(create=True)
         assert signing is not None
         key = signing if backup.encryption else None

@@ -128,10 +128,27 @@ async def read(client: Any, bucket: str, key: str) -> AsyncIterator[bytes]:
                 yield chunk
 
 
-async def keys(client: Any, bucket: str, prefix: str) -> list[str]:
+async def size(client: Any, bucket: str, key: str) -> int:
+    with errors(key):
+        return int((await client.head_object(Bucket=bucket, Key=key))["ContentLength"])
+
+
+async def put_new(client: Any, bucket: str, key: str, content: bytes) -> None:
+    """Put a small object unless there is one of that name: then nothing happens."""
+    from botocore.exceptions import ClientError
+
+    with errors(key):
+        try:
+            await client.put_object(Bucket=bucket, Key=key, Body=content, IfNoneMatch="*")
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in (409, 412):
+                raise
+
+
+async def keys(client: Any, bucket: str, prefix: str, after: str = "") -> list[str]:
     found: list[str] = []
     with errors(prefix or bucket):
-        async for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        async for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, StartAfter=after):
             found += [item["Key"] for item in page.get("Contents", [])]
     return found
 

@@ -12,6 +12,7 @@ from croniter import CroniterError, croniter
 from purveyor.backups import store as backups
 from purveyor.backups.models import BackupRecord, LastResult, ScheduleRecord
 from purveyor.backups.operations.backup import BackupArguments, ProveArguments, insert_backup
+from purveyor.kernel import hold
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Verb
 from purveyor.kernel.operations import store as operations
@@ -92,7 +93,10 @@ class Scheduler:
             await anyio.sleep(PAUSE)
 
     async def turn(self) -> None:
-        """What is due now; a schedule whose time passed while nothing ran is made up for once."""
+        """What is due now; a schedule whose time passed while nothing ran is made up for once. Nothing is while services are
+        being brought back."""
+        if await self._house.store.read(hold.coming):
+            return
         for schedule in await self._house.store.read(backups.schedules):
             now = self._now()
             if schedule.enabled and schedule.next_run is not None and schedule.next_run <= now:
@@ -148,6 +152,8 @@ class Scheduler:
 
     async def _thin(self, schedule: ScheduleRecord, service_id: int) -> None:
         """Delete what is more than the schedule keeps of a service; the last good one always stays."""
+        if await self._house.store.read(hold.keeps_all):
+            return
 
         def work(tx: Tx) -> list[BackupRecord]:
             made = [
@@ -161,7 +167,10 @@ class Scheduler:
             await self._run("delete-backup", ProveArguments(backup=str(item.id)))
 
     async def _expire(self) -> None:
-        """Delete what has passed its time, unless it is the last good backup of its service."""
+        """Delete what has passed its time, unless it is the last good backup of its service. What a recovery came from stays
+        until a person has looked at what came."""
+        if await self._house.store.read(hold.keeps_all):
+            return
         for number in await self._house.store.read(backups.expired):
             await self._run("delete-backup", ProveArguments(backup=str(number)))
 

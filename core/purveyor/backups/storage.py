@@ -4,7 +4,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from purveyor.backups import s3
 from purveyor.backups.models import SourceRecord
+from purveyor.kernel.db.secrets import write_new
 from purveyor_hooks import BadInput, Failed, NotFound
 
 CHUNK = 1024 * 1024
@@ -44,6 +45,10 @@ class Place(ABC):
         """A file's bytes. Raises `NotFound`."""
 
     @abstractmethod
+    async def size(self, path: str) -> int:
+        """How many bytes a file has. Raises `NotFound`."""
+
+    @abstractmethod
     async def list(self) -> list[str]:
         """The paths of all manifests."""
 
@@ -58,6 +63,18 @@ class Place(ABC):
     @abstractmethod
     async def remove(self, folder: str) -> None:
         """Remove a backup's folder, its manifest first; one that is gone is fine."""
+
+    @abstractmethod
+    async def claim(self, path: str, content: bytes) -> bool:
+        """Put a small file where there is none; whether it is this one that is there then."""
+
+    @abstractmethod
+    async def below(self, folder: str, after: str = "") -> Sequence[str]:
+        """The paths of all files below a folder that come after a path, in their order."""
+
+    def held(self) -> "AbstractAsyncContextManager[Place]":
+        """The same place for many calls one after the other: what leads there is kept open meanwhile."""
+        return nullcontext(self)
 
     async def put(self, path: str, content: bytes) -> None:
         """A small file."""
@@ -168,6 +185,12 @@ class Folder(Place):
         except OSError as error:
             raise Failed(f"The backup's file {self.root / path} cannot be read: {error.strerror}.") from None
 
+    async def size(self, path: str) -> int:
+        try:
+            return int((await anyio.to_thread.run_sync((self.root / path).stat)).st_size)
+        except OSError as error:
+            raise NotFound(f"The backup's file {self.root / path} is not there: {error.strerror}.") from None
+
     async def list(self) -> list[str]:
         def look() -> list[str]:
             return sorted(str(path.relative_to(self.root)) for path in self.root.glob(f"*/*/{MANIFEST}"))
@@ -178,6 +201,21 @@ class Folder(Place):
         def look() -> Sequence[str]:
             path = self.root / folder
             return sorted(item.name for item in path.iterdir() if item.suffix != ".part") if path.is_dir() else []
+
+        return await anyio.to_thread.run_sync(look)
+
+    async def claim(self, path: str, content: bytes) -> bool:
+        def link() -> None:
+            self.root.joinpath(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_new(self.root / path, content)
+
+        await _disk(link)
+        return await self.get(path) == content
+
+    async def below(self, folder: str, after: str = "") -> Sequence[str]:
+        def look() -> Sequence[str]:
+            every = (item for item in (self.root / folder).rglob("*") if item.suffix != ".part" and item.is_file())
+            return sorted(path for item in every if (path := str(item.relative_to(self.root))) > after)
 
         return await anyio.to_thread.run_sync(look)
 
@@ -202,9 +240,20 @@ class Bucket(Place):
         self._secret = secret_key
         self._prefix = f"{source.bucket_path.strip('/')}/" if source.bucket_path.strip("/") else ""
         self.label = f"s3://{source.bucket_name}/{self._prefix}"
+        self._held: Any = None
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[Place]:
+        async with s3.client(self._source, self._secret) as opened:
+            place = Bucket(self._source, self._secret)
+            place._held = opened
+            yield place
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[Any]:
+        if self._held is not None:
+            yield self._held
+            return
         async with s3.client(self._source, self._secret) as opened:
             yield opened
 
@@ -218,6 +267,10 @@ class Bucket(Place):
             async for chunk in s3.read(client, self._source.bucket_name, self._prefix + path):
                 yield chunk
 
+    async def size(self, path: str) -> int:
+        async with self._client() as client:
+            return await s3.size(client, self._source.bucket_name, self._prefix + path)
+
     async def list(self) -> list[str]:
         async with self._client() as client:
             keys = await s3.keys(client, self._source.bucket_name, self._prefix)
@@ -227,6 +280,20 @@ class Bucket(Place):
         prefix = f"{self._prefix}{folder}/"
         async with self._client() as client:
             return sorted(key.removeprefix(prefix) for key in await s3.keys(client, self._source.bucket_name, prefix))
+
+    async def claim(self, path: str, content: bytes) -> bool:
+        async with self._client() as client:
+            await s3.put_new(client, self._source.bucket_name, self._prefix + path, content)
+        try:
+            return await self.get(path) == content  # a server that does not know the condition has overwritten: the last stays
+        except NotFound:
+            return False
+
+    async def below(self, folder: str, after: str = "") -> Sequence[str]:
+        prefix = f"{self._prefix}{folder}/"
+        async with self._client() as client:
+            found = await s3.keys(client, self._source.bucket_name, prefix, self._prefix + after if after else "")
+        return sorted(key.removeprefix(self._prefix) for key in found)
 
     async def delete(self, path: str) -> None:
         async with self._client() as client:

@@ -6,6 +6,7 @@ from pathlib import Path
 from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Store
 from purveyor.kernel.docker import Engine
+from purveyor.kernel.fence import Fence
 from purveyor.kernel.plugins.registry import Registry
 from purveyor.kernel.supervisor import Supervisor
 from purveyor_hooks import Logger
@@ -22,6 +23,7 @@ class House:
     registry: Registry
     logger: Logger
     supervisor: Supervisor
+    fence: Fence
 
     @property
     def volumes(self) -> Path:

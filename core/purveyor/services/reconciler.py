@@ -13,6 +13,7 @@ from purveyor.archiving.wal_receiver import Helpers
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.deployments.operations.repair_app import AppArguments
+from purveyor.kernel import hold
 from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx
 from purveyor.kernel.docker.labels import DEPLOYMENT, SERVICE, id_in
@@ -456,6 +457,8 @@ def _key(labels: Mapping[str, str]) -> str:
 def _intended(tx: Tx) -> tuple[list[ServiceRecord], list[DeploymentRecord]]:
     """Every service, and every app that should run."""
     apps = [item for item in deployment_store.deployments(tx, state="active") if item.app is not None]
+    if hold.held(tx):  # an app acts on others: it waits for a person's word
+        apps = []
     return services.every(tx), sorted(apps, key=lambda item: item.id)
 
 

@@ -7,6 +7,7 @@ import msgspec
 
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.app_runtime import DockerWorkshop, container_name
+from purveyor.kernel import hold
 from purveyor.kernel.db import Tx
 from purveyor.kernel.docker import port_registry
 from purveyor.kernel.operations import Plan, Step, Target, Verb
@@ -82,6 +83,7 @@ class Deploy(Verb):
 
     def intend(self, tx: Tx, given: DeployArguments, actor: str) -> int:
         _check(given)
+        hold.require_free(tx, "A deploy")
         project = projects.get(tx, given.project)
         find = environment_for if given.create else bindings.environment_of
         environment = find(tx, project, given.environment)

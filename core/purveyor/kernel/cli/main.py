@@ -39,6 +39,8 @@ COMMANDS = {
     "volume": SERVICES,
     "rotate": PROJECTS,
     "backup": "purveyor.backups.commands",
+    "recover": "purveyor.recovery.commands",
+    "takeover": "purveyor.recovery.commands",
     "connect": "purveyor.services.connect",
     "project": PROJECTS,
     "link": PROJECTS,

@@ -142,6 +142,7 @@ class Store:
         self._reading = anyio.Semaphore(READERS)
         self._examining = anyio.Lock()
         self.published: Callable[[Sequence[Event]], None] = lambda events: None
+        self.committed: Callable[[], None] = lambda: None  # after every transaction
 
     def open(self) -> None:
         """Open the file, bring its tables up to date, and check that the vault's key is the right one.
@@ -198,6 +199,11 @@ class Store:
             f"{self._path.parent / copies.FOLDER}.",
         )
 
+    def watch(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
+        """Have the connection that writes prepared by somebody who wants to know what changes."""
+        with told(self._path):
+            prepare(self._opened(self._writer).conn)
+
     @property
     def path(self) -> Path:
         return self._path
@@ -236,6 +242,7 @@ class Store:
                 result, events = await anyio.to_thread.run_sync(run)
             if events:
                 self.published(events)
+            self.committed()
         return result
 
     async def read(self, work: Callable[[Tx], T]) -> T:
@@ -296,6 +303,11 @@ def note(tx: Tx, name: str, value: str) -> None:
     """Note a fact about this installation."""
     if not tx.update("meta", "key = ?", [name], value=value):
         tx.insert("meta", key=name, value=value)
+
+
+def forget(tx: Tx, name: str) -> None:
+    """Forget a fact that was noted with `note`."""
+    tx.db.execute("DELETE FROM meta WHERE key = ?", [name])
 
 
 def installation(tx: Tx) -> str:

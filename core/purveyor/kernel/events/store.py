@@ -71,5 +71,5 @@ def first(tx: Tx) -> int:
 
 
 def last(tx: Tx) -> int:
-    """The highest number so far, 0 without any."""
-    return int(tx.value("SELECT coalesce(max(id), 0) FROM events"))
+    """The highest number so far, 0 without any. Numbers go on where events were forgotten, or left on a lost host."""
+    return int(tx.value("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'"))

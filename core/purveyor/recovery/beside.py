@@ -1,0 +1,85 @@
+"""What lies beside the database and belongs to the state: settings, the vault's key, hooks, what plugins keep.
+
+Whatever is in the state directory is carried, but for what is listed here: a plugin's folder is not forgotten because nobody
+thought of it. A SQLite file is copied as one whole state of it.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from purveyor.recovery.document import File
+
+DATABASE, KEY = "purveyor.db", "key"
+LEFT = {"lock", "purveyor.sock", "backup.key", "beginning", "copies", "volumes", "backups", "archives"}  # at the top
+LARGEST = 16 * 1024 * 1024  # bytes of one file; larger ones are no state
+SQLITE = b"SQLite format 3\0"
+ASIDE = ("-wal", "-shm", "-journal")  # of SQLite's own, beside a file of that name
+
+
+def carried(state: Path) -> dict[str, File]:
+    """Each file, by its path in the state directory."""
+    found: dict[str, File] = {}
+    for path in _files(state):
+        try:
+            seen = path.stat()
+            if seen.st_size > LARGEST:
+                continue
+            content = path.read_bytes()
+            if content.startswith(SQLITE):
+                content = _database(path)
+        except (OSError, sqlite3.Error):  # it went away meanwhile
+            continue
+        found[str(path.relative_to(state))] = File(seen.st_mode & 0o777, content)
+    return found
+
+
+def _files(state: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(state):
+        top = Path(folder) == state
+        folders[:] = sorted(name for name in folders if not (top and name in LEFT))
+        for name in sorted(names):
+            if top and (name in LEFT or name.startswith(DATABASE) or name.endswith((".log", ".part"))):
+                continue
+            path = Path(folder) / name
+            if path.is_symlink() or not path.is_file() or name.endswith(ASIDE):
+                continue
+            yield path
+
+
+def _database(path: Path) -> bytes:
+    with (
+        closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as db,
+        closing(sqlite3.connect(":memory:")) as copy,
+    ):
+        db.backup(copy)
+        return copy.serialize()
+
+
+def stamp(state: Path) -> tuple[tuple[str, int, int], ...]:
+    """What tells one state of these files from another, without reading them: names, sizes, times."""
+    found = []
+    for path in _files(state):
+        for item in (path, path.with_name(f"{path.name}-wal")):
+            try:
+                seen = item.stat()
+            except OSError:
+                continue
+            found.append((str(item.relative_to(state)), seen.st_size, seen.st_mtime_ns))
+    return tuple(found)
+
+
+def put_back(files: Mapping[str, File], state: Path) -> None:
+    """Write the files of a document into a state directory that is not in use yet."""
+    for name, file in files.items():
+        path = state / name
+        if not path.resolve().is_relative_to(state.resolve()):
+            continue  # sealed with our key, and yet: never outside
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, file.mode)
+        with os.fdopen(handle, "wb") as opened:
+            opened.write(file.content)
+            opened.flush()
+            os.fsync(handle)

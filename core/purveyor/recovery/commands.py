@@ -1,0 +1,323 @@
+"""``purveyor recover`` and ``purveyor takeover``: after the host was lost."""
+
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from purveyor.kernel.cli import output
+from purveyor.kernel.cli.actions import act
+from purveyor.kernel.cli.client import Client, run
+from purveyor.kernel.cli.options import Options, plan_option
+from purveyor_hooks import BadInput, Failed
+
+if TYPE_CHECKING:
+    from purveyor.recovery.outlook import ServiceOutlook
+    from purveyor.recovery.rebuild import Prospect, Wanted
+
+RECOVERY = "/api/recovery"
+FROM = "from"
+
+
+class _Recover(click.Group):
+    """`purveyor recover PLACE` is `purveyor recover from PLACE`: what is no command is a place."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = [FROM, *args]
+        return super().resolve_command(ctx, args)
+
+
+@click.group("recover", cls=_Recover)
+def recover_command() -> None:
+    """Bring a whole installation back after its host was lost: purveyor recover s3://BUCKET/PATH
+
+    PLACE is where its backups went: a bucket (s3://BUCKET/PATH) or a folder.
+    """
+
+
+@recover_command.command(FROM)
+@click.argument("place")
+@click.option(
+    "--key",
+    "key_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Its backup.key, or a file with the four lines from paper; without it they are asked for.",
+)
+@click.option("--endpoint", envvar="AWS_ENDPOINT_URL", help="Of the bucket, where it is not Amazon's.  [env: AWS_ENDPOINT_URL]")
+@click.option("--region", envvar="AWS_REGION", default="us-east-1", show_default=True, help="[env: AWS_REGION]")
+@click.option(
+    "--access-key",
+    envvar="AWS_ACCESS_KEY_ID",
+    help="Its access key; the secret one is asked for.  [env: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY]",
+)
+@click.option("--path-style/--host-style", default=None, help="How the bucket is addressed; path style with an endpoint.")
+@click.option("--installation", default="", metavar="ID", help="Which one, where the key opens several.")
+@click.option("--at", metavar="TIME", help="As it was at a moment of the past: 2026-11-25T13:13:53Z")
+@click.option("--accept-unsigned", multiple=True, metavar="SERVICE", help="Take a backup of it that nothing vouches for.")
+@click.option("--move-ports", is_flag=True, help="Choose other ports of this host for those that are taken.")
+@click.option("--keep-purged", is_flag=True, help="Keep what was purged after the backup, closed, instead of purging it again.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@plan_option
+@click.pass_obj
+def recover_from(options: Options, /, place: str, yes: bool, plan: bool, **given: Any) -> None:
+    """Bring everything back: services, data, projects, links, credentials, ports, schedules, tokens, settings."""
+    import anyio
+
+    if options.url:
+        raise BadInput("A recovery is done on the machine itself.", remedy="Without --url, on that host.")
+    anyio.run(lambda: _recover(options, place, yes, plan, given), backend_options={"use_uvloop": True})
+
+
+async def _recover(options: Options, place: str, yes: bool, plan: bool, given: Mapping[str, Any]) -> None:
+    from purveyor.app import built
+    from purveyor.recovery import rebuild
+
+    under_way = rebuild.require_empty(options.state)
+    if under_way is not None:
+        click.echo(f"A recovery from {under_way.place} is under way in {options.state}; it goes on.", err=True)
+    else:
+        wanted = _wanted(options.state, place, given)
+        async with rebuild.prospect(wanted, built) as found:
+            _show(options, found)
+            if plan:
+                return
+            rebuild.problems(wanted, found)
+            owner = found.owner.host if found.owner else found.header.host
+            if not yes:
+                click.confirm(
+                    f"From now on {owner}, should it still live, is refused at {wanted.place.label}. Go on?", abort=True, err=True
+                )
+            await rebuild.claim(wanted, found)
+    await _bring_back(options)
+
+
+async def _bring_back(options: Options) -> None:
+    """Run what is pending in this process, and tell how it goes."""
+    import anyio
+
+    from purveyor.app import open_app
+
+    async with open_app(options.state) as app, anyio.create_task_group() as group:
+        group.start_soon(_tell, app)
+        await app.recovery.run()
+        group.cancel_scope.cancel()
+    _report(options, await _view(options))
+
+
+async def _tell(app: Any) -> None:
+    async for event in app.bus.follow(await app.bus.last()):
+        if event.type.startswith("service.recover.") and event.type.endswith((".step", ".succeeded", ".failed", ".progress")):
+            what = event.data.get("text") or event.data.get("error") or event.data.get("state", "")
+            click.echo(f"  {event.service}: {event.data.get('step', event.type.rpartition('.')[2])} {what}".rstrip(), err=True)
+
+
+async def _view(options: Options) -> Mapping[str, Any]:
+    from purveyor.kernel.cli.client import connected
+
+    async with connected(options) as client:
+        return dict(await client.get(f"{RECOVERY}/"))
+
+
+def _wanted(state: Path, place: str, given: Mapping[str, Any]) -> "Wanted":
+    from purveyor.backups.models import SourceRecord
+    from purveyor.recovery.rebuild import Wanted
+
+    source = folder = None
+    if place.startswith("s3://"):
+        bucket, _, path = place.removeprefix("s3://").partition("/")
+        access = given["access_key"] or click.prompt("Access key", err=True)
+        secret = os.environ.get("AWS_SECRET_ACCESS_KEY") or click.prompt("Secret key", hide_input=True, err=True)
+        endpoint = given["endpoint"] or ""
+        style = bool(endpoint) if given["path_style"] is None else given["path_style"]
+        source = SourceRecord(
+            id=0,
+            name=bucket,
+            bucket_name=bucket,
+            bucket_path=path.strip("/"),
+            access_key_id=access,
+            secret_key=secret,
+            region=given["region"],
+            endpoint=endpoint,
+            force_path_style=style,
+            created_at=datetime.now(UTC),
+        )
+    else:
+        folder = Path(place).absolute()
+        if not folder.is_dir():
+            raise BadInput(
+                f"{place} is neither a bucket nor a folder.",
+                remedy="For example: s3://offsite/prod",
+                errors={"place": "not there"},
+            )
+    return Wanted(
+        state=state,
+        source=source,
+        folder=folder,
+        key=_key(given["key_file"]),
+        installation=given["installation"],
+        at=_moment(given["at"]),
+        accept_unsigned=frozenset(given["accept_unsigned"]),
+        move_ports=given["move_ports"],
+        keep_purged=given["keep_purged"],
+    )
+
+
+def _key(path: Path | None) -> bytes:
+    """The key in a file, as it is or as it is on paper; without a file, the four lines from the terminal."""
+    from purveyor.backups import paper
+    from purveyor.backups.repository import read_key
+
+    if path is None:
+        click.echo("Type the four lines of the key.", err=True)
+        return paper.read([sys.stdin.readline() for _ in range(paper.LINES)])
+    try:
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read: {error}.", errors={"key": "the file cannot be read"}) from None
+    return paper.read(lines) if len(lines) == paper.LINES else read_key(path)
+
+
+def _moment(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        why = "give date, time and zone"
+        raise BadInput(f"{text} is no moment: {why}.", remedy="For example: 2026-11-25T13:13:53Z", errors={"at": why})
+    return found
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def _show(options: Options, found: "Prospect") -> None:
+    import msgspec
+
+    header, outlook = found.header, found.outlook
+    if options.as_json:
+        output.show_json(
+            {
+                "header": msgspec.to_builtins(header),
+                "newest": msgspec.to_builtins(found.newest),
+                "refused": list(found.refused),
+                **msgspec.to_builtins(outlook),
+            }
+        )
+        return
+    click.echo(
+        f"Installation {header.name} ({header.installation}) of {header.host}: state of {header.moment:%Y-%m-%d %H:%M:%S} UTC, "
+        f"revision {header.revision}, term {header.term}. Is this the last that you remember?"
+    )
+    if found.newest.revision != header.revision:
+        click.echo(f"The newest copy is of {found.newest.moment:%Y-%m-%d %H:%M:%S} UTC.")
+    for text in found.refused:
+        click.echo(f"  Passed over: {text}")
+    rows = [_row(item) for item in outlook.services]
+    output.table(["service", "from", "of", "size", "image", "port", "projects"], rows, "There are no services in it.")
+    for item in outlook.services:
+        for text in item.passed_over:
+            click.echo(f"  {item.name}: passed over {text}")
+        if not item.choice.backups:
+            click.echo(f"  {item.name} cannot be brought back: {item.choice.reason}")
+        for name in item.late:
+            click.echo(f"  {item.name}: {name} was made after the backup, and comes back empty")
+        for name in item.purged:
+            click.echo(f"  {item.name}: {name} was purged after the backup, and is purged again")
+    for text in [*found.record.notes, *outlook.gone_backups.values()]:
+        click.echo(f"  {text}")
+    needed, free = output.size(outlook.disk_needed), output.size(outlook.disk_free)
+    click.echo(f"Disk: {needed} of {free} that are free. Until `purveyor recover finish`: no deploys, no webhooks, no expiry.")
+
+
+def _row(item: "ServiceOutlook") -> tuple[Any, ...]:
+    made = f"{item.of:%Y-%m-%d %H:%M}" if item.of else "–"
+    origin = f"{item.backup} and what followed" if item.base else (item.backup or "–")
+    port = "TAKEN" if item.ports_taken else "free"
+    return (item.name, origin, made, output.size(item.plain_bytes), "here" if item.image_here else "pull", port,
+            ", ".join(item.bound) or "–")  # fmt: skip
+
+
+def _report(options: Options, state: Mapping[str, Any]) -> None:
+    if options.as_json:
+        output.show_json(state)
+        return
+    recovery = state["recovery"]
+    if recovery is None:
+        click.echo("No recovery is under way.")
+    else:
+        click.echo(f"Recovered from {recovery['place']}: the state of {recovery['host']}, {recovery['state_of'][:19]} UTC.")
+        rows = [(item["service"], output.status(item["state"]), item["error"]) for item in recovery["services"]]
+        output.table(["service", "state", "why"], rows, "There are no services in it.")
+        for item in recovery["services"]:
+            for text in item["differences"]:
+                click.echo(f"  {item['service']}: {text}")
+        for text in recovery["notes"]:
+            click.echo(f"  {text}")
+        click.echo("When all is as it should be: purveyor recover finish. Until then: no deploys, no webhooks, no expiry.")
+    for item in state["copies"]:
+        told = item["superseded"] or item["error"] or (f"of {item['at'][:19]} UTC" if item["at"] else "none yet")
+        click.echo(f"Copy of the state at {item['place']}: {told}")
+
+
+# ---------------------------------------------------------------- afterwards
+
+
+@recover_command.command("status")
+@click.pass_obj
+def recover_status(options: Options) -> None:
+    """What came back, what did not, and how far the copies of the state are."""
+    _report(options, run(options, lambda client: client.get(f"{RECOVERY}/")))
+
+
+@recover_command.command("service")
+@click.argument("service")
+@click.option("--backup", default="", metavar="BACKUP", help="What to bring it back from.")
+@click.option("--empty", is_flag=True, help="Without data: its projects get empty databases.")
+@click.option("--accept-unsigned", is_flag=True, help="Take a backup that nothing vouches for.")
+@plan_option
+@click.pass_obj
+def recover_one(options: Options, service: str, backup: str, empty: bool, accept_unsigned: bool, plan: bool) -> None:
+    """Try one service again that did not come back."""
+    body = {"backup": backup, "empty": empty, "accept_unsigned": accept_unsigned}
+    act(options, f"Bringing {service} back", "POST", f"{RECOVERY}/services/{service}", plan=plan, json=body)
+
+
+@recover_command.command("finish")
+@click.pass_obj
+def recover_finish(options: Options) -> None:
+    """All is as it should be: apps, deploys, webhooks and the expiry of backups go on."""
+    state = run(options, lambda client: client.call("POST", f"{RECOVERY}/finish"))
+    if options.as_json:
+        output.show_json(state)
+    else:
+        click.echo("The recovery is finished. Backups expire again in a week.")
+
+
+@click.command("takeover")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def takeover_command(options: Options, yes: bool) -> None:
+    """Have this installation be the one that goes on, where another one has taken over."""
+    if not yes:
+        click.confirm("Every other one is refused at the places of backups from now on. Go on?", abort=True, err=True)
+    term = run(options, _take_over)
+    if options.as_json:
+        output.show_json({"term": term})
+    else:
+        click.echo(f"This installation writes in term {term} from now on.")
+
+
+async def _take_over(client: Client) -> int:
+    answer = await client.call("POST", f"{RECOVERY}/takeover")
+    if not isinstance(answer, dict):
+        raise Failed("The API did not answer.")
+    return int(answer["term"])

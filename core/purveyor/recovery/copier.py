@@ -1,0 +1,413 @@
+"""Keeps a sealed copy of the state at every place of backups, a second or two behind.
+
+One object is one whole document: nothing depends on an earlier one, there is no queue, and nothing of this has to survive a
+crash but the database itself. Each place has a task of its own, so that one that is away holds up nobody.
+
+Who may write is a claimed term. Each process claims the next one; a recovery elsewhere claims above all. Whoever sees a later
+term than its own writes and deletes nothing at that place any more, goes on serving, and says so.
+"""
+
+import os
+import platform
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import msgspec
+
+from purveyor import __version__
+from purveyor.backups import store as backups
+from purveyor.backups.repository import Keeper, own_service
+from purveyor.backups.storage import Folder, Place
+from purveyor.kernel import hold
+from purveyor.kernel.db import Tx
+from purveyor.kernel.db.database import installation, note, remembered
+from purveyor.kernel.parts import House
+from purveyor.recovery import beside, document
+from purveyor.recovery.sealing import OWNER, ROOT, SUFFIX, Header, Keys, Mark, owner_path, read_mark, seal, write_mark
+from purveyor.recovery.thinning import surplus
+from purveyor_hooks import NotFound, PurveyorError
+
+LOOK = 60.0  # seconds between two looks for a later term, and for files beside the database that changed
+HEARTBEAT = 6 * 3600.0  # seconds after which the same is written again: it says that nothing newer was taken away
+THIN = 60.0  # seconds between two thinnings at least
+PER_SECOND = 100_000  # bytes: larger documents are written less often,
+SHORTEST, LONGEST = 1.0, 5.0  # but not less often than this, in seconds
+DEADLINE = 60.0  # seconds for one document to arrive
+LATE = 60.0  # seconds without a copy of what has changed, after which that is told
+MARKS = 20  # owners' marks that stay
+
+
+class Superseded(Exception):
+    """A later term than ours was claimed."""
+
+
+class Target(NamedTuple):
+    """A place, and what tells it from what it was before."""
+
+    place: Place
+    known_by: Any
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """How far the copy at one place is."""
+
+    place: str
+    revision: int = -1
+    at: datetime | None = None  # when the last one arrived
+    error: str = ""
+    superseded: str = ""
+    behind_since: datetime | None = None
+    told: bool = False
+    size: int = 0
+
+
+class Identity(NamedTuple):
+    """Who a process is: it writes in a term of its own."""
+
+    installation: str
+    incarnation: str
+    term: int
+    took_over: int  # terms of others up to this one are ours to ignore
+    keys: Keys
+    at: int
+
+    @property
+    def mark(self) -> Mark:
+        return Mark(
+            installation=self.installation, term=self.term, incarnation=self.incarnation, host=platform.node(), at=self.at
+        )
+
+
+class StateCopies:
+    """The copies of one installation's state."""
+
+    def __init__(self, house: House, now: Callable[[], datetime]) -> None:
+        self._house = house
+        self._keeper = Keeper(house)
+        self._now = now
+        self._changed = anyio.Event()
+        self._made: tuple[Any, bytes] | None = None
+        self._making = anyio.Lock()
+        self._claiming = anyio.Lock()
+        self._looking: dict[str, Place] = {}
+        self._wanted: dict[str, tuple[Target, anyio.CancelScope]] = {}
+        self._settled: dict[str, anyio.Event] = {}
+        self._identity: Identity | None = None
+        self.statuses: dict[str, Status] = {}
+        self._found = document.revision(house.store.path)  # what an earlier process left
+
+    def changed(self) -> None:
+        """Something was committed. It only wakes."""
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    # ---------------------------------------------------------------- running
+
+    async def run(self) -> None:
+        """Ship for as long as the daemon serves."""
+        async with anyio.create_task_group() as group:
+            while True:
+                changed = self._changed
+                await self._follow(group)
+                with anyio.move_on_after(LOOK):
+                    await changed.wait()
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until every place has what an earlier process left, or has failed once: what is begun from now on cannot pile up
+        on it in a row of crashes."""
+        targets = await self._targets()
+        with anyio.move_on_after(seconds):
+            for label in targets:
+                await self._settled.setdefault(label, anyio.Event()).wait()
+
+    async def flush(self, seconds: float) -> list[str]:
+        """Have every place get what this process changed; the answer is those that did not. For a process that ends."""
+        number = await anyio.to_thread.run_sync(document.revision, self._house.store.path)
+        missing: list[str] = []
+
+        async def ship(target: Target) -> None:
+            label = target.place.label
+            try:
+                async with target.place.held() as place:
+                    await self._claim(place)
+                    await self._ship(place, self._status(label))
+                missing.remove(label)
+            except (Superseded, PurveyorError) as error:
+                self._house.logger.warning("state-copy", place=label, error=str(error))
+
+        targets = await self._targets()
+        for label in targets:
+            known = self.statuses.get(label)
+            if number > (known.revision if known else self._found) and not (known and known.superseded):
+                missing.append(label)
+        with anyio.move_on_after(seconds):
+            async with anyio.create_task_group() as group:
+                for label in list(missing):
+                    group.start_soon(ship, targets[label])
+        return missing
+
+    async def _follow(self, group: anyio.abc.TaskGroup) -> None:
+        """Have a task for each place that there is, as it is now."""
+        targets = await self._targets()
+        for label, (target, scope) in list(self._wanted.items()):
+            if label not in targets or targets[label].known_by != target.known_by:
+                scope.cancel()
+                del self._wanted[label]
+                if label not in targets:
+                    self.statuses.pop(label, None)
+                    self._house.fence.open(label)
+        for label, target in targets.items():
+            if label not in self._wanted:
+                scope = anyio.CancelScope()
+                self._wanted[label] = (target, scope)
+                group.start_soon(self._keep, target, scope)
+
+    async def _targets(self) -> dict[str, Target]:
+        def work(tx: Tx) -> dict[str, Target]:
+            found = []
+            if self._house.settings.backups:  # a folder in the state directory is lost with it
+                found.append(Target(Folder(self._keeper.folder), "folder"))
+            for source in backups.sources(tx):
+                if own_service(tx, source.endpoint) is None:
+                    found.append(Target(self._keeper.place(source), source))
+            return {target.place.label: target for target in found}
+
+        return await self._house.store.read(work)
+
+    def _status(self, label: str) -> Status:
+        return self.statuses.setdefault(label, Status(place=label))
+
+    # ---------------------------------------------------------------- one place
+
+    async def _keep(self, target: Target, scope: anyio.CancelScope) -> None:
+        """Ship to one place; whatever it does, it is tried again. One that somebody took over is left alone."""
+        label, pause = target.place.label, SHORTEST
+        settled = self._settled.setdefault(label, anyio.Event())
+        with scope:
+            while True:
+                status = self._status(label)
+                try:
+                    await self._live(target.place, status, settled)
+                except Superseded as error:
+                    await self._give_way(status, str(error))
+                    settled.set()
+                    return
+                except Exception as error:
+                    await self._note(status, error)
+                    settled.set()
+                await anyio.sleep(pause)
+                pause = SHORTEST if not status.error else min(pause * 2, LONGEST)
+
+    async def _live(self, place: Place, status: Status, settled: anyio.Event) -> None:
+        """Claim this process's term there, then write whatever changes."""
+        with anyio.fail_after(DEADLINE):
+            async with place.held() as held:
+                await self._claim(held)
+        self._looking[place.label] = place
+        shipped, looked, thinned = None, anyio.current_time(), anyio.current_time()
+        while True:
+            changed = self._changed
+            what = await self._state()
+            late = status.at is None or (self._now() - status.at).total_seconds() >= HEARTBEAT
+            if what != shipped or late:
+                if status.behind_since is None:
+                    status.behind_since = self._now()
+                with anyio.fail_after(DEADLINE):
+                    async with place.held() as held:
+                        if anyio.current_time() - looked >= LOOK:
+                            await self._look(held)
+                            looked = anyio.current_time()
+                        shipped = await self._ship(held, status)
+                        settled.set()
+                        await self._told_again(status)
+                        if anyio.current_time() - thinned >= THIN:
+                            await self._thin(held)
+                            thinned = anyio.current_time()
+                await anyio.sleep(min(max(status.size / PER_SECOND, SHORTEST), LONGEST))
+                continue
+            if anyio.current_time() - looked >= LOOK:
+                await self._look(place)
+                looked = anyio.current_time()
+            with anyio.move_on_after(LOOK):
+                await changed.wait()
+
+    async def _state(self) -> Any:
+        """What tells this state from another."""
+
+        def look() -> Any:
+            return document.revision(self._house.store.path), beside.stamp(self._house.state)
+
+        return await anyio.to_thread.run_sync(look)
+
+    async def _document(self) -> tuple[Any, int, bytes]:
+        """The state, one for all places: what it is known by, its revision, its bytes."""
+        async with self._making:
+            known_by = await self._state()
+            if self._made is None or self._made[0] != known_by:
+
+                def make() -> tuple[int, bytes]:
+                    return document.make(self._house.store.path, beside.carried(self._house.state))
+
+                number, body = await anyio.to_thread.run_sync(make)
+                known_by = (number, known_by[1])
+                self._made = (known_by, body)
+            return self._made[0], self._made[0][0], self._made[1]
+
+    async def _ship(self, place: Place, status: Status) -> Any:
+        """Write the state as it is now; the answer is what it is known by."""
+        known_by, number, body = await self._document()
+        who = await self.identity()
+        now = self._now()
+        header = Header(
+            installation=who.installation,
+            incarnation=who.incarnation,
+            term=who.term,
+            revision=number,
+            at=int(now.timestamp() * 1000),
+            key=who.keys.id,
+            name=self._house.settings.namespace,
+            host=platform.node(),
+            program=__version__,
+        )
+        content = await anyio.to_thread.run_sync(seal, header, body, who.keys)
+        await place.put(header.path, content)
+        status.revision, status.at, status.error, status.size = number, now, "", len(content)
+        status.behind_since = None
+        return known_by
+
+    # ---------------------------------------------------------------- terms
+
+    async def identity(self) -> Identity:
+        """Who this process is: its term is the next one, claimed at each place when that is first reached."""
+        async with self._claiming:
+            if self._identity is None:
+                key = await self._keeper.key(create=True)
+                assert key is not None
+                keys = Keys(key)
+                self._identity = await self._house.store.write(lambda tx: begin_term(tx, keys))
+            return self._identity
+
+    async def _claim(self, place: Place) -> None:
+        """Take this process's term at a place. Raises `Superseded`: a later one of another incarnation is a recovery elsewhere,
+        one of our own a copy of this very state that runs."""
+        who = await self.identity()
+        newest = await newest_mark(place, who.installation, who.keys)
+        if newest is not None:
+            foreign = newest.incarnation != who.incarnation and newest.term > who.took_over
+            if foreign or newest.term > who.term:
+                raise Superseded(f"{newest.who} (term {newest.term})")
+        mark = who.mark
+        if not await place.claim(mark.path, write_mark(mark, who.keys)):  # it is ours already when the place was away meanwhile
+            taken = read_mark(await place.get(mark.path), mark.path, who.keys)
+            raise Superseded(f"{taken.who if taken else 'somebody without the key'} (term {who.term})")
+
+    async def look(self, label: str) -> None:
+        """See who writes at a place now, for the fence. One that cannot be reached lets nobody delete either."""
+        place = self._looking.get(label)
+        if place is None:
+            return
+        try:
+            await self._look(place)
+        except Superseded as error:
+            await self._give_way(self._status(label), str(error))
+
+    async def _look(self, place: Place) -> None:
+        """Is there a later term? A mark that our key did not make stops nobody."""
+        who = await self.identity()
+        own = owner_path(who.installation, who.term)
+        for path in await place.below(f"{ROOT}/{who.installation}", after=f"{own}~"):
+            if path.endswith(f"/{OWNER}"):
+                mark = read_mark(await place.get(path), path, who.keys)
+                if mark is not None and mark.term > who.term:
+                    raise Superseded(f"{mark.who} (term {mark.term})")
+
+    async def _thin(self, place: Place) -> None:
+        await self._look(place)  # never delete what another one relies on
+        if await self._house.store.read(hold.held):
+            return  # a person may find that another copy is the right one
+        who = await self.identity()
+        paths = await place.below(f"{ROOT}/{who.installation}")
+        marks = sorted(path for path in paths if path.endswith(f"/{OWNER}"))
+        for path in [*surplus([path for path in paths if path.endswith(SUFFIX)]), *marks[:-MARKS]]:
+            await place.delete(path)
+
+    # ---------------------------------------------------------------- telling
+
+    async def take_over(self, *, anew: bool = False) -> int:
+        """A person says that this is the one that goes on: claim above all others at every place that answers, and write there
+        again. The answer is the term. `anew` is for a recovery: what wrote before is another one from now on."""
+        targets = await self._targets()
+        who = await self.identity()
+        highest = who.term
+        for target in targets.values():
+            try:
+                newest = await newest_mark(target.place, who.installation, who.keys)
+            except PurveyorError:
+                continue  # it is away: it sees the term when it is back
+            highest = max(highest, newest.term if newest else 0)
+        async with self._claiming:
+            keys = who.keys
+            self._identity = await self._house.store.write(lambda tx: begin_term(tx, keys, above=highest, anew=anew))
+        for label, (_, scope) in list(self._wanted.items()):
+            scope.cancel()
+            del self._wanted[label]
+            self._house.fence.open(label)
+            self.statuses.pop(label, None)
+        self.changed()
+        return self._identity.term
+
+    async def _give_way(self, status: Status, who: str) -> None:
+        self._house.fence.close(status.place, who)
+        if not status.superseded:
+            status.superseded = who
+            await self._say("state-copy.superseded", {"place": status.place, "by": who})
+
+    async def _note(self, status: Status, error: Exception) -> None:
+        """A place that does not take the copy: told once it is late."""
+        status.error = error.detail if isinstance(error, PurveyorError) else f"{type(error).__name__}: {error}".rstrip(": ")
+        if status.behind_since is None:
+            status.behind_since = self._now()
+        if not status.told and (self._now() - status.behind_since).total_seconds() >= LATE:
+            status.told = True
+            await self._say("state-copy.late", {"place": status.place, "error": status.error})
+
+    async def _told_again(self, status: Status) -> None:
+        if status.told:
+            status.told = False
+            await self._say("state-copy.current", {"place": status.place})
+
+    async def _say(self, kind: str, data: dict[str, Any]) -> None:
+        self._house.logger.warning(kind, **data)
+        try:
+            await self._house.store.write(lambda tx: tx.emit(kind, data=data))
+        except PurveyorError as error:  # a disk that is full takes no event either
+            self._house.logger.warning("state-copy.untold", error=error.detail)
+
+
+def begin_term(tx: Tx, keys: Keys, *, above: int = 0, anew: bool = False) -> Identity:
+    """Record the next term: after the last one of this database, and above all that somebody else has claimed. `anew` is for a
+    recovery: whoever wrote before is another one from now on."""
+    term = max(int(remembered(tx, "term") or 0), above) + 1
+    incarnation = "" if anew else remembered(tx, "incarnation") or ""
+    incarnation = incarnation or os.urandom(8).hex()
+    took_over = max(int(remembered(tx, "took-over") or 0), above)
+    for name, value in (("term", term), ("incarnation", incarnation), ("took-over", took_over)):
+        note(tx, name, str(value))
+    return Identity(installation(tx), incarnation, term, took_over, keys, int(tx.now.timestamp() * 1000))
+
+
+async def newest_mark(place: Place, installation_id: str, keys: Keys) -> Mark | None:
+    """Who claimed the last term of an installation at a place."""
+    paths = [path for path in await place.below(f"{ROOT}/{installation_id}") if path.endswith(f"/{OWNER}")]
+    for path in sorted(paths, reverse=True):
+        try:
+            mark = read_mark(await place.get(path), path, keys)
+        except NotFound:
+            continue
+        if mark is not None:
+            return mark
+    return None

@@ -1,0 +1,148 @@
+"""The state of a lost host made into that of this one: one transaction over what a copy holds."""
+
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from purveyor.backups import store as backups
+from purveyor.backups.models import SourceRecord
+from purveyor.backups.operations.backup import mark_failed
+from purveyor.kernel import hold
+from purveyor.kernel.config import FILE
+from purveyor.kernel.db import Tx
+from purveyor.kernel.db.faults import told
+from purveyor.kernel.docker import port_registry, ports
+from purveyor.kernel.operations import Verb
+from purveyor.kernel.operations import store as operations
+from purveyor.kernel.parts import House
+from purveyor.recovery.models import Recovering, keep
+from purveyor.recovery.outlook import Outlook
+from purveyor.services import store as services
+from purveyor.services.models import ServiceRecord
+from purveyor_hooks import PurveyorError
+
+SPACE = 1000  # numbers that are left out: what was made after the copy may carry them, in data or at other places
+LOST = "The host was lost."
+
+
+def take_source(tx: Tx, given: SourceRecord) -> str:
+    """Have the place that is recovered from under the address and with the keys that work here; the answer says what changed."""
+    for source in backups.sources(tx):
+        if (source.bucket_name, source.bucket_path.strip("/")) != (given.bucket_name, given.bucket_path.strip("/")):
+            continue
+        names = ("endpoint", "region", "access_key_id", "secret_key", "force_path_style")
+        changed = {name: getattr(given, name) for name in names if getattr(given, name) != getattr(source, name)}
+        if changed:
+            backups.update_source(tx, source.id, **changed)
+        told_of = sorted(set(changed) - {"secret_key"})
+        return f"The S3 source {source.name} has changed: {', '.join(told_of) or 'its secret key'}." if changed else ""
+    name = f"recovered-{given.bucket_name}"
+    backups.insert_source(
+        tx,
+        name=name,
+        bucket_name=given.bucket_name,
+        bucket_path=given.bucket_path,
+        access_key_id=given.access_key_id,
+        secret_key=given.secret_key,
+        region=given.region,
+        endpoint=given.endpoint,
+        force_path_style=given.force_path_style,
+    )
+    return f"The S3 source {name} was added: the copy knew none of that bucket."
+
+
+def take_folder(state: Path, folder: Path) -> str:
+    """Have backups that go to no bucket in a folder: the one that is recovered from."""
+    path = state / FILE
+    line = f'backups = "{folder}"'
+    before = path.read_text() if path.exists() else ""
+    kept, table = [], False
+    for item in before.splitlines():
+        table = table or item.lstrip().startswith("[")
+        if table or item.partition("=")[0].strip() != "backups":
+            kept.append(item)
+        elif item.strip() == line:
+            return ""
+    with told(path):
+        path.write_text("\n".join([line, *kept]) + "\n")
+        with path.open() as opened:
+            os.fsync(opened.fileno())
+    return f"The setting backups has changed: {folder}."
+
+
+def lay_out(
+    tx: Tx, house: House, verbs: Mapping[str, Verb], final: Path, record: Recovering, outlook: Outlook, *, move_ports: bool
+) -> None:
+    """Write what holds on this machine: nothing runs, no data is there yet, and what is to be brought back from where.
+
+    `final` is the state directory to be; `house` may have another one.
+    """
+    _end_unfinished(tx, house, verbs)
+    wanted = [item for item in services.every(tx) if item.state in ("active", "creating") and item.imported is None]
+    for volume in services.volumes(tx, ("kept",)):
+        services.update_volume(tx, volume.id, state="purged")
+        record.notes.append(f"The data of before that was kept in {volume.name} is lost.")
+    images = {item.id: item.choice.image for item in outlook.services}
+    for service in wanted:
+        lose(tx, house, final, service)
+        if images.get(service.id):
+            services.update(tx, service.id, image=images[service.id])
+        if move_ports:
+            _move_ports(tx, house, service, record)
+    for service in services.every(tx):
+        if service.imported is not None:
+            why = "its container was made by somebody else, and cannot be made by Purveyor"
+            services.update(tx, service.id, refusal=f"It was not brought back: {why}.")
+            record.notes.append(f"{service.name} is not back: {why}. Its backups can be restored into new services.")
+    for number, reason in outlook.gone_backups.items():
+        mark_failed(tx, number, {"detail": f"It is lost: {reason}"})
+    tx.db.execute("UPDATE sqlite_sequence SET seq = seq + ?", [SPACE])
+    record.choices = {item.id: item.choice for item in outlook.services}
+    sizes = {item.id: item.plain_bytes for item in outlook.services}
+    record.pending = sorted((item.id for item in wanted), key=lambda number: (sizes.get(number, 0), number))
+    keep(tx, record)
+    hold.begin(tx)
+
+
+def _end_unfinished(tx: Tx, house: House, verbs: Mapping[str, Verb]) -> None:
+    """What was under way is not: of what it had made nothing is left that had to be taken back."""
+    error: dict[str, Any] = {"code": "failed", "detail": LOST, "remedy": "Begin it again."}
+    for operation in operations.unfinished(tx):
+        verb = verbs.get(operation.verb)
+        if verb is not None:
+            try:
+                verb.fail(tx, operation, error)
+            except PurveyorError as raised:  # what it is about may be gone
+                house.logger.warning("recover.unfinished", operation=operation.id, error=raised.detail)
+        operations.set_state(tx, operation.id, "failed", error)
+
+
+def lose(tx: Tx, house: House, final: Path, service: ServiceRecord) -> None:
+    """Give a service a new volume, which holds nothing; the one that it had is lost."""
+    if service.volume_id:
+        services.update_volume(tx, service.volume_id, state="purged")
+    number = uuid.uuid4().hex
+    services.insert_volume(
+        tx,
+        id=number,
+        name=f"{service.container_name}-{number[:8]}",
+        path=str(house.settings.folder_of_volumes(final) / number),
+        service_type=service.service_type,
+        origin=service.name,
+    )
+    services.update(tx, service.id, volume_id=number, image_id="", state="creating", refusal="")
+
+
+def _move_ports(tx: Tx, house: House, service: ServiceRecord, record: Recovering) -> None:
+    provider = house.registry.find(service.service_type)
+    parameters = dict(service.parameters)
+    for item in provider.kind.parameters if provider else ():
+        if item.generated == "port" and not ports.is_free(int(parameters[item.name])):
+            before = parameters[item.name]
+            parameters[item.name] = ports.lowest_free(int(before) + 1, port_registry.ports_taken(tx))
+            port_registry.move_port(tx, service.id, item.name, parameters[item.name])
+            record.notes.append(f"{service.name} listens on port {parameters[item.name]} of this host, and not on {before}.")
+    if parameters != service.parameters:
+        services.update(tx, service.id, parameters=parameters)

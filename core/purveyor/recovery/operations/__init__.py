@@ -1,0 +1,1 @@
+"""The verb that brings one service back."""

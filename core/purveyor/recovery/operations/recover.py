@@ -1,0 +1,247 @@
+"""Bring one service of a lost host back: made anew, filled from its backup, every account as the apps have it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+import msgspec
+
+from purveyor.archiving import pitr
+from purveyor.backups import store as backups
+from purveyor.backups.kinds import BASE
+from purveyor.backups.manifest import HeldBinding, Verified
+from purveyor.backups.models import BackupRecord
+from purveyor.kernel import naming
+from purveyor.kernel.db import Tx
+from purveyor.kernel.operations import Plan, Step, Target
+from purveyor.kernel.operations import store as operations
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.projects import store as projects
+from purveyor.recovery.models import Choice, recovering
+from purveyor.services import store as services
+from purveyor.services.operations.base import STOP_DEADLINE
+from purveyor.services.shadow import BesideVerb
+from purveyor_hooks import BadInput, Binding, Conflict, Failed, Finding, NotFound, RestoreOptions, Scope
+
+USED = "backup"  # in a volume's facts: what its data came from
+REMEDY = "Say what to bring it back from: purveyor recover service {slug} --backup BACKUP, or --empty for one without data."
+
+
+class RecoverArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`service` is an id or a name. Without a `backup` what the recovery has chosen is used, the next one when the best one
+    does not come; `empty` is a person's word for a service that comes back without data."""
+
+    service: str
+    backup: str = ""
+    empty: bool = False
+    accept_unsigned: bool = False
+
+
+class Recover(BesideVerb):
+    """Begun anew as often as it takes: what a try that was interrupted has filled is never used."""
+
+    name: ClassVar[str] = "recover"
+    arguments = RecoverArguments
+
+    def target(self, tx: Tx, given: RecoverArguments) -> Target:
+        return Target(service=services.get(tx, given.service).id)
+
+    def intend(self, tx: Tx, given: RecoverArguments, actor: str) -> int:
+        record = services.get(tx, given.service)
+        under_way = recovering(tx)
+        if under_way is None:
+            raise Conflict("No recovery is under way.", remedy="To restore a backup: purveyor backup restore")
+        if record.state != "creating" or record.imported is not None:
+            raise Conflict(
+                f"{record.name} is {record.state}: there is nothing to bring back.", remedy="See: purveyor recover status"
+            )
+        choice = _choice(tx, given, under_way.choices.get(record.id, Choice()))
+        if not choice.backups and not choice.empty:
+            raise BadInput(
+                f"{record.name} cannot be brought back: {choice.reason or 'there is no backup of it.'}",
+                remedy=REMEDY.format(slug=record.slug),
+                errors={"backup": "which one?"},
+            )
+        shown = {
+            "name": record.name,
+            "backups": list(choice.backups),
+            "base": bool(choice.backups) and backups.get(tx, choice.backups[0]).backup_type == BASE,
+            "at": under_way.at.isoformat() if under_way.at else "",
+            "highest": under_way.highest,
+            "keep_purged": under_way.keep_purged,
+            "accept_unsigned": choice.accept_unsigned,
+        }
+        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown)
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        return self.plan_of_new(tx, operation, "create")
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        service_id = operation.service_id or 0
+        steps = self.beside_steps(operation, service_id)
+        if operation.arguments["base"]:
+            steps.insert(2, self.data_step("unpack", lambda: self._unpack(operation)))
+            steps.insert(5, self.data_step("arrive", lambda: self._arrive(operation)))
+        elif operation.arguments["backups"]:
+            steps.append(self.data_step("restore", lambda: self.fill(operation, service_id, lambda: self._restore(operation))))
+        steps.append(Step("claims", lambda: self._claims(operation), deadline=600.0))
+        steps.append(self.accounts_step(service_id))
+        return [*steps, Step("as it was", lambda: self._as_it_was(service_id), deadline=STOP_DEADLINE)]
+
+    # ---------------------------------------------------------------- data
+
+    async def _unpack(self, operation: OperationRecord) -> None:
+        backup, verified = await self._first(operation)
+        record = await self.load(operation.service_id or 0)
+        volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
+        at = datetime.fromisoformat(operation.arguments["at"]) if operation.arguments["at"] else None
+        await pitr.unpack(self.house, backup, verified, record, volume, at, self.teller(operation, "unpack"))
+
+    async def _arrive(self, operation: OperationRecord) -> None:
+        record = await self.load(operation.service_id or 0)
+        await pitr.arrive(self.house, self.provision, record, self.teller(operation, "arrive"))
+
+    async def _restore(self, operation: OperationRecord) -> None:
+        """From the best backup whose every byte holds. One that turns out to be damaged is named, and the next one taken."""
+        service_id = operation.service_id or 0
+        passed: list[Finding] = []
+        numbers = operation.arguments["backups"]
+        for number in numbers:
+            backup = await self.house.store.read(lambda tx: backups.get(tx, number))  # noqa: B023
+            try:
+                verified = await self._verified(operation, backup)
+                record, tell = await self.load(service_id), self.teller(operation, "restore")
+                findings = await self.keeper.read_into(backup, verified, record, tell, RestoreOptions())
+            except (BadInput, NotFound, Failed) as error:
+                passed.append(Finding(where="", what=f"the backup {backup.backup_id}", why=error.detail))
+                if number == numbers[-1]:
+                    raise Failed(
+                        f"No backup of {operation.arguments['name']} could be restored: {error.detail}",
+                        remedy=REMEDY.format(slug=(await self.load(service_id)).slug),
+                    ) from error
+                await self._anew(operation)
+                continue
+            await self.compare(operation, verified.manifest.census, service_id, [*passed, *findings])
+            await self.house.store.write(lambda tx: _note_used(tx, service_id, number))  # noqa: B023
+            return
+
+    async def _anew(self, operation: OperationRecord) -> None:
+        """An empty service again: half of a backup is none."""
+        await self._empty(operation.service_id or 0)
+        for step in self.beside_steps(operation, operation.service_id or 0):
+            await step.do()
+
+    async def _verified(self, operation: OperationRecord, backup: BackupRecord) -> Verified:
+        return await self.keeper.manifest(backup, accept_unsigned=operation.arguments["accept_unsigned"])
+
+    async def _first(self, operation: OperationRecord) -> tuple[BackupRecord, Verified]:
+        backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backups"][0]))
+        return backup, await self._verified(operation, backup)
+
+    # ---------------------------------------------------------------- whose it is
+
+    async def _claims(self, operation: OperationRecord) -> None:
+        """Bring what the state says of the bindings, and what the data holds, into one: by number, never by name.
+
+        A name may have been given to somebody else since. Whatever a person purged after the backup is purged again, before any
+        account is opened: its successor must not find it.
+        """
+        service_id, used = operation.service_id or 0, await self._used_by(operation)
+        if used is None:
+            return
+        held = {item.number: item for item in used}
+        rows = await self.house.store.read(lambda tx: projects.bindings(tx, service_id=service_id))
+        known = {item.origin or item.id for item in rows}
+        only_held = [item for number, item in sorted(held.items()) if number not in known]
+        taken = {item.resource for item in rows} | {item.slot for item in rows if item.slot is not None}
+        keep = operation.arguments["keep_purged"]
+        again = [
+            item
+            for item in only_held
+            if item.number <= operation.arguments["highest"] and not (keep and not taken & {item.resource, item.slot})
+        ]
+        record = await self.load(service_id)
+        provider = self.house.registry.provider(record.service_type)
+        for item in again:
+            await provider.purge(record.view(), self.keeper.access(record), _ghost(item))
+        kept = [item for item in only_held if item not in again]
+        await self.house.store.write(lambda tx: _settle(tx, service_id, held, kept))
+
+    async def _used_by(self, operation: OperationRecord) -> Sequence[HeldBinding] | None:
+        """Whose the data of the backup is that was used; None where there is none, or where more followed it: the archive's
+        changes have brought it to what the state says."""
+        if operation.arguments["base"] or not operation.arguments["backups"]:
+            return None
+
+        def look(tx: Tx) -> BackupRecord:
+            volume = services.volume(tx, services.get(tx, operation.service_id or 0).volume_id or "")
+            return backups.get(tx, (volume.facts or {})[USED])
+
+        backup = await self.house.store.read(look)
+        return (await self._verified(operation, backup)).manifest.bindings
+
+    async def _as_it_was(self, service_id: int) -> None:
+        """A service that its owner had stopped is stopped."""
+        record = await self.load(service_id)
+        if record.desired == "stopped":
+            await self.provision.stop(service_id)
+
+    # ---------------------------------------------------------------- the end
+
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        services.end_filling(tx, operation.service_id or 0)
+        services.update(tx, operation.service_id or 0, state="active", refusal="")
+
+    def fail(self, tx: Tx, operation: OperationRecord, error: Mapping[str, Any]) -> None:
+        """It stays what it was: recorded, and not there. Nothing of it was handed to anybody."""
+        record = services.find(tx, operation.service_id or 0)
+        if record is None:
+            return
+        services.end_filling(tx, record.id)
+        services.update_volume(tx, record.volume_id or "", state="new", identity="", major="")
+
+
+def _choice(tx: Tx, given: RecoverArguments, chosen: Choice) -> Choice:
+    if given.empty:
+        return Choice(empty=True)
+    if given.backup:
+        backup = backups.get(tx, given.backup)
+        return Choice(backups=(backup.id,), accept_unsigned=given.accept_unsigned)
+    return msgspec.structs.replace(chosen, accept_unsigned=chosen.accept_unsigned or given.accept_unsigned)
+
+
+def _note_used(tx: Tx, service_id: int, number: int) -> None:
+    volume = services.volume(tx, services.get(tx, service_id).volume_id or "")
+    services.update_volume(tx, volume.id, facts={**(volume.facts or {}), USED: number})
+
+
+def _ghost(item: HeldBinding) -> Binding:
+    """A binding that is not on record any more, for the server."""
+    return Binding(
+        id=item.number,
+        scope=Scope(project=item.project, environment=item.environment),
+        resource=item.resource,
+        account=item.account,
+        password=naming.password(),
+        slot=item.slot,
+    )
+
+
+def _settle(tx: Tx, service_id: int, held: Mapping[int, HeldBinding], only_held: Sequence[HeldBinding]) -> None:
+    """The data's own names hold where they differ; what is younger than the state is kept for whoever it belonged to."""
+    for row in projects.bindings(tx, service_id=service_id):
+        item = held.get(row.origin or row.id)
+        if item is not None and (item.resource, item.account, item.slot) != (row.resource, row.account, row.slot):
+            projects.update_binding(tx, row.id, resource=item.resource, account=item.account, slot=item.slot)
+    for item in only_held:
+        projects.insert_restored_binding(
+            tx,
+            service_id,
+            item.project,
+            item.environment,
+            naming.password(),
+            resource=item.resource,
+            account=item.account,
+            slot=item.slot,
+            origin=item.number,
+        )
