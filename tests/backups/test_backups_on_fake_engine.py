@@ -16,6 +16,7 @@ from purveyor.backups.routes import view
 from purveyor.backups.storage import Folder
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import Outcome
+from purveyor.projects.operations.link import LinkArguments
 from purveyor.services import store as services
 from purveyor.services.models import VolumeRecord
 from purveyor_hooks import BadInput, Conflict, Failed, NotFound
@@ -396,3 +397,66 @@ async def test_a_folder_that_is_not_removed_is_told(tmp_path: Path) -> None:
         with pytest.raises(Failed, match=r"cannot be deleted: "):
             await place.remove(f"main/{name}")
     assert elsewhere.is_dir()
+
+
+# ---------------------------------------------------------------- whose data was restored
+
+
+async def restored_for_a_project_that_is_gone(app: App) -> None:
+    """Backup 1 holds data of the project shop."""
+    await do(app, "unlink", service="main", project="shop", now=True)
+    await do(app, "delete-project", project="shop")
+    await do(app, "restore", backup="1", new_name="again")
+
+
+async def test_restored_data_waits_for_its_project_whenever_that_is_made(scene: Scene) -> None:
+    async with scene.open() as app:
+        await restored_for_a_project_that_is_gone(app)
+        await do(app, "create-project", name="shop")
+        number = await do(app, "link", service="again", project="shop")
+        assert scene.server("again").held.resources["shop_production"] == {"precious": "gold"}
+        assert "shop_production" in scene.server("again").held.accounts
+        assert (await app.house.store.read(lambda tx: operations.get(tx, number))).outcome is None
+
+
+async def test_who_comes_after_one_that_took_it_up_and_left_does_not_get_it(scene: Scene) -> None:
+    async with scene.open() as app:
+        await restored_for_a_project_that_is_gone(app)
+        for _ in range(2):
+            await do(app, "create-project", name="shop")
+            await do(app, "link", service="again", project="shop")
+            await do(app, "unlink", service="again", project="shop", now=True)
+            await do(app, "delete-project", project="shop")
+        found = scene.server("again").held.resources
+        assert found["shop_production"] == {"precious": "gold"}
+        assert [held for name, held in found.items() if name not in ("shop_production", "shop_preview")] == [{}]
+
+
+async def test_a_link_that_makes_an_empty_one_beside_restored_data_says_so(scene: Scene) -> None:
+    async with scene.open() as app:
+        await restored_for_a_project_that_is_gone(app)
+        await do(app, "create-project", name="shop-2")
+        plan = await app.plan("link", LinkArguments(service="again", project="shop-2"))
+        assert any("shop_production (of shop/production)" in text for text in plan.warnings)
+        number = await do(app, "link", service="again", project="shop-2")
+        outcome = (await app.house.store.read(lambda tx: operations.get(tx, number))).outcome
+        assert outcome is not None
+        assert "gets an empty one" in str(outcome.findings[0])
+        assert outcome.losses == []
+
+
+async def test_a_link_that_fails_gives_restored_data_back_as_it_was(scene: Scene) -> None:
+    async with scene.open() as app:
+        await restored_for_a_project_that_is_gone(app)
+        await do(app, "create-project", name="shop")
+        scene.engine.acted = _fail
+        try:
+            with pytest.raises(Failed):
+                await do(app, "link", service="again", project="shop")
+        finally:
+            scene.engine.acted = lambda name: None
+        assert scene.server("again").held.resources["shop_production"] == {"precious": "gold"}
+
+
+def _fail(name: str) -> None:
+    raise Failed(f"{name}: by the test")

@@ -20,7 +20,7 @@ from purveyor_hooks import Conflict, NotFound
 
 def intend(tx: Tx, house: House, service: ServiceRecord, project: ProjectRecord, environment: EnvironmentRecord) -> BindingRecord:
     """The recorded binding of an environment on a service, chosen now if there is none. Raises `Conflict`."""
-    found = projects.binding_of(tx, service.id, environment.id)
+    found = projects.taken_up(tx, service.id, project, environment)
     kind = house.registry.provider(service.service_type).kind
     if kind.uses_api:
         tokens.ensure_of_environment(tx, project, environment)

@@ -150,12 +150,13 @@ def remove_environment(options: Options, project: str, environment: str, purge: 
 def link_command(options: Options, service: str, project: str, plan: bool) -> None:
     """Link a service to a project: an account and a database of its own."""
     path, body = f"{BASE}/{service}/projects", {"project_id": project}
-    if act(options, f"Linking {service} to {project}", "POST", path, plan=plan, json=body):
+    if operation := act(options, f"Linking {service} to {project}", "POST", path, plan=plan, json=body):
         names = run(options, lambda client: client.get(f"{BASE}/{service}/preview-environment-names"))
         if options.as_json:
             output.show_json({"service": service, "project": project, "variables": names})
         else:
             click.echo(f"{service} is linked to {project}. The next deploy gets {', '.join(names)}.")
+            output.outcome(operation)
 
 
 @click.command("unlink")

@@ -46,6 +46,7 @@ class BindingRecord(Record, frozen=True):
     origin: int = 0
     ends_after: int = 0
     chosen_after: int = 0
+    awaited: bool = False
 
     def view(self) -> Binding:
         """The binding as plugins see it."""

@@ -179,9 +179,26 @@ def insert_restored_binding(tx: Tx, service_id: int, project: str, environment: 
         environment=environment,
         password=tx.vault.seal(password),
         state="unbound",
+        awaited=int(place is None),
         created_at=tx.now,
         **values,
     )
+
+
+def taken_up(tx: Tx, service_id: int, project: ProjectRecord, environment: EnvironmentRecord) -> BindingRecord | None:
+    """The binding of an environment on a service; restored data that waits for one of its name becomes its own."""
+    found = binding_of(tx, service_id, environment.id)
+    if found is None:
+        where = "service_id = ? AND awaited = 1 AND project = ? AND environment = ?"
+        owner = {"project_id": project.id, "environment_id": environment.id, "awaited": 0}
+        tx.update("bindings", where, [service_id, project.slug, environment.slug], **owner)
+        found = binding_of(tx, service_id, environment.id)
+    return found
+
+
+def awaiting(tx: Tx, service_id: int) -> list[BindingRecord]:
+    """Restored data on a service that nobody has taken up."""
+    return [item for item in bindings(tx, service_id=service_id) if item.awaited]
 
 
 def binding(tx: Tx, binding_id: int) -> BindingRecord | None:

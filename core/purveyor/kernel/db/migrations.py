@@ -383,6 +383,12 @@ STEP_NUMBERS = """
 ALTER TABLE steps ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
 """
 
+# 1 for restored data whose project or environment is not here: the first one of that name takes it up, once. What belonged to
+# somebody who was here, and left, is nobody's.
+BINDINGS_AWAITED = """
+ALTER TABLE bindings ADD COLUMN awaited INTEGER NOT NULL DEFAULT 0
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -468,3 +474,8 @@ def bindings_chosen_after(db: Database) -> None:
 @migrations()
 def step_numbers(db: Database) -> None:
     _run(db, STEP_NUMBERS)
+
+
+@migrations()
+def bindings_awaited(db: Database) -> None:
+    _run(db, BINDINGS_AWAITED)

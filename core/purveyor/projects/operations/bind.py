@@ -42,7 +42,7 @@ def intend_missing(tx: Tx, house: House, project: ProjectRecord, environment: En
     missing, new = [], []
     for link in projects.links(tx, project_id=project.id):
         service = services.get(tx, link.service_id)
-        before = projects.binding_of(tx, service.id, environment.id)
+        before = projects.taken_up(tx, service.id, project, environment)
         if variables.ready(tx, house, service, environment.id):
             continue
         bound = before is not None and before.state == "bound"

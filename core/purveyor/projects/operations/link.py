@@ -1,5 +1,6 @@
 """Link and unlink: a project's use of a service."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -8,19 +9,19 @@ from purveyor.deployments import store as deployment_store
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
-from purveyor.kernel.operations.models import OperationRecord
+from purveyor.kernel.operations.models import OperationRecord, Outcome
 from purveyor.kernel.parts import House
 from purveyor.projects import bindings
 from purveyor.projects import store as projects
 from purveyor.projects.bindings import Binder
-from purveyor.projects.models import ProjectRecord
+from purveyor.projects.models import BindingRecord, ProjectRecord
 from purveyor.projects.operations.projects import PRODUCTION
 from purveyor.services import handle
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import step_names
 from purveyor.services.provisioning import Provisioner
-from purveyor_hooks import BadInput, Conflict, NotFound
+from purveyor_hooks import BadInput, Conflict, Finding, NotFound
 
 BIND_DEADLINE = 300.0
 
@@ -93,7 +94,7 @@ class Link(LinkVerb):
         chosen = []
         before = None
         if environment is not None:
-            before = projects.binding_of(tx, service.id, environment.id)
+            before = projects.taken_up(tx, service.id, project, environment)
             chosen.append(bindings.intend(tx, self.house, service, project, environment).id)
         shown = {
             "service": service.name,
@@ -102,7 +103,15 @@ class Link(LinkVerb):
             "known": before is not None,
             "bound": before is not None and before.state == "bound",
         }
-        return operations.insert(tx, self.name, service_id=service.id, project_id=project.id, actor=actor, arguments=shown)
+        number = operations.insert(tx, self.name, service_id=service.id, project_id=project.id, actor=actor, arguments=shown)
+        if before is None and (others := projects.awaiting(tx, service.id)):
+            operations.note_outcome(tx, number, Outcome(findings=(_beside(service, project, others),)))
+        return number
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        found = operation.outcome.findings if operation.outcome else ()
+        plan = super().describe(tx, operation)
+        return msgspec.structs.replace(plan, warnings=[*plan.warnings, *map(str, found)])
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         chosen = operation.arguments["bindings"]
@@ -129,6 +138,13 @@ class Link(LinkVerb):
                 projects.update_binding(tx, number, state="unbound")
             else:
                 projects.delete_binding(tx, number)
+
+
+def _beside(service: ServiceRecord, project: ProjectRecord, others: Sequence[BindingRecord]) -> Finding:
+    """A project that gets nothing of what was restored has to hear of it: it may be the same one, under another name."""
+    told = ", ".join(f"{item.resource} (of {item.project}/{item.environment})" for item in others)
+    why = f"{service.name} holds restored data that waits for a project of its name: {told}"
+    return Finding(where=project.slug, what="gets an empty one", why=why, notice=True)
 
 
 class Unlink(LinkVerb):
