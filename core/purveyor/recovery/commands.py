@@ -12,6 +12,7 @@ import click
 from purveyor.kernel.cli import output
 from purveyor.kernel.cli.actions import act
 from purveyor.kernel.cli.client import Client, run
+from purveyor.kernel.cli.main import LeftAlone
 from purveyor.kernel.cli.options import Options, plan_option
 from purveyor_hooks import BadInput, Failed
 
@@ -71,7 +72,10 @@ def recover_from(options: Options, /, place: str, yes: bool, plan: bool, **given
 
     if options.url:
         raise BadInput("A recovery is done on the machine itself.", remedy="Without --url, on that host.")
-    anyio.run(lambda: _recover(options, place, yes, plan, given), backend_options={"use_uvloop": True})
+    try:
+        anyio.run(lambda: _recover(options, place, yes, plan, given), backend_options={"use_uvloop": True})
+    except KeyboardInterrupt:
+        raise LeftAlone("What was begun goes on when this is called again, or when the daemon starts.") from None
 
 
 async def _recover(options: Options, place: str, yes: bool, plan: bool, given: Mapping[str, Any]) -> None:
@@ -103,11 +107,20 @@ async def _bring_back(options: Options) -> None:
 
     from purveyor.app import open_app
 
-    async with open_app(options.state) as app, anyio.create_task_group() as group:
-        group.start_soon(_tell, app)
-        await app.recovery.run()
-        group.cancel_scope.cancel()
+    try:
+        async with open_app(options.state) as app, anyio.create_task_group() as group:
+            group.start_soon(_tell, app)
+            await app.recovery.run()
+            group.cancel_scope.cancel()
+    except ExceptionGroup as raised:
+        raise _first(raised) from None
     _report(options, await _view(options))
+
+
+def _first(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _tell(app: Any) -> None:
