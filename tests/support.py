@@ -83,7 +83,7 @@ ASKING = re.compile(
 )
 
 
-def _unasked(arguments: tuple[str, ...]) -> tuple[str, ...]:
+def unasked(arguments: tuple[str, ...]) -> tuple[str, ...]:
     """The words of a command with the flag for where there is no terminal to ask at."""
     asks = ASKING.match(" ".join(arguments)) and not {"--yes", "--plan", "--help"} & set(arguments)
     return (*arguments, "--yes") if asks else arguments
@@ -121,7 +121,7 @@ class Stage:
 
     def cli(self, *arguments: str, code: int = 0) -> str:
         """Run a command that must end with `code`; the answer is what it printed. One that would ask goes on without."""
-        done = self.run(*_unasked(arguments))
+        done = self.run(*unasked(arguments))
         assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr
         return done.stdout if code == 0 else done.stdout + done.stderr

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import forkserver
 from purveyor.kernel.cli.main import COMMANDS, cli
+from purveyor.kernel.db.lock import StateLock, daemon_is_there
 from support import PURVEYOR, Stage, docker, eventually
 
 
@@ -144,3 +145,23 @@ def test_a_password_that_nothing_can_quote_works_everywhere(shops: Stage) -> Non
         assert hostile not in shops.cli("show", f"hostile-{kind}")
     assert shops.cli("connect", "hostile-redis", "--", "PING").strip() == "PONG"
     assert shops.cli("connect", "hostile-postgres", "--", "-Atc", "SELECT 1").strip() == "1"
+
+
+def test_no_command_runs_the_core_before_a_daemon_that_waits_for_its_turn(make_stage: Callable[..., Stage]) -> None:
+    """Else it would wait for ever, behind one command after the other."""
+    stage = make_stage()
+    stage.cli("project", "create", "first")
+    with StateLock(stage.state) as held:  # a command that takes long
+        with open(stage.state / "daemon.log", "ab") as log:
+            daemon = forkserver.start([*PURVEYOR, "serve"], env=stage.environment, output=log)
+        eventually(lambda: daemon_is_there(stage.state))
+        with ThreadPoolExecutor(1) as pool:
+            command = pool.submit(stage.cli, "--json", "project", "list")
+            eventually(lambda: "waiting" in (stage.state / "daemon.log").read_text())
+            held.release()
+            assert [item["slug"] for item in json.loads(command.result())] == ["first"]
+    try:
+        assert "serving" in (stage.state / "daemon.log").read_text()  # it was the daemon that answered
+    finally:
+        daemon.terminate()
+        daemon.wait(30)

@@ -33,7 +33,7 @@ from purveyor.projects import store as projects
 from purveyor.services import store as services
 from purveyor.services.handle import ServiceAccess
 from purveyor.services.models import ServiceRecord
-from purveyor_hooks import BadInput, Census, Finding, Image, PurveyorError, RestoreOptions, ServiceType, Sink
+from purveyor_hooks import BadInput, Census, Failed, Finding, Image, PurveyorError, RestoreOptions, ServiceType, Sink
 from purveyor_hooks.types import HOLDERS, holder_of
 
 KEY_FILE = "backup.key"
@@ -106,6 +106,10 @@ class Keeper:
         key = signing if backup.encryption else None
         provider = self._house.registry.provider(record.service_type)
         health = await provider.ready(record.view(), self.access(record))
+        if not health.healthy:
+            raise Failed(
+                f"{record.name} does not serve now: {health.detail or health.stage}", remedy=f"See: purveyor health {record.slug}"
+            )
         file = await place.begin(f"{backup.folder}/{DATA}")
         summing = Summing(file.write)
         packer = Packer(summing.write, key)

@@ -13,7 +13,17 @@ from pathlib import Path
 from purveyor.recovery.document import File
 
 DATABASE, KEY = "purveyor.db", "key"
-LEFT = {"lock", "purveyor.sock", "backup.key", "beginning", "copies", "volumes", "backups", "archives"}  # at the top
+LEFT = {
+    "lock",
+    "daemon.lock",
+    "purveyor.sock",
+    "backup.key",
+    "beginning",
+    "copies",
+    "volumes",
+    "backups",
+    "archives",
+}  # at the top
 LARGEST = 16 * 1024 * 1024  # bytes of one file; larger ones are no state
 SQLITE = b"SQLite format 3\0"
 ASIDE = ("-wal", "-shm", "-journal")  # of SQLite's own, beside a file of that name

@@ -346,6 +346,11 @@ class Provisioner:
                         f"The server of {record.name} ended at once: {await self._last_words(record)}",
                         remedy=f"See: purveyor logs {record.slug}",
                     )
+                if record.imported is None and self._house.engine.namespace not in found.networks:  # its ports went with it
+                    raise Failed(
+                        f"{record.name} was taken from the network {self._house.engine.namespace}.",
+                        remedy=f"Start it again: purveyor start {record.slug}",
+                    )
                 await anyio.sleep(pause)
                 pause = min(pause * 1.5, LONGEST_PAUSE)
         reason = health.detail or f"no further than {health.stage}"

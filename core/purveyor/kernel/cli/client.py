@@ -18,7 +18,7 @@ import msgspec
 
 from purveyor.kernel.cli.main import LeftAlone
 from purveyor.kernel.cli.options import Options
-from purveyor.kernel.db.lock import StateLocked, holder
+from purveyor.kernel.db.lock import DAEMON, StateLocked, daemon_is_there, holder
 from purveyor.kernel.errors import error_from, how_to_go_on
 from purveyor_hooks import DaemonUnavailable, Failed, Interrupted, NotFound, PurveyorError
 
@@ -310,13 +310,17 @@ async def connected(options: Options, *, resume: bool = True) -> AsyncIterator[C
     path = state / SOCKET
     started = monotonic()
     while not listens(path):
-        try:
-            async with _in_process(state, resume) as client:
-                yield client
-            return
-        except StateLocked:
-            if monotonic() - started > PATIENCE:
-                raise
+        if not daemon_is_there(state):
+            try:
+                async with _in_process(state, resume) as client:
+                    yield client
+                return
+            except StateLocked:
+                if monotonic() - started > PATIENCE:
+                    raise
+        elif monotonic() - started > PATIENCE:
+            detail = f"The daemon (process {holder(state, DAEMON) or 'unknown'}) is there, and does not serve yet."
+            raise DaemonUnavailable(detail, remedy=f"It may wait for process {holder(state)}. Try again, or see its log.")
         await anyio.sleep(0.2)
     number = holder(state)
     async with _over(path) as http:

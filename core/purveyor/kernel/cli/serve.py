@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import click
 
 from purveyor.kernel.cli.options import Options
 
+MOMENT = 2.0  # seconds that it tries to be the only one: whoever looks whether there is one is in the way for less
 PATIENCE = 60.0  # seconds that it waits for a command that runs the core itself
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
@@ -62,7 +63,8 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
     from purveyor.kernel.api.address import note_port
     from purveyor.kernel.api.server import listen_local, listen_tcp, serving
     from purveyor.kernel.cli.client import SOCKET, listens
-    from purveyor.kernel.db.lock import StateLock
+    from purveyor.kernel.db.faults import told
+    from purveyor.kernel.db.lock import DAEMON, StateLock
     from purveyor_hooks import StateUnavailable
 
     if listens(state / SOCKET):  # another daemon: to wait for that is to wait for ever
@@ -70,7 +72,13 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
             pass
     # a thread that builds a long list hands the interpreter on after 1 ms, not 5: each answer meanwhile waits for some turns
     sys.setswitchinterval(0.001)
-    async with open_app(state, log_level=level, serve=True, patience=PATIENCE) as app:
+    with told(state):
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with AsyncExitStack() as stack:
+        daemon = StateLock(state, DAEMON)
+        await daemon.wait(MOMENT)
+        stack.enter_context(daemon)
+        app = await stack.enter_async_context(open_app(state, log_level=level, serve=True, patience=PATIENCE))
         settings = msgspec.structs.replace(app.house.settings, listen=listen) if listen else app.house.settings
         host, port = settings.address
         public = listen_tcp(host, port)

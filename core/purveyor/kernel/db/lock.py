@@ -12,6 +12,8 @@ import anyio
 from purveyor.kernel.db.faults import told
 from purveyor_hooks import Conflict
 
+DAEMON = "daemon.lock"  # held by a daemon from its first moment, also while it waits for its turn
+
 
 class StateLocked(Conflict):
     """Another process runs the core of this state directory."""
@@ -24,19 +26,35 @@ class StateLocked(Conflict):
         self.holder = holder
 
 
-def holder(state: Path) -> str:
+def holder(state: Path, name: str = "lock") -> str:
     """The number of the process that has taken the lock last, "" when that is not known."""
     try:
-        return (state / "lock").read_text().strip()
+        return (state / name).read_text().strip()
     except OSError:
         return ""
+
+
+def daemon_is_there(state: Path) -> bool:
+    """Whether a daemon serves, is about to, or ends: nobody else begins to run the core before it, for it would wait for ever
+    behind one command after the other."""
+    try:
+        handle = os.open(state / DAEMON, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for a moment: a daemon that begins just then tries again
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 class StateLock:
     """Held from `acquire` until `release` or the end of the process, however it ends."""
 
-    def __init__(self, state: Path) -> None:
-        self._path = state / "lock"
+    def __init__(self, state: Path, name: str = "lock") -> None:
+        self._path = state / name
         self._handle: int | None = None
 
     def acquire(self) -> None:
