@@ -32,6 +32,7 @@ ACTOR = "archivist"
 MEGABYTE = 1024 * 1024
 BASE_EVERY = 24 * 3600.0
 PROBE = "purveyor-check"
+LOOK = 60.0  # seconds for which one look at who writes at a place is enough
 
 
 class Archivist:
@@ -74,6 +75,7 @@ class Archivist:
             return
         place = await self._place(archive)
         if archive.volume_id != service.volume_id or archive.state == "broken":
+            await self._house.fence.require(place.address, LOOK)
             await place.put(PROBE, b"purveyor")  # raises while it cannot be reached
             await self._begin(service, "it holds another data set now" if archive.state != "broken" else "it was broken off")
             return
@@ -98,6 +100,7 @@ class Archivist:
         return self._keeper.place(await self._house.store.read(lambda tx: backups.source(tx, number)) if number else None)
 
     async def _ship(self, archive: ArchiveRecord, service: ServiceRecord, place: Place, waiting: wal.Waiting) -> None:
+        await self._house.fence.require(place.address, LOOK)
         helper, source = self._helpers.access(service), self._helpers.folder(service)
         signing = await self._keeper.key(create=True)
         assert signing is not None
@@ -176,6 +179,9 @@ class Archivist:
         if not firsts or len(firsts) < len(bases):
             return
         oldest = min(firsts)
-        for item in await wal.stored(place, archive.folder):
-            if item.of < oldest and not item.of.endswith(".history"):
-                await place.delete(f"{archive.folder}/{item.path}")
+        stored = await wal.stored(place, archive.folder)
+        old = [item for item in stored if item.of < oldest and not item.of.endswith(".history")]
+        if old:
+            await self._house.fence.require(place.address)
+        for item in old:
+            await place.delete(f"{archive.folder}/{item.path}")

@@ -100,7 +100,7 @@ class Keeper:
         store = self._house.store
         backup, record = await store.read(lambda tx: _backup_and_service(tx, number))
         place = await self.place_of(backup)
-        await self._house.fence.require(place.label)
+        await self._house.fence.require(place.address)
         signing = await self.key(create=True)
         assert signing is not None
         key = signing if backup.encryption else None
@@ -175,6 +175,7 @@ class Keeper:
             changes_signed=archive is not None,
         )
         content, mac = manifests.encode(made, backup.folder, signing)
+        await self._house.fence.require(place.address)  # the data may have taken hours
         await place.put(f"{backup.folder}/{SUMS}", sums)
         await place.put(f"{backup.folder}/{MANIFEST}", content)
         await store.write(lambda tx: backups.update(tx, number, **facts(made, mac)))

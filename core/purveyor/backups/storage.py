@@ -37,6 +37,11 @@ class Place(ABC):
 
     label: str
 
+    @property
+    def address(self) -> str:
+        """What tells it from every other place: two buckets of one name may be at two endpoints."""
+        return self.label
+
     @abstractmethod
     async def begin(self, path: str) -> Writer: ...
 
@@ -206,7 +211,7 @@ class Folder(Place):
 
     async def claim(self, path: str, content: bytes) -> bool:
         def link() -> None:
-            self.root.joinpath(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _make_folder(self.root.joinpath(path).parent)
             write_new(self.root / path, content)
 
         await _disk(link)
@@ -217,7 +222,8 @@ class Folder(Place):
             every = (item for item in (self.root / folder).rglob("*") if item.suffix != ".part" and item.is_file())
             return sorted(path for item in every if (path := str(item.relative_to(self.root))) > after)
 
-        return await anyio.to_thread.run_sync(look)
+        found: list[str] = await _disk(look, "looked for")
+        return found
 
     async def delete(self, path: str) -> None:
         await _disk(lambda: (self.root / path).unlink(missing_ok=True), "deleted")
@@ -241,6 +247,10 @@ class Bucket(Place):
         self._prefix = f"{source.bucket_path.strip('/')}/" if source.bucket_path.strip("/") else ""
         self.label = f"s3://{source.bucket_name}/{self._prefix}"
         self._held: Any = None
+
+    @property
+    def address(self) -> str:
+        return f"{self._source.endpoint.rstrip('/') or 's3:/'}/{self._source.bucket_name}/{self._prefix}"
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[Place]:

@@ -1,5 +1,6 @@
 """Places at which another installation has taken this one's place: nothing is written, and nothing deleted there any more."""
 
+import time
 from collections.abc import Awaitable, Callable
 
 from purveyor_hooks import Conflict
@@ -11,10 +12,11 @@ class Fence:
     def __init__(self) -> None:
         self.look: Callable[[str], Awaitable[None]] | None = None
         self._closed: dict[str, str] = {}
+        self._looked: dict[str, float] = {}
 
     @property
     def closed(self) -> dict[str, str]:
-        """Who has taken over, by the label of the place."""
+        """Who has taken over, by the address of the place."""
         return dict(self._closed)
 
     def close(self, place: str, who: str) -> None:
@@ -23,10 +25,14 @@ class Fence:
     def open(self, place: str) -> None:
         self._closed.pop(place, None)
 
-    async def require(self, place: str) -> None:
-        """Raise `Conflict` where another one writes."""
+    async def require(self, place: str, within: float = 0.0) -> None:
+        """Raise `Conflict` where another one writes. `within` so many seconds one look is enough, for what is written small and
+        often; what is deleted asks each time."""
         if self.look is not None and place not in self._closed:
-            await self.look(place)
+            now = time.monotonic()
+            if not within or now - self._looked.get(place, -within) >= within:
+                await self.look(place)
+                self._looked[place] = now
         if place in self._closed:
             raise Conflict(
                 f"Another installation has taken over from this one at {place}: {self._closed[place]}.",

@@ -6,7 +6,7 @@ thought of it. A SQLite file is copied as one whole state of it.
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -25,31 +25,28 @@ LEFT = {
     "archives",
 }  # at the top
 LARGEST = 16 * 1024 * 1024  # bytes of one file; larger ones are no state
-SQLITE = b"SQLite format 3\0"
 ASIDE = ("-wal", "-shm", "-journal")  # of SQLite's own, beside a file of that name
 
 
-def carried(state: Path) -> dict[str, File]:
-    """Each file, by its path in the state directory."""
+def carried(state: Path, without: Collection[Path] = ()) -> dict[str, File]:
+    """Each file, by its path in the state directory. Folders `without` are left out: of data, of backups."""
     found: dict[str, File] = {}
-    for path in _files(state):
+    for path in _files(state, without):
         try:
             seen = path.stat()
             if seen.st_size > LARGEST:
                 continue
-            content = path.read_bytes()
-            if content.startswith(SQLITE):
-                content = _database(path)
+            content = _content(path) if seen.st_size else b""
         except (OSError, sqlite3.Error):  # it went away meanwhile
             continue
         found[str(path.relative_to(state))] = File(seen.st_mode & 0o777, content)
     return found
 
 
-def _files(state: Path) -> Iterator[Path]:
+def _files(state: Path, without: Collection[Path]) -> Iterator[Path]:
     for folder, folders, names in os.walk(state):
         top = Path(folder) == state
-        folders[:] = sorted(name for name in folders if not (top and name in LEFT))
+        folders[:] = sorted(name for name in folders if not (top and name in LEFT) and Path(folder) / name not in without)
         for name in sorted(names):
             if top and (name in LEFT or name.startswith(DATABASE) or name.endswith((".log", ".part"))):
                 continue
@@ -59,19 +56,26 @@ def _files(state: Path) -> Iterator[Path]:
             yield path
 
 
-def _database(path: Path) -> bytes:
-    with (
-        closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as db,
-        closing(sqlite3.connect(":memory:")) as copy,
-    ):
-        db.backup(copy)
-        return copy.serialize()
+def _content(path: Path) -> bytes:
+    """A file's bytes. SQLite is asked first whether it is one of its own: opening and closing one of those by ourselves would
+    drop the locks that this process holds on it."""
+    try:
+        with (
+            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as db,
+            closing(sqlite3.connect(":memory:")) as copy,
+        ):
+            db.backup(copy)
+            return copy.serialize()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+            raise
+    return path.read_bytes()
 
 
-def stamp(state: Path) -> tuple[tuple[str, int, int], ...]:
+def stamp(state: Path, without: Collection[Path] = ()) -> tuple[tuple[str, int, int], ...]:
     """What tells one state of these files from another, without reading them: names, sizes, times."""
     found = []
-    for path in _files(state):
+    for path in _files(state, without):
         for item in (path, path.with_name(f"{path.name}-wal")):
             try:
                 seen = item.stat()

@@ -9,6 +9,7 @@ term than its own writes and deletes nothing at that place any more, goes on ser
 
 import os
 import platform
+import sqlite3
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -27,9 +28,9 @@ from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation, note, remembered
 from purveyor.kernel.parts import House
 from purveyor.recovery import beside, document
-from purveyor.recovery.sealing import OWNER, ROOT, SUFFIX, Header, Keys, Mark, owner_path, read_mark, seal, write_mark
+from purveyor.recovery.sealing import OWNER, ROOT, Header, Keys, Mark, is_document, owner_path, read_mark, seal, write_mark
 from purveyor.recovery.thinning import surplus
-from purveyor_hooks import NotFound, PurveyorError
+from purveyor_hooks import Failed, NotFound, PurveyorError
 
 LOOK = 60.0  # seconds between two looks for a later term, and for files beside the database that changed
 HEARTBEAT = 6 * 3600.0  # seconds after which the same is written again: it says that nothing newer was taken away
@@ -38,7 +39,9 @@ PER_SECOND = 100_000  # bytes: larger documents are written less often,
 SHORTEST, LONGEST = 1.0, 5.0  # but not less often than this, in seconds
 DEADLINE = 60.0  # seconds for one document to arrive
 LATE = 60.0  # seconds without a copy of what has changed, after which that is told
+ANSWER = 10.0  # seconds for a place to say who writes there, when a person takes over
 MARKS = 20  # owners' marks that stay
+SILENT = "It does not answer."
 
 
 class Superseded(Exception):
@@ -63,6 +66,7 @@ class Status(msgspec.Struct, kw_only=True):
     behind_since: datetime | None = None
     told: bool = False
     size: int = 0
+    path: str = ""  # of the last one
 
 
 class Identity(NamedTuple):
@@ -93,11 +97,13 @@ class StateCopies:
         self._made: tuple[Any, bytes] | None = None
         self._making = anyio.Lock()
         self._claiming = anyio.Lock()
-        self._looking: dict[str, Place] = {}
+        self._reached: dict[str, Place] = {}  # where this process has claimed its term
         self._wanted: dict[str, tuple[Target, anyio.CancelScope]] = {}
         self._settled: dict[str, anyio.Event] = {}
         self._identity: Identity | None = None
-        self.statuses: dict[str, Status] = {}
+        self.statuses: dict[str, Status] = {}  # by the address of the place
+        self.follows = False  # whether it is kept up, or brought up to date at the end alone
+        self._left_out = [house.volumes, self._keeper.folder]
         self._found = document.revision(house.store.path)  # what an earlier process left
 
     def changed(self) -> None:
@@ -109,7 +115,9 @@ class StateCopies:
 
     async def run(self) -> None:
         """Ship for as long as the daemon serves."""
+        self.follows = True
         async with anyio.create_task_group() as group:
+            group.start_soon(self._watch_late)
             while True:
                 changed = self._changed
                 await self._follow(group)
@@ -121,79 +129,89 @@ class StateCopies:
         on it in a row of crashes."""
         targets = await self._targets()
         with anyio.move_on_after(seconds):
-            for label in targets:
-                await self._settled.setdefault(label, anyio.Event()).wait()
+            for address in targets:
+                await self._settled.setdefault(address, anyio.Event()).wait()
 
     async def flush(self, seconds: float) -> list[str]:
         """Have every place get what this process changed; the answer is those that did not. For a process that ends."""
-        number = await anyio.to_thread.run_sync(document.revision, self._house.store.path)
         missing: list[str] = []
 
         async def ship(target: Target) -> None:
-            label = target.place.label
+            status = self._status(target.place)
             try:
                 async with target.place.held() as place:
                     await self._claim(place)
-                    await self._ship(place, self._status(label))
-                missing.remove(label)
-            except (Superseded, PurveyorError) as error:
-                self._house.logger.warning("state-copy", place=label, error=str(error))
+                    await self._ship(place, status)
+                missing.remove(target.place.address)
+            except Superseded as error:
+                await self._give_way(target.place, str(error))
+            except Exception as error:  # whatever a place does, the others get theirs
+                await self._note(status, error)
+                self._house.logger.warning("state-copy", place=status.place, error=status.error)
 
-        targets = await self._targets()
-        for label in targets:
-            known = self.statuses.get(label)
+        try:
+            number = await anyio.to_thread.run_sync(document.revision, self._house.store.path)
+            targets = await self._targets()
+        except (sqlite3.Error, PurveyorError) as error:  # a disk that is gone has been told of
+            self._house.logger.warning("state-copy", error=str(error))
+            return missing
+        for address in targets:
+            known = self.statuses.get(address)
             if number > (known.revision if known else self._found) and not (known and known.superseded):
-                missing.append(label)
+                missing.append(address)
         with anyio.move_on_after(seconds):
             async with anyio.create_task_group() as group:
-                for label in list(missing):
-                    group.start_soon(ship, targets[label])
+                for address in list(missing):
+                    group.start_soon(ship, targets[address])
         return missing
 
     async def _follow(self, group: anyio.abc.TaskGroup) -> None:
         """Have a task for each place that there is, as it is now."""
         targets = await self._targets()
-        for label, (target, scope) in list(self._wanted.items()):
-            if label not in targets or targets[label].known_by != target.known_by:
+        for address, (target, scope) in list(self._wanted.items()):
+            if address not in targets or targets[address].known_by != target.known_by:
                 scope.cancel()
-                del self._wanted[label]
-                if label not in targets:
-                    self.statuses.pop(label, None)
-                    self._house.fence.open(label)
-        for label, target in targets.items():
-            if label not in self._wanted:
+                del self._wanted[address]
+                self._reached.pop(address, None)
+                self._house.fence.open(address)
+                if address not in targets:
+                    self.statuses.pop(address, None)
+                else:
+                    self._status(target.place).superseded = ""
+        for address, target in targets.items():
+            if address not in self._wanted:
                 scope = anyio.CancelScope()
-                self._wanted[label] = (target, scope)
+                self._wanted[address] = (target, scope)
                 group.start_soon(self._keep, target, scope)
 
     async def _targets(self) -> dict[str, Target]:
         def work(tx: Tx) -> dict[str, Target]:
             found = []
-            if self._house.settings.backups:  # a folder in the state directory is lost with it
+            if not self._keeper.folder.resolve().is_relative_to(self._house.state.resolve()):  # else it is lost with the state
                 found.append(Target(Folder(self._keeper.folder), "folder"))
             for source in backups.sources(tx):
                 if own_service(tx, source.endpoint) is None:
                     found.append(Target(self._keeper.place(source), source))
-            return {target.place.label: target for target in found}
+            return {target.place.address: target for target in found}
 
         return await self._house.store.read(work)
 
-    def _status(self, label: str) -> Status:
-        return self.statuses.setdefault(label, Status(place=label))
+    def _status(self, place: Place) -> Status:
+        return self.statuses.setdefault(place.address, Status(place=place.label))
 
     # ---------------------------------------------------------------- one place
 
     async def _keep(self, target: Target, scope: anyio.CancelScope) -> None:
         """Ship to one place; whatever it does, it is tried again. One that somebody took over is left alone."""
-        label, pause = target.place.label, SHORTEST
-        settled = self._settled.setdefault(label, anyio.Event())
+        place, pause = target.place, SHORTEST
+        settled = self._settled.setdefault(place.address, anyio.Event())
         with scope:
             while True:
-                status = self._status(label)
+                status = self._status(place)
                 try:
-                    await self._live(target.place, status, settled)
+                    await self._live(place, status, settled)
                 except Superseded as error:
-                    await self._give_way(status, str(error))
+                    await self._give_way(place, str(error))
                     settled.set()
                     return
                 except Exception as error:
@@ -204,16 +222,23 @@ class StateCopies:
 
     async def _live(self, place: Place, status: Status, settled: anyio.Event) -> None:
         """Claim this process's term there, then write whatever changes."""
+        if status.at is None and status.behind_since is None:
+            status.behind_since = self._now()
         with anyio.fail_after(DEADLINE):
             async with place.held() as held:
                 await self._claim(held)
-        self._looking[place.label] = place
-        shipped, looked, thinned = None, anyio.current_time(), anyio.current_time()
+        self._reached[place.address] = place
+        shipped, shipped_at, looked, thinned = None, 0.0, anyio.current_time(), anyio.current_time()
         while True:
+            if who := self._house.fence.closed.get(place.address):  # somebody else has looked
+                raise Superseded(who)
             changed = self._changed
             what = await self._state()
-            late = status.at is None or (self._now() - status.at).total_seconds() >= HEARTBEAT
-            if what != shipped or late:
+            # a clock that was put back makes what arrived a thing of the future
+            late = status.at is None or not 0 <= (self._now() - status.at).total_seconds() < HEARTBEAT
+            # what lies beside the database may change with every event: it goes with the next change, or after a while
+            rest = max(0.0, shipped_at + LOOK - anyio.current_time()) if shipped and what[0] == shipped[0] else 0.0
+            if late or (what != shipped and not rest):
                 if status.behind_since is None:
                     status.behind_since = self._now()
                 with anyio.fail_after(DEADLINE):
@@ -221,25 +246,25 @@ class StateCopies:
                         if anyio.current_time() - looked >= LOOK:
                             await self._look(held)
                             looked = anyio.current_time()
-                        shipped = await self._ship(held, status)
+                        shipped, shipped_at = await self._ship(held, status), anyio.current_time()
                         settled.set()
                         await self._told_again(status)
                         if anyio.current_time() - thinned >= THIN:
-                            await self._thin(held)
+                            await self._thin(held, status.path)
                             thinned = anyio.current_time()
                 await anyio.sleep(min(max(status.size / PER_SECOND, SHORTEST), LONGEST))
                 continue
             if anyio.current_time() - looked >= LOOK:
                 await self._look(place)
                 looked = anyio.current_time()
-            with anyio.move_on_after(LOOK):
+            with anyio.move_on_after(min(rest, LOOK) if what != shipped else LOOK):
                 await changed.wait()
 
     async def _state(self) -> Any:
         """What tells this state from another."""
 
         def look() -> Any:
-            return document.revision(self._house.store.path), beside.stamp(self._house.state)
+            return document.revision(self._house.store.path), beside.stamp(self._house.state, self._left_out)
 
         return await anyio.to_thread.run_sync(look)
 
@@ -250,7 +275,7 @@ class StateCopies:
             if self._made is None or self._made[0] != known_by:
 
                 def make() -> tuple[int, bytes]:
-                    return document.make(self._house.store.path, beside.carried(self._house.state))
+                    return document.make(self._house.store.path, beside.carried(self._house.state, self._left_out))
 
                 number, body = await anyio.to_thread.run_sync(make)
                 known_by = (number, known_by[1])
@@ -276,7 +301,7 @@ class StateCopies:
         content = await anyio.to_thread.run_sync(seal, header, body, who.keys)
         await place.put(header.path, content)
         status.revision, status.at, status.error, status.size = number, now, "", len(content)
-        status.behind_since = None
+        status.behind_since, status.path = None, header.path
         return known_by
 
     # ---------------------------------------------------------------- terms
@@ -305,15 +330,25 @@ class StateCopies:
             taken = read_mark(await place.get(mark.path), mark.path, who.keys)
             raise Superseded(f"{taken.who if taken else 'somebody without the key'} (term {who.term})")
 
-    async def look(self, label: str) -> None:
+    async def look(self, address: str) -> None:
         """See who writes at a place now, for the fence. One that cannot be reached lets nobody delete either."""
-        place = self._looking.get(label)
+        place = self._reached.get(address)
         if place is None:
-            return
+            target = (await self._targets()).get(address)
+            if target is None:  # no copy is kept there, and nobody claims it
+                return
+            place = target.place
+        who = await self.identity()
         try:
-            await self._look(place)
+            with anyio.fail_after(DEADLINE):
+                await (self._look(place) if address in self._reached else self._claim(place))
+        except TimeoutError:
+            raise Failed(f"{place.label} does not answer.", remedy="Is it there? Try again.") from None
         except Superseded as error:
-            await self._give_way(self._status(label), str(error))
+            if who == self._identity:  # else a person has said meanwhile that it is this one that goes on
+                await self._give_way(place, str(error))
+        else:
+            self._reached[address] = place
 
     async def _look(self, place: Place) -> None:
         """Is there a later term? A mark that our key did not make stops nobody."""
@@ -321,18 +356,23 @@ class StateCopies:
         own = owner_path(who.installation, who.term)
         for path in await place.below(f"{ROOT}/{who.installation}", after=f"{own}~"):
             if path.endswith(f"/{OWNER}"):
-                mark = read_mark(await place.get(path), path, who.keys)
+                try:
+                    mark = read_mark(await place.get(path), path, who.keys)
+                except NotFound:  # thinned meanwhile, by whoever has a later one
+                    continue
                 if mark is not None and mark.term > who.term:
                     raise Superseded(f"{mark.who} (term {mark.term})")
 
-    async def _thin(self, place: Place) -> None:
+    async def _thin(self, place: Place, newest: str) -> None:
+        """Take away what need not stay. What has a later name than our own last one is not ours, and counts for nothing."""
         await self._look(place)  # never delete what another one relies on
         if await self._house.store.read(hold.held):
             return  # a person may find that another copy is the right one
         who = await self.identity()
         paths = await place.below(f"{ROOT}/{who.installation}")
-        marks = sorted(path for path in paths if path.endswith(f"/{OWNER}"))
-        for path in [*surplus([path for path in paths if path.endswith(SUFFIX)]), *marks[:-MARKS]]:
+        own = owner_path(who.installation, who.term)
+        marks = sorted(path for path in paths if path.endswith(f"/{OWNER}") and path <= own)
+        for path in [*surplus([path for path in paths if is_document(path) and path <= newest]), *marks[:-MARKS]]:
             await place.delete(path)
 
     # ---------------------------------------------------------------- telling
@@ -342,38 +382,56 @@ class StateCopies:
         again. The answer is the term. `anew` is for a recovery: what wrote before is another one from now on."""
         targets = await self._targets()
         who = await self.identity()
-        highest = who.term
-        for target in targets.values():
+        terms = [who.term]
+
+        async def ask(place: Place) -> None:
             try:
-                newest = await newest_mark(target.place, who.installation, who.keys)
-            except PurveyorError:
-                continue  # it is away: it sees the term when it is back
-            highest = max(highest, newest.term if newest else 0)
+                with anyio.fail_after(ANSWER):
+                    newest = await newest_mark(place, who.installation, who.keys)
+            except Exception as error:  # it is away: it sees the term when it is back
+                self._house.logger.warning("take-over", place=place.label, error=told(error))
+            else:
+                terms.append(newest.term if newest else 0)
+
+        async with anyio.create_task_group() as group:
+            for target in targets.values():
+                group.start_soon(ask, target.place)
+        highest = max(terms)
         async with self._claiming:
             keys = who.keys
             self._identity = await self._house.store.write(lambda tx: begin_term(tx, keys, above=highest, anew=anew))
-        for label, (_, scope) in list(self._wanted.items()):
+        for _, scope in self._wanted.values():
             scope.cancel()
-            del self._wanted[label]
-            self._house.fence.open(label)
-            self.statuses.pop(label, None)
+        self._wanted.clear()
+        self._reached.clear()
+        self.statuses.clear()
+        for address in self._house.fence.closed:
+            self._house.fence.open(address)
         self.changed()
         return self._identity.term
 
-    async def _give_way(self, status: Status, who: str) -> None:
-        self._house.fence.close(status.place, who)
+    async def _give_way(self, place: Place, who: str) -> None:
+        status = self._status(place)
+        self._house.fence.close(place.address, who)
         if not status.superseded:
             status.superseded = who
             await self._say("state-copy.superseded", {"place": status.place, "by": who})
 
     async def _note(self, status: Status, error: Exception) -> None:
-        """A place that does not take the copy: told once it is late."""
-        status.error = error.detail if isinstance(error, PurveyorError) else f"{type(error).__name__}: {error}".rstrip(": ")
+        """A place that does not take the copy."""
+        status.error = told(error)
         if status.behind_since is None:
             status.behind_since = self._now()
-        if not status.told and (self._now() - status.behind_since).total_seconds() >= LATE:
-            status.told = True
-            await self._say("state-copy.late", {"place": status.place, "error": status.error})
+
+    async def _watch_late(self) -> None:
+        """Tell of a place once it is late, whether it refuses or hangs."""
+        while True:
+            for status in list(self.statuses.values()):
+                late = status.behind_since and (self._now() - status.behind_since).total_seconds() >= LATE
+                if late and not status.told and not status.superseded:
+                    status.told = True
+                    await self._say("state-copy.late", {"place": status.place, "error": status.error or SILENT})
+            await anyio.sleep(LATE / 12)
 
     async def _told_again(self, status: Status) -> None:
         if status.told:
@@ -386,6 +444,12 @@ class StateCopies:
             await self._house.store.write(lambda tx: tx.emit(kind, data=data))
         except PurveyorError as error:  # a disk that is full takes no event either
             self._house.logger.warning("state-copy.untold", error=error.detail)
+
+
+def told(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return SILENT
+    return error.detail if isinstance(error, PurveyorError) else f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def begin_term(tx: Tx, keys: Keys, *, above: int = 0, anew: bool = False) -> Identity:

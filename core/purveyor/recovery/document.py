@@ -21,6 +21,8 @@ HISTORY = {
     "operations": UNDER_WAY,
     "steps": f"operation_id IN (SELECT id FROM main.operations WHERE {UNDER_WAY})",
 }
+PASSING = ("events", "looks", "steps")  # tables of which no change is one
+COUNTED = {"operations": "{row}." + UNDER_WAY}  # of these, rows alone that a document has
 # Columns that say what was seen. They travel along with the next change, and are none themselves.
 OBSERVED = {
     "archives": {"until", "queue_bytes", "reason", "state"},
@@ -28,7 +30,6 @@ OBSERVED = {
     "services": {"updated_at"},
     "tokens": {"last_used_at"},
 }
-TELLING = {"operations": {"state"}}  # columns that alone count, of tables that are written to all the time
 REVISION = "revision"
 OWN_FACTS = (REVISION, "term", "incarnation", "took-over")  # rows of `meta` that are the copies' own
 SEEN_FACTS = "incident-%"  # rows of `meta` that say what was seen
@@ -50,15 +51,18 @@ def watch(writer: sqlite3.Connection) -> None:
         writer.execute("INSERT OR IGNORE INTO meta VALUES (?, '0')", [REVISION])
         writer.execute(RAISE)
         for table in _tables(writer):
-            if HISTORY.get(table) != "FALSE" and table != "steps":
+            if table not in PASSING:
                 _watch(writer, table)
 
 
 def _watch(writer: sqlite3.Connection, table: str) -> None:
     columns = [row[1] for row in writer.execute(f'PRAGMA main.table_info("{table}")')]
-    telling = [name for name in columns if name in TELLING.get(table, columns) and name not in OBSERVED.get(table, ())]
+    telling = [name for name in columns if name not in OBSERVED.get(table, ())]
     differs = " OR ".join(f'OLD."{name}" IS NOT NEW."{name}"' for name in telling)  # an update to the same is no change
     for word, row, condition in (("INSERT", "NEW", "TRUE"), ("DELETE", "OLD", "TRUE"), ("UPDATE", "NEW", f"({differs})")):
+        if table in COUNTED:
+            rows = ("OLD", "NEW") if word == "UPDATE" else (row,)
+            condition += f" AND ({' OR '.join(COUNTED[table].format(row=item) for item in rows)})"
         if table == "meta":
             own = ", ".join(f"'{name}'" for name in OWN_FACTS)
             condition += f" AND {row}.key NOT IN ({own}) AND {row}.key NOT LIKE '{SEEN_FACTS}'"
@@ -79,7 +83,7 @@ def _revision(db: sqlite3.Connection) -> int:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=10)
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=10)
 
 
 def _tables(db: sqlite3.Connection) -> list[str]:
@@ -145,7 +149,7 @@ def write(body: bytes, target: Path) -> dict[str, File]:
 def rows(db: sqlite3.Connection) -> Iterator[tuple[str, list[Any]]]:
     """What of a database has to be the same in its document, by table: for comparing, and apart from `make` on purpose."""
     for table in _tables(db):
-        if table == CARRIED or HISTORY.get(table) == "FALSE":
+        if table == CARRIED or table in PASSING:
             continue
         names = [row[1] for row in db.execute(f'PRAGMA main.table_info("{table}")') if row[1] not in OBSERVED.get(table, ())]
         listed = ", ".join(f'"{name}"' for name in names)

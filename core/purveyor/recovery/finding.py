@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from purveyor.backups.storage import Place
-from purveyor.recovery.sealing import ROOT, SUFFIX, Header, Keys, moment_of, unseal
+from purveyor.recovery.sealing import ROOT, Header, Keys, is_document, moment_of, unseal
 from purveyor_hooks import BadInput, NotFound
 
 
@@ -21,9 +21,8 @@ async def documents(place: Place) -> dict[str, list[str]]:
     """The copies at a place by installation, newest first: by term and revision, which no clock can turn round."""
     found: dict[str, list[str]] = {}
     for path in await place.below(ROOT):
-        parts = path.split("/")
-        if len(parts) == 4 and path.endswith(SUFFIX):
-            found.setdefault(parts[1], []).append(path)
+        if is_document(path):
+            found.setdefault(path.split("/")[1], []).append(path)
     return {name: sorted(paths, reverse=True) for name, paths in sorted(found.items())}
 
 

@@ -149,10 +149,10 @@ async def claim(wanted: Wanted, found: Prospect) -> None:
 
     await house.store.write(work)
     await app.copies.take_over(anew=True)
-    label = wanted.place.label
+    label, address = wanted.place.label, wanted.place.address
     missing = await app.copies.flush(FIRST)
-    status = app.copies.statuses.get(label)
-    if label in missing or status is None or status.at is None:
+    status = app.copies.statuses.get(address)
+    if address in missing or status is None or status.at is None:
         raise Failed(
             f"{label} has not taken the first copy of the recovered state: {status.error if status else 'no answer'}",
             remedy="Nothing was begun. Try again when it can be written to.",

@@ -7,6 +7,7 @@ revision and moment. It has to be the same as the object's name.
 import hashlib
 import hmac
 import os
+import re
 import struct
 from datetime import UTC, datetime
 
@@ -22,6 +23,7 @@ from purveyor_hooks import BadInput
 
 ROOT = "state"
 SUFFIX = ".pvs"
+PATH = re.compile(r"state/[0-9a-f]+/[0-9]{8}/[0-9]{16}-[0-9]{13}\.pvs")
 OWNER = "owner"
 MAGIC = b"PVYSTATE1\n"
 LENGTH = struct.Struct("!I")
@@ -59,6 +61,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def moment(self) -> datetime:
         return datetime.fromtimestamp(self.at / 1000, UTC)
+
+
+def is_document(path: str) -> bool:
+    """Whether a path is what a document's is like; whatever else lies there is nobody's."""
+    return PATH.fullmatch(path) is not None
 
 
 def moment_of(path: str) -> int:

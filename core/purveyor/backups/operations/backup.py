@@ -132,7 +132,7 @@ async def remove_files(verb: BesideVerb, number: int) -> None:
     """Remove a backup's files."""
     backup = await verb.house.store.read(lambda tx: backups.get(tx, number))
     place = await verb.keeper.place_of(backup)
-    await verb.house.fence.require(place.label)
+    await verb.house.fence.require(place.address)
     await place.remove(backup.folder)
 
 
