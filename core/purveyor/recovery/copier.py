@@ -230,8 +230,7 @@ class StateCopies:
         self._reached[place.address] = place
         shipped, shipped_at, looked, thinned = None, 0.0, anyio.current_time(), anyio.current_time()
         while True:
-            if who := self._house.fence.closed.get(place.address):  # somebody else has looked
-                raise Superseded(who)
+            self._require_ours(place)
             changed = self._changed
             what = await self._state()
             # a clock that was put back makes what arrived a thing of the future
@@ -299,6 +298,7 @@ class StateCopies:
             program=__version__,
         )
         content = await anyio.to_thread.run_sync(seal, header, body, who.keys)
+        self._require_ours(place)
         await place.put(header.path, content)
         status.revision, status.at, status.error, status.size = number, now, "", len(content)
         status.behind_since, status.path = None, header.path
@@ -349,6 +349,11 @@ class StateCopies:
                 await self._give_way(place, str(error))
         else:
             self._reached[address] = place
+
+    def _require_ours(self, place: Place) -> None:
+        """Raise `Superseded` when somebody has looked, and seen another one."""
+        if who := self._house.fence.closed.get(place.address):
+            raise Superseded(who)
 
     async def _look(self, place: Place) -> None:
         """Is there a later term? A mark that our key did not make stops nobody."""
