@@ -17,6 +17,7 @@ from purveyor.deployments.models import DeploymentRecord
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
 from purveyor.projects import variables
+from purveyor.recovery.copier import SILENT, Status
 from purveyor.services import store as services
 from purveyor.services.incidents import Subject, trouble
 from purveyor.services.models import ServiceRecord
@@ -29,7 +30,8 @@ NAMES_SHOWN = 6
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One check: `subject` is what was looked at, `detail` what was seen, `remedy` what to do when not ok."""
+    """One check: `subject` is what was looked at, `detail` what was seen, `remedy` what to do when not ok, or to
+    be better off."""
 
     subject: str
     name: str
@@ -186,6 +188,34 @@ def _schedule(schedule: ScheduleRecord, now: datetime) -> Check:
         detail=f"was due at {schedule.next_run:%Y-%m-%d %H:%M} UTC" if late else "keeps to its times",
         remedy="Backups are made by the daemon: is it running? See its log for what holds it up." if late else "",
     )
+
+
+async def of_copies(app: App) -> list[Check]:
+    """How far the copies of this installation's state are, at each place that is not lost together with it."""
+    places = await app.copies.places()
+    if not places:
+        remedy = "Have backups go to a bucket elsewhere, or to another disk: purveyor backup source add; the setting backups."
+        detail = "none is made: all that backups go to is lost with this host's state directory, or is a service of its own"
+        return [Check(subject="copy of the state", name="elsewhere", ok=True, detail=detail, remedy=remedy)]
+    if not app.copies.follows:
+        detail = "brought up to date when a command ends; the daemon keeps it so"
+        return [Check(subject="copy of the state", name=label, ok=True, detail=detail) for label in places.values()]
+    statuses = app.copies.statuses
+    return [_copy(label, statuses.get(address), app.now()) for address, label in sorted(places.items())]
+
+
+def _copy(label: str, status: Status | None, now: datetime) -> Check:
+    detail, remedy = "the first one is on its way", ""
+    if status is not None and status.superseded:
+        detail = f"another installation has taken over there: {status.superseded}"
+        remedy = "Nothing is written there any more, and nothing deleted. If this is the one that is to go on: purveyor takeover"
+    elif status is not None and status.late(now):
+        since = f"{status.behind_since:%Y-%m-%d %H:%M:%S} UTC"
+        detail = f"{'lacks what has changed' if status.at else 'there is none'} since {since}: {status.error or SILENT}"
+        remedy = "Can it be reached, and written to? It is tried again every few seconds."
+    elif status is not None and status.at is not None:
+        detail = f"of {status.at:%Y-%m-%d %H:%M:%S} UTC, {status.size // 1000} kB"
+    return Check(subject="copy of the state", name=label, ok=not remedy, detail=detail, remedy=remedy)
 
 
 async def of_disks(app: App) -> list[Check]:

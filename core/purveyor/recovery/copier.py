@@ -68,6 +68,10 @@ class Status(msgspec.Struct, kw_only=True):
     size: int = 0
     path: str = ""  # of the last one
 
+    def late(self, now: datetime) -> bool:
+        """Whether something has been missing there for too long."""
+        return self.behind_since is not None and (now - self.behind_since).total_seconds() >= LATE
+
 
 class Identity(NamedTuple):
     """Who a process is: it writes in a term of its own."""
@@ -183,6 +187,10 @@ class StateCopies:
                 scope = anyio.CancelScope()
                 self._wanted[address] = (target, scope)
                 group.start_soon(self._keep, target, scope)
+
+    async def places(self) -> dict[str, str]:
+        """The places that a copy is kept at: their names by their addresses."""
+        return {address: target.place.label for address, target in (await self._targets()).items()}
 
     async def _targets(self) -> dict[str, Target]:
         def work(tx: Tx) -> dict[str, Target]:
@@ -432,8 +440,7 @@ class StateCopies:
         """Tell of a place once it is late, whether it refuses or hangs."""
         while True:
             for status in list(self.statuses.values()):
-                late = status.behind_since and (self._now() - status.behind_since).total_seconds() >= LATE
-                if late and not status.told and not status.superseded:
+                if status.late(self._now()) and not status.told and not status.superseded:
                     status.told = True
                     await self._say("state-copy.late", {"place": status.place, "error": status.error or SILENT})
             await anyio.sleep(LATE / 12)
