@@ -10,8 +10,9 @@ import anyio
 import msgspec
 
 from fake.scene import Scene
-from purveyor.app import App
+from purveyor.app import App, StoreFactory
 from purveyor.backups.storage import Folder, Place
+from purveyor.kernel.db import Store
 from purveyor.kernel.db.database import installation
 from purveyor.kernel.events import store as events
 from purveyor.kernel.parts import House
@@ -24,14 +25,15 @@ PATIENCE = 10.0
 
 
 class Fickle(Folder):
-    """A folder that hangs for as long as it is `frozen`."""
+    """A folder that hangs for as long as it is `frozen`, or a file `flag` is there."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, flag: Path | None = None) -> None:
         super().__init__(root)
         self.frozen = False
+        self._flag = flag
 
     async def _wait(self) -> None:
-        while self.frozen:  # noqa: ASYNC110 - set from outside
+        while self.frozen or (self._flag is not None and self._flag.exists()):  # noqa: ASYNC110 - set from outside
             await anyio.sleep(0.02)
 
     async def begin(self, path: str) -> Any:
@@ -67,9 +69,9 @@ def keep_at(scene: Scene, folder: Path) -> None:
 
 
 @asynccontextmanager
-async def living(scene: Scene, *more: Place, follow: bool = True) -> AsyncIterator[App]:
+async def living(scene: Scene, *more: Place, follow: bool = True, make_store: StoreFactory = Store) -> AsyncIterator[App]:
     """An installation whose copies are kept up, or brought up to date at the end alone."""
-    async with scene.open() as app:
+    async with scene.open(make_store=make_store) as app:
         app.copies = copies = Copies(app.house, app.now, more)
         app.house.store.committed, app.house.fence.look = copies.changed, copies.look
         async with anyio.create_task_group() as group:

@@ -1,6 +1,7 @@
 """What matters is in a copy of the state, row by row, and every change of it is counted; what is only seen is not."""
 
 import random
+import resource
 import shutil
 import sqlite3
 import tempfile
@@ -295,6 +296,23 @@ def test_what_is_only_seen_does_not_raise_it(db: sqlite3.Connection) -> None:
     assert count(db) == before
 
 
+def test_a_disk_that_is_full_is_still_read_and_what_is_written_later_counts(path: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(sqlite3.connect(path)) as opened:
+        before = count(opened)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+        try:
+            with pytest.raises(sqlite3.OperationalError), opened:
+                opened.execute("DELETE FROM bindings")
+            document.watch(opened)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        assert count(opened) == before
+        with opened:
+            opened.execute("UPDATE services SET desired = 'stopped' WHERE slug = 'main'")
+        assert count(opened) == before + 1
+
+
 def test_an_operation_counts_from_its_begin_to_its_end(db: sqlite3.Connection) -> None:
     told = [count(db)]
     for sql in (
@@ -431,6 +449,10 @@ def test_what_lies_beside_is_carried_and_comes_back_as_it_was(tmp_path: Path) ->
     (state / "hooks/after-deploy/tell").chmod(0o750)
     for name in ("backup.key", "lock", "volumes/x/data", "elsewhere/main/data.zst", "purveyor.db", "daemon.log"):
         (state / name).write_bytes(b"never")
+    (tmp_path / "managed.toml").write_text("x = 1")
+    (state / "linked.toml").symlink_to(tmp_path / "managed.toml")
+    (state / "nowhere").symlink_to(tmp_path / "nowhere")
+    (state / "broken.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 4080)
     with closing(sqlite3.connect(state / "webhooks/outbox.db")) as outbox:
         outbox.execute("PRAGMA journal_mode = WAL")
         outbox.execute("CREATE TABLE hooks (url TEXT)")
@@ -440,13 +462,40 @@ def test_what_lies_beside_is_carried_and_comes_back_as_it_was(tmp_path: Path) ->
         before = beside.stamp(state, without)
         files = beside.carried(state, without)
         assert beside.stamp(state, without) == before, "looking changes nothing"
-    assert set(files) == {"settings.toml", "key", "empty", "hooks/after-deploy/tell", "webhooks/outbox.db"}
+    assert files["linked.toml"].content == b"x = 1"
+    assert files["broken.db"].content.startswith(b"SQLite"), "what cannot be read as a database is carried as it is"
+    assert set(files) - {"linked.toml", "broken.db"} == {
+        "settings.toml",
+        "key",
+        "empty",
+        "hooks/after-deploy/tell",
+        "webhooks/outbox.db",
+    }
     beside.put_back({**files, "../outside": File(0o600, b"x")}, back)
     assert not (tmp_path / "outside").exists()
     assert (back / "key").read_bytes() == b"vault"
     assert (back / "hooks/after-deploy/tell").stat().st_mode & 0o777 == 0o750
     with closing(sqlite3.connect(back / "webhooks/outbox.db")) as outbox:
         assert outbox.execute("SELECT url FROM hooks").fetchall() == [("https://x",)]
+
+
+def test_a_file_of_any_size_is_carried_as_it_is(tmp_path: Path) -> None:
+    for size in (0, 1, 2, 15, 16, 99, 100, 511, 512, 513, 1024, 4095, 4096, 4097, 70_000):
+        for name, content in (("text", b"x" * size), ("noise", random.Random(size).randbytes(size)), ("nothing", bytes(size))):
+            (tmp_path / f"{name}-{size}").write_bytes(content)
+    files = beside.carried(tmp_path)
+    assert {name: file.content for name, file in files.items()} == {item.name: item.read_bytes() for item in tmp_path.iterdir()}
+
+
+def test_a_database_beside_that_is_locked_makes_no_copy_that_lacks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "PATIENCE", 0.1)
+    with closing(sqlite3.connect(tmp_path / "outbox.db")) as held:
+        held.execute("CREATE TABLE x (y)")
+        held.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            beside.carried(tmp_path)
+        held.rollback()
+    assert set(beside.carried(tmp_path)) == {"outbox.db"}
 
 
 def test_the_locks_that_this_process_holds_on_a_database_beside_are_kept(tmp_path: Path) -> None:

@@ -219,6 +219,20 @@ async def test_takeover_is_a_persons_word_and_reopens_what_was_closed(scene: Sce
             assert (await newest(app, place)).header.incarnation == (await app.copies.identity()).incarnation
 
 
+async def test_a_takeover_by_a_command_without_the_daemon_is_claimed_when_it_ends(
+    scene: Scene, other: Scene, place: Folder
+) -> None:
+    async with living(scene) as app:
+        await current(app, place)
+    copy(scene, other)
+    async with living(other) as successor:
+        await recovered(successor)
+        async with living(scene, follow=False) as app:
+            term = await app.copies.take_over()
+        await until(lambda: status(successor, place).superseded)
+        assert f"(term {term})" in status(successor, place).superseded
+
+
 async def test_a_split_network_each_is_refused_where_the_other_was_and_takeover_ends_it(
     scene: Scene, other: Scene, tmp_path: Path
 ) -> None:
@@ -507,6 +521,30 @@ async def test_what_is_only_seen_is_not_shipped_and_a_heartbeat_is(
         before = documents()
         monkeypatch.setattr(copier, "HEARTBEAT", 0.2)
         await until(lambda: len(documents()) >= len(before) + 2)
+
+
+async def test_what_lies_beside_and_changes_all_the_time_is_shipped_with_the_next_change(
+    scene: Scene, place: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outbox of webhooks is written to with every event."""
+    monkeypatch.setattr(copier, "LOOK", 3600.0)
+    (scene.state / "box").write_text("0")
+    async with living(scene) as app:
+        await project(app, "one")
+        await current(app, place)
+        await anyio.sleep(0.1)
+        before = set(files(place.root))
+        for number in range(20):
+            (scene.state / "box").write_text("x" * number)
+            await app.house.store.write(lambda tx: tx.update("tokens", "TRUE", [], last_used_at=str(number)))
+            await anyio.sleep(0.01)
+        await anyio.sleep(0.1)
+        assert set(files(place.root)) == before
+        await project(app, "two")
+        await current(app, place)
+        with closing(sqlite3.connect(":memory:")) as db:
+            db.deserialize((await newest(app, place)).body)
+            assert db.execute("SELECT content FROM carried WHERE name = 'box'").fetchone() == (b"x" * 19,)
 
 
 async def test_a_clock_that_was_put_back_does_not_silence_the_heartbeat(scene: Scene, place: Folder) -> None:

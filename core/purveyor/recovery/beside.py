@@ -25,6 +25,8 @@ LEFT = {
     "archives",
 }  # at the top
 LARGEST = 16 * 1024 * 1024  # bytes of one file; larger ones are no state
+SMALLEST = 512  # bytes of a SQLite file; what is smaller it may take for an empty one
+PATIENCE = 5.0  # seconds for somebody who writes to one of them
 ASIDE = ("-wal", "-shm", "-journal")  # of SQLite's own, beside a file of that name
 
 
@@ -36,8 +38,12 @@ def carried(state: Path, without: Collection[Path] = ()) -> dict[str, File]:
             seen = path.stat()
             if seen.st_size > LARGEST:
                 continue
-            content = _content(path) if seen.st_size else b""
-        except (OSError, sqlite3.Error):  # it went away meanwhile
+            content = _content(path, seen.st_size)
+        except OSError:  # it went away meanwhile
+            continue
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise  # the next try has it: a copy that lacks it would be taken for whole
             continue
         found[str(path.relative_to(state))] = File(seen.st_mode & 0o777, content)
     return found
@@ -51,23 +57,24 @@ def _files(state: Path, without: Collection[Path]) -> Iterator[Path]:
             if top and (name in LEFT or name.startswith(DATABASE) or name.endswith((".log", ".part"))):
                 continue
             path = Path(folder) / name
-            if path.is_symlink() or not path.is_file() or name.endswith(ASIDE):
+            if not path.is_file() or name.endswith(ASIDE):  # of a link, what it leads to
                 continue
             yield path
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, size: int) -> bytes:
     """A file's bytes. SQLite is asked first whether it is one of its own: opening and closing one of those by ourselves would
     drop the locks that this process holds on it."""
+    if size < SMALLEST:
+        return path.read_bytes() if size else b""
     try:
-        with (
-            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as db,
-            closing(sqlite3.connect(":memory:")) as copy,
-        ):
-            db.backup(copy)
-            return copy.serialize()
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=PATIENCE)) as db:
+            db.execute("BEGIN")
+            db.execute("SELECT count(*) FROM sqlite_master")  # waits so long and no longer; `backup` would wait for ever
+            return db.serialize()
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
             raise
     return path.read_bytes()
 

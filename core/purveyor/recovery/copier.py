@@ -418,6 +418,7 @@ class StateCopies:
         self._wanted.clear()
         self._reached.clear()
         self.statuses.clear()
+        self._found = -1  # a process that ends has all places told
         for address in self._house.fence.closed:
             self._house.fence.open(address)
         self.changed()

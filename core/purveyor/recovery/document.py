@@ -34,6 +34,7 @@ REVISION = "revision"
 OWN_FACTS = (REVISION, "term", "incarnation", "took-over")  # rows of `meta` that are the copies' own
 SEEN_FACTS = "incident-%"  # rows of `meta` that say what was seen
 CARRIED = "carried"
+UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
 RAISE = f"UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = '{REVISION}'"
 
 
@@ -46,10 +47,15 @@ class File(NamedTuple):
 
 def watch(writer: sqlite3.Connection) -> None:
     """Have every transaction of this connection that changes what matters raise the revision. To be called once the tables
-    are as they should be; whatever happened before is a change."""
+    are as they should be; whatever happened before is a change, unless the disk is full: then it is one with the next."""
+    try:
+        with writer:
+            writer.execute("INSERT OR IGNORE INTO meta VALUES (?, '0')", [REVISION])
+            writer.execute(RAISE)
+    except sqlite3.OperationalError as error:  # what can be read is to be read
+        if error.sqlite_errorcode & 0xFF not in UNWRITABLE:
+            raise
     with writer:
-        writer.execute("INSERT OR IGNORE INTO meta VALUES (?, '0')", [REVISION])
-        writer.execute(RAISE)
         for table in _tables(writer):
             if table not in PASSING:
                 _watch(writer, table)
