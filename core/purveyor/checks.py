@@ -201,15 +201,15 @@ async def of_copies(app: App) -> list[Check]:
         detail = "brought up to date when a command ends; the daemon keeps it so"
         return [Check(subject="copy of the state", name=label, ok=True, detail=detail) for label in places.values()]
     statuses = app.copies.statuses
-    return [_copy(label, statuses.get(address), app.now()) for address, label in sorted(places.items())]
+    return [_copy(label, statuses.get(address)) for address, label in sorted(places.items())]
 
 
-def _copy(label: str, status: Status | None, now: datetime) -> Check:
+def _copy(label: str, status: Status | None) -> Check:
     detail, remedy = "the first one is on its way", ""
     if status is not None and status.superseded:
         detail = f"another installation has taken over there: {status.superseded}"
         remedy = "Nothing is written there any more, and nothing deleted. If this is the one that is to go on: purveyor takeover"
-    elif status is not None and status.late(now):
+    elif status is not None and status.late:
         since = f"{status.behind_since:%Y-%m-%d %H:%M:%S} UTC"
         detail = f"{'lacks what has changed' if status.at else 'there is none'} since {since}: {status.error or SILENT}"
         remedy = "Can it be reached, and written to? It is tried again every few seconds."

@@ -31,7 +31,7 @@ STATE = {
     "size_bytes plain_bytes checksum encryption error_message metadata proven_at proven_seconds started_at completed_at "
     "expires_at",
     "bindings": "id service_id project_id environment_id project environment resource account password slot state created_at "
-    "origin ends_after",
+    "origin ends_after chosen_after",
     "deployments": "id project_id environment_id app state container url error created_at ended_at variables",
     "environments": "id project_id slug created_at",
     "links": "id service_id project_id service_type state created_at",
@@ -52,7 +52,7 @@ UNFINISHED = {  # state for as long as it is under way, history from then on
 HISTORY = {
     "events": "id type at operation service project data",
     "looks": "id service_id kind seen",
-    "steps": "operation_id name state started_at ended_at",
+    "steps": "operation_id name state started_at ended_at number",
 }
 OBSERVATION = {
     "archives": "state reason until queue_bytes",
@@ -163,7 +163,9 @@ def fill(db: sqlite3.Connection) -> None:
             [AT],
         )
         db.execute("INSERT INTO operations (id, verb, arguments, state, created_at) VALUES (9000, 'x', '{}', 'running', ?)", [AT])
-        db.execute("INSERT INTO steps VALUES (9000, 'x', 'started', ?, NULL)", [AT])
+        db.execute(
+            "INSERT INTO steps (operation_id, name, state, started_at, ended_at) VALUES (9000, 'x', 'started', ?, NULL)", [AT]
+        )
         db.execute("INSERT INTO meta VALUES ('aaa', 'x')")
 
 
@@ -285,7 +287,9 @@ def test_what_is_only_seen_does_not_raise_it(db: sqlite3.Connection) -> None:
         db.execute("DELETE FROM looks")
         db.execute("INSERT INTO events (type, at, data) VALUES ('x', ?, '{}')", [AT])
         db.execute("UPDATE steps SET state = 'done', ended_at = ? WHERE operation_id = 9000", [AT])
-        db.execute("INSERT INTO steps VALUES (9000, 'y', 'started', ?, NULL)", [AT])
+        db.execute(
+            "INSERT INTO steps (operation_id, name, state, started_at, ended_at) VALUES (9000, 'y', 'started', ?, NULL)", [AT]
+        )
         db.execute("UPDATE operations SET error = 'x' WHERE id = 9001")
         db.execute("DELETE FROM operations WHERE state NOT IN ('running', 'undoing')")  # as retention does
         db.execute("INSERT OR REPLACE INTO meta VALUES ('incident-service-1', '{}')")
@@ -358,7 +362,10 @@ def transaction(db: sqlite3.Connection, rnd: random.Random) -> None:
             "INSERT INTO operations (verb, arguments, private, state, created_at) VALUES ('x', ?, ?, 'running', 'now')",
             [word, word],
         ),
-        ("INSERT OR IGNORE INTO steps VALUES (?, ?, 'started', 'now', NULL)", [pick["operations"], word]),
+        (
+            "INSERT OR IGNORE INTO steps (operation_id, name, state, started_at, ended_at) VALUES (?, ?, 'started', 'now', NULL)",
+            [pick["operations"], word],
+        ),
         ("UPDATE operations SET state = 'failed', private = NULL WHERE id = ?", [pick["operations"]]),
         ("DELETE FROM operations WHERE state = 'failed'", []),
         ("INSERT OR REPLACE INTO meta VALUES (?, ?)", [rnd.choice(["a", "b", "incident-c"]), word]),

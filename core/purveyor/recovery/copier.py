@@ -10,6 +10,7 @@ term than its own writes and deletes nothing at that place any more, goes on ser
 import os
 import platform
 import sqlite3
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -64,13 +65,19 @@ class Status(msgspec.Struct, kw_only=True):
     error: str = ""
     superseded: str = ""
     behind_since: datetime | None = None
+    behind_from: float = 0.0  # the same, by a clock that nobody puts back
     told: bool = False
     size: int = 0
     path: str = ""  # of the last one
 
-    def late(self, now: datetime) -> bool:
+    def fall_behind(self, now: datetime) -> None:
+        if self.behind_since is None:
+            self.behind_since, self.behind_from = now, time.monotonic()
+
+    @property
+    def late(self) -> bool:
         """Whether something has been missing there for too long."""
-        return self.behind_since is not None and (now - self.behind_since).total_seconds() >= LATE
+        return self.behind_since is not None and time.monotonic() - self.behind_from >= LATE
 
 
 class Identity(NamedTuple):
@@ -230,8 +237,8 @@ class StateCopies:
 
     async def _live(self, place: Place, status: Status, settled: anyio.Event) -> None:
         """Claim this process's term there, then write whatever changes."""
-        if status.at is None and status.behind_since is None:
-            status.behind_since = self._now()
+        if status.at is None:
+            status.fall_behind(self._now())
         with anyio.fail_after(DEADLINE):
             async with place.held() as held:
                 await self._claim(held)
@@ -246,8 +253,7 @@ class StateCopies:
             # what lies beside the database may change with every event: it goes with the next change, or after a while
             rest = max(0.0, shipped_at + LOOK - anyio.current_time()) if shipped and what[0] == shipped[0] else 0.0
             if late or (what != shipped and not rest):
-                if status.behind_since is None:
-                    status.behind_since = self._now()
+                status.fall_behind(self._now())
                 with anyio.fail_after(DEADLINE):
                     async with place.held() as held:
                         if anyio.current_time() - looked >= LOOK:
@@ -434,14 +440,13 @@ class StateCopies:
     async def _note(self, status: Status, error: Exception) -> None:
         """A place that does not take the copy."""
         status.error = told(error)
-        if status.behind_since is None:
-            status.behind_since = self._now()
+        status.fall_behind(self._now())
 
     async def _watch_late(self) -> None:
         """Tell of a place once it is late, whether it refuses or hangs."""
         while True:
             for status in list(self.statuses.values()):
-                if status.late(self._now()) and not status.told and not status.superseded:
+                if status.late and not status.told and not status.superseded:
                     status.told = True
                     await self._say("state-copy.late", {"place": status.place, "error": status.error or SILENT})
             await anyio.sleep(LATE / 12)
