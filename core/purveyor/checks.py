@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +10,11 @@ import anyio.to_thread
 import msgspec
 
 from purveyor.app import App
+from purveyor.backups import paper
 from purveyor.backups import store as backups
+from purveyor.backups.manifest import key_id
 from purveyor.backups.models import BackupRecord, ScheduleRecord
+from purveyor.backups.repository import KEY_FILE, Keeper
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.kernel.db import Tx
@@ -197,6 +200,19 @@ async def of_copies(app: App) -> list[Check]:
         remedy = "Have backups go to a bucket elsewhere, or to another disk: purveyor backup source add; the setting backups."
         detail = "none is made: all that backups go to is lost with this host's state directory, or is a service of its own"
         return [Check(subject="copy of the state", name="elsewhere", ok=True, detail=detail, remedy=remedy)]
+    key = await Keeper(app.house).key()
+    return [*([await _on_paper(app, key_id(key))] if key else []), *_copies(app, places)]
+
+
+async def _on_paper(app: App, name: str) -> Check:
+    """Whether the key that opens all of it is anywhere else."""
+    printed = await anyio.to_thread.run_sync(paper.was_printed, app.house.state / KEY_FILE, name)
+    detail = f"{name} was printed" if printed else f"{name} is on this host alone: when that is lost, nothing opens the copies"
+    remedy = "" if printed else "Print it, and keep the paper elsewhere: purveyor backup key print"
+    return Check(subject="backup key", name="on paper", ok=printed, detail=detail, remedy=remedy)
+
+
+def _copies(app: App, places: Mapping[str, str]) -> list[Check]:
     if not app.copies.follows:
         detail = "brought up to date when a command ends; the daemon keeps it so"
         return [Check(subject="copy of the state", name=label, ok=True, detail=detail) for label in places.values()]

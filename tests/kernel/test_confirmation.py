@@ -39,6 +39,7 @@ INTERRUPT: tuple[tuple[str, ...], ...] = (
     ("project", "delete", "shop"),
     ("project", "remove-environment", "shop", "preview"),
     ("token", "revoke", "1"),
+    ("takeover",),
     ("backup", "archive", "stop", "main"),
     ("kv", "disable"),
     ("blob", "disable"),
@@ -109,9 +110,7 @@ def test_without_a_terminal_and_without_the_flag_it_refuses_before_anything_is_d
     assert isinstance(done.exception, BadInput)
     assert done.exception.exit_code == 2
     assert "there is no terminal to ask at" in done.exception.detail
-    assert (
-        "--confirm" if words[0] == "purge" or (words[1] == "delete" and words[0] == "volume") else "--yes"
-    ) in done.exception.remedy
+    assert ("--confirm" if words[0] == "purge" or words[:2] == ("volume", "delete") else "--yes") in done.exception.remedy
 
 
 def at_a_terminal(words: tuple[str, ...], typed: str) -> tuple[int, str]:

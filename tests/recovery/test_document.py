@@ -31,7 +31,7 @@ STATE = {
     "size_bytes plain_bytes checksum encryption error_message metadata proven_at proven_seconds started_at completed_at "
     "expires_at",
     "bindings": "id service_id project_id environment_id project environment resource account password slot state created_at "
-    "origin ends_after chosen_after",
+    "origin ends_after chosen_after awaited",
     "deployments": "id project_id environment_id app state container url error created_at ended_at variables",
     "environments": "id project_id slug created_at",
     "links": "id service_id project_id service_type state created_at",

@@ -1,10 +1,13 @@
 """How far the copies of the state are: what the doctor and the API say."""
 
+import base64
+import os
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from fake.copied import Fickle, current, keep_at, living, status, until
 from fake.scene import Scene, do
@@ -15,6 +18,7 @@ from purveyor.backups.storage import Folder
 from purveyor.checks import Check, of_copies
 from purveyor.doctor import examine
 from purveyor.kernel.api import tokens
+from purveyor.kernel.cli.main import cli
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation
 from purveyor.recovery import copier
@@ -109,9 +113,23 @@ async def test_one_that_was_never_reached_is_told(scene: Scene, tmp_path: Path) 
 
 async def test_a_process_that_is_not_the_daemon_does_not_call_them_late(scene: Scene, place: Folder) -> None:
     async with living(scene, follow=False) as app:
-        (check,) = await of_copies(app)
+        (check,) = (item for item in await of_copies(app) if item.subject == "copy of the state")
         assert check.ok
         assert check.name == place.label
+
+
+async def test_the_doctor_asks_for_the_key_on_paper_until_it_was_printed(scene: Scene, place: Folder) -> None:
+    async def said() -> list[bool]:
+        return [check.ok for check in await of_copies(app) if check.subject == "backup key"]
+
+    async with living(scene) as app:
+        await current(app, place)
+        assert await said() == [False]
+        command = ["--state", str(scene.state), "backup", "key", "print"]
+        assert CliRunner().invoke(cli, command).exit_code == 0
+        assert await said() == [True]
+        (scene.state / "backup.key").write_bytes(base64.b64encode(os.urandom(32)))
+        assert await said() == [False]
 
 
 async def test_the_api_shows_each_copy_and_takes_over_at_a_persons_word(scene: Scene, place: Folder, tmp_path: Path) -> None:

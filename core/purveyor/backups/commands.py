@@ -370,6 +370,7 @@ def print_key(options: Options) -> None:
         raise BadInput(f"{path} is not here.", remedy=f"Do this {where}.")
     key = read_key(path)
     lines = paper.printed(key)
+    paper.note_printed(path, key_id(key))
     if options.as_json:
         output.show_json({"key": key_id(key), "lines": lines})
         return

@@ -7,6 +7,8 @@ are exchanged, are found for certain. The whole holds three bytes of the key's o
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from purveyor_hooks import BadInput
 
@@ -15,6 +17,7 @@ ALIKE = str.maketrans({"O": "0", "I": "1", "L": "1", "U": "V"})
 LINES, TEXT, CHECK = 4, 14, 2  # characters of a line
 GROUP = 4
 PURPOSE = b"purveyor paper 1"
+PRINTED = ".printed"  # behind the name of a key's file
 KEY, SUM = 32, 3  # bytes
 POWERS = [1]  # of the generator 2 of the field of 32, which x^5 + x^2 + 1 makes
 while len(POWERS) < 31:
@@ -30,6 +33,19 @@ def printed(key: bytes) -> list[str]:
         line = text + _check(text, number + 1)
         lines.append(" ".join(line[start : start + GROUP] for start in range(0, len(line), GROUP)))
     return lines
+
+
+def note_printed(path: Path, name: str) -> None:
+    """Note beside a key's file that the key of this name was printed: until then the doctor asks for it."""
+    with suppress(OSError):  # on a full disk it is asked for again
+        path.with_name(f"{path.name}{PRINTED}").write_text(f"{name}\n")
+
+
+def was_printed(path: Path, name: str) -> bool:
+    try:
+        return path.with_name(f"{path.name}{PRINTED}").read_text().strip() == name
+    except OSError:
+        return False
 
 
 def read(lines: Sequence[str]) -> bytes:

@@ -15,6 +15,7 @@ from purveyor.kernel.cli.client import Client, run
 from purveyor.kernel.cli.main import LeftAlone
 from purveyor.kernel.cli.options import Options, plan_option
 from purveyor_hooks import BadInput, Failed
+from purveyor_hooks.confirm import interrupts, yes_option
 
 if TYPE_CHECKING:
     from purveyor.recovery.outlook import ServiceOutlook
@@ -63,7 +64,7 @@ def recover_command() -> None:
 @click.option("--accept-unsigned", multiple=True, metavar="SERVICE", help="Take a backup of it that nothing vouches for.")
 @click.option("--move-ports", is_flag=True, help="Choose other ports of this host for those that are taken.")
 @click.option("--keep-purged", is_flag=True, help="Keep what was purged after the backup, closed, instead of purging it again.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @plan_option
 @click.pass_obj
 def recover_from(options: Options, /, place: str, yes: bool, plan: bool, **given: Any) -> None:
@@ -93,10 +94,7 @@ async def _recover(options: Options, place: str, yes: bool, plan: bool, given: M
                 return
             rebuild.problems(wanted, found)
             owner = found.owner.host if found.owner else found.header.host
-            if not yes:
-                click.confirm(
-                    f"From now on {owner}, should it still live, is refused at {wanted.place.label}. Go on?", abort=True, err=True
-                )
+            interrupts(f"{owner}, should it still live, is refused at {wanted.place.label} from now on.", yes=yes)
             await rebuild.claim(wanted, found)
     await _bring_back(options)
 
@@ -316,12 +314,11 @@ def recover_finish(options: Options) -> None:
 
 
 @click.command("takeover")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @click.pass_obj
 def takeover_command(options: Options, yes: bool) -> None:
     """Have this installation be the one that goes on, where another one has taken over."""
-    if not yes:
-        click.confirm("Every other one is refused at the places of backups from now on. Go on?", abort=True, err=True)
+    interrupts("Every other one is refused at the places of backups from now on.", yes=yes)
     term = run(options, _take_over)
     if options.as_json:
         output.show_json({"term": term})

@@ -41,6 +41,9 @@ class Line:
     async def last_event(self) -> int:
         return len(self.told)
 
+    async def outward(self) -> bool:
+        return False
+
     async def events(self, after: int) -> AsyncIterator[Event]:
         while True:
             while after < len(self.told):
