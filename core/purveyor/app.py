@@ -36,6 +36,7 @@ from purveyor.kernel.logs import make_logger
 from purveyor.kernel.operations import Plan, Runner, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
+from purveyor.kernel.operations.operation import Key
 from purveyor.kernel.parts import House
 from purveyor.kernel.plugins.registry import Plugin, Registry
 from purveyor.kernel.supervisor import Supervisor
@@ -105,6 +106,8 @@ class App:
         self.provision = Provisioner(house)
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
+        if house.settings.self_repair == "on":
+            self.runner.lift = self._lift
         self.incidents = Incidents(house)
         self.observer = Observer(house, self.provision, self.incidents)
         self.bus.watch(self.observer.stale)
@@ -126,6 +129,10 @@ class App:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    async def _lift(self, keys: Sequence[Key]) -> None:
+        for number in sorted({number for kind, number in keys if kind == "service"}):
+            await self.provision.lift(number)
 
     async def run(self, name: str, given: msgspec.Struct, actor: str) -> OperationRecord:
         """Run a verb to its end. Raises what it failed with."""

@@ -232,6 +232,34 @@ async def test_an_undo_that_failed_is_tried_again_by_itself(scene: Scene) -> Non
         assert told[-1] == "service.update.failed"
 
 
+@pytest.mark.parametrize("away", ["killed", "removed", "cut off"])
+async def test_an_undo_that_waits_for_a_server_has_it_run_again(away: str, scene: Scene) -> None:
+    """Nobody else may: the operation has its locks. Found by `contrib/torture`: each waited for the other, for good."""
+    async with scene.open() as app:
+
+        def acted(name: str) -> None:
+            """The server goes at the very moment at which a new password is set."""
+            if name == "rotate":
+                scene.engine.acted = lambda name: None
+                main = scene.engine.require("fk-main")
+                if away == "removed":
+                    scene.engine.world.containers.remove(main)
+                elif away == "killed":
+                    main.state, main.exit_code = "exited", 137
+                else:
+                    main.networks.clear()
+                    raise Failed("the connection was lost")
+
+        scene.engine.acted = acted
+        with pytest.raises(Failed):
+            await do(app, "rotate", project="shop")
+        with anyio.fail_after(15):
+            while await app.house.store.read(operations.unfinished):  # noqa: ASYNC110
+                await anyio.sleep(0.05)
+        assert scene.engine.require("fk-main").state == "running"
+        await do(app, "rotate", project="shop")
+
+
 async def test_what_an_earlier_start_left_is_in_the_way_until_it_is_gone_on_with(scene: Scene) -> None:
     async with scene.open() as app:
         scene.engine.acted = lambda name: setattr(

@@ -320,6 +320,20 @@ class Provisioner:
         services.update(tx, service_id, parameters=parameters)
         return bool(blocked)
 
+    async def lift(self, service_id: int) -> None:
+        """Have a server run that should, for an operation on it that cannot end without: as a repair does, under its locks."""
+        record = await self._house.store.read(lambda tx: services.find(tx, service_id))
+        if record is None or record.imported or record.refusal or (record.state, record.desired) != ("active", "running"):
+            return
+        found = await self.found(record)
+        if found is not None and found.state == "running" and self._house.engine.namespace in found.networks:
+            return
+        await self._house.engine.ensure_network()
+        await self.volume(service_id)
+        await self.container(service_id)
+        await self.start(service_id)
+        await self.ready(service_id)
+
     async def stop(self, service_id: int) -> None:
         record, _ = await self._load(service_id)
         found = await self.found(record)

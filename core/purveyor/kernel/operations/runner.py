@@ -41,6 +41,7 @@ TURNS = 5  # times that an operation waits for its locks, when what it touches c
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries to end an operation
 VETO_DEADLINE = 10.0
 UNDO_DEADLINE = 120.0
+LIFT_DEADLINE = 180.0  # for the servers that an undo needs
 ANSWER_DEADLINE = 30.0  # seconds within which one that is to be cancelled or abandoned says whether it is
 END = "its end"  # after the last step
 
@@ -158,6 +159,7 @@ class Runner:
         self._left: dict[int, Handle] = {}  # of an earlier process: their locks are taken, and nobody works on them yet
         self._looked = False
         self._group: anyio.abc.TaskGroup | None = None
+        self.lift: Callable[[Sequence[Key]], Awaitable[None]] | None = None  # has servers run that an undo waits for
 
     def attach(self, group: anyio.abc.TaskGroup) -> None:
         """Name the task group that all operations run in."""
@@ -327,8 +329,20 @@ class Runner:
                     return
                 pause = FIRST_PAUSE if await handle.rest(pause * random.uniform(1.0, 1.3)) else pause
                 pause = min(pause * 2, LONGEST_PAUSE)
+                await self._have_it_lifted(handle)
         finally:  # when the process ends first, nobody may take it for done
             handle.interrupt()
+
+    async def _have_it_lifted(self, handle: Handle) -> None:
+        """What an undo needs may be down, and nobody else may bring it back: the operation that waits has the locks."""
+        lift = self.lift
+        if lift is None or not handle.undoing:
+            return
+        try:
+            await handle.work(lambda: lift(handle.keys), LIFT_DEADLINE)
+        except Exception as error:  # the undo itself says what is in its way
+            told = error.detail if isinstance(error, PurveyorError) else type(error).__name__
+            self._logger.warning("operation.lift", operation=handle.operation_id, error=told)
 
     async def _say_that_it_waits(self, verb: Verb, handle: Handle, error: PurveyorError, reason: str) -> None:
         data = {"error": error.detail, "because": reason}
