@@ -28,11 +28,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a Docker Engine: it uses the fixture, directly or through others."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs a Docker Engine: it uses the fixture, directly or through others. What kills it is left out where others
+    use it."""
     for item in items:
         if "engine" in getattr(item, "fixturenames", ()):
             item.add_marker("engine")
+    if "PURVEYOR_OWN_ENGINE" not in os.environ:
+        killing = [item for item in items if item.get_closest_marker("own_engine")]
+        items[:] = [item for item in items if item not in killing]
+        config.hook.pytest_deselected(items=killing)
 
 
 @pytest.fixture(scope="session")
