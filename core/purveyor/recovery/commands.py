@@ -122,10 +122,16 @@ def _first(error: Exception) -> Exception:
 
 
 async def _tell(app: Any) -> None:
+    from purveyor.services import store as services
+
+    names = {record.id: record.name for record in await app.house.store.read(services.every)}
     async for event in app.bus.follow(await app.bus.last()):
         if event.type.startswith("service.recover.") and event.type.endswith((".step", ".succeeded", ".failed", ".progress")):
             what = event.data.get("text") or event.data.get("error") or event.data.get("state", "")
-            click.echo(f"  {event.service}: {event.data.get('step', event.type.rpartition('.')[2])} {what}".rstrip(), err=True)
+            click.echo(
+                f"  {names.get(event.service, event.service)}: {event.data.get('step', event.type.rpartition('.')[2])} {what}".rstrip(),
+                err=True,
+            )
 
 
 async def _view(options: Options) -> Mapping[str, Any]:
@@ -140,6 +146,7 @@ def _wanted(state: Path, place: str, given: Mapping[str, Any]) -> "Wanted":
     from purveyor.recovery.rebuild import Wanted
 
     source = folder = None
+    key, on_paper = _key(given["key_file"])
     if place.startswith("s3://"):
         bucket, _, path = place.removeprefix("s3://").partition("/")
         access = given["access_key"] or click.prompt("Access key", err=True)
@@ -170,7 +177,8 @@ def _wanted(state: Path, place: str, given: Mapping[str, Any]) -> "Wanted":
         state=state,
         source=source,
         folder=folder,
-        key=_key(given["key_file"]),
+        key=key,
+        on_paper=on_paper,
         installation=given["installation"],
         at=_moment(given["at"]),
         accept_unsigned=frozenset(given["accept_unsigned"]),
@@ -179,19 +187,20 @@ def _wanted(state: Path, place: str, given: Mapping[str, Any]) -> "Wanted":
     )
 
 
-def _key(path: Path | None) -> bytes:
-    """The key in a file, as it is or as it is on paper; without a file, the four lines from the terminal."""
+def _key(path: Path | None) -> tuple[bytes, bool]:
+    """The key in a file, as it is or as it is on paper; without a file, the four lines from the terminal. The second is
+    whether it came from paper."""
     from purveyor.backups import paper
     from purveyor.backups.repository import read_key
 
     if path is None:
         click.echo("Type the four lines of the key.", err=True)
-        return paper.read([sys.stdin.readline() for _ in range(paper.LINES)])
+        return paper.read([sys.stdin.readline() for _ in range(paper.LINES)]), True
     try:
         lines = [line for line in path.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read: {error}.", errors={"key": "the file cannot be read"}) from None
-    return paper.read(lines) if len(lines) == paper.LINES else read_key(path)
+    return (paper.read(lines), True) if len(lines) == paper.LINES else (read_key(path), False)
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -14,6 +14,8 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from purveyor.backups import paper
+from purveyor.backups.manifest import key_id
 from purveyor.backups.models import SourceRecord
 from purveyor.backups.repository import KEY_FILE, write_key
 from purveyor.backups.storage import Bucket, Folder, Place
@@ -44,6 +46,7 @@ class Wanted(NamedTuple):
     accept_unsigned: frozenset[str] = frozenset()
     move_ports: bool = False
     keep_purged: bool = False
+    on_paper: bool = False  # where the key came from
 
     @property
     def place(self) -> Place:
@@ -125,6 +128,8 @@ def _write_part(part: Path, body: bytes, wanted: Wanted) -> list[str]:
     part.mkdir(parents=True, mode=0o700)
     beside.put_back(document.write(body, part / beside.DATABASE), part)
     write_key(part / KEY_FILE, wanted.key)
+    if wanted.on_paper:
+        paper.note_printed(part / KEY_FILE, key_id(wanted.key))
     return [layout.take_folder(part, wanted.folder)] if wanted.folder is not None else []
 
 
