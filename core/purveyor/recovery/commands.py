@@ -127,11 +127,9 @@ async def _tell(app: Any) -> None:
     names = {record.id: record.name for record in await app.house.store.read(services.every)}
     async for event in app.bus.follow(await app.bus.last()):
         if event.type.startswith("service.recover.") and event.type.endswith((".step", ".succeeded", ".failed", ".progress")):
+            name, step = names.get(event.service, event.service), event.data.get("step", event.type.rpartition(".")[2])
             what = event.data.get("text") or event.data.get("error") or event.data.get("state", "")
-            click.echo(
-                f"  {names.get(event.service, event.service)}: {event.data.get('step', event.type.rpartition('.')[2])} {what}".rstrip(),
-                err=True,
-            )
+            click.echo(f"  {name}: {step} {what}".rstrip(), err=True)
 
 
 async def _view(options: Options) -> Mapping[str, Any]:

@@ -20,8 +20,6 @@ COLOURS = {
     "stopped": "yellow",
     "creating": "cyan",
     "back": "green",
-    "missing": "red",
-    "waiting": "cyan",
     "deploying": "cyan",
     "unhealthy": "red",
     "ok": "green",
