@@ -4,13 +4,14 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from catalogue import uncatalogued
 from fake.fixtures import anyio_backend, furnished, room, scene, trial  # noqa: F401 - fixtures of tests that need no engine
+from sampling import DAY, ORDINARY, Share, today
 from sharding import Sharding
 from support import MINIO, RUSTFS, Stage, docker, storage
 
@@ -25,6 +26,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     write = config.getoption("--write-durations") and not hasattr(config, "workerinput")
     config.pluginmanager.register(Sharding(write=write))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    if ORDINARY in config.option.markexpr:
+        return f"long matrices: the share of day {today()}; {DAY}={today()} takes it again, contrib/test --nightly takes all"
+    return "long matrices: all of them"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that took a share and failed says how to have it fail again."""
+    report = yield
+    if report.failed and "share" in getattr(item, "fixturenames", ()) and ORDINARY in item.config.option.markexpr:
+        report.sections.append(("To repeat it", f"{DAY}={today()} contrib/test '{item.nodeid}'"))
+    return report
+
+
+@pytest.fixture
+def share(request: pytest.FixtureRequest) -> Share:
+    """What this run takes of the test's cases."""
+    return Share(request.node.nodeid, request.config.option.markexpr)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -49,8 +71,12 @@ def engine() -> None:
 
 
 @pytest.fixture(scope="session")
-def minio(engine: None) -> str:
-    """The image that takes minutes to build: those alone wait for it that need it."""
+def minio(engine: None, request: pytest.FixtureRequest) -> str:
+    """The image that takes minutes to build: the ordinary run uses it where it is, and the nightly one builds it."""
+    if ORDINARY in request.config.option.markexpr:
+        if not docker("images", "-q", MINIO):
+            pytest.skip("there is no MinIO here: contrib/images/build minio, or contrib/test --nightly")
+        return MINIO
     subprocess.run([ROOT / "contrib/images/build", MINIO], check=True, stdout=subprocess.DEVNULL)
     return MINIO
 

@@ -1,7 +1,8 @@
 """SIGKILL on the way of a verb, and the proof that after the next start nothing is orphaned or lost.
 
 Here real engines and servers have done something that is not recorded yet: a kill after each such act. Every write of every
-verb is killed on the fake engine (`rules/test_killed.py`), and on the real one by ``contrib/test --nightly``.
+verb is killed on the fake engine (`kernel/test_killed.py`), and on the real one by ``contrib/test --nightly``. The ordinary run
+takes every third of the acts, and other ones on other days.
 """
 
 import json
@@ -15,12 +16,14 @@ import pytest
 import redis
 
 import forkserver
+from sampling import DAYS, today
 from support import PATIENCE, Stage, docker, eventually
 
 KILLER = Path(__file__).parent / "killer.py"
 MOST_POINTS = 240
-NIGHTLY = [pytest.param(when, marks=pytest.mark.nightly) for when in ("before", "after")]
-EVERY_WHEN = ["act", *NIGHTLY]  # as `faults/killer.py` says
+SHARES = 3  # of the acts, of which an ordinary run takes one
+NIGHTLY = [pytest.param(when, marks=pytest.mark.nightly) for when in ("act", "before", "after")]
+EVERY_WHEN = ["some", *NIGHTLY]  # as `killer.py` says, and "some" of the acts
 
 
 def kill_at(stage: Stage, count: int, when: str, verb: str, **arguments: Any) -> bool:
@@ -105,16 +108,23 @@ Check = Callable[[Stage, int], None]
 
 
 def at_every_point(stage: Stage, when: str, verb: str, arguments: Arguments, check: Check, step: int = 1) -> None:
-    """Kill at the first point, the second (or the `step`-th after it), and so on until the verb comes through."""
+    """Kill at the first point, the second (or the `step`-th after it), and so on until the verb comes through.
+
+    `arguments` and `check` are given the number of the kill. Of "some" of the acts, the day says which is the first.
+    """
+    first = 1
+    if when == "some":
+        when, step = "act", step * SHARES
+        first += today() * step // DAYS
     with stage.serving():
         given = arguments(stage, 1)
-    for count in range(1, MOST_POINTS, step):
+    for number, count in enumerate(range(first, MOST_POINTS, step), 1):
         killed = kill_at(stage, count, when, verb, **given)
         with stage.serving():
             assert_consistent(stage)
-            check(stage, count)
+            check(stage, number)
             if not killed:
-                assert count > step, "the verb was never killed"
+                assert number > 1, f"the verb was not killed at {count}"
                 return
-            given = arguments(stage, count + step)
+            given = arguments(stage, number + 1)
     raise AssertionError(f"{verb} has more than {MOST_POINTS} points")

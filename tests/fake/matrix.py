@@ -2,7 +2,7 @@
 
 A point is a moment at which something durable is another than before: a transaction, a container or volume, a server's data,
 a file. The state directory is copied at each, and what the next start makes of the copy is what it makes of a kill at that
-point: `rules/test_killed.py` shows with real SIGKILLs that the two are the same.
+point: `kernel/test_killed.py` shows with real SIGKILLs that the two are the same.
 """
 
 import shutil

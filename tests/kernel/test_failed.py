@@ -3,14 +3,15 @@
 import pytest
 
 from fake.matrix import FORMS, Trial
+from sampling import Share
 
 pytestmark = [pytest.mark.anyio, pytest.mark.matrix]
 
 
 @pytest.mark.parametrize("trial", FORMS, indirect=True)
-async def test_a_verb_whose_calls_fail_is_taken_back_even_when_that_is_killed(trial: Trial) -> None:
+async def test_a_verb_whose_calls_fail_is_taken_back_even_when_that_is_killed(trial: Trial, share: Share) -> None:
     good = await trial.run()
-    for number in good.telling:
+    for number in share.of(good.telling):
         failed = await trial.run(number)
         assert failed.state not in ("running", "undoing")
         assert not trial.wrong(failed.state, failed.after, good), f"call {number} failed, {failed.state}"

@@ -13,6 +13,7 @@ import pytest
 
 from fake.matrix import FORMS, Trial
 from purveyor.app import VERBS
+from sampling import Share
 
 pytestmark = pytest.mark.anyio
 every_form = pytest.mark.parametrize("trial", FORMS, indirect=True)
@@ -24,12 +25,13 @@ def test_every_verb_has_a_form() -> None:
 
 
 @every_form
-async def test_killed_at_any_point_a_verb_is_done_or_never_was(trial: Trial) -> None:
+async def test_killed_at_any_point_a_verb_is_done_or_never_was(trial: Trial, share: Share) -> None:
     good = await trial.run()
     assert good.state == "succeeded"
     assert not good.after["wrong"]
     ends = set()
-    for point in list(trial.points.taken):
+    first, *between, last = trial.points.taken
+    for point in (first, *share.of(between), last):
         ended, found = await trial.start_again(point)
         assert not trial.wrong(ended, found, good), f"killed at point {point.name}, {ended or 'not begun'}"
         ends.add(ended)
@@ -45,7 +47,7 @@ def _steps(state: Path) -> Any:
         return db.execute(f"SELECT name, state FROM steps WHERE operation_id = {last} ORDER BY name").fetchall()
 
 
-@pytest.mark.parametrize("trial", ["create", "rotate", "upgrade"], indirect=True)
+@pytest.mark.parametrize("trial", ["create", "rotate", pytest.param("upgrade", marks=pytest.mark.nightly)], indirect=True)
 async def test_a_copy_at_a_point_leads_to_what_a_kill_there_leads_to(
     trial: Trial, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -1,0 +1,36 @@
+"""What the ordinary run takes of long matrices: a share that is another one on each day, so that a week covers all of it.
+
+``contrib/test --nightly``, and pytest without ``-m "not nightly"``, take all. The day is printed when a run begins, and beside
+each failure of a test that took a share.
+"""
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+from zlib import crc32
+
+DAYS = 7
+DAY = "PURVEYOR_TEST_DAY"
+ORDINARY = "not nightly"
+T = TypeVar("T")
+
+
+def today() -> int:
+    """The number of the day whose share is taken: the variable's, else that of this day's date."""
+    return int(os.environ.get(DAY) or datetime.now(UTC).toordinal() % DAYS)
+
+
+class Share:
+    """The part of a test's cases that is taken: those of the day, or all."""
+
+    def __init__(self, name: str, markexpr: str) -> None:
+        self.whole = ORDINARY not in markexpr
+        self._day = today() + crc32(name.encode())  # of one test many and of another few: no day has many of all
+
+    def of(self, cases: Sequence[T]) -> Sequence[T]:
+        return cases if self.whole else cases[self._day % DAYS :: DAYS]
+
+    def first(self, step: int) -> int:
+        """From 1 to `step`: the first of numbers that are `step` apart."""
+        return 1 + self._day % step
