@@ -24,7 +24,7 @@ from purveyor_s3 import extraction, listing, refill, snapshot
 from support import SEAWEEDFS, Stage
 
 SECRET, ACCESS = "s" * 40, "administratorskey000"
-SERVERS = ("rustfs", "seaweedfs", "minio")
+SERVERS = ["rustfs", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("seaweedfs", "minio"))]
 
 
 class Gathered:
@@ -176,7 +176,10 @@ def test_one_of_everything_comes_back_beside_a_writer_and_a_second_try_begins_an
     assert after == before
 
 
-@pytest.mark.parametrize(("origin", "name"), [("rustfs", "minio"), ("minio", "seaweedfs"), ("seaweedfs", "rustfs")])
+@pytest.mark.parametrize(("origin", "name"), [
+    ("seaweedfs", "rustfs"),
+    pytest.param("rustfs", "minio", marks=pytest.mark.nightly), pytest.param("minio", "seaweedfs", marks=pytest.mark.nightly),
+])  # fmt: skip
 def test_from_one_server_to_another_all_comes_over_or_is_named(origin: str, name: str, servers: Servers) -> None:
     source, census = servers.store(origin).backup()
     target = servers.target(name)

@@ -258,8 +258,8 @@ class Trial:
         shutil.rmtree(self.kept, ignore_errors=True)
         self.scene.keep(self.kept)
 
-    async def run(self, failing: int = 0, *, away: bool = False) -> Attempt:
-        """Run the form once; points are taken on the way.
+    async def run(self, failing: int = 0, *, away: bool = False, points_too: bool = True) -> Attempt:
+        """Run the form once; points are taken on the way, unless nobody wants them.
 
         With `failing` the call of that number goes wrong, with `away` every later one too, and points are taken from then on.
         """
@@ -286,7 +286,7 @@ class Trial:
             before = await picture(scene, app)
             given = await self.given(app)
             scene.engine.acted, scene.engine.changed = acted, points.take
-            points.armed = not failing
+            points.armed = points_too and not failing
             try:
                 await app.run(self.form.verb, given, "test")
             except PurveyorError as error:

@@ -1,7 +1,7 @@
 """What the command line says of operations: followed, interrupted, cancelled, abandoned. On the fake engine."""
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -171,6 +171,15 @@ async def test_a_plan_of_what_interrupts_names_the_apps_and_asks_nothing(scene: 
         assert "does not reach main until it is up again" in plan.output
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT as at a terminal: where the tests are started in the background, it is ignored, and this would wait for ever."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("here", "where"), [(False, "in the daemon"), (True, "when Purveyor is started again")])
 def test_ctrl_c_says_that_the_work_goes_on_and_how_to_follow_or_cancel_it(here: bool, where: str) -> None:
     async def work(client: Client) -> None:
@@ -186,6 +195,7 @@ def test_ctrl_c_says_that_the_work_goes_on_and_how_to_follow_or_cancel_it(here: 
     assert "purveyor operations cancel 7" in left.value.text
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_of_a_command_that_begins_nothing_says_nothing() -> None:
     async def work(client: Client) -> None:
         signal.raise_signal(signal.SIGINT)

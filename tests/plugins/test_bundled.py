@@ -1,11 +1,33 @@
-"""Every bundled service type keeps what the contract promises: the kit that third parties use, on our own."""
+"""Every bundled service type keeps what the contract promises: the kit that third parties use, on our own.
+
+Of the S3 servers the ordinary run takes the one that is the default. What is done with all of a type's data (a backup, a copy, an
+upgrade) kv and blob leave to the types that they stand on, which are taken whole; their own tests restore a backup, too.
+"""
 
 import pytest
 
-from purveyor_hooks.conformance import Conformance
+from purveyor_hooks.conformance import CHECKS, Bench, Check, Conformance
 from support import MINIO, MONGODB, POSTGRES, REDIS, RUSTFS, SEAWEEDFS
 
 pytestmark = pytest.mark.usefixtures("engine")
+ALL_DATA = (
+    "a_backup_is_restored",
+    "a_backup_is_restored_in_place",
+    "it_is_cloned",
+    "it_is_upgraded",
+    "the_administrator_is_rotated",
+)
+
+
+class Standing(Conformance):
+    """A type whose hooks for all of its data are those of the type that it stands on."""
+
+    @pytest.mark.parametrize(
+        "check",
+        [pytest.param(check, id=check.name, marks=[pytest.mark.nightly] * (check.name in ALL_DATA)) for check in CHECKS],
+    )
+    def test_promise(self, check: Check, bench: Bench) -> None:
+        super().test_promise(check, bench)
 
 
 class TestPostgres(Conformance):
@@ -25,19 +47,21 @@ class TestRustfs(Conformance):
     service_type, image = "s3", RUSTFS
 
 
+@pytest.mark.nightly
 class TestSeaweedfs(Conformance):
     service_type, image = "s3", SEAWEEDFS
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("minio")
 class TestMinio(Conformance):
     service_type, image = "s3", MINIO
 
 
-class TestKv(Conformance):
+class TestKv(Standing):
     service_type, image = "kv", REDIS
 
 
 @pytest.mark.usefixtures("rustfs")
-class TestBlob(Conformance):
+class TestBlob(Standing):
     service_type, image = "blob", RUSTFS

@@ -175,17 +175,21 @@ def check(folder: Path, fault: str, *options: str) -> tuple[int, list[dict[str, 
     return done.returncode, json.loads(done.stdout)
 
 
-WHOLE = ("logs-a-secret", "hook-raises")  # found by what the other checks have made the plugin do
+BEFORE = ("it_is_created", "ports_are_on_loopback", "projects_are_linked")  # what every other check relies on
+ON_THE_WAY = {"hook-raises": "unlinking_keeps_the_data"}  # has the plugin do what is found afterwards
 
 
 def find(name: str, tmp_path: Path) -> None:
+    """The check that is to find it is the first that is not kept."""
     fault, where = FAULTS[name]
-    code, found = check(tmp_path, fault, *([] if name in WHOLE else ["--only", where]))
+    on_the_way = ON_THE_WAY.get(name)
+    chosen = [*BEFORE, *filter(None, [on_the_way]), where]
+    code, found = check(tmp_path, fault, *(word for check in dict.fromkeys(chosen) for word in ("--only", check)))
     assert code == 1
-    broken = {item["check"]: item for item in found if item["kept"] is False}
-    assert where in broken, broken
-    assert broken[where]["seen"]
-    assert broken[where]["hooks"]
+    broken = [item for item in found if item["kept"] is False and item["check"] != on_the_way]
+    assert broken[0]["check"] == where, broken
+    assert broken[0]["seen"]
+    assert broken[0]["hooks"]
 
 
 NAMES = list(FAULTS)
@@ -211,6 +215,7 @@ class TestTheRest:
         find(name, tmp_path)
 
 
+@pytest.mark.nightly  # as the bundled Redis, which is the same code, shows each time
 def test_without_a_fault_it_finds_none(tmp_path: Path) -> None:
     code, found = check(tmp_path, "")
     assert [item for item in found if item["kept"] is False] == []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support import Stage, docker, eventually
+from support import POSTGRES, REDIS, Stage, docker, eventually
 
 SEED = {
     "postgres": ("-c", "CREATE TABLE precious AS SELECT generate_series(1, 500) AS id"),
@@ -19,15 +19,21 @@ SEED = {
 READ = {"postgres": ("-Atc", "SELECT count(*) FROM precious"), "redis": ("GET", "precious")}
 
 
-@pytest.fixture(params=["postgres", "redis"])
-def service(request: pytest.FixtureRequest, house: Stage) -> Iterator[str]:
-    """A stopped service that holds 500."""
+@pytest.fixture(scope="module", params=["postgres", pytest.param("redis", marks=pytest.mark.nightly)])
+def filled(request: pytest.FixtureRequest, house: Stage) -> Iterator[str]:
+    """A service that holds 500."""
     name = f"s-{request.param}"
     house.cli("create", request.param, name)
     house.cli("connect", name, "--", *SEED[request.param])
-    house.cli("stop", name)
     yield name
     house.cli("delete", name, "--purge", "--yes")
+
+
+@pytest.fixture
+def service(filled: str, house: Stage) -> str:
+    """The same, stopped: each test gives it back as it was."""
+    house.cli("stop", filled)
+    return filled
 
 
 def kind(service: str) -> str:
@@ -209,10 +215,12 @@ def own_engine(engine: None) -> Iterator[Callable[..., list[str]]]:
         shutil.rmtree(tmp_path, ignore_errors=True)
 
 
+@pytest.mark.parametrize("name", ["redis", pytest.param("postgres", marks=pytest.mark.nightly)])
 def test_a_stopped_service_survives_a_prune_of_everything(
-    own_engine: Callable[..., list[str]], make_stage: Callable[..., Stage]
+    name: str, own_engine: Callable[..., list[str]], make_stage: Callable[..., Stage]
 ) -> None:
     stage = make_stage()
+    image = {"redis": REDIS, "postgres": POSTGRES}[name]
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(own_engine(*command), env=stage.environment, capture_output=True, text=True, timeout=120)
@@ -223,26 +231,22 @@ def test_a_stopped_service_survives_a_prune_of_everything(
         return done.stdout
 
     def load() -> None:
-        images = ["purveyor-test/postgres:17", "purveyor-test/redis:8.0"]
-        with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as save:
+        with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as save:
             subprocess.run(own_engine("docker", "load", "-q"), stdin=save.stdout, check=True, capture_output=True)
 
     load()
-    for name in ("postgres", "redis"):
-        purveyor("create", name, name)
-        purveyor("connect", name, "--", *SEED[name])
-        purveyor("stop", name, "--yes")
+    purveyor("create", name, name)
+    purveyor("connect", name, "--", *SEED[name])
+    purveyor("stop", name, "--yes")
     pruned = run("docker", "system", "prune", "-a", "--volumes", "-f")
     assert pruned.returncode == 0, pruned.stderr
     assert run("docker", "ps", "-aq").stdout == ""
     assert run("docker", "images", "-q").stdout == ""
 
-    said = run(sys.executable, "-m", "purveyor.kernel.cli.main", "start", "postgres")
+    said = run(sys.executable, "-m", "purveyor.kernel.cli.main", "start", name)
     assert said.returncode == 6
     assert "not on this machine and cannot be pulled" in said.stderr
     load()  # on a machine with a registry, start pulls it
-    for name in ("postgres", "redis"):
-        purveyor("start", name)
-        assert purveyor("connect", name, "--", *READ[name]).strip() == "500"
-    for name in ("postgres", "redis"):
-        purveyor("delete", name, "--purge", "--yes")
+    purveyor("start", name)
+    assert purveyor("connect", name, "--", *READ[name]).strip() == "500"
+    purveyor("delete", name, "--purge", "--yes")

@@ -15,6 +15,8 @@ CONFIG = (
     '{"identities":[{"name":"a","credentials":[{"accessKey":"seaweedkey","secretKey":"seaweedsecret"}],"actions":["Admin"]}]}'
 )
 
+SEAWEED = ["-p", "access_key=seaweedkey", "-p", "secret_key=seaweedsecret", "-p", "port=8333"]  # what to say of one
+
 
 def run(stage: Stage, name: str, image: str, *command: str, **environment: str) -> str:
     """A container as its owner made it, on a network of its owner's."""
@@ -65,15 +67,16 @@ def refused(stage: Stage, body: dict[str, Any]) -> Any:
     return answer.status_code, answer.json()
 
 
-def test_what_others_made_is_recognised_and_what_is_ours_is_not_listed(stage: Stage, theirs: str, minio: str) -> None:
+def test_what_others_made_is_recognised_and_what_is_ours_is_not_listed(stage: Stage, theirs: str) -> None:
     stage.cli("create", "redis", "own")
     other = run(stage, "demo", "purveyor-test/demo:1")
     names = {
         run(stage, "cache", REDIS, "redis-server", "--requirepass", "hunter22"): "redis",
         run(stage, "docs", MONGODB, MONGO_INITDB_ROOT_USERNAME="root", MONGO_INITDB_ROOT_PASSWORD="hunter22"): "mongodb",
-        run(stage, "minio", minio, "server", "/data", MINIO_ROOT_USER="minioroot", MINIO_ROOT_PASSWORD="hunter22222"): "s3",
+        f"{stage.namespace}-weed": "s3",
         theirs: "postgres",
     }
+    seaweed(stage, f"{stage.namespace}-weed")
     answer = stage.call("GET", "/external-services/available-containers")
     found = {item["container_name"]: item for item in answer if item["container_name"].startswith(stage.namespace)}
     assert {name: item["service_type"] for name, item in found.items()} == names
@@ -242,30 +245,32 @@ def test_an_imported_redis_keeps_its_owners_keys_out_of_every_projects_reach(sta
     stage.cli("backup", "verify", backup["backup_id"])
 
 
-def seaweed(stage: Stage, name: str, listen: str = "-ip.bind=0.0.0.0") -> list[str]:
-    """A SeaweedFS on its own usual port; the answer is what to say of it."""
+def seaweed(stage: Stage, name: str, listen: str = "-ip.bind=0.0.0.0") -> None:
+    """A SeaweedFS on its own usual port."""
     script = 'echo "$C" > /s3.json; exec weed server -dir=/data -s3 -s3.port=8333 -s3.config=/s3.json -s3.iam.readOnly=false'
     docker(
         "run", "-d", "--name", name, "--network", f"{stage.namespace}-theirs", "-e", f"C={CONFIG}", "--entrypoint", "sh",
         SEAWEEDFS, "-c", f"{script} -master.electionTimeout=1s {listen}",
     )  # fmt: skip
-    return ["-p", "access_key=seaweedkey", "-p", "secret_key=seaweedsecret", "-p", "port=8333"]
 
 
 def test_a_server_that_listens_on_its_own_network_only_is_told_so(stage: Stage) -> None:
     name = f"{stage.namespace}-shy"
-    given = seaweed(stage, name, listen="")
+    seaweed(stage, name, listen="")
     before = as_it_is(name)
-    eventually(lambda: "listen on all addresses" in stage.run("import", name, "shy", *given).stderr)
+    eventually(lambda: "listen on all addresses" in stage.run("import", name, "shy", *SEAWEED).stderr)
     assert as_it_is(name) == before
     docker("rm", "-f", "-v", name)
 
 
-@pytest.mark.parametrize("kind", ["docs", "minio", "weed"])
-def test_the_other_types_are_imported_linked_and_let_go(kind: str, stage: Stage) -> None:
+@pytest.mark.parametrize("kind", ["docs", "weed", pytest.param("minio", marks=pytest.mark.nightly)])
+def test_the_other_types_are_imported_linked_and_let_go(kind: str, stage: Stage, request: pytest.FixtureRequest) -> None:
     name = f"{stage.namespace}-{kind}"
     service_type = "mongodb" if kind == "docs" else "s3"
-    extra = seaweed(stage, name) if kind == "weed" else []
+    extra = SEAWEED if kind == "weed" else []
+    if kind == "minio":
+        image = request.getfixturevalue("minio")
+        run(stage, kind, image, "server", "/data", MINIO_ROOT_USER="minioroot", MINIO_ROOT_PASSWORD="hunter22222")
     before = as_it_is(name)
 
     def taken() -> bool:

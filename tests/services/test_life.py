@@ -177,7 +177,7 @@ def test_valkey_and_an_older_redis_serve_as_well(precious: Stage) -> None:
             assert client.get("k") == b"v"
 
 
-@pytest.mark.parametrize("major", ["15", "16", "18"])
+@pytest.mark.parametrize("major", ["15", pytest.param("16", marks=pytest.mark.nightly), "18"])
 def test_every_supported_postgres_serves_on_the_same_layout(major: str, precious: Stage) -> None:
     name = f"pg{major}"
     precious.cli("create", "postgres", name, "--version", major)

@@ -61,7 +61,8 @@ REFUSED = (data.asyncpg.PostgresError, redis.RedisError, pymongo.errors.PyMongoE
 
 
 @pytest.mark.parametrize(("kind", "log_in"), [
-    ("postgres", postgres), ("redis", cache), ("mongodb", documents), ("s3", objects), ("minio", objects),
+    ("postgres", postgres), ("redis", cache), ("mongodb", documents), ("s3", objects),
+    pytest.param("minio", objects, marks=pytest.mark.nightly),
 ])  # fmt: skip
 def test_the_new_ones_work_the_old_ones_end_and_apps_go_on(
     kind: str, log_in: Any, stage: Stage, request: pytest.FixtureRequest

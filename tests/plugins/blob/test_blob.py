@@ -20,7 +20,10 @@ from support import SEAWEEDFS, Stage, eventually, hanging
 MIB = 1024 * 1024
 
 
-@pytest.fixture(scope="module", params=["rustfs", "seaweedfs", "minio"])
+NIGHTLY = [pytest.param(name, marks=pytest.mark.nightly) for name in ("seaweedfs", "minio")]
+
+
+@pytest.fixture(scope="module", params=["rustfs", *NIGHTLY])
 def stage(make_stage: Any, request: pytest.FixtureRequest) -> Iterator[Stage]:
     image = SEAWEEDFS if request.param == "seaweedfs" else request.getfixturevalue(request.param)
     with make_stage(images={"blob": image}).serving() as made:

@@ -255,9 +255,17 @@ def test_what_it_holds_is_looked_at_page_by_page(page: Page, stage: Stage) -> No
     assert page.get_by_text("Read-only.").is_visible()
 
 
-@pytest.mark.parametrize("kind", ["redis", "mongodb", "s3", "kv", "blob"])
-def test_what_the_other_types_hold_is_looked_at(kind: str, page: Page, stage: Stage) -> None:
-    stage.cli("create", kind, f"look-{kind}")
+OTHERS = ("redis", "mongodb", "s3", "kv", "blob")
+
+
+@pytest.fixture(scope="module")
+def others(stage: Stage) -> None:
+    """A service of each of the other types."""
+    stage.furnish({f"look-{kind}": kind for kind in OTHERS})
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_the_other_types_hold_is_looked_at(kind: str, others: None, page: Page, stage: Stage) -> None:
     stage.cli("project", "create", f"of-{kind}")
     stage.cli("link", f"look-{kind}", f"of-{kind}")
     plugin = Bench.plugin_of(kind)
@@ -491,19 +499,30 @@ PATHS = (
 )  # fmt: skip
 
 
+# each width and each scheme once, and at night each with each
+LOOKS = {"light": (WIDTHS[0],), "dark": (WIDTHS[1],)}
+EVERY_LOOK = {"light": WIDTHS, "dark": WIDTHS}
+
+
+@pytest.mark.parametrize("looks", [LOOKS, pytest.param(EVERY_LOOK, marks=pytest.mark.nightly)], ids=["some", "all"])
 @pytest.mark.parametrize("path", PATHS)
 def test_every_page_is_accessible_and_fits_at_both_widths_light_and_dark(
-    path: str, browser: Browser, context: BrowserContext, stage: Stage, tmp_path_factory: pytest.TempPathFactory
+    path: str,
+    looks: dict[str, tuple[int, ...]],
+    browser: Browser,
+    context: BrowserContext,
+    stage: Stage,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     axe = (npm.installed() / "node_modules/axe-core/axe.min.js").read_text()
     shots = Path(tmp_path_factory.getbasetemp()) / "screenshots"
     shots.mkdir(exist_ok=True)
-    for scheme in ("light", "dark"):
+    for scheme, widths in looks.items():
         own = browser.new_context(base_url=stage.address, color_scheme=scheme, storage_state=context.storage_state())  # type: ignore[arg-type]
         page = own.new_page()
         said: list[str] = []
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        for width in WIDTHS:
+        for width in widths:
             page.set_viewport_size({"width": width, "height": 900})
             page.goto(path)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{path} is wider than {width}"

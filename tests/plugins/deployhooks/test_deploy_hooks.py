@@ -81,7 +81,7 @@ def hook(stage: Stage, word: str, text: str, *, mode: int = 0o755, name: str = "
     ("exit 3", 0o755, "ended with 3"),
     ("exit 0", 0o644, "not executable"),
     ("yes 0123456789 | head -c 20000000; echo enough >&2; exit 1", 0o755, "enough"),
-    ("sleep 60", 0o755, "did not end within"),
+    pytest.param("sleep 60", 0o755, "did not end within", marks=pytest.mark.nightly),
 ])  # fmt: skip
 def test_a_before_deploy_hook_refuses_with_its_reason_and_nothing_is_deployed(
     text: str, mode: int, says: str, stage: Stage

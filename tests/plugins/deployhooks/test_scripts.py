@@ -30,3 +30,12 @@ async def test_all_that_a_script_says_at_its_end_is_heard(tmp_path: Path) -> Non
     ended = await scripts.run(script(tmp_path, "yes 0123456789 | head -c 3000000; echo enough; exit 1"), "before-deploy", {})
     assert ended.refusal.endswith("enough")
     assert len(ended.output) > scripts.LIMIT - 100
+
+
+async def test_one_that_does_not_end_is_ended_and_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts, "DEPLOY_DEADLINE", 0.5)
+    began = monotonic()
+    ended = await scripts.run(script(tmp_path, "echo begun; sleep 60"), "before-deploy", {})
+    assert monotonic() - began < 5
+    assert "did not end within" in ended.refusal
+    assert ended.output.strip() == "begun"

@@ -1,4 +1,7 @@
-"""S3: with one project's key everything is tried to reach another's bucket; on RustFS, SeaweedFS and MinIO."""
+"""S3: with one project's key everything is tried to reach another's bucket; on RustFS, SeaweedFS and MinIO.
+
+The attacks are made on each server. What is slow, the ordinary run shows on the one that is the default.
+"""
 
 import json
 from collections.abc import Iterator
@@ -44,7 +47,16 @@ ATTACKS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", params=["rustfs", "seaweedfs", "minio"])
+SERVERS = ["rustfs", "seaweedfs", "minio"]
+slow = pytest.mark.parametrize(
+    "store",
+    ["rustfs", *(pytest.param(name, marks=pytest.mark.nightly) for name in SERVERS[1:])],
+    indirect=True,
+    scope="module",
+)
+
+
+@pytest.fixture(scope="module", params=SERVERS)
 def store(make_stage: Any, request: pytest.FixtureRequest) -> Iterator[Stage]:
     image = SEAWEEDFS if request.param == "seaweedfs" else request.getfixturevalue(request.param)
     with make_stage(images={"s3": image}).serving() as stage:
@@ -134,6 +146,7 @@ def test_the_variables_and_the_ports_are_those_of_the_contract(store: Stage) -> 
     assert values["access_key"] not in docker("inspect", f"{store.namespace}-store")
 
 
+@slow
 def test_unlinking_ends_the_key_and_keeps_the_bucket(store: Stage) -> None:
     store.cli("project", "create", "back")
     store.cli("link", "store", "back")
@@ -152,12 +165,14 @@ def test_unlinking_ends_the_key_and_keeps_the_bucket(store: Stage) -> None:
     assert "back-production" not in done.stdout
 
 
+@slow
 def test_a_foreign_bucket_of_the_same_name_is_not_taken_over(store: Stage) -> None:
     store.run("connect", "store", stdin="s3.create_bucket(Bucket='intruder-production')\n")
     store.cli("project", "create", "intruder")
     assert "nobody is recorded for" in store.cli("link", "store", "intruder", code=5)
 
 
+@slow
 def test_long_names_that_fold_alike_get_buckets_of_their_own(store: Stage) -> None:
     store.cli("project", "create", "fold")
     store.cli("link", "store", "fold")
@@ -167,6 +182,7 @@ def test_long_names_that_fold_alike_get_buckets_of_their_own(store: Stage) -> No
     assert all(3 <= len(name) <= 63 and name == name.lower() for name in names)
 
 
+@slow
 def test_stopping_and_starting_keeps_objects_and_keys(store: Stage) -> None:
     for _ in range(2):  # all its parts end in peace, also after they have begun with data
         store.cli("stop", "store")
@@ -176,6 +192,7 @@ def test_stopping_and_starting_keeps_objects_and_keys(store: Stage) -> None:
     assert beta.get_object(Bucket=BETA, Key="secret")["Body"].read() == b"beta's"
 
 
+@slow
 def test_an_image_of_no_known_server_is_refused_before_anything_is_done(store: Stage) -> None:
     before = store.world()
     said = store.cli("create", "s3", "other", "--image", "registry.example/storage:1", code=2)
