@@ -38,7 +38,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that took a share and failed says how to have it fail again."""
     report = yield
-    if report.failed and "share" in getattr(item, "fixturenames", ()) and ORDINARY in item.config.option.markexpr:
+    when = getattr(item, "callspec", None) and item.callspec.params.get("when")  # type: ignore[attr-defined]
+    if report.failed and (when == "some" or "share" in getattr(item, "fixturenames", ())):
         report.sections.append(("To repeat it", f"{DAY}={today()} contrib/test '{item.nodeid}'"))
     return report
 

@@ -30,7 +30,3 @@ class Share:
 
     def of(self, cases: Sequence[T]) -> Sequence[T]:
         return cases if self.whole else cases[self._day % DAYS :: DAYS]
-
-    def first(self, step: int) -> int:
-        """From 1 to `step`: the first of numbers that are `step` apart."""
-        return 1 + self._day % step

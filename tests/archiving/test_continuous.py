@@ -18,6 +18,7 @@ SETTINGS = "archive-interval = 0.5\nhealth-interval = 2\narchive-queue = 40"
 @pytest.fixture(scope="module")
 def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
     with make_stage(SETTINGS).serving() as made:
+        made.furnish({"busy": "postgres", "pause": "postgres", "far": "s3"})
         made.furnish({"main": "postgres"}, ["shop"])
         yield made
 
@@ -66,7 +67,7 @@ def test_how_far_it_reaches_is_told(stage: Stage, moments: dict[str, datetime]) 
     assert any(item["backup_type"] == "base" for item in stage.json("backup", "list"))
 
 
-@pytest.mark.parametrize(("word", "count"), [("thousand", 1000), ("many", 201_000)])
+@pytest.mark.parametrize(("word", "count"), [("many", 201_000), pytest.param("thousand", 1000, marks=pytest.mark.nightly)])
 def test_a_moment_is_restored_into_a_new_service(word: str, count: int, stage: Stage, moments: dict[str, datetime]) -> None:
     said = stage.cli("backup", "restore", "main", "--at", moments[word].isoformat(), "--new", word)
     assert "as it was" in said
@@ -155,7 +156,6 @@ def test_another_installation_restores_a_moment_from_what_lies_there(
 
 
 def test_an_archive_that_cannot_be_reached_is_said_and_the_server_is_let_go(stage: Stage) -> None:
-    stage.cli("create", "s3", "far")
     stage.cli("project", "create", "copies")
     stage.cli("link", "far", "copies")
     keys = stage.variables("copies")
@@ -165,7 +165,6 @@ def test_an_archive_that_cannot_be_reached_is_said_and_the_server_is_let_go(stag
         "-p", f"access_key_id={keys['S3_ACCESS_KEY']}", "-p", f"secret_key={keys['S3_SECRET_KEY']}",
         "-p", "force_path_style=true",
     )  # fmt: skip
-    stage.cli("create", "postgres", "busy")
     stage.cli("backup", "archive", "start", "busy", "--to", "far")
     wait_until(stage, now(), "busy")
     slots = "SELECT count(*) FROM pg_replication_slots"
@@ -216,7 +215,6 @@ def test_with_tls_required_and_with_a_service_that_is_deleted_meanwhile(stage: S
 
 def test_a_server_that_was_stopped_or_deleted_meanwhile_keeps_nothing_for_an_archive_that_ended(stage: Stage) -> None:
     slots = "SELECT count(*) FROM pg_replication_slots"
-    stage.cli("create", "postgres", "pause")
     stage.cli("backup", "archive", "start", "pause")
     stage.cli("stop", "pause")
     stage.cli("backup", "archive", "stop", "pause")

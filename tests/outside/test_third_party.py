@@ -38,7 +38,7 @@ def python(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = folder / "venv/bin/python"
     run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder / "dist", ROOT)
     (wheel,) = (folder / "dist").glob("purveyor-*.whl")
-    run(python, "-m", "pip", "install", "-q", "-c", ROOT / "contrib/constraints.txt", wheel)
+    run(python, "-m", "pip", "install", "-q", "--no-compile", "-c", ROOT / "contrib/constraints.txt", wheel)
     return python
 
 
