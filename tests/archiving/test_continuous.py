@@ -226,6 +226,7 @@ def test_a_server_that_was_stopped_or_deleted_meanwhile_keeps_nothing_for_an_arc
     assert stage.sql("pause", slots) == ["0"]
 
 
+@pytest.mark.nightly
 def test_an_imported_server_is_archived_too(stage: Stage) -> None:
     name = f"{stage.namespace}-theirs"
     docker("run", "-d", "--name", name, "-e", "POSTGRES_PASSWORD=hunter22", POSTGRES)

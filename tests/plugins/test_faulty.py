@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sampling import Share
 from support import REDIS
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -95,7 +96,7 @@ async def bind(service, access, binding):
 @hookimpl
 def environment(service, binding):
     return sound.environment(service, msgspec.structs.replace(binding, slot=1))
-''', "accounts_differ"),
+''', "projects_are_linked"),
     "data-in-the-container": ('''
 @hookimpl
 def container(service):
@@ -192,27 +193,10 @@ def find(name: str, tmp_path: Path) -> None:
     assert broken[0]["hooks"]
 
 
-NAMES = list(FAULTS)
-
-
-class TestHealthAndAccess:
-    """Split in classes, so that they can be run side by side."""
-
-    @pytest.mark.parametrize("name", NAMES[:4])
-    def test_the_kit_finds_the_fault(self, name: str, tmp_path: Path) -> None:
-        find(name, tmp_path)
-
-
-class TestData:
-    @pytest.mark.parametrize("name", NAMES[4:8])
-    def test_the_kit_finds_the_fault(self, name: str, tmp_path: Path) -> None:
-        find(name, tmp_path)
-
-
-class TestTheRest:
-    @pytest.mark.parametrize("name", NAMES[8:])
-    def test_the_kit_finds_the_fault(self, name: str, tmp_path: Path) -> None:
-        find(name, tmp_path)
+def test_the_kit_finds_the_fault(share: Share, tmp_path: Path) -> None:
+    for name in share.of(list(FAULTS)):
+        (tmp_path / name).mkdir()
+        find(name, tmp_path / name)
 
 
 @pytest.mark.nightly  # as the bundled Redis, which is the same code, shows each time

@@ -349,28 +349,29 @@ def resident(daemon: Path, field: str) -> int:
     return int((daemon / "status").read_text().partition(f"{field}:")[2].split()[0]) // 1024
 
 
-def test_a_gibibyte_goes_through_in_constant_memory(stage: Stage, values: dict[str, str]) -> None:
-    blocks = [noise(MIB, number) for number in range(8)]
+@pytest.mark.parametrize("blocks", [256, pytest.param(1024, marks=pytest.mark.nightly)])
+def test_what_is_large_goes_through_in_constant_memory(blocks: int, stage: Stage, values: dict[str, str]) -> None:
+    some = [noise(MIB, number) for number in range(8)]
     sent, came = hashlib.sha256(), hashlib.sha256()
     daemon = Path(f"/proc/{stage.daemon}")
 
     def body() -> Iterator[bytes]:
-        for number in range(1024):
-            sent.update(blocks[number % 8])
-            yield blocks[number % 8]
+        for number in range(blocks):
+            sent.update(some[number % 8])
+            yield some[number % 8]
 
     with Blob(values["PURVEYOR_API_URL"], values["PURVEYOR_TOKEN"]) as opened:
         opened.put("warm", noise(20 * MIB))
         opened.get("warm")
         before = resident(daemon, "VmRSS")
         (daemon / "clear_refs").write_text("5")  # the peak counts from here
-        assert opened.put("gibibyte", body()).size == 1024 * MIB
-        with opened.stream("gibibyte") as chunks:
+        assert opened.put("large", body()).size == blocks * MIB
+        with opened.stream("large") as chunks:
             for chunk in chunks:
                 came.update(chunk)
         assert came.digest() == sent.digest()
         assert resident(daemon, "VmHWM") - before < 64
-        opened.delete("gibibyte", "warm")
+        opened.delete("large", "warm")
 
 
 # ---------------------------------------------------------------- who may what

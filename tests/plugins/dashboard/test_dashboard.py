@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 import data
 import npm
 from purveyor_hooks.conformance import Bench
+from sampling import Share
 from support import DEMO, PATIENCE, REDIS, Stage, docker
 
 ARGUMENTS = [
@@ -499,30 +501,18 @@ PATHS = (
 )  # fmt: skip
 
 
-# each width and each scheme once, and at night each with each
-LOOKS = {"light": (WIDTHS[0],), "dark": (WIDTHS[1],)}
-EVERY_LOOK = {"light": WIDTHS, "dark": WIDTHS}
-
-
-@pytest.mark.parametrize("looks", [LOOKS, pytest.param(EVERY_LOOK, marks=pytest.mark.nightly)], ids=["some", "all"])
-@pytest.mark.parametrize("path", PATHS)
 def test_every_page_is_accessible_and_fits_at_both_widths_light_and_dark(
-    path: str,
-    looks: dict[str, tuple[int, ...]],
-    browser: Browser,
-    context: BrowserContext,
-    stage: Stage,
-    tmp_path_factory: pytest.TempPathFactory,
+    share: Share, browser: Browser, context: BrowserContext, stage: Stage, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     axe = (npm.installed() / "node_modules/axe-core/axe.min.js").read_text()
     shots = Path(tmp_path_factory.getbasetemp()) / "screenshots"
     shots.mkdir(exist_ok=True)
-    for scheme, widths in looks.items():
+    for scheme in ("light", "dark"):
         own = browser.new_context(base_url=stage.address, color_scheme=scheme, storage_state=context.storage_state())  # type: ignore[arg-type]
         page = own.new_page()
         said: list[str] = []
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        for width in widths:
+        for path, width in product(share.of(PATHS), WIDTHS):
             page.set_viewport_size({"width": width, "height": 900})
             page.goto(path)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{path} is wider than {width}"
@@ -531,7 +521,7 @@ def test_every_page_is_accessible_and_fits_at_both_widths_light_and_dark(
             found: Any = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice']})")
             wrong = [(item["id"], [node["html"][:200] for node in item["nodes"]]) for item in found["violations"]]
             assert wrong == [], f"{path} {scheme} {width}"
-        assert said == []
+            assert said == [], f"{path} {scheme} {width}"
         own.close()
 
 
