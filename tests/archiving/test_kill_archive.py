@@ -25,4 +25,4 @@ def test_archive(when: str, linked: Stage) -> None:
         assert stage.sql("main", "SELECT count(*) FROM pg_replication_slots") == ["0"]
         assert not [name for name in stage.volumes() if name.endswith("-archive")]
 
-    at_every_point(linked, when, "archive", fresh, check, step=4 if when in ("act", "some") else 1)
+    at_every_point(linked, when, "archive", fresh, check)

@@ -59,7 +59,7 @@ def test_restore_in_place(when: str, make_stage: Callable[..., Stage]) -> None:
         (last,) = stage.rows("SELECT state FROM operations WHERE verb = 'restore' ORDER BY id DESC LIMIT 1") or [("",)]
         assert gold(stage) == ("gold" if last[0] == "succeeded" else "silver")
 
-    at_every_point(make_stage(), when, "restore", change, check, step=7 if when in ("act", "some") else 1)
+    at_every_point(make_stage(), when, "restore", change, check, step=5 if when in ("act", "some") else 1)
 
 
 @pytest.mark.parametrize("when", EVERY_WHEN)
