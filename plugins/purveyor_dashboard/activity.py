@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from litestar import Response, get
-from litestar.response import ServerSentEvent, ServerSentEventMessage
+from litestar import Response, get, post
+from litestar.response import Redirect, ServerSentEvent, ServerSentEventMessage
 
-from purveyor_dashboard.pages import SERVICES, Pages, Req, part
-from purveyor_hooks import Application, NotFound
+from purveyor_dashboard.pages import AGREED, SERVICES, Pages, Req, part
+from purveyor_hooks import Application, BadInput, NotFound
 from purveyor_hooks.streams import paced
 
 EVENTS = 60
@@ -60,7 +60,20 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
         progress = mine[0]["data"]["text"] if mine and found["state"] == "running" else ""
         return pages.page("operation.html", session, here="/activity", operation=found, progress=progress, back=where)
 
-    return [stream, activity, operation]
+    @post("/operations/{number:int}/{word:str}")
+    async def end(request: Req, number: int, word: str) -> Response[Any]:
+        """Stop one and take back what it began; or leave one that cannot be ended as it is."""
+        async with pages.change(request) as (form, client):
+            path, back = f"/api/operations/{number}/{word}", f"/operations/{number}"
+            if word not in ("cancel", "abandon"):
+                raise BadInput(f"There is nothing called {word} to do.")
+            if form.get(AGREED) != "yes":
+                plan = await client.call("POST", path, params={"plan": "true"})
+                return pages.confirm(request, form, f"{word.capitalize()} operation {number}", back, plan=plan)
+            await client.call("POST", path, headers={"Prefer": "respond-async"})
+        return Redirect(back)
+
+    return [stream, activity, operation, end]
 
 
 async def events_of(client: Any, **params: Any) -> list[Any]:

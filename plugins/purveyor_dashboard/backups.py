@@ -74,8 +74,9 @@ def handlers(pages: Pages) -> Sequence[Any]:
 
     @post("/services/{slug:str}/archive/end")
     async def end_archive(request: Req, slug: str) -> Response[Any]:
-        async with pages.change(request) as (_, client):
-            return await begin(client, "DELETE", f"{ARCHIVES}/{slug}", f"/services/{slug}/backups")
+        async with pages.change(request) as (form, client):
+            path, back = f"{ARCHIVES}/{slug}", f"/services/{slug}/backups"
+            return await pages.interrupt(request, form, client, "DELETE", path, back)
 
     async def moment_page(request: Req, slug: str, form: dict[str, str], error: PurveyorError | None) -> Response[str]:
         async with pages.api(pages.session(request)) as client:

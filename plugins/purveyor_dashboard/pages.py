@@ -30,6 +30,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 SIGN_IN = "/sign-in"
+AGREED = "agreed"  # the field of a form that somebody has sent again after seeing what it costs
 SHOWN = 50  # of a list on one page
 SERVICES, PROJECTS, BACKUPS = "/api/external-services", "/api/projects", "/api/backups"
 TABS = (
@@ -115,6 +116,27 @@ class Pages:
             schema=details["parameter_schema"] or {"properties": {}}, current=details["current_parameters"], tabs=TABS, tab=tab,
             **context,
         )  # fmt: skip
+
+    def confirm(
+        self, request: Req, form: Mapping[str, str], heading: str, back: str, *, plan: Any = None, text: str = ""
+    ) -> Response[str]:
+        """A page that asks before something is interrupted: what that costs, and whom. Without JavaScript, too."""
+        fields = {name: value for name, value in form.items() if name not in (FIELD, AGREED)}
+        action = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+        return self.page(
+            "confirm.html", self.session(request), heading=heading, back=back, plan=plan, text=text, fields=fields, action=action
+        )
+
+    async def interrupt(
+        self, request: Req, form: Mapping[str, str], client: ApiClient, method: str, path: str, back: str, **options: Any
+    ) -> Response[Any]:
+        """Start a verb that interrupts service or credentials, once somebody who has seen its plan has agreed."""
+        if form.get(AGREED) == "yes":
+            return await begin(client, method, path, back, **options)
+        params = {**options.pop("params", {}), "plan": "true"}
+        plan = await client.call(method, path, params=params, **options)
+        words = str(plan["verb"]).replace("-", " ").capitalize()
+        return self.confirm(request, form, f"{words} {plan['subject']}", back, plan=plan)
 
     def problem(self, request: Req, error: Exception) -> Response[Any]:
         """An error as a page; nobody signed in is sent to sign in."""

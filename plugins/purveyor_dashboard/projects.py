@@ -85,7 +85,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def rotate(request: Req, project: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             path = f"{PROJECTS}/{project}/environments/{quote(form.get('environment', 'production'), safe='')}/rotate"
-            return await begin(client, "POST", path, f"/projects/{project}")
+            return await pages.interrupt(request, form, client, "POST", path, f"/projects/{project}")
 
     @post("/projects/{project:str}/deploy")
     async def deploy(request: Req, project: str) -> Response[Any]:

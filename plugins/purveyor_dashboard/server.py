@@ -7,7 +7,7 @@ from litestar import Response, get, post
 from litestar.response import Redirect
 
 from purveyor_dashboard.backups import SOURCES
-from purveyor_dashboard.pages import PROJECTS, Pages, Part, Req, choice, part
+from purveyor_dashboard.pages import AGREED, PROJECTS, Pages, Part, Req, choice, part
 from purveyor_hooks import BadInput, PurveyorError
 
 TOKENS = "/api/tokens"
@@ -58,7 +58,10 @@ def handlers(pages: Pages) -> Sequence[Any]:
 
     @post("/server/tokens/{number:int}/revoke")
     async def revoke_token(request: Req, number: int) -> Response[Any]:
-        async with pages.change(request) as (_, client):
+        async with pages.change(request) as (form, client):
+            if form.get(AGREED) != "yes":
+                text = "Whoever uses it is refused from now on."
+                return pages.confirm(request, form, f"Revoke token {number}", "/server", text=text)
             await client.call("DELETE", f"{TOKENS}/{number}")
         return Redirect("/server")
 

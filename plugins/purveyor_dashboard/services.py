@@ -193,9 +193,8 @@ def handlers(pages: Pages) -> Sequence[Any]:
                 changed = {name: value for name, value in parameters(form).items() if value != current.get(name)}
                 if not changed:
                     return Redirect(f"/services/{slug}/settings")
-                return await begin(
-                    client, "PUT", f"{SERVICES}/{slug}", f"/services/{slug}/settings", json={"parameters": changed}
-                )
+                back, body = f"/services/{slug}/settings", {"parameters": changed}
+                return await pages.interrupt(request, form, client, "PUT", f"{SERVICES}/{slug}", back, json=body)
         except PurveyorError as error:
             return await settings_page(request, slug, form, error)
 

@@ -14,11 +14,15 @@ SIMPLE = ("start", "stop", "restart", "rotate", "undo-upgrade")
 def handlers(pages: Pages) -> Sequence[Any]:
     @post("/services/{slug:str}/do/{word:str}")
     async def simple(request: Req, slug: str, word: str) -> Response[Any]:
-        async with pages.change(request) as (_, client):
-            back = f"/services/{slug}"
+        async with pages.change(request) as (form, client):
+            back, path = f"/services/{slug}", f"{SERVICES}/{slug}/{word}"
             if word not in SIMPLE:
                 raise BadInput(f"There is nothing called {word} to do.")
-            return await begin(client, "POST", f"{SERVICES}/{slug}/{word}", back)
+            if word == "undo-upgrade":  # what was written since is not there afterwards
+                typed(form, slug)
+            if word in ("start", "undo-upgrade"):
+                return await begin(client, "POST", path, back)
+            return await pages.interrupt(request, form, client, "POST", path, back)
 
     @post("/services/{slug:str}/link")
     async def link(request: Req, slug: str) -> Response[Any]:
@@ -28,9 +32,9 @@ def handlers(pages: Pages) -> Sequence[Any]:
 
     @post("/services/{slug:str}/unlink/{project:str}")
     async def unlink(request: Req, slug: str, project: str) -> Response[Any]:
-        async with pages.change(request) as (_, client):
+        async with pages.change(request) as (form, client):
             back = f"/projects/{project}" if request.query_params.get("back") == "project" else f"/services/{slug}/links"
-            return await begin(client, "DELETE", f"{SERVICES}/{slug}/projects/{project}", back)
+            return await pages.interrupt(request, form, client, "DELETE", f"{SERVICES}/{slug}/projects/{project}", back)
 
     @post("/services/{slug:str}/upgrade")
     async def upgrade(request: Req, slug: str) -> Response[Any]:

@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 import data
-from support import Stage, docker, eventually, free_port
+from support import DEMO, Stage, docker, eventually, free_port
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 TYPES = ("postgres", "redis", "mongodb", "s3", "kv", "blob")
@@ -90,6 +91,11 @@ def burnt(offsite: tuple[Stage, dict[str, Any]], make_stage: Callable[..., Stage
         for project in ("blog", "crm"):
             stage.call("POST", "/projects", json={"name": project})
             stage.call("POST", "/external-services/postgres/projects", json={"project_id": project})
+        for name in ("ledger", "books"):
+            made = {"name": name, "service_type": "postgres"} if name == "ledger" else {"name": name}
+            stage.call("POST", "/external-services" if name == "ledger" else "/projects", json=made)
+        stage.call("POST", "/external-services/ledger/projects", json={"project_id": "books"})
+        stage.cli("deploy", "shop", DEMO, "--port", "8000", "--health-path", "/healthz")
         source = stage.call("POST", "/backups/s3-sources", json=bucket)
         mine = stage.variables("shop")
         fill(stage, mine)
@@ -104,18 +110,30 @@ def burnt(offsite: tuple[Stage, dict[str, Any]], make_stage: Callable[..., Stage
         for service in TYPES:
             made = stage.call("POST", f"/backups/external-services/{service}/run", json={"s3_source_id": source["id"]})
             assert made["state"] == "ok", made
+        data.ask(stage.variables("books"), "CREATE TABLE t AS SELECT 'in the base copy' AS x")
+        stage.call("POST", "/backups/archives", json={"service_id": "ledger", "s3_source_id": source["id"]})
+        data.ask(stage.variables("books"), "INSERT INTO t VALUES ('written since')")
+        written = datetime.now(UTC).isoformat()
+        eventually(lambda: (stage.call("GET", "/backups/archives")[0]["until"] or "") > written)
         # after the backups: what was purged is purged again, what was linked is empty, what was rotated is as it is now
         stage.call("DELETE", f"/tokens/{revoked['id']}")
         stage.cli("unlink", "postgres", "crm", "--purge", "--yes")
         stage.call("POST", "/projects", json={"name": "late"})
         stage.call("POST", "/external-services/postgres/projects", json={"project_id": "late"})
         stage.cli("rotate", "shop")
-        projects = {project: stage.variables(project) for project in ("shop", "blog", "late")}
+        projects = {project: stage.variables(project) for project in ("shop", "blog", "books", "late")}
         sheet = stage.json("backup", "key", "print")["lines"]
         found = contents(projects["shop"])
         eventually(lambda: all(item["current"] for item in stage.call("GET", "/recovery/")["copies"]))
     destroy(stage)
     return Burnt(elsewhere, bucket, sheet, settings, stage.namespace, projects, found, token, revoked["token"])
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def commands() -> list[list[str]]:
@@ -165,6 +183,7 @@ def test_the_page_brings_everything_back(burnt: Burnt, make_stage: Callable[...,
     with stage.serving():
         assert contents(burnt.variables["shop"]) == burnt.contents
         assert data.ask(burnt.variables["blog"], "SELECT x FROM t") == "blog"
+        assert data.ask(burnt.variables["books"], "SELECT string_agg(x, ', ') FROM t") == "in the base copy, written since"
         assert data.ask(burnt.variables["late"], "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
         assert stage.sql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'crm%'") == []
         assert stage.variables("shop") == burnt.variables["shop"]
@@ -182,7 +201,10 @@ def test_the_page_brings_everything_back(burnt: Burnt, make_stage: Callable[...,
             refused = client.post("/api/projects/shop/deployments", json={"image": "x:1"})
             assert refused.status_code == 409
             assert "recover finish" in refused.json()["remedy"]
+        (url,) = (row[0] for row in stage.rows("SELECT url FROM deployments WHERE state = 'active'"))
+        assert not answers(url)
         stage.cli(*finish)
+        eventually(lambda: answers(url))  # the app that was deployed, with the variables that it had
         assert stage.json(*status)["recovery"] is None
         made = stage.call("POST", "/backups/external-services/postgres/run", json={"s3_source_id": 1})
         assert "crm_production was in the backup" in made["error_message"]  # and it was purged

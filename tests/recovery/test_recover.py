@@ -12,7 +12,7 @@ import pytest
 
 from fake.host import Host, prepare
 from fake.matrix import Points, watched
-from fake.scene import create, differences, do, picture
+from fake.scene import IMAGES, create, differences, do, picture
 from purveyor.backups import store as backups
 from purveyor.backups.storage import Folder
 from purveyor.kernel import hold
@@ -189,6 +189,23 @@ async def test_a_service_without_a_backup_is_not_handed_out_empty(old: Host, new
         assert new.server("bare").held.resources == {"bare_production": {}} or not new.server("bare").held.accounts
         with pytest.raises(Conflict, match="is active"):
             await do(app, "recover", service="bare", empty=True)
+
+
+async def test_an_image_that_cannot_be_had_keeps_one_service_away_and_no_other(
+    old: Host, new: Host, fire: Fire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old.burn()
+    with monkeypatch.context() as patched:
+        patched.setattr("fake.host.IMAGES", {name: held for name, held in IMAGES.items() if name != "fake:2"})
+        async with new.look(fire.key) as found:
+            assert {item.name: item.image_here for item in found.outlook.services}["risen"] is False
+        await new.recover(fire.key)
+    async with new.open() as app:
+        told = await app.house.store.read(view)
+        assert told is not None
+        assert {item.service for item in told.services if item.state == "missing"} == {"risen"}
+        await do(app, "recover", service="risen")  # it was loaded meanwhile
+        assert new.server("risen").held.resources["news_production"] == {"precious": "gold"}
 
 
 async def test_only_what_is_vouched_for_is_used(old: Host, new: Host, fire: Fire) -> None:

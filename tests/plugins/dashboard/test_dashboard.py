@@ -18,7 +18,7 @@ import data
 import npm
 from purveyor_hooks.conformance import Bench
 from sampling import Share
-from support import DEMO, PATIENCE, REDIS, Stage, docker
+from support import DEMO, PATIENCE, REDIS, Stage, docker, eventually, hanging
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -195,6 +195,12 @@ def test_it_is_stopped_and_started_and_others_see_it_at_once(page: Page, context
     expect(watching.locator("#list")).to_contain_text("running")
     page.goto("/services/main")
     page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Stop main?")
+    expect(page.locator("main")).to_contain_text("from now until it is started again")
+    page.get_by_role("link", name="Back").click()
+    expect(page.locator("main")).to_contain_text("running")  # nothing was done
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Go on").click()
     done(page)
     expect(watching.locator("#list")).to_contain_text("stopped")
     page.get_by_role("link", name="Go on").click()
@@ -337,6 +343,8 @@ def test_parameters_are_changed_and_a_copy_is_made(page: Page, stage: Stage) -> 
     page.goto("/services/main/settings")
     page.get_by_label("Max connections").fill("70")
     page.get_by_role("button", name="Change").click()
+    expect(page.locator("main")).to_contain_text("Downtime")
+    page.get_by_role("button", name="Go on").click()
     done(page)
     assert stage.json("show", "main")["current_parameters"]["max_connections"] == "70"
     page.goto("/services/main/settings")
@@ -344,6 +352,39 @@ def test_parameters_are_changed_and_a_copy_is_made(page: Page, stage: Stage) -> 
     page.get_by_role("button", name="Clone").click()
     done(page)
     assert stage.sql("copy", "SELECT x FROM t") == ["1"]
+
+
+def test_what_interrupts_says_first_what_that_costs_and_whom(page: Page, stage: Stage) -> None:
+    """One rule, as on the command line: the plan, and a way back; also without JavaScript."""
+    last = stage.call("GET", "/operations")[0]["id"]
+    for path, button, heading in (
+        ("/services/main", "Restart", "Restart main?"),
+        ("/services/main/settings", "New administrator credentials", "Rotate administrator main?"),
+        ("/services/main/links", "Unlink", "Unlink main and shop?"),
+        ("/projects/shop", "New credentials", "Rotate shop/production?"),
+    ):
+        page.goto(path)
+        page.get_by_role("button", name=button).first.click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(heading)
+        expect(page.locator("main")).to_contain_text("Downtime")
+        page.evaluate((npm.installed() / "node_modules/axe-core/axe.min.js").read_text())
+        found: Any = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice']})")
+        assert [item["id"] for item in found["violations"]] == []
+        page.get_by_role("link", name="Back").click()
+        expect(page.get_by_role("heading", level=1)).not_to_have_text(heading)
+    assert stage.call("GET", "/operations")[0]["id"] == last
+
+
+def test_an_operation_is_cancelled_once_it_was_seen_what_that_takes_back(page: Page, stage: Stage) -> None:
+    with hanging(f"{stage.namespace}-main"):
+        begun = stage.call("POST", "/external-services/main/rotate", headers={"Prefer": "respond-async"})["operation_id"]
+        page.goto(f"/operations/{begun}")
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(f"Cancel operation {begun}?")
+        page.get_by_role("button", name="Go on").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Rotate administrator")
+    eventually(lambda: stage.call("GET", f"/operations/{begun}")["state"] == "failed")
+    assert stage.json("health", "main")["healthy"]
 
 
 def test_a_container_is_imported_when_its_credentials_work(page: Page, stage: Stage) -> None:
@@ -471,6 +512,8 @@ def test_a_token_is_made_shown_once_and_revoked(page: Page, stage: Stage) -> Non
         page.goto("/server")
         assert made not in page.content()
         page.get_by_role("button", name="Revoke robot").click()
+        assert client.get("/api/external-services/").status_code == 200
+        page.get_by_role("button", name="Go on").click()
         expect(page.get_by_role("button", name="Revoke robot")).to_have_count(0)
         assert client.get("/api/external-services/").status_code == 401
 
