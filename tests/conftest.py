@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -61,6 +62,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         killing = [item for item in items if item.get_closest_marker("own_engine")]
         items[:] = [item for item in items if item not in killing]
         config.hook.pytest_deselected(items=killing)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT as at a terminal: where the tests are started in the background, it is ignored, and what is sent it would wait for ever."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

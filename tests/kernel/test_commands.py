@@ -1,7 +1,7 @@
 """What the command line says of operations: followed, interrupted, cancelled, abandoned. On the fake engine."""
 
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -169,14 +169,6 @@ async def test_a_plan_of_what_interrupts_names_the_apps_and_asks_nothing(scene: 
         plan = await command(scene, "restart", "main", "--plan")
         assert "shop/preview (deployment " in plan.output
         assert "does not reach main until it is up again" in plan.output
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """SIGINT as at a terminal: where the tests are started in the background, it is ignored, and this would wait for ever."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")

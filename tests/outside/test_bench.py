@@ -92,6 +92,7 @@ def test_nothing_is_left(told: Any, folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("name", "number"), [("fleet", signal.SIGTERM), ("fleet", signal.SIGINT)])
 def test_nothing_is_left_of_one_that_is_stopped(engine: None, tmp_path: Path, name: str, number: signal.Signals) -> None:
     process = subprocess.Popen(
