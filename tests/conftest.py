@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """SIGINT as at a terminal: where the tests are started in the background, it is ignored, and what is sent it would wait for ever."""
+    """SIGINT as at a terminal: where the tests are started in the background, it is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
