@@ -13,14 +13,14 @@ from purveyor_hooks import Access, Health, Service
 PORT = 27017
 OWN_DATABASE = "purveyor"  # a project's database always has its environment in its name
 TIMEOUT = 5000  # milliseconds
-SELECTION = 1000  # of which for finding the server: a start asks again and again
+SELECTION = 1000  # of which for finding the server, where it is asked again and again
 NOT_INITIATED = 94
 REFUSED = (13, 18)  # Unauthorized, AuthenticationFailed
 
 
 @asynccontextmanager
-async def connection(service: Service, access: Access) -> AsyncIterator[Any]:
-    """The administrator's client."""
+async def connection(service: Service, access: Access, selection: int = TIMEOUT) -> AsyncIterator[Any]:
+    """The administrator's client. `selection` is how many milliseconds it looks for the server."""
     address = access.address(PORT)
     client: Any = AsyncMongoClient(
         address.host,
@@ -30,7 +30,7 @@ async def connection(service: Service, access: Access) -> AsyncIterator[Any]:
         authSource="admin",
         directConnection=True,
         retryWrites=False,
-        serverSelectionTimeoutMS=SELECTION,
+        serverSelectionTimeoutMS=selection,
         connectTimeoutMS=TIMEOUT,
         socketTimeoutMS=TIMEOUT,
     )
@@ -49,7 +49,7 @@ async def ready(service: Service, access: Access) -> Health:
     """Log in, ask for the version, write and read back; a replica set that is new is initiated."""
     stage, version = "tcp", ""
     try:
-        async with connection(service, access) as client:
+        async with connection(service, access, SELECTION) as client:
             await client.admin.command("ping")
             stage = "login"
             version = str((await client.admin.command("buildInfo"))["version"])
