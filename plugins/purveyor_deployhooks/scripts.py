@@ -15,6 +15,7 @@ from purveyor_hooks import Core, Deployment, Event
 
 DEADLINE = 8.0  # the core waits ten seconds for an event, and longer for a deploy
 DEPLOY_DEADLINE = 25.0
+LOOK = 0.02  # seconds between two looks whether a script has ended
 LAST_WORDS = 0.5  # seconds in which its output is read when it has ended
 LIMIT = 64 * 1024  # bytes of output that are kept
 PASSED = ("PATH", "HOME", "LANG", "PURVEYOR_STATE", "PURVEYOR_URL", "DOCKER_HOST")
@@ -79,19 +80,27 @@ async def run(path: Path, word: str, facts: Mapping[str, Any]) -> Ended:
         return Ended(f"it cannot be started: {error.strerror}", "")
     try:
         with anyio.move_on_after(limit):
-            async with process:
-                await _feed(process, msgspec.json.encode(facts))
-                async with anyio.create_task_group() as group:
-                    group.start_soon(_hear, process, kept)
-                    code = await process.wait()
-                    # what it started and left behind may hold the output open for ever
-                    group.cancel_scope.deadline = anyio.current_time() + LAST_WORDS
+            await _feed(process, msgspec.json.encode(facts))
+            async with anyio.create_task_group() as group:
+                group.start_soon(_hear, process, kept)
+                code = await _ended(process)
+                # what it started and left behind may hold the output open for ever
+                group.cancel_scope.deadline = anyio.current_time() + LAST_WORDS
             said = kept.decode(errors="replace").strip()
             last = said.splitlines()[-1][:300] if said else f"it ended with {code}"
             return Ended(last if code else "", said)
         return Ended(f"it did not end within {limit:.0f} s", kept.decode(errors="replace"))
     finally:
-        _end(process)
+        _end(process)  # before it is closed: that waits for its end
+        with anyio.move_on_after(LAST_WORDS, shield=True):
+            await process.aclose()
+
+
+async def _ended(process: anyio.abc.Process) -> int:
+    """How it ended. With older libraries `wait` waits for the end of its output as well, which others may hold open."""
+    while process.returncode is None:  # noqa: ASYNC110 - nothing tells of it
+        await anyio.sleep(LOOK)
+    return process.returncode
 
 
 async def _feed(process: anyio.abc.Process, data: bytes) -> None:
@@ -99,7 +108,7 @@ async def _feed(process: anyio.abc.Process, data: bytes) -> None:
     try:
         await process.stdin.send(data)
         await process.stdin.aclose()
-    except (anyio.BrokenResourceError, BrokenPipeError):  # it does not read
+    except (anyio.BrokenResourceError, ConnectionError):  # it does not read
         return
 
 
