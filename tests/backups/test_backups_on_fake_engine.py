@@ -84,6 +84,15 @@ async def test_an_empty_service_is_no_suspect_and_one_that_lost_a_database_is(sc
         assert "shop_preview was in the backup" in made.error_message
 
 
+async def test_what_a_project_had_and_was_purged_makes_no_backup_suspect(scene: Scene) -> None:
+    """Else every later one would be, for good, and none of them would be used."""
+    async with scene.open() as app:
+        scene.put("main", "shop_production", **{f"k{number}": "v" for number in range(200)})
+        assert (await backup_of(app, "main")).state == "ok"
+        await do(app, "unlink", service="main", project="shop", purge=True)
+        assert (await backup_of(app, "main")).state == "ok"
+
+
 async def test_a_database_that_shrank_is_named_and_a_few_keys_say_nothing(scene: Scene) -> None:
     async with scene.open() as app:
         scene.put("main", "shop_production", **{f"key{number}": "x" for number in range(200)})

@@ -20,9 +20,10 @@ from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
 from purveyor.recovery import controller, rebuild
 from purveyor.recovery.models import recovering
+from purveyor.recovery.outlook import Accepted
 from purveyor.recovery.routes import _view as view
 from purveyor.services import store as services
-from purveyor_hooks import BadInput, Conflict, NotFound
+from purveyor_hooks import BadInput, Conflict, Failed, NotFound
 
 pytestmark = pytest.mark.anyio
 
@@ -168,6 +169,25 @@ async def test_a_damaged_backup_is_named_and_the_one_before_it_used(damage: str,
         assert any(newest.name in text for text in main.differences) == (damage == "altered")
 
 
+async def test_a_fault_that_is_none_of_the_backups_brings_back_no_older_data(old: Host, new: Host, fire: Fire) -> None:
+    old.burn()
+    await new.claim(fire.key)
+    async with new.open() as app:
+
+        def acted(name: str) -> None:
+            if name == "restore":
+                raise Failed("the server was killed in the middle of it")
+
+        new.engine.acted = acted
+        await app.recovery.run()
+        new.engine.acted = lambda name: None
+        told = await app.house.store.read(view)
+        assert told is not None
+        assert {item.state for item in told.services} == {"missing", "back"}  # that of an archive is restored otherwise
+        await do(app, "recover", service="main")  # the newest one, once the reason is gone
+        assert new.server("main").held.resources["shop_production"] == {"precious": "gold"}
+
+
 async def test_a_service_without_a_backup_is_not_handed_out_empty(old: Host, new: Host, fire: Fire) -> None:
     async with old.open() as app:
         await create(app, "bare")
@@ -182,6 +202,8 @@ async def test_a_service_without_a_backup_is_not_handed_out_empty(old: Host, new
         assert missing.keys() == {"bare", "main"}
         assert "No backup of it was made" in missing["bare"]
         assert "fk-bare" not in {item.name for item in new.engine.world.containers}
+        with pytest.raises(Conflict, match="main, bare is not back"):  # nor could they be, once it is finished
+            await app.house.store.write(controller.finish)
         for given in ({"service": "bare"}, {"service": "main"}):
             with pytest.raises(BadInput, match="cannot be brought back"):
                 await do(app, "recover", **given)
@@ -189,6 +211,26 @@ async def test_a_service_without_a_backup_is_not_handed_out_empty(old: Host, new
         assert new.server("bare").held.resources == {"bare_production": {}} or not new.server("bare").held.accounts
         with pytest.raises(Conflict, match="is active"):
             await do(app, "recover", service="bare", empty=True)
+        await do(app, "unlink", service="main", project="shop", force=True)
+        await do(app, "delete", service="main")
+        await app.house.store.write(controller.finish)
+
+
+async def test_a_suspect_backup_is_passed_over_by_name_and_taken_at_a_persons_word(old: Host, new: Host, fire: Fire) -> None:
+    async with old.open() as app:
+        server = old.server("main")
+        del server.held.resources["shop_production"]  # behind our back
+        server.save()
+        await do(app, "backup", service="main")
+    old.burn()
+    async with new.look(fire.key) as found:
+        main = next(item for item in found.outlook.services if item.name == "main")
+        assert "is suspect: shop_production was in the backup" in main.passed_over[0]
+        chosen = main.backup
+    async with new.look(fire.key, accepted=Accepted(suspect=frozenset({"main"}))) as found:
+        main = next(item for item in found.outlook.services if item.name == "main")
+        assert main.backup > chosen or main.choice.backups[0] > 1
+        assert main.passed_over == []
 
 
 async def test_an_image_that_cannot_be_had_keeps_one_service_away_and_no_other(

@@ -660,3 +660,15 @@ async def test_a_place_that_does_what_nobody_expects_ends_no_process(scene: Scen
         await until(lambda: "Invalid endpoint" in status(app, odd).error)
         with pytest.raises(PurveyorError):
             await do(app, "backup", service="nobody")
+
+
+async def test_a_mark_that_somebody_without_the_key_put_in_our_way_stops_nobody(scene: Scene, place: Folder) -> None:
+    """Else whoever may write to the place could keep every backup from it."""
+    async with living(scene, follow=False) as app:
+        who = await app.copies.identity()
+        assert await place.claim(owner_path(who.installation, who.term), b"forged")
+        await project(app, "new")
+        assert await app.copies.flush(5) == []
+        assert app.house.fence.closed == {}
+        mark = await place.get(owner_path(who.installation, who.term))
+        assert mark == write_mark(who.mark, who.keys)

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,6 +41,7 @@ KEY_BYTES = 32
 SHRUNK = 0.1  # of what the last good backup held in a database or bucket,
 FLOOR = 100  # where it held at least so much: ratios of small numbers say nothing
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "0.0.0.0")  # noqa: S104 - an address to compare with
+OWNED = "owned"  # in a backup's metadata: the databases and buckets that belonged to projects
 UNSIGNED = "unsigned"  # in a backup's metadata: nothing but a person's word vouches for it
 EMPTY = "It is empty: there was nothing to back up."
 ENCRYPTION = "AES-256-GCM"
@@ -380,18 +381,25 @@ def _suspicion(tx: Tx, backup: BackupRecord, census: Census) -> str:
     if not earlier:
         return ""
     last = earlier[0]
+    # what a project had and is not on record any more was purged by a person's word
+    purged = {*last.metadata.get(OWNED, [])} - {*owned(held_bindings(tx, backup.service_id or 0))}
     counts = last.metadata.get("counts", {})
     for kind in HOLDERS:
-        missing = sorted({*counts.get(kind, {})} - {*census.counts.get(kind, {})})
+        missing = sorted({*counts.get(kind, {})} - {*census.counts.get(kind, {})} - purged)
         if missing:
             return f"{', '.join(missing)} was in the backup {last.backup_id} and is not in this one."
     before, now = _content(counts, last.metadata.get("fleeting", {})), _content(census.counts, census.fleeting)
     for holder, held in sorted(before.items()):
         left = now.get(holder, 0)
-        if held >= FLOOR and left < held * SHRUNK:
+        if held >= FLOOR and left < held * SHRUNK and holder not in purged:
             where = f"{holder} holds" if holder else "It holds"
             return f"{where} less than a tenth of what was in the backup {last.backup_id} ({left} of {held})."
     return ""
+
+
+def owned(bindings: Sequence[HeldBinding]) -> list[str]:
+    """The databases and buckets of projects, as a census calls them: by name, or by number."""
+    return sorted(name for item in bindings for name in (item.resource, *([f"db{item.slot}"] if item.slot is not None else [])))
 
 
 CONTENT = ("rows", "keys", "documents", "objects", "large objects")
@@ -452,6 +460,7 @@ def facts(manifest: Manifest, mac: str) -> dict[str, object]:
             "fleeting": manifest.fleeting,
             "image": manifest.image,
             "parameters": manifest.parameters,
+            OWNED: owned(manifest.bindings),
             "version": manifest.server_version,
             "suspect": manifest.state == "suspect",
             "note": manifest.note,

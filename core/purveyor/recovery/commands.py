@@ -62,6 +62,9 @@ def recover_command() -> None:
 @click.option("--installation", default="", metavar="ID", help="Which one, where the key opens several.")
 @click.option("--at", metavar="TIME", help="As it was at a moment of the past: 2026-11-25T13:13:53Z")
 @click.option("--accept-unsigned", multiple=True, metavar="SERVICE", help="Take a backup of it that nothing vouches for.")
+@click.option(
+    "--accept-suspect", multiple=True, metavar="SERVICE", help="Take its newest backup, though it looked wrong when made."
+)
 @click.option("--move-ports", is_flag=True, help="Choose other ports of this host for those that are taken.")
 @click.option("--keep-purged", is_flag=True, help="Keep what was purged after the backup, closed, instead of purging it again.")
 @yes_option
@@ -141,6 +144,7 @@ async def _view(options: Options) -> Mapping[str, Any]:
 
 def _wanted(state: Path, place: str, given: Mapping[str, Any]) -> "Wanted":
     from purveyor.backups.models import SourceRecord
+    from purveyor.recovery.outlook import Accepted
     from purveyor.recovery.rebuild import Wanted
 
     source = folder = None
@@ -179,7 +183,7 @@ def _wanted(state: Path, place: str, given: Mapping[str, Any]) -> "Wanted":
         on_paper=on_paper,
         installation=given["installation"],
         at=_moment(given["at"]),
-        accept_unsigned=frozenset(given["accept_unsigned"]),
+        accepted=Accepted(frozenset(given["accept_unsigned"]), frozenset(given["accept_suspect"])),
         move_ports=given["move_ports"],
         keep_purged=given["keep_purged"],
     )

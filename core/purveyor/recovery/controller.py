@@ -30,6 +30,8 @@ class Recovery:
 
     async def run(self) -> None:
         """Try each service that nothing was tried with yet, then tell what came of it. Without a recovery, nothing."""
+        if await self._house.store.read(hold.coming):
+            await self._runner.recover()  # what an earlier process had begun comes first: it has the locks
         while True:
             now = await self._house.store.read(recovering)
             if now is None or (not now.pending and now.reported):
@@ -81,12 +83,21 @@ def _report(tx: Tx) -> None:
 
 
 def finish(tx: Tx) -> Recovering:
-    """A person says that the recovery is finished. Raises `Conflict` while services are still being brought back."""
+    """A person says that the recovery is finished. Raises `Conflict` while services are still being brought back, and for those
+    that are not: what they can come back from is forgotten with it."""
     now = recovering(tx)
     if now is None:
         raise Conflict("No recovery is under way.", remedy="See: purveyor recover status")
     if now.pending:
         raise Conflict(f"{len(now.pending)} services are still being brought back.", remedy="See: purveyor recover status")
+    missing = [record for record in services.every(tx) if record.state == "creating"]
+    if missing:
+        slug = missing[0].slug
+        raise Conflict(
+            f"{', '.join(record.name for record in missing)} is not back.",
+            remedy=f"Bring it back: purveyor recover service {slug}. Or do without it: purveyor delete {slug} "
+            "(first, for each project that is linked to it: purveyor unlink --force)",
+        )
     forget(tx, models.RECOVERING)
     hold.end(tx)
     tx.emit("recovery.finished", data={"place": now.place})

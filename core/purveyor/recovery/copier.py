@@ -340,9 +340,14 @@ class StateCopies:
             if foreign or newest.term > who.term:
                 raise Superseded(f"{newest.who} (term {newest.term})")
         mark = who.mark
-        if not await place.claim(mark.path, write_mark(mark, who.keys)):  # it is ours already when the place was away meanwhile
+        content = write_mark(mark, who.keys)
+        if not await place.claim(mark.path, content):  # it is ours already when the place was away meanwhile
             taken = read_mark(await place.get(mark.path), mark.path, who.keys)
-            raise Superseded(f"{taken.who if taken else 'somebody without the key'} (term {who.term})")
+            if taken is not None:
+                raise Superseded(f"{taken.who} (term {who.term})")
+            # whoever may write there could keep every backup from it by a mark that says nothing
+            self._house.logger.warning("state-copy.forged", place=place.label, path=mark.path)
+            await place.put(mark.path, content)
 
     async def look(self, address: str) -> None:
         """See who writes at a place now, for the fence. One that cannot be reached lets nobody delete either."""

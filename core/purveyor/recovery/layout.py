@@ -21,7 +21,6 @@ from purveyor.recovery.models import Recovering, keep
 from purveyor.recovery.outlook import Outlook
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
-from purveyor_hooks import PurveyorError
 
 SPACE = 1000  # numbers that are left out: what was made after the copy may carry them, in data or at other places
 LOST = "The host was lost."
@@ -114,8 +113,8 @@ def _end_unfinished(tx: Tx, house: House, verbs: Mapping[str, Verb]) -> None:
         if verb is not None:
             try:
                 verb.fail(tx, operation, error)
-            except PurveyorError as raised:  # what it is about may be gone
-                house.logger.warning("recover.unfinished", operation=operation.id, error=raised.detail)
+            except Exception as raised:  # what it is about may be gone, and an older version may have begun it
+                house.logger.warning("recover.unfinished", operation=operation.id, error=type(raised).__name__)
         operations.set_state(tx, operation.id, "failed", error)
 
 

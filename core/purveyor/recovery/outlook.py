@@ -3,6 +3,7 @@
 import shutil
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -68,14 +69,32 @@ class Outlook(msgspec.Struct, kw_only=True):
     disk_needed: int = 0
 
 
-async def look(house: House, final: Path, *, at: datetime | None, accept_unsigned: frozenset[str], highest: int) -> Outlook:
+class Accepted(NamedTuple):
+    """Services of which a person takes backups that nothing vouches for, or that are suspect."""
+
+    unsigned: frozenset[str] = frozenset()
+    suspect: frozenset[str] = frozenset()
+
+    def of(self, record: ServiceRecord) -> "Accepts":
+        names = {record.slug, record.name}
+        return Accepts(bool(names & self.unsigned), bool(names & self.suspect))
+
+
+class Accepts(NamedTuple):
+    """The same for one service."""
+
+    unsigned: bool
+    suspect: bool
+
+
+async def look(house: House, final: Path, *, at: datetime | None, accepted: Accepted, highest: int) -> Outlook:
     """Look at everything that a recovery needs."""
     keeper = Keeper(house)
     found = Outlook()
     recorded = await house.store.read(services.every)
     for record in recorded:
         if record.imported is None and record.state in ("active", "creating"):
-            found.services.append(await _service(house, keeper, record, at, accept_unsigned, highest))
+            found.services.append(await _service(house, keeper, record, at, accepted.of(record), highest))
     found.in_the_way = [item.name for item in await house.engine.containers.listed()]
     found.disk_needed = int(sum(item.plain_bytes for item in found.services) * 1.3)
     folder = house.settings.folder_of_volumes(final)
@@ -102,10 +121,9 @@ async def _service(
     keeper: Keeper,
     record: ServiceRecord,
     at: datetime | None,
-    accept_unsigned: frozenset[str],
+    accepts: Accepts,
     highest: int,
 ) -> ServiceOutlook:
-    accepts = record.slug in accept_unsigned or record.name in accept_unsigned
     seen = ServiceOutlook(
         id=record.id, name=record.name, service_type=record.service_type, desired=record.desired, image=record.image
     )
@@ -123,7 +141,7 @@ async def _service(
     seen.choice = Choice(
         backups=tuple(backup.id for backup, _ in good),
         reason="" if good else (reasons[0] if reasons else "No backup of it was made."),
-        accept_unsigned=accepts,
+        accept_unsigned=accepts.unsigned,
     )
     if good:
         backup, manifest = good[0]
@@ -154,7 +172,7 @@ def _candidates(tx: Tx, record: ServiceRecord, at: datetime | None) -> list[Back
     made = [
         item
         for item in backups.listed(tx, service_id=record.id)
-        if item.state == "ok"
+        if item.state in ("ok", "suspect")
         and item.backup_type != SAFETY
         and item.completed_at is not None
         and (at is None or item.completed_at <= at)
@@ -165,14 +183,14 @@ def _candidates(tx: Tx, record: ServiceRecord, at: datetime | None) -> list[Back
     return [*current, *sorted(whole, key=lambda item: item.completed_at or item.started_at, reverse=True)]
 
 
-async def _checked(keeper: Keeper, backup: BackupRecord, accept_unsigned: bool) -> Manifest:
+async def _checked(keeper: Keeper, backup: BackupRecord, accepts: Accepts) -> Manifest:
     """What a backup says of itself, once it is known to be ours and whole. Raises what is wrong with it."""
     place = await keeper.place_of(backup)
     known = None if backup.metadata.get(UNSIGNED) else on_record(backup)
-    verified = await keeper.verified(place, backup.folder, known=known, accept_unsigned=accept_unsigned)
+    verified = await keeper.verified(place, backup.folder, known=known, accept_unsigned=accepts.unsigned)
     manifest = verified.manifest
-    if manifest.state != "ok":
-        raise BadInput(f"It is {manifest.state}: {manifest.note}")
+    if manifest.state != "ok" and not accepts.suspect:
+        raise BadInput(f"It is suspect: {manifest.note}")
     await keeper.opening_key(manifest)
     await _require_whole(place, backup, manifest)
     return manifest

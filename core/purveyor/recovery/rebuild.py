@@ -26,7 +26,7 @@ from purveyor.kernel.parts import House
 from purveyor.recovery import beside, document, finding, layout
 from purveyor.recovery.copier import StateCopies, newest_mark
 from purveyor.recovery.models import Recovering, recovering
-from purveyor.recovery.outlook import Outlook, look
+from purveyor.recovery.outlook import Accepted, Outlook, look
 from purveyor.recovery.sealing import Header, Keys, Mark
 from purveyor_hooks import BadInput, Conflict, Failed
 
@@ -43,7 +43,7 @@ class Wanted(NamedTuple):
     key: bytes
     installation: str = ""
     at: datetime | None = None
-    accept_unsigned: frozenset[str] = frozenset()
+    accepted: Accepted = Accepted()
     move_ports: bool = False
     keep_purged: bool = False
     on_paper: bool = False  # where the key came from
@@ -102,7 +102,7 @@ async def prospect(wanted: Wanted, build: Build) -> AsyncIterator[Prospect]:
             if wanted.at is not None:
                 body = newest.body
                 await store.write(lambda tx: _keep_revoked(tx, body))
-            outlook = await look(app.house, wanted.state, at=wanted.at, accept_unsigned=wanted.accept_unsigned, highest=highest)
+            outlook = await look(app.house, wanted.state, at=wanted.at, accepted=wanted.accepted, highest=highest)
             record = Recovering(
                 since=app.now(),
                 place=wanted.place.label,
@@ -160,7 +160,7 @@ async def claim(wanted: Wanted, found: Prospect) -> None:
     if address in missing or status is None or status.at is None:
         raise Failed(
             f"{label} has not taken the first copy of the recovered state: {status.error if status else 'no answer'}",
-            remedy="Nothing was begun. Try again when it can be written to.",
+            remedy="Nothing was brought back. Try again when it can be written to.",
         )
     found.claimed = True
 
@@ -169,6 +169,8 @@ def _put_in_place(state: Path) -> None:
     """Have the state directory be what was made beside it, and nothing in between."""
     part = state.with_name(state.name + PART)
     (part / "lock").unlink(missing_ok=True)
+    for folder, _, _ in os.walk(part):  # the files' names, too, are on the disk before the folder's own
+        _keep(Path(folder))
     if state.exists() and any(state.iterdir()):
         aside = state.with_name(f"{state.name}.before-recovery-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
         state.rename(aside)
@@ -179,7 +181,11 @@ def _put_in_place(state: Path) -> None:
             f"{part} cannot be made {state}: {error.strerror}.",
             remedy="A state directory cannot be a file system of its own here: give a folder in it (--state).",
         ) from None
-    handle = os.open(state.parent, os.O_RDONLY)
+    _keep(state.parent)
+
+
+def _keep(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

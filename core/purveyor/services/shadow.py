@@ -219,17 +219,7 @@ class BesideVerb(ServiceVerb):
             known = {item.resource for item in projects.bindings(tx, service_id=service_id)}
             for item in held:
                 if item.resource not in known:
-                    projects.insert_restored_binding(
-                        tx,
-                        service_id,
-                        item.project,
-                        item.environment,
-                        naming.password(),
-                        resource=item.resource,
-                        account=item.account,
-                        slot=item.slot,
-                        origin=item.number,
-                    )
+                    take_in(tx, service_id, item)
             return [item.id for item in projects.bindings(tx, service_id=service_id)]
 
         await self.binder.unbind(await self.house.store.write(work))
@@ -243,6 +233,21 @@ class BesideVerb(ServiceVerb):
         image, image_id = (operation.private or {})["image"], (operation.private or {})["image_id"]
         owner = services.get(tx, service_id)
         services.keep_volume(tx, before, owner, facts, image=image, image_id=image_id, until=until)
+
+
+def take_in(tx: Tx, service_id: int, item: HeldBinding) -> None:
+    """Record whose data a resource is that came with a backup; nobody knows its account's password."""
+    projects.insert_restored_binding(
+        tx,
+        service_id,
+        item.project,
+        item.environment,
+        naming.password(),
+        resource=item.resource,
+        account=item.account,
+        slot=item.slot,
+        origin=item.number,
+    )
 
 
 def few(told: Sequence[str]) -> str:

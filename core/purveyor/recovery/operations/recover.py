@@ -20,7 +20,7 @@ from purveyor.projects import store as projects
 from purveyor.recovery.models import Choice, recovering
 from purveyor.services import store as services
 from purveyor.services.operations.base import STOP_DEADLINE
-from purveyor.services.shadow import BesideVerb
+from purveyor.services.shadow import BesideVerb, take_in
 from purveyor_hooks import BadInput, Binding, Conflict, Failed, Finding, NotFound, RestoreOptions, Scope
 
 USED = "backup"  # in a volume's facts: what its data came from
@@ -102,7 +102,8 @@ class Recover(BesideVerb):
         await pitr.arrive(self.house, self.provision, record, self.teller(operation, "arrive"))
 
     async def _restore(self, operation: OperationRecord) -> None:
-        """From the best backup whose every byte holds. One that turns out to be damaged is named, and the next one taken."""
+        """From the best backup whose every byte holds. One that turns out to be damaged is named, and the next one taken; what
+        fails for any other reason is no reason for older data."""
         service_id = operation.service_id or 0
         passed: list[Finding] = []
         numbers = operation.arguments["backups"]
@@ -112,7 +113,7 @@ class Recover(BesideVerb):
                 verified = await self._verified(operation, backup)
                 record, tell = await self.load(service_id), self.teller(operation, "restore")
                 findings = await self.keeper.read_into(backup, verified, record, tell, RestoreOptions())
-            except (BadInput, NotFound, Failed) as error:
+            except (BadInput, NotFound) as error:
                 passed.append(Finding(where="", what=f"the backup {backup.backup_id}", why=error.detail))
                 if number == numbers[-1]:
                     raise Failed(
@@ -234,14 +235,4 @@ def _settle(tx: Tx, service_id: int, held: Mapping[int, HeldBinding], only_held:
         if item is not None and (item.resource, item.account, item.slot) != (row.resource, row.account, row.slot):
             projects.update_binding(tx, row.id, resource=item.resource, account=item.account, slot=item.slot)
     for item in only_held:
-        projects.insert_restored_binding(
-            tx,
-            service_id,
-            item.project,
-            item.environment,
-            naming.password(),
-            resource=item.resource,
-            account=item.account,
-            slot=item.slot,
-            origin=item.number,
-        )
+        take_in(tx, service_id, item)
