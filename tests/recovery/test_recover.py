@@ -169,6 +169,19 @@ async def test_a_damaged_backup_is_named_and_the_one_before_it_used(damage: str,
         assert any(newest.name in text for text in main.differences) == (damage == "altered")
 
 
+async def test_an_archive_that_lacks_a_file_is_passed_over_by_name(old: Host, new: Host, fire: Fire) -> None:
+    """Its server would serve what came before the gap, and say nothing."""
+    async with new.look(fire.key) as found:
+        assert next(item for item in found.outlook.services if item.name == "tracked").base
+    shipped = sorted(path for path in (old.place / "tracked").glob("changes-*/*") if path.is_file())
+    shipped[0].unlink()
+    old.burn()
+    async with new.look(fire.key) as found:
+        tracked = next(item for item in found.outlook.services if item.name == "tracked")
+        assert "The archive lacks" in tracked.passed_over[0]
+        assert (tracked.base, bool(tracked.backup)) == (False, True)
+
+
 async def test_a_fault_that_is_none_of_the_backups_brings_back_no_older_data(old: Host, new: Host, fire: Fire) -> None:
     old.burn()
     await new.claim(fire.key)

@@ -9,6 +9,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from purveyor.archiving import pitr
 from purveyor.archiving import store as archives
 from purveyor.backups import store as backups
 from purveyor.backups.kinds import BASE
@@ -133,7 +134,7 @@ async def _service(
         if len(good) >= ENOUGH:
             break
         try:
-            good.append((backup, await _checked(keeper, backup, accepts)))
+            good.append((backup, await _checked(house, keeper, backup, accepts)))
         except PurveyorError as error:
             reasons.append(f"{backup.backup_id}: {error.detail}")
             if not good:
@@ -183,7 +184,7 @@ def _candidates(tx: Tx, record: ServiceRecord, at: datetime | None) -> list[Back
     return [*current, *sorted(whole, key=lambda item: item.completed_at or item.started_at, reverse=True)]
 
 
-async def _checked(keeper: Keeper, backup: BackupRecord, accepts: Accepts) -> Manifest:
+async def _checked(house: House, keeper: Keeper, backup: BackupRecord, accepts: Accepts) -> Manifest:
     """What a backup says of itself, once it is known to be ours and whole. Raises what is wrong with it."""
     place = await keeper.place_of(backup)
     known = None if backup.metadata.get(UNSIGNED) else on_record(backup)
@@ -193,6 +194,8 @@ async def _checked(keeper: Keeper, backup: BackupRecord, accepts: Accepts) -> Ma
         raise BadInput(f"It is suspect: {manifest.note}")
     await keeper.opening_key(manifest)
     await _require_whole(place, backup, manifest)
+    if backup.backup_type == BASE and manifest.changes:
+        await pitr.require_whole(house, backup, verified)
     return manifest
 
 
