@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
+from purveyor.app import open_app
 from purveyor.kernel.db import Store, copies
 from purveyor.kernel.db.beginning import MARK, begin
 from purveyor.kernel.db.database import remembered
@@ -119,6 +120,14 @@ async def open_and_fill(state: Path) -> None:
         await fill_up(store)
     finally:
         store.close()
+
+
+@pytest.mark.parametrize("name", ["file", "file/state"])
+async def test_a_state_directory_that_cannot_be_one_is_said(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StateUnavailable, match="cannot be made"):
+        async with open_app(tmp_path / name):
+            raise AssertionError("it was opened")
 
 
 def test_no_file_handle_is_said(tmp_path: Path) -> None:

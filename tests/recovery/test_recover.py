@@ -23,7 +23,7 @@ from purveyor.recovery.models import recovering
 from purveyor.recovery.outlook import Accepted
 from purveyor.recovery.routes import _view as view
 from purveyor.services import store as services
-from purveyor_hooks import BadInput, Conflict, Failed, NotFound
+from purveyor_hooks import BadInput, Conflict, Failed, NotFound, StateUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -474,3 +474,18 @@ async def test_a_recovery_called_again_goes_on(old: Host, new: Host, fire: Fire)
         await app.house.store.write(controller.finish)
         with pytest.raises(Conflict, match="No recovery is under way"):
             await app.house.store.write(controller.finish)
+
+
+async def test_a_place_with_an_odd_name_and_no_room_for_the_state(old: Host, fire: Fire) -> None:
+    old.burn()
+    odd = fire.room / 'a "place", with \\ and ü'
+    shutil.move(old.place, odd)
+    await Host(fire.room / "new", odd).recover(fire.key)
+    async with Host(fire.room / "new", odd).open() as app:
+        assert app.house.settings.backups == str(odd)
+    with pytest.raises(Conflict, match="file system of its own"):
+        rebuild.require_empty(Path("/proc"))
+    (fire.room / "file").touch()
+    third = Host(fire.room / "file", odd)
+    with pytest.raises(StateUnavailable):
+        await third.recover(fire.key)

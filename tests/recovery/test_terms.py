@@ -26,14 +26,7 @@ from purveyor.recovery.sealing import Mark, owner_path, write_mark
 from purveyor.recovery.thinning import NEWEST
 from purveyor_hooks import Conflict, Failed, PurveyorError
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds become parts of one."""
-    for name, value in (("LOOK", 0.15), ("SHORTEST", 0.02), ("LONGEST", 0.1), ("PER_SECOND", 10**8)):
-        monkeypatch.setattr(copier, name, value)
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick")]
 
 
 @pytest.fixture

@@ -21,16 +21,9 @@ from purveyor.kernel.api import tokens
 from purveyor.kernel.cli.main import cli
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation
-from purveyor.recovery import copier
 from purveyor.recovery.sealing import Mark, write_mark
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("LOOK", 0.15), ("SHORTEST", 0.02), ("LONGEST", 0.1), ("PER_SECOND", 10**8)):
-        monkeypatch.setattr(copier, name, value)
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick")]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The state of a lost host made into that of this one: one transaction over what a copy holds."""
 
+import json
 import os
 import uuid
 from collections.abc import Mapping
@@ -55,7 +56,7 @@ def take_source(tx: Tx, given: SourceRecord) -> str:
 def take_folder(state: Path, folder: Path) -> str:
     """Have backups that go to no bucket in a folder: the one that is recovered from."""
     path = state / FILE
-    line = f'backups = "{folder}"'
+    line = f"backups = {json.dumps(str(folder), ensure_ascii=False)}"  # quoted alike in TOML
     before = path.read_text() if path.exists() else ""
     kept, table = [], False
     for item in before.splitlines():

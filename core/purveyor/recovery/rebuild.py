@@ -20,6 +20,7 @@ from purveyor.backups.models import SourceRecord
 from purveyor.backups.repository import KEY_FILE, write_key
 from purveyor.backups.storage import Bucket, Folder, Place
 from purveyor.kernel.db import Tx
+from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
 from purveyor.kernel.operations import Verb
 from purveyor.kernel.parts import House
@@ -125,9 +126,10 @@ async def prospect(wanted: Wanted, build: Build) -> AsyncIterator[Prospect]:
 
 def _write_part(part: Path, body: bytes, wanted: Wanted) -> list[str]:
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True, mode=0o700)
-    beside.put_back(document.write(body, part / beside.DATABASE), part)
-    write_key(part / KEY_FILE, wanted.key)
+    with told(part):
+        part.mkdir(parents=True, mode=0o700)
+        beside.put_back(document.write(body, part / beside.DATABASE), part)
+        write_key(part / KEY_FILE, wanted.key)
     if wanted.on_paper:
         paper.note_printed(part / KEY_FILE, key_id(wanted.key))
     return [layout.take_folder(part, wanted.folder)] if wanted.folder is not None else []
@@ -177,10 +179,8 @@ def _put_in_place(state: Path) -> None:
     try:
         part.rename(state)
     except OSError as error:
-        raise Failed(
-            f"{part} cannot be made {state}: {error.strerror}.",
-            remedy="A state directory cannot be a file system of its own here: give a folder in it (--state).",
-        ) from None
+        remedy = "Call it again, or give another --state."
+        raise Failed(f"{part} cannot be made {state}: {error.strerror}.", remedy=remedy) from None
     _keep(state.parent)
 
 
@@ -195,6 +195,11 @@ def _keep(folder: Path) -> None:
 def require_empty(state: Path) -> Recovering | None:
     """Raise `Conflict` for a state directory that an installation lives in, `StateLocked` for one in use. The answer is the
     recovery that is under way there."""
+    if os.path.ismount(state):
+        raise Conflict(
+            f"{state} is a file system of its own: a state directory is put in place whole, and that cannot be.",
+            remedy=f"Give a folder in it: --state {state / 'purveyor'}",
+        )
     database = state / beside.DATABASE
     if not database.exists():
         if (state / beside.KEY).exists():
@@ -256,11 +261,11 @@ def problems(wanted: Wanted, found: Prospect) -> None:
         )
     taken = {item.name: item.ports_taken for item in outlook.services if item.ports_taken}
     if taken and not wanted.move_ports:
-        told = "; ".join(f"{name}: {', '.join(map(str, numbers))}" for name, numbers in taken.items())
+        named = "; ".join(f"{name}: {', '.join(map(str, numbers))}" for name, numbers in taken.items())
         raise Conflict(
-            f"Ports of this machine are taken by another program ({told}).",
+            f"Ports of this machine are taken by another program ({named}).",
             remedy="Free them, or have others chosen: --move-ports. Apps on the containers' network do not notice.",
-            errors={"ports": told},
+            errors={"ports": named},
         )
     if outlook.disk_free < outlook.disk_needed:
         raise BadInput(

@@ -12,6 +12,7 @@ from purveyor_hooks import PurveyorError, StateRefused, StateUnavailable, Storag
 FULL = frozenset([errno.ENOSPC, errno.EDQUOT])
 HANDLES = frozenset([errno.EMFILE, errno.ENFILE])
 DENIED = frozenset([errno.EACCES, errno.EPERM])
+NO_PLACE = frozenset([errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP])
 LITTLE = 64 * 1024  # bytes: with less, SQLite cannot even make the files that it works with
 
 
@@ -79,6 +80,11 @@ def _system(number: int, path: Path) -> PurveyorError | None:
         return StateUnavailable(
             f"This user may not use {path}.",
             remedy=f"Run Purveyor as the user who owns {path.parent}, or choose another --state.",
+        )
+    if number in NO_PLACE:
+        return StateUnavailable(
+            f"{path} cannot be made: {os.strerror(number)}.",
+            remedy="A state directory is a folder, or a name for one in a folder: choose another --state.",
         )
     if number == errno.EIO:
         return StateUnavailable(
