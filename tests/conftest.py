@@ -5,19 +5,18 @@ import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from catalogue import uncatalogued
-from fake.fixtures import anyio_backend, furnished, room, scene, trial  # noqa: F401 - fixtures of tests that need no engine
+from fake.fixtures import anyio_backend, furnished, quick, room, scene, trial  # noqa: F401 - fixtures of tests that need no engine
 from sampling import DAY, ORDINARY, Share, today
 from sharding import Sharding
-from support import MINIO, RUSTFS, Stage, docker, storage
+from support import MINIO, RUSTFS, MakeStage, Stage, docker, storage
 
 ROOT = Path(__file__).resolve().parent.parent
-MakeStage = Callable[..., Stage]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

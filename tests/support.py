@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -241,3 +241,6 @@ class Stage:
             if names:
                 docker(*what, *names.split(), check=False)
         docker("network", "rm", self.namespace, check=False)
+
+
+MakeStage = Callable[..., Stage]  # makes stages that live as long as a module's tests

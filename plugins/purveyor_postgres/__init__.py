@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from urllib.parse import quote
 
 from purveyor_hooks import (
@@ -34,7 +35,7 @@ from purveyor_hooks import (
     Variable,
     hookimpl,
 )
-from purveyor_postgres import accounts, found, server, tls, wal
+from purveyor_postgres import accounts, found, logins, server, tls, wal
 
 PORT = 5432
 IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -116,7 +117,7 @@ def container(service: Service) -> ContainerSpec:
 
 @hookimpl
 async def ready(service: Service, access: Access) -> Health:
-    return await server.ready(service, access)
+    return await server.ready(service, access, partial(logins.tidy, service, access))
 
 
 @hookimpl

@@ -2,14 +2,15 @@
 
 *dump* reads whatever it must and runs nothing but COPY and pg_dump, which run no tenant's code. *view* looks with the
 rights of one owner. *load* fills one database. So what a tenant has built into its tables never runs with more power than
-the tenant has. A login that a crash left is dropped by the next `sweep`.
+the tenant has. A login that could not be dropped is dropped by the next `sweep`: at the latest when the server is next asked
+whether it serves.
 """
 
 import json
 import os
 import secrets
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,11 @@ from purveyor_postgres.server import connection, ended, maintenance, major, pins
 PREFIX = "purveyor_login_"
 HOURS = 24  # after a crash
 ROUNDS, PAUSE = 100, 0.1
+TIDYING = 3.0  # seconds: less than a look at the server may take
 ALL_DATA = "pg_read_all_data"
+
+
+_held: set[str] = set()  # the names of those that this process uses now
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -50,7 +55,31 @@ async def login(
     """A login for one use in a database, a member of these roles. `opens`: the database takes no connections; it does for as
     long as the login is there, and its comment says so, for whoever finds it after a crash."""
     made = Login(name=f"{PREFIX}{kind}_{secrets.token_hex(6)}", password=secrets.token_urlsafe(24), database=database)
-    role = quoted(made.name)
+    _held.add(made.name)
+    try:
+        await _make(service, access, made, kind, members, all_data=all_data, bypass=bypass, opens=opens, becomes=becomes)
+        yield made
+    finally:
+        try:
+            with anyio.CancelScope(shield=True):
+                await drop(service, access, made.name, database, closes=opens)
+        finally:
+            _held.discard(made.name)
+
+
+async def _make(
+    service: Service,
+    access: Access,
+    made: Login,
+    kind: str,
+    members: Collection[str],
+    *,
+    all_data: bool,
+    bypass: bool,
+    opens: bool,
+    becomes: str,
+) -> None:
+    role, database = quoted(made.name), made.database
     async with maintenance(service, access) as opened:
         await sweep(service, access, opened)
         full = await opened.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = session_user")  # not of every imported server
@@ -59,7 +88,7 @@ async def login(
             rights += " BYPASSRLS" if bypass else " NOBYPASSRLS"
         async with opened.transaction():
             await opened.execute(f"CREATE ROLE {role} {rights} PASSWORD '{verifier(made.password)}'")
-            note = json.dumps({"database": database, "opened": opens, "by": _process()})
+            note = json.dumps({"database": database, "opened": opens, "by": _process(os.getpid())})
             await opened.execute(f"COMMENT ON ROLE {role} IS {literal(note)}")
             until = await opened.fetchval(f"SELECT (now() + interval '{HOURS} hours')::text")
             await opened.execute(f"ALTER ROLE {role} VALID UNTIL {literal(until)}")
@@ -76,11 +105,6 @@ async def login(
             await opened.execute(f"GRANT CONNECT ON DATABASE {quoted(database)} TO {role}")
         if opens:
             await opened.execute(f"ALTER DATABASE {quoted(database)} ALLOW_CONNECTIONS true")
-    try:
-        yield made
-    finally:
-        with anyio.CancelScope(shield=True):
-            await drop(service, access, made.name, database, closes=opens)
 
 
 @asynccontextmanager
@@ -132,20 +156,35 @@ AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.usename = r.rolname)
 
 
 async def sweep(service: Service, access: Access, opened: Any) -> None:
-    """Drop what a crash left: logins of a process that is no more, which nobody uses."""
+    """Drop what was left: logins that nobody uses, of a process that is no more or of one that could not drop them then."""
     for row in await opened.fetch(LEFT_OVER):
         try:
             note = json.loads(row["note"] or "{}")
         except ValueError:
             continue  # not ours
-        if isinstance(note, dict) and "database" in note and note.get("by") != _process():
+        if isinstance(note, dict) and "database" in note and not _in_use(row["name"], str(note.get("by"))):
             await drop(service, access, row["name"], str(note["database"]), closes=bool(note.get("opened")))
 
 
-def _process() -> str:
+async def tidy(service: Service, access: Access, opened: Any) -> None:
+    """`sweep` beside something that it must not hold up or fail."""
+    import asyncpg
+
+    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError), anyio.move_on_after(TIDYING):
+        await sweep(service, access, opened)
+
+
+def _in_use(name: str, by: str) -> bool:
+    number = by.partition(".")[0]
+    if by == _process(os.getpid()):
+        return name in _held
+    return number.isdecimal() and by == _process(int(number))
+
+
+def _process(number: int) -> str:
     """This process and no other: numbers come again, the time of a start does not."""
     try:
-        begun = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+        begun = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
         begun = ""
-    return f"{os.getpid()}.{begun}"
+    return f"{number}.{begun}"

@@ -4,7 +4,7 @@ The driver is imported when it is first needed, here as everywhere: not every in
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -243,8 +243,8 @@ async def maintenance(service: Service, access: Access, but: str = "") -> AsyncI
         yield opened or await stack.enter_async_context(connection(service, access))
 
 
-async def ready(service: Service, access: Access) -> Health:
-    """Log in over TCP, ask, and write to the log that commits wait for."""
+async def ready(service: Service, access: Access, afterwards: Callable[[Any], Awaitable[None]]) -> Health:
+    """Log in over TCP, ask, and write to the log that commits wait for; do this over its connection if it serves."""
     import asyncpg
 
     stage, version = "tcp", ""
@@ -256,6 +256,7 @@ async def ready(service: Service, access: Access) -> Health:
             if await opened.fetchval("SELECT pg_is_in_recovery()"):
                 return Health(healthy=False, stage=stage, version=version, detail="The server is in recovery.")
             await opened.execute("SELECT pg_logical_emit_message(true, 'purveyor', 'health')")
+            await afterwards(opened)
             return Health(healthy=True, stage="write", version=version)
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return Health(healthy=False, stage=stage, version=version, detail=reason(error))

@@ -7,8 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from conftest import MakeStage
-from support import DEMO, Stage, docker, eventually
+from support import DEMO, MakeStage, Stage, docker, eventually
 
 WRITE = {
     "main": ("psql", "-U", "postgres", "-Atc", "CREATE TABLE IF NOT EXISTS kept AS SELECT 7 AS x"),

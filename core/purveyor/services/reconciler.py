@@ -63,6 +63,7 @@ class Reconciler:
         self._ended: dict[str, str] = {}  # container -> what it last ended with
         self._shared: dict[int, str] = {}  # service -> another container that runs on its data
         self._turns: defaultdict[Subject, anyio.Lock] = defaultdict(anyio.Lock)
+        self._projects: defaultdict[int, anyio.Lock] = defaultdict(anyio.Lock)
         self._queued: set[Subject] = set()
         self._checks = anyio.CapacityLimiter(CHECKS)
         self._repairs = anyio.CapacityLimiter(REPAIRS)
@@ -204,7 +205,8 @@ class Reconciler:
             for number in linked.get(record.project_id, []):
                 if number in seen:
                     await seen[number].wait()
-            await self._see(Subject("app", record.id))
+            async with self._projects[record.project_id]:  # while one is brought back, no other is looked at
+                await self._see(Subject("app", record.id))
 
         async with anyio.create_task_group() as group:
             for record in every:

@@ -6,7 +6,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 import purveyor_postgres as postgres
 from purveyor_hooks import Census, Failed, Image, NotFound, RestoreOptions
 from purveyor_hooks.parts import PartWriter
-from purveyor_postgres import counting, dump
+from purveyor_postgres import counting, dump, logins
 from purveyor_postgres.record import read_inside
 from purveyor_postgres.server import connection
 from servers import Server, Stream, awaited
@@ -520,6 +520,29 @@ async def test_logins_of_a_crash_are_swept_and_a_database_that_was_opened_is_clo
     assert plain.psql("SELECT datallowconn FROM pg_database WHERE datname = 'shut'") == "f"
     plain.psql("DROP ROLE purveyor_login_of_somebody")
     plain.psql("DROP DATABASE shut")
+
+
+@awaited
+async def test_a_login_that_could_not_be_dropped_goes_when_the_server_serves_again(plain: Server) -> None:
+    one(plain, "cut", "CREATE TABLE t (x int)")
+
+    def left() -> str:
+        return plain.psql("SELECT count(*) FROM pg_roles WHERE rolname ~ '^purveyor_login'")
+
+    made = AsyncExitStack()
+    await made.enter_async_context(logins.login(plain.service, plain, "cut", "dump", all_data=True))
+    assert (await postgres.ready(plain.service, plain)).healthy
+    assert left() == "1"  # it is in use
+    docker("kill", plain.name)
+    with pytest.raises((OSError, asyncpg.PostgresError, asyncpg.InterfaceError)):
+        await made.aclose()
+    docker("start", plain.name)
+    for _ in range(100):
+        if (await postgres.ready(plain.service, plain)).healthy:
+            break
+        await asyncio.sleep(0.1)
+    assert left() == "0"
+    plain.psql("DROP DATABASE cut")
 
 
 @awaited
