@@ -280,7 +280,8 @@ def test_what_only_looks_makes_no_state_directory_and_says_where_it_looked(tmp_p
 
 def test_a_daemon_waits_for_a_command_and_commands_wait_for_each_other(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text('listen = "127.0.0.1:0"\n')
-    environment = {**os.environ, "PURVEYOR_STATE": str(tmp_path)}
+    nobody = f"unix://{tmp_path}/nobody.sock"  # an engine would be given the network of an ordinary installation
+    environment = {**os.environ, "PURVEYOR_STATE": str(tmp_path), "DOCKER_HOST": nobody}
     holds = "import sys, time; from pathlib import Path; from purveyor.kernel.db.lock import StateLock\n"
     holds += "with StateLock(Path(sys.argv[1])): print(flush=True); sys.stdin.readline()"
     command = subprocess.Popen([sys.executable, "-c", holds, tmp_path], stdout=subprocess.PIPE, stdin=subprocess.PIPE)

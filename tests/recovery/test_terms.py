@@ -256,6 +256,44 @@ async def test_a_split_network_each_is_refused_where_the_other_was_and_takeover_
         await until(lambda: status(app, a).superseded and status(app, b).superseded)
 
 
+class Slow(Folder):
+    """A folder of which one answer about an owner's mark is on its way for as long as `let` says."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.armed = False
+        self.reached, self.let = threading.Event(), threading.Event()
+
+    async def get(self, path: str) -> bytes:
+        content = await super().get(path)
+        if self.armed and path.endswith("/owner"):
+            self.armed = False
+
+            def wait() -> None:
+                self.reached.set()
+                self.let.wait(10)
+
+            await anyio.to_thread.run_sync(wait)
+        return content
+
+
+async def test_an_answer_that_was_on_its_way_does_not_undo_a_takeover(scene: Scene, other: Scene, tmp_path: Path) -> None:
+    slow = Slow(tmp_path / "slow")
+    async with living(scene, slow) as app:
+        await current(app, slow)
+        copy(scene, other)
+        keep_at(other, other.state / "backups")
+        slow.armed = True
+        async with living(other, Folder(slow.root), follow=False) as successor:
+            await recovered(successor)
+        await until(slow.reached.is_set)
+        await app.copies.take_over()
+        slow.let.set()
+        await current(app, slow)
+        assert not status(app, slow).superseded
+        assert app.house.fence.closed == {}
+
+
 async def test_a_mark_that_our_key_did_not_make_stops_nobody(scene: Scene, place: Folder) -> None:
     async with living(scene) as app:
         await current(app, place)
@@ -467,6 +505,24 @@ async def test_one_that_is_late_is_told_once_and_told_again_when_it_is_current(
         await until(lambda: not status(app, late).told)
         await anyio.sleep(0.1)
         assert [event.data["place"] for event in await told(app, "state-copy.current")] == [late.label]
+
+
+async def test_a_place_that_hangs_when_it_is_only_looked_at_is_told_as_late(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copier, "LATE", 0.3)
+    late = Fickle(tmp_path / "late")
+    async with living(scene, late) as app:
+        await current(app, late)
+        await anyio.sleep(0.1)
+        late.frozen = True
+        await anyio.sleep(0.4)  # it is being looked at
+        assert not status(app, late).told, "it has all there is"
+        await project(app, "missing")
+        await until(lambda: status(app, late).told)
+        late.frozen = False
+        await current(app, late)
+        await until(lambda: not status(app, late).told)
 
 
 async def test_a_backup_that_cannot_ask_fails_and_does_not_hang(

@@ -12,6 +12,7 @@ import platform
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -226,7 +227,8 @@ class StateCopies:
                 try:
                     await self._live(place, status, settled)
                 except Superseded as error:
-                    await self._give_way(place, str(error))
+                    if not scope.cancel_called:  # else a person has said meanwhile that it is this one that goes on
+                        await self._give_way(place, str(error))
                     settled.set()
                     return
                 except Exception as error:
@@ -268,7 +270,8 @@ class StateCopies:
                 await anyio.sleep(min(max(status.size / PER_SECOND, SHORTEST), LONGEST))
                 continue
             if anyio.current_time() - looked >= LOOK:
-                await self._look(place)
+                with anyio.fail_after(DEADLINE):
+                    await self._look(place)
                 looked = anyio.current_time()
             with anyio.move_on_after(min(rest, LOOK) if what != shipped else LOOK):
                 await changed.wait()
@@ -448,8 +451,13 @@ class StateCopies:
         status.fall_behind(self._now())
 
     async def _watch_late(self) -> None:
-        """Tell of a place once it is late, whether it refuses or hangs."""
+        """Tell of a place once it is late, whether it refuses or hangs. What it lacks is seen here: it may hang at anything."""
         while True:
+            with suppress(sqlite3.Error):  # a disk that is gone is told of elsewhere
+                number = await anyio.to_thread.run_sync(document.revision, self._house.store.path)
+                for status in list(self.statuses.values()):
+                    if status.at is not None and status.revision < number:
+                        status.fall_behind(self._now())
             for status in list(self.statuses.values()):
                 if status.late and not status.told and not status.superseded:
                     status.told = True
