@@ -24,6 +24,7 @@ from purveyor.recovery.copier import SILENT, Status
 from purveyor.services import store as services
 from purveyor.services.incidents import Subject, trouble
 from purveyor.services.models import ServiceRecord
+from purveyor.services.networks import Networks
 from purveyor_hooks import PurveyorError, Variable
 
 LATE = timedelta(minutes=10)
@@ -86,10 +87,10 @@ def _name(tx: Tx, record: DeploymentRecord) -> str:
 
 async def _running(app: App, record: DeploymentRecord, name: str) -> tuple[Check, str]:
     """Whether an app runs, and its container's id."""
-    engine = app.house.engine
+    engine, networks = app.house.engine, Networks(app.house)
     listed = await engine.containers.listed(deployment=record.id)
     found = await engine.containers.inspect(listed[0].id) if listed else None
-    wrong = trouble(found, engine.namespace, await engine.network_id(), record.container)
+    wrong = trouble(found, await networks.expected(environment=record.environment_id), record.container)
     if not wrong and found is not None and found.health == "unhealthy":
         wrong = "Its health check fails."
     wrong = wrong or app.incidents.reason(Subject("app", record.id))
@@ -97,6 +98,8 @@ async def _running(app: App, record: DeploymentRecord, name: str) -> tuple[Check
         f"See: purveyor events --type app; or deploy it again: purveyor deploy {name.replace('/', ' -e ')} IMAGE" if wrong else ""
     )
     detail = wrong or f"deployment {record.id} runs"
+    if not wrong and found is not None and engine.namespace in found.networks:
+        detail += f"; until its next deployment on the network {engine.namespace} too, where apps of others may be"
     check = Check(subject=name, name="app", ok=not wrong, detail=detail, remedy=remedy)
     return check, found.id if found is not None else ""
 

@@ -12,6 +12,7 @@ from purveyor.kernel.operations import store as operations
 from purveyor.kernel.supervisor import Trouble
 from purveyor.projects import store as projects
 from purveyor.projects.models import BindingRecord
+from purveyor.services import networks
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Command, ContainerSpec, EngineUnavailable, Probe, PurveyorError
@@ -143,7 +144,7 @@ async def _probe(app: App, service: ServiceRecord, binding: BindingRecord, probe
     try:
         with anyio.fail_after(PROBE_DEADLINE + RESOLVE_DEADLINE):
             ended = await app.house.engine.containers.run_once(
-                name, spec, volume=None, network=app.house.engine.namespace, timeout=PROBE_DEADLINE
+                name, spec, volume=None, network=await _network_of(app, binding), timeout=PROBE_DEADLINE
             )
     except PurveyorError as error:
         return Check(subject=service.name, name=probe.name, ok=False, detail=error.detail, remedy=error.remedy)
@@ -156,6 +157,12 @@ async def _probe(app: App, service: ServiceRecord, binding: BindingRecord, probe
         again = f"purveyor rotate {binding.project} -e {binding.environment}, then deploy it again"
         remedy += f"\n    If the project changed its password on the server: {again}"
     return Check(subject=service.name, name=probe.name, ok=False, detail=last or f"exit code {ended.exit_code}", remedy=remedy)
+
+
+async def _network_of(app: App, binding: BindingRecord) -> str:
+    """Where the environment's app is, and would be: the installation's own network as long as it has none."""
+    found = await app.house.store.read(lambda tx: networks.find(tx, binding.environment_id or 0))
+    return found.name if found else app.house.engine.namespace
 
 
 async def stuck(app: App) -> list[tuple[str, str, str]]:

@@ -55,7 +55,7 @@ HOW = {
     "paused": "Its container was paused.",
     "removed": "Its container was removed.",
     "renamed": "Its container was renamed to stolen.",
-    "taken from the network": "It is not on the network fk any more.",
+    "taken from the network": "It is not on the network fk.shop.production any more.",
 }
 
 
@@ -67,7 +67,7 @@ async def test_an_app_that_does_not_run_is_told_and_brought_back(how: str, scene
         found = scene.engine.require(APP)
         assert (found.state, found.environment) == ("running", before.environment)
         assert (found.id == before.id) == (how != "removed")
-        assert list(found.networks) == ["fk"]
+        assert list(found.networks) == ["fk.shop.production"]
         assert found.aliases == ["shop-production"]
         (incident,) = await told(app, "app.incident")
         assert incident.project == 1

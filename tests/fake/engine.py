@@ -13,8 +13,8 @@ import anyio
 import msgspec
 
 from purveyor.kernel.docker.labels import INSTALLATION, SPEC, Labels, whole
-from purveyor.kernel.docker.models import Found, FoundVolume, PortTaken, Usage, digest
-from purveyor.kernel.docker.protocols import Containers, Engine, Images, Progress, Session, Volumes, pull_remedy
+from purveyor.kernel.docker.models import AddressesTaken, Found, FoundVolume, PortTaken, Usage, digest
+from purveyor.kernel.docker.protocols import Containers, Engine, Images, Networks, Progress, Session, Subnet, Volumes, pull_remedy
 from purveyor_hooks import (
     Command,
     Conflict,
@@ -77,6 +77,8 @@ class World(msgspec.Struct, kw_only=True):
     containers: list[Container] = []
     volumes: list[Volume] = []
     networks: dict[str, str] = {}
+    subnets: dict[str, str] = {}  # of those of environments
+    strangers: list[str] = []  # ranges that somebody else on the host has
     made: int = 0
     clock: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     wrongs: list[str] = []
@@ -109,6 +111,7 @@ class FakeEngine(Engine):
         self.containers = FakeContainers(self)
         self.images = FakeImages(self)
         self.volumes = FakeVolumes(self)
+        self.networks = FakeNetworks(self)
         self._listeners: list[anyio.abc.ObjectSendStream[dict[str, Any]]] = []
 
     # ---------------------------------------------------------------- what tests ask and do
@@ -201,13 +204,14 @@ class FakeEngine(Engine):
         self.save()
         self.tell("start", container)
 
-    def lose_network(self) -> None:
-        """Somebody disconnects everything from the network and removes it; stopped containers go on naming it."""
-        self.world.networks.pop(self.namespace, None)
+    def lose_network(self, name: str = "") -> None:
+        """Somebody disconnects everything from a network and removes it; stopped containers go on naming it."""
+        name = name or self.namespace
+        self.world.networks.pop(name, None)
         for container in self.world.containers:
             if container.state == "running":
-                container.networks.pop(self.namespace, None)
-                container.network_ids.pop(self.namespace, None)
+                container.networks.pop(name, None)
+                container.network_ids.pop(name, None)
         self.save()
 
     def pause(self, container: Container) -> None:
@@ -430,37 +434,38 @@ class FakeContainers(Containers):
             raise Failed(f"{name} of the fake engine never ends")
         return found.exit_code
 
-    async def connect(self, name: str, aliases: Sequence[str]) -> None:
+    async def connect(self, name: str, aliases: Sequence[str], network: str = "") -> None:
         self._engine.act("connect container")
         found = self._ours(name)
-        self._join(found, anew=True)
+        self._join(found, network, anew=True)
         found.aliases = list(aliases)
         self._engine.save()
 
-    def _join(self, found: Container, *, anew: bool = False) -> None:
-        namespace, world = self._engine.namespace, self._engine.world
-        if namespace not in world.networks:
-            raise NotFound(f"Could not connect {found.name} to the network: network {namespace} not found.")
-        if anew or namespace not in found.networks:
-            found.networks[namespace] = f"10.9.0.{self._engine.number()}"
-            found.network_ids[namespace] = world.networks[namespace]
+    def _join(self, found: Container, network: str, *, anew: bool = False) -> None:
+        name, world = network or self._engine.namespace, self._engine.world
+        if name not in world.networks:
+            raise NotFound(f"Could not connect {found.name} to the network: network {name} not found.")
+        if anew or name not in found.networks:
+            found.networks[name] = f"10.9.0.{self._engine.number()}"
+            found.network_ids[name] = world.networks[name]
 
-    async def join(self, name: str) -> None:
+    async def join(self, name: str, network: str = "") -> None:
         self._engine.act("connect container")
-        self._join(self._ours(name))
+        self._join(self._ours(name), network)
         self._engine.save()
 
-    async def leave(self, name: str) -> None:
+    async def leave(self, name: str, network: str = "") -> None:
         self._engine.act("disconnect container")
         found = self._engine.find(name)
         if found is not None:
-            found.networks.pop(self._engine.namespace, None)
-            found.network_ids.pop(self._engine.namespace, None)
+            found.networks.pop(network or self._engine.namespace, None)
+            found.network_ids.pop(network or self._engine.namespace, None)
             self._engine.save()
 
-    async def aliases(self, name: str) -> list[str]:
+    async def aliases(self, name: str, network: str = "") -> list[str]:
         self._engine.act("inspect container")
-        return list(self._ours(name).aliases)
+        found = self._ours(name)
+        return list(found.aliases) if (network or self._engine.namespace) in found.networks else []
 
     async def log(self, name: str, *, lines: int | str = 200, timestamps: bool = False) -> list[str]:
         self._engine.act("read a log")
@@ -594,6 +599,50 @@ def _run(
     words = [_inside(engine, container, word) for word in argv]
     path = shutil.which(words[0]) or words[0]
     return subprocess.run([path, *words[1:]], input=stdin, capture_output=True, timeout=60)
+
+
+class FakeNetworks(Networks):
+    """`Networks` of the world; whoever joins one by hand is a container without our labels."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        super().__init__()
+        self._engine = engine
+        self.labels = engine.labels
+
+    async def ids(self) -> dict[str, str]:
+        self._engine.act("list networks")
+        return dict(self._engine.world.networks)
+
+    async def ensure(self, name: str, subnet: Subnet, environment: int) -> str:
+        engine, world = self._engine, self._engine.world
+        engine.act("make network")
+        if name not in world.networks:
+            if subnet[0] in {*world.strangers, *(taken for other, taken in world.subnets.items() if other in world.networks)}:
+                raise AddressesTaken(f"The addresses {subnet[0]} are in use by another network.")
+            world.networks[name], world.subnets[name] = f"n{engine.number():08d}", subnet[0]
+            engine.save()
+        return world.networks[name]
+
+    async def delete(self, name: str) -> tuple[str, ...]:
+        engine, world = self._engine, self._engine.world
+        engine.act("remove network")
+        others = []
+        for container in world.containers:
+            if container.state == "running" and world.networks.get(name) == container.network_ids.get(name, ""):
+                if not self.labels.ours(container.labels):
+                    others.append(container.name)
+                else:
+                    container.networks.pop(name, None)
+                    container.network_ids.pop(name, None)
+        if not others:
+            world.networks.pop(name, None)
+            world.subnets.pop(name, None)
+        engine.save()
+        return tuple(others)
+
+    async def taken(self) -> list[str]:
+        self._engine.act("list networks")
+        return [*self._engine.world.subnets.values(), *self._engine.world.strangers]
 
 
 def _found(item: Container) -> Found:

@@ -36,6 +36,7 @@ STATE = {
     "environments": "id project_id slug created_at",
     "links": "id service_id project_id service_type state created_at",
     "meta": "key value",
+    "networks": "id environment_id name subnet gateway",
     "ports": "port service_id deployment_id parameter",
     "projects": "id slug name created_at",
     "s3_sources": "id name bucket_name bucket_path access_key_id secret_key region endpoint force_path_style created_at",

@@ -3,11 +3,15 @@
 from dataclasses import dataclass
 
 from purveyor.deployments import store as deployment_store
+from purveyor.deployments.models import DeploymentRecord
 from purveyor.kernel import redact
 from purveyor.kernel.db import Tx
 from purveyor.kernel.docker import Engine, PortTaken, labels, port_registry, ports
 from purveyor.kernel.docker.models import digest
 from purveyor.kernel.parts import House
+from purveyor.projects import store as projects
+from purveyor.services import networks
+from purveyor.services.networks import Networks, lost
 from purveyor_hooks import Address, AppSpec, ContainerSpec, Deployment, NotFound, Scope
 
 PORT_BASE = 18000
@@ -46,7 +50,7 @@ class DockerWorkshop:
     async def run(self, deployment: Deployment, app: AppSpec) -> str:
         engine, name = self.house.engine, self._name(deployment)
         await engine.images.ensure(app.image, _silent, self.house.settings.pull_timeout)
-        await engine.ensure_network()
+        network = await self._network(deployment.scope)
         spec = ContainerSpec(
             image=app.image,
             command=app.command,
@@ -57,11 +61,11 @@ class DockerWorkshop:
         for _ in range(PORT_ATTEMPTS):
             published = {app.port: await self._port(deployment.id)} if app.port else {}
             found = await engine.containers.inspect(name)
-            wanted = digest(spec, published, engine.namespace)
+            wanted = digest(spec, published, network)
             if found is None or found.labels.get(labels.SPEC) != wanted:
                 await engine.containers.remove(name)
                 await engine.containers.create(
-                    name, spec, labels=marks, ports=published, volume=None, seed=False, network=engine.namespace
+                    name, spec, labels=marks, ports=published, volume=None, seed=False, network=network
                 )
             try:
                 await engine.containers.start(name)
@@ -69,6 +73,11 @@ class DockerWorkshop:
             except PortTaken:
                 await self.house.store.write(lambda tx: port_registry.release_ports(tx, deployment=deployment.id))
         raise PortTaken(f"No port from {PORT_BASE} up could be had for the app.")
+
+    async def _network(self, scope: Scope) -> str:
+        """The environment's network, with the services that it uses."""
+        name = networks.name_of(self.house.engine.namespace, scope.project, scope.environment)
+        return (await Networks(self.house).ensure(self.environment_id, name)).name
 
     async def _port(self, deployment_id: int) -> int:
         def work(tx: Tx) -> int:
@@ -115,9 +124,16 @@ class DockerWorkshop:
             return
         if found.name != record.container:
             await engine.containers.rename(found.id, record.container)
-        await engine.ensure_network()
-        if found.network_ids.get(engine.namespace) != await engine.network_id():
-            await engine.containers.connect(found.id, [])
+        scope = await self.house.store.read(lambda tx: scope_of(tx, record))
+        network = await self._network(scope)
+        expected = await Networks(self.house).expected(environment=self.environment_id)
+        if lost(found, expected):
+            await engine.containers.connect(found.id, [], network)
+        home = found.network_ids.get(engine.namespace)
+        if (
+            home is not None and home != await engine.network_id()
+        ):  # from before it had its own; a lost one keeps it from starting
+            await engine.containers.leave(found.id)
         if found.state == "paused":
             await engine.containers.unpause(found.id)
         elif not found.holds_on:
@@ -129,11 +145,12 @@ class DockerWorkshop:
 
     async def _rename(self, scope: Scope, current: int) -> None:
         engine, alias = self.house.engine, alias_of(scope)
+        network = await self._network(scope)
         found = await engine.containers.listed(environment=self.environment_id)
         for item in sorted(found, key=lambda item: labels.id_in(item.labels, labels.DEPLOYMENT) != current):
             wanted = labels.id_in(item.labels, labels.DEPLOYMENT) == current
-            if (alias in await engine.containers.aliases(item.name)) != wanted:
-                await engine.containers.connect(item.name, [alias] if wanted else [])
+            if (alias in await engine.containers.aliases(item.name, network)) != wanted:
+                await engine.containers.connect(item.name, [alias] if wanted else [], network)
 
     async def retire_others(self, deployment: Deployment) -> None:
         await remove_containers(self.house.engine, keep=deployment.id, environment=self.environment_id)
@@ -147,6 +164,12 @@ class DockerWorkshop:
         await remove_containers(engine, deployment=deployment_id)
         if active:
             await self._rename(scope, active[0].id)
+
+
+def scope_of(tx: Tx, record: DeploymentRecord) -> Scope:
+    """The project and environment of a deployment."""
+    environment = projects.environment_by_id(tx, record.environment_id)
+    return Scope(project=projects.get(tx, record.project_id).slug, environment=environment.slug)
 
 
 async def _silent(text: str) -> None:

@@ -1,5 +1,6 @@
 """The settings of an installation: one small TOML file in the state directory, and a few variables."""
 
+import ipaddress
 import os
 from codecs import BOM_UTF8
 from pathlib import Path
@@ -18,6 +19,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What the person who runs the host may choose. Each has a default that works.
 
     - namespace: the name of the Docker network, and what container and volume names begin with.
+    - network-range: the addresses of the networks that apps are on, a private range such as 10.213.0.0/16, one in which nobody
+      else on this host's networks is; empty is one that nobody uses when the first is made.
     - listen: the address and port of the HTTP API.
     - api-url: where apps reach the HTTP API, such as https://purveyor.example.com; empty is the daemon's own address on
       the containers' network, where it then listens too.
@@ -43,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """
 
     namespace: str = "purveyor"
+    network_range: str = ""
     listen: str = "127.0.0.1:8400"
     api_url: str = ""
     default_images: dict[str, str] = {}
@@ -115,12 +119,22 @@ def load(state: Path) -> Settings:
     for name, folder in (("volumes", settings.volumes), ("backups", settings.backups)):
         if folder and not Path(folder).is_absolute():
             raise _bad(path, f"{name} is {folder!r}; it must be a whole path, beginning with /")
+    if settings.network_range and not _is_range(settings.network_range):
+        raise _bad(path, f"network-range is {settings.network_range!r}; a private range is meant, from /8 to /26: 10.213.0.0/16")
     if settings.api_url and not settings.api_url.startswith(("http://", "https://")):
         raise _bad(path, f"api-url is {settings.api_url!r}; it must begin with http:// or https://")
     name = settings.namespace
     if not (name and name[0].isalnum() and name.replace("-", "").isalnum() and name.islower() and name.isascii()):
         raise _bad(path, f"namespace is {name!r}; lower-case letters, digits and hyphens only")
     return settings
+
+
+def _is_range(text: str) -> bool:
+    try:
+        found = ipaddress.IPv4Network(text)
+    except ValueError:
+        return False
+    return found.is_private and 8 <= found.prefixlen <= 26
 
 
 def _bad(path: Path, what: str) -> BadInput:

@@ -15,6 +15,7 @@ from purveyor.projects.models import BindingRecord, EnvironmentRecord, ProjectRe
 from purveyor.services import store as services
 from purveyor.services.handle import ServiceAccess
 from purveyor.services.models import ServiceRecord
+from purveyor.services.networks import Networks
 from purveyor_hooks import Conflict, NotFound
 
 
@@ -80,6 +81,7 @@ class Binder:
 
     def __init__(self, house: House) -> None:
         self._house = house
+        self._networks = Networks(house)
 
     async def _load(self, binding_id: int) -> tuple[BindingRecord, ServiceRecord] | None:
         def work(tx: Tx) -> tuple[BindingRecord, ServiceRecord] | None:
@@ -102,6 +104,7 @@ class Binder:
             provider = self._house.registry.provider(service.service_type)
             await provider.bind(service.view(), self._access(service), binding.view())
             await self._house.store.write(lambda tx: projects.update_binding(tx, binding_id, state="bound"))  # noqa: B023
+            await self._networks.join(service.id)
 
     async def unbind(self, binding_ids: Sequence[int]) -> None:
         """End the access of each; its data stays."""
@@ -110,6 +113,9 @@ class Binder:
                 binding, service = loaded
                 provider = self._house.registry.provider(service.service_type)
                 await provider.unbind(service.view(), self._access(service), binding.view())
+                await self._networks.leave(
+                    service.id, binding.environment_id
+                )  # its sessions have ended: one that is cut off hangs
                 await self._house.store.write(lambda tx: projects.update_binding(tx, binding_id, state="unbound"))  # noqa: B023
 
     async def purge(self, binding_ids: Sequence[int]) -> None:
@@ -119,6 +125,7 @@ class Binder:
                 binding, service = loaded
                 provider = self._house.registry.provider(service.service_type)
                 await provider.purge(service.view(), self._access(service), binding.view())
+                await self._networks.leave(service.id, binding.environment_id)
                 await self._house.store.write(lambda tx: projects.delete_binding(tx, binding_id))  # noqa: B023
 
 

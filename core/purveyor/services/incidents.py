@@ -1,6 +1,6 @@
 """Incidents: what should run and does not. Told once, brought back later and later, told again when over."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, Literal, NamedTuple
 
@@ -9,6 +9,7 @@ from purveyor.kernel.docker.models import Found
 from purveyor.kernel.parts import House
 from purveyor.services import incident_store
 from purveyor.services.incident_store import Told
+from purveyor.services.networks import lost
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds between two tries to bring something back
 CALM = 60.0  # seconds without trouble after which a new incident is none of the old row
@@ -121,8 +122,8 @@ def _emit(tx: Tx, subject: Subject, word: str, reason: str, where: dict[str, Any
         tx.emit(f"app.{word}", project=project, data=data)
 
 
-def trouble(found: Found | None, network: str, network_id: str, name: str) -> str:
-    """Why a container that should serve on a network under a name does not, "" when it does."""
+def trouble(found: Found | None, networks: Mapping[str, str], name: str) -> str:
+    """Why a container that should serve under a name on these networks, by their ids, does not; "" when it does."""
     if found is None:
         return "Its container was removed."
     if found.state == "paused":
@@ -135,7 +136,7 @@ def trouble(found: Found | None, network: str, network_id: str, name: str) -> st
         return "Its container was never started."
     if found.state != "running":
         return f"It {SIGNALS.get(found.exit_code, 'ended')}{_because(found)}."
-    if not network_id or found.network_ids.get(network) != network_id:
+    if network := lost(found, networks):
         return f"It is not on the network {network} any more."
     if found.name != name:
         return f"Its container was renamed to {found.name}."

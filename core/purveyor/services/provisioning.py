@@ -20,6 +20,7 @@ from purveyor.kernel.plugins.registry import Provider
 from purveyor.services import store as services
 from purveyor.services.handle import ServiceAccess
 from purveyor.services.models import ServiceRecord, VolumeRecord
+from purveyor.services.networks import Networks, lost
 from purveyor_hooks import BadInput, Conflict, ContainerSpec, DataRefused, DeadlineExceeded, Failed, Health, NotFound, Service
 
 Ask = Callable[[Service, ServiceAccess], Awaitable[Health]]
@@ -34,6 +35,7 @@ class Provisioner:
 
     def __init__(self, house: House) -> None:
         self._house = house
+        self._networks = Networks(house)
         self._asking: defaultdict[int, anyio.Lock] = defaultdict(anyio.Lock)  # two at once may take each other's marks
 
     async def _load(self, service_id: int) -> tuple[ServiceRecord, Provider]:
@@ -120,8 +122,9 @@ class Provisioner:
         record, provider = await self._load(service_id)
         if record.imported:
             await self._join(record)
-            return
-        await self._create(record, provider, provider.container(record.view()))
+        else:
+            await self._create(record, provider, provider.container(record.view()))
+        await self._networks.join(record.id)
 
     async def _create(self, record: ServiceRecord, provider: Provider, spec: ContainerSpec) -> None:
         engine = self._house.engine
@@ -197,6 +200,7 @@ class Provisioner:
             found = await self.found(record)
             await self._house.engine.containers.remove(found.id if found else record.container_name)
         elif record.imported.joined:
+            await self._networks.leave(record.id)
             await self._house.engine.containers.leave(record.container_name)
 
     async def found(self, record: ServiceRecord) -> Found | None:
@@ -326,7 +330,8 @@ class Provisioner:
         if record is None or record.imported or record.refusal or (record.state, record.desired) != ("active", "running"):
             return
         found = await self.found(record)
-        if found is not None and found.state == "running" and self._house.engine.namespace in found.networks:
+        expected = await self._networks.expected(service=record.id)
+        if found is not None and found.state == "running" and not lost(found, expected):
             return
         await self._house.engine.ensure_network()
         await self.volume(service_id)

@@ -21,10 +21,12 @@ from purveyor.kernel.docker.models import Found
 from purveyor.kernel.operations import Runner, Verb
 from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
+from purveyor.services import networks
 from purveyor.services import store as services
 from purveyor.services.health import Observer
 from purveyor.services.incidents import Incidents, Subject, trouble
 from purveyor.services.models import ServiceRecord, VolumeRecord
+from purveyor.services.networks import Networks, lost
 from purveyor.services.operations.lifecycle import ServiceArguments
 from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import DataRefused, EngineUnavailable, NotFound, PurveyorError
@@ -55,6 +57,7 @@ class Reconciler:
         self._verbs = verbs
         self._incidents = incidents
         self._helpers = Helpers(house)
+        self._networks = Networks(house)
         self._told = anyio.Event()
         self._changed: set[str] = set()  # "service-3", "app-7", names and ids of containers that are not ours
         self._unverified: set[int] = set()  # services that run on data which could not be compared yet
@@ -123,7 +126,9 @@ class Reconciler:
             return
         attributes = actor.get("Attributes") or {}
         if event.get("Type") == "network":
-            if attributes.get("name") != self._house.engine.namespace or action not in ("disconnect", "destroy"):
+            name = str(attributes.get("name"))
+            ours = name == self._house.engine.namespace or self._networks.ours(name)
+            if not ours or action not in ("disconnect", "destroy"):
                 return
             self._changed.add(str(attributes.get("container") or "network"))
         elif action in TELLING:
@@ -190,6 +195,7 @@ class Reconciler:
         await self._runner.recover(wait=False)
         await self._settle_network()
         every, apps = await self._house.store.read(_intended)
+        await self._take_in(apps)
         linked = await self._house.store.read(_linked)
         await self._close_forgotten(every, apps)
         await self._watch_data(every)
@@ -232,6 +238,22 @@ class Reconciler:
         await engine.ensure_network()
         if await engine.network_id() and engine.subnets != await self._house.store.read(address.subnets):
             await self._house.store.write(lambda tx: address.note_subnets(tx, engine.subnets))
+        await self._networks.settle()
+
+    async def _take_in(self, apps: list[DeploymentRecord]) -> None:
+        """Give apps that were deployed before there were networks of environments theirs, without a break."""
+        for record in apps:
+            name = await self._house.store.read(lambda tx: self._network_of(tx, record))  # noqa: B023
+            found = await self._app(record) if name else None
+            if found is not None and found.state == "running":
+                await self._networks.take_in(record.environment_id, name, found)
+
+    def _network_of(self, tx: Tx, record: DeploymentRecord) -> str:
+        """The name of the network that an app's environment lacks, "" when it has one."""
+        if networks.find(tx, record.environment_id) is not None:
+            return ""
+        environment = projects.environment_by_id(tx, record.environment_id).slug
+        return networks.name_of(self._house.engine.namespace, projects.get(tx, record.project_id).slug, environment)
 
     async def _watch_data(self, every: list[ServiceRecord]) -> set[int]:
         """Look for containers that somebody started on the data of a service that runs; the answer is whose that are now or
@@ -300,7 +322,7 @@ class Reconciler:
             await self._incidents.over(subject, "It is stopped as its owner wants.")
         elif record.imported:
             if found is None or not found.holds_on:
-                await self._incidents.tell(subject, trouble(found, "", "", "") + " Its owner has to bring it back.")
+                await self._incidents.tell(subject, trouble(found, {}, "") + " Its owner has to bring it back.")
         elif reason := await self._trouble(subject, found, record.container_name):
             self._observer.forget(record.id)
             if record.refusal:  # told by an event of its own
@@ -317,7 +339,7 @@ class Reconciler:
             remedy = f"Two servers on one data set destroy it: docker stop {others.replace(',', '')}"
             await self._incidents.tell(subject, f"Its data is in use by the container {others} as well. {remedy}")
             return
-        moved = found is not None and found.state == "running" and self._provision.moved(record, found)
+        moved = found is not None and found.state == "running" and await self._moved(record, found)
         if moved and record.desired == "running":  # an imported one
             await self._bring_back(record)
             found = await self._provision.found(record)
@@ -326,6 +348,12 @@ class Reconciler:
                 await self._incidents.over(subject)
         else:
             self._observer.forget(record.id)
+
+    async def _moved(self, record: ServiceRecord, found: Found) -> bool:
+        """Whether an imported container was started anew, or taken from a network, since it was last seen."""
+        if record.imported is None:
+            return False
+        return self._provision.moved(record, found) or lost(found, await self._networks.expected(service=record.id)) != ""
 
     async def _check(self, record: ServiceRecord, found: Found) -> bool:
         """Whether a running server is healthy, and has the data that it should have; what is new is told."""
@@ -352,13 +380,13 @@ class Reconciler:
             return
         found = await self._app(record)
         where = await self._house.store.read(lambda tx: _where(tx, record))
-        if reason := await self._trouble(subject, found, record.container):
+        if reason := await self._trouble(subject, found, record.container, record.environment_id):
             await self._incidents.tell(subject, reason, **where)
             if self._at_it(found) or not self._may_try(subject):
                 return
             await self._repair(subject, record)
             found = await self._app(record)
-            if await self._trouble(subject, found, record.container):
+            if await self._trouble(subject, found, record.container, record.environment_id):
                 return
         elif found is not None and found.health == "unhealthy":
             await self._incidents.tell(subject, "Its health check fails.", **where)
@@ -372,10 +400,13 @@ class Reconciler:
         named = sorted(found, key=lambda item: item.name != record.container)
         return await self._house.engine.containers.inspect(named[0].id) if named else None
 
-    async def _trouble(self, subject: Subject, found: Found | None, name: str) -> str:
+    async def _trouble(self, subject: Subject, found: Found | None, name: str, environment: int = 0) -> str:
         """Why something does not run as it should, "" when it does."""
-        engine = self._house.engine
-        reason = trouble(found, engine.namespace, await engine.network_id(), name)
+        service = subject.id if subject.kind == "service" else 0
+        expected = await self._networks.expected(service=service, environment=environment)
+        reason = trouble(found, expected, name)
+        if service and found is not None and self._networks.strays(found, expected):
+            await self._networks.join(service)
         if found is None:
             return reason
         known, before = self._restarts.get(subject, ("", 0))

@@ -22,6 +22,7 @@ from purveyor.projects.operations.bind import BindingSteps, environment_for, int
 from purveyor.projects.operations.end_access import end_of_environment
 from purveyor.projects.operations.link import BIND_DEADLINE
 from purveyor.projects.operations.projects import PRODUCTION
+from purveyor.services import networks
 from purveyor.services import store as services
 from purveyor.services.operations.base import step_names
 from purveyor.services.provisioning import Provisioner
@@ -90,6 +91,7 @@ class Deploy(Verb):
         missing, new = intend_missing(tx, self.house, project, environment)
         app = None
         if given.image:
+            networks.require_room(tx, environment.id)
             app = AppSpec(
                 image=given.image,
                 command=tuple(given.command),

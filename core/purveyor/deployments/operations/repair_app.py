@@ -5,15 +5,13 @@ from typing import Any, ClassVar
 import msgspec
 
 from purveyor.deployments import store as deployment_store
-from purveyor.deployments.app_runtime import container_name
-from purveyor.deployments.models import DeploymentRecord
+from purveyor.deployments.app_runtime import container_name, scope_of
 from purveyor.deployments.operations.deploy import DEPLOY_DEADLINE, Deploy
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
-from purveyor.projects import store as projects
 from purveyor.services.operations.base import STOP_DEADLINE, step_names
 from purveyor_hooks import Conflict, Scope
 
@@ -39,7 +37,7 @@ class RepairApp(Deploy):
         record = deployment_store.deployment(tx, given.deployment)
         if record.state != "active" or record.app is None:
             raise Conflict(f"Deployment {record.id} is {record.state}, and not to be repaired.")
-        scope = _scope(tx, record)
+        scope = scope_of(tx, record)
         shown = {
             "project": scope.project,
             "environment": scope.environment,
@@ -92,8 +90,3 @@ class RepairApp(Deploy):
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         """The deployment stays what it is, and whoever watches tries again."""
-
-
-def _scope(tx: Tx, record: DeploymentRecord) -> Scope:
-    environment = next(item.slug for item in projects.environments(tx, record.project_id) if item.id == record.environment_id)
-    return Scope(project=projects.get(tx, str(record.project_id)).slug, environment=environment)

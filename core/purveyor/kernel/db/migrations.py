@@ -389,6 +389,18 @@ BINDINGS_AWAITED = """
 ALTER TABLE bindings ADD COLUMN awaited INTEGER NOT NULL DEFAULT 0
 """
 
+# Each environment whose apps run here has a network of its own. Without a reference: it outlives its environment until the engine
+# has removed it.
+NETWORKS = """
+CREATE TABLE networks (
+    id INTEGER PRIMARY KEY,
+    environment_id INTEGER NOT NULL UNIQUE,
+    name TEXT NOT NULL UNIQUE,
+    subnet TEXT NOT NULL UNIQUE,
+    gateway TEXT NOT NULL
+) STRICT
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -479,3 +491,8 @@ def step_numbers(db: Database) -> None:
 @migrations()
 def bindings_awaited(db: Database) -> None:
     _run(db, BINDINGS_AWAITED)
+
+
+@migrations()
+def environment_networks(db: Database) -> None:
+    _run(db, NETWORKS)

@@ -15,6 +15,7 @@ from purveyor.kernel.docker.filters import filters
 from purveyor.kernel.docker.host import connect, require_here
 from purveyor.kernel.docker.images import DockerImages
 from purveyor.kernel.docker.labels import Labels
+from purveyor.kernel.docker.networks import DockerNetworks
 from purveyor.kernel.docker.protocols import Engine
 from purveyor.kernel.docker.volumes import DockerVolumes
 
@@ -30,6 +31,7 @@ class DockerEngine(Engine):
         self.containers = DockerContainers(self)
         self.images = DockerImages(self)
         self.volumes = DockerVolumes(self)
+        self.networks = DockerNetworks(self)
 
     @property
     def docker(self) -> aiodocker.Docker:

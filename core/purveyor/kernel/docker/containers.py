@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiodocker
 import anyio
 from aiodocker.multiplexed import multiplexed_result_stream
+from aiodocker.networks import DockerNetwork
 
 from purveyor.kernel.docker.errors import CHANGE, LOOK
 from purveyor.kernel.docker.filters import filters
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 OUTPUT_LIMIT = 64 * 1024
 DOCKERS_GRACE = 10  # seconds between the engine's two signals when a container does not say
 STOP_SLACK = 30.0
+LOWEST = -1  # of the priorities that a network's gateway may have
 LOG_OPTIONS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 
 
@@ -234,38 +236,38 @@ class DockerContainers(Containers):
         with self._engine.errors(f"wait for {name}", None):
             return int((await self._engine.docker.containers.container(name).wait())["StatusCode"])
 
-    async def connect(self, name: str, aliases: Sequence[str]) -> None:
-        with self._engine.errors(f"connect {name} to the network", CHANGE):
-            network = await self._engine.docker.networks.get(self._engine.namespace)
-            try:
-                await network.disconnect({"Container": name, "Force": True})
-            except aiodocker.DockerError as error:
-                if error.status not in (403, 404, 500) or "not connected" not in str(error.message):
-                    raise
-            await network.connect({"Container": name, "EndpointConfig": {"Aliases": list(aliases)}})
+    async def connect(self, name: str, aliases: Sequence[str], network: str = "") -> None:
+        with self._engine.errors(f"connect {name} to the network {network or self._engine.namespace}", CHANGE):
+            await self._disconnect(name, network)
+            found = await self._engine.docker.networks.get(network or self._engine.namespace)
+            await found.connect({"Container": name, "EndpointConfig": _endpoint(network, aliases)})
 
-    async def join(self, name: str) -> None:
-        with self._engine.errors(f"connect {name} to the network", CHANGE):
-            network = await self._engine.docker.networks.get(self._engine.namespace)
+    async def join(self, name: str, network: str = "") -> None:
+        with self._engine.errors(f"connect {name} to the network {network or self._engine.namespace}", CHANGE):
+            found = await self._engine.docker.networks.get(network or self._engine.namespace)
             try:
-                await network.connect({"Container": name})
+                await found.connect({"Container": name, "EndpointConfig": _endpoint(network)})
             except aiodocker.DockerError as error:
                 if "already exists" not in str(error.message):
                     raise
 
-    async def leave(self, name: str) -> None:
-        with self._engine.errors(f"take {name} from the network", CHANGE):
-            try:
-                network = await self._engine.docker.networks.get(self._engine.namespace)
-                await network.disconnect({"Container": name, "Force": True})
-            except aiodocker.DockerError as error:
-                if error.status != 404 and "not connected" not in str(error.message):
-                    raise
+    async def leave(self, name: str, network: str = "") -> None:
+        with self._engine.errors(f"take {name} from the network {network or self._engine.namespace}", CHANGE):
+            await self._disconnect(name, network)
 
-    async def aliases(self, name: str) -> list[str]:
+    async def _disconnect(self, name: str, network: str) -> None:
+        """By the network's name: a container that was stopped names one that is gone, and does not start until it leaves it."""
+        try:
+            found = DockerNetwork(self._engine.docker, network or self._engine.namespace)
+            await found.disconnect({"Container": name, "Force": True})
+        except aiodocker.DockerError as error:
+            if error.status != 404 and "not connected" not in str(error.message):
+                raise
+
+    async def aliases(self, name: str, network: str = "") -> list[str]:
         with self._engine.errors(f"look at the container {name}"):
             shown = await self._engine.docker.containers.container(name).show()
-        endpoint = shown["NetworkSettings"]["Networks"].get(self._engine.namespace) or {}
+        endpoint = shown["NetworkSettings"]["Networks"].get(network or self._engine.namespace) or {}
         return list(endpoint.get("Aliases") or [])
 
     async def log(self, name: str, *, lines: int | str = 200, timestamps: bool = False) -> list[str]:
@@ -327,6 +329,12 @@ class DockerContainers(Containers):
                 job = await found.exec(list(argv), stdin=True, tty=tty, environment=dict(environment))
             async with started(self._engine.docker, job.id, tty) as line:
                 yield DockerSession(job, line)
+
+
+def _endpoint(network: str, aliases: Sequence[str] = ()) -> dict[str, Any]:
+    """How a container is on a network. Its way out and its published ports are of the installation's own one; engines before the
+    API 1.48 take the first by name for that, and ours sort so."""
+    return {"Aliases": list(aliases), **({"GwPriority": LOWEST} if network else {})}
 
 
 def _found(shown: dict[str, Any]) -> Found:

@@ -15,6 +15,12 @@ class PortTaken(Conflict):
     code = "port-taken"
 
 
+class AddressesTaken(Conflict):
+    """Somebody else has these addresses."""
+
+    code = "addresses-taken"
+
+
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A container as the engine shows it.
 

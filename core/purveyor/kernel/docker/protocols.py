@@ -125,17 +125,18 @@ class Containers(Protocol):
     async def wait(self, name: str) -> int:
         """Wait until a container has ended; the answer is its exit code."""
 
-    async def connect(self, name: str, aliases: Sequence[str]) -> None:
-        """Put a container on the network under these further names, instead of those it had."""
+    async def connect(self, name: str, aliases: Sequence[str], network: str = "") -> None:
+        """Put a container on a network under these further names, instead of those it had. Of this and what follows `network`
+        is one of `Networks`, "" the installation's own."""
 
-    async def join(self, name: str) -> None:
-        """Put a container on the network, beside those that it is on; it may be there already."""
+    async def join(self, name: str, network: str = "") -> None:
+        """Put a container on a network, beside those that it is on; it may be there already."""
 
-    async def leave(self, name: str) -> None:
-        """Take a container from the network; it may be gone, or not on it."""
+    async def leave(self, name: str, network: str = "") -> None:
+        """Take a container from a network; either may be gone, and it need not be on it."""
 
-    async def aliases(self, name: str) -> list[str]:
-        """The further names of a container on the network."""
+    async def aliases(self, name: str, network: str = "") -> list[str]:
+        """The further names of a container on a network."""
 
     async def log(self, name: str, *, lines: int | str = 200, timestamps: bool = False) -> list[str]:
         """The last lines that the container printed, both streams."""
@@ -324,6 +325,33 @@ class Volumes(Protocol):
             raise Failed(f"The data could not be copied to {target_path}: {ended.stdout[-300:]}", remedy="Is the disk full?")
 
 
+class Networks(Protocol):
+    """Further networks of this installation, each of an environment: its apps, and the services that they use.
+
+    Whoever makes or removes one holds `turn`: the engine lets two networks have one name.
+    """
+
+    labels: Labels
+    turn: anyio.Lock
+
+    def __init__(self) -> None:
+        self.turn = anyio.Lock()
+
+    async def ids(self) -> dict[str, str]:
+        """Name -> id of all networks of this installation."""
+
+    async def ensure(self, name: str, subnet: Subnet, environment: int) -> str:
+        """The id of a network, made with these addresses when there is none of its name. Raises `AddressesTaken`, and
+        `Conflict` when it is somebody else's."""
+
+    async def delete(self, name: str) -> tuple[str, ...]:
+        """Take our containers from a network and remove it; the answer are the containers of others that are in the way. One
+        that is gone is fine."""
+
+    async def taken(self) -> list[str]:
+        """Every range of addresses that the engine's networks have, or that this host uses or sends to."""
+
+
 class Engine(Protocol):
     """A Docker Engine. `namespace` is the network's name and the beginning of all other names."""
 
@@ -332,6 +360,7 @@ class Engine(Protocol):
     containers: Containers
     images: Images
     volumes: Volumes
+    networks: Networks
 
     async def require_here(self) -> None:
         """Raise `BadInput` when the engine is on another host. Nothing is asked of it."""

@@ -20,6 +20,7 @@ from purveyor.projects.operations.link import BIND_DEADLINE
 from purveyor.projects.operations.projects import PRODUCTION
 from purveyor.services import handle
 from purveyor.services import store as services
+from purveyor.services.networks import Networks
 from purveyor.services.operations.base import STOP_DEADLINE, step_names
 from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import BadInput, NotFound
@@ -92,6 +93,7 @@ class DeleteEnvironment(Verb):
         async def remove() -> None:
             await remove_containers(self.house.engine, environment=environment_id)
             await self.house.store.write(lambda tx: _retire(tx, environment_id))
+            await Networks(self.house).drop(environment_id)
 
         containers = Step("containers", remove, deadline=STOP_DEADLINE, final=True)  # an app that is gone is not brought back
         if operation.arguments["purge"]:  # what a purge has begun cannot be had back

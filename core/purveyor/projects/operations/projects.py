@@ -15,6 +15,7 @@ from purveyor.kernel.operations.plan import PlannedContainer
 from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
 from purveyor.services import store as services
+from purveyor.services.networks import Networks
 from purveyor.services.operations.base import STOP_DEADLINE, step_names
 from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import BadInput, Conflict
@@ -97,6 +98,9 @@ class DeleteProject(Verb):
 
     async def _remove(self, project_id: int) -> None:
         await remove_containers(self.house.engine, project=project_id)
+        networks = Networks(self.house)
+        for environment in await self.house.store.read(lambda tx: projects.environments(tx, project_id)):
+            await networks.drop(environment.id)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         projects.delete(tx, operation.project_id or 0)

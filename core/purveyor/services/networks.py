@@ -1,0 +1,301 @@
+"""The networks of environments: each whose apps run here has one, and the services that it has accounts on are joined to it.
+
+So apps reach what is linked to them, and nothing of others. Services have the installation's own network for a home: their
+published ports, their way out, and what a person attaches by hand. A container's name resolves on every network that it is on,
+so that variables name the same hosts everywhere.
+
+The addresses are ours and recorded: the engine's own ranges end at some thirty networks, and a network that is made anew has to
+be the same. What is recorded comes first, and everything here may be done again after a crash.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+from purveyor.kernel.db import Tx
+from purveyor.kernel.db.database import convert, note, remembered
+from purveyor.kernel.db.models import Record
+from purveyor.kernel.docker.models import AddressesTaken, Found
+from purveyor.kernel.parts import House
+from purveyor_hooks import Conflict
+
+RANGE = "network-range"
+# /16 each, in the order in which they are tried: out of the way of what engines, clouds, clusters and homes use
+CANDIDATES = [f"10.{number}.0.0/16" for number in (213, 199, 187, 171, *range(170, 127, -1))]
+PREFIX = 26  # 61 containers
+MOST = 300  # networks of environments on one host: as far as it was measured
+MOST_OF_SERVICE = 100  # a start joins them one by one
+
+USED = "EXISTS (SELECT 1 FROM deployments WHERE deployments.environment_id = networks.environment_id "
+USED += "AND deployments.state IN ('active', 'deploying') AND deployments.app IS NOT NULL)"
+JOINED = "SELECT service_id FROM bindings JOIN services ON services.id = service_id "
+JOINED += "WHERE bindings.state = 'bound' AND services.state != 'deleted' AND environment_id"
+
+
+class NetworkRecord(Record, frozen=True):
+    """The network of an environment: its range of addresses, and the host's own one in it."""
+
+    id: int
+    environment_id: int
+    name: str
+    subnet: str
+    gateway: str
+
+
+# ---------------------------------------------------------------- records
+
+
+def find(tx: Tx, environment_id: int) -> NetworkRecord | None:
+    row = tx.row("SELECT * FROM networks WHERE environment_id = ?", [environment_id])
+    return convert(row, NetworkRecord, tx.vault) if row else None
+
+
+def of_service(tx: Tx, service_id: int) -> list[NetworkRecord]:
+    """The networks that a service has to be on: those of the environments with an account on it."""
+    sql = "SELECT networks.* FROM networks JOIN bindings ON bindings.environment_id = networks.environment_id "
+    sql += "WHERE bindings.service_id = ? AND bindings.state = 'bound' ORDER BY networks.id"
+    return [convert(row, NetworkRecord, tx.vault) for row in tx.rows(sql, [service_id])]
+
+
+def _every(tx: Tx) -> list[NetworkRecord]:
+    return [convert(row, NetworkRecord, tx.vault) for row in tx.rows("SELECT * FROM networks ORDER BY id")]
+
+
+def _is_over(tx: Tx, record: NetworkRecord) -> bool:
+    """Whether no app of its environment runs, or is about to."""
+    return tx.row(f"SELECT 1 FROM networks WHERE id = ? AND NOT {USED}", [record.id]) is not None
+
+
+def require_room(tx: Tx, environment_id: int) -> None:
+    """Raise `Conflict` unless an environment may have a network, with all the services that it uses."""
+    if find(tx, environment_id) is not None:
+        return
+    if int(tx.value("SELECT count(*) FROM networks")) >= MOST:
+        raise Conflict(
+            f"{MOST} environments have apps on this host, and each has a network of its own; no more were tried.",
+            remedy="Delete environments that are over: purveyor project remove-environment PROJECT ENVIRONMENT",
+        )
+    for row in tx.rows(f"{JOINED} = ?", [environment_id]):
+        if len(of_service(tx, row["service_id"])) >= MOST_OF_SERVICE:
+            name = tx.value("SELECT name FROM services WHERE id = ?", [row["service_id"]])
+            raise Conflict(
+                f"{name} is on the networks of {MOST_OF_SERVICE} environments already.",
+                remedy="Link this project to another service of the type, or delete environments that are over.",
+            )
+
+
+def _allocated(tx: Tx, environment_id: int, name: str, taken: Iterable[str]) -> NetworkRecord:
+    """The recorded network of an environment, chosen now if there is none."""
+    found = find(tx, environment_id)
+    if found is None:
+        subnet = _free(tx, taken)
+        values = {"environment_id": environment_id, "name": name, "subnet": str(subnet), "gateway": str(subnet[1])}
+        tx.insert("networks", **values)
+        found = find(tx, environment_id)
+        assert found is not None
+    return found
+
+
+def _moved(tx: Tx, record: NetworkRecord, taken: Iterable[str]) -> NetworkRecord:
+    """The network with other addresses, for somebody has those that were recorded."""
+    subnet = _free(tx, [*taken, record.subnet])
+    tx.update("networks", "id = ?", [record.id], subnet=str(subnet), gateway=str(subnet[1]))
+    found = find(tx, record.environment_id)
+    assert found is not None
+    return found
+
+
+def _free(tx: Tx, taken: Iterable[str]) -> ipaddress.IPv4Network:
+    recorded = {ipaddress.IPv4Network(row["subnet"]) for row in tx.rows("SELECT subnet FROM networks")}
+    others = [item for item in _ranges(taken) if item not in recorded]
+    whole = ipaddress.IPv4Network(_range(tx, others))
+    for subnet in whole.subnets(new_prefix=max(PREFIX, whole.prefixlen)):
+        if subnet not in recorded and not any(subnet.overlaps(item) for item in others):
+            return subnet
+    raise Conflict(
+        f"There are no free addresses in {whole} for the network of one more environment.",
+        remedy="Choose a wider range in the settings file: network-range",
+    )
+
+
+def _range(tx: Tx, others: Iterable[ipaddress.IPv4Network]) -> str:
+    """The range that all the networks are in: the one that was chosen, or the first that nobody uses."""
+    known = remembered(tx, RANGE)
+    if known:
+        return known
+    used = list(others)
+    for candidate in CANDIDATES:
+        if not any(ipaddress.IPv4Network(candidate).overlaps(item) for item in used):
+            note(tx, RANGE, candidate)
+            return candidate
+    raise Conflict("No range of addresses is free on this host.", remedy="Choose one in the settings file: network-range")
+
+
+def choose_range(tx: Tx, wanted: str) -> None:
+    """Have the range that the settings say, for networks that are made from now on."""
+    if wanted and wanted != remembered(tx, RANGE):
+        note(tx, RANGE, wanted)
+
+
+def _ranges(texts: Iterable[str]) -> list[ipaddress.IPv4Network]:
+    found = []
+    for text in texts:
+        with suppress(ValueError):
+            found.append(ipaddress.IPv4Network(text, strict=False))
+    return found
+
+
+# ---------------------------------------------------------------- on the engine
+
+
+class Networks:
+    """Has networks and who is on them as they are recorded."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._engine = house.engine.networks
+
+    async def ensure(self, environment_id: int, name: str) -> NetworkRecord:
+        """The network of an environment whose app is about to run, with the services that it uses."""
+        async with self._engine.turn:
+            record = await self._house.store.read(lambda tx: find(tx, environment_id))
+            if record is None:
+                taken = await self._engine.taken()
+
+                def work(tx: Tx) -> NetworkRecord:
+                    choose_range(tx, self._house.settings.network_range)
+                    return _allocated(tx, environment_id, name, taken)
+
+                record = await self._house.store.write(work)
+            record, _ = await self._made(record)
+        rows = await self._house.store.read(lambda tx: tx.rows(f"{JOINED} = ?", [environment_id]))
+        for row in rows:
+            await self.join(row["service_id"])
+        return record
+
+    async def _made(self, record: NetworkRecord) -> tuple[NetworkRecord, str]:
+        """The network on the engine, and its id; made anew with other addresses when its own are somebody's by now."""
+        for _ in range(MOST):
+            try:
+                return record, await self._engine.ensure(record.name, (record.subnet, record.gateway), record.environment_id)
+            except AddressesTaken:
+                taken, before = await self._engine.taken(), record
+                record = await self._house.store.write(lambda tx: _moved(tx, before, taken))  # noqa: B023
+        raise Conflict("No addresses could be had for the network.", remedy="Choose a range: network-range in the settings file.")
+
+    async def expected(self, *, service: int = 0, environment: int = 0) -> dict[str, str]:
+        """The networks that the container of a service, or of an environment's app, has to be on, and which ones those are now;
+        "" for one that is not there."""
+
+        def look(tx: Tx) -> list[str]:
+            found = of_service(tx, service) if service else [find(tx, environment)]
+            return [item.name for item in found if item]
+
+        names = await self._house.store.read(look)
+        expected = {}
+        if service or not names:  # an app that was deployed before there were networks of environments is on this one
+            expected[self._house.engine.namespace] = await self._house.engine.network_id()
+        if names:
+            ids = await self._engine.ids()
+            expected |= {name: ids.get(name, "") for name in names}
+        return expected
+
+    async def take_in(self, environment_id: int, name: str, found: Found) -> None:
+        """Have a network for an app that was deployed before there were any, and it on there under its names: it goes on being on
+        the installation's own one until its next deployment."""
+        aliases = await self._house.engine.containers.aliases(found.id)
+        await self.ensure(environment_id, name)
+        if name not in found.networks:
+            await self._house.engine.containers.connect(
+                found.id, [item for item in aliases if not found.id.startswith(item)], name
+            )
+
+    async def join(self, service_id: int) -> None:
+        """Have a service's container on the networks of all environments that use it, and on no other of ours: one that is gone
+        by now would keep it from starting."""
+
+        def look(tx: Tx) -> tuple[str, list[NetworkRecord]]:
+            name = tx.value("SELECT container_name FROM services WHERE id = ?", [service_id])
+            return str(name or ""), of_service(tx, service_id)
+
+        name, records = await self._house.store.read(look)
+        found = await self._house.engine.containers.inspect(name, foreign=True) if name else None
+        if found is not None:
+            await self._join(found, {record.name: record for record in records})
+
+    async def _join(self, found: Found, records: Mapping[str, NetworkRecord]) -> None:
+        containers, ids = self._house.engine.containers, {}
+        for name in sorted(found.networks.keys() - records.keys()):
+            if self.ours(name):
+                await containers.leave(found.id, name)
+        if records:
+            ids = await self._engine.ids()
+        for name, record in records.items():
+            number = ids.get(name)
+            if not number:
+                async with self._engine.turn:
+                    _, number = await self._made(record)
+            if found.network_ids.get(name) != number:
+                await containers.connect(found.id, [], name)
+
+    async def leave(self, service_id: int, environment_id: int | None = None) -> None:
+        """Take a service's container from the network of an environment whose account on it has ended, or from all of them."""
+
+        def look(tx: Tx) -> tuple[str, list[NetworkRecord]]:
+            name = tx.value("SELECT container_name FROM services WHERE id = ?", [service_id])
+            found = of_service(tx, service_id)
+            return str(name or ""), [item for item in found if environment_id not in (None, item.environment_id)]
+
+        name, records = await self._house.store.read(look)
+        found = await self._house.engine.containers.inspect(name, foreign=True) if name else None
+        if found is not None:
+            await self._join(found, {record.name: record for record in records})
+
+    def strays(self, found: Found, expected: Mapping[str, str]) -> bool:
+        """Whether a container is on a network of an environment that has no account on it."""
+        return any(self.ours(name) and name not in expected for name in found.networks)
+
+    def ours(self, name: str) -> bool:
+        """Whether a network is one of an environment."""
+        return name.startswith(f"{self._house.engine.namespace}.")
+
+    async def drop(self, environment_id: int) -> None:
+        """Remove the network of an environment whose apps are gone. What others have on it is named, and it stays until they
+        have left."""
+        async with self._engine.turn:
+            await self._drop(environment_id)
+
+    async def _drop(self, environment_id: int) -> None:
+        record = await self._house.store.read(lambda tx: find(tx, environment_id))
+        if record is None:
+            return
+        if others := await self._engine.delete(record.name):
+            self._house.logger.warning("network.in_use", network=record.name, containers=", ".join(others))
+            return
+        await self._house.store.write(lambda tx: tx.db.execute("DELETE FROM networks WHERE id = ?", [record.id]))
+
+    async def settle(self) -> None:
+        """Remove the networks of environments without an app, and make those anew that somebody has removed."""
+
+        recorded = await self._house.store.read(_every)
+        if not recorded:
+            return
+        ids = await self._engine.ids()
+        for record in recorded:
+            async with self._engine.turn:
+                if await self._house.store.read(lambda tx: _is_over(tx, record)):  # noqa: B023
+                    await self._drop(record.environment_id)
+                elif record.name not in ids:
+                    await self._made(record)
+
+
+def lost(found: Found | None, wanted: Mapping[str, str]) -> str:
+    """The first network that a container has to be on and is not, "" when there is none."""
+    here: Mapping[str, str] = found.network_ids if found is not None else {}
+    return next((name for name, number in wanted.items() if not number or here.get(name) != number), "")
+
+
+def name_of(namespace: str, project: str, environment: str) -> str:
+    """Sorts after the installation's own network, whose name it begins with: the engine takes the first by name for a
+    container's way out and its published ports."""
+    return f"{namespace}.{project}.{environment}"
