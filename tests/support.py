@@ -222,6 +222,11 @@ class Stage:
         label = f"label=dev.purveyor.installation={self.installation}"
         return set(docker("ps", "-a", "--format", "{{.Names}}", "--filter", label).split())
 
+    def networks(self) -> set[str]:
+        """Those of environments."""
+        named = docker("network", "ls", "--format", "{{.Name}}", "--filter", f"name={self.namespace}").split()
+        return {name for name in named if name.startswith(f"{self.namespace}.")}
+
     def volumes(self) -> set[str]:
         label = f"label=dev.purveyor.installation={self.installation}"
         return set(docker("volume", "ls", "-q", "--filter", label).split())
@@ -240,7 +245,8 @@ class Stage:
         ):
             if names:
                 docker(*what, *names.split(), check=False)
-        docker("network", "rm", self.namespace, check=False)
+        for name in (*self.networks(), self.namespace):
+            docker("network", "rm", name, check=False)
 
 
 MakeStage = Callable[..., Stage]  # makes stages that live as long as a module's tests

@@ -41,7 +41,7 @@ def test_the_new_deployment_takes_the_name_on_the_network_and_the_old_one_goes(s
     assert mine == [latest["container"]]
     assert httpx.get(latest["url"]).json()["release"] == "two"
     ask = "import urllib.request as u; print(u.urlopen('http://beta-production:8000/').read().decode())"
-    network = ("run", "--rm", "--network", shops.namespace, DEMO, "python3", "-c", ask)
+    network = ("run", "--rm", "--network", f"{shops.namespace}.beta.production", DEMO, "python3", "-c", ask)
     assert json.loads(docker(*network))["release"] == "two"
 
 

@@ -137,7 +137,7 @@ def test_a_network_that_was_lost_is_made_anew_with_everything_on_it(stage: Stage
     assert {name: state(f"{network}-{name}") for name in ("main", "cache")} == before
     assert docker(*show, network) == subnet
     ask = "import urllib.request as u; print(u.urlopen('http://alpha-production:8000/healthz').status)"
-    assert docker("run", "--rm", "--network", network, DEMO, "python3", "-c", ask) == "200"
+    assert docker("run", "--rm", "--network", f"{network}.alpha.production", DEMO, "python3", "-c", ask) == "200"
     stage.cli("start", "asleep")
     stage.cli("delete", "asleep", "--purge", "--yes")
 

@@ -1,0 +1,196 @@
+"""On the network an app reaches what is linked to it, and nothing of others; and what it reaches it goes on reaching."""
+
+import json
+import socket
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from support import DEMO, MakeStage, Stage, docker, eventually
+
+pytestmark = pytest.mark.every_engine
+
+ASK = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), 2).close()
+    print("open")
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.fixture(scope="module")
+def stage(make_stage: MakeStage) -> Iterator[Stage]:
+    with make_stage("health-interval = 2").serving() as made:
+        made.furnish({"main": "postgres", "cache": "redis"}, ["alpha", "beta"])
+        made.furnish({"spare": "redis"})
+        made.cli("project", "add-environment", "alpha", "preview")
+        yield made
+
+
+def deploy(stage: Stage, project: str, *more: str) -> dict[str, Any]:
+    found: dict[str, Any] = stage.json("deploy", project, DEMO, "--port", "8000", "--health-path", "/healthz", *more)
+    return found
+
+
+@pytest.fixture(scope="module")
+def apps(stage: Stage) -> dict[str, str]:
+    """The containers of three apps."""
+    return {
+        "alpha": deploy(stage, "alpha")["container"],
+        "beta": deploy(stage, "beta")["container"],
+        "preview": deploy(stage, "alpha", "-e", "preview")["container"],
+    }
+
+
+def reaches(container: str, host: str, port: int) -> bool:
+    return docker("exec", container, "python3", "-c", ASK, host, str(port)) == "open"
+
+
+def networks_of(container: str) -> dict[str, str]:
+    """Network -> address."""
+    shown = json.loads(docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", container))
+    return {name: item["IPAddress"] for name, item in shown.items()}
+
+
+@pytest.mark.parametrize("by", ["name", "address"])
+@pytest.mark.parametrize("whom", ["beta", "preview"])
+def test_an_app_does_not_reach_the_apps_of_another_environment(stage: Stage, apps: dict[str, str], whom: str, by: str) -> None:
+    """And each answers where it is asked rightly: from its own network."""
+    other = apps[whom]
+    (network, address), *_ = networks_of(other).items()
+    alias = "beta-production" if whom == "beta" else "alpha-preview"
+    assert not reaches(apps["alpha"], alias if by == "name" else address, 8000)
+    ask = ("run", "--rm", "--network", network, DEMO, "python3", "-c", ASK, alias if by == "name" else address, "8000")
+    assert docker(*ask) == "open"
+
+
+@pytest.mark.parametrize("service", ["main", "cache"])
+def test_an_app_reaches_what_is_linked_to_it_by_the_name_in_its_variables(
+    stage: Stage, apps: dict[str, str], service: str
+) -> None:
+    port = {"main": 5432, "cache": 6379}[service]
+    for app in apps.values():
+        assert reaches(app, f"{stage.namespace}-{service}", port)
+
+
+def test_an_app_does_not_reach_a_service_that_is_not_linked_to_it(stage: Stage, apps: dict[str, str]) -> None:
+    name = f"{stage.namespace}-spare"
+    (address,) = networks_of(name).values()
+    assert not reaches(apps["alpha"], name, 6379)
+    assert not reaches(apps["alpha"], address, 6379)
+    ask = ("run", "--rm", "--network", stage.namespace, DEMO, "python3", "-c", ASK, name, "6379")
+    assert docker(*ask) == "open"
+
+
+def test_a_service_is_not_reached_by_the_address_that_it_has_for_another_environment(stage: Stage, apps: dict[str, str]) -> None:
+    ours = next(iter(networks_of(apps["alpha"])))
+    for network, address in networks_of(f"{stage.namespace}-main").items():
+        assert reaches(apps["alpha"], address, 5432) == (network == ours), network
+
+
+def test_an_app_reaches_the_api_of_its_variables(stage: Stage, apps: dict[str, str]) -> None:
+    gateway = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", stage.namespace)
+    port = int(stage.address.rpartition(":")[2])
+    eventually(lambda: reaches(apps["alpha"], gateway, port))
+
+
+def test_what_is_linked_later_is_reached_and_what_is_unlinked_is_not(stage: Stage, apps: dict[str, str]) -> None:
+    stage.cli("unlink", "cache", "beta", "--now", "--yes")
+    name = f"{stage.namespace}-cache"
+    assert not reaches(apps["beta"], name, 6379)
+    assert reaches(apps["alpha"], name, 6379), "others go on"
+    stage.cli("link", "cache", "beta")
+    assert reaches(apps["beta"], name, 6379)
+    started = docker("inspect", "-f", "{{.State.StartedAt}}", name)
+    assert started == docker("inspect", "-f", "{{.State.StartedAt}}", name)
+
+
+def test_networks_that_were_pruned_while_a_service_was_stopped_are_there_when_it_starts(
+    stage: Stage, apps: dict[str, str]
+) -> None:
+    """Docker itself starts no container whose network is gone, for ever."""
+    stage.cli("create", "redis", "lone")
+    stage.cli("project", "create", "gamma")
+    stage.cli("link", "lone", "gamma")
+    container = deploy(stage, "gamma")["container"]
+    stage.cli("stop", "lone", "--yes")
+    network = f"{stage.namespace}.gamma.production"
+    before = docker("network", "inspect", "-f", "{{.Id}}", network)
+
+    def pruned() -> bool:
+        """The app may be brought back between the two."""
+        docker("kill", container, check=False)
+        docker("network", "rm", before, check=False)
+        return before not in docker("network", "ls", "-q", "--no-trunc").split()
+
+    eventually(pruned)
+    eventually(lambda: network in stage.networks())
+    stage.cli("start", "lone")
+    eventually(lambda: docker("inspect", "-f", "{{.State.Running}}", container, check=False) == "true")
+    eventually(lambda: reaches(container, f"{stage.namespace}-lone", 6379))
+
+
+def test_a_network_goes_with_its_last_app_and_with_nothing_else(stage: Stage, apps: dict[str, str]) -> None:
+    deploy(stage, "alpha", "-e", "short", "--create")
+    network = f"{stage.namespace}.alpha.short"
+    assert network in stage.networks()
+    assert network in networks_of(f"{stage.namespace}-main")
+    stage.cli("project", "remove-environment", "alpha", "short", "--yes")
+    assert network not in stage.networks()
+    assert network not in networks_of(f"{stage.namespace}-main")
+    assert {f"{stage.namespace}.alpha.production", f"{stage.namespace}.beta.production"} <= stage.networks()
+    assert stage.rows("SELECT 1 FROM networks WHERE name LIKE '%.short'") == []
+
+
+def test_what_a_person_put_on_a_network_keeps_it_and_is_not_cut_off(stage: Stage, apps: dict[str, str]) -> None:
+    deploy(stage, "alpha", "-e", "kept", "--create")
+    network = f"{stage.namespace}.alpha.kept"
+    other = docker("run", "-d", "--network", network, DEMO, "sleep", "600")
+    try:
+        stage.cli("project", "remove-environment", "alpha", "kept", "--yes")
+        assert network in stage.networks()
+        assert network in networks_of(other)
+    finally:
+        docker("rm", "-f", other)
+    eventually(lambda: network not in stage.networks(), 60)
+
+
+def test_a_published_port_and_an_open_connection_survive_a_new_network(stage: Stage, apps: dict[str, str]) -> None:
+    port = int(docker("port", f"{stage.namespace}-cache").splitlines()[0].rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), 5) as line:
+        deploy(stage, "alpha", "-e", "another", "--create")
+        line.sendall(b"PING\r\n")
+        assert line.recv(100)
+        stage.cli("project", "remove-environment", "alpha", "another", "--yes")
+        line.sendall(b"PING\r\n")
+        assert line.recv(100)
+
+
+def test_an_app_of_before_there_were_networks_joins_its_own_without_a_break(stage: Stage, apps: dict[str, str]) -> None:
+    """As an older version left it: on the installation's own network, under its name there."""
+    made = deploy(stage, "beta", "-e", "old", "--create")
+    container, network = made["container"], f"{stage.namespace}.beta.old"
+    with sqlite3.connect(f"file:{Path(stage.state)}/purveyor.db", uri=True, timeout=20) as db:
+        db.execute("DELETE FROM networks WHERE name = ?", [network])
+    docker("network", "connect", "--alias", "beta-old", stage.namespace, container)
+    for name in networks_of(f"{stage.namespace}-main").keys() & {network}:
+        docker("network", "disconnect", name, f"{stage.namespace}-main")
+        docker("network", "disconnect", name, f"{stage.namespace}-cache")
+    docker("network", "disconnect", network, container)
+    docker("network", "rm", network)
+    started = docker("inspect", "-f", "{{.State.StartedAt}}", container)
+    eventually(lambda: {network, stage.namespace} <= networks_of(container).keys(), 60)
+    eventually(lambda: reaches(container, f"{stage.namespace}-main", 5432))
+    assert docker("inspect", "-f", "{{.State.StartedAt}}", container) == started
+    asked = docker("run", "--rm", "--network", network, DEMO, "python3", "-c", ASK, "beta-old", "8000")
+    assert asked == "open"
+    assert f"on the network {stage.namespace} too" in stage.run("doctor", "beta", "-e", "old").stdout
+    again = deploy(stage, "beta", "-e", "old")["container"]
+    assert set(networks_of(again)) == {network}
+    assert httpx.get(stage.call("GET", "/projects/beta/deployments")[0]["url"]).status_code == 200
