@@ -1,3 +1,3 @@
 """Purveyor: managed services for your own Docker host."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -87,7 +87,9 @@ def load(path: Path) -> Declared:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not TOML: {error}.", errors={"file": str(error)}) from None
     except msgspec.ValidationError as error:
-        raise BadInput(f"{path} cannot be used: {error}.", remedy="See the README.", errors={"file": str(error)}) from None
+        raise BadInput(
+            f"{path} cannot be used: {error}.", remedy="To see a valid file: purveyor export", errors={"file": str(error)}
+        ) from None
 
 
 async def present(client: Client) -> Present:
