@@ -98,14 +98,3 @@ def test_nothing_names_a_package_registry() -> None:
     assert listed
     for name in listed:
         assert not hosts.search((ROOT / name).read_text(errors="ignore")), name
-
-
-def test_every_command_parameter_and_setting_is_in_the_readme() -> None:
-    from purveyor.kernel.cli.main import COMMANDS
-
-    readme = (ROOT / "README.md").read_text()
-    table = "".join(line for line in readme.splitlines(keepends=True) if line.startswith("| `"))
-    for command in COMMANDS:
-        assert re.search(rf"`{command}[ `]", table), command
-    for field in Settings.__struct_fields__:
-        assert f"| `{field.replace('_', '-')}` |" in table, field

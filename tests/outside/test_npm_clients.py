@@ -12,7 +12,7 @@ import pytest
 import npm
 from support import Stage
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/kv.md"
 
 UPSTASH = """
 import { Redis } from "@upstash/redis";
@@ -263,8 +263,8 @@ def test_vercel_blob_with_a_wrong_token_is_refused(apps: dict[str, dict[str, str
     assert "Access denied" in npm.run(UNTOUCHED % 'return await tried(() => head("a"));', variables)
 
 
-def test_the_readme_s_app_runs_as_it_is_printed(apps: dict[str, dict[str, str]]) -> None:
-    (app,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def test_the_app_of_the_page_runs_as_it_is_printed(apps: dict[str, dict[str, str]]) -> None:
+    (app,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     environment = {**os.environ, **apps["beta"]}
     done = subprocess.run([sys.executable, "-c", app], env=environment, capture_output=True, text=True, timeout=120)
     assert done.stdout.startswith("42 b'all is well' http"), done.stderr

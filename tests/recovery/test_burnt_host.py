@@ -1,4 +1,4 @@
-"""A host burns, with all that is on it. From a bucket and a sheet of paper everything comes back, as the README says it does."""
+"""A host burns, with all that is on it. From a bucket and a sheet of paper everything comes back, as its page says it does."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ import pytest
 import data
 from support import DEMO, Stage, docker, eventually, free_port
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/disaster-recovery.md"
 TYPES = ("postgres", "redis", "mongodb", "s3", "kv", "blob")
 
 
@@ -137,9 +137,9 @@ def answers(url: str) -> bool:
 
 
 def commands() -> list[list[str]]:
-    """The page of the README, as it is printed."""
-    page = README.read_text().partition("## After the host is lost\n")[2]
-    block = re.search(r"```\n(.*?)```", page, re.DOTALL)
+    """The commands of the page, as they are printed."""
+    page = PAGE.read_text().partition("## After the host is lost\n")[2]
+    block = re.search(r"```sh\n(.*?)```", page, re.DOTALL)
     assert block
     return [shlex.split(line)[1:] for line in block[1].splitlines()]
 
