@@ -4,6 +4,7 @@ import logging
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,14 @@ def test_every_page_is_in_the_index() -> None:
     index = DOCS / "index.md"
     linked = {(DOCS / link.partition("#")[0]).resolve() for link in links(index)}
     assert {page for page in PAGES if DOCS in page.parents} - linked - {index} == set()
+
+
+def test_the_site_is_built_strict(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="mkdocs is of the group dev, and only tested with the usual Python")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site/disaster-recovery/index.html").exists()
 
 
 # ---------------------------------------------------------------- the front page
