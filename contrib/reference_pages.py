@@ -93,7 +93,9 @@ def _walk(group: click.Group, name: str, above: click.Context, words: tuple[str,
 
 
 def usage(entry: Entry) -> str:
-    pieces = [item for item in entry.command.collect_usage_pieces(entry.context) if item != "[OPTIONS]"]
+    pieces = [item.make_metavar(entry.context) for item in entry.command.params if isinstance(item, click.Argument)]
+    if isinstance(entry.command, click.Group):
+        pieces += ["[COMMAND]" if entry.command.invoke_without_command else "COMMAND", "[ARGUMENTS]"]
     options = ["[OPTIONS]"] if any(_shown(entry.command)) else []
     return " ".join(["purveyor", *entry.words, *options, *pieces])
 
