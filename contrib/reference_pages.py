@@ -6,6 +6,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,13 @@ class Entry(msgspec.Struct, frozen=True):
     context: click.Context
 
 
-def tree() -> Iterator[Entry]:
+@cache
+def tree() -> tuple[Entry, ...]:
     """Every command, groups before what is in them; those of plugins last, by name."""
     root = click.Context(cli, info_name="purveyor")
     own = list(COMMANDS)
-    for name in own + sorted(set(cli.list_commands(root)) - set(own)):
-        yield from _walk(cli, name, root, ())
+    names = own + sorted(set(cli.list_commands(root)) - set(own))
+    return tuple(entry for name in names for entry in _walk(cli, name, root, ()))
 
 
 def _walk(group: click.Group, name: str, above: click.Context, words: tuple[str, ...]) -> Iterator[Entry]:
@@ -101,9 +103,9 @@ def usage(entry: Entry) -> str:
 
 
 def _shown(command: click.Command) -> Iterator[click.Option]:
-    """The options of a command without --json, which every command has."""
+    """The options of a command, without --json, which is told once for all of them."""
     for item in command.params:
-        if isinstance(item, click.Option) and "--json" not in item.opts and not item.hidden:
+        if isinstance(item, click.Option) and (command is cli or "--json" not in item.opts) and not item.hidden:
             yield item
 
 
@@ -186,6 +188,7 @@ def man() -> str:
 # ---------------------------------------------------------------- the API
 
 
+@cache
 def description() -> dict[str, Any]:
     """The OpenAPI document of a fresh installation with the bundled plugins."""
 
@@ -321,6 +324,7 @@ def events() -> str:
     return page("Events", *lines)
 
 
+@cache
 def event_types() -> set[str]:
     return {entry.type for entry in catalog.build(VERBS)}
 
