@@ -51,6 +51,7 @@ def container(service: ph.Service) -> ph.ContainerSpec:
         files=(ph.File(path=PASSWORD_FILE, content=service.parameters["password"], mode=0o444),),
         mount=ph.Mount(target="/var/lib/mysql"), ports=(ph.Port(container=PORT),), stop_timeout=60,
         evidence=("/var/lib/mysql/ibdata1", "/var/lib/mysql/mysql/global_priv.frm"),
+        limits=ph.Limits(pids=1024 + service.parameters["max_connections"]),  # a thread for each
     )  # fmt: skip
 
 

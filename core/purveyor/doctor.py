@@ -139,6 +139,7 @@ async def _probe(app: App, service: ServiceRecord, binding: BindingRecord, probe
         entrypoint=(probe.command.argv[0],),
         command=probe.command.argv[1:],
         environment=dict(probe.command.environment),
+        capabilities=(),
     )
     name = f"{app.house.engine.namespace}.doctor.{service.id}.{probe.name}"
     try:

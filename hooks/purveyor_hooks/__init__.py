@@ -30,6 +30,7 @@ from purveyor_hooks.markers import CONTRACT_VERSION, PROJECT_NAME, hookimpl, hoo
 from purveyor_hooks.protocols import Access, ApiClient, Application, CommandLine, Core, Exercise, Logger, Sink, Source, Workshop
 from purveyor_hooks.references import Reference
 from purveyor_hooks.types import (
+    OF_ENTRY_POINTS,
     Account,
     Actor,
     Address,
@@ -71,6 +72,7 @@ from purveyor_hooks.types import (
 
 __all__ = [
     "CONTRACT_VERSION",
+    "OF_ENTRY_POINTS",
     "PROJECT_NAME",
     "Access",
     "Account",

@@ -159,14 +159,23 @@ class HealthCheck(Value, frozen=True):
 
 
 class Limits(Value, frozen=True):
-    """Memory in bytes, CPUs as a number of cores; None is no limit."""
+    """Memory in bytes, CPUs as a number of cores; None is no limit. `pids` is how many processes and threads there may be at
+    once: a server that has one for each connection needs more than its connections."""
 
     memory: int | None = None
     cpus: float | None = None
+    pids: int = 4096
+
+
+OF_ENTRY_POINTS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
 
 
 class ContainerSpec(Value, frozen=True):
     """The container to run, complete: the core does all of the Docker work from this.
+
+    It starts without any of Linux's capabilities but the `capabilities` that are named here, and can never gain more. The
+    default is what the entry points of the official images need, which begin as root, give the volume to the server's user and
+    go on as that user: after that step there are none. Name fewer where fewer will do.
 
     `evidence` are paths that must exist in the volume once it holds data; the core looks for them before each
     start, so that a server never comes up empty on a volume that was emptied. `shared_memory` is the size of
@@ -186,6 +195,7 @@ class ContainerSpec(Value, frozen=True):
     shared_memory: int = 64 * 1024 * 1024
     stop_timeout: int = 30
     user: str = ""
+    capabilities: tuple[str, ...] = OF_ENTRY_POINTS
 
 
 class Command(Value, frozen=True):

@@ -1,9 +1,10 @@
 """The MongoDB container: the official image's conventions."""
 
-from purveyor_hooks import ContainerSpec, File, Mount, Port, Service
+from purveyor_hooks import ContainerSpec, File, Limits, Mount, Port, Service
 
 PORT = 27017
 DATA = "/data/db"
+THREADS = 16_384  # one for each connection, and its own
 PASSWORD_FILE = "/etc/purveyor/mongodb-password"
 KEY_FILE = "/etc/purveyor/mongodb-key"
 OWN_KEY = "/etc/purveyor/own/key"
@@ -41,5 +42,6 @@ def container(service: Service) -> ContainerSpec:
         ports=(Port(container=PORT),),
         files=tuple(files),
         evidence=(f"{DATA}/WiredTiger", f"{DATA}/WiredTiger.wt"),
+        limits=Limits(pids=THREADS),
         stop_timeout=60,
     )

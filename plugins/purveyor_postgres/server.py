@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from purveyor_hooks import Access, ContainerSpec, File, Health, Mount, Port, Service
+from purveyor_hooks import Access, ContainerSpec, File, Health, Limits, Mount, Port, Service
 from purveyor_postgres import tls
 
 PORT = 5432
@@ -20,6 +20,7 @@ PASSWORD_FILE = "/etc/purveyor/postgres-password"
 HBA_FILE, IDENT_FILE = "/etc/purveyor/pg_hba.conf", "/etc/purveyor/pg_ident.conf"
 LOCKS = "256"  # each table of a dump takes one; a project that has thousands must not stop another's work
 SHARED_MEMORY = 256 * 1024 * 1024
+OTHER_PROCESSES = 1024  # beside one for each connection: the server's own, parallel workers, tools
 CONNECT_TIMEOUT = 5.0
 
 
@@ -57,6 +58,7 @@ def container(service: Service) -> ContainerSpec:
         ports=(Port(container=PORT),),
         files=tuple(files),
         evidence=(f"{data}/PG_VERSION", f"{data}/global/pg_control"),
+        limits=Limits(pids=OTHER_PROCESSES + values["max_connections"]),
         shared_memory=SHARED_MEMORY,
         stop_timeout=60,
     )

@@ -11,7 +11,7 @@ import redis.asyncio
 from redis.driver_info import DriverInfo
 from redis.exceptions import AuthenticationError, BusyLoadingError, OutOfMemoryError, RedisError, ResponseError
 
-from purveyor_hooks import Access, ContainerSpec, File, Health, Limits, Mount, Parameter, Port, Service
+from purveyor_hooks import OF_ENTRY_POINTS, Access, ContainerSpec, File, Health, Limits, Mount, Parameter, Port, Service
 
 PORT = 6379
 OWN_DATABASE = 16  # beyond what projects get: no project's user can select it
@@ -87,6 +87,7 @@ def container(service: Service, databases: int = DATABASES) -> ContainerSpec:
         evidence=(USERS_FILE, "/data/appendonlydir/appendonly.aof.manifest"),
         limits=Limits(memory=2 * limit + BESIDES if limit else None),
         stop_timeout=60,
+        capabilities=(*OF_ENTRY_POINTS, "SETPCAP"),  # the entry point of Redis 8 empties the bounding set as well
     )
 
 

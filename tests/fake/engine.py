@@ -60,6 +60,9 @@ class Container(msgspec.Struct, kw_only=True):
     restarts: int = 0
     killed: bool = False
     error: str = ""
+    capabilities: list[str] = []
+    pids: int = 0
+    memory: int = 0
 
 
 class Volume(msgspec.Struct, kw_only=True):
@@ -354,6 +357,9 @@ class FakeContainers(Containers):
             aliases=list(aliases),
             wanted=[file.path for file in spec.files if seed or not file.seed],
             inside=inside,
+            capabilities=list(spec.capabilities),
+            pids=spec.limits.pids,
+            memory=spec.limits.memory or 0,
         )
         world.containers.append(made)
         engine.save()

@@ -9,6 +9,7 @@ from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.repository import Keeper, Tell
 from purveyor.kernel.docker.exec import HelperAccess
+from purveyor.kernel.docker.protocols import UNPACKING
 from purveyor.kernel.parts import House
 from purveyor.kernel.watchdog import Pulse, while_it_goes_on
 from purveyor.services.handle import ServiceAccess
@@ -68,7 +69,12 @@ async def unpack(
     plan = provider.recovery(record.view(), at)
     name = unpacker(record)
     spec = ContainerSpec(
-        image=record.image, entrypoint=("/bin/sh", "-c", WAIT), mount=Mount(target=mount.target), user="0", stop_timeout=2
+        image=record.image,
+        entrypoint=("/bin/sh", "-c", WAIT),
+        mount=Mount(target=mount.target),
+        user="0",
+        stop_timeout=2,
+        capabilities=UNPACKING,
     )
     access = HelperAccess(house.engine, name, house.logger)
 

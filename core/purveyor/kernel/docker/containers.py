@@ -129,10 +129,7 @@ class DockerContainers(Containers):
         for name_of_volume, where in (read_only or {}).items():
             mount = {"Type": "volume", "Source": name_of_volume, "Target": where, "ReadOnly": True}
             host.setdefault("Mounts", []).append(mount)
-        if spec.limits.memory:
-            host["Memory"] = spec.limits.memory
-        if spec.limits.cpus:
-            host["NanoCpus"] = int(spec.limits.cpus * 1e9)
+        host |= _contained(spec, own_network=bool(network) and not inside)
         config: dict[str, Any] = {
             "Image": spec.image,
             "Cmd": list(spec.command) or None,
@@ -335,6 +332,27 @@ def _endpoint(network: str, aliases: Sequence[str] = ()) -> dict[str, Any]:
     """How a container is on a network. Its way out and its published ports are of the installation's own one; engines before the
     API 1.48 take the first by name for that, and ours sort so."""
     return {"Aliases": list(aliases), **({"GwPriority": LOWEST} if network else {})}
+
+
+def _contained(spec: ContainerSpec, *, own_network: bool) -> dict[str, Any]:
+    """What keeps a container in: of its capabilities those that its spec names, no way to gain more, an end to what it uses.
+
+    The root file system stays writable: the engine puts no file into a container where it is not, and that is how each gets its
+    secrets. A container that is on several networks passes nothing on between them.
+    """
+    host: dict[str, Any] = {
+        "CapDrop": ["ALL"],
+        "CapAdd": sorted(spec.capabilities),
+        "SecurityOpt": ["no-new-privileges"],
+        "PidsLimit": spec.limits.pids,
+    }
+    if own_network:
+        host["Sysctls"] = {"net.ipv4.ip_forward": "0"}
+    if spec.limits.memory:
+        host["Memory"] = spec.limits.memory
+    if spec.limits.cpus:
+        host["NanoCpus"] = int(spec.limits.cpus * 1e9)
+    return host
 
 
 def _found(shown: dict[str, Any]) -> Found:

@@ -34,6 +34,7 @@ from purveyor_hooks import (
 Subnet = tuple[str, str]  # its range of addresses, and the host's own one in it
 Progress = Callable[[str], Awaitable[None]]
 COPY_DEADLINE = 6 * 3600.0
+UNPACKING = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID")  # what files take that keep their owners and modes
 
 
 class Session(Protocol):
@@ -302,6 +303,7 @@ class Volumes(Protocol):
                 command=("/purge",),
                 mount=Mount(target="/purge"),
                 user="0",
+                capabilities=("DAC_OVERRIDE", "FOWNER"),
             )
             await self.containers.run_once(f"{name}-purge", spec, volume=name, network=None)
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
@@ -316,7 +318,12 @@ class Volumes(Protocol):
         """
         script = 'find "$0" -mindepth 1 -delete && cp -a /from/. "$0"/ && sync'
         spec = ContainerSpec(
-            image=image, entrypoint=("/bin/sh", "-c", script), command=("/to",), mount=Mount(target="/to"), user="0"
+            image=image,
+            entrypoint=("/bin/sh", "-c", script),
+            command=("/to",),
+            mount=Mount(target="/to"),
+            user="0",
+            capabilities=UNPACKING,
         )
         ended = await self.containers.run_once(
             f"{target}-copy", spec, volume=target, network=None, timeout=COPY_DEADLINE, read_only={source: "/from"}
