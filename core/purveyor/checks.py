@@ -18,6 +18,7 @@ from purveyor.backups.repository import KEY_FILE, Keeper
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.kernel.db import Tx
+from purveyor.kernel.docker import names
 from purveyor.projects import store as projects
 from purveyor.projects import variables
 from purveyor.recovery.copier import SILENT, Status
@@ -72,6 +73,29 @@ async def of_apps(app: App) -> list[Check]:
         check, _ = await _running(app, record, name)
         if not check.ok:
             found.append(check)
+    return found
+
+
+async def of_names(app: App) -> list[Check]:
+    """Whether every name on the network is one thing's. What is older than that rule goes on under its name."""
+
+    def look(tx: Tx) -> tuple[list[tuple[str, list[str]]], list[str]]:
+        namespace = app.house.engine.namespace
+        return names.shared(tx), [
+            name for name, held in names.held(tx).items() if name.startswith(f"{namespace}-") and held[0].environment_id
+        ]
+
+    shared, like_services = await app.house.store.read(look)
+    remedy = "Deploy one of them as another environment or project, and delete this one: whoever asks for the one gets the other."
+    found = [
+        Check(subject=name, name="name", ok=False, detail=f"{' and '.join(who)} answer by it on the network.", remedy=remedy)
+        for name, who in shared
+    ]
+    found += [
+        Check(subject=name, name="name", ok=True, detail="An app answers by it, and no service can be called so any more.")
+        for name in like_services
+        if name not in dict(shared)
+    ]
     return found
 
 

@@ -6,7 +6,7 @@ from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.kernel import redact
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import Engine, PortTaken, labels, port_registry, ports
+from purveyor.kernel.docker import Engine, PortTaken, labels, names, port_registry, ports
 from purveyor.kernel.docker.models import digest
 from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
@@ -16,12 +16,6 @@ from purveyor_hooks import Address, AppSpec, ContainerSpec, Deployment, NotFound
 
 PORT_BASE = 18000
 PORT_ATTEMPTS = 20
-NAME_LIMIT = 63
-
-
-def alias_of(scope: Scope) -> str:
-    """The name by which the current deployment of an environment is reached on the network."""
-    return f"{scope.project}-{scope.environment}"[:NAME_LIMIT].rstrip("-")
 
 
 def container_name(engine: Engine, scope: Scope, deployment_id: int) -> str:
@@ -144,7 +138,7 @@ class DockerWorkshop:
         await self._rename(scope, deployment_id)
 
     async def _rename(self, scope: Scope, current: int) -> None:
-        engine, alias = self.house.engine, alias_of(scope)
+        engine, alias = self.house.engine, names.alias(scope.project, scope.environment)
         network = await self._network(scope)
         found = await engine.containers.listed(environment=self.environment_id)
         for item in sorted(found, key=lambda item: labels.id_in(item.labels, labels.DEPLOYMENT) != current):

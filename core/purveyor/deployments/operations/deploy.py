@@ -9,7 +9,7 @@ from purveyor.deployments import store as deployment_store
 from purveyor.deployments.app_runtime import DockerWorkshop, container_name
 from purveyor.kernel import hold
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import port_registry
+from purveyor.kernel.docker import names, port_registry
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
@@ -86,12 +86,15 @@ class Deploy(Verb):
         _check(given)
         hold.require_free(tx, "A deploy")
         project = projects.get(tx, given.project)
-        find = environment_for if given.create else bindings.environment_of
-        environment = find(tx, project, given.environment)
+        if given.create:
+            environment = environment_for(tx, self.house, project, given.environment)
+        else:
+            environment = bindings.environment_of(tx, project, given.environment)
         missing, new = intend_missing(tx, self.house, project, environment)
         app = None
         if given.image:
             networks.require_room(tx, environment.id)
+            names.require_own(tx, project.slug, environment.slug, environment.id)
             app = AppSpec(
                 image=given.image,
                 command=tuple(given.command),

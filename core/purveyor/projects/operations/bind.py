@@ -6,6 +6,7 @@ import msgspec
 
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
+from purveyor.kernel.docker import names
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
@@ -29,11 +30,15 @@ class BindArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     environment: str = PRODUCTION
 
 
-def environment_for(tx: Tx, project: ProjectRecord, given: str) -> EnvironmentRecord:
-    """The project's environment of this name, made now if there is none. Raises `BadInput`."""
+def environment_for(tx: Tx, house: House, project: ProjectRecord, given: str) -> EnvironmentRecord:
+    """The project's environment of this name, made now if there is none. Raises `BadInput`, and `Conflict` where its app would
+    answer by another's name."""
     slug = naming.slug_of(given, "environment")
     found = projects.find_environment(tx, project.id, slug)
-    return found or projects.environment_by_id(tx, projects.insert_environment(tx, project.id, slug))
+    if found is None:
+        names.require_app(tx, house.engine.namespace, project.slug, slug)
+        found = projects.environment_by_id(tx, projects.insert_environment(tx, project.id, slug))
+    return found
 
 
 def intend_missing(tx: Tx, house: House, project: ProjectRecord, environment: EnvironmentRecord) -> tuple[list[int], list[int]]:
@@ -98,7 +103,7 @@ class Bind(Verb):
 
     def intend(self, tx: Tx, given: BindArguments, actor: str) -> int:
         project = projects.get(tx, given.project)
-        environment = environment_for(tx, project, given.environment)
+        environment = environment_for(tx, self.house, project, given.environment)
         missing, new = intend_missing(tx, self.house, project, environment)
         shown = {"project": project.slug, "environment": environment.slug, "bindings": missing, "new_bindings": new}
         return operations.insert(tx, self.name, project_id=project.id, actor=actor, arguments=shown)

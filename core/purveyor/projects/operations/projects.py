@@ -8,6 +8,7 @@ from purveyor.deployments import store as deployment_store
 from purveyor.deployments.app_runtime import remove_containers
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
+from purveyor.kernel.docker import names
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
@@ -48,6 +49,8 @@ class CreateProject(Verb):
         slug = naming.slug_of(given.slug, "slug") if given.slug else naming.slug_of(given.name)
         if projects.find(tx, slug):
             raise Conflict(f"There is a project {slug!r} already.", remedy="Choose another name.", errors={"name": "taken"})
+        names.require_project(self.house.engine.namespace, slug)
+        names.require_app(tx, self.house.engine.namespace, slug, PRODUCTION)
         project_id = projects.insert(tx, slug=slug, name=given.name.strip())
         projects.insert_environment(tx, project_id, PRODUCTION)
         return operations.insert(tx, self.name, project_id=project_id, actor=actor, arguments={"project": slug})

@@ -8,7 +8,7 @@ import msgspec
 
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import port_registry
+from purveyor.kernel.docker import names, port_registry
 from purveyor.kernel.operations import Plan, Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
@@ -50,6 +50,7 @@ def make(
 
     volume_id = uuid.uuid4().hex
     host = f"{house.engine.namespace}-{slug}"
+    names.require_service(tx, slug, host)
     volume_name = f"{host}-{volume_id[:8]}"
     folder = str(house.volumes / volume_id)
     services.insert_volume(tx, id=volume_id, name=volume_name, path=folder, service_type=kind.name, origin=given.name.strip())

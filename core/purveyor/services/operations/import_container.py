@@ -7,6 +7,7 @@ import msgspec
 
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
+from purveyor.kernel.docker import names
 from purveyor.kernel.operations import Plan, Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
@@ -84,6 +85,7 @@ class Import(ServiceVerb):
         slug = naming.slug_of(given.name)
         require_free(tx, given.name, slug)
         self._require_new(tx, container)
+        names.require_service(tx, slug, container.name)
         recognised = msgspec.convert(facts["recognised"], Recognition | None)
         wanted = dict(recognised.suggested) if recognised and given.use_found else {}
         wanted |= given.parameters

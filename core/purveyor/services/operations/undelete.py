@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import port_registry, ports
+from purveyor.kernel.docker import names, port_registry, ports
 from purveyor.kernel.operations import Plan, Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
@@ -32,6 +32,7 @@ class Undelete(ServiceVerb):
                 f"There is another service named {record.slug} now.",
                 remedy="Delete it first, or give the id of the one you mean.",
             )
+        names.require_service(tx, record.slug, record.container_name)
         provider = self.house.registry.provider(record.service_type)
         operation_id = operations.insert(
             tx,
