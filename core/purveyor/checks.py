@@ -76,6 +76,24 @@ async def of_apps(app: App) -> list[Check]:
     return found
 
 
+async def of_containment(app: App) -> list[Check]:
+    """What was made before containers were contained, and runs on as it was: nothing is restarted for that."""
+
+    def look(tx: Tx) -> dict[str, tuple[str, str]]:
+        owned = [item for item in services.every(tx) if item.imported is None]
+        names_of = [(item.container, _name(tx, item)) for item in _active(tx) if item.container]
+        apps = {container: (name, f"purveyor deploy {name.replace('/', ' -e ')} IMAGE") for container, name in names_of}
+        return {item.container_name: (item.name, f"purveyor restart {item.slug}") for item in owned} | apps
+
+    found = []
+    for container, (subject, way) in (await app.house.store.read(look)).items():
+        seen = await app.house.engine.containers.inspect(container, foreign=True)
+        if seen is not None and app.house.engine.labels.ours(seen.labels) and seen.holds_on and not seen.contained:
+            detail = f"It runs with all that Docker gives by itself, as it was made by an older Purveyor. Contain it: {way}"
+            found.append(Check(subject=subject, name="contained", ok=True, detail=detail))
+    return found
+
+
 async def of_names(app: App) -> list[Check]:
     """Whether every name on the network is one thing's. What is older than that rule goes on under its name."""
 

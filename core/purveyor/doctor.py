@@ -3,7 +3,7 @@
 import anyio
 
 from purveyor.app import App
-from purveyor.checks import Check, of_app, of_apps, of_backups, of_copies, of_disks, of_names, of_services
+from purveyor.checks import Check, of_app, of_apps, of_backups, of_containment, of_copies, of_disks, of_names, of_services
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import integrity
 from purveyor.kernel.db.faults import way_back
@@ -61,7 +61,7 @@ def _loop(trouble: Trouble) -> Check:
 
 async def _whole(app: App, engine: bool) -> list[Check]:
     try:
-        running = [*await of_services(app), *await of_apps(app)] if engine else []
+        running = [*await of_services(app), *await of_apps(app), *await of_containment(app)] if engine else []
     except EngineUnavailable as error:  # it went away meanwhile
         running = [Check(subject="engine", name="answers", ok=False, detail=error.detail, remedy=error.remedy)]
     return [*running, *await of_names(app), *await of_backups(app), *await of_copies(app)]

@@ -81,12 +81,18 @@ class ServiceType(Value, frozen=True):
 
 
 class Image(Value, frozen=True):
-    """An image on the engine: its reference, id, environment and labels. `id` is empty while it is not there."""
+    """An image on the engine: its reference, id, environment and labels. `id` is empty while it is not there.
+
+    `digest` is what its registry calls it, ``repository@sha256:…``, "" for one that came from none; `user` is whom it starts
+    as, "" for root.
+    """
 
     reference: str
     id: str = ""
     environment: dict[str, str] = {}
     labels: dict[str, str] = {}
+    digest: str = ""
+    user: str = ""
 
     @property
     def parts(self) -> Reference:
@@ -509,7 +515,9 @@ class Operation(Value, frozen=True):
 class AppSpec(Value, frozen=True):
     """An app's container: `port` is what it listens on (None: it listens on nothing).
 
-    `health_path` is asked for over HTTP until it answers below 500; without it a TCP connection is enough.
+    `health_path` is asked for over HTTP until it answers below 500; without it a TCP connection is enough. `capabilities` are
+    those of Linux that it gets beside the installation's; `memory` in bytes and `pids`, processes and threads at once, are its
+    limits, None for the installation's.
     """
 
     image: str
@@ -517,6 +525,9 @@ class AppSpec(Value, frozen=True):
     port: int | None = None
     health_path: str | None = None
     timeout: float = 60.0
+    capabilities: tuple[str, ...] = ()
+    memory: int | None = None
+    pids: int | None = None
 
 
 class Deployment(Value, frozen=True):

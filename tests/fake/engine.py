@@ -60,6 +60,7 @@ class Container(msgspec.Struct, kw_only=True):
     restarts: int = 0
     killed: bool = False
     error: str = ""
+    contained: bool = True
     capabilities: list[str] = []
     pids: int = 0
     memory: int = 0
@@ -77,6 +78,7 @@ class World(msgspec.Struct, kw_only=True):
     images: dict[str, dict[str, str]] = {}
     labels: dict[str, dict[str, str]] = {}  # what an image brings, as Docker hands it on to its containers
     tags: dict[str, str] = {}  # which image a name means, where that is not the one called so
+    digests: dict[str, str] = {}  # what its registry calls an image
     containers: list[Container] = []
     volumes: list[Volume] = []
     networks: dict[str, str] = {}
@@ -546,7 +548,10 @@ class FakeImages(Images):
         self._engine.act("inspect image")
         world = self._engine.world
         found = world.meant(reference)
-        return None if found is None else Image(reference=reference, id=f"sha256:{found}", environment=world.images[found])
+        if found is None:
+            return None
+        digest = world.digests.get(found, "")
+        return Image(reference=reference, id=f"sha256:{found}", environment=world.images[found], digest=digest)
 
     async def pull(self, reference: str, progress: Progress, stall: float) -> None:
         self._engine.act("pull image")
@@ -665,6 +670,7 @@ def _found(item: Container) -> Found:
         restarts=item.restarts,
         killed=item.killed,
         error=item.error,
+        contained=item.contained,
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.kernel import redact
@@ -12,7 +13,7 @@ from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
 from purveyor.services import networks
 from purveyor.services.networks import Networks, lost
-from purveyor_hooks import Address, AppSpec, ContainerSpec, Deployment, NotFound, Scope
+from purveyor_hooks import Address, AppSpec, Conflict, Deployment, Failed, ImageMissing, NotFound, PurveyorError, Scope
 
 PORT_BASE = 18000
 PORT_ATTEMPTS = 20
@@ -32,25 +33,31 @@ async def remove_containers(engine: Engine, *, keep: int = 0, **fields: object) 
 
 @dataclass(frozen=True)
 class DockerWorkshop:
-    """`Workshop` over the engine, for one project's environment."""
+    """`Workshop` over the engine, for one project's environment. `plainly`: what the engine says goes to the daemon's log, for
+    who asks is not to learn of this host what only its administrators know."""
 
     house: House
     project_id: int
     environment_id: int
+    plainly: bool = False
 
     def _name(self, deployment: Deployment) -> str:
         return container_name(self.house.engine, deployment.scope, deployment.id)
 
     async def run(self, deployment: Deployment, app: AppSpec) -> str:
+        try:
+            return await self._run(deployment, app)
+        except (Failed, Conflict, NotFound) as error:
+            if not self.plainly:
+                raise
+            self.house.logger.warning("deploy.engine", deployment=deployment.id, error=error.detail)
+            raise _plain(error, app) from None
+
+    async def _run(self, deployment: Deployment, app: AppSpec) -> str:
         engine, name = self.house.engine, self._name(deployment)
         await engine.images.ensure(app.image, _silent, self.house.settings.pull_timeout)
         network = await self._network(deployment.scope)
-        spec = ContainerSpec(
-            image=app.image,
-            command=app.command,
-            environment={variable.name: variable.value for variable in deployment.variables},
-            stop_timeout=10,
-        )
+        spec = containment.spec_of(deployment, app, self.house.settings)
         marks = engine.labels.of(project=self.project_id, environment=self.environment_id, deployment=deployment.id)
         for _ in range(PORT_ATTEMPTS):
             published = {app.port: await self._port(deployment.id)} if app.port else {}
@@ -164,6 +171,16 @@ def scope_of(tx: Tx, record: DeploymentRecord) -> Scope:
     """The project and environment of a deployment."""
     environment = projects.environment_by_id(tx, record.environment_id)
     return Scope(project=projects.get(tx, record.project_id).slug, environment=environment.slug)
+
+
+def _plain(error: PurveyorError, app: AppSpec) -> PurveyorError:
+    """What a project's own token is told."""
+    remedy = "Check its name; an administrator finds what the engine said in the daemon's log."
+    if isinstance(error, ImageMissing):
+        return ImageMissing(f"The image {app.image} cannot be had.", remedy=remedy, errors={"image": "cannot be had"})
+    return Failed(
+        "The app's container could not be started.", remedy=f"Does its command exist in the image {app.image}? {remedy}"
+    )
 
 
 async def _silent(text: str) -> None:

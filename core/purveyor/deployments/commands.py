@@ -20,6 +20,9 @@ from purveyor.projects.commands import PROJECTS, environment_option
 @click.option("--health-path", metavar="PATH", help="Ask this path until it answers below 500.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds that the app may take to come up.")
 @click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="A further variable.")
+@click.option("--memory", type=int, metavar="MB", help="Memory that the app has at most, within the setting app-memory.")
+@click.option("--pids", type=int, help="Processes and threads that the app has at most, within the setting app-pids.")
+@click.option("--cap-add", "cap_add", multiple=True, metavar="NAME", help="A capability of Linux that the app gets: admins only.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @plan_option
 @click.pass_obj
@@ -33,6 +36,9 @@ def deploy_command(
     health_path: str | None,
     timeout: float,
     given: tuple[str, ...],
+    memory: int | None,
+    pids: int | None,
+    cap_add: tuple[str, ...],
     command: tuple[str, ...],
     plan: bool,
 ) -> None:
@@ -42,6 +48,7 @@ def deploy_command(
     """
     body: dict[str, Any] = {"environment": environment, "create": create, "timeout": timeout, "variables": pairs(given, "--set")}
     body |= {"image": image, "command": list(command), "port": port, "health_path": health_path}
+    body |= {"memory": memory, "pids": pids, "cap_add": list(cap_add)}
     operation = act(options, f"Deploying {project}", "POST", f"{PROJECTS}/{project}/deployments", plan=plan, json=body)
     if operation:
         number = operation["arguments"]["deployment"]

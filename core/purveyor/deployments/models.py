@@ -19,3 +19,4 @@ class DeploymentRecord(Record, frozen=True):
     error: str
     created_at: datetime
     ended_at: datetime | None
+    image_id: str = ""

@@ -7,14 +7,17 @@ from litestar import Request, Response, Router, get, post
 
 from purveyor.app import App
 from purveyor.deployments import store as deployment_store
+from purveyor.deployments.containment import MB
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.deployments.operations.deploy import DeployArguments, DeployRequest
 from purveyor.deployments.schemas import DeploymentView
 from purveyor.kernel import redact
 from purveyor.kernel.api.responses import Limit, Offset, answer, page
 from purveyor.kernel.db import Page, Tx
+from purveyor.kernel.docker import image_registry
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import store as projects
+from purveyor.projects.models import EnvironmentRecord
 from purveyor.projects.routes import own_project
 from purveyor.services.health import Status
 from purveyor_hooks import NotFound
@@ -25,18 +28,31 @@ Req = Request[Any, Any, Any]
 async def _views(core: App, records: Sequence[DeploymentRecord]) -> list[DeploymentView]:
     seen = await core.observer.deployments(records)
     numbers = sorted({record.environment_id for record in records})
-    places = await core.house.store.read(lambda tx: projects.environments_by_id(tx, numbers))
-    return [_deployment(record, places[record.environment_id].slug, seen[record.id]) for record in records]
+
+    def look(tx: Tx) -> tuple[dict[int, EnvironmentRecord], dict[str, str]]:
+        digests = {number: image_registry.digest_of(tx, number) for number in {record.image_id for record in records} if number}
+        return projects.environments_by_id(tx, numbers), digests
+
+    places, digests = await core.house.store.read(look)
+    return [
+        _deployment(record, places[record.environment_id].slug, seen[record.id], digests.get(record.image_id, ""))
+        for record in records
+    ]
 
 
-def _deployment(record: DeploymentRecord, environment: str, seen: Status) -> DeploymentView:
+def _deployment(record: DeploymentRecord, environment: str, seen: Status, digest: str) -> DeploymentView:
+    app = record.app
     return DeploymentView(
         id=record.id,
         project_id=record.project_id,
         environment=environment,
         status=seen.status,
         status_reason=seen.reason,
-        image=record.app.image if record.app else None,
+        image=app.image if app else None,
+        image_digest=digest,
+        cap_add=list(app.capabilities) if app else [],
+        memory=app.memory // MB if app and app.memory else None,
+        pids=app.pids if app else None,
         state=record.state,
         container=record.container,
         url=record.url,
@@ -62,7 +78,7 @@ async def deploy(request: Req, core: App, project: str, data: DeployRequest, pla
         return (await _views(core, [await core.house.store.read(lambda tx: deployment_store.deployment(tx, number))]))[0]
 
     fields = {name: getattr(data, name) for name in data.__struct_fields__}
-    given = DeployArguments(project=project, **fields)
+    given = DeployArguments(project=project, by_project=request.user.scope != "admin", **fields)
     return await answer(request, core, "deploy", given, plan=plan, status=201, then=then)
 
 

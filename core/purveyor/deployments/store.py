@@ -1,6 +1,6 @@
 """Deployments in the database."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -59,6 +59,12 @@ def deployments_page(tx: Tx, project_id: int, *, limit: int, offset: int) -> Pag
     return Page(
         [convert(row, DeploymentRecord, tx.vault, plain=["app"], sealed=["variables"]) for row in found.items], found.total
     )
+
+
+def images(tx: Tx) -> Iterator[tuple[int, str]]:
+    """The projects, and the images that came up in them."""
+    sql = "SELECT DISTINCT project_id, json_extract(app, '$.image') AS image FROM deployments WHERE app IS NOT NULL AND state IN"
+    return ((row["project_id"], row["image"]) for row in tx.rows(f"{sql} ('active', 'retired')"))
 
 
 def update_deployment(tx: Tx, deployment_id: int, **values: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from purveyor.kernel import capabilities
 from purveyor.kernel.naming import number_of
 from purveyor_hooks import BadInput
 
@@ -42,6 +43,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
       system gives fewer file handles.
     - history-days: days for which events, operations that have ended and webhook deliveries are kept, 1 to 3650.
     - history-events: events that are kept at most, 1000 to 10000000; an operation goes with its events.
+    - app-memory: MB of memory that an app has at most, 0 for no limit; a deploy may ask for less, an admin token for more.
+    - app-pids: processes and threads that an app has at most; a deploy may ask for less, an admin token for more.
+    - app-capabilities: capabilities of Linux that every app has, such as CHOWN, SETGID, SETUID for images that start as root.
+    - deploy-images: what a project's own token may deploy, as patterns of repositories ("ghcr.io/acme/*", "nginx"; {project} is
+      the project's slug); empty is whatever a registry's name and usual port reach, but for what only other projects run.
+    - project-environments: how many environments a project may have for its own token to make another.
     - health-samples: health checks, and samples of memory and CPU, that are kept of each service, 10 to 10000.
     """
 
@@ -66,6 +73,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     history_days: Annotated[int, Meta(ge=1, le=3650)] = 90
     history_events: Annotated[int, Meta(ge=1_000, le=10_000_000)] = 200_000
     health_samples: Annotated[int, Meta(ge=10, le=10_000)] = 240
+    app_memory: Annotated[int, Meta(ge=0, le=16_777_216)] = 2048
+    app_pids: Annotated[int, Meta(ge=16, le=4_194_304)] = 1024
+    app_capabilities: list[str] = []
+    deploy_images: list[str] = []
+    project_environments: Annotated[int, Meta(ge=0, le=10_000)] = 20
 
     def folder_of_volumes(self, state: Path) -> Path:
         """The folder that holds the data of all services."""
@@ -123,6 +135,14 @@ def load(state: Path) -> Settings:
         raise _bad(path, f"network-range is {settings.network_range!r}; a private range is meant, from /8 to /26: 10.213.0.0/16")
     if settings.api_url and not settings.api_url.startswith(("http://", "https://")):
         raise _bad(path, f"api-url is {settings.api_url!r}; it must begin with http:// or https://")
+    for number, given in enumerate(settings.app_capabilities):
+        try:
+            capabilities.name_of(given)
+        except ValueError as error:
+            raise _bad(path, f"app-capabilities[{number}]: {error}") from None
+    for number, pattern in enumerate(settings.deploy_images):
+        if not pattern or pattern != pattern.strip() or not pattern.isprintable():
+            raise _bad(path, f"deploy-images[{number}] is {pattern!r}, no pattern of a repository such as ghcr.io/acme/*")
     name = settings.namespace
     if not (name and name[0].isalnum() and name.replace("-", "").isalnum() and name.islower() and name.isascii()):
         raise _bad(path, f"namespace is {name!r}; lower-case letters, digits and hyphens only")

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import PortTaken, port_registry, ports
+from purveyor.kernel.docker import PortTaken, image_registry, port_registry, ports
 from purveyor.kernel.docker.labels import SERVICE, SPEC
 from purveyor.kernel.docker.models import Found, digest
 from purveyor.kernel.parts import House
@@ -57,7 +57,11 @@ class Provisioner:
         What is recorded by its id is what runs, whatever its name means by now: a verb that asks for an image clears the id.
         """
         record, provider = await self._load(service_id)
-        if record.imported or (record.image_id and await self._house.engine.images.inspect(record.image_id)):
+        if record.imported:
+            return
+        if record.image_id and (held := await self._house.engine.images.inspect(record.image_id)):
+            if held.digest != await self._house.store.read(lambda tx: image_registry.digest_of(tx, held.id)):
+                await self._house.store.write(lambda tx: image_registry.note(tx, held))
             return
         found = await self._house.engine.images.ensure(record.image, progress, self._house.settings.pull_timeout)
         major = provider.data_major(found)
@@ -71,6 +75,7 @@ class Provisioner:
 
         def work(tx: Tx) -> None:
             services.update(tx, service_id, image_id=found.id, image_environment=found.environment)
+            image_registry.note(tx, found)
             if volume and volume.state == "new":
                 services.update_volume(tx, volume.id, major=major)
 

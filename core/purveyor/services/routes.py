@@ -15,6 +15,7 @@ from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
 from purveyor.kernel.api.streaming import begun, flow
 from purveyor.kernel.db import Page, Tx
+from purveyor.kernel.docker import image_registry
 from purveyor.kernel.docker.volumes import sizes_of
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import store as projects
@@ -448,6 +449,7 @@ async def service_details(app: App, reference: str) -> ServiceDetails:
         current_parameters={**shown, parameters.IMAGE: record.image},
         notes=list(kind.notes) if kind else [],
         newer_image=await _newer(app, record),
+        image_digest=await app.house.store.read(lambda tx: image_registry.digest_of(tx, record.image_id)),
         endings=await app.house.store.read(lambda tx: endings(tx, service_id=record.id)),
     )
 

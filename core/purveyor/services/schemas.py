@@ -147,13 +147,15 @@ class EndingView(msgspec.Struct, frozen=True, kw_only=True):
 
 class ServiceDetails(msgspec.Struct, frozen=True, kw_only=True):
     """`endings` are accounts that outlived their link. `newer_image` is the id of the image that the service's reference means
-    now, when that is another one than it runs."""
+    now, when that is another one than it runs; `image_digest` is what a registry calls the one that runs, "" where none is known.
+    """
 
     service: ServiceView
     parameter_schema: dict[str, Any]
     current_parameters: dict[str, str]
     notes: list[str]
     newer_image: str = ""
+    image_digest: str = ""
     endings: list[EndingView] = []
 
 

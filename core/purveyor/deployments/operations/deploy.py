@@ -1,15 +1,17 @@
 """Deploy a project's environment: bind, gather the variables, bring the app up, retire the old one."""
 
 import re
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import msgspec
 
+from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.app_runtime import DockerWorkshop, container_name
-from purveyor.kernel import hold
+from purveyor.kernel import capabilities, hold, naming
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import names, port_registry
+from purveyor.kernel.docker import image_registry, names, port_registry
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
@@ -18,6 +20,7 @@ from purveyor.kernel.parts import House
 from purveyor.projects import bindings
 from purveyor.projects import store as projects
 from purveyor.projects import variables as project_variables
+from purveyor.projects.models import ProjectRecord
 from purveyor.projects.operations.bind import BindingSteps, environment_for, intend_missing
 from purveyor.projects.operations.end_access import end_of_environment
 from purveyor.projects.operations.link import BIND_DEADLINE
@@ -31,6 +34,10 @@ from purveyor_hooks import (
     BadInput,
     Deployment,
     DeployResult,
+    EngineUnavailable,
+    Failed,
+    Image,
+    ImageMissing,
     NotFound,
     PurveyorError,
     Scope,
@@ -48,7 +55,8 @@ class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Without an `image` the hooks run and another tool brings the app up.
 
     `port` is what the app listens on; `health_path` is asked until it answers; `timeout` in seconds; `variables`
-    are further ones, which may not be set by a linked service.
+    are further ones, which may not be set by a linked service. `memory` in MB and `pids`, processes and threads, are limits
+    within the installation's; `cap_add` names capabilities of Linux that the app is given, which an admin token may ask for.
     """
 
     environment: str = PRODUCTION
@@ -59,12 +67,16 @@ class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     health_path: str | None = None
     timeout: float = 60.0
     variables: dict[str, str] = {}
+    memory: int | None = None
+    pids: int | None = None
+    cap_add: list[str] = []
 
 
 class DeployArguments(DeployRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`project` is an id or slug."""
+    """`project` is an id or slug; `by_project`: its own token asks, which may do less (see `containment`)."""
 
     project: str
+    by_project: bool = False
 
 
 class Deploy(Verb):
@@ -86,21 +98,25 @@ class Deploy(Verb):
         _check(given)
         hold.require_free(tx, "A deploy")
         project = projects.get(tx, given.project)
+        image = self._allowed(tx, project, given) if given.by_project else given.image
         if given.create:
             environment = environment_for(tx, self.house, project, given.environment)
         else:
             environment = bindings.environment_of(tx, project, given.environment)
         missing, new = intend_missing(tx, self.house, project, environment)
         app = None
-        if given.image:
+        if image:
             networks.require_room(tx, environment.id)
             names.require_own(tx, project.slug, environment.slug, environment.id)
             app = AppSpec(
-                image=given.image,
+                image=image,
                 command=tuple(given.command),
                 port=given.port,
                 health_path=given.health_path,
                 timeout=given.timeout,
+                capabilities=tuple(sorted({capabilities.name_of(name) for name in given.cap_add})),
+                memory=given.memory * containment.MB if given.memory is not None else None,
+                pids=given.pids,
             )
         deployment_id = deployment_store.insert_deployment(
             tx, project_id=project.id, environment_id=environment.id, app=app, variables=given.variables
@@ -112,12 +128,23 @@ class Deploy(Verb):
             "deployment": deployment_id,
             "bindings": missing,
             "new_bindings": new,
+            "by_project": given.by_project,
         }
         operation_id = operations.insert(
             tx, self.name, project_id=project.id, actor=actor, arguments=shown, private={"variables": given.variables}
         )
         self._variables(tx, operations.get(tx, operation_id))  # a conflict is found before anything is done
         return operation_id
+
+    def _allowed(self, tx: Tx, project: ProjectRecord, given: DeployArguments) -> str | None:
+        """The image that a project's own token gets. Raises `Forbidden` and `Conflict` for what is not its to ask for."""
+        settings = self.house.settings
+        containment.require_modest(settings, memory=given.memory, pids=given.pids, cap_add=given.cap_add)
+        if given.create:
+            slug = naming.slug_of(given.environment, "environment")
+            if projects.find_environment(tx, project.id, slug) is None:
+                containment.require_room(tx, settings, project)
+        return containment.require_image(tx, settings, project, given.image) if given.image else None
 
     def _variables(self, tx: Tx, operation: OperationRecord) -> list[Variable]:
         """All variables of the deployment. Raises `Conflict` when two disagree."""
@@ -152,8 +179,12 @@ class Deploy(Verb):
             containers=[*planned, *(PlannedContainer(name=name, action="retire") for name in old if name)],
             resources=[record.resource for record in held if record],
             variables=sorted(variable.name for variable in deployment.variables),
-            warnings=self._over(tx, environment_id),
+            warnings=[*self._more(deployment.app), *self._over(tx, environment_id)],
         )
+
+    @staticmethod
+    def _more(app: AppSpec | None) -> list[str]:
+        return [f"It gets {', '.join(app.capabilities)}, which apps are kept from."] if app and app.capabilities else []
 
     def _over(self, tx: Tx, environment_id: int) -> list[str]:
         ending = projects.ending(tx, environment_id=environment_id)
@@ -176,7 +207,8 @@ class Deploy(Verb):
         return await self.house.store.read(lambda tx: self._deployment(tx, operation))
 
     def _workshop(self, operation: OperationRecord) -> DockerWorkshop:
-        return DockerWorkshop(self.house, operation.project_id or 0, operation.arguments["environment_id"])
+        plainly = bool(operation.arguments.get("by_project"))
+        return DockerWorkshop(self.house, operation.project_id or 0, operation.arguments["environment_id"], plainly)
 
     async def _before(self, operation: OperationRecord) -> None:
         deployment = await self._load(operation)
@@ -187,13 +219,40 @@ class Deploy(Verb):
     async def _deploy(self, operation: OperationRecord) -> None:
         deployment = await self._load(operation)
         workshop = self._workshop(operation)
-        answers = await self.house.registry.strictly("deploy", DEPLOY_DEADLINE, deployment=deployment, workshop=workshop)
+        try:
+            answers = await self.house.registry.strictly("deploy", DEPLOY_DEADLINE, deployment=deployment, workshop=workshop)
+        except Failed as error:
+            error.remedy = await self._advised(deployment.app, error)
+            raise
         results = [answer for answer in answers if isinstance(answer, DeployResult)]
         if deployment.app and not results:
             raise NotFound("No plugin brings images up.", remedy="See: purveyor plugin list")
         if results:
             values = {"container": results[0].container, "url": results[0].url}
-            await self.house.store.write(lambda tx: deployment_store.update_deployment(tx, deployment.id, **values))
+            image = await self._image(results[0].container)
+
+            def work(tx: Tx) -> None:
+                deployment_store.update_deployment(tx, deployment.id, image_id=image.id if image else "", **values)
+                if image is not None:
+                    image_registry.note(tx, image)
+
+            await self.house.store.write(work)
+
+    async def _image(self, container: str) -> Image | None:
+        """The image that a container really runs, None for one of another tool's."""
+        listed = await self.house.engine.containers.named([container])
+        return await self.house.engine.images.inspect(listed[0].image_id) if listed else None
+
+    async def _advised(self, app: AppSpec | None, error: Failed) -> str:
+        """What to do about an app that did not come up."""
+        image = None
+        if app is not None and not isinstance(error, ImageMissing):
+            with suppress(EngineUnavailable):
+                image = await self.house.engine.images.inspect(app.image)
+        if app is None or image is None:
+            return error.remedy
+        advice = containment.advice(app, image.user, self.house.settings, error.detail)
+        return " ".join(part for part in (error.remedy, advice) if part)
 
     async def _switch(self, operation: OperationRecord) -> None:
         """Hand the name over and record it. Until it is recorded, a failure gives the name back to the old one."""
@@ -269,6 +328,9 @@ def _check(given: DeployArguments) -> None:
             errors["image"] = str(error)
     if given.image is None and (given.command or given.port):
         errors["image"] = "needed for a command or a port"
+    if given.image is None and (given.memory is not None or given.pids is not None or given.cap_add):
+        errors["image"] = "needed for limits and capabilities"
+    errors |= containment.wrong(memory=given.memory, pids=given.pids, cap_add=given.cap_add)
     if any("\0" in word for word in given.command):
         errors["command"] = "must not hold NUL"
     for name, value in given.variables.items():

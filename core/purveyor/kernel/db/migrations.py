@@ -402,6 +402,13 @@ CREATE TABLE networks (
 """
 
 
+# What images are called by the registries that they came from, by their ids; and which image each deployment ran.
+IMAGE_DIGESTS = """
+CREATE TABLE images (id TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT;
+ALTER TABLE deployments ADD COLUMN image_id TEXT NOT NULL DEFAULT ''
+"""
+
+
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
         if statement.strip():
@@ -496,3 +503,8 @@ def bindings_awaited(db: Database) -> None:
 @migrations()
 def environment_networks(db: Database) -> None:
     _run(db, NETWORKS)
+
+
+@migrations()
+def image_digests(db: Database) -> None:
+    _run(db, IMAGE_DIGESTS)

@@ -373,6 +373,7 @@ def _found(shown: dict[str, Any]) -> Found:
         restarts=int(shown.get("RestartCount") or 0),
         killed=bool(state.get("OOMKilled")),
         error=str(state.get("Error") or ""),
+        contained="ALL" in (shown["HostConfig"].get("CapDrop") or []),
     )
 
 

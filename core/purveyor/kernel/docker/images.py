@@ -73,4 +73,17 @@ class DockerImages(Images):
 def _image(reference: str, found: dict[str, Any]) -> Image:
     config = found.get("Config") or {}
     environment = dict(entry.partition("=")[::2] for entry in config.get("Env") or [])
-    return Image(reference=reference, id=found["Id"], environment=environment, labels=config.get("Labels") or {})
+    return Image(
+        reference=reference,
+        id=found["Id"],
+        environment=environment,
+        labels=config.get("Labels") or {},
+        digest=_digest(reference, found.get("RepoDigests") or []),
+        user=config.get("User") or "",
+    )
+
+
+def _digest(reference: str, known: list[str]) -> str:
+    """What the image's registry calls it: in the repository that it was asked for by, where it is known in several."""
+    own = references.parts_of(reference).repository
+    return next((item for item in known if item.partition("@")[0] == own), known[0] if known else "")

@@ -27,7 +27,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     `state` is Docker's word: created, running, exited, …; `networks` are those that it is on, with its address on each, and
     `network_ids` which ones those are, for a network that is made anew has the old one's name. `restarts` is how often the
     engine has started it again by itself. A list leaves out `health`, `exit_code`, `killed` (for want of memory), `error`
-    (why the engine could not start it), `restarts` and `started_at`.
+    (why the engine could not start it), `restarts`, `started_at` and `contained` (it has none of root's capabilities by itself).
     """
 
     id: str
@@ -44,6 +44,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     killed: bool = False
     error: str = ""
+    contained: bool = True
 
     @property
     def holds_on(self) -> bool:
