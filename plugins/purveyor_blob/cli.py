@@ -1,5 +1,6 @@
 """``purveyor blob``: a project's files from the command line."""
 
+import codecs
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -76,8 +77,12 @@ def get_command(line: CommandLine, pathname: str, output: Path | None, project: 
 
     async def work(api: ApiClient) -> None:
         if output is None:
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
             async for chunk in api.stream(path, **query):
-                sys.stdout.buffer.write(chunk)
+                if sys.stdout.isatty():  # as text: what an app wrote must not act on it
+                    click.echo(decoder.decode(chunk), nl=False)
+                else:
+                    sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
             return
         part = output.with_name(f"{output.name}.part")  # a name that says that it is not whole

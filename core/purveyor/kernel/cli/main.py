@@ -10,6 +10,7 @@ import click
 
 from purveyor import __version__
 from purveyor.kernel.cli.options import Options
+from purveyor.kernel.cli.terminal import safe_output
 
 SERVICES = "purveyor.services.commands"
 PROJECTS = "purveyor.projects.commands"
@@ -132,6 +133,11 @@ class LeftAlone(Exception):
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors become two lines, or one problem document with --json, and an exit code, never a trace."""
+    with safe_output():
+        _main(arguments)
+
+
+def _main(arguments: list[str] | None) -> None:
     from purveyor_hooks.errors import BadInput, PurveyorError
 
     options = Options()

@@ -11,6 +11,7 @@ import click
 
 from purveyor.kernel.cli.client import Listener
 from purveyor.kernel.cli.options import Options
+from purveyor.kernel.cli.terminal import raw, visible
 
 COLOURS = {
     "running": "green",
@@ -136,15 +137,16 @@ def progress(title: str) -> Iterator[Listener]:
         yield lambda event: None
         return
     from rich.console import Console
+    from rich.markup import escape
 
-    console = Console(stderr=True)
+    console = Console(file=raw(sys.stderr))  # it moves the cursor
     begun: dict[str, float] = {}
     with console.status(title) as spinner:
 
         def listen(event: Mapping[str, Any]) -> None:
             data = event["data"]
             if event["type"].endswith(".progress"):
-                spinner.update(f"{title}: {data['text']}")
+                spinner.update(f"{title}: {escape(visible(data['text']))}")
             elif event["type"].endswith(".step"):
                 step, state = data["step"], data["state"]
                 if state == "started":
