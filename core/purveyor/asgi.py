@@ -20,6 +20,8 @@ from purveyor.deployments import routes as deployment_routes
 from purveyor.kernel.api import problems
 from purveyor.kernel.api import routes as api_routes
 from purveyor.kernel.api.auth import Authentication
+from purveyor.kernel.api.door import door
+from purveyor.kernel.api.headers import guarded
 from purveyor.kernel.api.internal_client import InwardClient, inward
 from purveyor.kernel.events import routes as event_routes
 from purveyor.kernel.operations import routes as operation_routes
@@ -73,6 +75,8 @@ def create_api(app: App) -> Litestar:
     )
     made = Litestar(
         [api],
+        middleware=[door],
+        before_send=[guarded],
         state=State({"core": app}),
         exception_handlers={
             PurveyorError: problems.on_purveyor_error,

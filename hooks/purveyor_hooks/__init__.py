@@ -26,7 +26,7 @@ from purveyor_hooks.errors import (
     Unauthorized,
     Vetoed,
 )
-from purveyor_hooks.markers import CONTRACT_VERSION, PROJECT_NAME, hookimpl, hookspec
+from purveyor_hooks.markers import CONTRACT_VERSION, FOR_APPS, PROJECT_NAME, hookimpl, hookspec
 from purveyor_hooks.protocols import Access, ApiClient, Application, CommandLine, Core, Exercise, Logger, Sink, Source, Workshop
 from purveyor_hooks.references import Reference
 from purveyor_hooks.types import (
@@ -72,6 +72,7 @@ from purveyor_hooks.types import (
 
 __all__ = [
     "CONTRACT_VERSION",
+    "FOR_APPS",
     "OF_ENTRY_POINTS",
     "PROJECT_NAME",
     "Access",

@@ -475,4 +475,7 @@ def http_routes(app: Application) -> Sequence[Any]:  # type: ignore[empty-body]
     """List the Litestar route handlers and routers that this plugin adds under its own path. Pure.
 
     - app: `app.core` is the `Core` handed to `startup`, `app.authentication` the middleware for its routers.
+
+    What apps are to reach from their containers is marked: ``opt={FOR_APPS: True}`` on a route or router. The rest is refused
+    there.
     """

@@ -9,6 +9,7 @@ import msgspec
 
 from purveyor_hooks.confirm import interrupts, yes_option
 from purveyor_hooks.errors import NotFound, PurveyorError
+from purveyor_hooks.markers import FOR_APPS
 from purveyor_hooks.protocols import CommandLine, Core
 from purveyor_hooks.types import Service, Value
 
@@ -89,24 +90,24 @@ async def _must(core: Core, service_type: str) -> Service:
 
 def routes(core: Core, service_type: str) -> list[Any]:
     """The Litestar handlers of an API's ``/status``, ``/enable``, ``/update`` and ``/disable``; the last three are for
-    administrators."""
+    administrators, and not reached by apps."""
     from litestar import Request, delete, get, patch, post
 
     @get("/status")
     async def show() -> Standing:
         return await status(core, service_type)
 
-    @post("/enable", status_code=200)
+    @post("/enable", status_code=200, opt={FOR_APPS: False})
     async def switch_on(request: Request[Any, Any, Any], data: Change | None = None) -> Standing:
         request.user.require("admin")
         return await enable(core, service_type, (data or Change()).given(), request.user.name)
 
-    @patch("/update")
+    @patch("/update", opt={FOR_APPS: False})
     async def change(request: Request[Any, Any, Any], data: Change) -> Standing:
         request.user.require("admin")
         return await update(core, service_type, data.given(), request.user.name)
 
-    @delete("/disable", status_code=200)
+    @delete("/disable", status_code=200, opt={FOR_APPS: False})
     async def switch_off(request: Request[Any, Any, Any]) -> Standing:
         request.user.require("admin")
         return await disable(core, service_type, request.user.name)

@@ -13,7 +13,7 @@ from litestar.response.base import ASGIResponse
 from purveyor_blob import paths, vercel
 from purveyor_blob.flow import Description, Download
 from purveyor_blob.store import Blob, Buckets, Conditions
-from purveyor_hooks import Actor, Application, BadInput, Bound, PurveyorError, standing
+from purveyor_hooks import FOR_APPS, Actor, Application, BadInput, Bound, PurveyorError, standing
 
 TYPE = "blob"
 DELETE_LIMIT = 1000
@@ -179,7 +179,12 @@ def routers(app: Application) -> Sequence[Router]:
         return desk
 
     own = [put_blob, list_blobs, delete_blobs, copy_blob, read_blob, *standing.routes(app.core, TYPE)]
-    shared: dict[str, Any] = {"middleware": [app.authentication], "dependencies": {"desk": Provide(provide)}, "tags": ["blob"]}
+    shared: dict[str, Any] = {
+        "middleware": [app.authentication],
+        "dependencies": {"desk": Provide(provide)},
+        "tags": ["blob"],
+        "opt": {FOR_APPS: True},
+    }
     refused: Any = {PurveyorError: vercel.refused, HTTPException: vercel.refused}
     return [
         Router(paths.BASE, route_handlers=own, **shared),

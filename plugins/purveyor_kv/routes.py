@@ -7,7 +7,7 @@ import msgspec
 from litestar import Request, Response, Router, post
 from litestar.di import Provide
 
-from purveyor_hooks import Actor, Application, BadInput, Bound, Failed, Forbidden, PurveyorError, Unauthorized, standing
+from purveyor_hooks import FOR_APPS, Actor, Application, BadInput, Bound, Failed, Forbidden, PurveyorError, Unauthorized, standing
 from purveyor_kv import rest, verbs
 from purveyor_kv.connections import Connections
 from purveyor_kv.errors import KVError
@@ -137,5 +137,6 @@ def routers(app: Application) -> Sequence[Router]:
             dependencies={"desk": Provide(provide)},
             request_max_body_size=BODY_LIMIT,
             tags=["kv"],
+            opt={FOR_APPS: True},
         )
     ]

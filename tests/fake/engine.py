@@ -13,7 +13,7 @@ import anyio
 import msgspec
 
 from purveyor.kernel.docker.labels import INSTALLATION, SPEC, Labels, whole
-from purveyor.kernel.docker.models import AddressesTaken, Found, FoundVolume, PortTaken, Usage, digest
+from purveyor.kernel.docker.models import AddressesTaken, Found, FoundVolume, Network, PortTaken, Usage, digest
 from purveyor.kernel.docker.protocols import Containers, Engine, Images, Networks, Progress, Session, Subnet, Volumes, pull_remedy
 from purveyor_hooks import (
     Command,
@@ -260,6 +260,13 @@ class FakeEngine(Engine):
     async def gateway(self) -> str:
         await self.ensure_network()
         return "127.0.0.1"
+
+    async def networks(self) -> list[Network]:
+        self.act("list networks")
+        return [
+            Network(name=BRIDGE, subnets=("10.8.0.0/16",), ours=False),
+            *(Network(name=name, subnets=("10.9.0.0/16",), ours=True) for name in self.world.networks),
+        ]
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:

@@ -15,6 +15,7 @@ async def keep(app: App, servers: Servers, host: str, port: int) -> None:
     known = noted = ""
     complained = False
     end = _nothing
+    neighbours = servers.neighbours
     try:
         while True:
             try:
@@ -23,9 +24,11 @@ async def keep(app: App, servers: Servers, host: str, port: int) -> None:
                     end()
                     end = _nothing
                     if host not in (*address.EVERYWHERE, gateway):
-                        end = await servers.open(listen_tcp(gateway, port))
+                        end = await servers.open(listen_tcp(gateway, port), at_door=True)
+                    neighbours.gateway = gateway
                     known, complained = gateway, False
                     app.house.logger.info("serving.containers", address=f"http://{gateway}:{port}")
+                await neighbours.look()
                 if known != noted:
                     await app.house.store.write(lambda tx: address.note_gateway(tx, known))  # noqa: B023
                     noted = known

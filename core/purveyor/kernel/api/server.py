@@ -12,6 +12,7 @@ import uvicorn
 from litestar import Litestar
 
 from purveyor.kernel.api.auth import TRUSTED
+from purveyor.kernel.api.door import Neighbours, address_of, judged
 from purveyor.kernel.api.guard import Guard, Guarded, raise_handle_limit
 from purveyor_hooks import Conflict
 
@@ -70,6 +71,10 @@ def listen_tcp(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _is_loopback(listener: socket.socket) -> bool:
+    return address_of(listener.getsockname()[0]).is_loopback
+
+
 def listen_local(path: Path) -> socket.socket:
     """A listening Unix socket that only this user can open; the state lock is held, so an old one is left over."""
     path.unlink(missing_ok=True)
@@ -88,11 +93,20 @@ class Servers:
         self._api = api
         self._group = group
         self._guard = Guard(house.settings.connections, raise_handle_limit(), house.logger)
+        self.neighbours = Neighbours(house.engine.networks, house.logger)
         self._running: list[_Server] = []
 
-    async def open(self, *sockets: socket.socket, trusted: bool = False) -> Callable[[], None]:
-        """Serve on further sockets; the answer ends that. Those that are not trusted are guarded, all together."""
-        server = _server(_trusted(self._api), None) if trusted else _server(self._api, self._guard)
+    async def open(self, *sockets: socket.socket, trusted: bool = False, at_door: bool = False) -> Callable[[], None]:
+        """Serve on further sockets; the answer ends that. Those that are not trusted are guarded, all together.
+
+        `at_door` are for containers alone. Nobody but this host reaches a loopback address: there nobody is asked who it is.
+        """
+        application: Any = self._api
+        if trusted:
+            application = _trusted(application)
+        elif at_door or not all(_is_loopback(item) for item in sockets):
+            application = judged(application, self.neighbours, at_door=at_door)
+        server = _server(application, None if trusted else self._guard)
         self._running.append(server)
         self._group.start_soon(server.serve, list(sockets))
         while not server.started:  # noqa: ASYNC110 - uvicorn offers no event

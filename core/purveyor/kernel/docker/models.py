@@ -60,6 +60,14 @@ class FoundVolume(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
 
 
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """A network as the engine shows it, with its ranges of addresses; `ours` when it is one of this installation's."""
+
+    name: str
+    subnets: tuple[str, ...]
+    ours: bool
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What a container uses: `memory` in bytes without the page cache, `cpu` in nanoseconds since it started."""
 

@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from purveyor.kernel.docker.labels import Labels
-from purveyor.kernel.docker.models import Found, FoundVolume, Usage
+from purveyor.kernel.docker.models import Found, FoundVolume, Network, Usage
 from purveyor_hooks import (
     Command,
     Conflict,
@@ -385,6 +385,9 @@ class Engine(Protocol):
 
     async def gateway(self) -> str:
         """The host's own address on the network, which is made if need be; "" when it has none."""
+
+    async def networks(self) -> list[Network]:
+        """All networks that the engine has, whoever made them."""
 
     def events(self) -> AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]:
         """The engine's events of containers and networks, from now on until the connection ends."""
