@@ -46,8 +46,9 @@ def dashboard(sizes: Sizes) -> list[Row]:
             browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
             page = browser.new_context(base_url=made.address).new_page()
             sign_in(page, token)
+            services = page.url
             for _ in range(sizes.rounds):
-                page.goto("/services", wait_until="load")
+                page.goto(services, wait_until="load")
                 while not page.evaluate(
                     f"Boolean({PAINT})"
                 ):  # it may come after the load; the page's policy forbids Playwright's own wait

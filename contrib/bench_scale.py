@@ -69,7 +69,10 @@ def scale(sizes: Sizes) -> list[Row]:
                 httpx.Client(base_url=made.address, headers=headers, timeout=60) as api,
                 httpx.Client(base_url=made.address, timeout=60) as browser,
             ):
-                browser.post("/sign-in", data={"token": token})  # without it every page would be a redirect, and an error
+                signed = browser.post(
+                    "/sign-in", data={"token": token}
+                )  # without it every page would be a redirect, and an error
+                browser.base_url = browser.base_url.join(signed.headers["location"].removesuffix("services"))
                 rows = [_row(made, api, path, sizes) for path in LISTS]
                 rows += [_row(made, browser, path, sizes) for path in PAGES]
                 with _read(made.address, headers):

@@ -79,7 +79,7 @@ def free_port() -> int:
 
 ASKING = re.compile(
     r"(--json )?(stop|restart|update|upgrade|delete|unlink|rotate|apply|project delete|project remove-environment|token revoke"
-    r"|backup restore|backup delete|backup archive stop|(kv|blob) disable|operations abandon)( |$)"
+    r"|token end-session|backup restore|backup delete|backup archive stop|(kv|blob) disable|operations abandon)( |$)"
 )
 
 

@@ -22,6 +22,8 @@ from purveyor.deployments.operations.repair_app import RepairApp
 from purveyor.kernel import config as settings_module
 from purveyor.kernel import hold
 from purveyor.kernel.api import address
+from purveyor.kernel.api.refusals import Refusals
+from purveyor.kernel.api.sign_ins import SignIns
 from purveyor.kernel.cache import Memory
 from purveyor.kernel.db import Store, copies
 from purveyor.kernel.db.beginning import begin
@@ -103,6 +105,8 @@ class App:
         self.bus.watch(self.memory.forget)
         self.workers: anyio.abc.TaskGroup | None = None  # of plugins' own work
         self.token_uses: dict[int, datetime] = {}
+        self.wrong_tokens = Refusals(house.store, "token.refused")
+        self.sign_ins = SignIns(house.store, self.memory, self.now)
         self.provision = Provisioner(house)
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
@@ -353,6 +357,8 @@ async def _serve(app: App, group: anyio.abc.TaskGroup) -> None:
     group.start_soon(keep, "copies of the database", lambda: copies.keep(app.house.store.path))
     group.start_soon(keep, "copies of the state", app.copies.run)
     group.start_soon(keep, "recovery", app.recovery.run)
+    group.start_soon(keep, "wrong tokens", app.wrong_tokens.run)
+    group.start_soon(keep, "sessions", app.sign_ins.run)
     await app.copies.settle(SETTLE)
 
 

@@ -23,6 +23,7 @@ from purveyor.kernel.api.auth import Authentication
 from purveyor.kernel.api.door import door
 from purveyor.kernel.api.headers import guarded
 from purveyor.kernel.api.internal_client import InwardClient, inward
+from purveyor.kernel.api.sign_ins import SignIns
 from purveyor.kernel.events import routes as event_routes
 from purveyor.kernel.operations import routes as operation_routes
 from purveyor.projects import routes as project_routes
@@ -41,6 +42,7 @@ class PluginApplication(NamedTuple):
     authentication: DefineMiddleware
     litestar: Litestar
     workers: anyio.abc.TaskGroup
+    sessions: SignIns
 
     def api(self, token: str) -> AbstractAsyncContextManager[InwardClient]:
         return inward(self.litestar, token, self.workers)
@@ -105,7 +107,7 @@ def _add_plugins(api: Litestar, app: App) -> None:
     """Each plugin's routes by themselves: what is wrong with one's is its own."""
     registry = app.house.registry
     assert app.workers is not None
-    given = PluginApplication(PluginCore(app), DefineMiddleware(Authentication), api, app.workers)
+    given = PluginApplication(PluginCore(app), DefineMiddleware(Authentication), api, app.workers, app.sign_ins)
     for plugin, routes in registry.everyone("http_routes", app=given):
         try:
             for route in routes or ():

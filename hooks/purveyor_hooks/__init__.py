@@ -23,11 +23,24 @@ from purveyor_hooks.errors import (
     StateRefused,
     StateUnavailable,
     StorageFull,
+    TooMany,
     Unauthorized,
     Vetoed,
 )
 from purveyor_hooks.markers import CONTRACT_VERSION, FOR_APPS, PROJECT_NAME, hookimpl, hookspec
-from purveyor_hooks.protocols import Access, ApiClient, Application, CommandLine, Core, Exercise, Logger, Sink, Source, Workshop
+from purveyor_hooks.protocols import (
+    Access,
+    ApiClient,
+    Application,
+    CommandLine,
+    Core,
+    Exercise,
+    Logger,
+    Sessions,
+    Sink,
+    Source,
+    Workshop,
+)
 from purveyor_hooks.references import Reference
 from purveyor_hooks.types import (
     OF_ENTRY_POINTS,
@@ -56,6 +69,7 @@ from purveyor_hooks.types import (
     Listing,
     Mount,
     Naming,
+    OpenSession,
     Operation,
     Parameter,
     Port,
@@ -120,6 +134,7 @@ __all__ = [
     "Mount",
     "Naming",
     "NotFound",
+    "OpenSession",
     "Operation",
     "Parameter",
     "Port",
@@ -132,11 +147,13 @@ __all__ = [
     "Scope",
     "Service",
     "ServiceType",
+    "Sessions",
     "Sink",
     "Source",
     "StateRefused",
     "StateUnavailable",
     "StorageFull",
+    "TooMany",
     "Unauthorized",
     "UpgradePlan",
     "Variable",

@@ -97,6 +97,15 @@ class Vetoed(Conflict):
     title = "A plugin refused this"
 
 
+class TooMany(PurveyorError):
+    """It was tried too often; after a while it may be tried again."""
+
+    status = 429
+    code = "too-many"
+    title = "That was too often"
+    exit_code = 5
+
+
 class Failed(PurveyorError):
     """A step of an operation failed."""
 

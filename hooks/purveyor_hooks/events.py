@@ -92,6 +92,28 @@ class TokenMade(Payload, frozen=True):
     scope: str
 
 
+class SessionOpened(Payload, frozen=True):
+    """A session in a browser: the name of the token that opened it, and from where."""
+
+    id: int
+    token: str
+    peer: str
+
+
+class SessionEnded(Payload, frozen=True):
+    """A session that somebody ended; `actor` is who."""
+
+    id: int
+    actor: str
+
+
+class Refused(Payload, frozen=True):
+    """How many wrong tokens came since the last event of this type, and some of the addresses that they came from."""
+
+    count: int
+    peers: list[str]
+
+
 class Revealed(Payload, frozen=True):
     """Who looked."""
 

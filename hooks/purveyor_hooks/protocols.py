@@ -5,7 +5,20 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from purveyor_hooks.types import Account, Actor, Address, AppSpec, Bound, Command, Deployment, Event, ExecResult, Health, Service
+from purveyor_hooks.types import (
+    Account,
+    Actor,
+    Address,
+    AppSpec,
+    Bound,
+    Command,
+    Deployment,
+    Event,
+    ExecResult,
+    Health,
+    OpenSession,
+    Service,
+)
 
 T = TypeVar("T")
 
@@ -158,6 +171,25 @@ class Core(Protocol):
         """What was sealed."""
 
 
+class Sessions(Protocol):
+    """Who is signed in in a browser. Sessions end by themselves: some time after they were opened, or used last."""
+
+    async def open(self, token: str, peer: str, agent: str = "") -> OpenSession:
+        """Sign in, from an address, with a browser that calls itself so.
+
+        Raises `Unauthorized` for a token that is not one, `TooMany` after too many of those, `Forbidden` for a project's.
+        """
+
+    async def find(self, credential: str, *, used: bool) -> OpenSession | None:
+        """The session that this opens now; `used` for what a person does, which keeps it from ending."""
+
+    async def end(self, credential: str) -> None:
+        """Sign out."""
+
+    async def refuse_foreign(self, peer: str) -> None:
+        """Note that a page of somebody else tried to sign in."""
+
+
 class Application(Protocol):
     """What `http_routes` is given.
 
@@ -171,8 +203,11 @@ class Application(Protocol):
     @property
     def authentication(self) -> Any: ...
 
+    @property
+    def sessions(self) -> Sessions: ...
+
     def api(self, token: str) -> AbstractAsyncContextManager["ApiClient"]:
-        """The HTTP API in this very process, as whoever holds the token; an error answer is raised as ours."""
+        """The HTTP API in this very process, as whoever holds the token or session; an error answer is raised as ours."""
 
 
 class ApiClient(Protocol):

@@ -320,6 +320,18 @@ class Actor(Value, frozen=True):
             )
 
 
+class OpenSession(Value, frozen=True):
+    """Somebody's session in a browser, opened with a token. `admin` may change things; the others only look.
+
+    `credential` opens it: two halves with a dot between them, of which neither opens anything by itself. To the API of
+    `Application.api` it is what the token is.
+    """
+
+    id: int
+    credential: str
+    admin: bool
+
+
 class Bound(Value, frozen=True):
     """A service and one environment's binding on it, as this host reaches it (`service.host`, `service.port()`).
 

@@ -5,9 +5,9 @@ from contextlib import suppress
 from typing import Any
 
 from litestar import Response, get, post
-from litestar.response import Redirect, ServerSentEvent, ServerSentEventMessage
+from litestar.response import ServerSentEvent, ServerSentEventMessage
 
-from purveyor_dashboard.pages import AGREED, SERVICES, Pages, Req, part
+from purveyor_dashboard.pages import AGREED, SERVICES, Pages, Req, local, part
 from purveyor_hooks import Application, BadInput, NotFound
 from purveyor_hooks.streams import paced
 
@@ -51,7 +51,7 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
         async with pages.api(session) as client:
             found = await client.call("GET", f"/api/operations/{number}")
             events = await events_of(client, operation=number)
-            where = back if back.startswith("/") and not back.startswith(("//", "/\\")) else ""  # to browsers both are a host
+            where = local(back) if back else ""
             if not where and found["service_id"]:
                 with suppress(NotFound):  # it is deleted
                     service = (await client.call("GET", f"{SERVICES}/{found['service_id']}"))["service"]
@@ -71,7 +71,7 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
                 plan = await client.call("POST", path, params={"plan": "true"})
                 return pages.confirm(request, form, f"{word.capitalize()} operation {number}", back, plan=plan)
             await client.call("POST", path, headers={"Prefer": "respond-async"})
-        return Redirect(back)
+        return pages.to(request, back)
 
     return [stream, activity, operation, end]
 

@@ -5,9 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from litestar import Response, get, post
-from litestar.response import Redirect
 
-from purveyor_dashboard.pages import BACKUPS, SERVICES, Choice, Pages, Req, begin, choice, part, typed
+from purveyor_dashboard.pages import BACKUPS, SERVICES, Choice, Pages, Req, choice, part, typed
 from purveyor_hooks import ApiClient, BadInput, PurveyorError
 
 ARCHIVES, SOURCES, SCHEDULES = f"{BACKUPS}/archives", f"{BACKUPS}/s3-sources", f"{BACKUPS}/schedules"
@@ -35,7 +34,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def back_up(request: Req, slug: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             path = f"{BACKUPS}/external-services/{slug}/run"
-            return await begin(client, "POST", path, f"/services/{slug}/backups", json=_place(form))
+            return await pages.begin(request, client, "POST", path, f"/services/{slug}/backups", json=_place(form))
 
     @post("/services/{slug:str}/schedule")
     async def schedule(request: Req, slug: str) -> Response[Any]:
@@ -49,7 +48,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
                 **_place(form),
             }
             await client.call("POST", SCHEDULES, json=body)
-        return Redirect(f"/services/{slug}/backups")
+        return pages.to(request, f"/services/{slug}/backups")
 
     @post("/services/{slug:str}/schedules/{number:int}/{word:str}")
     async def change_schedule(request: Req, slug: str, number: int, word: str) -> Response[Any]:
@@ -60,7 +59,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
                 await client.call("POST", f"{SCHEDULES}/{number}/{word}")
             else:
                 raise BadInput(f"There is nothing called {word} to do.")
-        return Redirect(f"/services/{slug}/backups")
+        return pages.to(request, f"/services/{slug}/backups")
 
     # ---------------------------------------------------------------- every moment
 
@@ -70,7 +69,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
             body = {"service_id": slug, "keep_days": _days(form), **_place(form)}
             if form.get("encrypt") == "yes":
                 body["encrypt"] = True
-            return await begin(client, "POST", ARCHIVES, f"/services/{slug}/backups", json=body)
+            return await pages.begin(request, client, "POST", ARCHIVES, f"/services/{slug}/backups", json=body)
 
     @post("/services/{slug:str}/archive/end")
     async def end_archive(request: Req, slug: str) -> Response[Any]:
@@ -103,7 +102,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
             if form.get("at"):
                 body["at"] = _utc(form["at"])
             async with pages.api(session) as client:
-                return await begin(client, "POST", f"{ARCHIVES}/{slug}/restore", where, json=body)
+                return await pages.begin(request, client, "POST", f"{ARCHIVES}/{slug}/restore", where, json=body)
         except PurveyorError as error:
             return await moment_page(request, slug, form, error)
 
@@ -124,19 +123,19 @@ def handlers(pages: Pages) -> Sequence[Any]:
         async with pages.change(request) as (form, client):
             body = {name: form[name] for name in ("new_name", "service_id") if form.get(name)}
             where = f"/services/{form['service_id']}" if form.get("service_id") else "/services"
-            return await begin(client, "POST", f"{BACKUPS}/{number}/restore", where, json=body)
+            return await pages.begin(request, client, "POST", f"{BACKUPS}/{number}/restore", where, json=body)
 
     @post("/backups/{number:int}/verify")
     async def verify(request: Req, number: int) -> Response[Any]:
         async with pages.change(request) as (_, client):
-            return await begin(client, "POST", f"{BACKUPS}/{number}/verify", _back(request))
+            return await pages.begin(request, client, "POST", f"{BACKUPS}/{number}/verify", _back(request))
 
     @post("/backups/{number:int}/delete")
     async def delete(request: Req, number: int) -> Response[Any]:
         async with pages.change(request) as (form, client):
             backup = await client.call("GET", f"{BACKUPS}/{number}")
             typed(form, backup["backup_id"])
-            return await begin(client, "DELETE", f"{BACKUPS}/{number}", _back(request))
+            return await pages.begin(request, client, "DELETE", f"{BACKUPS}/{number}", _back(request))
 
     return [
         backups, back_up, schedule, change_schedule, begin_archive, end_archive, moment, to_moment, restore_page, restore, verify,

@@ -1,4 +1,4 @@
-"""Signing in and out."""
+"""Signing in and out, and the way from a plain address to the same page of one's own session."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,51 +6,55 @@ from typing import Any
 from litestar import Response, get, post
 from litestar.response import Redirect
 
-from purveyor_dashboard.pages import SERVICES, SIGN_IN, Pages, Req
-from purveyor_dashboard.sessions import check_form, ended
-from purveyor_hooks import Application, BadInput, Forbidden, PurveyorError
+from purveyor_dashboard.pages import SIGN_IN, Pages, Req, local, sign_in_at
+from purveyor_dashboard.sessions import begun, check_form, ended, is_foreign, of_open
+from purveyor_hooks import Application, Forbidden, PurveyorError
 
 
-def handlers(pages: Pages, app: Application) -> Sequence[Any]:
-    def secure(request: Req) -> bool:
-        return request.url.scheme == "https" or request.headers.get("x-forwarded-proto") == "https"
+def plain(pages: Pages, app: Application, paths: Sequence[str]) -> Sequence[Any]:
+    """What is reached without a session. `paths` are those of pages: somebody may have noted them without the key."""
 
-    @get("/")
-    async def root() -> Redirect:
-        return Redirect("/services")
+    @get(["/", *paths])
+    async def bookmark(request: Req) -> Redirect:
+        return Redirect(sign_in_at(request))
 
     @get(SIGN_IN)
     async def sign_in_page(request: Req) -> Response[Any]:
-        return Redirect("/services") if pages.sessions.of(request) else pages.page("sign_in.html", None)
+        return pages.sign_in(local(request.query_params.get("next", "")))
 
     @post(SIGN_IN)
     async def sign_in(request: Req) -> Response[Any]:
-        address = request.client.host if request.client else ""
-        await pages.sessions.slow_down(address)
-        token = str((await request.form()).get("token", "")).strip()
+        peer = request.client.host if request.client else ""
+        form = await request.form()
+        wanted = local(str(form.get("next", "")))
         try:
-            async with app.api(token) as client:
-                await client.call("GET", f"{SERVICES}/", params={"limit": 1})
-                try:
-                    await client.call("GET", "/api/tokens", params={"limit": 1})
-                    admin = True
-                except Forbidden:
-                    admin = False
-        except (PurveyorError, ValueError) as error:
-            pages.sessions.failed(address)
-            shown = error if isinstance(error, PurveyorError) else BadInput("This is no token.")
-            return pages.page("sign_in.html", None, status=403, error=shown)
-        pages.sessions.succeeded(address)
-        answer = Redirect("/services")
-        answer.set_cookie(pages.sessions.cookie(token, admin, secure(request)))
+            if is_foreign(request, strict=True):  # it would sign somebody in as somebody else
+                await app.sessions.refuse_foreign(peer)
+                raise Forbidden("This form was not made by this dashboard.", remedy="Sign in here.")
+            agent = request.headers.get("user-agent", "")
+            session = of_open(await app.sessions.open(str(form.get("token", "")).strip(), peer, agent))
+        except PurveyorError as error:
+            status = 403 if error.status == 401 else error.status
+            return pages.sign_in(wanted, status=status, error=error)
+        answer = Redirect(f"{session.base}{wanted}")
+        answer.set_cookie(begun(request, session))
         return answer
+
+    return [bookmark, sign_in_page, sign_in]
+
+
+def handlers(pages: Pages, app: Application) -> Sequence[Any]:
+    @get("/")
+    async def root(request: Req) -> Redirect:
+        return pages.to(request, "/services")
 
     @post("/sign-out")
     async def sign_out(request: Req) -> Response[Any]:
         session = pages.session(request)
         check_form(request, session, {str(key): str(value) for key, value in (await request.form()).items()})
+        await app.sessions.end(session.credential)
         answer = Redirect(SIGN_IN)
-        answer.set_cookie(ended(secure(request)))
+        answer.set_cookie(ended(request))
         return answer
 
-    return [root, sign_in_page, sign_in, sign_out]
+    return [root, sign_out]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from litestar import Response, get, post
-from litestar.response import Redirect
 
 from purveyor_dashboard.pages import SERVICES, Pages, Req, parameters
 from purveyor_hooks import PurveyorError
@@ -41,6 +40,6 @@ def handlers(pages: Pages) -> Sequence[Any]:
                 made = await client.call("POST", f"{SERVICES}/import", json=body)
         except PurveyorError as error:
             return await import_page(session, form.get("container", ""), form, error)
-        return Redirect(f"/services/{made['slug']}")
+        return pages.to(request, f"/services/{made['slug']}")
 
     return [import_list, import_container]

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from litestar import Response, get, post
 
-from purveyor_dashboard.pages import SERVICES, Pages, Req, begin, part
+from purveyor_dashboard.pages import SERVICES, Pages, Req, part
 
 
 def handlers(pages: Pages) -> Sequence[Any]:
@@ -21,12 +21,12 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def undelete(request: Req) -> Response[Any]:
         async with pages.change(request) as (form, client):
             path = f"{SERVICES}/{quote(form.get('service', ''), safe='')}/undelete"
-            return await begin(client, "POST", path, "/services")
+            return await pages.begin(request, client, "POST", path, "/services")
 
     @post("/kept/{volume:str}/purge")
     async def purge(request: Req, volume: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             body = {"confirm": form.get("confirm", "")}
-            return await begin(client, "POST", f"/api/volumes/{volume}/purge", "/kept", json=body)
+            return await pages.begin(request, client, "POST", f"/api/volumes/{volume}/purge", "/kept", json=body)
 
     return [kept, undelete, purge]

@@ -1,6 +1,5 @@
 """How a page is made: from what the API answers to whoever is signed in."""
 
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -12,7 +11,7 @@ from litestar.response import Redirect
 from markupsafe import Markup
 
 from purveyor_dashboard import render
-from purveyor_dashboard.sessions import FIELD, Session, Sessions, check_form
+from purveyor_dashboard.sessions import FIELD, KEY, ROOT, Session, check_form, session_of
 from purveyor_hooks import ApiClient, Application, BadInput, Event, Forbidden, PurveyorError, Unauthorized
 
 if TYPE_CHECKING:
@@ -26,11 +25,13 @@ POLICY = (
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 SIGN_IN = "/sign-in"
 AGREED = "agreed"  # the field of a form that somebody has sent again after seeing what it costs
+LONGEST_PATH = 2000
 SHOWN = 50  # of a list on one page
 SERVICES, PROJECTS, BACKUPS = "/api/external-services", "/api/projects", "/api/backups"
 TABS = (
@@ -53,34 +54,37 @@ class Pages:
 
     def __init__(self, app: Application) -> None:
         self._app = app
-        self.sessions = Sessions(app.core)
 
     @cached_property
     def _templates(self) -> "Environment":
         return render.environment()
 
-    def session(self, request: Req) -> Session:
-        """Raises `SignedOut`."""
-        found = self.sessions.of(request)
-        if found is None:
+    async def enter(self, request: Req) -> None:
+        """Find who asks, before anything else is looked at. Raises `SignedOut`."""
+        session = await session_of(self._app, request)
+        if session is None:
             raise SignedOut
+        request.state.session = session
+
+    def session(self, request: Req) -> Session:
+        """Who asks, once they have entered."""
+        found: Session = request.state.session
         return found
+
+    def to(self, request: Req, path: str) -> Redirect:
+        """Send somebody to another page of theirs."""
+        return Redirect(f"{self.session(request).base}{path}")
 
     @asynccontextmanager
     async def api(self, session: Session) -> AsyncIterator[ApiClient]:
-        async with self._app.api(session.token) as client:
+        async with self._app.api(session.credential) as client:
             yield client
 
     async def holds(self, session: Session, event: Event | None) -> bool:
-        """Whether a session holds still: asked when nothing happens for a while, and when something happens to a token."""
-        if session.until <= time.time():
-            return False
-        if event is None or event.type.startswith("token."):
-            try:
-                async with self.api(session) as client:
-                    await client.call("GET", f"{SERVICES}/", params={"limit": 1})
-            except Unauthorized:
-                return False
+        """Whether a session holds still: asked when nothing happens for a while, and when something happens to one or to a
+        token."""
+        if event is None or event.type.startswith(("token.", "session.")):
+            return await self._app.sessions.find(session.credential, used=False) is not None
         return True
 
     async def form(self, request: Req, session: Session) -> dict[str, str]:
@@ -102,9 +106,17 @@ class Pages:
     def page(self, template: str, session: Session | None, status: int = 200, **context: Any) -> Response[str]:
         csrf = Markup('<input type="hidden" name="{}" value="{}">').format(FIELD, session.csrf) if session else ""
         here = context.pop("here", "")
-        values = {"session": session, "csrf": csrf, "here": here, "error": None, **context}
+        base = session.base if session else ""
+        values = {"session": session, "csrf": csrf, "base": base, "here": here, "error": None, **context}
         text = self._templates.get_template(template).render(**values)
         return Response(text, status_code=status, media_type=MediaType.HTML, headers=HEADERS)
+
+    def sign_in(self, wanted: str, status: int = 200, error: PurveyorError | None = None) -> Response[str]:
+        """The page to sign in at, and to go on from to the page that was wanted. It has no key in its address, and its form is to
+        say where it comes from: a browser hides that where no referrer is sent at all."""
+        answer = self.page("sign_in.html", None, status, error=error, wanted=wanted)
+        answer.headers["Referrer-Policy"] = "same-origin"
+        return answer
 
     async def tab(self, request: Req, slug: str, tab: str, template: str, status: int = 200, **context: Any) -> Response[str]:
         """One page of a service's."""
@@ -132,7 +144,7 @@ class Pages:
     ) -> Response[Any]:
         """Start a verb that interrupts service or credentials, once somebody who has seen its plan has agreed."""
         if form.get(AGREED) == "yes":
-            return await begin(client, method, path, back, **options)
+            return await self.begin(request, client, method, path, back, **options)
         params = {**options.pop("params", {}), "plan": "true"}
         plan = await client.call(method, path, params=params, **options)
         words = str(plan["verb"]).replace("-", " ").capitalize()
@@ -142,21 +154,38 @@ class Pages:
         """An error as a page; nobody signed in is sent to sign in."""
         if isinstance(error, (SignedOut, Unauthorized)):
             if request.headers.get("hx-request"):
-                return Response("", status_code=401, headers={**HEADERS, "HX-Redirect": SIGN_IN})
-            return Redirect(SIGN_IN)
+                return Response("", status_code=401, headers={**HEADERS, "HX-Redirect": sign_in_at(request)})
+            return Redirect(sign_in_at(request))
         assert isinstance(error, PurveyorError)
         title = "That did not work" if error.status != 404 else "Not there"
-        return self.page(
-            "problem.html", self.sessions.of(request), status=error.status, title=title, error=error, back=back_of(request)
-        )
+        back = plain(request) if request.method == "GET" else "/services"
+        session = request.state.get("session")  # none where it could not be looked up
+        return self.page("problem.html", session, status=error.status, title=title, error=error, back=back)
+
+    async def begin(self, request: Req, client: ApiClient, method: str, path: str, back: str, **options: Any) -> Redirect:
+        """Start a verb and show how it goes."""
+        begun = await client.call(method, path, headers={"Prefer": "respond-async"}, **options)
+        return self.to(request, f"/operations/{begun['operation_id']}?back={quote(back, safe='')}")
 
 
-def back_of(request: Req) -> str:
-    """The page that a request came from, when it is one of ours."""
-    referer = request.headers.get("referer", "")
-    host = request.headers.get("host", "")
-    path = referer.partition("://")[2]
-    return path.removeprefix(host) or "/services" if host and path.startswith(host) else "/services"
+def local(path: str) -> str:
+    """A path of the dashboard's own, whatever was given: what a browser takes for another host is none, nor what is no path."""
+    own = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if own and len(path) < LONGEST_PATH else "/services"
+
+
+def sign_in_at(request: Req) -> str:
+    """Where to sign in for what was asked. A form cannot be sent again; the page that it stood on is not known."""
+    wanted = plain(request) if request.method == "GET" else "/"
+    return f"{SIGN_IN}?{urlencode({'next': wanted})}" if wanted not in ("/", "/dashboard/stream") else SIGN_IN
+
+
+def plain(request: Req) -> str:
+    """The address that was asked, without the key of a session."""
+    path = request.url.path
+    if KEY in request.path_params:
+        path = path.removeprefix(f"{ROOT}/{request.path_params[KEY]}") or "/"
+    return f"{path}?{request.url.query}" if request.url.query else path
 
 
 class Part(NamedTuple):
@@ -191,12 +220,6 @@ class Choice(NamedTuple):
 async def choice(client: ApiClient, path: str, **params: Any) -> Choice:
     found = await client.call("GET", path, params={**params, "limit": SHOWN + 1})
     return Choice(found[:SHOWN], len(found) <= SHOWN)
-
-
-async def begin(client: ApiClient, method: str, path: str, back: str, **options: Any) -> Redirect:
-    """Start a verb and show how it goes."""
-    begun = await client.call(method, path, headers={"Prefer": "respond-async"}, **options)
-    return Redirect(f"/operations/{begun['operation_id']}?back={quote(back, safe='')}")
 
 
 def parameters(form: Mapping[str, str]) -> dict[str, str]:

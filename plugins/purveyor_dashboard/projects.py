@@ -6,9 +6,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from litestar import Response, get, post
-from litestar.response import Redirect
 
-from purveyor_dashboard.pages import PROJECTS, SERVICES, Choice, Pages, Req, begin, choice, part, typed
+from purveyor_dashboard.pages import PROJECTS, SERVICES, Choice, Pages, Req, choice, part, typed
 from purveyor_hooks import BadInput, PurveyorError
 
 
@@ -26,7 +25,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def create_project(request: Req) -> Response[Any]:
         async with pages.change(request) as (form, client):
             made = await client.call("POST", PROJECTS, json={"name": form.get("name", "")})
-        return Redirect(f"/projects/{made['slug']}")
+        return pages.to(request, f"/projects/{made['slug']}")
 
     async def project_page(request: Req, project: str, environment: str, *, reveal: bool) -> Response[str]:
         session = pages.session(request)
@@ -79,7 +78,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def link(request: Req, project: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             path = f"{SERVICES}/{quote(form.get('service', ''), safe='')}/projects"
-            return await begin(client, "POST", path, f"/projects/{project}", json={"project_id": project})
+            return await pages.begin(request, client, "POST", path, f"/projects/{project}", json={"project_id": project})
 
     @post("/projects/{project:str}/rotate")
     async def rotate(request: Req, project: str) -> Response[Any]:
@@ -91,14 +90,14 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def deploy(request: Req, project: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             path = f"{PROJECTS}/{project}/deployments"
-            return await begin(client, "POST", path, f"/projects/{project}", json=_app(form))
+            return await pages.begin(request, client, "POST", path, f"/projects/{project}", json=_app(form))
 
     @post("/projects/{project:str}/environments")
     async def create_environment(request: Req, project: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             path = f"{PROJECTS}/{project}/environments"
             made = await client.call("POST", path, json={"name": form.get("name", "")})
-        return Redirect(f"/projects/{project}?{urlencode({'environment': made['slug']})}")
+        return pages.to(request, f"/projects/{project}?{urlencode({'environment': made['slug']})}")
 
     @post("/projects/{project:str}/environments/delete")
     async def delete_environment(request: Req, project: str) -> Response[Any]:
@@ -106,14 +105,14 @@ def handlers(pages: Pages) -> Sequence[Any]:
             name = form.get("environment", "")
             typed(form, name)
             path = f"{PROJECTS}/{project}/environments/{quote(name, safe='')}"
-            return await begin(client, "DELETE", path, f"/projects/{project}")
+            return await pages.begin(request, client, "DELETE", path, f"/projects/{project}")
 
     @post("/projects/{project:str}/delete")
     async def delete(request: Req, project: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             typed(form, project)
             await client.call("DELETE", f"{PROJECTS}/{project}")
-        return Redirect("/projects")
+        return pages.to(request, "/projects")
 
     return [
         projects, create_project, project, deployment, reveal, link, rotate, deploy, create_environment, delete_environment,

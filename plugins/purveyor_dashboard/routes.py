@@ -6,25 +6,33 @@ from typing import Any
 from litestar import Response, Router
 from litestar.static_files import create_static_files_router
 
-from purveyor_dashboard import activity, backups, entry, imports, kept, projects, server, services, working
+from purveyor_dashboard import activity, backups, entry, imports, kept, projects, server, services, signed_in, working
 from purveyor_dashboard.pages import Pages, Req, SignedOut
 from purveyor_dashboard.render import HERE
+from purveyor_dashboard.sessions import KEY, ROOT
 from purveyor_hooks import Application, PurveyorError
-
-STATIC = {"Cache-Control": "max-age=3600", "X-Content-Type-Options": "nosniff"}
 
 
 def routers(app: Application) -> Sequence[Any]:
     pages = Pages(app)
 
+    async def enter(request: Req) -> None:
+        await pages.enter(request)
+
     def problem(request: Req, error: Exception) -> Response[Any]:
         return pages.problem(request, error)
 
-    parts = (services, working, backups, projects, imports, kept, server)
+    parts = (services, working, backups, projects, imports, kept, server, signed_in)
     handlers = [*entry.handlers(pages, app), *activity.handlers(pages, app)]
     handlers += [handler for part in parts for handler in part.handlers(pages)]
     site = Router(
-        "/", route_handlers=handlers, exception_handlers={PurveyorError: problem, SignedOut: problem}, include_in_schema=False
+        f"{ROOT}/{{{KEY}:str}}",
+        route_handlers=handlers,
+        before_request=enter,
+        exception_handlers={PurveyorError: problem, SignedOut: problem},
+        include_in_schema=False,
     )
+    read = sorted({path for handler in handlers if "GET" in handler.http_methods for path in handler.paths} - {"/"})
+    outside = Router("/", route_handlers=entry.plain(pages, app, read), include_in_schema=False)
     files = create_static_files_router("/static", [HERE / "static"], include_in_schema=False)
-    return [site, files]
+    return [outside, site, files]

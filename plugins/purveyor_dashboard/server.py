@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from litestar import Response, get, post
-from litestar.response import Redirect
 
 from purveyor_dashboard.backups import SOURCES
 from purveyor_dashboard.pages import AGREED, PROJECTS, Pages, Part, Req, choice, part
@@ -63,7 +62,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
                 text = "Whoever uses it is refused from now on."
                 return pages.confirm(request, form, f"Revoke token {number}", "/server", text=text)
             await client.call("DELETE", f"{TOKENS}/{number}")
-        return Redirect("/server")
+        return pages.to(request, "/server")
 
     @post("/server/places")
     async def create_place(request: Req) -> Response[Any]:
@@ -77,12 +76,12 @@ def handlers(pages: Pages) -> Sequence[Any]:
                 await client.call("POST", SOURCES, json={**body, **chosen})
         except PurveyorError as error:
             return await server_page(request, {**form, "secret_key": ""}, error)
-        return Redirect("/server")
+        return pages.to(request, "/server")
 
     @post("/server/places/{number:int}/forget")
     async def forget_place(request: Req, number: int) -> Response[Any]:
         async with pages.change(request) as (_, client):
             await client.call("DELETE", f"{SOURCES}/{number}")
-        return Redirect("/server")
+        return pages.to(request, "/server")
 
     return [server, create_token, revoke_token, create_place, forget_place]

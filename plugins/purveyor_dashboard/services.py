@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from litestar import Response, get, post
-from litestar.response import Redirect, ServerSentEvent, ServerSentEventMessage, Stream
+from litestar.response import ServerSentEvent, ServerSentEventMessage, Stream
 
 from purveyor_dashboard.activity import events_of
-from purveyor_dashboard.pages import HEADERS, PROJECTS, SERVICES, Choice, Pages, Req, begin, choice, parameters, part
+from purveyor_dashboard.pages import HEADERS, PROJECTS, SERVICES, Choice, Pages, Req, choice, parameters, part
 from purveyor_dashboard.sessions import Session
 from purveyor_hooks import PurveyorError
 from purveyor_hooks.streams import attachment
@@ -62,7 +62,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
             }
             body = {"name": form.get("name", ""), "service_type": form.get("type", ""), "parameters": given}
             try:
-                return await begin(client, "POST", f"{SERVICES}/", "", json=body)
+                return await pages.begin(request, client, "POST", f"{SERVICES}/", "", json=body)
             except PurveyorError as error:
                 return await create_page(pages.session(request), form.get("type", ""), form, error)
 
@@ -192,7 +192,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
                 current = (await client.call("GET", f"{SERVICES}/{slug}"))["current_parameters"]
                 changed = {name: value for name, value in parameters(form).items() if value != current.get(name)}
                 if not changed:
-                    return Redirect(f"/services/{slug}/settings")
+                    return pages.to(request, f"/services/{slug}/settings")
                 back, body = f"/services/{slug}/settings", {"parameters": changed}
                 return await pages.interrupt(request, form, client, "PUT", f"{SERVICES}/{slug}", back, json=body)
         except PurveyorError as error:

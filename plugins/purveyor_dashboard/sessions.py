@@ -1,87 +1,96 @@
-"""Who is signed in: the API token, sealed in a cookie that scripts cannot read, with a secret against forged forms."""
+"""Who is signed in: a session has two halves, and only both together open it.
 
+One is a cookie that scripts cannot read. Cookies know no ports: whatever else answers on this host gets it. The other half,
+the key, is a part of every address of the dashboard, where no browser sends it anywhere else; a page without JavaScript has it
+in its links like any other. Scripts keep it for the next visit in the storage of this very origin, port included.
+"""
+
+import hashlib
 import hmac
-import json
-import secrets
-import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import anyio
 from litestar import Request
 from litestar.datastructures import Cookie
 
-from purveyor_hooks import Core, Forbidden
+from purveyor_hooks import Application, Forbidden, OpenSession
 
-COOKIE = "purveyor"
+COOKIE, COOKIE_TLS = "purveyor", "__Host-purveyor"  # the second is taken from nobody but this host over TLS
 HOURS = 12
 FIELD = "csrf"
 HEADER = "X-CSRF"
-SLOWEST = 8.0
-FORGET = 900.0
+ROOT = "/~"  # what is below it needs a session: ROOT/KEY/…
+KEY = "key"
+LONGEST = 200  # characters of a half
 
 Req = Request[Any, Any, Any]
 
 
 class Session(NamedTuple):
-    """One sign-in. `admin` may change things; the others only look."""
+    """One sign-in. `admin` may change things; the others only look. `base` is what all addresses of its pages begin with."""
 
-    token: str
+    id: int
+    credential: str
     csrf: str
     admin: bool
-    until: float
+    base: str
 
 
-class Sessions:
-    """Seals sessions into cookies and opens them."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._failed: dict[str, tuple[int, float]] = {}
-
-    def cookie(self, token: str, admin: bool, secure: bool) -> Cookie:
-        until = time.time() + HOURS * 3600
-        content = json.dumps({"token": token, "csrf": secrets.token_urlsafe(24), "admin": admin, "until": until})
-        return _cookie(self._core.seal(content), HOURS * 3600, secure)
-
-    def of(self, request: Req) -> Session | None:
-        """The session of a request, None when nobody is signed in."""
-        try:
-            found = json.loads(self._core.unseal(request.cookies[COOKIE]))
-            session = Session(found["token"], found["csrf"], found["admin"], found["until"])
-        except Exception:  # no cookie, or one that is not ours or not whole
-            return None
-        return session if session.until > time.time() else None
-
-    async def slow_down(self, address: str) -> None:
-        """Whoever failed before waits, longer each time."""
-        count, at = self._failed.get(address, (0, 0.0))
-        if count and time.time() - at < FORGET:
-            await anyio.sleep(min(0.25 * 2 ** min(count, 10), SLOWEST))
-
-    def failed(self, address: str) -> None:
-        now = time.time()
-        self._failed = {key: value for key, value in self._failed.items() if now - value[1] < FORGET}
-        self._failed[address] = (self._failed.get(address, (0, 0.0))[0] + 1, now)
-
-    def succeeded(self, address: str) -> None:
-        self._failed.pop(address, None)
+def of_open(found: OpenSession) -> Session:
+    csrf = hmac.new(found.credential.encode(), b"forms", hashlib.sha256).hexdigest()
+    key = found.credential.partition(".")[2]
+    return Session(id=found.id, credential=found.credential, csrf=csrf, admin=found.admin, base=f"{ROOT}/{key}")
 
 
-def ended(secure: bool) -> Cookie:
-    return _cookie("", 0, secure)
+async def session_of(app: Application, request: Req) -> Session | None:
+    """The session of a request, None when nobody is signed in. What a page asks for by itself does not keep a session alive."""
+    cookie = request.cookies.get(_name(request), "")
+    key = str(request.path_params.get(KEY, ""))
+    if not cookie or not key or len(cookie) > LONGEST or len(key) > LONGEST:
+        return None
+    by_itself = "hx-request" in request.headers or "text/event-stream" in request.headers.get("accept", "")
+    found = await app.sessions.find(f"{cookie}.{key}", used=not by_itself)
+    return of_open(found) if found else None
 
 
-def _cookie(value: str, seconds: int, secure: bool) -> Cookie:
-    return Cookie(key=COOKIE, value=value, max_age=seconds, path="/", httponly=True, samesite="strict", secure=secure)
+def begun(request: Req, session: Session) -> Cookie:
+    """The cookie of a session that begins."""
+    return _cookie(request, session.credential.partition(".")[0], HOURS * 3600)
+
+
+def ended(request: Req) -> Cookie:
+    """The cookie of one that has ended."""
+    return _cookie(request, "", 0)
+
+
+def _secure(request: Req) -> bool:
+    return request.url.scheme == "https" or request.headers.get("x-forwarded-proto") == "https"
+
+
+def _name(request: Req) -> str:
+    return COOKIE_TLS if _secure(request) else COOKIE
+
+
+def _cookie(request: Req, value: str, seconds: int) -> Cookie:
+    return Cookie(
+        key=_name(request), value=value, max_age=seconds, path="/", httponly=True, samesite="strict", secure=_secure(request)
+    )
+
+
+def is_foreign(request: Req, *, strict: bool = False) -> bool:
+    """Whether a form comes from a page of somebody else. `strict`: one that hides where it comes from is foreign, too."""
+    origin = request.headers.get("origin")
+    if origin is None:  # no browser: they say it with every form
+        return False
+    if origin == "null":
+        return strict
+    return origin.partition("://")[2] != request.headers.get("host")
 
 
 def check_form(request: Req, session: Session, form: Mapping[str, Any]) -> None:
     """Raise `Forbidden` unless a form was made by a page of ours for this very session."""
     given = str(form.get(FIELD) or request.headers.get(HEADER, ""))
-    origin = request.headers.get("origin")
-    foreign = origin not in (None, "null") and origin.partition("://")[2] != request.headers.get("host")
-    if foreign or not hmac.compare_digest(given.encode(), session.csrf.encode()):
+    if is_foreign(request) or not hmac.compare_digest(given.encode(), session.csrf.encode()):
         raise Forbidden(
             "This form was not made by this dashboard, or is too old.", remedy="Go back, load the page anew, try again."
         )

@@ -5,7 +5,7 @@ from typing import Any
 
 from litestar import Response, post
 
-from purveyor_dashboard.pages import SERVICES, Pages, Req, begin, typed
+from purveyor_dashboard.pages import SERVICES, Pages, Req, typed
 from purveyor_hooks import BadInput
 
 SIMPLE = ("start", "stop", "restart", "rotate", "undo-upgrade")
@@ -21,14 +21,14 @@ def handlers(pages: Pages) -> Sequence[Any]:
             if word == "undo-upgrade":  # what was written since is not there afterwards
                 typed(form, slug)
             if word in ("start", "undo-upgrade"):
-                return await begin(client, "POST", path, back)
+                return await pages.begin(request, client, "POST", path, back)
             return await pages.interrupt(request, form, client, "POST", path, back)
 
     @post("/services/{slug:str}/link")
     async def link(request: Req, slug: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             body = {"project_id": form.get("project", "")}
-            return await begin(client, "POST", f"{SERVICES}/{slug}/projects", f"/services/{slug}/links", json=body)
+            return await pages.begin(request, client, "POST", f"{SERVICES}/{slug}/projects", f"/services/{slug}/links", json=body)
 
     @post("/services/{slug:str}/unlink/{project:str}")
     async def unlink(request: Req, slug: str, project: str) -> Response[Any]:
@@ -40,18 +40,20 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def upgrade(request: Req, slug: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             body = {"docker_image": form.get("image", ""), "rehearse": form.get("rehearse") == "yes"}
-            return await begin(client, "POST", f"{SERVICES}/{slug}/upgrade", f"/services/{slug}", json=body)
+            return await pages.begin(request, client, "POST", f"{SERVICES}/{slug}/upgrade", f"/services/{slug}", json=body)
 
     @post("/services/{slug:str}/clone")
     async def clone(request: Req, slug: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
-            return await begin(client, "POST", f"{SERVICES}/{slug}/clone", "/services", json={"name": form.get("name", "")})
+            return await pages.begin(
+                request, client, "POST", f"{SERVICES}/{slug}/clone", "/services", json={"name": form.get("name", "")}
+            )
 
     @post("/services/{slug:str}/delete")
     async def delete(request: Req, slug: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             typed(form, slug)
             params = {"purge": "true"} if form.get("purge") == "yes" else {}
-            return await begin(client, "DELETE", f"{SERVICES}/{slug}", "/services", params=params)
+            return await pages.begin(request, client, "DELETE", f"{SERVICES}/{slug}", "/services", params=params)
 
     return [simple, link, unlink, upgrade, clone, delete]

@@ -39,6 +39,7 @@ INTERRUPT: tuple[tuple[str, ...], ...] = (
     ("project", "delete", "shop"),
     ("project", "remove-environment", "shop", "preview"),
     ("token", "revoke", "1"),
+    ("token", "end-session", "1"),
     ("takeover",),
     ("backup", "archive", "stop", "main"),
     ("kv", "disable"),

@@ -49,6 +49,7 @@ LISTS = [
     f"{SERVICES}/service-3/history",
     f"{SERVICES}/service-1/projects?limit=5",
     f"{SERVICES}/projects/project-7",
+    "/api/sessions?limit=5",
     "/api/projects?limit=5",
     "/api/projects/project-7",
     "/api/projects/project-7/environments",
@@ -92,6 +93,7 @@ PAGES = [
     "/operations/100",
     "/kept",
     "/server",
+    "/sessions",
     "/backups/100/restore",
 ]
 
@@ -134,8 +136,8 @@ async def asked(state: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[t
 
 
 @asynccontextmanager
-async def signed_in(app: App, api: Litestar) -> AsyncIterator[httpx.AsyncClient]:
-    """A client that may ask the API and sees the dashboard."""
+async def signed_in(app: App, api: Litestar) -> AsyncIterator[tuple[httpx.AsyncClient, str]]:
+    """A client that may ask the API and sees the dashboard, below what its addresses begin with."""
 
     def work(tx: Tx) -> str:
         return tokens.create(tx, name="test", scope="admin", project_id=None, expires_at=None)[1]
@@ -144,8 +146,8 @@ async def signed_in(app: App, api: Litestar) -> AsyncIterator[httpx.AsyncClient]
     headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
     transport: Any = httpx.ASGITransport(app=api)  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://p", headers=headers) as client:
-        await client.post("/sign-in", data={"token": token})
-        yield client
+        answer = await client.post("/sign-in", data={"token": token})
+        yield client, answer.headers["location"].removesuffix("/services")
 
 
 def furnish(state: Path, amounts: Amounts) -> None:
@@ -158,16 +160,17 @@ def furnish(state: Path, amounts: Amounts) -> None:
 async def costs(state: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int, list[str]]]:
     """By path: how many statements, how many instructions, and what the engine was asked."""
     found = {}
-    async with asked(state, monkeypatch) as (scene, app, api), signed_in(app, api) as client:
+    async with asked(state, monkeypatch) as (scene, app, api), signed_in(app, api) as (client, base):
         called: list[str] = []
         scene.engine.acted = called.append
         store = app.house.store
         assert isinstance(store, Counted)
         for path in [*LISTS, *PAGES]:
-            assert (await client.get(path)).status_code == 200, path  # what is asked once, is asked
+            address = path if path in LISTS else f"{base}{path}"
+            assert (await client.get(address)).status_code == 200, path  # what is asked once, is asked
             store.begin()
             called.clear()
-            assert (await client.get(path)).status_code == 200
+            assert (await client.get(address)).status_code == 200
             found[path] = len(store.statements), store.cost(), list(called)
     return found
 
@@ -209,7 +212,7 @@ def test_every_list_of_the_api_is_among_them(tmp_path: Path, monkeypatch: pytest
 
 async def test_one_service_is_asked_about_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     furnish(tmp_path / "state", ONE)
-    async with asked(tmp_path / "state", monkeypatch) as (scene, app, api), signed_in(app, api) as client:
+    async with asked(tmp_path / "state", monkeypatch) as (scene, app, api), signed_in(app, api) as (client, base):
         for number in range(1, 61):
             scene.engine.world.containers.append(container(scene, number))
         told: list[int] = []
@@ -223,7 +226,7 @@ async def test_one_service_is_asked_about_alone(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(app.house.engine.containers, "listed", heard)
         answer = (await client.get(f"{SERVICES}/service-3")).json()["service"]
         assert answer["status_reason"] == "It was started outside Purveyor."
-        await client.get("/services/service-3")
+        assert (await client.get(f"{base}/services/service-3")).status_code == 200
         assert set(told) == {1}
 
 
@@ -292,7 +295,7 @@ async def test_a_filter_comes_before_the_limit_and_the_total_is_of_what_it_lets_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     furnish(tmp_path / "state", ONE)
-    async with asked(tmp_path / "state", monkeypatch) as (_, app, api), signed_in(app, api) as client:
+    async with asked(tmp_path / "state", monkeypatch) as (_, app, api), signed_in(app, api) as (client, _):
 
         async def got(path: str) -> tuple[list[Any], int]:
             answer = await client.get(path)
@@ -321,7 +324,7 @@ async def test_a_filter_comes_before_the_limit_and_the_total_is_of_what_it_lets_
 
 async def test_memory_and_cpu_order_services_by_what_was_seen_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     furnish(tmp_path / "state", ONE)
-    async with asked(tmp_path / "state", monkeypatch) as (_, app, api), signed_in(app, api) as client:
+    async with asked(tmp_path / "state", monkeypatch) as (_, app, api), signed_in(app, api) as (client, _):
         much = '{"at":"2026-01-01T00:00:00Z","memory_bytes":90000000,"cpu_percent":0.1}'
         await app.house.store.write(lambda tx: samples.add(tx, [samples.Look(7, "usage", much)], 10))
         await app.observer.recall()
@@ -335,7 +338,7 @@ async def test_memory_and_cpu_order_services_by_what_was_seen_last(tmp_path: Pat
 
 async def test_readers_that_are_slow_hold_up_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     furnish(tmp_path / "state", ONE)
-    async with asked(tmp_path / "state", monkeypatch) as (_, app, api), signed_in(app, api) as client:
+    async with asked(tmp_path / "state", monkeypatch) as (_, app, api), signed_in(app, api) as (client, _):
         store, over = app.house.store, threading.Event()
 
         def slow(tx: Tx) -> int:

@@ -54,6 +54,7 @@ HISTORY = {
     "events": "id type at operation service project data",
     "looks": "id service_id kind seen",
     "steps": "operation_id name state started_at ended_at number",
+    "web_sessions": "id hash token_id peer agent created_at last_used_at expires_at",
 }
 OBSERVATION = {
     "archives": "state reason until queue_bytes",
@@ -155,6 +156,11 @@ def fill(db: sqlite3.Connection) -> None:
     """A row in each table that the scene leaves empty."""
     with db:
         db.execute("INSERT INTO tokens (name, hash, scope, created_at) VALUES ('t', 'h', 'admin', ?)", [AT])
+        db.execute(
+            "INSERT INTO web_sessions (hash, token_id, peer, agent, created_at, last_used_at, expires_at) "
+            "SELECT 'h', max(id), '127.0.0.1', '', ?, ?, ? FROM tokens",
+            [AT, AT, AT],
+        )
         db.execute("INSERT INTO s3_sources VALUES (1, 's', 'b', '', 'a', 's', 'r', 'e', 0, ?)", [AT])
         db.execute("INSERT INTO looks VALUES (1, 1, 'health', '{}')")
         db.execute(

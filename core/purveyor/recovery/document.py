@@ -18,10 +18,11 @@ UNDER_WAY = "state IN ('running', 'undoing')"
 HISTORY = {
     "events": "FALSE",
     "looks": "FALSE",
+    "web_sessions": "FALSE",
     "operations": UNDER_WAY,
     "steps": f"operation_id IN (SELECT id FROM main.operations WHERE {UNDER_WAY})",
 }
-PASSING = ("events", "looks", "steps")  # tables of which no change is one
+PASSING = ("events", "looks", "steps", "web_sessions")  # tables of which no change is one
 COUNTED = {"operations": "{row}." + UNDER_WAY}  # of these, rows alone that a document has
 # Columns that say what was seen. They travel along with the next change, and are none themselves.
 OBSERVED = {

@@ -11,7 +11,7 @@ from litestar.response import Stream
 
 from purveyor.app import App
 from purveyor.kernel import redact
-from purveyor.kernel.api.auth import admin, reader
+from purveyor.kernel.api.auth import admin, reader, still_valid
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
 from purveyor.kernel.api.streaming import begun, flow
 from purveyor.kernel.db import Page, Tx
@@ -200,8 +200,9 @@ async def reveal_service(request: Req, core: App, reference: str) -> dict[str, s
 
 @get("/{reference:str}/logs", guards=[admin])
 async def service_logs(
-    core: App, reference: str, tail: Annotated[int, Parameter(ge=0, le=100_000)] = 200, follow: bool = False
+    request: Req, core: App, reference: str, tail: Annotated[int, Parameter(ge=0, le=100_000)] = 200, follow: bool = False
 ) -> Stream:
+    """What a service's container printed. With `follow` it goes on, for as long as the token holds."""
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     engine = core.house.engine
     if await core.provision.found(record) is None:
@@ -214,6 +215,8 @@ async def service_logs(
         if follow:
             async with aclosing(redact.scrubbed(engine.containers.follow(record.container_name, lines=tail), hidden)) as lines:
                 async for line in lines:
+                    if not await still_valid(request):
+                        return
                     await sink.write(line.encode())
         else:
             for line in await engine.containers.log(record.container_name, lines=tail):

@@ -1,6 +1,27 @@
 // What happens is told to the parts of the page that want to hear it; copy buttons; logs.
 "use strict";
 
+// The key of the session is in the address of every page of it. It is kept for the next visit, in the storage of this origin,
+// which no other port of this host can read. From the page to sign in at it leads on, once: a key that is over leads back there.
+const KEPT = "purveyor-base";
+const base = document.body.dataset.base;
+const wanted = document.body.dataset.wanted;
+try {
+  if (base) {
+    localStorage.setItem(KEPT, base);
+    sessionStorage.removeItem(KEPT);
+    document.getElementById("sign-out").addEventListener("submit", () => localStorage.removeItem(KEPT));
+  } else if (wanted && !document.querySelector("[role=alert]")) {
+    const kept = localStorage.getItem(KEPT);
+    if (kept && kept.startsWith("/~/") && kept !== sessionStorage.getItem(KEPT)) {
+      sessionStorage.setItem(KEPT, kept);
+      location.replace(kept + wanted);
+    }
+  }
+} catch {
+  // a browser that stores nothing: one signs in
+}
+
 const stream = document.body.dataset.stream;
 if (stream && window.EventSource) {
   let due = 0;

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 import data
 import npm
+from browsing import enter, enter_page, same, visit
 from purveyor_hooks.conformance import Bench
 from sampling import Share
 from support import DEMO, PATIENCE, REDIS, Stage, docker, eventually, hanging
@@ -53,10 +54,7 @@ def context(browser: Browser, stage: Stage, token: str) -> Iterator[BrowserConte
     made = browser.new_context(base_url=stage.address, viewport={"width": 1440, "height": 900})
     made.set_default_timeout(PATIENCE * 1000)
     page = made.new_page()
-    page.goto("/")
-    page.get_by_label("Token").fill(token)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/services")
+    enter_page(page, token)
     yield made
     made.close()
 
@@ -109,7 +107,7 @@ def test_nobody_comes_in_without_a_token(browser: Browser, stage: Stage, token: 
 
 def test_a_form_that_another_site_made_changes_nothing(stage: Stage, token: str) -> None:
     with httpx.Client(base_url=stage.address) as client:
-        client.post("/sign-in", data={"token": token})
+        enter(client, token)
         text = client.get("/projects").text
         csrf = re.search(r'name="csrf" value="([^"]+)"', text)
         assert csrf
@@ -124,7 +122,7 @@ def test_a_form_that_another_site_made_changes_nothing(stage: Stage, token: str)
 def test_a_token_that_may_only_read_sees_no_button_and_changes_nothing(browser: Browser, stage: Stage) -> None:
     reader = stage.cli("token", "create", "looker", "--scope", "read").strip()
     with httpx.Client(base_url=stage.address) as client:
-        client.post("/sign-in", data={"token": reader})
+        enter(client, reader)
         text = client.get("/services").text
         assert "Create Service" not in text
         csrf = re.search(r'name="csrf" value="([^"]+)"', text)
@@ -137,7 +135,7 @@ def test_a_token_that_may_only_read_sees_no_button_and_changes_nothing(browser: 
 
 
 def test_a_service_is_created_and_watched_until_it_serves(page: Page, stage: Stage) -> None:
-    page.goto("/services")
+    visit(page, "/services")
     expect(page.get_by_role("heading", name="Nothing here yet")).to_be_visible()
     page.get_by_role("link", name="Create the first service").click()
     page.get_by_role("link", name="PostgreSQL").click()
@@ -154,7 +152,7 @@ def test_a_service_is_created_and_watched_until_it_serves(page: Page, stage: Sta
 
 def test_what_is_wrong_is_said_at_its_field_and_nothing_is_lost(context: BrowserContext, stage: Stage) -> None:
     page = context.new_page()
-    page.goto("/services/new?type=postgres")
+    visit(page, "/services/new?type=postgres")
     page.get_by_label("Name", exact=True).fill("other")
     page.get_by_label("Max connections").fill("many")
     page.get_by_role("button", name="Create").click()
@@ -165,7 +163,7 @@ def test_what_is_wrong_is_said_at_its_field_and_nothing_is_lost(context: Browser
 
 
 def test_it_is_linked_and_its_variables_are_seen(page: Page, stage: Stage) -> None:
-    page.goto("/projects")
+    visit(page, "/projects")
     page.get_by_label("New project").fill("shop")
     page.get_by_role("button", name="Create Project").click()
     page.get_by_label("Link Service").select_option(label="main (postgres)")
@@ -181,7 +179,7 @@ def test_it_is_linked_and_its_variables_are_seen(page: Page, stage: Stage) -> No
 
 
 def test_secrets_of_a_service_are_behind_a_reveal_that_is_noted(page: Page, stage: Stage) -> None:
-    page.goto("/services/main")
+    visit(page, "/services/main")
     secret = stage.call("GET", "/external-services/main/client")["client"]["environment"]["PGPASSWORD"]
     assert secret not in page.content()
     page.get_by_role("button", name="Reveal secrets").click()
@@ -191,9 +189,9 @@ def test_secrets_of_a_service_are_behind_a_reveal_that_is_noted(page: Page, stag
 
 def test_it_is_stopped_and_started_and_others_see_it_at_once(page: Page, context: BrowserContext) -> None:
     watching = context.new_page()
-    watching.goto("/services")
+    visit(watching, "/services")
     expect(watching.locator("#list")).to_contain_text("running")
-    page.goto("/services/main")
+    visit(page, "/services/main")
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Stop main?")
     expect(page.locator("main")).to_contain_text("from now until it is started again")
@@ -211,7 +209,7 @@ def test_it_is_stopped_and_started_and_others_see_it_at_once(page: Page, context
 
 
 def test_logs_are_followed_and_searched(page: Page, stage: Stage) -> None:
-    page.goto("/services/main/logs")
+    visit(page, "/services/main/logs")
     expect(page.locator("#log")).to_contain_text("ready to accept connections")
     stage.run("connect", "main", "--", "-c", "SELECT nonsense_for_the_log")
     expect(page.locator("#log")).to_contain_text("nonsense_for_the_log")
@@ -222,7 +220,7 @@ def test_logs_are_followed_and_searched(page: Page, stage: Stage) -> None:
 
 def test_readers_of_a_log_come_and_go(stage: Stage, token: str) -> None:
     with httpx.Client(base_url=stage.address, timeout=60) as client:
-        client.post("/sign-in", data={"token": token})
+        enter(client, token)
         for _ in range(20):
             with client.stream("GET", "/services/main/logs/stream") as answer:
                 assert next(answer.iter_text()).startswith("data: ")
@@ -230,14 +228,14 @@ def test_readers_of_a_log_come_and_go(stage: Stage, token: str) -> None:
 
 def test_it_is_backed_up_proven_scheduled_and_restored(page: Page, stage: Stage) -> None:
     stage.cli("connect", "main", "--", "-c", "CREATE TABLE t AS SELECT 1 AS x")
-    page.goto("/services/main/backups")
+    visit(page, "/services/main/backups")
     page.get_by_role("button", name="Back up now").click()
     done(page)
     page.get_by_role("link", name="Go on").click()
     expect(page.locator("table")).to_contain_text("ok")
     page.get_by_role("button", name="Prove").click()
     done(page)
-    page.goto("/services/main/backups")
+    visit(page, "/services/main/backups")
     expect(page.locator("table")).to_contain_text("proven")
     page.get_by_label("Name").fill("nightly")
     page.get_by_role("button", name="Add schedule").click()
@@ -251,7 +249,7 @@ def test_it_is_backed_up_proven_scheduled_and_restored(page: Page, stage: Stage)
 
 def test_what_it_holds_is_looked_at_page_by_page(page: Page, stage: Stage) -> None:
     aside(data.ask, stage.variables("shop"), "CREATE TABLE numbers AS SELECT g, 'n' || g AS name FROM generate_series(1, 120) g")
-    page.goto("/services/main/data")
+    visit(page, "/services/main/data")
     page.get_by_role("link", name="shop_production").click()
     page.get_by_role("link", name="public.numbers").click()
     expect(page.locator("tbody tr")).to_have_count(50)
@@ -280,7 +278,7 @@ def test_what_the_other_types_hold_is_looked_at(kind: str, others: None, page: P
     exercise = plugin.exercise()
     account = exercise.account(stage.variables(f"of-{kind}"))
     aside(anyio.run, exercise.write, account, "greeting", "hello there")
-    page.goto(f"/services/look-{kind}/data")
+    visit(page, f"/services/look-{kind}/data")
     if kind in ("redis", "kv"):
         page.get_by_role("link", name=f"db{bindings(stage, kind)}", exact=True).click()
         page.get_by_role("link", name="greeting").click()
@@ -301,7 +299,7 @@ def test_what_the_other_types_hold_is_looked_at(kind: str, others: None, page: P
 def readers_leave_in_the_middle(stage: Stage, small: str) -> None:
     """What is large is cut off again and again, by readers of the API, and then taken whole; what is not there is said."""
     asked = parse_qs(urlsplit(small).query)["path"]
-    path = f"/api{urlsplit(small).path.replace('services', 'external-services').replace('/data', '')}"
+    path = f"/api/external-services/{urlsplit(small).path.partition('/services/')[2].replace('/data', '')}"
     large = [asked[0], asked[1].replace("greeting", "large")]
     with stage.local() as client:
         for _ in range(5):
@@ -323,13 +321,13 @@ def bindings(stage: Stage, kind: str) -> int:
 
 def test_a_deployment_shows_its_log(page: Page, stage: Stage) -> None:
     stage.cli("deploy", "shop", DEMO, "--", "python3", "-c", "import time; print('it is up', flush=True); time.sleep(600)")
-    page.goto("/projects/shop")
+    visit(page, "/projects/shop")
     page.locator("#deployments").locator("xpath=ancestor::section").get_by_role("link", name="1", exact=True).click()
     expect(page.locator("#log")).to_contain_text("it is up")
 
 
 def test_an_upgrade_shows_its_plan_before_its_button(page: Page, stage: Stage) -> None:
-    page.goto("/services/again/settings")
+    visit(page, "/services/again/settings")
     assert page.get_by_role("button", name="Upgrade", exact=True).count() == 0
     page.get_by_label("Image").fill("purveyor-test/postgres:18")
     page.get_by_role("button", name="Show the plan").click()
@@ -340,14 +338,14 @@ def test_an_upgrade_shows_its_plan_before_its_button(page: Page, stage: Stage) -
 
 
 def test_parameters_are_changed_and_a_copy_is_made(page: Page, stage: Stage) -> None:
-    page.goto("/services/main/settings")
+    visit(page, "/services/main/settings")
     page.get_by_label("Max connections").fill("70")
     page.get_by_role("button", name="Change").click()
     expect(page.locator("main")).to_contain_text("Downtime")
     page.get_by_role("button", name="Go on").click()
     done(page)
     assert stage.json("show", "main")["current_parameters"]["max_connections"] == "70"
-    page.goto("/services/main/settings")
+    visit(page, "/services/main/settings")
     page.get_by_label("Copy it, with all its data, as").fill("copy")
     page.get_by_role("button", name="Clone").click()
     done(page)
@@ -363,7 +361,7 @@ def test_what_interrupts_says_first_what_that_costs_and_whom(page: Page, stage: 
         ("/services/main/links", "Unlink", "Unlink main and shop?"),
         ("/projects/shop", "New credentials", "Rotate shop/production?"),
     ):
-        page.goto(path)
+        visit(page, path)
         page.get_by_role("button", name=button).first.click()
         expect(page.get_by_role("heading", level=1)).to_have_text(heading)
         expect(page.locator("main")).to_contain_text("Downtime")
@@ -378,7 +376,7 @@ def test_what_interrupts_says_first_what_that_costs_and_whom(page: Page, stage: 
 def test_an_operation_is_cancelled_once_it_was_seen_what_that_takes_back(page: Page, stage: Stage) -> None:
     with hanging(f"{stage.namespace}-main"):
         begun = stage.call("POST", "/external-services/main/rotate", headers={"Prefer": "respond-async"})["operation_id"]
-        page.goto(f"/operations/{begun}")
+        visit(page, f"/operations/{begun}")
         page.get_by_role("button", name="Cancel").click()
         expect(page.get_by_role("heading", level=1)).to_have_text(f"Cancel operation {begun}?")
         page.get_by_role("button", name="Go on").click()
@@ -390,7 +388,7 @@ def test_an_operation_is_cancelled_once_it_was_seen_what_that_takes_back(page: P
 def test_a_container_is_imported_when_its_credentials_work(page: Page, stage: Stage) -> None:
     name = f"{stage.namespace}-theirs"
     docker("run", "-d", "--name", name, REDIS, "redis-server", "--requirepass", "hunter22")
-    page.goto("/import")
+    visit(page, "/import")
     page.locator("tr", has_text=name).get_by_role("link", name="Import…").click()
     page.get_by_role("textbox", name="Password").fill("hunter22")
     page.get_by_label("Name", exact=True).fill("theirs")
@@ -401,12 +399,12 @@ def test_a_container_is_imported_when_its_credentials_work(page: Page, stage: St
 
 def test_it_is_deleted_by_its_typed_name_only(context: BrowserContext, stage: Stage) -> None:
     page = context.new_page()
-    page.goto("/services/copy/settings")
+    visit(page, "/services/copy/settings")
     page.get_by_label("Type its name: copy").fill("cpoy")
     page.get_by_role("button", name="Delete", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("Nothing was deleted")
     assert stage.json("health", "copy")["healthy"]
-    page.goto("/services/copy/settings")
+    visit(page, "/services/copy/settings")
     page.get_by_label("Type its name: copy").fill("copy")
     page.get_by_role("button", name="Delete", exact=True).click()
     done(page)
@@ -416,30 +414,30 @@ def test_it_is_deleted_by_its_typed_name_only(context: BrowserContext, stage: St
 
 
 def test_what_was_deleted_comes_back_or_goes_for_good(page: Page, stage: Stage) -> None:
-    page.goto("/kept")
+    visit(page, "/kept")
     page.get_by_role("button", name="Bring copy back").click()
     done(page)
     assert stage.sql("copy", "SELECT x FROM t") == ["1"]
     stage.cli("delete", "copy")
-    page.goto("/kept")
+    visit(page, "/kept")
     kept = page.locator("section", has=page.get_by_role("heading", name="copy", exact=True))
     kept.get_by_text("Delete it for good").click()
     kept.get_by_label("Type its name: copy").fill("copy")
     kept.get_by_role("button", name="Delete this data").click()
     done(page)
-    page.goto("/kept")
+    visit(page, "/kept")
     assert page.get_by_role("heading", name="copy", exact=True).count() == 0
     assert "copy" not in stage.cli("list", "--deleted")
 
 
 def test_every_moment_is_kept_and_one_is_restored(page: Page, context: BrowserContext, stage: Stage) -> None:
-    page.goto("/services/main/backups")
+    visit(page, "/services/main/backups")
     page.get_by_role("button", name="Begin archiving").click()
     done(page)
     page.get_by_role("link", name="Go on").click()
     expect(page.locator("#archive-panel")).to_contain_text("following")
     wrong = context.new_page()
-    wrong.goto("/services/main/moment")
+    visit(wrong, "/services/main/moment")
     wrong.get_by_label("Moment (UTC)").fill("2020-01-01T00:00:00")
     wrong.get_by_label("Name of the new one").fill("then")
     wrong.get_by_role("button", name="Restore", exact=True).click()
@@ -451,7 +449,7 @@ def test_every_moment_is_kept_and_one_is_restored(page: Page, context: BrowserCo
     page.get_by_role("button", name="Restore", exact=True).click()
     done(page)
     assert stage.sql("then", "SELECT x FROM t") == ["1"]
-    page.goto("/services/main/backups")
+    visit(page, "/services/main/backups")
     page.get_by_role("button", name="End archiving").click()
     page.get_by_role("button", name="Go on").click()
     done(page)
@@ -459,7 +457,7 @@ def test_every_moment_is_kept_and_one_is_restored(page: Page, context: BrowserCo
 
 
 def test_schedules_are_paused_and_deleted(page: Page, stage: Stage) -> None:
-    page.goto("/services/main/backups")
+    visit(page, "/services/main/backups")
     page.get_by_role("button", name="Pause nightly").click()
     expect(page.get_by_role("button", name="Go on with nightly")).to_be_visible()
     assert not stage.call("GET", "/backups/schedules/nightly")["enabled"]
@@ -471,7 +469,7 @@ def test_a_bucket_is_tried_added_and_backed_up_to(page: Page, context: BrowserCo
     keys = stage.variables("of-s3")
     wrong = context.new_page()
     for opened, secret in ((wrong, "wrong"), (page, keys["S3_SECRET_KEY"])):
-        opened.goto("/server")
+        visit(opened, "/server")
         opened.get_by_text("Add a bucket…").click()
         places = opened.locator("section", has=opened.get_by_role("heading", name="Where backups can go"))
         places.get_by_label("Name", exact=True).fill("far")
@@ -487,11 +485,11 @@ def test_a_bucket_is_tried_added_and_backed_up_to(page: Page, context: BrowserCo
             assert stage.call("GET", "/backups/s3-sources") == []
     wrong.close()
     expect(page.get_by_role("button", name="Forget far")).to_be_visible()
-    page.goto("/services/main/backups")
+    visit(page, "/services/main/backups")
     page.locator("#b-place").select_option(label="far")
     page.get_by_role("button", name="Back up now").click()
     done(page)
-    page.goto("/services/main/backups")
+    visit(page, "/services/main/backups")
     page.get_by_role("link", name="Restore…").first.click()
     number = page.get_by_label("Type its id").locator("xpath=preceding-sibling::label").text_content() or ""
     page.get_by_label("Type its id").fill(number.rpartition(" ")[2])
@@ -502,7 +500,7 @@ def test_a_bucket_is_tried_added_and_backed_up_to(page: Page, context: BrowserCo
 
 
 def test_a_token_is_made_shown_once_and_revoked(page: Page, stage: Stage) -> None:
-    page.goto("/server")
+    visit(page, "/server")
     tokens = page.locator("section", has=page.get_by_role("heading", name="Tokens"))
     tokens.get_by_label("Name", exact=True).fill("robot")
     tokens.get_by_label("May").select_option(label="look only")
@@ -510,7 +508,7 @@ def test_a_token_is_made_shown_once_and_revoked(page: Page, stage: Stage) -> Non
     made = page.locator("#token").text_content() or ""
     with stage.http(made) as client:
         assert client.get("/api/external-services/").status_code == 200
-        page.goto("/server")
+        visit(page, "/server")
         assert made not in page.content()
         page.get_by_role("button", name="Revoke robot").click()
         assert client.get("/api/external-services/").status_code == 200
@@ -520,7 +518,7 @@ def test_a_token_is_made_shown_once_and_revoked(page: Page, stage: Stage) -> Non
 
 
 def test_an_environment_is_made_deployed_to_and_removed(page: Page, stage: Stage) -> None:
-    page.goto("/projects/shop")
+    visit(page, "/projects/shop")
     page.get_by_label("New environment").fill("preview-7")
     page.get_by_role("button", name="Create environment").click()
     expect(page.locator("#variables").locator("xpath=ancestor::section")).to_contain_text("shop_preview_7")
@@ -529,7 +527,7 @@ def test_an_environment_is_made_deployed_to_and_removed(page: Page, stage: Stage
     page.get_by_role("button", name="Deploy to preview-7").click()
     done(page)
     assert stage.call("GET", "/projects/shop/deployments")[0]["environment"] == "preview-7"
-    page.goto("/projects/shop?environment=preview-7")
+    visit(page, "/projects/shop?environment=preview-7")
     page.get_by_label("Type its name: preview-7").fill("preview-7")
     page.get_by_role("button", name="Delete environment").click()
     done(page)
@@ -553,12 +551,13 @@ def test_every_page_is_accessible_and_fits_at_both_widths_light_and_dark(
     shots.mkdir(exist_ok=True)
     for scheme in ("light", "dark"):
         own = browser.new_context(base_url=stage.address, color_scheme=scheme, storage_state=context.storage_state())  # type: ignore[arg-type]
+        same(own, context)
         page = own.new_page()
         said: list[str] = []
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         for path, width in product(share.of(PATHS), WIDTHS):
             page.set_viewport_size({"width": width, "height": 900})
-            page.goto(path)
+            visit(page, path)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{path} is wider than {width}"
             page.screenshot(path=shots / f"{path.strip('/').replace('/', '-')}-{scheme}-{width}.png", full_page=True)
             page.evaluate(axe)
@@ -570,7 +569,7 @@ def test_every_page_is_accessible_and_fits_at_both_widths_light_and_dark(
 
 
 def test_it_can_be_worked_by_the_keyboard_alone(page: Page) -> None:
-    page.goto("/services")
+    visit(page, "/services")
     page.keyboard.press("Tab")
     expect(page.locator(":focus")).to_have_text("To the content")
     page.keyboard.press("Enter")
@@ -582,9 +581,10 @@ def test_it_can_be_worked_by_the_keyboard_alone(page: Page) -> None:
 
 def test_it_reads_without_javascript(browser: Browser, context: BrowserContext, stage: Stage) -> None:
     plain = browser.new_context(base_url=stage.address, java_script_enabled=False, storage_state=context.storage_state())
+    same(plain, context)
     page = plain.new_page()
     for path in ("/services", "/services/main", "/projects/shop", "/activity"):
-        page.goto(path)
+        visit(page, path)
         assert "main" in (page.text_content("main") or "")
     plain.close()
 
@@ -594,7 +594,7 @@ def test_no_page_weighs_more_than_150_kb_or_asks_another_host(context: BrowserCo
         page = context.new_page()
         answers: list[Any] = []
         page.on("response", lambda answer: answers.append(answer))
-        page.goto(path, wait_until="load")
+        visit(page, path)
         own = [answer for answer in answers if "stream" not in answer.url]
         assert {answer.url.partition("://")[2].partition("/")[0] for answer in own} == {stage.address.partition("://")[2]}
         assert 10_000 < sum(len(answer.body()) for answer in own) < 150_000, path
@@ -605,13 +605,15 @@ def test_signed_out_is_out(browser: Browser, stage: Stage, token: str) -> None:
     own = browser.new_context(base_url=stage.address)
     page = own.new_page()
     page.goto("/sign-in")
-    page.get_by_label("Token").fill(token)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/services")
+    enter_page(page, token)
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/sign-in")
+    left = page.url
     page.goto("/services")
-    assert page.url.endswith("/sign-in")
+    assert urlsplit(page.url).path == "/sign-in"
+    page.goto("/services")
+    assert urlsplit(page.url).path == "/sign-in"
+    assert urlsplit(left).path == "/sign-in"
     own.close()
 
 

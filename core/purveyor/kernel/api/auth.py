@@ -8,13 +8,14 @@ from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
 from purveyor.app import App
-from purveyor.kernel.api import tokens
+from purveyor.kernel.api import sessions, tokens
 from purveyor.kernel.api.models import TokenRecord
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
 from purveyor_hooks import Actor, Forbidden, StateUnavailable, Unauthorized
 
 TRUSTED = "purveyor.trusted"
+INWARD = "purveyor.inward"  # in the scope of what a plugin asks in this very process: there a session is as good as its token
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
@@ -35,8 +36,10 @@ class Authentication(AbstractAuthenticationMiddleware):
             )
         core: App = connection.app.state.core
         text = token.strip()
-        known = await _known(core, text)
+        known = await known_by(connection, text)
         if known is None:
+            if not connection.scope.get(INWARD):
+                await core.wrong_tokens.note(connection.client.host if connection.client else "")
             raise Unauthorized(
                 "This token is unknown, expired or revoked.", remedy="Make another on the server: purveyor token create NAME"
             )
@@ -54,14 +57,19 @@ class Authentication(AbstractAuthenticationMiddleware):
 
 
 class Known(NamedTuple):
-    """A valid token: its record, and who it stands for."""
+    """A valid token: its record, and who it stands for; `session` when it is one that was opened with the token."""
 
     record: TokenRecord
     actor: Actor
+    session: int | None = None
 
 
-async def _known(core: App, text: str) -> Known | None:
-    """What a token stands for now, None for one that is unknown, expired or revoked."""
+async def known_by(connection: Connection, text: str) -> Known | None:
+    """What a token, or from within a session, stands for now; None for one that is unknown or over."""
+    core: App = connection.app.state.core
+    if connection.scope.get(INWARD) and sessions.MARK in text:
+        found = await core.sign_ins.lookup(text)
+        return Known(found.token, _actor(found.token, None), found.session.id) if found else None
     known = await core.memory.recall(("token", text), lambda: core.house.store.read(lambda tx: _look_up(tx, text)))
     return None if known is None or (known.record.expires_at and known.record.expires_at <= core.now()) else known
 
@@ -69,7 +77,7 @@ async def _known(core: App, text: str) -> Known | None:
 async def still_valid(connection: Connection) -> bool:
     """Whether what a connection was let in with holds still: a stream may go on for days."""
     text: str | None = connection.scope.get("auth")
-    return text is None or await _known(connection.app.state.core, text) is not None
+    return text is None or await known_by(connection, text) is not None
 
 
 def _look_up(tx: Tx, token: str) -> Known | None:
@@ -77,8 +85,11 @@ def _look_up(tx: Tx, token: str) -> Known | None:
     if record is None:
         return None
     environment = projects.environment_by_id(tx, record.environment_id).slug if record.environment_id else None
-    actor = Actor(name=f"token:{record.name}", scope=record.scope, project_id=record.project_id, environment=environment)
-    return Known(record, actor)
+    return Known(record, _actor(record, environment))
+
+
+def _actor(record: TokenRecord, environment: str | None) -> Actor:
+    return Actor(name=f"token:{record.name}", scope=record.scope, project_id=record.project_id, environment=environment)
 
 
 async def admin(connection: Connection, _: BaseRouteHandler) -> None:

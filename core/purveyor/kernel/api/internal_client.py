@@ -10,6 +10,7 @@ import httpx
 import msgspec
 from litestar import Litestar
 
+from purveyor.kernel.api.auth import INWARD
 from purveyor.kernel.api.streaming import flow
 from purveyor.kernel.errors import error_from
 from purveyor_hooks import Failed, PurveyorError, Sink
@@ -102,8 +103,13 @@ def _error(status: int, content: bytes) -> PurveyorError:
 
 @asynccontextmanager
 async def inward(api: Litestar, token: str, group: anyio.abc.TaskGroup) -> AsyncIterator[InwardClient]:
-    """A client with a token of its own; what it streams runs in `group`."""
-    application: Any = api
+    """A client with a token, or a session, of its own; what it streams runs in `group`."""
+
+    whole: Any = api
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await whole({**scope, INWARD: True}, receive, send)
+
     headers = {"Authorization": f"Bearer {token}"}
     transport = httpx.ASGITransport(app=application)
     async with httpx.AsyncClient(transport=transport, base_url="http://purveyor", headers=headers, timeout=None) as http:  # noqa: S113

@@ -16,3 +16,16 @@ class TokenRecord(Record, frozen=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+
+
+class SessionRecord(Record, frozen=True):
+    """Somebody's session in a browser: `token` is the name of what it was opened with, `peer` and `agent` say from where."""
+
+    id: int
+    token_id: int
+    token: str
+    peer: str
+    agent: str
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime

@@ -7,7 +7,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.response import Response as BaseResponse
 
-from purveyor_hooks import BadInput, NotFound, PurveyorError, Unauthorized
+from purveyor_hooks import BadInput, NotFound, PurveyorError, TooMany, Unauthorized
 
 MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:purveyor:error:"
@@ -36,6 +36,8 @@ def render(request: Request[Any, Any, Any], error: PurveyorError) -> BaseRespons
         errors=error.errors,
     )
     headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else {}
+    if isinstance(error, TooMany):
+        headers["Retry-After"] = "30"
     return Response(problem, status_code=error.status, media_type=MEDIA_TYPE, headers=headers)
 
 
@@ -90,5 +92,7 @@ def on_fault(request: Request[Any, Any, Any], error: Exception) -> BaseResponse[
     """A fault of ours: logged whole, told without its text."""
     core = request.app.state.get("core")
     if core is not None:
-        core.house.logger.warning("api.fault", path=request.url.path, error=type(error).__name__, exc_info=error)
+        # the route's pattern: what stands in its place may be a secret
+        route = request.scope.get("path_template", "")
+        core.house.logger.warning("api.fault", path=route, error=type(error).__name__, exc_info=error)
     return render(request, PurveyorError("Purveyor made a mistake; the daemon's log says which.", remedy="Please report it."))

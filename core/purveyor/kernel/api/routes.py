@@ -7,10 +7,10 @@ from litestar import Response, Router, delete, get, post
 
 from purveyor import __version__, doctor
 from purveyor.app import App
-from purveyor.kernel.api import tokens
-from purveyor.kernel.api.auth import admin, reader
-from purveyor.kernel.api.responses import Limit, Offset, page
-from purveyor.kernel.api.schemas import NewToken, TokenRequest, TokenView, Version
+from purveyor.kernel.api import sessions, tokens
+from purveyor.kernel.api.auth import admin, known_by, reader
+from purveyor.kernel.api.responses import Limit, Offset, Req, page
+from purveyor.kernel.api.schemas import NewToken, SessionView, TokenRequest, TokenView, Version
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.plugins.registry import Plugin
 from purveyor.projects import store as projects
@@ -58,12 +58,48 @@ async def create_token(core: App, data: TokenRequest) -> NewToken:
 
 
 @delete("/tokens/{number:int}", guards=[admin])
-async def revoke_token(core: App, number: int) -> None:
+async def revoke_token(request: Req, core: App, number: int) -> None:
+    """End a token, and what was signed in with it."""
+
     def work(tx: Tx) -> None:
         tokens.revoke(tx, number)
+        sessions.end(tx, request.user.name, token_id=number)
         tx.emit("token.revoked", data={"id": number})
 
     await core.house.store.write(work)
+
+
+@get("/sessions", guards=[reader])
+async def list_sessions(request: Req, core: App, limit: Limit = 100, offset: Offset = 0) -> Response[list[SessionView]]:
+    """A part of the open sessions, the last used first: all of them for administrators, else those of one's token."""
+    owner, own = await _asking(request)
+    found = await core.house.store.read(lambda tx: sessions.page(tx, token_id=owner, limit=limit, offset=offset))
+    return page([SessionView(**msgspec.structs.asdict(item), current=item.id == own) for item in found.items], found.total)
+
+
+@delete("/sessions/{number:int}", guards=[reader])
+async def end_session(request: Req, core: App, number: int) -> None:
+    """Sign somebody out."""
+    owner, _ = await _asking(request)
+
+    def work(tx: Tx) -> None:
+        sessions.require(tx, number, token_id=owner)
+        sessions.end(tx, request.user.name, number=number)
+
+    await core.house.store.write(work)
+
+
+@delete("/sessions", guards=[reader])
+async def end_sessions(request: Req, core: App) -> None:
+    """Sign everybody out but whoever asks: everybody for administrators, else those of one's token."""
+    owner, own = await _asking(request)
+    await core.house.store.write(lambda tx: sessions.end(tx, request.user.name, token_id=owner, but=own))
+
+
+async def _asking(request: Req) -> tuple[int | None, int | None]:
+    """The token whose sessions the asker may see, None for all; and the asker's own session."""
+    known = await known_by(request, request.auth) if request.auth else None
+    return None if request.user.scope == "admin" or known is None else known.record.id, known.session if known else None
 
 
 @get("/plugins", guards=[reader])
@@ -79,8 +115,6 @@ async def run_doctor(
     return Response(await doctor.examine(core, project, environment, quick=quick))
 
 
-router = Router(
-    "/",
-    route_handlers=[version, list_tokens, create_token, revoke_token, list_plugins, run_doctor],
-    tags=["installation"],
-)
+TOKENS = (list_tokens, create_token, revoke_token)
+SESSIONS = (list_sessions, end_session, end_sessions)
+router = Router("/", route_handlers=[version, *TOKENS, *SESSIONS, list_plugins, run_doctor], tags=["installation"])

@@ -30,6 +30,20 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
     last_used_at: datetime | None
 
 
+class SessionView(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody's session in a browser: the token that opened it, from where, and whether it is the one that asks."""
+
+    id: int
+    token_id: int
+    token: str
+    peer: str
+    agent: str
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    current: bool
+
+
 class NewToken(msgspec.Struct, frozen=True, kw_only=True):
     """The token in clear, shown this once."""
 

@@ -33,6 +33,12 @@ def check(tx: Tx, token: str) -> TokenRecord | None:
     return convert(row, TokenRecord, tx.vault) if row else None
 
 
+def get(tx: Tx, token_id: int) -> TokenRecord | None:
+    """The record of a token, valid or not."""
+    row = tx.row(f"SELECT {COLUMNS} FROM tokens WHERE id = ?", [token_id])
+    return convert(row, TokenRecord, tx.vault) if row else None
+
+
 def touch(tx: Tx, token_id: int) -> None:
     """Note that a token was used."""
     tx.update("tokens", "id = ?", [token_id], last_used_at=tx.now)

@@ -67,6 +67,33 @@ def revoke(options: Options, number: int, yes: bool) -> None:
         click.echo(f"Token {number} is revoked.")
 
 
+@token_command.command("sessions")
+@click.pass_obj
+def list_sessions(options: Options) -> None:
+    """List who is signed in at the dashboard, with which token and from where."""
+    found = run(options, lambda client: client.pages("/api/sessions"))
+    if options.as_json:
+        output.show_json(found)
+        return
+    rows = [
+        (item["id"], item["token"], item["peer"], item["created_at"][:19], item["last_used_at"][:19], item["agent"])
+        for item in found
+    ]
+    output.table(["id", "token", "from", "since", "last used", "browser"], rows, "Nobody is signed in.")
+
+
+@token_command.command("end-session")
+@click.argument("number", type=int)
+@yes_option
+@click.pass_obj
+def end_session(options: Options, number: int, yes: bool) -> None:
+    """Sign somebody out of the dashboard."""
+    interrupts(f"Whoever has session {number} has to sign in again.", yes=yes)
+    run(options, lambda client: client.call("DELETE", f"/api/sessions/{number}"))
+    if not options.as_json:
+        click.echo(f"Session {number} is ended.")
+
+
 @click.command("doctor")
 @click.argument("project", required=False)
 @click.option("-e", "--environment", default="production", show_default=True)

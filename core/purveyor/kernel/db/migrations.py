@@ -409,6 +409,22 @@ ALTER TABLE deployments ADD COLUMN image_id TEXT NOT NULL DEFAULT ''
 """
 
 
+# Sessions in a browser. They are of this installation alone: no copy of the state has them.
+WEB_SESSIONS = """
+CREATE TABLE web_sessions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    hash TEXT NOT NULL UNIQUE,      -- of what opens it
+    token_id INTEGER NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
+    peer TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    last_used_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL
+) STRICT;
+CREATE INDEX web_sessions_token ON web_sessions (token_id);
+"""
+
+
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
         if statement.strip():
@@ -508,3 +524,8 @@ def environment_networks(db: Database) -> None:
 @migrations()
 def image_digests(db: Database) -> None:
     _run(db, IMAGE_DIGESTS)
+
+
+@migrations()
+def web_sessions(db: Database) -> None:
+    _run(db, WEB_SESSIONS)

@@ -77,6 +77,12 @@ OTHERS: tuple[tuple[str, str, Payload], ...] = (
      events.Troubled(loop="schedules", error="The state cannot be written: the disk of /var/lib/purveyor is full.")),
     ("token.created", "A token was made.", events.TokenMade(id=1, name="ci", scope="project")),
     ("token.revoked", "A token was ended.", events.Numbered(id=1)),
+    ("token.refused", "The API was asked with tokens that are unknown, expired or revoked; told once a minute at most.",
+     events.Refused(count=264, peers=["192.0.2.7"])),
+    ("session.opened", "Somebody signed in at the dashboard.", events.SessionOpened(id=1, token="ada", peer="127.0.0.1")),
+    ("session.ended", "Somebody signed out, or had a session ended.", events.SessionEnded(id=1, actor="token:ada")),
+    ("session.refused", "Somebody failed to sign in; told once a minute at most.",
+     events.Refused(count=40, peers=["192.0.2.7"])),
 )  # fmt: skip
 
 

@@ -1,0 +1,123 @@
+"""Signing in and out: a token opens a session, which two halves open from then on. What the contract calls `Sessions`."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import NamedTuple
+
+import anyio
+
+from purveyor.kernel.api import sessions, tokens
+from purveyor.kernel.api.models import SessionRecord, TokenRecord
+from purveyor.kernel.api.refusals import Buckets, Refusals
+from purveyor.kernel.cache import Memory
+from purveyor.kernel.db import Store, Tx
+from purveyor_hooks import Forbidden, OpenSession, StateUnavailable, TooMany, Unauthorized
+
+TRIES, REFILL = 10, 30.0  # wrong tokens of one peer, or with one beginning, at once; seconds until one more
+SLOWER = 0.5  # seconds that each of them waits longer than the one before
+PREFIX = 12  # characters of a token that tell which one it is, and open nothing
+NOTED = 60.0  # seconds between two notes of a session's use
+AGENT = 200  # characters
+
+
+class Opened(NamedTuple):
+    """An open session, and the token that it was opened with."""
+
+    session: SessionRecord
+    token: TokenRecord
+
+
+class SignIns:
+    """The sessions of one installation."""
+
+    def __init__(self, store: Store, memory: Memory, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._memory = memory
+        self._now = now
+        self._peers = Buckets(TRIES, REFILL)
+        self._prefixes = Buckets(TRIES, REFILL)
+        self._uses: dict[int, datetime] = {}
+        self.refusals = Refusals(store, "session.refused")
+
+    async def open(self, token: str, peer: str, agent: str = "") -> OpenSession:
+        """Sign in. The right token waits for nobody's failures: behind a proxy all come from one address.
+
+        Raises `Unauthorized` for a wrong one, later each time, `TooMany` after too many, `Forbidden` for a project's.
+        """
+        record = await self._store.read(lambda tx: tokens.check(tx, token))
+        if record is None:
+            await self._refuse(token, peer)
+        elif record.scope == "project":
+            raise Forbidden("A project's token may only use its own project.", remedy="Use a token of the scope read or admin.")
+        else:
+            credential = sessions.new()
+            shown = "".join(letter for letter in agent[:AGENT] if letter.isprintable())
+            number = await self._store.write(
+                lambda tx: sessions.create(tx, record.id, credential, peer=peer or "local", agent=shown)
+            )
+            return OpenSession(id=number, credential=credential, admin=record.scope == "admin")
+        raise Unauthorized("This token is unknown, expired or revoked.", remedy="Make another: purveyor token create NAME")
+
+    async def _refuse(self, token: str, peer: str) -> None:
+        await self.refusals.note(peer)
+        used = [self._peers.take(peer), self._prefixes.take(token[:PREFIX])]
+        if None in used:
+            raise TooMany("Too many wrong tokens came from there.", remedy="Wait half a minute. A right token is let in at once.")
+        await anyio.sleep(SLOWER * max(count or 0 for count in used))
+
+    async def refuse_foreign(self, peer: str) -> None:
+        """A page of somebody else sent a form to sign in with."""
+        await self.refusals.note(peer)
+
+    async def find(self, credential: str, *, used: bool) -> OpenSession | None:
+        """The session that this opens now; `used` for what a person does, which keeps it from ending."""
+        found = await self.lookup(credential)
+        if found is None:
+            return None
+        if used:
+            await self._touch(found.session)
+        return OpenSession(id=found.session.id, credential=credential, admin=found.token.scope == "admin")
+
+    async def lookup(self, credential: str) -> Opened | None:
+        question = ("session", sessions.hash_of(credential))
+        found = await self._memory.recall(question, lambda: self._store.read(lambda tx: _look_up(tx, credential)))
+        if found is None:
+            return None
+        now, used = self._now(), self._used(found.session)
+        token_over = found.token.expires_at is not None and found.token.expires_at <= now
+        return None if token_over or found.session.expires_at <= now or now - used >= sessions.IDLE else found
+
+    def _used(self, session: SessionRecord) -> datetime:
+        return max(self._uses.get(session.id, session.last_used_at), session.last_used_at)
+
+    async def _touch(self, session: SessionRecord) -> None:
+        """Note the use, at most once a minute: looking must not mean writing."""
+        now = self._now()
+        if (now - self._used(session)).total_seconds() > NOTED:
+            self._uses[session.id] = now
+            with suppress(StateUnavailable):  # looking goes on while nothing can be written
+                await self._store.write(lambda tx: sessions.touch(tx, session.id))
+
+    async def end(self, credential: str) -> None:
+        """Sign out. One that has ended already is fine."""
+        found = await self.lookup(credential)
+        if found is not None:
+            number, actor = found.session.id, f"token:{found.token.name}"
+            await self._store.write(lambda tx: sessions.end(tx, actor, number=number))
+
+    async def run(self) -> None:
+        """Forget sessions that are over, and tell of refusals, for as long as the daemon serves."""
+        while True:
+            await anyio.sleep(NOTED)
+            await self.refusals.tell()
+            now = self._now()
+            self._uses = {number: at for number, at in self._uses.items() if now - at < sessions.IDLE}
+            if await self._store.read(sessions.any_over):
+                await self._store.write(sessions.forget)
+
+
+def _look_up(tx: Tx, credential: str) -> Opened | None:
+    session = sessions.find(tx, credential)
+    token = tokens.get(tx, session.token_id) if session else None
+    return Opened(session, token) if session and token else None

@@ -1,0 +1,730 @@
+"""A hostile app, page or neighbour against the dashboard and the API: what each tries, and what honest ones do all the same."""
+
+import io
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import click
+import httpx
+import pytest
+
+from browsing import base_of, enter_page, visit
+from fake.scene import PLUGINS, Scene
+from purveyor.app import App, open_app
+from purveyor.asgi import create_api
+from purveyor.kernel.api import sessions, sign_ins, tokens
+from purveyor.kernel.api.door import Neighbours, Reach, judged
+from purveyor.kernel.api.refusals import Refusals
+from purveyor.kernel.api.server import listen_tcp, serving
+from purveyor.kernel.cli.terminal import safe_output, visible
+from purveyor.kernel.docker.models import Network
+from purveyor.kernel.events import store as events
+from purveyor.kernel.logs import make_logger
+from purveyor_hooks import EngineUnavailable
+from support import DEMO, Stage, docker, eventually
+
+if TYPE_CHECKING:  # what needs no browser runs where none is installed
+    from playwright.sync_api import Browser
+
+WEB = [
+    EntryPoint(name="dashboard", value="purveyor_dashboard", group="purveyor"),
+    EntryPoint(name="kv", value="purveyor_kv.plugin", group="purveyor"),
+]
+ON_FAKE = pytest.mark.anyio
+PAGES = ("/", "/services", "/services/main", "/projects/shop", "/server", "/sessions", "/activity", "/dashboard/stream")
+GATEWAY = "10.9.0.1"
+OURS, THEIRS, LAN = "10.9.0.7", "10.8.0.7", "192.0.2.7"
+NETWORKS = (Network(name="bridge", subnets=("10.8.0.0/16",), ours=False), Network(name="fk", subnets=("10.9.0.0/16",), ours=True))
+
+
+class Site:
+    """A dashboard and an API, and who asks them: by default a browser on this host."""
+
+    def __init__(self, app: App, api: Any) -> None:
+        self.app = app
+        self.api = api
+
+    def client(self, application: Any = None, peer: str = "127.0.0.1", **options: Any) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(app=application or self.api, client=(peer, 1))
+        return httpx.AsyncClient(transport=transport, base_url="http://host:8400", timeout=30, **options)
+
+    async def token(self, name: str = "ada", scope: str = "admin", project: int | None = None) -> str:
+        """A token of somebody."""
+        made = await self.app.house.store.write(
+            lambda tx: tokens.create(tx, name=name, scope=scope, project_id=project, expires_at=None)
+        )
+        return made[1]
+
+    async def told(self, kind: str) -> list[dict[str, Any]]:
+        """What the journal says of this kind."""
+        found = await self.app.house.store.read(lambda tx: events.after(tx, 0, 5000))
+        return [event.data for event in found if event.type == kind]
+
+
+@asynccontextmanager
+async def site(scene: Scene) -> AsyncIterator[Site]:
+    made = open_app(scene.state, make_engine=scene.engine_of, plugins=[*PLUGINS, *WEB], log_level=logging.CRITICAL)
+    async with made as app:
+        yield Site(app, create_api(app))
+
+
+async def enter(client: httpx.AsyncClient, token: str) -> str:
+    """Sign in; the answer is what the addresses of the session begin with."""
+    answer = await client.post("/sign-in", data={"token": token})
+    assert answer.status_code == 302, answer.text
+    return base_of(answer.headers["location"])
+
+
+async def csrf(client: httpx.AsyncClient, base: str) -> dict[str, str]:
+    found = re.search(r'name="csrf" value="([^"]+)"', (await client.get(f"{base}/services")).text)
+    assert found
+    return {"csrf": found[1]}
+
+
+def signed_out(answer: httpx.Response) -> bool:
+    return answer.status_code in (302, 307) and answer.headers["location"].startswith("/sign-in")
+
+
+# ---------------------------------------------------------------- the door for containers
+
+
+class Networks:
+    """The networks of an engine, which can be away."""
+
+    def __init__(self, *found: Network) -> None:
+        self.found: list[Network] = list(found)
+        self.away = False
+        self.asked = 0
+
+    async def __call__(self) -> Sequence[Network]:
+        self.asked += 1
+        if self.away:
+            raise EngineUnavailable("It does not answer.")
+        return tuple(self.found)
+
+
+def neighbours(networks: Networks) -> Neighbours:
+    made = Neighbours(networks, make_logger(logging.CRITICAL))
+    made.gateway = GATEWAY
+    return made
+
+
+@ON_FAKE
+@pytest.mark.parametrize(("peer", "arrived", "at_door", "reach"), [
+    (OURS, GATEWAY, True, Reach.APPS),  # an app, as it should be
+    (THEIRS, GATEWAY, True, Reach.NOTHING),  # a container of somebody else
+    (LAN, GATEWAY, True, Reach.NOTHING),  # a neighbour on the LAN with a route
+    ("", GATEWAY, True, Reach.NOTHING),
+    ("127.0.0.1", GATEWAY, True, Reach.APPS),  # the host tries its own door
+    (OURS, LAN, False, Reach.APPS),  # an app, through whatever address of the host somebody listens on
+    (THEIRS, "0.0.0.0", False, Reach.APPS),
+    (f"::ffff:{OURS}", "::", False, Reach.APPS),
+    ("fe80::42%2", "::", False, Reach.APPS),  # of a network with IPv6
+    (OURS, GATEWAY, False, Reach.APPS),  # one listener for everything
+    (THEIRS, GATEWAY, False, Reach.NOTHING),
+    (LAN, GATEWAY, False, Reach.NOTHING),
+    (LAN, "192.0.2.1", False, Reach.ALL),  # the administrator, who listens there for that
+    ("2001:db8::7", "2001:db8::1", False, Reach.ALL),
+    ("127.0.0.1", "127.0.0.1", False, Reach.ALL),
+    ("::1", "::1", False, Reach.ALL),
+])  # fmt: skip
+async def test_who_gets_what(peer: str, arrived: str, at_door: bool, reach: Reach) -> None:
+    assert await neighbours(Networks(*NETWORKS)).reach(peer, arrived, at_door=at_door) is reach
+
+
+@ON_FAKE
+async def test_an_app_on_a_network_that_was_just_made_is_no_stranger() -> None:
+    networks = Networks(*NETWORKS[:1])
+    known = neighbours(networks)
+    assert await known.reach(LAN, LAN, at_door=False) is Reach.ALL
+    networks.found = [*NETWORKS]
+    assert await known.reach(OURS, LAN, at_door=False) is Reach.APPS
+    assert await known.reach(OURS, GATEWAY, at_door=True) is Reach.APPS
+    asked = networks.asked
+    for _ in range(100):
+        assert await known.reach(OURS, GATEWAY, at_door=True) is Reach.APPS
+        assert await known.reach(LAN, LAN, at_door=False) is Reach.ALL
+    assert networks.asked <= asked + 1, "each of many requests does not ask the engine"
+
+
+@ON_FAKE
+async def test_while_the_engine_is_away_apps_go_on_and_nobody_gets_more_than_before() -> None:
+    networks = Networks(*NETWORKS)
+    networks.away = True
+    never = neighbours(networks)
+    assert await never.reach(LAN, LAN, at_door=False) is Reach.APPS, "it may be a container"
+    assert await never.reach("127.0.0.1", "127.0.0.1", at_door=False) is Reach.ALL
+    networks.away = False
+    known = neighbours(networks)
+    await known.look()
+    networks.away = True
+    assert await known.reach(OURS, GATEWAY, at_door=True) is Reach.APPS
+    assert await known.reach(THEIRS, LAN, at_door=False) is Reach.APPS
+    assert await known.reach(LAN, LAN, at_door=False) is Reach.ALL
+
+
+@ON_FAKE
+@pytest.mark.parametrize("path", [
+    *PAGES, "/sign-in", "/static/app.js", "/api/projects", "/api/external-services/", "/api/tokens", "/api/sessions",
+    "/api/events",
+    "/api/version", "/api/schema/openapi.json", "/api/plugins", "/api/projects/shop/environments/production/variables",
+    "/api/projects/shop/deployments",
+])  # fmt: skip
+async def test_a_container_reaches_nothing_but_what_is_for_apps(path: str, scene: Scene) -> None:
+    """Also with an administrator's token, or with both halves of somebody's session."""
+    async with site(scene) as made:
+        token = await made.token()
+        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_door=False)
+        async with made.client() as host, made.client(door, OURS) as container, made.client(door, LAN) as admin:
+            base = await enter(host, token)
+            container.cookies = host.cookies
+            bearer = {"Authorization": f"Bearer {token}"}
+            for address in (path, f"{base}{path}"):
+                answer = await container.get(address, headers=bearer)
+                if answer.status_code == 404 and address.startswith(base):
+                    continue  # there is no such page at all
+                assert answer.status_code == 403, address
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert answer.json()["remedy"]
+            assert (await container.get("/api/kv/status", headers=bearer)).status_code == 200
+            assert (await admin.get("/api/projects", headers=bearer)).status_code == 200
+
+
+@ON_FAKE
+@pytest.mark.parametrize(("method", "path"), [
+    ("POST", "/sign-in"), ("POST", "/api/projects"), ("POST", "/api/kv/enable"), ("PATCH", "/api/kv/update"),
+    ("DELETE", "/api/kv/disable"), ("DELETE", "/api/sessions"), ("POST", "/api/projects/shop/deployments"),
+    ("POST", "/api/projects/shop/environments/production/reveal"),
+])  # fmt: skip
+async def test_a_container_changes_nothing(method: str, path: str, scene: Scene) -> None:
+    async with site(scene) as made:
+        token = await made.token()
+        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_door=True)
+        async with made.client(door, OURS, headers={"Authorization": f"Bearer {token}"}) as client:
+            answer = await client.request(method, path, json={})
+            assert (answer.status_code, answer.json()["type"]) == (403, "urn:purveyor:error:forbidden")
+
+
+@ON_FAKE
+async def test_somebody_else_s_container_does_not_even_reach_what_is_for_apps(scene: Scene) -> None:
+    async with site(scene) as made:
+        headers = {"Authorization": f"Bearer {await made.token()}"}
+        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_door=True)
+        for peer, status in ((THEIRS, 403), (LAN, 403), (OURS, 200)):
+            async with made.client(door, peer, headers=headers) as client:
+                assert (await client.get("/api/kv/status")).status_code == status, peer
+
+
+@ON_FAKE
+async def test_the_listener_for_containers_is_one_and_the_other_is_not(scene: Scene) -> None:
+    async with site(scene) as made:
+        token = await made.token()
+        door, public = listen_tcp("127.0.0.1", 0), listen_tcp("127.0.0.1", 0)
+        addresses = [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in (door, public)]
+        async with serving(made.api, local=[], public=[public]) as servers, httpx.AsyncClient() as client:
+            await servers.open(door, at_door=True)
+            bearer = {"Authorization": f"Bearer {token}"}
+            for address, status in zip(addresses, (403, 200), strict=True):
+                assert (await client.get(f"{address}/api/projects", headers=bearer)).status_code == status
+                assert (await client.get(f"{address}/sign-in")).status_code == status
+                assert (await client.get(f"{address}/api/kv/status", headers=bearer)).status_code == 200
+
+
+# ---------------------------------------------------------------- one half of a session
+
+
+@ON_FAKE
+@pytest.mark.parametrize("path", PAGES)
+async def test_neither_half_of_a_session_opens_anything(path: str, scene: Scene) -> None:
+    async with site(scene) as made, made.client() as owner, made.client() as thief, made.client() as other:
+        base = await enter(owner, await made.token())
+        key, cookie = base.rpartition("/")[2], owner.cookies["purveyor"]
+        theirs = await enter(other, await made.token("eve", "read"))
+        assert signed_out(await thief.get(f"{base}{path}")), "the key without the cookie"
+        thief.cookies.set("purveyor", cookie, domain="host.local")
+        thief.cookies.set("purveyor", cookie)
+        for guess in (
+            path,
+            f"/~/{cookie}{path}",
+            f"/~/x{path}",
+            f"/~/{key[:-1]}{path}",
+            f"{theirs}{path}",
+            f"/~/{key}.{key}{path}",
+        ):
+            answer = await thief.get(guess)
+            assert signed_out(answer) or answer.status_code == 404, guess
+        answer = await owner.get(f"{base}/services")
+        assert answer.status_code == 200
+
+
+@ON_FAKE
+async def test_a_session_is_no_token_to_the_api(scene: Scene) -> None:
+    async with site(scene) as made, made.client() as owner:
+        base = await enter(owner, await made.token())
+        key, cookie = base.rpartition("/")[2], owner.cookies["purveyor"]
+        for bearer in (cookie, key, f"{cookie}.{key}", f"{key}.{cookie}"):
+            assert (await owner.get("/api/projects", headers={"Authorization": f"Bearer {bearer}"})).status_code == 401
+        assert (await owner.get("/api/projects")).status_code == 401
+        assert "shop" in (await owner.get(f"{base}/projects")).text
+
+
+@ON_FAKE
+async def test_the_database_and_the_journal_hold_nothing_that_opens_a_session(scene: Scene) -> None:
+    async with site(scene) as made, made.client() as owner:
+        token = await made.token()
+        base = await enter(owner, token)
+        await owner.post(f"{base}/sign-out", data=await csrf(owner, base))
+        base = await enter(owner, token)
+        await owner.post("/sign-in", data={"token": "pvy_wrong-and-secret"})
+        key, cookie = base.rpartition("/")[2], owner.cookies["purveyor"]
+        assert await made.told("session.opened")
+        assert await made.told("session.ended")
+        held = b"".join(path.read_bytes() for path in scene.state.glob("purveyor.db*"))
+        for secret in (key, cookie, token, "wrong-and-secret"):
+            assert secret.encode() not in held
+
+
+@ON_FAKE
+async def test_signed_out_is_signed_out_on_the_server(scene: Scene) -> None:
+    async with site(scene) as made, made.client() as owner, made.client() as thief:
+        base = await enter(owner, await made.token())
+        thief.cookies = httpx.Cookies(owner.cookies)
+        assert (await thief.get(f"{base}/services")).status_code == 200, "whoever has both halves has all"
+        await owner.post(f"{base}/sign-out", data=await csrf(owner, base))
+        assert signed_out(await thief.get(f"{base}/services"))
+
+
+@ON_FAKE
+async def test_a_session_ends_with_its_token_by_itself_and_when_it_is_not_used(scene: Scene) -> None:
+    async with site(scene) as made, made.client() as client:
+        store = made.app.house.store
+
+        async def pass_time(hours: float, **columns: str) -> None:
+            """As if it were later: all that was noted was earlier."""
+
+            def work(tx: Any) -> None:
+                for row in list(tx.rows("SELECT * FROM web_sessions")):
+                    moved = {name: tx.now - timedelta(hours=hours) + timedelta(hours=add) for name, add in columns.items()}
+                    tx.update("web_sessions", "id = ?", [row["id"]], **moved)
+
+            await store.write(work)
+            made.app.memory.forget()
+
+        token = await made.token()
+        base = await enter(client, token)
+        await pass_time(1.9, last_used_at=0)
+        assert (await client.get(f"{base}/services")).status_code == 200, "1.9 hours are no rest"
+        await pass_time(2.1, last_used_at=0)
+        made.app.sign_ins._uses.clear()
+        assert signed_out(await client.get(f"{base}/services"))
+        base = await enter(client, token)
+        assert await store.read(lambda tx: tx.value("SELECT count(*) FROM web_sessions")) == 1, "the one that is over is gone"
+        await pass_time(12.1, expires_at=12)
+        assert signed_out(await client.get(f"{base}/services"))
+        base = await enter(client, token)
+        number = await store.read(lambda tx: tx.value("SELECT max(id) FROM tokens"))
+        await client.delete(f"/api/tokens/{number}", headers={"Authorization": f"Bearer {await made.token('boss')}"})
+        assert signed_out(await client.get(f"{base}/services"))
+        assert await store.read(lambda tx: tx.value("SELECT count(*) FROM web_sessions")) == 0
+
+
+@ON_FAKE
+async def test_a_log_that_is_followed_ends_with_the_session(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with site(scene) as made, made.client() as client:
+        base = await enter(client, await made.token())
+        form = await csrf(client, base)
+
+        async def follow(name: str, *, lines: int | str = 200) -> AsyncIterator[str]:
+            yield "before\n"
+            await client.post(f"{base}/sign-out", data=form)
+            yield "after\n"
+
+        monkeypatch.setattr(made.app.house.engine.containers, "follow", follow)
+        text = (await client.get(f"{base}/services/main/logs/stream")).text
+        assert ("before" in text, "after" in text) == (True, False)
+
+
+@ON_FAKE
+async def test_what_a_page_asks_by_itself_does_not_keep_a_session_alive(scene: Scene) -> None:
+    async with site(scene) as made, made.client() as client:
+        base = await enter(client, await made.token())
+
+        async def last_used(back: timedelta, **headers: str) -> Any:
+            def work(tx: Any) -> None:
+                tx.update("web_sessions", "TRUE", [], last_used_at=tx.now - back)
+
+            await made.app.house.store.write(work)
+            made.app.memory.forget()
+            before = await made.app.house.store.read(lambda tx: tx.value("SELECT last_used_at FROM web_sessions"))
+            assert (await client.get(f"{base}/services", headers=headers)).status_code == 200
+            return before != await made.app.house.store.read(lambda tx: tx.value("SELECT last_used_at FROM web_sessions"))
+
+        assert not await last_used(timedelta(hours=1), **{"HX-Request": "true"})
+        assert await last_used(timedelta(hours=1))
+
+
+@ON_FAKE
+async def test_sessions_of_one_token_are_bounded(scene: Scene) -> None:
+    async with site(scene) as made:
+        token = await made.token()
+        for _ in range(sessions.MOST + 5):
+            await made.app.sign_ins.open(token, LAN)
+        count = await made.app.house.store.read(lambda tx: tx.value("SELECT count(*) FROM web_sessions"))
+        assert count == sessions.MOST
+
+
+# ---------------------------------------------------------------- signing in
+
+
+@ON_FAKE
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:31001", "http://host:31001", "http://host", "null"])
+async def test_no_other_page_signs_somebody_in(origin: str, scene: Scene) -> None:
+    async with site(scene) as made, made.client() as client:
+        token = await made.token()
+        answer = await client.post("/sign-in", data={"token": token}, headers={"Origin": origin})
+        assert answer.status_code == 403
+        assert "set-cookie" not in answer.headers
+        own = await client.post("/sign-in", data={"token": token}, headers={"Origin": "http://host:8400"})
+        assert own.status_code == 302
+        assert (await made.told("session.refused"))[0]["count"] == 1
+
+
+@ON_FAKE
+async def test_over_tls_the_cookie_is_of_this_host_alone(scene: Scene) -> None:
+    async with site(scene) as made, made.client(headers={"X-Forwarded-Proto": "https"}) as client:
+        answer = await client.post("/sign-in", data={"token": await made.token()})
+        said = answer.headers["set-cookie"].lower()
+        assert said.startswith("__host-purveyor=")
+        for part in ("secure", "httponly", "samesite=strict", "path=/;"):
+            assert part in f"{said};"
+        assert "domain" not in said
+        cookie = {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
+        page = f"{base_of(answer.headers['location'])}/services"
+        assert (await client.get(page, headers=cookie)).status_code == 200
+        plain = {"Cookie": cookie["Cookie"].replace("__Host-", "")}
+        assert signed_out(await client.get(page, headers=plain)), "one that any port could set is not taken"
+
+
+@ON_FAKE
+async def test_one_who_tries_wrong_tokens_is_slowed_and_refused_and_locks_nobody_out(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_ins, "SLOWER", 0.05)
+    async with site(scene) as made, made.client() as client:
+        token = await made.token()
+        answers: list[httpx.Response] = []
+
+        async def attempt(number: int) -> None:
+            answers.append(await client.post("/sign-in", data={"token": f"pvy_{number:08d}-nonsense"}))
+
+        async with anyio.create_task_group() as group:
+            for number in range(40):
+                group.start_soon(attempt, number)
+        told = sorted(answer.status_code for answer in answers)
+        assert told.count(403) == 10
+        assert told.count(429) == 30
+        assert all(answer.headers["content-type"].startswith("text/html") for answer in answers)
+        begun = time.monotonic()
+        assert (await client.post("/sign-in", data={"token": token})).status_code == 302
+        assert time.monotonic() - begun < 1, "the owner comes from the same address: all do behind a proxy"
+        assert len(await made.told("session.refused")) == 1
+
+
+@ON_FAKE
+async def test_many_peers_that_try_one_token_s_end_share_its_tries(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sign_ins, "SLOWER", 0)
+    async with site(scene) as made:
+        token = await made.token()
+        told = []
+        for number in range(20):
+            async with made.client(peer=f"192.0.2.{number}") as client:
+                told.append((await client.post("/sign-in", data={"token": token[:-4] + f"{number:04d}"})).status_code)
+        assert told == [403] * 10 + [429] * 10
+        async with made.client(peer=LAN) as owner:
+            assert (await owner.post("/sign-in", data={"token": token})).status_code == 302
+            assert (await owner.post("/sign-in", data={"token": "pvy_other"})).status_code == 403
+
+
+@ON_FAKE
+async def test_wrong_tokens_are_noticed_once_a_minute(scene: Scene) -> None:
+    async with site(scene) as made, made.client(peer=LAN) as client:
+        for number in range(264):
+            answer = await client.get("/api/projects", headers={"Authorization": f"Bearer pvy_{number}"})
+            assert answer.status_code == 401
+        assert await made.told("token.refused") == [{"count": 1, "peers": [LAN]}]
+        now = 0.0
+        refusals = Refusals(made.app.house.store, "session.refused", clock=lambda: now)
+        for number in range(100):
+            now += 1
+            await refusals.note(f"192.0.2.{number}")
+        now += 60
+        await refusals.tell()
+        await refusals.tell()
+        counts = [item["count"] for item in await made.told("session.refused")]
+        assert counts == [1, 60, 39]
+        assert len((await made.told("session.refused"))[1]["peers"]) == 5
+
+
+@ON_FAKE
+@pytest.mark.parametrize(
+    "wanted", ["//evil.example", "/\\evil.example", "https://evil.example", "\\evil", "/a\r\nLocation: //e", "/" * 5000]
+)
+async def test_the_way_on_from_signing_in_leads_to_no_other_host(wanted: str, scene: Scene) -> None:
+    async with site(scene) as made, made.client() as client:
+        token = await made.token()
+        page = await client.get("/sign-in", params={"next": wanted})
+        assert (page.status_code, "evil" in page.text) == (200, False)
+        location = (await client.post("/sign-in", data={"token": token, "next": wanted})).headers["location"]
+        assert location == f"{base_of(location)}/services"
+        location = (await client.post("/sign-in", data={"token": token, "next": "/services/main?x=1"})).headers["location"]
+        assert location == f"{base_of(location)}/services/main?x=1"
+
+
+# ---------------------------------------------------------------- who is signed in
+
+
+@ON_FAKE
+async def test_everybody_s_sessions_are_listed_and_ended_by_administrators_and_one_s_own_by_readers(scene: Scene) -> None:
+    async with site(scene) as made, made.client() as ada, made.client(peer=LAN, headers={"User-Agent": "Eve\x1b[2J"}) as eve:
+        admin, reader = await made.token(), await made.token("eve", "read")
+        of_ada, of_eve = await enter(ada, admin), await enter(eve, reader)
+        boss, small = {"Authorization": f"Bearer {admin}"}, {"Authorization": f"Bearer {reader}"}
+        listed = (await ada.get("/api/sessions", headers=boss)).json()
+        assert [(item["token"], item["peer"]) for item in listed] == [("eve", LAN), ("ada", "127.0.0.1")]
+        assert listed[0]["agent"] == "Eve[2J"
+        own = (await ada.get("/api/sessions", headers=small)).json()
+        assert [item["token"] for item in own] == ["eve"]
+        assert (await ada.delete(f"/api/sessions/{listed[1]['id']}", headers=small)).status_code == 404
+        project = {"Authorization": f"Bearer {await made.token('app', 'project', 1)}"}
+        assert (await ada.get("/api/sessions", headers=project)).status_code == 403
+        text = (await ada.get(f"{of_ada}/sessions")).text
+        assert "(this one)" in text
+        assert LAN in text
+        forged = await ada.post(f"{of_ada}/sessions/{listed[0]['id']}/end", data={"csrf": "x"})
+        assert forged.status_code == 403
+        assert (await eve.get(f"{of_eve}/services")).status_code == 200
+        await ada.post(f"{of_ada}/sessions/{listed[0]['id']}/end", data=await csrf(ada, of_ada))
+        assert signed_out(await eve.get(f"{of_eve}/services"))
+        of_eve = await enter(eve, reader)
+        form = await csrf(ada, of_ada)
+        assert "End all sessions but this one?" in (await ada.post(f"{of_ada}/sessions/end-others", data=form)).text
+        await ada.post(f"{of_ada}/sessions/end-others", data={**form, "agreed": "yes"})
+        assert signed_out(await eve.get(f"{of_eve}/services"))
+        assert (await ada.get(f"{of_ada}/services")).status_code == 200
+        assert {item["actor"] for item in await made.told("session.ended")} == {"token:ada"}
+
+
+@ON_FAKE
+async def test_a_project_s_token_opens_no_session(scene: Scene) -> None:
+    async with site(scene) as made, made.client() as client:
+        answer = await client.post("/sign-in", data={"token": await made.token("app", "project", 1)})
+        assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+
+
+# ---------------------------------------------------------------- what answers say to whoever keeps them
+
+
+@ON_FAKE
+async def test_answers_with_secrets_are_kept_by_nobody_and_guessed_by_nobody(scene: Scene) -> None:
+    async with site(scene) as made, made.client() as client:
+        token = await made.token()
+        bearer = {"Authorization": f"Bearer {token}"}
+        for method, path in (
+            ("GET", "/api/projects/shop/environments/production/variables"),
+            ("POST", "/api/projects/shop/environments/production/reveal"),
+            ("POST", "/api/external-services/main/reveal"),
+            ("POST", "/api/tokens"),
+        ):
+            body = {"name": "t"} if path.endswith("tokens") else None
+            answer = await client.request(method, path, headers=bearer, json=body)
+            assert answer.is_success, answer.text
+            assert answer.headers["cache-control"] == "no-store", path
+            assert answer.headers["x-content-type-options"] == "nosniff", path
+        base = await enter(client, token)
+        page = await client.get(f"{base}/services")
+        assert page.headers["referrer-policy"] == "no-referrer"
+        assert page.headers["cache-control"] == "no-store"
+        for path in ("/static/app.js", "/sign-in", "/nothing", "/api/nothing", f"{base}/services", "/api/kv/status"):
+            assert (await client.get(path)).headers["x-content-type-options"] == "nosniff", path
+
+
+# ---------------------------------------------------------------- a terminal
+
+
+HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\x1b]52;c;cm0gLXJm\x07\x9b2J\x08up\rover"
+
+
+def test_what_an_app_printed_does_not_act_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    out = sys.stdout
+    with safe_output():
+        click.echo(f"it ended: {HOSTILE}", color=True)
+        click.secho("fine\tand\r\ngreen", fg="green", color=True)
+        click.echo(json.dumps({"said": HOSTILE}, ensure_ascii=False))
+    text = out.getvalue()  # type: ignore[attr-defined]
+    assert re.findall(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]|\r(?!\n)", text) == []
+    assert "\x1b[32mfine\tand\r\ngreen\x1b[0m" in text
+    assert "PWNED" in text
+    assert json.loads(text.splitlines()[-1]) == {"said": HOSTILE}, "to a program it is what it was"
+    assert visible("größe 名前 🦆") == "größe 名前 🦆"
+
+
+# ---------------------------------------------------------------- a real browser, a real app
+
+
+HOSTILE_APP = """
+import http.server, json, os, urllib.request, urllib.error
+class App(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.send_header("Content-Type", "text/html"); self.end_headers()
+        script = "said.textContent = JSON.stringify([document.referrer, !!window.opener])"
+        page = "<title>app</title><p id=said></p><script>" + script + "</script>"
+        self.wfile.write(page.encode())
+        if self.path == "/":
+            print("GOT " + json.dumps({name.lower(): value for name, value in self.headers.items()}), flush=True)
+    def log_message(self, *given): pass
+http.server.ThreadingHTTPServer(("", 8000), App).serve_forever()
+"""
+ASK = """
+import sys, urllib.request, urllib.error
+class Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *given): return None
+opener = urllib.request.build_opener(Stay)
+root, cookie, bearer, *paths = sys.argv[1:]
+for path in paths:
+    asked = urllib.request.Request(root + path, headers={"Cookie": cookie, "Authorization": "Bearer " + bearer})
+    try: print(path, opener.open(asked, timeout=10).status)
+    except urllib.error.HTTPError as error: print(path, error.code)
+    except OSError as error: print(path, 0)
+"""
+
+
+@pytest.fixture(scope="module")
+def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
+    with make_stage().serving() as made:
+        made.cli("kv", "enable")
+        made.cli("project", "create", "shop")
+        made.cli("link", "kv", "shop")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        made = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+        yield made
+        made.close()
+
+
+def asked_from(network: str, root: str, cookie: str, bearer: str, paths: Sequence[str]) -> dict[str, int]:
+    """The status of each path, as a container on a network is answered."""
+    said = docker("run", "--rm", "--network", network, "--entrypoint", "python3", DEMO, "-c", ASK, root, cookie, bearer, *paths)
+    return {path: int(status) for path, status in (line.split(" ") for line in said.splitlines())}
+
+
+def test_a_cookie_that_an_app_was_sent_is_worth_nothing(stage: Stage, browser: "Browser") -> None:
+    from playwright.sync_api import expect
+
+    token = stage.cli("token", "create", "owner").strip()
+    stage.cli("deploy", "shop", DEMO, "--port", "8000", "--health-path", "/up", "--", "python3", "-c", HOSTILE_APP)
+    context = browser.new_context(base_url=stage.address)
+    page = context.new_page()
+    enter_page(page, token)
+    base = base_of(page.url)
+    visit(page, "/projects/shop")
+    with context.expect_page() as opened:
+        page.locator("#deployments").locator("xpath=ancestor::section").get_by_role("link", name="http://127.0.0.1").click()
+    expect(opened.value).to_have_title("app")
+    assert json.loads(opened.value.locator("#said").text_content() or "") == ["", False], "no referrer, no opener"
+    container = docker("ps", "-q", "--filter", f"name={stage.namespace}.shop.production")
+    got = json.loads(str(eventually(lambda: re.search(r"GOT (.*)", docker("logs", container))[1])))  # type: ignore[index]
+    cookie = got["cookie"]
+    assert cookie.startswith("purveyor="), "the attack is a real one: cookies know no ports"
+    assert "referer" not in got
+    key = base.rpartition("/")[2]
+    assert key not in json.dumps(got)
+    stolen = cookie.partition("=")[2].partition(";")[0]
+
+    paths = [*PAGES, *(f"/~/{stolen}{path}" for path in PAGES)]
+    with httpx.Client(base_url=stage.address, headers={"Cookie": cookie}) as thief:
+        for path in paths:
+            assert signed_out(thief.get(path)), path
+        for path in ("/api/projects", "/api/tokens", "/api/projects/shop/environments/production/variables"):
+            assert thief.get(path).status_code == 401
+            assert thief.get(path, headers={"Authorization": f"Bearer {stolen}"}).status_code == 401
+
+    gateway = docker("network", "inspect", stage.namespace, "-f", "{{(index .IPAM.Config 0).Gateway}}")
+    root = f"http://{gateway}:{stage.address.rpartition(':')[2]}"
+    with_key = [f"/~/{key}{path}" for path in PAGES]
+    closed = [*PAGES, *with_key, "/sign-in", "/api/projects", "/api/tokens", "/api/version"]
+    told = asked_from(stage.namespace, root, cookie, token, [*closed, "/api/kv/status"])
+    assert {path: status for path, status in told.items() if status != 403} == {"/api/kv/status": 200}
+    told = asked_from("bridge", root, cookie, token, ["/sign-in", "/api/projects", "/api/kv/status"])
+    assert 200 not in told.values(), "a container of somebody else"
+    variables = stage.variables("shop", host=False)
+    assert (
+        httpx.get(f"{root}/api/kv/status", headers={"Authorization": f"Bearer {variables['KV_REST_API_TOKEN']}"}).status_code
+        == 200
+    )
+
+    visit(page, "/projects/shop")
+    expect(page.get_by_role("heading", name="shop", level=1)).to_be_visible()  # the owner noticed nothing
+    page.goto("/services")  # a bookmark, without a key
+    page.wait_for_url(f"{base}/services")
+    other = browser.new_context(base_url=stage.address)
+    away = other.new_page()
+    away.goto("/projects/shop")
+    away.get_by_label("Token").fill(token)
+    away.get_by_role("button", name="Sign in").click()
+    expect(away.get_by_role("heading", name="shop", level=1)).to_be_visible()
+    away.get_by_role("link", name="Sessions").click()
+    expect(away.locator("tbody tr")).to_have_count(2)
+    away.get_by_role("button", name="End all others").click()
+    away.get_by_role("button", name="Go on").click()
+    expect(away.locator("tbody tr")).to_have_count(1)
+    page.goto("/services")
+    expect(page.get_by_label("Token")).to_be_visible()
+    other.close()
+    context.close()
+
+
+def test_without_javascript_it_is_signed_in_read_and_signed_out(stage: Stage, browser: "Browser") -> None:
+    from playwright.sync_api import expect
+
+    context = browser.new_context(base_url=stage.address, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/projects/shop")
+    page.get_by_label("Token").fill(stage.cli("token", "create", "plain").strip())
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="shop", level=1)).to_be_visible()
+    page.get_by_role("link", name="Services", exact=True).click()
+    expect(page.get_by_role("heading", name="Services", level=1)).to_be_visible()
+    left = page.url
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Token")).to_be_visible()
+    page.goto(left)
+    expect(page.get_by_label("Token")).to_be_visible()
+    context.close()
+
+
+def test_sessions_are_listed_and_ended_on_the_command_line(stage: Stage) -> None:
+    token = stage.cli("token", "create", "grace").strip()
+    with httpx.Client(base_url=stage.address) as client:
+        base = base_of(client.post("/sign-in", data={"token": token}).headers["location"])
+        mine = next(item for item in stage.json("token", "sessions") if item["token"] == "grace")
+        assert "grace" in stage.cli("token", "sessions")
+        stage.cli("token", "end-session", str(mine["id"]))
+        assert signed_out(client.get(f"{base}/services"))
+        assert "no open session" in stage.cli("token", "end-session", str(mine["id"]), code=4)
