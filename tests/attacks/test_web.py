@@ -700,6 +700,26 @@ def test_a_cookie_that_an_app_was_sent_is_worth_nothing(stage: Stage, browser: "
     context.close()
 
 
+def test_who_listens_everywhere_is_no_more_open_to_containers(make_stage: Callable[..., Stage]) -> None:
+    with make_stage('listen = "0.0.0.0:0"').serving() as made:
+        made.cli("kv", "enable")
+        token = made.cli("token", "create", "owner").strip()
+        port = made.address.rpartition(":")[2]
+        eventually(lambda: made.rows("SELECT value FROM meta WHERE key = 'api-gateway'"))
+        addresses = [
+            docker("network", "inspect", network, "-f", "{{(index .IPAM.Config 0).Gateway}}")
+            for network in (made.namespace, "bridge")
+        ]
+        for address in addresses:  # that of its own network, and another of the host's
+            told = asked_from(made.namespace, f"http://{address}:{port}", "", token, [*PAGES, "/api/tokens", "/api/kv/status"])
+            assert {path: status for path, status in told.items() if status != 403} == {"/api/kv/status": 200}, address
+        told = asked_from("bridge", f"http://{addresses[0]}:{port}", "", token, ["/sign-in", "/api/tokens", "/api/kv/status"])
+        assert 200 not in told.values()
+        for address in (*addresses, "127.0.0.1"):
+            bearer = {"Authorization": f"Bearer {token}"}
+            assert httpx.get(f"http://{address}:{port}/api/tokens", headers=bearer).status_code == 200, "the host itself"
+
+
 def test_without_javascript_it_is_signed_in_read_and_signed_out(stage: Stage, browser: "Browser") -> None:
     from playwright.sync_api import expect
 
