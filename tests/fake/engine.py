@@ -261,13 +261,6 @@ class FakeEngine(Engine):
         await self.ensure_network()
         return "127.0.0.1"
 
-    async def networks(self) -> list[Network]:
-        self.act("list networks")
-        return [
-            Network(name=BRIDGE, subnets=("10.8.0.0/16",), ours=False),
-            *(Network(name=name, subnets=("10.9.0.0/16",), ours=True) for name in self.world.networks),
-        ]
-
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         self.act("events")
@@ -657,6 +650,13 @@ class FakeNetworks(Networks):
             world.subnets.pop(name, None)
         engine.save()
         return tuple(others)
+
+    async def listed(self) -> list[Network]:
+        self._engine.act("list networks")
+        return [
+            Network(name=BRIDGE, subnets=("10.8.0.0/16",), ours=False),
+            *(Network(name=name, subnets=("10.9.0.0/16",), ours=True) for name in self._engine.world.networks),
+        ]
 
     async def taken(self) -> list[str]:
         self._engine.act("list networks")

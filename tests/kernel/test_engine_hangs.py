@@ -31,7 +31,7 @@ LOOKS: dict[str, Callable[[DockerEngine], Awaitable[Any]]] = {
     "image": lambda engine: engine.images.inspect("app:1"),
     "volume": lambda engine: engine.volumes.show("main"),
     "gateway": lambda engine: engine.gateway(),
-    "networks": lambda engine: engine.networks(),
+    "networks": lambda engine: engine.networks.listed(),
 }
 
 

@@ -93,7 +93,7 @@ class Servers:
         self._api = api
         self._group = group
         self._guard = Guard(house.settings.connections, raise_handle_limit(), house.logger)
-        self.neighbours = Neighbours(house.engine.networks, house.logger)
+        self.neighbours = Neighbours(house.engine.networks.listed, house.logger)
         self._running: list[_Server] = []
 
     async def open(self, *sockets: socket.socket, trusted: bool = False, at_door: bool = False) -> Callable[[], None]:

@@ -15,7 +15,6 @@ from purveyor.kernel.docker.filters import filters
 from purveyor.kernel.docker.host import connect, require_here
 from purveyor.kernel.docker.images import DockerImages
 from purveyor.kernel.docker.labels import Labels
-from purveyor.kernel.docker.models import Network
 from purveyor.kernel.docker.networks import DockerNetworks
 from purveyor.kernel.docker.protocols import Engine
 from purveyor.kernel.docker.volumes import DockerVolumes
@@ -134,18 +133,6 @@ class DockerEngine(Engine):
         await self.ensure_network()
         await self._network()
         return next((gateway for _, gateway in self.subnets if gateway), "")
-
-    async def networks(self) -> list[Network]:
-        with self.errors("list its networks"):
-            found: list[dict[str, Any]] = await self.docker.networks.list()
-        return [
-            Network(
-                name=item["Name"],
-                subnets=tuple(pool["Subnet"] for pool in (item.get("IPAM") or {}).get("Config") or () if pool.get("Subnet")),
-                ours=item["Name"] == self.namespace or self.labels.ours(item.get("Labels")),
-            )
-            for item in found
-        ]
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:

@@ -12,7 +12,7 @@ import msgspec
 from aiodocker.networks import DockerNetwork
 
 from purveyor.kernel.docker.errors import CHANGE
-from purveyor.kernel.docker.models import AddressesTaken
+from purveyor.kernel.docker.models import AddressesTaken, Network
 from purveyor.kernel.docker.protocols import Networks, Subnet
 from purveyor_hooks import Conflict
 
@@ -98,11 +98,21 @@ class DockerNetworks(Networks):
                     raise
         return ()
 
-    async def taken(self) -> list[str]:
+    async def listed(self) -> list[Network]:
         with self._engine.errors("list its networks"):
-            listed = await self._engine.docker.networks.list()
-        pools = [pool for item in listed for pool in (item.get("IPAM") or {}).get("Config") or []]
-        return [*(str(pool["Subnet"]) for pool in pools if pool.get("Subnet")), *await anyio.to_thread.run_sync(_of_host)]
+            found = await self._engine.docker.networks.list()
+        return [
+            Network(
+                name=item["Name"],
+                subnets=tuple(pool["Subnet"] for pool in (item.get("IPAM") or {}).get("Config") or () if pool.get("Subnet")),
+                ours=item["Name"] == self._engine.namespace or self.labels.ours(item.get("Labels")),
+            )
+            for item in found
+        ]
+
+    async def taken(self) -> list[str]:
+        ranges = [subnet for network in await self.listed() for subnet in network.subnets]
+        return [*ranges, *await anyio.to_thread.run_sync(_of_host)]
 
 
 def _of_host() -> list[str]:

@@ -355,6 +355,9 @@ class Networks(Protocol):
         """Take our containers from a network and remove it; the answer are the containers of others that are in the way. One
         that is gone is fine."""
 
+    async def listed(self) -> list[Network]:
+        """The engine's networks, whosever they are."""
+
     async def taken(self) -> list[str]:
         """Every range of addresses that the engine's networks have, or that this host uses or sends to."""
 
@@ -385,9 +388,6 @@ class Engine(Protocol):
 
     async def gateway(self) -> str:
         """The host's own address on the network, which is made if need be; "" when it has none."""
-
-    async def networks(self) -> list[Network]:
-        """All networks that the engine has, whoever made them."""
 
     def events(self) -> AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]:
         """The engine's events of containers and networks, from now on until the connection ends."""
