@@ -36,6 +36,7 @@ LISTS = (
     "/api/backups/archives",
     "/api/volumes",
     "/api/tokens",
+    "/api/audit",
 )
 PAGES = (
     "/services",
@@ -47,6 +48,7 @@ PAGES = (
     "/projects",
     "/projects/project-7",
     "/activity",
+    "/audit",
     "/operations/100",
     "/kept",
     "/server",

@@ -21,9 +21,11 @@ from purveyor.deployments.operations.deploy import Deploy
 from purveyor.deployments.operations.repair_app import RepairApp
 from purveyor.kernel import config as settings_module
 from purveyor.kernel import hold
+from purveyor.kernel.actors import Who
 from purveyor.kernel.api import address
 from purveyor.kernel.api.refusals import Refusals
 from purveyor.kernel.api.sign_ins import SignIns
+from purveyor.kernel.audit.log import AuditLog
 from purveyor.kernel.cache import Memory
 from purveyor.kernel.db import Store, copies
 from purveyor.kernel.db.beginning import begin
@@ -106,7 +108,8 @@ class App:
         self.workers: anyio.abc.TaskGroup | None = None  # of plugins' own work
         self.token_uses: dict[int, datetime] = {}
         self.wrong_tokens = Refusals(house.store, "token.refused")
-        self.sign_ins = SignIns(house.store, self.memory, self.now)
+        self.audit = AuditLog(house.store, house.logger, self.now, house.settings.audit_days)
+        self.sign_ins = SignIns(house.store, self.memory, self.audit, self.now)
         self.provision = Provisioner(house)
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
@@ -138,7 +141,7 @@ class App:
         for number in sorted({number for kind, number in keys if kind == "service"}):
             await self.provision.lift(number)
 
-    async def run(self, name: str, given: msgspec.Struct, actor: str) -> OperationRecord:
+    async def run(self, name: str, given: msgspec.Struct, actor: Who) -> OperationRecord:
         """Run a verb to its end. Raises what it failed with."""
         operation_id = await self.begin(name, given, actor)
         handle = self.runner.handle(operation_id)
@@ -146,7 +149,7 @@ class App:
             await handle.wait()
         return await self.house.store.read(lambda tx: operations.get(tx, operation_id))
 
-    async def begin(self, name: str, given: msgspec.Struct, actor: str) -> int:
+    async def begin(self, name: str, given: msgspec.Struct, actor: Who) -> int:
         """Start a verb; the answer is its operation's id."""
         return (await self.runner.submit(self.verb(name), given, actor)).operation_id
 
@@ -197,7 +200,7 @@ class PluginCore:
     def logger(self) -> Logger:
         return self._app.house.logger
 
-    async def run(self, verb: str, arguments: Mapping[str, Any], actor: str = "plugin") -> Mapping[str, Any]:
+    async def run(self, verb: str, arguments: Mapping[str, Any], actor: Who = "plugin") -> Mapping[str, Any]:
         kind = self._app.verb(verb).arguments
         try:
             given = msgspec.convert(dict(arguments), kind)
@@ -256,7 +259,7 @@ class PluginCore:
         found = await house.store.read(lambda tx: resolve.find(tx, house, service_type, actor, project, environment))
         if isinstance(found, Bound):
             return found
-        await self._app.run("bind", BindArguments(project=found.project, environment=found.environment), actor.name)
+        await self._app.run("bind", BindArguments(project=found.project, environment=found.environment), actor)
         made = await house.store.read(lambda tx: resolve.find(tx, house, service_type, actor, project, environment))
         if not isinstance(made, Bound):
             raise Conflict("The binding is not made yet.", remedy="Try again.")
@@ -341,6 +344,7 @@ async def open_app(
             group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):  # what this process has done is to be at the places of backups when it ends
+                await app.audit.turn(all_of_them=True)
                 for place in await app.copies.flush(FLUSH):
                     remedy = "What was changed last is not at that place."
                     app.house.logger.warning("state-copy.missing", place=place, remedy=remedy)
@@ -353,6 +357,7 @@ async def _serve(app: App, group: anyio.abc.TaskGroup) -> None:
     group.start_soon(keep, "schedules", app.scheduler.run)
     group.start_soon(keep, "archives", app.archivist.run)
     group.start_soon(keep, "retention", app.retention.run)
+    group.start_soon(keep, "audit log", app.audit.run)
     group.start_soon(keep, "accounts that end", app.endings.run)
     group.start_soon(keep, "copies of the database", lambda: copies.keep(app.house.store.path))
     group.start_soon(keep, "copies of the state", app.copies.run)

@@ -19,13 +19,16 @@ from purveyor.backups import routes as backup_routes
 from purveyor.deployments import routes as deployment_routes
 from purveyor.kernel.api import problems
 from purveyor.kernel.api import routes as api_routes
+from purveyor.kernel.api.auditing import on_answer
 from purveyor.kernel.api.auth import Authentication
 from purveyor.kernel.api.door import door
 from purveyor.kernel.api.headers import guarded
 from purveyor.kernel.api.internal_client import InwardClient, inward
 from purveyor.kernel.api.sign_ins import SignIns
+from purveyor.kernel.audit import routes as audit_routes
 from purveyor.kernel.events import routes as event_routes
 from purveyor.kernel.operations import routes as operation_routes
+from purveyor.kernel.users import routes as user_routes
 from purveyor.projects import routes as project_routes
 from purveyor.recovery import routes as recovery_routes
 from purveyor.services import routes as service_routes
@@ -66,6 +69,8 @@ def create_api(app: App) -> Litestar:
             operation_routes.router,
             event_routes.router,
             api_routes.router,
+            user_routes.router,
+            audit_routes.router,
             service_routes.volume_router,
             backup_routes.router,
             archiving_routes.router,
@@ -78,7 +83,7 @@ def create_api(app: App) -> Litestar:
     made = Litestar(
         [api],
         middleware=[door],
-        before_send=[guarded],
+        before_send=[guarded, on_answer],
         state=State({"core": app}),
         exception_handlers={
             PurveyorError: problems.on_purveyor_error,

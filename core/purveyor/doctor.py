@@ -1,14 +1,18 @@
 """The doctor: what every part of the path from an app to its data says, and the first that fails."""
 
 import anyio
+import anyio.to_thread
 
 from purveyor.app import App
 from purveyor.checks import Check, of_app, of_apps, of_backups, of_containment, of_copies, of_disks, of_names, of_services
+from purveyor.kernel.audit import store as audit
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import integrity
 from purveyor.kernel.db.faults import way_back
 from purveyor.kernel.events import store as events
 from purveyor.kernel.operations import store as operations
+from purveyor.kernel.plugins import files
+from purveyor.kernel.plugins import store as installed
 from purveyor.kernel.supervisor import Trouble
 from purveyor.projects import store as projects
 from purveyor.projects.models import BindingRecord
@@ -20,6 +24,7 @@ from purveyor_hooks import Command, ContainerSpec, EngineUnavailable, Probe, Pur
 __all__ = ["Check", "examine"]
 RESOLVE_DEADLINE = 30.0
 PROBE_DEADLINE = 20.0
+FEW, MANY = 300, 5_000  # entries of the audit log that are looked at
 
 
 async def examine(app: App, project: str | None, environment: str, *, quick: bool = False) -> list[Check]:
@@ -44,6 +49,8 @@ async def examine(app: App, project: str | None, environment: str, *, quick: boo
             checks.append(
                 Check(subject="plugin", name=plugin.name, ok=False, detail=plugin.error, remedy="See: purveyor plugin list")
             )
+    checks += await of_wheels(app)
+    checks.append(await _audit(app, quick))
     checks += [_loop(trouble) for trouble in app.house.supervisor.troubles]
     if project is None:
         checks += [] if quick else await _whole(app, engine.ok)
@@ -74,6 +81,34 @@ async def _store(app: App) -> Check:
         return Check(subject="store", name="integrity", ok=False, detail=error.detail, remedy=error.remedy)
     remedy = way_back(app.house.store.path)
     return Check(subject="store", name="integrity", ok=answer == "ok", detail=answer, remedy="" if answer == "ok" else remedy)
+
+
+async def _audit(app: App, quick: bool) -> Check:
+    """Whether the audit log is as it was written; of a long one the newest entries tell."""
+    if app.audit.waiting:
+        detail = f"{app.audit.waiting} entries could not be written yet."
+        return Check(subject="audit log", name="entries", ok=False, detail=detail, remedy="See: purveyor doctor, the store.")
+    try:
+        found = await app.house.store.examine(lambda tx: audit.verify(tx, FEW if quick else MANY))
+    except PurveyorError as error:
+        return Check(subject="audit log", name="entries", ok=False, detail=error.detail, remedy=error.remedy)
+    detail = "; ".join(found.problems) or f"the newest {found.entries} are as they were written"
+    remedy = (
+        "The database was changed by hand, or an older copy was put back. See: purveyor audit verify" if found.problems else ""
+    )
+    return Check(subject="audit log", name="entries", ok=not found.problems, detail=detail, remedy=remedy)
+
+
+async def of_wheels(app: App) -> list[Check]:
+    """Whether what was installed beside Purveyor is as it was installed."""
+    noted = await app.house.store.read(installed.every)
+    differing = await anyio.to_thread.run_sync(lambda: [(item, files.differs(item)) for item in noted])
+    remedy = "If that was not you, ask who. To have it as noted: purveyor plugin install its wheel again."
+    return [
+        Check(subject="plugin", name=item.distribution, ok=False, detail=f"It is not as it was installed: {how}.", remedy=remedy)
+        for item, how in differing
+        if how
+    ]
 
 
 async def _answers(app: App) -> Check:

@@ -12,10 +12,11 @@ class Nothing(Payload, frozen=True):
 
 
 class Started(Payload, frozen=True):
-    """Who asked (`actor`), and the names of the `steps` to come."""
+    """Who asked (`actor`, and the number of the `token` that was shown), and the names of the `steps` to come."""
 
     actor: str
     steps: list[str]
+    token: int | None = None
 
 
 class Stepped(Payload, frozen=True):
@@ -49,11 +50,12 @@ class Ended(Payload, frozen=True):
 
 
 class Abandoned(Payload, frozen=True):
-    """Who left it as it is, why it could not be ended, and the steps that were begun and are not taken back."""
+    """Who left it as it is (`actor`, `token`), why it could not be ended, and the steps that were begun and not taken back."""
 
     actor: str
     error: str
     left: list[str]
+    token: int | None = None
 
 
 class Reason(Payload, frozen=True):
@@ -85,11 +87,48 @@ class Changed(Payload, frozen=True):
 
 
 class TokenMade(Payload, frozen=True):
-    """A token, without its text."""
+    """A token, without its text; `user` is the name of whose it is, `actor` who made it and `token` what that one showed."""
 
     id: int
     name: str
     scope: str
+    user: str = ""
+    actor: str = ""
+    token: int | None = None
+
+
+class TokenEnded(Payload, frozen=True):
+    """Which token, by number; `actor` is who ended it and `token` what that one showed."""
+
+    id: int
+    actor: str = ""
+    token: int | None = None
+
+
+class UserChanged(Payload, frozen=True):
+    """Which user, by number and name; `actor` is who did it and `token` what that one showed."""
+
+    id: int
+    name: str
+    actor: str
+    token: int | None = None
+
+
+class PluginInstalled(Payload, frozen=True):
+    """Which distribution, in which version, from which wheel; `actor` is who did it and `token` what that one showed."""
+
+    distribution: str
+    version: str
+    sha256: str
+    actor: str
+    token: int | None = None
+
+
+class AuditCut(Payload, frozen=True):
+    """The numbers of the first and last entry that the audit log has not any more."""
+
+    first: int
+    last: int
 
 
 class SessionOpened(Payload, frozen=True):
@@ -115,9 +154,10 @@ class Refused(Payload, frozen=True):
 
 
 class Revealed(Payload, frozen=True):
-    """Who looked."""
+    """Who looked, and the number of the token that was shown."""
 
     actor: str
+    token: int | None = None
 
 
 class Troubled(Payload, frozen=True):
@@ -125,12 +165,6 @@ class Troubled(Payload, frozen=True):
 
     loop: str
     error: str
-
-
-class Numbered(Payload, frozen=True):
-    """Which one, by number."""
-
-    id: int
 
 
 class BackupSkipped(Payload, frozen=True):

@@ -126,7 +126,7 @@ class Core(Protocol):
     @property
     def logger(self) -> Logger: ...
 
-    async def run(self, verb: str, arguments: Mapping[str, Any], actor: str = "plugin") -> Mapping[str, Any]:
+    async def run(self, verb: str, arguments: Mapping[str, Any], actor: Actor | str = "plugin") -> Mapping[str, Any]:
         """Run a verb with the fields that its API call takes, in the name of an actor; the answer is the operation."""
 
     async def services(self, service_type: str) -> Sequence[Service]:
@@ -195,6 +195,10 @@ class Application(Protocol):
 
     `authentication` is a Litestar middleware for the plugin's own routers: behind it `request.user` is an `Actor`.
     Errors of `purveyor_hooks.errors` become problem details by themselves.
+
+    Whatever changes something below /api goes into the audit log by itself. A route's `opt` says the rest: `reveals="log"` that
+    its answer shows something that only few may see, `audit="data"` that apps' own data goes through it: that is told once a
+    minute, and not at all of an environment's own app.
     """
 
     @property

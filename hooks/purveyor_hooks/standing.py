@@ -11,7 +11,9 @@ from purveyor_hooks.confirm import interrupts, yes_option
 from purveyor_hooks.errors import NotFound, PurveyorError
 from purveyor_hooks.markers import FOR_APPS
 from purveyor_hooks.protocols import CommandLine, Core
-from purveyor_hooks.types import Service, Value
+from purveyor_hooks.types import Actor, Service, Value
+
+EACH = {"audit": "each"}  # whatever else its plugin's router says: a change of what all apps stand on
 
 
 class Change(Value, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +57,7 @@ async def status(core: Core, service_type: str) -> Standing:
     return Standing(enabled=enabled, healthy=healthy, version=version, docker_image=service.image.reference)
 
 
-async def enable(core: Core, service_type: str, given: Mapping[str, Any], actor: str) -> Standing:
+async def enable(core: Core, service_type: str, given: Mapping[str, Any], actor: Actor | str) -> Standing:
     """Create the service, named like its type, or start it; `given` are parameters, used when it is created."""
     service = await find(core, service_type)
     if service is None:
@@ -66,14 +68,14 @@ async def enable(core: Core, service_type: str, given: Mapping[str, Any], actor:
     return await status(core, service_type)
 
 
-async def update(core: Core, service_type: str, given: Mapping[str, Any], actor: str) -> Standing:
+async def update(core: Core, service_type: str, given: Mapping[str, Any], actor: Actor | str) -> Standing:
     """Change the service's parameters. Raises `NotFound` when there is none."""
     service = await _must(core, service_type)
     await core.run("update", {"service": str(service.id), "parameters": dict(given)}, actor)
     return await status(core, service_type)
 
 
-async def disable(core: Core, service_type: str, actor: str) -> Standing:
+async def disable(core: Core, service_type: str, actor: Actor | str) -> Standing:
     """Stop the service. Its data and links stay, and enabling it again brings everything back."""
     service = await _must(core, service_type)
     if service.desired == "running":
@@ -97,20 +99,20 @@ def routes(core: Core, service_type: str) -> list[Any]:
     async def show() -> Standing:
         return await status(core, service_type)
 
-    @post("/enable", status_code=200, opt={FOR_APPS: False})
+    @post("/enable", status_code=200, opt={**EACH, FOR_APPS: False})
     async def switch_on(request: Request[Any, Any, Any], data: Change | None = None) -> Standing:
         request.user.require("admin")
-        return await enable(core, service_type, (data or Change()).given(), request.user.name)
+        return await enable(core, service_type, (data or Change()).given(), request.user)
 
-    @patch("/update", opt={FOR_APPS: False})
+    @patch("/update", opt={**EACH, FOR_APPS: False})
     async def change(request: Request[Any, Any, Any], data: Change) -> Standing:
         request.user.require("admin")
-        return await update(core, service_type, data.given(), request.user.name)
+        return await update(core, service_type, data.given(), request.user)
 
-    @delete("/disable", status_code=200, opt={FOR_APPS: False})
+    @delete("/disable", status_code=200, opt={**EACH, FOR_APPS: False})
     async def switch_off(request: Request[Any, Any, Any]) -> Standing:
         request.user.require("admin")
-        return await disable(core, service_type, request.user.name)
+        return await disable(core, service_type, request.user)
 
     return [show, switch_on, change, switch_off]
 

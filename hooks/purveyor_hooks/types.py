@@ -302,8 +302,9 @@ class Variable(Value, frozen=True):
 
 
 class Actor(Value, frozen=True):
-    """Who asks: `name` for the journal; `scope` is admin, read or project.
+    """Who asks: `name` for the journal, a user's own where there is one; `scope` is admin, read or project.
 
+    `token_id` is the token that was shown, None for whoever works on the host itself: names of tokens are not unique.
     A project's token has its `project_id`; one of an environment has its `environment` as well.
     """
 
@@ -311,6 +312,7 @@ class Actor(Value, frozen=True):
     scope: Literal["admin", "read", "project"]
     project_id: int | None = None
     environment: str | None = None
+    token_id: int | None = None
 
     def require(self, *scopes: str) -> None:
         """Raise `Forbidden` unless the scope is one of these."""

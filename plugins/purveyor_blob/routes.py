@@ -161,7 +161,7 @@ async def copy_blob(request: Req, desk: Desk, data: CopyRequest) -> BlobAnswer:
         return answer(request, bound, await bucket.copy(source, target, Conditions()))
 
 
-@route("/{path:path}", http_method=["GET", "HEAD"], status_code=200)
+@route("/{path:path}", http_method=["GET", "HEAD"], status_code=200, opt={"reveals": "file"})
 async def read_blob(request: Req, desk: Desk, path: str, environment: str | None = None, download: bool = False) -> ASGIResponse:
     """A blob's bytes, Range and conditions honoured; or for HEAD what would be said of them."""
     bound, pathname = await desk.named(request.user, path, environment)
@@ -183,7 +183,7 @@ def routers(app: Application) -> Sequence[Router]:
         "middleware": [app.authentication],
         "dependencies": {"desk": Provide(provide)},
         "tags": ["blob"],
-        "opt": {FOR_APPS: True},
+        "opt": {FOR_APPS: True, "audit": "data"},
     }
     refused: Any = {PurveyorError: vercel.refused, HTTPException: vercel.refused}
     return [

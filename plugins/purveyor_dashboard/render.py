@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 MARKS = {
     "good": ("running", "healthy", "succeeded", "active", "ok", "following", "delivered", "done", "linked", "bound"),
-    "wait": ("creating", "deploying", "starting", "deleting", "undoing", "started", "restarting", "linking"),
+    "wait": ("creating", "deploying", "starting", "deleting", "undoing", "started", "restarting", "linking", "begun"),
     "rest": ("stopped", "retired", "disabled", "undone", "kept"),
     "warn": ("suspect", "waiting", "unknown"),
     "bad": ("unhealthy", "failed", "refused", "missing", "down", "paused", "broken", "dead"),

@@ -6,7 +6,7 @@ from typing import Any
 from litestar import Response, Router
 from litestar.static_files import create_static_files_router
 
-from purveyor_dashboard import activity, backups, entry, imports, kept, projects, server, services, signed_in, working
+from purveyor_dashboard import activity, audit, backups, entry, imports, kept, projects, server, services, signed_in, working
 from purveyor_dashboard.pages import Pages, Req, SignedOut
 from purveyor_dashboard.render import HERE
 from purveyor_dashboard.sessions import KEY, ROOT
@@ -22,7 +22,7 @@ def routers(app: Application) -> Sequence[Any]:
     def problem(request: Req, error: Exception) -> Response[Any]:
         return pages.problem(request, error)
 
-    parts = (services, working, backups, projects, imports, kept, server, signed_in)
+    parts = (services, working, backups, projects, imports, kept, audit, server, signed_in)
     handlers = [*entry.handlers(pages, app), *activity.handlers(pages, app)]
     handlers += [handler for part in parts for handler in part.handlers(pages)]
     site = Router(

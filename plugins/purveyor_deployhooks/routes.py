@@ -27,7 +27,7 @@ def routers(app: Application, outbox: Callable[[], Outbox | None]) -> Sequence[R
     async def list_webhooks(request: Req) -> list[dict[str, Any]]:
         return await box(request).every()
 
-    @post("/")
+    @post("/", opt={"reveals": "webhook secret"})
     async def add_webhook(request: Req, data: WebhookRequest) -> dict[str, Any]:
         """The answer holds the secret, this once."""
         return await box(request).add(data)

@@ -135,7 +135,7 @@ def router(service_type: str) -> Router:
         (reply,) = await desk.connections.ask_all(await bound(request, desk), [words])
         return answer(encoding(request), reply)
 
-    @route("/{words:path}", http_method=["GET", "POST", "PUT", "HEAD"], status_code=200)
+    @route("/{words:path}", http_method=["GET", "POST", "PUT", "HEAD"], status_code=200, opt={"reveals": "value"})
     async def path(request: Request[Actor, Any, Any], desk: Any) -> dict[str, Any]:
         """One command as the path."""
         prefix = request.scope["path"].partition("/rest/")[0] + "/rest/"

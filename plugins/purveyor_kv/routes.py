@@ -83,7 +83,7 @@ def told(error: KVError) -> PurveyorError:
     return kinds.get(error.status, Failed)(error.detail, remedy=error.remedy)
 
 
-@post("/get", status_code=200)
+@post("/get", status_code=200, opt={"reveals": "value"})
 async def get_value(request: Req, desk: Desk, data: KeyRequest) -> Response[bytes]:
     raw = await desk.talk(request, data, verbs.get_raw(data.key))
     return Response(b'{"value":' + raw + b"}", media_type="application/json")
@@ -137,6 +137,6 @@ def routers(app: Application) -> Sequence[Router]:
             dependencies={"desk": Provide(provide)},
             request_max_body_size=BODY_LIMIT,
             tags=["kv"],
-            opt={FOR_APPS: True},
+            opt={FOR_APPS: True, "audit": "data"},
         )
     ]

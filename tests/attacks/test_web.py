@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from purveyor.kernel.cli.terminal import safe_output, visible
 from purveyor.kernel.docker.models import Network
 from purveyor.kernel.events import store as events
 from purveyor.kernel.logs import make_logger
+from purveyor_dashboard.pages import Pages
 from purveyor_hooks import EngineUnavailable
 from support import DEMO, Stage, docker, eventually
 
@@ -291,6 +293,24 @@ async def test_the_database_and_the_journal_hold_nothing_that_opens_a_session(sc
         held = b"".join(path.read_bytes() for path in scene.state.glob("purveyor.db*"))
         for secret in (key, cookie, token, "wrong-and-secret"):
             assert secret.encode() not in held
+
+
+@ON_FAKE
+async def test_a_fault_of_ours_leaves_no_key_in_the_log(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault")
+
+    async with site(scene) as made, made.client() as owner:
+        base = await enter(owner, await made.token())
+        made.app.house = replace(made.app.house, logger=make_logger(logging.WARNING, log))
+        monkeypatch.setattr(Pages, "page", fail)
+        assert (await owner.get(f"{base}/projects/shop")).status_code == 500
+        said = log.getvalue()
+        assert "/~/{key}/projects/{project}" in said
+        assert base.rpartition("/")[2] not in said
+        assert owner.cookies["purveyor"] not in said
 
 
 @ON_FAKE

@@ -40,12 +40,18 @@ INTERRUPT: tuple[tuple[str, ...], ...] = (
     ("project", "remove-environment", "shop", "preview"),
     ("token", "revoke", "1"),
     ("token", "end-session", "1"),
+    ("user", "disable", "ada"),
+    ("user", "remove", "ada"),
     ("takeover",),
     ("backup", "archive", "stop", "main"),
     ("kv", "disable"),
     ("blob", "disable"),
 )
-LOOK_FIRST = {"plugin uninstall", "apply"}  # they ask when there is something to lose, which they have to look up
+LOOK_FIRST = {
+    "plugin install",
+    "plugin uninstall",
+    "apply",
+}  # they ask when there is something to lose, which they have to look up
 NAMED = {"purge", "volume delete"}  # the name itself is the flag
 HARMLESS = {
     "backup schedule delete": "its backups stay",

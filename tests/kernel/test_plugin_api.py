@@ -16,7 +16,7 @@ import click
 from litestar import Request, Router, get
 
 import purveyor_redis
-from purveyor_hooks import ServiceType, Variable, hookimpl
+from purveyor_hooks import FOR_APPS, ServiceType, Variable, hookimpl
 from purveyor_redis import accounts, server
 
 container = hookimpl(lambda service: server.container(service))
@@ -75,7 +75,7 @@ def http_routes(app):
         found = await app.core.bound("echo", request.user, project, environment)
         return {"resource": found.binding.resource, "address": f"{found.service.host}:{found.service.port(6379)}"}
 
-    return [Router("/api/echo", route_handlers=[echo], middleware=[app.authentication])]
+    return [Router("/api/echo", route_handlers=[echo], middleware=[app.authentication], opt={FOR_APPS: True})]
 '''
 FETCH = "import os, urllib.request as u; print(u.urlopen(u.Request(os.environ['ECHO_URL'] + '/api/echo', \
 headers={'Authorization': 'Bearer ' + os.environ['ECHO_TOKEN']})).read().decode())"

@@ -76,6 +76,9 @@ LISTS = [
     "/api/volumes?limit=5&state=kept",
     "/api/tokens?limit=5",
     "/api/tokens?limit=1&people=true",
+    "/api/users?limit=5",
+    "/api/audit?limit=5",
+    "/api/audit?limit=5&user=ada",
     "/api/doctor?quick=true",
     "/api/webhooks",
 ]
@@ -90,6 +93,7 @@ PAGES = [
     "/projects",
     "/projects/project-7",
     "/activity",
+    "/audit",
     "/operations/100",
     "/kept",
     "/server",

@@ -71,7 +71,7 @@ def test_what_cannot_be_is_an_error_line(words: tuple[str, ...], stage: Stage) -
 
 def test_docker_compose_provisions_links_and_injects(stage: Stage, tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "compose.yaml", tmp_path / "compose.yaml")
-    project = f"{stage.namespace}-shop"
+    project = f"shop-{stage.namespace}"
     extra = {"APP_IMAGE": DEMO, "PURVEYOR_NETWORK": stage.namespace, "HOME": str(tmp_path)}
     binary = compose.compose()
     says = rf"database at {stage.namespace}-postgres \w+_production"
@@ -96,7 +96,7 @@ def test_docker_compose_provisions_links_and_injects(stage: Stage, tmp_path: Pat
 def test_a_git_push_deploys(stage: Stage, tmp_path: Path) -> None:
     if stage.run("show", "cache").returncode != 0:
         stage.cli("create", "redis", "cache")
-    project = f"{stage.namespace}-pushed"
+    project = f"pushed-{stage.namespace}"
     stage.cli("project", "create", project)
     stage.cli("link", "cache", project)
     bare, work = tmp_path / f"{project}.git", tmp_path / "work"

@@ -95,7 +95,7 @@ def test_a_wheel_without_a_plugin_is_told_so(stage: Stage, python: Path, tmp_pat
 
 def test_installed_it_is_created_linked_and_used_like_any_other(stage: Stage, wheel: Path) -> None:
     assert "no service type" in stage.run("create", "mariadb", "main").stderr.lower()
-    assert "service type mariadb" in stage.cli("plugin", "install", str(wheel))
+    assert "service type mariadb" in stage.cli("plugin", "install", str(wheel), "--yes")
     found = {item["name"]: item for item in stage.json("plugin", "list")}
     assert found["mariadb"]["service_type"] == "mariadb"
     assert found["mariadb"]["version"] == "1.0.0"
@@ -136,7 +136,7 @@ def test_removed_its_services_stay_listed_with_their_data_and_say_what_to_do(sta
         assert [item["slug"] for item in listed] == ["main"]
         assert "not installed" in listed[0]["status_reason"]
         assert "Install its plugin again" in stage.run("start", "main").stderr
-    stage.cli("plugin", "install", str(wheel))
+    stage.cli("plugin", "install", str(wheel), "--yes")
     with stage.serving():
         assert stage.json("health", "main")["healthy"]
         stage.cli("unlink", "main", "shop")

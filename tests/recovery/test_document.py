@@ -32,8 +32,10 @@ STATE = {
     "expires_at",
     "bindings": "id service_id project_id environment_id project environment resource account password slot state created_at "
     "origin ends_after chosen_after awaited",
-    "deployments": "id project_id environment_id app state container url error created_at ended_at variables",
+    "deployments": "id project_id environment_id app state container url error created_at ended_at variables image_id",
     "environments": "id project_id slug created_at",
+    "images": "id digest",
+    "installed_plugins": "distribution version source sha256 size_bytes record_sha256 installed_at actor",
     "links": "id service_id project_id service_type state created_at",
     "meta": "key value",
     "networks": "id environment_id name subnet gateway",
@@ -44,13 +46,16 @@ STATE = {
     "service_ids verify next_run created_at timezone jitter",
     "services": "id name slug service_type parameters secrets given image image_id image_environment volume_id container_name "
     "desired state refusal created_at purpose imported",
-    "tokens": "id name hash scope project_id created_at expires_at revoked_at environment_id sealed",
+    "tokens": "id name hash scope project_id created_at expires_at revoked_at environment_id sealed user_id",
+    "users": "id name created_at disabled_at removed_at",
     "volumes": "id name path service_type major identity state origin created_at kept_at kept_until facts credentials",
 }
 UNFINISHED = {  # state for as long as it is under way, history from then on
-    "operations": "id verb service_id project_id actor arguments private state error created_at ended_at locks outcome",
+    "operations": "id verb service_id project_id actor arguments private state error created_at ended_at locks outcome token_id",
 }
 HISTORY = {
+    "audit": "id at actor token_id origin action target outcome status reveals operation_id times detail hash",
+    "audit_marks": "name entry hash mac",
     "events": "id type at operation service project data",
     "looks": "id service_id kind seen",
     "steps": "operation_id name state started_at ended_at number",
@@ -174,6 +179,11 @@ def fill(db: sqlite3.Connection) -> None:
             "INSERT INTO steps (operation_id, name, state, started_at, ended_at) VALUES (9000, 'x', 'started', ?, NULL)", [AT]
         )
         db.execute("INSERT INTO meta VALUES ('aaa', 'x')")
+        db.execute("INSERT INTO users (name, created_at) VALUES ('ada', ?)", [AT])
+        db.execute("INSERT INTO installed_plugins VALUES ('x', '1', 'x.whl', 's', 1, 'r', ?, 'ada')", [AT])
+        db.execute("INSERT INTO audit VALUES (1, ?, 'ada', 1, 'o', 'a', 't', 'ok', 200, '', 1, 1, '', 'h')", [AT])
+        db.execute("INSERT INTO audit_marks VALUES ('last', 1, 'h', 'm')")
+        db.execute("DROP TRIGGER audit_is_not_changed")
 
 
 def test_each_column_counts_or_does_not_as_it_is_named(db: sqlite3.Connection, path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import httpx
 import pytest
 from click.testing import CliRunner
@@ -18,6 +19,10 @@ from purveyor.backups.storage import Folder
 from purveyor.checks import Check, of_copies
 from purveyor.doctor import examine
 from purveyor.kernel.api import tokens
+from purveyor.kernel.api.server import listen_local, serving
+from purveyor.kernel.audit import store as audit
+from purveyor.kernel.audit.models import Wanted
+from purveyor.kernel.cli.client import SOCKET
 from purveyor.kernel.cli.main import cli
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation
@@ -119,8 +124,12 @@ async def test_the_doctor_asks_for_the_key_on_paper_until_it_was_printed(scene: 
         await current(app, place)
         assert await said() == [False]
         command = ["--state", str(scene.state), "backup", "key", "print"]
-        assert CliRunner().invoke(cli, command).exit_code == 0
+        async with serving(create_api(app), local=[listen_local(scene.state / SOCKET)]):
+            done = await anyio.to_thread.run_sync(CliRunner().invoke, cli, command)
+        assert done.exit_code == 0
         assert await said() == [True]
+        (entry,) = (await app.house.store.read(lambda tx: audit.page(tx, Wanted(), limit=9, offset=0))).items
+        assert (entry.actor, entry.reveals) == ("local", "backup key")
         (scene.state / "backup.key").write_bytes(base64.b64encode(os.urandom(32)))
         assert await said() == [False]
 

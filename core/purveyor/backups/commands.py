@@ -12,7 +12,7 @@ from purveyor.kernel.cli import output
 from purveyor.kernel.cli.actions import act, pairs
 from purveyor.kernel.cli.client import Client, run
 from purveyor.kernel.cli.options import Options, plan_option
-from purveyor_hooks import BadInput, Conflict, NotFound
+from purveyor_hooks import BadInput, Conflict, NotFound, PurveyorError
 from purveyor_hooks.confirm import destroys, interrupts, yes_option
 
 BACKUPS = "/api/backups"
@@ -369,6 +369,10 @@ def print_key(options: Options) -> None:
         where = "on the host of the daemon" if options.url else "after the first backup: it makes the key"
         raise BadInput(f"{path} is not here.", remedy=f"Do this {where}.")
     key = read_key(path)
+    try:
+        run(options, lambda client: client.call("POST", "/api/audit/backup-key-printed"), resume=False)
+    except (PurveyorError, ExceptionGroup):  # it lies in a file: who may read that needs nobody's leave
+        click.echo("Note: it could not be written into the audit log that the key was printed.", err=True)
     lines = paper.printed(key)
     paper.note_printed(path, key_id(key))
     if options.as_json:

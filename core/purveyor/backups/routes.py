@@ -25,6 +25,7 @@ from purveyor.backups.schemas import (
     SourceView,
 )
 from purveyor.backups.storage import MANIFEST, Bucket
+from purveyor.kernel.api.auditing import note
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
 from purveyor.kernel.api.streaming import begun, flow
@@ -117,7 +118,7 @@ async def restore_backup(request: Req, core: App, reference: str, data: RestoreR
     return await answer(request, core, "restore", given, plan=plan, status=201, then=then)
 
 
-@get("/{reference:str}/extract", guards=[admin])
+@get("/{reference:str}/extract", guards=[admin], opt={"reveals": "backup"})
 async def extract_database(core: App, reference: str, database: str) -> Stream:
     """One database or bucket of a backup, in the form that its server's own tools read. A body that ends early is none: the
     data is checked while it is read."""
@@ -153,7 +154,8 @@ async def list_sources(core: App) -> list[SourceView]:
 
 
 @post("/s3-sources", guards=[admin])
-async def create_source(core: App, data: SourceRequest) -> SourceView:
+async def create_source(request: Req, core: App, data: SourceRequest) -> SourceView:
+    note(request, target=data.name)
     values = msgspec.structs.asdict(data)
     accept_own = values.pop("accept_own")
     _check_source(values)
@@ -268,7 +270,9 @@ async def list_schedules(core: App) -> list[ScheduleRecord]:
 
 
 @post("/schedules", guards=[admin])
-async def create_schedule(core: App, data: ScheduleRequest) -> ScheduleRecord:
+async def create_schedule(request: Req, core: App, data: ScheduleRequest) -> ScheduleRecord:
+    note(request, target=data.name)
+
     def work(tx: Tx) -> ScheduleRecord:
         values = msgspec.structs.asdict(data)
         values["service_ids"] = [services.get(tx, item).id for item in data.service_ids]

@@ -92,7 +92,7 @@ async def show_deployment(core: App, project: str, number: int) -> DeploymentVie
     return (await _views(core, [await core.house.store.read(work)]))[0]
 
 
-@get("/{project:str}/deployments/{number:int}/log", guards=[own_project])
+@get("/{project:str}/deployments/{number:int}/log", guards=[own_project], opt={"reveals": "log"})
 async def deployment_log(core: App, project: str, number: int) -> Response[str]:
     """What the deployment's container printed last; secrets of the environment masked."""
 

@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     - deploy-images: what a project's own token may deploy, as patterns of repositories ("ghcr.io/acme/*", "nginx"; {project} is
       the project's slug); empty is whatever a registry's name and usual port reach, but for what only other projects run.
     - project-environments: how many environments a project may have for its own token to make another.
+    - audit-days: days for which entries of the audit log are kept, 1 to 3650.
     - health-samples: health checks, and samples of memory and CPU, that are kept of each service, 10 to 10000.
     """
 
@@ -72,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     connections: Annotated[int, Meta(ge=16, le=65_536)] = 4096
     history_days: Annotated[int, Meta(ge=1, le=3650)] = 90
     history_events: Annotated[int, Meta(ge=1_000, le=10_000_000)] = 200_000
+    audit_days: Annotated[int, Meta(ge=1, le=3650)] = 365
     health_samples: Annotated[int, Meta(ge=10, le=10_000)] = 240
     app_memory: Annotated[int, Meta(ge=0, le=16_777_216)] = 2048
     app_pids: Annotated[int, Meta(ge=16, le=4_194_304)] = 1024

@@ -9,6 +9,7 @@ from litestar.handlers import BaseRouteHandler
 
 from purveyor.app import App
 from purveyor.kernel import redact
+from purveyor.kernel.actors import told
 from purveyor.kernel.api.auth import Connection, admin, reader
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
 from purveyor.kernel.db import Page, Tx
@@ -147,7 +148,7 @@ async def masked_variables(core: App, project: str, environment: str) -> Environ
     return await core.house.store.read(work)
 
 
-@get("/{project:str}/environments/{environment:str}/variables", guards=[own_project])
+@get("/{project:str}/environments/{environment:str}/variables", guards=[own_project], opt={"reveals": "variables"})
 async def environment_variables(
     request: Req, core: App, project: str, environment: str, reach: Literal["network", "host"] = "network"
 ) -> EnvironmentVariables:
@@ -162,12 +163,12 @@ async def environment_variables(
     return EnvironmentVariables(project=record.slug, environment=environment, variables=values)
 
 
-@post("/{project:str}/environments/{environment:str}/reveal", guards=[own_project], status_code=200)
+@post("/{project:str}/environments/{environment:str}/reveal", guards=[own_project], status_code=200, opt={"reveals": "variables"})
 async def reveal_variables(request: Req, core: App, project: str, environment: str) -> EnvironmentVariables:
     """The variables in clear; who looked is in the journal."""
     found = await environment_variables.fn(request, core, project, environment)
     record = await core.house.store.read(lambda tx: projects.get(tx, project))
-    data = {"actor": request.user.name}
+    data = told(request.user)
     await core.house.store.write(lambda tx: tx.emit("project.revealed", project=record.id, data=data))
     shown: EnvironmentVariables = found
     return shown
@@ -286,13 +287,13 @@ async def _linked(request: Req, core: App, reference: str, project: str, environ
     return found[service_id]
 
 
-@get("/{reference:str}/projects/{project:str}/environment", guards=[own_project])
+@get("/{reference:str}/projects/{project:str}/environment", guards=[own_project], opt={"reveals": "variables"})
 async def environment(request: Req, core: App, reference: str, project: str, environment: str = PRODUCTION) -> dict[str, str]:
     found = await _linked(request, core, reference, project, environment)
     return {variable.name: variable.value for variable in found}
 
 
-@get("/{reference:str}/projects/{project:str}/environment/{name:str}", guards=[own_project])
+@get("/{reference:str}/projects/{project:str}/environment/{name:str}", guards=[own_project], opt={"reveals": "variables"})
 async def environment_variable(
     request: Req, core: App, reference: str, project: str, name: str, environment: str = PRODUCTION
 ) -> VariableView:
@@ -302,7 +303,7 @@ async def environment_variable(
     raise NotFound(f"There is no variable {name!r}.", remedy="List them: …/environment")
 
 
-@get("/projects/{project:str}/environment", guards=[own_project])
+@get("/projects/{project:str}/environment", guards=[own_project], opt={"reveals": "variables"})
 async def project_environment(request: Req, core: App, project: str, environment: str = PRODUCTION) -> dict[str, dict[str, str]]:
     found = await bound(request, core, project, environment)
     return {str(number): {item.name: item.value for item in variables} for number, variables in found.items()}

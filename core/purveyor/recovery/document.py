@@ -16,13 +16,15 @@ from purveyor_hooks import BadInput
 UNDER_WAY = "state IN ('running', 'undoing')"
 # Of these tables a document has the rows named here alone, or none. A table that nobody has put here is carried whole.
 HISTORY = {
+    "audit": "FALSE",
+    "audit_marks": "TRUE",  # from the last number the log goes on
     "events": "FALSE",
     "looks": "FALSE",
     "web_sessions": "FALSE",
     "operations": UNDER_WAY,
     "steps": f"operation_id IN (SELECT id FROM main.operations WHERE {UNDER_WAY})",
 }
-PASSING = ("events", "looks", "steps", "web_sessions")  # tables of which no change is one
+PASSING = ("audit", "audit_marks", "events", "looks", "steps", "web_sessions")  # tables of which no change is one
 COUNTED = {"operations": "{row}." + UNDER_WAY}  # of these, rows alone that a document has
 # Columns that say what was seen. They travel along with the next change, and are none themselves.
 OBSERVED = {

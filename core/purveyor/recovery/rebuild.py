@@ -19,6 +19,7 @@ from purveyor.backups.manifest import key_id
 from purveyor.backups.models import SourceRecord
 from purveyor.backups.repository import KEY_FILE, write_key
 from purveyor.backups.storage import Bucket, Folder, Place
+from purveyor.kernel.audit.log import came_back
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
@@ -99,6 +100,7 @@ async def prospect(wanted: Wanted, build: Build) -> AsyncIterator[Prospect]:
             if wanted.source is not None:
                 source = wanted.source
                 notes.append(await store.write(lambda tx: layout.take_source(tx, source)))
+            await store.write(came_back)
             highest = await store.read(_highest)
             if wanted.at is not None:
                 body = newest.body
@@ -235,9 +237,13 @@ def _keep_revoked(tx: Tx, newest: bytes) -> None:
         db.deserialize(newest)
         db.row_factory = sqlite3.Row
         tokens = {row["id"]: row for row in db.execute("SELECT id, hash, expires_at, revoked_at FROM tokens")}
+        known = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'users'").fetchone()  # not to an older version
+        left = db.execute("SELECT * FROM users WHERE disabled_at IS NOT NULL").fetchall() if known else []
         passwords = {
             row["id"]: row for row in db.execute("SELECT id, service_id, resource, password FROM bindings WHERE state = 'bound'")
         }
+    for user in left:
+        tx.update("users", "name = ?", [user["name"]], disabled_at=user["disabled_at"], removed_at=user["removed_at"])
     for row in list(tx.rows("SELECT id, hash FROM tokens")):
         now = tokens.get(row["id"])
         if now is None or now["hash"] != row["hash"]:

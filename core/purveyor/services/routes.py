@@ -11,6 +11,7 @@ from litestar.response import Stream
 
 from purveyor.app import App
 from purveyor.kernel import redact
+from purveyor.kernel.actors import told
 from purveyor.kernel.api.auth import admin, reader, still_valid
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
 from purveyor.kernel.api.streaming import begun, flow
@@ -161,7 +162,7 @@ async def service_history(core: App, reference: str) -> History:
     return await core.observer.history(record.id)
 
 
-@get("/{reference:str}/browse", guards=[admin])
+@get("/{reference:str}/browse", guards=[admin], opt={"reveals": "rows"})
 async def browse_service(core: App, reference: str, path: list[str] | None = None, cursor: str = "", order: str = "") -> Listing:
     """One page of what a service holds; `path` is what was opened so far. Nothing can be changed this way."""
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
@@ -172,7 +173,7 @@ async def browse_service(core: App, reference: str, path: list[str] | None = Non
     return await provider.browse(record.view(), core.provision.access(record, provider), tuple(path or ()), cursor, order)
 
 
-@get("/{reference:str}/download", guards=[admin])
+@get("/{reference:str}/download", guards=[admin], opt={"reveals": "data"})
 async def download_from_service(core: App, reference: str, path: list[str]) -> Stream:
     """One thing that a listing offered, as it is."""
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
@@ -185,20 +186,20 @@ async def download_from_service(core: App, reference: str, path: list[str]) -> S
     return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
 
-@post("/{reference:str}/reveal", guards=[admin], status_code=200)
+@post("/{reference:str}/reveal", guards=[admin], status_code=200, opt={"reveals": "parameters"})
 async def reveal_service(request: Req, core: App, reference: str) -> dict[str, str]:
     """The secret parameters in clear; who looked is in the journal."""
 
     def work(tx: Tx) -> dict[str, str]:
         record = services.get(tx, reference)
         names = redact.secret_names(core.house.registry.provider(record.service_type).kind)
-        tx.emit("service.revealed", service=record.id, data={"actor": request.user.name})
+        tx.emit("service.revealed", service=record.id, data=told(request.user))
         return {name: str(value) for name, value in record.parameters.items() if name in names}
 
     return await core.house.store.write(work)
 
 
-@get("/{reference:str}/logs", guards=[admin])
+@get("/{reference:str}/logs", guards=[admin], opt={"reveals": "log"})
 async def service_logs(
     request: Req, core: App, reference: str, tail: Annotated[int, Parameter(ge=0, le=100_000)] = 200, follow: bool = False
 ) -> Stream:
@@ -227,7 +228,7 @@ async def service_logs(
     return Stream(flow(core.workers, write), media_type="text/plain; charset=utf-8")
 
 
-@get("/{reference:str}/client", guards=[admin])
+@get("/{reference:str}/client", guards=[admin], opt={"reveals": "connection"})
 async def service_client(core: App, reference: str) -> ClientView:
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     provider = core.house.registry.provider(record.service_type)

@@ -539,7 +539,7 @@ def test_an_environment_is_made_deployed_to_and_removed(page: Page, stage: Stage
 PATHS = (
     "/services", "/services/new", "/services/new?type=postgres", "/services/main", "/services/main/links", "/services/main/data",
     "/services/main/backups", "/services/main/logs", "/services/main/events", "/services/main/settings", "/projects",
-    "/projects/shop", "/import", "/activity", "/operations/1", "/kept", "/server", "/backups/1/restore?from=main",
+    "/projects/shop", "/import", "/activity", "/audit", "/operations/1", "/kept", "/server", "/backups/1/restore?from=main",
 )  # fmt: skip
 
 

@@ -40,6 +40,26 @@ async def signed_in(scene: Scene) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+async def test_every_address_on_a_page_is_below_the_key_of_the_session(scene: Scene) -> None:
+    """One that is not would ask to sign in."""
+    async with signed_in(scene) as client:
+        base = client.base_url.path
+        pages = (
+            "/services", "/services/new", "/services/new?type=fake", "/services/main", "/services/main/links",
+            "/services/main/data", "/services/main/backups", "/services/main/logs", "/services/main/events",
+            "/services/main/settings", "/projects", "/projects/shop", "/projects/shop/deployments/1", "/import", "/activity",
+            "/operations/1", "/kept", "/server", "/sessions", "/backups/1/restore?from=main", "/services/tracked/backups",
+            "/services/tracked/moment", "/services/nothing",
+        )  # fmt: skip
+        for path in pages:
+            answer = await client.get(path)
+            assert answer.status_code in (200, 404), path
+            addresses = re.findall(r'(?:href|src|action|hx-get|hx-post|data-[a-z]+)="([^"]*/[^"]*)"', answer.text)
+            assert addresses
+            outside = [item for item in addresses if not f"{item}/".startswith(base)]
+            assert {item for item in outside if not item.startswith(("/static/", "http://127.0.0.1:"))} == set(), path
+
+
 async def test_the_way_back_leads_to_no_other_host(scene: Scene) -> None:
     async with signed_in(scene) as client:
         for back in ("//evil.example", "/\\evil.example", "https://evil.example", "\\evil.example"):

@@ -10,6 +10,7 @@ from litestar.middleware import AbstractAuthenticationMiddleware, Authentication
 from purveyor.app import App
 from purveyor.kernel.api import sessions, tokens
 from purveyor.kernel.api.models import TokenRecord
+from purveyor.kernel.api.sign_ins import actor_of
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
 from purveyor_hooks import Actor, Forbidden, StateUnavailable, Unauthorized
@@ -89,7 +90,9 @@ def _look_up(tx: Tx, token: str) -> Known | None:
 
 
 def _actor(record: TokenRecord, environment: str | None) -> Actor:
-    return Actor(name=f"token:{record.name}", scope=record.scope, project_id=record.project_id, environment=environment)
+    return Actor(
+        name=actor_of(record), scope=record.scope, project_id=record.project_id, environment=environment, token_id=record.id
+    )
 
 
 async def admin(connection: Connection, _: BaseRouteHandler) -> None:

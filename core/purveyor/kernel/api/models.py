@@ -12,6 +12,7 @@ class TokenRecord(Record, frozen=True):
     scope: Literal["admin", "read", "project"]
     project_id: int | None
     environment_id: int | None
+    user: str | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None

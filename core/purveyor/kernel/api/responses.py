@@ -8,6 +8,7 @@ from litestar import Request, Response
 from litestar.params import Parameter
 
 from purveyor.app import App
+from purveyor.kernel.api.auditing import about, note
 from purveyor.kernel.operations.models import OperationRecord
 
 Req = Request[Any, Any, Any]
@@ -25,14 +26,17 @@ async def answer(
     then: Callable[[OperationRecord], Awaitable[Any]],
 ) -> Response[Any]:
     """Run a verb for a request: its plan when that is asked for, 202 at once when the client prefers, else its result."""
+    note(request, target=about(given), planned=plan)
     if plan:
         return Response(await app.plan(verb, given), status_code=200)
     if "respond-async" in request.headers.get("prefer", ""):
         after = await app.bus.last()
-        operation_id = await app.begin(verb, given, request.user.name)
+        operation_id = await app.begin(verb, given, request.user)
+        note(request, operation=operation_id)
         headers = {"Location": f"/api/operations/{operation_id}", "Preference-Applied": "respond-async"}
         return Response({"operation_id": operation_id, "after": after}, status_code=202, headers=headers)
-    operation = await app.run(verb, given, request.user.name)
+    operation = await app.run(verb, given, request.user)
+    note(request, operation=operation.id)
     return Response(await then(operation), status_code=status)
 
 

@@ -2,17 +2,32 @@
 
 from datetime import timedelta
 
+import anyio.to_thread
 import msgspec
 from litestar import Response, Router, delete, get, post
 
 from purveyor import __version__, doctor
 from purveyor.app import App
+from purveyor.kernel.actors import told
 from purveyor.kernel.api import sessions, tokens
+from purveyor.kernel.api.auditing import note
 from purveyor.kernel.api.auth import admin, known_by, reader
 from purveyor.kernel.api.responses import Limit, Offset, Req, page
-from purveyor.kernel.api.schemas import NewToken, SessionView, TokenRequest, TokenView, Version
+from purveyor.kernel.api.schemas import (
+    InstalledRequest,
+    NewToken,
+    PluginView,
+    SessionView,
+    TokenRequest,
+    TokenView,
+    Version,
+)
 from purveyor.kernel.db import Page, Tx
+from purveyor.kernel.plugins import files
+from purveyor.kernel.plugins import store as installed
+from purveyor.kernel.plugins.models import InstalledRecord
 from purveyor.kernel.plugins.registry import Plugin
+from purveyor.kernel.users import store as users
 from purveyor.projects import store as projects
 from purveyor_hooks import CONTRACT_VERSION, BadInput
 
@@ -36,8 +51,8 @@ async def list_tokens(core: App, people: bool = False, limit: Limit = 100, offse
     return page(*await core.house.store.read(work))
 
 
-@post("/tokens", guards=[admin])
-async def create_token(core: App, data: TokenRequest) -> NewToken:
+@post("/tokens", guards=[admin], opt={"reveals": "token"})
+async def create_token(request: Req, core: App, data: TokenRequest) -> NewToken:
     if not data.name.strip() or len(data.name) > 80 or not data.name.isprintable():
         why = "1 to 80 characters that can be printed"
         raise BadInput("A token needs a name.", remedy=f"Give one of {why}.", errors={"name": why})
@@ -50,11 +65,16 @@ async def create_token(core: App, data: TokenRequest) -> NewToken:
     def work(tx: Tx) -> NewToken:
         project_id = projects.get(tx, data.project).id if data.project is not None else None
         expires = tx.now + timedelta(seconds=data.expires_in) if data.expires_in is not None else None
-        number, token = tokens.create(tx, name=data.name.strip(), scope=data.scope, project_id=project_id, expires_at=expires)
-        tx.emit("token.created", project=project_id, data={"id": number, "name": data.name.strip(), "scope": data.scope})
-        return NewToken(id=number, name=data.name.strip(), scope=data.scope, token=token)
+        user = users.require_enabled(tx, data.user) if data.user is not None else None
+        given = {"name": data.name.strip(), "scope": data.scope}
+        number, token = tokens.create(tx, **given, project_id=project_id, expires_at=expires, user_id=user.id if user else None)
+        shown = {"id": number, **given, "user": user.name if user else "", **told(request.user)}
+        tx.emit("token.created", project=project_id, data=shown)
+        return NewToken(id=number, **given, token=token, user=data.user)
 
-    return await core.house.store.write(work)
+    made = await core.house.store.write(work)
+    note(request, target=str(made.id), detail=f"{made.name}, {made.scope}{f', for {made.user}' if made.user else ''}")
+    return made
 
 
 @delete("/tokens/{number:int}", guards=[admin])
@@ -64,7 +84,7 @@ async def revoke_token(request: Req, core: App, number: int) -> None:
     def work(tx: Tx) -> None:
         tokens.revoke(tx, number)
         sessions.end(tx, request.user.name, token_id=number)
-        tx.emit("token.revoked", data={"id": number})
+        tx.emit("token.revoked", data={"id": number, **told(request.user)})
 
     await core.house.store.write(work)
 
@@ -103,8 +123,54 @@ async def _asking(request: Req) -> tuple[int | None, int | None]:
 
 
 @get("/plugins", guards=[reader])
-async def list_plugins(core: App) -> list[Plugin]:
-    return list(core.house.registry.plugins)
+async def list_plugins(core: App) -> list[PluginView]:
+    noted = {item.distribution: item for item in await core.house.store.read(installed.every)}
+
+    def work() -> list[PluginView]:
+        return [_plugin_view(plugin, noted.get(files.canonical(plugin.distribution))) for plugin in core.house.registry.plugins]
+
+    return await anyio.to_thread.run_sync(work)
+
+
+def _plugin_view(plugin: Plugin, noted: InstalledRecord | None) -> PluginView:
+    known = {name: getattr(plugin, name) for name in plugin.__struct_fields__}
+    if noted is None:
+        return PluginView(**known)
+    return PluginView(
+        **known,
+        sha256=noted.sha256,
+        size_bytes=noted.size_bytes,
+        installed_at=noted.installed_at,
+        installed_by=noted.actor,
+        differs=files.differs(noted),
+    )
+
+
+@post("/plugins/installed", guards=[admin])
+async def note_installed(request: Req, core: App, data: InstalledRequest) -> InstalledRecord:
+    """Note what was installed on this host, and from which wheel: whoever installs it does that without the API."""
+    note(request, target=data.distribution, detail=f"{data.version}, sha256:{data.sha256}")
+    shown = {"distribution": data.distribution, "version": data.version, "sha256": data.sha256}
+
+    def work(tx: Tx) -> InstalledRecord:
+        tx.emit("plugin.installed", data={**shown, **told(request.user)})
+        return installed.note(tx, actor=request.user.name, **msgspec.structs.asdict(data))
+
+    return await core.house.store.write(work)
+
+
+@delete("/plugins/installed/{distribution:str}", guards=[admin])
+async def note_removed(request: Req, core: App, distribution: str) -> None:
+    """Forget what was noted of a distribution that is not installed any more."""
+
+    def work(tx: Tx) -> None:
+        found = installed.find(tx, distribution)
+        if found is not None:
+            shown = {"distribution": found.distribution, "version": found.version, "sha256": found.sha256}
+            tx.emit("plugin.removed", data={**shown, **told(request.user)})
+            installed.forget(tx, distribution)
+
+    await core.house.store.write(work)
 
 
 @get("/doctor", guards=[reader])
@@ -117,4 +183,5 @@ async def run_doctor(
 
 TOKENS = (list_tokens, create_token, revoke_token)
 SESSIONS = (list_sessions, end_session, end_sessions)
-router = Router("/", route_handlers=[version, *TOKENS, *SESSIONS, list_plugins, run_doctor], tags=["installation"])
+PLUGINS = (list_plugins, note_installed, note_removed)
+router = Router("/", route_handlers=[version, *TOKENS, *SESSIONS, *PLUGINS, run_doctor], tags=["installation"])

@@ -5,18 +5,22 @@ from typing import Literal
 
 import msgspec
 
+from purveyor.kernel.plugins.registry import Plugin
+
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`expires_in` is in seconds; a token of the scope project needs its project."""
+    """`expires_in` is in seconds; a token of the scope project needs its project. What is done with a token of a `user` is
+    done in that one's name."""
 
     name: str
     scope: Literal["admin", "read", "project"] = "admin"
     project: str | int | None = None
     expires_in: int | None = None
+    user: str | None = None
 
 
 class TokenView(msgspec.Struct, frozen=True, kw_only=True):
-    """A token without its text; `project` is the slug of the project that it is of."""
+    """A token without its text; `project` is the slug of the project that it is of, `user` the name of whose it is."""
 
     id: int
     name: str
@@ -24,6 +28,7 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
     project_id: int | None
     project: str | None
     environment_id: int | None
+    user: str | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -51,9 +56,32 @@ class NewToken(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     scope: str
     token: str
+    user: str | None = None
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: str
     contract: int
+
+
+class InstalledRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A distribution that was installed: its version, the wheel that it came from, and the hash of its list of files."""
+
+    distribution: str
+    version: str
+    source: str
+    sha256: str
+    size_bytes: int
+    record_sha256: str
+
+
+class PluginView(Plugin, kw_only=True):
+    """A plugin. `sha256` and `size_bytes` are of the wheel that it was installed from, `differs` is what is not as it was
+    installed; empty for what comes with Purveyor, or was installed by other means."""
+
+    sha256: str = ""
+    size_bytes: int = 0
+    installed_at: datetime | None = None
+    installed_by: str = ""
+    differs: str = ""

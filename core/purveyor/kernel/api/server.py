@@ -11,6 +11,7 @@ import anyio.abc
 import uvicorn
 from litestar import Litestar
 
+from purveyor.kernel.api.auditing import ORIGIN
 from purveyor.kernel.api.auth import TRUSTED
 from purveyor.kernel.api.door import Neighbours, address_of, judged
 from purveyor.kernel.api.guard import Guard, Guarded, raise_handle_limit
@@ -20,11 +21,14 @@ GRACE = 3
 KEEP_ALIVE = 60  # seconds of silence until a peer is asked whether it is still there
 
 
-def _trusted(api: Any) -> Any:
-    """The same application for a socket that only the owner of the state directory can open."""
+def _placed(api: Any, trusted: str) -> Any:
+    """The same application, which knows where a request comes from: a peer's address, or the name of a socket that only the
+    owner of the state directory can open."""
 
     async def call(scope: Any, receive: Any, send: Any) -> None:
-        await api({**scope, TRUSTED: True}, receive, send)
+        peer = scope.get("client")
+        ORIGIN.set(trusted or (peer[0] if peer else "unknown"))  # each request is a task of its own
+        await api({**scope, TRUSTED: True} if trusted else scope, receive, send)
 
     return call
 
@@ -96,15 +100,14 @@ class Servers:
         self.neighbours = Neighbours(house.engine.networks.listed, house.logger)
         self._running: list[_Server] = []
 
-    async def open(self, *sockets: socket.socket, trusted: bool = False, at_door: bool = False) -> Callable[[], None]:
-        """Serve on further sockets; the answer ends that. Those that are not trusted are guarded, all together.
+    async def open(self, *sockets: socket.socket, trusted: str = "", at_door: bool = False) -> Callable[[], None]:
+        """Serve on further sockets; the answer ends that. Those that are not trusted are guarded, all together; those that are
+        have a name for the audit log.
 
         `at_door` are for containers alone. Nobody but this host reaches a loopback address: there nobody is asked who it is.
         """
-        application: Any = self._api
-        if trusted:
-            application = _trusted(application)
-        elif at_door or not all(_is_loopback(item) for item in sockets):
+        application: Any = _placed(self._api, trusted)
+        if not trusted and (at_door or not all(_is_loopback(item) for item in sockets)):
             application = judged(application, self.neighbours, at_door=at_door)
         server = _server(application, None if trusted else self._guard)
         self._running.append(server)
@@ -124,12 +127,13 @@ class Servers:
 
 @asynccontextmanager
 async def serving(
-    api: Litestar, *, local: Sequence[socket.socket], public: Sequence[socket.socket] = ()
+    api: Litestar, *, local: Sequence[socket.socket], public: Sequence[socket.socket] = (), called: str = "local socket"
 ) -> AsyncIterator[Servers]:
-    """Serve on these sockets for as long as the block runs; requests under way are given a few seconds to end."""
+    """Serve on these sockets for as long as the block runs; requests under way are given a few seconds to end. `called` is what
+    the audit log has as the origin of what comes by a local one."""
     async with anyio.create_task_group() as group:
         servers = Servers(api, group)
-        await servers.open(*local, trusted=True)
+        await servers.open(*local, trusted=called)
         if public:
             await servers.open(*public)
         try:

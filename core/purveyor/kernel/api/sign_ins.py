@@ -10,6 +10,7 @@ import anyio
 from purveyor.kernel.api import sessions, tokens
 from purveyor.kernel.api.models import SessionRecord, TokenRecord
 from purveyor.kernel.api.refusals import Buckets, Refusals
+from purveyor.kernel.audit.log import AuditLog
 from purveyor.kernel.cache import Memory
 from purveyor.kernel.db import Store, Tx
 from purveyor_hooks import Forbidden, OpenSession, StateUnavailable, TooMany, Unauthorized
@@ -31,8 +32,9 @@ class Opened(NamedTuple):
 class SignIns:
     """The sessions of one installation."""
 
-    def __init__(self, store: Store, memory: Memory, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, memory: Memory, audit: AuditLog, now: Callable[[], datetime]) -> None:
         self._store = store
+        self._audit = audit
         self._memory = memory
         self._now = now
         self._peers = Buckets(TRIES, REFILL)
@@ -56,10 +58,19 @@ class SignIns:
             number = await self._store.write(
                 lambda tx: sessions.create(tx, record.id, credential, peer=peer or "local", agent=shown)
             )
+            await self._note("sign in", record, peer, number)
             return OpenSession(id=number, credential=credential, admin=record.scope == "admin")
         raise Unauthorized("This token is unknown, expired or revoked.", remedy="Make another: purveyor token create NAME")
 
+    async def _note(self, action: str, token: TokenRecord, origin: str, number: int) -> None:
+        found = self._audit.entry(
+            action, actor=actor_of(token), token_id=token.id, origin=origin or "local", target=f"session {number}"
+        )
+        await self._audit.record(found)
+
     async def _refuse(self, token: str, peer: str) -> None:
+        refused = self._audit.entry("sign in", actor="", origin=peer or "local", outcome="refused", status=401)
+        await self._audit.record(refused, ("sign in", peer))
         await self.refusals.note(peer)
         used = [self._peers.take(peer), self._prefixes.take(token[:PREFIX])]
         if None in used:
@@ -103,8 +114,9 @@ class SignIns:
         """Sign out. One that has ended already is fine."""
         found = await self.lookup(credential)
         if found is not None:
-            number, actor = found.session.id, f"token:{found.token.name}"
+            number, actor = found.session.id, actor_of(found.token)
             await self._store.write(lambda tx: sessions.end(tx, actor, number=number))
+            await self._note("sign out", found.token, found.session.peer, number)
 
     async def run(self) -> None:
         """Forget sessions that are over, and tell of refusals, for as long as the daemon serves."""
@@ -115,6 +127,11 @@ class SignIns:
             self._uses = {number: at for number, at in self._uses.items() if now - at < sessions.IDLE}
             if await self._store.read(sessions.any_over):
                 await self._store.write(sessions.forget)
+
+
+def actor_of(token: TokenRecord) -> str:
+    """Whom a token stands for, as the journal has it."""
+    return token.user or f"token:{token.name}"
 
 
 def _look_up(tx: Tx, credential: str) -> Opened | None:

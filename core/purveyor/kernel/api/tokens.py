@@ -8,7 +8,10 @@ from purveyor.kernel.api.models import TokenRecord
 from purveyor.kernel.db.database import EVERY, Page, Tx, convert
 from purveyor_hooks import NotFound
 
-COLUMNS = "id, name, scope, project_id, environment_id, created_at, expires_at, revoked_at, last_used_at"
+COLUMNS = (
+    "id, name, scope, project_id, environment_id, (SELECT name FROM users WHERE users.id = user_id) AS user, "
+    "created_at, expires_at, revoked_at, last_used_at"
+)
 VALID = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)"
 
 
@@ -20,10 +23,12 @@ def _new() -> str:
     return f"pvy_{secrets.token_urlsafe(32)}"
 
 
-def create(tx: Tx, *, name: str, scope: str, project_id: int | None, expires_at: datetime | None) -> tuple[int, str]:
+def create(
+    tx: Tx, *, name: str, scope: str, project_id: int | None, expires_at: datetime | None, user_id: int | None = None
+) -> tuple[int, str]:
     """Make a token; the answer holds it in clear, for the only time."""
     token = _new()
-    values = {"name": name, "scope": scope, "project_id": project_id, "expires_at": expires_at}
+    values = {"name": name, "scope": scope, "project_id": project_id, "expires_at": expires_at, "user_id": user_id}
     return tx.insert("tokens", **values, hash=_hash(token), created_at=tx.now), token
 
 
@@ -55,6 +60,11 @@ def revoke(tx: Tx, token_id: int) -> None:
     """End a token. Raises `NotFound`."""
     if not tx.update("tokens", "id = ? AND revoked_at IS NULL", [token_id], revoked_at=tx.now):
         raise NotFound(f"There is no valid token with the id {token_id}.", remedy="List them with: purveyor token list")
+
+
+def of_user(tx: Tx, user_id: int) -> list[int]:
+    """The valid tokens of a user."""
+    return [row["id"] for row in tx.rows(f"SELECT id FROM tokens WHERE user_id = ? AND {VALID} ORDER BY id", [user_id, tx.now])]
 
 
 # ---------------------------------------------------------------- of an environment

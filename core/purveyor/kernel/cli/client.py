@@ -368,7 +368,7 @@ async def _served(state: Path, resume: bool = True, *, patience: float = 0.0) ->
     async with open_app(state, resume=resume, patience=patience) as app:
         with tempfile.TemporaryDirectory(prefix="purveyor-") as folder:
             path = Path(folder) / SOCKET
-            async with serving(create_api(app), local=[listen_local(path)]):
+            async with serving(create_api(app), local=[listen_local(path)], called="command line"):
                 yield path
 
 

@@ -23,11 +23,12 @@ def token_command() -> None:
 @click.argument("name")
 @click.option("--scope", type=click.Choice(["admin", "read", "project"]), default="admin", show_default=True)
 @click.option("--project", metavar="PROJECT", help="The project of a token of that scope.")
+@click.option("--user", metavar="USER", help="Whose it is: what is done with it is done in that name.")
 @click.option("--expires", metavar="TIME", help="How long it is valid: 30m, 12h, 90d.")
 @click.pass_obj
-def create(options: Options, name: str, scope: str, project: str | None, expires: str | None) -> None:
+def create(options: Options, name: str, scope: str, project: str | None, user: str | None, expires: str | None) -> None:
     """Make a token and print it, this once."""
-    body: dict[str, Any] = {"name": name, "scope": scope, "project": project}
+    body: dict[str, Any] = {"name": name, "scope": scope, "project": project, "user": user}
     if expires:
         parts = re.fullmatch(r"(\d{1,6})([mhd])", expires)
         if not parts:
@@ -48,11 +49,13 @@ def list_tokens(options: Options) -> None:
         output.show_json(found)
         return
     rows = [
-        (item["id"], item["name"], item["scope"], "revoked" if item["revoked_at"] else (item["expires_at"] or "never")[:19],
-         (item["last_used_at"] or "never")[:19])
+        (item["id"], item["name"], item["user"] or "", item["scope"],
+         "revoked" if item["revoked_at"] else (item["expires_at"] or "never")[:19], (item["last_used_at"] or "never")[:19])
         for item in found
     ]  # fmt: skip
-    output.table(["id", "name", "scope", "ends", "last used"], rows, "There are none. Make one: purveyor token create NAME")
+    output.table(
+        ["id", "name", "user", "scope", "ends", "last used"], rows, "There are none. Make one: purveyor token create NAME"
+    )
 
 
 @token_command.command("revoke")

@@ -56,6 +56,8 @@ COMMANDS = {
     "events": "purveyor.kernel.events.commands",
     "operations": "purveyor.kernel.operations.commands",
     "token": INSTALLATION,
+    "user": "purveyor.kernel.users.commands",
+    "audit": "purveyor.kernel.audit.commands",
     "plugin": "purveyor.kernel.cli.plugins",
     "doctor": INSTALLATION,
     "completion": INSTALLATION,
@@ -82,7 +84,9 @@ def _answering(command: click.Command) -> click.Command:
     if isinstance(command, click.Group):
         for inner in command.commands.values():
             _answering(inner)
-    elif not command.context_settings.get("ignore_unknown_options") and not any("--json" in item.opts for item in command.params):
+        if not command.invoke_without_command:
+            return command
+    if not command.context_settings.get("ignore_unknown_options") and not any("--json" in item.opts for item in command.params):
         option = click.Option(["--json"], is_flag=True, expose_value=False, callback=_as_json, help="Answer with JSON.")
         command.params.append(option)
     return command

@@ -88,6 +88,12 @@ def _finding(item: Mapping[str, Any]) -> str:
     return f"{named}: {item['why']}" if named else str(item["why"])
 
 
+def who(item: Mapping[str, Any]) -> str:
+    """Who did something; with the token that was shown, where its name alone says who: two tokens may have one name."""
+    unnamed = item["token_id"] and item["actor"].startswith("token:")
+    return f"{item['actor']} ({item['token_id']})" if unnamed else str(item["actor"])
+
+
 def table(headings: Sequence[str], rows: Sequence[tuple[object, ...]], empty: str) -> None:
     """Columns as wide as they need to be; `empty` instead of a table without rows."""
     if not rows:

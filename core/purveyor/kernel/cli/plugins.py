@@ -1,24 +1,29 @@
 """``purveyor plugin``: what is installed, installing, removing, and checking what a type promises."""
 
 import importlib.metadata
-import importlib.util
 import json
+import os
+import pwd
 import subprocess
 import sys
-import zipfile
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
-from purveyor.kernel.cli import output
+from purveyor.kernel.cli import output, wheels
 from purveyor.kernel.cli.client import run
+from purveyor.kernel.cli.main import first_error
 from purveyor.kernel.cli.options import Options
-from purveyor_hooks import BadInput, Conflict, Failed, NotFound
+from purveyor.kernel.cli.wheels import GROUP
+from purveyor.kernel.plugins.files import canonical, record_of
+from purveyor_hooks import BadInput, Conflict, Failed, NotFound, PurveyorError
 from purveyor_hooks.confirm import interrupts, yes_option
 
-GROUP, OWN = "purveyor", "purveyor"
+OWN = "purveyor"
 DAEMON = "A daemon that runs has it after its next start: systemctl restart purveyor"
 
 
@@ -38,10 +43,18 @@ def list_plugins(options: Options) -> None:
     rows = [
         (item["name"], item["distribution"], item["version"], item["service_type"] or "", len(item["hooks"]),
          "all" if "on_event" in item["hooks"] else "",
-         click.style(item["error"], fg="red") if item["error"] else (item["last_fault"] or "ok"))
+         item["sha256"][:12], _state(item))
         for item in found
     ]  # fmt: skip
-    output.table(["plugin", "distribution", "version", "type", "hooks", "events", "state"], rows, "No plugin is installed.")
+    output.table(
+        ["plugin", "distribution", "version", "type", "hooks", "events", "sha256", "state"], rows, "No plugin is installed."
+    )
+
+
+def _state(item: Mapping[str, Any]) -> str:
+    if item["error"] or item["differs"]:
+        return click.style(item["error"] or item["differs"], fg="red")
+    return str(item["last_fault"] or "ok")
 
 
 @plugin_command.command("show")
@@ -60,6 +73,9 @@ def show_plugin(options: Options, name: str) -> None:
         {
             "plugin": item["name"],
             "from": f"{item['distribution']} {item['version']}".strip(),
+            "wheel": f"sha256:{item['sha256']}, {output.size(item['size_bytes'])}" if item["sha256"] else "",
+            "installed": f"{item['installed_at'][:19]} by {item['installed_by']}" if item["sha256"] else "",
+            "differs": item["differs"],
             "type": item["service_type"],
             "hooks": ", ".join(item["hooks"]),
             "error": item["error"],
@@ -71,21 +87,39 @@ def show_plugin(options: Options, name: str) -> None:
 
 @plugin_command.command("install")
 @click.argument("what")
+@click.option("--hash", "wanted", metavar="sha256:HASH", help="Refuse any other file than the one with this hash.")
+@click.option("--build", is_flag=True, help="Build a wheel of a folder or an sdist here first, which runs its code.")
 @click.option("--no-deps", is_flag=True, help="Without what it depends on.")
+@yes_option
 @click.pass_obj
-def install_plugin(options: Options, what: str, no_deps: bool) -> None:
-    """Install a plugin into Purveyor's own Python: a wheel, a folder, or a name with a version."""
-    _check_source(what)
+def install_plugin(options: Options, what: str, wanted: str | None, build: bool, no_deps: bool, yes: bool) -> None:
+    """Install a plugin into Purveyor's own Python: a wheel, or NAME==VERSION, which is fetched as a wheel first.
+
+    Its code runs as the user of the daemon: what is installed, and whose code that is, is shown and asked before.
+    """
+    _require_here(options)
+    expected = wheels.wanted_hash(wanted)
+    wheels.check_source(what, build=build, pinned=bool(expected))
+    user = _user(options)
+    if wheels.runs_when_built(what):
+        interrupts(f"To build {what}, its code runs now, as {_user(None)}.", yes=yes)
     before = _plugins()
-    _pip("install", *(["--no-deps"] if no_deps else []), what)
-    new = sorted(set(_plugins()) - set(before))
+    with tempfile.TemporaryDirectory(prefix="purveyor-") as name:
+        folder = Path(name)
+        wheel = wheels.obtain(what, folder, expected=expected)
+        needed = wheels.planned(wheel, no_deps=no_deps)
+        if not options.as_json:
+            _show_wheel(wheel, needed)
+        interrupts(
+            f"The code of {wheel.distribution} {wheel.version} runs as {user}, inside Purveyor: it can read every secret of this "
+            "installation, and do whatever the Docker Engine does.",
+            yes=yes,
+        )  # fmt: skip
+        wheels.install(wheel, needed, folder)
+    new = sorted(set(_plugins()) - set(before)) or [key for key, value in _plugins().items() if value == wheel.distribution]
+    _note(options, wheel)
     found = {item["name"]: item for item in _listed(options)}
-    if not new and what.partition("==")[0] not in before.values():
-        raise Failed(
-            f"{what} was installed, and brings no plugin of Purveyor's.",
-            remedy=f"It has to name one in its entry points, group {GROUP!r}. Remove it with pip if you do not need it.",
-        )
-    told = [found[name] for name in new if name in found]
+    told = [{**found[key], "sha256": wheel.sha256, "size_bytes": wheel.size} for key in new if key in found]
     if options.as_json:
         output.show_json(told)
     for item in told:
@@ -96,12 +130,56 @@ def install_plugin(options: Options, what: str, no_deps: bool) -> None:
             click.echo(f"The plugin {item['name']} {item['version']} is installed{brings}. {DAEMON}")
 
 
+def _require_here(options: Options) -> None:
+    if options.url:
+        remedy = "Do it on the host of the daemon, without --url and $PURVEYOR_URL."
+        raise BadInput("A plugin is installed into the Python of this host.", remedy=remedy, errors={"url": "another host's"})
+
+
+def _user(options: Options | None) -> str:
+    """Who runs the daemon, whose state directory it is; without options, who runs this command."""
+    state = options.state if options else None
+    number = state.stat().st_uid if state is not None and state.exists() else os.geteuid()
+    try:
+        name = pwd.getpwuid(number).pw_name
+    except KeyError:
+        name = f"user {number}"
+    return name
+
+
+def _show_wheel(wheel: wheels.Wheel, needed: Sequence[wheels.Planned]) -> None:
+    click.echo(f"{wheel.path.name}  {output.size(wheel.size)}\n  sha256:{wheel.sha256}", err=True)
+    for item in needed:
+        click.echo(f"with {item.name} {item.version}\n  sha256:{item.sha256}", err=True)
+
+
+def _note(options: Options, wheel: wheels.Wheel) -> None:
+    """Have it noted what was installed, and from which file. Raises `Failed`."""
+    importlib.invalidate_caches()
+    body = {
+        "distribution": wheel.distribution,
+        "version": wheel.version,
+        "source": Path(wheel.source).name or wheel.source,
+        "sha256": wheel.sha256,
+        "size_bytes": wheel.size,
+        "record_sha256": record_of(importlib.metadata.distribution(wheel.distribution)),
+    }
+    try:
+        run(options, lambda client: client.call("POST", "/api/plugins/installed", json=body), resume=False)
+    except (PurveyorError, ExceptionGroup) as error:
+        found = first_error(error) if isinstance(error, ExceptionGroup) else error
+        why = found.detail if found is not None else type(error).__name__
+        again = "Have that put right, and install it again: until then nothing tells when it is changed."
+        raise Failed(f"{wheel.distribution} is installed, and that could not be noted: {why}", remedy=again) from error
+
+
 @plugin_command.command("uninstall")
 @click.argument("name")
 @yes_option
 @click.pass_obj
 def uninstall_plugin(options: Options, name: str, yes: bool) -> None:
     """Remove a plugin. Services of its type stay, with their data, and wait for it to come back."""
+    _require_here(options)
     plugins = _plugins()
     if name not in plugins:
         raise NotFound(f"There is no plugin {name!r}.", remedy="List them with: purveyor plugin list")
@@ -112,7 +190,9 @@ def uninstall_plugin(options: Options, name: str, yes: bool) -> None:
     held = [item["slug"] for item in services if kinds.get(name) and item["service_type"] == kinds[name]]
     if held:
         interrupts(f"{', '.join(held)} cannot be used without {name}; the data is kept.", yes=yes)
-    _pip("uninstall", "--yes", plugins[name])
+    wheels.pip("uninstall", "--yes", plugins[name])
+    path = f"/api/plugins/installed/{quote(canonical(plugins[name]), safe='')}"
+    run(options, lambda client: client.call("DELETE", path), resume=False)
     if options.as_json:
         output.show_json({"removed": name, "services": held})
     else:
@@ -120,47 +200,11 @@ def uninstall_plugin(options: Options, name: str, yes: bool) -> None:
         click.echo(f"The plugin {name} is removed.{kept} A daemon that runs has it until its next start.")
 
 
-def _check_source(what: str) -> None:
-    """Raise `BadInput` for a file that is no wheel, or one without a plugin in it."""
-    path = Path(what)
-    if path.is_dir():
-        if not (path / "pyproject.toml").exists():
-            why = "the folder has no pyproject.toml"
-            raise BadInput(f"{what} cannot be installed: {why}.", errors={"what": why})
-        return
-    if not path.exists():
-        if path.suffix == ".whl" or "/" in what:
-            raise BadInput(f"There is no file {what}.", errors={"what": "there is no such file"})
-        return
-    try:
-        with zipfile.ZipFile(path) as wheel:
-            names = [name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt")]
-            points = wheel.read(names[0]).decode() if names else ""
-    except (zipfile.BadZipFile, OSError, UnicodeDecodeError):
-        why = "it is not a wheel"
-        raise BadInput(f"{what} cannot be installed: {why}.", remedy="Build one: pip wheel .", errors={"what": why}) from None
-    if f"[{GROUP}]" not in points:
-        why = f"it names no plugin in its entry points, group {GROUP!r}"
-        raise BadInput(f"{what} is no plugin: {why}.", remedy="See contrib/purveyor-mariadb.", errors={"what": why})
-
-
 def _plugins() -> dict[str, str]:
     """The plugins that are installed now, and the distribution that each comes from."""
     importlib.invalidate_caches()
     found = importlib.metadata.entry_points(group=GROUP)
     return {entry.name: entry.dist.name if entry.dist else "" for entry in found}
-
-
-def _pip(*arguments: str) -> None:
-    if importlib.util.find_spec("pip") is None:
-        raise Failed("This Python has no pip.", remedy=f"Install it: {sys.executable} -m ensurepip")
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise Failed(
-            f"pip could not do it: {lines[-1] if lines else 'it says nothing'}", remedy="See above, or try pip yourself."
-        )
 
 
 def _listed(options: Options) -> list[dict[str, Any]]:

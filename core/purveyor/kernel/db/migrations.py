@@ -424,6 +424,63 @@ CREATE TABLE web_sessions (
 CREATE INDEX web_sessions_token ON web_sessions (token_id);
 """
 
+# People. A name is never given twice: the journal tells by it. A token stands for a user, or for itself alone.
+USERS = """
+CREATE TABLE users (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    created_at TEXT NOT NULL,
+    disabled_at TEXT,
+    removed_at TEXT
+) STRICT;
+ALTER TABLE tokens ADD COLUMN user_id INTEGER REFERENCES users (id);
+CREATE INDEX tokens_user ON tokens (user_id);
+ALTER TABLE operations ADD COLUMN token_id INTEGER;
+"""
+
+# Who did or saw what. Entries are added, and let go from the beginning on once the mark `first` has moved: `audit_marks` holds
+# the last entry that is gone, and the newest one, each with a MAC. `hash` chains an entry to the one before it.
+AUDIT = """
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    token_id INTEGER,
+    origin TEXT NOT NULL,
+    action TEXT NOT NULL,
+    target TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    reveals TEXT NOT NULL,
+    operation_id INTEGER,
+    times INTEGER NOT NULL,
+    detail TEXT NOT NULL,
+    hash TEXT NOT NULL
+) STRICT;
+CREATE TABLE audit_marks (name TEXT PRIMARY KEY, entry INTEGER NOT NULL, hash TEXT NOT NULL, mac TEXT NOT NULL) STRICT;
+CREATE INDEX audit_actor ON audit (actor);
+CREATE INDEX audit_target ON audit (target);
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'entries of the audit log stay as they are'); END;
+CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit
+    WHEN OLD.id > coalesce((SELECT entry FROM audit_marks WHERE name = 'first'), 0)
+    BEGIN SELECT RAISE(ABORT, 'entries of the audit log are kept'); END;
+"""
+
+# What was installed beside Purveyor: the file that it came from, and the hash of the list of files that it brought.
+INSTALLED_PLUGINS = """
+CREATE TABLE installed_plugins (
+    distribution TEXT PRIMARY KEY,
+    version TEXT NOT NULL,
+    source TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    record_sha256 TEXT NOT NULL,
+    installed_at TEXT NOT NULL,
+    actor TEXT NOT NULL
+) STRICT;
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -529,3 +586,18 @@ def image_digests(db: Database) -> None:
 @migrations()
 def web_sessions(db: Database) -> None:
     _run(db, WEB_SESSIONS)
+
+
+@migrations()
+def named_users(db: Database) -> None:
+    _run(db, USERS)
+
+
+@migrations()
+def audit_log(db: Database) -> None:
+    _run(db, AUDIT)
+
+
+@migrations()
+def installed_plugins(db: Database) -> None:
+    _run(db, INSTALLED_PLUGINS)

@@ -1,5 +1,6 @@
 """Secrets at rest: sealed with a key that the environment or a file beside the database holds."""
 
+import base64
 import os
 import tempfile
 import threading
@@ -10,6 +11,8 @@ from typing import Any
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from purveyor_hooks import BadInput
 
@@ -23,6 +26,8 @@ class Vault:
 
     def __init__(self, key: bytes) -> None:
         self._fernet = Fernet(key)
+        self._key = base64.urlsafe_b64decode(key)
+        self._derived: dict[str, bytes] = {}
         self._known: dict[str, None] = {}
         self._noting = threading.Lock()  # readers and the writer open secrets side by side
 
@@ -43,6 +48,12 @@ class Vault:
                 self._known[value] = None
                 while len(self._known) > REMEMBERED:
                     del self._known[next(iter(self._known))]
+
+    def derived(self, purpose: str) -> bytes:
+        """A key of its own for another use than sealing: 32 bytes."""
+        if purpose not in self._derived:
+            self._derived[purpose] = HKDF(SHA256(), 32, salt=None, info=purpose.encode()).derive(self._key)
+        return self._derived[purpose]
 
     def seal(self, value: Any) -> str:
         self._note(value)

@@ -31,7 +31,7 @@ def operations_command(context: click.Context) -> None:
         output.show_json(found)
         return
     rows = [
-        (item["id"], item["verb"], output.status(item["state"]), item["actor"], item["created_at"][:19],
+        (item["id"], item["verb"], output.status(item["state"]), output.who(item), item["created_at"][:19],
          _why(item)[:60])
         for item in found
     ]  # fmt: skip

@@ -38,6 +38,7 @@ class OperationRecord(Record, frozen=True):
     ended_at: datetime | None
     locks: list[tuple[str, int]] | None = None
     outcome: Outcome | None = None
+    token_id: int | None = None
 
 
 class StepRecord(Record, frozen=True):

@@ -6,6 +6,7 @@ from litestar import Request, Response, Router, get, post
 from litestar.params import Parameter
 
 from purveyor.app import App
+from purveyor.kernel.api.auditing import note
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import Limit, Offset, page
 from purveyor.kernel.db import Page, Tx
@@ -58,6 +59,7 @@ async def cancel_operation(request: Req, core: App, number: int, plan: bool = Fa
 
     Answers when all is taken back, or has to wait; with `Prefer: respond-async` 202 as soon as that has begun.
     """
+    note(request, planned=plan, operation=number)
     if plan:
         return Response(await core.runner.plan_to_cancel(number))
     handle = await core.runner.cancel(number, request.user.name)
@@ -73,9 +75,10 @@ async def cancel_operation(request: Req, core: App, number: int, plan: bool = Fa
 @post("/operations/{number:int}/abandon", guards=[admin], status_code=200)
 async def abandon_operation(request: Req, core: App, number: int, plan: bool = False) -> Response[Any]:
     """Leave an operation that cannot be ended as it is, and free its target. The plan says what may stay behind."""
+    note(request, planned=plan, operation=number)
     if plan:
         return Response(await core.runner.plan_to_abandon(number))
-    await core.runner.abandon(number, request.user.name)
+    await core.runner.abandon(number, request.user)
     return Response(await show_operation.fn(core, number))
 
 

@@ -17,6 +17,7 @@ import anyio
 import anyio.abc
 import msgspec
 
+from purveyor.kernel.actors import Who, name_of, token_of, told
 from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.errors import describe, error_from, how_to_go_on
 from purveyor.kernel.operations import store as operations
@@ -69,7 +70,7 @@ class Handle:
         self.final = ""  # the step after which there is no way back, once it is begun
         self.undoing = False
         self.cancelled_by = ""
-        self.abandoned_by = ""
+        self.abandoned_by: Who = ""
         self.answered = anyio.Event()  # whether it is taken back is known
         self._scope: anyio.CancelScope | None = None
         self._error: PurveyorError | None = None
@@ -107,7 +108,7 @@ class Handle:
         self.cancelled_by = actor
         self._stop()
 
-    def abandon(self, actor: str) -> None:
+    def abandon(self, actor: Who) -> None:
         self.abandoned_by = actor
         self._stop()
 
@@ -120,7 +121,7 @@ class Handle:
     def stopped(self) -> PurveyorError | None:
         """Why nothing more may be done for it, if that is so."""
         if self.abandoned_by:
-            return Cancelled(f"{self.verb} was abandoned by {self.abandoned_by}.")
+            return Cancelled(f"{self.verb} was abandoned by {name_of(self.abandoned_by)}.")
         if self.cancelled_by and not self.final and not self.undoing:
             return Cancelled(f"{self.verb} was cancelled by {self.cancelled_by}.")
         return None
@@ -185,7 +186,7 @@ class Runner:
             return found.plan
         raise AssertionError("a plan always leaves by its exception")
 
-    async def submit(self, verb: Verb, given: Any, actor: str) -> Handle:
+    async def submit(self, verb: Verb, given: Any, actor: Who) -> Handle:
         """Check, write the intent, and start the steps; the handle follows them.
 
         Raises `Vetoed` when a plugin refuses, `Conflict` when another operation holds the target for too long.
@@ -199,7 +200,7 @@ class Runner:
                 self._logger.info("operation.moved", verb=verb.name)
         raise Conflict(f"What {verb.name} is about changes all the time.", remedy="Try again; see: purveyor operations")
 
-    async def _begin(self, verb: Verb, given: Any, actor: str) -> Handle:
+    async def _begin(self, verb: Verb, given: Any, actor: Who) -> Handle:
         """The intent, written under the locks of all that it touches. Raises `_Moved` when that needs other locks."""
         target = await self._store.read(lambda tx: verb.target(tx, given))
         await self._ask_for_vetoes(verb, target, given)
@@ -220,11 +221,11 @@ class Runner:
         self._holders.update(dict.fromkeys(handle.keys, handle))
         return handle
 
-    def _intend(self, tx: Tx, verb: Verb, target: Target, given: Any, actor: str) -> int:
-        operation_id = verb.intend(tx, given, actor)
-        operations.keep_locks(tx, operation_id, target.keys)
+    def _intend(self, tx: Tx, verb: Verb, target: Target, given: Any, actor: Who) -> int:
+        operation_id = verb.intend(tx, given, name_of(actor))
+        operations.keep_intent(tx, operation_id, token_of(actor), target.keys)
         operation = operations.get(tx, operation_id)
-        emit(tx, verb, operation, "started", {"actor": actor, "steps": [step.name for step in verb.steps(operation)]})
+        emit(tx, verb, operation, "started", {**told(actor), "steps": [step.name for step in verb.steps(operation)]})
         return operation_id
 
     def _launch(self, verb: Verb, handle: Handle) -> Handle:
@@ -341,8 +342,8 @@ class Runner:
         try:
             await handle.work(lambda: lift(handle.keys), LIFT_DEADLINE)
         except Exception as error:  # the undo itself says what is in its way
-            told = error.detail if isinstance(error, PurveyorError) else type(error).__name__
-            self._logger.warning("operation.lift", operation=handle.operation_id, error=told)
+            detail = error.detail if isinstance(error, PurveyorError) else type(error).__name__
+            self._logger.warning("operation.lift", operation=handle.operation_id, error=detail)
 
     async def _say_that_it_waits(self, verb: Verb, handle: Handle, error: PurveyorError, reason: str) -> None:
         data = {"error": error.detail, "because": reason}
@@ -528,7 +529,7 @@ class Runner:
             await handle.answered.wait()
         return handle
 
-    async def abandon(self, operation_id: int, actor: str) -> None:
+    async def abandon(self, operation_id: int, actor: Who) -> None:
         """Leave an operation that cannot be ended as it is, and free its target.
 
         Raises `Conflict` for one that has ended, or that can still be finished or taken back.
@@ -569,20 +570,20 @@ class Runner:
             raise Conflict(f"{what} has ended: {operation.state}.", remedy=f"See: purveyor operations {operation_id}")
         return operation, self._verbs.get(operation.verb)
 
-    async def _write_off(self, verb: Verb | None, operation_id: int, actor: str, reason: str) -> None:
+    async def _write_off(self, verb: Verb | None, operation_id: int, actor: Who, reason: str) -> None:
         """Mark an operation abandoned. A verb that cannot settle its records leaves them as they are."""
 
         def work(tx: Tx, settle: bool) -> None:
             operation = operations.get(tx, operation_id)
             begun = [step.name for step in operations.steps(tx, operation_id) if step.state != "undone"]
-            told = (operation.error or {}).get("detail", "")
-            why = " ".join(part for part in (told, reason) if part)
-            detail = f"{operation.verb} was abandoned by {actor}{_colon(why)}."
+            failed = (operation.error or {}).get("detail", "")
+            why = " ".join(part for part in (failed, reason) if part)
+            detail = f"{operation.verb} was abandoned by {name_of(actor)}{_colon(why)}."
             remedy = "What it had begun is left as it is: see purveyor list, purveyor volumes, purveyor doctor."
             if settle and verb is not None:
                 verb.settle(tx, operation, detail)
             operations.set_state(tx, operation_id, "abandoned", {"code": "abandoned", "detail": detail, "remedy": remedy})
-            data = {"actor": actor, "error": why, "left": begun}
+            data = {**told(actor), "error": why, "left": begun}
             if verb is not None:
                 emit(tx, verb, operation, "abandoned", data)
             else:

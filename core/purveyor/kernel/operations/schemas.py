@@ -18,14 +18,15 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
 
 class OperationView(msgspec.Struct, frozen=True, kw_only=True):
     """An operation: `state` is running, undoing, succeeded, failed or abandoned. `outcome` is of one that moved data: what is
-    not as it was, and what exists and was not carried. `waits` says why one that has not ended cannot be ended now; it is tried
-    again."""
+    not as it was, and what exists and was not carried. `token_id` is the token that its `actor` showed. `waits` says why one
+    that has not ended cannot be ended now; it is tried again."""
 
     id: int
     verb: str
     service_id: int | None
     project_id: int | None
     actor: str
+    token_id: int | None
     arguments: dict[str, Any]
     state: str
     error: dict[str, Any] | None
@@ -43,6 +44,7 @@ def operation_view(record: OperationRecord, steps: Sequence[StepRecord] = (), wa
         service_id=record.service_id,
         project_id=record.project_id,
         actor=record.actor,
+        token_id=record.token_id,
         arguments={name: value for name, value in record.arguments.items() if name not in ("bindings", "new_bindings", "later")},
         state=record.state,
         error=record.error,

@@ -37,9 +37,10 @@ def insert(
     )
 
 
-def keep_locks(tx: Tx, operation_id: int, keys: Sequence[tuple[str, int]]) -> None:
-    """Note the locks that an operation holds until it has ended: after a crash they are taken again."""
-    tx.update("operations", "id = ?", [operation_id], locks=msgspec.json.encode(keys).decode())
+def keep_intent(tx: Tx, operation_id: int, token_id: int | None, keys: Sequence[tuple[str, int]]) -> None:
+    """Note the token that an operation was asked for with, and the locks that it holds until it has ended: after a crash they
+    are taken again."""
+    tx.update("operations", "id = ?", [operation_id], token_id=token_id, locks=msgspec.json.encode(keys).decode())
 
 
 def note_outcome(tx: Tx, operation_id: int, outcome: Outcome) -> None:

@@ -1,0 +1,111 @@
+"""What of the HTTP API goes into the audit log: whatever changes something, whatever reveals something, whoever is refused.
+
+It is asked when an answer begins: nothing is revealed before it is written down. A route says with `opt` what it reveals
+(`reveals="log"`), or that apps' and people's data go through it (`audit="data"`: told once a minute, and for an environment's
+own app not at all). What a route knows and its address does not say is added with `note`.
+"""
+
+from collections.abc import Hashable, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import msgspec
+from litestar.types import Message, Scope
+
+from purveyor.kernel.audit.models import Entry, Outcome
+from purveyor.kernel.parts import Core
+from purveyor_hooks import Actor
+
+NOTES = "purveyor.audit"
+ORIGIN: ContextVar[str] = ContextVar("origin", default="")  # of the request from outside, also for what it asks in this process
+API = "/api/"
+LOOKED = ("GET", "HEAD", "OPTIONS")
+NAMING = ("service", "project", "environment", "name", "backup")  # fields of a verb's arguments that say what it is about
+LONGEST = 200  # characters of a target
+
+
+class Notes(msgspec.Struct):
+    """What a route adds. `planned` is a change that was only asked for its plan."""
+
+    target: str = ""
+    detail: str = ""
+    operation: int | None = None
+    planned: bool = False
+
+
+def note(request: Any, **fields: Any) -> None:
+    """Add to the entry of a request."""
+    notes: Notes = request.scope.setdefault(NOTES, Notes())
+    for name, value in fields.items():
+        setattr(notes, name, value)
+
+
+def about(given: msgspec.Struct) -> str:
+    """What a verb's arguments name."""
+    named = (getattr(given, name, None) for name in NAMING)
+    return "/".join(str(value) for value in named if isinstance(value, str | int) and value not in ("", None))
+
+
+async def on_answer(message: Message, scope: Scope) -> None:
+    """Write down the request whose answer begins. As a `before_send` hook it sees every route's, a plugin's too."""
+    if message["type"] != "http.response.start":
+        return
+    found = _entry(message["status"], scope)
+    if found is not None:
+        core: Core = scope["litestar_app"].state.core
+        await core.audit.record(*found)
+
+
+def _entry(status: int, scope: Any) -> tuple[Entry, Hashable] | None:
+    """The entry, and the kind of which one a minute is enough; None for what is not written down."""
+    handler = scope.get("route_handler")
+    opt: Mapping[str, Any] = handler.opt if handler is not None else {}
+    user = scope.get("user")
+    actor: Actor | None = user if isinstance(user, Actor) else None
+    notes: Notes = scope.get(NOTES) or Notes()
+    refused = status in (401, 403)
+    reveals = str(opt.get("reveals", "")) if status < 400 else ""
+    changes = scope["method"] not in LOOKED and not notes.planned
+    if not scope["path"].startswith(API) or not (refused or reveals or changes):
+        return None
+    if actor is not None and actor.environment and opt.get("audit") == "data" and not refused:
+        return None
+    core: Core = scope["litestar_app"].state.core
+    action, target = _action(scope)
+    entry = Entry(
+        at=core.now(),
+        actor=actor.name if actor else "",
+        token_id=actor.token_id if actor else None,
+        origin=ORIGIN.get() or (scope["client"][0] if scope.get("client") else "this process"),
+        action=action,
+        target=_plain(notes.target or target),
+        outcome=_outcome(status),
+        status=status,
+        reveals=reveals,
+        operation_id=notes.operation,
+        detail=_plain(notes.detail),
+    )
+    if refused and actor is None:
+        return entry, (entry.origin, status)
+    who = (entry.token_id, entry.actor, entry.origin, action)
+    if status >= 400:
+        return entry, (*who, entry.outcome)
+    return entry, (*who, entry.target) if reveals or opt.get("audit") == "data" else None
+
+
+def _action(scope: Any) -> tuple[str, str]:
+    """Method and pattern of the address, and what it names. Words of a whole path are left out: they may be values."""
+    given: Mapping[str, Any] = scope.get("path_params") or {}
+    named = [str(value) for value in given.values() if isinstance(value, str | int)]
+    return f"{scope['method']} {scope.get('path_template') or 'an address that there is not'}", "/".join(named)
+
+
+def _outcome(status: int) -> Outcome:
+    if status < 400:
+        return "begun" if status == 202 else "ok"
+    return "refused" if status in (401, 403) else "failed"
+
+
+def _plain(text: str) -> str:
+    """On one line, and not longer than a name."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:LONGEST])

@@ -1,0 +1,1 @@
+"""Users: people with a name, whose tokens act in it."""
