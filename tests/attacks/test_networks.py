@@ -172,25 +172,26 @@ def test_a_published_port_and_an_open_connection_survive_a_new_network(stage: St
         assert line.recv(100)
 
 
-def test_an_app_of_before_there_were_networks_joins_its_own_without_a_break(stage: Stage, apps: dict[str, str]) -> None:
+def test_an_app_of_before_there_were_networks_joins_its_own_without_a_break(make_stage: MakeStage) -> None:
     """As an older version left it: on the installation's own network, under its name there."""
-    made = deploy(stage, "beta", "-e", "old", "--create")
-    container, network = made["container"], f"{stage.namespace}.beta.old"
-    with sqlite3.connect(f"file:{Path(stage.state)}/purveyor.db", uri=True, timeout=20) as db:
-        db.execute("DELETE FROM networks WHERE name = ?", [network])
+    stage = make_stage("health-interval = 2")
+    network, service = f"{stage.namespace}.beta.old", f"{stage.namespace}-cache"
+    with stage.serving():
+        stage.furnish({"cache": "redis"}, ["beta"])
+        container = deploy(stage, "beta", "-e", "old", "--create")["container"]
+    with sqlite3.connect(f"file:{Path(stage.state)}/purveyor.db", uri=True) as db:
+        db.execute("DELETE FROM networks")
     docker("network", "connect", "--alias", "beta-old", stage.namespace, container)
-    for name in networks_of(f"{stage.namespace}-main").keys() & {network}:
-        docker("network", "disconnect", name, f"{stage.namespace}-main")
-        docker("network", "disconnect", name, f"{stage.namespace}-cache")
-    docker("network", "disconnect", network, container)
+    for name in (service, container):
+        docker("network", "disconnect", network, name)
     docker("network", "rm", network)
     started = docker("inspect", "-f", "{{.State.StartedAt}}", container)
-    eventually(lambda: {network, stage.namespace} <= networks_of(container).keys(), 60)
-    eventually(lambda: reaches(container, f"{stage.namespace}-main", 5432))
-    assert docker("inspect", "-f", "{{.State.StartedAt}}", container) == started
-    asked = docker("run", "--rm", "--network", network, DEMO, "python3", "-c", ASK, "beta-old", "8000")
-    assert asked == "open"
-    assert f"on the network {stage.namespace} too" in stage.run("doctor", "beta", "-e", "old").stdout
-    again = deploy(stage, "beta", "-e", "old")["container"]
-    assert set(networks_of(again)) == {network}
-    assert httpx.get(stage.call("GET", "/projects/beta/deployments")[0]["url"]).status_code == 200
+    with stage.serving():
+        eventually(lambda: {network, stage.namespace} <= networks_of(container).keys())
+        eventually(lambda: reaches(container, service, 6379))
+        assert docker("inspect", "-f", "{{.State.StartedAt}}", container) == started
+        assert docker("run", "--rm", "--network", network, DEMO, "python3", "-c", ASK, "beta-old", "8000") == "open"
+        assert f"on the network {stage.namespace} too" in stage.run("doctor", "beta", "-e", "old").stdout
+        again = deploy(stage, "beta", "-e", "old")
+        assert set(networks_of(again["container"])) == {network}
+        assert httpx.get(again["url"]).status_code == 200

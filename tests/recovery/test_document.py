@@ -179,6 +179,7 @@ def fill(db: sqlite3.Connection) -> None:
             "INSERT INTO steps (operation_id, name, state, started_at, ended_at) VALUES (9000, 'x', 'started', ?, NULL)", [AT]
         )
         db.execute("INSERT INTO meta VALUES ('aaa', 'x')")
+        db.execute("INSERT INTO images VALUES ('sha256:1', 'a@sha256:2')")
         db.execute("INSERT INTO users (name, created_at) VALUES ('ada', ?)", [AT])
         db.execute("INSERT INTO installed_plugins VALUES ('x', '1', 'x.whl', 's', 1, 'r', ?, 'ada')", [AT])
         db.execute("INSERT INTO audit VALUES (1, ?, 'ada', 1, 'o', 'a', 't', 'ok', 200, '', 1, 1, '', 'h')", [AT])
