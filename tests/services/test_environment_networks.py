@@ -97,6 +97,23 @@ async def test_a_network_goes_with_its_environment_and_stays_for_what_somebody_p
         assert of(scene, "fk-main") == {"fk", "fk.shop.production"}
 
 
+async def test_a_network_that_cannot_be_made_keeps_nobody_from_the_others(scene: Scene) -> None:
+    async with scene.open() as app:
+        await app.house.store.write(lambda tx: note(tx, RANGE, "10.213.0.0/25"))
+        first = (await recorded(app))["fk.shop.production"].subnet
+        for name in ("fk.shop.production", "fk.shop.preview"):
+            scene.engine.lose_network(name)
+            scene.engine.world.subnets.pop(name)
+        scene.engine.world.strangers = [first]
+        await app.reconciler.sweep()
+        assert "fk.shop.preview" in scene.engine.world.networks
+        assert "fk.shop.production" not in scene.engine.world.networks
+        assert "fk.shop.preview" in of(scene, "fk-main")
+        scene.engine.world.strangers = []
+        await app.reconciler.sweep()
+        assert "fk.shop.production" in scene.engine.world.networks
+
+
 async def test_a_first_deploy_that_fails_leaves_no_network(scene: Scene) -> None:
     async with scene.open() as app:
         with pytest.raises(ImageMissing):

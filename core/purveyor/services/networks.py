@@ -17,7 +17,7 @@ from purveyor.kernel.db.database import convert, note, remembered
 from purveyor.kernel.db.models import Record
 from purveyor.kernel.docker.models import AddressesTaken, Found
 from purveyor.kernel.parts import House
-from purveyor_hooks import Conflict
+from purveyor_hooks import Conflict, EngineUnavailable, PurveyorError
 
 RANGE = "network-range"
 # /16 each, in the order in which they are tried: out of the way of what engines, clouds, clusters and homes use
@@ -231,12 +231,17 @@ class Networks:
         if records:
             ids = await self._engine.ids()
         for name, record in records.items():
-            number = ids.get(name)
-            if not number:
-                async with self._engine.turn:
-                    _, number = await self._made(record)
-            if found.network_ids.get(name) != number:
-                await containers.connect(found.id, [], name)
+            try:
+                number = ids.get(name)
+                if not number:
+                    async with self._engine.turn:
+                        _, number = await self._made(record)
+                if found.network_ids.get(name) != number:
+                    await containers.connect(found.id, [], name)
+            except EngineUnavailable:
+                raise
+            except PurveyorError as error:  # one that cannot be had keeps no service from starting, and is told as an incident
+                self._house.logger.warning("network", network=name, error=error.detail)
 
     async def leave(self, service_id: int, environment_id: int | None = None) -> None:
         """Take a service's container from the network of an environment whose account on it has ended, or from all of them."""
@@ -282,11 +287,16 @@ class Networks:
             return
         ids = await self._engine.ids()
         for record in recorded:
-            async with self._engine.turn:
-                if await self._house.store.read(lambda tx: _is_over(tx, record)):  # noqa: B023
-                    await self._drop(record.environment_id)
-                elif record.name not in ids:
-                    await self._made(record)
+            try:
+                async with self._engine.turn:
+                    if await self._house.store.read(lambda tx: _is_over(tx, record)):  # noqa: B023
+                        await self._drop(record.environment_id)
+                    elif record.name not in ids:
+                        await self._made(record)
+            except EngineUnavailable:
+                raise
+            except PurveyorError as error:  # one that cannot be had keeps nobody from the others
+                self._house.logger.warning("network", network=record.name, error=error.detail)
 
 
 def lost(found: Found | None, wanted: Mapping[str, str]) -> str:

@@ -246,7 +246,12 @@ class Reconciler:
             name = await self._house.store.read(lambda tx: self._network_of(tx, record))  # noqa: B023
             found = await self._app(record) if name else None
             if found is not None and found.state == "running":
-                await self._networks.take_in(record.environment_id, name, found)
+                try:
+                    await self._networks.take_in(record.environment_id, name, found)
+                except EngineUnavailable:
+                    raise
+                except PurveyorError as error:
+                    self._house.logger.warning("network", network=name, error=error.detail)
 
     def _network_of(self, tx: Tx, record: DeploymentRecord) -> str:
         """The name of the network that an app's environment lacks, "" when it has one."""
