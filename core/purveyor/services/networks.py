@@ -62,8 +62,8 @@ def _every(tx: Tx) -> list[NetworkRecord]:
 
 
 def _is_over(tx: Tx, record: NetworkRecord) -> bool:
-    """Whether no app of its environment runs, or is about to."""
-    return tx.row(f"SELECT 1 FROM networks WHERE id = ? AND NOT {USED}", [record.id]) is not None
+    """Whether no app of its environment runs, or is about to; or it is not recorded any more."""
+    return tx.row(f"SELECT 1 FROM networks WHERE id = ? AND {USED}", [record.id]) is None
 
 
 def require_room(tx: Tx, environment_id: int) -> None:
@@ -213,17 +213,17 @@ class Networks:
     async def join(self, service_id: int) -> None:
         """Have a service's container on the networks of all environments that use it, and on no other of ours: one that is gone
         by now would keep it from starting."""
+        if (found := await self._container(service_id)) is not None:
+            await self._join(found, await self._house.store.read(lambda tx: of_service(tx, service_id)))
 
-        def look(tx: Tx) -> tuple[str, list[NetworkRecord]]:
-            name = tx.value("SELECT container_name FROM services WHERE id = ?", [service_id])
-            return str(name or ""), of_service(tx, service_id)
+    async def _container(self, service_id: int) -> Found | None:
+        """A service's container. It is asked for before the records are read: a network that it is on was recorded first, so one
+        that is not recorded afterwards is over, and not about to begin."""
+        name = await self._house.store.read(lambda tx: tx.value("SELECT container_name FROM services WHERE id = ?", [service_id]))
+        return await self._house.engine.containers.inspect(str(name), foreign=True) if name else None
 
-        name, records = await self._house.store.read(look)
-        found = await self._house.engine.containers.inspect(name, foreign=True) if name else None
-        if found is not None:
-            await self._join(found, {record.name: record for record in records})
-
-    async def _join(self, found: Found, records: Mapping[str, NetworkRecord]) -> None:
+    async def _join(self, found: Found, wanted: Iterable[NetworkRecord]) -> None:
+        records = {record.name: record for record in wanted}
         containers, ids = self._house.engine.containers, {}
         for name in sorted(found.networks.keys() - records.keys()):
             if self.ours(name):
@@ -232,29 +232,34 @@ class Networks:
             ids = await self._engine.ids()
         for name, record in records.items():
             try:
-                number = ids.get(name)
+                number = ids.get(name) or await self._again(record)
                 if not number:
-                    async with self._engine.turn:
-                        _, number = await self._made(record)
-                if found.network_ids.get(name) != number:
+                    continue
+                if name not in found.networks:
+                    await containers.join(found.id, name)
+                elif found.network_ids.get(name) != number:  # of a network that is gone
                     await containers.connect(found.id, [], name)
             except EngineUnavailable:
                 raise
             except PurveyorError as error:  # one that cannot be had keeps no service from starting, and is told as an incident
                 self._house.logger.warning("network", network=name, error=error.detail)
 
+    async def _again(self, record: NetworkRecord) -> str:
+        """The id of a network that was lost and is made anew, "" when it is not wanted any more."""
+        async with self._engine.turn:
+            if await self._house.store.read(lambda tx: _is_over(tx, record)):
+                return ""
+            _, number = await self._made(record)
+        return number
+
     async def leave(self, service_id: int, environment_id: int | None = None) -> None:
         """Take a service's container from the network of an environment whose account on it has ended, or from all of them."""
 
-        def look(tx: Tx) -> tuple[str, list[NetworkRecord]]:
-            name = tx.value("SELECT container_name FROM services WHERE id = ?", [service_id])
-            found = of_service(tx, service_id)
-            return str(name or ""), [item for item in found if environment_id not in (None, item.environment_id)]
+        def look(tx: Tx) -> list[NetworkRecord]:
+            return [item for item in of_service(tx, service_id) if environment_id not in (None, item.environment_id)]
 
-        name, records = await self._house.store.read(look)
-        found = await self._house.engine.containers.inspect(name, foreign=True) if name else None
-        if found is not None:
-            await self._join(found, {record.name: record for record in records})
+        if (found := await self._container(service_id)) is not None:
+            await self._join(found, await self._house.store.read(look))
 
     def strays(self, found: Found, expected: Mapping[str, str]) -> bool:
         """Whether a container is on a network of an environment that has no account on it."""
