@@ -5,6 +5,18 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
+PAGES = (
+    "/",
+    "/services",
+    "/services/main",
+    "/projects/shop",
+    "/server",
+    "/sessions",
+    "/activity",
+    "/dashboard/stream",
+)  # of each kind one
+
+
 if TYPE_CHECKING:  # what needs no browser runs where none is installed
     from playwright.sync_api import BrowserContext, Page
 
@@ -39,3 +51,7 @@ def same(context: "BrowserContext", as_in: "BrowserContext") -> None:
 
 def visit(page: "Page", path: str) -> None:
     page.goto(f"{_BASES[page.context]}{path}")
+
+
+def signed_out(answer: httpx.Response) -> bool:
+    return answer.status_code in (302, 307) and answer.headers["location"].startswith("/sign-in")

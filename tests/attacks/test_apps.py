@@ -221,7 +221,7 @@ def test_what_the_engine_says_is_for_administrators(deploy: Deploy, admin: str, 
     assert "no such file" in deploy(DEMO, by=admin, command=["/no/such/program"]).json()["detail"]
 
 
-def test_files_of_another_projects_image_are_not_read(deploy: Deploy, admin: str) -> None:
+def test_files_of_another_projects_image_are_not_read(deploy: Deploy, admin: str, stage: Stage) -> None:
     name = f"pvt-{secrets.token_hex(4)}:1"
     docker("tag", POSTGRES, name)
     try:
@@ -231,7 +231,8 @@ def test_files_of_another_projects_image_are_not_read(deploy: Deploy, admin: str
             assert deploy(image, command=["cat", "/etc/passwd"]).status_code == 403, image
         assert deploy(number.removeprefix("sha256:")[:12], command=["cat", "/etc/passwd"]).status_code == 409
     finally:
-        with_it = docker("ps", "-aq", "--filter", f"ancestor={name}").split()
+        ours = f"label=dev.purveyor.installation={stage.installation}"  # the image has other names, and others use it
+        with_it = docker("ps", "-aq", "--filter", f"ancestor={name}", "--filter", ours).split()
         if with_it:
             docker("rm", "-f", *with_it)
         docker("rmi", name)
