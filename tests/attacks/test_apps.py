@@ -148,7 +148,7 @@ def test_an_app_runs_as_the_user_of_its_image(deploy: Deploy) -> None:
     assert found["CapEff"] == found["CapBnd"] == 0
 
 
-def test_control_what_docker_gives_by_itself_lets_an_app_read_the_network() -> None:
+def test_control_what_docker_gives_by_itself_lets_an_app_read_the_network(engine: None) -> None:
     found = json.loads(docker("run", "--rm", ROOTS, "python3", "-c", REPORT.replace("time.sleep(600)", "")))
     assert (found["packet socket"], found["NoNewPrivs"]) == ("done", 0)
 

@@ -129,6 +129,7 @@ def test_a_wheel_is_looked_at_and_not_run(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python to install into, which finds Purveyor where it is."""
+    pytest.importorskip("ensurepip")  # Debian has it in a package of its own
     folder = tmp_path_factory.mktemp("python")
     venv.create(folder, with_pip=True)
     return folder / "bin/python"
@@ -141,7 +142,7 @@ async def daemon(scene: Scene) -> AsyncIterator[App]:
 
 
 async def command(python: Path, scene: Scene, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS), "PIP_NO_INDEX": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*PATHS, *sys.path[1:]]), "PIP_NO_INDEX": "1"}
     argv = [str(python), "-m", "purveyor.kernel.cli.main", "--state", str(scene.state), *words]
     work = partial(subprocess.run, argv, capture_output=True, text=True, timeout=120, env=environment, stdin=subprocess.DEVNULL)
     return await anyio.to_thread.run_sync(work)
@@ -162,7 +163,7 @@ def differing(python: Path, state: Path) -> str:
         "print(differs(InstalledRecord(**row)))"
     )
     argv = [str(python), "-c", code, str(state / "purveyor.db")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*PATHS, *sys.path[1:]])}
     done = subprocess.run(argv, capture_output=True, text=True, env=environment, check=True)
     return done.stdout.strip()
 
