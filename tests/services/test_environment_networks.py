@@ -130,6 +130,13 @@ async def test_addresses_that_somebody_has_are_not_taken(scene: Scene) -> None:
         assert (await recorded(app))["fk.bare.production"].subnet == "10.213.0.192/26"
 
 
+async def test_a_wider_route_that_came_later_ends_no_deploys(scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.engine.world.strangers = ["10.0.0.0/8"]
+        await do(app, "deploy", project="bare", image="app:1")
+        assert (await recorded(app))["fk.bare.production"].subnet == "10.213.0.128/26"
+
+
 async def test_a_network_whose_addresses_were_taken_meanwhile_gets_others(scene: Scene) -> None:
     """As on the host of a recovery."""
     async with scene.open() as app:
@@ -145,8 +152,8 @@ async def test_a_network_whose_addresses_were_taken_meanwhile_gets_others(scene:
 
 
 @pytest.mark.parametrize(("used", "expected"), [
-    ([], CANDIDATES[0]), (["10.213.7.0/24"], CANDIDATES[1]), (["10.0.0.0/8"], None),
-    (["10.213.0.0/16", "10.199.1.1"], CANDIDATES[2]),
+    ([], CANDIDATES[0]), (["10.213.7.0/24"], CANDIDATES[1]), (["10.213.0.0/16", "10.199.1.1"], CANDIDATES[2]),
+    (["10.0.0.0/8", "172.31.4.0/24"], "172.30.0.0/16"), (["10.0.0.0/8", "172.16.0.0/12"], None),
 ])  # fmt: skip
 async def test_the_first_range_that_nobody_on_the_host_uses_is_chosen(
     scene: Scene, used: list[str], expected: str | None

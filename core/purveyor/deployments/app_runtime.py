@@ -131,9 +131,7 @@ class DockerWorkshop:
         if lost(found, expected):
             await engine.containers.connect(found.id, [], network)
         home = found.network_ids.get(engine.namespace)
-        if (
-            home is not None and home != await engine.network_id()
-        ):  # from before it had its own; a lost one keeps it from starting
+        if home is not None and home != await engine.network_id():  # of before; one that was lost keeps it from starting
             await engine.containers.leave(found.id)
         if found.state == "paused":
             await engine.containers.unpause(found.id)

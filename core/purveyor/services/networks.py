@@ -22,6 +22,7 @@ from purveyor_hooks import Conflict, EngineUnavailable, PurveyorError
 RANGE = "network-range"
 # /16 each, in the order in which they are tried: out of the way of what engines, clouds, clusters and homes use
 CANDIDATES = [f"10.{number}.0.0/16" for number in (213, 199, 187, 171, *range(170, 127, -1))]
+CANDIDATES += [f"172.{number}.0.0/16" for number in range(31, 19, -1)]  # where a route takes all of 10.0.0.0/8
 PREFIX = 26  # 61 containers
 MOST = 300  # networks of environments on one host: as far as it was measured
 MOST_OF_SERVICE = 100  # a start joins them one by one
@@ -109,6 +110,8 @@ def _free(tx: Tx, taken: Iterable[str]) -> ipaddress.IPv4Network:
     recorded = {ipaddress.IPv4Network(row["subnet"]) for row in tx.rows("SELECT subnet FROM networks")}
     others = [item for item in _ranges(taken) if item not in recorded]
     whole = ipaddress.IPv4Network(_range(tx, others))
+    # a wider route, of a VPN that came later for one, gives way to ours; nobody's deploys end because of it
+    others = [item for item in others if not whole.subnet_of(item)]
     for subnet in whole.subnets(new_prefix=max(PREFIX, whole.prefixlen)):
         if subnet not in recorded and not any(subnet.overlaps(item) for item in others):
             return subnet
