@@ -398,7 +398,8 @@ class Census(Value, frozen=True):
     the schema of a database, the settings of a server; name -> digest.
 
     A backup's census is of what was written into the stream. `left_out` names what exists and is not carried, found by a
-    list without a filter; `failed` the databases or buckets that could not be read and are missing.
+    list without a filter; `failed` the databases or buckets that could not be read and are missing. `elsewhere` tells, by
+    another `data_major` of the type, what its servers would not take: a restore into one names it before it begins.
     """
 
     counts: dict[str, dict[str, int]]
@@ -407,6 +408,7 @@ class Census(Value, frozen=True):
     digests: dict[str, str] = {}
     left_out: tuple[Finding, ...] = ()
     failed: tuple[Finding, ...] = ()
+    elsewhere: dict[str, tuple[Finding, ...]] = {}
 
     def differences(self, later: "Census") -> list[str]:
         """What is not the same later, in words; empty when nothing is missing or too much. A database or bucket that failed is

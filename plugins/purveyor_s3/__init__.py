@@ -229,6 +229,13 @@ def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
 
 
 @hookimpl
+async def upgrade_check(service: Service, access: Access, image: Image) -> tuple[Finding, ...]:
+    from purveyor_s3 import elsewhere
+
+    return await elsewhere.check(service, access, image)
+
+
+@hookimpl
 def recognise(container: FoundContainer) -> Recognition | None:
     return found.recognise(container)
 

@@ -96,7 +96,7 @@ def _minio(service: Service) -> ContainerSpec:
 
 S3_CONFIG, ADMIN_OPTIONS = "/etc/purveyor/s3.json", "/etc/purveyor/admin.options"
 SEAWEED_SERVER = (
-    "-volume=false", "-filer=true", "-dir=/data", "-ip=127.0.0.1", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024",
+    "-volume=false", "-filer=true", "-dir=/data", "-ip=127.0.0.1", "-master.telemetry=false", "-master.volumeSizeLimitMB=256",
     # nobody else to elect
     "-master.electionTimeout=300ms", "-master.heartbeatInterval=100ms",
     # master, filer and volume server ask for no password: they stay inside the container
@@ -138,6 +138,8 @@ def _seaweedfs(service: Service) -> ContainerSpec:
         image=service.image.reference,
         entrypoint=("/bin/sh", "-c", SEAWEED_LAUNCH, "weed"),
         command=SEAWEED_SERVER,
+        # each bucket has files of its own, of whose size the disk gives room for so many: one for a bucket and not seven
+        environment={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
         mount=Mount(target=DATA),
         ports=PORTS,
         files=(

@@ -46,8 +46,15 @@ def _seaweedfs(key: str, size: int, parts: list[str]) -> str:
 
 REDIRECT = "WebsiteRedirectLocation"
 NOT_KEPT = {flavours.RUSTFS: ("Expires", REDIRECT), flavours.MINIO: (REDIRECT,), flavours.SEAWEEDFS: (REDIRECT,)}
+NO_SETTINGS = {  # of a bucket, as `settings` names them
+    flavours.RUSTFS: (),
+    flavours.MINIO: ("cors", "website", "public access block", "access control list", "encryption"),
+    flavours.SEAWEEDFS: ("website", "public access block"),
+}
 FOLDERS = ("application/x-directory", "httpd/unix-directory", "binary/octet-stream", "application/octet-stream")
 TAG = re.compile(r"[\w +\-=.:/@]*")
+REDUCED = "REDUCED_REDUNDANCY"  # the one class beside the standard that these servers have
+SEALS = ((flavours.RUSTFS, "AES256"),)  # as Purveyor runs them: the others would need a key service of their own
 
 
 def untaggable(flavour: str, tags: list[list[str]]) -> list[str]:
@@ -62,6 +69,26 @@ def unkept(flavour: str, key: str, described: Mapping[str, Any]) -> str:
         usual = {"ContentType"} if described.get("ContentType") in FOLDERS else set()
         lost = [name for name in described if name not in usual]
     return ", ".join(lost)
+
+
+def unsealed(flavour: str, described: Mapping[str, Any]) -> str:
+    """Why an object would lie open that is encrypted, "" where it is not or is here as well."""
+    kind = described.get("ServerSideEncryption")
+    return f"they are not encrypted here: the server has no {kind}" if kind and (flavour, kind) not in SEALS else ""
+
+
+def lessened(flavour: str, key: str, described: Mapping[str, Any], tags: list[list[str]]) -> list[str]:
+    """What of an object this server does not keep, but for its encryption."""
+    said = []
+    refused = untaggable(flavour, tags)
+    if refused:
+        said.append(f"the server does not take its tags {', '.join(refused)}")
+    tagged = {"Tagging": ""} if len(tags) > len(refused) else {}
+    if lost := unkept(flavour, key, {**described, **tagged}):
+        said.append(f"the server does not keep its {lost}")
+    if (kind := described.get("StorageClass", REDUCED)) != REDUCED:
+        said.append(f"its storage class {kind} is the standard one here")
+    return said
 
 
 class Prefixes:

@@ -12,13 +12,11 @@ from purveyor_hooks import Access, Failed, Finding, RestoreOptions, Service, Sou
 from purveyor_hooks.parts import Part, read_parts
 from purveyor_s3 import flavours, settings, transfer
 from purveyor_s3.driver import code
-from purveyor_s3.grammar import Prefixes, unheld, unkept, untaggable
+from purveyor_s3.grammar import REDUCED, Prefixes, lessened, unheld, unsealed, untaggable
 from purveyor_s3.listing import connected, is_own, items, said
 from purveyor_s3.server import MISSING, OWN_BUCKET, ensure_bucket, exists
 from purveyor_s3.snapshot import BROKEN, BUCKET, MARKER, OBJECT
 
-REDUCED = "REDUCED_REDUNDANCY"  # the one class beside the standard that these servers have
-SEALS = ((flavours.RUSTFS, "AES256"),)  # as Purveyor runs them: the others would need a key service of their own
 SPOOLED = 4 * 1024 * 1024
 
 
@@ -129,29 +127,26 @@ class _Refill:
         return version
 
     def _described(self, part: Part) -> dict[str, Any]:
-        described = dict(part.facts["described"])
-        tags = part.facts.get("tags", [])
-        if refused := untaggable(self._flavour, tags):
-            why = f"the server does not take its tags {', '.join(refused)}"
-            self._find(str(part.facts["bucket"]), str(part.facts["key"]), why)
+        bucket, key = str(part.facts["bucket"]), str(part.facts["key"])
+        described, tags = dict(part.facts["described"]), part.facts.get("tags", [])
+        for why in lessened(self._flavour, key, described, tags):
+            self._find(bucket, key, why)
+        refused = untaggable(self._flavour, tags)
         if kept := [(name, value) for name, value in tags if name not in refused]:
             described["Tagging"] = urlencode(kept)
-        if lost := unkept(self._flavour, str(part.facts["key"]), described):
-            self._find(str(part.facts["bucket"]), str(part.facts["key"]), f"the server does not keep its {lost}")
         lock = part.facts.get("lock", {})
         if lock and not _for_later(part):
             if _in_force(lock):
                 described |= {"ObjectLockMode": lock["mode"], "ObjectLockRetainUntilDate": lock["until"]}
             if "hold" in lock:
                 described["ObjectLockLegalHoldStatus"] = lock["hold"]
-        if (sealed := described.get("ServerSideEncryption")) and (self._flavour, sealed) not in SEALS:
+        if why := unsealed(self._flavour, described):
             del described["ServerSideEncryption"]
-            if self._unsealed != (bucket := str(part.facts["bucket"])):  # once for a bucket
+            if self._unsealed != bucket:  # once for a bucket
                 self._unsealed = bucket
-                self._find(bucket, "its objects", f"they are not encrypted here: the server has no {sealed}")
+                self._find(bucket, "its objects", why)
         if described.get("StorageClass", REDUCED) != REDUCED:
-            why = f"its storage class {described.pop('StorageClass')} is the standard one here"
-            self._find(str(part.facts["bucket"]), str(part.facts["key"]), why)
+            del described["StorageClass"]
         return described
 
     async def _mark(self, client: Any, key: str, part: Part) -> None:

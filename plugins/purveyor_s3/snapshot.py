@@ -13,6 +13,7 @@ from purveyor_hooks import Access, Census, Failed, Finding, Service, Sink
 from purveyor_hooks.parts import PartWriter
 from purveyor_s3 import flavours, settings
 from purveyor_s3.driver import code
+from purveyor_s3.elsewhere import Elsewhere, others
 from purveyor_s3.listing import Item, buckets, connected, items, said
 from purveyor_s3.server import MISSING, OWN_BUCKET
 
@@ -36,6 +37,7 @@ class _Tally:
         self.digests: dict[str, str] = {}
         self.left_out: list[Finding] = []
         self.failed: list[Finding] = []
+        self.elsewhere = Elsewhere([])
 
     def begin(self, bucket: str, held: dict[str, Any]) -> None:
         if bucket != OWN_BUCKET:
@@ -64,6 +66,7 @@ class _Tally:
             digests=self.digests,
             left_out=tuple(self.left_out),
             failed=tuple(self.failed),
+            elsewhere=self.elsewhere.found(),
         )
 
 
@@ -88,6 +91,7 @@ async def census(service: Service, access: Access) -> Census:
 async def backup(service: Service, access: Access, sink: Sink) -> Census:
     """What is counted is what was written. A bucket or object that cannot be read is named, and the others follow."""
     tally, writer = _Tally(), PartWriter(sink)
+    tally.elsewhere = Elsewhere(others(flavours.of(service).name))
     async with connected(service, access) as client:
         for bucket in await buckets(client):
             try:
@@ -121,10 +125,13 @@ class _Bucket:
         self._tally.left_out += left
         await self._writer.whole(BUCKET, b"", bucket=self._bucket, settings=held)
         self._tally.begin(self._bucket, held)
+        if self._bucket != OWN_BUCKET:
+            self._tally.elsewhere.bucket(self._bucket, held)
         async for item in items(self._client, self._bucket, versioned=self._versioned):
             if item.marker:
                 await self._writer.whole(MARKER, b"", bucket=self._bucket, key=item.key)
                 self._tally.add(self._bucket, item, 0)
+                self._tally.elsewhere.marker(self._bucket, item.key)
             else:
                 await self._object(item)
 
@@ -164,6 +171,8 @@ class _Bucket:
             self._failed(item, why)
         else:
             self._tally.add(self._bucket, item, size)
+            if self._bucket != OWN_BUCKET:
+                self._tally.elsewhere.object(self._bucket, item.key, size, about["described"], about.get("tags", []))
 
     def _missed(self, item: Item, error: BotoCoreError | ClientError) -> None:
         if not isinstance(error, ClientError) or code(error) not in GONE:  # else it was deleted since it was listed

@@ -20,7 +20,7 @@ from botocore.handlers import validate_ascii_metadata
 import everything_s3 as everything
 from purveyor_hooks import Address, Census, Image, NotFound, RestoreOptions, Service
 from purveyor_hooks.parts import PartWriter
-from purveyor_s3 import extraction, listing, refill, snapshot
+from purveyor_s3 import elsewhere, extraction, listing, refill, snapshot
 from support import SEAWEEDFS, Stage
 
 SECRET, ACCESS = "s" * 40, "administratorskey000"
@@ -190,6 +190,8 @@ def test_from_one_server_to_another_all_comes_over_or_is_named(origin: str, name
     if name == "rustfs":
         named.add("plain: rich: the server does not keep its Expires")
     assert {line.partition(": the server refused it")[0] for line in said} == named
+    foreseen = {str(item).partition(": the server has no")[0] for item in census.elsewhere.get(name, ())}
+    assert named <= foreseen
     before, after = (everything.told(server.client) for server in (servers.store(origin), target))
     for part in ("plain", "versions", "suspended", "locked"):
         assert after[part].keys() == before[part].keys()
@@ -234,6 +236,59 @@ def test_awkward_keys_are_named_or_come_back_and_overwrite_nothing(name: str, se
     assert {line.removeprefix("awkward: ").rpartition(": ")[0].partition(": it would be")[0] for line in said} == unheld
     held = {item["Key"]: item["Size"] for item in target.client.list_objects_v2(Bucket="awkward").get("Contents", [])}
     assert held == {key: size for key, size, _ in everything.AWKWARD if key not in unheld} | {"lead": 4}
+
+
+def test_what_another_server_would_not_take_is_known_before_it_is_asked() -> None:
+    held = {"website": {"IndexDocument": {"Suffix": "index.html"}}}
+    seen = elsewhere.Elsewhere(("rustfs", "seaweedfs", "minio"))
+    seen.bucket("awkward", held)
+    for key, size, _ in sorted(everything.AWKWARD, key=lambda item: item[0].encode()):
+        seen.object("awkward", key, size, {}, [])
+    seen.object("awkward", "rich", 1, {"Expires": "2030-01-01"}, [["team", "r&d"]])
+    found = {name: {item.what for item in listed} for name, listed in seen.found().items()}
+    for name in ("rustfs", "seaweedfs", "minio"):
+        keys = {key for key, _, servers in everything.AWKWARD if name in servers}
+        extra = {"rustfs": {"rich"}, "minio": {"rich", "its website"}, "seaweedfs": {"its website"}}[name]
+        assert found[name] == keys | extra
+    for number in range(100):
+        seen.key("awkward", f"/{number}", 1)
+    assert len(seen.found()["rustfs"]) == elsewhere.MOST + 1
+    assert "more would not come over" in str(seen.found()["rustfs"][-1])
+
+
+def test_a_copy_or_restore_that_would_lose_something_is_refused_before_anything_is_made(
+    house: Stage, servers: Servers, rustfs: str
+) -> None:
+    store, target = servers.target("seaweedfs"), servers.target("rustfs")
+    store.client.create_bucket(Bucket="lines")
+    target.client.create_bucket(Bucket="stays")
+    try:
+        for key in ("nl\nx", "plain"):
+            store.client.put_object(Bucket="lines", Key=key, Body=b"1")
+        before = house.world()
+        copy = ("clone", store.name, "moved", "--image", rustfs)
+        for command in (copy, (*copy, "--plan")):
+            said = house.cli(*command, code=5)
+            assert "no line breaks" in said
+            assert "--keep-going" in said
+        assert "no line breaks" in house.cli(*copy, "--keep-going", "--plan")
+        made = house.call("POST", f"/backups/external-services/{store.name}/run", json={})
+        place = ("backup", "restore", str(made["id"]), "--in-place", target.name)
+        assert "no line breaks" in house.cli(*place, code=5)
+        assert house.world() == before
+        assert "no line breaks" in house.cli(*place, "--keep-going", "--plan")
+        house.cli(*copy, "--keep-going")
+        moved = connect(house.json("show", "moved")["service"]["port"], *keys(house, "moved"))
+        assert [item["Key"] for item in moved.list_objects_v2(Bucket="lines")["Contents"]] == ["plain"]
+    finally:
+        for key in ("nl\nx", "plain"):
+            store.client.delete_object(Bucket="lines", Key=key)
+        store.client.delete_bucket(Bucket="lines")
+
+
+def keys(stage: Stage, service: str) -> tuple[str, str]:
+    found = stage.call("GET", f"/external-services/{service}/client")["client"]["environment"]
+    return found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"]
 
 
 def forged(parts: list[tuple[str, dict[str, Any], bytes]]) -> Chunks:

@@ -66,6 +66,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     digests: dict[str, str] = {}
     left_out: tuple[Finding, ...] = ()
     failed: tuple[Finding, ...] = ()
+    elsewhere: dict[str, tuple[Finding, ...]] = {}
     bindings: list[HeldBinding] = []
     expires_at: datetime | None = None
     changes: str = ""  # of a base copy: the folder of what was written since,
@@ -82,6 +83,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             digests=self.digests,
             left_out=self.left_out,
             failed=self.failed,
+            elsewhere=self.elsewhere,
         )
 
 

@@ -169,6 +169,7 @@ class Keeper:
             digests=census.digests,
             left_out=census.left_out,
             failed=census.failed,
+            elsewhere=census.elsewhere,
             bindings=await store.read(lambda tx: held_bindings(tx, record.id)),
             expires_at=backup.expires_at,
             changes=archive.folder if archive else "",
@@ -467,6 +468,7 @@ def facts(manifest: Manifest, mac: str) -> dict[str, object]:
             **({"mac": mac} if mac else {UNSIGNED: True}),
             "left_out": msgspec.to_builtins(manifest.left_out),
             "failed": msgspec.to_builtins(manifest.failed),
+            **({"elsewhere": msgspec.to_builtins(manifest.elsewhere)} if manifest.elsewhere else {}),
             **({"changes": manifest.changes, "first": manifest.first} if manifest.changes else {}),
         },
     }

@@ -335,12 +335,14 @@ def _available(options: Options, found: list[dict[str, Any]]) -> None:
 @click.argument("service")
 @click.argument("name")
 @click.option("--image", metavar="IMAGE", help="The Docker image of the copy, instead of the same one.")
+@click.option("--keep-going", is_flag=True, help="Copy the rest where that image's server does not take all.")
 @plan_option
 @click.pass_obj
-def clone_command(options: Options, service: str, name: str, image: str | None, plan: bool) -> None:
+def clone_command(options: Options, service: str, name: str, image: str | None, keep_going: bool, plan: bool) -> None:
     """Copy a service with all its data into a new one called NAME."""
     title = f"Copying {service}"
-    body = {"name": name} | ({"docker_image": image} if image else {})
+    body: dict[str, Any] = {"name": name} | ({"docker_image": image} if image else {})
+    body |= {"keep_going": True} if keep_going else {}
     if operation := act(options, title, "POST", f"{BASE}/{service}/clone", plan=plan, json=body):
         whole = options.as_json or output.outcome(operation)
         words = "a copy." if whole else "a copy with the differences above."

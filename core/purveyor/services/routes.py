@@ -276,7 +276,7 @@ async def import_container(request: Req, core: App, data: ImportRequest, plan: b
 
 @post("/{reference:str}/clone", guards=[admin])
 async def clone_service(request: Req, core: App, reference: str, data: CloneRequest, plan: bool = False) -> Response[Any]:
-    given = CloneArguments(service=reference, name=data.name, docker_image=data.docker_image)
+    given = CloneArguments(service=reference, **msgspec.structs.asdict(data))
     return await answer(request, core, "clone", given, plan=plan, status=201, then=shown(core))
 
 

@@ -96,10 +96,12 @@ class AvailableContainer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CloneRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The name of the copy, and the image that it runs where that is another one."""
+    """The name of the copy, and the image that it runs where that is another one; `keep_going` although that one's server does
+    not take all."""
 
     name: str
     docker_image: str | None = None
+    keep_going: bool = False
 
 
 Sort = Literal["id", "name", "service_type", "status", "memory_bytes", "cpu_percent"]

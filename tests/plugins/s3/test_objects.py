@@ -182,6 +182,19 @@ def test_long_names_that_fold_alike_get_buckets_of_their_own(store: Stage) -> No
     assert all(3 <= len(name) <= 63 and name == name.lower() for name in names)
 
 
+@pytest.mark.parametrize("store", ["seaweedfs"], indirect=True, scope="module")
+def test_seaweedfs_has_room_for_many_buckets(store: Stage) -> None:
+    """It sets files of a size aside for each bucket, and had none left after a few."""
+    code = (
+        "names = [f'many-{n}' for n in range(25)]\n"
+        "for n in names: _ = s3.create_bucket(Bucket=n), s3.put_object(Bucket=n, Key='k', Body=b'x')\n"
+        "for n in names: _ = s3.delete_object(Bucket=n, Key='k'), s3.delete_bucket(Bucket=n)\n"
+        "print('all of them')\n"
+    )
+    done = store.run("connect", "store", stdin=code)
+    assert "all of them" in done.stdout, done.stderr
+
+
 @slow
 def test_stopping_and_starting_keeps_objects_and_keys(store: Stage) -> None:
     for _ in range(2):  # all its parts end in peace, also after they have begun with data

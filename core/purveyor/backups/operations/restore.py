@@ -32,9 +32,10 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.projects import bindings
 from purveyor.services import store as services
+from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import require_active, require_own, step_names
-from purveyor.services.shadow import NewServiceVerb, before
-from purveyor_hooks import BadInput, RestoreOptions
+from purveyor.services.shadow import NewServiceVerb, before, few
+from purveyor_hooks import BadInput, Conflict, Finding, RestoreOptions
 
 
 class RestoreArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,7 +43,8 @@ class RestoreArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     `databases` are the only ones (or buckets) to restore, all without them. What came is compared with what was saved: a new
     service keeps what came, and the operation's outcome names each difference; in place any difference stops the restore
-    before the data is exchanged, unless `keep_going`. `accept_unsigned` is a person's word for a backup that nothing else
+    before the data is exchanged, unless `keep_going`; so does what the backup knows that this server does not take, before
+    anything begins. `accept_unsigned` is a person's word for a backup that nothing else
     vouches for.
 
     An archive that lacks a file of changes is refused, and with `keep_going` restored up to that file at most.
@@ -148,11 +150,19 @@ class Restore(NewServiceVerb):
         if record.service_type != backup.service_type:
             why = f"the backup is of the type {backup.service_type}, {record.name} is of the type {record.service_type}"
             raise BadInput(f"The backup does not fit: {why}.", remedy="Choose another.", errors={"service_id": why})
+        refused = _refused(backup, record)
+        if any(not item.notice for item in refused) and not given.keep_going:
+            raise Conflict(
+                f"{record.name} would not take all of the backup: {few([str(item) for item in refused])}.",
+                remedy="To go on with the rest: --keep-going. Into a service with the server of the backup: "
+                f"purveyor backup restore {backup.id} --new NAME",
+            )
         scratch = self.make_scratch(tx, record, image=record.image)
         safety = None
         if record.desired == "running" and not record.refusal:
             safety = insert_backup(tx, self.house, record, BackupArguments(service=str(record.id), backup_type="safety"))
         shown = {"name": record.name, "scratch": scratch, "safety": safety} | _shown(backup, given)
+        shown["refused"] = [str(item) for item in refused]
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before(record))
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
@@ -173,7 +183,8 @@ class Restore(NewServiceVerb):
             volumes=[PlannedVolume(name=volume.name, action=f"keep for {days} days")],
             apps=bindings.apps(tx, record, f"finds the data of the backup in {record.name}"),
             downtime="while the containers are exchanged, some seconds; what is written during the restore is not in it",
-            warnings=self._warnings(tx, operation),
+            warnings=self._warnings(tx, operation)
+            + [f"{record.name} will not take it: {item}" for item in operation.arguments.get("refused", [])],
         )
 
     def _warnings(self, tx: Tx, operation: OperationRecord) -> list[str]:
@@ -255,6 +266,11 @@ class Restore(NewServiceVerb):
                 mark_failed(tx, safety, error)
             else:
                 settle(tx, safety)
+
+
+def _refused(backup: BackupRecord, record: ServiceRecord) -> list[Finding]:
+    """What the server of a service does not take of a backup that was made of another one."""
+    return [msgspec.convert(item, Finding) for item in backup.metadata.get("elsewhere", {}).get(record.major, [])]
 
 
 def _text(at: datetime | None) -> str:

@@ -12,16 +12,20 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.services import parameters
 from purveyor.services import store as services
 from purveyor.services.operations.base import require_serving
-from purveyor.services.shadow import NewServiceVerb
-from purveyor_hooks import RestoreOptions
+from purveyor.services.shadow import NewServiceVerb, few
+from purveyor_hooks import Conflict, Finding, Image, RestoreOptions
 
 
 class CloneArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`service` is copied into a new one called `name`, which runs the same image or `docker_image`."""
+    """`service` is copied into a new one called `name`, which runs the same image or `docker_image`. What that one's server
+    will not take (`refused`, found out before the intent) stops the copy before it begins, unless `keep_going`.
+    """
 
     service: str
     name: str
     docker_image: str | None = None
+    keep_going: bool = False
+    refused: tuple[Finding, ...] = ()
 
 
 class Clone(NewServiceVerb):
@@ -33,6 +37,15 @@ class Clone(NewServiceVerb):
     def target(self, tx: Tx, given: CloneArguments) -> Target:
         return Target(service=services.get(tx, given.service).id, lock="backup")
 
+    async def prepare(self, given: CloneArguments) -> CloneArguments:
+        """What another image's server would not take is asked of the data, before anything is made."""
+        if given.docker_image is None:
+            return given
+        image = Image(reference=parameters.require_image(given.docker_image))
+        record = await self.house.store.read(lambda tx: services.get(tx, given.service))
+        require_serving(record)
+        return msgspec.structs.replace(given, refused=await self.keeper.upgrade_check(record, image))
+
     def intend(self, tx: Tx, given: CloneArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         require_serving(record)
@@ -40,12 +53,18 @@ class Clone(NewServiceVerb):
         provider.require("backup", "copies")
         provider.require("restore", "copies")
         image = parameters.require_image(given.docker_image) if given.docker_image is not None else record.image
+        refused = [str(item) for item in given.refused]
+        if any(not item.notice for item in given.refused) and not given.keep_going:
+            raise Conflict(
+                f"{image} would not take all of {record.name}: {few(refused)}.", remedy="To copy the rest: --keep-going"
+            )
         made = self.make_like(tx, given.name, record.service_type, image, record.parameters)
-        shown = {"name": given.name, "of": record.id}
+        shown = {"name": given.name, "of": record.id, "refused": refused}
         return operations.insert(tx, self.name, service_id=made, actor=actor, arguments=shown)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        return self.plan_of_new(tx, operation, "create")
+        warnings = [f"The copy will not take it: {item}" for item in operation.arguments.get("refused", [])]
+        return self.plan_of_new(tx, operation, "create", warnings)
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         made = operation.service_id or 0
