@@ -278,7 +278,9 @@ async def test_two_who_cancel_one_at_once_both_hear_of_it(scene: Scene) -> None:
             try:
                 heard.append((await app.runner.cancel(handle.operation_id, actor)).undoing)
             except Conflict as error:  # the other one was quicker: it is being taken back by now, or that has ended already
-                heard.append(any(word in error.detail for word in ("being taken back already", "has ended: undone", "just ended")))
+                heard.append(
+                    any(word in error.detail for word in ("being taken back already", "has ended: undone", "just ended"))
+                )
 
         with anyio.fail_after(10):
             async with anyio.create_task_group() as group:
