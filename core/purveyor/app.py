@@ -79,6 +79,7 @@ from purveyor_hooks import Actor, BadInput, Bound, Conflict, Event, Health, Logg
 
 EVENT_DEADLINE = 10.0
 STARTUP_DEADLINE = 30.0
+RECOVERY = 60.0  # seconds that a command waits for what an earlier process left
 SETTLE, FLUSH = 3.0, 5.0  # seconds for the copies of the state, before the first verb and after the last
 
 
@@ -368,9 +369,13 @@ async def _serve(app: App, group: anyio.abc.TaskGroup) -> None:
 
 
 async def _recover(app: App) -> None:
-    """Finish what an earlier process left unfinished, as far as the engine lets us."""
+    """Finish what an earlier process left unfinished, as far as the engine lets us. What takes long, as a copy of much data
+    does, goes on beside the command, which is not kept from its own work by it; whoever comes next goes on with it."""
     try:
-        await app.runner.recover()
+        with anyio.move_on_after(RECOVERY) as scope:
+            await app.runner.recover()
+        if scope.cancelled_caught:
+            app.house.logger.warning("recover", error=f"Not all is done that was left unfinished: {app.runner.unfinished()}.")
     except PurveyorError as error:
         app.house.logger.warning("recover", error=error.detail)
 

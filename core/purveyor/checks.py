@@ -17,6 +17,7 @@ from purveyor.backups.models import BackupRecord, ScheduleRecord
 from purveyor.backups.repository import KEY_FILE, Keeper
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
+from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx
 from purveyor.kernel.docker import names
 from purveyor.projects import store as projects
@@ -132,7 +133,8 @@ async def _running(app: App, record: DeploymentRecord, name: str) -> tuple[Check
     engine, networks = app.house.engine, Networks(app.house)
     listed = await engine.containers.listed(deployment=record.id)
     found = await engine.containers.inspect(listed[0].id) if listed else None
-    wrong = trouble(found, await networks.expected(environment=record.environment_id), record.container)
+    hosts = await app.house.store.read(address.hosts)
+    wrong = trouble(found, await networks.expected(environment=record.environment_id), record.container, hosts)
     if not wrong and found is not None and found.health == "unhealthy":
         wrong = "Its health check fails."
     wrong = wrong or app.incidents.reason(Subject("app", record.id))
@@ -156,7 +158,7 @@ async def of_app(app: App, project: str, environment: str) -> list[Check]:
         if place is None or not active:
             return [], "", None
         try:
-            expected = variables.merged(tx, variables.variables_of(tx, app.house, record.id, place.id))
+            expected = variables.merged(tx, variables.variables_of(tx, app.house, record.id, place.id, by_name=True))
         except PurveyorError:  # a binding is missing, or two disagree: said where the services are looked at
             return active, f"{record.slug}/{place.slug}", None
         return active, f"{record.slug}/{place.slug}", expected

@@ -97,7 +97,8 @@ def test_a_service_is_not_reached_by_the_address_that_it_has_for_another_environ
 def test_an_app_reaches_the_api_of_its_variables(stage: Stage, apps: dict[str, str]) -> None:
     gateway = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", stage.namespace)
     port = int(stage.address.rpartition(":")[2])
-    eventually(lambda: reaches(apps["alpha"], gateway, port))
+    for host in ("purveyor-api", gateway):
+        eventually(lambda host=host: reaches(apps["alpha"], host, port))
 
 
 def test_what_is_linked_later_is_reached_and_what_is_unlinked_is_not(stage: Stage, apps: dict[str, str]) -> None:

@@ -64,6 +64,7 @@ class Container(msgspec.Struct, kw_only=True):
     capabilities: list[str] = []
     pids: int = 0
     memory: int = 0
+    hosts: dict[str, str] = {}
 
 
 class Volume(msgspec.Struct, kw_only=True):
@@ -328,6 +329,7 @@ class FakeContainers(Containers):
         restart: bool = True,
         read_only: Mapping[str, str] | None = None,
         inside: str = "",
+        hosts: Mapping[str, str] | None = None,
     ) -> str:
         engine, world = self._engine, self._engine.world
         engine.act("create container")
@@ -362,6 +364,7 @@ class FakeContainers(Containers):
             capabilities=list(spec.capabilities),
             pids=spec.limits.pids,
             memory=spec.limits.memory or 0,
+            hosts=dict(hosts or {}),
         )
         world.containers.append(made)
         engine.save()
@@ -678,6 +681,7 @@ def _found(item: Container) -> Found:
         killed=item.killed,
         error=item.error,
         contained=item.contained,
+        hosts=dict(item.hosts),
     )
 
 

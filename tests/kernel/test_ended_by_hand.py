@@ -4,6 +4,7 @@ import anyio
 import msgspec
 import pytest
 
+import purveyor.app as application
 from fake.matrix import FORMS, Trial
 from fake.scene import Scene, differences, do, look_after, picture
 from purveyor.app import App
@@ -13,6 +14,7 @@ from purveyor.kernel.events import store as events
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.runner import Handle
 from purveyor.services import store as services
+from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import Cancelled, Conflict, Event, Failed, PurveyorError
 from sampling import Share
 
@@ -287,3 +289,29 @@ async def test_two_who_cancel_one_at_once_both_hear_of_it(scene: Scene) -> None:
                 group.start_soon(cancel, "ada")
                 group.start_soon(cancel, "bob")
         assert heard == [True, True]
+
+
+async def test_a_command_is_not_kept_from_its_work_by_what_an_earlier_process_left(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of much data takes long: whoever runs the core for one command waits so long and no longer."""
+    entered = anyio.Event()
+
+    async def hold(*_: object) -> None:
+        entered.set()
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(Provisioner, "image", hold)
+    async with scene.open() as app:
+        handle = await begin(app, "restart", service="main")
+        with anyio.fail_after(10):
+            await entered.wait()
+    monkeypatch.setattr(application, "RECOVERY", 0.1)
+    with anyio.fail_after(30):
+        async with scene.open() as app:
+            await do(app, "stop", service="idle")
+            assert app.runner.unfinished() == f"operation {handle.operation_id} (restart)"
+    monkeypatch.undo()
+    async with scene.open() as app:
+        assert app.runner.unfinished() == ""
+        assert (await app.house.store.read(lambda tx: operations.get(tx, handle.operation_id))).state == "succeeded"

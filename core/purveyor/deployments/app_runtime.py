@@ -6,12 +6,14 @@ from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.kernel import redact
+from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx
 from purveyor.kernel.docker import Engine, PortTaken, labels, names, port_registry, ports
 from purveyor.kernel.docker.models import digest
 from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
 from purveyor.services import networks
+from purveyor.services.incidents import astray
 from purveyor.services.networks import Networks, lost
 from purveyor_hooks import Address, AppSpec, Conflict, Deployment, Failed, ImageMissing, NotFound, PurveyorError, Scope
 
@@ -57,16 +59,17 @@ class DockerWorkshop:
         engine, name = self.house.engine, self._name(deployment)
         await engine.images.ensure(app.image, _silent, self.house.settings.pull_timeout)
         network = await self._network(deployment.scope)
+        hosts = await self.house.store.read(address.hosts)
         spec = containment.spec_of(deployment, app, self.house.settings)
         marks = engine.labels.of(project=self.project_id, environment=self.environment_id, deployment=deployment.id)
         for _ in range(PORT_ATTEMPTS):
             published = {app.port: await self._port(deployment.id)} if app.port else {}
             found = await engine.containers.inspect(name)
             wanted = digest(spec, published, network)
-            if found is None or found.labels.get(labels.SPEC) != wanted:
+            if found is None or found.labels.get(labels.SPEC) != wanted or found.hosts != hosts:
                 await engine.containers.remove(name)
                 await engine.containers.create(
-                    name, spec, labels=marks, ports=published, volume=None, seed=False, network=network
+                    name, spec, labels=marks, ports=published, volume=None, seed=False, network=network, hosts=hosts
                 )
             try:
                 await engine.containers.start(name)
@@ -113,7 +116,8 @@ class DockerWorkshop:
         return bool(await self.house.engine.containers.listed(deployment=deployment_id))
 
     async def bring_back(self, deployment_id: int) -> None:
-        """Have the container of a deployment on the network and running, if there is one."""
+        """Have the container of a deployment on the network and running, if there is one. One whose name for the API leads
+        astray goes: the engine changes no name of a container that there is."""
         engine = self.house.engine
         record = await self.house.store.read(lambda tx: deployment_store.deployment(tx, deployment_id))
         listed = await engine.containers.listed(deployment=deployment_id)
@@ -122,6 +126,9 @@ class DockerWorkshop:
         brief = sorted(listed, key=lambda item: item.name != record.container)[0]
         found = await engine.containers.inspect(brief.id)
         if found is None:
+            return
+        if astray(found, await self.house.store.read(address.hosts)) and record.variables is not None:
+            await engine.containers.remove(found.id)
             return
         if found.name != record.container:
             await engine.containers.rename(found.id, record.container)

@@ -23,7 +23,9 @@ def ready(tx: Tx, house: House, service: ServiceRecord, environment_id: int) -> 
     return not uses_api or tokens.of_environment(tx, environment_id) is not None
 
 
-def with_api(tx: Tx, house: House, kind: ServiceType, binding: BindingRecord, *, from_host: bool) -> Binding:
+def with_api(
+    tx: Tx, house: House, kind: ServiceType, binding: BindingRecord, *, from_host: bool, by_name: bool = False
+) -> Binding:
     """A binding as `environment` takes it: with the API's address and the environment's token, for types that use it."""
     view = binding.view()
     if not kind.uses_api:
@@ -31,15 +33,16 @@ def with_api(tx: Tx, house: House, kind: ServiceType, binding: BindingRecord, *,
     token = tokens.of_environment(tx, binding.environment_id or 0)
     if token is None:
         raise NotFound("The environment has no token yet.", remedy="Deploy it, or ask for its variables: purveyor env PROJECT")
-    api = Api(url=address.url(tx, house.settings, from_host=from_host), token=token, project_id=binding.project_id or 0)
+    where = address.url(tx, house.settings, from_host=from_host, by_name=by_name)
+    api = Api(url=where, token=token, project_id=binding.project_id or 0)
     return msgspec.structs.replace(view, api=api)
 
 
 def variables_of(
-    tx: Tx, house: House, project_id: int, environment_id: int, *, from_host: bool = False
+    tx: Tx, house: House, project_id: int, environment_id: int, *, from_host: bool = False, by_name: bool = False
 ) -> dict[int, list[Variable]]:
-    """The variables of every linked service for one environment, by service id: for apps on the network, or for
-    commands on this host. Raises `NotFound` without a binding."""
+    """The variables of every linked service for one environment, by service id: for apps on the network, `by_name`
+    those that are deployed, or for commands on this host. Raises `NotFound` without a binding."""
     found = {}
     for link in projects.links(tx, project_id=project_id):
         service = services.get(tx, link.service_id)
@@ -48,7 +51,8 @@ def variables_of(
             raise NotFound(f"The environment has no binding on {service.name} yet.")
         provider = house.registry.provider(service.service_type)
         view = seen_from(provider.kind, service, from_host=from_host)
-        found[service.id] = provider.environment(view, with_api(tx, house, provider.kind, binding, from_host=from_host))
+        bound = with_api(tx, house, provider.kind, binding, from_host=from_host, by_name=by_name)
+        found[service.id] = provider.environment(view, bound)
     return found
 
 

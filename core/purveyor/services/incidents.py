@@ -13,6 +13,7 @@ from purveyor.services.networks import lost
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds between two tries to bring something back
 CALM = 60.0  # seconds without trouble after which a new incident is none of the old row
+ANYWHERE: Mapping[str, str] = {}  # no name has to lead anywhere
 SIGNALS = {137: "was killed", 143: "was stopped"}
 
 
@@ -122,8 +123,9 @@ def _emit(tx: Tx, subject: Subject, word: str, reason: str, where: dict[str, Any
         tx.emit(f"app.{word}", project=project, data=data)
 
 
-def trouble(found: Found | None, networks: Mapping[str, str], name: str) -> str:
-    """Why a container that should serve under a name on these networks, by their ids, does not; "" when it does."""
+def trouble(found: Found | None, networks: Mapping[str, str], name: str, hosts: Mapping[str, str] = ANYWHERE) -> str:
+    """Why a container that should serve under a name on these networks, by their ids, does not, or looks for one of these
+    `hosts` elsewhere; "" when all is well."""
     if found is None:
         return "Its container was removed."
     if found.state == "paused":
@@ -140,7 +142,14 @@ def trouble(found: Found | None, networks: Mapping[str, str], name: str) -> str:
         return f"It is not on the network {network} any more."
     if found.name != name:
         return f"Its container was renamed to {found.name}."
+    if called := astray(found, hosts):
+        return f"It looks for {called} at {found.hosts[called]}, and that is at {hosts[called]} now."
     return ""
+
+
+def astray(found: Found, hosts: Mapping[str, str]) -> str:
+    """The first of these names that a container knows by another address, "" when there is none."""
+    return next((name for name, address in hosts.items() if found.hosts.get(name, address) != address), "")
 
 
 def _because(found: Found) -> str:

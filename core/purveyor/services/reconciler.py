@@ -409,7 +409,8 @@ class Reconciler:
         """Why something does not run as it should, "" when it does."""
         service = subject.id if subject.kind == "service" else 0
         expected = await self._networks.expected(service=service, environment=environment)
-        reason = trouble(found, expected, name)
+        hosts = await self._house.store.read(address.hosts) if environment else {}
+        reason = trouble(found, expected, name, hosts)
         if service and found is not None and self._networks.strays(found, expected):
             await self._networks.join(service)
         if found is None:

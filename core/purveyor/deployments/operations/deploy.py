@@ -150,7 +150,7 @@ class Deploy(Verb):
         """All variables of the deployment. Raises `Conflict` when two disagree."""
         environment_id = operation.arguments["environment_id"]
         injected = project_variables.merged(
-            tx, project_variables.variables_of(tx, self.house, operation.project_id or 0, environment_id)
+            tx, project_variables.variables_of(tx, self.house, operation.project_id or 0, environment_id, by_name=True)
         )
         recorded = deployment_store.deployment(tx, operation.arguments["deployment"]).variables
         own: dict[str, str] = recorded or (operation.private or {}).get("variables", {})

@@ -9,6 +9,7 @@ from purveyor_hooks import Conflict
 PORT, GATEWAY, SUBNETS = "api-port", "api-gateway", "network-subnets"
 EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
 LOOPBACK = "127.0.0.1"
+NAME = "purveyor-api"  # the host, in the containers of apps that were deployed
 
 
 def note_port(tx: Tx, port: int) -> None:
@@ -35,8 +36,17 @@ def subnets(tx: Tx) -> tuple[Subnet, ...]:
     return tuple((subnet, gateway) for subnet, _, gateway in parts)
 
 
-def url(tx: Tx, settings: Settings, *, from_host: bool) -> str:
-    """The root of the API, without ``/api``. Raises `Conflict` while no daemon has ever opened its door to containers."""
+def hosts(tx: Tx) -> dict[str, str]:
+    """The API's name, as apps have it, and the address that it stands for: none before a daemon has opened its door."""
+    gateway = remembered(tx, GATEWAY)
+    return {NAME: gateway} if gateway else {}
+
+
+def url(tx: Tx, settings: Settings, *, from_host: bool, by_name: bool = False) -> str:
+    """The root of the API, without ``/api``: for this host, or for a container, `by_name` where it knows that.
+
+    Raises `Conflict` while no daemon has ever opened its door to containers.
+    """
     if settings.api_url:
         return settings.api_url.rstrip("/")
     host, port = settings.address
@@ -48,4 +58,5 @@ def url(tx: Tx, settings: Settings, *, from_host: bool) -> str:
         if not host:
             remedy = "Start the daemon (purveyor serve), or say it in the settings file: api-url."
             raise Conflict("It is not known yet where containers reach the API.", remedy=remedy)
+        host = NAME if by_name else host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

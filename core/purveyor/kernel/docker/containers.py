@@ -114,6 +114,7 @@ class DockerContainers(Containers):
         restart: bool = True,
         read_only: Mapping[str, str] | None = None,
         inside: str = "",
+        hosts: Mapping[str, str] | None = None,
     ) -> str:
         host: dict[str, Any] = {
             "PortBindings": {f"{inner}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(outer)}] for inner, outer in ports.items()},
@@ -121,6 +122,7 @@ class DockerContainers(Containers):
             "ShmSize": spec.shared_memory,
             "LogConfig": LOG_OPTIONS,
             "NetworkMode": f"container:{inside}" if inside else network or "none",
+            "ExtraHosts": [f"{called}:{address}" for called, address in (hosts or {}).items()],
         }
         if spec.mount and volume:
             # what the image has at the mount's place is copied into a new volume only, never over somebody's data
@@ -374,6 +376,7 @@ def _found(shown: dict[str, Any]) -> Found:
         killed=bool(state.get("OOMKilled")),
         error=str(state.get("Error") or ""),
         contained="ALL" in (shown["HostConfig"].get("CapDrop") or []),
+        hosts=dict(item.split(":", 1) for item in shown["HostConfig"].get("ExtraHosts") or []),
     )
 
 

@@ -27,7 +27,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     `state` is Docker's word: created, running, exited, …; `networks` are those that it is on, with its address on each, and
     `network_ids` which ones those are, for a network that is made anew has the old one's name. `restarts` is how often the
     engine has started it again by itself. A list leaves out `health`, `exit_code`, `killed` (for want of memory), `error`
-    (why the engine could not start it), `restarts`, `started_at` and `contained` (it has none of root's capabilities by itself).
+    (why the engine could not start it), `restarts`, `started_at`, `contained` (it has none of root's capabilities by itself)
+    and `hosts` (further names that it knows, with their addresses).
     """
 
     id: str
@@ -45,6 +46,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     killed: bool = False
     error: str = ""
     contained: bool = True
+    hosts: dict[str, str] = {}
 
     @property
     def holds_on(self) -> bool:

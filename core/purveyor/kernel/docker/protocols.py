@@ -97,9 +97,11 @@ class Containers(Protocol):
         restart: bool = True,
         read_only: Mapping[str, str] | None = None,
         inside: str = "",
+        hosts: Mapping[str, str] | None = None,
     ) -> str:
         """Create (not start) a container; the answer is its id. `ports` maps container ports to host ports, `read_only`
-        further volumes to where they are mounted. One that is `inside` another's network has none of its own."""
+        further volumes to where they are mounted, `hosts` further names to addresses. One that is `inside` another's network
+        has none of its own."""
 
     async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
         """The containers, whosever they are and whether they run or not, that can write to these volumes: by the volume's

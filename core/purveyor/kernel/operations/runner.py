@@ -695,6 +695,10 @@ class Runner:
                 except PurveyorError as error:
                     self._logger.warning("operation.failed", operation=handle.operation_id, error=error.detail)
 
+    def unfinished(self) -> str:
+        """The operations that are under way, in words."""
+        return ", ".join(f"operation {handle.operation_id} ({handle.verb})" for handle in self._running.values())
+
     def handle(self, operation_id: int) -> Handle | None:
         """The handle of an operation that is under way in this process."""
         return self._running.get(operation_id)
