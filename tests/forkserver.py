@@ -5,6 +5,7 @@ environment in which the interpreter would come up the same, is forked; every ot
 of them when PURVEYOR_TEST_FORK is 0. Each pytest process has a fork server of its own, which ends with it.
 """
 
+import asyncio
 import atexit
 import functools
 import gc
@@ -52,8 +53,12 @@ def run(
         pool.submit(_write, to, stdin)
         try:
             code = process.wait(timeout)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired as late:
+            process.send_signal(signal.SIGUSR1)  # it says where it is
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(2)
             process.kill()
+            late.stderr = stderr.result()
             raise
     return subprocess.CompletedProcess(command, code, stdout.result(), stderr.result())
 
@@ -224,12 +229,26 @@ def _take_over(message: bytes, descriptors: list[int]) -> list[str]:
         os.dup2(descriptor, number)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGUSR1, _tell)
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
     time.tzset()
     arguments: list[str] = asked["arguments"]
     return arguments
+
+
+def _tell(*_: object) -> None:
+    """Print where every task is: what is asked of one that does not end."""
+    for task in asyncio.all_tasks():
+        print(f"{task.get_name()}:", file=sys.stderr)
+        awaited: Any = task.get_coro()
+        while awaited is not None:
+            frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None) or getattr(awaited, "ag_frame", None)
+            if frame is not None:
+                print(f"  {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}", file=sys.stderr)
+            awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    sys.stderr.flush()
 
 
 def _execute(arguments: list[str]) -> None:

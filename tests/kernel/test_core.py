@@ -81,6 +81,19 @@ async def test_reading_cannot_change_anything(store: Store) -> None:
         await store.read(lambda tx: tx.emit("something"))
 
 
+async def test_rows_that_are_kept_over_the_end_of_their_transaction_keep_no_connection_in_the_past(store: Store) -> None:
+    """SQLite commits beside a SELECT that is not read to its end, and goes on with its view."""
+    for number in range(3):
+        await store.write(lambda tx: tx.emit(f"before-{number}"))
+    kept = await store.read(lambda tx: tx.rows("SELECT type FROM events"))
+    begun = await store.read(lambda tx: [rows := tx.rows("SELECT type FROM events"), next(rows)])
+    await store.write(lambda tx: tx.emit("after"))
+    assert await store.read(events.last) == 4
+    for rows in (kept, begun[0]):
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            list(rows)
+
+
 def test_the_key_file_is_private_and_a_lost_or_wrong_key_is_said(tmp_path: Path) -> None:
     store = Store(tmp_path, open_vault(tmp_path))
     store.open()

@@ -36,7 +36,12 @@ FRONT = 150  # lines of the README at most
 PLACES = ("tests/", "contrib/", "core/", "plugins/", "hooks/purveyor_hooks")
 FIRST_WORDS = {name.partition(".")[0] for name in reference_pages.event_types()}
 OPERATIONS = {verb.name for verb in VERBS}
-OTHERS = {"hello-follow", "post-receive", "shop-production"}  # names with a hyphen that are neither setting nor operation
+OTHERS = {
+    "hello-follow",
+    "post-receive",
+    "purveyor-api",
+    "shop-production",
+}  # names with a hyphen that are neither setting nor operation
 ENDINGS = (".db", ".key", ".md", ".py", ".service", ".sock", ".toml", ".txt", ".yaml", ".dump")
 
 

@@ -171,7 +171,7 @@ class Networks:
 
                 record = await self._house.store.write(work)
             record, _ = await self._made(record)
-        rows = await self._house.store.read(lambda tx: tx.rows(f"{JOINED} = ?", [environment_id]))
+        rows = await self._house.store.read(lambda tx: list(tx.rows(f"{JOINED} = ?", [environment_id])))
         for row in rows:
             await self.join(row["service_id"])
         return record

@@ -43,6 +43,7 @@ class Tx:
         self.vault = vault
         self.now = now
         self.events: list[Event] = []
+        self._cursors: set[sqlite3.Cursor] = set()  # of SELECTs that are not read to their end
 
     def insert(self, table: str, /, **values: Any) -> int:
         """Insert a row; the answer is its number."""
@@ -59,10 +60,24 @@ class Tx:
         return cursor.rowcount
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
-        """The rows of a SELECT, as they are taken."""
+        """The rows of a SELECT, as they are taken: none after the transaction."""
         cursor = self.db.conn.execute(sql, _plain_list(parameters))
-        names = [column[0] for column in cursor.description]
-        return (dict(zip(names, row, strict=True)) for row in cursor)
+        self._cursors.add(cursor)
+        return self._taken(cursor, [column[0] for column in cursor.description])
+
+    def _taken(self, cursor: sqlite3.Cursor, names: Sequence[str]) -> Iterator[Row]:
+        try:
+            for row in cursor:
+                yield dict(zip(names, row, strict=True))
+        finally:
+            cursor.close()
+            self._cursors.discard(cursor)
+
+    def end(self) -> None:
+        """Take no more rows. SQLite commits while a SELECT is not read to its end, and leaves the connection with the view of
+        that moment: whoever reads over it next would not see what has been written since."""
+        for cursor in self._cursors:
+            cursor.close()
 
     def page(self, columns: str, source: str, parameters: Sequence[Any], *, order: str, limit: int, offset: int) -> Page[Row]:
         """A part of what ``SELECT columns FROM source`` finds, in an order, and how much it finds."""
@@ -234,7 +249,10 @@ class Store:
         def run() -> tuple[T, list[Event]]:
             tx = Tx(writer, self._vault, self._clock())
             with told(self._path, (sqlite3.Error,)), writer.atomic():
-                result = work(tx)
+                try:
+                    result = work(tx)
+                finally:
+                    tx.end()
             return result, tx.events
 
         async with self._writing:
@@ -283,8 +301,12 @@ class Store:
         return result
 
     def _look(self, reader: Database, work: Callable[[Tx], T]) -> T:
+        tx = Tx(reader, self._vault, self._clock())
         with told(self._path, (sqlite3.Error,)), reader.atomic():
-            return work(Tx(reader, self._vault, self._clock()))
+            try:
+                return work(tx)
+            finally:
+                tx.end()
 
     @staticmethod
     def _opened(db: Database | None) -> Database:
