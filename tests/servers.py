@@ -57,7 +57,15 @@ class Server:
 
     logger = structlog.get_logger()
 
-    def __init__(self, major: int, network: str, *, slug: str = "main", environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        major: int,
+        network: str,
+        *,
+        slug: str = "main",
+        environment: dict[str, str] | None = None,
+        arguments: tuple[str, ...] = (),
+    ) -> None:
         self.name = f"{network}-{secrets.token_hex(3)}"
         self.port = free_port()
         self.password = secrets.token_hex(8)
@@ -66,7 +74,7 @@ class Server:
         docker(
             "run", "-d", "--name", self.name, "--network", network, "-p", f"127.0.0.1:{self.port}:5432",
             "-e", f"POSTGRES_PASSWORD={self.password}", "-e", f"PGDATA=/var/lib/postgresql/{major}/docker", *extra, IMAGE(major),
-            "postgres", "-c", "fsync=off",
+            "postgres", "-c", "fsync=off", *arguments,
         )  # fmt: skip
         values = {"username": "postgres", "password": self.password, "database": "postgres", "ssl_mode": "disable"}
         self.service = Service(

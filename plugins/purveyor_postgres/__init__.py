@@ -35,7 +35,7 @@ from purveyor_hooks import (
     Variable,
     hookimpl,
 )
-from purveyor_postgres import accounts, found, logins, server, tls, wal
+from purveyor_postgres import accounts, found, limits, logins, server, tls, wal
 
 PORT = 5432
 IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -62,6 +62,9 @@ def service_type() -> ServiceType:
                 minimum=5,
                 maximum=10_000,
             ),
+            limits.CONNECTIONS,
+            limits.TEMPORARY,
+            limits.DISK,
             Parameter(
                 name="ssl_mode",
                 help="TLS on the network: disable, prefer (both are accepted) or require (plain text is refused).",
@@ -130,8 +133,6 @@ async def identity(service: Service, access: Access, create: bool) -> str:
 @hookimpl
 async def bind(service: Service, access: Access, binding: Binding) -> None:
     async with server.connection(service, access) as connection:
-        if service.imported:
-            await accounts.close_to_projects(connection)
         await accounts.bind(service, access, connection, binding)
 
 
@@ -228,9 +229,9 @@ async def extract(source: Source, database: str, sink: Sink) -> None:
 
 @hookimpl
 async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
-    """PostgreSQL keeps one password for a role: the new one replaces the old, and open connections go on."""
+    """PostgreSQL keeps one password for a role: the new one replaces the old, whose sessions end."""
     async with server.connection(service, access) as connection:
-        await accounts.bind(service, access, connection, binding)
+        await accounts.rotate(service, access, connection, binding)
 
 
 @hookimpl

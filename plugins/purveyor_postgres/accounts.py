@@ -6,6 +6,8 @@ import hmac
 import os
 from typing import Any
 
+import anyio
+
 from purveyor_hooks import Access, Binding, Conflict, Service
 from purveyor_postgres import server
 
@@ -34,7 +36,20 @@ def verifier(password: str) -> str:
 
 KEEPER = "purveyor_databases"  # owns the databases of projects: who owns one could shut the manager out of it
 HEIR = "purveyor_heir"  # owns what a superuser owned, after a restore
+SHUTTING, PAUSE = 100, 0.1  # times, seconds
+TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1"
 SPARE = 10  # connections that one project alone cannot take
+
+
+def most_connections(service: Service, of_server: int) -> int:
+    """How many one project may hold; a service of before the parameter leaves but the spare ones to others."""
+    wanted = int(service.parameters.get("project_connections", of_server))
+    return min(wanted, of_server - SPARE if of_server > 2 * SPARE else of_server)
+
+
+async def terminate(connection: Any, role: str) -> bool:
+    """End the sessions of a role; the answer is whether there were any."""
+    return bool(await connection.fetch(TERMINATE, role))
 
 
 async def ensure_role(connection: Any, name: str) -> None:
@@ -44,7 +59,7 @@ async def ensure_role(connection: Any, name: str) -> None:
 
 
 MARKED = "coalesce(shobj_description(r.oid, 'pg_authid'), '') LIKE 'purveyor binding %'"
-OTHERS = f"SELECT rolname FROM pg_roles r WHERE NOT rolsuper AND rolname !~ '^pg_' AND NOT {MARKED}"
+OTHERS = f"SELECT rolname FROM pg_roles r WHERE NOT rolsuper AND rolname !~ '^(pg|purveyor)_' AND NOT {MARKED}"
 OPEN_TO_ALL = """
 SELECT datname AS database, array_agg(acl.privilege_type) AS rights
 FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) acl
@@ -53,8 +68,8 @@ WHERE acl.grantee = 0 AND datallowconn GROUP BY 1
 
 
 async def close_to_projects(connection: Any) -> None:
-    """On a server of somebody else's: what everybody may in its databases is given to each role that it has, and taken
-    from everybody. So its own roles go on as before, and projects' roles are kept out."""
+    """What everybody may in a database is given to each role that is no project's, and taken from everybody: a server's own
+    roles go on as before, and projects are kept out, also of what an administrator made after they were linked."""
     for row in await connection.fetch(OPEN_TO_ALL):
         database, rights = quoted(row["database"]), ", ".join(row["rights"])
         async with connection.transaction():
@@ -65,17 +80,14 @@ async def close_to_projects(connection: Any) -> None:
 
 async def bind(service: Service, access: Access, connection: Any, binding: Binding) -> None:
     """The role, its database, and nobody else in it."""
-    await _ensure_role(connection, binding)
+    await _ensure_role(service, connection, binding)
     await _ensure_database(connection, binding)
     if await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = session_user"):
         await _take_over(service, access, connection, binding)
-    current = await connection.fetchval("SELECT current_database()")
-    for database in (binding.resource, current, "postgres", "template1"):
-        if await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
-            await connection.execute(f"REVOKE ALL ON DATABASE {quoted(database)} FROM PUBLIC")
+    await close_to_projects(connection)
 
 
-async def _ensure_role(connection: Any, binding: Binding) -> None:
+async def _ensure_role(service: Service, connection: Any, binding: Binding) -> None:
     role = quoted(binding.account)
     comment = await connection.fetchrow(
         "SELECT shobj_description(oid, 'pg_authid') AS mark FROM pg_roles WHERE rolname = $1", binding.account
@@ -88,7 +100,7 @@ async def _ensure_role(connection: Any, binding: Binding) -> None:
     word = "CREATE" if comment is None else "ALTER"
     most = await connection.fetchval("SELECT current_setting('max_connections')::int")
     rights = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
-    rights += f" CONNECTION LIMIT {most - SPARE if most > 2 * SPARE else -1}"
+    rights += f" CONNECTION LIMIT {most_connections(service, most)}"
     async with connection.transaction():
         await connection.execute(f"{word} ROLE {role} {rights} PASSWORD '{verifier(binding.password)}'")
         await connection.execute(f"COMMENT ON ROLE {role} IS '{binding.mark}'")
@@ -145,11 +157,43 @@ async def _is_ours(connection: Any, binding: Binding) -> bool:
     return bool(mark == binding.mark)
 
 
+async def rotate(service: Service, access: Access, connection: Any, binding: Binding) -> None:
+    """What the old password opened, or a password that was set with it, has ended before the new one works."""
+    if await _is_ours(connection, binding):
+        await _shut_out(connection, binding.account)
+    await bind(service, access, connection, binding)
+
+
 async def unbind(connection: Any, binding: Binding) -> None:
     """The role keeps its database and can no longer come in."""
     if await _is_ours(connection, binding):
-        await connection.execute(f"ALTER ROLE {quoted(binding.account)} NOLOGIN PASSWORD NULL")
-        await connection.fetch("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", binding.account)
+        await _shut_out(connection, binding.account)
+
+
+async def _shut_out(connection: Any, role: str) -> None:
+    """Nobody is in as this role, and nobody comes in.
+
+    Whoever is in may hold the role's own row by an open transaction, so that a change of it waits: sessions are ended first,
+    again until the change is made, and then those that came meanwhile. Only then is there no way back.
+    """
+    import asyncpg
+
+    name = quoted(role)
+    for attempt in range(SHUTTING):
+        await terminate(connection, role)
+        try:
+            async with connection.transaction():
+                await connection.execute("SET LOCAL lock_timeout = '300ms'")
+                await connection.execute(f"ALTER ROLE {name} NOLOGIN PASSWORD NULL")
+            break
+        except (asyncpg.LockNotAvailableError, asyncpg.InternalServerError):  # "tuple concurrently updated"
+            if attempt == SHUTTING - 1:
+                raise
+            await anyio.sleep(PAUSE)
+    for _ in range(SHUTTING):
+        if not await terminate(connection, role):
+            return
+        await anyio.sleep(PAUSE)
 
 
 async def purge(connection: Any, binding: Binding) -> None:

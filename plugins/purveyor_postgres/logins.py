@@ -18,14 +18,16 @@ import anyio
 import msgspec
 
 from purveyor_hooks import Access, Service
-from purveyor_postgres.accounts import literal, quoted, verifier
-from purveyor_postgres.server import connection, ended, maintenance, major, pins, session
+from purveyor_postgres import limits
+from purveyor_postgres.accounts import close_to_projects, literal, quoted, verifier
+from purveyor_postgres.server import RESERVES_SINCE, connection, ended, maintenance, major, pins, session
 
 PREFIX = "purveyor_login_"
 HOURS = 24  # after a crash
 ROUNDS, PAUSE = 100, 0.1
 TIDYING = 3.0  # seconds: less than a look at the server may take
 ALL_DATA = "pg_read_all_data"
+RESERVED_ROLE = "pg_use_reserved_connections"
 
 
 _held: set[str] = set()  # the names of those that this process uses now
@@ -96,6 +98,8 @@ async def _make(
                 await opened.execute(f"GRANT {quoted(name)} TO {role}")
             if all_data:
                 await opened.execute(f"GRANT {ALL_DATA} TO {role}")
+            if full and major(service) >= RESERVES_SINCE:  # projects may have taken all others
+                await opened.execute(f"GRANT {RESERVED_ROLE} TO {role}")
             if full and kind == "view":
                 await opened.execute(f"ALTER ROLE {role} SET temp_file_limit = '1GB'")
             if full and bypass:  # large objects of whomever
@@ -166,12 +170,18 @@ async def sweep(service: Service, access: Access, opened: Any) -> None:
             await drop(service, access, row["name"], str(note["database"]), closes=bool(note.get("opened")))
 
 
-async def tidy(service: Service, access: Access, opened: Any) -> None:
-    """`sweep` beside something that it must not hold up or fail."""
+async def tidy(service: Service, access: Access, opened: Any) -> str:
+    """`sweep`, closing to projects what has come since the last link, and their limits: beside something that this must not
+    hold up or fail. The answer is what a person should know."""
     import asyncpg
 
+    said = ""
     with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError), anyio.move_on_after(TIDYING):
+        if not service.imported:
+            await close_to_projects(opened)
+        said = await limits.put_in_force(service, opened)
         await sweep(service, access, opened)
+    return said
 
 
 def _in_use(name: str, by: str) -> bool:

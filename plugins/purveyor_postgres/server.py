@@ -22,6 +22,7 @@ LOCKS = "256"  # each table of a dump takes one; a project that has thousands mu
 SHARED_MEMORY = 256 * 1024 * 1024
 OTHER_PROCESSES = 1024  # beside one for each connection: the server's own, parallel workers, tools
 CONNECT_TIMEOUT = 5.0
+RESERVED, RESERVES_SINCE = 5, 16  # connections for the manager's own logins, beside those of superusers
 
 
 def container(service: Service) -> ContainerSpec:
@@ -33,6 +34,8 @@ def container(service: Service) -> ContainerSpec:
     values = service.parameters
     data = f"{ROOT}/{service.major}/docker"
     options = {"max_connections": str(values["max_connections"]), "max_locks_per_transaction": LOCKS}
+    if major(service) >= RESERVES_SINCE and values["max_connections"] > 2 * RESERVED:
+        options["reserved_connections"] = str(RESERVED)
     if "." in service.slug:  # made beside another one: what replicates from elsewhere goes on in one of them only
         options["max_logical_replication_workers"] = "0"
     options |= {"hba_file": HBA_FILE, "ident_file": IDENT_FILE}
@@ -245,8 +248,9 @@ async def maintenance(service: Service, access: Access, but: str = "") -> AsyncI
         yield opened or await stack.enter_async_context(connection(service, access))
 
 
-async def ready(service: Service, access: Access, afterwards: Callable[[Any], Awaitable[None]]) -> Health:
-    """Log in over TCP, ask, and write to the log that commits wait for; do this over its connection if it serves."""
+async def ready(service: Service, access: Access, afterwards: Callable[[Any], Awaitable[str]]) -> Health:
+    """Log in over TCP, ask, and write to the log that commits wait for. If it serves, do this over its connection: the answer
+    is what is worth telling of a server that does."""
     import asyncpg
 
     stage, version = "tcp", ""
@@ -258,8 +262,7 @@ async def ready(service: Service, access: Access, afterwards: Callable[[Any], Aw
             if await opened.fetchval("SELECT pg_is_in_recovery()"):
                 return Health(healthy=False, stage=stage, version=version, detail="The server is in recovery.")
             await opened.execute("SELECT pg_logical_emit_message(true, 'purveyor', 'health')")
-            await afterwards(opened)
-            return Health(healthy=True, stage="write", version=version)
+            return Health(healthy=True, stage="write", version=version, detail=await afterwards(opened))
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return Health(healthy=False, stage=stage, version=version, detail=reason(error))
     except (OSError, TimeoutError) as error:

@@ -4,6 +4,7 @@ The tenant puts code into everything that is evaluated when a table is planned, 
 tries to become what the session was before, and leaves a mark where it runs with a superuser's power. Controls show that it does.
 """
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable, Iterator
@@ -333,3 +334,137 @@ async def test_a_project_of_before_is_handed_over_without_moving_a_table(make: C
     for statement in REFUSED[:5]:
         with pytest.raises(asyncpg.PostgresError):
             await as_project(server, statement)
+
+
+# ---------------------------------------------------------------- a password that was stolen
+
+
+async def session(server: Server, password: str, user: str = "shop_production", database: str = "shop_production") -> Any:
+    return await asyncpg.connect(host="127.0.0.1", port=server.port, user=user, password=password, database=database, timeout=10)
+
+
+@awaited
+async def test_a_thief_has_nothing_left_after_a_rotation(make: Callable[..., Server]) -> None:
+    """He holds a session, the row of the role by an open transaction, and a password of his own."""
+    server = make(17)
+    await postgres.bind(server.service, server, BINDING)
+    quiet, holding = [await session(server, "p1") for _ in range(2)]
+    await quiet.execute("ALTER ROLE shop_production PASSWORD 'mine'")
+    await quiet.execute("CREATE TABLE kept AS SELECT 1 AS x")
+    await holding.execute("BEGIN; ALTER ROLE shop_production SET work_mem = '5MB'")
+    await postgres.rotate(server.service, server, msgspec.structs.replace(BINDING, password="new"), "p1")
+    for thief in (quiet, holding):
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+            await thief.execute("SELECT 1")
+    for password in ("p1", "mine"):
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await session(server, password)
+    honest = await session(server, "new")
+    assert await honest.fetchval("SELECT x FROM kept") == 1
+    await honest.close()
+
+
+@awaited
+async def test_a_database_that_an_administrator_makes_is_closed_to_projects(make: Callable[..., Server]) -> None:
+    server = make(17)
+    await postgres.bind(server.service, server, BINDING)
+    server.psql("CREATE DATABASE hr; CREATE ROLE reader LOGIN PASSWORD 'r'")
+    assert (await postgres.ready(server.service, server)).healthy
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await session(server, "p1", database="hr")
+    await (await session(server, "r", "reader", "hr")).close()
+
+
+# ---------------------------------------------------------------- what one project takes from others
+
+
+@pytest.fixture(scope="module")
+def crowded(make: Callable[..., Server]) -> Server:
+    """A server with limits, and two projects on it."""
+    server = make(17)
+    limits = {"project_connections": 3, "project_temp_files": "1mb", "project_disk": "40mb"}
+    server.service = msgspec.structs.replace(server.service, parameters={**server.service.parameters, **limits})
+
+    async def work() -> None:
+        for name in ("shop_production", "b_x"):
+            scope = Scope(project=name, environment="x")
+            binding = Binding(id=len(name), scope=scope, resource=name, account=name, password="p1")
+            await postgres.bind(server.service, server, binding)
+        assert (await postgres.ready(server.service, server)).detail == ""
+
+    asyncio.run(work())
+    return server
+
+
+@awaited
+async def test_one_project_takes_its_connections_and_no_more(crowded: Server) -> None:
+    held = [await session(crowded, "p1") for _ in range(3)]
+    with pytest.raises(asyncpg.TooManyConnectionsError):
+        await session(crowded, "p1")
+    await (await session(crowded, "p1", "b_x", "b_x")).close()
+    for opened in held:
+        await opened.close()
+
+
+@awaited
+async def test_one_project_fills_no_disk_with_temporary_files(crowded: Server) -> None:
+    opened = await session(crowded, "p1")
+    sort = "SET work_mem = '64kB'; SELECT count(*) FROM (SELECT x FROM generate_series(1, {}) x ORDER BY x DESC LIMIT {}) y"
+    await opened.execute(sort.format(1000, 999))
+    for lifted in ("", "RESET ALL; ", "ALTER ROLE shop_production RESET ALL; "):
+        with pytest.raises(asyncpg.PostgresError, match="temporary file size exceeds"):
+            await opened.execute(lifted + sort.format(500_000, 499_999))
+    await opened.close()
+
+
+@awaited
+async def test_one_project_that_fills_its_disk_is_told_then_read_only_then_out(crowded: Server) -> None:
+    async def told() -> str:
+        health = await postgres.ready(crowded.service, crowded)
+        assert health.healthy
+        return health.detail
+
+    opened = await session(crowded, "p1")
+    await opened.execute("CREATE TABLE f AS SELECT generate_series(1, 800000)")
+    assert "shop_production has filled more than 80%" in await told()
+    await opened.execute("INSERT INTO f SELECT generate_series(1, 160000)")
+    assert "its sessions are read-only" in await told()
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await opened.execute("SELECT 1")
+    opened = await session(crowded, "p1")
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        await opened.execute("INSERT INTO f SELECT 1")
+    assert await opened.fetchval("SELECT count(*) FROM f") == 960_000
+    await opened.execute("BEGIN READ WRITE; TRUNCATE f; COMMIT")
+    assert await told() == ""
+    await opened.close()
+    opened = await session(crowded, "p1")
+    await opened.execute("INSERT INTO f SELECT generate_series(1, 1200000)")
+    await opened.execute("ALTER ROLE shop_production IN DATABASE shop_production RESET ALL")
+    assert "nobody of it gets in" in await told()
+    with pytest.raises(asyncpg.TooManyConnectionsError):
+        await session(crowded, "p1")
+    other = await session(crowded, "p1", "b_x", "b_x")
+    await other.execute("CREATE TABLE IF NOT EXISTS honest (x int); INSERT INTO honest VALUES (1)")
+    await other.close()
+    assert not (await postgres.census(crowded.service, crowded, None)).failed
+    more = msgspec.structs.replace(crowded.service, parameters={**crowded.service.parameters, "project_disk": "1gb"})
+    assert (await postgres.ready(more, crowded)).detail == ""
+    await (await session(crowded, "p1")).close()
+
+
+@awaited
+async def test_that_projects_cannot_connect_is_told_and_the_administrator_gets_in(make: Callable[..., Server]) -> None:
+    server = make(17, arguments=("-c", "max_connections=30", "-c", "reserved_connections=5"))
+    await postgres.bind(server.service, server, BINDING)
+    server.psql("ALTER ROLE shop_production CONNECTION LIMIT -1")
+    held = [await session(server, "p1") for _ in range(22)]
+    with pytest.raises(asyncpg.TooManyConnectionsError):
+        await session(server, "p1")
+    health = await postgres.ready(server.service, server)
+    assert health.healthy
+    assert "Projects cannot connect" in health.detail
+    assert "shop_production" in health.detail
+    assert not (await postgres.census(server.service, server, None)).failed
+    for opened in held:
+        opened.terminate()

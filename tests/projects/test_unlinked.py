@@ -221,7 +221,7 @@ async def test_a_plan_names_the_apps_that_it_hits(scene: Scene, verb: str, given
 async def test_the_plans_of_a_rotation_and_a_deletion_name_theirs(scene: Scene) -> None:
     async with scene.open() as app:
         said = await plan(app, "rotate", project="shop")
-        assert effects(said.apps) == {"shop/production": "needs a deploy to open new connections to main"}
+        assert effects(said.apps) == {"shop/production": "loses main until it is deployed again"}
         await do(app, "unlink", service="main", project="shop")
         said = await plan(app, "delete", service="main")
         assert effects(said.apps) == dict.fromkeys(("shop/production", "shop/preview"), "loses main for good")

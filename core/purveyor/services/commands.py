@@ -227,7 +227,8 @@ def health_command(options: Options, service: str) -> None:
         word = "healthy" if found["healthy"] else "unhealthy"
         click.echo(f"{service} is {output.status(word)}: {found['version']} {found['latency_ms']} ms".rstrip(": "))
         if found["detail"]:
-            click.echo(f"  no further than {found['stage']}: {found['detail']}")
+            reached = "" if found["healthy"] else f"no further than {found['stage']}: "
+            click.echo(f"  {reached}{found['detail']}")
     if not found["healthy"]:
         raise SystemExit(1)
 

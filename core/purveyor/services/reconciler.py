@@ -375,7 +375,8 @@ class Reconciler:
                     return False
                 self._verified[record.id] = found.started_at
                 await self._helpers.let_go(record)
-        if before is None or before.healthy != checked.healthy:
+        worth = checked.healthy and before is not None and (before.detail or "") != (checked.detail or "")
+        if before is None or before.healthy != checked.healthy or worth:
             await self._publish(record, "healthy" if checked.healthy else "unhealthy", checked.detail or "")
         return checked.healthy
 

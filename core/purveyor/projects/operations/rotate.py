@@ -80,12 +80,12 @@ class Rotate(Verb):
             steps=step_names(self.steps(operation)),
             resources=[f"new password of {item.account}" for item in held if item],
             apps=[
-                msgspec.structs.replace(app, effect=f"needs a deploy to open new connections to {app.service}")
+                msgspec.structs.replace(app, effect=f"loses {app.service} until it is deployed again")
                 for item in held
                 if item and item.environment_id
                 for app in bindings.apps(tx, services.get(tx, item.service_id), "", [item.environment_id])
             ],
-            warnings=["The app that runs goes on with its open connections and needs a deploy to open new ones."],
+            warnings=["Sessions that the old credentials opened end at once: an app that runs needs a deploy."],
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:

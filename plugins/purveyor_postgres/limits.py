@@ -1,0 +1,119 @@
+"""What one project may take of a server: connections, temporary files, disk. A role can lift none of it by itself.
+
+They are put in force whenever the server is asked whether it serves, so that a changed parameter needs no new link.
+"""
+
+from typing import Any, NamedTuple
+
+from purveyor_hooks import Parameter, Service
+from purveyor_postgres.accounts import MARKED, most_connections, quoted, terminate
+
+SIZE = r"0|[1-9][0-9]{0,5}(?:mb|gb)"
+UNITS = {"mb": 2**20, "gb": 2**30}
+CONNECTIONS = Parameter(
+    name="project_connections",
+    help="Connections that one environment of a project may hold at once; ten are left to others whatever this says.",
+    kind="integer",
+    default=50,
+    minimum=1,
+    maximum=10_000,
+)
+TEMPORARY = Parameter(
+    name="project_temp_files",
+    help="Temporary files that one session of a project may fill, such as 500mb or 5gb; 0 is no limit.",
+    default="10gb",
+    pattern=SIZE,
+)
+DISK = Parameter(
+    name="project_disk",
+    help="Disk that one project's database may fill, such as 500mb or 20gb; 0 is no limit. At 80 percent it is told, at 100 "
+    "percent sessions are read-only unless they say otherwise, at 110 percent nobody of the project gets in.",
+    default="0",
+    pattern=SIZE,
+)
+WARNED, FULL, SHUT, FREE = 0.8, 1.0, 1.1, 0.95  # of the limit; what was full is free again below the last
+
+ROLES = f"""
+SELECT r.rolname AS role, d.datname AS database, r.rolconnlimit AS connections,
+    (SELECT setconfig FROM pg_db_role_setting s WHERE s.setrole = r.oid AND s.setdatabase = 0) AS everywhere,
+    (SELECT setconfig FROM pg_db_role_setting s WHERE s.setrole = r.oid AND s.setdatabase = d.oid) AS inside
+FROM pg_roles r LEFT JOIN pg_database d ON d.datname = r.rolname AND d.datallowconn
+WHERE {MARKED} AND r.rolcanlogin
+"""
+READ_ONLY = "default_transaction_read_only=on"
+TAKEN = """
+SELECT count(*) AS taken, current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+    - coalesce(current_setting('reserved_connections', true)::int, 0) AS room,
+    (SELECT usename FROM pg_stat_activity WHERE backend_type = 'client backend' GROUP BY 1 ORDER BY count(*) DESC LIMIT 1) AS most
+FROM pg_stat_activity WHERE backend_type = 'client backend'
+"""
+
+
+class Standing(NamedTuple):
+    """Where a project is with its disk: `share` of what it may have, and whether it was full when it was last looked at."""
+
+    role: str
+    share: float
+    was_full: bool
+
+    @property
+    def full(self) -> bool:
+        return self.share >= (FREE if self.was_full else FULL)
+
+
+def size(service: Service, parameter: Parameter) -> int:
+    """Bytes; 0 is no limit. A service of before the parameter has none until it is given one."""
+    text = str(service.parameters.get(parameter.name, "0"))
+    return 0 if text == "0" else int(text[:-2]) * UNITS[text[-2:]]
+
+
+async def put_in_force(service: Service, opened: Any) -> str:
+    """Set the limits of every project's role. The answer is what a person should know; it says the same while nothing changes."""
+    said = []
+    row = await opened.fetchrow(TAKEN)
+    if row["taken"] >= row["room"]:
+        said.append(f"Projects cannot connect: all connections that they may have are taken, most of them by {row['most']}.")
+    full = await opened.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = session_user")
+    quota = size(service, DISK)
+    for row in await opened.fetch(ROLES):
+        standing = Standing(row["role"], 0.0, READ_ONLY in (row["inside"] or []))
+        if quota and row["database"]:
+            used = await opened.fetchval("SELECT pg_database_size($1::name)", row["database"])
+            standing = standing._replace(share=used / quota)
+        shut = standing.full and standing.share >= SHUT
+        await _connections(service, opened, row, shut=shut)
+        if full:
+            await _temporary(service, opened, row)
+            if row["database"] and standing.full != standing.was_full:
+                await _read_only(opened, row, on=standing.full)
+        if word := "nobody of it gets in" if shut else "its sessions are read-only" if standing.full else "":
+            said.append(f"{standing.role} has filled its disk ({service.parameters[DISK.name]}): {word}.")
+        elif standing.share >= WARNED:
+            said.append(f"{standing.role} has filled more than {WARNED:.0%} of its disk ({service.parameters[DISK.name]}).")
+    return " ".join(said)
+
+
+async def _connections(service: Service, opened: Any, row: Any, *, shut: bool) -> None:
+    wanted = 0 if shut else most_connections(service, await opened.fetchval("SELECT current_setting('max_connections')::int"))
+    if row["connections"] != wanted:
+        await opened.execute(f"ALTER ROLE {quoted(row['role'])} CONNECTION LIMIT {wanted}")
+        if shut:
+            await terminate(opened, row["role"])
+
+
+async def _temporary(service: Service, opened: Any, row: Any) -> None:
+    kilobytes = size(service, TEMPORARY) // 1024
+    wanted = f"temp_file_limit={kilobytes}kB" if kilobytes else ""
+    there = next((item for item in row["everywhere"] or [] if item.startswith("temp_file_limit=")), "")
+    if there == wanted:
+        return
+    change = f"SET temp_file_limit = '{kilobytes}kB'" if wanted else "RESET temp_file_limit"
+    await opened.execute(f"ALTER ROLE {quoted(row['role'])} {change}")
+
+
+async def _read_only(opened: Any, row: Any, *, on: bool) -> None:
+    """Its sessions begin read-only, those that are open end. Who deletes to make room says BEGIN READ WRITE."""
+    change = "SET default_transaction_read_only = on" if on else "RESET default_transaction_read_only"
+    await opened.execute(f"ALTER ROLE {quoted(row['role'])} IN DATABASE {quoted(row['database'])} {change}")
+    if on:
+        await terminate(opened, row["role"])
