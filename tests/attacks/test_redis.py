@@ -34,49 +34,6 @@ def fill(client: Any) -> None:
         client.set(f"fill:{number}", b"x" * 1_000_000)
 
 
-REFUSED = {
-    "see every key name that others touch": ("CLIENT", "TRACKING", "ON", "BCAST"),
-    "ask whom tracking tells": ("CLIENT", "TRACKINGINFO"),
-    "list others' connections": ("CLIENT", "LIST"),
-    "end others' connections": ("CLIENT", "KILL", "USER", "beta_production"),
-    "wake others": ("CLIENT", "UNBLOCK", "1"),
-    "halt everybody": ("CLIENT", "PAUSE", "10000"),
-    "have nothing of its own evicted": ("CLIENT", "NO-EVICT", "ON"),
-    "read the log of refusals": ("ACL", "LOG"),
-    "lift the limit of memory": ("CONFIG", "SET", "maxmemory", "0"),
-    "have payloads taken as they are": ("CONFIG", "SET", "sanitize-dump-payload", "no"),
-    "write the configuration": ("CONFIG", "REWRITE"),
-    "read slow commands of others": ("SLOWLOG", "GET"),
-    "read the latencies": ("LATENCY", "LATEST"),
-    "replicate everything": ("PSYNC", "?", "-1"),
-    "copy everything": ("SYNC",),
-}
-
-
-@pytest.mark.parametrize("attack", REFUSED)
-def test_refused(attack: str, stage: Stage) -> None:
-    with opened(stage, "alpha") as client:
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            client.execute_command(*REFUSED[attack])
-        assert client.ping()
-
-
-HONEST = {
-    "say who it is": ("CLIENT", "SETNAME", "worker"),
-    "ask its own connection": ("CLIENT", "ID"),
-    "read what the server is": ("INFO",),
-    "run a script": ("EVAL", "return redis.call('SET', KEYS[1], '1')", "1", "k"),
-    "wait for work": ("BLPOP", "queue", "0.05"),
-    "empty its own": ("FLUSHDB",),
-}
-
-
-@pytest.mark.parametrize("what", HONEST)
-def test_an_honest_app_may(what: str, stage: Stage) -> None:
-    with opened(stage, "alpha") as client:
-        client.execute_command(*HONEST[what])
-
-
 def test_payloads_made_by_hand_are_refused_and_honest_ones_are_taken(stage: Stage) -> None:
     """The payload of a list whose listpack says that it is longer than it is, with the right checksum."""
     with opened(stage, "alpha") as client:

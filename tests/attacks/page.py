@@ -1,0 +1,49 @@
+"""Write the tables of attacks into the security page: ``python tests/attacks/page.py``.
+
+Each stands between two comments of its name, which stay.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from attacks import matrix
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/security.md"
+
+
+def data_servers() -> Iterator[str]:
+    """A row for each way in and aim."""
+    number = sum(len(table.attacks) for table in matrix.ALL)
+    yield f"{number} attacks; those on S3 are made on each of its three servers."
+    yield ""
+    yield "| server | way in | what for | what is refused | what goes on working |"
+    yield "|---|---|---|---|---|"
+    for table in matrix.ALL:
+        groups: dict[tuple[str, str], list[matrix.Attack]] = {}
+        for attack in table.attacks:
+            groups.setdefault((attack.way, attack.aim), []).append(attack)
+        for (way, aim), attacks in groups.items():
+            refused = "; ".join(attack.what for attack in attacks)
+            honest = "; ".join(dict.fromkeys(attack.honest for attack in attacks))
+            yield f"| {table.server} | {way} | {aim} | {refused} | {honest} |"
+
+
+SECTIONS: dict[str, Callable[[], Iterator[str]]] = {"data servers": data_servers}
+
+
+def written(page: str) -> str:
+    """The page with its tables made anew."""
+    for name, rows in SECTIONS.items():
+        begin, end = f"<!-- attacks: {name} -->", f"<!-- end of attacks: {name} -->"
+        text = "\n".join((begin, "", *rows(), "", end))
+        page, found = re.subn(re.escape(begin) + ".*?" + re.escape(end), lambda _, text=text: text, page, flags=re.DOTALL)  # type: ignore[misc]
+        assert found == 1, f"{PAGE.name} has no place for {name}"
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text()))
