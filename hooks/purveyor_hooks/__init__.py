@@ -5,6 +5,7 @@ group ``purveyor``. `specs` lists every hook, `types` the values they exchange, 
 handed, `errors` what it may raise.
 """
 
+from purveyor_hooks.backoff import Backoff
 from purveyor_hooks.errors import (
     BadInput,
     Cancelled,
@@ -97,6 +98,7 @@ __all__ = [
     "ApiClient",
     "AppSpec",
     "Application",
+    "Backoff",
     "BadInput",
     "Binding",
     "Bound",

@@ -1,19 +1,22 @@
 """Webhooks: what happened is written to an outbox first, then delivered, signed, and tried again until it is taken.
 
 The outbox has a cursor of its own on the event line: whatever happens while the daemon is down or is killed is delivered
-later, and once only by its number (`Purveyor-Delivery`), which receivers can tell repeats by.
+later, and once only by its `webhook-id`, which receivers can tell repeats by.
 """
 
+import base64
 import hashlib
 import hmac
 import ipaddress
 import json
+import os
 import socket
 import sqlite3
 import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -23,14 +26,16 @@ import anyio.to_thread
 import httpx
 import msgspec
 from sqlite_utils import Database
+from standardwebhooks import Webhook
 
-from purveyor_hooks import BadInput, Conflict, Core, Event, NotFound
+from purveyor_hooks import Backoff, BadInput, Conflict, Core, Event, NotFound
 
 T = TypeVar("T")
 FOLDER, FILE = "webhooks", "outbox.db"
 TIMEOUT = 10.0  # seconds for a whole delivery
 ANSWER_LIMIT = 64 * 1024
 LONGEST_PAUSE = 900.0
+KEY_MARK, KEY_BYTES, KEY_SIZES = "whsec_", 32, range(24, 65)  # of a secret, as Standard Webhooks has it
 IDLE = 1.0
 MOMENT, BURST = 0.05, 256  # seconds, events
 FORGET_EVERY, BATCH, LEAST = 3600.0, 500, 1_000  # seconds, deliveries at a time, newest that are always kept
@@ -55,8 +60,9 @@ CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY CHECK (id = 1), event 
 class WebhookRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where to send which events: those whose type begins with one of `events`; none named means all.
 
-    `secret` signs (made up when it is not given). A delivery is tried `attempts` times, first after `first_retry` seconds,
-    then after twice as long, and so on up to a quarter of an hour.
+    `secret` signs (made up when it is not given: ``whsec_`` and base64, as Standard Webhooks has it). A delivery is tried
+    `attempts` times, first after `first_retry` seconds, then after twice as long, and so on up to a quarter of an hour; each
+    pause is shortened by chance.
     """
 
     name: str
@@ -67,9 +73,33 @@ class WebhookRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     first_retry: float = 5.0
 
 
-def sign(secret: str, timestamp: str, body: bytes) -> str:
-    """What a receiver compares: HMAC-SHA256 of the time, a dot and the body, in hexadecimal."""
-    return "sha256=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+def signed(secret: str, delivery: int, body: str, at: datetime) -> dict[str, str]:
+    """The headers that say which delivery it is, and sign it, as Standard Webhooks has them (webhook-…); beside them those of
+    before, which sign with HMAC-SHA256 of the time, a dot and the body, in hexadecimal.
+
+    `webhook-id` is the same for each try and never another delivery's: after a recovery the numbers may come again.
+    """
+    number = f"msg_{delivery}_{hashlib.sha256(body.encode()).hexdigest()[:16]}"
+    timestamp = str(int(at.timestamp()))
+    before = hmac.new(secret.encode(), f"{timestamp}.{body}".encode(), hashlib.sha256).hexdigest()
+    return {
+        "webhook-id": number,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": Webhook(key_of(secret) or secret.encode()).sign(number, at, body),
+        "Purveyor-Delivery": str(delivery),
+        "Purveyor-Timestamp": timestamp,
+        "Purveyor-Signature": f"sha256={before}",
+    }
+
+
+def key_of(secret: str) -> bytes | None:
+    """The key that stands in base64 behind ``whsec_``; None for a secret that is a text of another kind."""
+    mark, _, encoded = secret.partition(KEY_MARK)
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return None
+    return key if not mark and len(key) in KEY_SIZES else None
 
 
 class Outbox:
@@ -213,29 +243,26 @@ class Outbox:
             state, next_at = "dead", now
             self._core.logger.warning("webhook.dead", webhook=row["name"], delivery=row["id"], error=error)
         else:
-            state, next_at = "pending", now + min(row["first_retry"] * 2 ** (tried - 1), LONGEST_PAUSE)
+            state, next_at = "pending", now + Backoff(row["first_retry"], LONGEST_PAUSE).pause(row["attempts"])
         values = [state, tried, next_at, error, status, now, row["id"]]
         change = "UPDATE deliveries SET state = ?, attempts = ?, next_at = ?, error = ?, status = ?, updated_at = ? WHERE id = ?"
         await self._run(lambda db: db.execute(change, values))
 
     async def _send(self, row: dict[str, Any]) -> tuple[int | None, str]:
         """The status, and why it counts as failed, "" when it does not."""
-        body, timestamp = row["body"].encode(), str(int(time.time()))
         status: int | None = None
         try:
             headers = {
                 "Content-Type": "application/json",
                 "User-Agent": "purveyor",
                 "Purveyor-Event": row["type"],
-                "Purveyor-Delivery": str(row["id"]),
-                "Purveyor-Timestamp": timestamp,
-                "Purveyor-Signature": sign(self._core.unseal(row["secret"]), timestamp, body),
+                **signed(self._core.unseal(row["secret"]), row["id"], row["body"], datetime.now(UTC)),
             }
             with anyio.fail_after(TIMEOUT):
                 await check_address(row["url"])
                 async with (
                     httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False, verify=self._trust) as http,
-                    http.stream("POST", row["url"], content=body, headers=headers) as answer,
+                    http.stream("POST", row["url"], content=row["body"].encode(), headers=headers) as answer,
                 ):
                     status, size = answer.status_code, 0
                     async for chunk in answer.aiter_raw():
@@ -259,8 +286,6 @@ class Outbox:
 
     async def add(self, given: WebhookRequest) -> dict[str, Any]:
         """Raises `BadInput` and `Conflict`."""
-        import secrets
-
         errors = {}
         if not given.name.strip() or given.name.isdecimal() or len(given.name) > 80:
             errors["name"] = "must be text of 1 to 80 characters that is not a number"
@@ -268,10 +293,12 @@ class Outbox:
             errors["attempts"] = "must be from 1 to 100"
         if not 0.1 <= given.first_retry <= LONGEST_PAUSE:
             errors["first_retry"] = f"must be from 0.1 to {LONGEST_PAUSE:.0f} seconds"
+        if given.secret.startswith(KEY_MARK) and key_of(given.secret) is None:
+            errors["secret"] = f"must be {KEY_SIZES.start} to {KEY_SIZES.stop - 1} bytes in base64 behind {KEY_MARK}"
         if errors:
             raise BadInput("The webhook cannot be used as it is.", remedy="Correct what is named.", errors=errors)
         await check_address(given.url)
-        secret = given.secret or secrets.token_urlsafe(32)
+        secret = given.secret or KEY_MARK + base64.b64encode(os.urandom(KEY_BYTES)).decode()
 
         def insert(db: Database) -> int:
             if list(db.query("SELECT 1 FROM webhooks WHERE name = ?", [given.name])):

@@ -25,7 +25,7 @@ async def client(source: SourceRecord, secret_key: str) -> AsyncIterator[Any]:
         s3={"addressing_style": style},
         connect_timeout=10,
         read_timeout=TIMEOUT,
-        retries={"total_max_attempts": 3},
+        retries={"mode": "standard", "total_max_attempts": 3},  # pauses that grow, by chance
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )

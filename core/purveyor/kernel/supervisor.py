@@ -1,6 +1,5 @@
 """One supervisor for all that runs as long as the daemon does: a fault ends the turn, never the daemon."""
 
-import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
@@ -8,7 +7,7 @@ import anyio
 import msgspec
 
 from purveyor.kernel.db import Store
-from purveyor_hooks import Logger, PurveyorError
+from purveyor_hooks import Backoff, Logger, PurveyorError
 
 FIRST, LONGEST = 1.0, 60.0  # seconds between a fault and the next try
 SETTLED = 30.0  # seconds after which a loop that was begun again has got over its fault
@@ -45,7 +44,7 @@ class Supervisor:
 
         `turn` is how many seconds go by until it first does something: its fault is over later than that.
         """
-        pause = self.first
+        failures = 0
         while True:
             begun, settled = anyio.current_time(), turn + self.settled
             try:
@@ -58,9 +57,9 @@ class Supervisor:
             except Exception as error:
                 await self._note(loop, _first(error))
             if anyio.current_time() - begun > settled:
-                pause = self.first
-            await anyio.sleep(pause * random.uniform(1.0, 1.3))
-            pause = min(pause * 2, LONGEST)
+                failures = 0
+            await anyio.sleep(Backoff(self.first, LONGEST).pause(failures))
+            failures += 1
 
     async def _settle(self, loop: str, settled: float) -> None:
         await anyio.sleep(settled)

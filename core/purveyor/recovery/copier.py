@@ -32,7 +32,7 @@ from purveyor.kernel.parts import House
 from purveyor.recovery import beside, document
 from purveyor.recovery.sealing import OWNER, ROOT, Header, Keys, Mark, is_document, owner_path, read_mark, seal, write_mark
 from purveyor.recovery.thinning import surplus
-from purveyor_hooks import Failed, NotFound, PurveyorError
+from purveyor_hooks import Backoff, Failed, NotFound, PurveyorError
 
 LOOK = 60.0  # seconds between two looks for a later term, and for files beside the database that changed
 HEARTBEAT = 6 * 3600.0  # seconds after which the same is written again: it says that nothing newer was taken away
@@ -219,7 +219,7 @@ class StateCopies:
 
     async def _keep(self, target: Target, scope: anyio.CancelScope) -> None:
         """Ship to one place; whatever it does, it is tried again. One that somebody took over is left alone."""
-        place, pause = target.place, SHORTEST
+        place, failures, backoff = target.place, 0, Backoff(SHORTEST, LONGEST)
         settled = self._settled.setdefault(place.address, anyio.Event())
         with scope:
             while True:
@@ -234,8 +234,8 @@ class StateCopies:
                 except Exception as error:
                     await self._note(status, error)
                     settled.set()
-                await anyio.sleep(pause)
-                pause = SHORTEST if not status.error else min(pause * 2, LONGEST)
+                failures = failures + 1 if status.error else 0
+                await anyio.sleep(backoff.pause(failures))
 
     async def _live(self, place: Place, status: Status, settled: anyio.Event) -> None:
         """Claim this process's term there, then write whatever changes."""

@@ -10,6 +10,7 @@ from purveyor.kernel.parts import House
 from purveyor.services import incident_store
 from purveyor.services.incident_store import Told
 from purveyor.services.networks import lost
+from purveyor_hooks import Backoff
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds between two tries to bring something back
 CALM = 60.0  # seconds without trouble after which a new incident is none of the old row
@@ -101,7 +102,7 @@ class Incidents:
         """It is tried now; the next time is later than after the last one."""
         tries, _ = self._row(subject)
         self._ended.pop(subject, None)
-        self._tries[subject] = (tries + 1, self.clock() + min(FIRST_PAUSE * 2**tries, LONGEST_PAUSE))
+        self._tries[subject] = (tries + 1, self.clock() + Backoff(FIRST_PAUSE, LONGEST_PAUSE).pause(tries))
 
     def hurry(self) -> None:
         """The engine is back: whatever is in trouble may be tried at once."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from standardwebhooks import Webhook
 
 from support import DEMO, Stage, eventually
 
@@ -135,6 +136,7 @@ def test_a_webhook_arrives_signed(stage: Stage, receiver: Receiver) -> None:
     headers, body = receiver.got[-1]
     signed = f"{headers['Purveyor-Timestamp']}.".encode() + body
     assert headers["Purveyor-Signature"] == "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
+    assert Webhook(secret).verify(body, headers) == json.loads(body), "as any verifier of Standard Webhooks has it"
     assert headers["Purveyor-Event"] == json.loads(body)["type"]
     listed = stage.call("GET", "/webhooks")
     assert secret not in json.dumps(listed)
@@ -153,7 +155,7 @@ def test_one_that_fails_is_tried_again_then_dead_and_can_be_sent_again(stage: St
     (dead,) = stage.json("webhook", "deliveries", "weak")
     assert (dead["attempts"], dead["status"], dead["error"]) == (3, 500, "it answered 500")
     assert len(receiver.got) == 3
-    assert len({headers["Purveyor-Delivery"] for headers, _ in receiver.got}) == 1
+    assert len({(headers["Purveyor-Delivery"], headers["webhook-id"]) for headers, _ in receiver.got}) == 1
     receiver.status = 204
     stage.cli("webhook", "resend", "weak")
     eventually(lambda: stage.json("webhook", "deliveries", "weak")[0]["state"] == "delivered")

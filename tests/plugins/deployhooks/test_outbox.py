@@ -1,7 +1,10 @@
 """The webhooks' outbox, with receivers in this process: who hangs, what is lost by a fault, what is kept."""
 
 import asyncio
+import base64
 import contextlib
+import hashlib
+import hmac
 import logging
 import time
 from collections import Counter
@@ -13,9 +16,10 @@ from typing import Any
 
 import anyio
 import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from purveyor.kernel.logs import make_logger
-from purveyor_deployhooks.outbox import Outbox, WebhookRequest
+from purveyor_deployhooks.outbox import LONGEST_PAUSE, Outbox, WebhookRequest, signed
 from purveyor_hooks import BadInput, Event
 
 pytestmark = pytest.mark.anyio
@@ -159,6 +163,43 @@ async def until_async(what: Callable[[], Awaitable[Any]]) -> None:
     with anyio.fail_after(5):
         while not await what():  # noqa: ASYNC110
             await anyio.sleep(0.01)
+
+
+@pytest.mark.parametrize("secret", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "text of one's own, été", "whsec_ that is none"])
+def test_a_standard_verifier_and_one_of_before_take_a_delivery_with_any_secret(secret: str) -> None:
+    body = '{"type":"service.healthy","data":{"name":"café"}}'
+    headers = signed(secret, 7, body, datetime.now(UTC))
+    usual = secret if "MfKQ" in secret else f"whsec_{base64.b64encode(secret.encode()).decode()}"  # as docs/ say
+    assert Webhook(usual).verify(body, headers)["data"] == {"name": "café"}
+    with pytest.raises(WebhookVerificationError):
+        Webhook(usual).verify(body, {**headers, "webhook-id": "msg_8_0"})
+    before = hmac.digest(secret.encode(), f"{headers['Purveyor-Timestamp']}.{body}".encode(), hashlib.sha256).hex()
+    assert headers["Purveyor-Signature"] == f"sha256={before}"
+
+
+def test_a_number_that_comes_again_after_a_recovery_is_not_the_same_delivery() -> None:
+    now = datetime.now(UTC)
+    assert signed("s", 7, '{"id":1}', now)["webhook-id"] != signed("s", 7, '{"id":2}', now)["webhook-id"]
+
+
+async def test_a_secret_that_no_verifier_would_take_is_bad_input(tmp_path: Path) -> None:
+    async with running(Line(tmp_path)) as made, receiver(at_once) as (url, _):
+        with pytest.raises(BadInput) as raised:
+            await made.add(WebhookRequest(name="mine", url=url, secret="whsec_c2hvcnQ="))
+        assert "24 to 64 bytes" in raised.value.errors["secret"]
+        assert await made.every() == []
+
+
+async def test_what_failed_together_does_not_come_back_together(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    async with running(line) as made:
+        await made.add(WebhookRequest(name="away", url="http://127.0.0.1:1/", first_retry=LONGEST_PAUSE))
+        line.tell("service.healthy", 8)
+        while [item["attempts"] for item in (await made.deliveries("away", None, 10))[0]] != [1] * 8:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+        at = [item["next_at"] - time.time() for item in (await made.deliveries("away", None, 10))[0]]
+        assert max(at) - min(at) > 10, "by chance below this once in some million runs"
+        assert max(at) <= LONGEST_PAUSE
 
 
 NO_ADDRESSES = ["http://x:99999/", "http://x:port/", "http://[::1", f"http://{'é' * 70}/", "http://x/\x01", "http://\0/", "x"]

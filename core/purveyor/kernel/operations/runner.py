@@ -8,7 +8,6 @@ A person has two ways to end one: to cancel it, which stops it where it is and t
 which there is no way back; and to abandon one that cannot be ended, which leaves everything as it is and frees its target.
 """
 
-import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -26,6 +25,7 @@ from purveyor.kernel.operations.operation import Key, Step, Target, Verb
 from purveyor.kernel.operations.plan import Plan
 from purveyor.kernel.plugins.registry import Registry
 from purveyor_hooks import (
+    Backoff,
     Cancelled,
     Conflict,
     DeadlineExceeded,
@@ -39,7 +39,8 @@ from purveyor_hooks import (
 
 LOCK_PATIENCE = 30.0
 TURNS = 5  # times that an operation waits for its locks, when what it touches changes meanwhile
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries to end an operation
+FIRST_PAUSE = 1.0  # seconds between two tries to end an operation
+BACKOFF = Backoff(FIRST_PAUSE, 60.0)
 VETO_DEADLINE = 10.0
 UNDO_DEADLINE = 120.0
 LIFT_DEADLINE = 180.0  # for the servers that an undo needs
@@ -315,7 +316,7 @@ class Runner:
 
     async def _bring_to_its_end(self, verb: Verb, handle: Handle) -> None:
         """Try until it has ended. Whoever started it hears of the first try alone."""
-        pause = FIRST_PAUSE
+        failures = 0
         try:
             while True:
                 error, ended = await self._try(verb, handle)
@@ -328,8 +329,8 @@ class Runner:
                 handle.tried(error)
                 if ended:
                     return
-                pause = FIRST_PAUSE if await handle.rest(pause * random.uniform(1.0, 1.3)) else pause
-                pause = min(pause * 2, LONGEST_PAUSE)
+                hurried = await handle.rest(BACKOFF.pause(failures))
+                failures = 1 if hurried else failures + 1
                 await self._have_it_lifted(handle)
         finally:  # when the process ends first, nobody may take it for done
             handle.interrupt()
