@@ -62,7 +62,7 @@ def test_how_far_it_reaches_is_told(stage: Stage, moments: dict[str, datetime]) 
     found = archive(stage)
     assert found["state"] == "following"
     assert found["lag_seconds"] < 120
-    assert found["encryption"] == "AES-256-GCM"
+    assert found["encryption"] == "age"
     assert "following" in stage.cli("backup", "archive", "list")
     assert any(item["backup_type"] == "base" for item in stage.json("backup", "list"))
 

@@ -368,6 +368,20 @@ async def test_a_change_that_somebody_else_wrote_is_refused(scene: Scene) -> Non
         await do(app, "restore", archive="tracked", new_name="again")
 
 
+async def test_each_base_copy_of_a_sealed_archive_is_sealed_and_opens_what_follows_it(scene: Scene) -> None:
+    async with scene.open() as app:
+        await do(app, "archive", service="main", encrypt=True)
+        await do(app, "backup", service="main", backup_type="base")
+        made = (await app.house.store.read(lambda tx: backups.listed(tx, service_id=1)))[0]
+        assert (made.backup_type, made.encryption) == ("base", "age")
+        scene.put("main", "shop_production", after="the second copy")
+        await look_after(app, ship=True)
+        sealed = sorted((scene.state / "backups" / "main").glob("changes-*/*"))
+        assert all(path.read_bytes().startswith(b"age-encryption.org/v1\n") for path in sealed)
+        await do(app, "restore", archive="main", new_name="again")
+        assert scene.server("again").held.resources["shop_production"]["after"] == "the second copy"
+
+
 async def test_a_strangers_file_keeps_no_change_from_being_shipped(scene: Scene) -> None:
     async with scene.open() as app:
         newest = changes_of(scene)[-1]

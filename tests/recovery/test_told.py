@@ -14,6 +14,7 @@ from fake.copied import Fickle, current, keep_at, living, status, until
 from fake.scene import Scene, do
 from purveyor.app import App
 from purveyor.asgi import create_api
+from purveyor.backups import age
 from purveyor.backups import store as backups
 from purveyor.backups.storage import Folder
 from purveyor.checks import Check, of_copies
@@ -127,6 +128,7 @@ async def test_the_doctor_asks_for_the_key_on_paper_until_it_was_printed(scene: 
         async with serving(create_api(app), local=[listen_local(scene.state / SOCKET)]):
             done = await anyio.to_thread.run_sync(CliRunner().invoke, cli, command)
         assert done.exit_code == 0
+        assert done.stdout.splitlines()[-1].strip() == age.identity(base64.b64decode((scene.state / "backup.key").read_text()))
         assert await said() == [True]
         (entry,) = (await app.house.store.read(lambda tx: audit.page(tx, Wanted(), limit=9, offset=0))).items
         assert (entry.actor, entry.reveals) == ("local", "backup key")

@@ -1,7 +1,10 @@
-"""Packing and unpacking a stream: zstd, then AES-256-GCM when asked for, counted and hashed on the way."""
+"""Packing and unpacking a stream: zstd, then age when asked for, counted and hashed on the way.
+
+What older versions sealed, in blocks of AES-256-GCM, is opened as well.
+"""
 
 import hashlib
-import os
+import itertools
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import IO, cast
@@ -13,10 +16,11 @@ import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from purveyor.backups import age
 from purveyor_hooks import BadInput
 
 LEVEL, THREADS = 3, 2
-BLOCK = 1024 * 1024  # bytes sealed at once
+BLOCK = 1024 * 1024  # bytes handed out at once
 GATHERED = 256 * 1024  # plain bytes that are worth a thread
 WINDOW = 8 * 1024 * 1024  # bytes that a decompressor may look back; level 3 needs 2 MiB
 SIZE = struct.Struct("!I")
@@ -34,7 +38,7 @@ class Packer:
     def __init__(self, hand_on: Write, key: bytes | None) -> None:
         self._hand_on = hand_on
         self._compressor = zstandard.ZstdCompressor(level=LEVEL, threads=THREADS).compressobj()
-        self._sealer = _Sealer(key) if key else None
+        self._sealer = age.Sealer(key) if key else None
         self._hash = hashlib.sha256()
         self._waiting: list[bytes] = []
         self._gathered = 0
@@ -73,35 +77,6 @@ class Packer:
     @property
     def sha256(self) -> str:
         return self._hash.hexdigest()
-
-
-class _Sealer:
-    """Seals blocks: each says how long it is, which one it is and whether it is the last."""
-
-    def __init__(self, key: bytes) -> None:
-        self._cipher = AESGCM(key)
-        self._prefix = os.urandom(PREFIX)
-        self._number = 0
-        self._buffer = bytearray()
-        self._begun = False
-
-    def seal(self, data: bytes, last: bool) -> bytes:
-        self._buffer += data
-        out = bytearray()
-        if not self._begun:
-            out += self._prefix
-            self._begun = True
-        while len(self._buffer) > BLOCK:
-            out += self._block(bytes(self._buffer[:BLOCK]), MORE)
-            del self._buffer[:BLOCK]
-        if last:
-            out += self._block(bytes(self._buffer), LAST)
-        return bytes(out)
-
-    def _block(self, data: bytes, kind: bytes) -> bytes:
-        sealed = self._cipher.encrypt(self._prefix + SIZE.pack(self._number), data, kind)
-        self._number += 1
-        return SIZE.pack(len(sealed)) + sealed
 
 
 async def unpacked(stored: AsyncIterator[bytes], key: bytes | None, sha256: str, most: int) -> AsyncIterator[bytes]:
@@ -172,6 +147,22 @@ class _Feed:
 
 
 def _opened(stored: Iterator[bytes], key: bytes) -> Iterator[bytes]:
+    """What was sealed. Its first bytes say how: those of the older format are chance."""
+    begun = b""
+    while len(begun) < len(age.BEGINNING) and (chunk := next(stored, None)) is not None:
+        begun += chunk
+    whole = itertools.chain([begun], stored)
+    if not begun.startswith(age.BEGINNING):
+        yield from _opened_blocks(whole, key)
+        return
+    try:
+        yield from age.opened(whole, key)
+    except age.Wrong:
+        raise _closed() from None
+
+
+def _opened_blocks(stored: Iterator[bytes], key: bytes) -> Iterator[bytes]:
+    """The older format: each block says how long it is, which one it is and whether it is the last."""
     cipher = AESGCM(key)
     buffer = bytearray()
     prefix, number, ended = b"", 0, False
@@ -203,7 +194,11 @@ def _open(cipher: AESGCM, nonce: bytes, sealed: bytes) -> tuple[bytes, bool]:
             return cipher.decrypt(nonce, sealed, kind), kind == LAST
         except InvalidTag:
             continue
-    raise BadInput(
+    raise _closed()
+
+
+def _closed() -> BadInput:
+    return BadInput(
         "The backup cannot be opened: its data was altered, or the key is not the one that it was sealed with.",
         remedy="Put the right backup.key into the state directory. A backup whose key is lost cannot be opened by anybody.",
     )

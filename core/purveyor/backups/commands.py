@@ -361,6 +361,7 @@ def key_group() -> None:
 @click.pass_obj
 def print_key(options: Options) -> None:
     """Print the key for paper: after the host is lost, nothing else proves that a backup is yours."""
+    from purveyor.backups import age
     from purveyor.backups.manifest import key_id
     from purveyor.backups.repository import KEY_FILE, read_key
 
@@ -376,12 +377,15 @@ def print_key(options: Options) -> None:
     lines = paper.printed(key)
     paper.note_printed(path, key_id(key))
     if options.as_json:
-        output.show_json({"key": key_id(key), "lines": lines})
+        output.show_json({"key": key_id(key), "lines": lines, "age": age.identity(key)})
         return
     click.echo(f"Key of the backups of this installation (id {key_id(key)}). Keep it away from this host.\n")
     for line in lines:
         click.echo(f"    {line}")
-    click.echo("\nTo put it back: purveyor backup key restore")
+    click.echo(
+        "\nTo put it back: purveyor backup key restore\n\nWhere there is no Purveyor, age opens sealed backups with this:\n"
+    )
+    click.echo(f"    {age.identity(key)}")
 
 
 @key_group.command("restore")

@@ -44,7 +44,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1", "0.0.0.0")  # noqa: S104 - an addre
 OWNED = "owned"  # in a backup's metadata: the databases and buckets that belonged to projects
 UNSIGNED = "unsigned"  # in a backup's metadata: nothing but a person's word vouches for it
 EMPTY = "It is empty: there was nothing to back up."
-ENCRYPTION = "AES-256-GCM"
 Tell = Callable[[int], Awaitable[None]]
 
 

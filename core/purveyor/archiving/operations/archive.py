@@ -6,10 +6,10 @@ import msgspec
 
 from purveyor.archiving import store as archives
 from purveyor.archiving.wal_receiver import Helpers
+from purveyor.backups import age
 from purveyor.backups import store as backups
 from purveyor.backups.kinds import BASE
 from purveyor.backups.operations.backup import BackupArguments, insert_backup, mark_failed, settle, sweep, write_once
-from purveyor.backups.repository import ENCRYPTION
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
@@ -84,7 +84,7 @@ class Archive(ArchiveVerb):
         if known:
             archives.update(tx, record.id, **values)
         else:
-            encryption = ENCRYPTION if encrypt else ""
+            encryption = age.METHOD if encrypt else ""
             archives.insert(tx, service_id=record.id, s3_source_id=source, encryption=encryption, keep_days=days, **values)
         shown = {"name": record.name, "backup": number, "again": given.again}
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown)

@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import msgspec
 
 from purveyor.archiving import store as archives
+from purveyor.backups import age
 from purveyor.backups import store as backups
 from purveyor.backups.kinds import BASE
 from purveyor.backups.models import BackupRecord
-from purveyor.backups.repository import ENCRYPTION, UNSIGNED, Keeper
+from purveyor.backups.repository import UNSIGNED, Keeper
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
@@ -51,7 +52,8 @@ class ProveArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 def insert_backup(tx: Tx, house: House, record: ServiceRecord, given: BackupArguments, *, archiving: bool = False) -> int:
     """Record a backup that is about to be made."""
     house.registry.provider(record.service_type).require("backup", "backups")
-    if given.backup_type == BASE and archives.find(tx, record.id) is None and not archiving:
+    archive = archives.find(tx, record.id)
+    if given.backup_type == BASE and archive is None and not archiving:
         remedy = f"Begin with: purveyor backup archive start {record.slug}"
         errors = {"backup_type": "a base copy is of a service that is archived"}
         raise BadInput(f"{record.name} is not archived.", remedy=remedy, errors=errors)
@@ -59,6 +61,8 @@ def insert_backup(tx: Tx, house: House, record: ServiceRecord, given: BackupArgu
     backup_id = f"{tx.now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     folder = f"{record.slug}/{backup_id}"
     encrypt = house.settings.encrypt_backups if given.encrypt is None else given.encrypt
+    if archive is not None and given.backup_type == BASE and not archiving:  # one key opens a base copy and what follows it
+        encrypt = bool(archive.encryption)
     label = Keeper(house).place(source).label.rstrip("/")
     return backups.insert(
         tx,
@@ -71,7 +75,7 @@ def insert_backup(tx: Tx, house: House, record: ServiceRecord, given: BackupArgu
         schedule_id=given.schedule,
         folder=folder,
         location=f"{label}/{folder}",
-        encryption=ENCRYPTION if encrypt else "",
+        encryption=age.METHOD if encrypt else "",
         expires_at=tx.now + timedelta(days=given.keep_days) if given.keep_days is not None else None,
     )
 
