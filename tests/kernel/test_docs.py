@@ -41,6 +41,9 @@ OTHERS = {
     "post-receive",
     "purveyor-api",
     "shop-production",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
 }  # names with a hyphen that are neither setting nor operation
 ENDINGS = (".db", ".key", ".md", ".py", ".service", ".sock", ".toml", ".txt", ".yaml", ".dump")
 
