@@ -177,7 +177,7 @@ class StateUnavailable(PurveyorError):
 
 
 class StorageFull(StateUnavailable):
-    """The disk of the state directory has no room left."""
+    """The disk of the state directory, or of a service that answers through the API, has no room left."""
 
     status = 507
     code = "storage-full"

@@ -60,7 +60,7 @@ def service_type() -> ServiceType:
         name="blob",
         label="Blob",
         description="Files over HTTP, for the SDK and clients of @vercel/blob",
-        default_image="rustfs/rustfs:1.0.0-alpha.78",
+        default_image="rustfs/rustfs:1.0.1",
         color="#0e7490",
         icon_url="/static/icons/blob.svg",
         ports=purveyor_s3.flavours.PORTS,

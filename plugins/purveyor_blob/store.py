@@ -12,7 +12,7 @@ import anyio
 from botocore.exceptions import BotoCoreError, ClientError
 
 from purveyor_blob import paths
-from purveyor_hooks import BadInput, Bound, Conflict, Failed, NotFound, PurveyorError
+from purveyor_hooks import BadInput, Bound, Conflict, Failed, NotFound, PurveyorError, StorageFull
 from purveyor_s3 import driver, flavours, transfer
 
 TIMEOUT = 60.0  # seconds without a byte
@@ -164,6 +164,8 @@ def told(error: BaseException) -> BaseException:
     if name in ("XMinioParentIsObject", "XMinioObjectExistsAsDirectory", "ExistingObjectIsDirectory", "ExistingObjectIsFile"):
         detail = "The name stands in the way of another: it is a folder's, or one of its folders is a blob."
         return Conflict(detail, remedy="Choose another name.")
+    if name == "XMinioStorageFull" or "disk full" in str(error).lower():  # MinIO's words, and RustFS's
+        return StorageFull("The disk of the server behind Blob is full.", remedy="Make room on it: purveyor doctor")
     if name in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"):
         return Failed("The server behind Blob refuses the project's key.", remedy="Unlink the project and link it again.")
     return Failed(f"The server behind Blob refused: {name or 'unknown'}.", remedy="See its log: purveyor logs blob")

@@ -75,7 +75,7 @@ def service_type() -> ServiceType:
         name="s3",
         label="S3 storage",
         description="Object storage with the S3 API",
-        default_image="rustfs/rustfs:1.0.0-alpha.78",
+        default_image="rustfs/rustfs:1.0.1",
         color="#c7511f",
         icon_url="/static/icons/s3.svg",
         ports=flavours.PORTS,

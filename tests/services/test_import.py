@@ -263,7 +263,7 @@ def test_a_server_that_listens_on_its_own_network_only_is_told_so(stage: Stage) 
     docker("rm", "-f", "-v", name)
 
 
-@pytest.mark.parametrize("kind", ["docs", "weed", pytest.param("minio", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kind", ["docs", "weed", "rustfs", pytest.param("minio", marks=pytest.mark.nightly)])
 def test_the_other_types_are_imported_linked_and_let_go(kind: str, stage: Stage, request: pytest.FixtureRequest) -> None:
     name = f"{stage.namespace}-{kind}"
     service_type = "mongodb" if kind == "docs" else "s3"
@@ -271,6 +271,8 @@ def test_the_other_types_are_imported_linked_and_let_go(kind: str, stage: Stage,
     if kind == "minio":
         image = request.getfixturevalue("minio")
         run(stage, kind, image, "server", "/data", MINIO_ROOT_USER="minioroot", MINIO_ROOT_PASSWORD="hunter22222")
+    if kind == "rustfs":
+        run(stage, kind, request.getfixturevalue("rustfs"), RUSTFS_ACCESS_KEY="rustfsroot", RUSTFS_SECRET_KEY="hunter22222")
     before = as_it_is(name)
 
     def taken() -> bool:

@@ -13,8 +13,9 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
+from botocore.exceptions import ClientError
 
-from purveyor_blob import AsyncBlob, Blob, BlobError
+from purveyor_blob import AsyncBlob, Blob, BlobError, store
 from support import SEAWEEDFS, Stage, eventually, hanging
 
 MIB = 1024 * 1024
@@ -513,3 +514,9 @@ def test_a_backup_brings_the_blobs_back_and_tokens_go_on(stage: Stage, beta: dic
         stage.call("POST", f"/backups/{made['id']}/restore", json={"service_id": "blob"})
         found = client.get("/api/blob/kept.txt")
         assert (found.text, found.headers["content-type"]) == ("42", "text/plain")
+
+
+@pytest.mark.parametrize(("code", "message"), [("XMinioStorageFull", "x"), ("InternalError", "Disk full")])
+def test_a_full_disk_behind_blob_is_told_as_that(code: str, message: str) -> None:
+    error = ClientError({"Error": {"Code": code, "Message": message}}, "PutObject")
+    assert getattr(store.told(error), "status", 0) == 507
