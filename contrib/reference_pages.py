@@ -1,4 +1,4 @@
-"""The pages of docs/reference and the man page, written from the code: command tree, API description, settings, events, types."""
+"""What contrib/reference writes, from the code: command tree, API description, settings, events, types."""
 
 import inspect
 import logging
@@ -12,11 +12,13 @@ from typing import Any
 
 import anyio
 import click
+import click.testing
 import msgspec
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # the fake engine: routes are listed without a Docker Engine
 
+from distributions import STALE, stale  # noqa: E402
 from fake.engine import FakeEngine  # noqa: E402
 from purveyor.app import VERBS, built  # noqa: E402
 from purveyor.asgi import create_api  # noqa: E402
@@ -34,6 +36,8 @@ KINDS = {"port": "lowest free port from {base}", "password": "{length} random ch
 
 def pages() -> dict[str, str]:
     """Every generated page by the name of its file."""
+    if stale():
+        sys.exit(STALE)
     registry = Registry(make_logger(logging.ERROR))
     registry.load()
     return {
@@ -46,6 +50,21 @@ def pages() -> dict[str, str]:
         "settings.md": settings(),
         "variables.md": variables(registry),
     }
+
+
+def share() -> dict[str, str]:
+    """What the wheel installs below share/, by its path there: the man page and the shells' completions."""
+    return {
+        "man/man1/purveyor.1": man(),
+        "bash-completion/completions/purveyor": completion("bash"),
+        "fish/vendor_completions.d/purveyor.fish": completion("fish"),
+        "zsh/site-functions/_purveyor": completion("zsh"),
+    }
+
+
+def completion(shell: str) -> str:
+    done = click.testing.CliRunner().invoke(cli, ["completion", shell], prog_name="purveyor", catch_exceptions=False)
+    return done.output
 
 
 def page(title: str, *lines: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from catalogue import uncatalogued
+from distributions import STALE, stale
 from fake.fixtures import anyio_backend, furnished, quick, room, scene, trial  # noqa: F401 - fixtures of tests that need no engine
 from sampling import DAY, ORDINARY, Share, today
 from sharding import Sharding
@@ -24,6 +25,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if stale():
+        raise pytest.UsageError(STALE)
     write = config.getoption("--write-durations") and not hasattr(config, "workerinput")
     config.pluginmanager.register(Sharding(write=write))
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from purveyor_hooks import sdk
+from purveyor_blob import _api
 
 TIMEOUT = 60.0  # seconds without a byte
 CHUNK = 256 * 1024
@@ -17,7 +17,7 @@ BASE = "/api/blob"
 Body = bytes | str | IO[bytes] | Iterable[bytes]
 
 
-class BlobError(sdk.ApiError):
+class BlobError(_api.ApiError):
     """A call that failed."""
 
 
@@ -44,9 +44,9 @@ class _Requests:
     """The requests, which are the same for both."""
 
     def __init__(self, url: str | None, token: str | None, project_id: str | int | None) -> None:
-        self.place = sdk.Place.of(url, token, project_id)
+        self.place = _api.Place.of(url, token, project_id)
         if not (self.place.url and self.place.token):
-            raise sdk.bad_input(
+            raise _api.bad_input(
                 BlobError,
                 "Blob is not configured: PURVEYOR_API_URL and PURVEYOR_TOKEN are not set.",
                 "Link the project to a Blob and deploy it, or give url and token.",
@@ -68,12 +68,12 @@ class _Requests:
         if pathname.startswith(("http://", "https://")):
             return pathname
         if not pathname:
-            raise sdk.bad_input(BlobError, "The pathname is empty.", "For example: images/cat.png")
+            raise _api.bad_input(BlobError, "The pathname is empty.", "For example: images/cat.png")
         return f"{BASE}/{quote(f'{self.place.project_id}/' if self.place.project_id else '')}{quote(pathname)}"
 
 
 def _told(response: httpx.Response) -> Any:
-    return sdk.answered(BlobError, response.status_code, response.content)
+    return _api.answered(BlobError, response.status_code, response.content)
 
 
 def _refuse(response: httpx.Response) -> None:
@@ -142,7 +142,7 @@ class Blob:
         try:
             return self._http.request(method, path, **options)
         except httpx.HTTPError as error:
-            raise sdk.unreachable(BlobError, error) from None
+            raise _api.unreachable(BlobError, error) from None
 
     def put(self, pathname: str, body: Body, *, content_type: str | None = None, add_random_suffix: bool = False) -> BlobInfo:
         """Write a blob from bytes, text, an open file or an iterable of bytes; what was there before is replaced.
@@ -170,7 +170,7 @@ class Blob:
                     _refuse(response)
                 yield response.iter_bytes(CHUNK)
         except httpx.HTTPError as error:
-            raise sdk.unreachable(BlobError, error) from None
+            raise _api.unreachable(BlobError, error) from None
 
     def head(self, pathname: str) -> BlobInfo | None:
         """What is known of a blob, None when there is none."""
@@ -215,7 +215,7 @@ class AsyncBlob:
         try:
             return await self._http.request(method, path, **options)
         except httpx.HTTPError as error:
-            raise sdk.unreachable(BlobError, error) from None
+            raise _api.unreachable(BlobError, error) from None
 
     async def put(
         self,
@@ -247,7 +247,7 @@ class AsyncBlob:
                     _refuse(response)
                 yield response.aiter_bytes(CHUNK)
         except httpx.HTTPError as error:
-            raise sdk.unreachable(BlobError, error) from None
+            raise _api.unreachable(BlobError, error) from None
 
     async def head(self, pathname: str) -> BlobInfo | None:
         """As `Blob.head`."""

@@ -2,17 +2,17 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, overload
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import httpx
 import msgspec
-import redis
-import redis.asyncio
-from redis.exceptions import RedisError
 
-from purveyor_hooks import sdk
-from purveyor_kv import verbs
-from purveyor_kv.errors import KVError, bad_input, from_redis
+from purveyor_kv import _api, verbs
+from purveyor_kv.errors import KVError, bad_input
+
+if TYPE_CHECKING:
+    from purveyor_kv.direct import AsyncDirect, Direct
 
 T = TypeVar("T")
 TIMEOUT = 10.0  # seconds
@@ -21,7 +21,7 @@ TIMEOUT = 10.0  # seconds
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where KV is. `direct` is the URL of Redis itself; empty means that the HTTP API is used."""
 
-    place: sdk.Place
+    place: _api.Place
     direct: str
 
     @classmethod
@@ -31,7 +31,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise bad_input(
                 "KV cannot talk to Redis itself: KV_URL is not set.", "Link the project to a KV, or leave direct out."
             )
-        place = sdk.Place.of(url, token, project_id)
+        if redis_url and find_spec("redis") is None:
+            if direct:
+                raise bad_input(
+                    "KV cannot talk to Redis itself: the package redis is not installed.",
+                    "Install purveyor-kv[redis], or leave direct out.",
+                )
+            redis_url = ""
+        place = _api.Place.of(url, token, project_id)
         if not redis_url and not (place.url and place.token):
             raise bad_input(
                 "KV is not configured: PURVEYOR_API_URL and PURVEYOR_TOKEN are not set.",
@@ -67,8 +74,8 @@ class KV:
     """JSON values by key.
 
     Without arguments it is configured from the variables that a link injects. `direct` chooses between the HTTP API
-    (False) and Redis itself (True); without it Redis is used when the variables name it. Every method raises
-    `KVError`. Use it as a context manager, or `close` it.
+    (False) and Redis itself (True); without it Redis is used when the variables name it and the package `redis` is
+    installed (``purveyor-kv[redis]``). Every method raises `KVError`. Use it as a context manager, or `close` it.
     """
 
     def __init__(
@@ -81,13 +88,13 @@ class KV:
         timeout: float = TIMEOUT,
     ) -> None:
         self._settings = Settings.of(url, token, project_id, direct)
-        self._redis: Any = None
-        self._http: httpx.Client | None = None
+        self._via: Direct | httpx.Client
         if self._settings.direct:
-            self._redis = redis.Redis.from_url(self._settings.direct, socket_timeout=timeout, protocol=2)
-            self._redis.response_callbacks.clear()
+            from purveyor_kv import direct as path
+
+            self._via = path.Direct(self._settings.direct, timeout)
         else:
-            self._http = httpx.Client(**self._settings.http, timeout=timeout)
+            self._via = httpx.Client(**self._settings.http, timeout=timeout)
 
     def __enter__(self) -> "KV":
         return self
@@ -97,22 +104,17 @@ class KV:
 
     def close(self) -> None:
         """Let the connections go."""
-        for opened in (self._redis, self._http):
-            if opened is not None:
-                opened.close()
+        self._via.close()
 
     def _call(self, verb: str, field: str, talk: verbs.Talk[T], **values: Any) -> Any:
-        if self._http is None:
-            try:
-                return verbs.drive(talk, lambda words: self._redis.execute_command(*words))
-            except RedisError as error:
-                raise from_redis(error) from None
+        if not isinstance(self._via, httpx.Client):
+            return self._via.hold(talk)
         verbs.check(talk)
         try:
-            response = self._http.post(f"/api/kv/{verb}", content=self._settings.body(values))
+            response = self._via.post(f"/api/kv/{verb}", content=self._settings.body(values))
         except httpx.HTTPError as error:
-            raise sdk.unreachable(KVError, error) from None
-        return sdk.answered(KVError, response.status_code, response.content)[field]
+            raise _api.unreachable(KVError, error) from None
+        return _api.answered(KVError, response.status_code, response.content)[field]
 
     @overload
     def get(self, key: str) -> Any: ...
@@ -166,13 +168,13 @@ class AsyncKV:
         timeout: float = TIMEOUT,
     ) -> None:
         self._settings = Settings.of(url, token, project_id, direct)
-        self._redis: Any = None
-        self._http: httpx.AsyncClient | None = None
+        self._via: AsyncDirect | httpx.AsyncClient
         if self._settings.direct:
-            self._redis = redis.asyncio.Redis.from_url(self._settings.direct, socket_timeout=timeout, protocol=2)
-            self._redis.response_callbacks.clear()
+            from purveyor_kv import direct as path
+
+            self._via = path.AsyncDirect(self._settings.direct, timeout)
         else:
-            self._http = httpx.AsyncClient(**self._settings.http, timeout=timeout)
+            self._via = httpx.AsyncClient(**self._settings.http, timeout=timeout)
 
     async def __aenter__(self) -> "AsyncKV":
         return self
@@ -182,22 +184,17 @@ class AsyncKV:
 
     async def close(self) -> None:
         """Let the connections go."""
-        for opened in (self._redis, self._http):
-            if opened is not None:
-                await opened.aclose()
+        await self._via.aclose()
 
     async def _call(self, verb: str, field: str, talk: verbs.Talk[T], **values: Any) -> Any:
-        if self._http is None:
-            try:
-                return await verbs.drive_async(talk, lambda words: self._redis.execute_command(*words))
-            except RedisError as error:
-                raise from_redis(error) from None
+        if not isinstance(self._via, httpx.AsyncClient):
+            return await self._via.hold(talk)
         verbs.check(talk)
         try:
-            response = await self._http.post(f"/api/kv/{verb}", content=self._settings.body(values))
+            response = await self._via.post(f"/api/kv/{verb}", content=self._settings.body(values))
         except httpx.HTTPError as error:
-            raise sdk.unreachable(KVError, error) from None
-        return sdk.answered(KVError, response.status_code, response.content)[field]
+            raise _api.unreachable(KVError, error) from None
+        return _api.answered(KVError, response.status_code, response.content)[field]
 
     @overload
     async def get(self, key: str) -> Any: ...

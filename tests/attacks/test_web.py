@@ -35,7 +35,7 @@ from purveyor_hooks import EngineUnavailable
 
 WEB = [
     EntryPoint(name="dashboard", value="purveyor_dashboard", group="purveyor"),
-    EntryPoint(name="kv", value="purveyor_kv.plugin", group="purveyor"),
+    EntryPoint(name="kv", value="purveyor_kv_service", group="purveyor"),
 ]
 ON_FAKE = pytest.mark.anyio
 GATEWAY = "10.9.0.1"

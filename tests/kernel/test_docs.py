@@ -16,6 +16,7 @@ import msgspec
 import pytest
 import reference_pages
 
+from distributions import PARTS
 from purveyor.app import VERBS
 from purveyor.clients.declarative import Declared
 from purveyor.kernel.cli.main import COMMANDS, cli
@@ -37,6 +38,7 @@ PLACES = ("tests/", "contrib/", "core/", "plugins/", "hooks/purveyor_hooks")
 FIRST_WORDS = {name.partition(".")[0] for name in reference_pages.event_types()}
 OPERATIONS = {verb.name for verb in VERBS}
 OTHERS = {
+    *PARTS,
     "hello-follow",
     "post-receive",
     "purveyor-api",
@@ -107,6 +109,14 @@ def test_the_reference_is_what_the_code_says(generated: dict[str, str]) -> None:
     assert {path.name for path in REFERENCE.iterdir()} == set(generated)
     for name, text in generated.items():
         assert (REFERENCE / name).read_text() == text, f"docs/reference/{name} is not what the code says: contrib/reference"
+
+
+def test_the_man_page_and_the_completions_are_what_the_code_says() -> None:
+    folder = ROOT / "contrib/share"
+    expected = reference_pages.share()
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == set(expected)
+    for name, text in expected.items():
+        assert (folder / name).read_text() == text, f"contrib/share/{name} is not what the code says: contrib/reference"
 
 
 def test_the_man_page_has_every_command() -> None:

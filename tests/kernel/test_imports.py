@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "core"
 PLUGINS = {path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()}
-STANDS_ON = {"purveyor_kv": {"purveyor_redis"}, "purveyor_blob": {"purveyor_s3"}}
+STANDS_ON = {"purveyor_kv_service": {"purveyor_kv", "purveyor_redis"}, "purveyor_blob_service": {"purveyor_s3"}}
+SDKS = ("purveyor_blob", "purveyor_kv")
 
 ABOVE = {"app", "asgi", "checks", "doctor"}  # what puts all the rest together: it may import anything, and nothing imports it
 BELOW = {
@@ -137,6 +138,12 @@ def test_a_plugin_imports_the_contract_and_never_the_core(plugin: str) -> None:
     others = {"purveyor"} | PLUGINS - {plugin} - STANDS_ON.get(plugin, set())
     for path in (ROOT / "plugins" / plugin).rglob("*.py"):
         assert {name for name in imported(path) if name.partition(".")[0] in others} == set(), path
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_an_sdk_imports_nothing_else_of_ours(sdk: str) -> None:
+    for path in (ROOT / "plugins" / sdk).rglob("*.py"):
+        assert {name for name in imported(path) if name.startswith("purveyor") and name.partition(".")[0] != sdk} == set(), path
 
 
 def test_the_core_never_imports_a_plugin() -> None:

@@ -3,13 +3,13 @@
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import npm
+from distributions import Clean
 from support import Stage
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/kv.md"
@@ -263,8 +263,11 @@ def test_vercel_blob_with_a_wrong_token_is_refused(apps: dict[str, dict[str, str
     assert "Access denied" in npm.run(UNTOUCHED % 'return await tried(() => head("a"));', variables)
 
 
-def test_the_app_of_the_page_runs_as_it_is_printed(apps: dict[str, dict[str, str]]) -> None:
+def test_the_app_of_the_page_runs_as_it_is_printed_with_the_sdks_alone(
+    apps: dict[str, dict[str, str]], wheels: dict[str, Path], clean: Clean
+) -> None:
+    python = clean(wheels["purveyor-kv"], wheels["purveyor-blob"])
     (app,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    environment = {**os.environ, **apps["beta"]}
-    done = subprocess.run([sys.executable, "-c", app], env=environment, capture_output=True, text=True, timeout=120)
+    environment = {"PATH": os.environ["PATH"], **apps["beta"]}
+    done = subprocess.run([python, "-I", "-c", app], env=environment, capture_output=True, text=True, timeout=120)
     assert done.stdout.startswith("42 b'all is well' http"), done.stderr

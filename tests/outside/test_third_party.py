@@ -16,38 +16,29 @@ import pytest
 import redis
 
 import support
+from distributions import ROOT, build, run, wheel_of
 from support import REDIS, Stage, docker
 
-ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "contrib/purveyor-mariadb"
 IMAGE = "purveyor-test/mariadb:11.8"
 
 
-def run(*command: object, **options: Any) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=600, **options)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
-def python(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean environment with Purveyor in it, from its wheel."""
+def python(engine: None, wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean environment with Purveyor in it, from its wheels."""
     run(SOURCE / "image/build")
     folder = tmp_path_factory.mktemp("clean")
     venv.create(folder / "venv", with_pip=True)
     python = folder / "venv/bin/python"
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder / "dist", ROOT)
-    (wheel,) = (folder / "dist").glob("purveyor-*.whl")
-    run(python, "-m", "pip", "install", "-q", "--no-compile", "-c", ROOT / "contrib/constraints.txt", wheel)
+    run(python, "-m", "pip", "install", "-q", "--no-compile", "-c", ROOT / "contrib/constraints.txt", *wheels.values())
     return python
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, SOURCE)
-    (made,) = folder.glob("*.whl")
-    return made
+    build(folder, SOURCE)
+    return wheel_of(folder, "purveyor-mariadb")
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +80,8 @@ def test_a_wheel_without_a_plugin_is_told_so(stage: Stage, python: Path, tmp_pat
         '[tool.hatch.build.targets.wheel]\nonly-include = ["plain.py"]\n'
     )
     (tmp_path / "plain.py").write_text("")
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, tmp_path)
-    assert "names no plugin" in stage.cli("plugin", "install", str(next(tmp_path.glob("*.whl"))), code=2)
+    build(tmp_path, tmp_path)
+    assert "names no plugin" in stage.cli("plugin", "install", str(wheel_of(tmp_path, "plain")), code=2)
 
 
 def test_installed_it_is_created_linked_and_used_like_any_other(stage: Stage, wheel: Path) -> None:

@@ -84,20 +84,20 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
 
 @hookimpl
 def cli_commands() -> Sequence[click.Command]:
-    from purveyor_blob.cli import blob
+    from purveyor_blob_service.cli import blob
 
     return [blob]
 
 
 @hookimpl
 def http_routes(app: Application) -> Sequence[Any]:
-    from purveyor_blob.routes import routers
+    from purveyor_blob_service.routes import routers
 
     return routers(app)
 
 
 @hookimpl
 def exercise() -> Exercise:
-    from purveyor_blob.apps import Files
+    from purveyor_blob_service.apps import Files
 
     return Files()

@@ -13,8 +13,8 @@ from litestar import Request, Response, get, post, put
 from litestar.exceptions import HTTPException
 from litestar.params import Parameter
 
-from purveyor_blob import paths
-from purveyor_blob.store import AlreadyThere, Blob, Bucket, Conditions, PreconditionFailed
+from purveyor_blob_service import paths
+from purveyor_blob_service.store import AlreadyThere, Blob, Bucket, Conditions, PreconditionFailed
 from purveyor_hooks import Actor, BadInput, Bound, Conflict, Forbidden, NotFound, PurveyorError, Unauthorized
 
 BASE = "/api/vercel-blob"

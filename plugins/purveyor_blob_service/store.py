@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import anyio
 from botocore.exceptions import BotoCoreError, ClientError
 
-from purveyor_blob import paths
+from purveyor_blob_service import paths
 from purveyor_hooks import BadInput, Bound, Conflict, Failed, NotFound, PurveyorError, StorageFull
 from purveyor_s3 import driver, flavours, transfer
 

@@ -10,9 +10,9 @@ from litestar.exceptions import HTTPException
 from litestar.params import Parameter
 from litestar.response.base import ASGIResponse
 
-from purveyor_blob import paths, vercel
-from purveyor_blob.flow import Description, Download
-from purveyor_blob.store import Blob, Buckets, Conditions
+from purveyor_blob_service import paths, vercel
+from purveyor_blob_service.flow import Description, Download
+from purveyor_blob_service.store import Blob, Buckets, Conditions
 from purveyor_hooks import FOR_APPS, Actor, Application, BadInput, Bound, PurveyorError, standing
 
 TYPE = "blob"

@@ -116,20 +116,20 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
 
 @hookimpl
 def cli_commands() -> Sequence[click.Command]:
-    from purveyor_kv.cli import kv
+    from purveyor_kv_service.cli import kv
 
     return [kv]
 
 
 @hookimpl
 def http_routes(app: Application) -> Sequence[Any]:
-    from purveyor_kv.routes import routers
+    from purveyor_kv_service.routes import routers
 
     return routers(app)
 
 
 @hookimpl
 def exercise() -> Exercise:
-    from purveyor_kv.apps import Values
+    from purveyor_kv_service.apps import Values
 
     return Values()

@@ -14,7 +14,8 @@ import hiredis
 from redis.exceptions import ResponseError
 
 from purveyor_hooks import Bound
-from purveyor_kv.errors import KVError, from_redis, unavailable
+from purveyor_kv.direct import from_redis
+from purveyor_kv.errors import KVError, unavailable
 from purveyor_kv.verbs import Words
 
 PORT = 6379

@@ -15,9 +15,9 @@ from litestar import Request, Response, Router, route
 from redis.exceptions import ResponseError
 
 from purveyor_hooks import Actor, Bound, PurveyorError
-from purveyor_kv.connections import Connections
 from purveyor_kv.errors import KVError, bad_input
 from purveyor_kv.verbs import Word, Words
+from purveyor_kv_service.connections import Connections
 
 COMMANDS_LIMIT = 10_000  # of one pipeline
 

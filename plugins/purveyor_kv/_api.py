@@ -1,11 +1,12 @@
-"""For the SDKs that plugins bring to apps: where the API is, from the variables that a link injects, and its errors."""
+"""What the SDKs share: where the API is, from the variables that a link injects, and its errors.
+
+There is one such file, and each SDK's wheel has it (in purveyor_blob it is a link), so that neither needs another package for it.
+"""
 
 import os
 from typing import Any, TypeVar
 
 import msgspec
-
-from purveyor_hooks.types import Value
 
 E = TypeVar("E", bound="ApiError")
 
@@ -22,7 +23,7 @@ class ApiError(Exception):
         self.remedy = remedy
 
 
-class Place(Value, frozen=True):
+class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where the API is and who asks: `url` is its root, without ``/api``; all are "" where nothing says it."""
 
     url: str

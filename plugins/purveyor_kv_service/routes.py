@@ -8,9 +8,10 @@ from litestar import Request, Response, Router, post
 from litestar.di import Provide
 
 from purveyor_hooks import FOR_APPS, Actor, Application, BadInput, Bound, Failed, Forbidden, PurveyorError, Unauthorized, standing
-from purveyor_kv import rest, verbs
-from purveyor_kv.connections import Connections
+from purveyor_kv import verbs
 from purveyor_kv.errors import KVError
+from purveyor_kv_service import rest
+from purveyor_kv_service.connections import Connections
 
 TYPE = "kv"
 BODY_LIMIT = 8 * 1024 * 1024

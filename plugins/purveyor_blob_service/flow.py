@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 from litestar.response.base import ASGIResponse
 
-from purveyor_blob.store import Blob, Buckets, NotModified
+from purveyor_blob_service.store import Blob, Buckets, NotModified
 from purveyor_hooks import Bound
 
 # What a project stores must not act in the name of this host, where the dashboard is served too.

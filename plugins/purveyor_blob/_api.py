@@ -1,0 +1,1 @@
+../purveyor_kv/_api.py
