@@ -51,7 +51,8 @@ STATE = {
     "volumes": "id name path service_type major identity state origin created_at kept_at kept_until facts credentials",
 }
 UNFINISHED = {  # state for as long as it is under way, history from then on
-    "operations": "id verb service_id project_id actor arguments private state error created_at ended_at locks outcome token_id",
+    "operations": "id verb service_id project_id actor arguments private state error created_at ended_at locks outcome token_id "
+    "step_names",
 }
 HISTORY = {
     "audit": "id at actor token_id origin action target outcome status reveals operation_id times detail hash",

@@ -24,7 +24,7 @@ from purveyor.kernel.db.database import installation, note
 from purveyor.recovery import copier, document
 from purveyor.recovery.sealing import Mark, owner_path, write_mark
 from purveyor.recovery.thinning import NEWEST
-from purveyor_hooks import Conflict, Failed, PurveyorError
+from purveyor_hooks import Conflict, Event, Failed, PurveyorError
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick")]
 
@@ -478,10 +478,14 @@ async def test_a_takeover_does_not_wait_for_a_place_that_hangs(
 async def test_one_that_is_late_is_told_once_and_told_again_when_it_is_current(
     scene: Scene, place: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr(copier, "LATE", 0.3)
     late = Fickle(tmp_path / "late")
+
+    async def of_it(app: App, kind: str) -> list[Event]:  # on a slow machine the other place is late as well, now and then
+        return [event for event in await told(app, kind) if event.data["place"] == late.label]
+
     async with living(scene, late) as app:
         await current(app, place, late)
+        monkeypatch.setattr(copier, "LATE", 0.3)  # the first copy may take longer on a slow machine
         kept = tmp_path / "kept"
         if how == "hangs":
             late.frozen = True
@@ -491,11 +495,10 @@ async def test_one_that_is_late_is_told_once_and_told_again_when_it_is_current(
         await project(app, "missing")
         await until(lambda: status(app, late).told)
         await anyio.sleep(0.5)
-        (event,) = await told(app, "state-copy.late")
-        assert event.data["place"] == late.label
+        (event,) = await of_it(app, "state-copy.late")
         assert event.data["error"] == ("It does not answer." if how == "hangs" else event.data["error"])
         assert event.data["error"]
-        assert not await told(app, "state-copy.current")
+        assert not await of_it(app, "state-copy.current")
         if how == "hangs":
             late.frozen = False
         else:
@@ -504,16 +507,16 @@ async def test_one_that_is_late_is_told_once_and_told_again_when_it_is_current(
         await current(app, late)
         await until(lambda: not status(app, late).told)
         await anyio.sleep(0.1)
-        assert [event.data["place"] for event in await told(app, "state-copy.current")] == [late.label]
+        assert len(await of_it(app, "state-copy.current")) == 1
 
 
 async def test_a_place_that_hangs_when_it_is_only_looked_at_is_told_as_late(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copier, "LATE", 0.3)
     late = Fickle(tmp_path / "late")
     async with living(scene, late) as app:
         await current(app, late)
+        monkeypatch.setattr(copier, "LATE", 0.3)
         await anyio.sleep(0.1)
         late.frozen = True
         await anyio.sleep(0.4)  # it is being looked at

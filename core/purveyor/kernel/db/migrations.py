@@ -268,6 +268,8 @@ CREATE TABLE looks (
 CREATE INDEX looks_service ON looks (service_id, kind, id);
 """
 
+# JSON: the names of an operation's steps, decided with its intent. NULL for those that an older version began.
+STEP_NAMES = "ALTER TABLE operations ADD COLUMN step_names TEXT"
 # JSON: the locks that an operation holds until it has ended. NULL for those that an older version began.
 OPERATION_LOCKS = """
 ALTER TABLE operations ADD COLUMN locks TEXT;
@@ -601,3 +603,8 @@ def audit_log(db: Database) -> None:
 @migrations()
 def installed_plugins(db: Database) -> None:
     _run(db, INSTALLED_PLUGINS)
+
+
+@migrations()
+def operation_step_names(db: Database) -> None:
+    _run(db, STEP_NAMES)

@@ -39,6 +39,7 @@ class OperationRecord(Record, frozen=True):
     locks: list[tuple[str, int]] | None = None
     outcome: Outcome | None = None
     token_id: int | None = None
+    step_names: list[str] | None = None
 
 
 class StepRecord(Record, frozen=True):

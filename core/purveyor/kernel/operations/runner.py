@@ -9,7 +9,7 @@ which there is no way back; and to abandon one that cannot be ended, which leave
 """
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -226,7 +226,9 @@ class Runner:
         operation_id = verb.intend(tx, given, name_of(actor))
         operations.keep_intent(tx, operation_id, token_of(actor), target.keys)
         operation = operations.get(tx, operation_id)
-        emit(tx, verb, operation, "started", {**told(actor), "steps": [step.name for step in verb.steps(operation)]})
+        names = [step.name for step in verb.steps(operation)]
+        operations.keep_steps(tx, operation_id, names)
+        emit(tx, verb, operation, "started", {**told(actor), "steps": names})
         return operation_id
 
     def _launch(self, verb: Verb, handle: Handle) -> Handle:
@@ -385,7 +387,7 @@ class Runner:
         steps = await self._store.read(lambda tx: operations.steps(tx, operation.id))
         handle.final = _no_way_back(verb, operation, steps)
         done = {step.name for step in steps if step.state == "done"}
-        pending = [step for step in verb.steps(operation) if step.name not in done]
+        pending = _planned(verb, operation, without=done)
         previous: Step | None = None
         for step in pending:
             if (stopped := handle.stopped) is not None:
@@ -459,7 +461,13 @@ class Runner:
         handle.undoing = True
         handle.answered.set()
         begun = {step.name: step.state for step in await self._store.read(lambda tx: operations.steps(tx, operation.id))}
-        for step in reversed(verb.steps(operation)):
+        over = {name for name in operation.step_names or () if begun.get(name, "undone") == "undone"}
+        try:
+            planned = _planned(verb, operation, without=over)
+        except PurveyorError as raised:
+            handle.because = raised.detail
+            return error, False
+        for step in reversed(planned):
             if step.undo is None or begun.get(step.name, "undone") == "undone":
                 continue
             try:
@@ -655,6 +663,7 @@ class Runner:
         this process has just begun is unfinished as well."""
         self._looked = True
         for operation in await self._store.read(operations.unfinished):
+            await self._decide(operation)
             handle = Handle(operation.id, operation.verb, self._keys(operation))
             handle.waits = "it is of an earlier start, and not finished yet"
             for key in handle.keys:
@@ -662,6 +671,18 @@ class Runner:
                     self._locks[key].acquire_nowait()
                     self._holders[key] = handle
             self._left[operation.id] = handle
+
+    async def _decide(self, operation: OperationRecord) -> None:
+        """The steps of one that an older version left, which decided them anew at each start."""
+        verb = self._verbs.get(operation.verb)
+        if operation.step_names is not None or verb is None:
+            return
+        try:
+            names = [step.name for step in verb.steps(operation)]
+        except Exception as error:  # it is told when it is gone on with, and keeps nobody from starting
+            self._logger.warning("operation.undecided", operation=operation.id, exc_info=error)
+            return
+        await self._store.write(lambda tx: operations.keep_steps(tx, operation.id, names))
 
     def _keys(self, operation: OperationRecord) -> Sequence[Key]:
         """The locks that an operation took; of one that an older version left, those of what it is about."""
@@ -719,6 +740,19 @@ def _in_the_way(holder: Handle | None) -> Conflict:
         remedy += f" If it can never be ended: purveyor operations abandon {holder.operation_id}"
         return Conflict(f"{what} is in the way until it has ended: {holder.waits.rstrip('.')}.", remedy=remedy)
     return Conflict(f"{what} is under way on the same service or project.", remedy=remedy)
+
+
+def _planned(verb: Verb, operation: OperationRecord, without: Collection[str]) -> list[Step]:
+    """The steps that were decided with the intent, in their order, but for those that are over. Raises `Failed` for one that
+    this version does not know: it is never left out."""
+    known = {step.name: step for step in verb.steps(operation)}
+    wanted = [name for name in operation.step_names or known if name not in without]
+    if strange := [name for name in wanted if name not in known]:
+        raise Failed(
+            f"This version of Purveyor does not know the step {strange[0]!r} of {verb.name}.",
+            remedy="Start the version that began it, and let it end there.",
+        )
+    return [known[name] for name in wanted]
 
 
 def _no_way_back(verb: Verb, operation: OperationRecord, steps: Sequence[StepRecord]) -> str:

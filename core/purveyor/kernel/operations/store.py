@@ -11,7 +11,9 @@ from purveyor_hooks import NotFound
 
 
 def _record(tx: Tx, row: Row) -> OperationRecord:
-    return convert(row, OperationRecord, tx.vault, plain=["arguments", "error", "locks", "outcome"], sealed=["private"])
+    return convert(
+        row, OperationRecord, tx.vault, plain=["arguments", "error", "locks", "outcome", "step_names"], sealed=["private"]
+    )
 
 
 def insert(
@@ -41,6 +43,11 @@ def keep_intent(tx: Tx, operation_id: int, token_id: int | None, keys: Sequence[
     """Note the token that an operation was asked for with, and the locks that it holds until it has ended: after a crash they
     are taken again."""
     tx.update("operations", "id = ?", [operation_id], token_id=token_id, locks=msgspec.json.encode(keys).decode())
+
+
+def keep_steps(tx: Tx, operation_id: int, names: Sequence[str]) -> None:
+    """Note what an operation will do, step by step: whoever goes on with it does these and no others, also a later version."""
+    tx.update("operations", "id = ?", [operation_id], step_names=msgspec.json.encode(names).decode())
 
 
 def note_outcome(tx: Tx, operation_id: int, outcome: Outcome) -> None:
