@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 import threading
 import tomllib
+import venv
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -212,3 +214,23 @@ def test_the_server_runs_from_its_wheels(wheels: dict[str, Path], clean: Clean, 
     ):
         assert "_PURVEYOR_COMPLETE" in (share / name).read_text()
     look_at(python.parent / "purveyor", tmp_path)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("tool", ["pipx", "uv"])
+def test_the_page_installs_the_server_as_a_tool(tool: str, tmp_path: Path) -> None:
+    page = (ROOT / "docs/install.md").read_text().partition("## Install it as a tool")[2]
+    (script,) = (block for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL)[:2] if f"{tool} " in block)
+    venv.create(tmp_path / "tools", with_pip=True)
+    run(tmp_path / "tools/bin/pip", "install", "-q", tool)
+    shutil.copytree(
+        ROOT, tmp_path / "checkout", symlinks=True, ignore=shutil.ignore_patterns(".venv", ".git", ".*_cache", "tests")
+    )
+    home = {"PIPX_HOME": "pipx", "PIPX_BIN_DIR": "bin", "PIPX_MAN_DIR": "man", "UV_TOOL_DIR": "uv", "UV_TOOL_BIN_DIR": "bin"}
+    environment = {**os.environ, **{name: str(tmp_path / folder) for name, folder in home.items()}}
+    environment["PATH"] = f"{tmp_path}/tools/bin:{environment['PATH']}"
+    command = ["bash", "-euc", script]
+    done = subprocess.run(command, cwd=tmp_path / "checkout", env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (tmp_path / "state").mkdir()
+    look_at(tmp_path / "bin/purveyor", tmp_path / "state")
