@@ -15,7 +15,8 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from botocore.exceptions import ClientError
 
-from purveyor_blob import AsyncBlob, Blob, BlobError, store
+from purveyor_blob import AsyncBlob, Blob, BlobError
+from purveyor_blob_service import store
 from support import SEAWEEDFS, Stage, eventually, hanging
 
 MIB = 1024 * 1024
