@@ -73,6 +73,13 @@ class Access(Protocol):
         """Run a command in the service's container, for streams of any length. Raises as `exec` does."""
 
 
+class Reader(Protocol):
+    """Reads a small file of a container."""
+
+    async def __call__(self, path: str) -> str | None:
+        """The text of a file, None when there is none."""
+
+
 class Exercise(Protocol):
     """How an app uses a service of a type: what the conformance kit proves the type's promises with."""
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from purveyor_hooks.markers import hookspec
-from purveyor_hooks.protocols import Access, Application, Core, Exercise, Sink, Source, Workshop
+from purveyor_hooks.protocols import Access, Application, Core, Exercise, Reader, Sink, Source, Workshop
 from purveyor_hooks.types import (
     Binding,
     Census,
@@ -24,6 +24,7 @@ from purveyor_hooks.types import (
     Finding,
     FoundContainer,
     Health,
+    HeldAccount,
     Image,
     Listing,
     Operation,
@@ -31,6 +32,7 @@ from purveyor_hooks.types import (
     Recognition,
     Recovery,
     RestoreOptions,
+    Retold,
     Service,
     ServiceType,
     UpgradePlan,
@@ -224,6 +226,37 @@ async def adopt(service: Service, access: Access) -> Health:  # type: ignore[emp
     - access: how to reach it.
 
     Nothing may be changed. Not healthy means that nothing is registered, and `detail` says why.
+    """
+
+
+@hookspec
+async def retell(container: FoundContainer, read: Reader) -> Retold:  # type: ignore[empty-body]
+    """Read back what a container of this type was made with, after the record of its service was lost.
+
+    - container: one that was made from `container()`; its ports are told to the core by the engine.
+    - read: the text of a file in it, None when there is none; it need not run.
+
+    Nothing may be changed. A password that it does not hold is left out: the core chooses another and asks `regain`.
+    """
+
+
+@hookspec
+async def regain(service: Service, access: Access) -> None:
+    """Have the running server take the administrator's credentials of `service` with its next start, knowing no others.
+
+    - service: the service with new credentials.
+    - access: how to reach it; commands are run as root. The core starts it anew afterwards.
+
+    May be called again with others. Only asked when `retell` did not tell them.
+    """
+
+
+@hookspec
+async def held(service: Service, access: Access) -> Sequence[HeldAccount]:  # type: ignore[empty-body]
+    """List the accounts of projects that the server holds, by the marks that `bind` has left. Changes nothing.
+
+    - service: a service whose record was lost.
+    - access: how to reach it.
     """
 
 

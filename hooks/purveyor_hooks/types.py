@@ -601,6 +601,23 @@ class Recognition(Value, frozen=True):
     port: int | None = None
 
 
+class Retold(Value, frozen=True):
+    """What a container of ours says of the service that it was made for: its parameters, and its secrets by name, as far as it
+    holds them."""
+
+    parameters: dict[str, Any] = {}
+    secrets: dict[str, str] = {}
+
+
+class HeldAccount(Value, frozen=True):
+    """An account of a project that a server holds. `number` is that of its mark, see `Binding`."""
+
+    number: int
+    resource: str
+    account: str
+    slot: int | None = None
+
+
 class Recovery(Value, frozen=True):
     """How a server comes up at a moment of its past.
 

@@ -25,8 +25,10 @@ from purveyor_hooks import (
     Parameter,
     Port,
     Probe,
+    Reader,
     Recognition,
     RestoreOptions,
+    Retold,
     Service,
     ServiceType,
     Sink,
@@ -120,6 +122,11 @@ async def identity(service: Service, access: Access, create: bool) -> str:
     from purveyor_mongodb import server
 
     return await server.identity(service, access, create)
+
+
+@hookimpl
+async def retell(container: FoundContainer, read: Reader) -> Retold:
+    return await found.retell(container, read)
 
 
 @hookimpl

@@ -1,8 +1,10 @@
 """MongoDB containers that somebody else made: told by image and environment, and logged in to before anything else."""
 
+import itertools
 import re
 
-from purveyor_hooks import Access, FoundContainer, Health, Recognition, Service
+from purveyor_hooks import Access, FoundContainer, Health, Reader, Recognition, Retold, Service
+from purveyor_mongodb.image import KEY_FILE, PASSWORD_FILE
 
 NAMES = re.compile(r"mongo(db)?(-(community-server|enterprise-server|walg))?|percona-server-mongodb|ferretdb")
 
@@ -21,6 +23,20 @@ def recognise(container: FoundContainer) -> Recognition | None:
     version = environment.get("MONGO_VERSION") or container.tag
     found = {name: value for name, value in suggested.items() if value}
     return Recognition(service_type="mongodb", version=version.partition("-")[0], suggested=found)
+
+
+async def retell(container: FoundContainer, read: Reader) -> Retold:
+    """Names from the environment, the replica set from the command, password and key from the files that they are given by."""
+    words = dict(itertools.pairwise(container.command))
+    parameters = {
+        "username": container.environment.get("MONGO_INITDB_ROOT_USERNAME"),
+        "database": container.environment.get("MONGO_INITDB_DATABASE"),
+        "password": await read(PASSWORD_FILE),
+        "replica_set": words.get("--replSet", ""),
+    }
+    key = await read(KEY_FILE) if parameters["replica_set"] else None
+    known = {name: value for name, value in parameters.items() if value is not None}
+    return Retold(parameters=known, secrets={"key": key} if key else {})
 
 
 async def adopt(service: Service, access: Access) -> Health:

@@ -18,15 +18,18 @@ from purveyor_hooks import (
     Finding,
     FoundContainer,
     Health,
+    HeldAccount,
     Image,
     Listing,
     Naming,
     Parameter,
     Port,
     Probe,
+    Reader,
     Recognition,
     Recovery,
     RestoreOptions,
+    Retold,
     Service,
     ServiceType,
     Sink,
@@ -35,7 +38,7 @@ from purveyor_hooks import (
     Variable,
     hookimpl,
 )
-from purveyor_postgres import accounts, found, limits, logins, server, tls, wal
+from purveyor_postgres import accounts, found, limits, logins, retold, server, tls, wal
 
 PORT = 5432
 IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -128,6 +131,16 @@ async def identity(service: Service, access: Access, create: bool) -> str:
     """The system identifier that initdb gave the cluster; there is nothing to create."""
     async with server.connection(service, access) as connection:
         return str(await connection.fetchval("SELECT system_identifier FROM pg_control_system()"))
+
+
+@hookimpl
+async def retell(container: FoundContainer, read: Reader) -> Retold:
+    return await retold.retell(container, read)
+
+
+@hookimpl
+async def held(service: Service, access: Access) -> list[HeldAccount]:
+    return await retold.held(service, access)
 
 
 @hookimpl

@@ -18,14 +18,17 @@ from purveyor_hooks import (
     Finding,
     FoundContainer,
     Health,
+    HeldAccount,
     Image,
     Listing,
     Naming,
     Parameter,
     Port,
     Probe,
+    Reader,
     Recognition,
     RestoreOptions,
+    Retold,
     Service,
     ServiceType,
     Sink,
@@ -34,7 +37,7 @@ from purveyor_hooks import (
     Variable,
     hookimpl,
 )
-from purveyor_redis import accounts, found, server, snapshot, upgrades
+from purveyor_redis import accounts, found, retold, server, snapshot, upgrades
 
 PORT = 6379
 FIRST_SLOT, LAST_SLOT = 1, 15
@@ -92,6 +95,21 @@ async def ready(service: Service, access: Access) -> Health:
 @hookimpl
 async def identity(service: Service, access: Access, create: bool) -> str:
     return await server.identity(service, access, create)
+
+
+@hookimpl
+async def retell(container: FoundContainer, read: Reader) -> Retold:
+    return await retold.retell(container, read)
+
+
+@hookimpl
+async def regain(service: Service, access: Access) -> None:
+    await retold.regain(service, access)
+
+
+@hookimpl
+async def held(service: Service, access: Access) -> list[HeldAccount]:
+    return await retold.held(service, access)
 
 
 @hookimpl

@@ -24,8 +24,10 @@ from purveyor_hooks import (
     Naming,
     Parameter,
     Probe,
+    Reader,
     Recognition,
     RestoreOptions,
+    Retold,
     Service,
     ServiceType,
     Sink,
@@ -34,7 +36,7 @@ from purveyor_hooks import (
     Variable,
     hookimpl,
 )
-from purveyor_s3 import flavours, found, tls, upgrades
+from purveyor_s3 import flavours, found, retold, tls, upgrades
 
 PORT, REGION = flavours.PORT, flavours.REGION
 ACCOUNT_LENGTH = 20  # SeaweedFS takes letters and digits only
@@ -120,6 +122,11 @@ async def identity(service: Service, access: Access, create: bool) -> str:
     from purveyor_s3 import server
 
     return await server.identity(service, access, create)
+
+
+@hookimpl
+async def retell(container: FoundContainer, read: Reader) -> Retold:
+    return await retold.retell(container, read)
 
 
 @hookimpl

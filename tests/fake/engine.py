@@ -379,6 +379,11 @@ class FakeContainers(Containers):
         self._engine.act("look for a file")
         return Path(_inside(self._engine, self._ours(container_id), path)).exists()
 
+    async def contents(self, container_id: str, path: str) -> str | None:
+        self._engine.act("look for a file")
+        found = Path(_inside(self._engine, self._ours(container_id), path))
+        return found.read_text() if found.is_file() else None
+
     async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
         self._engine.act("list containers")
         bound = {item.name: item.path for item in self._engine.world.volumes}
@@ -573,6 +578,14 @@ class FakeVolumes(Volumes):
         found = next((item for item in self._engine.world.volumes if item.name == name), None)
         return FoundVolume(name=found.name, path=found.path, labels=found.labels) if found else None
 
+    async def listed(self) -> list[FoundVolume]:
+        self._engine.act("list volumes")
+        return [
+            FoundVolume(name=item.name, path=item.path, labels=item.labels)
+            for item in self._engine.world.volumes
+            if INSTALLATION in item.labels
+        ]
+
     async def bind(self, name: str, path: str, volume_id: str) -> None:
         self._engine.act("create volume")
         if not any(item.name == name for item in self._engine.world.volumes):
@@ -658,7 +671,10 @@ class FakeNetworks(Networks):
         self._engine.act("list networks")
         return [
             Network(name=BRIDGE, subnets=("10.8.0.0/16",), ours=False),
-            *(Network(name=name, subnets=("10.9.0.0/16",), ours=True) for name in self._engine.world.networks),
+            *(
+                Network(name=name, subnets=(self._engine.world.subnets.get(name, "10.9.0.0/16"),), ours=True)
+                for name in self._engine.world.networks
+            ),
         ]
 
     async def taken(self) -> list[str]:

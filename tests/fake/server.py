@@ -29,13 +29,16 @@ from purveyor_hooks import (
     Finding,
     FoundContainer,
     Health,
+    HeldAccount,
     Image,
     Mount,
     Parameter,
     Port,
+    Reader,
     Recognition,
     Recovery,
     RestoreOptions,
+    Retold,
     Service,
     ServiceType,
     Sink,
@@ -172,6 +175,17 @@ def recognise(container: FoundContainer) -> Recognition | None:
     if not container.image.reference.startswith("fake:"):
         return None
     return Recognition(service_type="fake", suggested={"password": container.environment.get("ADMIN", "")})
+
+
+@hookimpl
+async def retell(container: FoundContainer, read: Reader) -> Retold:
+    return Retold(parameters={"password": container.environment["ADMIN"], "size": int(container.command[1])})
+
+
+@hookimpl
+async def held(service: Service, access: Access) -> list[HeldAccount]:
+    accounts = _serving(service, access, "held").held.accounts
+    return [HeldAccount(number=int(mark.rpartition(" ")[2]), resource=name, account=name) for name, (_, mark) in accounts.items()]
 
 
 @hookimpl

@@ -37,6 +37,11 @@ def insert_deployment(tx: Tx, *, project_id: int, environment_id: int, app: AppS
     return tx.insert("deployments", **values, state="deploying", created_at=tx.now)
 
 
+def take_in(tx: Tx, *, variables: Mapping[str, str], **values: Any) -> None:
+    """Record a deployment whose container runs; what it was made of is not known."""
+    tx.insert("deployments", **values, app=None, variables=tx.vault.seal(variables), state="active", created_at=tx.now)
+
+
 def deployment(tx: Tx, deployment_id: int) -> DeploymentRecord:
     row = tx.row("SELECT * FROM deployments WHERE id = ?", [deployment_id])
     if row is None:

@@ -11,8 +11,8 @@ from purveyor_hooks import NotFound
 # ---------------------------------------------------------------- projects
 
 
-def insert(tx: Tx, *, slug: str, name: str) -> int:
-    return tx.insert("projects", slug=slug, name=name, created_at=tx.now)
+def insert(tx: Tx, *, slug: str, name: str, **more: int) -> int:
+    return tx.insert("projects", slug=slug, name=name, created_at=tx.now, **more)
 
 
 def find(tx: Tx, reference: str | int) -> ProjectRecord | None:
@@ -58,8 +58,8 @@ def delete(tx: Tx, project_id: int) -> None:
 # ---------------------------------------------------------------- environments
 
 
-def insert_environment(tx: Tx, project_id: int, slug: str) -> int:
-    return tx.insert("environments", project_id=project_id, slug=slug, created_at=tx.now)
+def insert_environment(tx: Tx, project_id: int, slug: str, **more: int) -> int:
+    return tx.insert("environments", project_id=project_id, slug=slug, created_at=tx.now, **more)
 
 
 def find_environment(tx: Tx, project_id: int, slug: str) -> EnvironmentRecord | None:
@@ -183,6 +183,30 @@ def insert_restored_binding(tx: Tx, service_id: int, project: str, environment: 
         created_at=tx.now,
         **values,
     )
+
+
+def take_in_binding(
+    tx: Tx, *, number: int, owner: tuple[int, int] | None, service_type: str, service_id: int, password: str, **values: Any
+) -> None:
+    """Record an account that a server holds, by the number of its mark. Its `owner`, a project and an environment, is linked; one
+    without waits for its project."""
+    project_id, environment_id = owner or (None, None)
+    known = binding(tx, number) is not None  # one that came with a backup has the number of another
+    tx.insert(
+        "bindings",
+        **({"origin": number} if known else {"id": number}),
+        service_id=service_id,
+        project_id=project_id,
+        environment_id=environment_id,
+        password=tx.vault.seal(password),
+        state="bound" if owner else "unbound",
+        awaited=int(owner is None),
+        created_at=tx.now,
+        **values,
+    )
+    linked = {link.service_type for link in links(tx, project_id=project_id)} if project_id else {service_type}
+    if project_id and service_type not in linked:
+        update_link(tx, insert_link(tx, service_id=service_id, project_id=project_id, service_type=service_type), "linked")
 
 
 def taken_up(tx: Tx, service_id: int, project: ProjectRecord, environment: EnvironmentRecord) -> BindingRecord | None:

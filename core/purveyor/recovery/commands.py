@@ -102,6 +102,53 @@ async def _recover(options: Options, place: str, yes: bool, plan: bool, given: M
     await _bring_back(options)
 
 
+@recover_command.command("containers")
+@click.option("--leave", multiple=True, metavar="CONTAINER", help="Leave out one that cannot be taken in.")
+@plan_option
+@click.pass_obj
+def recover_containers(options: Options, /, leave: tuple[str, ...], plan: bool) -> None:
+    """Take services in again whose database was lost, and no copy of it is left: from their containers and data on this host.
+
+    What runs, runs on. Passwords that nothing here holds are made anew.
+    """
+    import anyio
+
+    if options.url:
+        raise BadInput("A recovery is done on the machine itself.", remedy="Without --url, on that host.")
+    anyio.run(lambda: _take_in(options, leave, plan), backend_options={"use_uvloop": True})
+
+
+async def _take_in(options: Options, leave: tuple[str, ...], plan: bool) -> None:
+    from purveyor.app import built, docker_engine
+    from purveyor.recovery import retaken
+
+    async with retaken.retaken(options.state, built, docker_engine, plan=plan, leave=leave) as taken:
+        told = taken.told()
+    if options.as_json:
+        output.show_json(told)
+        return
+    click.echo(f"Installation {told['installation']}{', as it would be taken in' if plan else ' is taken in again'}:")
+    rows = [
+        (item["service"], item["service_type"], item["image"], ", ".join(item["accounts"]) or "–") for item in told["services"]
+    ]
+    output.table(["service", "type", "image", "accounts"], rows, "There are no services in it.")
+    for item in told["services"]:
+        for text in item["notes"]:
+            click.echo(f"  {item['service']}: {text}")
+    for item in told["apps"]:
+        click.echo(f"  The app {item} runs on. What it was made of is not known: deploy it again.")
+    for text in told["left"]:
+        click.echo(f"  Left alone: {text}")
+    for name in told["rotate"]:
+        click.echo(
+            f"  {name}: the passwords of its accounts are lost; its app runs on with them. purveyor rotate {name}, then deploy"
+        )
+    if not plan:
+        click.echo(
+            "Lost for good: tokens, schedules, webhooks, the journal, parameters that no container shows. See: purveyor doctor"
+        )
+
+
 async def _bring_back(options: Options) -> None:
     """Run what is pending in this process, and tell how it goes."""
     import anyio

@@ -97,6 +97,12 @@ def _allocated(tx: Tx, environment_id: int, name: str, taken: Iterable[str]) -> 
     return found
 
 
+def take_in(tx: Tx, environment_id: int, name: str, subnet: str) -> None:
+    """Record a network that is there."""
+    gateway = str(ipaddress.IPv4Network(subnet)[1])
+    tx.insert("networks", environment_id=environment_id, name=name, subnet=subnet, gateway=gateway)
+
+
 def _moved(tx: Tx, record: NetworkRecord, taken: Iterable[str]) -> NetworkRecord:
     """The network with other addresses, for somebody has those that were recorded."""
     subnet = _free(tx, [*taken, record.subnet])

@@ -114,4 +114,4 @@ def way_back(path: Path) -> str:
     begin = f"Stop Purveyor, keep what is left of {path} elsewhere, and put it back"
     if copies:
         return f"{begin} from your newest copy; the newest of Purveyor's own: cp {copies[-1]} {path}"
-    return f"{begin} from your copy of the state directory."
+    return f"{begin} from your copy of the state directory. Without one: purveyor recover containers --plan"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from purveyor.kernel.docker.client import DockerEngine
 
 OUTPUT_LIMIT = 64 * 1024
+LARGEST_TEXT = 1024 * 1024
 DOCKERS_GRACE = 10  # seconds between the engine's two signals when a container does not say
 STOP_SLACK = 30.0
 LOWEST = -1  # of the priorities that a network's gateway may have
@@ -198,6 +199,19 @@ class DockerContainers(Containers):
                     raise
                 return False
         return True
+
+    async def contents(self, container_id: str, path: str) -> str | None:
+        with self._engine.errors(f"read {path}", CHANGE):
+            try:
+                archive = await self._engine.docker.containers.container(container_id).get_archive(path)
+            except aiodocker.DockerError as error:
+                if error.status != 404:
+                    raise
+                return None
+        with archive:
+            member = archive.next()
+            opened = archive.extractfile(member) if member is not None else None
+            return None if opened is None else opened.read(LARGEST_TEXT).decode(errors="replace")
 
     async def start(self, name: str) -> None:
         with self._engine.errors(f"start the container {name}", CHANGE):

@@ -8,6 +8,10 @@ from purveyor.kernel.naming import number_of
 PREFIX = "dev.purveyor."
 INSTALLATION = f"{PREFIX}installation"
 SERVICE = f"{PREFIX}service"
+TYPE = f"{PREFIX}type"
+PROJECT = f"{PREFIX}project"
+ENVIRONMENT = f"{PREFIX}environment"
+VOLUME = f"{PREFIX}volume"
 DEPLOYMENT = f"{PREFIX}deployment"
 SPEC = f"{PREFIX}spec"
 WORDS = ("service", "type", "project", "environment", "deployment", "purpose")  # the short names of what containers carry

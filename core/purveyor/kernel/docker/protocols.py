@@ -116,6 +116,9 @@ class Containers(Protocol):
     async def holds(self, container_id: str, path: str) -> bool:
         """Whether a file is there, volumes included; the container need not run. Small files only."""
 
+    async def contents(self, container_id: str, path: str) -> str | None:
+        """The text of a small file, volumes included, None when there is none; the container need not run."""
+
     async def start(self, name: str) -> None:
         """Start a container; one that runs stays as it is. Raises `PortTaken`."""
 
@@ -253,6 +256,9 @@ class Volumes(Protocol):
 
     async def show(self, name: str) -> FoundVolume | None:
         """The volume of this name, None when there is none."""
+
+    async def listed(self) -> list[FoundVolume]:
+        """The volumes that any Purveyor has made."""
 
     async def bind(self, name: str, path: str, volume_id: str) -> None:
         """Give a folder a volume's name; it may have it already."""

@@ -1,15 +1,16 @@
 """Volumes of a real engine, through aiodocker."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiodocker
 import anyio
 from anyio import to_thread
 
 from purveyor.kernel.docker.errors import CHANGE
+from purveyor.kernel.docker.labels import INSTALLATION
 from purveyor.kernel.docker.models import FoundVolume
 from purveyor.kernel.docker.protocols import Volumes
 
@@ -58,6 +59,11 @@ def size_of(path: str, budget: float = EACH) -> int | None:
     return total
 
 
+def _seen(shown: Mapping[str, Any]) -> FoundVolume:
+    device = (shown.get("Options") or {}).get("device")
+    return FoundVolume(name=shown["Name"], path=device or "", labels=shown.get("Labels") or {})
+
+
 class DockerVolumes(Volumes):
     """`Volumes` of a Docker Engine."""
 
@@ -74,8 +80,12 @@ class DockerVolumes(Volumes):
                 if error.status != 404:
                     raise
                 return None
-        device = (found.get("Options") or {}).get("device")
-        return FoundVolume(name=name, path=device or "", labels=found.get("Labels") or {})
+        return _seen(found)
+
+    async def listed(self) -> list[FoundVolume]:
+        with self._engine.errors("list its volumes"):
+            answer = await self._engine.docker.volumes.list(filters={"label": [INSTALLATION]})
+        return [_seen(item) for item in answer.get("Volumes") or ()]
 
     async def bind(self, name: str, path: str, volume_id: str) -> None:
         with self._engine.errors(f"make the volume {name}", CHANGE):

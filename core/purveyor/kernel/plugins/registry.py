@@ -27,15 +27,18 @@ from purveyor_hooks import (
     Finding,
     FoundContainer,
     Health,
+    HeldAccount,
     Image,
     Listing,
     Logger,
     NotFound,
     Probe,
     PurveyorError,
+    Reader,
     Recognition,
     Recovery,
     RestoreOptions,
+    Retold,
     Service,
     ServiceType,
     Sink,
@@ -175,6 +178,22 @@ class Provider:
         health = await self._await("adopt", HEALTH_DEADLINE, service, access=access)
         assert isinstance(health, Health)
         return health
+
+    async def retell(self, container: FoundContainer, read: Reader) -> Retold:
+        self.require("retell", "a way back without its record")
+        with self._guard("retell", None, None):
+            found = await self._call("retell", None, container=container, read=read)
+        assert isinstance(found, Retold)
+        return found
+
+    async def regain(self, service: Service, access: Access) -> None:
+        self.require("regain", "new credentials for an administrator whose own are lost")
+        await self._await("regain", BIND_DEADLINE, service, access=access)
+
+    async def held(self, service: Service, access: Access) -> list[HeldAccount]:
+        if not self.offers("held"):
+            return []
+        return list(await self._await("held", BIND_DEADLINE, service, access=access))
 
     async def bind(self, service: Service, access: Access, binding: Binding) -> None:
         await self._await("bind", BIND_DEADLINE, service, access=access, binding=binding)

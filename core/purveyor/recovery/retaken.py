@@ -1,0 +1,448 @@
+"""Services taken in again after the database was lost without a copy: from labels, volumes and what containers and servers say.
+
+What runs, runs on. A new database is made beside the state directory, and put in place once all is known.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import anyio
+import msgspec
+
+from purveyor.deployments import store as deployments
+from purveyor.deployments.app_runtime import container_name
+from purveyor.kernel import config, naming
+from purveyor.kernel.db import Store, Tx
+from purveyor.kernel.db.beginning import MARK
+from purveyor.kernel.db.database import note
+from purveyor.kernel.db.faults import told
+from purveyor.kernel.db.lock import StateLock
+from purveyor.kernel.db.secrets import open_vault
+from purveyor.kernel.docker import Engine, Labels, image_registry, port_registry, ports
+from purveyor.kernel.docker.labels import DEPLOYMENT, ENVIRONMENT, INSTALLATION, PROJECT, SERVICE, TYPE, VOLUME, id_in
+from purveyor.kernel.docker.models import Found, FoundVolume
+from purveyor.kernel.parts import House
+from purveyor.kernel.plugins.registry import Provider
+from purveyor.projects import naming as resources
+from purveyor.projects import store as projects
+from purveyor.recovery.beside import DATABASE, KEY
+from purveyor.services import networks, parameters
+from purveyor.services import store as services
+from purveyor.services.handle import ServiceAccess
+from purveyor_hooks import Binding, Conflict, FoundContainer, HeldAccount, Image, NotFound, PurveyorError, Retold, Scope
+
+PART = ".taken"
+ASIDE = ("", "-wal", "-shm")
+PATIENCE = 120.0  # seconds for a server that was started anew to answer
+STAND_IN = "PurveyorStandsHereForThePassword"
+
+
+class Core(Protocol):
+    house: House
+
+
+Build = Callable[[Path], AbstractAsyncContextManager[Core]]
+MakeEngine = Callable[[str, Labels], Engine]
+
+
+class TakenService(NamedTuple):
+    """A service as it is recorded again. `notes` say what it has lost."""
+
+    id: int
+    slug: str
+    provider: Provider
+    retold: Retold
+    volume: FoundVolume
+    container: Found
+    shown: FoundContainer
+    image: Image
+    ports: Mapping[int, int]
+    renewed: tuple[str, ...]
+    accounts: tuple[HeldAccount, ...]
+    identity: str
+    notes: tuple[str, ...]
+
+
+class TakenApp(NamedTuple):
+    """An app that runs."""
+
+    project_id: int
+    environment_id: int
+    deployment_id: int
+    scope: Scope
+    container: Found
+    shown: FoundContainer
+    image: Image
+    ports: Mapping[int, int]
+    subnet: str
+
+
+class Taken(NamedTuple):
+    """What is there again. `left` names what is not taken in, with the reason."""
+
+    installation: str
+    services: tuple[TakenService, ...]
+    apps: tuple[TakenApp, ...]
+    left: tuple[str, ...]
+    rotate: tuple[str, ...]
+
+    def told(self) -> dict[str, Any]:
+        """For people and programs; no secret is in it."""
+        return {
+            "installation": self.installation,
+            "services": [
+                {
+                    "service": item.slug,
+                    "service_type": item.provider.kind.name,
+                    "image": item.shown.image.reference,
+                    "accounts": [account.account for account in item.accounts],
+                    "notes": list(item.notes),
+                }
+                for item in self.services
+            ],
+            "apps": [item.container.name for item in self.apps],
+            "left": list(self.left),
+            "rotate": list(self.rotate),
+        }
+
+
+def require_lost(state: Path) -> None:
+    """Raise `Conflict` for a state directory that has a database."""
+    path = state / DATABASE
+    if (path.exists() and path.stat().st_size) or not state.is_dir():
+        raise Conflict(
+            f"{state} has a database." if state.is_dir() else f"There is no state directory {state}.",
+            remedy="This is for one whose database was lost while its containers and data are there.",
+        )
+
+
+async def installation_of(folder: Path, engine: Engine) -> str:
+    """Whose the data in a folder of volumes is. Raises `NotFound`, and `Conflict` for that of several."""
+    volumes = [item for item in await engine.volumes.listed() if Path(item.path).parent == folder]
+    found = sorted({item.labels.get(INSTALLATION, "") for item in volumes})
+    if not found:
+        raise NotFound(f"No volume of the engine has its data in {folder}.", remedy="Give the state directory that it was in.")
+    if len(found) > 1:
+        raise Conflict(f"The data in {folder} is of {len(found)} installations: {', '.join(found)}.")
+    return found[0]
+
+
+@asynccontextmanager
+async def retaken(
+    state: Path, build: Build, make_engine: MakeEngine, *, plan: bool, leave: Collection[str] = ()
+) -> AsyncIterator[Taken]:
+    """What is taken in; without `plan` the database is in place afterwards. Raises `Conflict`, and records nothing, while there
+    is a service that cannot be taken in and is not among those to `leave`."""
+    require_lost(state)
+    settings = config.load(state)
+    part = state.with_name(state.name + PART)
+    with StateLock(state):
+        engine = make_engine(settings.namespace, Labels(""))
+        try:
+            installation = await installation_of(settings.folder_of_volumes(state), engine)
+        finally:
+            await engine.close()
+        try:
+            await _begin(state, part, installation)
+            async with build(part) as app:
+                taken = await _look(app.house, installation, frozenset(leave), plan=plan)
+                if not plan:
+                    rotate: list[str] = []
+                    await app.house.store.write(lambda tx: rotate.extend(_record(tx, app.house, taken)))
+                    taken = taken._replace(rotate=tuple(sorted(set(rotate))))
+            if not plan:
+                await anyio.to_thread.run_sync(_put_in_place, part, state)
+            yield taken
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+async def _begin(state: Path, part: Path, installation: str) -> None:
+    """A state directory of the same settings and key, with an empty database of that very installation."""
+    shutil.rmtree(part, ignore_errors=True)
+    with told(part):
+        part.mkdir(mode=0o700)
+        for name in (KEY, "settings.toml"):
+            if (state / name).exists():
+                shutil.copy2(state / name, part / name)
+        (part / MARK).touch(mode=0o600)
+    store = Store(part, open_vault(part))
+    store.open()
+    try:
+        await store.write(lambda tx: note(tx, "installation", installation))
+    finally:
+        store.close()
+
+
+def _put_in_place(part: Path, state: Path) -> None:
+    with told(state):
+        for suffix in ASIDE:  # what is left of the lost one is not this one's
+            old = state / f"{DATABASE}{suffix}"
+            if old.exists():
+                old.replace(old.with_name(f"{old.name}.lost"))
+        if (part / KEY).exists() and not (state / KEY).exists():
+            (part / KEY).replace(state / KEY)
+        with (part / DATABASE).open("rb") as opened:
+            os.fsync(opened.fileno())
+        (part / DATABASE).replace(state / DATABASE)
+
+
+# ---------------------------------------------------------------- what there is
+
+
+async def _look(house: House, installation: str, leave: frozenset[str], *, plan: bool) -> Taken:
+    engine = house.engine
+    volumes = {item.name: item for item in await engine.volumes.listed() if engine.labels.ours(item.labels)}
+    users = await engine.containers.users({name: item.path for name, item in volumes.items()})
+    of = {item.id: volumes[name] for name, items in users.items() for item in items}
+    found, apps, left = [], [], []
+    for item in sorted(await engine.containers.listed(), key=lambda item: item.name):
+        if id_in(item.labels, DEPLOYMENT):
+            if app := await _app(engine, item):
+                apps.append(app)
+            else:
+                left.append(f"{item.name}: an app that does not run, or has another name")
+        elif id_in(item.labels, SERVICE) and "." not in item.name:
+            try:
+                found.append(await _service(house, item, of.get(item.id), plan=plan))
+            except PurveyorError as error:
+                if not plan and item.name not in leave:
+                    raise Conflict(
+                        f"{item.name} cannot be taken in: {error.detail}",
+                        remedy=f"Nothing is taken in. Mend it, or leave it out for good: --leave {item.name}",
+                    ) from error
+                left.append(f"{item.name}: {error.detail}")
+        else:
+            left.append(f"{item.name}: a helper of an operation that is lost as well")
+    newest = {app.environment_id: app for app in sorted(apps, key=lambda app: app.deployment_id)}
+    left += [f"{app.container.name}: an earlier app" for app in apps if newest[app.environment_id] is not app]
+    return Taken(installation, tuple(found), tuple(newest.values()), tuple(left), ())
+
+
+async def _app(engine: Engine, item: Found) -> TakenApp | None:
+    parts = item.name.removeprefix(f"{engine.namespace}.").split(".")
+    shown = await engine.containers.foreign_of(item.id)
+    project, environment, deployment = (id_in(item.labels, name) for name in (PROJECT, ENVIRONMENT, DEPLOYMENT))
+    if len(parts) != 3 or shown is None or not item.holds_on or not (project and environment and deployment):
+        return None
+    scope = Scope(project=parts[0], environment=parts[1])
+    if item.name != container_name(engine, scope, deployment):
+        return None
+    name = networks.name_of(engine.namespace, *_words(scope))
+    subnet = next((one.subnets[0] for one in await engine.networks.listed() if one.name == name and one.subnets), "")
+    published = await engine.containers.published(item.id)
+    return TakenApp(project, environment, deployment, scope, item, shown, await _image(engine, shown), published, subnet)
+
+
+async def _image(engine: Engine, shown: FoundContainer) -> Image:
+    found = await engine.images.inspect(shown.image.id) if shown.image.id else None
+    return msgspec.structs.replace(found or shown.image, reference=shown.image.reference)
+
+
+async def _service(house: House, item: Found, volume: FoundVolume | None, *, plan: bool) -> TakenService:
+    """What its container, and its server if that runs, say of a service. Raises what keeps it from being taken in."""
+    engine = house.engine
+    slug = item.name.removeprefix(f"{engine.namespace}-")
+    shown = await engine.containers.foreign_of(item.id)
+    if shown is None or volume is None or not item.name.startswith(f"{engine.namespace}-") or naming.slug_of(slug) != slug:
+        raise Conflict("its container was renamed, or has no volume of this installation")
+    provider = house.registry.provider(item.labels.get(TYPE, ""))
+    image = await _image(engine, shown)
+
+    async def read(path: str) -> str | None:
+        return await engine.containers.contents(item.id, path)
+
+    retold = await provider.retell(shown, read)
+    secret = [one for one in provider.kind.parameters if one.secret and one.generated]
+    renewed = tuple(one.name for one in secret if one.name not in retold.parameters)
+    told = {**retold.parameters, **{one.name: naming.password(one.length) for one in secret if one.name in renewed}}
+    published = {inner: outer for outer, inner in (await engine.containers.published(item.id)).items()}
+    taken = TakenService(
+        id_in(item.labels, SERVICE), slug, provider, Retold(parameters=told, secrets=retold.secrets), volume, item, shown, image,
+        published, renewed, (), "", (),
+    )  # fmt: skip
+    notes = [f"{', '.join(renewed)} of the administrator is made anew, and it is started again"] if renewed else []
+    if renewed:
+        provider.require("regain", "new credentials for an administrator whose own are lost")
+    if item.state != "running":
+        if renewed:
+            raise Conflict(f"it does not run, and its {', '.join(renewed)} is lost: docker start {item.name}, then try again")
+        notes.append(f"it does not run: purveyor start {slug} --accept-data")
+        return taken._replace(notes=tuple(notes))
+    record = await _recorded_as(house, taken)
+    access = ServiceAccess(engine, provider.kind, record, house.logger)
+    if renewed and plan:
+        return taken._replace(notes=(*notes, "its accounts are seen then"))
+    if renewed:
+        await provider.regain(record.view(), access)
+        await engine.containers.stop(item.id)
+        await engine.containers.start(item.id)
+    await _answers(provider, record, access)
+    identity = await provider.identity(record.view(), access, False) if provider.offers("identity") else ""
+    return taken._replace(
+        accounts=tuple(await provider.held(record.view(), access)), identity=identity, notes=tuple(notes)
+    )  # fmt: skip
+
+
+async def _recorded_as(house: House, taken: TakenService) -> Any:
+    """The record that it will have, without writing it."""
+
+    class _Back(Exception):
+        pass
+
+    found: list[Any] = []
+
+    def work(tx: Tx) -> None:
+        _insert(tx, house, taken)
+        found.append(services.get(tx, taken.id))
+        raise _Back
+
+    with suppress(_Back):
+        await house.store.write(work)
+    return found[0]
+
+
+async def _answers(provider: Provider, record: Any, access: ServiceAccess) -> None:
+    health = None
+    with anyio.move_on_after(PATIENCE):
+        while True:
+            health = await provider.ready(record.view(), access)
+            if health.healthy:
+                return
+            await anyio.sleep(0.5)
+    raise Conflict(f"its server does not let us in: {health.detail if health else 'no answer'}")
+
+
+# ---------------------------------------------------------------- what is recorded
+
+
+def _insert(tx: Tx, house: House, taken: TakenService) -> None:
+    kind, volume = taken.provider.kind, taken.volume
+    volume_id = volume.labels.get(VOLUME) or Path(volume.path).name
+    known = parameters.declared(kind, house.settings)
+    given = {name: value for name, value in taken.retold.parameters.items() if name in known}
+    values = parameters.claimed(kind, house.settings, given)
+    for port in kind.ports:
+        values[port.parameter] = taken.ports.get(port.container) or ports.lowest_free(
+            known[port.parameter].base, port_registry.ports_taken(tx)
+        )
+    services.insert_volume(tx, id=volume_id, name=volume.name, path=volume.path, service_type=kind.name, origin=taken.slug)
+    services.update_volume(
+        tx, volume_id, state="used", identity=taken.identity, major=taken.provider.data_major(taken.image)
+    )  # fmt: skip
+    services.insert(
+        tx,
+        id=taken.id,
+        name=taken.slug,
+        slug=taken.slug,
+        service_type=kind.name,
+        parameters=values,
+        secrets=taken.retold.secrets,
+        given=sorted(name for name, value in given.items() if value != known[name].default),
+        image=taken.shown.image.reference,
+        image_id=taken.image.id,
+        image_environment=taken.image.environment,
+        volume_id=volume_id,
+        container_name=taken.container.name,
+        desired="running" if taken.container.holds_on else "stopped",
+        state="active",
+    )
+    for port in kind.ports:
+        port_registry.claim_port(tx, values[port.parameter], port.parameter, service=taken.id)
+    image_registry.note(tx, taken.image)
+
+
+def _record(tx: Tx, house: House, taken: Taken) -> Iterator[str]:
+    """Record everything; the answer are the projects whose passwords nobody knows."""
+    for service in taken.services:
+        _insert(tx, house, service)
+    for app in taken.apps:
+        _insert_app(tx, house, app)
+    for service in taken.services:
+        for account in service.accounts:
+            yield from _insert_binding(tx, service, account, taken.apps)
+
+
+def _insert_app(tx: Tx, house: House, app: TakenApp) -> None:
+    scope = app.scope
+    if projects.find(tx, app.project_id) is None:
+        projects.insert(tx, id=app.project_id, slug=scope.project, name=scope.project)
+    projects.insert_environment(tx, app.project_id, scope.environment, id=app.environment_id)
+    port = next(iter(app.ports), None)
+    deployments.take_in(
+        tx,
+        id=app.deployment_id,
+        project_id=app.project_id,
+        environment_id=app.environment_id,
+        variables=_variables(app),
+        container=app.container.name,
+        image_id=app.image.id,
+        url=f"http://127.0.0.1:{port}" if port else "",
+    )
+    if port:
+        port_registry.claim_port(tx, port, "port", deployment=app.deployment_id)
+    image_registry.note(tx, app.image)
+    if app.subnet:
+        name = networks.name_of(house.engine.namespace, scope.project, scope.environment)
+        networks.take_in(tx, app.environment_id, name, app.subnet)
+
+
+def _variables(app: TakenApp) -> dict[str, str]:
+    """What a deployment gave its container: what its image does not bring."""
+    image = app.image.environment
+    return {name: value for name, value in app.shown.environment.items() if image.get(name) != value}
+
+
+def _insert_binding(tx: Tx, service: TakenService, account: HeldAccount, apps: tuple[TakenApp, ...]) -> Iterator[str]:
+    kind = service.provider.kind
+    app = next(
+        (app for app in apps if resources.resource(*_words(app.scope), kind.naming, set()) == account.resource), None
+    )  # fmt: skip
+    if app is None:
+        project, _, environment = account.resource.rpartition(kind.naming.separator)
+        scope = Scope(project=project.replace("_", "-") or account.resource, environment=environment.replace("_", "-"))
+    else:
+        scope = app.scope
+    record = services.get(tx, service.id)
+    password = _password(service.provider, record.view(), account, scope, app) if app else ""
+    projects.take_in_binding(
+        tx,
+        number=account.number,
+        service_id=service.id,
+        project=scope.project,
+        environment=scope.environment,
+        owner=(app.project_id, app.environment_id) if app else None,
+        service_type=kind.name,
+        password=password or naming.password(),
+        resource=account.resource,
+        account=account.account,
+        slot=account.slot,
+    )
+    if app and not password:
+        yield scope.project
+
+
+def _words(scope: Scope) -> tuple[str, str]:
+    return scope.project, scope.environment
+
+
+def _password(provider: Provider, service: Any, account: HeldAccount, scope: Scope, app: TakenApp) -> str:
+    """The password that an app has, told by the variables that it would have with another, "" when they do not fit."""
+    if provider.kind.uses_api:
+        return ""
+    binding = Binding(
+        id=account.number, scope=scope, resource=account.resource, account=account.account, password=STAND_IN, slot=account.slot
+    )
+    found: set[str] = set()
+    for variable in provider.environment(service, binding):
+        pattern = re.escape(variable.value).replace(STAND_IN, "([A-Za-z0-9]{16,64})")
+        matched = re.fullmatch(pattern, app.shown.environment.get(variable.name, ""))
+        if matched is None:
+            return ""
+        found.update(matched.groups())
+    return found.pop() if len(found) == 1 else ""

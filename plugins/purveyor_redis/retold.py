@@ -1,0 +1,43 @@
+"""What a container of ours tells after the record of its service was lost."""
+
+import re
+
+from purveyor_hooks import Access, Command, Failed, FoundContainer, HeldAccount, Reader, Retold, Service
+from purveyor_redis.accounts import MARK
+from purveyor_redis.server import CONFIG_FILE, MAXMEMORY, UNITS, USERS_FILE, connection, hashed
+
+MARKED = re.compile(rf"user (\S+) .*&{MARK}(\d{{1,18}})(?: |$)")
+SELECTS = re.compile(r"\+select\|(\d{1,9})(?: |$)")
+
+
+async def retell(container: FoundContainer, read: Reader) -> Retold:
+    """The limit of its memory. Of the password only a hash is kept."""
+    found = re.search(r"^maxmemory (\d{1,15})$", await read(CONFIG_FILE) or "", re.MULTILINE)
+    size = int(found[1]) if found else 0
+    unit = "gb" if size and size % UNITS["gb"] == 0 else "mb"
+    return Retold(parameters={MAXMEMORY.name: f"{size // UNITS[unit]}{unit}" if size else "0"})
+
+
+async def regain(service: Service, access: Access) -> None:
+    """Give the user `default` another password in the file of users, which the server reads when it starts."""
+    part = f"{USERS_FILE}.part"  # a copy, for its owner and mode are those that the server reads
+    script = f'cp -p {USERS_FILE} {part} && sed "s/^user default .*/$OWNER/" {USERS_FILE} > {part} && grep -qF "$HASH" {part}'
+    secret = hashed(service.parameters["password"])
+    environment = {"OWNER": f"user default on {secret} ~* \\&* +@all", "HASH": secret}
+    done = await access.exec(Command(argv=("sh", "-c", f"{script} && mv {part} {USERS_FILE}"), environment=environment))
+    if done.exit_code:
+        raise Failed(f"{USERS_FILE} of {service.name} cannot be changed: {done.stderr.strip()}")
+
+
+async def held(service: Service, access: Access) -> list[HeldAccount]:
+    """Users by the channel that is their mark; the database is the one that they may select."""
+    async with connection(service, access) as client:
+        users = [item.decode() if isinstance(item, bytes) else str(item) for item in await client.acl_list()]
+    made = []
+    for text in users:
+        if found := MARKED.match(text):
+            slot = SELECTS.search(text)
+            made.append(
+                HeldAccount(number=int(found[2]), resource=found[1], account=found[1], slot=int(slot[1]) if slot else None)
+            )
+    return made
