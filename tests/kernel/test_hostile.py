@@ -59,6 +59,9 @@ async def test_no_reference_is_a_fault_of_ours(scene: Scene) -> None:
                     assert answer.headers["content-type"].startswith("application/problem+json"), (place, reference[:40])
 
 
+NOTED = (
+    b'{"distribution": "%s", "version": "1", "source": "", "sha256": "' + b"0" * 64 + b'", "size_bytes": %s, "record_sha256": ""}'
+)
 BODIES: list[tuple[str, str, bytes]] = [
     ("POST", "/api/projects/", b"[" * 200_000),
     ("POST", "/api/projects/", b'{"name":' * 100_000),
@@ -86,6 +89,8 @@ BODIES: list[tuple[str, str, bytes]] = [
     ("POST", "/api/tokens", b'{"name": "\\ud800"}'),
     ("POST", "/api/tokens", b'{"name": "a\\u001b[2Jb"}'),
     ("POST", "/api/tokens", b'{"name": "x", "expires_in": ' + LONG.encode() + b"}"),
+    ("POST", "/api/plugins/installed", NOTED % (b"", b"0")),
+    ("POST", "/api/plugins/installed", NOTED % (b"x", b"9223372036854775808")),
 ]  # fmt: skip
 
 

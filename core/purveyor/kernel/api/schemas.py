@@ -1,7 +1,7 @@
 """The installation as the API is told and tells it."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -65,15 +65,18 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     contract: int
 
 
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
 class InstalledRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A distribution that was installed: its version, the wheel that it came from, and the hash of its list of files."""
 
-    distribution: str
-    version: str
-    source: str
-    sha256: str
-    size_bytes: int
-    record_sha256: str
+    distribution: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?$")]
+    version: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9.!+_-]{1,100}$")]
+    source: Annotated[str, msgspec.Meta(max_length=4096)]
+    sha256: Sha256
+    size_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**50)]
+    record_sha256: Sha256
 
 
 class PluginView(Plugin, kw_only=True):
