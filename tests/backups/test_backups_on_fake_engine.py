@@ -14,6 +14,7 @@ from purveyor.backups.operations import adopt
 from purveyor.backups.repository import require_elsewhere
 from purveyor.backups.routes import view
 from purveyor.backups.storage import Folder
+from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import Outcome
 from purveyor.projects.operations.link import LinkArguments
@@ -193,6 +194,38 @@ async def test_a_verification_with_differences_is_no_proof_and_one_without_is(sc
         assert "keys of shop_production: 2 before, 1 after" in found.error_message
         await do(app, "verify-backup", backup="1")
         assert view(await app.house.store.read(lambda tx: backups.get(tx, 1))).proven_at is not None
+
+
+async def proof(app: App, number: int) -> tuple[str, bool]:
+    found = await app.house.store.read(lambda tx: backups.get(tx, number))
+    return found.state, found.proven_at is not None
+
+
+async def test_a_backup_that_something_speaks_against_is_never_called_proven(scene: Scene) -> None:
+    """Whether it was suspect when it was made, or a later restore of it finds something."""
+    async with scene.open() as app:
+        good = await backup_of(app, "main")
+        server = scene.server("main")
+        server.held.resources["closed"] = {"a": "1"}
+        server.save()
+        lacking = await backup_of(app, "main")
+        for number in (good.id, lacking.id):
+            await do(app, "verify-backup", backup=str(number))
+        assert await proof(app, good.id) == ("ok", True)
+        assert await proof(app, lacking.id) == ("suspect", False)
+        server.held.resources.pop("closed")
+        server.save()
+        scene.put("main", "shop_production", fragile="x")
+        fragile = await backup_of(app, "main")
+
+        def prove(tx: Tx) -> None:
+            backups.update(tx, fragile.id, state="ok", proven_at=tx.now, proven_seconds=1.0)
+
+        await app.house.store.write(prove)
+        await do(app, "restore", backup=str(fragile.id), new_name="part", databases=["shop_preview"])
+        assert await proof(app, fragile.id) == ("ok", True)
+        await do(app, "restore", backup=str(fragile.id), new_name="whole")
+        assert await proof(app, fragile.id) == ("suspect", False)
 
 
 # ---------------------------------------------------------------- a part of it

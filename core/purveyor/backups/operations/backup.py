@@ -21,10 +21,11 @@ from purveyor.services import parameters
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import require_serving, step_names
-from purveyor.services.shadow import BesideVerb
+from purveyor.services.shadow import BesideVerb, few
 from purveyor_hooks import BadInput, Conflict, Failed, Finding, PurveyorError
 from purveyor_hooks.types import HOLDERS
 
+DIFFERENCES = "differences"  # in a backup's metadata: what its last whole restore found
 UNITS = ("keys",)  # of a server without databases of names: what its counts are named by
 
 
@@ -152,6 +153,16 @@ def settle(tx: Tx, number: int) -> BackupRecord:
     backup = backups.get(tx, number)
     backups.update(tx, number, state="suspect" if backup.metadata.get("suspect") else "ok")
     return backup
+
+
+def doubt(tx: Tx, operation: OperationRecord, backup: BackupRecord) -> bool:
+    """Whether the whole of a backup was restored and is not what was written: it is suspect then, whatever was said before."""
+    outcome = operations.outcome(tx, operation.id)
+    lost = [*outcome.differences, *(str(item) for item in outcome.findings if not item.notice)]
+    if lost:
+        message = f"It was restored, and is not what was written: {few(lost)}."
+        backups.update(tx, backup.id, state="suspect", error_message=message, metadata={**backup.metadata, DIFFERENCES: lost})
+    return bool(lost)
 
 
 def mark_failed(tx: Tx, number: int, error: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.operations.backup import (
     BackupArguments,
+    doubt,
     holders,
     image_for,
     insert_backup,
@@ -247,6 +248,8 @@ class Restore(NewServiceVerb):
         scratch, safety = operation.arguments["scratch"], operation.arguments["safety"]
         if scratch is None:
             super().succeed(tx, operation)
+            if not operation.arguments.get("databases") and (backup := backups.find(tx, operation.arguments["backup"])):
+                doubt(tx, operation, backup)
             return
         services.end_filling(tx, operation.service_id or 0)
         services.update(tx, operation.service_id or 0, refusal="")

@@ -4,17 +4,15 @@ from typing import Any, ClassVar
 
 from purveyor.backups import store as backups
 from purveyor.backups.kinds import BASE
-from purveyor.backups.operations.backup import ProveArguments, image_for, require_vouched, usable
+from purveyor.backups.operations.backup import DIFFERENCES, ProveArguments, doubt, image_for, require_vouched, usable
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.services import store as services
 from purveyor.services.operations.base import step_names
-from purveyor.services.shadow import BesideVerb, few
+from purveyor.services.shadow import BesideVerb
 from purveyor_hooks import BadInput, RestoreOptions
-
-DIFFERENCES = "differences"  # in a backup's metadata: what its last verification found
 
 
 class VerifyBackup(BesideVerb):
@@ -57,21 +55,17 @@ class VerifyBackup(BesideVerb):
         await self.compare(operation, verified.manifest.census, scratch, findings)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        """Proven, when all that was written came back. Else it is usable with what is named, and not called proven."""
-        backup, outcome = backups.get(tx, operation.arguments["backup"]), operations.outcome(tx, operation.id)
-        lost = [*outcome.differences, *(str(item) for item in outcome.findings if not item.notice)]
-        if lost:
-            message = f"It was restored, and is not what was written: {few(lost)}."
-            facts = {**backup.metadata, DIFFERENCES: lost}
-            backups.update(
-                tx, backup.id, state="suspect", error_message=message, metadata=facts, proven_at=None, proven_seconds=None
-            )
+        """Proven, when all that was written came back and nothing else speaks against it. Else it is usable with what is named,
+        and not called proven."""
+        backup = backups.get(tx, operation.arguments["backup"])
+        if doubt(tx, operation, backup):
             return
         facts = {name: value for name, value in backup.metadata.items() if name != DIFFERENCES}
-        seconds = (tx.now - operation.created_at).total_seconds()
-        backups.update(tx, backup.id, metadata=facts, proven_at=tx.now, proven_seconds=seconds)
+        backups.update(tx, backup.id, metadata=facts)
         if not facts.get("suspect"):  # what an earlier verification said is answered
-            backups.update(tx, backup.id, state="ok", error_message=facts.get("note", ""))
+            seconds = (tx.now - operation.created_at).total_seconds()
+            note = facts.get("note", "")
+            backups.update(tx, backup.id, state="ok", error_message=note, proven_at=tx.now, proven_seconds=seconds)
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         if services.find(tx, operation.arguments["scratch"]):
@@ -82,4 +76,4 @@ class VerifyBackup(BesideVerb):
             backup is not None and tried and error.get("code") in ("bad-input", "failed", "not-found")
         ):  # else it was never looked at
             message = f"It could not be proven: {error.get('detail', '')}"
-            backups.update(tx, backup.id, state="suspect", error_message=message, proven_at=None, proven_seconds=None)
+            backups.update(tx, backup.id, state="suspect", error_message=message)
