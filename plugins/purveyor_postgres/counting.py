@@ -98,6 +98,18 @@ SELECT line FROM (
     WHERE {SYSTEM} AND NOT {MINE("pg_type")}
 ) lines ORDER BY line COLLATE "C"
 """
+# What each publishes, apart: a condition that is lost publishes more than before.
+PUBLICATIONS = """
+SELECT line FROM (
+    SELECT concat_ws(' ', 'publication', pubname, puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot,
+        coalesce(to_jsonb(p)->>'pubgencols', 'n')) AS line FROM pg_publication p
+    UNION ALL SELECT concat_ws(' ', 'table', p.pubname, n.nspname, c.relname, r.prqual IS NOT NULL, array_length(r.prattrs, 1))
+        FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+    UNION ALL SELECT concat_ws(' ', 'schema', p.pubname, n.nspname) FROM pg_publication_namespace s
+        JOIN pg_publication p ON p.oid = s.pnpubid JOIN pg_namespace n ON n.oid = s.pnnspid
+) lines ORDER BY line COLLATE "C"
+"""
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,9 +153,18 @@ async def sequences(opened: Any, database: str) -> dict[str, int]:
     return {f"{database}.{row['schema']}.{row['name']}": row["value"] for row in found}
 
 
-async def digest(opened: Any) -> str:
-    """Of the schema: the same after a restore into the same version. Raises `Failed` when something in it went meanwhile."""
-    lines = [row["line"] for row in await opened.fetch(SCHEMA)]
+async def digests(opened: Any, database: str) -> dict[str, str]:
+    """Of the schema, and of what is published: the same after a restore into the same version. Raises `Failed` when something
+    in it went meanwhile."""
+    version = int(await opened.fetchval("SELECT current_setting('server_version_num')")) // 10000
+    kept = {f"{database}.schema, as PostgreSQL {version} has it": SCHEMA}
+    if version >= 15:
+        kept[f"{database}.publications"] = PUBLICATIONS
+    return {name: await _digest(opened, sql) for name, sql in kept.items()}
+
+
+async def _digest(opened: Any, sql: str) -> str:
+    lines = [row["line"] for row in await opened.fetch(sql)]
     if None in lines:
         raise Failed(COMES_AND_GOES)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]

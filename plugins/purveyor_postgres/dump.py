@@ -94,7 +94,7 @@ async def census(service: Service, access: Access) -> Census:
         try:
             async with _reader(service, access, database) as (who, inside):
                 async with inside.transaction(isolation="repeatable_read", readonly=True):
-                    listed = await _things(inside, server, database.name, counted)
+                    listed = await _things(inside, database.name, counted)
                 found, findings = await counting.rows(service, access, database.name, who, listed, None)
                 counted.counts.setdefault("rows", {}).update(found)
                 counted.left_out += findings
@@ -126,10 +126,10 @@ async def _reader(service: Service, access: Access, database: Database) -> Async
         yield who, inside
 
 
-async def _things(inside: Any, server: Server, database: str, counted: Counted) -> list[counting.Table]:
+async def _things(inside: Any, database: str, counted: Counted) -> list[counting.Table]:
     await counting.objects(inside, database, counted.counts)
     counted.growing.setdefault("sequences", {}).update(await counting.sequences(inside, database))
-    counted.digests[f"{database}.schema, as PostgreSQL {server.version // 10000} has it"] = await counting.digest(inside)
+    counted.digests |= await counting.digests(inside, database)
     return await counting.tables(inside)
 
 
@@ -164,7 +164,7 @@ async def backup(service: Service, access: Access, sink: Sink, tools: Access | N
         for tried in itertools.count(1):
             one = Counted()
             try:
-                await _write(service, access, tools, server, database, packed, writer, one)
+                await _write(service, access, tools, database, packed, writer, one)
             except Exception as error:  # whatever one database does, the others are written
                 if guarded.error is not None:
                     raise guarded.error from None
@@ -192,7 +192,6 @@ async def _write(
     service: Service,
     access: Access,
     tools: Access | None,
-    server: Server,
     database: Database,
     packed: str,
     writer: PartWriter,
@@ -206,7 +205,7 @@ async def _write(
         async with inside.transaction(isolation="repeatable_read", readonly=True):
             await inside.execute(f"SET TRANSACTION SNAPSHOT {literal(snapshot)}")
             record, counted.left_out = await read_inside(inside, name)
-            listed = await _things(inside, server, name, counted)
+            listed = await _things(inside, name, counted)
         await writer.whole(RECORD, msgspec.json.encode(record), database=name)
         where = tools and access.inside(PORT)
         argv = ["pg_dump", "-Fc", "-Z", packed, "--no-subscriptions", f"--snapshot={snapshot}"]

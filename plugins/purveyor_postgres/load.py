@@ -6,7 +6,7 @@ Nothing of a backup runs with the administrator's power: its dumps are read by p
 import re
 import secrets
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import asyncpg
@@ -22,6 +22,7 @@ from purveyor_postgres.extensions import KNOWN
 from purveyor_postgres.logins import Login, end_sessions, login, opened_as, sweep
 from purveyor_postgres.record import ADMINISTRATORS, FORMAT, Database, Extension, Inside, Server
 from purveyor_postgres.server import ROOT, connection, maintenance
+from purveyor_postgres.toc import Contents, Entry
 from purveyor_postgres.tools import NOBODY, environment, while_busy, within
 
 SHARED = ("template1", "postgres")
@@ -29,21 +30,35 @@ SPOOL = f"{ROOT}/purveyor-load"
 PROJECTS = "purveyor binding "  # what the comment of a project's role begins with
 MOST = 200  # findings of one database
 LONGEST = 300  # characters of a reason
-ENTRY = re.compile(r"(\d+); \d+ \d+ (.+)")
-FROM_ENTRY = re.compile(r"pg_restore: from TOC entry (\d+); \d+ \d+ (.*)")
-ERROR = re.compile(r"pg_restore: error: (?:could not execute query: )?(.*)")
-ENDED = re.compile(r"purveyor (\w+): ended with (\d{1,3})")
-NOT_LOADED = (
-    "SERVER ", "USER MAPPING ", "EVENT TRIGGER ", "SUBSCRIPTION ", "PROCEDURAL LANGUAGE ", "FOREIGN DATA WRAPPER ", "DATABASE ",
-    "DEFAULT ACL ", "ACL - FOREIGN ", "COMMENT - EVENT TRIGGER ", "COMMENT - SUBSCRIPTION ", "PUBLICATION TABLES IN SCHEMA ",
-    "SCHEMA - public ", "SECURITY LABEL - EVENT TRIGGER ", "SUBSCRIPTION TABLE ",
-)  # fmt: skip
+# What pg_restore says of its own begins with its name: the rest are words of the server's, of definitions, of functions.
+FROM_ENTRY = "{}: from TOC entry ([0-9]+);.*"
+ERROR = "{}: error: (?:could not execute query: )?(.*)"
+ENDED = "{}: ended with ([0-9]{{1,3}})"
+NOT_LOADED = {
+    "SERVER", "USER MAPPING", "EVENT TRIGGER", "SUBSCRIPTION", "SUBSCRIPTION TABLE", "PROCEDURAL LANGUAGE", "DATABASE",
+    "DATABASE PROPERTIES", "FOREIGN DATA WRAPPER", "DEFAULT ACL", "PUBLICATION TABLES IN SCHEMA", "ENCODING", "STDSTRINGS",
+    "SEARCHPATH",
+}  # fmt: skip
+ABOUT_NOT_LOADED = (
+    "FOREIGN SERVER ",
+    "FOREIGN DATA WRAPPER ",
+    "EVENT TRIGGER ",
+    "SUBSCRIPTION ",
+    "LANGUAGE ",
+    "PROCEDURAL LANGUAGE ",
+)
+ABOUT = ("ACL", "COMMENT", "SECURITY LABEL")  # entries that are about another one, whose kind and name are their tag
 # The list is one of a file's descriptors: the file that pg_restore reads is open already, whoever may not open it.
-# What a tenant's functions warn of is printed as well: how it ended is told with a mark that they cannot know.
+# What a tenant's code says is printed as well. So pg_restore runs by a name that nobody there can know, for each line of its
+# own begins with it; where a wrapper goes by the name, it is what the wrapper would run.
 RUN = f"""{NOBODY}
+real=$(readlink -f "$(command -v pg_restore)")
+[ "${{real##*/}}" = pg_restore ] || real=$(ls /usr/lib/postgresql/*/bin/pg_restore | tail -n 1)
+place=$(mktemp -d) && chmod 0755 "$place" && ln -s "$real" "$place/$PURVEYOR_MARK" || exit 1
 exec 3<"$PURVEYOR_LIST" <"$PURVEYOR_DUMP"
-as_nobody "$@" 2>&1
-echo "purveyor $PURVEYOR_MARK: ended with $?"
+as_nobody "$place/$PURVEYOR_MARK" "$@" 2>&1
+echo "$PURVEYOR_MARK: ended with $?"
+rm -rf "$place"
 """
 
 
@@ -60,7 +75,7 @@ class Restored:
         self.inside: Inside | None = None
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
-        self.shown: dict[str, str] = {}  # what is in a dump, by its number there
+        self.contents = Contents()  # of the dump that is there
         self.listed: list[str] | None = None
 
     def wanted(self, name: str) -> bool:
@@ -126,7 +141,7 @@ async def _begin(here: Restored, part: Part) -> None:
 
 async def _members(here: Restored, opened: Any, server: Server) -> None:
     version = await opened.fetchval("SELECT current_setting('server_version_num')::int")
-    projects = {role.name for role in server.roles if (role.comment or "").startswith(PROJECTS)}
+    projects = _projects(server)
     for item in server.members:
         if item.member not in here.roles:
             continue
@@ -152,6 +167,11 @@ async def _members(here: Restored, opened: Any, server: Server) -> None:
             here.say(Finding(where="", what=what, why=f"it is no member of {item.role}: {first_line(error)}"))
 
 
+def _projects(server: Server) -> set[str]:
+    """Roles of projects."""
+    return {role.name for role in server.roles if (role.comment or "").startswith(PROJECTS)}
+
+
 async def _finish(here: Restored, server: Server) -> None:
     """What acts on databases and roles alike, when all of them are there; then whether everything is as it should be."""
     for name, reason in here.failed.items():
@@ -170,6 +190,9 @@ async def _finish(here: Restored, server: Server) -> None:
                 here.say(await statements.setting(opened, setting, version))
         if not here.options.only:
             libraries = await _libraries(opened, server)
+            for item in server.parameters:
+                trusted = here.options.takes_over and item.grant.grantee not in _projects(server)
+                here.say(await statements.parameter(opened, item, here.roles, trusted=trusted))
             for setting in server.system:
                 if setting.name.lower() not in skipped:
                     here.say(await statements.system(opened, setting, version, here.options.takes_over, libraries))
@@ -246,11 +269,14 @@ async def _database_part(here: Restored, part: Part) -> None:
 async def _spool(here: Restored, part: Part) -> None:
     """To a file, for a dump is read more than once: its table of contents, what comes first, what failed."""
     script = f"umask 077 && mkdir -p {SPOOL} && cat > {SPOOL}/dump"
+    contents = Contents()
     async with here.access.process(Command(argv=("sh", "-c", script))) as process:
         async for chunk in part:
+            contents.feed(chunk)
             await process.write(chunk)
         await process.end_input()
         await process.finish()
+    here.contents = contents
 
 
 def _holder(here: Restored, database: Database, inside: Inside) -> str:
@@ -357,6 +383,9 @@ async def _prepare(here: Restored, opened: Any, name: str, inside: Inside, holde
             here.say(Finding(where=name, what=f"extension {item.name}", why=why))
             continue
         here.say(await _extension(opened, name, item, made, schemas))
+        if item.comment is not None:
+            statement = f"COMMENT ON EXTENSION {quoted(item.name)} IS {literal(item.comment)}"
+            await _try(opened, name, f"comment on extension {item.name}", statement, here.findings)
     for schema in made:
         await opened.execute(f"ALTER SCHEMA {quoted(schema)} OWNER TO {quoted(holder)}")
     for server in inside.servers:
@@ -388,55 +417,52 @@ async def _extension(opened: Any, database: str, item: Extension, made: set[str]
 
 async def _load(here: Restored, opened: Any, who: Login, name: str, inside: Inside, holder: str, made: set[str]) -> list[Finding]:
     """Before the data, data, what failed once more, after the data."""
-    administrators = {item.name for item in inside.extensions if item.by_administrator}
-    settings = {table for item in inside.extensions for table in item.tables}
-    entries, first, rights = await _contents(here, who, administrators, made, settings, inside)
+    here.listed = None
+    entries, first, rights = _contents(here.contents.finish(), inside, made)
+    shown = {entry.number: str(entry) for entry in here.contents.finish()}
     said: list[Finding] = []
     for section, numbers in (("pre-data", entries), ("data", entries), ("post-data", entries), ("", rights)):
         if section == "data" and first:
-            await _configuration(here, opened, who, name, settings, first, said)
-        failed = await _pg_restore(here, who, name, numbers, section, holder, said)
+            await _configuration(here, opened, who, name, _tables(inside), first, shown, said)
+        failed = await _pg_restore(here, who, name, numbers, section, holder, shown, said)
         again = {number: entry for number, entry in failed.items() if entry.startswith("TABLE DATA")}
         if section == "data" and again:
             still: list[Finding] = []
-            left = await _pg_restore(here, who, name, list(again), section, holder, still)
+            left = await _pg_restore(here, who, name, list(again), section, holder, shown, still)
             cured = {entry for number, entry in again.items() if number not in left}
             said = [item for item in said if item.what not in cured]
     # rights that others than the owner gave follow from the record
     return [item for item in said if not (item.what.startswith("ACL ") and "session authorization" in item.why)]
 
 
-async def _contents(
-    here: Restored,
-    who: Login,
-    administrators: Collection[str],
-    made: Collection[str],
-    settings: Collection[tuple[str, str]],
-    inside: Inside,
-) -> tuple[list[str], list[str], list[str]]:
+def _tables(inside: Inside) -> set[tuple[str, str]]:
+    """Extensions' own tables, whose rows are in a dump."""
+    return {table for item in inside.extensions for table in item.tables}
+
+
+def _contents(entries: Iterable[Entry], inside: Inside, made: Collection[str]) -> tuple[list[str], list[str], list[str]]:
     """The numbers of what is loaded; of the rows of extensions' own tables, which come before others; of rights, which come
-    last, for an owner may have taken its own away."""
-    publications = tuple(f"PUBLICATION - {item.name} " for item in inside.publications)
-    publications += tuple(f"PUBLICATION TABLE {schema} {item.name} " for item in inside.publications for schema, _ in item.tables)
-    schemas = tuple(f"SCHEMA - {schema} " for schema in made)
-    extensions = tuple(f"{begin} {name} " for name in administrators for begin in ("EXTENSION -", "COMMENT - EXTENSION"))
-    left_out = (*NOT_LOADED, *publications, *schemas, *extensions)
-    rows = tuple(f"{kind} {schema} {table} " for schema, table in settings for kind in ("TABLE DATA", "SEQUENCE SET"))
-    here.shown.clear()
-    here.listed = None
-    entries: list[str] = []
+    last, for an owner may have taken its own away. `made` are schemas that are there."""
+    administrators = {item.name for item in inside.extensions if item.by_administrator}
+    publications = {item.name for item in inside.publications if item.all_tables}
+    settings = _tables(inside)
+    left_out = {("SCHEMA", name) for name in ("public", *made)} | {("EXTENSION", name) for name in administrators}
+    left_out |= {("PUBLICATION", name) for name in publications}
+    # a tag says a name as it is, or quoted where it needs that
+    about = {f"{kind} {form}" for kind, name in left_out if kind != "SCHEMA" for form in (name, quoted(name))}
+    loaded: list[str] = []
     first: list[str] = []
     rights: list[str] = []
-    async for line in _lines(here, who, "pg_restore", "--list", listed=None):
-        if not (found := ENTRY.fullmatch(line)):
-            continue
-        number, entry = found[1], f"{found[2]} "
-        here.shown[number] = _shown(found[2].strip())
-        if rows and entry.startswith(rows):
-            first.append(number)
-        elif not entry.startswith(left_out):
-            (rights if entry.startswith("ACL ") else entries).append(number)
-    return entries, first, rights
+    for entry in entries:
+        if entry.kind in ("TABLE DATA", "SEQUENCE SET") and (entry.schema, entry.tag) in settings:
+            first.append(entry.number)
+        elif not (
+            entry.kind in NOT_LOADED
+            or (entry.kind, entry.tag) in left_out
+            or (entry.kind in ABOUT and not entry.schema and (entry.tag.startswith(ABOUT_NOT_LOADED) or entry.tag in about))
+        ):
+            (rights if entry.kind == "ACL" else loaded).append(entry.number)
+    return loaded, first, rights
 
 
 async def _configuration(
@@ -446,6 +472,7 @@ async def _configuration(
     name: str,
     settings: Iterable[tuple[str, str]],
     numbers: list[str],
+    shown: Mapping[str, str],
     said: list[Finding],
 ) -> None:
     """Rows of extensions' own tables, as the login itself, which may write there for as long as it takes."""
@@ -460,37 +487,45 @@ async def _configuration(
             await opened.execute(f"GRANT SELECT, INSERT ON TABLE {quoted(schema)}.{quoted(table)} TO {role}")
         elif kind == "S":
             await opened.execute(f"GRANT USAGE, UPDATE ON SEQUENCE {quoted(schema)}.{quoted(table)} TO {role}")
-    await _pg_restore(here, who, name, numbers, "data", "none", said)
+    await _pg_restore(here, who, name, numbers, "data", "none", shown, said)
     for schema, table in settings:
         if await opened.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{quoted(schema)}.{quoted(table)}"):
             await opened.execute(f"REVOKE ALL ON {quoted(schema)}.{quoted(table)} FROM {role}")
 
 
 async def _pg_restore(
-    here: Restored, who: Login, name: str, numbers: list[str], section: str, role: str, said: list[Finding]
+    here: Restored,
+    who: Login,
+    name: str,
+    numbers: list[str],
+    section: str,
+    role: str,
+    shown: Mapping[str, str],
+    said: list[Finding],
 ) -> dict[str, str]:
     """One section of these entries. Errors are findings, and their entries are answered; the rest goes on."""
     failed: dict[str, str] = {}
     if not numbers:
         return failed
-    number, entry, code, last, mark = "", "", 0, "", secrets.token_hex(8)
-    arguments = ["pg_restore", "--verbose", "--no-owner", "--no-tablespaces", "--dbname=", "--use-list=/dev/fd/3"]
+    number, code, last, mark = "", 0, "", f"pg_restore-{secrets.token_hex(8)}"
+    from_entry, error, ended = (re.compile(form.format(mark)) for form in (FROM_ENTRY, ERROR, ENDED))
+    arguments = ["--verbose", "--no-owner", "--no-tablespaces", "--dbname=", "--use-list=/dev/fd/3"]
     if section:
         arguments.append(f"--section={section}")
 
     async def work() -> None:
-        nonlocal number, entry, code, last
-        async for line in _lines(here, who, *arguments, listed=numbers, role=role, mark=mark):
+        nonlocal number, code, last
+        async for line in _lines(here, who, arguments, numbers, role, mark):
             here.access.beat()
-            if found := FROM_ENTRY.fullmatch(line):
-                number, entry = found[1], here.shown.get(found[1], found[2].strip())
-            elif (found := ENDED.fullmatch(line)) and found[1] == mark:
-                code = int(found[2])
-            elif found := ERROR.match(line):
+            if found := from_entry.fullmatch(line):
+                number = found[1]
+            elif found := ended.fullmatch(line):
+                code = int(found[1])
+            elif found := error.match(line):
                 last = found[1].strip()
-                if number:
-                    failed[number] = entry
-                    said.append(Finding(where=name, what=entry, why=last.removeprefix("ERROR:").strip()[:LONGEST]))
+                if number in shown:
+                    failed[number] = shown[number]
+                    said.append(Finding(where=name, what=shown[number], why=last.removeprefix("ERROR:").strip()[:LONGEST]))
             elif line.strip():
                 last = last or line.strip()
 
@@ -500,17 +535,10 @@ async def _pg_restore(
     return failed
 
 
-def _shown(entry: str) -> str:
-    """An entry without its owner, who stands last."""
-    return entry.rpartition(" ")[0] or entry
-
-
-async def _lines(here: Restored, who: Login, *argv: str, listed: list[str] | None, role: str = "none", mark: str = "") -> Any:
-    """What a program says of the dump, line by line."""
-    paths = {"PURVEYOR_DUMP": f"{SPOOL}/dump", "PURVEYOR_LIST": "/dev/null", "PURVEYOR_MARK": mark}
-    if listed is not None:
-        paths["PURVEYOR_LIST"] = f"{SPOOL}/list"
-    if listed is not None and listed is not here.listed:
+async def _lines(here: Restored, who: Login, arguments: Iterable[str], listed: list[str], role: str, mark: str) -> Any:
+    """What pg_restore says of these entries of the dump, line by line."""
+    paths = {"PURVEYOR_DUMP": f"{SPOOL}/dump", "PURVEYOR_LIST": f"{SPOOL}/list", "PURVEYOR_MARK": mark}
+    if listed is not here.listed:
         here.listed = listed
         script = f"cat > {SPOOL}/list && chmod 0644 {SPOOL}/list"
         async with here.access.process(Command(argv=("sh", "-c", script))) as process:
@@ -519,7 +547,7 @@ async def _lines(here: Restored, who: Login, *argv: str, listed: list[str] | Non
             await process.end_input()
             await process.finish()
     variables = environment(here.service, within(here.service), who, role=role) | paths
-    async with here.access.process(Command(argv=("sh", "-c", RUN, "load", *argv), environment=variables)) as process:
+    async with here.access.process(Command(argv=("sh", "-c", RUN, "load", *arguments), environment=variables)) as process:
         await process.end_input()
         rest = b""
         async for chunk in process.output():
@@ -583,8 +611,9 @@ async def _complete(here: Restored, opened: Any, name: str, inside: Inside, hold
     if "public" in owners:
         owner = owners["public"] if owners["public"] in here.roles else "pg_database_owner"
         await _try(opened, name, "schema public", f"ALTER SCHEMA public OWNER TO {quoted(owner)}", said)
+    administrator = str(here.service.parameters["username"])
     for publication in inside.publications:
-        if finding := await statements.publication(opened, name, publication):
+        if finding := await statements.publication(opened, name, publication, administrator):
             said.append(finding)
     for facts in inside.subscriptions:
         if finding := await statements.subscription(opened, name, facts, version, here.options.takes_over):

@@ -50,6 +50,13 @@ class Role(Part, frozen=True, kw_only=True):
     comment: str | None
 
 
+class Parameter(Part, frozen=True, kw_only=True):
+    """A right to a setting that a superuser alone may set."""
+
+    name: str
+    grant: Grant
+
+
 class Member(Part, frozen=True, kw_only=True):
     role: str
     member: str
@@ -86,6 +93,7 @@ class Server(Part, frozen=True, kw_only=True):
     settings: tuple[Setting, ...]
     databases: tuple[Database, ...]
     system: tuple[Setting, ...]
+    parameters: tuple[Parameter, ...] = ()
 
 
 class Object(Part, frozen=True, kw_only=True):
@@ -125,6 +133,7 @@ class Extension(Part, frozen=True, kw_only=True):
     version: str
     by_administrator: bool
     tables: tuple[tuple[str, str], ...]  # of its configuration, whose rows are dumped
+    comment: str | None = None
 
 
 class Mapping(Part, frozen=True, kw_only=True):
@@ -146,14 +155,15 @@ class Foreign(Part, frozen=True, kw_only=True):
 
 
 class Publication(Part, frozen=True, kw_only=True):
-    """One that only the administrator can make: of all tables, or of schemas."""
+    """One that only the administrator can make: of all tables, or of schemas. What else is in one of schemas, the dump has."""
 
     name: str
     all_tables: bool
     publish: str
     by_root: bool
     schemas: tuple[str, ...]
-    tables: tuple[tuple[str, str], ...]
+    generated: str = "n"  # as pg_publication has it: n none, s stored
+    comment: str | None = None
 
 
 class Inside(Part, frozen=True, kw_only=True):
@@ -205,6 +215,18 @@ WHERE sourcefile ~ 'postgresql\\.auto\\.conf$' AND name IS NOT NULL ORDER BY nam
 """
 
 
+# Of what databases share.
+NOT_CARRIED = """
+SELECT 'tablespace ' || spcname AS what, 'what is in it comes back in the default tablespace' AS why FROM pg_tablespace
+    WHERE oid >= 16384
+UNION ALL SELECT 'database ' || d.datname, 'it comes back in the default tablespace' FROM pg_database d
+    WHERE d.dattablespace >= 16384
+UNION ALL SELECT concat_ws(' ', 'security label of', i.type, i.identity, 'by', l.provider),
+    'labels of what databases share are not carried' FROM pg_shseclabel l, pg_identify_object(l.classoid, l.objoid, 0) i
+ORDER BY 1
+"""
+
+
 async def names(opened: Any, sql: str) -> tuple[dict[str, int], list[str]]:
     """Names with their numbers, and those that are no text in the server's encoding."""
     good, bad = {}, []
@@ -248,6 +270,8 @@ async def read_server(opened: Any) -> tuple[Server, list[Finding]]:
         "SELECT has_table_privilege('pg_file_settings', 'SELECT') AND rolsuper FROM pg_roles WHERE rolname = session_user"
     )
     system = await opened.fetch(SYSTEM_SETTINGS) if can_see else []
+    for row in await opened.fetch(NOT_CARRIED):
+        left_out.append(Finding(where="", what=row["what"], why=row["why"]))
     for row in await opened.fetch("SELECT gid, database FROM pg_prepared_xacts"):
         left_out.append(Finding(where=row["database"], what=row["gid"], why="a prepared transaction is not carried"))
     for row in await opened.fetch(
@@ -261,9 +285,21 @@ async def read_server(opened: Any) -> tuple[Server, list[Finding]]:
             members=tuple(msgspec.convert(dict(row), Member) for row in await opened.fetch(MEMBERS, numbers)),
             settings=tuple(msgspec.convert(dict(row), Setting) for row in await opened.fetch(SETTINGS, numbers)),
             databases=tuple(listed),
+            parameters=await _parameters(opened, numbers),
             system=tuple(Setting(name=row["name"], value=row["value"] or "") for row in system),
         ),
         left_out,
+    )
+
+
+async def _parameters(opened: Any, roles: list[int]) -> tuple[Parameter, ...]:
+    if not await opened.fetchval("SELECT to_regclass('pg_parameter_acl') IS NOT NULL"):
+        return ()
+    sql = ACL.format("p.paracl").replace("SELECT", "SELECT p.parname AS name,", 1).replace("FROM", "FROM pg_parameter_acl p,", 1)
+    found = await opened.fetch(f"{sql} WHERE a.grantee = 0 OR a.grantee = ANY($1::oid[]) ORDER BY 1, 3, 4", roles)
+    return tuple(
+        Parameter(name=row["name"], grant=msgspec.convert({key: row[key] for key in Grant.__struct_fields__}, Grant))
+        for row in found
     )
 
 
@@ -358,7 +394,8 @@ SELECT e.extname AS name, n.nspname AS schema, e.extversion AS version,
     (SELECT rolsuper FROM pg_roles WHERE oid = e.extowner) OR NOT coalesce((SELECT (to_jsonb(v)->>'trusted')::bool
         FROM pg_available_extension_versions v WHERE v.name = e.extname AND v.version = e.extversion), false) AS by_administrator,
     ARRAY(SELECT ARRAY[cn.nspname::text, c.relname::text] FROM unnest(e.extconfig) t JOIN pg_class c ON c.oid = t
-        JOIN pg_namespace cn ON cn.oid = c.relnamespace) AS tables
+        JOIN pg_namespace cn ON cn.oid = c.relnamespace) AS tables,
+    obj_description(e.oid, 'pg_extension') AS comment
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace ORDER BY e.oid
 """
 SERVERS = """
@@ -369,7 +406,8 @@ FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw ORDE
 PUBLICATIONS = """
 SELECT p.oid AS oid, p.pubname AS name, p.puballtables AS all_tables, concat_ws(', ', CASE WHEN p.pubinsert THEN 'insert' END,
     CASE WHEN p.pubupdate THEN 'update' END, CASE WHEN p.pubdelete THEN 'delete' END,
-    CASE WHEN p.pubtruncate THEN 'truncate' END) AS publish, p.pubviaroot AS by_root
+    CASE WHEN p.pubtruncate THEN 'truncate' END) AS publish, p.pubviaroot AS by_root,
+    coalesce(to_jsonb(p)->>'pubgencols', 'n') AS generated, obj_description(p.oid, 'pg_publication') AS comment
 FROM pg_publication p ORDER BY 2
 """
 DEFAULTS = """
@@ -392,6 +430,11 @@ UNION ALL SELECT 'table ' || c.oid::regclass::text, 'its owner added it to an ex
     AND v.superuser)
 UNION ALL SELECT 'table ' || c.oid::regclass::text, 'it comes back in the default tablespace'
     FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE c.relkind IN ('r', 'p', 'm') AND c.oid >= {FIRST_OID}
+UNION ALL SELECT 'index ' || c.oid::regclass::text, 'it comes back in the default tablespace'
+    FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE c.relkind IN ('i', 'I') AND c.oid >= {FIRST_OID}
+UNION ALL SELECT 'language ' || l.lanname, 'only what an extension makes is carried: CREATE LANGUAGE, then restore again'
+    FROM pg_language l WHERE l.oid >= {FIRST_OID} AND NOT EXISTS (SELECT 1 FROM pg_depend x
+    WHERE x.classid = 'pg_language'::regclass AND x.objid = l.oid AND x.deptype = 'e')
 UNION ALL SELECT 'foreign data wrapper ' || w.fdwname, 'only what an extension makes is carried'
     FROM pg_foreign_data_wrapper w WHERE w.oid >= {FIRST_OID} AND NOT EXISTS (SELECT 1 FROM pg_depend x
     WHERE x.classid = 'pg_foreign_data_wrapper'::regclass AND x.objid = w.oid AND x.deptype = 'e')
@@ -482,11 +525,6 @@ async def _publications(opened: Any) -> tuple[Publication, ...]:
         ) if newer else []  # fmt: skip
         if not facts["all_tables"] and not schemas:
             continue  # its owner can make it: it is in the dump
-        tables = await opened.fetch(
-            "SELECT n.nspname AS schema, c.relname AS name FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid "
-            "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = $1",
-            number,
-        )
-        facts |= {"schemas": [item["name"] for item in schemas], "tables": [(item["schema"], item["name"]) for item in tables]}
+        facts["schemas"] = [item["name"] for item in schemas]
         found.append(msgspec.convert(facts, Publication))
     return tuple(found)

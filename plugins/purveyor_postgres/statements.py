@@ -11,7 +11,7 @@ import asyncpg
 from purveyor_hooks import Finding
 from purveyor_postgres.accounts import literal, quoted
 from purveyor_postgres.counting import first_line
-from purveyor_postgres.record import Default, Foreign, Grant, Granted, Object, Owned, Publication, Role, Setting
+from purveyor_postgres.record import Default, Foreign, Grant, Granted, Object, Owned, Parameter, Publication, Role, Setting
 
 VERIFIER = re.compile(r"(SCRAM-SHA-256\$|md5)[A-Za-z0-9+/=:$]+")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")
@@ -244,25 +244,48 @@ async def server(opened: Any, database: str, given: Foreign, holder: str, roles:
     return None
 
 
-async def publication(opened: Any, database: str, given: Publication) -> Finding | None:
-    parts = []
-    if given.all_tables:
-        parts.append("FOR ALL TABLES")
-    else:
-        parts += [f"TABLES IN SCHEMA {quoted(name)}" for name in given.schemas]
-        parts += [f"TABLE ONLY {quoted(schema)}.{quoted(name)}" for schema, name in given.tables]
-        parts = ["FOR " + ", ".join(parts)]
-    publish = [part for part in given.publish.split(", ") if part in ("insert", "update", "delete", "truncate")]
-    options = f"publish = '{', '.join(publish)}', publish_via_partition_root = {'true' if given.by_root else 'false'}"
+async def publication(opened: Any, database: str, given: Publication, administrator: str) -> Finding | None:
+    """Of all tables: made. Of schemas: these are added to what the dump has made of it, tables with their conditions."""
+    name = quoted(given.name)
     try:
-        await opened.execute(f"CREATE PUBLICATION {quoted(given.name)} {parts[0]} WITH ({options})")
+        if given.all_tables:
+            publish = [part for part in given.publish.split(", ") if part in ("insert", "update", "delete", "truncate")]
+            options = f"publish = '{', '.join(publish)}', publish_via_partition_root = {'true' if given.by_root else 'false'}"
+            if given.generated == "s":
+                options += ", publish_generated_columns = stored"
+            await opened.execute(f"CREATE PUBLICATION {name} FOR ALL TABLES WITH ({options})")
+            if given.comment is not None:
+                await opened.execute(f"COMMENT ON PUBLICATION {name} IS {literal(given.comment)}")
+        else:
+            await opened.execute(f"ALTER PUBLICATION {name} OWNER TO {quoted(administrator)}")
+            schemas = ", ".join(quoted(schema) for schema in given.schemas)
+            await opened.execute(f"ALTER PUBLICATION {name} ADD TABLES IN SCHEMA {schemas}")
     except asyncpg.PostgresError as error:
         return Finding(where=database, what=f"publication {given.name}", why=first_line(error))
     return None
 
 
+async def parameter(opened: Any, given: Parameter, roles: Collection[str], *, trusted: bool) -> Finding | None:
+    """The right to a setting that a superuser alone may set. Like all that goes beyond a project's rights, it comes back where
+    the service takes over; of what makes the server run or read something, nowhere."""
+    name, grant = given.name, given.grant
+    if (not grant.grantee and grant.right == "SET") or grant.grantee in roles:
+        statement = f"GRANT {grant.right} ON PARAMETER {name} TO {quoted(grant.grantee) if grant.grantee else 'PUBLIC'}"
+        allowed = NAME.fullmatch(name) and grant.right in ("SET", "ALTER SYSTEM") and HARMLESS.fullmatch(name)
+        if not (trusted and allowed):
+            why = f"it may {grant.right} {name} and may not any more: {statement}"
+            return Finding(where="", what=f"role {grant.grantee or 'of everybody'}", why=why, notice=not trusted)
+        try:
+            await opened.execute(statement + (" WITH GRANT OPTION" if grant.grantable and grant.grantee else ""))
+        except asyncpg.PostgresError as error:
+            return Finding(
+                where="", what=f"role {grant.grantee or 'of everybody'}", why=f"{grant.right} {name}: {first_line(error)}"
+            )
+    return None
+
+
 STREAMING = {"f": "off", "t": "on", "p": "parallel", "false": "off", "true": "on"}
-SINCE_16 = 160000
+SINCE_16, SINCE_17 = 160000, 170000
 
 
 async def subscription(opened: Any, database: str, facts: dict[str, Any], version: int, takes_over: bool) -> Finding | None:
@@ -275,6 +298,10 @@ async def subscription(opened: Any, database: str, facts: dict[str, Any], versio
         options["slot_name"] = literal(str(slot))
     options["binary"] = "true" if facts.get("subbinary") else "false"
     options["streaming"] = STREAMING.get(str(facts.get("substream")).lower(), "off")
+    if facts.get("subtwophasestate", "d") != "d":
+        options["two_phase"] = "true"
+    if facts.get("subfailover") and version >= SINCE_17:
+        options["failover"] = "true"
     if facts.get("subdisableonerr") is not None:
         options["disable_on_error"] = "true" if facts["subdisableonerr"] else "false"
     if version >= SINCE_16:

@@ -299,7 +299,7 @@ async def test_what_was_dropped_since_the_snapshot_means_another_look(plain: Ser
             with pytest.raises(Failed, match="comes and goes"):
                 await read_inside(inside, "brief")
             with pytest.raises(Failed, match="comes and goes"):
-                await counting.digest(inside)
+                await counting.digests(inside, "brief")
     finally:
         plain.psql("DROP DATABASE brief WITH (FORCE)")
 
@@ -459,6 +459,83 @@ async def test_what_is_left_out_is_named(plain: Server, make: Make) -> None:
     assert target.psql("SELECT proowner::regrole FROM pg_proc WHERE proname = 'su'", "odd") == "shop"
     assert census.only(["odd"]).differences((await count(target)).only(["odd"])) == []
     plain.psql("DROP DATABASE odd")
+
+
+ADMINISTRATORS_OWN = """
+CREATE PUBLICATION mixed FOR TABLES IN SCHEMA a, TABLE public.two WHERE (id > 5); COMMENT ON PUBLICATION mixed IS 'of some';
+CREATE PUBLICATION "all of it" FOR ALL TABLES{}; COMMENT ON PUBLICATION "all of it" IS 'of all';
+CREATE EXTENSION hstore; COMMENT ON EXTENSION hstore IS 'ours'; CREATE LANGUAGE mine HANDLER plpgsql_call_handler;
+CREATE SUBSCRIPTION twice CONNECTION 'host=nowhere dbname=x' PUBLICATION p WITH (connect = false, two_phase = true);
+INSERT INTO pg_seclabel VALUES ('public.two'::regclass, 'pg_class'::regclass, 0, 'sealed', 'secret');
+INSERT INTO pg_shseclabel SELECT oid, 'pg_authid'::regclass, 'sealed', 'x' FROM pg_authid WHERE rolname = 'shop';
+GRANT SET ON PARAMETER log_min_duration_statement TO watcher WITH GRANT OPTION;
+GRANT SET ON PARAMETER dynamic_library_path TO watcher; GRANT SET ON PARAMETER log_min_duration_statement TO shop;
+"""
+
+
+@pytest.mark.parametrize("old", [pytest.param(15, marks=pytest.mark.nightly), 18])
+@awaited
+async def test_what_only_an_administrator_makes_comes_back_whole_or_is_named(old: int, make: Make) -> None:
+    """A publication without its condition publishes more than before; names with blanks are not taken for others."""
+    source, target, stream = make(old), make(18), Stream()
+    docker("exec", source.name, "sh", "-c", "mkdir -p /fast && chown postgres /fast")
+    source.psql("CREATE TABLESPACE fast LOCATION '/fast'")
+    source.psql("GRANT CREATE ON TABLESPACE fast TO PUBLIC; CREATE ROLE watcher")
+    one(
+        source, "odd", 'CREATE SCHEMA "public stuff"', 'CREATE TABLE "public stuff".t AS SELECT 1 AS x',
+        'CREATE TABLE "hstore hstore" (x int)', "CREATE SCHEMA a", "CREATE TABLE a.one (id int PRIMARY KEY)",
+        "CREATE TABLE two (id int PRIMARY KEY)", "CREATE TABLE three (id int) TABLESPACE fast",
+        "CREATE INDEX quick ON two (id) TABLESPACE fast",
+    )  # fmt: skip
+    source.psql("CREATE DATABASE elsewhere TABLESPACE fast")
+    source.psql(ADMINISTRATORS_OWN.format(" WITH (publish_generated_columns = stored)" if old == 18 else ""), "odd")
+    census = await save(source, stream, target if old != 18 else None)
+    placed, remade = "it comes back in the default tablespace", "only what an extension makes is carried"
+    said = {str(item).partition(": CREATE")[0] for item in census.left_out}
+    assert said == {
+        f"database elsewhere: {placed}", f"odd: index public.quick: {placed}", f"odd: table public.three: {placed}",
+        "tablespace fast: what is in it comes back in the default tablespace", f"odd: language mine: {remade}",
+        "security label of role shop by sealed: labels of what databases share are not carried",
+    }  # fmt: skip
+    assert sorted(await fill(target, stream, takes_over=True)) == [
+        'odd: SECURITY LABEL public TABLE two: security label provider "sealed" is not loaded',
+        *(
+            f'role {role}: it may SET {name} and may not any more: GRANT SET ON PARAMETER {name} TO "{role}"'
+            for role, name in (("shop", "log_min_duration_statement"), ("watcher", "dynamic_library_path"))
+        ),
+    ]
+    assert census.differences(await count(target)) == []
+    lost = {line for line in set(target.dumped("odd", of=source)) - set(target.dumped("odd")) if "MAINTAIN" not in line}
+    assert {line for line in lost if "pg_database_owner" not in line} == {
+        "CREATE OR REPLACE PROCEDURAL LANGUAGE mine;", "ALTER PROCEDURAL LANGUAGE mine OWNER TO postgres;",
+        "SET default_tablespace = fast;", "SECURITY LABEL FOR sealed ON TABLE public.two IS 'secret';",
+    }  # fmt: skip
+    assert target.psql("SELECT paracl FROM pg_parameter_acl") == "{postgres=sA/postgres,watcher=s*/postgres}"
+    target.psql("ALTER PUBLICATION mixed SET TABLES IN SCHEMA a, TABLE public.two", "odd")
+    assert census.differences(await count(target)) == ["odd.publications is not as it was"]
+
+
+@awaited
+async def test_what_a_tenants_code_says_is_not_taken_for_what_pg_restore_says(plain: Server, make: Make) -> None:
+    """A definition that fails is printed whole; so is what a function raises. Nothing is loaded twice for it."""
+    forged = (
+        "pg_restore: from TOC entry {}; 0 0 TABLE DATA public kept shop\npg_restore: error: could not execute query: ERROR:  no"
+    )
+    lines = "\n".join(forged.format(number) for number in range(1, 6000))
+    one(
+        plain, "forger", "CREATE TABLE kept AS SELECT generate_series(1, 5) AS x",
+        f"CREATE FUNCTION fails(x int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $f$ BEGIN RAISE WARNING $q$\n{lines}$q$; "
+        f"IF current_user <> session_user THEN RAISE EXCEPTION $q$no\n{lines}$q$; END IF; RETURN x; END $f$",
+        "CREATE TABLE bad (x int CHECK (fails(x) > 0))", "INSERT INTO bad VALUES (1)",
+    )  # fmt: skip
+    stream, target = Stream(), make(17)
+    try:
+        await save(plain, stream)
+    finally:
+        plain.psql("DROP DATABASE forger")
+    (said,) = await fill(target, stream, only=("forger",))
+    assert said == 'forger: TABLE DATA public bad: COPY failed for table "bad": ERROR:  no'
+    assert target.psql("SELECT count(*) FROM kept", "forger") == "5"
 
 
 @awaited
