@@ -29,6 +29,8 @@ async def restore(service: Service, access: Access, source: Source, options: Res
                 if part.name == COLLECTION:
                     holding = inventory.decoded(part.facts["database"], part.facts["collection"], part.facts["about"])
                     if _wanted(holding, options):
+                        found = [item for item in found if not _of(item, holding)]
+                        expiring = [item for item in expiring if (item.database, item.name) != (holding.database, holding.name)]
                         found += await _refill(client, service, holding, part, options)
                         if holding.expires:
                             expiring.append(holding)
@@ -47,6 +49,12 @@ async def restore(service: Service, access: Access, source: Source, options: Res
             remedy=f"See its log: purveyor logs {service.slug}",
         ) from None
     return tuple(found)
+
+
+def _of(finding: Finding, holding: Holding) -> bool:
+    """Whether it is of an earlier one of this name, in whose place this one comes."""
+    whose = finding.what == holding.name or finding.what.startswith(f"{holding.name}: ")
+    return finding.where == holding.database and whose
 
 
 def _wanted(holding: Holding, options: RestoreOptions) -> bool:

@@ -29,6 +29,8 @@ class _Tally:
         self.failed: list[Finding] = []
 
     def add(self, holding: Holding, documents: int) -> None:
+        """An earlier one of this name, and what was wrong with it, is no more."""
+        self.failed = [item for item in self.failed if (item.where, item.what) != (holding.database, holding.name)]
         if holding.counted:
             for kept in (*self.counts.values(), *self.fleeting.values()):  # of an earlier one of this name
                 kept.pop(f"{holding.database}.{holding.name}", None)
@@ -95,6 +97,7 @@ async def _database(client: Any, database: str, writer: PartWriter, tally: _Tall
     """What is listed, and then what has come meanwhile: a collection that was renamed before it was read has a name that was
     not listed, and reads as empty by its old one. Of one that is there twice the later counts."""
     written: set[tuple[str, Any]] = set()
+    seen: set[tuple[str, Any]] = set()  # what is broken off is read once more: $out puts another one into the place, say
     for _ in range(ROUNDS):
         try:
             found, left = await inventory.holdings(client, database)
@@ -104,18 +107,21 @@ async def _database(client: Any, database: str, writer: PartWriter, tally: _Tall
             tally.failed.append(Finding(where=database, what="", why=f"it could not be read: {reason(error)}"))
             return
         due = [holding for holding in found if (holding.name, holding.number) not in written]
-        if not written:
+        if not seen:
             tally.left_out += left
         for holding in due:
-            await _collection(client, holding, writer, tally)
-            written.add((holding.name, holding.number))
+            one = (holding.name, holding.number)
+            if await _collection(client, holding, writer, tally) or one in seen:
+                written.add(one)
+            seen.add(one)
         if not due:
             return
     why = f"collections came in each of {ROUNDS} looks: one that was renamed since may be missing"
     tally.left_out.append(Finding(where=database, what="", why=why))
 
 
-async def _collection(client: Any, holding: Holding, writer: PartWriter, tally: _Tally) -> None:
+async def _collection(client: Any, holding: Holding, writer: PartWriter, tally: _Tally) -> bool:
+    """Whether it was read to its end."""
     database = holding.database
     facts = {"database": database, "collection": holding.name}
     await writer.begin(COLLECTION, **facts, about=inventory.encoded(holding))
@@ -128,6 +134,7 @@ async def _collection(client: Any, holding: Holding, writer: PartWriter, tally: 
     if why:
         await writer.whole(BROKEN, b"", **facts, why=why)
         tally.failed.append(Finding(where=database, what=holding.name, why=why))
+    return not why
 
 
 async def _pour(database: Any, name: str, writer: PartWriter) -> tuple[int, str]:

@@ -261,6 +261,30 @@ def test_a_collection_that_is_renamed_or_exchanged_while_others_are_read_is_not_
             client.drop_database("moving")
 
 
+def test_one_that_was_broken_off_and_read_again_is_whole_after_a_restore(bare: Bare) -> None:
+    sink = Gathered()
+
+    async def torn() -> None:
+        writer = PartWriter(sink)
+        about = bson.encode({"kind": "collection", "options": {}, "indexes": []}).hex()
+        for number in (3, 10):
+            await writer.begin("collection", database="torn", collection="report", about=about)
+            for item in range(number):
+                await writer.write(bson.encode({"_id": item}))
+            await writer.end()
+            if number == 3:
+                await writer.whole("broken", b"", database="torn", collection="report", why="another one came into its place")
+        await writer.close()
+
+    anyio.run(torn)
+    with bare.client() as client:
+        try:
+            assert bare.restore(Chunks(bytes(sink.data)), only=("torn",)) == set()
+            assert client.torn.report.count_documents({}) == 10
+        finally:
+            client.drop_database("torn")
+
+
 def test_a_stream_that_was_forged_writes_neither_accounts_nor_our_marks(bare: Bare) -> None:
     sink = Gathered()
 
