@@ -9,7 +9,7 @@ import msgspec
 from purveyor_hooks import Failed, Finding
 from purveyor_postgres.logins import PREFIX
 
-FORMAT = 2
+FORMAT = 3
 SYSTEM = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'"
 
 
