@@ -2,6 +2,7 @@
 
 import anyio
 import anyio.to_thread
+from packaging.version import Version
 
 from purveyor.app import App
 from purveyor.checks import Check, of_app, of_apps, of_backups, of_containment, of_copies, of_disks, of_names, of_services
@@ -22,6 +23,7 @@ from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Command, ContainerSpec, EngineUnavailable, Probe, PurveyorError
 
 __all__ = ["Check", "examine"]
+OLDEST_API = Version("1.41")
 RESOLVE_DEADLINE = 30.0
 PROBE_DEADLINE = 20.0
 FEW, MANY = 300, 5_000  # entries of the audit log that are looked at
@@ -121,9 +123,12 @@ async def _engine(app: App) -> Check:
         version = await app.house.engine.version()
     except PurveyorError as error:
         return Check(subject="engine", name="answers", ok=False, detail=error.detail, remedy=error.remedy)
-    number = tuple(int(part) for part in version["ApiVersion"].split("."))
     detail = f"Docker Engine {version['Version']}, API {version['ApiVersion']}"
-    remedy = "" if number >= (1, 41) else "Purveyor needs API 1.41 or later: upgrade Docker to 20.10 or later."
+    remedy = (
+        ""
+        if Version(version["ApiVersion"]) >= OLDEST_API
+        else "Purveyor needs API 1.41 or later: upgrade Docker to 20.10 or later."
+    )
     return Check(subject="engine", name="answers", ok=not remedy, detail=detail, remedy=remedy)
 
 

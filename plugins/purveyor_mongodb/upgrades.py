@@ -1,15 +1,13 @@
 """What another image means for the data: MongoDB goes from one major to the next, and skips none."""
 
-import re
-
 from purveyor_hooks import Image, Service, UpgradePlan
+from purveyor_hooks.versions import image_version
 
 
 def version(image: Image) -> int | None:
     """The major version, from the image's own environment or its tag."""
-    text = image.environment.get("MONGO_VERSION") or image.parts.tag
-    found = re.match(r"v?(\d+)", text)
-    return int(found[1]) if found else None
+    found = image_version(image, "MONGO_VERSION")
+    return found.major if found else None
 
 
 def plan(service: Service, image: Image) -> UpgradePlan:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 from purveyor_hooks import Access, Command, Service
 from purveyor_hooks.parts import Part
+from purveyor_hooks.versions import version_of
 from purveyor_postgres.accounts import quoted
 from purveyor_postgres.server import connection, major, options, pins
 
@@ -94,7 +95,5 @@ async def _feed(service: Service, access: Access, database: str, statements: Asy
 
 async def _restricts(access: Access) -> bool:
     said = (await access.exec(Command(argv=("psql", "--version")))).stdout
-    found = re.search(r"(\d+)\.(\d+)", said)
-    if not found:
-        return False
-    return int(found[2]) >= KNOWS_RESTRICT.get(int(found[1]), 0)
+    found = version_of(said.removeprefix("psql (PostgreSQL) "))
+    return found is not None and found.minor >= KNOWS_RESTRICT.get(found.major, 0)

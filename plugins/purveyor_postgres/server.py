@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 from purveyor_hooks import Access, ContainerSpec, File, Health, Limits, Mount, Port, Service
+from purveyor_hooks.versions import version_of
 from purveyor_postgres import tls
 
 PORT = 5432
@@ -134,8 +135,8 @@ def options(settings: dict[str, str]) -> str:
 
 def major(service: Service) -> int:
     """What the service's data is of; the oldest that is known where nothing is recorded."""
-    found = re.match(r"\d+", service.major or service.image.environment.get("PG_MAJOR", ""))
-    return int(found[0]) if found else OLDEST
+    found = version_of(service.major or service.image.environment.get("PG_MAJOR", ""))
+    return found.major if found else OLDEST
 
 
 def ssl(service: Service) -> Any:

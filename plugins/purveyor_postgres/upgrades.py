@@ -1,11 +1,11 @@
 """What another image means for the data: PostgreSQL's majors do not read each other's files."""
 
-import re
 from typing import Any
 
 import asyncpg
 
 from purveyor_hooks import Access, Finding, Service, UpgradePlan
+from purveyor_hooks.versions import version_of
 from purveyor_postgres.counting import first_line
 from purveyor_postgres.record import OF_EXTENSION, SYSTEM
 from purveyor_postgres.server import connection, maintenance
@@ -60,7 +60,8 @@ def plan(service: Service, image: str, major: str) -> UpgradePlan:
 
 async def check(service: Service, access: Access, major: int) -> tuple[Finding, ...]:
     """What the new major will not take, by database; asked of the catalogs, in seconds."""
-    held = int(re.match(r"\d*", service.major)[0] or 0)  # type: ignore[index]
+    recorded = version_of(service.major)
+    held = recorded.major if recorded else 0
     gone = set().union(*(names for since, names in GONE_SETTINGS.items() if held < since <= major))
     extensions = set().union(*(names for since, names in GONE_EXTENSIONS.items() if held < since <= major))
     found: list[Finding] = []

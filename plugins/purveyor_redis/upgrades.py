@@ -1,18 +1,15 @@
 """What another image means for the data: later servers read what earlier ones wrote, and not the other way."""
 
-import re
-
 from purveyor_hooks import Image, Service, UpgradePlan
+from purveyor_hooks.versions import image_version
 
 VERSIONS = ("REDIS_VERSION", "VALKEY_VERSION")
 
 
 def version(image: Image) -> tuple[int, ...] | None:
     """The server's version, from the image's own environment or its tag."""
-    text = next((image.environment[name] for name in VERSIONS if name in image.environment), "")
-    text = text or image.parts.tag
-    found = re.match(r"v?(\d+(?:\.\d+)*)", text)
-    return tuple(int(part) for part in found[1].split(".")[:2]) if found else None
+    found = image_version(image, *VERSIONS)
+    return found.release[:2] if found else None
 
 
 def flavour(image: Image) -> str:
