@@ -66,10 +66,12 @@ def service_type() -> ServiceType:
                 secret=True,
             ),
             server.MAXMEMORY,
+            server.CHANNELS,
         ),
         notes=(
             "Channels of pub/sub are not part of a Redis database: each project may use those that begin with its "
-            "REDIS_USERNAME and a colon.",
+            "REDIS_USERNAME and a colon. One project that needs all, for Celery, Bull or Socket.IO, takes a Redis of its own: "
+            "purveyor create redis NAME -p channels=open.",
             "On a Redis that was imported, database 0 has to stay empty: every connection begins there. Its database 15 is "
             "Purveyor's own.",
         ),

@@ -6,7 +6,7 @@ from typing import Any
 from redis.exceptions import AuthenticationError, ResponseError
 
 from purveyor_hooks import Access, Binding, Conflict, Service
-from purveyor_redis.server import connection, hashed, own_database
+from purveyor_redis.server import CHANNELS, OPEN, connection, hashed, own_database
 
 # Of what is dangerous or administrative, apps need these, and they do not leave the selected database.
 NEEDED = ("+info", "+keys", "+flushdb", "+sort", "+sort_ro")
@@ -21,7 +21,7 @@ DENIED = (
 )  # fmt: skip
 
 
-MARK = "purveyor-binding-"
+MARK, PROJECT = "purveyor-binding-", "purveyor-project-"
 
 
 def mark(binding: Binding) -> str:
@@ -29,17 +29,37 @@ def mark(binding: Binding) -> str:
     return f"{MARK}{binding.number}"
 
 
+def owner(binding: Binding) -> str:
+    """The same for its project."""
+    return f"{PROJECT}{binding.scope.project}"
+
+
+def words(rules: Iterable[str]) -> set[str]:
+    """A user's rules as ACL LIST shows them, those of its selectors too."""
+    return {rule.strip("()") for rule in rules}
+
+
 def is_ours(rules: Iterable[str]) -> bool:
-    """Whether a user's rules are those of a binding, as ACL LIST shows them."""
-    return any(rule.startswith(f"&{MARK}") for rule in rules)
+    """Whether a user's rules are those of a binding."""
+    return any(rule.startswith(f"&{MARK}") for rule in words(rules))
 
 
-def rules(binding: Binding, *, restore: bool = True) -> list[str]:
-    """What a project's user may do: everything inside its own database. `restore`: the server looks at payloads closely."""
-    channels = [f"&{mark(binding)}", f"&{binding.account}:*"]
-    channels += [f"&__keyspace@{binding.slot}__:*", f"&__keyevent@{binding.slot}__:*"]
+def is_open(service: Service) -> bool:
+    """Whether its one project has all channels."""
+    return bool(service.parameters.get(CHANNELS.name) == OPEN)
+
+
+def rules(binding: Binding, *, restore: bool = True, opened: bool = False) -> list[str]:
+    """What a project's user may do: everything inside its own database. `restore`: the server looks at payloads closely.
+    `opened`: all channels are its; the marks then stand in a selector that allows nothing, for no channel goes beside all."""
     needed = (*NEEDED, RESTORE) if restore else NEEDED
     commands = ["+@all", "-@admin", "-@dangerous", *needed, *DENIED, f"+select|{binding.slot}"]
+    if opened:
+        channels = ["&*", f"(&{mark(binding)} &{owner(binding)} -@all)"]
+        commands.append("+pubsub")
+    else:
+        channels = [f"&{mark(binding)}", f"&{owner(binding)}", f"&{binding.account}:*"]
+        channels += [f"&__keyspace@{binding.slot}__:*", f"&__keyevent@{binding.slot}__:*"]
     return ["reset", "on", hashed(binding.password), "~*", *channels, *commands]
 
 
@@ -49,8 +69,12 @@ async def _channels(client: Any, account: str) -> str | None:
     if not user:
         return None
     fields = user if isinstance(user, dict) else dict(zip(user[::2], user[1::2], strict=True))
-    channels = fields.get("channels", "")
-    return " ".join(channels) if isinstance(channels, list) else str(channels)
+    found = []
+    for part in (fields, *fields.get("selectors", ())):
+        part = part if isinstance(part, dict) else dict(zip(part[::2], part[1::2], strict=True))
+        channels = part.get("channels", "")
+        found.append(" ".join(channels) if isinstance(channels, list) else str(channels))
+    return " ".join(found)
 
 
 async def _is_ours(client: Any, binding: Binding) -> bool:
@@ -107,11 +131,24 @@ async def _noted(service: Service, access: Access, binding: Binding) -> bool:
         return bool(await client.get(_key(binding)) == mark(binding))
 
 
+async def _require_alone(service: Service, client: Any, binding: Binding) -> None:
+    """No other project is let in where all channels are one's."""
+    for line in await client.execute_command("ACL", "LIST"):
+        rules = line.split()
+        if is_ours(rules) and "on" in rules and f"&{owner(binding)}" not in words(rules):
+            raise Conflict(
+                f"{service.name} has all its channels open, and {rules[1]} uses it: it takes one project alone.",
+                remedy=f"Create another one: purveyor create {service.service_type} NAME",
+            )
+
+
 async def bind(service: Service, access: Access, binding: Binding) -> None:
     assert binding.slot is not None
     if service.imported:
         await _require_room(service, access, binding)
     async with connection(service, access, binding.slot) as client:
+        if is_open(service):
+            await _require_alone(service, client, binding)
         channels = await _channels(client, binding.account)
         if channels is None:
             if await client.dbsize() and not (service.imported and await _noted(service, access, binding)):
@@ -124,7 +161,7 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
                 f"{service.name} has a user {binding.account} already, and it is not Purveyor's.",
                 remedy="Delete it (ACL DELUSER), or choose another project name.",
             )
-        allowed = rules(binding, restore=await _looks_closely(service, client))
+        allowed = rules(binding, restore=await _looks_closely(service, client), opened=is_open(service))
         await client.execute_command("ACL", "SETUSER", binding.account, *allowed)
         await _save(client)
     if service.imported:

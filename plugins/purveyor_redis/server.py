@@ -31,6 +31,15 @@ MAXMEMORY = Parameter(
     default="1gb",
     pattern=r"0|(?:[89]|[1-9][0-9]{1,6})mb|[1-9][0-9]{0,3}gb",
 )
+DIVIDED, OPEN = "divided", "open"
+CHANNELS = Parameter(
+    name="channels",
+    help="Channels of pub/sub: divided among projects by their names' beginning, or open, for one project alone. Frameworks that "
+    "name channels themselves (Celery, Bull, Socket.IO, channels_redis) need them open.",
+    default=DIVIDED,
+    editable=False,
+    choices=(DIVIDED, OPEN),
+)
 BESIDES = 2**29  # bytes that the container may take besides: scripts, buffers, what maxmemory does not count
 UNITS = {"mb": 2**20, "gb": 2**30}
 
