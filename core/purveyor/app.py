@@ -110,7 +110,7 @@ class App:
         self.token_uses: dict[int, datetime] = {}
         self.wrong_tokens = Refusals(house.store, "token.refused")
         self.audit = AuditLog(house.store, house.logger, self.now, house.settings.audit_days)
-        self.sign_ins = SignIns(house.store, self.memory, self.audit, self.now)
+        self.sign_ins = SignIns(house.store, self.memory, self.audit, self.now, house.settings)
         self.provision = Provisioner(house)
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)

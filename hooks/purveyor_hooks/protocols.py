@@ -10,8 +10,10 @@ from purveyor_hooks.types import (
     Actor,
     Address,
     AppSpec,
+    Arrival,
     Bound,
     Command,
+    Departure,
     Deployment,
     Event,
     ExecResult,
@@ -192,6 +194,24 @@ class Sessions(Protocol):
 
     async def end(self, credential: str) -> None:
         """Sign out."""
+
+    @property
+    def public(self) -> str:
+        """Where people reach the dashboard, as the settings say it; "" when they do not."""
+
+    @property
+    def provider(self) -> str:
+        """What the provider is called at which people may sign in, "" without one."""
+
+    async def leave(self, path: str, wanted: str) -> Departure:
+        """Begin to sign in at the provider, from which people come back to this path. Raises `Failed` when it is away."""
+
+    async def arrive(self, secret: str, answer: Mapping[str, str], peer: str, agent: str = "") -> Arrival:
+        """Sign in with what the provider sent along; `secret` is that of the departure, from the same browser.
+
+        Raises `Unauthorized` for what is not the provider's answer to it, `Forbidden` for somebody who may not sign in, `Failed`
+        when the provider is away.
+        """
 
     async def refuse_foreign(self, peer: str) -> None:
         """Note that a page of somebody else tried to sign in."""

@@ -334,6 +334,20 @@ class OpenSession(Value, frozen=True):
     admin: bool
 
 
+class Departure(Value, frozen=True):
+    """Somebody goes to sign in elsewhere: the address, and a secret that only this browser keeps until it is back."""
+
+    address: str
+    secret: str
+
+
+class Arrival(Value, frozen=True):
+    """Somebody is back, signed in: the session, and the page that was wanted."""
+
+    session: OpenSession
+    wanted: str
+
+
 class Bound(Value, frozen=True):
     """A service and one environment's binding on it, as this host reaches it (`service.host`, `service.port()`).
 

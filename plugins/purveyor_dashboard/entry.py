@@ -6,8 +6,8 @@ from typing import Any
 from litestar import Response, get, post
 from litestar.response import Redirect
 
-from purveyor_dashboard.pages import SIGN_IN, Pages, Req, local, sign_in_at
-from purveyor_dashboard.sessions import begun, check_form, ended, is_foreign, of_open
+from purveyor_dashboard.pages import OIDC, OIDC_RETURN, SIGN_IN, Pages, Req, local, sign_in_at
+from purveyor_dashboard.sessions import begun, check_form, ended, gone, is_foreign, of_open, secret_of
 from purveyor_hooks import Application, Forbidden, PurveyorError
 
 
@@ -40,7 +40,34 @@ def plain(pages: Pages, app: Application, paths: Sequence[str]) -> Sequence[Any]
         answer.set_cookie(begun(request, session))
         return answer
 
-    return [bookmark, sign_in_page, sign_in]
+    @get(OIDC)
+    async def leave(request: Req) -> Response[Any]:
+        wanted = local(request.query_params.get("next", ""))
+        try:
+            departure = await app.sessions.leave(OIDC_RETURN, wanted)
+        except PurveyorError as error:
+            return pages.sign_in(wanted, status=error.status, error=error)
+        answer = Redirect(departure.address)
+        answer.set_cookie(gone(request, departure.secret))
+        return answer
+
+    @get(OIDC_RETURN)
+    async def arrive(request: Req) -> Response[Any]:
+        peer = request.client.host if request.client else ""
+        given = {name: value for name, value in request.query_params.multi_items() if isinstance(value, str)}
+        try:
+            arrival = await app.sessions.arrive(secret_of(request), given, peer, request.headers.get("user-agent", ""))
+        except PurveyorError as error:
+            answer = pages.sign_in(local(""), status=403 if error.status == 401 else error.status, error=error)
+        else:
+            session = of_open(arrival.session)
+            # a page and no redirect: the session's cookie is not sent on from another site, and this begins a way of our own
+            answer = pages.page("arrived.html", None, onward=f"{session.base}{arrival.wanted}")
+            answer.set_cookie(begun(request, session))
+        answer.set_cookie(gone(request, ""))
+        return answer
+
+    return [bookmark, sign_in_page, sign_in, leave, arrive]
 
 
 def handlers(pages: Pages, app: Application) -> Sequence[Any]:

@@ -30,6 +30,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 SIGN_IN = "/sign-in"
+OIDC, OIDC_RETURN = "/sign-in/oidc", "/sign-in/oidc/return"
 AGREED = "agreed"  # the field of a form that somebody has sent again after seeing what it costs
 LONGEST_PATH = 2000
 SHOWN = 50  # of a list on one page
@@ -114,7 +115,10 @@ class Pages:
     def sign_in(self, wanted: str, status: int = 200, error: PurveyorError | None = None) -> Response[str]:
         """The page to sign in at, and to go on from to the page that was wanted. It has no key in its address, and its form is to
         say where it comes from: a browser hides that where no referrer is sent at all."""
-        answer = self.page("sign_in.html", None, status, error=error, wanted=wanted)
+        sessions = self._app.sessions
+        begin = f"{sessions.public}{OIDC}?{urlencode({'next': wanted})}"  # at the address that people come back to
+        provider = sessions.provider
+        answer = self.page("sign_in.html", None, status, error=error, wanted=wanted, provider=provider, begin=begin)
         answer.headers["Referrer-Policy"] = "same-origin"
         return answer
 

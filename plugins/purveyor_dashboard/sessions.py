@@ -16,6 +16,7 @@ from litestar.datastructures import Cookie
 from purveyor_hooks import Application, Forbidden, OpenSession
 
 COOKIE, COOKIE_TLS = "purveyor", "__Host-purveyor"  # the second is taken from nobody but this host over TLS
+AWAY = "-oidc"  # at the end of either, while somebody signs in elsewhere
 HOURS = 12
 FIELD = "csrf"
 HEADER = "X-CSRF"
@@ -61,6 +62,18 @@ def begun(request: Req, session: Session) -> Cookie:
 def ended(request: Req) -> Cookie:
     """The cookie of one that has ended."""
     return _cookie(request, "", 0)
+
+
+def gone(request: Req, secret: str) -> Cookie:
+    """The cookie of somebody who signs in elsewhere, "" once they are back. It comes along from there, unlike the session's."""
+    return Cookie(
+        key=f"{_name(request)}{AWAY}", value=secret, max_age=600 if secret else 0, path="/", httponly=True, samesite="lax",
+        secure=_secure(request),
+    )  # fmt: skip
+
+
+def secret_of(request: Req) -> str:
+    return request.cookies.get(f"{_name(request)}{AWAY}", "")[:LONGEST]
 
 
 def _secure(request: Req) -> bool:

@@ -5,6 +5,7 @@ import os
 from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -50,6 +51,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
       the project's slug); empty is whatever a registry's name and usual port reach, but for what only other projects run.
     - project-environments: how many environments a project may have for its own token to make another.
     - audit-days: days for which entries of the audit log are kept, 1 to 3650.
+    - dashboard-url: where people reach the dashboard, such as https://purveyor.example.com: a proxy that speaks TLS, passes the
+      header Host on, and sends X-Forwarded-Proto. Answers that went through it say that TLS is all there is (HSTS).
+    - oidc-issuer: an OpenID Connect provider whose people may sign in at the dashboard, as it calls itself; needs dashboard-url,
+      at which /sign-in/oidc/return is the address to register there.
+    - oidc-client-id: what the provider calls this installation.
+    - oidc-client-secret-file: a file with the secret that goes with it, which nobody else may read; empty where there is none.
+    - oidc-scopes: what is asked for; some providers want "groups" as well.
+    - oidc-claim: what people are called by, and their users here: email (which has to be verified), or a claim that people cannot
+      choose themselves.
+    - oidc-groups-claim: the claim that lists somebody's groups.
+    - oidc-admins: who may change things, by name or as "group:NAME".
+    - oidc-readers: who may look.
     - health-samples: health checks, and samples of memory and CPU, that are kept of each service, 10 to 10000.
     """
 
@@ -74,6 +87,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     history_days: Annotated[int, Meta(ge=1, le=3650)] = 90
     history_events: Annotated[int, Meta(ge=1_000, le=10_000_000)] = 200_000
     audit_days: Annotated[int, Meta(ge=1, le=3650)] = 365
+    dashboard_url: str = ""
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret_file: str = ""
+    oidc_scopes: tuple[str, ...] = ("openid", "email", "profile")
+    oidc_claim: str = "email"
+    oidc_groups_claim: str = "groups"
+    oidc_admins: list[str] = []
+    oidc_readers: list[str] = []
     health_samples: Annotated[int, Meta(ge=10, le=10_000)] = 240
     app_memory: Annotated[int, Meta(ge=0, le=16_777_216)] = 2048
     app_pids: Annotated[int, Meta(ge=16, le=4_194_304)] = 1024
@@ -137,6 +159,8 @@ def load(state: Path) -> Settings:
         raise _bad(path, f"network-range is {settings.network_range!r}; a private range is meant, from /8 to /26: 10.213.0.0/16")
     if settings.api_url and not settings.api_url.startswith(("http://", "https://")):
         raise _bad(path, f"api-url is {settings.api_url!r}; it must begin with http:// or https://")
+    if wrong := _wrong_of_sign_in(settings):
+        raise _bad(path, wrong)
     for number, given in enumerate(settings.app_capabilities):
         try:
             capabilities.name_of(given)
@@ -149,6 +173,55 @@ def load(state: Path) -> Settings:
     if not (name and name[0].isalnum() and name.replace("-", "").isalnum() and name.islower() and name.isascii()):
         raise _bad(path, f"namespace is {name!r}; lower-case letters, digits and hyphens only")
     return settings
+
+
+def _wrong_of_sign_in(settings: Settings) -> str:
+    """What is wrong with where people sign in, "" for nothing."""
+    if settings.dashboard_url and not _is_origin(settings.dashboard_url):
+        return f"dashboard-url is {settings.dashboard_url!r}; the root is meant, without a path: https://purveyor.example.com"
+    if not settings.oidc_issuer:
+        return ""
+    if not is_safe_address(settings.oidc_issuer):
+        return f"oidc-issuer is {settings.oidc_issuer!r}; it must begin with https://, or be on this very host"
+    if not settings.dashboard_url or not is_safe_address(settings.dashboard_url):
+        return "oidc-issuer needs dashboard-url, with https:// or on this very host: people come back to it from there"
+    if not settings.oidc_client_id:
+        return "oidc-client-id is missing: oidc-issuer needs it"
+    if "openid" not in settings.oidc_scopes:
+        return 'oidc-scopes lacks "openid"'
+    if settings.oidc_client_secret_file and not Path(settings.oidc_client_secret_file).is_absolute():
+        return f"oidc-client-secret-file is {settings.oidc_client_secret_file!r}; it must be a whole path, beginning with /"
+    for name, listed in (("oidc-admins", settings.oidc_admins), ("oidc-readers", settings.oidc_readers)):
+        for number, item in enumerate(listed):
+            if item != item.strip() or not item.removeprefix("group:"):
+                return f"{name}[{number}] is {item!r}, neither a name nor group:NAME"
+    if not settings.oidc_admins and not settings.oidc_readers:
+        return "oidc-admins and oidc-readers are empty: nobody could sign in through oidc-issuer"
+    return ""
+
+
+def is_safe_address(text: str) -> bool:
+    """Whether what is sent there is read by nobody else: with TLS, or on this very host."""
+    try:
+        found = urlsplit(text)
+        local = found.hostname == "localhost" or ipaddress.ip_address(found.hostname or "").is_loopback
+    except ValueError:
+        local = False
+    return text.isprintable() and (text.startswith("https://") or (text.startswith("http://") and local))
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        found = urlsplit(text)
+        _ = found.port
+    except ValueError:
+        return False
+    return (
+        text == f"{found.scheme}://{found.netloc}"
+        and found.scheme in ("http", "https")
+        and "@" not in text
+        and bool(found.hostname)
+    )
 
 
 def _is_range(text: str) -> bool:

@@ -20,11 +20,13 @@ class TokenRecord(Record, frozen=True):
 
 
 class SessionRecord(Record, frozen=True):
-    """Somebody's session in a browser: `token` is the name of what it was opened with, `peer` and `agent` say from where."""
+    """Somebody's session in a browser: `token` is the name of what it was opened with, `user` whose that is, `peer` and `agent`
+    say from where."""
 
     id: int
     token_id: int
     token: str
+    user: str | None
     peer: str
     agent: str
     created_at: datetime

@@ -36,11 +36,12 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionView(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody's session in a browser: the token that opened it, from where, and whether it is the one that asks."""
+    """Somebody's session in a browser: the token that opened it, whose that is, from where; whether it is the one that asks."""
 
     id: int
     token_id: int
     token: str
+    user: str | None
     peer: str
     agent: str
     created_at: datetime

@@ -13,7 +13,8 @@ LIFE = timedelta(hours=12)
 IDLE = timedelta(hours=2)
 MOST = 50  # of one token: the one that was used longest ago makes room
 COLUMNS = (
-    "web_sessions.id, web_sessions.token_id, tokens.name AS token, web_sessions.peer, web_sessions.agent, "
+    "web_sessions.id, web_sessions.token_id, tokens.name AS token, "
+    "(SELECT name FROM users WHERE users.id = tokens.user_id) AS user, web_sessions.peer, web_sessions.agent, "
     "web_sessions.created_at, web_sessions.last_used_at, web_sessions.expires_at"
 )
 VALID = (

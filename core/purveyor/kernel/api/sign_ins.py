@@ -1,6 +1,6 @@
 """Signing in and out: a token opens a session, which two halves open from then on. What the contract calls `Sessions`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
@@ -12,8 +12,12 @@ from purveyor.kernel.api.models import SessionRecord, TokenRecord
 from purveyor.kernel.api.refusals import Buckets, Refusals
 from purveyor.kernel.audit.log import AuditLog
 from purveyor.kernel.cache import Memory
+from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Store, Tx
-from purveyor_hooks import Forbidden, OpenSession, StateUnavailable, TooMany, Unauthorized
+from purveyor.kernel.oidc import people
+from purveyor.kernel.oidc.flows import Flows
+from purveyor.kernel.oidc.provider import Provider
+from purveyor_hooks import Arrival, Departure, Forbidden, NotFound, OpenSession, StateUnavailable, TooMany, Unauthorized
 
 TRIES, REFILL = 10, 30.0  # wrong tokens of one peer, or with one beginning, at once; seconds until one more
 SLOWER = 0.5  # seconds that each of them waits longer than the one before
@@ -32,8 +36,11 @@ class Opened(NamedTuple):
 class SignIns:
     """The sessions of one installation."""
 
-    def __init__(self, store: Store, memory: Memory, audit: AuditLog, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, memory: Memory, audit: AuditLog, now: Callable[[], datetime], settings: Settings) -> None:
         self._store = store
+        self._settings = settings
+        self.oidc = Provider(settings) if settings.oidc_issuer else None
+        self._flows = Flows()
         self._audit = audit
         self._memory = memory
         self._now = now
@@ -53,20 +60,77 @@ class SignIns:
         elif record.scope == "project":
             raise Forbidden("A project's token may only use its own project.", remedy="Use a token of the scope read or admin.")
         else:
-            credential = sessions.new()
-            shown = "".join(letter for letter in agent[:AGENT] if letter.isprintable())
-            number = await self._store.write(
-                lambda tx: sessions.create(tx, record.id, credential, peer=peer or "local", agent=shown)
-            )
-            await self._note("sign in", record, peer, number)
-            return OpenSession(id=number, credential=credential, admin=record.scope == "admin")
+            return await self._begin(lambda tx: record, peer, agent)
         raise Unauthorized("This token is unknown, expired or revoked.", remedy="Make another: purveyor token create NAME")
 
-    async def _note(self, action: str, token: TokenRecord, origin: str, number: int) -> None:
-        found = self._audit.entry(
-            action, actor=actor_of(token), token_id=token.id, origin=origin or "local", target=f"session {number}"
-        )
+    async def _begin(self, token_of: Callable[[Tx], TokenRecord], peer: str, agent: str, way: str = "") -> OpenSession:
+        credential = sessions.new()
+        shown = "".join(letter for letter in agent[:AGENT] if letter.isprintable())
+
+        def work(tx: Tx) -> tuple[int, TokenRecord]:
+            token = token_of(tx)
+            return sessions.create(tx, token.id, credential, peer=peer or "local", agent=shown), token
+
+        number, token = await self._store.write(work)
+        await self._note("sign in", token, peer, number, way)
+        return OpenSession(id=number, credential=credential, admin=token.scope == "admin")
+
+    async def _note(self, action: str, token: TokenRecord, origin: str, number: int, way: str = "") -> None:
+        origin = origin or "local"
+        target = f"session {number}"
+        found = self._audit.entry(action, actor=actor_of(token), token_id=token.id, origin=origin, target=target, detail=way)
         await self._audit.record(found)
+
+    # ------------------------------------------------------------ through a provider
+
+    @property
+    def public(self) -> str:
+        return self._settings.dashboard_url
+
+    @property
+    def provider(self) -> str:
+        return self.oidc.name if self.oidc else ""
+
+    async def leave(self, path: str, wanted: str) -> Departure:
+        """Begin to sign in at the provider. People come back to where the settings say, whatever a request says of itself."""
+        redirect = f"{self.public}{path}"
+        secret, flow = self._flows.begin(redirect, wanted)
+        address = await self._provider().address(redirect, state=flow.state, nonce=flow.nonce, challenge=flow.challenge)
+        return Departure(address=address, secret=secret)
+
+    async def arrive(self, secret: str, answer: Mapping[str, str], peer: str, agent: str = "") -> Arrival:
+        """Sign in with the provider's answer. An answer is taken once, and only from the browser that was sent there."""
+        provider = self._provider()
+        flow = self._flows.end(secret, answer.get("state", ""))
+        try:
+            if flow is None:
+                raise Unauthorized("This sign-in was not begun in this browser, or is over.", remedy="Sign in again.")
+            await provider.check_sender(answer.get("iss"))
+            if not answer.get("code"):
+                raise Unauthorized(f"{provider.name} signed nobody in.", remedy="Sign in again, or with a token.")
+            claims = await provider.claims(answer["code"], flow.redirect, verifier=flow.verifier, nonce=flow.nonce)
+            found = people.person(self._settings, claims)
+
+            def token_of(tx: Tx) -> TokenRecord:
+                return tokens.of_provider(tx, people.user_of(tx, found).id, found.scope, tx.now + sessions.LIFE)
+
+            session = await self._begin(token_of, peer, agent, f"through {provider.name}")
+        except (Unauthorized, Forbidden) as error:
+            why = f"through {provider.name}: {error.detail}"
+            refused = self._audit.entry(
+                "sign in", actor="", origin=peer or "local", outcome="refused", status=error.status, detail=why
+            )
+            await self._audit.record(refused, ("sign in", peer, why))
+            await self.refusals.note(peer)
+            raise
+        return Arrival(session=session, wanted=flow.wanted)
+
+    def _provider(self) -> Provider:
+        if self.oidc is None:
+            raise NotFound("There is no provider to sign in at.", remedy="Sign in with a token; or say one: oidc-issuer.")
+        return self.oidc
+
+    # ------------------------------------------------------------ who is refused
 
     async def _refuse(self, token: str, peer: str) -> None:
         refused = self._audit.entry("sign in", actor="", origin=peer or "local", outcome="refused", status=401)

@@ -12,6 +12,7 @@ COLUMNS = (
     "id, name, scope, project_id, environment_id, (SELECT name FROM users WHERE users.id = user_id) AS user, "
     "created_at, expires_at, revoked_at, last_used_at"
 )
+PROVIDER = "oidc:"  # no hash begins so
 VALID = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)"
 
 
@@ -65,6 +66,24 @@ def revoke(tx: Tx, token_id: int) -> None:
 def of_user(tx: Tx, user_id: int) -> list[int]:
     """The valid tokens of a user."""
     return [row["id"] for row in tx.rows(f"SELECT id FROM tokens WHERE user_id = ? AND {VALID} ORDER BY id", [user_id, tx.now])]
+
+
+# ---------------------------------------------------------------- of people who sign in elsewhere
+
+
+def of_provider(tx: Tx, user_id: int, scope: str, until: datetime) -> TokenRecord:
+    """What the sessions hang on of somebody who signs in through a provider: it has no text, so that nothing but that opens one.
+    One of another scope ends: the provider says less, or more, than it did."""
+    mine = f"user_id = ? AND hash LIKE '{PROVIDER}%' AND revoked_at IS NULL"
+    tx.update("tokens", f"{mine} AND scope != ?", [user_id, scope], revoked_at=tx.now)
+    number = tx.value(f"SELECT id FROM tokens WHERE {mine}", [user_id])
+    if number is None:
+        values = {"name": "oidc", "scope": scope, "user_id": user_id, "hash": f"{PROVIDER}{secrets.token_hex(32)}"}
+        number = tx.insert("tokens", **values, created_at=tx.now)
+    tx.update("tokens", "id = ?", [number], expires_at=until, last_used_at=tx.now)
+    found = get(tx, number)
+    assert found is not None
+    return found
 
 
 # ---------------------------------------------------------------- of an environment

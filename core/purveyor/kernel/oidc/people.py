@@ -1,0 +1,61 @@
+"""Who of a provider's people may sign in here, as what, and as which user. Nobody may because of having come first."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from purveyor.kernel.config import Settings
+from purveyor.kernel.db import Tx
+from purveyor.kernel.users import store as users
+from purveyor.kernel.users.models import UserRecord
+from purveyor_hooks import Forbidden
+
+GROUP = "group:"
+MAIL = "email"
+
+
+class Person(NamedTuple):
+    """Somebody who may come in, by the name of the user."""
+
+    name: str
+    scope: Literal["admin", "read"]
+
+
+def person(settings: Settings, claims: Mapping[str, Any]) -> Person:
+    """Whom claims are about. Raises `Forbidden` for somebody whom the settings do not name."""
+    claim = settings.oidc_claim
+    name = claims.get(claim)
+    if not isinstance(name, str) or not name:
+        raise Forbidden(
+            f"The provider says nothing of the claim {claim}.", remedy="See oidc-claim and oidc-scopes in the settings."
+        )
+    name = name.casefold()
+    if not users.NAME.fullmatch(name):
+        raise Forbidden(f"What the provider says of {claim} cannot be a user's name.", remedy="Choose another claim: oidc-claim.")
+    if claim == MAIL and claims.get("email_verified") is not True:
+        raise Forbidden(
+            f"The provider does not say that it has verified the address {name}.",
+            remedy="Verify it there; or have oidc-claim name a claim that people cannot choose themselves.",
+        )
+    groups = claims.get(settings.oidc_groups_claim)
+    known = {name, *(f"{GROUP}{item}" for item in groups if isinstance(item, str))} if isinstance(groups, list) else {name}
+    for scope, named in (("admin", settings.oidc_admins), ("read", settings.oidc_readers)):
+        if any((item if item.startswith(GROUP) else item.casefold()) in known for item in named):
+            return Person(name, "admin" if scope == "admin" else "read")
+    raise Forbidden(
+        f"{name} may not sign in here.",
+        remedy="Who may is said in the settings file: oidc-admins, oidc-readers, by name or group.",
+    )
+
+
+def user_of(tx: Tx, found: Person) -> UserRecord:
+    """The user of a person, made now if there has never been one. Raises `Forbidden` for one who is disabled or was removed."""
+    row = tx.row("SELECT disabled_at, removed_at FROM users WHERE name = ?", [found.name])
+    if row is None:
+        made = users.add(tx, found.name)
+        tx.emit("user.created", data={"id": made.id, "name": made.name, "actor": "purveyor"})
+        return made
+    if row["removed_at"] is not None:
+        raise Forbidden(f"The user {found.name} was removed.", remedy="The name is never given again: use another account.")
+    if row["disabled_at"] is not None:
+        raise Forbidden(f"The user {found.name} is disabled.", remedy=f"An administrator can: purveyor user enable {found.name}")
+    return users.get(tx, found.name)
