@@ -158,7 +158,7 @@ def test_operations_of_an_older_version_are_all_there_and_can_be_abandoned(tmp_p
     db["operations"].delete(9)
     before = list(db["operations"].rows), list(db["steps"].rows)
     migrations.apply(db)
-    added = ("outcome", "token_id")
+    added = ("outcome", "token_id", "step_names")
     kept = [{name: value for name, value in row.items() if name not in added} for row in db["operations"].rows]
     steps = [{name: value for name, value in row.items() if name != "number"} for row in db["steps"].rows]
     assert (kept, steps) == before
