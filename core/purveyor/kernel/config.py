@@ -52,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     - project-environments: how many environments a project may have for its own token to make another.
     - audit-days: days for which entries of the audit log are kept, 1 to 3650.
     - dashboard-url: where people reach the dashboard, such as https://purveyor.example.com: a proxy that speaks TLS, passes the
-      header Host on, and sends X-Forwarded-Proto. Answers that went through it say that TLS is all there is (HSTS).
+      header Host on, and sends X-Forwarded-Proto.
     - oidc-issuer: an OpenID Connect provider whose people may sign in at the dashboard, as it calls itself; needs dashboard-url,
       at which /sign-in/oidc/return is the address to register there.
     - oidc-client-id: what the provider calls this installation.
