@@ -212,10 +212,7 @@ POSTGRES = _table(
     ("sessions", STOP, "sees and ends its own sessions", {
         "end another project's sessions": f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{B}'",
         "cancel another project's work": f"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = '{B}'",
-        "end the server's own processes": (
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = "
-            "'checkpointer'"
-        ),
+        "end the server's own processes": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IS NULL",
         "have another session's memory printed": (
             "SELECT pg_log_backend_memory_contexts(pid) FROM pg_stat_activity WHERE usename = "
             f"'{B}'"
