@@ -70,15 +70,15 @@ def test_a_project_may_do_everything_in_its_own_bucket(store: Stage) -> None:
     for number in range(3):
         s3.put_object(Bucket=bucket, Key=f"folder/{number}", Body=b"x" * (number + 1), ContentType="text/plain")
     assert s3.head_object(Bucket=bucket, Key="folder/2")["ContentType"] == "text/plain"
-    begun = s3.create_multipart_upload(Bucket=bucket, Key="big")["UploadId"]
-    part = s3.upload_part(Bucket=bucket, Key="big", UploadId=begun, PartNumber=1, Body=b"y" * 1000)
+    begun = s3.create_multipart_upload(Bucket=bucket, Key="folder/big")["UploadId"]
+    part = s3.upload_part(Bucket=bucket, Key="folder/big", UploadId=begun, PartNumber=1, Body=b"y" * 1000)
     parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
-    s3.complete_multipart_upload(Bucket=bucket, Key="big", UploadId=begun, MultipartUpload=parts)
-    assert s3.get_object(Bucket=bucket, Key="big", Range="bytes=0-4")["Body"].read() == b"yyyyy"
-    names = [{"Key": item["Key"]} for item in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    s3.complete_multipart_upload(Bucket=bucket, Key="folder/big", UploadId=begun, MultipartUpload=parts)
+    assert s3.get_object(Bucket=bucket, Key="folder/big", Range="bytes=0-4")["Body"].read() == b"yyyyy"
+    names = [{"Key": item["Key"]} for item in s3.list_objects_v2(Bucket=bucket, Prefix="folder/")["Contents"]]
     assert len(names) == 4
     assert "Errors" not in s3.delete_objects(Bucket=bucket, Delete={"Objects": names})
-    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+    assert s3.list_objects_v2(Bucket=bucket, Prefix="folder/")["KeyCount"] == 0
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     first = s3.put_object(Bucket=bucket, Key="twice", Body=b"1")["VersionId"]
     s3.put_object(Bucket=bucket, Key="twice", Body=b"2")
