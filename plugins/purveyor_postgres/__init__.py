@@ -147,6 +147,7 @@ async def held(service: Service, access: Access) -> list[HeldAccount]:
 async def bind(service: Service, access: Access, binding: Binding) -> None:
     async with server.connection(service, access) as connection:
         await accounts.bind(service, access, connection, binding)
+        await limits.put_in_force(service, connection)
 
 
 @hookimpl

@@ -176,7 +176,9 @@ async def tidy(service: Service, access: Access, opened: Any) -> str:
     import asyncpg
 
     said = ""
-    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError), anyio.move_on_after(TIDYING):
+    stopped = asyncpg.InternalClientError  # a transaction that cannot be rolled back, for its statement is just being stopped
+    lost = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, stopped)
+    with suppress(*lost), anyio.move_on_after(TIDYING):
         if not service.imported:
             await close_to_projects(opened)
         said = await limits.put_in_force(service, opened)

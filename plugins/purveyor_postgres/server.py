@@ -225,11 +225,13 @@ def _octal(statement: str) -> str:
 
 
 async def ended(opened: Any) -> None:
-    """A session that does not close in time is cut off."""
+    """A session that does not close in time, or was stopped in the middle of something, is cut off."""
+    import asyncpg
+
     with anyio.CancelScope(shield=True):
         try:
             await opened.close(timeout=CONNECT_TIMEOUT)
-        except (TimeoutError, OSError):
+        except (TimeoutError, OSError, asyncpg.InternalClientError):
             opened.terminate()
 
 

@@ -625,6 +625,21 @@ async def test_a_login_that_could_not_be_dropped_goes_when_the_server_serves_aga
 
 
 @awaited
+async def test_a_server_that_is_tidied_for_too_long_is_healthy_all_the_same(plain: Server) -> None:
+    """A tenant may hold what the manager wants to change: it is left for the next time, whatever the driver makes of that."""
+    plain.psql("CREATE DATABASE held")
+    async with connection(plain.service, plain) as opened, opened.transaction():
+        await opened.execute("GRANT TEMPORARY ON DATABASE held TO pg_monitor")
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(logins, "TIDYING", 0.3)
+            assert (await postgres.ready(plain.service, plain)).healthy
+    assert (await postgres.ready(plain.service, plain)).healthy
+    public = "SELECT count(*) FROM pg_database, aclexplode(datacl) WHERE datname = 'held' AND grantee = 0"
+    assert plain.psql(public) == "0"
+    plain.psql("DROP DATABASE held")
+
+
+@awaited
 async def test_long_work_that_moves_no_byte_beats(plain: Server, make: Make) -> None:
     """An index whose function takes its time."""
     one(
