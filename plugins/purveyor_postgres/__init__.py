@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from urllib.parse import quote
@@ -145,9 +146,12 @@ async def held(service: Service, access: Access) -> list[HeldAccount]:
 
 @hookimpl
 async def bind(service: Service, access: Access, binding: Binding) -> None:
+    import asyncpg
+
     async with server.connection(service, access) as connection:
         await accounts.bind(service, access, connection, binding)
-        await limits.put_in_force(service, connection)
+        with suppress(asyncpg.InsufficientPrivilegeError):  # the administrator of an imported server may be none of all roles
+            await limits.put_in_force(service, connection)
 
 
 @hookimpl

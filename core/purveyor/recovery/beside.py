@@ -13,6 +13,7 @@ from pathlib import Path
 from purveyor.recovery.document import File
 
 DATABASE, KEY = "purveyor.db", "key"
+PART = "taken"  # the folder of a database that is being made of what containers and servers say
 LEFT = {
     "lock",
     "daemon.lock",
@@ -23,6 +24,7 @@ LEFT = {
     "volumes",
     "backups",
     "archives",
+    PART,
 }  # at the top
 LARGEST = 16 * 1024 * 1024  # bytes of one file; larger ones are no state
 SMALLEST = 512  # bytes of a SQLite file; what is smaller it may take for an empty one

@@ -1,6 +1,6 @@
 """Services taken in again after the database was lost without a copy: from labels, volumes and what containers and servers say.
 
-What runs, runs on. A new database is made beside the state directory, and put in place once all is known.
+What runs, runs on. A new database is made in a folder of its own, and put in place once all is known.
 """
 
 import os
@@ -30,13 +30,12 @@ from purveyor.kernel.parts import House
 from purveyor.kernel.plugins.registry import Provider
 from purveyor.projects import naming as resources
 from purveyor.projects import store as projects
-from purveyor.recovery.beside import DATABASE, KEY
+from purveyor.recovery.beside import DATABASE, KEY, PART
 from purveyor.services import networks, parameters
 from purveyor.services import store as services
 from purveyor.services.handle import ServiceAccess
 from purveyor_hooks import Binding, Conflict, FoundContainer, HeldAccount, Image, NotFound, PurveyorError, Retold, Scope
 
-PART = ".taken"
 ASIDE = ("", "-wal", "-shm")
 PATIENCE = 120.0  # seconds for a server that was started anew to answer
 STAND_IN = "PurveyorStandsHereForThePassword"
@@ -140,7 +139,7 @@ async def retaken(
     is a service that cannot be taken in and is not among those to `leave`."""
     require_lost(state)
     settings = config.load(state)
-    part = state.with_name(state.name + PART)
+    part = state / PART
     with StateLock(state):
         engine = make_engine(settings.namespace, Labels(""))
         try:
