@@ -66,12 +66,14 @@ from purveyor.services.operations.delete import Delete
 from purveyor.services.operations.import_container import Import
 from purveyor.services.operations.lifecycle import Repair, Restart, Start, Stop
 from purveyor.services.operations.purge import Purge
+from purveyor.services.operations.renew_certificate import RenewCertificate
 from purveyor.services.operations.rotate_administrator import RotateAdministrator
 from purveyor.services.operations.undelete import Undelete
 from purveyor.services.operations.update import Update
 from purveyor.services.operations.volumes import AttachVolume, CloneVolume
 from purveyor.services.provisioning import Provisioner
 from purveyor.services.reconciler import Reconciler
+from purveyor.services.renewals import Renewals
 from purveyor.services.retention import Retention
 from purveyor.upgrades.operations.undo import UndoUpgrade
 from purveyor.upgrades.operations.upgrade import Upgrade
@@ -122,6 +124,7 @@ class App:
         self.reconciler = Reconciler(house, self.provision, self.runner, self.observer, self.verbs, self.incidents)
         self.archivist = Archivist(house, self.runner, self.verbs)
         self.endings = Endings(house, self.runner, self.verbs)
+        self.renewals = Renewals(house, self.runner, self.verbs)
         self.scheduler = Scheduler(house, self.runner, self.verbs, self.now)
         self.retention = Retention(house, self.now)
         self.copies = StateCopies(house, self.now)
@@ -244,7 +247,8 @@ class PluginCore:
     async def services(self, service_type: str) -> Sequence[Service]:
         kind = self._app.house.registry.provider(service_type).kind
         found = await self._app.house.store.read(services.every)
-        return [seen_from(kind, record, from_host=True) for record in found if record.service_type == service_type]
+        state = self._app.house.state
+        return [seen_from(kind, item, state, from_host=True) for item in found if item.service_type == service_type]
 
     async def health(self, service_id: int) -> Health:
         record = await self._app.house.store.read(lambda tx: services.get(tx, service_id))
@@ -360,6 +364,7 @@ async def _serve(app: App, group: anyio.abc.TaskGroup) -> None:
     group.start_soon(keep, "retention", app.retention.run)
     group.start_soon(keep, "audit log", app.audit.run)
     group.start_soon(keep, "accounts that end", app.endings.run)
+    group.start_soon(keep, "certificates", app.renewals.run)
     group.start_soon(keep, "copies of the database", lambda: copies.keep(app.house.store.path))
     group.start_soon(keep, "copies of the state", app.copies.run)
     group.start_soon(keep, "recovery", app.recovery.run)
@@ -424,6 +429,7 @@ VERBS: tuple[Callable[[House, Provisioner], Verb], ...] = (
     Link,
     Purge,
     Recover,
+    RenewCertificate,
     Repair,
     RepairApp,
     Restart,

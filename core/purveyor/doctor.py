@@ -5,7 +5,18 @@ import anyio.to_thread
 from packaging.version import Version
 
 from purveyor.app import App
-from purveyor.checks import Check, of_app, of_apps, of_backups, of_containment, of_copies, of_disks, of_names, of_services
+from purveyor.checks import (
+    Check,
+    of_app,
+    of_apps,
+    of_backups,
+    of_certificates,
+    of_containment,
+    of_copies,
+    of_disks,
+    of_names,
+    of_services,
+)
 from purveyor.kernel.audit import store as audit
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import integrity
@@ -19,8 +30,8 @@ from purveyor.projects import store as projects
 from purveyor.projects.models import BindingRecord
 from purveyor.services import networks
 from purveyor.services import store as services
-from purveyor.services.models import ServiceRecord
-from purveyor_hooks import Command, ContainerSpec, EngineUnavailable, Probe, PurveyorError
+from purveyor.services.models import AUTHORITIES, ServiceRecord
+from purveyor_hooks import Command, ContainerSpec, EngineUnavailable, File, Probe, PurveyorError
 
 __all__ = ["Check", "examine"]
 OLDEST_API = Version("1.41")
@@ -73,7 +84,7 @@ async def _whole(app: App, engine: bool) -> list[Check]:
         running = [*await of_services(app), *await of_apps(app), *await of_containment(app)] if engine else []
     except EngineUnavailable as error:  # it went away meanwhile
         running = [Check(subject="engine", name="answers", ok=False, detail=error.detail, remedy=error.remedy)]
-    return [*running, *await of_names(app), *await of_backups(app), *await of_copies(app)]
+    return [*running, *await of_certificates(app), *await of_names(app), *await of_backups(app), *await of_copies(app)]
 
 
 async def _store(app: App) -> Check:
@@ -179,6 +190,7 @@ async def _probe(app: App, service: ServiceRecord, binding: BindingRecord, probe
         entrypoint=(probe.command.argv[0],),
         command=probe.command.argv[1:],
         environment=dict(probe.command.environment),
+        files=(File(path=AUTHORITIES, content=service.authorities),) if service.authorities else (),
         capabilities=(),
     )
     name = f"{app.house.engine.namespace}.doctor.{service.id}.{probe.name}"

@@ -1,8 +1,51 @@
-"""Certificates of a service's own, for the hook `secrets`."""
+"""TLS: what a service's server demands and what its clients are told; certificates that parts of one server show each other."""
 
+import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
+
+from purveyor_hooks.types import Parameter, Service, Variable
+
+SSL_MODE = Parameter(
+    name="ssl_mode",
+    help="TLS on the network. With disable and prefer the server takes both, and addresses do not ask for it; with require, "
+    "verify-ca and verify-full it refuses plain text, and addresses ask for TLS, verify-… for a verified server.",
+    default="disable",
+    choices=("disable", "prefer", "require", "verify-ca", "verify-full"),
+)
+
+
+def mode(service: Service) -> str:
+    """How a service's clients connect; one from before there was a choice is as those that chose nothing."""
+    return str(service.parameters.get(SSL_MODE.name, SSL_MODE.default))
+
+
+def demanded(service: Service) -> bool:
+    """Whether its server refuses plain text."""
+    return mode(service) not in ("disable", "prefer")
+
+
+def verifies(service: Service) -> bool:
+    """Whether its clients are told what to verify its server's certificate with."""
+    return demanded(service) and service.tls is not None
+
+
+def trusting(service: Service) -> ssl.SSLContext:
+    """What a connection to its server is made with. One that shows no certificate of ours yet is not verified."""
+    context = ssl.create_default_context(cadata=service.tls.authorities if service.tls else None)
+    if service.tls is None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def variables(service: Service, prefix: str) -> list[Variable]:
+    """What vouches for its server, for apps: a file, and its text. No library reads these by itself."""
+    if service.tls is None:
+        return []
+    found = (("CA_CERT", service.tls.file), ("CA_PEM", service.tls.authorities))
+    return [Variable(name=f"{prefix}_{name}", value=value) for name, value in found]
 
 
 def self_signed(

@@ -120,6 +120,17 @@ async def census(service: Service, access: Access, binding: Binding | None) -> C
     """
 
 
+@hookspec
+async def renew_certificate(service: Service, access: Access) -> None:
+    """Have the running server show the certificate that has just been put into its container (`ContainerSpec.certificate`).
+
+    - service: the service, ready.
+    - access: how to reach it.
+
+    Connections that are open go on. Without this hook, and where it raises, the server shows it from its next start on.
+    """
+
+
 # ---------------------------------------------------------------- type hooks: links
 
 

@@ -107,6 +107,14 @@ class Address(Value, frozen=True):
     port: int
 
 
+class Tls(Value, frozen=True):
+    """Who vouches for a server: the certificates of the installation's own authorities as PEM text, and the file with them that
+    the reader of the variables has."""
+
+    authorities: str
+    file: str
+
+
 class Service(Value, frozen=True):
     """One provisioned instance, as plugins see it.
 
@@ -115,7 +123,7 @@ class Service(Value, frozen=True):
     "running" or "stopped". `host` and `port()` say how the reader of the variables reaches it: by the container's
     name and its own port for apps on the network, by 127.0.0.1 and the published port for commands on this host.
     `imported` means that its container was made by somebody else and holds what its owner keeps there: change nothing of
-    that. Secrets that its owner did not give are "".
+    that. Secrets that its owner did not give are "". `tls` is there once its server has a certificate (`ContainerSpec`).
     """
 
     id: int
@@ -130,6 +138,7 @@ class Service(Value, frozen=True):
     desired: str = "running"
     ports: dict[int, int] = {}
     imported: bool = False
+    tls: Tls | None = None
 
     def port(self, container_port: int) -> int:
         """The port at which `host` answers for this port of the container."""
@@ -152,6 +161,16 @@ class File(Value, frozen=True):
     content: str
     mode: int = 0o644
     seed: bool = False
+
+
+class Certificate(Value, frozen=True):
+    """Where the server wants its certificate: in `file` its key and the certificate, as PEM, and where it does not read both from
+    one, the certificate alone in `chain`. They are for the first of the `owners` that the image has as a user, alone; for
+    everybody in the container where it has none of them. What vouches for it is in /etc/purveyor/ca.crt."""
+
+    file: str
+    chain: str = ""
+    owners: tuple[str, ...] = ()
 
 
 class HealthCheck(Value, frozen=True):
@@ -183,6 +202,10 @@ class ContainerSpec(Value, frozen=True):
     default is what the entry points of the official images need, which begin as root, give the volume to the server's user and
     go on as that user: after that step there are none. Name fewer where fewer will do.
 
+    With a `certificate` the core has one of the installation's own authority for the server, puts it there before each start, and
+    renews it: then, and while it runs where the type has the hook `renew_certificate`. It is nothing that the container is made
+    anew for.
+
     `evidence` are paths that must exist in the volume once it holds data; the core looks for them before each
     start, so that a server never comes up empty on a volume that was emptied. `shared_memory` is the size of
     /dev/shm in bytes, `stop_timeout` the seconds that the server is given to stop in peace.
@@ -202,6 +225,7 @@ class ContainerSpec(Value, frozen=True):
     stop_timeout: int = 30
     user: str = ""
     capabilities: tuple[str, ...] = OF_ENTRY_POINTS
+    certificate: Certificate | None = None
 
 
 class Command(Value, frozen=True):

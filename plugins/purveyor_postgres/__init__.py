@@ -37,6 +37,7 @@ from purveyor_hooks import (
     Source,
     UpgradePlan,
     Variable,
+    certificates,
     hookimpl,
 )
 from purveyor_postgres import accounts, found, limits, logins, retold, server, tls, wal
@@ -69,12 +70,7 @@ def service_type() -> ServiceType:
             limits.CONNECTIONS,
             limits.TEMPORARY,
             limits.DISK,
-            Parameter(
-                name="ssl_mode",
-                help="TLS on the network: disable, prefer (both are accepted) or require (plain text is refused).",
-                default="disable",
-                choices=("disable", "prefer", "require"),
-            ),
+            certificates.SSL_MODE,
             Parameter(
                 name="database", help="The administrator's database.", default="postgres", editable=False, pattern=IDENTIFIER
             ),
@@ -110,16 +106,14 @@ def data_major(image: Image) -> str:
 
 
 @hookimpl
-def secrets(service: Service) -> dict[str, str]:
-    """A certificate of its own, made when TLS is first wanted."""
-    if service.parameters["ssl_mode"] == "disable" or "tls_key" in service.secrets:
-        return service.secrets
-    return {**service.secrets, **tls.self_signed(service.host)}
+def container(service: Service) -> ContainerSpec:
+    return server.container(service)
 
 
 @hookimpl
-def container(service: Service) -> ContainerSpec:
-    return server.container(service)
+async def renew_certificate(service: Service, access: Access) -> None:
+    async with server.connection(service, access) as connection:
+        await connection.execute("SELECT pg_reload_conf()")
 
 
 @hookimpl
@@ -169,10 +163,8 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 @hookimpl
 def environment(service: Service, binding: Binding) -> list[Variable]:
     account, password, database = (quote(text, safe="") for text in (binding.account, binding.password, binding.resource))
-    mode = service.parameters["ssl_mode"]
-    suffix = "" if mode == "disable" else f"?sslmode={mode}"
     port = service.port(PORT)
-    url = f"postgresql://{account}:{password}@{service.host}:{port}/{database}{suffix}"
+    url = f"postgresql://{account}:{password}@{service.host}:{port}/{database}{tls.suffix(service)}"
     return [
         Variable(name="POSTGRES_URL", value=url, secret=True),
         Variable(name="POSTGRES_HOST", value=service.host),
@@ -182,6 +174,7 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
         Variable(name="POSTGRES_USER", value=binding.account),
         Variable(name="POSTGRES_PASSWORD", value=binding.password, secret=True),
         Variable(name="DATABASE_URL", value=url, secret=True),
+        *certificates.variables(service, "POSTGRES"),
     ]
 
 
@@ -201,7 +194,8 @@ def probes(service: Service, binding: Binding) -> list[Probe]:
         "PGUSER": binding.account,
         "PGPASSWORD": binding.password,
         "PGDATABASE": binding.resource,
-        "PGSSLMODE": service.parameters["ssl_mode"],
+        "PGSSLMODE": certificates.mode(service),
+        **({"PGSSLROOTCERT": service.tls.file} if service.tls else {}),
         "PGCONNECT_TIMEOUT": "5",
     }
 

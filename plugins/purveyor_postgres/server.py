@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from purveyor_hooks import Access, ContainerSpec, File, Health, Limits, Mount, Port, Service
+from purveyor_hooks import Access, ContainerSpec, File, Health, Limits, Mount, Port, Service, certificates
 from purveyor_hooks.versions import version_of
 from purveyor_postgres import tls
 
@@ -41,15 +41,10 @@ def container(service: Service) -> ContainerSpec:
         options["max_logical_replication_workers"] = "0"
     options |= {"hba_file": HBA_FILE, "ident_file": IDENT_FILE}
     files = [File(path=PASSWORD_FILE, content=values["password"], mode=0o444)]
-    files += doors(str(values["username"]), encrypted=values["ssl_mode"] == "require")
-    entrypoint: tuple[str, ...] = ()
-    if values["ssl_mode"] != "disable":
-        options |= tls.options()
-        files += tls.files(service.secrets)
-        entrypoint = tls.ENTRYPOINT
+    files += doors(str(values["username"]), encrypted=certificates.demanded(service))
+    options |= tls.OPTIONS
     return ContainerSpec(
         image=service.image.reference,
-        entrypoint=entrypoint,
         command=("postgres", *(part for name, value in options.items() for part in ("-c", f"{name}={value}"))),
         environment={
             "POSTGRES_USER": values["username"],
@@ -65,6 +60,7 @@ def container(service: Service) -> ContainerSpec:
         limits=Limits(pids=OTHER_PROCESSES + values["max_connections"]),
         shared_memory=SHARED_MEMORY,
         stop_timeout=60,
+        certificate=tls.CERTIFICATE,
     )
 
 
@@ -140,7 +136,8 @@ def major(service: Service) -> int:
 
 
 def ssl(service: Service) -> Any:
-    return "require" if service.parameters["ssl_mode"] == "require" else False
+    """TLS where plain text is refused; elsewhere it would only cost."""
+    return certificates.trusting(service) if certificates.demanded(service) else False
 
 
 @asynccontextmanager

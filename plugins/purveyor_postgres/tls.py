@@ -1,38 +1,19 @@
-"""TLS for PostgreSQL: a self-signed certificate of the service's own, put in place before the server starts."""
+"""TLS for PostgreSQL: the server takes it from whoever asks, with a certificate of the installation's own authority."""
 
-from collections.abc import Mapping
+from urllib.parse import quote
 
-from purveyor_hooks import File, certificates
+from purveyor_hooks import Certificate, Service
+from purveyor_hooks.certificates import mode, verifies
 
-FOLDER = "/etc/purveyor/tls"
-DAYS = 3650
-
-# The server wants its key owned by its own user, whose number differs from image to image.
-ENTRYPOINT = (
-    "/bin/sh",
-    "-c",
-    f"mkdir -p {FOLDER} && cp /etc/purveyor/server.key {FOLDER}/server.key && chmod 600 {FOLDER}/server.key "
-    f'&& chown -R postgres {FOLDER} && exec docker-entrypoint.sh "$@"',
-    "docker-entrypoint.sh",
-)
+PAIR = "/etc/purveyor/server.pem"
+CERTIFICATE = Certificate(file=PAIR, owners=("postgres",))
+OPTIONS = {"ssl": "on", "ssl_cert_file": PAIR, "ssl_key_file": PAIR}
 
 
-def self_signed(host: str) -> dict[str, str]:
-    """A fresh key and certificate for a host name, as PEM text."""
-    key, certificate = certificates.self_signed(host, [host], days=DAYS)
-    return {"tls_key": key, "tls_certificate": certificate}
-
-
-def options() -> dict[str, str]:
-    return {
-        "ssl": "on",
-        "ssl_cert_file": "/etc/purveyor/server.crt",
-        "ssl_key_file": f"{FOLDER}/server.key",
-    }
-
-
-def files(secrets: Mapping[str, str]) -> list[File]:
-    return [
-        File(path="/etc/purveyor/server.crt", content=secrets["tls_certificate"]),
-        File(path="/etc/purveyor/server.key", content=secrets["tls_key"], mode=0o600),
-    ]
+def suffix(service: Service) -> str:
+    """What an address asks for. With `require` the authority is named too: node-postgres verifies there, and others may."""
+    chosen = mode(service)
+    if chosen in ("disable", "prefer"):
+        return ""
+    root = f"&sslrootcert={quote(service.tls.file, safe='/')}" if service.tls and verifies(service) else ""
+    return f"?sslmode={chosen}{root}"

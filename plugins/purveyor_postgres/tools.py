@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import anyio
 
-from purveyor_hooks import Access, Address, Command, Service
+from purveyor_hooks import Access, Address, Command, Service, certificates
 from purveyor_postgres.logins import Login
 from purveyor_postgres.server import PORT, maintenance, major, options, pins
 
@@ -37,7 +37,8 @@ def environment(service: Service, where: Address, who: Login, **settings: str) -
         "PGUSER": who.name,
         "PGPASSWORD": who.password,
         "PGDATABASE": who.database,
-        "PGSSLMODE": "require" if service.parameters["ssl_mode"] == "require" else "prefer",
+        "PGSSLMODE": "require" if certificates.demanded(service) else "prefer",
+        "PGSSLCERT": "/none",  # whoever it runs as may not look for one in root's home
         "PGOPTIONS": options({name: value for name, value in pins(major(service), **settings).items() if value.isascii()}),
         "PGCONNECT_TIMEOUT": "10",
         "PGAPPNAME": "purveyor",

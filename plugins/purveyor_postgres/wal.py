@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import anyio
 
-from purveyor_hooks import Access, Command, ContainerSpec, Failed, File, Mount, Recovery, Service, Sink
+from purveyor_hooks import Access, Command, ContainerSpec, Failed, File, Mount, Recovery, Service, Sink, certificates
 from purveyor_postgres.accounts import quoted, verifier
 from purveyor_postgres.server import PORT, ROOT, connection, major, options, pins
 
@@ -45,7 +45,7 @@ WHERE slot_name = $1 AND flush_lsn >= $2::text::pg_lsn
 
 
 def _environment(service: Service) -> dict[str, str]:
-    mode = "require" if service.parameters["ssl_mode"] == "require" else "prefer"
+    mode = "require" if certificates.demanded(service) else "prefer"
     return {
         "PGPASSFILE": PASSFILE,
         "PGUSER": service.parameters["username"],

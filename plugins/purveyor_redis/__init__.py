@@ -35,6 +35,7 @@ from purveyor_hooks import (
     Source,
     UpgradePlan,
     Variable,
+    certificates,
     hookimpl,
 )
 from purveyor_redis import accounts, found, retold, server, snapshot, upgrades
@@ -67,6 +68,7 @@ def service_type() -> ServiceType:
             ),
             server.MAXMEMORY,
             server.CHANNELS,
+            certificates.SSL_MODE,
         ),
         notes=(
             "Channels of pub/sub are not part of a Redis database: each project may use those that begin with its "
@@ -87,6 +89,11 @@ def data_major(image: Image) -> str:
 @hookimpl
 def container(service: Service) -> ContainerSpec:
     return server.container(service)
+
+
+@hookimpl
+async def renew_certificate(service: Service, access: Access) -> None:
+    await server.renew_certificate(service, access)
 
 
 @hookimpl
@@ -133,33 +140,47 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 def environment(service: Service, binding: Binding) -> list[Variable]:
     port = service.port(PORT)
     account, password = quote(binding.account, safe=""), quote(binding.password, safe="")
+    where = f"{account}:{password}@{service.host}"
+    url = f"redis://{where}:{port}/{binding.slot}"
+    if certificates.demanded(service):
+        url = f"rediss://{where}:{port}/{binding.slot}{server.asked(service)}"
+    beside = []
+    if service.tls is not None and not certificates.demanded(service) and not service.ports:  # it is not published
+        encrypted = f"rediss://{where}:{server.TLS_PORT}/{binding.slot}{server.asked(service)}"
+        beside = [
+            Variable(name="REDIS_TLS_URL", value=encrypted, secret=True),
+            Variable(name="REDIS_TLS_PORT", value=str(server.TLS_PORT)),
+        ]
     return [
-        Variable(name="REDIS_URL", value=f"redis://{account}:{password}@{service.host}:{port}/{binding.slot}", secret=True),
+        Variable(name="REDIS_URL", value=url, secret=True),
         Variable(name="REDIS_HOST", value=service.host),
         Variable(name="REDIS_PORT", value=str(port)),
         Variable(name="REDIS_DATABASE", value=str(binding.slot)),
         Variable(name="REDIS_USERNAME", value=binding.account),
         Variable(name="REDIS_PASSWORD", value=binding.password, secret=True),
+        *beside,
+        *certificates.variables(service, "REDIS"),
     ]
 
 
 @hookimpl
 def client(service: Service) -> Client:
-    return Client(argv=(server.tool(service, "cli"),), environment=server.login(service))
+    return Client(argv=server.cli(service), environment=server.login(service))
 
 
 @hookimpl
 def probes(service: Service, binding: Binding) -> list[Probe]:
-    cli = server.tool(service, "cli")
-    login = ("-e", "-h", service.host, "-p", str(PORT), "-n", str(binding.slot), "--user", binding.account)
+    cli = server.cli(service, service.host)
+    login = ("-e", "-n", str(binding.slot), "--user", binding.account)
     secret = {"REDISCLI_AUTH": binding.password}
     key = "purveyor:probe"
 
     def command(*words: str) -> Command:
-        return Command(argv=(cli, *login, *words), environment=secret)
+        return Command(argv=(*cli, *login, *words), environment=secret)
 
-    tcp = Command(argv=("sh", "-c", f"{cli} -h {service.host} -p {PORT} PING | grep -Eo 'PONG|NOAUTH'"))
-    write = ("sh", "-c", f"{cli} {' '.join(login)} SET {key} 1 EX 10 && {cli} {' '.join(login)} DEL {key}")
+    tcp = Command(argv=("sh", "-c", f"{' '.join(cli)} PING | grep -Eo 'PONG|NOAUTH'"))
+    logged_in = " ".join((*cli, *login))
+    write = ("sh", "-c", f"{logged_in} SET {key} 1 EX 10 && {logged_in} DEL {key}")
     return [
         Probe(name="tcp", command=tcp),
         Probe(name="login", command=command("ACL", "WHOAMI")),

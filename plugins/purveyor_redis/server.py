@@ -6,12 +6,26 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import quote
 
 import redis.asyncio
 from redis.driver_info import DriverInfo
 from redis.exceptions import AuthenticationError, BusyLoadingError, OutOfMemoryError, RedisError, ResponseError
 
-from purveyor_hooks import OF_ENTRY_POINTS, Access, ContainerSpec, File, Health, Limits, Mount, Parameter, Port, Service
+from purveyor_hooks import (
+    OF_ENTRY_POINTS,
+    Access,
+    Certificate,
+    ContainerSpec,
+    File,
+    Health,
+    Limits,
+    Mount,
+    Parameter,
+    Port,
+    Service,
+    certificates,
+)
 
 PORT = 6379
 OWN_DATABASE = 16  # beyond what projects get: no project's user can select it
@@ -43,8 +57,17 @@ CHANNELS = Parameter(
 BESIDES = 2**29  # bytes that the container may take besides: scripts, buffers, what maxmemory does not count
 UNITS = {"mb": 2**20, "gb": 2**30}
 
+TLS_PORT = 6380  # beside the plain one, which has TLS alone where plain text is refused
+PAIR = "/etc/purveyor/server.pem"
+AUTHORITIES = "/etc/purveyor/ca.crt"
+OWNERS = ("redis", "valkey")
+
 CONFIG = f"""\
-port {PORT}
+port {{plain}}
+tls-port {{encrypted}}
+tls-cert-file {PAIR}
+tls-key-file {PAIR}
+tls-auth-clients no
 protected-mode no
 dir /data
 aclfile {USERS_FILE}
@@ -90,14 +113,27 @@ def container(service: Service, databases: int = DATABASES) -> ContainerSpec:
         mount=Mount(target="/data"),
         ports=(Port(container=PORT),),
         files=(
-            File(path=CONFIG_FILE, content=CONFIG.format(databases=databases, maxmemory=limit)),
+            File(path=CONFIG_FILE, content=_config(service, databases)),
             File(path=USERS_FILE, content=owner, mode=0o600, seed=True),
         ),
         evidence=(USERS_FILE, "/data/appendonlydir/appendonly.aof.manifest"),
         limits=Limits(memory=2 * limit + BESIDES if limit else None),
         stop_timeout=60,
+        certificate=Certificate(file=PAIR, owners=OWNERS),
         capabilities=(*OF_ENTRY_POINTS, "SETPCAP"),  # the entry point of Redis 8 empties the bounding set as well
     )
+
+
+def _config(service: Service, databases: int) -> str:
+    plain, encrypted = (0, PORT) if certificates.demanded(service) else (PORT, TLS_PORT)
+    return CONFIG.format(plain=plain, encrypted=encrypted, databases=databases, maxmemory=maxmemory(service))
+
+
+def cli(service: Service, host: str = "") -> tuple[str, ...]:
+    """redis-cli where there is the file of authorities: in the service's container, or a probe's. Of a certificate it verifies
+    who signed it, and never the name."""
+    where = ("-h", host, "-p", str(PORT)) if host else ()
+    return (tool(service, "cli"), *(("--tls", "--cacert", AUTHORITIES) if certificates.verifies(service) else ()), *where)
 
 
 def own_database(service: Service) -> int:
@@ -117,6 +153,28 @@ def _driver() -> DriverInfo:
     return DriverInfo()
 
 
+def _encrypted(service: Service) -> dict[str, Any]:
+    """How the driver speaks TLS with a server that refuses plain text."""
+    if not certificates.demanded(service):
+        return {}
+    if service.tls is None:
+        return {"ssl": True, "ssl_cert_reqs": "none", "ssl_check_hostname": False}
+    return {"ssl": True, "ssl_ca_data": service.tls.authorities, "ssl_check_hostname": True}
+
+
+def asked(service: Service) -> str:
+    """What an address of TLS says of verifying, for redis-py, Celery and kombu; clients of Node.js read it nowhere."""
+    if service.tls is None:
+        return ""
+    return f"?ssl_cert_reqs=required&ssl_ca_certs={quote(service.tls.file, safe='/')}"
+
+
+async def renew_certificate(service: Service, access: Access) -> None:
+    """Have the server read the file again: both names in one call, for a pair that does not match is refused."""
+    async with connection(service, access) as client:
+        await client.execute_command("CONFIG", "SET", "tls-cert-file", PAIR, "tls-key-file", PAIR)
+
+
 @asynccontextmanager
 async def connection(service: Service, access: Access, database: int | None = None) -> AsyncIterator[Any]:
     """The administrator's connection to one database, or to our own. Text that is no UTF-8 comes and goes as surrogates."""
@@ -134,6 +192,7 @@ async def connection(service: Service, access: Access, database: int | None = No
         encoding_errors="surrogateescape",
         single_connection_client=True,
         driver_info=_driver(),
+        **_encrypted(service),
         retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0),
     )
     try:

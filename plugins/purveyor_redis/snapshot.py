@@ -26,11 +26,11 @@ from purveyor_redis.server import (
     LAST_OF_OTHERS,
     OWN_DATABASE,
     OWN_KEYS,
+    cli,
     connection,
     login,
     maxmemory,
     own_database,
-    tool,
 )
 
 USERS, SETTINGS, DATA = "users", "settings", "rdb"
@@ -86,7 +86,7 @@ async def _hurry(service: Service, client: Any) -> None:
 
 async def _read(service: Service, access: Access, reader: Reader, writer: PartWriter | None) -> None:
     """Have the server make an RDB and read it, up to its end: the mark that may follow is no part of it."""
-    command = Command(argv=(tool(service, "cli"), "--rdb", "-"), environment=login(service))
+    command = Command(argv=(*cli(service), "--rdb", "-"), environment=login(service))
     size = 0
     try:
         async with access.process(command) as process:

@@ -22,6 +22,7 @@ from purveyor_hooks import (
     EngineUnavailable,
     ExecResult,
     Failed,
+    File,
     FoundContainer,
     Image,
     ImageMissing,
@@ -50,6 +51,7 @@ class Container(msgspec.Struct, kw_only=True):
     aliases: list[str] = []
     wanted: list[str] = []
     files: list[str] = []
+    put: dict[str, str] = {}
     inside: str = ""
     state: str = "created"
     exit_code: int = 0
@@ -374,6 +376,12 @@ class FakeContainers(Containers):
             made.files = made.wanted
             engine.save()
         return made.id
+
+    async def put(self, container_id: str, files: Sequence[File], owners: Sequence[str] = ()) -> None:
+        container = self._ours(container_id)
+        self._engine.act("put files")
+        container.put |= {file.path: file.content for file in files}
+        self._engine.save()
 
     async def holds(self, container_id: str, path: str) -> bool:
         self._engine.act("look for a file")

@@ -149,6 +149,7 @@ FORMS = {
     "unlink-ended-before-its-time": Form("unlink", {"service": "main", "project": "shop", "now": True}, _unlinked_later),
     "unlink-purge": Form("unlink", {"service": "main", "project": "shop", "purge": True}, None, PURGED),
     "rotate": Form("rotate", {"project": "shop"}),
+    "renew-certificate": Form("renew-certificate", {"service": "main"}),
     "rotate-administrator": Form("rotate-administrator", {"service": "main"}),
     "deploy": Form("deploy", {"project": "blog", "image": "app:1", "port": 8000}),
     "deploy-over": Form("deploy", {"project": "shop", "image": "app:2"}),

@@ -19,6 +19,7 @@ from purveyor_hooks import (
     Access,
     Binding,
     Census,
+    Certificate,
     Command,
     Conflict,
     ContainerSpec,
@@ -52,6 +53,7 @@ from purveyor_hooks import (
 DATA, SPOOL = "/data", "/spool"
 FILE = "server.json"
 PORT = 7000
+PAIR = "/etc/purveyor/server.pem"
 
 
 class Held(msgspec.Struct, kw_only=True):
@@ -148,6 +150,7 @@ def container(service: Service) -> ContainerSpec:
         files=(File(path="/etc/fake.conf", content="size"),),
         evidence=(f"{DATA}/{FILE}",),
         stop_timeout=1,
+        certificate=Certificate(file=PAIR, owners=("fake",)),
     )
 
 
@@ -231,6 +234,11 @@ async def rotate(service: Service, access: Access, binding: Binding, previous: s
         raise Failed("neither password is right")
     server.held.accounts[binding.account] = (binding.password, mark)
     server.save()
+
+
+@hookimpl
+async def renew_certificate(service: Service, access: Access) -> None:
+    _serving(service, access, "renew_certificate")
 
 
 @hookimpl

@@ -27,11 +27,13 @@ pytestmark = pytest.mark.anyio
 STATE = {
     "_sqlite_migrations": "id migration_set name applied_at",
     "archives": "id service_id s3_source_id encryption keep_days volume_id folder base_at created_at",
+    "authorities": "id state certificate key created_at expires_at",
     "backups": "id backup_id service_id service_name service_type state backup_type s3_source_id schedule_id folder location "
     "size_bytes plain_bytes checksum encryption error_message metadata proven_at proven_seconds started_at completed_at "
     "expires_at",
     "bindings": "id service_id project_id environment_id project environment resource account password slot state created_at "
     "origin ends_after chosen_after awaited",
+    "certificates": "service_id authority_id names certificate key created_at expires_at",
     "deployments": "id project_id environment_id app state container url error created_at ended_at variables image_id",
     "environments": "id project_id slug created_at",
     "images": "id digest",
@@ -143,6 +145,7 @@ def other(kind: str, value: Any) -> Any:
 
 CHECKED = {  # columns of which few values are allowed
     ("archives", "state"): ("following", "waiting"),
+    ("authorities", "state"): ("current", "old"),
     ("backups", "state"): ("ok", "failed"),
     ("bindings", "state"): ("bound", "unbound"),
     ("deployments", "state"): ("active", "retired"),
@@ -179,6 +182,8 @@ def fill(db: sqlite3.Connection) -> None:
         db.execute(
             "INSERT INTO steps (operation_id, name, state, started_at, ended_at) VALUES (9000, 'x', 'started', ?, NULL)", [AT]
         )
+        db.execute("INSERT OR IGNORE INTO authorities VALUES (1, 'current', 'c', 'k', ?, ?)", [AT, AT])
+        db.execute("INSERT OR IGNORE INTO certificates VALUES (1, 1, 'n', 'c', 'k', ?, ?)", [AT, AT])
         db.execute("INSERT INTO meta VALUES ('aaa', 'x')")
         db.execute("INSERT INTO images VALUES ('sha256:1', 'a@sha256:2')")
         db.execute("INSERT INTO users (name, created_at) VALUES ('ada', ?)", [AT])

@@ -63,7 +63,7 @@ def test_ssl_mode_require_refuses_plain_text_and_can_be_taken_back(precious: Sta
     precious.cli("project", "create", "tls")
     precious.cli("link", "main", "tls")
     variables = precious.variables("tls", host=False)
-    assert variables["DATABASE_URL"].endswith("?sslmode=require")
+    assert variables["DATABASE_URL"].endswith("?sslmode=require&sslrootcert=/etc/purveyor/ca.crt")
     url = variables["DATABASE_URL"]
     network = ("run", "--rm", "--network", precious.namespace, "purveyor-test/postgres:17")
     query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"

@@ -12,10 +12,11 @@ from purveyor.kernel.docker import Engine, PortTaken, labels, names, port_regist
 from purveyor.kernel.docker.models import digest
 from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
-from purveyor.services import networks
+from purveyor.services import certificates, networks
 from purveyor.services.incidents import astray
+from purveyor.services.models import AUTHORITIES
 from purveyor.services.networks import Networks, lost
-from purveyor_hooks import Address, AppSpec, Conflict, Deployment, Failed, ImageMissing, NotFound, PurveyorError, Scope
+from purveyor_hooks import Address, AppSpec, Conflict, Deployment, Failed, File, ImageMissing, NotFound, PurveyorError, Scope
 
 PORT_BASE = 18000
 PORT_ATTEMPTS = 20
@@ -71,6 +72,8 @@ class DockerWorkshop:
                 await engine.containers.create(
                     name, spec, labels=marks, ports=published, volume=None, seed=False, network=network, hosts=hosts
                 )
+            if bundle := await self.house.store.read(certificates.bundle):
+                await engine.containers.put(name, [File(path=AUTHORITIES, content=bundle)])
             try:
                 await engine.containers.start(name)
                 return name

@@ -29,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     - default-images: service type -> image, instead of the type's own default.
     - volumes: the folder that holds the data of all services; empty is `volumes` in the state directory.
     - port-offset: added to a type's first port when one is chosen, 0 to 40000: for hosts that run servers of their own.
+    - ssl-mode: TLS of services that are created without saying how: disable, prefer, require, verify-ca or verify-full.
     - self-repair: "on" starts again what should run and was stopped, killed, paused, removed or taken from the network by
       somebody else, later and later while it does not stay up, and says so; "off" only says so.
     - health-interval: seconds between two health checks of a running service.
@@ -73,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     default_images: dict[str, str] = {}
     volumes: str = ""
     port_offset: Annotated[int, Meta(ge=0, le=40_000)] = 0
+    ssl_mode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "disable"
     self_repair: Literal["on", "off"] = "on"
     health_interval: Annotated[float, Meta(ge=0.1, le=86_400)] = 30.0
     ready_timeout: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0

@@ -30,7 +30,7 @@ def find(
     assert held is not None
     kind = house.registry.provider(service_type).kind
     return Bound(
-        service=handle.seen_from(kind, service, from_host=True),
+        service=handle.seen_from(kind, service, house.state, from_host=True),
         binding=held.view(),
         project_id=record.id,
         api_url=house.settings.api_url.rstrip("/"),

@@ -50,7 +50,7 @@ def variables_of(
         if binding is None:
             raise NotFound(f"The environment has no binding on {service.name} yet.")
         provider = house.registry.provider(service.service_type)
-        view = seen_from(provider.kind, service, from_host=from_host)
+        view = seen_from(provider.kind, service, house.state, from_host=from_host)
         bound = with_api(tx, house, provider.kind, binding, from_host=from_host, by_name=by_name)
         found[service.id] = provider.environment(view, bound)
     return found

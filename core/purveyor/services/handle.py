@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -10,6 +11,7 @@ from purveyor.kernel.docker import Engine
 from purveyor.kernel.docker.models import Found
 from purveyor.kernel.docker.terminal import Piped, piped
 from purveyor.kernel.watchdog import Pulse
+from purveyor.services import certificates
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Address, Api, Command, Conflict, ExecResult, Logger, Service, ServiceType
 
@@ -66,11 +68,14 @@ def require_serving(service: ServiceRecord) -> None:
 PLACEHOLDER = Api(url="http://purveyor", token="preview-only", project_id=0)
 
 
-def seen_from(kind: ServiceType, service: ServiceRecord, *, from_host: bool) -> Service:
-    """A service as its reader reaches it: apps on the network, or commands on this host."""
+def seen_from(kind: ServiceType, service: ServiceRecord, state: Path, *, from_host: bool) -> Service:
+    """A service as its reader reaches it: apps on the network, or commands on this host, where the state directory has the
+    file of authorities."""
     view = service.view()
     if not from_host:
         return view
+    if view.tls is not None:
+        view = msgspec.structs.replace(view, tls=msgspec.structs.replace(view.tls, file=str(state / certificates.FILE)))
     if service.imported:
         return msgspec.structs.replace(view, host=service.imported.address)
     ports = {port.container: int(service.parameters[port.parameter]) for port in kind.ports}

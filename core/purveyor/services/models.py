@@ -4,7 +4,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from purveyor.kernel.db.models import Record
-from purveyor_hooks import Image, Service
+from purveyor_hooks import Image, Service, Tls
+
+AUTHORITIES = "/etc/purveyor/ca.crt"  # in the containers of apps and services
 
 
 class Credentials(Record, frozen=True):
@@ -46,6 +48,8 @@ class Imported(Record, frozen=True):
 
 
 class ServiceRecord(Record, frozen=True):
+    """`authorities` are the certificates that vouch for its server's, "" while this one has none."""
+
     id: int
     name: str
     slug: str
@@ -66,6 +70,7 @@ class ServiceRecord(Record, frozen=True):
     major: str
     purpose: str = ""
     imported: Imported | None = None
+    authorities: str = ""
 
     def view(self) -> Service:
         """The service as plugins see it."""
@@ -82,4 +87,5 @@ class ServiceRecord(Record, frozen=True):
             desired=self.desired,
             ports=self.imported.ports if self.imported else {},
             imported=self.imported is not None,
+            tls=Tls(authorities=self.authorities, file=AUTHORITIES) if self.authorities else None,
         )

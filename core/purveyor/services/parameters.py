@@ -9,7 +9,7 @@ import msgspec
 from purveyor.kernel import naming
 from purveyor.kernel.config import Settings
 from purveyor.kernel.docker import ports
-from purveyor_hooks import BadInput, Parameter, ServiceType, references
+from purveyor_hooks import BadInput, Parameter, ServiceType, certificates, references
 
 IMAGE = "docker_image"
 MOST_ERRORS = 20  # that one answer names
@@ -27,7 +27,13 @@ def declared(kind: ServiceType, settings: Settings) -> dict[str, Parameter]:
         help="The Docker image to run. Another major version needs an upgrade.",
         default=default_image(kind, settings),
     )
-    return {item.name: item for item in (*kind.parameters, image)}
+    return {item.name: _of_installation(item, settings) for item in (*kind.parameters, image)}
+
+
+def _of_installation(item: Parameter, settings: Settings) -> Parameter:
+    """A parameter with the default that the installation has for it."""
+    chosen = item.name == certificates.SSL_MODE.name and settings.ssl_mode in item.choices
+    return msgspec.structs.replace(item, default=settings.ssl_mode) if chosen else item
 
 
 def schema(kind: ServiceType, settings: Settings) -> dict[str, Any]:

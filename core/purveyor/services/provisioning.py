@@ -17,11 +17,24 @@ from purveyor.kernel.docker.labels import SERVICE, SPEC
 from purveyor.kernel.docker.models import Found, digest
 from purveyor.kernel.parts import House
 from purveyor.kernel.plugins.registry import Provider
+from purveyor.services import certificates
 from purveyor.services import store as services
 from purveyor.services.handle import ServiceAccess
-from purveyor.services.models import ServiceRecord, VolumeRecord
+from purveyor.services.models import AUTHORITIES, ServiceRecord, VolumeRecord
 from purveyor.services.networks import Networks, lost
-from purveyor_hooks import BadInput, Conflict, ContainerSpec, DataRefused, DeadlineExceeded, Failed, Health, NotFound, Service
+from purveyor_hooks import (
+    BadInput,
+    Certificate,
+    Conflict,
+    ContainerSpec,
+    DataRefused,
+    DeadlineExceeded,
+    Failed,
+    File,
+    Health,
+    NotFound,
+    Service,
+)
 
 Ask = Callable[[Service, ServiceAccess], Awaitable[Health]]
 PORT_ATTEMPTS = 20
@@ -157,6 +170,8 @@ class Provisioner:
                 network=engine.namespace,
             )
             found = None
+        if found is None or not found.holds_on:
+            await self._certify(record, spec, container_id)
         if volume and not new and (found is None or found.state != "running"):
             for path in spec.evidence:
                 if not await engine.containers.holds(container_id, path):
@@ -164,6 +179,42 @@ class Provisioner:
                         f"The data of {record.name} is not in its volume: {path} is missing in {volume.path}.",
                         remedy="The folder was emptied or replaced. Put the data back, or restore a backup into a new service.",
                     )
+
+    async def _certify(self, record: ServiceRecord, spec: ContainerSpec, container_id: str) -> None:
+        """Put its certificate into a container that does not run, and what vouches for it; another one when it is time."""
+        wanted = spec.certificate
+        if wanted is None:
+            return
+        names = certificates.names_of(record.container_name)
+        if await self._house.store.read(lambda tx: certificates.due(tx, record.id, names)):
+            await self._house.store.write(lambda tx: certificates.issue(tx, record.id, names))
+            await certificates.publish(self._house)
+        await self.hand_over(record, wanted, container_id)
+
+    async def renew_certificate(self, service_id: int) -> None:
+        """Another certificate for a server that runs, which goes on. Raises `Conflict` when its container has none yet."""
+        record, provider = await self._load(service_id)
+        wanted = provider.container(record.view()).certificate
+        if wanted is None or not record.authorities:
+            remedy = f"Restart it: purveyor restart {record.slug}" if wanted else ""
+            raise Conflict(f"{record.name} has no certificate of Purveyor's.", remedy=remedy)
+        found = await self._house.engine.containers.require_running(record.container_name)
+        names = certificates.names_of(record.container_name)
+        await self._house.store.write(lambda tx: certificates.issue(tx, record.id, names))
+        await self.hand_over(record, wanted, found.id)
+        if provider.offers("renew_certificate"):
+            record, provider = await self._load(service_id)
+            await provider.renew_certificate(record.view(), self.access(record, provider))
+
+    async def hand_over(self, record: ServiceRecord, wanted: Certificate, container_id: str) -> None:
+        """Put the recorded certificate into a container, whether it runs or not."""
+        held, bundle = await self._house.store.read(lambda tx: (certificates.find(tx, record.id), certificates.bundle(tx)))
+        assert held is not None
+        files = [File(path=wanted.file, content=held.key + held.certificate, mode=0o600)]
+        if wanted.chain:
+            files.append(File(path=wanted.chain, content=held.certificate))
+        await self._house.engine.containers.put(container_id, files, wanted.owners)
+        await self._house.engine.containers.put(container_id, [File(path=AUTHORITIES, content=bundle)])
 
     async def _claim(self, record: ServiceRecord, volume: VolumeRecord | None) -> Found | None:
         """The service's container, whatever it is called now: one that was renamed gets its name back.

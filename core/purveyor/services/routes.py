@@ -232,7 +232,7 @@ async def service_logs(
 async def service_client(core: App, reference: str) -> ClientView:
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     provider = core.house.registry.provider(record.service_type)
-    client = provider.client(handle.seen_from(provider.kind, record, from_host=True))
+    client = provider.client(handle.seen_from(provider.kind, record, core.house.state, from_host=True))
     return ClientView(container=record.container_name, client=client)
 
 
@@ -284,6 +284,13 @@ async def clone_service(request: Req, core: App, reference: str, data: CloneRequ
 async def rotate_administrator(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
     given = ServiceArguments(service=reference)
     return await answer(request, core, "rotate-administrator", given, plan=plan, status=200, then=shown(core))
+
+
+@post("/{reference:str}/renew-certificate", guards=[admin])
+async def renew_certificate(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+    """Another certificate for its server, which goes on."""
+    given = ServiceArguments(service=reference)
+    return await answer(request, core, "renew-certificate", given, plan=plan, status=200, then=shown(core))
 
 
 @post("/{reference:str}/undelete", guards=[admin])
@@ -511,6 +518,7 @@ router = Router(
         import_container,
         clone_service,
         rotate_administrator,
+        renew_certificate,
         undelete_service,
     ],
     tags=["services"],

@@ -14,7 +14,9 @@ from purveyor_hooks import Conflict, NotFound
 
 SHORT_ID = 8  # characters of an id that are enough where they say which
 FILLING = "filling"  # a fact of a volume: the operation that fills it
-COLUMNS = "services.*, coalesce(volumes.major, '') AS major"
+COLUMNS = "services.*, coalesce(volumes.major, '') AS major, "
+COLUMNS += "coalesce((SELECT group_concat(certificate, '') FROM (SELECT certificate FROM authorities ORDER BY id) "
+COLUMNS += "WHERE EXISTS (SELECT 1 FROM certificates WHERE service_id = services.id)), '') AS authorities"
 SOURCE = "services LEFT JOIN volumes ON volumes.id = services.volume_id"
 SELECT = f"SELECT {COLUMNS} FROM {SOURCE}"
 ORDERS = {"id": "services.id", "name": "lower(services.name), services.id",

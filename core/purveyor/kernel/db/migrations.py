@@ -483,6 +483,28 @@ CREATE TABLE installed_plugins (
 ) STRICT;
 """
 
+# Who vouches for services' servers, and what it vouches for: keys are sealed. Of the authorities one signs (`current`), one may
+# be on its way in (`next`) and one on its way out (`old`).
+CERTIFICATES = """
+CREATE TABLE authorities (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    state TEXT NOT NULL CHECK (state IN ('next', 'current', 'old')),
+    certificate TEXT NOT NULL,
+    key TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE certificates (
+    service_id INTEGER PRIMARY KEY REFERENCES services (id) ON DELETE CASCADE,
+    authority_id INTEGER NOT NULL REFERENCES authorities (id),
+    names TEXT NOT NULL,
+    certificate TEXT NOT NULL,
+    key TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL
+) STRICT;
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -608,3 +630,8 @@ def installed_plugins(db: Database) -> None:
 @migrations()
 def operation_step_names(db: Database) -> None:
     _run(db, STEP_NAMES)
+
+
+@migrations()
+def certificates(db: Database) -> None:
+    _run(db, CERTIFICATES)

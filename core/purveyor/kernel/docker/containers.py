@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiodocker
 import anyio
+from aiodocker.containers import DockerContainer
 from aiodocker.multiplexed import multiplexed_result_stream
 from aiodocker.networks import DockerNetwork
 
@@ -29,6 +30,8 @@ LARGEST_TEXT = 1024 * 1024
 DOCKERS_GRACE = 10  # seconds between the engine's two signals when a container does not say
 STOP_SLACK = 30.0
 LOWEST = -1  # of the priorities that a network's gateway may have
+PASSWD, OWN_NUMBER, OWN_GROUP = "/etc/passwd", 2, 3
+OURS = "/etc/purveyor/"
 LOG_OPTIONS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 
 
@@ -161,6 +164,12 @@ class DockerContainers(Containers):
             if files:
                 await container.put_archive("/", _archive(files))
         return str(container.id)
+
+    async def put(self, container_id: str, files: Sequence[File], owners: Sequence[str] = ()) -> None:
+        with self._engine.errors(f"put files into the container {container_id[:12]}", CHANGE):
+            container = self._engine.docker.containers.container(container_id)
+            owner = await _owner(container, owners) if owners else None
+            await container.put_archive("/", _archive(files, owner, open_to_all=bool(owners) and owner is None))
 
     async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
         with self._engine.errors("list its containers"):
@@ -416,12 +425,34 @@ def _brief(item: Any) -> Found:
     )
 
 
-def _archive(files: Sequence[File]) -> bytes:
+async def _owner(container: DockerContainer, owners: Sequence[str]) -> tuple[int, int] | None:
+    """The numbers of the first of these users that a container knows, and of its group."""
+    try:
+        with await container.get_archive(PASSWD) as tar:
+            entry = tar.next()
+            held = tar.extractfile(entry) if entry is not None else None
+            lines = held.read().decode(errors="replace").splitlines() if held else []
+    except aiodocker.DockerError as error:
+        if error.status != 404:
+            raise
+        return None
+    known = {fields[0]: fields for fields in (line.split(":") for line in lines) if len(fields) > OWN_GROUP}
+    found = next((known[name] for name in owners if name in known), None)
+    return (int(found[OWN_NUMBER]), int(found[OWN_GROUP])) if found else None
+
+
+def _archive(files: Sequence[File], owner: tuple[int, int] | None = None, *, open_to_all: bool = False) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for folder in sorted({file.path.rpartition("/")[0] for file in files if file.path.startswith(OURS)}):
+            entry = tarfile.TarInfo(folder.lstrip("/"))
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(entry)
         for file in files:
             content = file.content.encode()
             entry = tarfile.TarInfo(file.path.lstrip("/"))
-            entry.size, entry.mode = len(content), file.mode
+            entry.size, entry.mode = len(content), file.mode | (0o444 if open_to_all else 0)
+            if owner is not None:
+                entry.uid, entry.gid = owner
             tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()

@@ -24,6 +24,7 @@ from purveyor_hooks import (
     DeadlineExceeded,
     ExecResult,
     Failed,
+    File,
     FoundContainer,
     Image,
     ImageMissing,
@@ -102,6 +103,10 @@ class Containers(Protocol):
         """Create (not start) a container; the answer is its id. `ports` maps container ports to host ports, `read_only`
         further volumes to where they are mounted, `hosts` further names to addresses. One that is `inside` another's network
         has none of its own."""
+
+    async def put(self, container_id: str, files: Sequence[File], owners: Sequence[str] = ()) -> None:
+        """Put files into a container, whether it runs or not, for the first of the `owners` that it has as a user; for
+        everybody in it where it has none of them."""
 
     async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
         """The containers, whosever they are and whether they run or not, that can write to these volumes: by the volume's

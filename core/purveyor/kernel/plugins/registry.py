@@ -195,6 +195,9 @@ class Provider:
             return []
         return list(await self._await("held", BIND_DEADLINE, service, access=access))
 
+    async def renew_certificate(self, service: Service, access: Access) -> None:
+        await self._await("renew_certificate", BIND_DEADLINE, service, access=access)
+
     async def bind(self, service: Service, access: Access, binding: Binding) -> None:
         await self._await("bind", BIND_DEADLINE, service, access=access, binding=binding)
 

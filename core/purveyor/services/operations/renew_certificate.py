@@ -1,0 +1,34 @@
+"""Give a service's server another certificate while it runs."""
+
+from typing import ClassVar
+
+from purveyor.kernel.db import Tx
+from purveyor.kernel.operations import Plan, Step
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.services import handle
+from purveyor.services import store as services
+from purveyor.services.operations.base import require_own, step_names
+from purveyor.services.operations.lifecycle import LifecycleVerb, ServiceArguments
+
+DEADLINE = 300.0
+
+
+class RenewCertificate(LifecycleVerb):
+    """Connections that are open go on. What cannot reload shows it from its next start on: it is in the container by then."""
+
+    name: ClassVar[str] = "renew-certificate"
+    container_action = "reload"
+
+    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
+        record = services.get(tx, given.service)
+        require_own(record)
+        handle.require_serving(record)
+        return super().intend(tx, given, actor)
+
+    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+        record = services.get(tx, operation.service_id or 0)
+        return Plan(verb=self.name, subject=record.name, steps=step_names(self.steps(operation)))
+
+    def steps(self, operation: OperationRecord) -> list[Step]:
+        service_id = operation.service_id or 0
+        return [Step("certificate", lambda: self.provision.renew_certificate(service_id), deadline=DEADLINE)]

@@ -1,0 +1,55 @@
+"""Certificates that end soon: renewed while their servers run, by an operation each."""
+
+from collections.abc import Mapping
+
+import anyio
+
+from purveyor.kernel.db import Tx
+from purveyor.kernel.operations import Runner, Verb
+from purveyor.kernel.parts import House
+from purveyor.services import certificates
+from purveyor.services import store as services
+from purveyor.services.operations.lifecycle import ServiceArguments
+from purveyor_hooks import PurveyorError
+
+PAUSE = 6 * 3600.0  # seconds; a certificate is renewed months before its end
+
+
+class Renewals:
+    """Renews what is due, for as long as the daemon serves."""
+
+    def __init__(self, house: House, runner: Runner, verbs: Mapping[str, Verb]) -> None:
+        self._house = house
+        self._runner = runner
+        self._verbs = verbs
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await certificates.publish(self._house)
+                await self.turn()
+            except Exception as error:  # a store that cannot be read now is tried again
+                self._house.logger.warning("renewals.fault", exc_info=error)
+            await anyio.sleep(PAUSE)
+
+    async def turn(self) -> None:
+        """Renew what is due of every service that serves and can show another one without a restart."""
+
+        def look(tx: Tx) -> list[int]:
+            found = []
+            for item in services.every(tx):
+                serves = item.state == "active" and item.desired == "running" and not item.refusal
+                if serves and item.authorities and certificates.due(tx, item.id, certificates.names_of(item.container_name)):
+                    provider = self._house.registry.find(item.service_type)
+                    if provider is not None and provider.offers("renew_certificate"):
+                        found.append(item.id)
+            return found
+
+        for number in await self._house.store.read(look):
+            if self._runner.busy(number):
+                continue
+            try:
+                given = ServiceArguments(service=str(number))
+                await (await self._runner.submit(self._verbs["renew-certificate"], given, "sweep")).wait()
+            except PurveyorError as error:
+                self._house.logger.warning("renewals", service=number, error=error.detail)
