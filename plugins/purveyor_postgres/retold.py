@@ -13,19 +13,15 @@ WHERE shobj_description(oid, 'pg_authid') ~ ('^' || $1 || '[0-9]{1,18}$') ORDER 
 async def retell(container: FoundContainer, read: Reader) -> Retold:
     """Names from the environment, settings from the command, the password from the file that it is given by."""
     told = dict(word.partition("=")[::2] for word in container.command if "=" in word)
-    key, certificate = await read("/etc/purveyor/server.key"), await read("/etc/purveyor/server.crt")
     encrypted = "\nhostssl all" in f"\n{await read(server.HBA_FILE) or ''}"
     parameters = {
         "username": container.environment.get("POSTGRES_USER"),
         "database": container.environment.get("POSTGRES_DB"),
         "password": await read(server.PASSWORD_FILE),
         "max_connections": int(told["max_connections"]) if told.get("max_connections", "").isdecimal() else None,
-        "ssl_mode": ("require" if encrypted else "prefer") if told.get("ssl") == "on" else "disable",
+        "ssl_mode": "require" if encrypted else "disable",
     }
-    return Retold(
-        parameters={name: value for name, value in parameters.items() if value is not None},
-        secrets={"tls_key": key, "tls_certificate": certificate} if key and certificate else {},
-    )
+    return Retold(parameters={name: value for name, value in parameters.items() if value is not None})
 
 
 async def held(service: Service, access: Access) -> list[HeldAccount]:

@@ -2,7 +2,7 @@
 
 import re
 
-from purveyor_hooks import Access, Command, Failed, FoundContainer, HeldAccount, Reader, Retold, Service
+from purveyor_hooks import Access, Command, Failed, FoundContainer, HeldAccount, Reader, Retold, Service, certificates
 from purveyor_redis.accounts import MARK
 from purveyor_redis.server import CONFIG_FILE, MAXMEMORY, UNITS, USERS_FILE, connection, hashed
 
@@ -11,11 +11,13 @@ SELECTS = re.compile(r"\+select\|(\d{1,9})(?: |$)")
 
 
 async def retell(container: FoundContainer, read: Reader) -> Retold:
-    """The limit of its memory. Of the password only a hash is kept."""
-    found = re.search(r"^maxmemory (\d{1,15})$", await read(CONFIG_FILE) or "", re.MULTILINE)
+    """The limit of its memory, and whether it refuses plain text. Of the password only a hash is kept."""
+    config = await read(CONFIG_FILE) or ""
+    found = re.search(r"^maxmemory (\d{1,15})$", config, re.MULTILINE)
     size = int(found[1]) if found else 0
     unit = "gb" if size and size % UNITS["gb"] == 0 else "mb"
-    return Retold(parameters={MAXMEMORY.name: f"{size // UNITS[unit]}{unit}" if size else "0"})
+    mode = "require" if re.search(r"^port 0$", config, re.MULTILINE) else "disable"
+    return Retold(parameters={MAXMEMORY.name: f"{size // UNITS[unit]}{unit}" if size else "0", certificates.SSL_MODE.name: mode})
 
 
 async def regain(service: Service, access: Access) -> None:
