@@ -127,10 +127,13 @@ def test_every_type_is_taken_in_on_the_real_engine(make_stage: Callable[..., Sta
         assert stage.sql("main", "SELECT number FROM kept") == ["7"]
         eventually(lambda: {item["status"] for item in stage.call("GET", "/external-services/")} == {"running"})
         again = stage.variables("shop")
-        same = [name for name in variables if name.startswith(("POSTGRES_", "REDIS_"))]
+        authority = ("_CA_CERT", "_CA_PEM")  # its key was lost with the record: another one signs from the next start on
+        same = [name for name in variables if name.startswith(("POSTGRES_", "REDIS_")) and not name.endswith(authority)]
         assert same
         assert {name: again.get(name) for name in same} == {name: variables[name] for name in same}
         for service in types:
             stage.cli("restart", service, "--yes")
         assert stage.sql("main", "SHOW max_connections") == ["50"]
         assert stage.sql("main", "SHOW ssl") == ["on"]
+        told = stage.variables("shop")["POSTGRES_CA_PEM"]
+        assert told == (made.state / "ca.crt").read_text() != variables["POSTGRES_CA_PEM"]
