@@ -186,7 +186,9 @@ def test_the_page_brings_everything_back(burnt: Burnt, make_stage: Callable[...,
         assert data.ask(burnt.variables["books"], "SELECT string_agg(x, ', ') FROM t") == "in the base copy, written since"
         assert data.ask(burnt.variables["late"], "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
         assert stage.sql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'crm%'") == []
-        assert stage.variables("shop") == burnt.variables["shop"]
+        here = {f"{name}_CA_CERT": str(stage.state / "ca.crt") for name in ("POSTGRES", "REDIS")}  # the file is this host's
+        assert stage.variables("shop") == burnt.variables["shop"] | here
+        assert (stage.state / "ca.crt").read_text() == burnt.variables["shop"]["POSTGRES_CA_PEM"]
         with stage.http(burnt.token) as client:
             assert client.get("/api/projects/").status_code == 200
         with stage.http(burnt.revoked) as client:
