@@ -36,7 +36,7 @@ from purveyor.kernel.db.secrets import Vault, open_vault
 from purveyor.kernel.docker import Engine, Labels
 from purveyor.kernel.events.bus import Bus
 from purveyor.kernel.fence import Fence
-from purveyor.kernel.logs import make_logger
+from purveyor.kernel.logs import libraries, make_logger
 from purveyor.kernel.operations import Plan, Runner, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
@@ -293,7 +293,7 @@ async def built(
     logger = make_logger(log_level, secrets=lambda: vaults[0].known() if vaults else ())
     lock = StateLock(state)
     await lock.wait(patience, lambda locked: logger.warning("waiting", process=locked.holder, state=str(state)))
-    with lock:
+    with lock, libraries(logger):
         begin(state, settings.folder_of_volumes(state))
         with told(state):
             vault = open_vault(state)

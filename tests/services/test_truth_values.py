@@ -12,7 +12,7 @@ import pytest
 
 from purveyor.kernel.config import load
 from purveyor.kernel.db.secrets import Vault, open_vault
-from purveyor.kernel.logs import make_logger
+from purveyor.kernel.logs import libraries, make_logger
 from purveyor.kernel.plugins.registry import Plugin, Registry
 from purveyor_hooks import BadInput, DeadlineExceeded, Failed, Image, Service, ServiceType, hookimpl
 
@@ -116,6 +116,20 @@ def test_a_secret_is_encoded_once_and_not_for_every_line(monkeypatch: pytest.Mon
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert {line["other"] for line in lines[:3]} == {"***"}
     assert (lines[3]["other"], lines[3]["third"]) == ("another one of them", "***")
+
+
+def test_a_librarys_warning_is_no_traceback_for_whoever_runs_a_command() -> None:
+    stream = StringIO()
+    with libraries(make_logger(logging.WARNING, stream)):
+        try:
+            raise ValueError("a header that cannot be read")
+        except ValueError:
+            logging.getLogger("urllib3").warning("Failed to parse headers", exc_info=True)
+            assert not stream.getvalue()
+            logging.getLogger("asyncio").error("Task exception was never retrieved", exc_info=True)
+    line = json.loads(stream.getvalue())
+    assert (line["level"], line["of"]) == ("error", "asyncio")
+    assert "ValueError" in line["exception"]
 
 
 def test_what_is_opened_is_known_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

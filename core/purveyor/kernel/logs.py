@@ -1,8 +1,9 @@
 """Logs: structured, on standard error, with the fields that may hold secrets masked."""
 
+import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 from urllib.parse import quote
 
@@ -72,3 +73,28 @@ def make_logger(level: int, stream: TextIO = sys.stderr, secrets: Callable[[], I
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
+
+
+class _Libraries(logging.Handler):
+    """Their errors are errors; a warning of theirs, with its traceback, is nothing for whoever runs a command."""
+
+    def __init__(self, logger: Any) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:
+            self._logger.error("library", of=record.name, text=record.getMessage(), exc_info=record.exc_info)
+        else:
+            self._logger.info("library", of=record.name, text=record.getMessage())
+
+
+@contextmanager
+def libraries(logger: Any) -> Iterator[None]:
+    """Have a logger of ours print what libraries say, instead of Python's own last resort."""
+    handler = _Libraries(logger)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
