@@ -14,7 +14,19 @@ import structlog
 
 import everything_redis
 import purveyor_redis
-from purveyor_hooks import Address, BadInput, Command, ExecResult, Failed, Finding, Image, RestoreOptions, Service
+from purveyor_hooks import (
+    Address,
+    BadInput,
+    Command,
+    ExecResult,
+    Failed,
+    File,
+    Finding,
+    Image,
+    RestoreOptions,
+    Service,
+    certificates,
+)
 from purveyor_hooks.parts import PartWriter
 from purveyor_redis import server
 from purveyor_redis.beside import Beside
@@ -133,7 +145,9 @@ def place(make_stage: Callable[..., Stage]) -> Iterator[Callable[..., Place]]:
         docker("create", "--name", full, "-p", f"127.0.0.1:{port}:6379", image, *spec.command)
         made.append(full)
         root = stage.state / name
-        for file in spec.files:
+        assert spec.certificate is not None  # the core puts it there
+        pair = File(path=spec.certificate.file, content="".join(certificates.self_signed(name, [name], days=1)))
+        for file in (*spec.files, pair):
             path = root / file.path[1:]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(file.content + (more if file.path == server.CONFIG_FILE else ""))
