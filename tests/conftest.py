@@ -14,7 +14,7 @@ from catalogue import uncatalogued
 from distributions import STALE, stale
 from fake.fixtures import anyio_backend, furnished, quick, room, scene, trial  # noqa: F401 - fixtures of tests that need no engine
 from sampling import DAY, ORDINARY, Share, today
-from sharding import Sharding
+from sharding import Sharding, weekly
 from support import MINIO, RUSTFS, MakeStage, Stage, docker, storage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,14 +27,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if stale():
         raise pytest.UsageError(STALE)
+    if not hasattr(config, "workerinput"):  # the workers are told with the options
+        config.option.whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        os.environ.setdefault(DAY, str(today()))  # one day for all of them, over midnight too
     write = config.getoption("--write-durations") and not hasattr(config, "workerinput")
     config.pluginmanager.register(Sharding(write=write))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     if ORDINARY in config.option.markexpr:
-        return f"long matrices: the share of day {today()}; {DAY}={today()} takes it again, contrib/test --nightly takes all"
-    return "long matrices: all of them"
+        return f"what is long: the share of day {today()}; {DAY}={today()} takes it again, contrib/test --nightly takes all"
+    return "what is long: all of it"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -42,7 +45,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """A test that took a share and failed says how to have it fail again."""
     report = yield
     when = getattr(item, "callspec", None) and item.callspec.params.get("when")  # type: ignore[attr-defined]
-    if report.failed and (when == "some" or "share" in getattr(item, "fixturenames", ())):
+    if report.failed and (when == "some" or "share" in getattr(item, "fixturenames", ()) or weekly(item)):
         report.sections.append(("To repeat it", f"{DAY}={today()} contrib/test '{item.nodeid}'"))
     return report
 

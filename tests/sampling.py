@@ -1,11 +1,12 @@
-"""What the ordinary run takes of long matrices: a share that is another one on each day, so that a week covers all of it.
+"""What the ordinary run takes of what is long: a share that is another one on each day, so that a week covers all of it.
 
-``contrib/test --nightly``, and pytest without ``-m "not nightly"``, take all. The day is printed when a run begins, and beside
-each failure of a test that took a share.
+Of a long matrix it takes some cases (`Share`). What is marked ``weekly`` (a module, a class, a test) it takes on one day of
+seven. ``contrib/test --nightly``, and pytest without ``-m "not nightly"``, take all; who names a file or a test gets the whole
+of it. The day is printed when a run begins, and beside each failure of a test that took a share.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 from zlib import crc32
@@ -30,3 +31,14 @@ class Share:
 
     def of(self, cases: Sequence[T]) -> Sequence[T]:
         return cases if self.whole else cases[self._day % DAYS :: DAYS]
+
+
+def days(scopes: Iterable[str], seconds: Mapping[str, float]) -> dict[str, int]:
+    """The day of each of `scopes`: the longest ones are dealt out first, each to the day that has the least by then."""
+    loads = [0.0] * DAYS
+    found = {}
+    for scope in sorted(set(scopes), key=lambda name: (-seconds.get(name, 1.0), name)):
+        day = loads.index(min(loads))
+        loads[day] += seconds.get(scope, 1.0)
+        found[scope] = day
+    return found

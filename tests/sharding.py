@@ -1,7 +1,8 @@
 """In which order the tests are dealt out to the workers: what takes longest is begun first, as `durations.json` says.
 
 What stays together is what shares its set-up: the tests of a class, and those of a module that are in none, as
-``--dist loadscope`` has it. ``--write-durations`` measures anew those that are run.
+``--dist loadscope`` has it. ``--write-durations`` measures anew those that are run. What is marked ``weekly`` is left out of the
+ordinary run but on its day.
 """
 
 import json
@@ -9,6 +10,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from sampling import ORDINARY, days, today
 
 DURATIONS = Path(__file__).parent / "durations.json"
 NEW = float("inf")  # what was never measured may take long
@@ -22,8 +25,17 @@ class Sharding:
         self._known: dict[str, float] = json.loads(DURATIONS.read_text()) if DURATIONS.exists() else {}
         self._measured: Counter[str] = Counter()
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        if ORDINARY in config.option.markexpr and config.option.whole:
+            waiting = self._of_other_days(items)
+            items[:] = [item for item in items if item not in waiting]
+            config.hook.pytest_deselected(items=list(waiting))
         items.sort(key=lambda item: -self._known.get(_scope(item.nodeid), NEW))
+
+    def _of_other_days(self, items: list[pytest.Item]) -> set[pytest.Item]:
+        marked = {item: scope for item in items if (scope := weekly(item))}
+        day = days(marked.values(), self._known)
+        return {item for item, scope in marked.items() if day[scope] != today()}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._measured[_scope(report.nodeid)] += report.duration  # type: ignore[assignment]
@@ -36,3 +48,10 @@ class Sharding:
 
 def _scope(nodeid: str) -> str:
     return nodeid.partition("[")[0].rpartition("::")[0]
+
+
+def weekly(item: pytest.Item) -> str:
+    """The name of what is taken together on one day of the week: the test, class or module that carries the mark; else empty."""
+    if item.get_closest_marker("daily"):
+        return ""
+    return next((node.nodeid for node, _ in item.iter_markers_with_node("weekly")), "")

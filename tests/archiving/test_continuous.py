@@ -12,6 +12,8 @@ import pytest
 import data
 from support import POSTGRES, Stage, docker, eventually
 
+pytestmark = pytest.mark.weekly
+
 SETTINGS = "archive-interval = 0.5\nhealth-interval = 2\narchive-queue = 40"
 
 

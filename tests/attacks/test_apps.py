@@ -269,6 +269,7 @@ OFFICIAL = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
 SNIFF = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3)"
 
 
+@pytest.mark.weekly
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_server_that_was_taken_over_reads_nobodys_traffic(name: str, stage: Stage) -> None:
     kind, image, options = SERVERS[name]

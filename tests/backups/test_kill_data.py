@@ -9,6 +9,8 @@ import pytest
 from killing import EVERY_WHEN, ask_redis, at_every_point
 from support import Stage
 
+pytestmark = pytest.mark.weekly
+
 
 def gold(stage: Stage) -> str:
     return ask_redis(stage, "-n", "1", "GET", "precious")

@@ -8,6 +8,8 @@ import pytest
 
 from support import DEMO, Stage, eventually
 
+pytestmark = pytest.mark.weekly
+
 PLUGIN = '''
 """A plugin for tests: it notes what it is told, refuses what it is asked to, and brings a type."""
 

@@ -1,8 +1,13 @@
 """What the ordinary runs of a week take of a long matrix is all of it."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from sampling import DAY, DAYS, ORDINARY, Share
+import sampling
+from sampling import DAY, DAYS, ORDINARY, Share, days
 
 
 @pytest.mark.parametrize("count", [0, 1, 6, 7, 8, 100])
@@ -20,3 +25,50 @@ def test_a_week_takes_every_case_once(count: int, name: str, monkeypatch: pytest
 def test_without_the_mark_all_is_taken() -> None:
     assert list(Share("a", "").of(range(100))) == list(range(100))
     assert list(Share("a", "engine").of(range(100))) == list(range(100))
+
+
+def test_a_week_has_each_long_module_once_and_no_day_has_many() -> None:
+    seconds = {f"long{number}": 10.0 + number for number in range(20)}
+    found = days([*seconds, "new"], seconds)
+    assert found == days(["new", *reversed(seconds)], seconds)  # whatever the order of collection
+    loads = [sum(seconds.get(name, 0) for name, day in found.items() if day == number) for number in range(DAYS)]
+    assert set(found) == {*seconds, "new"}
+    assert max(loads) - min(loads) <= max(seconds.values())
+
+
+LONG = """
+import pytest
+pytestmark = pytest.mark.weekly
+def test_long(): pass
+@pytest.mark.daily
+def test_told_apart(): pass
+"""
+SHORT = """
+import pytest
+def test_short(): pass
+@pytest.mark.weekly
+@pytest.mark.parametrize("number", range(7))
+def test_each(number): pass
+"""
+RUN = """
+import os, pytest, sharding
+class Whole:
+    def pytest_configure(self, config): config.option.whole = {whole}
+for day in range(7):
+    os.environ["PURVEYOR_TEST_DAY"] = str(day)
+    plugins = [Whole(), sharding.Sharding(write=False)]
+    pytest.main(["--collect-only", "-q", "--rootdir", ".", "-c", "none.ini", "-W", "ignore", "-m", "not nightly"], plugins)
+"""
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_whole_run_takes_what_is_weekly_on_its_day_and_who_names_a_file_gets_all_of_it(whole: bool, tmp_path: Path) -> None:
+    (tmp_path / "test_long.py").write_text(LONG)
+    (tmp_path / "test_short.py").write_text(SHORT)
+    (tmp_path / "none.ini").touch()
+    run = [sys.executable, "-c", RUN.format(whole=whole)]
+    env = {"PYTHONPATH": str(Path(sampling.__file__).parent), "PYTEST_ADDOPTS": "-p no:cacheprovider"}
+    said = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert said.count("::test_short\n") == said.count("::test_told_apart\n") == DAYS
+    assert said.count("::test_long\n") == (1 if whole else DAYS)
+    assert said.count("::test_each[") == (DAYS if whole else DAYS * 7)

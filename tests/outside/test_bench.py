@@ -13,6 +13,8 @@ from bench_scale import LISTS, PAGES
 
 from support import docker, eventually
 
+pytestmark = pytest.mark.weekly
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 BENCH = [sys.executable, str(ROOT / "contrib/bench")]
 NAMES = ["create-redis", "create-postgres", "fleet", "memory", "cli", "kv", "blob", "data", "dashboard", "scale"]

@@ -15,6 +15,8 @@ import pytest
 import compose
 from support import DEMO, Stage, docker, eventually
 
+pytestmark = pytest.mark.weekly
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "contrib/deploy"
 
 

@@ -12,6 +12,8 @@ import npm
 from distributions import Clean
 from support import Stage
 
+pytestmark = pytest.mark.weekly
+
 PAGE = Path(__file__).resolve().parents[2] / "docs/kv.md"
 
 UPSTASH = """

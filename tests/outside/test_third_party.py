@@ -19,6 +19,8 @@ import support
 from distributions import ROOT, build, run, wheel_of
 from support import REDIS, Stage, docker
 
+pytestmark = pytest.mark.weekly
+
 SOURCE = ROOT / "contrib/purveyor-mariadb"
 IMAGE = "purveyor-test/mariadb:11.8"
 

@@ -12,7 +12,7 @@ import pytest
 from sampling import Share
 from support import REDIS
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = [pytest.mark.weekly, pytest.mark.usefixtures("engine")]
 
 SOUND = '''
 """A sound plugin: the bundled Redis under another name. Faults are put in below."""

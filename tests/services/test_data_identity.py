@@ -12,6 +12,8 @@ import pytest
 
 from support import POSTGRES, REDIS, Stage, docker, eventually
 
+pytestmark = pytest.mark.weekly
+
 SEED = {
     "postgres": ("-c", "CREATE TABLE precious AS SELECT generate_series(1, 500) AS id"),
     "redis": ("SET", "precious", "500"),

@@ -9,6 +9,8 @@ import pytest
 
 from support import Stage, docker, eventually, free_port
 
+pytestmark = pytest.mark.weekly
+
 POSTGRES = [f"purveyor-test/postgres:{major}" for major in (15, 16, 17, 18)]
 KEY_VALUE = ["purveyor-test/redis:7.0", "purveyor-test/redis:8.0", "purveyor-test/valkey:8.1"]
 

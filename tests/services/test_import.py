@@ -10,6 +10,8 @@ import redis
 import data
 from support import MONGODB, POSTGRES, REDIS, SEAWEEDFS, Stage, docker, eventually
 
+pytestmark = pytest.mark.weekly
+
 SECRET = 'it\'s a "secret" /:@%'
 CONFIG = (
     '{"identities":[{"name":"a","credentials":[{"accessKey":"seaweedkey","secretKey":"seaweedsecret"}],"actions":["Admin"]}]}'

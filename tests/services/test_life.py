@@ -9,6 +9,8 @@ import redis
 
 from support import Stage, docker, eventually
 
+pytestmark = pytest.mark.weekly
+
 
 def count(stage: Stage, service: str) -> int:
     said = stage.cli("connect", service, "--", "-Atc", "SELECT count(*) FROM precious")

@@ -15,6 +15,8 @@ from botocore.config import Config
 import data
 from support import Stage, docker
 
+pytestmark = pytest.mark.weekly
+
 SECRETS = {"postgres": "password", "redis": "password", "mongodb": "password", "s3": "secret_key", "minio": "secret_key"}
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from support import DEMO, MakeStage, Stage, docker, eventually
 
+pytestmark = pytest.mark.weekly
+
 WRITE = {
     "main": ("psql", "-U", "postgres", "-Atc", "CREATE TABLE IF NOT EXISTS kept AS SELECT 7 AS x"),
     "cache": ("sh", "-c", 'redis-cli --no-auth-warning -a "$REDIS_PASSWORD" set kept 7'),

@@ -10,6 +10,8 @@ import redis
 import data
 from support import Stage, docker
 
+pytestmark = pytest.mark.weekly
+
 POSTGRES = "purveyor-test/postgres:{}".format
 
 

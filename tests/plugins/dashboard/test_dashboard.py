@@ -21,6 +21,8 @@ from purveyor_hooks.conformance import Bench
 from sampling import Share
 from support import DEMO, PATIENCE, REDIS, Stage, docker, eventually, hanging
 
+pytestmark = pytest.mark.weekly
+
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",

@@ -15,6 +15,8 @@ from standardwebhooks import Webhook
 
 from support import DEMO, Stage, eventually
 
+pytestmark = pytest.mark.weekly
+
 SLEEPER = ("--", "python3", "-c", "import time; time.sleep(600)")
 
 

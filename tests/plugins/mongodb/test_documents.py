@@ -12,6 +12,8 @@ from pymongo.errors import OperationFailure
 
 from support import Stage
 
+pytestmark = pytest.mark.weekly
+
 BETA = "beta_production"
 
 

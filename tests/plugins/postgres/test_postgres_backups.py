@@ -182,6 +182,7 @@ def plain(make: Make) -> Server:
     return make(17)
 
 
+@pytest.mark.weekly
 @awaited
 async def test_what_a_live_database_does_in_between_is_no_difference(plain: Server, make: Make) -> None:
     """A sequence moves on while it is dumped: later it is at least so far."""
@@ -204,6 +205,7 @@ CHANGES = (
 )  # fmt: skip
 
 
+@pytest.mark.weekly
 @awaited
 async def test_a_project_that_makes_drops_and_renames_all_the_time_is_backed_up(plain: Server, make: Make) -> None:
     """As a migration does. What it owns is not the database's owner's: large objects, too, whatever their number."""
@@ -311,6 +313,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dump, "LOCK_PATIENCE", 2)
 
 
+@pytest.mark.weekly
 @awaited
 async def test_a_table_that_somebody_locks_holds_up_its_own_database_alone(plain: Server, hasty: None) -> None:
     one(plain, "locked", "CREATE TABLE t AS SELECT 1 AS x")
@@ -327,6 +330,7 @@ async def test_a_table_that_somebody_locks_holds_up_its_own_database_alone(plain
     plain.psql("DROP DATABASE locked")
 
 
+@pytest.mark.weekly
 @awaited
 async def test_one_database_that_cannot_be_read_is_named_and_the_others_are_there(plain: Server, make: Make) -> None:
     one(plain, "good", "CREATE TABLE t AS SELECT 1 AS x")
@@ -356,6 +360,7 @@ async def test_one_database_that_cannot_be_read_is_named_and_the_others_are_ther
         plain.psql("DROP DATABASE halfgone")
 
 
+@pytest.mark.weekly
 @awaited
 async def test_what_a_tenants_function_warns_of_is_not_taken_for_the_end_of_a_program(plain: Server, make: Make) -> None:
     one(
@@ -376,6 +381,7 @@ async def test_what_a_tenants_function_warns_of_is_not_taken_for_the_end_of_a_pr
     assert census.only(["loud"]).differences((await count(target)).only(["loud"])) == []
 
 
+@pytest.mark.weekly
 @awaited
 async def test_settings_of_a_tenant_do_not_reach_the_manager(plain: Server, make: Make) -> None:
     one(plain, "bent", "CREATE TABLE t AS SELECT generate_series(1, 100) AS x")
@@ -396,6 +402,7 @@ async def test_settings_of_a_tenant_do_not_reach_the_manager(plain: Server, make
     plain.psql("DROP DATABASE bent")
 
 
+@pytest.mark.weekly
 @awaited
 async def test_only_what_is_asked_for_is_restored_and_again_after_a_crash(plain: Server, make: Make) -> None:
     one(plain, "first", "CREATE TABLE t AS SELECT 1 AS x")
@@ -417,6 +424,7 @@ async def test_only_what_is_asked_for_is_restored_and_again_after_a_crash(plain:
     plain.psql("DROP DATABASE second")
 
 
+@pytest.mark.weekly
 @awaited
 async def test_what_cannot_be_restored_is_named_and_the_rest_is_there(plain: Server, make: Make) -> None:
     """A check that reads another table loads at the second try; one that says no does not."""
@@ -436,6 +444,7 @@ async def test_what_cannot_be_restored_is_named_and_the_rest_is_there(plain: Ser
     plain.psql("DROP DATABASE stubborn")
 
 
+@pytest.mark.weekly
 @awaited
 async def test_what_is_left_out_is_named(plain: Server, make: Make) -> None:
     one(
@@ -473,6 +482,7 @@ GRANT SET ON PARAMETER dynamic_library_path TO watcher; GRANT SET ON PARAMETER l
 """
 
 
+@pytest.mark.weekly
 @pytest.mark.parametrize("old", [pytest.param(15, marks=pytest.mark.nightly), 18])
 @awaited
 async def test_what_only_an_administrator_makes_comes_back_whole_or_is_named(old: int, make: Make) -> None:
@@ -517,6 +527,7 @@ async def test_what_only_an_administrator_makes_comes_back_whole_or_is_named(old
     assert census.differences(await count(target)) == ["odd.publications is not as it was"]
 
 
+@pytest.mark.weekly
 @awaited
 async def test_what_a_tenants_code_says_is_not_taken_for_what_pg_restore_says(plain: Server, make: Make) -> None:
     """A definition that fails is printed whole; so is what a function raises. Nothing is loaded twice for it."""
@@ -540,6 +551,7 @@ async def test_what_a_tenants_code_says_is_not_taken_for_what_pg_restore_says(pl
     assert target.psql("SELECT count(*) FROM kept", "forger") == "5"
 
 
+@pytest.mark.weekly
 @awaited
 async def test_bytes_that_are_no_text_are_carried(make: Make) -> None:
     source = make(17, environment={"POSTGRES_INITDB_ARGS": "--encoding=SQL_ASCII --locale=C"})
@@ -559,6 +571,7 @@ async def test_bytes_that_are_no_text_are_carried(make: Make) -> None:
     )
 
 
+@pytest.mark.weekly
 @awaited
 async def test_a_copy_subscribes_to_nothing_and_what_takes_over_does(plain: Server, make: Make) -> None:
     plain.psql("ALTER SYSTEM SET wal_level = 'logical'")
@@ -601,6 +614,7 @@ async def test_logins_of_a_crash_are_swept_and_a_database_that_was_opened_is_clo
     plain.psql("DROP DATABASE shut")
 
 
+@pytest.mark.weekly
 @awaited
 async def test_a_login_that_could_not_be_dropped_goes_when_the_server_serves_again(plain: Server) -> None:
     one(plain, "cut", "CREATE TABLE t (x int)")
@@ -624,6 +638,7 @@ async def test_a_login_that_could_not_be_dropped_goes_when_the_server_serves_aga
     plain.psql("DROP DATABASE cut")
 
 
+@pytest.mark.weekly
 @awaited
 async def test_a_server_that_is_tidied_for_too_long_is_healthy_all_the_same(plain: Server) -> None:
     """A tenant may hold what the manager wants to change: it is left for the next time, whatever the driver makes of that."""
@@ -639,6 +654,7 @@ async def test_a_server_that_is_tidied_for_too_long_is_healthy_all_the_same(plai
     plain.psql("DROP DATABASE held")
 
 
+@pytest.mark.weekly
 @awaited
 async def test_long_work_that_moves_no_byte_beats(plain: Server, make: Make) -> None:
     """An index whose function takes its time."""
@@ -657,6 +673,7 @@ async def test_long_work_that_moves_no_byte_beats(plain: Server, make: Make) -> 
     plain.psql("DROP DATABASE slow")
 
 
+@pytest.mark.weekly
 @awaited
 async def test_the_plan_of_an_upgrade_knows_what_the_new_version_refuses(make: Make) -> None:
     source = make(15)
@@ -685,6 +702,7 @@ async def test_the_plan_of_an_upgrade_knows_what_the_new_version_refuses(make: M
     assert target.psql("SELECT count(*) FROM pg_class WHERE relname = 't'", "old") == "1"
 
 
+@pytest.mark.weekly
 @awaited
 async def test_a_tool_that_dies_ends_the_wait_with_its_reason(plain: Server, hasty: None) -> None:
     there = docker("exec", plain.name, "sh", "-c", "readlink -f $(command -v pg_dump)")
@@ -697,6 +715,7 @@ async def test_a_tool_that_dies_ends_the_wait_with_its_reason(plain: Server, has
         docker("exec", plain.name, "mv", f"{there}.real", there)
 
 
+@pytest.mark.weekly
 @awaited
 async def test_a_backup_of_an_older_purveyor_is_still_read(plain: Server, make: Make) -> None:
     """Roles and databases as SQL; what is in it for psql itself is not obeyed."""

@@ -14,6 +14,8 @@ import redis
 import everything_redis
 from support import REDIS, Stage, docker, eventually
 
+pytestmark = pytest.mark.weekly
+
 OLDER = "purveyor-test/redis:7.0"
 
 

@@ -34,6 +34,8 @@ from purveyor_redis.rdb import CHECKSUM, Op, Reader
 from purveyor_redis.snapshot import proof
 from support import REDIS, Stage, docker, eventually, free_port
 
+pytestmark = pytest.mark.weekly
+
 PASSWORD = "hunter22"
 
 
