@@ -79,12 +79,13 @@ async def _empty(client: Any, bucket: str) -> None:
     """Every object, in all of its versions, and every upload that was begun."""
     for upload in (await client.list_multipart_uploads(Bucket=bucket)).get("Uploads", []):
         await client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    names: list[dict[str, Any]] = []
     while True:
-        found = await client.list_object_versions(Bucket=bucket, MaxKeys=BATCH)
+        found, before = await client.list_object_versions(Bucket=bucket, MaxKeys=BATCH), names
         listed = [*found.get("Versions", []), *found.get("DeleteMarkers", [])]
-        if not listed:
-            return
         names = [{name: item[name] for name in ("Key", "VersionId") if item.get(name)} for item in listed]
+        if names in ([], before):  # nothing is left, or only what SeaweedFS lists for ever: a deletion marker of the version null
+            return
         answer = await client.delete_objects(
             Bucket=bucket, Delete={"Objects": names, "Quiet": True}, BypassGovernanceRetention=True
         )

@@ -130,6 +130,20 @@ def test_unlinking_ends_the_key_and_keeps_the_bucket(store: Stage) -> None:
     assert "back-production" not in done.stdout
 
 
+def test_a_bucket_with_a_deletion_marker_of_no_version_is_purged(store: Stage) -> None:
+    """SeaweedFS lists such a marker for ever, whatever is deleted: the purge ends nevertheless."""
+    store.cli("project", "create", "marked")
+    store.cli("link", "store", "marked")
+    s3, bucket = connect(store.variables("marked")), "marked-production"
+    for status in ("Enabled", "Suspended"):
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": status})
+        s3.put_object(Bucket=bucket, Key="once", Body=b"1")
+    s3.delete_object(Bucket=bucket, Key="once")
+    store.cli("unlink", "store", "marked", "--purge")
+    done = store.run("connect", "store", stdin="print([b['Name'] for b in s3.list_buckets()['Buckets']])\n")
+    assert bucket not in done.stdout
+
+
 @slow
 def test_a_foreign_bucket_of_the_same_name_is_not_taken_over(store: Stage) -> None:
     store.run("connect", "store", stdin="s3.create_bucket(Bucket='intruder-production')\n")
