@@ -1,17 +1,21 @@
 """What people see: tables, plans, progress; or JSON for programs."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from purveyor.kernel.cli.client import Listener
 from purveyor.kernel.cli.options import Options
 from purveyor.kernel.cli.terminal import raw, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 COLOURS = {
     "running": "green",
@@ -95,16 +99,37 @@ def who(item: Mapping[str, Any]) -> str:
 
 
 def table(headings: Sequence[str], rows: Sequence[tuple[object, ...]], empty: str) -> None:
-    """Columns as wide as they need to be; `empty` instead of a table without rows."""
+    """Columns; `empty` instead of a table without rows. On a terminal cells are wrapped to its width, else a row is a line."""
     if not rows:
         click.echo(empty)
         return
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(click.unstyle(row[i])) for row in [list(headings), *cells]) for i in range(len(headings))]
-    click.secho("  ".join(name.upper().ljust(width) for name, width in zip(headings, widths, strict=True)).rstrip(), bold=True)
-    for row in cells:
+    names, cells = [name.upper() for name in headings], [[str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _draw(names, cells)
+        return
+    widths = [max(len(click.unstyle(row[i])) for row in [names, *cells]) for i in range(len(names))]
+    for row in [names, *cells]:
         padded = (cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(padded).rstrip())
+
+
+def _draw(names: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table  # rich is loaded where somebody looks, and for no help, version or completion
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in names:
+        drawn.add_column(Text(name), overflow="fold")
+    for row in cells:
+        drawn.add_row(*(Text.from_ansi(visible(cell)) for cell in row))
+    _console(sys.stdout).print(drawn)
+
+
+def _console(stream: Any) -> "Console":
+    """What draws on a terminal: on the stream itself, for it moves the cursor."""
+    from rich.console import Console
+
+    return Console(file=raw(stream), highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
 
 
 def fields(values: Mapping[str, object]) -> None:
@@ -142,10 +167,9 @@ def progress(title: str) -> Iterator[Listener]:
     if not sys.stderr.isatty():
         yield lambda event: None
         return
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(file=raw(sys.stderr))  # it moves the cursor
+    console = _console(sys.stderr)
     begun: dict[str, float] = {}
     with console.status(title) as spinner:
 
@@ -161,6 +185,6 @@ def progress(title: str) -> Iterator[Listener]:
                 else:
                     took = monotonic() - begun.get(step, monotonic())
                     mark = "[green]✓[/]" if state == "done" else "[red]✖[/]"
-                    console.print(f"  {mark} {step} [dim]{took:.1f} s[/]", highlight=False)
+                    console.print(f"  {mark} {step} [dim]{took:.1f} s[/]")
 
         yield listen

@@ -1,5 +1,6 @@
 """What reaches a terminal: an app may print what it likes, and none of it moves a cursor, or sets a title or a clipboard."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -15,14 +16,23 @@ def visible(text: str) -> str:
     return CONTROLS.sub(lambda found: found[1] or f"\\u{ord(found[0]):04x}", text)
 
 
+def plain(text: str) -> str:
+    """The same text without colours, and visible."""
+    return CONTROLS.sub(lambda found: "" if found[1] else f"\\u{ord(found[0]):04x}", text)
+
+
 class Visible:
-    """A text stream that writes what acts on a terminal out instead. Bytes go through its `buffer` as they are."""
+    """A text stream that writes what acts on a terminal out instead. Bytes go through its `buffer` as they are.
+
+    Colours are left out where $NO_COLOR says so (no-color.org).
+    """
 
     def __init__(self, stream: Any) -> None:
         self.raw = stream
+        self._shown = plain if os.environ.get("NO_COLOR") else visible
 
     def write(self, text: str) -> int:
-        return int(self.raw.write(visible(text)))
+        return int(self.raw.write(self._shown(text)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.raw, name)
