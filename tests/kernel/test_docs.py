@@ -34,6 +34,7 @@ LISTED = subprocess.run(
 PAGES = sorted(ROOT / name for name in LISTED.stdout.splitlines())
 WRITTEN = [page for page in PAGES if page.parent != REFERENCE]
 FRONT = 150  # lines of the README at most
+PICTURE = 200_000  # bytes of the one in it
 PLACES = ("tests/", "contrib/", "core/", "plugins/", "hooks/purveyor_hooks")
 FIRST_WORDS = {name.partition(".")[0] for name in reference_pages.event_types()}
 OPERATIONS = {verb.name for verb in VERBS}
@@ -175,6 +176,13 @@ def test_the_readme_is_a_front_page_and_each_of_its_claims_names_a_test() -> Non
     assert len(claims) > 8
     for claim in claims:
         assert "`tests/" in claim, claim
+
+
+def test_the_readme_shows_the_dashboard_in_a_picture_that_is_quickly_there() -> None:
+    assert "docs/dashboard.png" in links(ROOT / "README.md")
+    picture = (DOCS / "dashboard.png").read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n")
+    assert len(picture) < PICTURE
 
 
 def test_each_promise_of_the_security_page_names_a_test() -> None:
