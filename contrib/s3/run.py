@@ -4,6 +4,7 @@
     contrib/s3/run.py                             probes and clients; what is known of ceph's s3-tests stays
     contrib/s3/run.py --s3-tests CHECKOUT         those as well: a checkout of github.com/ceph/s3-tests
     contrib/s3/run.py --python PYTHON             with the interpreter that has its requirements (default: this one)
+    contrib/s3/run.py --server seaweedfs          on this server alone; what is known of the others stays
     contrib/s3/run.py --page                      the page alone, from the results of before
 
 It needs a Docker Engine with the images of contrib/images, minio among them. S3FS and rclone are run where they are here.
@@ -42,6 +43,7 @@ LEFT_OUT_NAMES = (
     "copy_enc", "acl", "anon", "bucket_create", "account", "website", "logging", "public", "tenant", "sse_kms", "ownership",
 )  # fmt: skip
 OUTCOMES = ("passed", "failed", "denied", "skipped")
+SUITE = 3600.0  # seconds for the suite on one server; each test has a limit of its own in project_suite.py
 
 
 def measure(stage: Any, server: str) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def suite(stage: Any, server: str, checkout: Path, python: str) -> dict[str, str
         for option, names in (("-m", LEFT_OUT), ("-k", LEFT_OUT_NAMES)):
             argv += [option, " and ".join(f"not {name}" for name in names)]
         files = ["s3tests/functional/test_headers.py", "s3tests/functional/test_s3.py"]
-        subprocess.run([*argv, *files], cwd=checkout, env=environment, check=False)
+        subprocess.run([*argv, *files], cwd=checkout, env=environment, check=False, timeout=SUITE)
         found: dict[str, str] = json.loads(results.read_text())
         return found
 
@@ -149,25 +151,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--s3-tests", type=Path, metavar="CHECKOUT", default=os.environ.get("S3_TESTS"))
     parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--server", choices=LABELS, action="append")
     parser.add_argument("--page", action="store_true")
     given = parser.parse_args()
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if not given.page:
         from support import MINIO, RUSTFS, SEAWEEDFS, Stage
 
+        images = {"rustfs": RUSTFS, "minio": MINIO, "seaweedfs": SEAWEEDFS}
         with tempfile.TemporaryDirectory() as folder:
             stage = Stage(Path(folder), f"pvs3-{os.getpid()}")
             try:
                 with stage.serving():
-                    for server, image in (("rustfs", RUSTFS), ("minio", MINIO), ("seaweedfs", SEAWEEDFS)):
-                        furnish(stage, server, image)
+                    for server in given.server or LABELS:
+                        furnish(stage, server, images[server])
                         before = results.get(server, {})
                         results[server] = before | measure(stage, server)
                         if given.s3_tests:
                             results[server]["suite"] = suite(stage, server, given.s3_tests.resolve(), given.python)
+                        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
             finally:
                 stage.clean()
-        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     PAGE.write_text(page(results))
 
 
