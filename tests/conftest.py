@@ -27,8 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if stale():
         raise pytest.UsageError(STALE)
-    if not hasattr(config, "workerinput"):  # the workers are told with the options
-        config.option.whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    config.option.whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS  # the workers see it in the same arguments
+    if not hasattr(config, "workerinput"):
         os.environ.setdefault(DAY, str(today()))  # one day for all of them, over midnight too
     write = config.getoption("--write-durations") and not hasattr(config, "workerinput")
     config.pluginmanager.register(Sharding(write=write))
