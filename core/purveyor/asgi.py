@@ -22,7 +22,7 @@ from purveyor.kernel.api import routes as api_routes
 from purveyor.kernel.api.auditing import on_answer
 from purveyor.kernel.api.auth import Authentication
 from purveyor.kernel.api.door import door
-from purveyor.kernel.api.headers import guarded
+from purveyor.kernel.api.headers import Published, guarded
 from purveyor.kernel.api.internal_client import InwardClient, inward
 from purveyor.kernel.api.sign_ins import SignIns
 from purveyor.kernel.audit import routes as audit_routes
@@ -80,10 +80,11 @@ def create_api(app: App) -> Litestar:
         dependencies={"core": Provide(core)},
         request_max_body_size=BODY_LIMIT,
     )
+    published = Published(app.house.settings.dashboard_url)
     made = Litestar(
         [api],
-        middleware=[door],
-        before_send=[guarded, on_answer],
+        middleware=[door, published.middleware],
+        before_send=[guarded, published.strict, on_answer],
         state=State({"core": app}),
         exception_handlers={
             PurveyorError: problems.on_purveyor_error,

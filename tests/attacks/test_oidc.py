@@ -40,7 +40,7 @@ oidc-client-id = "purveyor"
 oidc-admins = ["ada@example.com", "group:ops"]
 oidc-readers = ["rob@example.com"]
 """
-BEHIND = {"Host": "purveyor.example.com", "X-Forwarded-Proto": "https"}
+BEHIND = {"Host": "purveyor.example.com"}
 KEY, OTHER = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
 
 

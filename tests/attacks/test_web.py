@@ -411,7 +411,8 @@ async def test_no_other_page_signs_somebody_in(origin: str, scene: Scene) -> Non
 
 @ON_FAKE
 async def test_over_tls_the_cookie_is_of_this_host_alone(scene: Scene) -> None:
-    async with site(scene) as made, made.client(headers={"X-Forwarded-Proto": "https"}) as client:
+    (scene.state / "settings.toml").write_text('dashboard-url = "https://purveyor.example.com"')
+    async with site(scene) as made, made.client(headers={"Host": "purveyor.example.com"}) as client:
         answer = await client.post("/sign-in", data={"token": await made.token()})
         said = answer.headers["set-cookie"].lower()
         assert said.startswith("__host-purveyor=")
@@ -423,6 +424,31 @@ async def test_over_tls_the_cookie_is_of_this_host_alone(scene: Scene) -> None:
         assert (await client.get(page, headers=cookie)).status_code == 200
         plain = {"Cookie": cookie["Cookie"].replace("__Host-", "")}
         assert signed_out(await client.get(page, headers=plain)), "one that any port could set is not taken"
+
+
+@ON_FAKE
+@pytest.mark.parametrize("setting", ["", "https://purveyor.example.com", "http://localhost:8400"])
+async def test_what_a_request_says_of_tls_is_not_believed(setting: str, scene: Scene) -> None:
+    """Else an app that answers on this host has the cookie, and later plain pages, sent to where it wants them."""
+    (scene.state / "settings.toml").write_text(f'dashboard-url = "{setting}"')
+    forged = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "purveyor.example.com", "Forwarded": "proto=https"}
+    async with site(scene) as made, made.client(headers=forged) as client:
+        answer = await client.post("/sign-in", data={"token": await made.token()})
+        assert answer.status_code == 302
+        assert answer.headers["set-cookie"].startswith("purveyor=")
+        assert "secure" not in answer.headers["set-cookie"].lower()
+        assert "strict-transport-security" not in answer.headers
+
+
+@ON_FAKE
+@pytest.mark.parametrize("path", ["/sign-in", "/api/version", "/nothing", "/api/projects/"])
+async def test_browsers_are_told_to_come_over_tls_where_the_settings_say_so_and_nowhere_else(path: str, scene: Scene) -> None:
+    (scene.state / "settings.toml").write_text('dashboard-url = "https://Purveyor.example.com"')
+    async with site(scene) as made, made.client() as client:
+        for host, told in (("purveyor.example.com", True), ("PURVEYOR.example.com:443", True), ("host:8400", False),
+                           ("purveyor.example.com.evil.example", False)):  # fmt: skip
+            answer = await client.get(path, headers={"Host": host})
+            assert ("strict-transport-security" in answer.headers) is told, host
 
 
 @ON_FAKE

@@ -52,8 +52,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
       the project's slug); empty is whatever a registry's name and usual port reach, but for what only other projects run.
     - project-environments: how many environments a project may have for its own token to make another.
     - audit-days: days for which entries of the audit log are kept, 1 to 3650.
-    - dashboard-url: where people reach the dashboard, such as https://purveyor.example.com: a proxy that speaks TLS, passes the
-      header Host on, and sends X-Forwarded-Proto.
+    - dashboard-url: where people reach the dashboard, such as https://purveyor.example.com: a proxy that speaks TLS and passes
+      the header Host on. Under that name cookies are for TLS alone, and browsers are told to come by no other way.
     - oidc-issuer: an OpenID Connect provider whose people may sign in at the dashboard, as it calls itself; needs dashboard-url,
       at which /sign-in/oidc/return is the address to register there.
     - oidc-client-id: what the provider calls this installation.
