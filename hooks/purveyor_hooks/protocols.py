@@ -101,6 +101,18 @@ class Sink(Protocol):
     async def write(self, chunk: bytes) -> None: ...
 
 
+class Contents(Protocol):
+    """Takes what is in a backup, thing by thing, in any order."""
+
+    async def put(self, kind: str, name: str, what: str, digest: bytes, *, number: int = 1, fleeting: bool = False) -> None:
+        """One thing. `kind` and `name` are those by which a census counts it, "rows" of "shop.public.orders"; `what` is what it
+        is called there, "" where the name is its own; `number` how many it counts for. `fleeting`: it may go, or change, by
+        itself."""
+
+    async def forget(self, kind: str, name: str) -> None:
+        """Nothing of what was put under a name counts: it was not whole, and may come once more."""
+
+
 class Source(Protocol):
     """Where a restore comes from: bytes in order, chunks of at most 1 MiB."""
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from purveyor_hooks.markers import hookspec
-from purveyor_hooks.protocols import Access, Application, Core, Exercise, Reader, Sink, Source, Workshop
+from purveyor_hooks.protocols import Access, Application, Contents, Core, Exercise, Reader, Sink, Source, Workshop
 from purveyor_hooks.types import (
     Binding,
     Census,
@@ -329,6 +329,19 @@ async def extract(source: Source, database: str, sink: Sink) -> None:
     - sink: takes the bytes.
 
     Raise `NotFound` for one that is not in it.
+    """
+
+
+@hookspec
+async def contents(source: Source, into: Contents) -> None:
+    """Tell digests of all that is in a backup: `backup verify --deep` compares those of a backup with those of a second one, made
+    of the service that it was restored into. No server is needed. Optional.
+
+    - source: gives the bytes that `backup` wrote.
+    - into: takes each thing.
+
+    Two backups of the same data tell the same, in whatever order and form their servers wrote them down. What a census counts of
+    a kind that is told here is told whole: the numbers are compared as well.
     """
 
 

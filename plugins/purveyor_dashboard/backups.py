@@ -43,7 +43,8 @@ def handlers(pages: Pages) -> Sequence[Any]:
                 "name": form.get("name", ""),
                 "schedule_expression": form.get("when", ""),
                 "retention_period": _days(form),
-                "verify": form.get("verify") == "yes",
+                "verify": form.get("verify") in ("yes", "deep"),
+                "verify_deep": form.get("verify") == "deep",
                 "service_ids": [slug],
                 **_place(form),
             }
@@ -128,7 +129,8 @@ def handlers(pages: Pages) -> Sequence[Any]:
     @post("/backups/{number:int}/verify")
     async def verify(request: Req, number: int) -> Response[Any]:
         async with pages.change(request) as (_, client):
-            return await pages.begin(request, client, "POST", f"{BACKUPS}/{number}/verify", _back(request))
+            asked = {"deep": "true"} if request.query_params.get("deep") else {}
+            return await pages.begin(request, client, "POST", f"{BACKUPS}/{number}/verify", _back(request), params=asked)
 
     @post("/backups/{number:int}/delete")
     async def delete(request: Req, number: int) -> Response[Any]:

@@ -15,6 +15,7 @@ from purveyor_hooks import (
     Census,
     Client,
     ContainerSpec,
+    Contents,
     Exercise,
     Finding,
     FoundContainer,
@@ -218,6 +219,13 @@ async def extract(source: Source, database: str, sink: Sink) -> None:
     from purveyor_mongodb import extraction
 
     await extraction.extract(source, database, sink)
+
+
+@hookimpl
+async def contents(source: Source, into: Contents) -> None:
+    from purveyor_mongodb import telling
+
+    await telling.contents(source, into)
 
 
 @hookimpl

@@ -15,6 +15,7 @@ from purveyor_hooks import (
     Client,
     Command,
     ContainerSpec,
+    Contents,
     Exercise,
     Finding,
     FoundContainer,
@@ -237,6 +238,13 @@ async def extract(source: Source, database: str, sink: Sink) -> None:
     from purveyor_postgres import dump
 
     await dump.extract(source, database, sink)
+
+
+@hookimpl
+async def contents(source: Source, into: Contents) -> None:
+    from purveyor_postgres import telling
+
+    await telling.contents(source, into)
 
 
 @hookimpl

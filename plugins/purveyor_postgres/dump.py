@@ -210,7 +210,7 @@ async def _write(
         where = tools and access.inside(PORT)
         argv = ["pg_dump", "-Fc", "-Z", packed, "--no-subscriptions", f"--snapshot={snapshot}"]
         argv += [f"--lock-wait-timeout={DUMP_PATIENCE}s", f"--encoding={database.encoding}"]  # the names in it are of that
-        command = as_nobody(*argv, environment=environment(service, where or within(service), who))
+        command = as_nobody(*argv, environment=environment(service, where or within(service), who, TimeZone="UTC"))
         await while_busy(service, access, who.name, lambda: _pour(tools or access, command, writer, name, counted))
         found, findings = await counting.rows(service, access, name, who, listed, (snapshot, holder))
         counted.counts.setdefault("rows", {}).update(found)

@@ -14,6 +14,7 @@ from purveyor_hooks import (
     Client,
     Command,
     ContainerSpec,
+    Contents,
     Exercise,
     Finding,
     FoundContainer,
@@ -208,6 +209,13 @@ async def restore(service: Service, access: Access, source: Source, options: Res
 @hookimpl
 async def extract(source: Source, database: str, sink: Sink) -> None:
     await snapshot.extract(source, database, sink)
+
+
+@hookimpl
+async def contents(source: Source, into: Contents) -> None:
+    from purveyor_redis import telling
+
+    await telling.contents(source, into)
 
 
 @hookimpl

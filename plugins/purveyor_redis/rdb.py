@@ -63,6 +63,7 @@ class Reader:
         self._own, self._prefix, self._marking = own, prefix, marking
         self._database = 0
         self._where = HEAD
+        self._when = b""  # the key that is being read ends
         self._buffer, self._at, self._base = b"", 0, 0
         self._checksum, self._body = 0, -1
         self._steps = self._run()
@@ -238,13 +239,15 @@ class Reader:
 
     def _record(self) -> Generator[None, None, bool]:
         """One record, however long; true after the last."""
-        begun, expires = self.offset, False
+        begun, expires, self._when = self.offset, False, b""
         while (kind := (yield from self._byte())) in (Op.EXPIRES_MS, Op.EXPIRES, Op.FREQ, Op.IDLE):
             if kind == Op.IDLE:
                 yield from self._length()
+            elif kind == Op.FREQ:
+                yield from self._skip(1)
             else:
-                yield from self._skip({Op.EXPIRES_MS: 8, Op.EXPIRES: 4, Op.FREQ: 1}[kind])
-            expires |= kind in (Op.EXPIRES_MS, Op.EXPIRES)
+                self._when = yield from self._take(8 if kind == Op.EXPIRES_MS else 4)
+                expires = True
         match kind:
             case Op.END:
                 self._mark(begun, TAIL)

@@ -15,6 +15,7 @@ from purveyor_hooks import (
     Client,
     Command,
     ContainerSpec,
+    Contents,
     Exercise,
     Finding,
     FoundContainer,
@@ -215,6 +216,13 @@ async def extract(source: Source, database: str, sink: Sink) -> None:
     from purveyor_s3 import extraction
 
     await extraction.extract(source, database, sink)
+
+
+@hookimpl
+async def contents(source: Source, into: Contents) -> None:
+    from purveyor_s3 import telling
+
+    await telling.contents(source, into)
 
 
 @hookimpl

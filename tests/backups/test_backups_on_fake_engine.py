@@ -1,6 +1,7 @@
 """What a backup says it holds is what was written into it; what is not carried is named; what is kept can be reached."""
 
 import hashlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -11,16 +12,16 @@ from purveyor.app import App
 from purveyor.backups import store as backups
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.operations import adopt
-from purveyor.backups.repository import require_elsewhere
+from purveyor.backups.repository import KEY_FILE, require_elsewhere
 from purveyor.backups.routes import view
-from purveyor.backups.storage import Folder
+from purveyor.backups.storage import DATA, Folder
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import Outcome
 from purveyor.projects.operations.link import LinkArguments
 from purveyor.services import store as services
 from purveyor.services.models import VolumeRecord
-from purveyor_hooks import BadInput, Conflict, Failed, NotFound
+from purveyor_hooks import BadInput, Conflict, Failed, NotFound, PurveyorError
 
 pytestmark = pytest.mark.anyio
 
@@ -226,6 +227,90 @@ async def test_a_backup_that_something_speaks_against_is_never_called_proven(sce
         assert await proof(app, fragile.id) == ("ok", True)
         await do(app, "restore", backup=str(fragile.id), new_name="whole")
         assert await proof(app, fragile.id) == ("suspect", False)
+
+
+async def test_what_comes_back_otherwise_is_found_by_its_contents_alone(scene: Scene) -> None:
+    """Its number is the same."""
+    async with scene.open() as app:
+        scene.put("main", "shop_production", twisted="abc")
+        made = await backup_of(app, "main")
+        await do(app, "verify-backup", backup=str(made.id))
+        assert await proof(app, made.id) == ("ok", True)
+        number = await do(app, "verify-backup", backup=str(made.id), deep=True)
+        assert (await outcome(app, number)).differences == ("keys of shop_production: twisted is not as it was",)
+        assert await proof(app, made.id) == ("suspect", False)
+        assert "twisted" in (await app.house.store.read(lambda tx: backups.get(tx, made.id))).error_message
+
+
+async def test_what_may_change_by_itself_is_no_difference_and_the_proof_says_what_it_compared(scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.put("main", "shop_production", passing="abc")
+        made = await backup_of(app, "main")
+        await do(app, "verify-backup", backup=str(made.id), deep=True)
+        found = view(await app.house.store.read(lambda tx: backups.get(tx, made.id)))
+        assert (found.state, found.metadata["deep"]) == ("ok", True)
+        await do(app, "verify-backup", backup=str(made.id))
+        assert "deep" not in (await app.house.store.read(lambda tx: backups.get(tx, made.id))).metadata
+        assert list(scene.state.glob("contents-*")) == []
+
+
+async def proven(app: App) -> BackupRecord:
+    made = await backup_of(app, "main")
+
+    def prove(tx: Tx) -> None:
+        backups.update(tx, made.id, proven_at=tx.now, proven_seconds=1.0)
+
+    await app.house.store.write(prove)
+    return made
+
+
+@pytest.mark.parametrize("trouble", ["engine", "disk", "time", "bug", "died"])
+async def test_what_a_verification_meets_where_it_restores_to_says_nothing_about_the_backup(trouble: str, scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.put("main", "shop_production", trouble=trouble)
+        made = await proven(app)
+        with pytest.raises(PurveyorError):
+            await do(app, "verify-backup", backup=str(made.id))
+        assert await proof(app, made.id) == ("ok", True)
+
+
+async def test_a_place_that_is_away_and_a_key_that_is_missing_say_nothing_about_the_backup(scene: Scene) -> None:
+    class Away(Folder):
+        def read(self, path: str) -> AsyncIterator[bytes]:
+            raise Failed(f"The bucket does not answer for {path}.")
+
+    async with scene.open() as app:
+        made = await proven(app)
+        key = scene.state / KEY_FILE
+        content = key.read_bytes()
+        key.unlink()
+        with pytest.raises(BadInput, match="a key that is not here"):
+            await do(app, "verify-backup", backup=str(made.id))
+        key.write_bytes(content)
+        key.chmod(0o600)
+
+        async def place_of(backup: BackupRecord) -> Folder:
+            return Away(Path(made.location.removesuffix(made.folder)))
+
+        app.verb("verify-backup").keeper.place_of = place_of  # type: ignore[attr-defined]
+        with pytest.raises(Failed, match="does not answer"):
+            await do(app, "verify-backup", backup=str(made.id))
+        assert await proof(app, made.id) == ("ok", True)
+
+
+@pytest.mark.parametrize("wrong", ["refused", "damaged", "gone"])
+async def test_what_a_server_refuses_that_is_well_and_what_was_damaged_speak_against_a_backup(wrong: str, scene: Scene) -> None:
+    async with scene.open() as app:
+        scene.put("main", "shop_production", **({"trouble": wrong} if wrong == "refused" else {}))
+        made = await proven(app)
+        data = Path(made.location) / DATA
+        if wrong == "damaged":
+            data.write_bytes(data.read_bytes()[:-9] + b"x" * 9)
+        elif wrong == "gone":
+            data.unlink()
+        with pytest.raises(PurveyorError):
+            await do(app, "verify-backup", backup=str(made.id))
+        assert await proof(app, made.id) == ("suspect", False)
 
 
 # ---------------------------------------------------------------- a part of it

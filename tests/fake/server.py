@@ -23,8 +23,11 @@ from purveyor_hooks import (
     Command,
     Conflict,
     ContainerSpec,
+    Contents,
+    DeadlineExceeded,
     Deployment,
     DeployResult,
+    EngineUnavailable,
     Failed,
     File,
     Finding,
@@ -284,7 +287,20 @@ CLOSED = "closed"  # a resource of this name cannot be read
 SECRET = "secret"  # a key of this name is in no backup
 MINOR = "minor"  # a key of this name comes back otherwise, which matters to nobody
 FRAGILE = "fragile"  # a key of this name is lost on its way in
+TWISTED = "twisted"  # the value of a key of this name comes back as another
+TROUBLE = "trouble"  # what a restore of a key of this name meets: its value says it
+PASSING = "passing"  # a key of this name may go, or change, by itself
 JOB = "job"  # a key of this name acts on the world: in a copy it is off
+
+
+TROUBLES: dict[str, Exception] = {
+    "engine": EngineUnavailable("the engine is away"),
+    "disk": Failed("pg_restore ended with 1: could not extend file: No space left on device"),
+    "time": DeadlineExceeded("it made no progress"),
+    "bug": KeyError("a bug"),
+    "died": Failed("the connection was closed"),
+    "refused": Failed("line 3 of the dump is refused"),
+}
 
 
 @hookimpl
@@ -309,11 +325,18 @@ async def restore(service: Service, access: Access, source: Source, options: Res
     if server.held.resources:
         raise Failed("it is not empty")
     held = msgspec.json.decode(b"".join([chunk async for chunk in source]), type=Held)
+    for keys in held.resources.values():
+        if (met := keys.get(TROUBLE)) == "died":
+            access.engine.require(service.host).state = "exited"  # type: ignore[attr-defined]
+        if met:
+            raise TROUBLES[met]
     findings = []
     for name, keys in held.resources.items():
         if options.only and name not in options.only:
             continue
-        server.held.resources[name] = {key: value for key, value in keys.items() if key != FRAGILE}
+        server.held.resources[name] = {
+            key: value[::-1] if key in (TWISTED, PASSING) else value for key, value in keys.items() if key != FRAGILE
+        }
         server.save()
         access.engine.act("restore")  # type: ignore[attr-defined]
         findings += [Finding(where=name, what=key, why="it is another", notice=True) for key in keys if key == MINOR]
@@ -329,6 +352,14 @@ async def restore(service: Service, access: Access, source: Source, options: Res
 async def extract(source: Source, database: str, sink: Sink) -> None:
     held = msgspec.json.decode(b"".join([chunk async for chunk in source]), type=Held)
     await sink.write(msgspec.json.encode(held.resources[database]))
+
+
+@hookimpl
+async def contents(source: Source, into: Contents) -> None:
+    held = msgspec.json.decode(b"".join([chunk async for chunk in source]), type=Held)
+    for name, keys in held.resources.items():
+        for key, value in keys.items():
+            await into.put("keys", name, key, value.encode(), fleeting=key == PASSING)
 
 
 @hookimpl

@@ -45,7 +45,7 @@ STATE = {
     "projects": "id slug name created_at",
     "s3_sources": "id name bucket_name bucket_path access_key_id secret_key region endpoint force_path_style created_at",
     "schedules": "id name backup_type retention_period retention_count schedule_expression enabled description tags s3_source_id "
-    "service_ids verify next_run created_at timezone jitter",
+    "service_ids verify next_run created_at timezone jitter verify_deep",
     "services": "id name slug service_type parameters secrets given image image_id image_environment volume_id container_name "
     "desired state refusal created_at purpose imported",
     "tokens": "id name hash scope project_id created_at expires_at revoked_at environment_id sealed user_id",

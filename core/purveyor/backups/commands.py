@@ -31,7 +31,8 @@ def backup_command() -> None:
 def _proven(item: Mapping[str, Any]) -> str:
     if not item["proven_at"]:
         return "not proven yet"
-    return f"proven {item['proven_at'][:16].replace('T', ' ')}, took {item['proven_seconds']:.0f} s"
+    deep = ", contents compared" if item["metadata"].get("deep") else ""
+    return f"proven {item['proven_at'][:16].replace('T', ' ')}{deep}, took {item['proven_seconds']:.0f} s"
 
 
 def _show(options: Options, item: Mapping[str, Any]) -> None:
@@ -113,12 +114,14 @@ def show_backup(options: Options, backup: str) -> None:
 
 @backup_command.command("verify")
 @click.argument("backup")
+@click.option("--deep", is_flag=True, help="Compare what is in it as well: each table, key, object, document.")
 @unsigned_option
 @plan_option
 @click.pass_obj
-def verify_backup(options: Options, backup: str, accept_unsigned: bool, plan: bool) -> None:
+def verify_backup(options: Options, backup: str, deep: bool, accept_unsigned: bool, plan: bool) -> None:
     """Prove a backup: restore it into a service made for that, and count what is in it."""
-    params = {"accept_unsigned": "true"} if accept_unsigned else {}
+    asked = {"deep": deep, "accept_unsigned": accept_unsigned}
+    params = {name: "true" for name, given in asked.items() if given}
     if act(options, f"Proving {backup}", "POST", f"{BACKUPS}/{backup}/verify", plan=plan, params=params):
         _show(options, run(options, lambda client: client.get(f"{BACKUPS}/{backup}")))
 
@@ -423,6 +426,7 @@ def schedule_group() -> None:
 @click.option("--keep-days", default=30, show_default=True, type=click.IntRange(1))
 @click.option("--keep-count", default=0, type=click.IntRange(0), help="At most so many of each service; 0 is any number.")
 @click.option("--verify", is_flag=True, help="Prove each one right after it was made.")
+@click.option("--verify-deep", is_flag=True, help="The same, with its contents compared.")
 @click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="Where the cron line is read: Europe/Berlin.")
 @click.option("--jitter", default=0, type=click.IntRange(0), metavar="SECONDS", help="A run comes up to so much later.")
 @click.pass_obj
@@ -435,6 +439,7 @@ def add_schedule(
     keep_days: int,
     keep_count: int,
     verify: bool,
+    verify_deep: bool,
     timezone: str,
     jitter: int,
 ) -> None:
@@ -446,7 +451,8 @@ def add_schedule(
         "s3_source_id": source,
         "retention_period": keep_days,
         "retention_count": keep_count,
-        "verify": verify,
+        "verify": verify or verify_deep,
+        "verify_deep": verify_deep,
         "timezone": timezone,
         "jitter": jitter,
     }
@@ -468,7 +474,7 @@ def list_schedules(options: Options) -> None:
     rows = [
         (item["name"], f"{item['schedule_expression']} {item['timezone']}", "enabled" if item["enabled"] else "disabled",
          (item["next_run"] or "")[:16], (item["last_run"] or "never")[:16], _result(item["last_result"]),
-         sources.get(item["s3_source_id"], "this host"), f"{item['retention_period']} days", "proven" if item["verify"] else "")
+         sources.get(item["s3_source_id"], "this host"), f"{item['retention_period']} days", _asked(item))
         for item in found
     ]  # fmt: skip
     output.table(["name", "when", "state", "next", "last", "result", "where", "kept", "proof"], rows, "There are none.")
@@ -477,6 +483,11 @@ def list_schedules(options: Options) -> None:
 def _result(found: Mapping[str, int] | None) -> str:
     """What came of a run: only what there was."""
     return ", ".join(f"{number} {word}" for word, number in (found or {}).items() if number) or ("nothing to do" if found else "")
+
+
+def _asked(item: Mapping[str, Any]) -> str:
+    """What is done with each backup of a schedule."""
+    return "contents compared" if item["verify_deep"] else "proven" if item["verify"] else ""
 
 
 def _switch(options: Options, name: str, word: str) -> None:

@@ -100,6 +100,10 @@ class _Envelope(msgspec.Struct, frozen=True):
     sha256: str = ""
 
 
+class KeyMissing(BadInput):
+    """The key that a backup is signed or sealed with is not here: that says nothing about the backup."""
+
+
 class Verified:
     """A manifest that was found to be ours, or that a person has vouched for. Made by `verified` alone; whatever reads a
     backup takes one of these."""
@@ -167,7 +171,7 @@ def verified(
     if known is not None and known.mac:
         if mac is None:
             raise _altered("it was signed, and is not any more")
-        raise BadInput(
+        raise KeyMissing(
             f"The backup is signed with a key that is not here ({mac.key}).",
             remedy="Put the backup.key of the installation that made it into the state directory. Without that key nobody can "
             "open it, or know it for its own.",

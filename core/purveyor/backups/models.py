@@ -57,6 +57,7 @@ class ScheduleRecord(Record, frozen=True):
     timezone: str = "UTC"
     jitter: int = 0
     last_result: LastResult | None = None
+    verify_deep: bool = False
 
 
 class BackupRecord(Record, frozen=True):

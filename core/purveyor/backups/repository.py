@@ -4,7 +4,8 @@ import base64
 import hashlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from purveyor.archiving.wal_receiver import Helpers
 from purveyor.backups import manifest as manifests
 from purveyor.backups import store as backups
 from purveyor.backups.codec import Packer, unpacked
+from purveyor.backups.contents import Compared
 from purveyor.backups.kinds import BASE
 from purveyor.backups.manifest import HeldBinding, Manifest, OnRecord, Verified
 from purveyor.backups.models import BackupRecord, SourceRecord
@@ -33,7 +35,7 @@ from purveyor.projects import store as projects
 from purveyor.services import store as services
 from purveyor.services.handle import ServiceAccess
 from purveyor.services.models import ServiceRecord
-from purveyor_hooks import BadInput, Census, Failed, Finding, Image, PurveyorError, RestoreOptions, ServiceType, Sink
+from purveyor_hooks import BadInput, Census, Contents, Failed, Finding, Image, PurveyorError, RestoreOptions, ServiceType, Sink
 from purveyor_hooks.types import HOLDERS, holder_of
 
 KEY_FILE = "backup.key"
@@ -59,17 +61,36 @@ class _Sink:
         self._pulse.beat(len(chunk))
 
 
+class PlaceAway(Failed):
+    """What holds a backup does not give it now."""
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """What fails of the place is told apart from what fails where the bytes go."""
+    try:
+        yield
+    except Failed as error:
+        raise PlaceAway(error.detail, remedy=error.remedy) from error
+
+
 class _Source:
-    """`Source` from a packed file, heard by the pulse."""
+    """`Source` from a packed file, heard by the pulse. `error` is why it ended early, whatever its reader makes of that."""
 
     def __init__(self, chunks: AsyncIterator[bytes], pulse: Pulse) -> None:
         self._chunks = chunks
         self._pulse = pulse
+        self.error: PurveyorError | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._chunks:
-            self._pulse.beat(len(chunk))
-            yield chunk
+        try:
+            with _reading():
+                async for chunk in self._chunks:
+                    self._pulse.beat(len(chunk))
+                    yield chunk
+        except PurveyorError as error:
+            self.error = error
+            raise
 
 
 class Keeper:
@@ -193,7 +214,9 @@ class Keeper:
         self, place: Place, folder: str, *, known: OnRecord | None = None, accept_unsigned: bool = False
     ) -> Verified:
         """The manifest in a folder of a place. Raises `NotFound`, `BadInput`."""
-        content, key = await place.get(f"{folder}/{MANIFEST}"), await self.key()
+        with _reading():
+            content = await place.get(f"{folder}/{MANIFEST}")
+        key = await self.key()
         keys = {manifests.key_id(key): key} if key else {}
         return manifests.verified(content, folder, keys, known=known, accept_unsigned=accept_unsigned)
 
@@ -201,9 +224,10 @@ class Keeper:
         """The plain bytes of a backup, each part checked before it is handed on. Raises `NotFound`, `BadInput`."""
         place, manifest = await self.place_of(backup), verified.manifest
         key = await self.opening_key(manifest)
-        content = place.read(f"{backup.folder}/{manifest.data}")
+        with _reading():
+            content = place.read(f"{backup.folder}/{manifest.data}")
+            sums = await place.get(f"{backup.folder}/{SUMS}") if manifest.sums else b""
         if manifest.sums:
-            sums = await place.get(f"{backup.folder}/{SUMS}")
             if hashlib.sha256(sums).hexdigest() != manifest.sums:
                 raise BadInput("The backup's list of checksums was altered.", remedy="Choose another backup.")
             content = checked(content, sums, manifest.sums_chunk)
@@ -217,7 +241,10 @@ class Keeper:
 
         async def pour(pulse: Pulse) -> tuple[Finding, ...]:
             source = _Source(await self.stored(backup, verified), pulse)
-            return await provider.restore(record.view(), self.access(record, pulse), source, options)
+            try:
+                return await provider.restore(record.view(), self.access(record, pulse), source, options)
+            except Exception as error:
+                raise source.error or error from None
 
         return await while_it_goes_on(pour, self._house.settings.stall_timeout, f"The restore into {record.name}", tell)
 
@@ -259,6 +286,49 @@ class Keeper:
         what = f"Carrying the data of {old.name} over"
         return await while_it_goes_on(pour, self._house.settings.stall_timeout, what, tell)
 
+    async def compare_contents(self, backup: BackupRecord, verified: Verified, record: ServiceRecord, tell: Tell) -> list[str]:
+        """What of a backup is not the same in the service that it was restored into, which is backed up to nowhere for that; and
+        where the backup holds another number of things than was counted when it was written."""
+        provider = self._house.registry.provider(record.service_type)
+        compared = await anyio.to_thread.run_sync(Compared, self._house.state)
+
+        async def read(pulse: Pulse) -> None:
+            source = _Source(await self.stored(backup, verified), pulse)
+            try:
+                await provider.contents(source, compared.saved)
+            except Exception as error:
+                raise source.error or error from None
+            await self._tell_contents(record, compared.restored, pulse)
+
+        try:
+            what = f"Comparing the contents of {record.name}"
+            await while_it_goes_on(read, self._house.settings.stall_timeout, what, tell)
+            return await compared.differences(verified.manifest.census)
+        finally:
+            compared.close()
+
+    async def _tell_contents(self, record: ServiceRecord, into: Contents, pulse: Pulse) -> None:
+        """What a running service holds, as its backup tells it."""
+        provider = self._house.registry.provider(record.service_type)
+        sending, receiving = anyio.create_memory_object_stream[bytes](8)
+
+        async def give() -> None:
+            async with sending:
+                await provider.backup(record.view(), self.access(record, pulse), _Pipe(sending, pulse))
+
+        async def take() -> None:
+            async with receiving:
+                await provider.contents(_Plain(aiter(receiving)), into)
+                async for _ in receiving:  # what its reader left of it
+                    pass
+
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(give)
+                group.start_soon(take)
+        except* Exception as group_error:
+            raise _first(group_error) from None
+
     async def census(self, record: ServiceRecord) -> Census:
         provider = self._house.registry.provider(record.service_type)
         return await provider.census(record.view(), self.access(record))
@@ -284,7 +354,7 @@ class Keeper:
         key = await self.key()
         if key is None or manifests.key_id(key) != manifest.key_id:
             why = "is not here" if key is None else "is another one"
-            raise BadInput(
+            raise manifests.KeyMissing(
                 f"The backup is encrypted, and its key {why}.",
                 remedy=f"Put the {KEY_FILE} of the installation that made it into {self._house.state}. "
                 "Without that key nobody can open the backup.",

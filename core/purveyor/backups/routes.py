@@ -11,7 +11,7 @@ from purveyor.backups import scheduler
 from purveyor.backups import store as backups
 from purveyor.backups.models import BackupRecord, ScheduleRecord, SourceRecord
 from purveyor.backups.operations import adopt
-from purveyor.backups.operations.backup import BackupArguments, ProveArguments, readable
+from purveyor.backups.operations.backup import BackupArguments, ProveArguments, VerifyArguments, readable
 from purveyor.backups.operations.restore import RestoreArguments
 from purveyor.backups.repository import Keeper, require_elsewhere
 from purveyor.backups.schemas import (
@@ -133,9 +133,9 @@ async def extract_database(core: App, reference: str, database: str) -> Stream:
 
 @post("/{reference:str}/verify", guards=[admin])
 async def verify_backup(
-    request: Req, core: App, reference: str, plan: bool = False, accept_unsigned: bool = False
+    request: Req, core: App, reference: str, plan: bool = False, accept_unsigned: bool = False, deep: bool = False
 ) -> Response[Any]:
-    given = ProveArguments(backup=reference, accept_unsigned=accept_unsigned)
+    given = VerifyArguments(backup=reference, accept_unsigned=accept_unsigned, deep=deep)
     return await answer(request, core, "verify-backup", given, plan=plan, status=200, then=_made(core))
 
 

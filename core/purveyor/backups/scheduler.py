@@ -11,7 +11,7 @@ from croniter import CroniterError, croniter
 
 from purveyor.backups import store as backups
 from purveyor.backups.models import BackupRecord, LastResult, ScheduleRecord
-from purveyor.backups.operations.backup import BackupArguments, ProveArguments, insert_backup
+from purveyor.backups.operations.backup import BackupArguments, ProveArguments, VerifyArguments, insert_backup
 from purveyor.kernel import hold
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Verb
@@ -128,8 +128,8 @@ class Scheduler:
             )
             made = await self._run("backup", given)
             ended[await self._state(made)] += 1
-            if made is not None and schedule.verify:
-                await self._run("verify-backup", ProveArguments(backup=str(made)))
+            if made is not None and (schedule.verify or schedule.verify_deep):
+                await self._run("verify-backup", VerifyArguments(backup=str(made), deep=schedule.verify_deep))
             if schedule.retention_count:
                 await self._thin(schedule, service.id)
 

@@ -74,7 +74,7 @@ class SourceView(msgspec.Struct, frozen=True, kw_only=True):
 class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`schedule_expression` is a cron line, read in `timezone`; a run comes up to `jitter` seconds later. Backups older than
     `retention_period` days, and more than `retention_count` (0: any number), are deleted; `verify` proves each one right
-    after it was made."""
+    after it was made, `verify_deep` with its contents compared."""
 
     name: str
     schedule_expression: str
@@ -87,6 +87,7 @@ class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     s3_source_id: int | None = None
     service_ids: list[int | str] = []
     verify: bool = False
+    verify_deep: bool = False
     timezone: str = "UTC"
     jitter: int = 0
 

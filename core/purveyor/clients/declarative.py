@@ -44,6 +44,7 @@ class DeclaredSchedule(Table, frozen=True):
     keep_days: int = 30
     keep_count: int = 0
     verify: bool = False
+    verify_deep: bool = False
     enabled: bool = True
 
 
@@ -199,6 +200,7 @@ def _schedule(name: str, item: DeclaredSchedule, now: Present) -> list[Change]:
         "retention_period": item.keep_days,
         "retention_count": item.keep_count,
         "verify": item.verify,
+        "verify_deep": item.verify_deep,
         "enabled": item.enabled,
     }
     held = now.schedules.get(name)
@@ -269,6 +271,7 @@ def export(now: Present) -> str:
             "keep-days": item["retention_period"],
             "keep-count": item["retention_count"],
             "verify": item["verify"],
+            "verify-deep": item["verify_deep"],
             "enabled": item["enabled"],
             "services": [ids[number] for number in item["service_ids"] if number in ids],
         }

@@ -50,6 +50,12 @@ class ProveArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     accept_unsigned: bool = False
 
 
+class VerifyArguments(ProveArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`deep` compares contents, beside numbers."""
+
+    deep: bool = False
+
+
 def insert_backup(tx: Tx, house: House, record: ServiceRecord, given: BackupArguments, *, archiving: bool = False) -> int:
     """Record a backup that is about to be made."""
     house.registry.provider(record.service_type).require("backup", "backups")

@@ -505,6 +505,11 @@ CREATE TABLE certificates (
 ) STRICT;
 """
 
+# Whether each backup of a schedule is proven with its contents compared.
+VERIFY_DEEP = """
+ALTER TABLE schedules ADD COLUMN verify_deep INTEGER NOT NULL DEFAULT 0;
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -635,3 +640,8 @@ def operation_step_names(db: Database) -> None:
 @migrations()
 def certificates(db: Database) -> None:
     _run(db, CERTIFICATES)
+
+
+@migrations()
+def verify_deep(db: Database) -> None:
+    _run(db, VERIFY_DEEP)

@@ -22,6 +22,7 @@ from purveyor_hooks import (
     Census,
     Client,
     ContainerSpec,
+    Contents,
     DeadlineExceeded,
     Failed,
     Finding,
@@ -65,6 +66,10 @@ class Plugin(msgspec.Struct, kw_only=True):
     error: str = ""
     faults: int = 0
     last_fault: str = ""
+
+
+class PluginFault(Failed):
+    """A hook raised what is none of our errors."""
 
 
 NAMED_BY_PEOPLE = ("browse", "download")  # hooks whose `path` a person may have typed
@@ -129,7 +134,7 @@ class Provider:
             if counted:
                 self.plugin.faults += 1
                 self.plugin.last_fault = f"{hook}: {text}"
-            raise Failed(
+            raise PluginFault(
                 f"The plugin {self.plugin.name} failed in its hook {hook}: {text}",
                 remedy="See: purveyor plugin list",
             ) from None
@@ -222,6 +227,11 @@ class Provider:
         self.require("extract", "taking one database or bucket out of a backup")
         with self._guard("extract", None, None):
             await self._call("extract", None, source=source, database=database, sink=sink)
+
+    async def contents(self, source: Source, into: Contents) -> None:
+        self.require("contents", "the comparison of contents")
+        with self._guard("contents", None, None):
+            await self._call("contents", None, source=source, into=into)
 
     async def upgrade_check(self, service: Service, access: Access, image: Image) -> tuple[Finding, ...]:
         if not self.offers("upgrade_check"):
