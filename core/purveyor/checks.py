@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import starmap
 from pathlib import Path
 
 import anyio.to_thread
@@ -273,7 +274,14 @@ async def of_copies(app: App) -> list[Check]:
         detail = "none is made: all that backups go to is lost with this host's state directory, or is a service of its own"
         return [Check(subject="copy of the state", name="elsewhere", ok=True, detail=detail, remedy=remedy)]
     key = await Keeper(app.house).key()
-    return [*([await _on_paper(app, key_id(key))] if key else []), *_copies(app, places)]
+    paper = [await _on_paper(app, key_id(key))] if key else []
+    return [*paper, *_copies(app, places), *starmap(_left_out, (await app.copies.too_large()).items())]
+
+
+def _left_out(path: Path, size: int) -> Check:
+    detail = f"{size >> 20} MB: no copy of the state has it, and after the loss of the host it is lost"
+    remedy = "Keep it outside of the state directory, and a copy of it elsewhere."
+    return Check(subject="copy of the state", name=str(path), ok=False, detail=detail, remedy=remedy)
 
 
 async def _on_paper(app: App, name: str) -> Check:

@@ -1,5 +1,6 @@
 """After the host was lost: what comes back, what does not, and what has to be said; on the fake engine."""
 
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from fake.host import Host, prepare
 from fake.matrix import Points, watched
 from fake.scene import IMAGES, create, differences, do, picture
+from purveyor import __version__
 from purveyor.backups import store as backups
 from purveyor.backups.storage import Folder
 from purveyor.kernel import hold
@@ -23,7 +25,7 @@ from purveyor.recovery.models import recovering
 from purveyor.recovery.outlook import Accepted
 from purveyor.recovery.routes import _view as view
 from purveyor.services import store as services
-from purveyor_hooks import BadInput, Conflict, Failed, NotFound, StateUnavailable
+from purveyor_hooks import BadInput, Conflict, Failed, NotFound, StateRefused, StateUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -377,6 +379,23 @@ async def test_another_key_opens_nothing(key: bytes, old: Host, new: Host) -> No
 async def test_a_place_without_a_copy_is_named(old: Host, fire: Fire, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no copy of an installation's state"):
         await Host(fire.room / "new", tmp_path).recover(fire.key)
+
+
+async def test_the_state_of_a_later_version_is_refused_with_both_versions_named(old: Host, new: Host, fire: Fire) -> None:
+    async with old.open() as app:
+        await app.house.store.write(
+            lambda tx: (
+                tx.insert("_sqlite_migrations", migration_set="purveyor", name="of_tomorrow", applied_at=tx.now),
+                tx.update("meta", "key = 'version'", [], value="9.9.9"),
+            )
+        )
+        await app.copies.flush(10)
+    old.burn()
+    before = sorted((fire.room / "place").rglob("*"))
+    with pytest.raises(StateRefused, match=rf"Purveyor 9\.9\.9, and this is {re.escape(__version__)}.*of_tomorrow"):
+        await new.recover(fire.key)
+    assert sorted((fire.room / "place").rglob("*")) == before
+    assert not [path for path in new.folder.rglob("*") if path.name.startswith("state")]
 
 
 async def test_the_lost_host_is_refused_when_it_lives(old: Host, new: Host, fire: Fire) -> None:

@@ -25,6 +25,7 @@ from purveyor.recovery import copier, document
 from purveyor.recovery.sealing import Mark, owner_path, write_mark
 from purveyor.recovery.thinning import NEWEST
 from purveyor_hooks import Conflict, Event, Failed, PurveyorError
+from support import SEAWEEDFS, Stage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick")]
 
@@ -350,6 +351,37 @@ def test_of_many_that_claim_at_once_one_gets_it(tmp_path: Path) -> None:
             thread.join()
         assert len(won) == 1
         assert (tmp_path / path).read_bytes() == won[0]
+
+
+@pytest.mark.parametrize("server", ["rustfs", "seaweedfs"])
+def test_of_many_that_claim_at_once_in_a_bucket_one_gets_it(server: str, house: Stage, request: pytest.FixtureRequest) -> None:
+    image = request.getfixturevalue("rustfs") if server == "rustfs" else SEAWEEDFS
+    house.cli("create", "s3", server, "--image", image)
+    house.cli("project", "create", f"claims-{server}")
+    house.cli("link", server, f"claims-{server}")
+    found = house.variables(f"claims-{server}")
+    source = SourceRecord(
+        id=1, name="x", bucket_name=found["S3_BUCKET"], bucket_path="", endpoint=found["S3_ENDPOINT"], region="us-east-1",
+        access_key_id=found["S3_ACCESS_KEY"], secret_key=found["S3_SECRET_KEY"], force_path_style=True,
+        created_at=datetime.now(UTC),
+    )  # fmt: skip
+
+    async def work() -> None:
+        for number in range(5):
+            path, won = f"state/x/{number:08d}/owner", []
+
+            async def claim(who: bytes, path: str = path, won: list[bytes] = won) -> None:
+                async with Bucket(source, source.secret_key).held() as place:  # a client of its own
+                    if await place.claim(path, who):
+                        won.append(who)
+
+            async with anyio.create_task_group() as group:
+                for who in range(8):
+                    group.start_soon(claim, b"%d" % who)
+            assert len(won) == 1
+            assert await Bucket(source, source.secret_key).get(path) == won[0]
+
+    anyio.run(work)
 
 
 async def test_a_term_that_is_ours_already_is_claimed_again(scene: Scene, place: Folder) -> None:

@@ -27,6 +27,7 @@ from purveyor.kernel.cli.client import SOCKET
 from purveyor.kernel.cli.main import cli
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation
+from purveyor.recovery import beside
 from purveyor.recovery.sealing import Mark, write_mark
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick")]
@@ -50,6 +51,19 @@ async def supersede(app: App, place: Folder) -> None:
     who = await app.copies.identity()
     mark = Mark(installation=who.installation, term=who.term + 9, incarnation="other", host="elsewhere", at=1_800_000_000_000)
     assert await place.claim(mark.path, write_mark(mark, who.keys))
+
+
+async def test_a_file_that_is_too_large_for_a_copy_is_told(scene: Scene, place: Folder) -> None:
+    async with living(scene) as app:
+        large = app.house.state / "plugins" / "large.bin"
+        large.parent.mkdir(exist_ok=True)
+        with large.open("wb") as opened:
+            opened.truncate(beside.LARGEST + 1)
+        check = (await said(app))[str(large)]
+        assert not check.ok
+        assert "16 MB" in check.detail
+        large.unlink()
+        assert str(large) not in await said(app)
 
 
 async def test_without_a_place_elsewhere_the_doctor_says_that_none_is_made(scene: Scene) -> None:

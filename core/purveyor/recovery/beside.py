@@ -51,6 +51,18 @@ def carried(state: Path, without: Collection[Path] = ()) -> dict[str, File]:
     return found
 
 
+def too_large(state: Path, without: Collection[Path] = ()) -> dict[Path, int]:
+    """The files that are not carried, since they are larger than any state, and their bytes."""
+    return {path: size for path in _files(state, without) if (size := _size(path)) > LARGEST}
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # it went away meanwhile
+        return 0
+
+
 def _files(state: Path, without: Collection[Path]) -> Iterator[Path]:
     for folder, folders, names in os.walk(state):
         top = Path(folder) == state

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
@@ -199,6 +200,10 @@ class StateCopies:
     async def places(self) -> dict[str, str]:
         """The places that a copy is kept at: their names by their addresses."""
         return {address: target.place.label for address, target in (await self._targets()).items()}
+
+    async def too_large(self) -> dict[Path, int]:
+        """What of the state directory no copy has, since it is larger than any state, and its bytes."""
+        return await anyio.to_thread.run_sync(beside.too_large, self._house.state, self._left_out)
 
     async def _targets(self) -> dict[str, Target]:
         def work(tx: Tx) -> dict[str, Target]:

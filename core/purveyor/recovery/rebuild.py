@@ -13,14 +13,16 @@ from typing import Any, NamedTuple, Protocol
 import anyio
 import anyio.to_thread
 import msgspec
+from sqlite_utils import Database
 
+from purveyor import __version__
 from purveyor.backups import paper
 from purveyor.backups.manifest import key_id
 from purveyor.backups.models import SourceRecord
 from purveyor.backups.repository import KEY_FILE, write_key
 from purveyor.backups.storage import Bucket, Folder, Place
 from purveyor.kernel.audit.log import came_back
-from purveyor.kernel.db import Tx
+from purveyor.kernel.db import Tx, migrations
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
 from purveyor.kernel.operations import Verb
@@ -30,7 +32,7 @@ from purveyor.recovery.copier import StateCopies, newest_mark
 from purveyor.recovery.models import Recovering, recovering
 from purveyor.recovery.outlook import Accepted, Outlook, look
 from purveyor.recovery.sealing import Header, Keys, Mark
-from purveyor_hooks import BadInput, Conflict, Failed
+from purveyor_hooks import BadInput, Conflict, Failed, StateRefused
 
 FIRST = 120.0  # seconds for the first copy to arrive
 PART = ".recovering"
@@ -93,8 +95,8 @@ async def prospect(wanted: Wanted, build: Build) -> AsyncIterator[Prospect]:
         newest = await finding.newest(place, paths, keys)
         found = newest if wanted.at is None else await finding.newest(place, paths, keys, wanted.at)
         owner = await newest_mark(place, installation, keys)
-    notes = await anyio.to_thread.run_sync(_write_part, part, found.body, wanted)
     try:
+        notes = await anyio.to_thread.run_sync(_write_part, part, found.body, wanted)
         async with build(part) as app:
             store = app.house.store
             if wanted.source is not None:
@@ -130,11 +132,26 @@ def _write_part(part: Path, body: bytes, wanted: Wanted) -> list[str]:
     shutil.rmtree(part, ignore_errors=True)
     with told(part):
         part.mkdir(parents=True, mode=0o700)
-        beside.put_back(document.write(body, part / beside.DATABASE), part)
+        files = document.write(body, part / beside.DATABASE)
+        _require_known(part / beside.DATABASE)
+        beside.put_back(files, part)
         write_key(part / KEY_FILE, wanted.key)
     if wanted.on_paper:
         paper.note_printed(part / KEY_FILE, key_id(wanted.key))
     return [layout.take_folder(part, wanted.folder)] if wanted.folder is not None else []
+
+
+def _require_known(database: Path) -> None:
+    """Raise `StateRefused` for the state of a later version, whose changes this one does not know."""
+    with closing(sqlite3.connect(database)) as opened:
+        names = migrations.unknown(Database(opened))
+        theirs = _first(opened, "SELECT value FROM meta WHERE key = 'version'") or "a later version"
+    if names:
+        raise StateRefused(
+            f"The copy of the state was written by Purveyor {theirs}, and this is {__version__}: it does not know the changes "
+            f"{', '.join(names)}.",
+            remedy=f"Nothing was touched here or at the place. Install Purveyor {theirs} or a later one, and recover with that.",
+        )
 
 
 def _highest(tx: Tx) -> int:
