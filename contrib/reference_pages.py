@@ -75,7 +75,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table; empty without rows."""
     if not rows:
         return []
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    cells = [[re.sub(r"\s*\n\s*", " ", cell.replace("|", "\\|")) for cell in row] for row in rows]
     return [f"| {' | '.join(row)} |".replace("  |", " |") for row in [list(head), ["---"] * len(head), *cells]] + [""]
 
 
@@ -364,7 +364,7 @@ def exit_codes() -> list[tuple[int, str]]:
 
 def error_codes() -> str:
     rows = [
-        [code(item.code), str(item.status), str(item.exit_code), (inspect.getdoc(item) or "").splitlines()[0]]
+        [code(item.code), str(item.status), str(item.exit_code), (inspect.getdoc(item) or "").partition("\n\n")[0]]
         for item in error_classes()
     ]
     return page(

@@ -139,7 +139,8 @@ def markdown(entries: Sequence[Entry]) -> str:
     lines += ["", "## Data", ""]
     for name, kind in sorted(_payloads(entries).items()):
         fields = [f"`{field}` ({_kind(shape)})" for field, shape in kind.get("properties", {}).items()]
-        lines.append(f"- **{name}**: {kind.get('description', '')} {', '.join(fields)}".rstrip())
+        said = " ".join(kind.get("description", "").split())
+        lines.append(f"- **{name}**: {said} {', '.join(fields)}".rstrip())
     return "\n".join(lines) + "\n"
 
 
