@@ -83,10 +83,11 @@ SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
     UNION ALL SELECT 'large ' || oid || ' ' || convert_from(lo_get(oid), 'UTF8') FROM pg_largeobject_metadata
     UNION ALL SELECT 'publication ' || pubname FROM pg_publication
     UNION ALL SELECT 'settings ' || coalesce(setrole::regrole::text, '') || setconfig::text FROM pg_db_role_setting
+        WHERE setrole::regrole::text !~ '_production_[0-9]+$'
     UNION ALL SELECT 'role ' || rolname || rolcanlogin::text || rolsuper::text || coalesce(rolpassword, '') FROM pg_authid
-        WHERE rolname !~ '^pg_|^purveyor_|_production$' AND rolname <> 'postgres'
+        WHERE rolname !~ '^pg_|^purveyor_|_production(_[0-9]+)?$' AND rolname <> 'postgres'
     UNION ALL SELECT 'member ' || roleid::regrole::text || ' ' || member::regrole::text FROM pg_auth_members
-        WHERE member::regrole::text !~ '^pg_'
+        WHERE member::regrole::text !~ '^pg_|_production_[0-9]+$'
 ) lines
 """
 

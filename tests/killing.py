@@ -64,9 +64,9 @@ def assert_consistent(stage: Stage) -> None:
     assert stage.rows("SELECT id FROM bindings WHERE state = 'intended'") == []
 
 
-def recorded(stage: Stage, service: str) -> set[str]:
+def recorded(stage: Stage, service: str, what: str = "resource", which: str = "") -> set[str]:
     join = "bindings JOIN services ON services.id = bindings.service_id"
-    return {row[0] for row in stage.rows(f"SELECT resource FROM {join} WHERE services.slug = '{service}'")}
+    return {row[0] for row in stage.rows(f"SELECT {what} FROM {join} WHERE services.slug = '{service}' {which}")}
 
 
 def ask_redis(stage: Stage, *command: str) -> str:
@@ -80,9 +80,12 @@ def assert_accounts(stage: Stage) -> None:
     """Each server has the accounts and resources that are recorded, and no others: no login of the manager's is left, either."""
     ours = "('purveyor_databases', 'purveyor_heir')"  # own databases, and what superusers owned
     theirs = f"rolname !~ '^pg_' AND NOT rolsuper AND rolname NOT IN {ours}"
-    roles = set(stage.sql("main", f"SELECT rolname FROM pg_roles WHERE {theirs}"))
+    login = "coalesce(shobj_description(oid, 'pg_authid'), '') ~ ' login '"
+    owners = set(stage.sql("main", f"SELECT rolname FROM pg_roles WHERE {theirs} AND NOT {login}"))
+    logins = set(stage.sql("main", f"SELECT rolname FROM pg_roles WHERE {theirs} AND {login}"))
     databases = set(stage.sql("main", "SELECT datname FROM pg_database WHERE datname !~ '^template|^postgres$'"))
-    assert roles == databases == recorded(stage, "main")
+    assert owners == databases == recorded(stage, "main")
+    assert logins == recorded(stage, "main", "account", "AND bindings.state = 'bound'")
     assert set(ask_redis(stage, "ACL", "USERS").split()) - {"default"} == recorded(stage, "cache")
 
 

@@ -49,7 +49,7 @@ async def examine(app: App, project: str | None, environment: str, *, quick: boo
     checks = [await (_answers(app) if quick else _store(app)), *await of_disks(app)]
     for name, detail, remedy in await stuck(app):
         checks.append(Check(subject="operation", name=name, ok=False, detail=detail, remedy=remedy))
-    for name, detail in await endings(app):
+    for name, detail in [*await endings(app), *await owners(app)]:
         checks.append(Check(subject=name, name="account", ok=True, detail=detail))
     engine = await _engine(app)
     checks.append(engine)
@@ -252,6 +252,25 @@ async def endings(app: App) -> list[tuple[str, str]]:
             until = "it serves" if projects.due(tx, item) else f"its next deploy (deployment {item.ends_after} uses it)"
             text = f"{item.project}/{item.environment} is not linked any more, and has its account until {until}."
             found.append((services.get(tx, item.service_id).name, text))
+        return found
+
+    return await app.house.store.read(work)
+
+
+async def owners(app: App) -> list[tuple[str, str]]:
+    """Accounts of before credentials had logins of their own: whose service, and how to have one."""
+
+    def work(tx: Tx) -> list[tuple[str, str]]:
+        found = []
+        for service in services.every(tx):
+            provider = app.house.registry.find(service.service_type)
+            if provider is None or not provider.kind.numbered_accounts:
+                continue
+            for item in projects.bindings(tx, service_id=service.id):
+                if item.state == "bound" and item.account == item.resource:
+                    how = f"purveyor rotate {item.project} -e {item.environment} --service {service.slug}"
+                    text = f"{item.project}/{item.environment} logs in as the owner of its data."
+                    found.append((service.name, f"{text} Give it a login of its own: {how}"))
         return found
 
     return await app.house.store.read(work)

@@ -60,9 +60,10 @@ class ServiceType(Value, frozen=True):
 
     `slots` is the inclusive range of numbers of which each binding gets one of its own (Redis databases).
     Accounts bear the resource's name, or are random lower-case letters and digits where `account_length` says how
-    many (access keys). `uses_api` means that its variables carry the address of the HTTP API and the environment's token: each
-    `Binding` then has an `api`. `notes` are sentences that a person should know before relying on this type:
-    limits of isolation, say.
+    many (access keys). With `numbered_accounts` each new credential has an account of its own, named like the resource with a
+    number that none had before, so that nothing of an ended one can come back. `uses_api` means that its variables carry the
+    address of the HTTP API and the environment's token: each `Binding` then has an `api`. `notes` are sentences that a person
+    should know before relying on this type: limits of isolation, say.
     """
 
     name: str
@@ -74,6 +75,7 @@ class ServiceType(Value, frozen=True):
     naming: Naming = Naming()
     slots: tuple[int, int] | None = None
     account_length: int = 0
+    numbered_accounts: bool = False
     uses_api: bool = False
     icon_url: str = ""
     color: str = "#64748b"

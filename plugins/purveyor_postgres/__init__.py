@@ -58,6 +58,7 @@ def service_type() -> ServiceType:
         icon_url="/static/icons/postgres.svg",
         ports=(Port(container=PORT),),
         naming=Naming(separator="_", limit=63),
+        numbered_accounts=True,
         parameters=(
             Parameter(name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT),
             Parameter(
@@ -152,13 +153,13 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
 @hookimpl
 async def unbind(service: Service, access: Access, binding: Binding) -> None:
     async with server.connection(service, access) as connection:
-        await accounts.unbind(connection, binding)
+        await accounts.unbind(service, access, connection, binding)
 
 
 @hookimpl
 async def purge(service: Service, access: Access, binding: Binding) -> None:
     async with server.connection(service, access) as connection:
-        await accounts.purge(connection, binding)
+        await accounts.purge(service, access, connection, binding)
 
 
 @hookimpl
@@ -249,7 +250,7 @@ async def contents(source: Source, into: Contents) -> None:
 
 @hookimpl
 async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
-    """PostgreSQL keeps one password for a role: the new one replaces the old, whose sessions end."""
+    """Another login for the same owner; the old one and its sessions end."""
     async with server.connection(service, access) as connection:
         await accounts.rotate(service, access, connection, binding)
 

@@ -1,43 +1,12 @@
-"""Roles and databases of bindings. Every statement may be repeated after a crash."""
+"""Owners, logins and databases of bindings. Every statement may be repeated after a crash."""
 
-import base64
-import hashlib
-import hmac
-import os
 from typing import Any
 
-import anyio
-
 from purveyor_hooks import Access, Binding, Conflict, Service
-from purveyor_postgres import server
+from purveyor_postgres import server, walls
+from purveyor_postgres.sql import literal, quoted, verifier
+from purveyor_postgres.walls import KEEPER, RIGHTS, ensure_role, is_superuser, shut_out
 
-ITERATIONS = 4096
-SALT_BYTES = 16
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A string as SQL has it, in whatever session."""
-    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def verifier(password: str) -> str:
-    """What the server stores for a password (RFC 5803): sent instead of the password, which no log can then show."""
-    salt = os.urandom(SALT_BYTES)
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, ITERATIONS)
-    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    server = hmac.digest(salted, b"Server Key", "sha256")
-    parts = [base64.b64encode(part).decode() for part in (salt, stored, server)]
-    return f"SCRAM-SHA-256${ITERATIONS}:{parts[0]}${parts[1]}:{parts[2]}"
-
-
-KEEPER = "purveyor_databases"  # owns the databases of projects: who owns one could shut the manager out of it
-HEIR = "purveyor_heir"  # owns what a superuser owned, after a restore
-SHUTTING, PAUSE = 100, 0.1  # times, seconds
-TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1"
 SPARE = 10  # connections that one project alone cannot take
 
 
@@ -47,71 +16,76 @@ def most_connections(service: Service, of_server: int) -> int:
     return min(wanted, of_server - SPARE if of_server > 2 * SPARE else of_server)
 
 
-async def terminate(connection: Any, role: str) -> bool:
-    """End the sessions of a role; the answer is whether there were any."""
-    return bool(await connection.fetch(TERMINATE, role))
-
-
-async def ensure_role(connection: Any, name: str) -> None:
-    """A role of ours that nobody logs in as."""
-    if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", name):
-        await connection.execute(f"CREATE ROLE {name} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS")
-
-
-MARKED = "coalesce(shobj_description(r.oid, 'pg_authid'), '') LIKE 'purveyor binding %'"
-OTHERS = f"SELECT rolname FROM pg_roles r WHERE NOT rolsuper AND rolname !~ '^(pg|purveyor)_' AND NOT {MARKED}"
-OPEN_TO_ALL = """
-SELECT datname AS database, array_agg(acl.privilege_type) AS rights
-FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) acl
-WHERE acl.grantee = 0 AND datallowconn GROUP BY 1
-"""
-
-
-async def close_to_projects(connection: Any) -> None:
-    """What everybody may in a database is given to each role that is no project's, and taken from everybody: a server's own
-    roles go on as before, and projects are kept out, also of what an administrator made after they were linked."""
-    for row in await connection.fetch(OPEN_TO_ALL):
-        database, rights = quoted(row["database"]), ", ".join(row["rights"])
-        async with connection.transaction():
-            for other in await connection.fetch(OTHERS):
-                await connection.execute(f"GRANT {rights} ON DATABASE {database} TO {quoted(other['rolname'])}")
-            await connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
-
-
 async def bind(service: Service, access: Access, connection: Any, binding: Binding) -> None:
-    """The role, its database, and nobody else in it."""
-    await _ensure_role(service, connection, binding)
+    """The owner, the login that acts as the owner, their database, and nobody else in it. Other logins end, but for those whose
+    end is set."""
+    await _ensure_owner(service, connection, binding)
+    if binding.account != binding.resource:
+        await _ensure_login(service, connection, binding)
     await _ensure_database(connection, binding)
-    if await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = session_user"):
+    if await is_superuser(connection):
         await _take_over(service, access, connection, binding)
-    await close_to_projects(connection)
+    await walls.close_to_projects(connection)
+    for role in await _others(connection, binding, with_an_end=False):
+        await _end(service, access, connection, role, binding.resource)
+    if said := await walls.keep(service, access, connection):
+        access.logger.warning("postgres.walls", service=service.slug, found=said)
 
 
-async def _ensure_role(service: Service, connection: Any, binding: Binding) -> None:
-    role = quoted(binding.account)
-    comment = await connection.fetchrow(
-        "SELECT shobj_description(oid, 'pg_authid') AS mark FROM pg_roles WHERE rolname = $1", binding.account
-    )
-    if comment is not None and comment["mark"] != binding.mark:
+async def _mark(connection: Any, role: str) -> str | None:
+    """A role's comment; None where there is no such role."""
+    found = await connection.fetchrow("SELECT shobj_description(oid, 'pg_authid') AS mark FROM pg_roles WHERE rolname = $1", role)
+    return (found["mark"] or "") if found else None
+
+
+def _require_ours(role: str, mark: str | None, ours: bool) -> None:
+    if mark is not None and not ours:
         raise Conflict(
-            f"The server has a role {binding.account} already, and it is not Purveyor's.",
+            f"The server has a role {role} already, and it is not Purveyor's.",
             remedy="Rename or drop it, or choose another project name.",
         )
-    word = "CREATE" if comment is None else "ALTER"
+
+
+async def _login_rights(service: Service, connection: Any) -> str:
     most = await connection.fetchval("SELECT current_setting('max_connections')::int")
-    rights = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
-    rights += f" CONNECTION LIMIT {most_connections(service, most)}"
+    return f"LOGIN {RIGHTS} CONNECTION LIMIT {most_connections(service, most)} VALID UNTIL 'infinity'"
+
+
+async def _ensure_owner(service: Service, connection: Any, binding: Binding) -> None:
+    """Who owns what is in the database. An account of before logins were apart is the owner itself, until it is rotated."""
+    mark = await _mark(connection, binding.resource)
+    _require_ours(binding.resource, mark, mark == binding.mark)
+    role, word = quoted(binding.resource), "CREATE" if mark is None else "ALTER"
+    rights = f"NOLOGIN {RIGHTS}" if mark is None else RIGHTS
+    if binding.account == binding.resource:
+        rights = f"{await _login_rights(service, connection)} PASSWORD '{verifier(binding.password)}'"
     async with connection.transaction():
-        await connection.execute(f"{word} ROLE {role} {rights} PASSWORD '{verifier(binding.password)}'")
+        await connection.execute(f"{word} ROLE {role} {rights}")
         await connection.execute(f"COMMENT ON ROLE {role} IS '{binding.mark}'")
+
+
+async def _ensure_login(service: Service, connection: Any, binding: Binding) -> None:
+    """A member of the owner, whose sessions act as the owner: so it owns nothing, and no session can change it but one that puts
+    that off, which can change its password alone."""
+    mark = await _mark(connection, binding.account)
+    _require_ours(binding.account, mark, (mark or "").startswith(f"{binding.mark} {walls.LOGIN} "))
+    role, owner, word = quoted(binding.account), quoted(binding.resource), "CREATE" if mark is None else "ALTER"
+    secret = verifier(binding.password)
+    async with connection.transaction():
+        await connection.execute(f"{word} ROLE {role} {await _login_rights(service, connection)} PASSWORD '{secret}'")
+        await connection.execute(f"COMMENT ON ROLE {role} IS '{walls.note(binding.mark, secret)}'")
+        await connection.execute(f"GRANT {owner} TO {role}")
+        await connection.execute(f"ALTER ROLE {role} SET role = {literal(binding.resource)}")
 
 
 async def _ensure_database(connection: Any, binding: Binding) -> None:
     owner = await connection.fetchval("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", binding.resource)
     if owner is None:
         # template0: nobody can be connected to it, which would make this fail
-        await connection.execute(f"CREATE DATABASE {quoted(binding.resource)} OWNER {quoted(binding.account)} TEMPLATE template0")
-    elif owner not in (binding.account, KEEPER) or not await _is_ours(connection, binding):
+        await connection.execute(
+            f"CREATE DATABASE {quoted(binding.resource)} OWNER {quoted(binding.resource)} TEMPLATE template0"
+        )
+    elif owner not in (binding.resource, KEEPER) or not await _is_ours(connection, binding):
         raise Conflict(
             f"The server has a database {binding.resource} already, and it belongs to {owner}.",
             remedy="Rename it, or choose another project name.",
@@ -121,7 +95,7 @@ async def _ensure_database(connection: Any, binding: Binding) -> None:
 async def _take_over(service: Service, access: Access, connection: Any, binding: Binding) -> None:
     """The database is ours, what is in it the project's: so it makes schemas and extensions, and cannot set anything that
     everybody would get who comes in, nor forbid to come in. One of before is handed over without moving a table."""
-    database, role = quoted(binding.resource), quoted(binding.account)
+    database = role = quoted(binding.resource)
     await ensure_role(connection, KEEPER)
     owner = await connection.fetchval("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", binding.resource)
     if owner != KEEPER:
@@ -151,56 +125,59 @@ async def rotate_administrator(service: Service, access: Access, previous: Servi
 
 
 async def _is_ours(connection: Any, binding: Binding) -> bool:
-    mark = await connection.fetchval(
-        "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = $1", binding.account
-    )
-    return bool(mark == binding.mark)
+    return await _mark(connection, binding.resource) == binding.mark
 
 
 async def rotate(service: Service, access: Access, connection: Any, binding: Binding) -> None:
     """What the old password opened, or a password that was set with it, has ended before the new one works."""
     if await _is_ours(connection, binding):
-        await _shut_out(connection, binding.account)
+        for role in await _others(connection, binding):
+            await shut_out(connection, role)
+        if binding.account == binding.resource:
+            await shut_out(connection, binding.account)
     await bind(service, access, connection, binding)
 
 
-async def unbind(connection: Any, binding: Binding) -> None:
-    """The role keeps its database and can no longer come in."""
+async def unbind(service: Service, access: Access, connection: Any, binding: Binding) -> None:
+    """The owner keeps its database, and nobody can log in for it any more."""
     if await _is_ours(connection, binding):
-        await _shut_out(connection, binding.account)
+        for role in await _logins(connection, binding):
+            await _end(service, access, connection, role, binding.resource)
 
 
-async def _shut_out(connection: Any, role: str) -> None:
-    """Nobody is in as this role, and nobody comes in.
-
-    Whoever is in may hold the role's own row by an open transaction, so that a change of it waits: sessions are ended first,
-    again until the change is made, and then those that came meanwhile. Only then is there no way back.
-    """
-    import asyncpg
-
-    name = quoted(role)
-    for attempt in range(SHUTTING):
-        await terminate(connection, role)
-        try:
-            async with connection.transaction():
-                await connection.execute("SET LOCAL lock_timeout = '300ms'")
-                await connection.execute(f"ALTER ROLE {name} NOLOGIN PASSWORD NULL")
-            break
-        except (asyncpg.LockNotAvailableError, asyncpg.InternalServerError):  # "tuple concurrently updated"
-            if attempt == SHUTTING - 1:
-                raise
-            await anyio.sleep(PAUSE)
-    for _ in range(SHUTTING):
-        if not await terminate(connection, role):
-            return
-        await anyio.sleep(PAUSE)
+LOGINS = """
+SELECT rolname, rolvaliduntil < 'infinity' AS has_end FROM pg_roles r
+WHERE starts_with(shobj_description(r.oid, 'pg_authid'), $1) OR (r.rolname = $2 AND r.rolcanlogin) ORDER BY r.oid
+"""
 
 
-async def purge(connection: Any, binding: Binding) -> None:
-    """Database and role are gone."""
+async def _logins(connection: Any, binding: Binding, *, with_an_end: bool = True) -> list[str]:
+    """Everybody who logs in for a binding, or could: the owner as well, if it is of before logins were apart."""
+    found = await connection.fetch(LOGINS, f"{binding.mark} {walls.LOGIN} ", binding.resource)
+    return [row["rolname"] for row in found if with_an_end or not row["has_end"]]
+
+
+async def _others(connection: Any, binding: Binding, *, with_an_end: bool = True) -> list[str]:
+    return [role for role in await _logins(connection, binding, with_an_end=with_an_end) if role != binding.account]
+
+
+async def _end(service: Service, access: Access, connection: Any, role: str, owner: str) -> None:
+    await shut_out(connection, role)
+    if role != owner:  # what is in use now is dropped at a later look
+        await walls.quietly(walls.drop_login(service, access, connection, role, owner))
+
+
+async def purge(service: Service, access: Access, connection: Any, binding: Binding) -> None:
+    """Database and roles are gone."""
     if not await _is_ours(connection, binding):
         return
+    logins = await _logins(connection, binding)
+    for role in logins:
+        await shut_out(connection, role)
     owner = await connection.fetchval("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", binding.resource)
-    if owner in (binding.account, KEEPER):
+    if owner in (binding.resource, KEEPER):
         await connection.execute(f"DROP DATABASE {quoted(binding.resource)} WITH (FORCE)")
-    await connection.execute(f"DROP ROLE {quoted(binding.account)}")
+    for role in logins:
+        if role != binding.resource:
+            await walls.drop_login(service, access, connection, role, binding.resource)
+    await connection.execute(f"DROP ROLE {quoted(binding.resource)}")

@@ -6,9 +6,9 @@ import anyio
 import asyncpg
 
 from purveyor_hooks import Access, Conflict, Listing, NotFound, Service
-from purveyor_postgres.accounts import quoted
 from purveyor_postgres.logins import login, opened_as
 from purveyor_postgres.server import connection, reason
+from purveyor_postgres.sql import quoted
 
 PAGE, LONGEST, LIMIT = 50, 300, 6.0
 DATABASES = """

@@ -15,11 +15,12 @@ import asyncpg
 import msgspec
 
 from purveyor_hooks import Access, Failed, Finding, Service
-from purveyor_postgres.accounts import literal, quoted
 from purveyor_postgres.logins import PREFIX, Login, end_sessions, login, opened_as
 from purveyor_postgres.record import COMES_AND_GOES, OF_EXTENSION, OWNER_ROLES, SYSTEM
 from purveyor_postgres.server import connection
+from purveyor_postgres.sql import literal, quoted
 from purveyor_postgres.tools import while_busy
+from purveyor_postgres.walls import IS_LOGIN
 
 PATIENCE, BYTES_A_SECOND = 10.0, 10_000_000  # of one count, before it is made otherwise
 LOCK_TIMEOUT = "2s"  # behind somebody who waits to change the table, and waits for whoever holds it for us
@@ -171,8 +172,9 @@ async def _digest(opened: Any, sql: str) -> str:
 
 
 async def roles(opened: Any) -> int:
-    """Of people and of projects, not of the manager's."""
-    return int(await opened.fetchval(f"SELECT count(*) FROM pg_roles WHERE rolname !~ '^(pg_|purveyor_|{PREFIX})'"))
+    """Of people and of projects, not of the manager's: a project's logins come and go, and no copy has them."""
+    sql = f"SELECT count(*) FROM pg_roles r WHERE rolname !~ '^(pg_|purveyor_|{PREFIX})' AND NOT {IS_LOGIN}"
+    return int(await opened.fetchval(sql))
 
 
 async def empower(opened: Any, who: Login, members: Iterable[str]) -> None:

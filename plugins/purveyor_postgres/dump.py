@@ -17,11 +17,11 @@ import msgspec
 from purveyor_hooks import Access, Census, Failed, Finding, NotFound, PurveyorError, Service, Sink, Source
 from purveyor_hooks.parts import PartWriter, read_parts
 from purveyor_postgres import counting
-from purveyor_postgres.accounts import literal
 from purveyor_postgres.counting import first_line
 from purveyor_postgres.logins import Login, login, opened_as, sweep
 from purveyor_postgres.record import COMES_AND_GOES, Database, Server, read_inside, read_server
 from purveyor_postgres.server import PORT, connection, maintenance
+from purveyor_postgres.sql import literal
 from purveyor_postgres.tools import as_nobody, compression, environment, while_busy, within
 
 SERVER, RECORD, DUMP, STATE = "server", "record", "dump", "state"

@@ -6,7 +6,9 @@ They are put in force whenever the server is asked whether it serves, so that a 
 from typing import Any, NamedTuple
 
 from purveyor_hooks import Parameter, Service
-from purveyor_postgres.accounts import MARKED, most_connections, quoted, terminate
+from purveyor_postgres.accounts import most_connections
+from purveyor_postgres.sql import quoted
+from purveyor_postgres.walls import COMMENT, MARKED, OWNERS_MARK, is_superuser, terminate
 
 SIZE = r"0|[1-9][0-9]{0,5}(?:mb|gb)"
 UNITS = {"mb": 2**20, "gb": 2**30}
@@ -34,10 +36,11 @@ DISK = Parameter(
 WARNED, FULL, SHUT, FREE = 0.8, 1.0, 1.1, 0.95  # of the limit; what was full is free again below the last
 
 ROLES = f"""
-SELECT r.rolname AS role, d.datname AS database, r.rolconnlimit AS connections,
+SELECT r.rolname AS role, o.rolname AS owner, d.datname AS database, r.rolconnlimit AS connections,
     (SELECT setconfig FROM pg_db_role_setting s WHERE s.setrole = r.oid AND s.setdatabase = 0) AS everywhere,
     (SELECT setconfig FROM pg_db_role_setting s WHERE s.setrole = r.oid AND s.setdatabase = d.oid) AS inside
-FROM pg_roles r LEFT JOIN pg_database d ON d.datname = r.rolname AND d.datallowconn
+FROM pg_roles r JOIN pg_roles o ON {COMMENT.format("o")} = {OWNERS_MARK}
+LEFT JOIN pg_database d ON d.datname = o.rolname AND d.datallowconn
 WHERE {MARKED} AND r.rolcanlogin
 """
 READ_ONLY = "default_transaction_read_only=on"
@@ -52,7 +55,7 @@ FROM pg_stat_activity WHERE backend_type = 'client backend'
 class Standing(NamedTuple):
     """Where a project is with its disk: `share` of what it may have, and whether it was full when it was last looked at."""
 
-    role: str
+    owner: str
     share: float
     was_full: bool
 
@@ -68,15 +71,15 @@ def size(service: Service, parameter: Parameter) -> int:
 
 
 async def put_in_force(service: Service, opened: Any) -> str:
-    """Set the limits of every project's role. The answer is what a person should know; it says the same while nothing changes."""
+    """Set the limits of every project's logins. The answer is what a person should know, the same while nothing changes."""
     said = []
     row = await opened.fetchrow(TAKEN)
     if row["taken"] >= row["room"]:
         said.append(f"Projects cannot connect: all connections that they may have are taken, most of them by {row['most']}.")
-    full = await opened.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = session_user")
+    full = await is_superuser(opened)
     quota = size(service, DISK)
     for row in await opened.fetch(ROLES):
-        standing = Standing(row["role"], 0.0, READ_ONLY in (row["inside"] or []))
+        standing = Standing(row["owner"], 0.0, READ_ONLY in (row["inside"] or []))
         if quota and row["database"]:
             used = await opened.fetchval("SELECT pg_database_size($1::name)", row["database"])
             standing = standing._replace(share=used / quota)
@@ -87,10 +90,10 @@ async def put_in_force(service: Service, opened: Any) -> str:
             if row["database"] and standing.full != standing.was_full:
                 await _read_only(opened, row, on=standing.full)
         if word := "nobody of it gets in" if shut else "its sessions are read-only" if standing.full else "":
-            said.append(f"{standing.role} has filled its disk ({service.parameters[DISK.name]}): {word}.")
+            said.append(f"{standing.owner} has filled its disk ({service.parameters[DISK.name]}): {word}.")
         elif standing.share >= WARNED:
-            said.append(f"{standing.role} has filled more than {WARNED:.0%} of its disk ({service.parameters[DISK.name]}).")
-    return " ".join(said)
+            said.append(f"{standing.owner} has filled more than {WARNED:.0%} of its disk ({service.parameters[DISK.name]}).")
+    return " ".join(dict.fromkeys(said))  # once, however many logins a project has
 
 
 async def _connections(service: Service, opened: Any, row: Any, *, shut: bool) -> None:

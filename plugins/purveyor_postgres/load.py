@@ -14,20 +14,22 @@ import msgspec
 
 from purveyor_hooks import Access, BadInput, Command, Failed, Finding, RestoreOptions, Service, Source
 from purveyor_hooks.parts import Part, read_parts
-from purveyor_postgres import older, statements
-from purveyor_postgres.accounts import HEIR, KEEPER, ensure_role, literal, quoted
+from purveyor_postgres import older, statements, walls
 from purveyor_postgres.counting import first_line
 from purveyor_postgres.dump import DUMP, RECORD, SERVER, STATE, why
 from purveyor_postgres.extensions import KNOWN
 from purveyor_postgres.logins import Login, end_sessions, login, opened_as, sweep
 from purveyor_postgres.record import ADMINISTRATORS, FORMAT, Database, Extension, Inside, Server
 from purveyor_postgres.server import ROOT, connection, maintenance
+from purveyor_postgres.sql import literal, quoted
 from purveyor_postgres.toc import Contents, Entry
 from purveyor_postgres.tools import NOBODY, environment, while_busy, within
+from purveyor_postgres.walls import HEIR, KEEPER, ensure_role
 
 SHARED = ("template1", "postgres")
 SPOOL = f"{ROOT}/purveyor-load"
-PROJECTS = "purveyor binding "  # what the comment of a project's role begins with
+PROJECTS = walls.MARK  # what the comment of a project's role begins with
+LOGIN = re.compile(f"{PROJECTS}[0-9]+ {walls.LOGIN} ")
 MOST = 200  # findings of one database
 LONGEST = 300  # characters of a reason
 # What pg_restore says of its own begins with its name: the rest are words of the server's, of definitions, of functions.
@@ -130,12 +132,16 @@ async def _begin(here: Restored, part: Part) -> None:
     async with maintenance(here.service, here.access) as opened:
         for name in (KEEPER, HEIR):
             await ensure_role(opened, name)
+        made = {KEEPER, HEIR}
         for role in server.roles:
             if role.name in (administrator, KEEPER, HEIR) or role.name.startswith("pg_"):
                 continue
+            if not trusted and LOGIN.match(role.comment or ""):
+                continue  # of the original: whoever is linked here gets one of its own
             closed = not trusted and (role.comment or "").startswith(PROJECTS)
             here.findings += await statements.role(opened, role, trusted=trusted, closed=closed)
-        here.roles = {role.name for role in server.roles if role.name != administrator} | {KEEPER, HEIR}
+            made.add(role.name)
+        here.roles = made
         await _members(here, opened, server)
 
 
@@ -183,7 +189,10 @@ async def _finish(here: Restored, server: Server) -> None:
     skipped = {name.lower() for name in here.options.skip_settings}
     async with maintenance(here.service, here.access) as opened:
         version = await opened.fetchval("SELECT current_setting('server_version_num')::int")
+        logins = {role.name for role in server.roles if LOGIN.match(role.comment or "")}
         for setting in server.settings:
+            if setting.name == "role" and setting.role in logins:
+                continue  # follows from whose login it is
             if setting.name.lower() in skipped or (setting.role and setting.role not in here.roles):
                 continue
             if not setting.database or setting.database in here.done:
@@ -197,6 +206,8 @@ async def _finish(here: Restored, server: Server) -> None:
                 if setting.name.lower() not in skipped:
                     here.say(await statements.system(opened, setting, version, here.options.takes_over, libraries))
             await opened.execute("SELECT pg_reload_conf()")
+        for text in await walls.keep(here.service, here.access, opened):
+            here.say(Finding(where="", what="role", why=text))
         await _check(here, opened, server)
 
 

@@ -18,9 +18,9 @@ import anyio
 import msgspec
 
 from purveyor_hooks import Access, Service
-from purveyor_postgres import limits
-from purveyor_postgres.accounts import close_to_projects, literal, quoted, verifier
+from purveyor_postgres import limits, walls
 from purveyor_postgres.server import RESERVES_SINCE, connection, ended, maintenance, major, pins, session
+from purveyor_postgres.sql import literal, quoted, verifier
 
 PREFIX = "purveyor_login_"
 HOURS = 24  # after a crash
@@ -175,15 +175,16 @@ async def tidy(service: Service, access: Access, opened: Any) -> str:
     hold up or fail. The answer is what a person should know."""
     import asyncpg
 
-    said = ""
+    said: list[str] = []
     stopped = asyncpg.InternalClientError  # a transaction that cannot be rolled back, for its statement is just being stopped
     lost = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, stopped)
     with suppress(*lost), anyio.move_on_after(TIDYING):
         if not service.imported:
-            await close_to_projects(opened)
-        said = await limits.put_in_force(service, opened)
+            await walls.close_to_projects(opened)
+        said.append(await limits.put_in_force(service, opened))
+        said += await walls.keep(service, access, opened)
         await sweep(service, access, opened)
-    return said
+    return " ".join(text for text in said if text)
 
 
 def _in_use(name: str, by: str) -> bool:

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from purveyor_hooks import Access, Command, Service
 from purveyor_hooks.parts import Part
 from purveyor_hooks.versions import version_of
-from purveyor_postgres.accounts import quoted
 from purveyor_postgres.server import connection, major, options, pins
+from purveyor_postgres.sql import quoted
 
 ROLES, DATABASE = "roles", "database"
 SHARED = ("postgres", "template1")

@@ -2,11 +2,13 @@
 
 from purveyor_hooks import Access, FoundContainer, HeldAccount, Reader, Retold, Service
 from purveyor_postgres import server
+from purveyor_postgres.walls import COMMENT, IS_LOGIN, MARK, OWNERS_MARK
 
-MARK = "purveyor binding "
-HELD = """
-SELECT rolname, substr(shobj_description(oid, 'pg_authid'), length($1) + 1) AS number FROM pg_roles
-WHERE shobj_description(oid, 'pg_authid') ~ ('^' || $1 || '[0-9]{1,18}$') ORDER BY rolname
+HELD = f"""
+SELECT o.rolname AS owner, substr({COMMENT.format("o")}, length('{MARK}') + 1) AS number,
+    coalesce((SELECT r.rolname FROM pg_roles r WHERE {IS_LOGIN} AND {OWNERS_MARK} = {COMMENT.format("o")} AND r.rolcanlogin
+    ORDER BY r.oid DESC LIMIT 1), o.rolname) AS login
+FROM pg_roles o WHERE {COMMENT.format("o")} ~ '^{MARK}[0-9]{{1,18}}$' ORDER BY 1
 """
 
 
@@ -25,7 +27,7 @@ async def retell(container: FoundContainer, read: Reader) -> Retold:
 
 
 async def held(service: Service, access: Access) -> list[HeldAccount]:
-    """Roles by their comments; each has the database of its name."""
+    """Owners by their comments, each with the database of its name and its newest login."""
     async with server.connection(service, access) as connection:
-        rows = await connection.fetch(HELD, MARK)
-    return [HeldAccount(number=int(row["number"]), resource=row["rolname"], account=row["rolname"]) for row in rows]
+        rows = await connection.fetch(HELD)
+    return [HeldAccount(number=int(row["number"]), resource=row["owner"], account=row["login"]) for row in rows]

@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 
 from purveyor_hooks import Finding
-from purveyor_postgres.accounts import literal, quoted
 from purveyor_postgres.counting import first_line
 from purveyor_postgres.record import Default, Foreign, Grant, Granted, Object, Owned, Parameter, Publication, Role, Setting
+from purveyor_postgres.sql import literal, quoted
 
 VERIFIER = re.compile(r"(SCRAM-SHA-256\$|md5)[A-Za-z0-9+/=:$]+")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")

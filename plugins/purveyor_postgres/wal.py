@@ -13,8 +13,8 @@ from itertools import pairwise
 import anyio
 
 from purveyor_hooks import Access, Command, ContainerSpec, Failed, File, Mount, Recovery, Service, Sink, certificates
-from purveyor_postgres.accounts import quoted, verifier
 from purveyor_postgres.server import PORT, ROOT, connection, major, options, pins
+from purveyor_postgres.sql import quoted, verifier
 
 SLOT, SPOOL, PASSFILE = "purveyor", "/archive", "/etc/purveyor/pgpass"
 BEAT_PATIENCE = 20.0

@@ -33,6 +33,7 @@ class Matrix(NamedTuple):
 
 
 A, B = "alpha_production", "beta_production"
+A1, B1 = f"{A}_1", f"{B}_1"  # on PostgreSQL, where A and B own the data
 
 
 def _table(server: str, honest: Mapping[str, Any], *rows: tuple[str, str, str, Mapping[str, Any]]) -> Matrix:
@@ -66,7 +67,7 @@ POSTGRES = _table(
         "makes trusted extensions": "CREATE EXTENSION IF NOT EXISTS hstore",
         "reads the catalog of its own database": "SELECT count(*) FROM pg_class c JOIN pg_stats s ON s.tablename = c.relname",
         "sees and ends its own sessions": (
-            f"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = '{A}' AND pid <> "
+            f"SET ROLE NONE; SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = '{A1}' AND pid <> "
             "pg_backend_pid()"
         ),
         "makes schemas and publications": (
@@ -94,15 +95,15 @@ POSTGRES = _table(
         "begin as another role": {"server_settings": {"role": "postgres"}},
     }),
     ("roles", RIGHTS, "chooses settings of its session and of its role", {
-        **{f"make itself {right}": f"ALTER ROLE {A} {right}" for right in ABOVE},
-        "lift its limit of connections": f"ALTER ROLE {A} CONNECTION LIMIT -1",
+        **{f"make itself {right}": f"ALTER ROLE {A1} {right}" for right in ABOVE},
+        "lift its limit of connections": f"ALTER ROLE {A1} CONNECTION LIMIT -1",
         "become the owner of all databases": "SET ROLE purveyor_databases",
         "become the administrator": "SET SESSION AUTHORIZATION postgres",
-        "give itself all data": f"GRANT pg_read_all_data TO {A}",
-        "give itself the server's programs": f"GRANT pg_execute_server_program TO {A}",
+        "give itself all data": f"GRANT pg_read_all_data TO {A1}",
+        "give itself the server's programs": f"GRANT pg_execute_server_program TO {A1}",
         "give itself the server's files": f"GRANT pg_write_server_files TO {A}",
         "lift its limit of temporary files": "SET temp_file_limit = -1",
-        "take the limit of temporary files from its role": f"ALTER ROLE {A} SET temp_file_limit = -1",
+        "take the limit of temporary files from its role": f"ALTER ROLE {A1} SET temp_file_limit = -1",
         "turn triggers and constraints off": "SET session_replication_role = replica",
         "have functions of the owner run as the administrator": (
             "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION public.f() OWNER "
@@ -111,16 +112,24 @@ POSTGRES = _table(
     }),
     ("roles", OTHERS, "chooses settings of its session and of its role", {
         "become another project": f"SET ROLE {B}",
-        "be a member of another project": f"GRANT {B} TO {A}",
-        "set another project's password": f"ALTER ROLE {B} PASSWORD 'x'",
-        "set what another project begins with": f"ALTER ROLE {B} SET search_path = x",
+        "become another project's login": f"SET SESSION AUTHORIZATION {B1}",
+        "be a member of another project": f"GRANT {B} TO {A1}",
+        "have another project be a member of its own": f"GRANT {A} TO {B1}",
+        "set another project's password": f"ALTER ROLE {B1} PASSWORD 'x'",
+        "set what another project begins with": f"ALTER ROLE {B1} SET search_path = x",
         "set what the administrator begins with": "ALTER ROLE postgres SET search_path = x",
     }),
     ("roles", STAY, "chooses settings of its session and of its role", {
         "make a role for later": "CREATE ROLE later LOGIN PASSWORD 'x'",
-        "forge the mark of another project": f"COMMENT ON ROLE {A} IS 'purveyor binding 99'",
-        "have its password never end": f"ALTER ROLE {A} VALID UNTIL 'infinity'",
-        "rename itself": f"ALTER ROLE {A} RENAME TO other",
+        "set its own password": f"ALTER ROLE {A1} PASSWORD 'x'",
+        "set what its own sessions begin as": f"ALTER ROLE {A1} SET role = none",
+        "let the owner of its data log in": f"ALTER ROLE {A} LOGIN PASSWORD 'x'",
+        "log in as the owner of its data": {"user": A, "database": A},
+        "forge the mark of another project": f"COMMENT ON ROLE {A1} IS 'purveyor binding 99 login x'",
+        "forge its owner's mark": f"COMMENT ON ROLE {A} IS 'purveyor binding 99'",
+        "have its password never end": f"SET ROLE NONE; ALTER ROLE {A1} VALID UNTIL 'infinity'",
+        "rename itself": f"SET ROLE NONE; ALTER ROLE {A1} RENAME TO other",
+        "make a login for later a member of the owner": f"SET ROLE NONE; GRANT {A} TO {A1} WITH ADMIN OPTION",
     }),
     ("files and programs", SERVER, "copies rows out and in", {
         "run a program": "COPY (SELECT 1) TO PROGRAM 'id'",
@@ -171,10 +180,10 @@ POSTGRES = _table(
         "read what servers beside are logged in to with": "SELECT umoptions FROM pg_user_mapping",
         "read samples of tables that are not its own": "SELECT * FROM pg_statistic",
         "read what another project asks": (
-            f"SELECT 1 / count(*) FROM pg_stat_activity WHERE usename = '{B}' AND query ~ "
+            f"SELECT 1 / count(*) FROM pg_stat_activity WHERE usename = '{B1}' AND query ~ "
             "'pg_sleep'"
         ),
-        "read where another project comes from": f"SELECT 1 / count(client_addr) FROM pg_stat_activity WHERE usename = '{B}'",
+        "read where another project comes from": f"SELECT 1 / count(client_addr) FROM pg_stat_activity WHERE usename = '{B1}'",
         "read how the server was built": "SELECT * FROM pg_config",
     }),
     ("catalog", RIGHTS, "reads the catalog of its own database", {
@@ -210,12 +219,12 @@ POSTGRES = _table(
         "forge the mark of another project's database": f"COMMENT ON DATABASE {B} IS 'x'",
     }),
     ("sessions", STOP, "sees and ends its own sessions", {
-        "end another project's sessions": f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{B}'",
-        "cancel another project's work": f"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = '{B}'",
+        "end another project's sessions": f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{B1}'",
+        "cancel another project's work": f"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = '{B1}'",
         "end the server's own processes": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IS NULL",
         "have another session's memory printed": (
             "SELECT pg_log_backend_memory_contexts(pid) FROM pg_stat_activity WHERE usename = "
-            f"'{B}'"
+            f"'{B1}'"
         ),
     }),
     ("locks", STOP, "locks its own tables, and listens", {

@@ -16,7 +16,7 @@ import pytest
 import redis
 from pymongo.errors import OperationFailure
 
-from attacks.matrix import BLOB, KV, MONGODB, POSTGRES, REDIS, A, Attack, B, Matrix
+from attacks.matrix import B1, BLOB, KV, MONGODB, POSTGRES, REDIS, A, Attack, B, Matrix
 from support import Stage, eventually
 
 UNAUTHORIZED = (13, 18)  # MongoDB's codes
@@ -91,7 +91,7 @@ def working(stage: Stage, alpha: dict[str, str], beta: dict[str, str]) -> Iterat
     thread.start()
     eventually(lambda: asyncio.run(seen(alpha)))
     yield
-    stage.sql("main", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{B}'")
+    stage.sql("main", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{B1}'")
     thread.join()
 
 
@@ -104,7 +104,7 @@ async def asleep(beta: dict[str, str]) -> None:
 async def seen(alpha: dict[str, str]) -> bool:
     """Whether beta is in: its row is there for everybody, without what it asks."""
     try:
-        await sql(alpha, f"SELECT 1 / count(*) FROM pg_stat_activity WHERE usename = '{B}'")
+        await sql(alpha, f"SELECT 1 / count(*) FROM pg_stat_activity WHERE usename = '{B1}'")
     except asyncpg.DivisionByZeroError:
         return False
     return True

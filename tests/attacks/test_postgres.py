@@ -263,9 +263,11 @@ BINDING = Binding(
     id=7,
     scope=Scope(project="shop", environment="production"),
     resource="shop_production",
-    account="shop_production",
+    account="shop_production_1",
     password="p1",
 )
+OF_BEFORE = msgspec.structs.replace(BINDING, account="shop_production")  # the owner logs in itself
+SECOND = msgspec.structs.replace(BINDING, account="shop_production_2", password="new")
 REFUSED = (
     "ALTER DATABASE shop_production SET search_path = x",
     "ALTER DATABASE shop_production SET local_preload_libraries = 'nope'",
@@ -277,7 +279,11 @@ REFUSED = (
     "CREATE DATABASE other",
     "SET ROLE purveyor_databases",
     "ALTER ROLE shop_production CONNECTION LIMIT 1000",
+    "ALTER ROLE shop_production_1 CONNECTION LIMIT 1000",
     "ALTER ROLE shop_production CREATEDB",
+    "ALTER ROLE shop_production LOGIN PASSWORD 'x'",
+    "ALTER ROLE shop_production_1 PASSWORD 'x'",
+    "SET ROLE NONE; GRANT shop_production TO PUBLIC",
     "SELECT * FROM pg_authid",
     "COPY (SELECT 1) TO PROGRAM 'id'",
 )
@@ -290,7 +296,7 @@ ALLOWED = (
 
 async def as_project(server: Server, statement: str) -> None:
     opened = await asyncpg.connect(
-        host="127.0.0.1", port=server.port, user="shop_production", password="p1", database="shop_production", timeout=10
+        host="127.0.0.1", port=server.port, user="shop_production_1", password="p1", database="shop_production", timeout=10
     )
     try:
         await opened.execute(statement)
@@ -330,9 +336,21 @@ async def test_a_project_of_before_is_handed_over_without_moving_a_table(make: C
     server.psql("CREATE TABLE t AS SELECT 1 AS x", "shop_production", user="shop_production")
     server.psql("ALTER DATABASE shop_production SET local_preload_libraries = 'nope'", "shop_production", user="shop_production")
     before = server.psql("SELECT relfilenode FROM pg_class WHERE relname = 't'", "shop_production")
+    server.psql("ALTER ROLE shop_production SET search_path = app, public", "shop_production", user="shop_production")
+    await postgres.bind(server.service, server, msgspec.structs.replace(OF_BEFORE, password="p0"))  # nothing ends by itself
+    old = await session(server, "p0", "shop_production")
+    assert await old.fetchval("SELECT current_user") == "shop_production"
     await postgres.rotate(server.service, server, BINDING, "p0")
     assert server.psql("SELECT relfilenode FROM pg_class WHERE relname = 't'", "shop_production") == before
     await as_project(server, "INSERT INTO t VALUES (2)")
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await old.execute("SELECT 1")
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+        await session(server, "p0", "shop_production")
+    new = await session(server, "p1")
+    assert await new.fetchrow("SELECT current_user, session_user") == ("shop_production", "shop_production_1")
+    assert await new.fetchval("SHOW search_path") == "app, public"
+    await new.close()
     for statement in REFUSED[:5]:
         with pytest.raises(asyncpg.PostgresError):
             await as_project(server, statement)
@@ -341,8 +359,9 @@ async def test_a_project_of_before_is_handed_over_without_moving_a_table(make: C
 # ---------------------------------------------------------------- a password that was stolen
 
 
-async def session(server: Server, password: str, user: str = "shop_production", database: str = "shop_production") -> Any:
-    return await asyncpg.connect(host="127.0.0.1", port=server.port, user=user, password=password, database=database, timeout=10)
+async def session(server: Server, password: str, user: str = "shop_production_1", database: str = "shop_production") -> Any:
+    where = {"host": "127.0.0.1", "port": server.port, "user": user, "password": password, "database": database}
+    return await asyncpg.connect(**where, timeout=10, statement_cache_size=0)
 
 
 @awaited
@@ -351,19 +370,79 @@ async def test_a_thief_has_nothing_left_after_a_rotation(make: Callable[..., Ser
     server = make(17)
     await postgres.bind(server.service, server, BINDING)
     quiet, holding = [await session(server, "p1") for _ in range(2)]
-    await quiet.execute("ALTER ROLE shop_production PASSWORD 'mine'")
     await quiet.execute("CREATE TABLE kept AS SELECT 1 AS x")
-    await holding.execute("BEGIN; ALTER ROLE shop_production SET work_mem = '5MB'")
-    await postgres.rotate(server.service, server, msgspec.structs.replace(BINDING, password="new"), "p1")
+    await quiet.execute("SET ROLE NONE; ALTER ROLE shop_production_1 PASSWORD 'mine'; CREATE TABLE loot AS SELECT 1 AS x")
+    await quiet.execute("GRANT SELECT ON loot TO shop_production")
+    assert "changed the password of shop_production_1" in (await postgres.ready(server.service, server)).detail
+    await holding.execute("BEGIN; SET ROLE NONE; ALTER ROLE shop_production_1 SET work_mem = '5MB'")
+    await postgres.rotate(server.service, server, SECOND, "p1")
     for thief in (quiet, holding):
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
             await thief.execute("SELECT 1")
-    for password in ("p1", "mine"):
+    for password in ("p1", "mine", "new"):
         with pytest.raises(asyncpg.InvalidPasswordError):
             await session(server, password)
-    honest = await session(server, "new")
-    assert await honest.fetchval("SELECT x FROM kept") == 1
+    honest = await session(server, "new", "shop_production_2")
+    assert await honest.fetchval("SELECT x FROM kept NATURAL JOIN loot") == 1
+    await honest.execute("DROP TABLE loot")
     await honest.close()
+    assert server.psql("SELECT rolname FROM pg_roles WHERE rolname ~ '^shop' ORDER BY 1") == "shop_production\nshop_production_2"
+    assert (await postgres.ready(server.service, server)).detail == ""
+
+
+@awaited
+async def test_a_session_that_puts_its_role_off_is_put_right(make: Callable[..., Server]) -> None:
+    """What it makes then is its project's, and its next session acts as the owner again."""
+    server = make(17)
+    await postgres.bind(server.service, server, BINDING)
+    opened = await session(server, "p1")
+    for statement in ("RESET ALL", "RESET ROLE", "RESET SESSION AUTHORIZATION", "DISCARD ALL"):
+        await opened.execute(statement)
+        assert await opened.fetchval("SELECT current_user") == "shop_production"
+    await opened.execute("SET ROLE NONE; CREATE TABLE mine (x int); ALTER ROLE shop_production_1 RESET role")
+    await opened.execute("ALTER ROLE shop_production_1 IN DATABASE shop_production SET role = none")
+    await opened.close()
+    server.psql("GRANT pg_read_all_data TO shop_production")
+    health = await postgres.ready(server.service, server)
+    assert health.healthy
+    assert health.detail == "shop_production has rights that no project has: member of pg_read_all_data."
+    opened = await session(server, "p1")
+    assert await opened.fetchval("SELECT current_user") == "shop_production"
+    await opened.execute("DROP TABLE mine")
+    await opened.execute("ALTER ROLE CURRENT_USER SET search_path = app, public; ALTER ROLE CURRENT_USER SET work_mem = '5MB'")
+    await opened.close()
+    await postgres.ready(server.service, server)
+    opened = await session(server, "p1")
+    assert await opened.fetchval("SHOW search_path") == "app, public"
+    await opened.execute("ALTER ROLE CURRENT_USER RESET work_mem")
+    await opened.close()
+    await postgres.ready(server.service, server)
+    assert "work_mem" not in server.psql("SELECT setconfig FROM pg_db_role_setting")
+
+
+@awaited
+async def test_a_copy_has_nobodys_logins_and_what_takes_over_has_them(make: Callable[..., Server]) -> None:
+    source, copy, heir = make(17), make(17), make(17)
+    await postgres.bind(source.service, source, BINDING)
+    await as_project(source, "CREATE TABLE kept AS SELECT 1 AS x")
+    stream = Stream()
+    census = await postgres.backup(source.service, source, stream, None)
+    for target, takes_over in ((copy, False), (heir, True)):
+        assert await postgres.restore(target.service, target, stream, RestoreOptions(takes_over=takes_over)) == ()
+        assert census.differences(await postgres.census(target.service, target, None)) == []
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await session(copy, "p1")
+    assert copy.psql("SELECT count(*) FROM pg_roles WHERE rolname = 'shop_production_1'") == "0"
+    await as_project(heir, "INSERT INTO kept VALUES (2)")
+    held = (await postgres.held(heir.service, heir))[0]
+    assert (held.number, held.resource, held.account) == (7, "shop_production", "shop_production_1")
+    await postgres.bind(copy.service, copy, SECOND)
+    opened = await session(copy, "new", "shop_production_2")
+    assert await opened.fetchval("SELECT count(*) FROM kept") == 1
+    await opened.close()
+    await postgres.unbind(copy.service, copy, SECOND)
+    assert copy.psql("SELECT count(*) FROM pg_roles WHERE rolname ~ '^shop_production_'") == "0"
+    assert copy.psql("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'shop_production'") == "f"
 
 
 @awaited
@@ -390,7 +469,7 @@ def crowded(make: Callable[..., Server]) -> Server:
     async def work() -> None:
         for name in ("shop_production", "b_x"):
             scope = Scope(project=name, environment="x")
-            binding = Binding(id=len(name), scope=scope, resource=name, account=name, password="p1")
+            binding = Binding(id=len(name), scope=scope, resource=name, account=f"{name}_1", password="p1")
             await postgres.bind(server.service, server, binding)
         assert (await postgres.ready(server.service, server)).detail == ""
 
@@ -403,7 +482,7 @@ async def test_one_project_takes_its_connections_and_no_more(crowded: Server) ->
     held = [await session(crowded, "p1") for _ in range(3)]
     with pytest.raises(asyncpg.TooManyConnectionsError):
         await session(crowded, "p1")
-    await (await session(crowded, "p1", "b_x", "b_x")).close()
+    await (await session(crowded, "p1", "b_x_1", "b_x")).close()
     for opened in held:
         await opened.close()
 
@@ -413,7 +492,7 @@ async def test_one_project_fills_no_disk_with_temporary_files(crowded: Server) -
     opened = await session(crowded, "p1")
     sort = "SET work_mem = '64kB'; SELECT count(*) FROM (SELECT x FROM generate_series(1, {}) x ORDER BY x DESC LIMIT {}) y"
     await opened.execute(sort.format(1000, 999))
-    for lifted in ("", "RESET ALL; ", "ALTER ROLE shop_production RESET ALL; "):
+    for lifted in ("", "RESET ALL; ", "SET ROLE NONE; ALTER ROLE shop_production_1 RESET ALL; "):
         with pytest.raises(asyncpg.PostgresError, match="temporary file size exceeds"):
             await opened.execute(lifted + sort.format(500_000, 499_999))
     await opened.close()
@@ -442,11 +521,11 @@ async def test_one_project_that_fills_its_disk_is_told_then_read_only_then_out(c
     await opened.close()
     opened = await session(crowded, "p1")
     await opened.execute("INSERT INTO f SELECT generate_series(1, 1200000)")
-    await opened.execute("ALTER ROLE shop_production IN DATABASE shop_production RESET ALL")
+    await opened.execute("SET ROLE NONE; ALTER ROLE shop_production_1 IN DATABASE shop_production RESET ALL")
     assert "nobody of it gets in" in await told()
     with pytest.raises(asyncpg.TooManyConnectionsError):
         await session(crowded, "p1")
-    other = await session(crowded, "p1", "b_x", "b_x")
+    other = await session(crowded, "p1", "b_x_1", "b_x")
     await other.execute("CREATE TABLE IF NOT EXISTS honest (x int); INSERT INTO honest VALUES (1)")
     await other.close()
     assert not (await postgres.census(crowded.service, crowded, None)).failed
@@ -459,7 +538,7 @@ async def test_one_project_that_fills_its_disk_is_told_then_read_only_then_out(c
 async def test_that_projects_cannot_connect_is_told_and_the_administrator_gets_in(make: Callable[..., Server]) -> None:
     server = make(17, arguments=("-c", "max_connections=30", "-c", "reserved_connections=5"))
     await postgres.bind(server.service, server, BINDING)
-    server.psql("ALTER ROLE shop_production CONNECTION LIMIT -1")
+    server.psql("ALTER ROLE shop_production_1 CONNECTION LIMIT -1")
     held = [await session(server, "p1") for _ in range(22)]
     with pytest.raises(asyncpg.TooManyConnectionsError):
         await session(server, "p1")

@@ -26,7 +26,8 @@ def intend(tx: Tx, house: House, service: ServiceRecord, project: ProjectRecord,
     if kind.uses_api:
         tokens.ensure_of_environment(tx, project, environment)
     if found is None:
-        resource = naming.resource(project.slug, environment.slug, kind.naming, projects.resources_taken(tx, service.id))
+        taken = projects.names_taken(tx, service.id)
+        resource = naming.resource(project.slug, environment.slug, kind.naming, taken)
         number = projects.insert_binding(
             tx,
             service_id=service.id,
@@ -35,14 +36,15 @@ def intend(tx: Tx, house: House, service: ServiceRecord, project: ProjectRecord,
             project=project.slug,
             environment=environment.slug,
             resource=resource,
-            account=names.key(kind.account_length) if kind.account_length else resource,
+            account=naming.account(kind, resource, "", taken),
             password=names.password(),
             slot=_slot(tx, service, kind.slots) if kind.slots else None,
         )
     else:
         number = found.id
         if found.state == "unbound":  # the old password stays revoked for good
-            projects.choose_again(tx, number, names.password())
+            account = naming.account(kind, found.resource, found.account, projects.names_taken(tx, service.id))
+            projects.choose_again(tx, number, account, names.password())
     record = projects.binding(tx, number)
     assert record is not None
     return record

@@ -3,7 +3,8 @@
 import hashlib
 import re
 
-from purveyor_hooks import Naming
+from purveyor.kernel import naming
+from purveyor_hooks import Naming, ServiceType
 
 
 def resource(project: str, environment: str, naming: Naming, taken: set[str]) -> str:
@@ -23,3 +24,18 @@ def resource(project: str, environment: str, naming: Naming, taken: set[str]) ->
         if name not in taken:
             return name
     raise AssertionError("a thousand hashes are taken")
+
+
+def account(kind: ServiceType, resource: str, before: str, taken: set[str]) -> str:
+    """The name of an account for a new credential; `before` is that of the last one, "" where there was none."""
+    if not kind.numbered_accounts:
+        return before or (naming.key(kind.account_length) if kind.account_length else resource)
+    number = 0
+    if before:  # of a resource that has its own account's name, this is the second
+        number = int(before.rpartition("_")[2]) if before != resource else 1
+    while True:
+        number += 1
+        end = f"{kind.naming.separator}{number}"
+        name = resource[: kind.naming.limit - len(end)] + end
+        if name not in taken:
+            return name

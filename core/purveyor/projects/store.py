@@ -156,9 +156,10 @@ def insert_binding(tx: Tx, *, password: str, **values: Any) -> int:
     return tx.insert("bindings", **values, state="intended", created_at=tx.now)
 
 
-def choose_again(tx: Tx, binding_id: int, password: str) -> None:
+def choose_again(tx: Tx, binding_id: int, account: str, password: str) -> None:
     """Intend an account that was ended anew: whoever had the old password has no part in it."""
-    update_binding(tx, binding_id, password=password, state="intended", chosen_after=_last_deployment(tx))
+    chosen = {"account": account, "password": password, "chosen_after": _last_deployment(tx)}
+    update_binding(tx, binding_id, state="intended", **chosen)
 
 
 def _last_deployment(tx: Tx) -> int:
@@ -268,9 +269,10 @@ def due(tx: Tx, record: BindingRecord) -> bool:
     return tx.row("SELECT id FROM deployments WHERE id = ? AND state = 'active'", [record.ends_after]) is None
 
 
-def resources_taken(tx: Tx, service_id: int) -> set[str]:
-    """Resource names that hold somebody's data on this service, also of those who are gone."""
-    return {row["resource"] for row in tx.rows("SELECT resource FROM bindings WHERE service_id = ?", [service_id])}
+def names_taken(tx: Tx, service_id: int) -> set[str]:
+    """Names of resources that hold somebody's data on this service, also of those who are gone, and of accounts."""
+    found = tx.rows("SELECT resource, account FROM bindings WHERE service_id = ?", [service_id])
+    return {name for row in found for name in (row["resource"], row["account"])}
 
 
 def slots_taken(tx: Tx, service_id: int) -> set[int]:

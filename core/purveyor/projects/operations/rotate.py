@@ -11,6 +11,7 @@ from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.parts import House
 from purveyor.projects import bindings
+from purveyor.projects import naming as accounts
 from purveyor.projects import store as projects
 from purveyor.projects.models import BindingRecord
 from purveyor.projects.operations.projects import PRODUCTION
@@ -61,15 +62,25 @@ class Rotate(Verb):
             if held is None or held.state != "bound":
                 continue
             handle.require_serving(service)
-            self.house.registry.provider(service.service_type).require("rotate", "new credentials")
-            private[str(held.id)] = {"new": naming.password(), "old": held.password}
+            provider = self.house.registry.provider(service.service_type)
+            provider.require("rotate", "new credentials")
+            account = accounts.account(provider.kind, held.resource, held.account, projects.names_taken(tx, service.id))
+            private[str(held.id)] = {
+                "new": {"account": account, "password": naming.password()},
+                "old": {"account": held.account, "password": held.password},
+            }
         if not private:
             raise BadInput(
                 f"{project.slug} has no credentials in {given.environment} to renew.",
                 remedy=f"See: purveyor env {project.slug} -e {given.environment}",
                 errors={"service": "not linked, or nothing bound yet"},
             )
-        shown = {"project": project.slug, "environment": given.environment, "bindings": sorted(map(int, private))}
+        shown = {
+            "project": project.slug,
+            "environment": given.environment,
+            "bindings": sorted(map(int, private)),
+            "accounts": {number: turned["new"]["account"] for number, turned in private.items()},
+        }
         return operations.insert(tx, self.name, project_id=project.id, actor=actor, arguments=shown, private=private)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
@@ -78,7 +89,7 @@ class Rotate(Verb):
             verb=self.name,
             subject=f"{operation.arguments['project']}/{operation.arguments['environment']}",
             steps=step_names(self.steps(operation)),
-            resources=[f"new password of {item.account}" for item in held if item],
+            resources=[_told(item, operation.arguments["accounts"][str(item.id)]) for item in held if item],
             apps=[
                 msgspec.structs.replace(app, effect=f"loses {app.service} until it is deployed again")
                 for item in held
@@ -92,24 +103,28 @@ class Rotate(Verb):
         return [self._step(operation, number) for number in operation.arguments["bindings"]]
 
     def _step(self, operation: OperationRecord, number: int) -> Step:
-        passwords = (operation.private or {})[str(number)]
+        given = (operation.private or {})[str(number)]
+        new, old = given["new"], given["old"]
 
-        async def turn(new: str, old: str) -> None:
+        async def turn(new: dict[str, str], old: dict[str, str]) -> None:
             binding, service = await self.house.store.read(lambda tx: self._load(tx, number))
             provider = self.house.registry.provider(service.service_type)
             access = ServiceAccess(self.house.engine, provider.kind, service, self.house.logger)
-            view = msgspec.structs.replace(binding.view(), password=new)
-            await provider.rotate(service.view(), access, view, old)
-            await self.house.store.write(lambda tx: projects.update_binding(tx, number, password=new))
+            view = msgspec.structs.replace(binding.view(), **new)
+            await provider.rotate(service.view(), access, view, old["password"])
+            await self.house.store.write(lambda tx: projects.update_binding(tx, number, **new))
 
-        return Step(
-            f"rotate {number}",
-            lambda: turn(passwords["new"], passwords["old"]),
-            undo=lambda: turn(passwords["old"], passwords["new"]),
-        )
+        return Step(f"rotate {number}", lambda: turn(new, old), undo=lambda: turn(old, new))
 
     def _load(self, tx: Tx, number: int) -> tuple[BindingRecord, ServiceRecord]:
         binding = projects.binding(tx, number)
         if binding is None:
             raise NotFound("The binding is gone.")
         return binding, services.get(tx, binding.service_id)
+
+
+def _told(held: BindingRecord, account: str) -> str:
+    if account == held.account:
+        return f"new password of {account}"
+    owner = ", which goes on as the owner of the data, and logs in no more" if held.account == held.resource else ""
+    return f"new account {account} in place of {held.account}{owner}"

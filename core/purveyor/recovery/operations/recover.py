@@ -166,7 +166,8 @@ class Recover(BesideVerb):
         for item in again:
             await provider.purge(record.view(), self.keeper.access(record), _ghost(item))
         kept = [item for item in only_held if item not in again]
-        await self.house.store.write(lambda tx: _settle(tx, service_id, held, kept))
+        numbered = provider.kind.numbered_accounts
+        await self.house.store.write(lambda tx: _settle(tx, service_id, held, kept, numbered=numbered))
 
     async def _used_by(self, operation: OperationRecord) -> Sequence[HeldBinding] | None:
         """Whose the data of the backup is that was used; None where there is none, or where more followed it: the archive's
@@ -228,11 +229,17 @@ def _ghost(item: HeldBinding) -> Binding:
     )
 
 
-def _settle(tx: Tx, service_id: int, held: Mapping[int, HeldBinding], only_held: Sequence[HeldBinding]) -> None:
-    """The data's own names hold where they differ; what is younger than the state is kept for whoever it belonged to."""
+def _settle(
+    tx: Tx, service_id: int, held: Mapping[int, HeldBinding], only_held: Sequence[HeldBinding], *, numbered: bool
+) -> None:
+    """The data's own names hold where they differ, but for accounts that a newer credential has replaced since; what is younger
+    than the state is kept for whoever it belonged to."""
     for row in projects.bindings(tx, service_id=service_id):
         item = held.get(row.origin or row.id)
-        if item is not None and (item.resource, item.account, item.slot) != (row.resource, row.account, row.slot):
-            projects.update_binding(tx, row.id, resource=item.resource, account=item.account, slot=item.slot)
+        if item is None:
+            continue
+        account = row.account if numbered else item.account
+        if (item.resource, account, item.slot) != (row.resource, row.account, row.slot):
+            projects.update_binding(tx, row.id, resource=item.resource, account=account, slot=item.slot)
     for item in only_held:
         take_in(tx, service_id, item)
