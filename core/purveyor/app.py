@@ -56,6 +56,7 @@ from purveyor.recovery import document
 from purveyor.recovery.controller import Recovery
 from purveyor.recovery.copier import StateCopies
 from purveyor.recovery.operations.recover import Recover
+from purveyor.services import networks
 from purveyor.services import store as services
 from purveyor.services.handle import seen_from
 from purveyor.services.health import Observer
@@ -140,6 +141,10 @@ class App:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    async def home(self, address: str) -> networks.Home:
+        """The environment on whose network an address is."""
+        return await self.house.store.read(lambda tx: networks.home(tx, address))
 
     async def _lift(self, keys: Sequence[Key]) -> None:
         for number in sorted({number for kind, number in keys if kind == "service"}):

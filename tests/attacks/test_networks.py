@@ -27,7 +27,7 @@ except OSError as error:
 @pytest.fixture(scope="module")
 def stage(make_stage: MakeStage) -> Iterator[Stage]:
     with make_stage("health-interval = 2").serving() as made:
-        made.furnish({"main": "postgres", "cache": "redis"}, ["alpha", "beta"])
+        made.furnish({"main": "postgres", "cache": "redis", "words": "kv"}, ["alpha", "beta"])
         made.furnish({"spare": "redis"})
         made.cli("project", "add-environment", "alpha", "preview")
         yield made
@@ -50,6 +50,16 @@ def apps(stage: Stage) -> dict[str, str]:
 
 def reaches(container: str, host: str, port: int) -> bool:
     return docker("exec", container, "python3", "-c", ASK, host, str(port)) == "open"
+
+
+CALL = """
+import os, sys, urllib.error, urllib.request
+asked = urllib.request.Request(os.environ["KV_REST_API_URL"], b'["GET", "x"]', {"Authorization": "Bearer " + sys.argv[1]})
+try:
+    print(urllib.request.urlopen(asked, timeout=10).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
 
 
 def networks_of(container: str) -> dict[str, str]:
@@ -99,6 +109,20 @@ def test_an_app_reaches_the_api_of_its_variables(stage: Stage, apps: dict[str, s
     port = int(stage.address.rpartition(":")[2])
     for host in ("purveyor-api", gateway):
         eventually(lambda host=host: reaches(apps["alpha"], host, port))
+
+
+def test_a_token_that_another_app_got_hold_of_works_from_its_own_apps_alone(stage: Stage, apps: dict[str, str]) -> None:
+    variables = {name: stage.variables(name, host=False) for name in ("alpha", "beta")}
+    token = variables["alpha"]["KV_REST_API_TOKEN"]
+
+    def answers(container: str, with_: str) -> str:
+        return docker("exec", container, "python3", "-c", CALL, with_)
+
+    eventually(lambda: answers(apps["alpha"], token) == "200")
+    assert answers(apps["beta"], token) == answers(apps["preview"], token) == "403"
+    assert answers(apps["beta"], variables["beta"]["KV_REST_API_TOKEN"]) == "200"
+    given = ("-e", f"KV_REST_API_URL={variables['alpha']['KV_REST_API_URL']}", DEMO, "python3", "-c", CALL, token)
+    assert docker("run", "--rm", "--network", stage.namespace, *given) == "200", "what a person puts on the network"
 
 
 def test_what_is_linked_later_is_reached_and_what_is_unlinked_is_not(stage: Stage, apps: dict[str, str]) -> None:

@@ -30,6 +30,9 @@ from purveyor.kernel.cli.terminal import safe_output, visible
 from purveyor.kernel.docker.models import Network
 from purveyor.kernel.events import store as events
 from purveyor.kernel.logs import make_logger
+from purveyor.projects import store as projects
+from purveyor.projects import tokens as environment_tokens
+from purveyor.services import networks
 from purveyor_dashboard.pages import Pages
 from purveyor_hooks import EngineUnavailable
 
@@ -230,6 +233,40 @@ async def test_the_listener_for_containers_is_one_and_the_other_is_not(scene: Sc
                 assert (await client.get(f"{address}/api/projects", headers=bearer)).status_code == status
                 assert (await client.get(f"{address}/sign-in")).status_code == status
                 assert (await client.get(f"{address}/api/kv/status", headers=bearer)).status_code == 200
+
+
+# ---------------------------------------------------------------- tokens of apps
+
+
+@ON_FAKE
+async def test_a_token_that_an_app_stole_is_of_no_use_to_it(scene: Scene) -> None:
+    """By whose network it comes from. The same token works for its own app, and for whom a person has put on the installation's
+    own network; an administrator's works for either."""
+    async with site(scene) as made:
+
+        def furnish(tx: Any) -> tuple[str, str, str]:
+            project, other = (projects.get(tx, name) for name in ("shop", "blog"))
+            tx.db.execute("DELETE FROM networks")
+            mine, theirs = (projects.environments(tx, item.id)[0] for item in (project, other))
+            for number, environment in enumerate((mine, theirs)):
+                networks.take_in(tx, environment.id, f"fk.{number}.production", f"10.9.{number + 1}.0/26")
+            environment_tokens.ensure_of_environment(tx, project, mine)
+            _, whole = tokens.create(tx, name="ci", scope="project", project_id=project.id, expires_at=None)
+            _, admin = tokens.create(tx, name="ada", scope="admin", project_id=None, expires_at=None)
+            return environment_tokens.of_environment(tx, mine.id) or "", whole, admin
+
+        of_app, of_project, of_admin = await made.app.house.store.write(furnish)
+        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_door=True)
+        for peer, token, status in (
+            ("10.9.1.7", of_app, 200), ("::ffff:10.9.1.7", of_app, 200), ("10.9.2.7", of_app, 403),
+            ("::ffff:10.9.2.7", of_app, 403), (OURS, of_app, 200), ("127.0.0.1", of_app, 200),
+            ("10.9.1.7", of_project, 200), ("10.9.2.7", of_project, 403), (OURS, of_project, 200),
+            ("10.9.1.7", of_admin, 200), ("10.9.2.7", of_admin, 200),
+        ):  # fmt: skip
+            async with made.client(door, peer, headers={"Authorization": f"Bearer {token}"}) as client:
+                answer = await client.get("/api/kv/status")
+                assert answer.status_code == status, (peer, token, answer.text)
+        assert (await made.told("token.refused"))[0]["peers"] == ["10.9.2.7"]
 
 
 # ---------------------------------------------------------------- one half of a session

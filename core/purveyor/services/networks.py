@@ -11,6 +11,7 @@ be the same. What is recorded comes first, and everything here may be done again
 import ipaddress
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from typing import NamedTuple
 
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import convert, note, remembered
@@ -56,6 +57,25 @@ def of_service(tx: Tx, service_id: int) -> list[NetworkRecord]:
     sql = "SELECT networks.* FROM networks JOIN bindings ON bindings.environment_id = networks.environment_id "
     sql += "WHERE bindings.service_id = ? AND bindings.state = 'bound' ORDER BY networks.id"
     return [convert(row, NetworkRecord, tx.vault) for row in tx.rows(sql, [service_id])]
+
+
+class Home(NamedTuple):
+    """The environment whose network an address is on, and its project; both 0 for one that is on none of them."""
+
+    environment_id: int = 0
+    project_id: int = 0
+
+
+def home(tx: Tx, address: str) -> Home:
+    """Where whoever has an address is at home."""
+    with suppress(ValueError):
+        found = ipaddress.ip_address(address)
+        found = getattr(found, "ipv4_mapped", None) or found
+        sql = "SELECT subnet, environment_id, project_id FROM networks JOIN environments ON environments.id = environment_id"
+        for row in list(tx.rows(sql)):
+            if found in ipaddress.ip_network(row["subnet"]):
+                return Home(row["environment_id"], row["project_id"])
+    return Home()
 
 
 def _every(tx: Tx) -> list[NetworkRecord]:

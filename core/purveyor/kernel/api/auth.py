@@ -9,6 +9,7 @@ from litestar.middleware import AbstractAuthenticationMiddleware, Authentication
 
 from purveyor.app import App
 from purveyor.kernel.api import sessions, tokens
+from purveyor.kernel.api.door import REACH, Reach
 from purveyor.kernel.api.models import TokenRecord
 from purveyor.kernel.api.sign_ins import actor_of
 from purveyor.kernel.db import Tx
@@ -44,6 +45,12 @@ class Authentication(AbstractAuthenticationMiddleware):
             raise Unauthorized(
                 "This token is unknown, expired or revoked.", remedy="Make another on the server: purveyor token create NAME"
             )
+        if connection.scope.get(REACH) is Reach.APPS and await _is_strange(core, connection, known.record):
+            await core.wrong_tokens.note(connection.client.host if connection.client else "")
+            raise Forbidden(
+                "This token is of another environment than the app that sent it.",
+                remedy="Use the variables that were injected into this app.",
+            )
         await self._touch(core, known.record)
         return AuthenticationResult(user=known.actor, auth=text)
 
@@ -55,6 +62,17 @@ class Authentication(AbstractAuthenticationMiddleware):
             core.token_uses[record.id] = now
             with suppress(StateUnavailable):  # reading goes on while nothing can be written
                 await core.house.store.write(lambda tx: tokens.touch(tx, record.id))
+
+
+async def _is_strange(core: App, connection: Connection, record: TokenRecord) -> bool:
+    """Whether an app sends a token of another project or environment. Who is on the installation's own network was put there by
+    a person, and is nobody's app."""
+    peer = connection.client.host if connection.client else ""
+    if record.project_id is None:
+        return False
+    home = await core.memory.recall(("home", peer), lambda: core.home(peer))
+    other = home.environment_id != record.environment_id if record.environment_id else home.project_id != record.project_id
+    return bool(home.environment_id) and other
 
 
 class Known(NamedTuple):
