@@ -3,16 +3,55 @@
 Each stands between two comments of its name, which stay.
 """
 
+import ast
 import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from attacks import matrix
+from attacks.told import AGAINST
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/security.md"
+TESTS = Path(__file__).resolve().parents[1]
+PAGE = TESTS.parent / "docs/security.md"
+
+
+class Told(NamedTuple):
+    """What one test says of the attacks that it makes."""
+
+    against: str
+    what: tuple[str, ...]
+    honest: str
+    module: str
+
+
+def told() -> list[Told]:
+    """What all tests say, in the order of what they are against."""
+    found = []
+    for path in sorted(TESTS.rglob("test_*.py")):
+        text = path.read_text()
+        if "@attack(" not in text:
+            continue
+        for node in ast.walk(ast.parse(text)):
+            for call in getattr(node, "decorator_list", ()):
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "attack":
+                    against, *what = (ast.literal_eval(item) for item in call.args)
+                    (honest,) = (ast.literal_eval(item.value) for item in call.keywords)
+                    found.append(Told(against, tuple(what), honest, str(path.relative_to(TESTS.parent))))
+    return sorted(found, key=lambda item: AGAINST.index(item.against))
+
+
+def others() -> Iterator[str]:
+    """A row for each test."""
+    yield f"{sum(len(item.what) for item in told())} attacks."
+    yield ""
+    yield "| on | what is refused | what goes on working | where |"
+    yield "|---|---|---|---|"
+    for item in told():
+        yield f"| {item.against} | {'; '.join(item.what)} | {item.honest} | `{item.module}` |"
 
 
 def data_servers() -> Iterator[str]:
@@ -32,7 +71,7 @@ def data_servers() -> Iterator[str]:
             yield f"| {table.server} | {way} | {aim} | {refused} | {honest} |"
 
 
-SECTIONS: dict[str, Callable[[], Iterator[str]]] = {"data servers": data_servers}
+SECTIONS: dict[str, Callable[[], Iterator[str]]] = {"data servers": data_servers, "others": others}
 
 
 def written(page: str) -> str:

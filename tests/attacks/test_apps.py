@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from attacks.told import attack
 from support import DEMO, MINIO, MONGODB, POSTGRES, REDIS, RUSTFS, SEAWEEDFS, MakeStage, Stage, docker, eventually
 
 ROOTS = REDIS  # its entry point runs any other command as root; it holds a Python
@@ -130,6 +131,20 @@ def printed(answer: Any) -> str:
     return str(eventually(lambda: docker("logs", name)))
 
 
+@attack(
+    "the engine",
+    "open a packet socket",
+    "open a raw socket",
+    "give a file away",
+    "become another user",
+    "take a group",
+    "leave its root folder",
+    "make a device",
+    "take priority over others",
+    "change the name of its host",
+    "pass packets on between networks",
+    honest="writes files, signals its processes, serves on port 80",
+)
 def test_an_app_that_is_root_can_do_nothing_that_root_can(deploy: Deploy) -> None:
     found = json.loads(printed(deploy(ROOTS, REPORT)))
     assert found["uid"] == 0
@@ -153,11 +168,21 @@ def test_control_what_docker_gives_by_itself_lets_an_app_read_the_network(engine
     assert (found["packet socket"], found["NoNewPrivs"]) == ("done", 0)
 
 
+@attack(
+    "the engine",
+    "start processes without end",
+    honest="starts as many as it may",
+)
 def test_the_number_of_an_apps_processes_ends(deploy: Deploy) -> None:
     assert printed(deploy(DEMO, FORKS, pids=40)).startswith("refused 11 ")
     assert printed(deploy(DEMO, FORKS)) == "all 500"
 
 
+@attack(
+    "the engine",
+    "take memory without end",
+    honest="holds what fits",
+)
 def test_an_apps_memory_ends_and_it_is_told_apart_from_one_that_fits(deploy: Deploy) -> None:
     assert printed(deploy(DEMO, FILLS, memory=100)) == "killed"
     assert printed(deploy(DEMO, FILLS, memory=1000)) == "held it all"
@@ -168,6 +193,11 @@ def test_an_apps_memory_ends_and_it_is_told_apart_from_one_that_fits(deploy: Dep
     )  # fmt: skip
 
 
+@attack(
+    "the engine",
+    "ask for a capability with a project's token",
+    honest="an administrator gives one, and that one alone",
+)
 def test_capabilities_are_an_administrators_to_give(deploy: Deploy, admin: str) -> None:
     refused = deploy(ROOTS, REPORT, cap_add=["NET_RAW"])
     assert (refused.status_code, refused.json()["errors"]) == (403, {"cap_add": "for admin tokens only"})
@@ -176,6 +206,18 @@ def test_capabilities_are_an_administrators_to_give(deploy: Deploy, admin: str) 
     assert found["CapEff"] == 1
 
 
+@attack(
+    "the engine",
+    "ask to be privileged",
+    "ask for another user",
+    "ask for a folder of the host",
+    "ask for the host's network",
+    "ask to keep its capabilities",
+    "ask for other rules of security",
+    "ask for a device of the host",
+    "say who deploys",
+    honest="chooses its limits, command and port",
+)
 @pytest.mark.parametrize(
     "field", ["privileged", "user", "mounts", "network", "cap_drop", "security_opt", "devices", "by_project"]
 )
@@ -200,6 +242,16 @@ def test_an_image_that_steps_down_from_root_is_told_the_way(deploy: Deploy, admi
 # ---------------------------------------------------------------- images, environments, names
 
 
+@attack(
+    "the engine",
+    "have the engine ask the API for an image",
+    "have it ask a port of this host",
+    "have it ask this host's SSH",
+    "have it ask an address of the network",
+    "have it ask an address of IPv6",
+    "have it ask another port of a registry",
+    honest="deploys an image that is there",
+)
 @pytest.mark.parametrize(
     "image", ["{api}/x:1", "127.0.0.1:1/x", "localhost:22/x", "10.0.0.1/x", "[::1]:5000/x", "x.example:22/x"]
 )
@@ -209,6 +261,12 @@ def test_images_are_no_port_scanner(image: str, stage: Stage, deploy: Deploy) ->
     assert set(refused.json()["errors"]) == {"image"}
 
 
+@attack(
+    "the engine",
+    "read what the engine says of a pull",
+    "read what the engine says of a start",
+    honest="is told what failed; an administrator is told why",
+)
 def test_what_the_engine_says_is_for_administrators(deploy: Deploy, admin: str, stage: Stage) -> None:
     name = f"registry.invalid/{secrets.token_hex(4)}:1"
     plain = deploy(name)
@@ -221,6 +279,15 @@ def test_what_the_engine_says_is_for_administrators(deploy: Deploy, admin: str, 
     assert "no such file" in deploy(DEMO, by=admin, command=["/no/such/program"]).json()["detail"]
 
 
+@attack(
+    "the engine",
+    "run another project's image by its name",
+    "run it without its tag",
+    "run it by its registry's name",
+    "run it by its id",
+    "run it by the beginning of its id",
+    honest="its own project runs it",
+)
 def test_files_of_another_projects_image_are_not_read(deploy: Deploy, admin: str, stage: Stage) -> None:
     name = f"pvt-{secrets.token_hex(4)}:1"
     docker("tag", POSTGRES, name)
@@ -238,6 +305,13 @@ def test_files_of_another_projects_image_are_not_read(deploy: Deploy, admin: str
         docker("rmi", name)
 
 
+@attack(
+    "names",
+    "make environments without end",
+    "make an environment that answers as another project's app",
+    "make a project that answers as a service",
+    honest="makes as many as it may",
+)
 def test_environments_end_and_names_are_nobody_elses(deploy: Deploy, stage: Stage) -> None:
     made = [deploy(DEMO, SLEEP, environment=f"e{number}", create=True).status_code for number in range(4)]
     assert made == [201, 201, 201, 409]
@@ -270,6 +344,12 @@ SNIFF = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3)"
 
 
 @pytest.mark.weekly
+@attack(
+    "the engine",
+    "open a packet socket as root of a server's container",
+    "open one as another user there",
+    honest="serves, stops, starts and is made anew, each server that there is",
+)
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_server_that_was_taken_over_reads_nobodys_traffic(name: str, stage: Stage) -> None:
     kind, image, options = SERVERS[name]

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from attacks.told import attack
 from support import DEMO, MakeStage, Stage, docker, eventually
 
 pytestmark = pytest.mark.every_engine
@@ -68,6 +69,14 @@ def networks_of(container: str) -> dict[str, str]:
     return {name: item["IPAddress"] for name, item in shown.items()}
 
 
+@attack(
+    "the network",
+    "reach another project's app by its name",
+    "reach another project's app by its address",
+    "reach an app of another environment by its name",
+    "reach an app of another environment by its address",
+    honest="is reached from its own network",
+)
 @pytest.mark.parametrize("by", ["name", "address"])
 @pytest.mark.parametrize("whom", ["beta", "preview"])
 def test_an_app_does_not_reach_the_apps_of_another_environment(stage: Stage, apps: dict[str, str], whom: str, by: str) -> None:
@@ -89,6 +98,12 @@ def test_an_app_reaches_what_is_linked_to_it_by_the_name_in_its_variables(
         assert reaches(app, f"{stage.namespace}-{service}", port)
 
 
+@attack(
+    "the network",
+    "reach a service that is not linked by its name",
+    "reach a service that is not linked by its address",
+    honest="reaches what is linked to it; what a person put on the network reaches all services",
+)
 def test_an_app_does_not_reach_a_service_that_is_not_linked_to_it(stage: Stage, apps: dict[str, str]) -> None:
     name = f"{stage.namespace}-spare"
     (address,) = networks_of(name).values()
@@ -98,6 +113,11 @@ def test_an_app_does_not_reach_a_service_that_is_not_linked_to_it(stage: Stage, 
     assert docker(*ask) == "open"
 
 
+@attack(
+    "the network",
+    "reach a service by the address that it has for another environment",
+    honest="reaches it by its own",
+)
 def test_a_service_is_not_reached_by_the_address_that_it_has_for_another_environment(stage: Stage, apps: dict[str, str]) -> None:
     ours = next(iter(networks_of(apps["alpha"])))
     for network, address in networks_of(f"{stage.namespace}-main").items():
@@ -111,6 +131,12 @@ def test_an_app_reaches_the_api_of_its_variables(stage: Stage, apps: dict[str, s
         eventually(lambda host=host: reaches(apps["alpha"], host, port))
 
 
+@attack(
+    "tokens and sign-in",
+    "send the token of another project's app",
+    "send the token of an app of another environment",
+    honest="sends its own; so does what a person put on the network",
+)
 def test_a_token_that_another_app_got_hold_of_works_from_its_own_apps_alone(stage: Stage, apps: dict[str, str]) -> None:
     variables = {name: stage.variables(name, host=False) for name in ("alpha", "beta")}
     token = variables["alpha"]["KV_REST_API_TOKEN"]
@@ -125,6 +151,11 @@ def test_a_token_that_another_app_got_hold_of_works_from_its_own_apps_alone(stag
     assert docker("run", "--rm", "--network", stage.namespace, *given) == "200", "what a person puts on the network"
 
 
+@attack(
+    "the network",
+    "reach a service that was unlinked",
+    honest="reaches what is linked later; others go on",
+)
 def test_what_is_linked_later_is_reached_and_what_is_unlinked_is_not(stage: Stage, apps: dict[str, str]) -> None:
     stage.cli("unlink", "cache", "beta", "--now", "--yes")
     name = f"{stage.namespace}-cache"

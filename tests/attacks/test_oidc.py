@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from attacks.test_web import NETWORKS as OF_ENGINE
 from attacks.test_web import OURS, Networks, Site, csrf, enter, neighbours
 from attacks.test_web import site as site_of
+from attacks.told import attack
 from browsing import base_of, signed_out
 from fake.scene import Scene
 from purveyor.kernel import config
@@ -257,6 +258,23 @@ CLAIMED: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
+@attack(
+    "tokens and sign-in",
+    "sign in with an ID token that nobody signed",
+    "with one signed by what everybody knows",
+    "with one of another key",
+    "with one of an unknown key",
+    "with one whose claims were changed",
+    "with what is none",
+    "with one of another sign-in",
+    "with one that is for another",
+    "with one that was handed to another",
+    "with one of another provider",
+    "with one that is over",
+    "with one of tomorrow",
+    "with one of nobody",
+    honest="signs in with one whose end is five seconds past",
+)
 @pytest.mark.parametrize("how", [*SIGNED, *CLAIMED])
 async def test_an_id_token_that_is_not_the_providers_for_us_and_for_this_sign_in_opens_nothing(how: str, scene: Scene) -> None:
     async with staged(scene) as stage, stage.browser() as browser:
@@ -271,6 +289,14 @@ async def test_an_id_token_that_is_not_the_providers_for_us_and_for_this_sign_in
         onward(await stage.arrive(browser))  # clocks may differ a little
 
 
+@attack(
+    "tokens and sign-in",
+    "use an answer in another browser",
+    "put another's code into one's own sign-in",
+    "guess the state",
+    "use an answer twice",
+    honest="the browser that was sent signs in",
+)
 async def test_an_answer_is_taken_once_and_from_the_browser_that_was_sent(scene: Scene) -> None:
     async with staged(scene) as stage, stage.browser() as browser, stage.browser() as thief:
         answers = stage.provider.sign_in((await browser.get("/sign-in/oidc")).headers["location"])
@@ -290,6 +316,11 @@ async def test_an_answer_is_taken_once_and_from_the_browser_that_was_sent(scene:
         assert (await browser.get("/sign-in/oidc/return", params=answers)).status_code == 403, "replayed"
 
 
+@attack(
+    "tokens and sign-in",
+    "answer as another provider",
+    honest="the provider's own answer signs in",
+)
 @pytest.mark.parametrize("sender", ["https://evil.example", "", None])
 async def test_an_answer_of_another_provider_is_none_of_ours(sender: str | None, scene: Scene) -> None:
     async with staged(scene) as stage, stage.browser() as browser:
@@ -313,6 +344,12 @@ async def test_somebody_who_does_not_agree_there_is_told_so_here(scene: Scene) -
 # ---------------------------------------------------------------- where it leads
 
 
+@attack(
+    "tokens and sign-in",
+    "have people come back to an app",
+    "have them led on to another host",
+    honest="comes back to where the settings say",
+)
 async def test_no_app_is_where_people_come_back_to(scene: Scene) -> None:
     """Whatever a request calls its host, and whatever page it wants."""
     async with staged(scene) as stage, stage.browser() as browser:

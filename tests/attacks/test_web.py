@@ -18,6 +18,7 @@ import click
 import httpx
 import pytest
 
+from attacks.told import attack
 from browsing import PAGES, base_of, signed_out
 from fake.scene import PLUGINS, Scene
 from purveyor.app import App, open_app
@@ -114,6 +115,15 @@ def neighbours(networks: Networks) -> Neighbours:
     return made
 
 
+@attack(
+    "the web",
+    "ask as somebody else's container",
+    "ask from the LAN at the apps' address",
+    "ask as an app at another address of the host",
+    "ask as an app over IPv6",
+    "ask without an address",
+    honest="an app gets what is for apps; the host itself, and who comes from outside where it listens, everything",
+)
 @ON_FAKE
 @pytest.mark.parametrize(("peer", "arrived", "at_door", "reach"), [
     (OURS, GATEWAY, True, Reach.APPS),  # an app, as it should be
@@ -168,6 +178,16 @@ async def test_while_the_engine_is_away_apps_go_on_and_nobody_gets_more_than_bef
     assert await known.reach(LAN, LAN, at_door=False) is Reach.ALL
 
 
+@attack(
+    "the web",
+    "read the dashboard from a container",
+    "read the API there",
+    "read events there",
+    "read variables there",
+    "do so with an administrator's token",
+    "do so with both halves of a session",
+    honest="an app uses KV",
+)
 @ON_FAKE
 @pytest.mark.parametrize("path", [
     *PAGES, "/sign-in", "/static/app.js", "/api/projects", "/api/external-services/", "/api/tokens", "/api/sessions",
@@ -195,6 +215,18 @@ async def test_a_container_reaches_nothing_but_what_is_for_apps(path: str, scene
             assert (await admin.get("/api/projects", headers=bearer)).status_code == 200
 
 
+@attack(
+    "the web",
+    "sign in from a container",
+    "make a project there",
+    "switch KV on there",
+    "change KV there",
+    "switch KV off there",
+    "end everybody's sessions there",
+    "deploy there",
+    "reveal secrets there",
+    honest="an app uses KV",
+)
 @ON_FAKE
 @pytest.mark.parametrize(("method", "path"), [
     ("POST", "/sign-in"), ("POST", "/api/projects"), ("POST", "/api/kv/enable"), ("PATCH", "/api/kv/update"),
@@ -238,6 +270,13 @@ async def test_the_listener_for_containers_is_one_and_the_other_is_not(scene: Sc
 # ---------------------------------------------------------------- tokens of apps
 
 
+@attack(
+    "tokens and sign-in",
+    "send another app's token",
+    "send it over IPv6",
+    "send another project's own token",
+    honest="its own app sends it, and the host, and what a person put on the network",
+)
 @ON_FAKE
 async def test_a_token_that_an_app_stole_is_of_no_use_to_it(scene: Scene) -> None:
     """By whose network it comes from. The same token works for its own app, and for whom a person has put on the installation's
@@ -272,6 +311,16 @@ async def test_a_token_that_an_app_stole_is_of_no_use_to_it(scene: Scene) -> Non
 # ---------------------------------------------------------------- one half of a session
 
 
+@attack(
+    "the web",
+    "open a page by its key alone",
+    "open one by the cookie alone",
+    "say the cookie for a key",
+    "say a key without its end",
+    "say the key of one's own session",
+    "say the key twice",
+    honest="the owner opens it",
+)
 @ON_FAKE
 @pytest.mark.parametrize("path", PAGES)
 async def test_neither_half_of_a_session_opens_anything(path: str, scene: Scene) -> None:
@@ -296,6 +345,13 @@ async def test_neither_half_of_a_session_opens_anything(path: str, scene: Scene)
         assert answer.status_code == 200
 
 
+@attack(
+    "the web",
+    "send a session's cookie as a token",
+    "send its key as a token",
+    "send both",
+    honest="the owner's dashboard asks the API",
+)
 @ON_FAKE
 async def test_a_session_is_no_token_to_the_api(scene: Scene) -> None:
     async with site(scene) as made, made.client() as owner:
@@ -341,6 +397,11 @@ async def test_a_fault_of_ours_leaves_no_key_in_the_log(scene: Scene, monkeypatc
         assert owner.cookies["purveyor"] not in said
 
 
+@attack(
+    "the web",
+    "use both halves of a session after signing out",
+    honest="is signed in until then",
+)
 @ON_FAKE
 async def test_signed_out_is_signed_out_on_the_server(scene: Scene) -> None:
     async with site(scene) as made, made.client() as owner, made.client() as thief:
@@ -433,6 +494,14 @@ async def test_sessions_of_one_token_are_bounded(scene: Scene) -> None:
 # ---------------------------------------------------------------- signing in
 
 
+@attack(
+    "the web",
+    "sign somebody in from another site",
+    "sign in from an app of this host",
+    "sign in from another port",
+    "sign in from a page that hides where it is",
+    honest="signs in at the dashboard",
+)
 @ON_FAKE
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:31001", "http://host:31001", "http://host", "null"])
 async def test_no_other_page_signs_somebody_in(origin: str, scene: Scene) -> None:
@@ -446,6 +515,11 @@ async def test_no_other_page_signs_somebody_in(origin: str, scene: Scene) -> Non
         assert (await made.told("session.refused"))[0]["count"] == 1
 
 
+@attack(
+    "the web",
+    "put a cookie in its place from another port",
+    honest="is signed in over TLS",
+)
 @ON_FAKE
 async def test_over_tls_the_cookie_is_of_this_host_alone(scene: Scene) -> None:
     (scene.state / "settings.toml").write_text('dashboard-url = "https://purveyor.example.com"')
@@ -463,6 +537,12 @@ async def test_over_tls_the_cookie_is_of_this_host_alone(scene: Scene) -> None:
         assert signed_out(await client.get(page, headers=plain)), "one that any port could set is not taken"
 
 
+@attack(
+    "the web",
+    "say that a plain request came over TLS",
+    "say so with X-Forwarded-Host",
+    honest="is signed in over plain HTTP on this host",
+)
 @ON_FAKE
 @pytest.mark.parametrize("setting", ["", "https://purveyor.example.com", "http://localhost:8400"])
 async def test_what_a_request_says_of_tls_is_not_believed(setting: str, scene: Scene) -> None:
@@ -488,6 +568,11 @@ async def test_browsers_are_told_to_come_over_tls_where_the_settings_say_so_and_
             assert ("strict-transport-security" in answer.headers) is told, host
 
 
+@attack(
+    "tokens and sign-in",
+    "try tokens one after the other",
+    honest="the right token never waits",
+)
 @ON_FAKE
 async def test_one_who_tries_wrong_tokens_is_slowed_and_refused_and_locks_nobody_out(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
@@ -513,6 +598,11 @@ async def test_one_who_tries_wrong_tokens_is_slowed_and_refused_and_locks_nobody
         assert len(await made.told("session.refused")) == 1
 
 
+@attack(
+    "tokens and sign-in",
+    "try the end of a token from many addresses",
+    honest="its owner signs in meanwhile",
+)
 @ON_FAKE
 async def test_many_peers_that_try_one_token_s_end_share_its_tries(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sign_ins, "SLOWER", 0)
@@ -548,6 +638,15 @@ async def test_wrong_tokens_are_noticed_once_a_minute(scene: Scene) -> None:
         assert len((await made.told("session.refused"))[1]["peers"]) == 5
 
 
+@attack(
+    "the web",
+    "lead on to another host",
+    "lead on by a backslash",
+    "lead on by a whole address",
+    "lead on by two headers",
+    "lead on by an address without end",
+    honest="is led on to the page that was wanted",
+)
 @ON_FAKE
 @pytest.mark.parametrize(
     "wanted", ["//evil.example", "/\\evil.example", "https://evil.example", "\\evil", "/a\r\nLocation: //e", "/" * 5000]
@@ -566,6 +665,13 @@ async def test_the_way_on_from_signing_in_leads_to_no_other_host(wanted: str, sc
 # ---------------------------------------------------------------- who is signed in
 
 
+@attack(
+    "tokens and sign-in",
+    "end an administrator's session as a reader",
+    "list sessions with a project's token",
+    "end a session by a forged form",
+    honest="administrators list and end all, readers their own",
+)
 @ON_FAKE
 async def test_everybody_s_sessions_are_listed_and_ended_by_administrators_and_one_s_own_by_readers(scene: Scene) -> None:
     async with site(scene) as made, made.client() as ada, made.client(peer=LAN, headers={"User-Agent": "Eve\x1b[2J"}) as eve:
@@ -597,6 +703,11 @@ async def test_everybody_s_sessions_are_listed_and_ended_by_administrators_and_o
         assert {item["actor"] for item in await made.told("session.ended")} == {"token:ada"}
 
 
+@attack(
+    "tokens and sign-in",
+    "sign in with a project's token",
+    honest="an administrator's token signs in",
+)
 @ON_FAKE
 async def test_a_project_s_token_opens_no_session(scene: Scene) -> None:
     async with site(scene) as made, made.client() as client:
@@ -637,6 +748,11 @@ async def test_answers_with_secrets_are_kept_by_nobody_and_guessed_by_nobody(sce
 HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\x1b]52;c;cm0gLXJm\x07\x9b2J\x08up\rover"
 
 
+@attack(
+    "the web",
+    "print what acts on the terminal of who reads it",
+    honest="prints text in any language",
+)
 def test_what_an_app_printed_does_not_act_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     out = sys.stdout

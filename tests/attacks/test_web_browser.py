@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from attacks.told import attack
 from browsing import PAGES, base_of, enter_page, signed_out, visit
 from support import DEMO, Stage, docker, eventually
 
@@ -68,6 +69,13 @@ def asked_from(network: str, root: str, cookie: str, bearer: str, paths: Sequenc
     return {path: int(status) for path, status in (line.split(" ") for line in said.splitlines())}
 
 
+@attack(
+    "the web",
+    "use the cookie that a browser sent to an app",
+    "read where its visitor came from",
+    "reach into the page that opened it",
+    honest="the owner goes on, and the app is opened",
+)
 def test_a_cookie_that_an_app_was_sent_is_worth_nothing(stage: Stage, browser: "Browser") -> None:
     from playwright.sync_api import expect
 
@@ -134,6 +142,11 @@ def test_a_cookie_that_an_app_was_sent_is_worth_nothing(stage: Stage, browser: "
     context.close()
 
 
+@attack(
+    "the web",
+    "reach the dashboard from a container by any address of the host",
+    honest="the host itself reaches it by each",
+)
 def test_who_listens_everywhere_is_no_more_open_to_containers(make_stage: Callable[..., Stage]) -> None:
     with make_stage('listen = "0.0.0.0:0"').serving() as made:
         made.cli("kv", "enable")

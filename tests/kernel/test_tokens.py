@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from attacks.told import attack
 from support import Stage
 
 
@@ -11,6 +12,12 @@ def make(stage: Stage, *options: str) -> str:
     return stage.cli("token", "create", "t", *options).strip()
 
 
+@attack(
+    "tokens and sign-in",
+    "ask without a token",
+    "ask with one that nobody made",
+    honest="anybody reads the version",
+)
 def test_without_a_valid_token_nothing_is_told(shops: Stage) -> None:
     for token in ("", "wrong", "pvy_" + "x" * 43):
         with shops.http(token) as client:
@@ -24,6 +31,14 @@ def test_without_a_valid_token_nothing_is_told(shops: Stage) -> None:
         assert client.get("/api/version").json()["name"] == "purveyor"
 
 
+@attack(
+    "tokens and sign-in",
+    "read secrets with a reader's token",
+    "stop a service with it",
+    "delete a service with it",
+    "make a token with it",
+    honest="reads services",
+)
 def test_a_read_token_reads_and_changes_nothing_and_sees_no_secret(shops: Stage) -> None:
     with shops.http(make(shops, "--scope", "read")) as client:
         assert client.get("/api/external-services").status_code == 200
@@ -35,6 +50,15 @@ def test_a_read_token_reads_and_changes_nothing_and_sees_no_secret(shops: Stage)
         assert client.post("/api/tokens", json={"name": "x"}).status_code == 403
 
 
+@attack(
+    "tokens and sign-in",
+    "read another project's variables",
+    "read another project",
+    "list services",
+    "read events",
+    "delete its own project",
+    honest="reads its own variables",
+)
 def test_a_project_token_reaches_its_own_project_only(shops: Stage) -> None:
     with shops.http(make(shops, "--scope", "project", "--project", "alpha")) as client:
         found = client.get("/api/external-services/main/projects/alpha/environment")
@@ -48,6 +72,12 @@ def test_a_project_token_reaches_its_own_project_only(shops: Stage) -> None:
         assert client.delete("/api/projects/alpha").status_code == 403
 
 
+@attack(
+    "tokens and sign-in",
+    "use a token that was revoked",
+    "use one that is over",
+    honest="uses it before",
+)
 def test_a_token_ends_when_it_expires_or_is_revoked(shops: Stage) -> None:
     made = shops.json("token", "create", "brief")
     with shops.http(made["token"]) as client:

@@ -18,6 +18,7 @@ from typing import Any
 import anyio
 import pytest
 
+from attacks.told import attack
 from fake.scene import Scene
 from purveyor.app import App
 from purveyor.asgi import create_api
@@ -100,6 +101,11 @@ def test_what_has_to_be_built_is_refused_unless_that_is_said(tmp_path: Path) -> 
         wheels.check_source(str(folder), build=True, pinned=True)
 
 
+@attack(
+    "plugins",
+    "put another wheel in the place of the one that was meant",
+    honest="the one that was meant is taken",
+)
 def test_a_wheel_that_is_another_than_the_hash_says_is_refused(tmp_path: Path) -> None:
     path = make_wheel(tmp_path)
     assert wheels.obtain(str(path), tmp_path / "x", expected=digest(path)).sha256 == digest(path)
@@ -115,6 +121,12 @@ def test_a_hash_that_is_none_is_refused(text: str) -> None:
         wheels.wanted_hash(text)
 
 
+@attack(
+    "plugins",
+    "run code of a wheel that is only looked at",
+    "bring a wheel that is no plugin",
+    honest="a plugin's name, version and size are shown",
+)
 def test_a_wheel_is_looked_at_and_not_run(tmp_path: Path) -> None:
     path = make_wheel(tmp_path, content="raise SystemExit('it ran')\n")
     found = wheels.obtain(str(path), tmp_path / "x", expected="")
@@ -168,6 +180,14 @@ def differing(python: Path, state: Path) -> str:
     return done.stdout.strip()
 
 
+@attack(
+    "plugins",
+    "be installed without anybody asked",
+    "change a plugin's code afterwards",
+    "take its code away",
+    "install another in its place by other means",
+    honest="is shown with its hash, installed, noted and removed",
+)
 @pytest.mark.anyio
 async def test_it_is_asked_shown_installed_noted_audited_and_told_when_it_is_another(
     python: Path, scene: Scene, tmp_path: Path

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from attacks.told import attack
 from fake.scene import NAMESPACE, Scene, create, do
 from purveyor import checks
 from purveyor.app import App
@@ -26,6 +27,12 @@ async def made(app: App, project: str, environment: str = "production") -> None:
     await app.house.store.write(work)
 
 
+@attack(
+    "names",
+    "bind an environment that answers as another project's app",
+    "deploy one",
+    honest="makes an environment of another name",
+)
 async def test_an_environment_does_not_answer_as_another_projects_app(scene: Scene) -> None:
     async with scene.open() as app:
         await do(app, "create-project", name="shop-x")
@@ -38,6 +45,11 @@ async def test_an_environment_does_not_answer_as_another_projects_app(scene: Sce
         await do(app, "bind", project="shop", environment="x")
 
 
+@attack(
+    "names",
+    "make a project that answers as an environment of another",
+    honest="makes a project of another name",
+)
 async def test_a_project_does_not_answer_as_another_projects_app(scene: Scene) -> None:
     async with scene.open() as app:
         await do(app, "bind", project="shop", environment="x-production")
@@ -46,6 +58,11 @@ async def test_a_project_does_not_answer_as_another_projects_app(scene: Scene) -
         await do(app, "create-project", name="shop-y")
 
 
+@attack(
+    "names",
+    "differ only where a name is cut off",
+    honest="has a name of forty letters",
+)
 async def test_names_that_are_alike_only_where_they_are_cut_are_alike(scene: Scene) -> None:
     async with scene.open() as app:
         await do(app, "create-project", name="p" * 40)
@@ -54,6 +71,13 @@ async def test_names_that_are_alike_only_where_they_are_cut_are_alike(scene: Sce
             await do(app, "bind", project="p" * 40, environment="e" * 31)
 
 
+@attack(
+    "names",
+    "be called like the installation",
+    "begin like its services",
+    "write it in capitals",
+    honest="begins with the same letters",
+)
 @pytest.mark.parametrize("name", [NAMESPACE, f"{NAMESPACE}-x", NAMESPACE.upper()])
 async def test_no_project_is_called_like_services(name: str, scene: Scene) -> None:
     async with scene.open() as app:
@@ -63,6 +87,11 @@ async def test_no_project_is_called_like_services(name: str, scene: Scene) -> No
         await do(app, "create-project", name=f"{NAMESPACE}x")
 
 
+@attack(
+    "names",
+    "answer as a service from a project of before that rule",
+    honest="goes on under its other names",
+)
 async def test_no_environment_of_an_older_project_answers_as_a_service(scene: Scene) -> None:
     async with scene.open() as app:
         await made(app, NAMESPACE)
@@ -73,6 +102,13 @@ async def test_no_environment_of_an_older_project_answers_as_a_service(scene: Sc
         await do(app, "deploy", project=NAMESPACE, image="app:1")  # what nobody else is called stays as it was
 
 
+@attack(
+    "names",
+    "make a service that answers as an app",
+    "bring one back",
+    "import one",
+    honest="services of other names are made",
+)
 async def test_a_service_is_not_called_like_an_app(scene: Scene) -> None:
     async with scene.open() as app:
         await made(app, NAMESPACE, "late")
