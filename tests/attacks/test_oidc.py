@@ -220,6 +220,31 @@ async def test_claims_that_the_token_lacks_are_asked_for_and_only_of_the_same_pe
         assert (await stage.arrive(browser)).status_code == 403
 
 
+@attack(
+    "tokens and sign-in",
+    "sign in as who had one's name at the provider before",
+    honest="who has it still signs in; an administrator lets another account in, and another provider",
+)
+async def test_a_name_that_the_provider_gave_to_somebody_else_is_not_theirs_here(scene: Scene) -> None:
+    async with staged(scene) as stage, stage.browser() as browser, stage.client() as host:
+        onward(await stage.arrive(browser))
+        onward(await stage.arrive(browser))
+        stage.provider.who["sub"] = "2"
+        answer = await stage.arrive(browser)
+        assert answer.status_code == 403
+        assert "given to somebody else" in answer.text
+        assert (await entries(stage))[-1]["outcome"] == "refused"
+        bearer = {"Authorization": f"Bearer {await stage.token()}"}
+        for verb in ("disable", "enable"):
+            assert (await host.post(f"/api/users/ada@example.com/{verb}", headers=bearer)).is_success
+        onward(await stage.arrive(browser))
+        stage.provider.who["sub"] = "1"
+        assert (await stage.arrive(browser)).status_code == 403
+        moved = json.dumps(["https://old.example.com", "2"])
+        await stage.app.house.store.write(lambda tx: tx.update("users", "name = ?", ["ada@example.com"], account=moved))
+        onward(await stage.arrive(browser))
+
+
 # ---------------------------------------------------------------- answers that are not from it, for us, for this sign-in
 
 

@@ -49,7 +49,7 @@ STATE = {
     "services": "id name slug service_type parameters secrets given image image_id image_environment volume_id container_name "
     "desired state refusal created_at purpose imported",
     "tokens": "id name hash scope project_id created_at expires_at revoked_at environment_id sealed user_id",
-    "users": "id name created_at disabled_at removed_at",
+    "users": "id name created_at disabled_at removed_at account",
     "volumes": "id name path service_type major identity state origin created_at kept_at kept_until facts credentials",
 }
 UNFINISHED = {  # state for as long as it is under way, history from then on

@@ -510,6 +510,11 @@ VERIFY_DEEP = """
 ALTER TABLE schedules ADD COLUMN verify_deep INTEGER NOT NULL DEFAULT 0;
 """
 
+# Which account of which provider a user is: what a provider calls people may be given to another of them.
+OIDC_ACCOUNTS = """
+ALTER TABLE users ADD COLUMN account TEXT;
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -645,3 +650,8 @@ def certificates(db: Database) -> None:
 @migrations()
 def verify_deep(db: Database) -> None:
     _run(db, VERIFY_DEEP)
+
+
+@migrations()
+def oidc_accounts(db: Database) -> None:
+    _run(db, OIDC_ACCOUNTS)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Tx
 from purveyor.kernel.users import store as users
@@ -13,11 +15,19 @@ GROUP = "group:"
 MAIL = "email"
 
 
+class Account(NamedTuple):
+    """Whom a provider means, for good (OpenID Connect Core 1.0 section 2): names and addresses are given to others one day."""
+
+    issuer: str
+    subject: str
+
+
 class Person(NamedTuple):
     """Somebody who may come in, by the name of the user."""
 
     name: str
     scope: Literal["admin", "read"]
+    account: Account
 
 
 def person(settings: Settings, claims: Mapping[str, Any]) -> Person:
@@ -40,7 +50,8 @@ def person(settings: Settings, claims: Mapping[str, Any]) -> Person:
     known = {name, *(f"{GROUP}{item}" for item in groups if isinstance(item, str))} if isinstance(groups, list) else {name}
     for scope, named in (("admin", settings.oidc_admins), ("read", settings.oidc_readers)):
         if any((item if item.startswith(GROUP) else item.casefold()) in known for item in named):
-            return Person(name, "admin" if scope == "admin" else "read")
+            account = Account(str(claims["iss"]), str(claims["sub"]))
+            return Person(name, "admin" if scope == "admin" else "read", account)
     raise Forbidden(
         f"{name} may not sign in here.",
         remedy="Who may is said in the settings file: oidc-admins, oidc-readers, by name or group.",
@@ -48,14 +59,28 @@ def person(settings: Settings, claims: Mapping[str, Any]) -> Person:
 
 
 def user_of(tx: Tx, found: Person) -> UserRecord:
-    """The user of a person, made now if there has never been one. Raises `Forbidden` for one who is disabled or was removed."""
-    row = tx.row("SELECT disabled_at, removed_at FROM users WHERE name = ?", [found.name])
+    """The user of a person, made now if there has never been one. Raises `Forbidden` for one who is disabled or was removed, and
+    for another account of the provider than the one that first signed in as that user."""
+    row = tx.row("SELECT disabled_at, removed_at, account FROM users WHERE name = ?", [found.name])
     if row is None:
         made = users.add(tx, found.name)
+        _bind(tx, found)
         tx.emit("user.created", data={"id": made.id, "name": made.name, "actor": "purveyor"})
         return made
     if row["removed_at"] is not None:
         raise Forbidden(f"The user {found.name} was removed.", remedy="The name is never given again: use another account.")
     if row["disabled_at"] is not None:
         raise Forbidden(f"The user {found.name} is disabled.", remedy=f"An administrator can: purveyor user enable {found.name}")
+    known = msgspec.json.decode(row["account"], type=Account) if row["account"] else None
+    if known is not None and known.issuer == found.account.issuer and known != found.account:
+        raise Forbidden(
+            f"Another account of the provider is {found.name} here: the name was given to somebody else there.",
+            remedy=f"If it is the same person, an administrator can: purveyor user disable {found.name}, then user enable it.",
+        )
+    if known != found.account:  # a provider that the settings name instead of another tells of the same people
+        _bind(tx, found)
     return users.get(tx, found.name)
+
+
+def _bind(tx: Tx, found: Person) -> None:
+    tx.update("users", "name = ?", [found.name], account=msgspec.json.encode(found.account).decode())

@@ -53,7 +53,8 @@ def disable(tx: Tx, user: UserRecord) -> None:
 
 
 def enable(tx: Tx, user: UserRecord) -> None:
-    tx.update("users", "id = ?", [user.id], disabled_at=None)
+    """The next account of a provider that signs in under the name is this user's."""
+    tx.update("users", "id = ?", [user.id], disabled_at=None, account=None)
 
 
 def remove(tx: Tx, user: UserRecord) -> None:
