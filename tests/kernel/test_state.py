@@ -1,10 +1,12 @@
 """The state directory: what a full or broken disk, a lost file or another version does to it, and what is said then."""
 
 import errno
+import itertools
 import logging
 import os
 import resource
 import shutil
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from typing import Any
 
 import anyio
 import pytest
+from sqlite_utils import Database
 
 from purveyor.app import open_app
 from purveyor.kernel.db import Store, copies
@@ -21,6 +24,7 @@ from purveyor.kernel.db.beginning import MARK, begin
 from purveyor.kernel.db.database import remembered
 from purveyor.kernel.db.faults import translated
 from purveyor.kernel.db.lock import StateLock, StateLocked
+from purveyor.kernel.db.migrations import migrations
 from purveyor.kernel.db.secrets import open_vault
 from purveyor.kernel.events import store as events
 from purveyor.kernel.logs import make_logger
@@ -215,6 +219,76 @@ async def test_a_copy_is_made_before_the_tables_are_changed(tmp_path: Path) -> N
     assert (kept.name, kept.stat().st_mode & 0o777) == ("before-operation_locks.db", 0o600)
     with closing(sqlite3.connect(kept)) as db:
         assert "locks" not in [row[1] for row in db.execute("PRAGMA table_info(operations)")]
+
+
+class Doomed(Store):
+    """Its process is killed at a statement of its opening."""
+
+    left = 0
+
+    def _connect(self) -> Database:
+        db = super()._connect()
+        db.conn.set_trace_callback(self._count)
+        return db
+
+    def _count(self, _: str) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_while_opening(state: Path, statement: int) -> bool:
+    """Open the store in a process that is killed at its n-th statement; false when it was open before."""
+    child = os.fork()
+    if child == 0:
+        store = Doomed(state, open_vault(state))
+        store.left = statement
+        store.open()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def schema_of(path: Path) -> list[Any]:
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return sorted(db.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall())
+
+
+def test_a_kill_in_any_change_of_the_tables_is_made_good_at_the_next_start(tmp_path: Path) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    new.mkdir()
+    opened(new).close()
+    shutil.copytree(new, old)
+    (old / "purveyor.db").unlink()
+    with closing(sqlite3.connect(old / "purveyor.db")) as db, db:
+        migrations.apply(Database(db), stop_before="operation_locks")
+        db.execute("ATTACH ? AS new", [str(new / "purveyor.db")])
+        db.execute("INSERT INTO meta SELECT * FROM new.meta")
+        db.execute("INSERT INTO projects (name, slug, created_at) VALUES ('shop', 'shop', '2026-01-01T00:00:00Z')")
+    before, wanted = schema_of(old / "purveyor.db"), schema_of(new / "purveyor.db")
+    for statement in itertools.count(1, 17):
+        state = tmp_path / str(statement)
+        shutil.copytree(old, state)
+        killed = killed_while_opening(state, statement)
+        opened(state).close()
+        assert schema_of(state / "purveyor.db") == wanted
+        with closing(sqlite3.connect(state / "purveyor.db")) as db:
+            assert db.execute("SELECT name FROM projects").fetchall() == [("shop",)]
+        assert before in [schema_of(kept) for kept in (state / "copies").glob("before-*.db")]
+        if not killed:
+            break
+    assert statement > 100, "so many statements does it have"
+
+
+def test_a_log_of_the_database_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    (tmp_path / "purveyor.db-wal").mkdir()
+    with pytest.raises(StateUnavailable) as told:
+        opened(tmp_path)
+    assert str(tmp_path) in told.value.detail
+    assert told.value.remedy
+    (tmp_path / "purveyor.db-wal").rmdir()
+    opened(tmp_path).close()
 
 
 def test_a_lost_or_emptied_database_is_no_new_installation(tmp_path: Path) -> None:
