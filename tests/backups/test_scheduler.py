@@ -73,6 +73,21 @@ async def test_a_time_that_passed_while_nothing_ran_is_made_up_for_once(scene: S
         assert (await shown(app, number)).next_run == NIGHT + timedelta(days=10)
 
 
+async def test_a_clock_that_went_ahead_and_was_put_back_keeps_no_backup_from_being_made(scene: Scene) -> None:
+    async with scene.open() as app:
+        number = await schedule(app, jitter=60)
+        await turn(app, NIGHT + timedelta(days=3650))
+        assert len(await made(app, number)) == 1
+        assert (await shown(app, number)).next_run >= NIGHT + timedelta(days=3650)
+        await turn(app, NIGHT + timedelta(hours=1))
+        due = (await shown(app, number)).next_run
+        assert NIGHT + timedelta(days=1) <= due <= NIGHT + timedelta(days=1, seconds=60)
+        await turn(app, NIGHT + timedelta(hours=2))
+        assert (await shown(app, number)).next_run == due, "what is as it should be stays"
+        await turn(app, due)
+        assert len(await made(app, number)) == 2
+
+
 async def test_one_that_is_disabled_makes_nothing(scene: Scene) -> None:
     async with scene.open() as app:
         number = await schedule(app, enabled=False)

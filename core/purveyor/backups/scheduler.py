@@ -75,6 +75,12 @@ def check(name: str, days: int, count: int, jitter: int) -> None:
         raise BadInput("The schedule cannot be used as it is.", remedy="Correct what is named.", errors=errors)
 
 
+def _beyond(schedule: ScheduleRecord, now: datetime) -> bool:
+    """Whether a time was noted while the clock went ahead: it may be years away, and nothing would be made until then."""
+    latest = following(schedule.schedule_expression, now, schedule.timezone) + timedelta(seconds=schedule.jitter)
+    return schedule.next_run is not None and schedule.next_run > latest
+
+
 class Scheduler:
     """Runs what is due, in turn, for as long as the daemon serves."""
 
@@ -99,9 +105,11 @@ class Scheduler:
             return
         for schedule in await self._house.store.read(backups.schedules):
             now = self._now()
-            if schedule.enabled and schedule.next_run is not None and schedule.next_run <= now:
-                after = next_run(schedule, now)
-                number = schedule.id
+            if schedule.enabled and _beyond(schedule, now):
+                after, number = next_run(schedule, now), schedule.id
+                await self._house.store.write(lambda tx: backups.update_schedule(tx, number, next_run=after))  # noqa: B023
+            elif schedule.enabled and schedule.next_run is not None and schedule.next_run <= now:
+                after, number = next_run(schedule, now), schedule.id
                 await self._house.store.write(lambda tx: backups.update_schedule(tx, number, next_run=after, last_run=tx.now))  # noqa: B023
                 result = await self._make(schedule)
                 await self._house.store.write(lambda tx: _ended(tx, number, result))  # noqa: B023
