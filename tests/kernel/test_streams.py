@@ -187,6 +187,40 @@ async def test_a_stream_that_breaks_is_no_failure_of_the_operation(scene: Scene,
     assert ended[0]["state"] == "succeeded"
 
 
+class Silent(httpx.AsyncByteStream):
+    """A stream that tells the end of an operation, and from then on nothing but that it is there."""
+
+    def __init__(self, *told: bytes) -> None:
+        self._told = told
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for line in self._told:
+            yield line
+        while True:
+            await anyio.sleep(0.05)
+            yield b": there\n\n"
+
+
+async def test_a_daemon_that_goes_away_between_the_last_event_and_the_answer_is_asked_again() -> None:
+    """Found by `contrib/torture`: the event does not come a second time, and the command waited for it for ever."""
+    end = json.dumps({"id": 7, "operation": 5, "type": "project.create.succeeded", "data": {}}).encode()
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        if request.url.path == "/api/events":
+            return httpx.Response(200, stream=Silent(*([b"data: " + end + b"\n\n"] if asked.count("/api/events") == 1 else [])))
+        if asked.count("/api/operations/5") == 2:
+            raise httpx.ConnectError("no file handle is left")
+        state = "running" if asked.count("/api/operations/5") == 1 else "succeeded"
+        return httpx.Response(200, json={"verb": "create-project", "state": state})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://purveyor") as http:
+        with anyio.fail_after(60):
+            ended = await Client(http)._to_its_end(5, 6, lambda _: None)
+    assert ended["state"] == "succeeded"
+
+
 async def test_a_daemon_that_stays_away_is_told_and_how_to_go_on(
     scene: Scene, gate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

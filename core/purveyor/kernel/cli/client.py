@@ -191,13 +191,14 @@ class Client:
                 if not operation:
                     operation = await self.get(f"/api/operations/{number}")
                     self.waits_for = (number, operation["verb"])
-                await self._watched(follow, MISSES)
+                if not told:  # else it went away between the event and the answer: the event does not come again
+                    await self._watched(follow, MISSES)
                 operation = await self.get(f"/api/operations/{number}")
                 waits = str(told.get("type", "")).endswith(".waiting")
                 if operation["state"] not in ("running", "undoing") or waits:
                     self.waits_for = None
                     return _ended(operation, told)
-                there, away = monotonic(), False
+                there, away, told = monotonic(), False, {}
             except DaemonUnavailable as error:
                 if monotonic() - there > AWAY:
                     verb = self.waits_for[1] if self.waits_for else "It"
