@@ -2,8 +2,9 @@
 
 import json
 import tempfile
+from collections.abc import AsyncIterable, AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
@@ -13,9 +14,10 @@ from purveyor_hooks.parts import Part, read_parts
 from purveyor_s3 import flavours, settings, transfer
 from purveyor_s3.driver import code
 from purveyor_s3.grammar import REDUCED, Prefixes, lessened, unheld, unsealed, untaggable
-from purveyor_s3.listing import connected, is_own, items, said
+from purveyor_s3.listing import Item, connected, is_own, items, said
 from purveyor_s3.server import MISSING, OWN_BUCKET, ensure_bucket, exists
 from purveyor_s3.snapshot import BROKEN, BUCKET, MARKER, OBJECT
+from purveyor_s3.together import SMALL, TURN, together
 
 SPOOLED = 4 * 1024 * 1024
 
@@ -35,8 +37,17 @@ async def restore(service: Service, access: Access, source: Source, options: Res
     return tuple(refill.findings)
 
 
+class _Small(NamedTuple):
+    """A small object that waits for its turn."""
+
+    bucket: str
+    key: str
+    described: dict[str, Any]
+    data: bytes
+
+
 class _Refill:
-    """One stream on its way in."""
+    """One stream on its way in. What is small is written side by side, versions of one object one after the other."""
 
     def __init__(self, service: Service, access: Access, options: RestoreOptions) -> None:
         self.findings: list[Finding] = []
@@ -48,6 +59,7 @@ class _Refill:
         self._prefixes = Prefixes(self._flavour)
         self._unsealed = ""  # the bucket of which it was said
         self._made = ("", "", "")  # bucket, key and version of the last object
+        self._turn: list[_Small] = []
 
     def _find(self, bucket: str, what: str, why: str) -> None:
         self.findings.append(Finding(where=bucket, what=what, why=why))
@@ -56,6 +68,8 @@ class _Refill:
         with tempfile.SpooledTemporaryFile(max_size=SPOOLED, mode="w+") as locks:
             async for part in read_parts(source):
                 bucket = str(part.facts["bucket"])
+                if part.name != OBJECT:
+                    await self._write_turn(client)
                 self.at = f"{bucket}/{part.facts.get('key', '')}"
                 if self._options.only and bucket not in (*self._options.only, OWN_BUCKET):
                     continue
@@ -69,6 +83,7 @@ class _Refill:
                     await self._marker(client, bucket, part.facts["key"])
                 elif part.name == BROKEN:
                     await self._take_back(client, bucket, part.facts["key"])
+            await self._write_turn(client)
             for bucket, held in self._settings.items():
                 self.at = bucket
                 self.findings += await settings.write(client, bucket, held, takes_over=self._options.takes_over)
@@ -115,13 +130,37 @@ class _Refill:
         if why:
             self._find(bucket, key, why)
             return None
-        try:
-            version = await transfer.upload(client, bucket, key, aiter(part), self._described(part))
-        except ClientError as error:
-            self._find(bucket, key, f"the server refused it: {said(error)}")
-            return None
-        except (ParamValidationError, UnicodeError) as error:  # of this object alone: whoever wrote it chose its headers
-            self._find(bucket, key, f"the driver does not send it: {said(error)}")
+        described, held, rest = self._described(part), bytearray(), aiter(part)
+        async for chunk in rest:
+            held += chunk
+            if len(held) > SMALL:
+                break
+        else:
+            if not _for_later(part):
+                await self._add(client, _Small(bucket, key, described, bytes(held)))
+                return None
+        await self._write_turn(client)
+        return self._note(bucket, key, *await _sent(client, bucket, key, described, _after(held, rest)))
+
+    async def _add(self, client: Any, small: _Small) -> None:
+        """Keep it for the turn, after that which has another version of it."""
+        if len(self._turn) == TURN or any(small[:2] == other[:2] for other in self._turn):
+            await self._write_turn(client)
+        self._turn.append(small)
+
+    async def _write_turn(self, client: Any) -> None:
+        async def write(small: _Small) -> tuple[str, str]:
+            return await _sent(client, small.bucket, small.key, small.described, _after(small.data))
+
+        turn, self._turn = self._turn, []
+        for small, (version, why) in zip(turn, await together(write, turn), strict=True):
+            self._note(small.bucket, small.key, version, why)
+
+    def _note(self, bucket: str, key: str, version: str, why: str) -> str | None:
+        """The version that was made, None when none was."""
+        if why:
+            self._made = ("", "", "")
+            self._find(bucket, key, why)
             return None
         self._made = (bucket, key, version)
         return version
@@ -195,6 +234,24 @@ class _Refill:
             self._find(bucket, key, f"the server does not lock it: {said(error)}")
 
 
+async def _after(held: bytes | bytearray, rest: AsyncIterable[bytes] | None = None) -> AsyncIterator[bytes]:
+    """What was read already, and what follows."""
+    yield bytes(held)
+    if rest is not None:
+        async for chunk in rest:
+            yield chunk
+
+
+async def _sent(client: Any, bucket: str, key: str, described: dict[str, Any], chunks: AsyncIterable[bytes]) -> tuple[str, str]:
+    """Write an object; the answer is the version that was made, and why none was."""
+    try:
+        return await transfer.upload(client, bucket, key, chunks, described), ""
+    except ClientError as error:
+        return "", f"the server refused it: {said(error)}"
+    except (ParamValidationError, UnicodeError) as error:  # of this object alone: whoever wrote it chose its headers
+        return "", f"the driver does not send it: {said(error)}"
+
+
 def _for_later(part: Part) -> bool:
     """What nobody may lift, not even to begin anew, is set when all is there."""
     return bool(part.facts.get("lock", {}).get("mode") == "COMPLIANCE")
@@ -212,12 +269,21 @@ async def empty(client: Any, bucket: str) -> None:
         except ClientError:
             continue
     held = (await client.get_bucket_versioning(Bucket=bucket)).get("Status")
-    async for item in items(client, bucket, versioned=bool(held)):
+
+    async def delete(item: Item) -> None:
         chosen = {"VersionId": item.version} if held and item.version else {}
         try:
             await client.delete_object(Bucket=bucket, Key=item.key, **chosen)
         except ClientError as error:
             if code(error) in MISSING:
-                continue
+                return
             await client.put_object_legal_hold(Bucket=bucket, Key=item.key, **chosen, LegalHold={"Status": "OFF"})
             await client.delete_object(Bucket=bucket, Key=item.key, **chosen, BypassGovernanceRetention=True)
+
+    turn: list[Item] = []
+    async for item in items(client, bucket, versioned=bool(held)):
+        if len(turn) == TURN or (turn and turn[-1].key == item.key):  # versions of one object go one after the other
+            await together(delete, turn)
+            turn = []
+        turn.append(item)
+    await together(delete, turn)

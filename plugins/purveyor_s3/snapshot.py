@@ -4,8 +4,9 @@ Version numbers and times of change are the server's own: they are new ones afte
 an object that was sent in parts may be another one as well.
 """
 
+from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
@@ -16,6 +17,7 @@ from purveyor_s3.driver import code
 from purveyor_s3.elsewhere import Elsewhere, others
 from purveyor_s3.listing import Item, buckets, connected, items, said
 from purveyor_s3.server import MISSING, OWN_BUCKET
+from purveyor_s3.together import SMALL, TURN, together
 
 BUCKET, OBJECT, MARKER, BROKEN = "bucket", "object", "marker", "broken"
 CHUNK = 1024 * 1024
@@ -107,8 +109,21 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
     return tally.census()
 
 
+class _Read(NamedTuple):
+    """A small object as it was read."""
+
+    about: dict[str, Any]
+    size: int  # as the server says
+    data: bytes | None  # None for one that is not small any more
+    why: str  # what went wrong before its end
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
 class _Bucket:
-    """One bucket on its way out."""
+    """One bucket on its way out. What is small is read side by side; all is written in its order."""
 
     def __init__(self, service: Service, client: Any, bucket: str, writer: PartWriter, tally: _Tally) -> None:
         self._shows_tags = flavours.of(service).name != flavours.RUSTFS  # it does not say how many there are
@@ -127,44 +142,88 @@ class _Bucket:
         self._tally.begin(self._bucket, held)
         if self._bucket != OWN_BUCKET:
             self._tally.elsewhere.bucket(self._bucket, held)
+        turn: list[Item] = []
         async for item in items(self._client, self._bucket, versioned=self._versioned):
+            turn.append(item)
+            if len(turn) == TURN:
+                await self._take(turn)
+                turn = []
+        await self._take(turn)
+
+    async def _take(self, turn: list[Item]) -> None:
+        small = [item for item in turn if not item.marker and item.size <= SMALL]
+        read = iter(await together(self._read, small))
+        for item in turn:
             if item.marker:
                 await self._writer.whole(MARKER, b"", bucket=self._bucket, key=item.key)
                 self._tally.add(self._bucket, item, 0)
                 self._tally.elsewhere.marker(self._bucket, item.key)
-            else:
+            elif item.size > SMALL:
                 await self._object(item)
+            elif found := next(read):
+                if found.data is None:
+                    await self._object(item)
+                else:
+                    await self._write(item, found.about, found.size, _one(found.data), found.why)
+
+    async def _read(self, item: Item) -> _Read | None:
+        """A small object; None for one that is gone, or was named."""
+        if (found := await self._get(item)) is None:
+            return None
+        async with found["Body"]:
+            if (about := await self._told(item, found)) is None:
+                return None
+            size = int(found["ContentLength"])
+            if size > SMALL:
+                return _Read(about, size, None, "")
+            data, why = bytearray(), ""
+            try:
+                async for chunk in found["Body"].iter_chunks(CHUNK):
+                    data += chunk
+            except (BotoCoreError, ClientError) as error:
+                why = said(error)
+            return _Read(about, size, bytes(data), why)
 
     async def _object(self, item: Item) -> None:
-        chosen = {"VersionId": item.version} if self._versioned and item.version else {}
+        if (found := await self._get(item)) is None:
+            return
+        async with found["Body"]:  # whatever becomes of it: an answer that is not read to its end keeps a connection
+            if (about := await self._told(item, found)) is not None:
+                await self._write(item, about, found["ContentLength"], found["Body"].iter_chunks(CHUNK))
+
+    def _chosen(self, item: Item) -> dict[str, str]:
+        return {"VersionId": item.version} if self._versioned and item.version else {}
+
+    async def _get(self, item: Item) -> dict[str, Any] | None:
         try:
-            found = await self._client.get_object(Bucket=self._bucket, Key=item.key, **chosen)
+            found: dict[str, Any] = await self._client.get_object(Bucket=self._bucket, Key=item.key, **self._chosen(item))
         except EndpointConnectionError:
             raise
         except (BotoCoreError, ClientError) as error:  # the driver does not read every header that a server keeps
             self._missed(item, error)
-            return
-        async with found["Body"]:  # whatever becomes of it: an answer that is not read to its end keeps a connection
-            await self._write(item, found, chosen)
+            return None
+        return found
 
-    async def _write(self, item: Item, found: dict[str, Any], chosen: dict[str, str]) -> None:
+    async def _told(self, item: Item, found: dict[str, Any]) -> dict[str, Any] | None:
         try:
-            about = await self._about(item, found, chosen)
+            return await self._about(item, found, self._chosen(item))
         except EndpointConnectionError:
             raise
         except (BotoCoreError, ClientError) as error:
             self._missed(item, error)
-            return
-        await self._writer.begin(OBJECT, bucket=self._bucket, key=item.key, size=found["ContentLength"], **about)
-        size, why = 0, ""
+            return None
+
+    async def _write(self, item: Item, about: dict[str, Any], expected: int, chunks: AsyncIterator[bytes], why: str = "") -> None:
+        await self._writer.begin(OBJECT, bucket=self._bucket, key=item.key, size=expected, **about)
+        size = 0
         try:
-            async for chunk in found["Body"].iter_chunks(CHUNK):
+            async for chunk in chunks:
                 size += len(chunk)
                 await self._writer.write(chunk)
         except (BotoCoreError, ClientError) as error:
             why = said(error)
-        if not why and size != found["ContentLength"]:
-            why = f"{size} of {found['ContentLength']} bytes came"
+        if not why and size != expected:
+            why = f"{size} of {expected} bytes came"
         await self._writer.end()
         if why:
             await self._writer.whole(BROKEN, b"", bucket=self._bucket, key=item.key)

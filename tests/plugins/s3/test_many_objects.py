@@ -22,8 +22,8 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Body:
-    async def __aenter__(self) -> "Body":
-        return self
+    async def __aenter__(self) -> object:
+        return object()  # the driver's own answer is another one
 
     async def __aexit__(self, *_: object) -> None:
         """Nothing is held."""
