@@ -101,6 +101,17 @@ class Sink(Protocol):
     async def write(self, chunk: bytes) -> None: ...
 
 
+class HostileExercise(Exercise, Protocol):
+    """An exercise that also says what a hostile app would do. Optional."""
+
+    async def mischief(self, account: Account) -> None:
+        """Leave what is to trip whoever touches the app's data with more power than the app has: code, odd names, settings. What
+        the server refuses is passed over. May be called again."""
+
+    async def gained(self, account: Account) -> str:
+        """What the app can do by now that it may not, in words; "" where that is nothing."""
+
+
 class Contents(Protocol):
     """Takes what is in a backup, thing by thing, in any order."""
 

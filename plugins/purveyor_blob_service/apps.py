@@ -1,12 +1,15 @@
 """How an app uses Blob: for the conformance kit. Its account is its token, its resource its project."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 
 from purveyor_hooks import Account
+
+ODD = ("../above", "a b+c&d", "%2F", "'\"<>", "folder/", "\u00fc \U0001f49a")
 
 
 class Files:
@@ -41,3 +44,16 @@ class Files:
                 return None
             answer.raise_for_status()
             return answer.text
+
+    async def mischief(self, account: Account) -> None:
+        for name in ODD:
+            with suppress(httpx.HTTPError):
+                await self.write(account, name, name)
+
+    async def gained(self, account: Account) -> str:
+        other = msgspec.structs.replace(account, resource="1" if account.resource != "1" else "2")
+        try:
+            await self.write(other, "mischief", "of another")
+        except httpx.HTTPStatusError:
+            return ""
+        return "it writes another project's files"

@@ -1,11 +1,15 @@
 """How an app uses KV: for the conformance kit. Its account is its token, its resource its project."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 
 from purveyor_hooks import Account
+
+ODD = ("purveyor:identity", "a:b/../c", "\r\nFLUSHALL\r\n", "\u00fc \U0001f49a", "x" * 300)
 
 
 class Values:
@@ -34,3 +38,15 @@ class Values:
 
     async def read(self, account: Account, name: str) -> str | None:
         return (await self._call(account, "get", key=name))["value"]
+
+    async def mischief(self, account: Account) -> None:
+        for key in ODD:
+            with suppress(httpx.HTTPError):
+                await self.write(account, key, key)
+
+    async def gained(self, account: Account) -> str:
+        try:
+            await self.read(msgspec.structs.replace(account, resource="1" if account.resource != "1" else "2"), "thing1")
+        except httpx.HTTPStatusError:
+            return ""
+        return "it reads another project's values"

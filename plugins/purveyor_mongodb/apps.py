@@ -1,7 +1,7 @@
 """How an app uses a MongoDB: for the conformance kit."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from purveyor_hooks import Account
@@ -47,3 +47,32 @@ class Documents:
         async with self._opened(account) as things:
             found = await things.find_one({"_id": name})
             return str(found["value"]) if found else None
+
+    async def mischief(self, account: Account) -> None:
+        from pymongo.errors import PyMongoError
+
+        code = "function () { throw 'mischief' }"
+        async with self._opened(account) as things:
+            database = things.database
+            made = await database.list_collection_names()
+            tried: list[dict[str, Any]] = [
+                {"create": "looks", "viewOn": "things", "pipeline": [{"$match": {"$expr": {"$gt": ["$$NOW", 0]}}}]},
+                {"create": "calls", "viewOn": "things", "pipeline": [{"$match": {"$where": code}}]},
+                {"create": "odd $name. \u00fc"},
+                {"insert": "system.js", "documents": [{"_id": "count", "value": code}]},
+                {"insert": "odd $name. \u00fc", "documents": [{"": {"$where": code}, "a.b": 1, "$c": 2}]},
+                {"collMod": "odd $name. \u00fc", "validator": {"$expr": {"$eq": [1, 2]}}},
+                {"createUser": "mischief", "pwd": "mischief", "roles": [{"role": "root", "db": "admin"}]},
+                {"grantRolesToUser": account.user, "roles": [{"role": "root", "db": "admin"}]},
+            ]
+            for command in tried:
+                if command.get("create") not in made:
+                    with suppress(PyMongoError):
+                        await database.command(command)
+
+    async def gained(self, account: Account) -> str:
+        async with self._opened(account) as things:
+            found = await things.database.command("connectionStatus")
+        roles = found["authInfo"]["authenticatedUserRoles"]
+        more = [f"{role['role']} of {role['db']}" for role in roles if role["db"] != account.resource]
+        return f"it has the roles {', '.join(more)}" if more else ""

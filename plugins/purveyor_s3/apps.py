@@ -1,10 +1,16 @@
 """How an app uses an S3 server: for the conformance kit."""
 
+import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from purveyor_hooks import Account
+
+ODD = ("a b+c&d", "%2F", "'\"<>", "folder/", "\u00fc \U0001f49a")
+METADATA = {"a": "=?utf-8?q?=C3=BC?="}
+TAGS = [{"Key": "a b", "Value": "+=&"}]
 
 
 class Objects:
@@ -54,3 +60,31 @@ class Objects:
                 if code(error) in MISSING:
                     return None
                 raise
+
+    async def mischief(self, account: Account) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        bucket = account.resource
+        everything = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": [f"arn:aws:s3:::{bucket}/*"]}
+        async with self._opened(account) as client:
+            policy = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
+            tried = [
+                partial(client.put_bucket_policy, Bucket=bucket, Policy=policy),
+                partial(client.put_bucket_versioning, Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}),
+                *(partial(client.put_object, Bucket=bucket, Key=key, Body=b"x", Metadata=METADATA) for key in ODD),
+                partial(client.put_object_tagging, Bucket=bucket, Key=ODD[0], Tagging={"TagSet": TAGS}),
+            ]
+            for attempt in tried:
+                with suppress(BotoCoreError, ClientError):
+                    await attempt()
+
+    async def gained(self, account: Account) -> str:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        from purveyor_s3.server import OWN_BUCKET
+
+        async with self._opened(account) as client:
+            with suppress(BotoCoreError, ClientError):
+                await client.list_objects_v2(Bucket=OWN_BUCKET)
+                return "it reads what the installation keeps for itself"
+        return ""

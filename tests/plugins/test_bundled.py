@@ -13,7 +13,9 @@ from support import MINIO, MONGODB, POSTGRES, REDIS, RUSTFS, SEAWEEDFS
 pytestmark = pytest.mark.usefixtures("engine")
 ALL_DATA = (
     "a_backup_is_restored",
+    "a_backup_is_proven",
     "a_backup_is_restored_in_place",
+    "a_hostile_project_gains_nothing",
     "it_is_cloned",
     "it_is_upgraded",
     "the_administrator_is_rotated",

@@ -1,4 +1,4 @@
-"""The kit itself is checked: twelve plugins, each with one fault that somebody could really make, and the kit finds each."""
+"""The kit itself is checked: plugins, each with one fault that somebody could really make, and the kit finds each."""
 
 import json
 import os
@@ -30,7 +30,7 @@ from purveyor_redis import accounts, server, snapshot
 from purveyor_redis.apps import Keys
 
 HOOKS = ["ready", "identity", "bind", "unbind", "purge", "environment", "container", "census", "backup", "restore", "rotate",
-         "client", "data_major"]
+         "contents", "client", "data_major"]
 for name in HOOKS:
     globals()[name] = getattr(sound, name)
 
@@ -138,6 +138,55 @@ async def backup(service, access, sink):
     await anyio.sleep(0.5)
     return await sound.census(service=service, access=access, binding=None)
 ''', "a_backup_is_restored"),
+    "loses-what-is-written-beside": ('''
+HOT = set()
+
+@hookimpl
+async def backup(service, access, sink):
+    async with server.connection(service, access, 1) as client:
+        HOT.update([key async for key in client.scan_iter("thing*") if not await client.object("idletime", key)])
+    counted = await snapshot.backup(service, access, sink)
+    keys = {**counted.counts["keys"], "db1": counted.counts["keys"]["db1"] - len(HOT)}
+    return msgspec.structs.replace(counted, counts={**counted.counts, "keys": keys})
+
+@hookimpl
+async def restore(service, access, source, options):
+    findings = await snapshot.restore(service, access, source, options)
+    async with server.connection(service, access, 1) as client:
+        await client.delete(*HOT)
+    return findings
+''', "a_backup_is_restored"),
+    "restore-alters-a-value": ('''
+@hookimpl
+async def restore(service, access, source, options):
+    findings = await snapshot.restore(service, access, source, options)
+    async with server.connection(service, access, 1) as client:
+        await client.set("thing7", "another")
+    return findings
+''', "a_backup_is_proven"),
+    "restore-drops-a-thing-in-silence": ('''
+@hookimpl
+async def restore(service, access, source, options):
+    findings = await snapshot.restore(service, access, source, options)
+    async with server.connection(service, access, 1) as client:
+        await client.delete("thing7")
+    return findings
+''', "a_backup_is_proven"),
+    "a-restore-gives-power": ('''
+RESTORED = set()
+
+@hookimpl
+async def restore(service, access, source, options):
+    RESTORED.add(options.takes_over)
+    return await snapshot.restore(service, access, source, options)
+
+@hookimpl
+async def bind(service, access, binding):
+    await accounts.bind(service, access, binding)
+    if True in RESTORED:
+        async with server.connection(service, access) as client:
+            await client.execute_command("ACL", "SETUSER", binding.account, "+acl|setuser")
+''', "a_hostile_project_gains_nothing"),
     "restore-loses-rows": ('''
 @hookimpl
 async def census(service, access, binding):

@@ -15,18 +15,19 @@ from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import anyio
 import httpx
 
 from purveyor_hooks.conformance.engine import EngineView
-from purveyor_hooks.protocols import Exercise
+from purveyor_hooks.protocols import Exercise, HostileExercise
 from purveyor_hooks.types import Account, Service, ServiceType
 from purveyor_hooks.types import Image as ImageValue
 
 T = TypeVar("T")
 PATIENCE = 90.0
+BUSY = "thing0"  # is written again and again beside what is done: it is there all the time
 AHEAD = 0.3  # seconds that a writer writes before anything is done beside it
 VERB_PATIENCE = 400.0
 
@@ -176,7 +177,7 @@ class Bench:
 
     @contextmanager
     def writing(self, project: str) -> Iterator[None]:
-        """An app that writes new things without pause meanwhile. Raises what its driver raised."""
+        """An app that writes new things, and one of the old ones anew, without pause meanwhile. Raises what its driver raised."""
         exercise, account, ended = self.exercise, self.account(project), threading.Event()
         assert exercise is not None
         failed: list[Exception] = []
@@ -185,6 +186,8 @@ class Bench:
             number = 0
             while not ended.is_set():
                 await exercise.write(account, f"noise{number}", secrets.token_hex(8))
+                if BUSY in self.items:
+                    await exercise.write(account, BUSY, self.items[BUSY])
                 number += 1
 
         def run() -> None:
@@ -203,6 +206,15 @@ class Bench:
             writer.join(60)
         if failed:
             raise failed[0]
+
+    @property
+    def hostile(self) -> HostileExercise | None:
+        """What a hostile app does, where the type says it."""
+        return cast(HostileExercise, self.exercise) if hasattr(self.exercise, "mischief") else None
+
+    def do(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Something that an app does."""
+        return _run(work)
 
     def outcome(self, verb: str) -> Any:
         """What the last operation of a verb found."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -273,6 +274,19 @@ def a_backup_is_restored(bench: Bench) -> str | None:
     return f"after the restore {len(lost)} of {len(bench.items)} things are missing or altered" if lost else None
 
 
+@promise("a backup of a service that is written to is proven by restoring it, its contents compared where the type tells them",
+         "backup", "restore", "census", "contents", needs=("backup", "restore", "census", "exercise"))  # fmt: skip
+def a_backup_is_proven(bench: Bench) -> str | None:
+    deep = hasattr(bench.plugin, "contents")
+    with bench.writing("alpha"):
+        made = bench.call("POST", "/backups/external-services/main/run")
+        bench.call("POST", f"/backups/{made['id']}/verify", deep=deep)
+    found = bench.call("GET", f"/backups/{made['id']}")
+    if not found["proven_at"]:
+        return f"it is not called proven: {found['error_message'] or 'for no reason'}"
+    return None if bool(found["metadata"].get("deep")) == deep else "its contents were not compared"
+
+
 @promise("a copy of a service that is written to counts what went into it", "backup",
          "restore", "unbind", needs=("backup", "restore", "census", "exercise"))  # fmt: skip
 def it_is_cloned(bench: Bench) -> str | None:
@@ -307,6 +321,53 @@ def it_is_upgraded(bench: Bench) -> str | None:
     finally:
         bench.engine.untag(f"{repository}:{other}")
     return seen or _lost(bench, "alpha")
+
+
+@promise("whatever a hostile project leaves in its data, every verb goes on, and it can do no more afterwards than before",
+         "bind", "backup", "restore", "census", needs=("backup", "restore", "exercise"))  # fmt: skip
+def a_hostile_project_gains_nothing(bench: Bench) -> str | None:
+    hostile = bench.hostile
+    if hostile is None:
+        raise Unclaimed("its exercise has no `mischief`")
+    bench.write(bench.account("beta"), "own", "of beta")
+    bench.do(partial(hostile.mischief, bench.account("beta")))
+    for verb, work in _verbs(bench):
+        try:
+            work()
+        except ApiFailed as error:
+            return f"{verb} does not go on: {error}"
+        beta = bench.account("beta")
+        if gained := bench.do(partial(hostile.gained, beta)):
+            return f"after {verb}: {gained}"
+        if bench.read(beta, "own") != "of beta":
+            return f"after {verb} the hostile project's own data is gone"
+        if seen := _lost(bench, "alpha"):
+            return f"after {verb} {seen}"
+    return None
+
+
+def _verbs(bench: Bench) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What touches the data of all projects, in an order in which each finds what the one before has left."""
+    numbers: list[int] = []
+
+    def back_up() -> None:
+        made = bench.call("POST", "/backups/external-services/main/run")
+        if made["state"] != "ok":
+            raise ApiFailed(f"the backup is {made['state']}: {made['error_message']}")
+        numbers.append(made["id"])
+
+    def copy() -> None:
+        bench.call("POST", "/external-services/main/clone", {"name": "copy"})
+        bench.call("DELETE", "/external-services/copy", purge="true")
+
+    yield "a look at its health", lambda: bench.call("GET", "/external-services/main/health")
+    yield "a backup", back_up
+    yield "a verification", lambda: bench.call("POST", f"/backups/{numbers[0]}/verify")
+    yield "a copy", copy
+    yield "a restore", lambda: bench.call("POST", f"/backups/{numbers[0]}/restore", {"service_id": "main"})
+    if hasattr(bench.plugin, "rotate"):
+        yield "a rotation", lambda: bench.call("POST", "/projects/beta/environments/production/rotate")
+    yield "a stop and a start", lambda: [bench.call("POST", f"/external-services/main/{verb}") for verb in ("stop", "start")]
 
 
 @promise("a container that somebody else made is recognised, proven, used, and left as it was", "recognise", "adopt",
