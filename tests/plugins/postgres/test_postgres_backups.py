@@ -680,14 +680,18 @@ async def test_the_plan_of_an_upgrade_knows_what_the_new_version_refuses(make: M
     one(source, "old", "CREATE TABLE docs (x int)", "CREATE FUNCTION rate(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1'",
         "CREATE TABLE t (x int)", "CREATE INDEX rated ON t (rate(x))",
         "CREATE OR REPLACE FUNCTION rate(int) RETURNS int LANGUAGE sql IMMUTABLE AS "
-        "'SELECT count(*)::int FROM docs'")  # fmt: skip
+        "'SELECT count(*)::int FROM docs'",
+        "CREATE FUNCTION held() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM docs'",
+        "CREATE MATERIALIZED VIEW holds AS SELECT held() AS n")  # fmt: skip
+    source.psql("DROP EXTENSION plpgsql", "old")
+    source.psql("CREATE ROLE chef CREATEROLE; CREATE ROLE team; CREATE ROLE anna; SET ROLE chef; GRANT team TO anna")
     source.psql("CREATE ROLE legacy; ALTER ROLE legacy SET force_parallel_mode = 'off'; CREATE EXTENSION adminpack; "
                 "ALTER SYSTEM SET old_snapshot_threshold = '1h'")  # fmt: skip
     image = Image(reference="purveyor-test/postgres:18", environment={"PG_MAJOR": "18"})
     found = [str(item) for item in await postgres.upgrade_check(source.service, source, image)]
     for wanted in (
         "force_parallel_mode of legacy", "old: function public.rate(integer)", "postgres: extension adminpack",
-        "old_snapshot_threshold",
+        "old_snapshot_threshold", "old: function public.held()",
     ):  # fmt: skip
         assert any(wanted in said for said in found), found
     stream, target = Stream(), make(18)
@@ -697,8 +701,13 @@ async def test_the_plan_of_an_upgrade_knows_what_the_new_version_refuses(make: M
         "force_parallel_mode of legacy: PostgreSQL 18 has no such setting",
         "extension adminpack",
         "INDEX public rated",
+        "MATERIALIZED VIEW DATA public holds",
     ):
         assert any(wanted in item for item in said), said
+    assert target.psql("SELECT pg_has_role('anna', 'team', 'MEMBER')") == "t", "whoever granted it"
+    assert target.psql("SELECT count(*) FROM pg_extension", "old") == "0"
+    again = await fill(target, stream, takes_over=True, skip_settings=("force_parallel_mode",))
+    assert not any("force_parallel_mode" in item for item in again), again
     assert target.psql("SELECT count(*) FROM pg_class WHERE relname = 't'", "old") == "1"
 
 
