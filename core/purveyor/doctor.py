@@ -244,13 +244,16 @@ async def newer(app: App) -> list[tuple[str, str]]:
 
 
 async def endings(app: App) -> list[tuple[str, str]]:
-    """Accounts that outlived their link: whose service, and until when."""
+    """Accounts that outlived their link or a rotation: whose service, and until when."""
 
     def work(tx: Tx) -> list[tuple[str, str]]:
         found = []
         for item in projects.ending(tx):
             until = "it serves" if projects.due(tx, item) else f"its next deploy (deployment {item.ends_after} uses it)"
             text = f"{item.project}/{item.environment} is not linked any more, and has its account until {until}."
+            found.append((services.get(tx, item.service_id).name, text))
+        for item in projects.outlived(tx):
+            text = f"Former credentials of {item.project}/{item.environment} work until {item.former_until:%Y-%m-%d %H:%M:%S %Z}."
             found.append((services.get(tx, item.service_id).name, text))
         return found
 

@@ -157,13 +157,25 @@ def environment(service: Service, binding: Binding) -> Sequence[Variable]:  # ty
 
 
 @hookspec
-async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
-    """Make the account's new password work, then end the old one.
+async def rotate(service: Service, access: Access, binding: Binding, previous: str, until: datetime | None) -> None:
+    """Make the binding's new credential work, and end the old one.
 
     - service: the service, ready.
     - access: how to reach it.
-    - binding: with the new password.
+    - binding: with the new password, and the new account where the type has `numbered_accounts`.
     - previous: the password that is valid until now.
+    - until: only ever given to a type that has `retire`: leave the old credential working until then. Where the server can
+      end it by itself, have it do so.
+    """
+
+
+@hookspec
+async def retire(service: Service, access: Access, binding: Binding) -> None:
+    """End every credential of a binding but the one it has, and the sessions that these opened: the time of a rotation is over.
+
+    - service: the service, ready.
+    - access: how to reach it.
+    - binding: the binding; there may be nothing to end.
     """
 
 

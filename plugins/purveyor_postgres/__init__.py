@@ -249,10 +249,16 @@ async def contents(source: Source, into: Contents) -> None:
 
 
 @hookimpl
-async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
-    """Another login for the same owner; the old one and its sessions end."""
+async def rotate(service: Service, access: Access, binding: Binding, previous: str, until: datetime | None) -> None:
+    """Another login for the same owner; the old one and its sessions end, or its password is no more taken after that time."""
     async with server.connection(service, access) as connection:
-        await accounts.rotate(service, access, connection, binding)
+        await accounts.rotate(service, access, connection, binding, until)
+
+
+@hookimpl
+async def retire(service: Service, access: Access, binding: Binding) -> None:
+    async with server.connection(service, access) as connection:
+        await accounts.retire(service, access, connection, binding)
 
 
 @hookimpl

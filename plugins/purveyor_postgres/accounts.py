@@ -1,11 +1,12 @@
 """Owners, logins and databases of bindings. Every statement may be repeated after a crash."""
 
+from datetime import datetime
 from typing import Any
 
 from purveyor_hooks import Access, Binding, Conflict, Service
 from purveyor_postgres import server, walls
 from purveyor_postgres.sql import literal, quoted, verifier
-from purveyor_postgres.walls import KEEPER, RIGHTS, ensure_role, is_superuser, shut_out
+from purveyor_postgres.walls import KEEPER, RIGHTS, change, ensure_role, is_superuser, shut_out
 
 SPARE = 10  # connections that one project alone cannot take
 
@@ -128,14 +129,25 @@ async def _is_ours(connection: Any, binding: Binding) -> bool:
     return await _mark(connection, binding.resource) == binding.mark
 
 
-async def rotate(service: Service, access: Access, connection: Any, binding: Binding) -> None:
-    """What the old password opened, or a password that was set with it, has ended before the new one works."""
+async def rotate(service: Service, access: Access, connection: Any, binding: Binding, until: datetime | None) -> None:
+    """What the old password opened, or a password that was set with it, has ended before the new one works: or it has an end
+    that the server itself keeps."""
     if await _is_ours(connection, binding):
         for role in await _others(connection, binding):
-            await shut_out(connection, role)
+            if until is None:
+                await shut_out(connection, role)
+            else:
+                await change(connection, role, f"VALID UNTIL '{until.isoformat()}'")
         if binding.account == binding.resource:
             await shut_out(connection, binding.account)
     await bind(service, access, connection, binding)
+
+
+async def retire(service: Service, access: Access, connection: Any, binding: Binding) -> None:
+    """Whoever logs in with something else than what the binding has now."""
+    if await _is_ours(connection, binding):
+        for role in await _others(connection, binding):
+            await _end(service, access, connection, role, binding.resource)
 
 
 async def unbind(service: Service, access: Access, connection: Any, binding: Binding) -> None:

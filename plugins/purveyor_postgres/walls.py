@@ -67,26 +67,31 @@ async def is_superuser(connection: Any) -> bool:
     return bool(await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = session_user"))
 
 
+async def change(connection: Any, role: str, what: str) -> None:
+    """Alter a role, ending its sessions where one of them holds its row."""
+    import asyncpg
+
+    for attempt in range(SHUTTING):
+        try:
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL lock_timeout = '{SOON}'")
+                await connection.execute(f"ALTER ROLE {quoted(role)} {what}")
+            return
+        except (asyncpg.LockNotAvailableError, asyncpg.InternalServerError):  # "tuple concurrently updated"
+            if attempt == SHUTTING - 1:
+                raise
+            await terminate(connection, role)
+            await anyio.sleep(PAUSE)
+
+
 async def shut_out(connection: Any, role: str) -> None:
     """Nobody is in as this role, and nobody comes in.
 
     Whoever is in may hold the role's own row by an open transaction, so that a change of it waits: sessions are ended first,
     again until the change is made, and then those that came meanwhile. Only then is there no way back.
     """
-    import asyncpg
-
-    name = quoted(role)
-    for attempt in range(SHUTTING):
-        await terminate(connection, role)
-        try:
-            async with connection.transaction():
-                await connection.execute(f"SET LOCAL lock_timeout = '{SOON}'")
-                await connection.execute(f"ALTER ROLE {name} NOLOGIN PASSWORD NULL")
-            break
-        except (asyncpg.LockNotAvailableError, asyncpg.InternalServerError):  # "tuple concurrently updated"
-            if attempt == SHUTTING - 1:
-                raise
-            await anyio.sleep(PAUSE)
+    await terminate(connection, role)
+    await change(connection, role, "NOLOGIN PASSWORD NULL")
     for _ in range(SHUTTING):
         if not await terminate(connection, role):
             return

@@ -5,6 +5,7 @@ database, scripts included; but a connection begins on database 0 before any SEL
 crosses databases. So 0 is never given out, and COPY is denied.
 """
 
+from datetime import datetime
 from urllib.parse import quote
 
 from purveyor_hooks import (
@@ -219,8 +220,13 @@ async def contents(source: Source, into: Contents) -> None:
 
 
 @hookimpl
-async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
-    await accounts.rotate(service, access, binding, previous)
+async def rotate(service: Service, access: Access, binding: Binding, until: datetime | None) -> None:
+    await accounts.rotate(service, access, binding, until)
+
+
+@hookimpl
+async def retire(service: Service, access: Access, binding: Binding) -> None:
+    await accounts.retire(service, access, binding)
 
 
 @hookimpl

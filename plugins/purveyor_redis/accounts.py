@@ -1,6 +1,7 @@
 """ACL users of bindings. Every command may be repeated after a crash."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from redis.exceptions import AuthenticationError, ResponseError
@@ -197,16 +198,25 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
             await client.delete(_key(binding))
 
 
-async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
-    """The new password is added before the old one is taken: at no moment is there none that works. Sessions that the old one
-    opened end with it."""
+async def rotate(service: Service, access: Access, binding: Binding, until: datetime | None) -> None:
+    """The new password is set in place of all others, at once, and the sessions end: or beside them."""
     async with connection(service, access) as client:
         if not await _is_ours(client, binding):
             raise Conflict(f"{service.name} has no user {binding.account} of ours.", remedy="Link the project again.")
-        await client.execute_command("ACL", "SETUSER", binding.account, hashed(binding.password))
-        await _end_password(client, binding.account, previous)
+        others = () if until is not None else ("resetpass",)
+        await client.execute_command("ACL", "SETUSER", binding.account, *others, hashed(binding.password))
         await _save(client)
-        await _kick(client, binding.account)
+        if until is None:
+            await _kick(client, binding.account)
+
+
+async def retire(service: Service, access: Access, binding: Binding) -> None:
+    """No session says with which password it was opened: all end, and whoever has the new one comes back."""
+    async with connection(service, access) as client:
+        if await _is_ours(client, binding):
+            await client.execute_command("ACL", "SETUSER", binding.account, "resetpass", hashed(binding.password))
+            await _save(client)
+            await _kick(client, binding.account)
 
 
 async def _end_password(client: Any, account: str, password: str) -> None:

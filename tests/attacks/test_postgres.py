@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -340,7 +341,7 @@ async def test_a_project_of_before_is_handed_over_without_moving_a_table(make: C
     await postgres.bind(server.service, server, msgspec.structs.replace(OF_BEFORE, password="p0"))  # nothing ends by itself
     old = await session(server, "p0", "shop_production")
     assert await old.fetchval("SELECT current_user") == "shop_production"
-    await postgres.rotate(server.service, server, BINDING, "p0")
+    await postgres.rotate(server.service, server, BINDING, "p0", None)
     assert server.psql("SELECT relfilenode FROM pg_class WHERE relname = 't'", "shop_production") == before
     await as_project(server, "INSERT INTO t VALUES (2)")
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
@@ -375,7 +376,7 @@ async def test_a_thief_has_nothing_left_after_a_rotation(make: Callable[..., Ser
     await quiet.execute("GRANT SELECT ON loot TO shop_production")
     assert "changed the password of shop_production_1" in (await postgres.ready(server.service, server)).detail
     await holding.execute("BEGIN; SET ROLE NONE; ALTER ROLE shop_production_1 SET work_mem = '5MB'")
-    await postgres.rotate(server.service, server, SECOND, "p1")
+    await postgres.rotate(server.service, server, SECOND, "p1", None)
     for thief in (quiet, holding):
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
             await thief.execute("SELECT 1")
@@ -388,6 +389,36 @@ async def test_a_thief_has_nothing_left_after_a_rotation(make: Callable[..., Ser
     await honest.close()
     assert server.psql("SELECT rolname FROM pg_roles WHERE rolname ~ '^shop' ORDER BY 1") == "shop_production\nshop_production_2"
     assert (await postgres.ready(server.service, server)).detail == ""
+
+
+@pytest.mark.parametrize("before", [BINDING, OF_BEFORE], ids=["a login", "an owner"])
+@awaited
+async def test_with_a_grace_both_work_and_the_server_itself_ends_the_old_one(
+    before: Binding, make: Callable[..., Server]
+) -> None:
+    server = make(17)
+    await postgres.bind(server.service, server, before)
+    holding = await session(server, "p1", before.account)
+    await holding.execute("CREATE TABLE kept (x int); BEGIN; SET ROLE NONE")
+    await holding.execute(f"ALTER ROLE {before.account} SET work_mem = '5MB'; COMMIT")
+    now = datetime.now(UTC)
+    await postgres.rotate(server.service, server, SECOND, "p1", now + timedelta(hours=1))
+    assert (await postgres.ready(server.service, server)).detail == ""
+    for opened in (await session(server, "p1", before.account), await session(server, "new", SECOND.account), holding):
+        await opened.execute("INSERT INTO kept VALUES (1)")
+    await postgres.rotate(server.service, server, SECOND, "p1", now - timedelta(hours=1))
+    await postgres.bind(server.service, server, SECOND)  # as a restore does, say: it ends nothing before its time
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await session(server, "p1", before.account)
+    assert await holding.fetchval("SELECT 1") == 1
+    for _ in range(2):
+        await postgres.retire(server.service, server, SECOND)
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await holding.execute("SELECT 1")
+    assert server.psql("SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname ~ '^shop'") == "shop_production_2"
+    opened = await session(server, "new", SECOND.account)
+    assert await opened.fetchval("SELECT count(*) FROM kept") == 3
+    await opened.close()
 
 
 @awaited

@@ -68,6 +68,25 @@ def test_one_that_fills_the_memory_stops_at_the_limit_and_the_administrator_gets
         assert client.set("honest", "1")
 
 
+def test_with_a_grace_both_passwords_work_and_then_the_old_one_ends(stage: Stage) -> None:
+    with opened(stage, "beta") as old:
+        old.set("kept", "1")
+        said = stage.cli("rotate", "beta", "--grace", "1h")
+        assert "work for 1h more" in said
+        assert "former credentials of beta/production work until" in stage.cli("project", "show", "beta")
+        with opened(stage, "beta") as new:
+            assert old.get("kept") == new.get("kept") == b"1"
+            old.connection_pool.disconnect()
+            assert old.ping()
+            stage.cli("rotate", "beta")
+            for ended in (old, new):
+                with pytest.raises(redis.exceptions.RedisError):
+                    ended.ping()
+    with opened(stage, "beta") as client:
+        assert client.get("kept") == b"1"
+    assert "former" not in stage.cli("show", "cache")
+
+
 def test_rotation_ends_the_sessions_that_the_old_password_opened(stage: Stage) -> None:
     with opened(stage, "alpha", single_connection_client=True, retry=None) as thief:
         assert thief.ping()

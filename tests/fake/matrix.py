@@ -7,6 +7,7 @@ point: `kernel/test_killed.py` shows with real SIGKILLs that the two are the sam
 
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,6 +68,14 @@ async def _unlinked_later(scene: Scene, app: App) -> None:
 async def _left_behind(scene: Scene, app: App) -> None:
     """An account that nobody uses, on a service that did not serve when it was unlinked."""
     await do(app, "unlink", service="tracked", project="blog", force=True)
+
+
+async def _outlived(scene: Scene, app: App) -> None:
+    """Former credentials whose time is over."""
+    await do(app, "rotate", project="shop", grace=600)
+    await app.house.store.write(
+        lambda tx: tx.update("bindings", "former_until IS NOT NULL", [], former_until=tx.now - timedelta(seconds=1))
+    )
 
 
 async def _tenant(scene: Scene, app: App) -> None:
@@ -142,6 +151,7 @@ FORMS = {
     "link": Form("link", {"service": "idle", "project": "bare"}),
     "link-before-the-end": Form("link", {"service": "main", "project": "shop"}, _unlinked_later),
     "end-access": Form("end-access", {"service": "tracked"}, _left_behind, ("/bindings", "/servers/fk-tracked/accounts")),
+    "end-access-former": Form("end-access", {"service": "main"}, _outlived, ("/servers/fk-main/former",)),
     "link-again": Form("link", {"service": "main", "project": "shop"}, _unlinked),
     "bind": Form("bind", {"project": "bare", "environment": "production"}, _tenant),
     "unlink": Form("unlink", {"service": "main", "project": "shop"}),
@@ -149,6 +159,7 @@ FORMS = {
     "unlink-ended-before-its-time": Form("unlink", {"service": "main", "project": "shop", "now": True}, _unlinked_later),
     "unlink-purge": Form("unlink", {"service": "main", "project": "shop", "purge": True}, None, PURGED),
     "rotate": Form("rotate", {"project": "shop"}),
+    "rotate-grace": Form("rotate", {"project": "shop", "grace": 600}),
     "renew-certificate": Form("renew-certificate", {"service": "main"}),
     "rotate-administrator": Form("rotate-administrator", {"service": "main"}),
     "deploy": Form("deploy", {"project": "blog", "image": "app:1", "port": 8000}),

@@ -188,6 +188,7 @@ def _server(scene: Scene, container: str, passwords: dict[str, Any]) -> Any:
         "marked": bool(held.identity),
         "administrator": held.admin == expected.get("", held.admin),
         "accounts": {name: password == expected.get(name) for name, (password, _) in sorted(held.accounts.items())},
+        "former": sorted(held.former),
         "resources": dict(sorted(held.resources.items())),
         "slot": held.slot,
     }

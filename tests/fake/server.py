@@ -66,6 +66,7 @@ class Held(msgspec.Struct, kw_only=True):
     admin: str
     identity: str = ""
     accounts: dict[str, tuple[str, str]] = {}
+    former: dict[str, str] = {}
     resources: dict[str, dict[str, str]] = {}
     slot: bool = False
     wal: int = 0
@@ -230,18 +231,28 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
 
 
 @hookimpl
-async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
+async def rotate(service: Service, access: Access, binding: Binding, previous: str, until: datetime | None) -> None:
     server = _serving(service, access, "rotate")
     password, mark = server.held.accounts[binding.account]
     if password not in (previous, binding.password):
         raise Failed("neither password is right")
     server.held.accounts[binding.account] = (binding.password, mark)
+    server.held.former.pop(binding.account, None)
+    if until is not None:
+        server.held.former[binding.account] = previous
     server.save()
 
 
 @hookimpl
 async def renew_certificate(service: Service, access: Access) -> None:
     _serving(service, access, "renew_certificate")
+
+
+@hookimpl
+async def retire(service: Service, access: Access, binding: Binding) -> None:
+    server = _serving(service, access, "retire")
+    if server.held.former.pop(binding.account, None):
+        server.save()
 
 
 @hookimpl
@@ -257,6 +268,7 @@ async def rotate_administrator(service: Service, access: Access, previous: Servi
 @hookimpl
 async def unbind(service: Service, access: Access, binding: Binding) -> None:
     server = _serving(service, access, "unbind")
+    server.held.former.pop(binding.account, None)
     if server.held.accounts.pop(binding.account, None):
         server.save()
 
@@ -264,6 +276,7 @@ async def unbind(service: Service, access: Access, binding: Binding) -> None:
 @hookimpl
 async def purge(service: Service, access: Access, binding: Binding) -> None:
     server = _serving(service, access, "purge")
+    server.held.former.pop(binding.account, None)
     server.held.accounts.pop(binding.account, None)
     server.held.resources.pop(binding.resource, None)
     server.save()

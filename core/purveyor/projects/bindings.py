@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from purveyor.deployments import store as deployment_store
 from purveyor.kernel import naming as names
@@ -118,7 +119,17 @@ class Binder:
                 await self._networks.leave(
                     service.id, binding.environment_id
                 )  # its sessions have ended: one that is cut off hangs
-                await self._house.store.write(lambda tx: projects.update_binding(tx, binding_id, state="unbound"))  # noqa: B023
+                ended: dict[str, Any] = {"state": "unbound", "former_until": None}
+                await self._house.store.write(lambda tx: projects.update_binding(tx, binding_id, **ended))  # noqa: B023
+
+    async def retire(self, binding_ids: Sequence[int]) -> None:
+        """End what rotations have replaced."""
+        for binding_id in binding_ids:
+            if loaded := await self._load(binding_id):
+                binding, service = loaded
+                provider = self._house.registry.provider(service.service_type)
+                await provider.retire(service.view(), self._access(service), binding.view())
+                await self._house.store.write(lambda tx: projects.update_binding(tx, binding_id, former_until=None))  # noqa: B023
 
     async def purge(self, binding_ids: Sequence[int]) -> None:
         """Drop account, resource and data of each, and forget it."""

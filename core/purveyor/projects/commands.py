@@ -9,7 +9,7 @@ import click
 from purveyor.kernel.cli import envfile, output
 from purveyor.kernel.cli.actions import act
 from purveyor.kernel.cli.client import Client, run
-from purveyor.kernel.cli.options import Options, plan_option
+from purveyor.kernel.cli.options import Options, plan_option, seconds
 from purveyor.services.commands import BASE, _told, ending
 from purveyor_hooks import BadInput
 from purveyor_hooks.confirm import destroys, interrupts, yes_option
@@ -77,7 +77,7 @@ def show(options: Options, project: str) -> None:
         {
             "project": f"{found['slug']} (id {found['id']})",
             "services": ", ".join(f"{link['service']['slug']} ({link['service']['service_type']})" for link in found["links"]),
-            "unlinked": ", ".join(f"{item['service']}: {ending(item)}" for item in found["endings"]),
+            "ending": ", ".join(f"{item['service']}: {ending(item)}" for item in found["endings"]),
             "environments": ", ".join(item["slug"] for item in found["environments"]),
         }
     )
@@ -238,27 +238,41 @@ def run_command(options: Options, project: str, environment: str, command: tuple
 @click.argument("project", required=False)
 @environment_option
 @click.option("--service", metavar="SERVICE", help="Only the credentials on one service.")
+@click.option("--grace", metavar="TIME", help="How long the old credentials go on working: 10m, 2h, 1d. At once without.")
 @click.option("--administrator", metavar="SERVICE", help="Instead of a project's: those of a service's administrator.")
 @yes_option
 @plan_option
 @click.pass_obj
 def rotate_command(
-    options: Options, project: str | None, environment: str, service: str | None, administrator: str | None, yes: bool, plan: bool
+    options: Options,
+    project: str | None,
+    environment: str,
+    service: str | None,
+    grace: str | None,
+    administrator: str | None,
+    yes: bool,
+    plan: bool,
 ) -> None:
     """Give a project's environment new credentials, or a service's administrator."""
     if (project is None) == (administrator is None):
         raise BadInput("It is not clear whose credentials are meant.", remedy="Give a PROJECT, or --administrator SERVICE.")
     if administrator is not None:
+        if grace:
+            raise BadInput("An administrator's credentials have no grace: no app has them.", errors={"grace": "leave it out"})
         interrupts(f"The container of {administrator} is made anew: it serves nobody until it is up again.", yes=yes, plan=plan)
         if act(options, f"Rotating {administrator}", "POST", f"{BASE}/{administrator}/rotate", plan=plan):
             _told(options, administrator, "The administrator of {slug} has new credentials. No app had the old ones.")
         return
-    what = f"The credentials of {project}/{environment} end: the app that runs needs a deploy to connect again."
-    interrupts(what, yes=yes, plan=plan)
-    params = {"service": service} if service else {}
+    params: dict[str, str | int] = {"service": service} if service else {}
+    if grace:
+        params["grace"] = seconds(grace, "grace")
+    else:
+        what = f"The credentials of {project}/{environment} end: the app that runs needs a deploy to connect again."
+        interrupts(what, yes=yes, plan=plan)
     path = f"{PROJECTS}/{project}/environments/{environment}/rotate"
     if act(options, f"Rotating {project}", "POST", path, plan=plan, params=params):
         if options.as_json:
             output.show_json({"project": project, "environment": environment})
         else:
-            click.echo(f"The old credentials of {project}/{environment} are ended. Deploy it to inject the new ones.")
+            end = f"work for {grace} more" if grace else "are ended"
+            click.echo(f"The old credentials of {project}/{environment} {end}. Deploy it to inject the new ones.")

@@ -1,4 +1,5 @@
-"""The end of accounts that outlived their link: looked for from time to time, for whoever stopped using them may not deploy."""
+"""The end of accounts that outlived their link, or the rotation that replaced them: looked for from time to time, for whoever
+stopped using them may not deploy."""
 
 from collections.abc import Mapping
 
@@ -36,6 +37,7 @@ class Endings:
 
         def look(tx: Tx) -> list[int]:
             due = {item.service_id for item in projects.ending(tx) if projects.due(tx, item)}
+            due |= {item.service_id for item in projects.outlived(tx) if item.former_until and item.former_until <= tx.now}
             found = [services.get(tx, number) for number in sorted(due)]
             return [item.id for item in found if item.desired == "running" and not item.refusal]
 

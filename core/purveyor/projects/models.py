@@ -47,6 +47,7 @@ class BindingRecord(Record, frozen=True):
     ends_after: int = 0
     chosen_after: int = 0
     awaited: bool = False
+    former_until: datetime | None = None
 
     def view(self) -> Binding:
         """The binding as plugins see it."""

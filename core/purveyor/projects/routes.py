@@ -1,11 +1,12 @@
 """/api/projects, and links and variables of services: who uses what."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, Response, Router, delete, get, post
 from litestar.handlers import BaseRouteHandler
+from litestar.params import Parameter
 
 from purveyor.app import App
 from purveyor.kernel import redact
@@ -23,7 +24,7 @@ from purveyor.projects.operations.bind import BindArguments
 from purveyor.projects.operations.environments import EnvironmentArguments
 from purveyor.projects.operations.link import LinkArguments, UnlinkArguments
 from purveyor.projects.operations.projects import PRODUCTION, CreateProjectArguments, ProjectArguments
-from purveyor.projects.operations.rotate import RotateArguments
+from purveyor.projects.operations.rotate import LONGEST, RotateArguments
 from purveyor.projects.schemas import (
     EnvironmentRequest,
     EnvironmentVariables,
@@ -42,6 +43,7 @@ from purveyor.services.routes import service_views
 from purveyor_hooks import Actor, Binding, Conflict, Forbidden, NotFound, Scope, Variable
 
 Req = Request[Any, Any, Any]
+Grace = Annotated[int, Parameter(ge=0, le=LONGEST)]
 
 
 @get("/", guards=[reader])
@@ -176,10 +178,10 @@ async def reveal_variables(request: Req, core: App, project: str, environment: s
 
 @post("/{project:str}/environments/{environment:str}/rotate", guards=[admin], status_code=200)
 async def rotate(
-    request: Req, core: App, project: str, environment: str, service: str | None = None, plan: bool = False
+    request: Req, core: App, project: str, environment: str, service: str | None = None, grace: Grace = 0, plan: bool = False
 ) -> Response[Any]:
-    """New credentials for one environment; its next deploy injects them."""
-    given = RotateArguments(project=project, environment=environment, service=service)
+    """New credentials for one environment; its next deploy injects them. The old ones work for `grace` seconds more."""
+    given = RotateArguments(project=project, environment=environment, service=service, grace=grace)
     return await answer(request, core, "rotate", given, plan=plan, status=204, then=nothing)
 
 
@@ -235,7 +237,8 @@ async def project_links(core: App, project: str) -> list[project_schemas.LinkVie
 
 @get("/projects/{project:str}/endings", guards=[own_project])
 async def project_endings(core: App, project: str) -> list[service_schemas.EndingView]:
-    """What the project's apps still use although it is not linked any more: each ends with the next deploy."""
+    """What the project's apps still use although it is not linked any more, which ends with the next deploy; and what a rotation
+    has replaced, which ends at a time."""
     return await core.house.store.read(lambda tx: service_routes.endings(tx, project_id=projects.get(tx, project).id))
 
 

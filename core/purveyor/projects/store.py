@@ -264,6 +264,13 @@ def ending(
     return [_binding(tx, row) for row in tx.rows(sql, list(given.values()))]
 
 
+def outlived(tx: Tx, *, service_id: int | None = None, project_id: int | None = None) -> list[BindingRecord]:
+    """The bindings whose credentials of before a rotation go on working for a while."""
+    where, given = matching(service_id=service_id, project_id=project_id)
+    rows = tx.rows(f"SELECT * FROM bindings WHERE former_until IS NOT NULL AND {where} ORDER BY id", given)
+    return [_binding(tx, row) for row in rows]
+
+
 def due(tx: Tx, record: BindingRecord) -> bool:
     """Whether nobody uses the account of an ending binding any more."""
     return tx.row("SELECT id FROM deployments WHERE id = ? AND state = 'active'", [record.ends_after]) is None

@@ -121,7 +121,7 @@ def _show(options: Options, service: str) -> None:
             "container": item["container_name"],
             "image": item["docker_image"],
             "projects": ", ".join(link["project"]["slug"] for link in links),
-            "unlinked": ", ".join(map(ending, details["endings"])),
+            "ending": ", ".join(map(ending, details["endings"])),
             **{f"  {name}": value for name, value in details["current_parameters"].items() if name != "docker_image"},
         }
     )
@@ -133,7 +133,9 @@ def _show(options: Options, service: str) -> None:
 
 
 def ending(item: Mapping[str, Any]) -> str:
-    """An account that outlived its link, in words."""
+    """An account that outlived its link or a rotation, in words."""
+    if item["until"]:
+        return f"the former credentials of {item['project']}/{item['environment']} work until {item['until']}"
     until = f"its next deploy (deployment {item['deployment']} uses it)" if item["deployment"] else "the service serves"
     return f"{item['project']}/{item['environment']} has its account until {until}"
 

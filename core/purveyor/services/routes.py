@@ -466,8 +466,18 @@ async def service_details(app: App, reference: str) -> ServiceDetails:
 
 
 def endings(tx: Tx, *, service_id: int | None = None, project_id: int | None = None) -> list[EndingView]:
-    """The accounts that outlived their link."""
-    return [
+    """The accounts that outlived their link, and the credentials that a rotation has left working."""
+    former = [
+        EndingView(
+            service=services.get(tx, item.service_id).slug,
+            project=item.project,
+            environment=item.environment,
+            deployment=None,
+            until=item.former_until,
+        )
+        for item in projects.outlived(tx, service_id=service_id, project_id=project_id)
+    ]
+    return former + [
         EndingView(
             service=services.get(tx, item.service_id).slug,
             project=item.project,

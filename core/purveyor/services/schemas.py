@@ -139,17 +139,19 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
 
 class EndingView(msgspec.Struct, frozen=True, kw_only=True):
     """An account that outlived its link: the active `deployment` uses it until the environment's next deploy. Null: it ends as
-    soon as its service serves."""
+    soon as its service serves. With `until`: what a rotation has replaced, which works until then."""
 
     service: str
     project: str
     environment: str
     deployment: int | None
+    until: datetime | None = None
 
 
 class ServiceDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """`endings` are accounts that outlived their link. `newer_image` is the id of the image that the service's reference means
-    now, when that is another one than it runs; `image_digest` is what a registry calls the one that runs, "" where none is known.
+    """`endings` are accounts that outlived their link or a rotation. `newer_image` is the id of the image that the service's
+    reference means now, when that is another one than it runs; `image_digest` is what a registry calls the one that runs, ""
+    where none is known.
     """
 
     service: ServiceView

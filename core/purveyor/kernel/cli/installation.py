@@ -1,17 +1,13 @@
 """Commands on the installation: tokens, the doctor, completion."""
 
-import re
 from typing import Any
 
 import click
 
 from purveyor.kernel.cli import output
 from purveyor.kernel.cli.client import Client, run
-from purveyor.kernel.cli.options import Options
-from purveyor_hooks import BadInput
+from purveyor.kernel.cli.options import Options, seconds
 from purveyor_hooks.confirm import interrupts, yes_option
-
-UNITS = {"m": 60, "h": 3600, "d": 86400}
 
 
 @click.group("token")
@@ -30,12 +26,7 @@ def create(options: Options, name: str, scope: str, project: str | None, user: s
     """Make a token and print it, this once."""
     body: dict[str, Any] = {"name": name, "scope": scope, "project": project, "user": user}
     if expires:
-        parts = re.fullmatch(r"(\d{1,6})([mhd])", expires)
-        if not parts:
-            raise BadInput(
-                f"{expires!r} is not a time.", remedy="For example 30m, 12h or 90d.", errors={"expires": "30m, 12h, 90d"}
-            )
-        body["expires_in"] = int(parts[1]) * UNITS[parts[2]]
+        body["expires_in"] = seconds(expires, "expires")
     found = run(options, lambda client: client.call("POST", "/api/tokens", json=body))
     output.show_json(found) if options.as_json else click.echo(found["token"])
 

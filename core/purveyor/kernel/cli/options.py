@@ -1,11 +1,15 @@
 """Options that hold for every command, and those that several have."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import click
 
+from purveyor_hooks import BadInput
+
+UNITS = {"m": 60, "h": 3600, "d": 86400}
 plan_option = click.option("--plan", is_flag=True, help="Show what it would do, change nothing.")
 
 
@@ -35,3 +39,11 @@ class Options:
         from purveyor.kernel.cli.client import run
 
         return run(self, work)
+
+
+def seconds(text: str, option: str) -> int:
+    """A span of time as people write it. Raises `BadInput` that names the option."""
+    parts = re.fullmatch(r"(\d{1,6})([mhd])", text)
+    if not parts:
+        raise BadInput(f"{text!r} is not a time.", remedy="For example 30m, 12h or 90d.", errors={option: "30m, 12h, 90d"})
+    return int(parts[1]) * UNITS[parts[2]]

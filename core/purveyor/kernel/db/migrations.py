@@ -391,6 +391,12 @@ BINDINGS_AWAITED = """
 ALTER TABLE bindings ADD COLUMN awaited INTEGER NOT NULL DEFAULT 0
 """
 
+# Until when what a rotation has replaced goes on working beside it, where a person asked for that.
+BINDINGS_FORMER_UNTIL = """
+ALTER TABLE bindings ADD COLUMN former_until TEXT;
+CREATE INDEX bindings_former ON bindings (former_until) WHERE former_until IS NOT NULL;
+"""
+
 # Each environment whose apps run here has a network of its own. Without a reference: it outlives its environment until the engine
 # has removed it.
 NETWORKS = """
@@ -655,3 +661,8 @@ def verify_deep(db: Database) -> None:
 @migrations()
 def oidc_accounts(db: Database) -> None:
     _run(db, OIDC_ACCOUNTS)
+
+
+@migrations()
+def bindings_former_until(db: Database) -> None:
+    _run(db, BINDINGS_FORMER_UNTIL)

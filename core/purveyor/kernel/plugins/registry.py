@@ -238,8 +238,14 @@ class Provider:
             return ()
         return _findings(await self._await("upgrade_check", BIND_DEADLINE, service, access=access, image=image))
 
-    async def rotate(self, service: Service, access: Access, binding: Binding, previous: str) -> None:
-        await self._await("rotate", BIND_DEADLINE, service, access=access, binding=binding, previous=previous)
+    async def rotate(
+        self, service: Service, access: Access, binding: Binding, previous: str, until: datetime | None = None
+    ) -> None:
+        given: dict[str, Any] = {"access": access, "binding": binding, "previous": previous, "until": until}
+        await self._await("rotate", BIND_DEADLINE, service, **given)
+
+    async def retire(self, service: Service, access: Access, binding: Binding) -> None:
+        await self._await("retire", BIND_DEADLINE, service, access=access, binding=binding)
 
     async def rotate_administrator(self, service: Service, access: Access, previous: Service) -> None:
         await self._await("rotate_administrator", BIND_DEADLINE, service, access=access, previous=previous)

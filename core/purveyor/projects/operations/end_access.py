@@ -1,4 +1,4 @@
-"""End the accounts that outlived their link, once the app that used them is gone."""
+"""End the accounts that outlived their link, once the app that used them is gone, and what rotations replaced, in its time."""
 
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
@@ -40,27 +40,40 @@ class EndAccess(Verb):
         service = services.get(tx, given.service)
         handle.require_serving(service)
         due = [item for item in projects.ending(tx, service_id=service.id) if projects.due(tx, item)]
-        if not due:
+        ended = {item.id for item in due}
+        former = [
+            item.id
+            for item in projects.outlived(tx, service_id=service.id)
+            if item.former_until and item.former_until <= tx.now and item.id not in ended
+        ]
+        if not due and not former:
             raise Conflict(f"No account of {service.name} waits for its end.", remedy=f"See: purveyor show {service.slug}")
         shown = {
             "name": service.name,
             "bindings": [item.id for item in due],
+            "former": former,
             "projects": sorted({item.project_id for item in due if item.project_id}),
         }
         return operations.insert(tx, self.name, service_id=service.id, actor=actor, arguments=shown)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
+        former = [projects.binding(tx, number) for number in operation.arguments.get("former", [])]
         return Plan(
             verb=self.name,
             subject=operation.arguments["name"],
             steps=step_names(self.steps(operation)),
-            resources=[f"the account of {item.project}/{item.environment}" for item in held if item],
+            resources=[
+                *(f"the account of {item.project}/{item.environment}" for item in held if item),
+                *(f"the former credentials of {item.project}/{item.environment}" for item in former if item),
+            ],
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        held = operation.arguments["bindings"]
-        return [Step("unbind", lambda: self._binder.unbind(held), lambda: self._binder.bind(held), BIND_DEADLINE)]
+        held, former = operation.arguments["bindings"], operation.arguments.get("former", [])
+        unbind = Step("unbind", lambda: self._binder.unbind(held), lambda: self._binder.bind(held), BIND_DEADLINE)
+        retire = Step("retire", lambda: self._binder.retire(former), deadline=BIND_DEADLINE)  # what it has ended stays ended
+        return [unbind, retire] if former else [unbind]
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         for number in operation.arguments["projects"]:

@@ -1,6 +1,7 @@
 """Give one project's environment new credentials; its next deploy injects them."""
 
-from typing import Any, ClassVar
+from datetime import datetime, timedelta
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -10,6 +11,7 @@ from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.parts import House
+from purveyor.kernel.plugins.registry import Provider
 from purveyor.projects import bindings
 from purveyor.projects import naming as accounts
 from purveyor.projects import store as projects
@@ -21,15 +23,19 @@ from purveyor.services.handle import ServiceAccess
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import step_names
 from purveyor.services.provisioning import Provisioner
-from purveyor_hooks import BadInput, NotFound
+from purveyor_hooks import BadInput, Conflict, NotFound
+
+LONGEST = 7 * 24 * 3600  # seconds of grace
 
 
 class RotateArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`project` by id or slug; all services that it is linked to, or the one that is named."""
+    """`project` by id or slug; all services that it is linked to, or the one that is named. What is replaced goes on working for
+    `grace` seconds, and then ends by itself; without, it ends at once."""
 
     project: str
     environment: str = PRODUCTION
     service: str | None = None
+    grace: Annotated[int, msgspec.Meta(ge=0, le=LONGEST)] = 0
 
 
 class Rotate(Verb):
@@ -64,6 +70,8 @@ class Rotate(Verb):
             handle.require_serving(service)
             provider = self.house.registry.provider(service.service_type)
             provider.require("rotate", "new credentials")
+            if given.grace:
+                _require_room(provider, service, held, tx.now)
             account = accounts.account(provider.kind, held.resource, held.account, projects.names_taken(tx, service.id))
             private[str(held.id)] = {
                 "new": {"account": account, "password": naming.password()},
@@ -80,23 +88,31 @@ class Rotate(Verb):
             "environment": given.environment,
             "bindings": sorted(map(int, private)),
             "accounts": {number: turned["new"]["account"] for number, turned in private.items()},
+            "until": (tx.now + timedelta(seconds=given.grace)).isoformat() if given.grace else None,
         }
         return operations.insert(tx, self.name, project_id=project.id, actor=actor, arguments=shown, private=private)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
+        ends = operation.arguments["until"]
+        until = at(datetime.fromisoformat(ends)) if ends else ""
+        lost = f"at {until}, unless" if until else "until"
         return Plan(
             verb=self.name,
             subject=f"{operation.arguments['project']}/{operation.arguments['environment']}",
             steps=step_names(self.steps(operation)),
             resources=[_told(item, operation.arguments["accounts"][str(item.id)]) for item in held if item],
             apps=[
-                msgspec.structs.replace(app, effect=f"loses {app.service} until it is deployed again")
+                msgspec.structs.replace(app, effect=f"loses {app.service} {lost} it is deployed again")
                 for item in held
                 if item and item.environment_id
                 for app in bindings.apps(tx, services.get(tx, item.service_id), "", [item.environment_id])
             ],
-            warnings=["Sessions that the old credentials opened end at once: an app that runs needs a deploy."],
+            warnings=[
+                f"The old credentials, and the sessions that they opened, end at {until}: deploy the app before."
+                if until
+                else "Sessions that the old credentials opened end at once: an app that runs needs a deploy."
+            ],
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
@@ -105,22 +121,43 @@ class Rotate(Verb):
     def _step(self, operation: OperationRecord, number: int) -> Step:
         given = (operation.private or {})[str(number)]
         new, old = given["new"], given["old"]
+        ends = operation.arguments["until"]
+        grace = datetime.fromisoformat(ends) if ends else None
 
-        async def turn(new: dict[str, str], old: dict[str, str]) -> None:
+        async def turn(new: dict[str, str], old: dict[str, str], until: datetime | None) -> None:
             binding, service = await self.house.store.read(lambda tx: self._load(tx, number))
             provider = self.house.registry.provider(service.service_type)
             access = ServiceAccess(self.house.engine, provider.kind, service, self.house.logger)
             view = msgspec.structs.replace(binding.view(), **new)
-            await provider.rotate(service.view(), access, view, old["password"])
-            await self.house.store.write(lambda tx: projects.update_binding(tx, number, **new))
+            await provider.rotate(service.view(), access, view, old["password"], until)
+            await self.house.store.write(lambda tx: projects.update_binding(tx, number, **new, former_until=until))
 
-        return Step(f"rotate {number}", lambda: turn(new, old), undo=lambda: turn(old, new))
+        return Step(f"rotate {number}", lambda: turn(new, old, grace), undo=lambda: turn(old, new, None))
 
     def _load(self, tx: Tx, number: int) -> tuple[BindingRecord, ServiceRecord]:
         binding = projects.binding(tx, number)
         if binding is None:
             raise NotFound("The binding is gone.")
         return binding, services.get(tx, binding.service_id)
+
+
+def at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _require_room(provider: Provider, service: ServiceRecord, held: BindingRecord, now: datetime) -> None:
+    """One former credential at a time, where the server can have two."""
+    if not provider.offers("retire"):
+        raise BadInput(
+            f"{service.name} keeps one credential for a project: what is replaced there ends at once.",
+            remedy="Rotate without a grace, or the credentials on another service alone: --service NAME",
+            errors={"grace": f"not on the type {service.service_type}"},
+        )
+    if held.former_until and held.former_until > now:
+        raise Conflict(
+            f"Former credentials of {held.project}/{held.environment} work until {at(held.former_until)} already.",
+            remedy="Wait for that, or rotate without a grace, which ends all of them now.",
+        )
 
 
 def _told(held: BindingRecord, account: str) -> str:
