@@ -61,7 +61,8 @@ class ServiceType(Value, frozen=True):
     `slots` is the inclusive range of numbers of which each binding gets one of its own (Redis databases).
     Accounts bear the resource's name, or are random lower-case letters and digits where `account_length` says how
     many (access keys). With `numbered_accounts` each new credential has an account of its own, named like the resource with a
-    number that none had before, so that nothing of an ended one can come back. `uses_api` means that its variables carry the
+    number that none had before, so that nothing of an ended one can come back. With `extra_resources` a link may ask for
+    further ones, see `Binding`. `uses_api` means that its variables carry the
     address of the HTTP API and the environment's token: each `Binding` then has an `api`. `notes` are sentences that a person
     should know before relying on this type: limits of isolation, say.
     """
@@ -76,6 +77,7 @@ class ServiceType(Value, frozen=True):
     slots: tuple[int, int] | None = None
     account_length: int = 0
     numbered_accounts: bool = False
+    extra_resources: bool = False
     uses_api: bool = False
     icon_url: str = ""
     color: str = "#64748b"
@@ -297,7 +299,8 @@ class Binding(Value, frozen=True):
     `resource` is the database or bucket, named by the type's `Naming`; `account` the user; `password` its
     credential (32 characters, letters and digits); `slot` the number out of the type's `slots`. `mark` is
     unique to this binding: put it where the server keeps comments, to tell your own objects from others. `api` is
-    there for the variables of types that use the API.
+    there for the variables of types that use the API. `extras` are further resources by the names that a person gave them: the
+    same account reaches them, and they are made, kept and purged with the first.
     """
 
     id: int
@@ -308,6 +311,7 @@ class Binding(Value, frozen=True):
     slot: int | None = None
     api: Api | None = None
     origin: int = 0
+    extras: dict[str, str] = {}
 
     @property
     def number(self) -> int:
@@ -656,6 +660,7 @@ class HeldAccount(Value, frozen=True):
     resource: str
     account: str
     slot: int | None = None
+    extras: dict[str, str] = {}
 
 
 class Recovery(Value, frozen=True):

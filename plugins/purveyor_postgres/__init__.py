@@ -59,6 +59,7 @@ def service_type() -> ServiceType:
         ports=(Port(container=PORT),),
         naming=Naming(separator="_", limit=63),
         numbered_accounts=True,
+        extra_resources=True,
         parameters=(
             Parameter(name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT),
             Parameter(
@@ -164,9 +165,18 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 
 @hookimpl
 def environment(service: Service, binding: Binding) -> list[Variable]:
-    account, password, database = (quote(text, safe="") for text in (binding.account, binding.password, binding.resource))
+    account, password = (quote(text, safe="") for text in (binding.account, binding.password))
     port = service.port(PORT)
-    url = f"postgresql://{account}:{password}@{service.host}:{port}/{database}{tls.suffix(service)}"
+
+    def url_of(database: str) -> str:
+        where = f"{service.host}:{port}/{quote(database, safe='')}"
+        return f"postgresql://{account}:{password}@{where}{tls.suffix(service)}"
+
+    url = url_of(binding.resource)
+    extras = []
+    for name, database in binding.extras.items():
+        extras.append(Variable(name=f"POSTGRES_{name.upper()}_URL", value=url_of(database), secret=True))
+        extras.append(Variable(name=f"POSTGRES_{name.upper()}_DATABASE", value=database))
     return [
         Variable(name="POSTGRES_URL", value=url, secret=True),
         Variable(name="POSTGRES_HOST", value=service.host),
@@ -177,6 +187,7 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
         Variable(name="POSTGRES_PASSWORD", value=binding.password, secret=True),
         Variable(name="DATABASE_URL", value=url, secret=True),
         *certificates.variables(service, "POSTGRES"),
+        *extras,
     ]
 
 

@@ -23,9 +23,11 @@ async def bind(service: Service, access: Access, connection: Any, binding: Bindi
     await _ensure_owner(service, connection, binding)
     if binding.account != binding.resource:
         await _ensure_login(service, connection, binding)
-    await _ensure_database(connection, binding)
-    if await is_superuser(connection):
-        await _take_over(service, access, connection, binding)
+    full = await is_superuser(connection)
+    for name in ("", *binding.extras):
+        database = await _ensure_database(connection, binding, name)
+        if full:
+            await _take_over(service, access, connection, binding.resource, database)
     await walls.close_to_projects(connection)
     for role in await _others(connection, binding, with_an_end=False):
         await _end(service, access, connection, role, binding.resource)
@@ -79,34 +81,43 @@ async def _ensure_login(service: Service, connection: Any, binding: Binding) -> 
         await connection.execute(f"ALTER ROLE {role} SET role = {literal(binding.resource)}")
 
 
-async def _ensure_database(connection: Any, binding: Binding) -> None:
-    owner = await connection.fetchval("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", binding.resource)
-    if owner is None:
+HOLDER = """
+SELECT pg_get_userbyid(datdba) AS owner, coalesce(shobj_description(oid, 'pg_database'), '') AS mark FROM pg_database
+WHERE datname = $1
+"""
+
+
+async def _ensure_database(connection: Any, binding: Binding, extra: str) -> str:
+    """The database of a binding, "" or a further one; its name. A further one is told by its comment, for others may be ours."""
+    name = binding.extras[extra] if extra else binding.resource
+    mark = f"{binding.mark} {walls.EXTRA} {extra}"
+    held = await connection.fetchrow(HOLDER, name)
+    if held is None:
         # template0: nobody can be connected to it, which would make this fail
-        await connection.execute(
-            f"CREATE DATABASE {quoted(binding.resource)} OWNER {quoted(binding.resource)} TEMPLATE template0"
-        )
-    elif owner not in (binding.resource, KEEPER) or not await _is_ours(connection, binding):
+        await connection.execute(f"CREATE DATABASE {quoted(name)} OWNER {quoted(binding.resource)} TEMPLATE template0")
+    elif held["owner"] != binding.resource and not (held["owner"] == KEEPER and (not extra or held["mark"] == mark)):
         raise Conflict(
-            f"The server has a database {binding.resource} already, and it belongs to {owner}.",
-            remedy="Rename it, or choose another project name.",
+            f"The server has a database {name} already, and it belongs to {held['owner']}.",
+            remedy="Rename it, or choose another name.",
         )
+    if extra:
+        await connection.execute(f"COMMENT ON DATABASE {quoted(name)} IS {literal(mark)}")
+    return name
 
 
-async def _take_over(service: Service, access: Access, connection: Any, binding: Binding) -> None:
+async def _take_over(service: Service, access: Access, connection: Any, owner: str, name: str) -> None:
     """The database is ours, what is in it the project's: so it makes schemas and extensions, and cannot set anything that
     everybody would get who comes in, nor forbid to come in. One of before is handed over without moving a table."""
-    database = role = quoted(binding.resource)
+    database, role = quoted(name), quoted(owner)
     await ensure_role(connection, KEEPER)
-    owner = await connection.fetchval("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", binding.resource)
-    if owner != KEEPER:
+    if (await connection.fetchrow(HOLDER, name))["owner"] != KEEPER:
         await connection.execute(f"ALTER DATABASE {database} OWNER TO {KEEPER}")
     await connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC, {KEEPER}")
     await connection.execute(f"GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {database} TO {role}")
     await connection.execute(f"ALTER DATABASE {database} RESET local_preload_libraries")
-    if not await connection.fetchval("SELECT datallowconn FROM pg_database WHERE datname = $1", binding.resource):
+    if not await connection.fetchval("SELECT datallowconn FROM pg_database WHERE datname = $1", name):
         return
-    async with server.connection(service, access, binding.resource) as inside:
+    async with server.connection(service, access, name) as inside:
         holder = await inside.fetchval("SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'public'")
         if holder in ("pg_database_owner", service.parameters["username"], KEEPER):
             await inside.execute(f"ALTER SCHEMA public OWNER TO {role}")
@@ -179,16 +190,22 @@ async def _end(service: Service, access: Access, connection: Any, role: str, own
         await walls.quietly(walls.drop_login(service, access, connection, role, owner))
 
 
+OF_BINDING = """
+SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = ANY($1::name[])
+AND (datname = ANY($2::name[]) OR starts_with(shobj_description(oid, 'pg_database'), $3))
+"""
+
+
 async def purge(service: Service, access: Access, connection: Any, binding: Binding) -> None:
-    """Database and roles are gone."""
+    """Databases and roles are gone."""
     if not await _is_ours(connection, binding):
         return
     logins = await _logins(connection, binding)
     for role in logins:
         await shut_out(connection, role)
-    owner = await connection.fetchval("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", binding.resource)
-    if owner in (binding.resource, KEEPER):
-        await connection.execute(f"DROP DATABASE {quoted(binding.resource)} WITH (FORCE)")
+    owners, names = [binding.resource, KEEPER], [binding.resource, *binding.extras.values()]
+    for row in await connection.fetch(OF_BINDING, owners, names, f"{binding.mark} {walls.EXTRA} "):
+        await connection.execute(f"DROP DATABASE {quoted(row['datname'])} WITH (FORCE)")
     for role in logins:
         if role != binding.resource:
             await walls.drop_login(service, access, connection, role, binding.resource)

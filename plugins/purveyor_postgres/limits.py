@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from purveyor_hooks import Parameter, Service
 from purveyor_postgres.accounts import most_connections
 from purveyor_postgres.sql import quoted
-from purveyor_postgres.walls import COMMENT, MARKED, OWNERS_MARK, is_superuser, terminate
+from purveyor_postgres.walls import COMMENT, EXTRA, MARKED, OWNERS_MARK, is_superuser, terminate
 
 SIZE = r"0|[1-9][0-9]{0,5}(?:mb|gb)"
 UNITS = {"mb": 2**20, "gb": 2**30}
@@ -28,7 +28,7 @@ TEMPORARY = Parameter(
 )
 DISK = Parameter(
     name="project_disk",
-    help="Disk that one project's database may fill, such as 500mb or 20gb; 0 is no limit. At 80 percent it is told, at 100 "
+    help="Disk that one project's databases may fill, such as 500mb or 20gb; 0 is no limit. At 80 percent it is told, at 100 "
     "percent sessions are read-only unless they say otherwise, at 110 percent nobody of the project gets in.",
     default="0",
     pattern=SIZE,
@@ -36,11 +36,12 @@ DISK = Parameter(
 WARNED, FULL, SHUT, FREE = 0.8, 1.0, 1.1, 0.95  # of the limit; what was full is free again below the last
 
 ROLES = f"""
-SELECT r.rolname AS role, o.rolname AS owner, d.datname AS database, r.rolconnlimit AS connections,
+SELECT r.rolname AS role, o.rolname AS owner, r.rolconnlimit AS connections,
     (SELECT setconfig FROM pg_db_role_setting s WHERE s.setrole = r.oid AND s.setdatabase = 0) AS everywhere,
-    (SELECT setconfig FROM pg_db_role_setting s WHERE s.setrole = r.oid AND s.setdatabase = d.oid) AS inside
+    ARRAY(SELECT d.datname::text FROM pg_database d WHERE d.datallowconn AND (d.datname = o.rolname
+        OR starts_with(shobj_description(d.oid, 'pg_database'), {OWNERS_MARK} || ' {EXTRA} ')) ORDER BY d.oid) AS databases,
+    ARRAY(SELECT e FROM pg_db_role_setting s, unnest(s.setconfig) e WHERE s.setrole = r.oid AND s.setdatabase <> 0) AS inside
 FROM pg_roles r JOIN pg_roles o ON {COMMENT.format("o")} = {OWNERS_MARK}
-LEFT JOIN pg_database d ON d.datname = o.rolname AND d.datallowconn
 WHERE {MARKED} AND r.rolcanlogin
 """
 READ_ONLY = "default_transaction_read_only=on"
@@ -79,15 +80,15 @@ async def put_in_force(service: Service, opened: Any) -> str:
     full = await is_superuser(opened)
     quota = size(service, DISK)
     for row in await opened.fetch(ROLES):
-        standing = Standing(row["owner"], 0.0, READ_ONLY in (row["inside"] or []))
-        if quota and row["database"]:
-            used = await opened.fetchval("SELECT pg_database_size($1::name)", row["database"])
+        standing = Standing(row["owner"], 0.0, READ_ONLY in row["inside"])
+        if quota and row["databases"]:
+            used = await opened.fetchval("SELECT sum(pg_database_size(d))::float8 FROM unnest($1::name[]) d", row["databases"])
             standing = standing._replace(share=used / quota)
         shut = standing.full and standing.share >= SHUT
         await _connections(service, opened, row, shut=shut)
         if full:
             await _temporary(service, opened, row)
-            if row["database"] and standing.full != standing.was_full:
+            if standing.full != standing.was_full:
                 await _read_only(opened, row, on=standing.full)
         if word := "nobody of it gets in" if shut else "its sessions are read-only" if standing.full else "":
             said.append(f"{standing.owner} has filled its disk ({service.parameters[DISK.name]}): {word}.")
@@ -117,6 +118,7 @@ async def _temporary(service: Service, opened: Any, row: Any) -> None:
 async def _read_only(opened: Any, row: Any, *, on: bool) -> None:
     """Its sessions begin read-only, those that are open end. Who deletes to make room says BEGIN READ WRITE."""
     change = "SET default_transaction_read_only = on" if on else "RESET default_transaction_read_only"
-    await opened.execute(f"ALTER ROLE {quoted(row['role'])} IN DATABASE {quoted(row['database'])} {change}")
+    for database in row["databases"]:
+        await opened.execute(f"ALTER ROLE {quoted(row['role'])} IN DATABASE {quoted(database)} {change}")
     if on:
         await terminate(opened, row["role"])

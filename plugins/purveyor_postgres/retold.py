@@ -1,13 +1,17 @@
 """What a container of ours tells after the record of its service was lost."""
 
+import json
+
 from purveyor_hooks import Access, FoundContainer, HeldAccount, Reader, Retold, Service
 from purveyor_postgres import server
-from purveyor_postgres.walls import COMMENT, IS_LOGIN, MARK, OWNERS_MARK
+from purveyor_postgres.walls import COMMENT, EXTRA, IS_LOGIN, MARK, OWNERS_MARK
 
 HELD = f"""
 SELECT o.rolname AS owner, substr({COMMENT.format("o")}, length('{MARK}') + 1) AS number,
     coalesce((SELECT r.rolname FROM pg_roles r WHERE {IS_LOGIN} AND {OWNERS_MARK} = {COMMENT.format("o")} AND r.rolcanlogin
-    ORDER BY r.oid DESC LIMIT 1), o.rolname) AS login
+    ORDER BY r.oid DESC LIMIT 1), o.rolname) AS login,
+    (SELECT json_object_agg(split_part(shobj_description(d.oid, 'pg_database'), ' {EXTRA} ', 2), d.datname)::text
+    FROM pg_database d WHERE starts_with(shobj_description(d.oid, 'pg_database'), {COMMENT.format("o")} || ' {EXTRA} ')) AS extras
 FROM pg_roles o WHERE {COMMENT.format("o")} ~ '^{MARK}[0-9]{{1,18}}$' ORDER BY 1
 """
 
@@ -30,4 +34,12 @@ async def held(service: Service, access: Access) -> list[HeldAccount]:
     """Owners by their comments, each with the database of its name and its newest login."""
     async with server.connection(service, access) as connection:
         rows = await connection.fetch(HELD)
-    return [HeldAccount(number=int(row["number"]), resource=row["owner"], account=row["login"]) for row in rows]
+    return [
+        HeldAccount(
+            number=int(row["number"]),
+            resource=row["owner"],
+            account=row["login"],
+            extras=json.loads(row["extras"] or "{}"),
+        )
+        for row in rows
+    ]

@@ -22,8 +22,9 @@ SOON = "300ms"  # for a row or a table that whoever is in may hold
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1"
 RIGHTS = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 
-# Comments: on an owner the mark alone; on a login the mark, this word, and what tells a password that was changed.
-MARK, LOGIN = "purveyor binding ", "login"
+# Comments: on an owner the mark alone; on a login the mark, this word, and what tells a password that was changed; on a further
+# database of an owner the mark, this word and what people call it.
+MARK, LOGIN, EXTRA = "purveyor binding ", "login", "extra"
 COMMENT = "coalesce(shobj_description({0}.oid, 'pg_authid'), '')"
 MARKED = f"{COMMENT.format('r')} LIKE '{MARK}%'"
 OWNERS_MARK = f"split_part({COMMENT.format('r')}, ' {LOGIN} ', 1)"  # of an owner its own

@@ -24,6 +24,8 @@ from servers import Server, Stream, awaited
 from support import docker
 
 MARK = "/tmp/was-superuser"
+# What the client makes of a session that was ended: the last where the server's word came before the next question.
+ENDED = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncpg.InternalClientError)
 HOSTILE = f"""
 CREATE FUNCTION public.v() RETURNS void LANGUAGE plpgsql VOLATILE AS $$ BEGIN
     BEGIN EXECUTE 'RESET ROLE'; EXCEPTION WHEN OTHERS THEN NULL; END;
@@ -344,7 +346,7 @@ async def test_a_project_of_before_is_handed_over_without_moving_a_table(make: C
     await postgres.rotate(server.service, server, BINDING, "p0", None)
     assert server.psql("SELECT relfilenode FROM pg_class WHERE relname = 't'", "shop_production") == before
     await as_project(server, "INSERT INTO t VALUES (2)")
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+    with pytest.raises(ENDED):
         await old.execute("SELECT 1")
     with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
         await session(server, "p0", "shop_production")
@@ -378,7 +380,7 @@ async def test_a_thief_has_nothing_left_after_a_rotation(make: Callable[..., Ser
     await holding.execute("BEGIN; SET ROLE NONE; ALTER ROLE shop_production_1 SET work_mem = '5MB'")
     await postgres.rotate(server.service, server, SECOND, "p1", None)
     for thief in (quiet, holding):
-        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        with pytest.raises(ENDED):
             await thief.execute("SELECT 1")
     for password in ("p1", "mine", "new"):
         with pytest.raises(asyncpg.InvalidPasswordError):
@@ -413,7 +415,7 @@ async def test_with_a_grace_both_work_and_the_server_itself_ends_the_old_one(
     assert await holding.fetchval("SELECT 1") == 1
     for _ in range(2):
         await postgres.retire(server.service, server, SECOND)
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+    with pytest.raises(ENDED):
         await holding.execute("SELECT 1")
     assert server.psql("SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname ~ '^shop'") == "shop_production_2"
     opened = await session(server, "new", SECOND.account)
@@ -487,6 +489,40 @@ async def test_a_database_that_an_administrator_makes_is_closed_to_projects(make
     await (await session(server, "r", "reader", "hr")).close()
 
 
+@awaited
+async def test_a_further_database_is_the_projects_own_and_no_other_is_taken(make: Callable[..., Server]) -> None:
+    server, copy = make(17), make(17)
+    wide = msgspec.structs.replace(BINDING, extras={"test": "shop_production_test"})
+    server.psql("CREATE DATABASE shop_production_test")
+    with pytest.raises(Conflict, match="a database shop_production_test already"):
+        await postgres.bind(server.service, server, wide)
+    server.psql("DROP DATABASE shop_production_test")
+    for _ in range(2):
+        await postgres.bind(server.service, server, wide)
+    opened = await session(server, "p1", database="shop_production_test")
+    await opened.execute("CREATE SCHEMA app; CREATE TABLE app.t AS SELECT 1 AS x; CREATE EXTENSION hstore")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await opened.execute("ALTER DATABASE shop_production_test SET search_path = x")
+    await opened.close()
+    held = await postgres.held(server.service, server)
+    assert [(item.number, item.extras) for item in held] == [(7, wide.extras)]
+    full = msgspec.structs.replace(server.service, parameters={**server.service.parameters, "project_disk": "1mb"})
+    assert "has filled its disk" in (await postgres.ready(full, server)).detail
+    assert (await postgres.ready(server.service, server)).detail == ""
+    stream = Stream()
+    census = await postgres.backup(server.service, server, stream, None)
+    assert await postgres.restore(copy.service, copy, stream, RestoreOptions()) == ()
+    assert census.differences(await postgres.census(copy.service, copy, None)) == []
+    await postgres.bind(copy.service, copy, msgspec.structs.replace(SECOND, extras=wide.extras))
+    opened = await session(copy, "new", "shop_production_2", "shop_production_test")
+    assert await opened.fetchval("SELECT x FROM app.t") == 1
+    await opened.close()
+    server.psql("CREATE DATABASE theirs OWNER shop_production")
+    server.psql("ALTER DATABASE theirs OWNER TO purveyor_databases")
+    await postgres.purge(server.service, server, BINDING)
+    assert server.psql("SELECT datname FROM pg_database WHERE datname ~ 'shop|theirs'") == "theirs"
+
+
 # ---------------------------------------------------------------- what one project takes from others
 
 
@@ -541,7 +577,7 @@ async def test_one_project_that_fills_its_disk_is_told_then_read_only_then_out(c
     assert "shop_production has filled more than 80%" in await told()
     await opened.execute("INSERT INTO f SELECT generate_series(1, 160000)")
     assert "its sessions are read-only" in await told()
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+    with pytest.raises(ENDED):
         await opened.execute("SELECT 1")
     opened = await session(crowded, "p1")
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):

@@ -20,7 +20,8 @@ def app(make_stage: Callable[..., Stage]) -> Iterator[dict[str, str]]:
         stage.call("POST", "/projects", json={"name": "shop"})
         for name, kind, values in (("main", "postgres", {}), ("queue", "redis", {"channels": "open"})):
             stage.call("POST", "/external-services", json={"name": name, "service_type": kind, "parameters": values})
-            stage.call("POST", f"/external-services/{name}/projects", json={"project_id": "shop"})
+            extra = {"extra_databases": ["test"]} if kind == "postgres" else {}
+            stage.call("POST", f"/external-services/{name}/projects", json={"project_id": "shop", **extra})
         yield stage.variables("shop")
 
 
@@ -193,10 +194,38 @@ DATABASES = {"default": {
     "PASSWORD": os.environ["POSTGRES_PASSWORD"],
     "HOST": os.environ["POSTGRES_HOST"],
     "PORT": os.environ["POSTGRES_PORT"],
+    "TEST": {"NAME": os.environ["POSTGRES_TEST_DATABASE"]},
 }}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": os.environ["REDIS_URL"]}}
 """
 CACHED = "from django.core.cache import cache; cache.set('k', [1]); assert cache.get('k') == [1]; cache.clear()"
+
+
+DJANGO_TESTS = """
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import TestCase, TransactionTestCase
+
+class Rows(TestCase):
+    def test_rows(self):
+        assert connection.settings_dict["NAME"].endswith("_test")
+        User.objects.create(username="ada")
+        assert User.objects.count() == 1
+
+class Flushed(TransactionTestCase):
+    def test_rows(self):
+        User.objects.create(username="ada")
+        assert User.objects.count() == 1
+"""
+
+
+def test_django_runs_its_tests_in_the_second_database(app: dict[str, str], tmp_path: Path) -> None:
+    """Without CREATEDB, twice: what the first run has left is no trouble."""
+    (tmp_path / "chosen.py").write_text(DJANGO)
+    (tmp_path / "test_rows.py").write_text(DJANGO_TESTS)
+    variables = {**app, "DJANGO_SETTINGS_MODULE": "chosen"}
+    for _ in range(2):
+        pip.run("django-admin", "test", "--keepdb", "test_rows", folder=tmp_path, variables=variables)
 
 
 def test_django_migrates_and_caches(app: dict[str, str], tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ STATE = {
     "size_bytes plain_bytes checksum encryption error_message metadata proven_at proven_seconds started_at completed_at "
     "expires_at",
     "bindings": "id service_id project_id environment_id project environment resource account password slot state created_at "
-    "origin ends_after chosen_after awaited former_until",
+    "origin ends_after chosen_after awaited former_until extras",
     "certificates": "service_id authority_id names certificate key created_at expires_at",
     "deployments": "id project_id environment_id app state container url error created_at ended_at variables image_id",
     "environments": "id project_id slug created_at",

@@ -29,6 +29,7 @@ class HeldBinding(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     slot: int | None
     number: int
+    extras: dict[str, str] = {}
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

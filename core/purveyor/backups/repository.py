@@ -433,6 +433,7 @@ def held_bindings(tx: Tx, service_id: int) -> list[HeldBinding]:
             account=item.account,
             slot=item.slot,
             number=item.origin or item.id,
+            extras=item.extras,
         )
         for item in projects.bindings(tx, service_id=service_id)
         if item.state != "intended"
@@ -469,7 +470,8 @@ def _suspicion(tx: Tx, backup: BackupRecord, census: Census) -> str:
 
 def owned(bindings: Sequence[HeldBinding]) -> list[str]:
     """The databases and buckets of projects, as a census calls them: by name, or by number."""
-    return sorted(name for item in bindings for name in (item.resource, *([f"db{item.slot}"] if item.slot is not None else [])))
+    slots = [f"db{item.slot}" for item in bindings if item.slot is not None]
+    return sorted([*slots, *(name for item in bindings for name in (item.resource, *item.extras.values()))])
 
 
 CONTENT = ("rows", "keys", "documents", "objects", "large objects")

@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import msgspec
+
 from purveyor.deployments import store as deployment_store
 from purveyor.kernel import naming as names
 from purveyor.kernel.api import tokens as api_tokens
@@ -48,7 +50,25 @@ def intend(tx: Tx, house: House, service: ServiceRecord, project: ProjectRecord,
             projects.choose_again(tx, number, account, names.password())
     record = projects.binding(tx, number)
     assert record is not None
-    return record
+    return with_extras(tx, house, service, record, wanted_extras(tx, service, project))
+
+
+def wanted_extras(tx: Tx, service: ServiceRecord, project: ProjectRecord) -> set[str]:
+    """What any environment of a project has beside its first resource, every one has."""
+    return {name for item in projects.bindings(tx, service_id=service.id, project_id=project.id) for name in item.extras}
+
+
+def with_extras(tx: Tx, house: House, service: ServiceRecord, record: BindingRecord, wanted: Collection[str]) -> BindingRecord:
+    """A binding with further resources, named now if they are not there."""
+    kind = house.registry.provider(service.service_type).kind
+    extras = dict(record.extras)
+    for name in sorted(wanted):
+        if name not in extras:
+            taken = projects.names_taken(tx, service.id) | set(extras.values())
+            extras[name] = naming.further(record.project, record.environment, name, kind.naming, taken)
+    if extras != record.extras:
+        projects.update_binding(tx, record.id, extras=extras)
+    return msgspec.structs.replace(record, extras=extras)
 
 
 def _slot(tx: Tx, service: ServiceRecord, slots: tuple[int, int]) -> int:

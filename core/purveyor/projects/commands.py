@@ -145,11 +145,12 @@ def remove_environment(options: Options, project: str, environment: str, purge: 
 @click.command("link")
 @click.argument("service")
 @click.argument("project")
+@click.option("--extra-database", "extras", metavar="NAME", multiple=True, help="One more database, such as test. Repeatable.")
 @plan_option
 @click.pass_obj
-def link_command(options: Options, service: str, project: str, plan: bool) -> None:
+def link_command(options: Options, service: str, project: str, extras: tuple[str, ...], plan: bool) -> None:
     """Link a service to a project: an account and a database of its own."""
-    path, body = f"{BASE}/{service}/projects", {"project_id": project}
+    path, body = f"{BASE}/{service}/projects", {"project_id": project, "extra_databases": extras}
     if operation := act(options, f"Linking {service} to {project}", "POST", path, plan=plan, json=body):
         names = run(options, lambda client: client.get(f"{BASE}/{service}/preview-environment-names"))
         if options.as_json:

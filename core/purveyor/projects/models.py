@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Literal
 
+import msgspec
+
 from purveyor.kernel.db.models import Record
 from purveyor_hooks import Binding, Scope
 
@@ -48,6 +50,7 @@ class BindingRecord(Record, frozen=True):
     chosen_after: int = 0
     awaited: bool = False
     former_until: datetime | None = None
+    extras: dict[str, str] = msgspec.field(default_factory=dict)
 
     def view(self) -> Binding:
         """The binding as plugins see it."""
@@ -59,4 +62,5 @@ class BindingRecord(Record, frozen=True):
             password=self.password,
             slot=self.slot,
             origin=self.origin,
+            extras=self.extras,
         )

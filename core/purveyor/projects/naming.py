@@ -2,9 +2,15 @@
 
 import hashlib
 import re
+from typing import Annotated
+
+import msgspec
 
 from purveyor.kernel import naming
 from purveyor_hooks import Naming, ServiceType
+
+# What people call further resources of a link.
+Extras = Annotated[tuple[Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,19}$")], ...], msgspec.Meta(max_length=5)]
 
 
 def resource(project: str, environment: str, naming: Naming, taken: set[str]) -> str:
@@ -24,6 +30,11 @@ def resource(project: str, environment: str, naming: Naming, taken: set[str]) ->
         if name not in taken:
             return name
     raise AssertionError("a thousand hashes are taken")
+
+
+def further(project: str, environment: str, name: str, naming: Naming, taken: set[str]) -> str:
+    """The name of a further resource of a scope."""
+    return resource(project, f"{environment}{naming.separator}{name}", naming, taken)
 
 
 def account(kind: ServiceType, resource: str, before: str, taken: set[str]) -> str:

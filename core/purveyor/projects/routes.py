@@ -207,7 +207,7 @@ async def link(request: Req, core: App, reference: str, data: LinkRequest, plan:
             raise Conflict("It was linked, and unlinked again by somebody else.", remedy="See: purveyor events")
         return found[0]
 
-    given = LinkArguments(service=reference, project=str(data.project_id))
+    given = LinkArguments(service=reference, project=str(data.project_id), extra_databases=data.extra_databases)
     return await answer(request, core, "link", given, plan=plan, status=201, then=then)
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 
 from purveyor.projects.models import ProjectRecord
+from purveyor.projects.naming import Extras
 from purveyor.services.schemas import ServiceView
 
 
@@ -31,9 +32,10 @@ class EnvironmentVariables(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LinkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The id (or slug) of the project to link."""
+    """The id (or slug) of the project to link, and the names of further databases for it."""
 
     project_id: int | str
+    extra_databases: Extras = ()
 
 
 class VariableView(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from purveyor.kernel.db.database import Page, Row, Tx, convert, matching
 from purveyor.kernel.naming import number_of
 from purveyor.projects.models import BindingRecord, EnvironmentRecord, LinkRecord, ProjectRecord
@@ -148,12 +150,16 @@ def delete_link(tx: Tx, link_id: int) -> None:
 
 
 def _binding(tx: Tx, row: Row) -> BindingRecord:
-    return convert(row, BindingRecord, tx.vault, sealed=["password"])
+    return convert(row, BindingRecord, tx.vault, plain=["extras"], sealed=["password"])
 
 
 def insert_binding(tx: Tx, *, password: str, **values: Any) -> int:
     values |= {"password": tx.vault.seal(password), "chosen_after": _last_deployment(tx)}
-    return tx.insert("bindings", **values, state="intended", created_at=tx.now)
+    return tx.insert("bindings", **_encoded(values), state="intended", created_at=tx.now)
+
+
+def _encoded(values: dict[str, Any]) -> dict[str, Any]:
+    return values | {"extras": msgspec.json.encode(values["extras"]).decode()} if "extras" in values else values
 
 
 def choose_again(tx: Tx, binding_id: int, account: str, password: str) -> None:
@@ -182,7 +188,7 @@ def insert_restored_binding(tx: Tx, service_id: int, project: str, environment: 
         state="unbound",
         awaited=int(place is None),
         created_at=tx.now,
-        **values,
+        **_encoded(values),
     )
 
 
@@ -203,7 +209,7 @@ def take_in_binding(
         state="bound" if owner else "unbound",
         awaited=int(owner is None),
         created_at=tx.now,
-        **values,
+        **_encoded(values),
     )
     linked = {link.service_type for link in links(tx, project_id=project_id)} if project_id else {service_type}
     if project_id and service_type not in linked:
@@ -278,8 +284,8 @@ def due(tx: Tx, record: BindingRecord) -> bool:
 
 def names_taken(tx: Tx, service_id: int) -> set[str]:
     """Names of resources that hold somebody's data on this service, also of those who are gone, and of accounts."""
-    found = tx.rows("SELECT resource, account FROM bindings WHERE service_id = ?", [service_id])
-    return {name for row in found for name in (row["resource"], row["account"])}
+    found = bindings(tx, service_id=service_id)
+    return {name for item in found for name in (item.resource, item.account, *item.extras.values())}
 
 
 def slots_taken(tx: Tx, service_id: int) -> set[int]:
@@ -290,7 +296,7 @@ def slots_taken(tx: Tx, service_id: int) -> set[int]:
 def update_binding(tx: Tx, binding_id: int, **values: Any) -> None:
     if "password" in values:
         values["password"] = tx.vault.seal(values["password"])
-    tx.update("bindings", "id = ?", [binding_id], **values)
+    tx.update("bindings", "id = ?", [binding_id], **_encoded(values))
 
 
 def delete_binding(tx: Tx, binding_id: int) -> None:

@@ -421,6 +421,7 @@ def _insert_binding(tx: Tx, service: TakenService, account: HeldAccount, apps: t
         resource=account.resource,
         account=account.account,
         slot=account.slot,
+        extras=account.extras,
     )
     if app and not password:
         yield scope.project

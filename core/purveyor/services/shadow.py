@@ -247,6 +247,7 @@ def take_in(tx: Tx, service_id: int, item: HeldBinding) -> None:
         account=item.account,
         slot=item.slot,
         origin=item.number,
+        extras=item.extras,
     )
 
 

@@ -397,6 +397,11 @@ ALTER TABLE bindings ADD COLUMN former_until TEXT;
 CREATE INDEX bindings_former ON bindings (former_until) WHERE former_until IS NOT NULL;
 """
 
+# JSON: further resources that a person asked for, by the names that were given.
+BINDINGS_EXTRAS = """
+ALTER TABLE bindings ADD COLUMN extras TEXT NOT NULL DEFAULT '{}';
+"""
+
 # Each environment whose apps run here has a network of its own. Without a reference: it outlives its environment until the engine
 # has removed it.
 NETWORKS = """
@@ -666,3 +671,8 @@ def oidc_accounts(db: Database) -> None:
 @migrations()
 def bindings_former_until(db: Database) -> None:
     _run(db, BINDINGS_FORMER_UNTIL)
+
+
+@migrations()
+def bindings_extras(db: Database) -> None:
+    _run(db, BINDINGS_EXTRAS)

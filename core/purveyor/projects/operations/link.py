@@ -15,6 +15,7 @@ from purveyor.projects import bindings
 from purveyor.projects import store as projects
 from purveyor.projects.bindings import Binder
 from purveyor.projects.models import BindingRecord, ProjectRecord
+from purveyor.projects.naming import Extras
 from purveyor.projects.operations.projects import PRODUCTION
 from purveyor.services import handle
 from purveyor.services import store as services
@@ -26,14 +27,21 @@ from purveyor_hooks import BadInput, Conflict, Finding, NotFound
 BIND_DEADLINE = 300.0
 
 
-class LinkArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UseArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`service` and `project` are ids or names."""
 
     service: str
     project: str
 
 
-class UnlinkArguments(LinkArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LinkArguments(UseArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Each of `extra_databases` is the name of one more database for every environment, which the same account reaches. A project
+    that is linked already gets those that it does not have."""
+
+    extra_databases: Extras = ()
+
+
+class UnlinkArguments(UseArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An account that an active deployment uses ends with the next one, or `now`.
 
     `purge` drops the project's data on the service, now; `force` unlinks although the service does not serve, which leaves
@@ -48,13 +56,13 @@ class UnlinkArguments(LinkArguments, frozen=True, kw_only=True, forbid_unknown_f
 class LinkVerb(Verb):
     """A verb on one project's use of one service."""
 
-    arguments: ClassVar[type[msgspec.Struct]] = LinkArguments
+    arguments: ClassVar[type[msgspec.Struct]] = UseArguments
 
     def __init__(self, house: House, provisioner: Provisioner) -> None:
         self.house = house
         self.binder = Binder(house)
 
-    def target(self, tx: Tx, given: LinkArguments) -> Target:
+    def target(self, tx: Tx, given: UseArguments) -> Target:
         return Target(service=services.get(tx, given.service).id, project=projects.get(tx, given.project).id)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
@@ -68,7 +76,7 @@ class LinkVerb(Verb):
             verb=self.name,
             subject=f"{service.name} and {operation.arguments['project']}",
             steps=step_names(list(self.steps(operation))),
-            resources=[view.resource for view in views],
+            resources=[name for view in views for name in (view.resource, *view.extras.values())],
             variables=sorted(names),
             warnings=list(provider.kind.notes) if self.name == "link" else [],
         )
@@ -76,10 +84,15 @@ class LinkVerb(Verb):
 
 class Link(LinkVerb):
     name: ClassVar[str] = "link"
+    arguments = LinkArguments
 
-    def intend(self, tx: Tx, given: LinkArguments, actor: str) -> int:
+    def intend(self, tx: Tx, given: UseArguments, actor: str) -> int:
+        assert isinstance(given, LinkArguments)
         service, project = services.get(tx, given.service), projects.get(tx, given.project)
         handle.require_serving(service)
+        wanted = self._wanted(service, given)
+        if wanted and projects.find_link(tx, service.id, project.id) is not None:
+            return self._more(tx, service, project, wanted, actor)
         for link in projects.links(tx, project_id=project.id):
             if link.service_id == service.id:
                 raise Conflict(f"{service.name} is linked to {project.slug} already.")
@@ -95,7 +108,13 @@ class Link(LinkVerb):
         before = None
         if environment is not None:
             before = projects.taken_up(tx, service.id, project, environment)
-            chosen.append(bindings.intend(tx, self.house, service, project, environment).id)
+            record = bindings.intend(tx, self.house, service, project, environment)
+            chosen.append(bindings.with_extras(tx, self.house, service, record, wanted).id)
+        elif wanted:
+            raise Conflict(
+                f"{project.slug} has no environment {PRODUCTION}, which further databases begin with.",
+                remedy=f"Make it: purveyor project add-environment {project.slug} {PRODUCTION}",
+            )
         shown = {
             "service": service.name,
             "project": project.slug,
@@ -113,6 +132,32 @@ class Link(LinkVerb):
         plan = super().describe(tx, operation)
         return msgspec.structs.replace(plan, warnings=[*plan.warnings, *map(str, found)])
 
+    def _wanted(self, service: ServiceRecord, given: LinkArguments) -> set[str]:
+        if given.extra_databases and not self.house.registry.provider(service.service_type).kind.extra_resources:
+            raise BadInput(
+                f"The service type {service.service_type!r} makes one resource for each environment.",
+                errors={"extra_databases": "leave it out"},
+            )
+        return set(given.extra_databases)
+
+    def _more(self, tx: Tx, service: ServiceRecord, project: ProjectRecord, wanted: set[str], actor: str) -> int:
+        """Further databases for a project that is linked: for each environment that has its account."""
+        held = [item for item in projects.bindings(tx, service_id=service.id, project_id=project.id) if item.state == "bound"]
+        lacking = [item for item in held if wanted - set(item.extras)]
+        if not lacking:
+            raise Conflict(f"{service.name} is linked to {project.slug} already, with {', '.join(sorted(wanted))}.")
+        before = {str(item.id): item.extras for item in lacking}
+        chosen = [bindings.with_extras(tx, self.house, service, item, wanted).id for item in lacking]
+        shown = {
+            "service": service.name,
+            "project": project.slug,
+            "bindings": chosen,
+            "known": True,
+            "bound": True,
+            "extras": before,
+        }
+        return operations.insert(tx, self.name, service_id=service.id, project_id=project.id, actor=actor, arguments=shown)
+
     def steps(self, operation: OperationRecord) -> list[Step]:
         chosen = operation.arguments["bindings"]
         # what a failed first link began is empty and nobody's; what was there before is somebody's data
@@ -128,6 +173,10 @@ class Link(LinkVerb):
                 projects.update_binding(tx, item.id, ends_after=0)
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        if "extras" in operation.arguments:  # it was linked before; an empty database may be left, and is found again by its name
+            for number, extras in operation.arguments["extras"].items():
+                projects.update_binding(tx, int(number), extras=extras)
+            return
         link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
         if link:
             projects.delete_link(tx, link.id)
@@ -154,7 +203,7 @@ class Unlink(LinkVerb):
     name: ClassVar[str] = "unlink"
     arguments = UnlinkArguments
 
-    def intend(self, tx: Tx, given: LinkArguments, actor: str) -> int:
+    def intend(self, tx: Tx, given: UseArguments, actor: str) -> int:
         assert isinstance(given, UnlinkArguments)
         service, project = services.get(tx, given.service), projects.get(tx, given.project)
         link = projects.find_link(tx, service.id, project.id)

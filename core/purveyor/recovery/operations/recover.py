@@ -226,6 +226,7 @@ def _ghost(item: HeldBinding) -> Binding:
         account=item.account,
         password=naming.password(),
         slot=item.slot,
+        extras=item.extras,
     )
 
 
