@@ -31,6 +31,7 @@ from purveyor.kernel.operations import routes as operation_routes
 from purveyor.kernel.users import routes as user_routes
 from purveyor.projects import routes as project_routes
 from purveyor.recovery import routes as recovery_routes
+from purveyor.services import authority_routes
 from purveyor.services import routes as service_routes
 from purveyor.upgrades import routes as upgrade_routes
 from purveyor_hooks import PurveyorError
@@ -70,6 +71,7 @@ def create_api(app: App) -> Litestar:
             event_routes.router,
             api_routes.router,
             user_routes.router,
+            authority_routes.router,
             audit_routes.router,
             service_routes.volume_router,
             backup_routes.router,

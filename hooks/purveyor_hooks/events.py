@@ -114,6 +114,14 @@ class UserChanged(Payload, frozen=True):
     token: int | None = None
 
 
+class AuthorityChanged(Payload, frozen=True):
+    """Which certificate authority, by number; `actor` is who did it and `token` what that one showed."""
+
+    id: int
+    actor: str
+    token: int | None = None
+
+
 class PluginInstalled(Payload, frozen=True):
     """Which distribution, in which version, from which wheel; `actor` is who did it and `token` what that one showed."""
 

@@ -16,7 +16,7 @@ from purveyor.kernel.db import Tx
 from purveyor.services import certificates, parameters
 from purveyor.services import store as services
 from purveyor.services.models import AUTHORITIES
-from purveyor_hooks import ServiceType
+from purveyor_hooks import Conflict, ServiceType
 from purveyor_hooks.certificates import SSL_MODE
 
 pytestmark = pytest.mark.anyio
@@ -115,6 +115,40 @@ async def test_an_app_gets_what_vouches_and_no_key(scene: Scene) -> None:
         found = [item for item in scene.engine.world.containers if item.name.startswith("fk.shop.production.")][-1]
         (authority,) = await app.house.store.read(certificates.authorities)
         assert found.put == {AUTHORITIES: authority.certificate}
+
+
+async def test_another_authority_is_known_before_it_signs_and_the_old_one_goes_with_its_last_certificate(scene: Scene) -> None:
+    async with scene.open() as app:
+        store, file = app.house.store, scene.state / certificates.FILE
+        (first,) = await store.read(certificates.authorities)
+        with pytest.raises(Conflict, match="No other"):
+            await store.write(certificates.finish)
+        second = await store.write(certificates.rotate)
+        with pytest.raises(Conflict, match="already"):
+            await store.write(certificates.rotate)
+        assert "shop/production" in await store.read(lambda tx: certificates.unaware(tx, second))
+        await do(app, "deploy", project="shop", image="app:2")
+        assert "shop/production" not in await store.read(lambda tx: certificates.unaware(tx, second))
+        found = [item for item in scene.engine.world.containers if item.name.startswith("fk.shop.production.")][-1]
+        assert found.put[AUTHORITIES] == first.certificate + second.certificate
+        before = await held(app, "main")
+        await app.renewals.turn()
+        assert await held(app, "main") == before, "it signs nothing yet"
+        assert file.read_text() == first.certificate + second.certificate
+
+        await store.write(certificates.finish)
+        await do(app, "stop", service="idle")
+        await app.renewals.turn()
+        after = await held(app, "main")
+        assert (before.authority_id, after.authority_id) == (first.id, second.id)
+        assert container(scene, "fk-main").put[PAIR] == after.key + after.certificate
+        assert "idle" in await store.read(lambda tx: certificates.shown_by(tx, first.id))
+        for name in await store.read(lambda tx: certificates.shown_by(tx, first.id)):
+            await do(app, "start" if name == "idle" else "restart", service=name)
+        await app.renewals.turn()
+        (left,) = await store.read(certificates.authorities)
+        assert (left.id, left.state) == (second.id, "current")
+        assert file.read_text() == second.certificate
 
 
 def test_the_installations_own_mode_is_the_default_of_types_that_have_one() -> None:

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from purveyor.services import certificates
-from support import Stage, docker
+from support import Stage, docker, eventually
 
 ASK = struct.pack("!II", 8, 80877103)  # PostgreSQL's way to TLS: the client asks, the server says S
 
@@ -86,6 +86,27 @@ def test_a_certificate_is_renewed_while_the_server_runs(served: Stage) -> None:
     assert kept.ping()  # of a connection that was open
 
 
+def test_another_authority_takes_over_while_servers_run(served: Stage) -> None:
+    names = {service: f"{served.namespace}-{service}" for service in ("main", "cache")}
+    begun = {name: json.loads(docker("inspect", name))[0]["State"]["StartedAt"] for name in names.values()}
+    before = ours(served)
+    served.cli("ca", "rotate")
+    assert [item["state"] for item in served.json("ca", "show")] == ["current", "next"]
+    for service, name in names.items():
+        assert shake(served, service, name, before), "nothing is signed by it yet"
+    told = ours(served)  # as an app that was deployed meanwhile
+    assert "already" in served.cli("ca", "rotate", code=5)
+    served.cli("ca", "finish", "--yes")
+    eventually(lambda: [item["state"] for item in served.json("ca", "show")] == ["current"])
+    for service, name in names.items():
+        assert shake(served, service, name, told)
+        assert shake(served, service, name, ours(served))
+        with pytest.raises(ssl.SSLCertVerificationError):
+            shake(served, service, name, before)
+        assert json.loads(docker("inspect", name))[0]["State"]["StartedAt"] == begun[name]
+    assert "cache, main" in served.cli("ca", "show")
+
+
 def test_verify_full_refuses_plain_text_and_its_addresses_work_as_they_are(served: Stage) -> None:
     for service in ("main", "cache"):
         served.cli("update", service, "-p", "ssl_mode=verify-full")
@@ -108,6 +129,7 @@ async def _encrypted(url: str) -> Any:
 
     opened = await asyncpg.connect(url)
     try:
+        await opened.execute("SET ROLE NONE")  # the owner does not see what the login does
         return await opened.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
     finally:
         await opened.close()

@@ -19,6 +19,7 @@ from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import convert, installation
 from purveyor.kernel.db.models import Record
 from purveyor.kernel.parts import House
+from purveyor_hooks import Conflict
 
 FILE = "ca.crt"  # in the state directory, for commands on this host
 OF_AUTHORITY, OF_SERVER = timedelta(days=3650), timedelta(days=365)
@@ -111,6 +112,55 @@ def _make(tx: Tx, state: Literal["next", "current"]) -> AuthorityRecord:
     certificate, key = _self_signed(f"Purveyor {installation(tx)[:8]} CA {number}", tx.now, until)
     tx.insert("authorities", state=state, certificate=certificate, key=tx.vault.seal(key), created_at=tx.now, expires_at=until)
     return authorities(tx)[-1]
+
+
+# ---------------------------------------------------------------- another authority
+
+
+def rotate(tx: Tx) -> AuthorityRecord:
+    """Begin to replace the authority: the next one is among those that apps get from now on, and signs nothing yet."""
+    found = authorities(tx)
+    under_way = next((item for item in found if item.state != "current"), None)
+    if under_way is not None:
+        remedy = "Have it sign: purveyor ca finish" if under_way.state == "next" else "It goes by itself; see: purveyor ca show"
+        raise Conflict("The authority is being replaced already.", remedy=remedy)
+    _signing(tx)
+    return _make(tx, "next")
+
+
+def finish(tx: Tx) -> AuthorityRecord:
+    """Have the next authority sign from now on. The old one goes when no server shows a certificate of it any more."""
+    waiting = next((item for item in authorities(tx) if item.state == "next"), None)
+    if waiting is None:
+        raise Conflict("No other authority waits to sign.", remedy="Begin with: purveyor ca rotate")
+    tx.update("authorities", "state = 'current'", [], state="old")
+    tx.update("authorities", "id = ?", [waiting.id], state="current")
+    return waiting
+
+
+def let_go(tx: Tx) -> list[int]:
+    """Drop old authorities of which no server shows a certificate; the answer is which."""
+    gone = "DELETE FROM certificates WHERE service_id IN (SELECT id FROM services WHERE state = 'deleted')"
+    tx.db.execute(gone)  # what comes back gets another at its start
+    unused = "state = 'old' AND NOT EXISTS (SELECT 1 FROM certificates WHERE authority_id = authorities.id)"
+    found = [row["id"] for row in tx.rows(f"SELECT id FROM authorities WHERE {unused}")]
+    for number in found:
+        tx.db.execute("DELETE FROM authorities WHERE id = ?", [number])
+    return found
+
+
+def shown_by(tx: Tx, authority_id: int) -> list[str]:
+    """The services whose servers show a certificate of an authority, by name."""
+    sql = "SELECT slug FROM services JOIN certificates ON service_id = services.id WHERE authority_id = ? AND state != 'deleted'"
+    return [row["slug"] for row in tx.rows(f"{sql} ORDER BY slug", [authority_id])]
+
+
+def unaware(tx: Tx, authority: AuthorityRecord) -> list[str]:
+    """The environments whose apps were deployed before an authority was there, and know nothing of it."""
+    sql = "SELECT DISTINCT projects.slug || '/' || environments.slug AS name FROM deployments "
+    sql += "JOIN environments ON environments.id = environment_id JOIN projects ON projects.id = environments.project_id "
+    sql += "WHERE deployments.state = 'active' AND app IS NOT NULL AND deployments.created_at < ? ORDER BY name"
+    return [row["name"] for row in tx.rows(sql, [authority.created_at])]
 
 
 def names_of(container_name: str) -> list[str]:

@@ -22,15 +22,21 @@ class Renewals:
         self._house = house
         self._runner = runner
         self._verbs = verbs
+        self._wake = anyio.Event()
+
+    def wake(self) -> None:
+        """Look now: another authority signs."""
+        self._wake.set()
 
     async def run(self) -> None:
         while True:
+            self._wake = anyio.Event()
             try:
-                await certificates.publish(self._house)
                 await self.turn()
             except Exception as error:  # a store that cannot be read now is tried again
                 self._house.logger.warning("renewals.fault", exc_info=error)
-            await anyio.sleep(PAUSE)
+            with anyio.move_on_after(PAUSE):
+                await self._wake.wait()
 
     async def turn(self) -> None:
         """Renew what is due of every service that serves and can show another one without a restart."""
@@ -53,3 +59,9 @@ class Renewals:
                 await (await self._runner.submit(self._verbs["renew-certificate"], given, "sweep")).wait()
             except PurveyorError as error:
                 self._house.logger.warning("renewals", service=number, error=error.detail)
+        await self._house.store.write(self._let_go)
+        await certificates.publish(self._house)
+
+    def _let_go(self, tx: Tx) -> None:
+        for number in certificates.let_go(tx):
+            tx.emit("authority.removed", data={"id": number, "actor": "purveyor"})

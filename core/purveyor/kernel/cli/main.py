@@ -57,6 +57,7 @@ COMMANDS = {
     "operations": "purveyor.kernel.operations.commands",
     "token": INSTALLATION,
     "user": "purveyor.kernel.users.commands",
+    "ca": "purveyor.services.authority_commands",
     "audit": "purveyor.kernel.audit.commands",
     "plugin": "purveyor.kernel.cli.plugins",
     "doctor": INSTALLATION,
