@@ -115,6 +115,35 @@ def test_a_wheel_that_is_another_than_the_hash_says_is_refused(tmp_path: Path) -
     assert told.value.errors == {"hash": "another file's"}
 
 
+@attack(
+    "plugins",
+    "bring another version of what it needs",
+    "bring another file of the same version",
+    "bring what nobody agreed upon",
+    honest="what the file names is installed",
+)
+def test_what_a_plugin_brings_is_what_the_file_of_constraints_names(tmp_path: Path) -> None:
+    listed = tmp_path / "constraints.txt"
+    listed.write_text(f"# of the plugin\nHelp.er==1.2 \\\n    --hash=sha256:{'a' * 64} \\\n    --hash=sha256:{'b' * 64}\n")
+    known = wheels.agreed(listed)
+    assert known == {"help-er": ("1.2", frozenset({"a" * 64, "b" * 64}))}
+    wheel = wheels.obtain(str(make_wheel(tmp_path)), tmp_path / "x", expected="")
+    wheels.require_agreed(known, wheel, [wheels.Planned("help-er", "1.2", "b" * 64)])
+    for other in (("help-er", "1.3", "b" * 64), ("help-er", "1.2", "c" * 64), ("stranger", "1.2", "a" * 64)):
+        with pytest.raises(BadInput, match="not in the file") as told:
+            wheels.require_agreed(known, wheel, [wheels.Planned(*other)])
+        assert other[2] in told.value.detail
+    known["quiet-plugin"] = ("1.0", frozenset({"d" * 64}))
+    with pytest.raises(BadInput, match="quiet-plugin"):
+        wheels.require_agreed(known, wheel, [])
+    for line in ("helper", "helper>=1 --hash=sha256:" + "a" * 64, "helper==1.2", "helper==1.2 --hash=md5:0", "-r other.txt"):
+        listed.write_text(line)
+        with pytest.raises(BadInput, match="no constraint"):
+            wheels.agreed(listed)
+    with pytest.raises(BadInput, match="cannot be read"):
+        wheels.agreed(tmp_path / "none")
+
+
 @pytest.mark.parametrize("text", ["", "md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:", "sha256:" + "g" * 64, "0" * 64])
 def test_a_hash_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="no hash"):

@@ -88,17 +88,26 @@ def show_plugin(options: Options, name: str) -> None:
 @plugin_command.command("install")
 @click.argument("what")
 @click.option("--hash", "wanted", metavar="sha256:HASH", help="Refuse any other file than the one with this hash.")
+@click.option(
+    "--constraint",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Refuse what it depends on in any other version, or file, than this names: NAME==VERSION --hash=sha256:HASH.",
+)
 @click.option("--build", is_flag=True, help="Build a wheel of a folder or an sdist here first, which runs its code.")
 @click.option("--no-deps", is_flag=True, help="Without what it depends on.")
 @yes_option
 @click.pass_obj
-def install_plugin(options: Options, what: str, wanted: str | None, build: bool, no_deps: bool, yes: bool) -> None:
+def install_plugin(
+    options: Options, what: str, wanted: str | None, constraint: Path | None, build: bool, no_deps: bool, yes: bool
+) -> None:
     """Install a plugin into Purveyor's own Python: a wheel, or NAME==VERSION, which is fetched as a wheel first.
 
     Its code runs as the user of the daemon: what is installed, and whose code that is, is shown and asked before.
     """
     _require_here(options)
     expected = wheels.wanted_hash(wanted)
+    known = wheels.agreed(constraint) if constraint else None
     wheels.check_source(what, build=build, pinned=bool(expected))
     user = _user(options)
     if wheels.runs_when_built(what):
@@ -107,7 +116,9 @@ def install_plugin(options: Options, what: str, wanted: str | None, build: bool,
     with tempfile.TemporaryDirectory(prefix="purveyor-") as name:
         folder = Path(name)
         wheel = wheels.obtain(what, folder, expected=expected)
-        needed = wheels.planned(wheel, no_deps=no_deps)
+        needed = wheels.planned(wheel, folder, no_deps=no_deps, known=known)
+        if known is not None:
+            wheels.require_agreed(known, wheel, needed)
         if not options.as_json:
             _show_wheel(wheel, needed)
         interrupts(

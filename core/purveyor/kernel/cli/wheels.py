@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,9 @@ from purveyor_hooks import BadInput, Failed
 
 GROUP = "purveyor"
 PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?==[A-Za-z0-9.!+_-]+")
+CONSTRAINT = "A line for each: NAME==VERSION --hash=sha256:HASH, as pip-compile --generate-hashes writes it."
 HASH = re.compile(r"sha256:([0-9a-f]{64})")
+AGREED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==(\S+)((?:\s+--hash=sha256:[0-9a-f]{64})+)")
 SOURCES = (".tar.gz", ".zip", ".tar.bz2", ".tgz")
 
 
@@ -48,6 +50,35 @@ def wanted_hash(text: str | None) -> str:
         why = "sha256: and 64 hexadecimal digits"
         raise BadInput(f"{text!r} is no hash.", remedy="For example: --hash sha256:9f86d0…", errors={"hash": why})
     return found[1]
+
+
+def agreed(path: Path) -> dict[str, tuple[str, frozenset[str]]]:
+    """The versions and hashes of a file such as `pip-compile --generate-hashes` writes, by distribution. Raises `BadInput`."""
+    try:
+        lines = path.read_text().replace("\\\n", " ").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise BadInput(f"{path} cannot be read: {why}.", remedy=CONSTRAINT, errors={"constraint": why}) from None
+    found = {}
+    for line in filter(None, (line.partition("#")[0].strip() for line in lines)):
+        parts = AGREED.fullmatch(line)
+        if parts is None:
+            why = "an exact version and its hash are missing"
+            raise BadInput(f"{line!r} in {path} is no constraint: {why}.", remedy=CONSTRAINT, errors={"constraint": why})
+        found[canonical(parts[1])] = parts[2], frozenset(re.findall("[0-9a-f]{64}", parts[3]))
+    return found
+
+
+def require_agreed(known: Mapping[str, tuple[str, frozenset[str]]], wheel: Wheel, needed: Sequence[Planned]) -> None:
+    """Raise `BadInput` for the first distribution that is not among those that were agreed upon. The wheel itself may be another:
+    it was named by whoever installs it."""
+    mine = [Planned(wheel.distribution, wheel.version, wheel.sha256)] if wheel.distribution in known else []
+    for item in (*mine, *needed):
+        version, hashes = known.get(item.name, ("", frozenset()))
+        if item.version != version or item.sha256 not in hashes:
+            what = f"{item.name} {item.version}, sha256:{item.sha256}"
+            remedy = "Nothing was installed. Look at it, then write it there; or use the file that belongs to this plugin."
+            raise BadInput(f"{what}, is not in the file of --constraint.", remedy=remedy, errors={"constraint": what})
 
 
 def runs_when_built(what: str) -> bool:
@@ -142,13 +173,19 @@ def _of(wheel: zipfile.ZipFile, names: Sequence[str], name: str) -> str:
     return wheel.read(found[0]).decode() if found else ""
 
 
-def planned(wheel: Wheel, *, no_deps: bool) -> list[Planned]:
-    """What installing a wheel brings with it: what it needs and is not here yet. Nothing is installed, or built."""
+def planned(
+    wheel: Wheel, folder: Path, *, no_deps: bool, known: Mapping[str, tuple[str, frozenset[str]]] | None = None
+) -> list[Planned]:
+    """What installing a wheel brings with it: what it needs and is not here yet, in the versions that are `known`. Nothing is
+    installed, or built."""
     if no_deps:
         return []
-    report: dict[str, Any] = json.loads(
-        pip("install", "--dry-run", "--only-binary", ":all:", "--report", "-", str(wheel.path)) or "{}"
+    listed = folder / "constraints.txt"
+    listed.write_text(
+        "".join(f"{name}=={version}\n" for name, (version, _) in (known or {}).items() if name != wheel.distribution)
     )
+    asked = ("install", "--dry-run", "--only-binary", ":all:", "--report", "-", "-c", str(listed), str(wheel.path))
+    report: dict[str, Any] = json.loads(pip(*asked) or "{}")
     found = []
     for item in report.get("install", []):
         name = canonical(item["metadata"]["name"])
