@@ -73,7 +73,7 @@ async def end_archive(request: Req, core: App, service: str, plan: bool = False)
 @post("/archives/{service:str}/restore", guards=[admin])
 async def restore_moment(request: Req, core: App, service: str, data: MomentRequest, plan: bool = False) -> Response[Any]:
     async def then(operation: OperationRecord) -> Any:
-        return await service_routes.service_view(core, operation.service_id or 0)
+        return await service_routes.service_view(core, operation.service)
 
     given = RestoreArguments(
         archive=service, at=data.at, new_name=data.new_name, service_id=data.service_id, keep_going=data.keep_going

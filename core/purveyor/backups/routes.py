@@ -104,7 +104,7 @@ def _made(core: App) -> Any:
 @post("/{reference:str}/restore", guards=[admin])
 async def restore_backup(request: Req, core: App, reference: str, data: RestoreRequest, plan: bool = False) -> Response[Any]:
     async def then(operation: OperationRecord) -> Any:
-        return await service_routes.service_view(core, operation.service_id or 0)
+        return await service_routes.service_view(core, operation.service)
 
     given = RestoreArguments(
         backup=reference,

@@ -105,7 +105,7 @@ async def list_services(
 @post("/", guards=[admin])
 async def create_service(request: Req, core: App, data: CreateArguments, plan: bool = False) -> Response[Any]:
     async def then(operation: OperationRecord) -> service_schemas.ServiceView:
-        return await service_view(core, operation.service_id or 0)
+        return await service_view(core, operation.service)
 
     return await answer(request, core, "create", data, plan=plan, status=201, then=then)
 
@@ -129,7 +129,7 @@ async def delete_service(request: Req, core: App, reference: str, purge: bool = 
 
 async def _answer_service(request: Req, core: App, verb: str, given: msgspec.Struct, plan: bool) -> Response[Any]:
     async def then(operation: OperationRecord) -> service_schemas.ServiceView:
-        return await service_view(core, operation.service_id or 0)
+        return await service_view(core, operation.service)
 
     return await answer(request, core, verb, given, plan=plan, status=200, then=then)
 
@@ -392,7 +392,7 @@ def shown(app: App) -> Callable[[OperationRecord], Awaitable[ServiceView]]:
     """Answers an operation with its service, looked at anew: the server is another one now."""
 
     async def then(operation: OperationRecord) -> ServiceView:
-        record = await app.house.store.read(lambda tx: services.get(tx, operation.service_id or 0))
+        record = await app.house.store.read(lambda tx: services.get(tx, operation.service))
         await app.observer.check(record)
         return await service_view(app, record.id)
 

@@ -324,8 +324,8 @@ class NewServiceVerb(BesideVerb):
     """A verb whose end is a new service, filled."""
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        services.end_filling(tx, operation.service_id or 0)
-        services.update(tx, operation.service_id or 0, state="active", refusal="")
+        services.end_filling(tx, operation.service)
+        services.update(tx, operation.service, state="active", refusal="")
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
-        forget_made(tx, operation.service_id or 0)
+        forget_made(tx, operation.service)

@@ -90,7 +90,7 @@ class Archive(ArchiveVerb):
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        record = services.get(tx, operation.service_id or 0)
+        record = services.get(tx, operation.service)
         backup = backups.get(tx, operation.arguments["backup"])
         return Plan(
             verb=self.name,
@@ -102,7 +102,7 @@ class Archive(ArchiveVerb):
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        service_id, number = operation.service_id or 0, operation.arguments["backup"]
+        service_id, number = operation.service, operation.arguments["backup"]
         helper = Step("helper", lambda: self._start(service_id), undo=lambda: self._end(service_id), deadline=STOP_DEADLINE)
         base = self.data_step("base", lambda: write_once(self, operation, number))
         return [helper, base._replace(undo=lambda: sweep(self, number))]
@@ -118,18 +118,18 @@ class Archive(ArchiveVerb):
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         settle(tx, operation.arguments["backup"])
-        archives.update(tx, operation.service_id or 0, state="following", base_at=tx.now)
+        archives.update(tx, operation.service, state="following", base_at=tx.now)
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         mark_failed(tx, operation.arguments["backup"], error)
         if operation.arguments["again"]:
-            archives.update(tx, operation.service_id or 0, state="broken", reason=error.get("detail", ""))
+            archives.update(tx, operation.service, state="broken", reason=error.get("detail", ""))
         else:
-            archives.delete(tx, operation.service_id or 0)
+            archives.delete(tx, operation.service)
 
     def settle(self, tx: Tx, operation: OperationRecord, reason: str) -> None:
         mark_failed(tx, operation.arguments["backup"], {"detail": reason})
-        archives.update(tx, operation.service_id or 0, state="broken", reason=reason)
+        archives.update(tx, operation.service, state="broken", reason=reason)
 
 
 class EndArchive(ArchiveVerb):
@@ -146,19 +146,19 @@ class EndArchive(ArchiveVerb):
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments={"name": record.name})
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        record = services.get(tx, operation.service_id or 0)
+        record = services.get(tx, operation.service)
         container = PlannedContainer(name=self.helpers.name(record), action="remove")
         return Plan(verb=self.name, subject=record.name, steps=["end"], containers=[container])
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        return [Step("end", lambda: self._end(operation.service_id or 0), deadline=STOP_DEADLINE)]
+        return [Step("end", lambda: self._end(operation.service), deadline=STOP_DEADLINE)]
 
     async def _end(self, service_id: int) -> None:
         record: ServiceRecord = await self.load(service_id)
         await self.helpers.end(record)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        archives.delete(tx, operation.service_id or 0)
+        archives.delete(tx, operation.service)
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
-        archives.update(tx, operation.service_id or 0, state="following")
+        archives.update(tx, operation.service, state="following")

@@ -170,7 +170,7 @@ class Restore(NewServiceVerb):
         scratch = operation.arguments["scratch"]
         if scratch is None:
             return self.plan_of_new(tx, operation, "create", self._warnings(tx, operation))
-        record, beside = services.get(tx, operation.service_id or 0), services.get(tx, scratch)
+        record, beside = services.get(tx, operation.service), services.get(tx, scratch)
         volume = services.volume(tx, record.volume_id or "")
         days = self.house.settings.old_data_days
         return Plan(
@@ -193,7 +193,7 @@ class Restore(NewServiceVerb):
         return [f"Not in the backup: {item}" for item in missing(backups.get(tx, operation.arguments["backup"]))]
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        service_id, scratch, safety = operation.service_id or 0, operation.arguments["scratch"], operation.arguments["safety"]
+        service_id, scratch, safety = operation.service, operation.arguments["scratch"], operation.arguments["safety"]
         target = scratch or service_id
         steps = self.beside_steps(operation, target)
         if operation.arguments["base"]:
@@ -242,7 +242,7 @@ class Restore(NewServiceVerb):
         """Record whose data the new service's resources are, so that linking brings each project back to its own."""
         backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
         manifest = (await self._verified(operation, backup)).manifest
-        await self.claim(operation.service_id or 0, manifest.bindings)
+        await self.claim(operation.service, manifest.bindings)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         scratch, safety = operation.arguments["scratch"], operation.arguments["safety"]
@@ -251,9 +251,9 @@ class Restore(NewServiceVerb):
             if not operation.arguments.get("databases") and (backup := backups.find(tx, operation.arguments["backup"])):
                 doubt(tx, operation, backup)
             return
-        services.end_filling(tx, operation.service_id or 0)
-        services.update(tx, operation.service_id or 0, refusal="")
-        self.keep_old(tx, operation, operation.service_id or 0, scratch, {"before": f"restore {operation.id}"})
+        services.end_filling(tx, operation.service)
+        services.update(tx, operation.service, refusal="")
+        self.keep_old(tx, operation, operation.service, scratch, {"before": f"restore {operation.id}"})
         if safety is not None:
             settle(tx, safety)
 

@@ -41,6 +41,12 @@ class OperationRecord(Record, frozen=True):
     token_id: int | None = None
     step_names: list[str] | None = None
 
+    @property
+    def service(self) -> int:
+        """The service that it is about, of a verb that is about one."""
+        assert self.service_id is not None, f"operation {self.id} ({self.verb}) is about no service"
+        return self.service_id
+
 
 class StepRecord(Record, frozen=True):
     operation_id: int

@@ -66,7 +66,7 @@ class LinkVerb(Verb):
         return Target(service=services.get(tx, given.service).id, project=projects.get(tx, given.project).id)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        service = services.get(tx, operation.service_id or 0)
+        service = services.get(tx, operation.service)
         provider = self.house.registry.provider(service.service_type)
         held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
         # names alone are wanted: where the API is does not matter
@@ -166,7 +166,7 @@ class Link(LinkVerb):
         return [step._replace(undo=None) if operation.arguments.get("bound") else step]  # an app still uses that account
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
+        link = projects.find_link(tx, operation.service, operation.project_id or 0)
         if link:
             projects.update_link(tx, link.id, "linked")
             for item in projects.bindings(tx, service_id=link.service_id, project_id=link.project_id):
@@ -177,7 +177,7 @@ class Link(LinkVerb):
             for number, extras in operation.arguments["extras"].items():
                 projects.update_binding(tx, int(number), extras=extras)
             return
-        link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
+        link = projects.find_link(tx, operation.service, operation.project_id or 0)
         if link:
             projects.delete_link(tx, link.id)
         for number in operation.arguments["bindings"]:
@@ -249,7 +249,7 @@ class Unlink(LinkVerb):
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         plan = super().describe(tx, operation)
-        service, given = services.get(tx, operation.service_id or 0), operation.arguments
+        service, given = services.get(tx, operation.service), operation.arguments
         project = projects.get(tx, operation.project_id or 0)
         held = {item.id: item.environment_id for item in projects.bindings(tx, service_id=service.id, project_id=project.id)}
         ended = {held[number] or 0 for number in given["bindings"] if number in held}
@@ -275,7 +275,7 @@ class Unlink(LinkVerb):
         return [Step("unbind", lambda: self.binder.unbind(chosen), lambda: self.binder.bind(bound), BIND_DEADLINE)]
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
+        link = projects.find_link(tx, operation.service, operation.project_id or 0)
         if link:
             projects.delete_link(tx, link.id)
         for number, deployment in operation.arguments.get("later", []):
@@ -286,6 +286,6 @@ class Unlink(LinkVerb):
         bindings.revoke_unused(tx, self.house, operation.project_id or 0)
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
-        link = projects.find_link(tx, operation.service_id or 0, operation.project_id or 0)
+        link = projects.find_link(tx, operation.service, operation.project_id or 0)
         if link:
             projects.update_link(tx, link.id, "linked")

@@ -77,7 +77,7 @@ class Recover(BesideVerb):
         return self.plan_of_new(tx, operation, "create")
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        service_id = operation.service_id or 0
+        service_id = operation.service
         steps = self.beside_steps(operation, service_id)
         if operation.arguments["base"]:
             steps.insert(2, self.data_step("unpack", lambda: self._unpack(operation)))
@@ -92,19 +92,19 @@ class Recover(BesideVerb):
 
     async def _unpack(self, operation: OperationRecord) -> None:
         backup, verified = await self._first(operation)
-        record = await self.load(operation.service_id or 0)
+        record = await self.load(operation.service)
         volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
         at = datetime.fromisoformat(operation.arguments["at"]) if operation.arguments["at"] else None
         await pitr.unpack(self.house, backup, verified, record, volume, at, self.teller(operation, "unpack"))
 
     async def _arrive(self, operation: OperationRecord) -> None:
-        record = await self.load(operation.service_id or 0)
+        record = await self.load(operation.service)
         await pitr.arrive(self.house, self.provision, record, self.teller(operation, "arrive"))
 
     async def _restore(self, operation: OperationRecord) -> None:
         """From the best backup whose every byte holds. One that turns out to be damaged is named, and the next one taken; what
         fails for any other reason is no reason for older data."""
-        service_id = operation.service_id or 0
+        service_id = operation.service
         passed: list[Finding] = []
         numbers = operation.arguments["backups"]
         for number in numbers:
@@ -128,8 +128,8 @@ class Recover(BesideVerb):
 
     async def _anew(self, operation: OperationRecord) -> None:
         """An empty service again: half of a backup is none."""
-        await self._empty(operation.service_id or 0)
-        for step in self.beside_steps(operation, operation.service_id or 0):
+        await self._empty(operation.service)
+        for step in self.beside_steps(operation, operation.service):
             await step.do()
 
     async def _verified(self, operation: OperationRecord, backup: BackupRecord) -> Verified:
@@ -147,7 +147,7 @@ class Recover(BesideVerb):
         A name may have been given to somebody else since. Whatever a person purged after the backup is purged again, before any
         account is opened: its successor must not find it.
         """
-        service_id, used = operation.service_id or 0, await self._used_by(operation)
+        service_id, used = operation.service, await self._used_by(operation)
         if used is None:
             return
         held = {item.number: item for item in used}
@@ -176,7 +176,7 @@ class Recover(BesideVerb):
             return None
 
         def look(tx: Tx) -> BackupRecord:
-            volume = services.volume(tx, services.get(tx, operation.service_id or 0).volume_id or "")
+            volume = services.volume(tx, services.get(tx, operation.service).volume_id or "")
             return backups.get(tx, (volume.facts or {})[USED])
 
         backup = await self.house.store.read(look)
@@ -191,12 +191,12 @@ class Recover(BesideVerb):
     # ---------------------------------------------------------------- the end
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        services.end_filling(tx, operation.service_id or 0)
-        services.update(tx, operation.service_id or 0, state="active", refusal="")
+        services.end_filling(tx, operation.service)
+        services.update(tx, operation.service, state="active", refusal="")
 
     def fail(self, tx: Tx, operation: OperationRecord, error: Mapping[str, Any]) -> None:
         """It stays what it was: recorded, and not there. Nothing of it was handed to anybody."""
-        record = services.find(tx, operation.service_id or 0)
+        record = services.find(tx, operation.service)
         if record is None:
             return
         services.end_filling(tx, record.id)

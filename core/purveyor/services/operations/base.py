@@ -27,7 +27,7 @@ class ServiceVerb(Verb):
 
     def plan_of_new(self, tx: Tx, operation: OperationRecord, volume_action: str, warnings: Sequence[str] = ()) -> Plan:
         """The plan of a verb that ends with a container that was not there before."""
-        record = services.get(tx, operation.service_id or 0)
+        record = services.get(tx, operation.service)
         provider = self.house.registry.provider(record.service_type)
         volume = services.volume(tx, record.volume_id or "")
         return Plan(

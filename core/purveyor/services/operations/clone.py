@@ -67,7 +67,7 @@ class Clone(NewServiceVerb):
         return self.plan_of_new(tx, operation, "create", warnings)
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        made = operation.service_id or 0
+        made = operation.service
         copy = self.data_step("copy", lambda: self.fill(operation, made, lambda: self._copy(operation, made)))
         claims = Step("claims", lambda: self._claim(operation, made), deadline=600.0)
         return [*self.beside_steps(operation, made), copy, claims]

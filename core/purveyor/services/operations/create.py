@@ -112,12 +112,12 @@ class Create(ServiceVerb):
         return operations.insert(tx, self.name, service_id=service_id, actor=actor, arguments=shown)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        record = services.get(tx, operation.service_id or 0)
+        record = services.get(tx, operation.service)
         notes = self.house.registry.provider(record.service_type).kind.notes
         return self.plan_of_new(tx, operation, "create", notes)
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        service_id = operation.service_id or 0
+        service_id = operation.service
         volume = self.volume_step(service_id)._replace(undo=lambda: self.provision.discard_volume(service_id))
         container = self.container_step(service_id)._replace(
             undo=lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE
@@ -125,9 +125,9 @@ class Create(ServiceVerb):
         return [self.image_step(operation, service_id), volume, container, *self.start_steps(service_id)]
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        services.update(tx, operation.service_id or 0, state="active", refusal="")
+        services.update(tx, operation.service, state="active", refusal="")
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
-        record = services.get(tx, operation.service_id or 0)
+        record = services.get(tx, operation.service)
         services.delete(tx, record.id)
         services.delete_volume(tx, record.volume_id or "")

@@ -56,7 +56,7 @@ class Delete(ServiceVerb):
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        record = services.get(tx, operation.service_id or 0)
+        record = services.get(tx, operation.service)
         if record.imported:
             return self._plan_release(record, operation)
         volume = services.volume(tx, record.volume_id or "")
@@ -86,7 +86,7 @@ class Delete(ServiceVerb):
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        service_id = operation.service_id or 0
+        service_id = operation.service
         start = (operation.private or {}).get("desired") == "running"
         helper = Step("helper", lambda: self._end_archive(service_id), deadline=STOP_DEADLINE)
         container = Step("container", lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE)
@@ -107,7 +107,7 @@ class Delete(ServiceVerb):
         await self.house.engine.volumes.destroy(volume.name, volume.path, record.image)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        record = services.get(tx, operation.service_id or 0)
+        record = services.get(tx, operation.service)
         services.update(tx, record.id, state="deleted")
         archives.delete(tx, record.id)
         port_registry.release_ports(tx, service=record.id)
@@ -120,7 +120,7 @@ class Delete(ServiceVerb):
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, object]) -> None:
         before = {"state": "active", "desired": "running", **(operation.private or {})}
-        services.update(tx, operation.service_id or 0, **before)
+        services.update(tx, operation.service, **before)
 
 
 def _left_over(tx: Tx, record: ServiceRecord) -> bool:

@@ -119,7 +119,7 @@ class Import(ServiceVerb):
                 raise Conflict(f"The container {container.name} is imported already: {record.name}.", remedy="See: purveyor list")
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        record = services.get(tx, operation.service_id or 0)
+        record = services.get(tx, operation.service)
         notes = self.house.registry.provider(record.service_type).kind.notes
         action = f"log in, join to the network {self.house.engine.namespace}; it goes on running"
         return Plan(
@@ -131,7 +131,7 @@ class Import(ServiceVerb):
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        service_id = operation.service_id or 0
+        service_id = operation.service
         join = self.container_step(service_id)._replace(name="join", undo=lambda: self.provision.remove_container(service_id))
         login = Step("log in", lambda: self.provision.adopt(service_id))
         see, ready, identity = self.start_steps(service_id)
@@ -139,10 +139,10 @@ class Import(ServiceVerb):
         return [login, join, see, reach, ready, identity._replace(final=True)]  # the mark stays in a server that is not ours
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        services.update(tx, operation.service_id or 0, state="active", refusal="")
+        services.update(tx, operation.service, state="active", refusal="")
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
-        services.delete(tx, operation.service_id or 0)
+        services.delete(tx, operation.service)
 
 
 def _ports(

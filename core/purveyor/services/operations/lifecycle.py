@@ -54,7 +54,7 @@ class LifecycleVerb(ServiceVerb):
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        record = services.get(tx, operation.service_id or 0)
+        record = services.get(tx, operation.service)
         return Plan(
             verb=self.name,
             subject=record.name,
@@ -65,7 +65,7 @@ class LifecycleVerb(ServiceVerb):
         )
 
     def _serve_steps(self, operation: OperationRecord) -> list[Step]:
-        service_id = operation.service_id or 0
+        service_id = operation.service
         accept = bool(operation.arguments.get("accept_data"))
         return [
             self.image_step(operation, service_id),
@@ -85,12 +85,12 @@ class LifecycleVerb(ServiceVerb):
         await Binder(self.house).bind(await self.house.store.read(look))
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        services.update(tx, operation.service_id or 0, refusal="")
+        services.update(tx, operation.service, refusal="")
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         refusal = f"{error['detail']} {error['remedy']}".strip() if error["code"] == "data-refused" else ""
         desired = (operation.private or {}).get("desired", "running")
-        services.update(tx, operation.service_id or 0, refusal=refusal, desired=desired)
+        services.update(tx, operation.service, refusal=refusal, desired=desired)
 
 
 class Start(LifecycleVerb):
@@ -101,7 +101,7 @@ class Start(LifecycleVerb):
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         """One that was stopped is stopped again when it does not come up."""
-        service_id = operation.service_id or 0
+        service_id = operation.service
         steps = self._serve_steps(operation)
         if (operation.private or {}).get("desired") != "stopped":
             return steps
@@ -123,7 +123,7 @@ class Repair(LifecycleVerb):
     def steps(self, operation: OperationRecord) -> list[Step]:
         """A container that does not come up is stopped, and stays with what it printed; one that was never started is taken
         away again, for its files may not be in it."""
-        service_id = operation.service_id or 0
+        service_id = operation.service
 
         async def take_away() -> None:
             record = await self.house.store.read(lambda tx: services.get(tx, service_id))
@@ -156,7 +156,7 @@ class Stop(LifecycleVerb):
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         """One that ran goes on when it is cancelled, or cannot be stopped in time."""
-        service_id = operation.service_id or 0
+        service_id = operation.service
         stop = Step("stop", lambda: self.provision.stop(service_id), deadline=STOP_DEADLINE)
         ran = (operation.private or {}).get("desired") != "stopped"
         return [stop._replace(undo=lambda: self.try_again(service_id, start=True)) if ran else stop]
@@ -171,7 +171,7 @@ class Restart(LifecycleVerb):
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         """What can be found wrong without stopping the server is found before."""
-        service_id = operation.service_id or 0
+        service_id = operation.service
         stop = Step("stop", lambda: self.provision.stop(service_id), deadline=STOP_DEADLINE)
         start = (operation.private or {}).get("desired") != "stopped"
         image, volume, *rest = self._serve_steps(operation)

@@ -26,9 +26,9 @@ class RenewCertificate(LifecycleVerb):
         return super().intend(tx, given, actor)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        record = services.get(tx, operation.service_id or 0)
+        record = services.get(tx, operation.service)
         return Plan(verb=self.name, subject=record.name, steps=step_names(self.steps(operation)))
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        service_id = operation.service_id or 0
+        service_id = operation.service
         return [Step("certificate", lambda: self.provision.renew_certificate(service_id), deadline=DEADLINE)]

@@ -45,7 +45,7 @@ class RotateAdministrator(ServiceVerb):
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=private)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        record = services.get(tx, operation.service_id or 0)
+        record = services.get(tx, operation.service)
         return Plan(
             verb=self.name,
             subject=record.name,
@@ -57,7 +57,7 @@ class RotateAdministrator(ServiceVerb):
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        service_id, private = operation.service_id or 0, operation.private or {}
+        service_id, private = operation.service, operation.private or {}
         serve = Step("serve", lambda: self._serve(service_id), deadline=self.house.settings.ready_timeout + STOP_DEADLINE)
         return [
             Step(

@@ -57,7 +57,7 @@ class Undelete(ServiceVerb):
         return self.plan_of_new(tx, operation, "use again,")
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        service_id = operation.service_id or 0
+        service_id = operation.service
         container = self.container_step(service_id)._replace(
             undo=lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE
         )
@@ -75,4 +75,4 @@ class Undelete(ServiceVerb):
         services.update(tx, record.id, state="deleted", desired="stopped", **(operation.private or {}))
 
     def _record(self, tx: Tx, operation: OperationRecord) -> ServiceRecord:
-        return services.get(tx, operation.service_id or 0)
+        return services.get(tx, operation.service)

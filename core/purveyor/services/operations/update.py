@@ -87,7 +87,7 @@ class Update(ServiceVerb):
         return operation_id
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        record = services.get(tx, operation.service_id or 0)
+        record = services.get(tx, operation.service)
         provider = self.house.registry.provider(record.service_type)
         volume = services.volume(tx, record.volume_id or "")
         running = record.desired == "running"
@@ -103,7 +103,7 @@ class Update(ServiceVerb):
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        service_id = operation.service_id or 0
+        service_id = operation.service
         steps = [self.image_step(operation, service_id), self.volume_step(service_id)]
         container = self.container_step(service_id)._replace(undo=lambda: self._put_back(operation))
         steps.append(container)
@@ -117,14 +117,14 @@ class Update(ServiceVerb):
 
     async def _put_back(self, operation: OperationRecord) -> None:
         """The old container, serving as before."""
-        service_id = operation.service_id or 0
+        service_id = operation.service
         await self.house.store.write(lambda tx: self._restore(tx, operation))
         await self.provision.container(service_id)
         await self._serve(service_id)
 
     def _restore(self, tx: Tx, operation: OperationRecord) -> None:
         if operation.private:
-            services.update(tx, operation.service_id or 0, **operation.private)
+            services.update(tx, operation.service, **operation.private)
 
     def _claim(self, tx: Tx, service_id: int) -> None:
         """Hold the ports of the record and no others."""
@@ -136,9 +136,9 @@ class Update(ServiceVerb):
                 port_registry.claim_port(tx, record.parameters[item.name], item.name, service=service_id)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        self._claim(tx, operation.service_id or 0)
-        services.update(tx, operation.service_id or 0, refusal="")
+        self._claim(tx, operation.service)
+        services.update(tx, operation.service, refusal="")
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         self._restore(tx, operation)
-        self._claim(tx, operation.service_id or 0)
+        self._claim(tx, operation.service)

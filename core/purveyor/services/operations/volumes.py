@@ -48,7 +48,7 @@ class _Exchange(NewServiceVerb):
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=held)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        record, given = services.get(tx, operation.service_id or 0), operation.arguments
+        record, given = services.get(tx, operation.service), operation.arguments
         wanted, held = services.volume(tx, given["volume"]), services.volume(tx, record.volume_id or "")
         return Plan(
             verb=self.name,
@@ -62,7 +62,7 @@ class _Exchange(NewServiceVerb):
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        service_id = operation.service_id or 0
+        service_id = operation.service
         limit = self.house.settings.ready_timeout + 2 * STOP_DEADLINE + IMAGE_DEADLINE
         back = Step("back", lambda: self._back(operation, service_id), deadline=limit)
         return [back._replace(undo=lambda: self._forth(operation, service_id)), self.put_away_step(operation)]
@@ -112,7 +112,7 @@ class _Exchange(NewServiceVerb):
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         private = operation.private or {}
         opened = {name: private[name] for name in ("parameters", "secrets") if name in private}
-        record = msgspec.structs.replace(services.get(tx, operation.service_id or 0), **opened)
+        record = msgspec.structs.replace(services.get(tx, operation.service), **opened)
         services.keep_volume(
             tx,
             private["volume_id"],
@@ -171,7 +171,7 @@ class CloneVolume(NewServiceVerb):
         return self.plan_of_new(tx, operation, "create", [warning])
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        made = operation.service_id or 0
+        made = operation.service
         image = self.image_step(operation, made)
         volume = self.volume_step(made)._replace(undo=lambda: self.discard(operation, made))
         copy = self.data_step("copy", lambda: self._copy(operation, made))
@@ -197,7 +197,7 @@ class CloneVolume(NewServiceVerb):
         """The kept volume has no name on the engine, but while a container copies it, which may not have ended in time."""
 
         def look(tx: Tx) -> tuple[VolumeRecord, VolumeRecord]:
-            made = services.get(tx, operation.service_id or 0)
+            made = services.get(tx, operation.service)
             return services.volume(tx, operation.arguments["volume"]), services.volume(tx, made.volume_id or "")
 
         kept, new = await self.house.store.read(look)

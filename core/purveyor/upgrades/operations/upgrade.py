@@ -93,7 +93,7 @@ class Upgrade(BesideVerb):
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before(record))
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        record = services.get(tx, operation.service_id or 0)
+        record = services.get(tx, operation.service)
         given = operation.arguments
         volume = services.volume(tx, record.volume_id or "")
         days = self.house.settings.old_data_days
@@ -117,7 +117,7 @@ class Upgrade(BesideVerb):
     # ---------------------------------------------------------------- steps
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        service_id, given = operation.service_id or 0, operation.arguments
+        service_id, given = operation.service, operation.arguments
         scratch = given["scratch"]
         if given["action"] == MIGRATE:
             steps = self._migrate(operation, service_id, scratch, given["old"])
@@ -210,7 +210,7 @@ class Upgrade(BesideVerb):
     # ---------------------------------------------------------------- the end
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        given, service_id = operation.arguments, operation.service_id or 0
+        given, service_id = operation.arguments, operation.service
         self._forget_old(tx, given["old"])
         if given["rehearse"]:
             return
