@@ -43,11 +43,11 @@ class Saved:
 class Subject:
     """A service of a type with one of everything in it."""
 
-    def __init__(self, stage: Stage, kind: str) -> None:
-        self.stage, self.kind = stage, kind
-        parameters = GIVEN.get(kind, {"password": PASSWORD})
-        stage.call("POST", "/external-services", json={"name": kind, "service_type": kind, "parameters": parameters})
-        self.port = stage.json("show", kind)["service"]["port"]
+    def __init__(self, stage: Stage, kind: str, name: str = "", **given: str) -> None:
+        self.stage, self.kind, self.name = stage, kind, name or kind
+        parameters = GIVEN.get(kind, {"password": PASSWORD}) | given
+        stage.call("POST", "/external-services", json={"name": self.name, "service_type": kind, "parameters": parameters})
+        self.port = stage.json("show", self.name)["service"]["port"]
         with self.opened() as client:
             FILLED[kind](self, client)
 
@@ -67,14 +67,14 @@ class Subject:
             yield None
 
     def filled(self) -> None:
-        done = self.stage.run("connect", self.kind, "--", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", stdin=EVERYTHING)
+        done = self.stage.run("connect", self.name, "--", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", stdin=EVERYTHING)
         assert done.returncode == 0, done.stderr
 
     def sql(self, statement: str, database: str = "postgres") -> None:
-        psql(self.stage, self.kind, statement, database)
+        psql(self.stage, self.name, statement, database)
 
     def backup(self) -> Any:
-        return self.stage.call("POST", f"/backups/external-services/{self.kind}/run")
+        return self.stage.call("POST", f"/backups/external-services/{self.name}/run")
 
     @contextmanager
     def written_to(self) -> Iterator[None]:
@@ -193,4 +193,26 @@ def test_one_of_everything_is_proven_by_its_contents_and_one_change_is_named(kin
         change, said = CHANGED[kind]
         change(subject, client)
         assert subject.differences(before, subject.backup()) == [said]
+    # what a server does not take of it is named, and told by its type's own tests
+    house.call("POST", f"/backups/{before['id']}/restore", json={"service_id": kind, "keep_going": True})
+    assert subject.differences(before, subject.backup()) == []
     assert list(house.state.glob("contents-*")) == []
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("old", "new"), [(15, 17), (15, 18), (17, 18)])
+def test_an_upgrade_that_was_rehearsed_beside_a_writer_keeps_one_of_everything(old: int, new: int, house: Stage) -> None:
+    """And what was backed up before comes back in place, on the new version."""
+    name = f"from{old}to{new}"
+    subject = Subject(house, "postgres", name, docker_image=f"purveyor-test/postgres:{old}")
+    wanted = {"docker_image": f"purveyor-test/postgres:{new}", "keep_going": True}
+    with subject.written_to():
+        house.call("POST", f"/external-services/{name}/upgrade", json={**wanted, "rehearse": True})
+    before = subject.backup()
+    house.call("POST", f"/external-services/{name}/upgrade", json=wanted)
+    assert subject.differences(before, subject.backup()) == []
+    subject.sql("DROP TABLE app.rooms", "shop")
+    house.call("POST", f"/backups/{before['id']}/restore", json={"service_id": name, "keep_going": True})
+    assert subject.differences(before, subject.backup()) == []
+    newest = [item for item in house.call("GET", "/operations?limit=20") if item["verb"] in ("upgrade", "restore")][:3]
+    assert [item["outcome"].get("differences") for item in newest] == [None] * 3, newest
