@@ -7,7 +7,7 @@ hooks* go to all plugins, each call guarded: what one raises is logged and liste
 anything else is reported as a fault of the plugin.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +51,11 @@ def service_type() -> ServiceType:  # type: ignore[empty-body]
 
 
 @hookspec
-def data_major(image: Image) -> str:  # type: ignore[empty-body]
+def data_major(image: Image, parameters: Mapping[str, Any]) -> str:  # type: ignore[empty-body]
     """Say which version of the on-disk format an image writes, "" when all versions share one. Pure.
 
     - image: the image, with its environment when it is on the engine, else by its reference alone.
+    - parameters: the service's.
 
     The core records it with the volume and refuses to start a volume with an image of another major. Raise
     `BadInput` on the field ``docker_image`` when it cannot be told.

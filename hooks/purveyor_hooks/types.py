@@ -125,7 +125,8 @@ class Service(Value, frozen=True):
     `parameters` are complete and typed, secrets in clear. `secrets` is what the hook `secrets` made. `major` is
     the recorded version of the data's format ("" while nothing is recorded). `desired` is what its owner wants:
     "running" or "stopped". `host` and `port()` say how the reader of the variables reaches it: by the container's
-    name and its own port for apps on the network, by 127.0.0.1 and the published port for commands on this host.
+    name and its own port for apps on the network, by 127.0.0.1 and the published port for commands on this host. Ports
+    that are not published answer those at the container's own `address`, see `host_of`.
     `imported` means that its container was made by somebody else and holds what its owner keeps there: change nothing of
     that. Secrets that its owner did not give are "". `tls` is there once its server has a certificate (`ContainerSpec`).
     """
@@ -141,12 +142,18 @@ class Service(Value, frozen=True):
     major: str = ""
     desired: str = "running"
     ports: dict[int, int] = {}
+    address: str = ""
     imported: bool = False
     tls: Tls | None = None
 
     def port(self, container_port: int) -> int:
         """The port at which `host` answers for this port of the container."""
         return self.ports.get(container_port, container_port)
+
+    def host_of(self, container_port: int) -> str:
+        """The host at which this port of the container answers, published or not."""
+        published = not self.ports or container_port in self.ports
+        return self.host if published else self.address or self.host
 
 
 # ---------------------------------------------------------------- what runs

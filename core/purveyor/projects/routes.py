@@ -40,7 +40,7 @@ from purveyor.services import schemas as service_schemas
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor.services.routes import service_views
-from purveyor_hooks import Actor, Binding, Conflict, Forbidden, NotFound, Scope, Variable
+from purveyor_hooks import Actor, Binding, Conflict, EngineUnavailable, Forbidden, NotFound, Scope, Variable
 
 Req = Request[Any, Any, Any]
 Grace = Annotated[int, Parameter(ge=0, le=LONGEST)]
@@ -258,19 +258,38 @@ async def bound(request: Req, core: App, project: str, environment: str, from_ho
     """The variables of a project's environment by service id; what of it is not bound yet is bound now. Raises `NotFound` for an
     environment that there is not: asking makes none."""
 
+    addresses = await _addresses(core, project) if from_host else {}
+
     def work(tx: Tx) -> dict[int, list[Variable]] | None:
         record = projects.get(tx, project)
         found = bindings.environment_of(tx, record, environment)
-        linked = [services.get(tx, item.service_id) for item in projects.links(tx, project_id=record.id)]
+        linked = _services(tx, record)
         if not all(project_variables.ready(tx, core.house, service, found.id) for service in linked):
             return None
-        return project_variables.variables_of(tx, core.house, record.id, found.id, from_host=from_host)
+        return project_variables.variables_of(tx, core.house, record.id, found.id, from_host=from_host, addresses=addresses)
 
     found = await core.house.store.read(work)
     if found is None:
         await core.run("bind", BindArguments(project=project, environment=environment), request.user.name)
         found = await core.house.store.read(work)
     return found or {}
+
+
+def _services(tx: Tx, project: ProjectRecord) -> list[ServiceRecord]:
+    return [services.get(tx, item.service_id) for item in projects.links(tx, project_id=project.id)]
+
+
+async def _addresses(core: App, project: str) -> dict[str, str]:
+    """Where this host reaches the containers of linked services, by name: for ports that are not published."""
+    linked = await core.house.store.read(lambda tx: _services(tx, projects.get(tx, project)))
+    engine = core.house.engine
+    if not linked:
+        return {}
+    try:
+        found = await engine.containers.named([item.container_name for item in linked])
+    except EngineUnavailable:  # what is published is told all the same
+        return {}
+    return {item.name: item.networks.get(engine.namespace, "") for item in found}
 
 
 async def _linked(request: Req, core: App, reference: str, project: str, environment: str) -> list[Variable]:

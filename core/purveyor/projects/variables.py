@@ -1,5 +1,7 @@
 """The variables that links inject."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from purveyor.kernel.api import address
@@ -39,10 +41,18 @@ def with_api(
 
 
 def variables_of(
-    tx: Tx, house: House, project_id: int, environment_id: int, *, from_host: bool = False, by_name: bool = False
+    tx: Tx,
+    house: House,
+    project_id: int,
+    environment_id: int,
+    *,
+    from_host: bool = False,
+    addresses: Mapping[str, str] | None = None,
+    by_name: bool = False,
 ) -> dict[int, list[Variable]]:
     """The variables of every linked service for one environment, by service id: for apps on the network, `by_name`
-    those that are deployed, or for commands on this host. Raises `NotFound` without a binding."""
+    those that are deployed, or for commands on this host, by the `addresses` of containers. Raises `NotFound` without a
+    binding."""
     found = {}
     for link in projects.links(tx, project_id=project_id):
         service = services.get(tx, link.service_id)
@@ -50,7 +60,8 @@ def variables_of(
         if binding is None:
             raise NotFound(f"The environment has no binding on {service.name} yet.")
         provider = house.registry.provider(service.service_type)
-        view = seen_from(provider.kind, service, house.state, from_host=from_host)
+        address = (addresses or {}).get(service.container_name, "")
+        view = seen_from(provider.kind, service, house.state, from_host=from_host, address=address)
         bound = with_api(tx, house, provider.kind, binding, from_host=from_host, by_name=by_name)
         found[service.id] = provider.environment(view, bound)
     return found

@@ -332,7 +332,7 @@ def _insert(tx: Tx, house: House, taken: TakenService) -> None:
         )
     services.insert_volume(tx, id=volume_id, name=volume.name, path=volume.path, service_type=kind.name, origin=taken.slug)
     services.update_volume(
-        tx, volume_id, state="used", identity=taken.identity, major=taken.provider.data_major(taken.image)
+        tx, volume_id, state="used", identity=taken.identity, major=taken.provider.data_major(taken.image, values)
     )  # fmt: skip
     services.insert(
         tx,

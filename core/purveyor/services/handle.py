@@ -68,9 +68,9 @@ def require_serving(service: ServiceRecord) -> None:
 PLACEHOLDER = Api(url="http://purveyor", token="preview-only", project_id=0)
 
 
-def seen_from(kind: ServiceType, service: ServiceRecord, state: Path, *, from_host: bool) -> Service:
+def seen_from(kind: ServiceType, service: ServiceRecord, state: Path, *, from_host: bool, address: str = "") -> Service:
     """A service as its reader reaches it: apps on the network, or commands on this host, where the state directory has the
-    file of authorities."""
+    file of authorities and its container an `address`."""
     view = service.view()
     if not from_host:
         return view
@@ -79,4 +79,4 @@ def seen_from(kind: ServiceType, service: ServiceRecord, state: Path, *, from_ho
     if service.imported:
         return msgspec.structs.replace(view, host=service.imported.address)
     ports = {port.container: int(service.parameters[port.parameter]) for port in kind.ports}
-    return msgspec.structs.replace(view, host="127.0.0.1", ports=ports)
+    return msgspec.structs.replace(view, host="127.0.0.1", ports=ports, address=address)

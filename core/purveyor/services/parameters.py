@@ -138,6 +138,19 @@ def changed(
     return {**current, **values}
 
 
+def remade(kind: ServiceType, settings: Settings, before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters of data that is made anew from a service's: of what cannot be changed, a choice can be made again then."""
+    known = declared(kind, settings)
+    errors = {
+        name: "may not be chosen in an upgrade" if name in known else "unknown"
+        for name in given
+        if name not in known or known[name].editable or not known[name].choices
+    }
+    if errors:
+        raise _bad(kind.name, errors)
+    return {**before, **_checked(known, given)}
+
+
 def _checked(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
     values, errors = {}, {}
     for name, value in given.items():

@@ -77,11 +77,12 @@ class Provisioner:
                 await self._house.store.write(lambda tx: image_registry.note(tx, held))
             return
         found = await self._house.engine.images.ensure(record.image, progress, self._house.settings.pull_timeout)
-        major = provider.data_major(found)
+        major = provider.data_major(found, record.parameters)
         volume = await self._volume(record)
         if volume and volume.state == "used" and volume.major != major:
+            former = volume.major or "before"
             raise BadInput(
-                f"{record.name} holds data of version {volume.major}; the image {record.image} is of version {major}.",
+                f"{record.name} holds data of version {former}; the image {record.image} is of version {major}.",
                 remedy=f"Data has to be carried over: purveyor upgrade {record.slug} {record.image}",
                 errors={"docker_image": f"another major version than {volume.major}"},
             )

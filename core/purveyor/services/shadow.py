@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from purveyor.backups.manifest import HeldBinding
 from purveyor.backups.repository import Keeper
 from purveyor.kernel import naming
@@ -232,6 +234,7 @@ class BesideVerb(ServiceVerb):
         until = tx.now + timedelta(days=self.house.settings.old_data_days)
         image, image_id = (operation.private or {})["image"], (operation.private or {})["image_id"]
         owner = services.get(tx, service_id)
+        owner = msgspec.structs.replace(owner, parameters=(operation.private or {}).get("parameters", owner.parameters))
         services.keep_volume(tx, before, owner, facts, image=image, image_id=image_id, until=until)
 
 
@@ -293,9 +296,11 @@ def _switch(tx: Tx, operation: OperationRecord, service_id: int, scratch_id: int
         return  # done before a crash
     old = record.volume_id
     services.update(tx, scratch_id, volume_id=old)
+    chosen = {name: scratch.parameters[name] for name in operation.arguments.get("parameters", {})}  # what its data is made with
     services.update(
         tx,
         service_id,
+        parameters={**record.parameters, **chosen},
         volume_id=scratch.volume_id,
         image=scratch.image,
         image_id=scratch.image_id,

@@ -3,7 +3,7 @@
 import click
 
 from purveyor.kernel.cli import output
-from purveyor.kernel.cli.actions import act
+from purveyor.kernel.cli.actions import act, pairs
 from purveyor.kernel.cli.options import Options, plan_option
 from purveyor.services.commands import BASE, _told
 from purveyor_hooks import BadInput
@@ -13,6 +13,7 @@ from purveyor_hooks.confirm import destroys, interrupts, yes_option
 @click.command("upgrade")
 @click.argument("service")
 @click.argument("image", required=False)
+@click.option("-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="A choice that only new data takes.")
 @click.option("--rehearse", is_flag=True, help="Run the whole of it on a copy, and change nothing.")
 @click.option("--undo", is_flag=True, help="Go back to the image and the data of before the last upgrade.")
 @click.option("--keep-going", is_flag=True, help="Go on although not all came over.")
@@ -24,6 +25,7 @@ def upgrade_command(
     options: Options,
     service: str,
     image: str | None,
+    given: tuple[str, ...],
     rehearse: bool,
     undo: bool,
     keep_going: bool,
@@ -31,8 +33,8 @@ def upgrade_command(
     yes: bool,
     plan: bool,
 ) -> None:
-    """Take a service to another IMAGE; when that does not work, it goes on as before."""
-    if undo == (image is not None) or (undo and rehearse):
+    """Take a service to another IMAGE, or its data to another form; when that does not work, it goes on as before."""
+    if undo == bool(image or given) or (undo and rehearse):
         raise BadInput("It is not clear what to do.", remedy="Give an IMAGE, or --undo.")
     if undo:
         what = f"{service} goes back to the data of before the upgrade: what was written since is not in it, and is kept aside."
@@ -41,7 +43,13 @@ def upgrade_command(
             _told(options, service, "{slug} is back on {docker_image}, with the data of before.")
         return
     interrupts(f"{service} serves nobody while its data is carried over.", yes=yes, plan=plan or rehearse)
-    body = {"docker_image": image, "rehearse": rehearse, "keep_going": keep_going, "skip_settings": skipped}
+    body = {
+        "docker_image": image or "",
+        "parameters": pairs(given, "-p"),
+        "rehearse": rehearse,
+        "keep_going": keep_going,
+        "skip_settings": skipped,
+    }
     title = f"{'Rehearsing the upgrade of' if rehearse else 'Upgrading'} {service}"
     if operation := act(options, title, "POST", f"{BASE}/{service}/upgrade", plan=plan, json=body):
         whole = options.as_json or output.outcome(operation)

@@ -20,6 +20,7 @@ async def upgrade_service(request: Req, core: App, reference: str, data: Upgrade
     given = UpgradeArguments(
         service=reference,
         docker_image=data.docker_image,
+        parameters=data.parameters,
         rehearse=data.rehearse,
         keep_going=data.keep_going,
         skip_settings=tuple(data.skip_settings),

@@ -1,5 +1,6 @@
 """Where the checks are made: an installation of its own, with a daemon, a service and projects."""
 
+import inspect
 import json
 import os
 import random
@@ -240,15 +241,23 @@ class Bench:
                 values[item.name] = item.base
             elif item.generated:
                 values[item.name] = f"kit{secrets.token_hex(item.length)}"[: max(12, item.length)].lower()
+        chosen = {**values, **parameters}
         made = Service(
-            id=1, name=name, slug=name, service_type=self.name, parameters={**values, **parameters}, secrets={}, image=seen,
-            host=name, major=self.plugin.data_major(image=seen) if hasattr(self.plugin, "data_major") else "",
+            id=1, name=name, slug=name, service_type=self.name, parameters=chosen, secrets={}, image=seen, host=name,
+            major=self._major(seen, chosen),
         )  # fmt: skip
         if hasattr(self.plugin, "secrets"):
             import msgspec
 
             made = msgspec.structs.replace(made, secrets=self.plugin.secrets(service=made))
         return made
+
+    def _major(self, image: ImageValue, parameters: dict[str, Any]) -> str:
+        if not hasattr(self.plugin, "data_major"):
+            return ""
+        taken = inspect.signature(self.plugin.data_major).parameters
+        values = {"image": image, "parameters": parameters}
+        return str(self.plugin.data_major(**{name: value for name, value in values.items() if name in taken}))
 
     def journal(self) -> str:
         """All that was said of what was done: events and operations."""

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import EntryPoint, entry_points
@@ -141,8 +141,8 @@ class Provider:
 
     # pure hooks
 
-    def data_major(self, image: Image) -> str:
-        return str(self._call("data_major", None, image=image)) if self.offers("data_major") else ""
+    def data_major(self, image: Image, parameters: Mapping[str, Any]) -> str:
+        return str(self._call("data_major", None, image=image, parameters=parameters)) if self.offers("data_major") else ""
 
     def secrets(self, service: Service) -> dict[str, str]:
         return dict(self._call("secrets", service)) if self.offers("secrets") else service.secrets

@@ -59,7 +59,7 @@ def make(
         image=Image(reference=image), host=host,
     )  # fmt: skip
     provider = house.registry.provider(kind.name)
-    provider.data_major(view.image)  # an image whose version cannot be told is refused before anything is done
+    provider.data_major(view.image, values)  # an image whose version cannot be told is refused before anything is done
     service_id = services.insert(
         tx,
         name=given.name.strip(),

@@ -58,7 +58,7 @@ class Update(ServiceVerb):
         before = {**record.parameters, parameters.IMAGE: record.image}
         after = parameters.changed(provider.kind, self.house.settings, before, wanted, port_registry.ports_taken(tx))
         image = after.pop(parameters.IMAGE)
-        major = provider.data_major(given.found) if given.found and image == given.found.reference else ""
+        major = provider.data_major(given.found, after) if given.found and image == given.found.reference else ""
         if record.major and major and major != record.major:
             raise BadInput(
                 f"{record.name} holds data of version {record.major}; the image {image} is of version {major}.",

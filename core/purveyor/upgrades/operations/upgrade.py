@@ -20,7 +20,8 @@ MIGRATE, RESTART, REFUSE = "migrate", "restart", "refuse"
 
 
 class UpgradeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`service` goes to `docker_image`. `rehearse` runs the whole of it on a copy and changes nothing.
+    """`service` goes to `docker_image`, "" for the one that it runs; `parameters` are choices that only data takes that is made
+    anew. `rehearse` runs the whole of it on a copy and changes nothing.
 
     What came over is compared with what was there: any loss stops the upgrade, unless `keep_going`; `skip_settings` are not
     set on the new server. `environment` is the image's own, and `refused` what its version will not take, both found out
@@ -28,7 +29,8 @@ class UpgradeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """
 
     service: str
-    docker_image: str
+    docker_image: str = ""
+    parameters: dict[str, Any] = {}
     rehearse: bool = False
     keep_going: bool = False
     skip_settings: tuple[str, ...] = ()
@@ -47,14 +49,16 @@ class Upgrade(BesideVerb):
 
     async def prepare(self, given: UpgradeArguments) -> UpgradeArguments:
         """What the image is, when it is on the engine already; its tag says the rest."""
-        reference = parameters.require_image(given.docker_image)
+        record = await self.house.store.read(lambda tx: services.get(tx, given.service))
+        reference = parameters.require_image(given.docker_image or (record.image if given.parameters else ""))
         found = await self.house.engine.images.inspect(reference)
         image = Image(reference=reference, environment=found.environment if found else {})
-        record = await self.house.store.read(lambda tx: services.get(tx, given.service))
         refused: tuple[Finding, ...] = ()
         if record.state == "active" and record.desired == "running" and not record.imported:
             refused = await self.keeper.upgrade_check(record, image)
-        return msgspec.structs.replace(given, environment=found.environment if found else None, refused=refused)
+        return msgspec.structs.replace(
+            given, docker_image=reference, environment=found.environment if found else None, refused=refused
+        )
 
     def intend(self, tx: Tx, given: UpgradeArguments, actor: str) -> int:
         record = services.get(tx, given.service)
@@ -64,23 +68,29 @@ class Upgrade(BesideVerb):
             raise Conflict(f"{record.name} is stopped.", remedy=f"Start it first: purveyor start {record.slug}")
         provider = self.house.registry.provider(record.service_type)
         provider.require("upgrade_plan", "upgrades")
-        image = given.docker_image.strip()
-        if image == record.image:
+        image = given.docker_image
+        wanted = Image(reference=image, environment=given.environment or {})
+        chosen = parameters.remade(provider.kind, self.house.settings, record.parameters, given.parameters)
+        if image == record.image and provider.data_major(wanted, chosen) == record.major:
             raise BadInput(
                 f"{record.name} runs {image} already.",
                 remedy=f"If that name means a newer image now: purveyor update {record.slug} --image {image}",
                 errors={"docker_image": "the one that it runs"},
             )
-        plan = provider.upgrade_plan(record.view(), Image(reference=image, environment=given.environment or {}))
+        plan = provider.upgrade_plan(msgspec.structs.replace(record.view(), parameters=chosen), wanted)
         if plan.action == REFUSE:
             raise BadInput(plan.reason, remedy="Choose another image.", errors={"docker_image": plan.reason})
-        scratch = self.make_scratch(tx, record, image=image)
+        if chosen != record.parameters and plan.action != MIGRATE:
+            errors = dict.fromkeys(given.parameters, "only data that is made anew takes it")
+            raise BadInput(f"The data of {record.name} is not made anew by this.", remedy="Leave them out.", errors=errors)
+        scratch = self.make_scratch(tx, msgspec.structs.replace(record, parameters=chosen), image=image)
         old = self.make_scratch(tx, record, label="before") if plan.action == MIGRATE else None
         if old is not None:
             services.drop_made_volume(tx, old)
         shown = {
             "name": record.name,
             "image": image,
+            "parameters": dict(given.parameters),
             "action": plan.action,
             "reason": plan.reason,
             "scratch": scratch,
@@ -90,7 +100,14 @@ class Upgrade(BesideVerb):
             "skip_settings": list(given.skip_settings),
             "refused": [str(item) for item in given.refused if item.what not in given.skip_settings],
         }
-        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before(record))
+        return operations.insert(
+            tx,
+            self.name,
+            service_id=record.id,
+            actor=actor,
+            arguments=shown,
+            private={**before(record), "parameters": record.parameters},
+        )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
