@@ -5,8 +5,12 @@ database, scripts included; but a connection begins on database 0 before any SEL
 crosses databases. So 0 is never given out, and COPY is denied.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from urllib.parse import quote
+
+import msgspec
 
 from purveyor_hooks import (
     Access,
@@ -40,10 +44,9 @@ from purveyor_hooks import (
     certificates,
     hookimpl,
 )
-from purveyor_redis import accounts, found, retold, server, snapshot, upgrades
+from purveyor_redis import accounts, division, found, retold, server, snapshot, upgrades
 
 PORT = 6379
-FIRST_SLOT, LAST_SLOT = 1, 15
 
 
 @hookimpl
@@ -57,7 +60,7 @@ def service_type() -> ServiceType:
         icon_url="/static/icons/redis.svg",
         ports=(Port(container=PORT),),
         naming=Naming(separator="_", limit=63),
-        slots=(FIRST_SLOT, LAST_SLOT),
+        slots=(server.FIRST_SLOT, server.LAST_SERVER),
         parameters=(
             Parameter(name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT),
             Parameter(
@@ -70,12 +73,14 @@ def service_type() -> ServiceType:
             ),
             server.MAXMEMORY,
             server.CHANNELS,
+            server.PROJECT_MAXMEMORY,
+            server.POLICY,
             certificates.SSL_MODE,
         ),
         notes=(
             "Channels of pub/sub are not part of a Redis database: each project may use those that begin with its "
-            "REDIS_USERNAME and a colon. One project that needs all, for Celery, Bull or Socket.IO, takes a Redis of its own: "
-            "purveyor create redis NAME -p channels=open.",
+            "REDIS_USERNAME and a colon. For projects that need all, for Celery, Bull or Socket.IO, make a Redis with a server "
+            "process for each environment: purveyor create redis NAME -p channels=open.",
             "On a Redis that was imported, database 0 has to stay empty: every connection begins there. Its database 15 is "
             "Purveyor's own.",
         ),
@@ -83,9 +88,9 @@ def service_type() -> ServiceType:
 
 
 @hookimpl
-def data_major(image: Image) -> str:
-    """Later servers read what earlier ones wrote; one that is too old says so and does not start."""
-    return ""
+def data_major(image: Image, parameters: Mapping[str, Any]) -> str:
+    """How the data is divided. Later servers read what earlier ones wrote; one that is too old says so and does not start."""
+    return upgrades.layout(parameters)
 
 
 @hookimpl
@@ -96,11 +101,16 @@ def container(service: Service) -> ContainerSpec:
 @hookimpl
 async def renew_certificate(service: Service, access: Access) -> None:
     await server.renew_certificate(service, access)
+    if server.divided(service):
+        await division.run(access, "renew")
 
 
 @hookimpl
 async def ready(service: Service, access: Access) -> Health:
-    return await server.ready(service, access)
+    health = await server.ready(service, access)
+    if health.healthy and server.divided(service):  # one that ends itself keeps nobody else from being served
+        return msgspec.structs.replace(health, detail=" ".join(filter(None, (health.detail, await division.trouble(access)))))
+    return health
 
 
 @hookimpl
@@ -140,24 +150,28 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 
 @hookimpl
 def environment(service: Service, binding: Binding) -> list[Variable]:
-    port = service.port(PORT)
+    several = server.divided(service) and binding.slot is not None
+    inner, encrypted, number = PORT, server.TLS_PORT, binding.slot
+    if several:
+        inner, number = server.port_of(binding.slot or 0), 0
+        encrypted = inner + server.ENCRYPTED
+    host, port = service.host_of(inner), service.port(inner)
     account, password = quote(binding.account, safe=""), quote(binding.password, safe="")
-    where = f"{account}:{password}@{service.host}"
-    url = f"redis://{where}:{port}/{binding.slot}"
+    where = f"{account}:{password}@{host}"
+    url = f"redis://{where}:{port}/{number}"
     if certificates.demanded(service):
-        url = f"rediss://{where}:{port}/{binding.slot}{server.asked(service)}"
+        url = f"rediss://{where}:{port}/{number}{server.asked(service)}"
     beside = []
     if service.tls is not None and not certificates.demanded(service) and not service.ports:  # it is not published
-        encrypted = f"rediss://{where}:{server.TLS_PORT}/{binding.slot}{server.asked(service)}"
         beside = [
-            Variable(name="REDIS_TLS_URL", value=encrypted, secret=True),
-            Variable(name="REDIS_TLS_PORT", value=str(server.TLS_PORT)),
+            Variable(name="REDIS_TLS_URL", value=f"rediss://{where}:{encrypted}/{number}{server.asked(service)}", secret=True),
+            Variable(name="REDIS_TLS_PORT", value=str(encrypted)),
         ]
     return [
         Variable(name="REDIS_URL", value=url, secret=True),
-        Variable(name="REDIS_HOST", value=service.host),
+        Variable(name="REDIS_HOST", value=host),
         Variable(name="REDIS_PORT", value=str(port)),
-        Variable(name="REDIS_DATABASE", value=str(binding.slot)),
+        Variable(name="REDIS_DATABASE", value=str(number)),
         Variable(name="REDIS_USERNAME", value=binding.account),
         Variable(name="REDIS_PASSWORD", value=binding.password, secret=True),
         *beside,
@@ -172,8 +186,9 @@ def client(service: Service) -> Client:
 
 @hookimpl
 def probes(service: Service, binding: Binding) -> list[Probe]:
-    cli = server.cli(service, service.host)
-    login = ("-e", "-n", str(binding.slot), "--user", binding.account)
+    several = server.divided(service)
+    cli = server.cli(service, service.host, server.port_of(binding.slot or 0) if several else PORT)
+    login = ("-e", "-n", "0" if several else str(binding.slot), "--user", binding.account)
     secret = {"REDISCLI_AUTH": binding.password}
     key = "purveyor:probe"
 

@@ -7,7 +7,9 @@ from typing import Any
 from redis.exceptions import AuthenticationError, ResponseError
 
 from purveyor_hooks import Access, Binding, Conflict, Service
-from purveyor_redis.server import CHANNELS, OPEN, connection, hashed, own_database
+from purveyor_redis import division
+from purveyor_redis.division import MARK, PROJECT
+from purveyor_redis.server import CHANNELS, LAST_SLOT, OPEN, connection, divided, hashed, own_database
 
 # Of what is dangerous or administrative, apps need these, and they do not leave the selected database.
 NEEDED = ("+info", "+keys", "+flushdb", "+sort", "+sort_ro")
@@ -20,9 +22,6 @@ DENIED = (
     "-client|tracking", "-client|trackinginfo", "-copy", "-move", "-swapdb", "-flushall", "-function",
     "-script|flush", "-script|kill", "-pubsub", "-select",
 )  # fmt: skip
-
-
-MARK, PROJECT = "purveyor-binding-", "purveyor-project-"
 
 
 def mark(binding: Binding) -> str:
@@ -145,6 +144,14 @@ async def _require_alone(service: Service, client: Any, binding: Binding) -> Non
 
 async def bind(service: Service, access: Access, binding: Binding) -> None:
     assert binding.slot is not None
+    if divided(service):
+        await division.bind(service, access, binding)
+        return
+    if service.service_type == "redis" and binding.slot > LAST_SLOT:
+        raise Conflict(
+            f"All {LAST_SLOT} numbers of {service.name} are in use.",
+            remedy=f"Purge what is not linked any more, or create another one: purveyor create {service.service_type} NAME",
+        )
     if service.imported:
         await _require_room(service, access, binding)
     async with connection(service, access, binding.slot) as client:
@@ -177,6 +184,9 @@ async def _kick(client: Any, account: str) -> None:
 
 async def unbind(service: Service, access: Access, binding: Binding) -> None:
     """The user stays, without a password and switched off; its keys stay."""
+    if divided(service):
+        await division.unbind(access, binding)
+        return
     async with connection(service, access) as client:
         if await _is_ours(client, binding):
             await client.execute_command("ACL", "SETUSER", binding.account, "resetpass", "off")
@@ -187,6 +197,9 @@ async def unbind(service: Service, access: Access, binding: Binding) -> None:
 async def purge(service: Service, access: Access, binding: Binding) -> None:
     """Keys and user are gone."""
     assert binding.slot is not None
+    if divided(service):
+        await division.purge(access, binding)
+        return
     async with connection(service, access, binding.slot) as client:
         if await _is_ours(client, binding):
             await _kick(client, binding.account)
@@ -200,6 +213,9 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 
 async def rotate(service: Service, access: Access, binding: Binding, until: datetime | None) -> None:
     """The new password is set in place of all others, at once, and the sessions end: or beside them."""
+    if divided(service):
+        await division.rotate(service, access, binding, until)
+        return
     async with connection(service, access) as client:
         if not await _is_ours(client, binding):
             raise Conflict(f"{service.name} has no user {binding.account} of ours.", remedy="Link the project again.")
@@ -212,6 +228,9 @@ async def rotate(service: Service, access: Access, binding: Binding, until: date
 
 async def retire(service: Service, access: Access, binding: Binding) -> None:
     """No session says with which password it was opened: all end, and whoever has the new one comes back."""
+    if divided(service):
+        await division.retire(service, access, binding)
+        return
     async with connection(service, access) as client:
         if await _is_ours(client, binding):
             await client.execute_command("ACL", "SETUSER", binding.account, "resetpass", hashed(binding.password))

@@ -6,6 +6,7 @@ takes the short way (`_fast`), one that does not, or is rare, the long one (`_re
 """
 
 from collections.abc import Collection, Generator
+from typing import NamedTuple
 
 import anycrc
 
@@ -64,6 +65,7 @@ class Reader:
         self._database = 0
         self._where = HEAD
         self._when = b""  # the key that is being read ends
+        self._open = -1  # where a record begins of which it is not known yet whose it is
         self._buffer, self._at, self._base = b"", 0, 0
         self._checksum, self._body = 0, -1
         self._steps = self._run()
@@ -72,6 +74,11 @@ class Reader:
     def offset(self) -> int:
         """How many bytes are understood."""
         return self._base + self._at
+
+    @property
+    def settled(self) -> int:
+        """Up to where it is known whose it is."""
+        return self._open if self._open >= 0 else self.offset
 
     @property
     def total(self) -> int:
@@ -191,6 +198,7 @@ class Reader:
         if self._marking and (where != self._where or not offset):
             self.marks.append((offset, where))
         self._where = where
+        self._open = -1
 
     def _count(self, lasting: int, fleeting: int) -> None:
         for counted, number in ((self.lasting, lasting), (self.fleeting, fleeting)):
@@ -239,7 +247,8 @@ class Reader:
 
     def _record(self) -> Generator[None, None, bool]:
         """One record, however long; true after the last."""
-        begun, expires, self._when = self.offset, False, b""
+        begun = self._open = self.offset
+        expires, self._when = False, b""
         while (kind := (yield from self._byte())) in (Op.EXPIRES_MS, Op.EXPIRES, Op.FREQ, Op.IDLE):
             if kind == Op.IDLE:
                 yield from self._length()
@@ -262,6 +271,7 @@ class Reader:
                 self._database = number
                 self._mark(begun, number)
             case Op.RESIZE | Op.SLOT_INFO:
+                self._open = -1
                 for _ in range(2 if kind == Op.RESIZE else 3):
                     yield from self._length()
             case Op.AUX:
@@ -429,31 +439,80 @@ class Reader:
         return not unpack((yield from self._take(packed)), whole).endswith(LASTING_TAIL)
 
 
+class Stretch(NamedTuple):
+    """A piece of an RDB, and the database that it is of: `HEAD` and `TAIL` are the beginning and the end of the file, `SHARED`
+    what is no database's. `first`: it does not go on with the piece before it."""
+
+    where: int
+    data: bytes
+    first: bool
+
+
+class Stretches:
+    """An RDB that streams by, taken apart."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self._held, self._base, self._where, self._first = b"", 0, HEAD, True
+
+    def feed(self, chunk: bytes) -> list[Stretch]:
+        """As much as is known. Raises `DamagedRdb`."""
+        if not self.reader.ended:
+            self.reader.feed(chunk)
+            self._held += chunk
+        found, place = [], 0
+        for offset, where in [*self.reader.marks, (self.reader.settled, None)]:
+            if piece := self._held[place : offset - self._base]:
+                found.append(Stretch(self._where, piece, self._first))
+                self._first = False
+            place = offset - self._base
+            if where is not None:
+                self._where, self._first = where, True
+        self._held, self._base = self._held[place:], self.reader.settled
+        self.reader.marks.clear()
+        if self.reader.unknown:
+            raise DamagedRdb(f"{self.reader.unknown}, so it cannot be taken apart")
+        return found
+
+
+class Alone:
+    """One database as an RDB of its own, in which it is the first: written from the stretches that are its."""
+
+    def __init__(self, head: bytes, version: int) -> None:
+        self._head, self._version, self._checksum = head, version, 0
+
+    def take(self, stretch: Stretch) -> bytes:
+        data = stretch.data
+        if stretch.first and data[0] == Op.SELECT:
+            data = bytes([Op.SELECT, 0]) + data[_length_at(data, 1)[1] :]
+        return self._counted(data)
+
+    def end(self) -> bytes:
+        data = self._counted(bytes([Op.END]))
+        return data + (self._checksum.to_bytes(8, "little") if self._version >= 5 else b"")
+
+    def _counted(self, data: bytes) -> bytes:
+        data, self._head = self._head + data, b""
+        self._checksum = CHECKSUM.calc(data, self._checksum)
+        return data
+
+
 class Chosen:
     """Of an RDB that streams by, some databases as an RDB of their own. `shared`: with functions and data of modules."""
 
     def __init__(self, databases: Collection[int], own: int | None = None, prefix: bytes = b"", *, shared: bool) -> None:
         self.own = own
         self.reader = Reader(own, prefix, marking=True)
+        self._stretches = Stretches(self.reader)
         self._databases, self._shared = databases, shared
-        self._held, self._base, self._where = b"", 0, HEAD
         self._checksum = 0
 
     def feed(self, chunk: bytes) -> bytes:
         """What of it is chosen, as far as that is known. Raises `DamagedRdb`."""
-        if not self.reader.ended:
-            self.reader.feed(chunk)
-            self._held += chunk
-        found, place = [], 0
-        for offset, where in [*self.reader.marks, (self.reader.offset, None)]:
-            if self._where == HEAD or self._where in self._databases or (self._where == SHARED and self._shared):
-                found.append(self._held[place : offset - self._base])
-            place = offset - self._base
-            self._where = self._where if where is None else where
-        self._held, self._base = self._held[place:], self.reader.offset
-        self.reader.marks.clear()
-        if self.reader.unknown:
-            raise DamagedRdb(f"{self.reader.unknown}, so it cannot be taken apart")
+        found = []
+        for where, data, _ in self._stretches.feed(chunk):
+            if where == HEAD or where in self._databases or (where == SHARED and self._shared):
+                found.append(data)
         return self._counted(b"".join(found))
 
     def finish(self) -> bytes:

@@ -3,21 +3,44 @@
 import re
 
 from purveyor_hooks import Access, Command, Failed, FoundContainer, HeldAccount, Reader, Retold, Service, certificates
-from purveyor_redis.accounts import MARK
-from purveyor_redis.server import CONFIG_FILE, MAXMEMORY, UNITS, USERS_FILE, connection, hashed
+from purveyor_redis import division
+from purveyor_redis.division import MARK
+from purveyor_redis.server import (
+    CHANNELS,
+    CONFIG_FILE,
+    MAXMEMORY,
+    OPEN,
+    POLICY,
+    PROJECT_CONFIG_FILE,
+    PROJECT_MAXMEMORY,
+    UNITS,
+    USERS_FILE,
+    connection,
+    divided,
+    hashed,
+)
 
 MARKED = re.compile(rf"user (\S+) .*&{MARK}(\d{{1,18}})(?: |$)")
 SELECTS = re.compile(r"\+select\|(\d{1,9})(?: |$)")
 
 
 async def retell(container: FoundContainer, read: Reader) -> Retold:
-    """The limit of its memory, and whether it refuses plain text. Of the password only a hash is kept."""
-    config = await read(CONFIG_FILE) or ""
+    """The limits of memory, how it is divided, and whether it refuses plain text. Of the password only a hash is kept."""
+    config, of_projects = await read(CONFIG_FILE) or "", await read(PROJECT_CONFIG_FILE)
+    mode = "require" if re.search(r"^port 0$", config, re.MULTILINE) else "disable"
+    told = {MAXMEMORY.name: _maxmemory(config), certificates.SSL_MODE.name: mode}
+    if of_projects is not None:
+        policy = re.search(r"^maxmemory-policy (\S+)$", of_projects, re.MULTILINE)
+        told |= {CHANNELS.name: OPEN, PROJECT_MAXMEMORY.name: _maxmemory(of_projects)}
+        told |= {POLICY.name: policy[1]} if policy else {}
+    return Retold(parameters=told)
+
+
+def _maxmemory(config: str) -> str:
     found = re.search(r"^maxmemory (\d{1,15})$", config, re.MULTILINE)
     size = int(found[1]) if found else 0
     unit = "gb" if size and size % UNITS["gb"] == 0 else "mb"
-    mode = "require" if re.search(r"^port 0$", config, re.MULTILINE) else "disable"
-    return Retold(parameters={MAXMEMORY.name: f"{size // UNITS[unit]}{unit}" if size else "0", certificates.SSL_MODE.name: mode})
+    return f"{size // UNITS[unit]}{unit}" if size else "0"
 
 
 async def regain(service: Service, access: Access) -> None:
@@ -33,6 +56,12 @@ async def regain(service: Service, access: Access) -> None:
 
 async def held(service: Service, access: Access) -> list[HeldAccount]:
     """Users by the channel that is their mark; the database is the one that they may select."""
+    if divided(service):
+        return [
+            HeldAccount(number=int(item.mark), resource=item.account, account=item.account, slot=number)
+            for number, item in (await division.held(access)).items()
+            if item.mark
+        ]
     async with connection(service, access) as client:
         users = [item.decode() if isinstance(item, bytes) else str(item) for item in await client.acl_list()]
     made = []

@@ -5,6 +5,7 @@ import hashlib
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from importlib import resources
 from typing import Any
 from urllib.parse import quote
 
@@ -48,12 +49,26 @@ MAXMEMORY = Parameter(
 DIVIDED, OPEN = "divided", "open"
 CHANNELS = Parameter(
     name="channels",
-    help="Channels of pub/sub: divided among projects by their names' beginning, or open, for one project alone. Frameworks that "
-    "name channels themselves (Celery, Bull, Socket.IO, channels_redis) need them open.",
+    help="Channels of pub/sub. With divided, one server has a database number for each environment, and channels are divided by "
+    "their names' beginning. With open, each environment has a server process of its own, with all channels and all numbers: "
+    "frameworks that name channels themselves (Celery, Bull, Socket.IO, channels_redis) need that.",
     default=DIVIDED,
     editable=False,
     choices=(DIVIDED, OPEN),
 )
+PROJECT_MAXMEMORY = Parameter(
+    name="project_maxmemory",
+    help="How much memory the data of one environment may take where each has its own server, such as 64mb or 1gb, from 8mb.",
+    default="256mb",
+    pattern=r"(?:[89]|[1-9][0-9]{1,6})mb|[1-9][0-9]{0,3}gb",
+)
+POLICY = Parameter(
+    name="maxmemory_policy",
+    help="What an environment's own server does when it is full: refuse writes, or let go of keys.",
+    default="noeviction",
+    choices=("noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random",
+             "volatile-ttl"),
+)  # fmt: skip
 BESIDES = 2**29  # bytes that the container may take besides: scripts, buffers, what maxmemory does not count
 UNITS = {"mb": 2**20, "gb": 2**30}
 
@@ -61,6 +76,29 @@ TLS_PORT = 6380  # beside the plain one, which has TLS alone where plain text is
 PAIR = "/etc/purveyor/server.pem"
 AUTHORITIES = "/etc/purveyor/ca.crt"
 OWNERS = ("redis", "valkey")
+
+# Volumes whose data is divided: a server for each environment, of the number of its binding, on a port of that number.
+LAYOUT = "of projects"
+FIRST_SLOT, LAST_SLOT, LAST_SERVER = 1, 15, 2999
+SERVERS, ENCRYPTED = 7000, 10_000  # number 3 is on port 7003, with TLS on 17003
+LAUNCHER_FILE, PROJECT_CONFIG_FILE = "/usr/local/bin/redis-launcher", "/etc/purveyor/project.conf"
+
+PROJECT_CONFIG = """\
+protected-mode no
+maxclients 1000
+notify-keyspace-events AKE
+client-output-buffer-limit normal 32mb 16mb 30
+client-output-buffer-limit pubsub 32mb 8mb 60
+client-query-buffer-limit 64mb
+include /data/purveyor-settings*.conf
+databases 16
+appendonly yes
+save ""
+sanitize-dump-payload yes
+repl-diskless-sync-delay 0
+maxmemory {maxmemory}
+maxmemory-clients 25%
+"""
 
 CONFIG = f"""\
 port {{plain}}
@@ -96,8 +134,27 @@ def hashed(password: str) -> str:
 
 def maxmemory(service: Service) -> int:
     """Its limit in bytes; 0 is none. A service from before there was one has none until it is given one."""
-    text = str(service.parameters.get(MAXMEMORY.name, "0"))
+    return _bytes(str(service.parameters.get(MAXMEMORY.name, "0")))
+
+
+def _bytes(text: str) -> int:
     return int(text[:-2]) * UNITS[text[-2:]] if text != "0" else 0
+
+
+def divided(service: Service) -> bool:
+    """Whether each environment has a server of its own."""
+    return service.major == LAYOUT
+
+
+def port_of(number: int) -> int:
+    """Where the server of a binding listens in the container."""
+    return SERVERS + number
+
+
+def project_maxmemory(service: Service) -> int:
+    """The limit of one environment's server, in bytes; never more than that of all together."""
+    wanted, whole = _bytes(str(service.parameters.get(PROJECT_MAXMEMORY.name, PROJECT_MAXMEMORY.default))), maxmemory(service)
+    return min(wanted, whole) if whole else wanted
 
 
 def container(service: Service, databases: int = DATABASES) -> ContainerSpec:
@@ -106,22 +163,44 @@ def container(service: Service, databases: int = DATABASES) -> ContainerSpec:
     The container may take twice the data, for a fork that writes it down or a restore, and something for what is not counted: a
     script that fills its memory ends this server, never the host."""
     limit = maxmemory(service)
+    several = divided(service)
     owner = f"user default on {hashed(service.parameters['password'])} ~* &* +@all\n"
     return ContainerSpec(
         image=service.image.reference,
+        entrypoint=(LAUNCHER_FILE,) if several else (),
         command=(tool(service, "server"), CONFIG_FILE),
+        environment=_of_launcher(service) if several else {},
         mount=Mount(target="/data"),
         ports=(Port(container=PORT),),
         files=(
             File(path=CONFIG_FILE, content=_config(service, databases)),
             File(path=USERS_FILE, content=owner, mode=0o600, seed=True),
+            *(_files(service) if several else ()),
         ),
         evidence=(USERS_FILE, "/data/appendonlydir/appendonly.aof.manifest"),
         limits=Limits(memory=2 * limit + BESIDES if limit else None),
         stop_timeout=60,
         certificate=Certificate(file=PAIR, owners=OWNERS),
-        capabilities=(*OF_ENTRY_POINTS, "SETPCAP"),  # the entry point of Redis 8 empties the bounding set as well
+        user="0" if several else "",
+        # the entry point of Redis 8 empties the bounding set as well; the launcher stops servers of other users
+        capabilities=(*OF_ENTRY_POINTS, "KILL" if several else "SETPCAP"),
     )
+
+
+def _files(service: Service) -> tuple[File, ...]:
+    """What a container has in which each environment has a server of its own."""
+    script = resources.files("purveyor_redis").joinpath("launcher.sh").read_text()
+    config = PROJECT_CONFIG.format(maxmemory=project_maxmemory(service))
+    policy = service.parameters.get(POLICY.name, POLICY.default)
+    if policy != POLICY.default:  # else one that came with a backup is as it was
+        config += f"maxmemory-policy {policy}\n"
+    return File(path=LAUNCHER_FILE, content=script, mode=0o755), File(path=PROJECT_CONFIG_FILE, content=config)
+
+
+def _of_launcher(service: Service) -> dict[str, str]:
+    """What each server may take in all, in KB of addresses, and how it shows its certificate."""
+    kilobytes = (2 * project_maxmemory(service) + BESIDES) // 1024
+    return {"PROJECT_KIB": str(kilobytes), "PROJECT_TLS": "only" if certificates.demanded(service) else "beside"}
 
 
 def _config(service: Service, databases: int) -> str:
@@ -129,10 +208,10 @@ def _config(service: Service, databases: int) -> str:
     return CONFIG.format(plain=plain, encrypted=encrypted, databases=databases, maxmemory=maxmemory(service))
 
 
-def cli(service: Service, host: str = "") -> tuple[str, ...]:
+def cli(service: Service, host: str = "", port: int = PORT) -> tuple[str, ...]:
     """redis-cli where there is the file of authorities: in the service's container, or a probe's. Of a certificate it verifies
     who signed it, and never the name."""
-    where = ("-h", host, "-p", str(PORT)) if host else ()
+    where = ("-h", host, "-p", str(port)) if host else ()
     return (tool(service, "cli"), *(("--tls", "--cacert", AUTHORITIES) if certificates.verifies(service) else ()), *where)
 
 

@@ -6,7 +6,7 @@ that one: it goes on serving until the copy is whole, and its append-only file i
 """
 
 import re
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -16,9 +16,11 @@ from redis.exceptions import RedisError
 
 from purveyor_hooks import Access, BadInput, Census, Command, Failed, Finding, NotFound, RestoreOptions, Service, Sink, Source
 from purveyor_hooks.parts import PartWriter, read_parts
-from purveyor_redis import settings
+from purveyor_redis import division, settings
 from purveyor_redis.accounts import is_ours
 from purveyor_redis.beside import FILE, Beside, copied
+from purveyor_redis.carving import Carving, held_by
+from purveyor_redis.division import Held, Keys
 from purveyor_redis.rdb import Chosen, DamagedRdb, Reader
 from purveyor_redis.server import (
     HEALTH_KEY,
@@ -28,12 +30,14 @@ from purveyor_redis.server import (
     OWN_KEYS,
     cli,
     connection,
+    divided,
     login,
     maxmemory,
     own_database,
 )
 
-USERS, SETTINGS, DATA = "users", "settings", "rdb"
+USERS, SETTINGS, DATA, PROJECT = "users", "settings", "rdb", "project"
+FAILED = "failed"  # the part before it is not whole
 MARK_FILE = "/data/restore.mark"
 DATABASE = re.compile(r"db(\d{1,10})")
 PAUSE, REWRITES = 0.05, 3
@@ -43,10 +47,21 @@ Counts = dict[str, dict[str, int]]
 # ---------------------------------------------------------------- counting
 
 
-def _census(lasting: dict[int, int], fleeting: dict[int, int], libraries: int) -> Census:
-    """What is none is not named."""
-    by_name = [{f"db{number}": count for number, count in sorted(kind.items()) if count} for kind in (lasting, fleeting)]
-    counts = {"keys": by_name[0], "functions": {"libraries": libraries} if libraries else {}}
+def _census(
+    lasting: dict[int, int], fleeting: dict[int, int], libraries: int, servers: Mapping[int, Keys] | None = None
+) -> Census:
+    """What is none is not named. With `servers` of environments, each is what a number is elsewhere, and the service's own has
+    only number 0 like others; what somebody put into further ones there is told apart."""
+    further = "db" if servers is None else "own/db"
+    by_name = [
+        {f"{further if number else 'db'}{number}": count for number, count in sorted(kind.items()) if count}
+        for kind in (lasting, fleeting)
+    ]
+    functions = {"libraries": libraries} if libraries else {}
+    for number, held in sorted((servers or {}).items()):
+        for kind, count in ((by_name[0], held.lasting), (by_name[1], held.fleeting), (functions, held.libraries)):
+            kind |= {f"db{number}": count} if count else {}
+    counts = {"keys": by_name[0], "functions": functions}
     return Census(
         counts={kind: names for kind, names in counts.items() if names},
         fleeting={"keys": by_name[1]} if by_name[1] else {},
@@ -56,6 +71,7 @@ def _census(lasting: dict[int, int], fleeting: dict[int, int], libraries: int) -
 async def census(service: Service, access: Access) -> Census:
     """Keys of each database, those that may go by themselves apart. What the server says is enough unless there are fields
     that expire: it does not say whether whole keys go with them, so that an RDB is read."""
+    servers = await _servers(service, access) if divided(service) else None
     async with connection(service, access) as client:
         info = await client.info()
         keyspace = {int(name[2:]): facts for name, facts in info.items() if DATABASE.fullmatch(name)}
@@ -70,11 +86,26 @@ async def census(service: Service, access: Access) -> Census:
             if ours:
                 fleeting[own_database(service)] -= len(ours & {HEALTH_KEY})
                 lasting[own_database(service)] -= len(ours - {HEALTH_KEY})
-            return _census(lasting, fleeting, int(info.get("number_of_libraries", 0)))
+            return _census(lasting, fleeting, int(info.get("number_of_libraries", 0)), servers)
         await _hurry(service, client)
     reader = Reader(own_database(service), OWN_KEYS.encode())
     await _read(service, access, reader, None)
-    return _census(reader.lasting, reader.fleeting, reader.functions)
+    return _census(reader.lasting, reader.fleeting, reader.functions, servers)
+
+
+async def _servers(service: Service, access: Access) -> dict[int, Keys]:
+    """What the servers of environments hold."""
+    found = await division.keys(access)
+    for number, held in found.items():
+        if held.volatile:
+            reader = Reader()
+            await _read(service, access, reader, None, number)
+            found[number] = _counted(reader)
+    return found
+
+
+def _counted(reader: Reader) -> Keys:
+    return Keys(sum(reader.lasting.values()), sum(reader.fleeting.values()), reader.functions, False)
 
 
 async def _hurry(service: Service, client: Any) -> None:
@@ -84,9 +115,13 @@ async def _hurry(service: Service, client: Any) -> None:
             await client.config_set("repl-diskless-sync-delay", 0)
 
 
-async def _read(service: Service, access: Access, reader: Reader, writer: PartWriter | None) -> None:
-    """Have the server make an RDB and read it, up to its end: the mark that may follow is no part of it."""
+async def _read(service: Service, access: Access, reader: Reader, writer: PartWriter | None, server: int | None = None) -> None:
+    """Have the server, or that of an environment, make an RDB and read it, up to its end: the mark that may follow is no part of
+    it."""
     command = Command(argv=(*cli(service), "--rdb", "-"), environment=login(service))
+    if server is not None:
+        await division.settle(access, server)
+        command = division.stream(server)
     size = 0
     try:
         async with access.process(command) as process:
@@ -115,27 +150,60 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
     writer, reader = PartWriter(sink), Reader(own, OWN_KEYS.encode())
     await writer.whole(USERS, "\n".join(users).encode(errors="surrogateescape"))
     await writer.whole(SETTINGS, msgspec.json.encode(carried))
-    await writer.begin(DATA, own=own)
+    await writer.begin(DATA, own=own, divided=divided(service))
     await _read(service, access, reader, writer)
     await writer.end()
+    servers, failed = None, []
+    if divided(service):
+        servers = {}
+        for number, whose in sorted((await division.held(access)).items()):
+            found = await _server(service, access, writer, number, whose)
+            if isinstance(found, Reader):
+                reader.modules |= found.modules
+                failed += _unknown(found, f"db{number}")
+                servers[number] = _counted(found)
+            else:
+                failed.append(found)
     await writer.close()
     left_out += tuple(
         Finding(where="", what=f"module {name}", why="its data is read only by a server that has this module")
         for name in sorted(reader.modules)
     )
-    failed: tuple[Finding, ...] = ()
-    if reader.unknown:
-        failed = (Finding(where=f"db{reader.unknown_in}", what="", why=f"{reader.unknown}; from there on nothing is counted"),)
-    counted = _census(reader.lasting, reader.fleeting, reader.functions)
-    return msgspec.structs.replace(counted, left_out=left_out, failed=failed)
+    failed += _unknown(reader, f"db{reader.unknown_in}")
+    counted = _census(reader.lasting, reader.fleeting, reader.functions, servers)
+    return msgspec.structs.replace(counted, left_out=left_out, failed=tuple(failed))
+
+
+def _unknown(reader: Reader, where: str) -> list[Finding]:
+    return [Finding(where=where, what="", why=f"{reader.unknown}; from there on nothing is counted")] if reader.unknown else []
+
+
+async def _server(service: Service, access: Access, writer: PartWriter, number: int, whose: Held) -> Reader | Finding:
+    """What an environment's server holds, as a part. One that cannot be read keeps nobody else's data out of the backup."""
+    reader = Reader()
+    await writer.begin(PROJECT, number=number, mark=whose.mark, project=whose.project, account=whose.account)
+    try:
+        await _read(service, access, reader, writer, number)
+    except Failed as error:
+        await writer.end()
+        await writer.whole(FAILED, b"", number=number)
+        return Finding(where=f"db{number}", what="", why=error.detail)
+    await writer.end()
+    return reader
 
 
 async def extract(source: Source, database: str, sink: Sink) -> None:
     """One database as an RDB of its own, with the functions; Redis' own tools read it."""
     named = DATABASE.fullmatch(database)
-    number, chosen = int(named[1]) if named else -1, None
+    number, chosen, several, found = int(named[1]) if named else -1, None, False, False
     async for part in read_parts(source):
-        if part.name == DATA and chosen is None:
+        if part.name == PROJECT and part.facts.get("number") == number:
+            found = True
+            async for chunk in part:
+                await sink.write(chunk)
+        elif part.name == DATA and part.facts.get("divided") and number:
+            several = True
+        elif part.name == DATA and chosen is None:
             chosen = _chosen((number,), part.facts, shared=True)
             try:
                 async for chunk in part:
@@ -145,8 +213,14 @@ async def extract(source: Source, database: str, sink: Sink) -> None:
             except DamagedRdb as error:
                 raise _damaged(error) from None
             if not _there(chosen.reader, number):
-                raise NotFound(f"The backup holds no database {database}.", remedy="Its databases are named db0, db1, …")
+                raise _no_such(database)
             await sink.write(end)
+    if several and not found:
+        raise _no_such(database)
+
+
+def _no_such(database: str) -> NotFound:
+    return NotFound(f"The backup holds no database {database}.", remedy="Its databases are named db0, db1, …")
 
 
 def _chosen(numbers: tuple[int, ...], facts: dict[str, Any], *, shared: bool) -> Chosen:
@@ -166,6 +240,8 @@ def _damaged(error: DamagedRdb) -> BadInput:
 
 
 async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+    if divided(service):
+        return await _divide(service, access, source, options)
     only = _only(options)
     users: list[str] = []
     carried: dict[str, str] = {}
@@ -176,10 +252,74 @@ async def restore(service: Service, access: Access, source: Source, options: Res
         elif part.name == SETTINGS:
             carried = _settings(await part.read())
         elif part.name == DATA:
+            if part.facts.get("divided"):
+                raise BadInput(
+                    f"The backup is of a Redis with a server for each environment, and {service.name} has one for all.",
+                    remedy="Restore it as a new service.",
+                )
             own = part.facts.get("own")
             reader = await _put(access, part, part.facts, only)
     if reader is None:
         raise BadInput("The backup holds no data of a Redis.", remedy="Restore another backup.")
+    findings = await _pour(service, access, reader, own, only)
+    async with connection(service, access) as client:
+        if only is None:
+            findings += await _users(client, users)
+            findings += await settings.apply(service, access, client, carried, options.skip_settings)
+        findings += await _room(service, client)
+    return tuple(findings)
+
+
+async def _divide(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+    """Into servers of environments, and what is nobody's into the service's own."""
+    only = _only(options)
+    users: list[str] = []
+    carried: dict[str, str] = {}
+    carving, own, findings = Carving(access, only, {}), None, []
+    async for part in read_parts(source):
+        if part.name == USERS:
+            users = (await part.read()).decode(errors="surrogateescape").splitlines()
+            carving = Carving(access, only, held_by(users))
+        elif part.name == SETTINGS:
+            carried = _settings(await part.read())
+        elif part.name == DATA:
+            own = part.facts.get("own")
+            if not part.facts.get("divided"):
+                await carving.split(part, own)
+                findings += _told(carving.rest)
+            elif only is None or 0 in only:
+                carving.rest = await _put(access, part, part.facts, only and (0,))
+        elif part.name == PROJECT:
+            await carving.take(part, part.facts)
+        elif part.name == FAILED:
+            await carving.drop(part.facts)
+    await carving.require_whole()
+    if only is not None:
+        carving.require(only)
+    if carving.rest.total or carving.rest.functions:
+        findings += await _pour(service, access, carving.rest, own, only and (0,))
+    await access.exec(Command(argv=("rm", "-f", FILE)))
+    async with connection(service, access) as client:
+        if only is None:
+            findings += await _users(client, [line for line in users if not is_ours(line.split())])
+            findings += await settings.apply(service, access, client, carried, options.skip_settings)
+    return (*findings, *await carving.start(own))
+
+
+def _told(rest: Reader) -> list[Finding]:
+    """What was reached by all projects where one server was for all, and is by none now."""
+    findings = []
+    if count := rest.lasting.get(0, 0) + rest.fleeting.get(0, 0):
+        why = f"its {count} keys are no project's; they are on the service's own server, which none reaches"
+        findings.append(Finding(where="db0", what="keys", why=why, notice=True))
+    if rest.functions:
+        why = "libraries of functions are on the service's own server; projects load theirs on their own"
+        findings.append(Finding(where="", what="functions", why=why))
+    return findings
+
+
+async def _pour(service: Service, access: Access, reader: Reader, own: Any, only: tuple[int, ...] | None) -> list[Finding]:
+    """Have the service's server take over what lies in the file, and keep its own mark."""
     findings: list[Finding] = []
     async with connection(service, access) as client:
         databases = int((await client.config_get("databases"))["databases"])
@@ -195,14 +335,9 @@ async def restore(service: Service, access: Access, source: Source, options: Res
             await client.set(IDENTITY_KEY, mark)
         else:
             await client.delete(IDENTITY_KEY)
-        if only is None:
-            findings += await _users(client, users)
         await client.config_set("maxmemory", maxmemory(service))
-        if only is None:
-            findings += await settings.apply(service, access, client, carried, options.skip_settings)
-        findings += await _room(service, client)
     await access.exec(Command(argv=("rm", "-f", MARK_FILE)))
-    return tuple(findings)
+    return findings
 
 
 def _only(options: RestoreOptions) -> tuple[int, ...] | None:

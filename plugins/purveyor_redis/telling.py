@@ -25,7 +25,7 @@ from purveyor_redis.rdb import (
     unpack,
 )
 from purveyor_redis.server import OWN_KEYS
-from purveyor_redis.snapshot import DATA
+from purveyor_redis.snapshot import DATA, PROJECT
 
 SIZE = 16  # bytes of a digest
 MODULO = 1 << (8 * SIZE)
@@ -261,16 +261,23 @@ def _back(size: int) -> int:
 
 
 async def contents(source: Source, into: Contents) -> None:
+    """A server of an environment is one database, as the census has it; a key of a further number in it is told with that."""
     async for part in read_parts(source):
-        if part.name != DATA:
+        if part.name not in (DATA, PROJECT):
             continue
-        own = part.facts.get("own")
+        own, server = part.facts.get("own"), part.facts.get("number")
+        further = "own/" if part.facts.get("divided") else ""
         reader = Digests(own if isinstance(own, int) else None, OWN_KEYS.encode())
         try:
             async for chunk in part:
                 await anyio.to_thread.run_sync(reader.feed, chunk)
                 for database, key, digest, fleeting in reader.told:
-                    await into.put("keys", f"db{database}", key.decode(errors="backslashreplace"), digest, fleeting=fleeting)
+                    name = key.decode(errors="backslashreplace")
+                    if part.name == PROJECT:
+                        where, name = f"db{server}", f"{database}: {name}" if database else name
+                    else:
+                        where = f"{further if database else ''}db{database}"
+                    await into.put("keys", where, name, digest, fleeting=fleeting)
                 reader.told.clear()
             reader.finish()
         except (ValueError, IndexError) as error:

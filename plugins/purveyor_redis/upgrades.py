@@ -1,9 +1,18 @@
 """What another image means for the data: later servers read what earlier ones wrote, and not the other way."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from purveyor_hooks import Image, Service, UpgradePlan
 from purveyor_hooks.versions import image_version
+from purveyor_redis.server import CHANNELS, LAYOUT, OPEN
 
 VERSIONS = ("REDIS_VERSION", "VALKEY_VERSION")
+
+
+def layout(parameters: Mapping[str, Any]) -> str:
+    """How data is divided that is made with these parameters."""
+    return LAYOUT if parameters.get(CHANNELS.name) == OPEN else ""
 
 
 def version(image: Image) -> tuple[int, ...] | None:
@@ -25,6 +34,14 @@ def plan(service: Service, image: Image) -> UpgradePlan:
         return UpgradePlan(action="refuse", reason="Redis and Valkey do not read each other's files: restore a backup instead.")
     if after < before:
         return UpgradePlan(action="refuse", reason=f"Version {_text(after)} cannot read what {_text(before)} wrote: no way back.")
+    if service.major != layout(service.parameters):
+        reason = (
+            "Each environment gets a server of its own, with its data; REDIS_PORT and REDIS_URL are others from then on, and "
+            "those of before are refused: deploy its projects again."
+        )
+        if not layout(service.parameters):
+            reason = "Servers of environments are not put together again: restore a backup of before."
+        return UpgradePlan(action="migrate" if layout(service.parameters) else "refuse", reason=reason)
     return UpgradePlan(action="restart", reason=f"Version {_text(after)} reads what {_text(before)} wrote.")
 
 

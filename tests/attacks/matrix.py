@@ -362,6 +362,21 @@ REDIS = _table(
 )  # fmt: skip
 
 
+# Where each environment has a server of its own, these reach nobody else, and frameworks need them.
+HARMLESS = {
+    "see every key name that others touch", "ask whom tracking tells", "list others' connections", "wake others",
+    "select another project's database", "select the database that nobody has", "move a key to another's",
+    "copy a key to another's", "exchange two databases", "empty every database", "empty every database at once",
+    "select another's database in a script", "copy to another's in a script", "publish to others in a script",
+    "read the configuration in a script", "leave a function for others", "empty every database in a script",
+    "forget others' scripts", "forget others' functions", "hear every channel", "hear another's channel",
+    "hear a channel of a shard", "hear of keys in another's database", "publish to another's channel", "list the channels",
+    "read the configuration", "read slow commands of others", "read the latencies",
+}  # fmt: skip
+REDIS_SERVERS = Matrix(
+    "Redis, a server each", tuple(attack for attack in REDIS.attacks if attack.what not in HARMLESS), REDIS.honest
+)
+
 # ---------------------------------------------------------------- MongoDB: a function of a client
 
 Mongo = Callable[[Any], Any]
@@ -598,4 +613,4 @@ BLOB = _table(
     }),
 )  # fmt: skip
 
-ALL = (POSTGRES, REDIS, MONGODB, S3, KV, BLOB)
+ALL = (POSTGRES, REDIS, REDIS_SERVERS, MONGODB, S3, KV, BLOB)

@@ -148,26 +148,3 @@ def test_a_script_that_takes_memory_ends_this_server_and_not_the_host(stage: Sta
     eventually(lambda: stage.call("GET", "/external-services/cache/health")["healthy"])
     with opened(stage, "beta") as client:
         assert client.get("kept") == b"1"
-
-
-def test_where_channels_are_open_one_project_has_them_and_no_other_comes_in(stage: Stage) -> None:
-    stage.call("POST", "/external-services", json={"name": "own", "service_type": "redis", "parameters": {"channels": "open"}})
-    for project in ("gamma", "delta"):
-        stage.cli("project", "create", project)
-    stage.cli("link", "own", "gamma")
-    url = stage.variables("gamma", "preview")["REDIS_URL"]
-    assert "takes one project alone" in stage.cli("link", "own", "delta", code=5)
-    stage.cli("rotate", "gamma")
-    with redis.from_url(url) as client, redis.from_url(stage.variables("gamma")["REDIS_URL"]) as other:
-        ears = client.pubsub()
-        ears.psubscribe("*")
-        assert ears.get_message(timeout=20)["type"] == "psubscribe"
-        other.publish("news", "x")
-        assert ears.get_message(timeout=20)["data"] == b"x"
-        for refused in (("SELECT", "9"), ("CLIENT", "LIST"), ("FLUSHALL",), ("CONFIG", "GET", "*")):
-            with pytest.raises(redis.exceptions.NoPermissionError):
-                client.execute_command(*refused)
-    stage.cli("unlink", "own", "gamma", "--now")
-    stage.cli("link", "own", "delta")
-    stage.cli("unlink", "own", "delta", "--purge")
-    stage.cli("link", "own", "gamma")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import purveyor_redis
 from purveyor_hooks import BadInput, NotFound
 from purveyor_hooks.parts import PartWriter
-from purveyor_redis.rdb import CHECKSUM, Chosen, DamagedRdb, Op, Reader, unpack
+from purveyor_redis.rdb import CHECKSUM, HEAD, Alone, Chosen, DamagedRdb, Op, Reader, Stretches, unpack
 
 GOLDEN = Path(__file__).parents[2] / "data"
 SERVERS = {"redis-7.0": (26, 3), "redis-8.0": (28, 5), "valkey-8.1": (26, 3)}  # lasting and fleeting keys of database 0
@@ -67,6 +67,28 @@ def test_a_database_taken_out_is_an_rdb_of_its_own(server: str) -> None:
         reader.finish()
         assert (reader.lasting, reader.fleeting, reader.functions) == ({5: 1}, {5: 1}, int(shared))
         assert reader.offset == len(taken)
+
+
+@pytest.mark.parametrize("size", [1, 3, 64, 4096])
+def test_it_is_taken_apart_by_databases_however_it_is_cut(size: int) -> None:
+    """The number of a database may come in two pieces."""
+    records = (SELECT_3, bytes([0, 1]) + b"a" + bytes([1]) + b"x", bytes([Op.SELECT, 0x42, 0x01]), bytes([0, 1]) + b"b\x01\xfe")
+    data, stretches = rdb(*records), Stretches(Reader(marking=True))
+    alone: dict[int, Alone] = {}
+    written: dict[int, bytes] = {}
+    head = b""
+    for start in range(0, len(data), size):
+        for stretch in stretches.feed(data[start : start + size]):
+            if stretch.where == HEAD:
+                head += stretch.data
+            elif stretch.where >= 0:
+                one = alone.setdefault(stretch.where, Alone(head, stretches.reader.version))
+                written[stretch.where] = written.get(stretch.where, b"") + one.take(stretch)
+    assert set(written) == {3, 513}
+    for number, text in written.items():
+        reader = read(text + alone[number].end())
+        reader.finish()
+        assert reader.lasting == {0: 1}
 
 
 @given(st.data())

@@ -1,0 +1,165 @@
+#!/bin/sh
+# One server for each folder of /data/projects that has a file "on", named by its port, beside the service's own server.
+#
+#   redis-launcher COMMAND...       the container's entrypoint: keeps COMMAND, the service's own server, and every project's running
+#   redis-launcher add N            take the accounts of the server on port N from stdin, have it run, return when it answers
+#   redis-launcher load N           make its folder anew, with the RDB that comes by stdin as its data; `add` starts it
+#   redis-launcher purge N          stop it and delete its folder;  restart N: stop it, its keeper starts it again
+#   redis-launcher ask N WORD...    a command as its administrator;  each WORD...: of every server, "@N" before each answer
+#   redis-launcher stream N         its data, as an RDB
+#   redis-launcher accounts         what `add` was given, of every folder, "@N" before each
+#   redis-launcher list             port, pid, starts, last exit status of each that should run
+#   redis-launcher renew            have every server take the certificate that is there now
+#
+# In the volume lies what is wanted, in $RUN, which is made anew at each start, what runs. Commands tell process 1 by SIGUSR1. A
+# folder belongs to root, its data to a user of the port's number: who breaks out of one server has that project, and no more.
+set -u
+PROJECTS=${PROJECTS:-/data/projects} RUN=${RUN:-/run/redis-projects} CONFIG=${CONFIG:-/etc/purveyor/project.conf}
+PAIR=${PAIR:-/etc/purveyor/server.pem}
+if command -v valkey-server >/dev/null; then KIND=valkey; else KIND=redis; fi
+if id "$KIND" >/dev/null 2>&1; then OWNER=$KIND; else OWNER=redis; fi
+
+say() { echo "launcher: $*"; }
+hash() { sha256sum | cut -c1-64; }
+alive() { pid=$(cat "$RUN/$1.pid" 2>/dev/null) && [ -n "$pid" ] && grep -qa -- "-server" "/proc/$pid/cmdline" 2>/dev/null; }
+wanted() { [ ! -e "$RUN/stopping" ] && { [ "$1" = own ] || [ -e "$PROJECTS/$1/on" ]; }; }
+
+as() { # become a program as a user who can never be more
+    user=$1; shift
+    if setpriv --help 2>&1 | grep -q reuid; then
+        exec setpriv --reuid="$user" --regid="$user" --clear-groups --inh-caps=-all --no-new-privs "$@"
+    fi
+    if command -v gosu >/dev/null; then exec gosu "$user:$user" "$@"; fi
+    exec su-exec "$user:$user" "$@"
+}
+
+prepare() { # where the server N writes, for it alone
+    mkdir -p "$PROJECTS/$1/data" "$RUN/$1"
+    chown -Rh "$1:$1" "$PROJECTS/$1/data" "$RUN/$1"
+    chmod 700 "$PROJECTS/$1/data" "$RUN/$1"
+}
+
+certify() { # its own copy of the certificate: the file is for the own server's user alone
+    [ -s "$PAIR" ] || return 1
+    rm -f "$RUN/$1/new.pem"; (umask 077; cat "$PAIR" >"$RUN/$1/new.pem")
+    chown "$1:$1" "$RUN/$1/new.pem"; mv "$RUN/$1/new.pem" "$RUN/$1/server.pem"
+}
+
+launch() { # in a process of its own: become the server N, as the user N, within limits of its own
+    n=$1; shift; ulimit -c 0
+    if [ "$n" = own ]; then as "$OWNER" "$@"; fi
+    echo 500 >/proc/self/oom_score_adj # when the container's memory ends, projects go before process 1 and the own server
+    if [ -e "$PROJECTS/$n/made" ] && [ ! -e "$PROJECTS/$n/data/appendonlydir/appendonly.aof.manifest" ]; then
+        say "the data of $n is gone; it does not come up empty"; exit 99
+    fi
+    cd "$PROJECTS/$n/data" || exit 1
+    secret=$(head -c 32 /dev/urandom | hash) plain=$n encrypted=0
+    (umask 077; printf %s "$secret" >"$RUN/admin/$n")
+    if certify "$n"; then
+        if [ "${PROJECT_TLS:-}" = only ]; then plain=0 encrypted=$n; else encrypted=$((n + 10000)); fi
+        set -- --tls-port "$encrypted" --tls-cert-file "$RUN/$n/server.pem" --tls-key-file "$RUN/$n/server.pem" --tls-auth-clients no
+    else
+        set --
+    fi
+    # what maxmemory does not count is bounded here: scripts, fragments, buffers
+    if [ -n "${PROJECT_KIB:-}" ]; then ulimit -v "$PROJECT_KIB"; fi
+    as "$n" "$KIND-server" "$CONFIG" --include "$PROJECTS/$n/accounts.conf" --port "$plain" "$@" \
+        --dir "$PROJECTS/$n/data" --unixsocket "$RUN/$n/sock" --unixsocketperm 700 \
+        --user purveyor on "#$(printf %s "$secret" | hash)" '~*' '&*' +@all
+}
+
+keep() { # run one server again and again while it is wanted, more slowly while it keeps falling
+    n=$1 pause=1 starts=0; shift
+    while wanted "$n"; do
+        began=$(date +%s) starts=$((starts + 1))
+        launch "$n" "$@" & child=$!
+        echo "$child" >"$RUN/$n.pid"; echo "$starts" >"$RUN/$n.starts"; say "$n runs as process $child"
+        wanted "$n" || kill -TERM "$child" # whoever looked for the number above may have come before it
+        wait "$child"; code=$?; : >"$RUN/$n.pid"; echo "$code" >"$RUN/$n.code"; say "$n ended with $code"
+        if [ -e "$RUN/$n.again" ]; then rm -f "$RUN/$n.again"; continue; fi
+        if [ $(($(date +%s) - began)) -ge 60 ]; then pause=1; fi
+        i=0; while [ "$i" -lt "$pause" ] && wanted "$n"; do sleep 1; i=$((i + 1)); done
+        pause=$((pause * 2)); if [ "$pause" -gt 30 ]; then pause=30; fi
+    done
+    rm -f "$RUN/$n.pid"; rmdir "$RUN/$n.keeper"
+}
+
+sweep() { # a keeper for each server that is wanted and has none; mkdir is what cannot happen twice
+    for on in "$PROJECTS"/*/on; do
+        n=${on%/on} n=${n##*/}
+        if [ -e "$on" ] && mkdir "$RUN/$n.keeper" 2>/dev/null; then keep "$n" & fi
+    done
+}
+
+all() { for file in "$RUN"/*.pid; do pid=$(cat "$file"); [ -z "$pid" ] || kill "$1" "$pid"; done; }
+stop() { : >"$RUN/stopping"; all -TERM; }
+halt() { # a server in an endless script hears no SIGTERM
+    alive "$1" || return 0
+    told=$pid i=0; kill -TERM "$told"
+    while alive "$1" && [ "$pid" = "$told" ]; do i=$((i + 1)); if [ "$i" = 100 ]; then kill -KILL "$told"; fi; sleep 0.1; done
+}
+end() { rm -f "$PROJECTS/$1/on"; while [ -e "$RUN/$1.keeper" ]; do halt "$1"; sleep 0.05; done; }
+
+connect() { # redis-cli as the administrator of the server N, whose password is another after each start of it
+    n=$1; shift
+    REDISCLI_AUTH=$(cat "$RUN/admin/$n" 2>/dev/null) exec "$@"
+}
+ask() {
+    n=$1; shift
+    (connect "$n" timeout 30 "$KIND-cli" -e -s "$RUN/$n/sock" --user purveyor --no-auth-warning "$@")
+}
+
+case ${1:-} in add | load | purge | restart | ask | stream)
+    case ${2:-} in '' | *[!0-9]*) echo "a port number is needed" >&2; exit 2 ;; esac ;;
+esac
+case ${1:-} in
+add)
+    dir=$PROJECTS/$2; mkdir -p "$dir"; (umask 077; cat >"$dir/accounts.new"); [ -s "$dir/accounts.new" ] || exit 2
+    chown "0:$2" "$dir/accounts.new"; chmod 640 "$dir/accounts.new"; mv "$dir/accounts.new" "$dir/accounts.conf"
+    chmod 711 "$dir"; alive "$2" || prepare "$2"
+    : >"$dir/on"; kill -USR1 1
+    i=0; until ask "$2" PING 2>&1 | grep -qE 'PONG|LOADING|BUSY'; do
+        i=$((i + 1)); [ "$i" -lt 150 ] || { echo "the server on port $2 did not start" >&2; exit 1; }; sleep 0.1
+    done
+    : >"$dir/made" ;;
+load)
+    end "$2"; dir=$PROJECTS/$2; rm -rf "$dir"; mkdir -p "$dir/data/appendonlydir"; chmod 711 "$dir"
+    cat >"$dir/data/appendonlydir/appendonly.aof.1.base.rdb" || exit 1
+    echo 'file appendonly.aof.1.base.rdb seq 1 type b' >"$dir/data/appendonlydir/appendonly.aof.manifest" ;;
+purge) end "$2"; rm -rf "${PROJECTS:?}/$2" "${RUN:?}/$2" "$RUN/admin/$2" ;;
+restart) : >"$RUN/$2.again"; halt "$2" ;;
+ask) shift; ask "$@" ;;
+each)
+    shift
+    for on in "$PROJECTS"/[0-9]*/on; do
+        n=${on%/on} n=${n##*/}; [ -e "$on" ] || continue
+        echo "@$n"; ask "$n" "$@" 2>&1
+    done ;;
+stream) connect "$2" "$KIND-cli" -s "$RUN/$2/sock" --user purveyor --no-auth-warning --rdb - ;;
+accounts)
+    for dir in "$PROJECTS"/[0-9]*/; do
+        n=${dir%/} n=${n##*/}; [ -e "$dir" ] || continue
+        echo "@$n"; cat "$dir/accounts.conf" 2>/dev/null
+    done ;;
+list)
+    for on in "$PROJECTS"/[0-9]*/on; do
+        n=${on%/on} n=${n##*/}; [ -e "$on" ] || continue; if ! alive "$n"; then pid=-; fi
+        echo "$n $pid $(cat "$RUN/$n.starts" 2>/dev/null || echo 0) $(cat "$RUN/$n.code" 2>/dev/null || echo -)"
+    done ;;
+renew)
+    for on in "$PROJECTS"/[0-9]*/on; do
+        n=${on%/on} n=${n##*/}; [ -e "$on" ] || continue
+        alive "$n" || continue # it takes the one that is there when it starts
+        certify "$n" && ask "$n" CONFIG SET tls-cert-file "$RUN/$n/server.pem" tls-key-file "$RUN/$n/server.pem" || exit 1
+    done ;;
+*)
+    rm -rf "${RUN:?}"; mkdir -p "$PROJECTS" "$RUN/admin"; chmod 711 "$PROJECTS" "$RUN"; chmod 700 "$RUN/admin"
+    find /data -path "$PROJECTS" -prune -o ! -user "$OWNER" -exec chown -h "$OWNER:$OWNER" {} +
+    chmod 755 /data # else nobody finds the settings in it
+    trap sweep USR1; trap stop TERM INT
+    for dir in "$PROJECTS"/[0-9]*/; do n=${dir%/}; if [ -e "$dir" ]; then prepare "${n##*/}"; fi; done
+    mkdir "$RUN/own.keeper"; keep own "$@" &
+    sweep; until [ -e "$RUN/stopping" ]; do if [ ! -e "/proc/${idle:-none}" ]; then sleep infinity & idle=$!; fi; wait "$idle"; done
+    i=0; while ls -d "$RUN"/*.keeper >/dev/null 2>&1; do i=$((i + 1)); if [ "$i" = 200 ]; then all -KILL; fi; sleep 0.1; done
+    say "all are at rest" ;;
+esac
