@@ -203,7 +203,7 @@ def test_deploy_hooks_come_before_and_after_and_may_refuse(stage: Stage) -> None
     sleeper = ("--", "python3", "-c", "import time; time.sleep(600)")
     done = stage.json("deploy", "shop", DEMO, *sleeper)
     assert [line for line in notes(stage) if line.startswith(("before", "after"))] == [
-        "before shop REDIS_DATABASE",
+        "before shop REDIS_CA_CERT",
         f"after shop {done['container']}",
     ]
     said = stage.cli("deploy", "shop", DEMO, "-e", "friday", "--create", *sleeper, code=5)

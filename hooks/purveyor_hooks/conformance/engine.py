@@ -3,11 +3,13 @@
 import io
 import os
 import tarfile
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 
-from purveyor_hooks.types import ContainerSpec
+from purveyor_hooks import certificates
+from purveyor_hooks.types import Certificate, ContainerSpec, File
 
 SOCKET = "/var/run/docker.sock"
 
@@ -76,12 +78,37 @@ class EngineView:
         if spec.entrypoint:
             body["Entrypoint"] = list(spec.entrypoint)
         self.call("POST", "/containers/create", params={"name": name}, json=body)
+        self._put(name, spec.files)
+        if spec.certificate is not None:
+            self._put(name, _certified(name, spec.certificate), self._owner(name, spec.certificate.owners))
+        self.call("POST", f"/containers/{name}/start")
+
+    def _put(self, name: str, files: Sequence[File], owner: tuple[int, int] = (0, 0)) -> None:
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
-            for file in spec.files:
+            for file in files:
                 entry = tarfile.TarInfo(file.path.lstrip("/"))
                 content = file.content.encode()
                 entry.size, entry.mode = len(content), file.mode
+                entry.uid, entry.gid = owner
                 tar.addfile(entry, io.BytesIO(content))
         self.call("PUT", f"/containers/{name}/archive", params={"path": "/"}, content=buffer.getvalue())
-        self.call("POST", f"/containers/{name}/start")
+
+    def _owner(self, name: str, owners: Sequence[str]) -> tuple[int, int]:
+        """The numbers of the first of these users that a container knows, root's where it knows none."""
+        answer = self._http.get(f"/containers/{name}/archive", params={"path": "/etc/passwd"})
+        known: dict[str, list[str]] = {}
+        if answer.status_code == 200:
+            with tarfile.open(fileobj=io.BytesIO(answer.content)) as tar:
+                held = tar.extractfile("passwd")
+                lines = held.read().decode(errors="replace").splitlines() if held else []
+            known = {fields[0]: fields for fields in (line.split(":") for line in lines) if len(fields) > 3}
+        found = next((known[owner] for owner in owners if owner in known), None)
+        return (int(found[2]), int(found[3])) if found else (0, 0)
+
+
+def _certified(name: str, wanted: Certificate) -> list[File]:
+    """A certificate of the owner's own, where the server wants it."""
+    key, certificate = certificates.self_signed(name, [name], days=30)
+    files = [File(path=wanted.file, content=key + certificate, mode=0o600)]
+    return [*files, File(path=wanted.chain, content=certificate)] if wanted.chain else files
