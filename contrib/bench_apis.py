@@ -49,14 +49,17 @@ def plugin(folder: Path) -> dict[str, str]:
     (folder / "purveyor_bench_empty.py").write_text(EMPTY)
     info = folder / "purveyor_bench_empty-1.dist-info"
     info.mkdir(exist_ok=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: purveyor-bench-empty\nVersion: 1\n")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: purveyor-bench-empty\nVersion: 1\n"
+    )
     (info / "entry_points.txt").write_text("[purveyor]\nbench-empty = purveyor_bench_empty\n")
     return {"PYTHONPATH": str(folder)}
 
 
 @contextmanager
 def serving(kind: str) -> Iterator[dict[str, str]]:
-    """A daemon with one service of a type and, for Blob, an S3 beside it; the answer is a linked project's variables."""
+    """A daemon with one service of a type and, for Blob, an S3 beside it; the answer is a linked
+    project's variables."""
     with stage() as made:
         made.environment |= plugin(made.state / "site")
         with made.serving():
@@ -69,8 +72,12 @@ def serving(kind: str) -> Iterator[dict[str, str]]:
 
 
 async def _rate(port: int, token: str, path: str, body: str, requests: int) -> float:
-    """Requests in a second over some connections that are kept open; the client is as lean as can be."""
-    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+    """Requests in a second over some connections that are kept open; the client is as lean as can
+    be."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer "
+        f"{token}\r\nContent-Type: application/json\r\n"
+    )
     request = f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
     left = requests
 
@@ -134,7 +141,10 @@ def _latency(values: dict[str, str], calls: int) -> Row:
             times.append(time.perf_counter() - started)
         return statistics.median(times) * 1e6
 
-    with KV(values["PURVEYOR_API_URL"], values["PURVEYOR_TOKEN"]) as client, redis.from_url(values["KV_URL"]) as direct:
+    with (
+        KV(values["PURVEYOR_API_URL"], values["PURVEYOR_TOKEN"]) as client,
+        redis.from_url(values["KV_URL"]) as direct,
+    ):
         ours, theirs = median(lambda: client.get("a")), median(lambda: direct.get("a"))
     return Row(
         what="KV get, one at a time, SDK over HTTP",
@@ -174,7 +184,9 @@ async def _straight(values: dict[str, str], size: int) -> tuple[float, float]:
         await s3.upload_fileobj(Noise(size), values["S3_BUCKET"], "noise")
         up = time.perf_counter() - started
         started, came = time.perf_counter(), 0
-        async for chunk in (await s3.get_object(Bucket=values["S3_BUCKET"], Key="noise"))["Body"].iter_chunks(MIB):
+        async for chunk in (await s3.get_object(Bucket=values["S3_BUCKET"], Key="noise"))[
+            "Body"
+        ].iter_chunks(MIB):
             came += len(chunk)
         assert came == size
         return up, time.perf_counter() - started
@@ -188,7 +200,10 @@ async def _through(values: dict[str, str], size: int) -> tuple[float, float]:
         while block := noise.read(MIB):
             yield block
 
-    url, headers = f"{values['PURVEYOR_API_URL']}/api/blob", {"Authorization": f"Bearer {values['PURVEYOR_TOKEN']}"}
+    url, headers = (
+        f"{values['PURVEYOR_API_URL']}/api/blob",
+        {"Authorization": f"Bearer {values['PURVEYOR_TOKEN']}"},
+    )
     async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(600)) as http:
         started = time.perf_counter()
         async with http.post(url, params={"pathname": "noise"}, data=blocks()) as answer:
@@ -207,7 +222,10 @@ def blob(sizes: Sizes) -> list[Row]:
     ours, peer = [], []
     with serving("blob") as values:
         for number in range(sizes.blob_rounds + sizes.warm_up):
-            straight, through = asyncio.run(_straight(values, size)), asyncio.run(_through(values, size))
+            straight, through = (
+                asyncio.run(_straight(values, size)),
+                asyncio.run(_through(values, size)),
+            )
             if number >= sizes.warm_up:
                 peer.append(straight)
                 ours.append(through)

@@ -1,4 +1,5 @@
-"""The measurement of `contrib/bench` on the dashboard: its list of services, until a browser has painted it."""
+"""The measurement of `contrib/bench` on the dashboard: its list of services, until a browser has
+painted it."""
 
 from __future__ import annotations
 
@@ -10,7 +11,13 @@ import time
 from bench_stage import NotToBeHad, Row, Sizes, Stage, empty_ports, stage
 from playwright.sync_api import Page, sync_playwright
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]"
 
 
@@ -21,9 +28,19 @@ def fill(made: Stage, services: int) -> None:
         one = dict(db.execute("SELECT * FROM services").fetchone())
         for number in range(1, services):
             name = f"service-{number}"
-            values = {**one, "id": None, "name": name, "slug": name, "container_name": f"{made.namespace}-{name}"}
+            values = {
+                **one,
+                "id": None,
+                "name": name,
+                "slug": name,
+                "container_name": f"{made.namespace}-{name}",
+            }
             values |= {"volume_id": None, "desired": "stopped"}
-            db.execute(f"INSERT INTO services ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})", [*values.values()])
+            db.execute(
+                f"INSERT INTO services ({', '.join(values)}) VALUES "
+                f"({', '.join('?' * len(values))})",
+                [*values.values()],
+            )
 
 
 def sign_in(page: Page, token: str) -> None:

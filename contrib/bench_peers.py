@@ -1,4 +1,5 @@
-"""What `contrib/bench` creates the same containers with, to stand beside Purveyor: by hand, and two tools that people use."""
+"""What `contrib/bench` creates the same containers with, to stand beside Purveyor: by hand, and two
+tools that people use."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ SHARED_MEMORY = 256 * 1024 * 1024
 
 
 class Peer(Protocol):
-    """Creates a container on a volume and waits until it is ready; `beside` is its name in the table."""
+    """Creates a container on a volume and waits until it is ready; `beside` is its name in the
+    table."""
 
     beside: str
 
@@ -56,7 +58,9 @@ class Raw:
 
     beside = "by hand"
 
-    def __init__(self, docker: aiodocker.Docker, folder: Path, namespace: str, ports: Iterator[int]) -> None:
+    def __init__(
+        self, docker: aiodocker.Docker, folder: Path, namespace: str, ports: Iterator[int]
+    ) -> None:
         self._docker = docker
         self._folder = folder
         self._namespace = namespace
@@ -67,12 +71,22 @@ class Raw:
         await docker.images.inspect(IMAGES[kind])
         path = self._folder / name
         path.mkdir(parents=True)
-        volume = {"Name": name, "Driver": "local", "DriverOpts": {"type": "none", "o": "bind", "device": str(path)}}
+        volume = {
+            "Name": name,
+            "Driver": "local",
+            "DriverOpts": {"type": "none", "o": "bind", "device": str(path)},
+        }
         await docker.volumes.create(volume)
         await docker.networks.list(filters={"name": [f"^{self._namespace}$"]})
-        given = {"Image": IMAGES[kind], **getattr(self, f"_{kind}")(password), "ExposedPorts": {f"{PORTS[kind]}/tcp": {}}}
+        given = {
+            "Image": IMAGES[kind],
+            **getattr(self, f"_{kind}")(password),
+            "ExposedPorts": {f"{PORTS[kind]}/tcp": {}},
+        }
         given["HostConfig"] = {
-            "PortBindings": {f"{PORTS[kind]}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}]},
+            "PortBindings": {
+                f"{PORTS[kind]}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}]
+            },
             "Mounts": [{"Type": "volume", "Source": name, "Target": TARGETS[kind]}],
             "ShmSize": SHARED_MEMORY,
             "NetworkMode": self._namespace,
@@ -88,7 +102,11 @@ class Raw:
     @staticmethod
     def _files(kind: str, password: str) -> bytes:
         """A configuration or a password, as a file of the container."""
-        text = f"requirepass {password}\nappendonly yes\nprotected-mode no\ndir /data\n" if kind == "redis" else password
+        text = (
+            f"requirepass {password}\nappendonly yes\nprotected-mode no\ndir /data\n"
+            if kind == "redis"
+            else password
+        )
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             entry = tarfile.TarInfo("etc/bench")
@@ -104,11 +122,16 @@ class Raw:
     def _postgres(password: str) -> dict[str, Any]:
         told = {**environment(password), "POSTGRES_PASSWORD_FILE": "/etc/bench"}
         del told["POSTGRES_PASSWORD"]
-        return {"Cmd": ["postgres", "-c", "max_connections=100"], "Env": [f"{name}={value}" for name, value in told.items()]}
+        return {
+            "Cmd": ["postgres", "-c", "max_connections=100"],
+            "Env": [f"{name}={value}" for name, value in told.items()],
+        }
 
     @staticmethod
     async def _redis_ready(port: int, password: str) -> bool:
-        client = redis.asyncio.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=5)
+        client = redis.asyncio.Redis(
+            host="127.0.0.1", port=port, password=password, socket_timeout=5
+        )
         try:
             return bool(await client.set("bench", "1"))
         except (redis.RedisError, OSError):
@@ -118,7 +141,13 @@ class Raw:
 
     @staticmethod
     async def _postgres_ready(port: int, password: str) -> bool:
-        login = {"host": "127.0.0.1", "port": port, "user": "postgres", "password": password, "database": "postgres"}
+        login = {
+            "host": "127.0.0.1",
+            "port": port,
+            "user": "postgres",
+            "password": password,
+            "database": "postgres",
+        }
         try:
             connection = await asyncpg.connect(**login, timeout=5, ssl=False)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
@@ -152,10 +181,21 @@ class Compose:
 
     def _project(self, kind: str, name: str) -> dict[str, Any]:
         password = secrets.token_hex(8)
-        command = ["redis-server", "--requirepass", password, "--appendonly", "yes", "--dir", "/data"]
+        command = [
+            "redis-server",
+            "--requirepass",
+            password,
+            "--appendonly",
+            "yes",
+            "--dir",
+            "/data",
+        ]
         asked = ["CMD", "redis-cli", "-a", password, "PING"]
         if kind == "postgres":
-            command, asked = ["postgres", "-c", "max_connections=100"], ["CMD", "pg_isready", "-h", "127.0.0.1", "-U", "postgres"]
+            command, asked = (
+                ["postgres", "-c", "max_connections=100"],
+                ["CMD", "pg_isready", "-h", "127.0.0.1", "-U", "postgres"],
+            )
         service = {
             "image": IMAGES[kind],
             "container_name": name,
@@ -167,7 +207,11 @@ class Compose:
             "healthcheck": {"test": asked, "interval": "500ms", "timeout": "5s", "retries": 100},
         }
         network = {"default": {"name": self._network, "external": True}}
-        return {"services": {kind: service}, "volumes": {"data": {"name": name}}, "networks": network}
+        return {
+            "services": {kind: service},
+            "volumes": {"data": {"name": name}},
+            "networks": network,
+        }
 
     async def create(self, kind: str, name: str) -> None:
         (self._folder / f"{name}.json").write_text(json.dumps(self._project(kind, name)))
@@ -177,11 +221,14 @@ class Compose:
         await self._run(name, "down", "-v", "-t", "0")
 
     async def _run(self, name: str, *arguments: str) -> None:
-        await anyio.run_process([self._binary, "-p", name, "-f", str(self._folder / f"{name}.json"), *arguments])
+        await anyio.run_process(
+            [self._binary, "-p", name, "-f", str(self._folder / f"{name}.json"), *arguments]
+        )
 
 
 class Testcontainers:
-    """testcontainers for Python, as its manual shows it; in a process and with packages of its own."""
+    """testcontainers for Python, as its manual shows it; in a process and with packages of its
+    own."""
 
     beside = "testcontainers"
 
@@ -191,7 +238,11 @@ class Testcontainers:
     def fetch(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("bench_testcontainers.py"))],
-            env={**os.environ, "PYTHONPATH": str(_testcontainers()), "TESTCONTAINERS_RYUK_DISABLED": "true"},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(_testcontainers()),
+                "TESTCONTAINERS_RYUK_DISABLED": "true",
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -227,7 +278,17 @@ def _testcontainers() -> Path:
         return folder
     part = CACHE / f"part-{secrets.token_hex(4)}"
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", str(part), TESTCONTAINERS],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            "--target",
+            str(part),
+            TESTCONTAINERS,
+        ],
         capture_output=True,
         text=True,
     )

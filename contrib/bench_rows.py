@@ -1,6 +1,8 @@
-"""Rows of an installation of any size, put into its store at once: for measurements and for rules of lists.
+"""Rows of an installation of any size, put into its store at once: for measurements and for rules
+of lists.
 
-The first service of each type has many projects, the others share the rest. All services are stopped, as nothing runs.
+The first service of each type has many projects, the others share the rest. All services are
+stopped, as nothing runs.
 """
 
 from __future__ import annotations
@@ -40,18 +42,40 @@ class Kind(NamedTuple):
     parameters: Mapping[str, Any]
 
 
-LARGE = Amounts(services=300, projects=1_000, operations=30_000, events=100_000, backups=10_000, looks=240, crowd=500)
-SMALL = Amounts(services=12, projects=30, operations=200, events=600, backups=100, looks=10, crowd=15)
+LARGE = Amounts(
+    services=300,
+    projects=1_000,
+    operations=30_000,
+    events=100_000,
+    backups=10_000,
+    looks=240,
+    crowd=500,
+)
+SMALL = Amounts(
+    services=12, projects=30, operations=200, events=600, backups=100, looks=10, crowd=15
+)
 REDIS = Kind("redis", "redis:8.0", {"password": "bench-redis-password"})
 POSTGRES = Kind(
     "postgres",
     "postgres:17",
-    {"password": "bench-password", "username": "postgres", "database": "postgres", "max_connections": 100, "ssl_mode": "disable"},
+    {
+        "password": "bench-password",
+        "username": "postgres",
+        "database": "postgres",
+        "max_connections": 100,
+        "ssl_mode": "disable",
+    },
 )
 
 
-def put(state: Path, amounts: Amounts, kinds: Sequence[Kind] = (REDIS, POSTGRES), namespace: str = "purveyor") -> None:
-    """Fill the store of a state directory that is empty, or make one. No process may have it open."""
+def put(
+    state: Path,
+    amounts: Amounts,
+    kinds: Sequence[Kind] = (REDIS, POSTGRES),
+    namespace: str = "purveyor",
+) -> None:
+    """Fill the store of a state directory that is empty, or make one. No process may have it
+    open."""
     vault = open_vault(state)
     store = Store(state, vault)
     store.open()
@@ -91,7 +115,13 @@ class _Rows:
     def tables(self) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
         yield "volumes", self._volumes()
         yield "services", self._services()
-        yield "ports", ({"port": 20_000 + n, "service_id": n, "parameter": "port"} for n in self._numbers("services"))
+        yield (
+            "ports",
+            (
+                {"port": 20_000 + n, "service_id": n, "parameter": "port"}
+                for n in self._numbers("services")
+            ),
+        )
         yield "projects", self._projects()
         yield "environments", self._environments()
         yield "links", self._links()
@@ -121,7 +151,8 @@ class _Rows:
                 yield {
                     "id": f"{state}{number:028d}", "name": name, "path": f"/volumes/{name}",
                     "service_type": self._kind(number).name, "state": state,
-                    "origin": f"service-{number}", "created_at": _ago(number), "kept_at": _ago(number),
+                    "origin": f"service-{number}", "created_at": _ago(number),
+                    "kept_at": _ago(number),
                 }  # fmt: skip
 
     def _services(self) -> Iterator[dict[str, Any]]:
@@ -129,27 +160,40 @@ class _Rows:
             kind, name = self._kind(number), f"service-{number}"
             yield {
                 "id": number, "name": name, "slug": name, "service_type": kind.name,
-                "parameters": self._vault.seal({**kind.parameters, "port": 20_000 + number}), "secrets": self._vault.seal({}),
+                "parameters": self._vault.seal({**kind.parameters, "port": 20_000 + number}),
+                "secrets": self._vault.seal({}),
                 "given": "[]", "image": kind.image, "volume_id": f"used{number:028d}",
-                "container_name": f"{self._namespace}-{name}", "desired": "stopped", "state": "active",
+                "container_name": f"{self._namespace}-{name}", "desired": "stopped",
+                "state": "active",
                 "created_at": _ago(number), "updated_at": _ago(number),
             }  # fmt: skip
 
     def _projects(self) -> Iterator[dict[str, Any]]:
         for number in self._numbers("projects"):
-            yield {"id": number, "slug": f"project-{number}", "name": f"project-{number}", "created_at": _ago(number)}
+            yield {
+                "id": number,
+                "slug": f"project-{number}",
+                "name": f"project-{number}",
+                "created_at": _ago(number),
+            }
 
     def _environments(self) -> Iterator[dict[str, Any]]:
         for project in self._numbers("projects"):
             for index, slug in enumerate(ENVIRONMENTS):
                 number = (project - 1) * len(ENVIRONMENTS) + index + 1
-                yield {"id": number, "project_id": project, "slug": slug, "created_at": _ago(project)}
+                yield {
+                    "id": number,
+                    "project_id": project,
+                    "slug": slug,
+                    "created_at": _ago(project),
+                }
 
     def _links(self) -> Iterator[dict[str, Any]]:
         for project in self._numbers("projects"):
             for index, kind in enumerate(self._kinds):
                 yield {
-                    "service_id": self._service_of(project, index), "project_id": project, "service_type": kind.name,
+                    "service_id": self._service_of(project, index), "project_id": project,
+                    "service_type": kind.name,
                     "state": "linked", "created_at": _ago(project),
                 }  # fmt: skip
 
@@ -161,16 +205,20 @@ class _Rows:
                     name = f"project_{project}_{slug}"
                     yield {
                         "service_id": self._service_of(project, index), "project_id": project,
-                        "environment_id": (project - 1) * len(ENVIRONMENTS) + place + 1, "project": f"project-{project}",
-                        "environment": slug, "resource": name, "account": name, "password": password,
-                        "slot": project * len(ENVIRONMENTS) + place, "state": "bound", "created_at": _ago(project),
+                        "environment_id": (project - 1) * len(ENVIRONMENTS) + place + 1,
+                        "project": f"project-{project}",
+                        "environment": slug, "resource": name, "account": name,
+                        "password": password,
+                        "slot": project * len(ENVIRONMENTS) + place, "state": "bound",
+                        "created_at": _ago(project),
                     }  # fmt: skip
 
     def _deployments(self) -> Iterator[dict[str, Any]]:
         for project in self._numbers("projects"):
             for _ in range(3):
                 yield {
-                    "project_id": project, "environment_id": (project - 1) * len(ENVIRONMENTS) + 1, "app": None,
+                    "project_id": project, "environment_id": (project - 1) * len(ENVIRONMENTS) + 1,
+                    "app": None,
                     "state": "retired", "created_at": _ago(project), "ended_at": _ago(project),
                 }  # fmt: skip
 
@@ -178,27 +226,38 @@ class _Rows:
         for number in self._numbers("operations"):
             failed = number % 50 == 0
             yield {
-                "verb": VERBS[number % len(VERBS)], "service_id": number % self._amounts.services + 1,
+                "verb": VERBS[number % len(VERBS)],
+                "service_id": number % self._amounts.services + 1,
                 "project_id": number % self._amounts.projects + 1, "actor": "bench",
                 "arguments": json.dumps({"name": f"service-{number % self._amounts.services + 1}"}),
                 "state": "failed" if failed else "succeeded",
-                "error": json.dumps({"code": "failed", "detail": "It failed.", "remedy": "Try again."}) if failed else None,
-                "created_at": _ago(self._amounts.operations - number), "ended_at": _ago(self._amounts.operations - number),
+                "error": json.dumps({"code": "failed", "detail": "It failed.",
+                "remedy": "Try again."}) if failed else None,
+                "created_at": _ago(self._amounts.operations - number),
+                "ended_at": _ago(self._amounts.operations - number),
             }  # fmt: skip
 
     def _steps(self) -> Iterator[dict[str, Any]]:
         for number in self._numbers("operations"):
             for name in ("container", "start", "ready"):
                 at = _ago(self._amounts.operations - number)
-                yield {"operation_id": number, "name": name, "state": "done", "started_at": at, "ended_at": at}
+                yield {
+                    "operation_id": number,
+                    "name": name,
+                    "state": "done",
+                    "started_at": at,
+                    "ended_at": at,
+                }
 
     def _events(self) -> Iterator[dict[str, Any]]:
         for number in self._numbers("events"):
             operation = (number - 1) * self._amounts.operations // self._amounts.events + 1
             yield {
-                "type": f"service.{VERBS[operation % len(VERBS)]}.step", "at": _ago(self._amounts.operations - operation),
+                "type": f"service.{VERBS[operation % len(VERBS)]}.step",
+                "at": _ago(self._amounts.operations - operation),
                 "operation": operation, "service": operation % self._amounts.services + 1,
-                "project": operation % self._amounts.projects + 1, "data": '{"step":"start","state":"done"}',
+                "project": operation % self._amounts.projects + 1,
+                "data": '{"step":"start","state":"done"}',
             }  # fmt: skip
 
     def _backups(self) -> Iterator[dict[str, Any]]:
@@ -206,17 +265,22 @@ class _Rows:
             service = number % self._amounts.services + 1
             at = _ago(self._amounts.backups - number)
             yield {
-                "backup_id": f"backup-{number:06d}", "service_id": service, "service_name": f"service-{service}",
+                "backup_id": f"backup-{number:06d}", "service_id": service,
+                "service_name": f"service-{service}",
                 "service_type": self._kind(service).name, "state": "ok", "backup_type": "scheduled",
-                "folder": f"service-{service}/backup-{number:06d}", "location": f"/backups/backup-{number:06d}",
-                "size_bytes": 1_000_000, "checksum": "sha256:" + "0" * 64, "metadata": '{"census":{"keys":1000}}',
-                "started_at": at, "completed_at": at, "expires_at": (NOW + timedelta(days=30)).isoformat(),
+                "folder": f"service-{service}/backup-{number:06d}",
+                "location": f"/backups/backup-{number:06d}",
+                "size_bytes": 1_000_000, "checksum": "sha256:" + "0" * 64,
+                "metadata": '{"census":{"keys":1000}}',
+                "started_at": at, "completed_at": at,
+                "expires_at": (NOW + timedelta(days=30)).isoformat(),
             }  # fmt: skip
 
     def _looks(self) -> Iterator[dict[str, Any]]:
         for number in range(self._amounts.looks):
             at = _ago((self._amounts.looks - number) / 2)
-            health = json.dumps({"healthy": True, "status": "running", "stage": "write", "version": "8.0", "latency_ms": 1.5,
+            health = json.dumps({"healthy": True, "status": "running", "stage": "write",
+                "version": "8.0", "latency_ms": 1.5,
                                  "checked_at": at, "detail": None})  # fmt: skip
             usage = json.dumps({"at": at, "memory_bytes": 10_000_000 + number, "cpu_percent": 0.5})
             for service in self._numbers("services"):

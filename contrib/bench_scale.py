@@ -1,4 +1,5 @@
-"""The measurement of `contrib/bench` at the size of a whole host: a daemon over a store that is full of rows."""
+"""The measurement of `contrib/bench` at the size of a whole host: a daemon over a store that is
+full of rows."""
 
 from __future__ import annotations
 
@@ -74,11 +75,21 @@ def scale(sizes: Sizes) -> list[Row]:
                 signed = browser.post(
                     "/sign-in", data={"token": token}
                 )  # without it every page would be a redirect, and an error
-                browser.base_url = browser.base_url.join(signed.headers["location"].removesuffix("services"))
+                browser.base_url = browser.base_url.join(
+                    signed.headers["location"].removesuffix("services")
+                )
                 rows = [_row(made, api, path, sizes) for path in LISTS]
                 rows += [_row(made, browser, path, sizes) for path in PAGES]
                 with _read(made.address, headers):
-                    rows.append(_row(made, api, VARIABLES, sizes, f"variables beside {len(HEAVY)} heavy readers"))
+                    rows.append(
+                        _row(
+                            made,
+                            api,
+                            VARIABLES,
+                            sizes,
+                            f"variables beside {len(HEAVY)} heavy readers",
+                        )
+                    )
             memory = resident(made.pid, "VmHWM")
     much = f"{sizes.rows.services} services, {sizes.rows.events} events"
     return [
@@ -89,7 +100,8 @@ def scale(sizes: Sizes) -> list[Row]:
 
 
 def _row(made: Stage, client: httpx.Client, path: str, sizes: Sizes, what: str = "") -> Row:
-    """The time that 99 of 100 answers need at most, beside what one of them takes of the daemon's processor."""
+    """The time that 99 of 100 answers need at most, beside what one of them takes of the daemon's
+    processor."""
 
     def get() -> float:
         begun = time.perf_counter()
@@ -104,7 +116,9 @@ def _row(made: Stage, client: httpx.Client, path: str, sizes: Sizes, what: str =
     before = _processor(made.pid)
     times = [get() for _ in range(sizes.asked)]
     cpu = (_processor(made.pid) - before) / len(times)
-    worst = statistics.quantiles(times, n=100, method="inclusive")[98] if len(times) > 1 else times[0]
+    worst = (
+        statistics.quantiles(times, n=100, method="inclusive")[98] if len(times) > 1 else times[0]
+    )
     return Row(
         what=what or path.removeprefix("/api/"),
         ours=f"{worst * 1000:.1f} ms",
@@ -116,7 +130,8 @@ def _row(made: Stage, client: httpx.Client, path: str, sizes: Sizes, what: str =
 
 
 def _processor(pid: int) -> float:
-    """The seconds of processor time that a process has had, by its clock: see clock_getcpuclockid(3)."""
+    """The seconds of processor time that a process has had, by its clock: see
+    clock_getcpuclockid(3)."""
     return time.clock_gettime((~pid << 3) | 2)
 
 

@@ -1,4 +1,5 @@
-"""What the measurements of `contrib/bench` share: sizes, rows, a stage for each of them, and how busy the machine is."""
+"""What the measurements of `contrib/bench` share: sizes, rows, a stage for each of them, and how
+busy the machine is."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class NotToBeHad(Exception):
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """How much each measurement does."""
 
-    rounds: int  # of what is short; one more before them warms everything up, where there is more than one
+    # of what is short; one more before them warms everything up, where there is more than one
+    rounds: int
     blob_rounds: int
     fleet_rounds: int
     fleet: int  # services at once, and of the daemon whose memory is measured
@@ -57,9 +59,11 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # an hour has 120 looks at the default health-interval
-FULL = Sizes(rounds=7, blob_rounds=3, fleet_rounds=3, fleet=20, looks=120, requests=5000, calls=1000, blob=1024,
+FULL = Sizes(rounds=7, blob_rounds=3, fleet_rounds=3, fleet=20, looks=120, requests=5000,
+    calls=1000, blob=1024,
              database=8_000_000, listed=200, rows=LARGE, asked=100, peers=True)  # fmt: skip
-QUICK = Sizes(rounds=1, blob_rounds=1, fleet_rounds=1, fleet=3, looks=3, requests=200, calls=20, blob=16,
+QUICK = Sizes(rounds=1, blob_rounds=1, fleet_rounds=1, fleet=3, looks=3, requests=200, calls=20,
+blob=16,
               database=20_000, listed=20, rows=SMALL, asked=2, peers=False)  # fmt: skip
 
 
@@ -83,7 +87,8 @@ def docker(*arguments: str, check: bool = True) -> str:
 
 
 class Stage:
-    """An installation of a measurement's own. Its processes are new ones, as people start them: not forked from a warm one."""
+    """An installation of a measurement's own. Its processes are new ones, as people start them: not
+    forked from a warm one."""
 
     def __init__(self, state: Path, settings: str) -> None:
         self.state = state
@@ -92,7 +97,10 @@ class Stage:
         self.pid = 0  # of the daemon, while it serves
         self.address = ""
         images = "".join(f'{kind} = "{image}"\n' for kind, image in IMAGES.items())
-        text = f'namespace = "{self.namespace}"\nlisten = "127.0.0.1:0"\n{settings}\n[default-images]\n{images}'
+        text = (
+            f'namespace = "{self.namespace}"\nlisten = '
+            f'"127.0.0.1:0"\n{settings}\n[default-images]\n{images}'
+        )
         (state / "settings.toml").write_text(text)
 
     def cli(self, *arguments: str) -> str:
@@ -116,7 +124,11 @@ class Stage:
             daemon = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + PATIENCE
-            while not (said := [line for line in path.read_text().splitlines() if '"event": "serving"' in line]):
+            while not (
+                said := [
+                    line for line in path.read_text().splitlines() if '"event": "serving"' in line
+                ]
+            ):
                 if daemon.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"the daemon does not serve:\n{path.read_text()}")
                 time.sleep(0.05)
@@ -129,7 +141,9 @@ class Stage:
     def call(self, method: str, path: str, **body: Any) -> Any:
         """One call over the local socket, which must succeed."""
         transport = httpx.HTTPTransport(uds=str(self.state / "purveyor.sock"), verify=False)
-        with httpx.Client(transport=transport, base_url="http://purveyor/api", timeout=1800) as client:
+        with httpx.Client(
+            transport=transport, base_url="http://purveyor/api", timeout=1800
+        ) as client:
             answer = client.request(method, path, json=body or None)
         if answer.is_error:
             raise RuntimeError(f"{method} {path}: {answer.text}")
@@ -146,7 +160,9 @@ class Stage:
 @contextmanager
 def stage(settings: str = "") -> Iterator[Stage]:
     """A state directory and a namespace; nothing of them is left, whatever happens."""
-    with tempfile.TemporaryDirectory(prefix="purveyor-bench-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="purveyor-bench-", ignore_cleanup_errors=True
+    ) as folder:
         made = Stage(Path(folder), settings)
         try:
             yield made
@@ -160,7 +176,8 @@ def resident(pid: int, field: str = "VmRSS") -> float:
 
 
 def empty_ports() -> Iterator[int]:
-    """Ports that nobody listens on, none of them twice; below those that the system hands out by itself."""
+    """Ports that nobody listens on, none of them twice; below those that the system hands out by
+    itself."""
     port = random.randrange(20_000, 30_000)
     while True:
         port += 1
@@ -181,7 +198,9 @@ class _Cpu(NamedTuple):
 
     @classmethod
     def now(cls) -> _Cpu:
-        ticks = [int(word) for word in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
+        ticks = [
+            int(word) for word in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]
+        ]
         return cls(sum(ticks), ticks[3] + ticks[4], ticks[7])
 
 
@@ -205,7 +224,10 @@ class Machine:
             "python": platform.python_version(),
             "load_before": self._load,
             "load_after": os.getloadavg(),
-            "busy_before": round(self._busy, 3),  # by others: a share of all cores, in the second before
-            "stolen": round((now.stolen - self._begun.stolen) / max(now.whole - self._begun.whole, 1), 4),
+            # by others: a share of all cores, in the second before
+            "busy_before": round(self._busy, 3),
+            "stolen": round(
+                (now.stolen - self._begun.stolen) / max(now.whole - self._begun.whole, 1), 4
+            ),
             "seconds": round(time.monotonic() - self._started, 1),
         }

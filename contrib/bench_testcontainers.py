@@ -1,4 +1,5 @@
-"""The process in which `contrib/bench` uses testcontainers: a line of JSON asks, a line of text answers."""
+"""The process in which `contrib/bench` uses testcontainers: a line of JSON asks, a line of text
+answers."""
 
 import json
 import sys
@@ -11,7 +12,11 @@ made: dict[str, Any] = {}
 
 
 def create(kind: str, name: str, image: str) -> None:
-    container = RedisContainer(image, password="bench") if kind == "redis" else PostgresContainer(image, driver=None)
+    container = (
+        RedisContainer(image, password="bench")
+        if kind == "redis"
+        else PostgresContainer(image, driver=None)
+    )
     made[name] = container.with_name(name)
     container.start()
 

@@ -1,4 +1,5 @@
-"""What contrib/reference writes, from the code: command tree, API description, settings, events, types."""
+"""What contrib/reference writes, from the code: command tree, API description, settings, events,
+types."""
 
 import inspect
 import logging
@@ -16,7 +17,8 @@ import click.testing
 import msgspec
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))  # the fake engine: routes are listed without a Docker Engine
+# the fake engine: routes are listed without a Docker Engine
+sys.path.insert(0, str(ROOT / "tests"))
 
 from distributions import STALE, stale  # noqa: E402
 from fake.engine import FakeEngine  # noqa: E402
@@ -31,7 +33,11 @@ from purveyor.kernel.plugins.registry import Registry  # noqa: E402
 from purveyor_hooks import Api, Binding, Image, Scope, Service, ServiceType, Variable, errors, specs  # noqa: E402
 
 GENERATED = "This page is generated from the code by `contrib/reference`. Do not edit it."
-KINDS = {"port": "lowest free port from {base}", "password": "{length} random characters", "key": "{length} random characters"}
+KINDS = {
+    "port": "lowest free port from {base}",
+    "password": "{length} random characters",
+    "key": "{length} random characters",
+}
 
 
 def pages() -> dict[str, str]:
@@ -53,7 +59,8 @@ def pages() -> dict[str, str]:
 
 
 def share() -> dict[str, str]:
-    """What the wheel installs below share/, by its path there: the man page and the shells' completions."""
+    """What the wheel installs below share/, by its path there: the man page and the shells'
+    completions."""
     return {
         "man/man1/purveyor.1": man(),
         "bash-completion/completions/purveyor": completion("bash"),
@@ -63,7 +70,9 @@ def share() -> dict[str, str]:
 
 
 def completion(shell: str) -> str:
-    done = click.testing.CliRunner().invoke(cli, ["completion", shell], prog_name="purveyor", catch_exceptions=False)
+    done = click.testing.CliRunner().invoke(
+        cli, ["completion", shell], prog_name="purveyor", catch_exceptions=False
+    )
     return done.output
 
 
@@ -76,7 +85,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     if not rows:
         return []
     cells = [[re.sub(r"\s*\n\s*", " ", cell.replace("|", "\\|")) for cell in row] for row in rows]
-    return [f"| {' | '.join(row)} |".replace("  |", " |") for row in [list(head), ["---"] * len(head), *cells]] + [""]
+    return [
+        f"| {' | '.join(row)} |".replace("  |", " |")
+        for row in [list(head), ["---"] * len(head), *cells]
+    ] + [""]
 
 
 def code(value: object) -> str:
@@ -103,7 +115,9 @@ def tree() -> tuple[Entry, ...]:
     return tuple(entry for name in names for entry in _walk(cli, name, root, ()))
 
 
-def _walk(group: click.Group, name: str, above: click.Context, words: tuple[str, ...]) -> Iterator[Entry]:
+def _walk(
+    group: click.Group, name: str, above: click.Context, words: tuple[str, ...]
+) -> Iterator[Entry]:
     command = group.get_command(above, name)
     assert command is not None
     context = click.Context(command, info_name=name, parent=above)
@@ -114,9 +128,16 @@ def _walk(group: click.Group, name: str, above: click.Context, words: tuple[str,
 
 
 def usage(entry: Entry) -> str:
-    pieces = [item.make_metavar(entry.context) for item in entry.command.params if isinstance(item, click.Argument)]
+    pieces = [
+        item.make_metavar(entry.context)
+        for item in entry.command.params
+        if isinstance(item, click.Argument)
+    ]
     if isinstance(entry.command, click.Group):
-        pieces += ["[COMMAND]" if entry.command.invoke_without_command else "COMMAND", "[ARGUMENTS]"]
+        pieces += [
+            "[COMMAND]" if entry.command.invoke_without_command else "COMMAND",
+            "[ARGUMENTS]",
+        ]
     options = ["[OPTIONS]"] if any(_shown(entry.command)) else []
     return " ".join(["purveyor", *entry.words, *options, *pieces])
 
@@ -124,7 +145,11 @@ def usage(entry: Entry) -> str:
 def _shown(command: click.Command) -> Iterator[click.Option]:
     """The options of a command, without --json, which is told once for all of them."""
     for item in command.params:
-        if isinstance(item, click.Option) and (command is cli or "--json" not in item.opts) and not item.hidden:
+        if (
+            isinstance(item, click.Option)
+            and (command is cli or "--json" not in item.opts)
+            and not item.hidden
+        ):
             yield item
 
 
@@ -134,7 +159,11 @@ def option_names(option: click.Option, context: click.Context) -> str:
         names += " / " + ", ".join(option.secondary_opts)
     if not (option.is_flag or option.count):
         kind = option.type
-        shown = f"[{'|'.join(map(str, kind.choices))}]" if isinstance(kind, click.Choice) else option.make_metavar(context)
+        shown = (
+            f"[{'|'.join(map(str, kind.choices))}]"
+            if isinstance(kind, click.Choice)
+            else option.make_metavar(context)
+        )
         names += f" {shown.removesuffix(' RANGE')}"
     return names
 
@@ -160,14 +189,20 @@ def help_text(command: click.Command) -> str:
 
 def command_line() -> str:
     lines = [
-        "Options of `purveyor` itself stand before the command; `--json` may stand before or after it.",
+        "Options of `purveyor` itself stand before the command; `--json` may stand before or after "
+        "it.",
         "",
         *table(["option", "what it does"], _options(cli, click.Context(cli, info_name="purveyor"))),
         "[Exit codes](errors.md#exit-codes) are the same for every command.",
         "",
     ]
     for entry in tree():
-        lines += [f"{'#' * (len(entry.words) + 1)} purveyor {' '.join(entry.words)}", "", help_text(entry.command), ""]
+        lines += [
+            f"{'#' * (len(entry.words) + 1)} purveyor {' '.join(entry.words)}",
+            "",
+            help_text(entry.command),
+            "",
+        ]
         if not isinstance(entry.command, click.Group) or entry.command.invoke_without_command:
             lines += ["```text", usage(entry), "```", ""]
         lines += table(["option", "what it does"], _options(entry.command, entry.context))
@@ -186,8 +221,18 @@ def man() -> str:
         return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 
     context = click.Context(cli, info_name="purveyor")
-    lines = ['.TH PURVEYOR 1 "" "" "User Commands"', ".SH NAME", "purveyor \\- managed services for your own Docker host"]
-    lines += [".SH SYNOPSIS", ".B purveyor", "[OPTIONS] COMMAND [ARGUMENTS]", ".SH DESCRIPTION", text(help_text(cli))]
+    lines = [
+        '.TH PURVEYOR 1 "" "" "User Commands"',
+        ".SH NAME",
+        "purveyor \\- managed services for your own Docker host",
+    ]
+    lines += [
+        ".SH SYNOPSIS",
+        ".B purveyor",
+        "[OPTIONS] COMMAND [ARGUMENTS]",
+        ".SH DESCRIPTION",
+        text(help_text(cli)),
+    ]
     lines += [".SH OPTIONS"]
     for option in _shown(cli):
         lines += [".TP", f".B {text(option_names(option, context))}", text(option_help(option))]
@@ -197,7 +242,13 @@ def man() -> str:
             continue
         lines += [".TP", f".B {text(usage(entry))}", text(help_text(entry.command))]
         for option in _shown(entry.command):
-            lines += [".RS", ".TP", f".B {text(option_names(option, entry.context))}", text(option_help(option)) or "\\&", ".RE"]
+            lines += [
+                ".RS",
+                ".TP",
+                f".B {text(option_names(option, entry.context))}",
+                text(option_help(option)) or "\\&",
+                ".RE",
+            ]
     lines += [".SH EXIT STATUS"]
     for number, meaning in exit_codes():
         lines += [".TP", f".B {number}", text(meaning)]
@@ -238,7 +289,10 @@ METHODS = ("get", "head", "post", "put", "patch", "delete")
 def routes(document: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
     """(path, method, description) of every call, in the order of paths."""
     return [
-        (path, method, item[method]) for path, item in sorted(document["paths"].items()) for method in METHODS if method in item
+        (path, method, item[method])
+        for path, item in sorted(document["paths"].items())
+        for method in METHODS
+        if method in item
     ]
 
 
@@ -247,11 +301,17 @@ def api(document: Mapping[str, Any]) -> str:
     groups: dict[str, list[list[str]]] = {}
     for path, method, call in routes(document):
         query = [item["name"] for item in call.get("parameters", ()) if item["in"] == "query"]
-        row = [code(f"{method.upper()} {path}"), ", ".join(map(code, sorted(query))), _body(call, schemas)]
+        row = [
+            code(f"{method.upper()} {path}"),
+            ", ".join(map(code, sorted(query))),
+            _body(call, schemas),
+        ]
         groups.setdefault("/".join(path.split("/")[:3]), []).append(row)
     lines = [
-        "Every call needs `Authorization: Bearer TOKEN`, but for `GET /api/version` and the description at",
-        "`/api/schema/openapi.json`, which has the types. `{reference}` is a name or a number. How errors, lists, plans and long",
+        "Every call needs `Authorization: Bearer TOKEN`, but for `GET /api/version` and the "
+        "description at",
+        "`/api/schema/openapi.json`, which has the types. `{reference}` is a name or a number. How "
+        "errors, lists, plans and long",
         "calls work: [The API](../api.md).",
         "",
     ]
@@ -271,7 +331,10 @@ def _body(call: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
             return kind if kind != "application/json" else "JSON"
         found = schemas[names[0].rsplit("/", 1)[1]]
         needed = set(found.get("required", ()))
-        return ", ".join(f"**`{name}`**" if name in needed else f"`{name}`" for name in sorted(found.get("properties", {})))
+        return ", ".join(
+            f"**`{name}`**" if name in needed else f"`{name}`"
+            for name in sorted(found.get("properties", {}))
+        )
     return ""
 
 
@@ -293,8 +356,10 @@ def settings() -> str:
         rows.append([code(name), _toml(value), said[name][0].upper() + said[name][1:]])
     return page(
         "Settings",
-        "`settings.toml` in the state directory. Every setting is optional. One that is unknown, of the wrong type or out of its",
-        "bounds is refused by its name (`tests/services/test_truth_values.py`, `tests/kernel/test_values.py`).",
+        "`settings.toml` in the state directory. Every setting is optional. One that is unknown, "
+        "of the wrong type or out of its",
+        "bounds is refused by its name (`tests/services/test_truth_values.py`, "
+        "`tests/kernel/test_values.py`).",
         "",
         *table(["setting", "default", "what it is"], rows),
     )
@@ -311,31 +376,45 @@ def _toml(value: object) -> str:
 def events() -> str:
     entries = catalog.build(VERBS)
     moments = {moment: (when, type(example).__name__) for moment, when, example in catalog.MOMENTS}
-    families = sorted({(verb.event("started").removesuffix(".started"), verb.name) for verb in VERBS})
+    families = sorted(
+        {(verb.event("started").removesuffix(".started"), verb.name) for verb in VERBS}
+    )
     of_verbs = {f"{family}.{moment}" for family, _ in families for moment in moments}
     payloads = {entry.payload: entry.data_schema for entry in entries}
     lines = [
-        "Every event has `id`, `type` and `at`, and where they apply `operation`, `service` and `project`; `data` depends on the",
+        "Every event has `id`, `type` and `at`, and where they apply `operation`, `service` and "
+        "`project`; `data` depends on the",
         "type. `purveyor events --catalogue` prints all types one by one, with an example of each.",
         "",
         "## Events of operations",
         "",
         "Each operation publishes events of its own prefix, `service.create.started` for example.",
         "",
-        *table(["last word", "when", "data"], [[code(name), when, payload] for name, (when, payload) in moments.items()]),
+        *table(
+            ["last word", "when", "data"],
+            [[code(name), when, payload] for name, (when, payload) in moments.items()],
+        ),
         *table(["prefix", "operation"], [[code(family), name] for family, name in families]),
         "## Other events",
         "",
         *table(
             ["type", "when", "data"],
-            [[code(entry.type), entry.when, entry.payload] for entry in entries if entry.type not in of_verbs],
+            [
+                [code(entry.type), entry.when, entry.payload]
+                for entry in entries
+                if entry.type not in of_verbs
+            ],
         ),
         "## Data",
         "",
         *table(
             ["name", "fields", "what it says"],
             [
-                [name, ", ".join(code(field) for field in schema.get("properties", {})), schema.get("description", "")]
+                [
+                    name,
+                    ", ".join(code(field) for field in schema.get("properties", {})),
+                    schema.get("description", ""),
+                ]
                 for name, schema in sorted(payloads.items())
             ],
         ),
@@ -349,35 +428,53 @@ def event_types() -> set[str]:
 
 
 def error_classes() -> list[type[errors.PurveyorError]]:
-    found = [item for _, item in inspect.getmembers(errors, inspect.isclass) if issubclass(item, errors.PurveyorError)]
+    found = [
+        item
+        for _, item in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(item, errors.PurveyorError)
+    ]
     return sorted(found, key=lambda item: (item.exit_code, item.status, item.code))
 
 
 def exit_codes() -> list[tuple[int, str]]:
     """What each exit code means, from the errors that end with it."""
-    meant: dict[int, list[str]] = {0: ["Done"], 1: ["A check found something: health, doctor, plugin check"]}
+    meant: dict[int, list[str]] = {
+        0: ["Done"],
+        1: ["A check found something: health, doctor, plugin check"],
+    }
     for item in error_classes():
         meant.setdefault(item.exit_code, []).append(item.title)
     meant[130] = ["Ctrl-C: the command ended, and the operation that it began goes on"]
-    return [(number, ". ".join(dict.fromkeys(texts)) + ".") for number, texts in sorted(meant.items())]
+    return [
+        (number, ". ".join(dict.fromkeys(texts)) + ".") for number, texts in sorted(meant.items())
+    ]
 
 
 def error_codes() -> str:
     rows = [
-        [code(item.code), str(item.status), str(item.exit_code), (inspect.getdoc(item) or "").partition("\n\n")[0]]
+        [
+            code(item.code),
+            str(item.status),
+            str(item.exit_code),
+            (inspect.getdoc(item) or "").partition("\n\n")[0],
+        ]
         for item in error_classes()
     ]
     return page(
         "Errors and exit codes",
-        "The API answers with problem details (RFC 9457): `type` is `urn:purveyor:error:CODE`, `detail` is one sentence,",
-        "`remedy` says what to do, `errors` names each field. The CLI prints the same, and the same document with `--json`.",
+        "The API answers with problem details (RFC 9457): `type` is `urn:purveyor:error:CODE`, "
+        "`detail` is one sentence,",
+        "`remedy` says what to do, `errors` names each field. The CLI prints the same, and the "
+        "same document with `--json`.",
         "",
         "## Codes",
         "",
         *table(["code", "HTTP status", "exit code", "meaning"], rows),
         "## Exit codes",
         "",
-        *table(["exit code", "meaning"], [[str(number), meaning] for number, meaning in exit_codes()]),
+        *table(
+            ["exit code", "meaning"], [[str(number), meaning] for number, meaning in exit_codes()]
+        ),
     )
 
 
@@ -385,17 +482,29 @@ def error_codes() -> str:
 
 
 def service_types(registry: Registry) -> str:
-    lines = ["`purveyor types TYPE` prints the same for what is installed, third-party types included.", ""]
+    lines = [
+        "`purveyor types TYPE` prints the same for what is installed, third-party types included.",
+        "",
+    ]
     for kind in registry.kinds:
         rows = [
-            [code(item.name), _default(item, kind), "yes" if item.editable else "no", "yes" if item.secret else "no", item.help]
+            [
+                code(item.name),
+                _default(item, kind),
+                "yes" if item.editable else "no",
+                "yes" if item.secret else "no",
+                item.help,
+            ]
             for item in kind.parameters
         ]
         ports = ", ".join(f"{port.container} (parameter `{port.parameter}`)" for port in kind.ports)
         lines += [f"## {kind.name}", "", f"{kind.description.rstrip('.')}.", ""]
         lines += [f"- Default image: `{kind.default_image}`", f"- Ports in the container: {ports}"]
         lines += [f"- {note}" for note in kind.notes]
-        lines += ["", *table(["parameter", "default", "may change later", "secret", "what it is"], rows)]
+        lines += [
+            "",
+            *table(["parameter", "default", "may change later", "secret", "what it is"], rows),
+        ]
     return page("Service types and parameters", *lines)
 
 
@@ -404,7 +513,10 @@ def _default(item: Any, kind: ServiceType) -> str:
         return KINDS[item.generated].format(base=item.base, length=item.length)
     if item.name == "docker_image":
         return code(kind.default_image)
-    return code(str(item.default).lower() if isinstance(item.default, bool) else item.default) or "none"
+    return (
+        code(str(item.default).lower() if isinstance(item.default, bool) else item.default)
+        or "none"
+    )
 
 
 def injected(registry: Registry) -> dict[str, list[Variable]]:
@@ -434,12 +546,16 @@ def _example(item: Any) -> Any:
 
 def variables(registry: Registry) -> str:
     lines = [
-        "What a link injects, with the values that a project `shop` gets in its environment `production` from a service `main`.",
+        "What a link injects, with the values that a project `shop` gets in its environment "
+        "`production` from a service `main`.",
         "Secrets are shown as `***`. What is random is left open.",
         "",
     ]
     for name, values in injected(registry).items():
-        rows = [[code(item.name), "`***`" if item.secret else code(item.value) or "(empty)"] for item in values]
+        rows = [
+            [code(item.name), "`***`" if item.secret else code(item.value) or "(empty)"]
+            for item in values
+        ]
         lines += [f"## {name}", "", *table(["variable", "value"], rows)]
     return page("Injected variables", *lines)
 
@@ -449,16 +565,23 @@ def variables(registry: Registry) -> str:
 
 def hooks() -> str:
     source = inspect.getsource(specs)
-    found = [(name, item) for name, item in inspect.getmembers(specs, inspect.isfunction) if hasattr(item, "purveyor_spec")]
+    found = [
+        (name, item)
+        for name, item in inspect.getmembers(specs, inspect.isfunction)
+        if hasattr(item, "purveyor_spec")
+    ]
     lines = [
-        "The signatures and texts of `hooks/purveyor_hooks/specs.py`. Types are in `hooks/purveyor_hooks/types.py` and",
+        "The signatures and texts of `hooks/purveyor_hooks/specs.py`. Types are in "
+        "`hooks/purveyor_hooks/types.py` and",
         "`protocols.py`. How to write a plugin: [Plugins](../plugins.md).",
         "",
     ]
     for name, item in sorted(found, key=lambda pair: source.index(f"def {pair[0]}(")):
         kind = "async def" if inspect.iscoroutinefunction(item) else "def"
         signature = re.sub(
-            r"\b(purveyor_hooks\.(types|protocols)|collections\.abc|typing|datetime)\.", "", str(inspect.signature(item))
+            r"\b(purveyor_hooks\.(types|protocols)|collections\.abc|typing|datetime)\.",
+            "",
+            str(inspect.signature(item)),
         )
         lines += [f"## {name}", "", "```text", f"{kind} {name}{signature}", "```", ""]
         lines += [(inspect.getdoc(item) or "").replace("``", "`"), ""]

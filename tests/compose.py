@@ -1,4 +1,5 @@
-"""Docker compose with providers, from Debian's newest suite: unpacked into a cache of its own, not installed."""
+"""Docker compose with providers, from Debian's newest suite: unpacked into a cache of its own, not
+installed."""
 
 import importlib.machinery
 import importlib.util
@@ -17,7 +18,9 @@ MEMBER = "usr/libexec/docker/cli-plugins/docker-compose"
 
 def _images() -> Any:
     """The module of contrib/images/build, which knows how to fetch a package."""
-    loader = importlib.machinery.SourceFileLoader("purveyor_images", str(ROOT / "contrib/images/build"))
+    loader = importlib.machinery.SourceFileLoader(
+        "purveyor_images", str(ROOT / "contrib/images/build")
+    )
     spec = importlib.util.spec_from_loader("purveyor_images", loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)

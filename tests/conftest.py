@@ -21,13 +21,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write-durations", action="store_true", help="Write down how long each group of tests took.")
+    parser.addoption(
+        "--write-durations",
+        action="store_true",
+        help="Write down how long each group of tests took.",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if stale():
         raise pytest.UsageError(STALE)
-    config.option.whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS  # the workers see it in the same arguments
+    # the workers see it in the same arguments
+    config.option.whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     if not hasattr(config, "workerinput"):
         os.environ.setdefault(DAY, str(today()))  # one day for all of them, over midnight too
     write = config.getoption("--write-durations") and not hasattr(config, "workerinput")
@@ -36,16 +41,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     if ORDINARY in config.option.markexpr:
-        return f"what is long: the share of day {today()}; {DAY}={today()} takes it again, contrib/test --nightly takes all"
+        return (
+            f"what is long: the share of day {today()}; {DAY}={today()} takes it again, "
+            "contrib/test --nightly takes all"
+        )
     return "what is long: all of it"
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that took a share and failed says how to have it fail again."""
     report = yield
     when = getattr(item, "callspec", None) and item.callspec.params.get("when")  # type: ignore[attr-defined]
-    if report.failed and (when == "some" or "share" in getattr(item, "fixturenames", ()) or weekly(item)):
+    if report.failed and (
+        when == "some" or "share" in getattr(item, "fixturenames", ()) or weekly(item)
+    ):
         report.sections.append(("To repeat it", f"{DAY}={today()} contrib/test '{item.nodeid}'"))
     return report
 
@@ -58,8 +70,8 @@ def share(request: pytest.FixtureRequest) -> Share:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what needs a Docker Engine: it uses the fixture, directly or through others. What kills it is left out where others
-    use it."""
+    """Mark what needs a Docker Engine: it uses the fixture, directly or through others. What kills
+    it is left out where others use it."""
     for item in items:
         if "engine" in getattr(item, "fixturenames", ()):
             item.add_marker("engine")
@@ -81,16 +93,22 @@ def interruptible() -> Iterator[None]:
 def engine() -> None:
     """A real engine with the images of contrib/images."""
     assert docker("version", "--format", "{{.Server.Version}}"), "these tests need a Docker Engine"
-    if "PURVEYOR_TEST_IMAGES" not in os.environ:  # contrib/newer-engine has loaded those that it names
-        subprocess.run([ROOT / "contrib/images/build", "--without-slow"], check=True, stdout=subprocess.DEVNULL)
+    # contrib/newer-engine has loaded those that it names
+    if "PURVEYOR_TEST_IMAGES" not in os.environ:
+        subprocess.run(
+            [ROOT / "contrib/images/build", "--without-slow"], check=True, stdout=subprocess.DEVNULL
+        )
 
 
 @pytest.fixture(scope="session")
 def minio(engine: None, request: pytest.FixtureRequest) -> str:
-    """The image that takes minutes to build: the ordinary run uses it where it is, and the nightly one builds it."""
+    """The image that takes minutes to build: the ordinary run uses it where it is, and the nightly
+    one builds it."""
     if ORDINARY in request.config.option.markexpr:
         if not docker("images", "-q", MINIO):
-            pytest.skip("there is no MinIO here: contrib/images/build minio, or contrib/test --nightly")
+            pytest.skip(
+                "there is no MinIO here: contrib/images/build minio, or contrib/test --nightly"
+            )
         return MINIO
     subprocess.run([ROOT / "contrib/images/build", MINIO], check=True, stdout=subprocess.DEVNULL)
     return MINIO

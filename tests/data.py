@@ -1,4 +1,5 @@
-"""Data sets for tests: what goes in, and what must come out again, by drivers that know nothing of Purveyor."""
+"""Data sets for tests: what goes in, and what must come out again, by drivers that know nothing of
+Purveyor."""
 
 import asyncio
 from collections.abc import Callable
@@ -93,18 +94,21 @@ SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
 
 
 def psql(stage: Stage, service: str, statement: str, database: str = "shop_production") -> str:
-    return stage.cli("connect", service, "--", "-d", database, "-v", "ON_ERROR_STOP=1", "-qAtc", statement).strip()
+    return stage.cli(
+        "connect", service, "--", "-d", database, "-v", "ON_ERROR_STOP=1", "-qAtc", statement
+    ).strip()
 
 
 def fill_postgres(stage: Stage, service: str = "main") -> None:
-    """As the project's own: what an administrator owns in a project's database becomes the project's in a restore."""
+    """As the project's own: what an administrator owns in a project's database becomes the
+    project's in a restore."""
     psql(stage, service, "SET ROLE shop_production;" + MANY_KINDS)
     psql(stage, service, ROLES)
 
 
 def fingerprint(stage: Stage, service: str = "main") -> list[str]:
-    """Every row, owner, grant, definition and setting, as text; but for the passwords of projects, which a link renews, and
-    MAINTAIN, which PostgreSQL 17 adds to what an owner may."""
+    """Every row, owner, grant, definition and setting, as text; but for the passwords of projects,
+    which a link renews, and MAINTAIN, which PostgreSQL 17 adds to what an owner may."""
     return psql(stage, service, FINGERPRINT).splitlines()
 
 
@@ -144,13 +148,20 @@ def redis_contents(variables: dict[str, str], url: str = "REDIS_URL") -> dict[by
         "stream": lambda client, key: client.xrange(key),
     }
     with redis.from_url(variables[url]) as client:
-        return {key: readers[client.type(key).decode()](client, key) for key in sorted(client.keys("*"))}
+        return {
+            key: readers[client.type(key).decode()](client, key) for key in sorted(client.keys("*"))
+        }
 
 
 def fill_mongodb(variables: dict[str, str]) -> None:
     with pymongo.MongoClient(variables["MONGODB_URL"]) as client:
         database = client[variables["MONGODB_DATABASE"]]
-        database.people.insert_many([{"_id": n, "name": f"p{n}", "tags": ["a", n], "deep": {"x": n / 3}} for n in range(2500)])
+        database.people.insert_many(
+            [
+                {"_id": n, "name": f"p{n}", "tags": ["a", n], "deep": {"x": n / 3}}
+                for n in range(2500)
+            ]
+        )
         database.people.create_index("name", unique=True, name="by_name")
         database.notes.insert_one({"text": "grün 💚", "raw": b"\x00\xff"})
 
@@ -171,16 +182,24 @@ def s3(variables: dict[str, str]) -> Any:
         region_name=variables["S3_REGION"],
         aws_access_key_id=variables["S3_ACCESS_KEY"],
         aws_secret_access_key=variables["S3_SECRET_KEY"],
-        config=Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required"),
+        config=Config(
+            s3={"addressing_style": "path"}, request_checksum_calculation="when_required"
+        ),
     )
 
 
 def fill_s3(variables: dict[str, str]) -> None:
     client, bucket = s3(variables), variables["S3_BUCKET"]
     for number in range(6):
-        client.put_object(Bucket=bucket, Key=f"folder/{number}", Body=b"x" * number, ContentType="text/plain")
+        client.put_object(
+            Bucket=bucket, Key=f"folder/{number}", Body=b"x" * number, ContentType="text/plain"
+        )
     client.put_object(
-        Bucket=bucket, Key="big", Body=b"0123456789" * 1_700_000, Metadata={"colour": "blue"}, CacheControl="max-age=5"
+        Bucket=bucket,
+        Key="big",
+        Body=b"0123456789" * 1_700_000,
+        Metadata={"colour": "blue"},
+        CacheControl="max-age=5",
     )
 
 
@@ -189,5 +208,10 @@ def s3_contents(variables: dict[str, str]) -> Any:
     found = {}
     for item in client.list_objects_v2(Bucket=bucket).get("Contents", []):
         held = client.get_object(Bucket=bucket, Key=item["Key"])
-        found[item["Key"]] = (held["Body"].read(), held["ContentType"], held["Metadata"], held.get("CacheControl"))
+        found[item["Key"]] = (
+            held["Body"].read(),
+            held["ContentType"],
+            held["Metadata"],
+            held.get("CacheControl"),
+        )
     return found

@@ -1,8 +1,10 @@
-"""Python processes forked from one that has everything imported: a start takes milliseconds, not a second of imports.
+"""Python processes forked from one that has everything imported: a start takes milliseconds, not a
+second of imports.
 
-`run` and `start` take a command as `subprocess` does. One that starts this very Python with a module or a script, in an
-environment in which the interpreter would come up the same, is forked; every other one is a real process, and so are all
-of them when PURVEYOR_TEST_FORK is 0. Each pytest process has a fork server of its own, which ends with it.
+`run` and `start` take a command as `subprocess` does. One that starts this very Python with a
+module or a script, in an environment in which the interpreter would come up the same, is forked;
+every other one is a real process, and so are all of them when PURVEYOR_TEST_FORK is 0. Each pytest
+process has a fork server of its own, which ends with it.
 """
 
 import asyncio
@@ -28,9 +30,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-ENVIRONMENT = ("PYTHON", "LC_", "LANG", "TZ", "LD_", "SSL_")  # what counts from a process's start, and not only when asked
+# what counts from a process's start, and not only when asked
+ENVIRONMENT = ("PYTHON", "LC_", "LANG", "TZ", "LD_", "SSL_")
 MESSAGE = 1024 * 1024
-LATE = ("anyio._backends._asyncio", "httpcore", "uvicorn.lifespan.off", "uvicorn.protocols.http.auto", "uvloop")
+LATE = (
+    "anyio._backends._asyncio",
+    "httpcore",
+    "uvicorn.lifespan.off",
+    "uvicorn.protocols.http.auto",
+    "uvloop",
+)
 
 
 # ---------------------------------------------------------------- for the tests
@@ -41,7 +50,9 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """`subprocess.run` of a command whose output is wanted."""
     if not _can_be_forked(command, env):
-        return subprocess.run(command, env=env, input=stdin, capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(
+            command, env=env, input=stdin, capture_output=True, text=True, timeout=timeout
+        )
     (its_in, to), (out, its_out), (err, its_err) = os.pipe(), os.pipe(), os.pipe()
     try:
         process = Forked(command, env, (its_in, its_out, its_err))
@@ -76,13 +87,19 @@ def _write(descriptor: int, text: str) -> None:
 def start(command: Sequence[str], *, env: Mapping[str, str], output: BinaryIO) -> "Process":
     """`subprocess.Popen` of a command that prints into a file and reads nothing."""
     if not _can_be_forked(command, env):
-        return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        return subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
     with open(os.devnull, "rb") as nothing:
         return Forked(command, env, (nothing.fileno(), output.fileno(), output.fileno()))
 
 
 def _can_be_forked(command: Sequence[str], env: Mapping[str, str]) -> bool:
-    own = os.environ.get("PURVEYOR_TEST_FORK") != "0" and command[0] == sys.executable and command[1] != "-c"
+    own = (
+        os.environ.get("PURVEYOR_TEST_FORK") != "0"
+        and command[0] == sys.executable
+        and command[1] != "-c"
+    )
     return own and _of_the_start(env) == _of_the_start(os.environ)
 
 
@@ -93,7 +110,9 @@ def _of_the_start(env: Mapping[str, str]) -> dict[str, str]:
 class Forked:
     """A running process, with what the tests use of `subprocess.Popen`."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], descriptors: Sequence[int]) -> None:
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], descriptors: Sequence[int]
+    ) -> None:
         self.args = command
         self.returncode: int | None = None
         self._channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -147,7 +166,9 @@ class Server:
         self._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE)
         with other:
             command = [sys.executable, __file__, str(other.fileno())]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[other.fileno()])
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=[other.fileno()]
+            )
         atexit.register(self.close)
 
     def ask(self, message: bytes, descriptors: list[int]) -> None:
@@ -188,7 +209,8 @@ def _import_everything() -> None:
 
 def _serve(control: socket.socket) -> list[str]:
     """Forks for every request; returns in the forked process, with its arguments."""
-    running: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor that tells the end: process id, who wants to know
+    # by the descriptor that tells the end: process id, who wants to know
+    running: dict[int, tuple[int, socket.socket]] = {}
     selector = selectors.DefaultSelector()
     selector.register(control, selectors.EVENT_READ)
     while True:
@@ -244,15 +266,23 @@ def _tell(*_: object) -> None:
         print(f"{task.get_name()}:", file=sys.stderr)
         awaited: Any = task.get_coro()
         while awaited is not None:
-            frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None) or getattr(awaited, "ag_frame", None)
+            frame = (
+                getattr(awaited, "cr_frame", None)
+                or getattr(awaited, "gi_frame", None)
+                or getattr(awaited, "ag_frame", None)
+            )
             if frame is not None:
-                print(f"  {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}", file=sys.stderr)
+                print(
+                    f"  {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}",
+                    file=sys.stderr,
+                )
             awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
     sys.stderr.flush()
 
 
 def _execute(arguments: list[str]) -> None:
-    """As ``python -m MODULE …`` and ``python SCRIPT …`` do it: a module ``__main__`` with this code."""
+    """As ``python -m MODULE …`` and ``python SCRIPT …`` do it: a module ``__main__`` with this
+    code."""
     main = types.ModuleType("__main__")
     if arguments[0] == "-m":
         spec = importlib.util.find_spec(arguments[1])
@@ -298,7 +328,8 @@ def _run_to_the_end(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us is asked to stop, and we end with them
+    # whoever started us is asked to stop, and we end with them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _import_everything()
     assert len(os.listdir("/proc/self/task")) == 1, "a process with threads cannot be forked"
     gc.collect()

@@ -1,8 +1,10 @@
-"""A process that runs one verb and is killed at a chosen point: ``killer.py STATE COUNT WHEN VERB JSON``.
+"""A process that runs one verb and is killed at a chosen point: ``killer.py STATE COUNT WHEN VERB
+JSON``.
 
-WHEN is "act": right after the act of the number COUNT that another process has done for it, an engine that made a container
-or a server that made a role, and before anything is recorded of that. Or it is "before" or "after" the durable write of the
-number COUNT. Ends with 0 when the verb came to its end first.
+WHEN is "act": right after the act of the number COUNT that another process has done for it, an
+engine that made a container or a server that made a role, and before anything is recorded of that.
+Or it is "before" or "after" the durable write of the number COUNT. Ends with 0 when the verb came
+to its end first.
 """
 
 import os
@@ -23,7 +25,19 @@ from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.db.secrets import Vault
 from purveyor_hooks import PurveyorError
 
-READING = ("ACL GETUSER", "ACL LIST", "ACL USERS", "ACL WHOAMI", "PING", "INFO", "GET ", "HELLO", "CLIENT", "SELECT", "EXISTS")
+READING = (
+    "ACL GETUSER",
+    "ACL LIST",
+    "ACL USERS",
+    "ACL WHOAMI",
+    "PING",
+    "INFO",
+    "GET ",
+    "HELLO",
+    "CLIENT",
+    "SELECT",
+    "EXISTS",
+)
 
 
 def die() -> None:
@@ -78,7 +92,11 @@ def watch_acts(acted: Callable[[], None]) -> None:
 
     watched(aiodocker.Docker, "_do_query", changes_the_engine)
     watched(asyncpg.Connection, "execute", lambda statement, *_, **__: True)
-    watched(redis.asyncio.Redis, "execute_command", lambda *words, **_: not " ".join(map(str, words)).startswith(READING))
+    watched(
+        redis.asyncio.Redis,
+        "execute_command",
+        lambda *words, **_: not " ".join(map(str, words)).startswith(READING),
+    )
 
 
 async def main(state: str, count: str, when: str, verb: str, arguments: str) -> None:

@@ -1,8 +1,10 @@
-"""SIGKILL on the way of a verb, and the proof that after the next start nothing is orphaned or lost.
+"""SIGKILL on the way of a verb, and the proof that after the next start nothing is orphaned or
+lost.
 
-Here real engines and servers have done something that is not recorded yet: a kill after each such act. Every write of every
-verb is killed on the fake engine (`kernel/test_killed.py`), and on the real one by ``contrib/test --nightly``. The ordinary run
-takes every third of the acts, and other ones on other days.
+Here real engines and servers have done something that is not recorded yet: a kill after each such
+act. Every write of every verb is killed on the fake engine (`kernel/test_killed.py`), and on the
+real one by ``contrib/test --nightly``. The ordinary run takes every third of the acts, and other
+ones on other days.
 """
 
 import json
@@ -28,7 +30,15 @@ EVERY_WHEN = ["some", *NIGHTLY]  # as `killer.py` says, and "some" of the acts
 
 def kill_at(stage: Stage, count: int, when: str, verb: str, **arguments: Any) -> bool:
     """Run a verb and kill it at its point of this number; False when it ended before that."""
-    command = [sys.executable, str(KILLER), str(stage.state), str(count), when, verb, json.dumps(arguments)]
+    command = [
+        sys.executable,
+        str(KILLER),
+        str(stage.state),
+        str(count),
+        when,
+        verb,
+        json.dumps(arguments),
+    ]
     done = forkserver.run(command, env=stage.environment)
     assert done.returncode in (0, -9), done.stderr
     return done.returncode == -9
@@ -40,19 +50,35 @@ def assert_consistent(stage: Stage) -> None:
     try:
         eventually(lambda: stage.rows(unfinished) == [])
     except AssertionError:
-        steps = stage.rows(f"SELECT operation_id, name, state FROM steps WHERE operation_id IN ({unfinished})")
+        steps = stage.rows(
+            f"SELECT operation_id, name, state FROM steps WHERE operation_id IN ({unfinished})"
+        )
         log = (stage.state / "daemon.log").read_text().splitlines()[-20:]
         raise AssertionError(f"unfinished: {steps}\n" + "\n".join(log)) from None
-    services = stage.rows("SELECT id, container_name, volume_id, state, imported FROM services WHERE state != 'deleted'")
+    services = stage.rows(
+        "SELECT id, container_name, volume_id, state, imported FROM services WHERE state != "
+        "'deleted'"
+    )
     assert all(row[3] == "active" for row in services), services
     services = [row[:4] for row in services if row[4] is None]
-    apps = {row[0] for row in stage.rows("SELECT container FROM deployments WHERE state = 'active' AND container != ''")}
-    archived = stage.rows("SELECT container_name FROM services JOIN archives ON service_id = services.id")
+    apps = {
+        row[0]
+        for row in stage.rows(
+            "SELECT container FROM deployments WHERE state = 'active' AND container != ''"
+        )
+    }
+    archived = stage.rows(
+        "SELECT container_name FROM services JOIN archives ON service_id = services.id"
+    )
     helpers = {f"{row[0]}.archive" for row in archived}
     eventually(lambda: stage.containers() == {name for _, name, *_ in services} | apps | helpers)
-    volumes = {row[0]: row[1] for row in stage.rows("SELECT id, name FROM volumes WHERE state != 'purged'")}
+    volumes = {
+        row[0]: row[1] for row in stage.rows("SELECT id, name FROM volumes WHERE state != 'purged'")
+    }
     folder = stage.state / "volumes"
-    assert {path.name for path in folder.iterdir()} == set(volumes) if folder.exists() else not volumes
+    assert (
+        {path.name for path in folder.iterdir()} == set(volumes) if folder.exists() else not volumes
+    )
     held = {volume for _, _, volume, _ in services}
     spools = {f"{row[0]}-archive" for row in archived}
     assert stage.volumes() == {name for volume, name in volumes.items() if volume in held} | spools
@@ -66,24 +92,34 @@ def assert_consistent(stage: Stage) -> None:
 
 def recorded(stage: Stage, service: str, what: str = "resource", which: str = "") -> set[str]:
     join = "bindings JOIN services ON services.id = bindings.service_id"
-    return {row[0] for row in stage.rows(f"SELECT {what} FROM {join} WHERE services.slug = '{service}' {which}")}
+    return {
+        row[0]
+        for row in stage.rows(
+            f"SELECT {what} FROM {join} WHERE services.slug = '{service}' {which}"
+        )
+    }
 
 
 def ask_redis(stage: Stage, *command: str) -> str:
     """What the service cache answers its administrator, asked behind Purveyor's back."""
     client = stage.call("GET", "/external-services/cache/client")
     password = client["client"]["environment"]["REDISCLI_AUTH"]
-    return docker("exec", "-e", f"REDISCLI_AUTH={password}", client["container"], "redis-cli", *command)
+    return docker(
+        "exec", "-e", f"REDISCLI_AUTH={password}", client["container"], "redis-cli", *command
+    )
 
 
 def assert_accounts(stage: Stage) -> None:
-    """Each server has the accounts and resources that are recorded, and no others: no login of the manager's is left, either."""
+    """Each server has the accounts and resources that are recorded, and no others: no login of the
+    manager's is left, either."""
     ours = "('purveyor_databases', 'purveyor_heir')"  # own databases, and what superusers owned
     theirs = f"rolname !~ '^pg_' AND NOT rolsuper AND rolname NOT IN {ours}"
     login = "coalesce(shobj_description(oid, 'pg_authid'), '') ~ ' login '"
     owners = set(stage.sql("main", f"SELECT rolname FROM pg_roles WHERE {theirs} AND NOT {login}"))
     logins = set(stage.sql("main", f"SELECT rolname FROM pg_roles WHERE {theirs} AND {login}"))
-    databases = set(stage.sql("main", "SELECT datname FROM pg_database WHERE datname !~ '^template|^postgres$'"))
+    databases = set(
+        stage.sql("main", "SELECT datname FROM pg_database WHERE datname !~ '^template|^postgres$'")
+    )
     assert owners == databases == recorded(stage, "main")
     assert logins == recorded(stage, "main", "account", "AND bindings.state = 'bound'")
     assert set(ask_redis(stage, "ACL", "USERS").split()) - {"default"} == recorded(stage, "cache")
@@ -110,10 +146,14 @@ Arguments = Callable[[Stage, int], dict[str, Any]]
 Check = Callable[[Stage, int], None]
 
 
-def at_every_point(stage: Stage, when: str, verb: str, arguments: Arguments, check: Check, step: int = 1) -> None:
-    """Kill at the first point, the second (or the `step`-th after it), and so on until the verb comes through.
+def at_every_point(
+    stage: Stage, when: str, verb: str, arguments: Arguments, check: Check, step: int = 1
+) -> None:
+    """Kill at the first point, the second (or the `step`-th after it), and so on until the verb
+    comes through.
 
-    `arguments` and `check` are given the number of the kill. Of "some" of the acts, the day says which is the first.
+    `arguments` and `check` are given the number of the kill. Of "some" of the acts, the day says
+    which is the first.
     """
     first = 1
     if when == "some":

@@ -1,4 +1,5 @@
-"""The published npm packages that tests run unmodified: fetched once, kept by the hash of what is wanted."""
+"""The published npm packages that tests run unmodified: fetched once, kept by the hash of what is
+wanted."""
 
 import fcntl
 import hashlib
@@ -29,13 +30,20 @@ def installed() -> Path:
             (folder / "package.json").write_bytes(WANTED.read_bytes())
             npm = [NODE / "bin/node", NODE / "lib/node_modules/npm/bin/npm-cli.js"]
             flags = ["--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
-            subprocess.run([*npm, "install", *flags], cwd=folder, env=_environment(), check=True, capture_output=True)
+            subprocess.run(
+                [*npm, "install", *flags],
+                cwd=folder,
+                env=_environment(),
+                check=True,
+                capture_output=True,
+            )
             (folder / "complete").touch()
     return folder
 
 
 def run(script: str, variables: dict[str, str]) -> Any:
-    """Run an ES module among the packages, with an app's variables; the answer is the JSON that it prints."""
+    """Run an ES module among the packages, with an app's variables; the answer is the JSON that it
+    prints."""
     quiet = {"UPSTASH_DISABLE_TELEMETRY": "1", "NODE_NO_WARNINGS": "1"}
     done = subprocess.run(
         [NODE / "bin/node", "--input-type=module", "-"],

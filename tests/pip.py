@@ -1,5 +1,5 @@
-"""The published Python packages that tests run unmodified, in an environment of their own: installed once, kept by the hash of
-what is wanted."""
+"""The published Python packages that tests run unmodified, in an environment of their own:
+installed once, kept by the hash of what is wanted."""
 
 import fcntl
 import hashlib
@@ -20,7 +20,11 @@ def installed() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "complete").exists():
             subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-            subprocess.run([folder / "venv/bin/pip", "install", "-q", "-r", WANTED], check=True, capture_output=True)
+            subprocess.run(
+                [folder / "venv/bin/pip", "install", "-q", "-r", WANTED],
+                check=True,
+                capture_output=True,
+            )
             (folder / "complete").touch()
     return folder / "venv/bin"
 

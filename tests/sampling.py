@@ -1,8 +1,10 @@
-"""What the ordinary run takes of what is long: a share that is another one on each day, so that a week covers all of it.
+"""What the ordinary run takes of what is long: a share that is another one on each day, so that a
+week covers all of it.
 
-Of a long matrix it takes some cases (`Share`). What is marked ``weekly`` (a module, a class, a test) it takes on one day of
-seven. ``contrib/test --nightly``, and pytest without ``-m "not nightly"``, take all; who names a file or a test gets the whole
-of it. The day is printed when a run begins, and beside each failure of a test that took a share.
+Of a long matrix it takes some cases (`Share`). What is marked ``weekly`` (a module, a class, a
+test) it takes on one day of seven. ``contrib/test --nightly``, and pytest without ``-m "not
+nightly"``, take all; who names a file or a test gets the whole of it. The day is printed when a run
+begins, and beside each failure of a test that took a share.
 """
 
 import os
@@ -27,14 +29,16 @@ class Share:
 
     def __init__(self, name: str, markexpr: str) -> None:
         self.whole = ORDINARY not in markexpr
-        self._day = today() + crc32(name.encode())  # of one test many and of another few: no day has many of all
+        # of one test many and of another few: no day has many of all
+        self._day = today() + crc32(name.encode())
 
     def of(self, cases: Sequence[T]) -> Sequence[T]:
         return cases if self.whole else cases[self._day % DAYS :: DAYS]
 
 
 def days(scopes: Iterable[str], seconds: Mapping[str, float]) -> dict[str, int]:
-    """The day of each of `scopes`: the longest ones are dealt out first, each to the day that has the least by then."""
+    """The day of each of `scopes`: the longest ones are dealt out first, each to the day that has
+    the least by then."""
     loads = [0.0] * DAYS
     found = {}
     for scope in sorted(set(scopes), key=lambda name: (-seconds.get(name, 1.0), name)):

@@ -1,4 +1,5 @@
-"""PostgreSQL servers for tests of the plugin's own hooks: containers by docker's command line, no core beside."""
+"""PostgreSQL servers for tests of the plugin's own hooks: containers by docker's command line, no
+core beside."""
 
 import asyncio
 import functools
@@ -70,13 +71,24 @@ class Server:
         self.port = free_port()
         self.password = secrets.token_hex(8)
         self.major = major
-        extra = [part for name, value in (environment or {}).items() for part in ("-e", f"{name}={value}")]
+        extra = [
+            part
+            for name, value in (environment or {}).items()
+            for part in ("-e", f"{name}={value}")
+        ]
         docker(
-            "run", "-d", "--name", self.name, "--network", network, "-p", f"127.0.0.1:{self.port}:5432",
-            "-e", f"POSTGRES_PASSWORD={self.password}", "-e", f"PGDATA=/var/lib/postgresql/{major}/docker", *extra, IMAGE(major),
+            "run", "-d", "--name", self.name, "--network", network, "-p",
+            f"127.0.0.1:{self.port}:5432",
+            "-e", f"POSTGRES_PASSWORD={self.password}", "-e",
+            f"PGDATA=/var/lib/postgresql/{major}/docker", *extra, IMAGE(major),
             "postgres", "-c", "fsync=off", *arguments,
         )  # fmt: skip
-        values = {"username": "postgres", "password": self.password, "database": "postgres", "ssl_mode": "disable"}
+        values = {
+            "username": "postgres",
+            "password": self.password,
+            "database": "postgres",
+            "ssl_mode": "disable",
+        }
         self.service = Service(
             id=1, name=slug, slug=slug, service_type="postgres",
             parameters={**values, "port": self.port, "max_connections": 100},
@@ -89,18 +101,35 @@ class Server:
 
     def wait(self) -> None:
         deadline = time.monotonic() + 60
-        while docker("exec", self.name, "psql", "-h", "127.0.0.1", "-U", "postgres", "-Atc", "SELECT 1", check=False) != "1":
+        while (
+            docker(
+                "exec",
+                self.name,
+                "psql",
+                "-h",
+                "127.0.0.1",
+                "-U",
+                "postgres",
+                "-Atc",
+                "SELECT 1",
+                check=False,
+            )
+            != "1"
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.1)
 
     def remove(self) -> None:
         docker("rm", "-f", "-v", self.name)
 
-    def psql(self, sql: str, database: str = "postgres", *, user: str = "postgres", check: bool = True) -> str:
+    def psql(
+        self, sql: str, database: str = "postgres", *, user: str = "postgres", check: bool = True
+    ) -> str:
         """What its own psql answers, logged in over the socket, with no setting of anybody's."""
         pins = "-c role=none -c local_preload_libraries= -c statement_timeout=0"
         done = subprocess.run(
-            ["docker", "exec", "-i", "-e", f"PGDATABASE={database}", "-e", f"PGOPTIONS={pins}", self.name,
+            ["docker", "exec", "-i", "-e", f"PGDATABASE={database}", "-e", f"PGOPTIONS={pins}",
+            self.name,
              "psql", "-U", user, "-XAtq", "-v", "ON_ERROR_STOP=1"],
             input=sql.encode(), capture_output=True, check=False,
         )  # fmt: skip
@@ -109,14 +138,29 @@ class Server:
 
     def feed(self, sql: bytes) -> bytes:
         """The same for what is no text."""
-        argv = ["docker", "exec", "-i", self.name, "psql", "-U", "postgres", "-XAtq", "-v", "ON_ERROR_STOP=1"]
+        argv = [
+            "docker",
+            "exec",
+            "-i",
+            self.name,
+            "psql",
+            "-U",
+            "postgres",
+            "-XAtq",
+            "-v",
+            "ON_ERROR_STOP=1",
+        ]
         return subprocess.run(argv, input=sql, capture_output=True, check=True).stdout
 
-    def dumped(self, database: str, *, of: "Server | None" = None, less: tuple[str, ...] = ()) -> list[str]:
-        """A database as pg_dump of this server's version writes it, of this server or another, line by line."""
+    def dumped(
+        self, database: str, *, of: "Server | None" = None, less: tuple[str, ...] = ()
+    ) -> list[str]:
+        """A database as pg_dump of this server's version writes it, of this server or another, line
+        by line."""
         host = (of or self).name
         done = subprocess.run(
-            ["docker", "exec", "-e", f"PGDATABASE={database}", "-e", f"PGPASSWORD={(of or self).password}", self.name,
+            ["docker", "exec", "-e", f"PGDATABASE={database}", "-e",
+            f"PGPASSWORD={(of or self).password}", self.name,
              "pg_dump", "-h", host, "-U", "postgres", *less],
             capture_output=True, text=True, errors="backslashreplace", check=True,
         )  # fmt: skip
@@ -136,19 +180,31 @@ class Server:
         self.longest, self.last = max(self.longest, now - self.last), now
 
     def _argv(self, command: Command) -> list[str]:
-        variables = [part for name, value in command.environment.items() for part in ("-e", f"{name}={value}")]
+        variables = [
+            part
+            for name, value in command.environment.items()
+            for part in ("-e", f"{name}={value}")
+        ]
         return ["docker", "exec", "-i", *variables, self.name, *command.argv]
 
-    async def exec(self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
+    async def exec(
+        self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0
+    ) -> ExecResult:
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*self._argv(command), stdin=pipe, stdout=pipe, stderr=pipe)
+        process = await asyncio.create_subprocess_exec(
+            *self._argv(command), stdin=pipe, stdout=pipe, stderr=pipe
+        )
         out, error = await asyncio.wait_for(process.communicate(stdin), timeout)
-        return ExecResult(exit_code=process.returncode or 0, stdout=out.decode(), stderr=error.decode())
+        return ExecResult(
+            exit_code=process.returncode or 0, stdout=out.decode(), stderr=error.decode()
+        )
 
     @asynccontextmanager
     async def process(self, command: Command) -> AsyncIterator[Piped]:
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*self._argv(command), stdin=pipe, stdout=pipe, stderr=pipe)
+        process = await asyncio.create_subprocess_exec(
+            *self._argv(command), stdin=pipe, stdout=pipe, stderr=pipe
+        )
         yield Piped(process, command.argv[0])
 
 

@@ -1,8 +1,9 @@
-"""In which order the tests are dealt out to the workers: what takes longest is begun first, as `durations.json` says.
+"""In which order the tests are dealt out to the workers: what takes longest is begun first, as
+`durations.json` says.
 
-What stays together is what shares its set-up: the tests of a class, and those of a module that are in none, as
-``--dist loadscope`` has it. ``--write-durations`` measures anew those that are run. What is marked ``weekly`` is left out of the
-ordinary run but on its day.
+What stays together is what shares its set-up: the tests of a class, and those of a module that are
+in none, as ``--dist loadscope`` has it. ``--write-durations`` measures anew those that are run.
+What is marked ``weekly`` is left out of the ordinary run but on its day.
 """
 
 import json
@@ -22,10 +23,14 @@ class Sharding:
 
     def __init__(self, *, write: bool) -> None:
         self._write = write
-        self._known: dict[str, float] = json.loads(DURATIONS.read_text()) if DURATIONS.exists() else {}
+        self._known: dict[str, float] = (
+            json.loads(DURATIONS.read_text()) if DURATIONS.exists() else {}
+        )
         self._measured: Counter[str] = Counter()
 
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
         if ORDINARY in config.option.markexpr and config.option.whole:
             waiting = self._of_other_days(items)
             items[:] = [item for item in items if item not in waiting]
@@ -42,7 +47,9 @@ class Sharding:
 
     def pytest_sessionfinish(self) -> None:
         if self._write:
-            found = self._known | {scope: round(seconds, 1) for scope, seconds in self._measured.items()}
+            found = self._known | {
+                scope: round(seconds, 1) for scope, seconds in self._measured.items()
+            }
             DURATIONS.write_text(json.dumps(dict(sorted(found.items())), indent=4) + "\n")
 
 
@@ -51,7 +58,8 @@ def _scope(nodeid: str) -> str:
 
 
 def weekly(item: pytest.Item) -> str:
-    """The name of what is taken together on one day of the week: the test, class or module that carries the mark; else empty."""
+    """The name of what is taken together on one day of the week: the test, class or module that
+    carries the mark; else empty."""
     if item.get_closest_marker("daily"):
         return ""
     return next((node.nodeid for node, _ in item.iter_markers_with_node("weekly")), "")

@@ -57,7 +57,8 @@ def eventually(what: Any, patience: float = PATIENCE) -> Any:
 
 @contextmanager
 def hanging(container: str) -> Iterator[None]:
-    """Stop a container's processes: its server takes connections and says nothing, and the engine calls it running."""
+    """Stop a container's processes: its server takes connections and says nothing, and the engine
+    calls it running."""
     _signal(container, "STOP")
     try:
         yield
@@ -66,7 +67,8 @@ def hanging(container: str) -> Iterator[None]:
 
 
 def _signal(container: str, name: str) -> None:
-    docker("exec", "-u", "0", container, "sh", "-c", f"kill -{name} -1", check=False)  # all but the first, if there are any
+    # all but the first, if there are any
+    docker("exec", "-u", "0", container, "sh", "-c", f"kill -{name} -1", check=False)
     docker("kill", "-s", name, container)
 
 
@@ -78,8 +80,10 @@ def free_port() -> int:
 
 
 ASKING = re.compile(
-    r"(--json )?(stop|restart|update|upgrade|delete|unlink|rotate|apply|project delete|project remove-environment|token revoke"
-    r"|token end-session|backup restore|backup delete|backup archive stop|(kv|blob) disable|operations abandon)( |$)"
+    r"(--json )?(stop|restart|update|upgrade|delete|unlink|rotate|apply|project delete|project "
+    r"remove-environment|token revoke"
+    r"|token end-session|backup restore|backup delete|backup archive stop|(kv|blob) "
+    r"disable|operations abandon)( |$)"
 )
 
 
@@ -90,9 +94,12 @@ def unasked(arguments: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Stage:
-    """One installation: its state directory, namespace, command line and (when it serves) HTTP API."""
+    """One installation: its state directory, namespace, command line and (when it serves) HTTP
+    API."""
 
-    def __init__(self, state: Path, namespace: str, settings: str = "", images: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, state: Path, namespace: str, settings: str = "", images: dict[str, str] | None = None
+    ) -> None:
         self.state = state
         self.namespace = namespace
         self.address = ""
@@ -109,20 +116,28 @@ class Stage:
             **(images or {}),
         }
         listed = "".join(f'{name} = "{image}"\n' for name, image in chosen.items())
-        if "port-offset" not in settings:  # ports of a stopped service are free for other runs: keep out of their way
+        # ports of a stopped service are free for other runs: keep out of their way
+        if "port-offset" not in settings:
             settings += f"\nport-offset = {random.randrange(1000, 30_000)}"
         if "listen" not in settings:
             settings += '\nlisten = "127.0.0.1:0"'
         text = f'namespace = "{namespace}"\n{settings}\n[default-images]\n{listed}'
         (state / "settings.toml").write_text(text)
 
-    def run(self, *arguments: str, stdin: str = "", timeout: float = 180) -> subprocess.CompletedProcess[str]:
-        return forkserver.run([*PURVEYOR, *arguments], env=self.environment, stdin=stdin, timeout=timeout)
+    def run(
+        self, *arguments: str, stdin: str = "", timeout: float = 180
+    ) -> subprocess.CompletedProcess[str]:
+        return forkserver.run(
+            [*PURVEYOR, *arguments], env=self.environment, stdin=stdin, timeout=timeout
+        )
 
     def cli(self, *arguments: str, code: int = 0) -> str:
-        """Run a command that must end with `code`; the answer is what it printed. One that would ask goes on without."""
+        """Run a command that must end with `code`; the answer is what it printed. One that would
+        ask goes on without."""
         done = self.run(*unasked(arguments))
-        assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        assert done.returncode == code, (
+            f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        )
         assert "Traceback" not in done.stderr, done.stderr
         return done.stdout if code == 0 else done.stdout + done.stderr
 
@@ -153,21 +168,27 @@ class Stage:
 
     def local(self) -> httpx.Client:
         """A client over the local socket, which is trusted."""
-        transport = httpx.HTTPTransport(uds=str(self.state / "purveyor.sock"), verify=False)  # reading certificates takes long
+        # reading certificates takes long
+        transport = httpx.HTTPTransport(uds=str(self.state / "purveyor.sock"), verify=False)
         return httpx.Client(transport=transport, base_url="http://purveyor", timeout=180)
 
     def http(self, token: str = "") -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return httpx.Client(base_url=self.address, headers=headers, timeout=180, verify=False)
 
-    def variables(self, project: str, environment: str = "production", *, host: bool = True) -> dict[str, str]:
-        """What a deploy of the environment gets, which is made when there is none: asked over HTTP while a daemon serves."""
+    def variables(
+        self, project: str, environment: str = "production", *, host: bool = True
+    ) -> dict[str, str]:
+        """What a deploy of the environment gets, which is made when there is none: asked over HTTP
+        while a daemon serves."""
         found: dict[str, str]
         if environment != "production":
             self.add_environment(project, environment)
         if self.daemon:
             path = f"/projects/{project}/environments/{environment}/variables"
-            found = self.call("GET", path, params={"reach": "host" if host else "network"})["variables"]
+            found = self.call("GET", path, params={"reach": "host" if host else "network"})[
+                "variables"
+            ]
         else:
             reach = ["--host"] if host else []
             found = self.json("env", project, "-e", environment, *reach)
@@ -180,7 +201,8 @@ class Stage:
             self.cli("project", "add-environment", project, environment)
 
     def sql(self, service: str, statement: str) -> list[str]:
-        """What a PostgreSQL service answers its administrator, line by line; asked behind Purveyor's back."""
+        """What a PostgreSQL service answers its administrator, line by line; asked behind
+        Purveyor's back."""
         name = f"{self.namespace}-{service}"
         return docker("exec", name, "psql", "-U", "postgres", "-Atc", statement).splitlines()
 
@@ -192,13 +214,24 @@ class Stage:
         return answer.json() if answer.content else None
 
     def furnish(self, services: Mapping[str, str], projects: Sequence[str] = ()) -> None:
-        """Services by their names with their types, and projects linked to each of them: begun in this order, done at once."""
-        made = [("/external-services", {"name": name, "service_type": kind}) for name, kind in services.items()]
+        """Services by their names with their types, and projects linked to each of them: begun in
+        this order, done at once."""
+        made = [
+            ("/external-services", {"name": name, "service_type": kind})
+            for name, kind in services.items()
+        ]
         made += [("/projects", {"name": name}) for name in projects]
-        links = [(f"/external-services/{name}/projects", {"project_id": project}) for project in projects for name in services]
+        links = [
+            (f"/external-services/{name}/projects", {"project_id": project})
+            for project in projects
+            for name in services
+        ]
         for posts in (made, links):
             headers = {"Prefer": "respond-async"}
-            begun = [self.call("POST", path, json=body, headers=headers)["operation_id"] for path, body in posts]
+            begun = [
+                self.call("POST", path, json=body, headers=headers)["operation_id"]
+                for path, body in posts
+            ]
             for number in begun:
                 eventually(lambda: self._ended(number))
 
@@ -212,7 +245,9 @@ class Stage:
     @property
     def installation(self) -> str:
         with sqlite3.connect(f"file:{self.state}/purveyor.db?mode=ro", uri=True) as db:
-            return str(db.execute("SELECT value FROM meta WHERE key = 'installation'").fetchone()[0])
+            return str(
+                db.execute("SELECT value FROM meta WHERE key = 'installation'").fetchone()[0]
+            )
 
     def rows(self, sql: str) -> list[Any]:
         with sqlite3.connect(f"file:{self.state}/purveyor.db?mode=ro", uri=True) as db:
@@ -224,7 +259,9 @@ class Stage:
 
     def networks(self) -> set[str]:
         """Those of environments."""
-        named = docker("network", "ls", "--format", "{{.Name}}", "--filter", f"name={self.namespace}").split()
+        named = docker(
+            "network", "ls", "--format", "{{.Name}}", "--filter", f"name={self.namespace}"
+        ).split()
         return {name for name in named if name.startswith(f"{self.namespace}.")}
 
     def volumes(self) -> set[str]:

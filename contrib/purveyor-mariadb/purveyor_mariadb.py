@@ -1,4 +1,5 @@
-"""The service type ``mariadb``: one database and one user for each project and environment. For MariaDB 10.5 and later."""
+"""The service type ``mariadb``: one database and one user for each project and environment. For
+MariaDB 10.5 and later."""
 
 import hashlib
 import re
@@ -20,23 +21,37 @@ WHERE schema_name NOT IN ('mysql', 'sys', 'information_schema', 'performance_sch
 MARK = "SELECT value FROM purveyor.marks WHERE name = %s"
 TAKEN = """SELECT User FROM mysql.global_priv WHERE User = %s
 UNION SELECT schema_name FROM information_schema.schemata WHERE schema_name = %s"""
-TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND table_type = 'BASE TABLE'"
+TABLES = (
+    "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND table_type = "
+    "'BASE TABLE'"
+)
 THINGS = "CREATE TABLE IF NOT EXISTS things (name VARCHAR(99) PRIMARY KEY, value TEXT)"
-OWN, BEAT = "CREATE DATABASE IF NOT EXISTS purveyor", "REPLACE INTO purveyor.marks VALUES ('health', uuid())"
-DUMP = ("mariadb-dump", "--user=root", "--single-transaction", "--routines", "--events", "--triggers", "--hex-blob",
+OWN, BEAT = (
+    "CREATE DATABASE IF NOT EXISTS purveyor",
+    "REPLACE INTO purveyor.marks VALUES ('health', uuid())",
+)
+DUMP = ("mariadb-dump", "--user=root", "--single-transaction", "--routines", "--events",
+    "--triggers", "--hex-blob",
         "--skip-extended-insert")  # fmt: skip
-MARKS = "CREATE TABLE IF NOT EXISTS purveyor.marks (name VARCHAR(190) PRIMARY KEY, value VARCHAR(190)) ENGINE=InnoDB"
+MARKS = (
+    "CREATE TABLE IF NOT EXISTS purveyor.marks (name VARCHAR(190) PRIMARY KEY, value "
+    "VARCHAR(190)) ENGINE=InnoDB"
+)
 
 
 @hookimpl
 def service_type() -> ph.ServiceType:
     return ph.ServiceType(
-        name="mariadb", label="MariaDB", description="Relational database", default_image="mariadb:11.8", color="#003545",
+        name="mariadb", label="MariaDB", description="Relational database",
+        default_image="mariadb:11.8", color="#003545",
         ports=(ph.Port(container=PORT),), naming=ph.Naming(separator="_", limit=63),
         parameters=(
-            ph.Parameter(name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT),
-            ph.Parameter(name="max_connections", help="Connections at once.", kind="integer", default=100, minimum=10),
-            ph.Parameter(name="password", help="The password of root; no app ever gets it.", generated="password", length=24,
+            ph.Parameter(name="port", help="Port on 127.0.0.1.", kind="integer", generated="port",
+            base=PORT),
+            ph.Parameter(name="max_connections", help="Connections at once.", kind="integer",
+            default=100, minimum=10),
+            ph.Parameter(name="password", help="The password of root; no app ever gets it.",
+            generated="password", length=24,
                       editable=False, secret=True),
         ),
     )  # fmt: skip
@@ -56,9 +71,16 @@ def container(service: ph.Service) -> ph.ContainerSpec:
 
 
 @asynccontextmanager
-async def connected(host: str, port: int, user: str, password: str, database: str | None = None) -> AsyncIterator[Any]:
+async def connected(
+    host: str, port: int, user: str, password: str, database: str | None = None
+) -> AsyncIterator[Any]:
     """A cursor; each statement is a transaction of its own."""
-    options = {"db": database, "autocommit": True, "connect_timeout": 5, "init_command": "SET sql_notes = 0"}
+    options = {
+        "db": database,
+        "autocommit": True,
+        "connect_timeout": 5,
+        "init_command": "SET sql_notes = 0",
+    }
     opened = await aiomysql.connect(host=host, port=port, user=user, password=password, **options)
     try:
         async with opened.cursor() as cursor:
@@ -92,7 +114,9 @@ async def look(service: ph.Service, access: ph.Access, *, write: bool) -> ph.Hea
                 await cursor.execute(statement)
             return ph.Health(healthy=True, stage="write" if write else "query", version=version)
     except (aiomysql.Error, OSError, TimeoutError) as error:
-        return ph.Health(healthy=False, stage=stage, version=version, detail=str(error) or type(error).__name__)
+        return ph.Health(
+            healthy=False, stage=stage, version=version, detail=str(error) or type(error).__name__
+        )
 
 
 @hookimpl
@@ -114,7 +138,8 @@ async def identity(service: ph.Service, access: ph.Access, create: bool) -> str:
 
 
 def hashed(password: str) -> str:
-    """What the server keeps of a password: sent instead of it, so that no log of the server's can show it."""
+    """What the server keeps of a password: sent instead of it, so that no log of the server's can
+    show it."""
     return "*" + hashlib.sha1(hashlib.sha1(password.encode()).digest()).hexdigest().upper()
 
 
@@ -125,14 +150,19 @@ async def bind(service: ph.Service, access: ph.Access, binding: ph.Binding) -> N
         if await value(cursor, MARK, key) != binding.mark:
             if await value(cursor, TAKEN, name, name):
                 remedy = "Rename or drop it, or choose another project name."
-                raise ph.Conflict(f"{service.name} has a user or database {name} that is not Purveyor's.", remedy=remedy)
+                raise ph.Conflict(
+                    f"{service.name} has a user or database {name} that is not Purveyor's.",
+                    remedy=remedy,
+                )
             await cursor.execute("REPLACE INTO purveyor.marks VALUES (%s, %s)", (key, binding.mark))
         await cursor.execute(f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4")
         await cursor.execute(f"CREATE USER IF NOT EXISTS `{binding.account}`@`%`")
         await cursor.execute(
-            f"ALTER USER `{binding.account}`@`%` IDENTIFIED BY PASSWORD '{hashed(binding.password)}' ACCOUNT UNLOCK"
+            f"ALTER USER `{binding.account}`@`%` IDENTIFIED BY PASSWORD "
+            f"'{hashed(binding.password)}' ACCOUNT UNLOCK"
         )
-        escaped = name.replace("_", "\\_")  # "_" stands for any character in the name that rights are given for
+        # "_" stands for any character in the name that rights are given for
+        escaped = name.replace("_", "\\_")
         await cursor.execute(f"GRANT ALL ON `{escaped}`.* TO `{binding.account}`@`%`")
 
 
@@ -157,7 +187,12 @@ async def purge(service: ph.Service, access: ph.Access, binding: ph.Binding) -> 
 def environment(service: ph.Service, binding: ph.Binding) -> list[ph.Variable]:
     port, password = service.port(PORT), quote(binding.password, safe="")
     url = f"mysql://{quote(binding.account, safe='')}:{password}@{service.host}:{port}/{binding.resource}"
-    plain = {"HOST": service.host, "PORT": str(port), "DATABASE": binding.resource, "USER": binding.account}
+    plain = {
+        "HOST": service.host,
+        "PORT": str(port),
+        "DATABASE": binding.resource,
+        "USER": binding.account,
+    }
     return [
         ph.Variable(name="MARIADB_URL", value=url, secret=True),
         *(ph.Variable(name=f"MARIADB_{name}", value=text) for name, text in plain.items()),
@@ -166,17 +201,23 @@ def environment(service: ph.Service, binding: ph.Binding) -> list[ph.Variable]:
 
 
 @hookimpl
-async def rotate(service: ph.Service, access: ph.Access, binding: ph.Binding, previous: str) -> None:
+async def rotate(
+    service: ph.Service, access: ph.Access, binding: ph.Binding, previous: str
+) -> None:
     await bind(service, access, binding)
 
 
 @hookimpl
-async def rotate_administrator(service: ph.Service, access: ph.Access, previous: ph.Service) -> None:
+async def rotate_administrator(
+    service: ph.Service, access: ph.Access, previous: ph.Service
+) -> None:
     secret = hashed(service.parameters["password"])
     try:
         async with root(previous, access) as cursor:
             for host in ("localhost", "%"):
-                await cursor.execute(f"ALTER USER IF EXISTS root@`{host}` IDENTIFIED BY PASSWORD '{secret}'")
+                await cursor.execute(
+                    f"ALTER USER IF EXISTS root@`{host}` IDENTIFIED BY PASSWORD '{secret}'"
+                )
     except aiomysql.OperationalError:
         async with root(service, access):  # a crash came after it was set
             return
@@ -202,8 +243,8 @@ def tool(service: ph.Service, *argv: str) -> ph.Command:
 class Counted:
     """Counts what is in a dump while it streams by: the server beside it is written to meanwhile.
 
-    A row is a line of its own (``--skip-extended-insert``), and a line break in a text is escaped. Bodies of routines and
-    triggers stand between two DELIMITER lines, and may look like anything.
+    A row is a line of its own (``--skip-extended-insert``), and a line break in a text is escaped.
+    Bodies of routines and triggers stand between two DELIMITER lines, and may look like anything.
     """
 
     SAID = re.compile(rb"(USE|CREATE TABLE|INSERT INTO) `((?:[^`]|``)+)`")
@@ -235,7 +276,9 @@ class Counted:
                 self.counts["databases"][name] = 1
         elif self._database != "purveyor":
             table = f"{self._database}.{name}"
-            self.counts["rows"][table] = self.counts["rows"].get(table, 0) + (kind == b"INSERT INTO")
+            self.counts["rows"][table] = self.counts["rows"].get(table, 0) + (
+                kind == b"INSERT INTO"
+            )
 
 
 @hookimpl
@@ -268,17 +311,27 @@ async def restore(service: ph.Service, access: ph.Access, source: ph.Source) -> 
 def upgrade_plan(service: ph.Service, image: ph.Image) -> ph.UpgradePlan:
     before, after = (re.match(r"(\d+)\.(\d+)", of.parts.tag) for of in (service.image, image))
     if not before or not after or [*map(int, after.groups())] < [*map(int, before.groups())]:
-        reason = "The tag has to begin with a version, and an older MariaDB cannot read what a newer one wrote."
+        reason = (
+            "The tag has to begin with a version, and an older MariaDB cannot read what a "
+            "newer one wrote."
+        )
         return ph.UpgradePlan(action="refuse", reason=reason)
     return ph.UpgradePlan(action="restart", reason="A newer MariaDB reads what an older one wrote.")
 
 
 @hookimpl
 def recognise(container: ph.FoundContainer) -> ph.Recognition | None:
-    if container.image_name not in ("mariadb", "mariadb-server") and "MARIADB_VERSION" not in container.environment:
+    if (
+        container.image_name not in ("mariadb", "mariadb-server")
+        and "MARIADB_VERSION" not in container.environment
+    ):
         return None
     password = container.environment.get("MARIADB_ROOT_PASSWORD")
-    return ph.Recognition(service_type="mariadb", version=container.tag, suggested={"password": password} if password else {})
+    return ph.Recognition(
+        service_type="mariadb",
+        version=container.tag,
+        suggested={"password": password} if password else {},
+    )
 
 
 class Rows:
@@ -286,10 +339,14 @@ class Rows:
 
     def account(self, variables: Mapping[str, str]) -> ph.Account:
         host, port, user, password, resource = (variables[f"MARIADB_{name}"] for name in FIELDS)
-        return ph.Account(host=host, port=int(port), user=user, password=password, resource=resource)
+        return ph.Account(
+            host=host, port=int(port), user=user, password=password, resource=resource
+        )
 
     async def _ask(self, account: ph.Account, statement: str, *arguments: str) -> Any:
-        async with connected(account.host, account.port, account.user, account.password, account.resource) as cursor:
+        async with connected(
+            account.host, account.port, account.user, account.password, account.resource
+        ) as cursor:
             await cursor.execute(THINGS)
             return await value(cursor, statement, *arguments)
 
@@ -297,7 +354,9 @@ class Rows:
         await self._ask(account, "REPLACE INTO things VALUES (%s, %s)", name, value)
 
     async def read(self, account: ph.Account, name: str) -> str | None:
-        found: str | None = await self._ask(account, "SELECT value FROM things WHERE name = %s", name)
+        found: str | None = await self._ask(
+            account, "SELECT value FROM things WHERE name = %s", name
+        )
         return found
 
 

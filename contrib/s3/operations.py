@@ -1,6 +1,8 @@
-"""What an app does with an S3 server, by the project's own key: operation by operation, and by the clients that people have.
+"""What an app does with an S3 server, by the project's own key: operation by operation, and by the
+clients that people have.
 
-Each check is a function that raises when the server does not hold what S3 promises. `denied` are those that no project may do.
+Each check is a function that raises when the server does not hold what S3 promises. `denied` are
+those that no project may do.
 """
 
 import importlib.util
@@ -42,9 +44,20 @@ def content(s3: Any, bucket: str, key: str, **more: Any) -> bytes:
 
 
 def objects(s3: Any, bucket: str) -> None:
-    put(s3, bucket, "o", b"content", ContentType="text/x", Metadata={"a": "b"}, CacheControl="max-age=1")
+    put(
+        s3,
+        bucket,
+        "o",
+        b"content",
+        ContentType="text/x",
+        Metadata={"a": "b"},
+        CacheControl="max-age=1",
+    )
     found = s3.head_object(Bucket=bucket, Key="o")
-    must(hold=(found["ContentType"], found["Metadata"], found["CacheControl"]) == ("text/x", {"a": "b"}, "max-age=1"))
+    must(
+        hold=(found["ContentType"], found["Metadata"], found["CacheControl"])
+        == ("text/x", {"a": "b"}, "max-age=1")
+    )
     must(hold=content(s3, bucket, "o") == b"content")
 
 
@@ -82,7 +95,11 @@ def conditional_writes(s3: Any, bucket: str) -> None:
 
 def checksums(s3: Any, bucket: str) -> None:
     put(s3, bucket, "sum", b"abc", ChecksumAlgorithm="CRC32")
-    must(hold=bool(s3.head_object(Bucket=bucket, Key="sum", ChecksumMode="ENABLED").get("ChecksumCRC32")))
+    must(
+        hold=bool(
+            s3.head_object(Bucket=bucket, Key="sum", ChecksumMode="ENABLED").get("ChecksumCRC32")
+        )
+    )
     refused(400, lambda: put(s3, bucket, "bad", b"abc", ContentMD5="AAAAAAAAAAAAAAAAAAAAAA=="))
 
 
@@ -90,14 +107,22 @@ def copies(s3: Any, bucket: str) -> None:
     put(s3, bucket, "from", b"copied", Metadata={"a": "b"})
     s3.copy_object(Bucket=bucket, Key="to", CopySource=f"{bucket}/from")
     must(hold=s3.head_object(Bucket=bucket, Key="to")["Metadata"] == {"a": "b"})
-    s3.copy_object(Bucket=bucket, Key="to", CopySource=f"{bucket}/from", MetadataDirective="REPLACE", Metadata={"c": "d"})
+    s3.copy_object(
+        Bucket=bucket,
+        Key="to",
+        CopySource=f"{bucket}/from",
+        MetadataDirective="REPLACE",
+        Metadata={"c": "d"},
+    )
     must(hold=s3.head_object(Bucket=bucket, Key="to")["Metadata"] == {"c": "d"})
 
 
 def deletes(s3: Any, bucket: str) -> None:
     for key in ("d1", "d2"):
         put(s3, bucket, key)
-    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "d1"}, {"Key": "d2"}, {"Key": "never"}]})
+    answer = s3.delete_objects(
+        Bucket=bucket, Delete={"Objects": [{"Key": "d1"}, {"Key": "d2"}, {"Key": "never"}]}
+    )
     must(hold=not answer.get("Errors"))
     s3.delete_object(Bucket=bucket, Key="never")
 
@@ -108,8 +133,13 @@ def lists(s3: Any, bucket: str) -> None:
     found = s3.list_objects_v2(Bucket=bucket, Prefix="l/", Delimiter="/")
     must(hold=[item["Key"] for item in found["Contents"]] == ["l/a", "l/c"])
     must(hold=[item["Prefix"] for item in found["CommonPrefixes"]] == ["l/b/"])
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="l/", PaginationConfig={"PageSize": 1})
-    must(hold=[item["Key"] for page in pages for item in page.get("Contents", [])] == ["l/a", "l/b/1", "l/b/2", "l/c"])
+    pages = s3.get_paginator("list_objects_v2").paginate(
+        Bucket=bucket, Prefix="l/", PaginationConfig={"PageSize": 1}
+    )
+    must(
+        hold=[item["Key"] for page in pages for item in page.get("Contents", [])]
+        == ["l/a", "l/b/1", "l/b/2", "l/c"]
+    )
     must(hold=s3.list_objects_v2(Bucket=bucket, Prefix="l/", StartAfter="l/b/1")["KeyCount"] == 2)
 
 
@@ -123,15 +153,29 @@ def lists_of_before(s3: Any, bucket: str) -> None:
 
 def parts(s3: Any, bucket: str) -> None:
     begun = s3.create_multipart_upload(Bucket=bucket, Key="m", Metadata={"a": "b"})["UploadId"]
-    must(hold=begun in [item["UploadId"] for item in s3.list_multipart_uploads(Bucket=bucket, Prefix="m").get("Uploads", [])])
+    must(
+        hold=begun
+        in [
+            item["UploadId"]
+            for item in s3.list_multipart_uploads(Bucket=bucket, Prefix="m").get("Uploads", [])
+        ]
+    )
     sent = []
     for number, body in enumerate((b"x" * PART, b"y"), start=1):
-        tag = s3.upload_part(Bucket=bucket, Key="m", UploadId=begun, PartNumber=number, Body=body)["ETag"]
+        tag = s3.upload_part(Bucket=bucket, Key="m", UploadId=begun, PartNumber=number, Body=body)[
+            "ETag"
+        ]
         sent.append({"PartNumber": number, "ETag": tag})
     must(hold=len(s3.list_parts(Bucket=bucket, Key="m", UploadId=begun)["Parts"]) == 2)
-    s3.complete_multipart_upload(Bucket=bucket, Key="m", UploadId=begun, MultipartUpload={"Parts": sent})
+    s3.complete_multipart_upload(
+        Bucket=bucket, Key="m", UploadId=begun, MultipartUpload={"Parts": sent}
+    )
     found = s3.head_object(Bucket=bucket, Key="m")
-    must(hold=found["ContentLength"] == PART + 1 and found["ETag"].endswith('-2"') and found["Metadata"] == {"a": "b"})
+    must(
+        hold=found["ContentLength"] == PART + 1
+        and found["ETag"].endswith('-2"')
+        and found["Metadata"] == {"a": "b"}
+    )
 
 
 def aborted(s3: Any, bucket: str) -> None:
@@ -144,7 +188,12 @@ def copied_parts(s3: Any, bucket: str) -> None:
     put(s3, bucket, "whole", b"0123456789")
     begun = s3.create_multipart_upload(Bucket=bucket, Key="piece")["UploadId"]
     answer = s3.upload_part_copy(
-        Bucket=bucket, Key="piece", UploadId=begun, PartNumber=1, CopySource=f"{bucket}/whole", CopySourceRange="bytes=2-4"
+        Bucket=bucket,
+        Key="piece",
+        UploadId=begun,
+        PartNumber=1,
+        CopySource=f"{bucket}/whole",
+        CopySourceRange="bytes=2-4",
     )
     done = {"Parts": [{"PartNumber": 1, "ETag": answer["CopyPartResult"]["ETag"]}]}
     s3.complete_multipart_upload(Bucket=bucket, Key="piece", UploadId=begun, MultipartUpload=done)
@@ -158,12 +207,19 @@ def one_part(s3: Any, bucket: str) -> None:
 
 def attributes(s3: Any, bucket: str) -> None:
     put(s3, bucket, "at", b"abc")
-    must(hold=s3.get_object_attributes(Bucket=bucket, Key="at", ObjectAttributes=["ObjectSize"])["ObjectSize"] == 3)
+    must(
+        hold=s3.get_object_attributes(Bucket=bucket, Key="at", ObjectAttributes=["ObjectSize"])[
+            "ObjectSize"
+        ]
+        == 3
+    )
 
 
 def tags(s3: Any, bucket: str) -> None:
     put(s3, bucket, "t", Tagging="a=b")
-    must(hold=s3.get_object_tagging(Bucket=bucket, Key="t")["TagSet"] == [{"Key": "a", "Value": "b"}])
+    must(
+        hold=s3.get_object_tagging(Bucket=bucket, Key="t")["TagSet"] == [{"Key": "a", "Value": "b"}]
+    )
     s3.put_object_tagging(Bucket=bucket, Key="t", Tagging={"TagSet": [{"Key": "c", "Value": "d"}]})
     s3.delete_object_tagging(Bucket=bucket, Key="t")
     must(hold=s3.get_object_tagging(Bucket=bucket, Key="t")["TagSet"] == [])
@@ -172,8 +228,12 @@ def tags(s3: Any, bucket: str) -> None:
 def signed(s3: Any, bucket: str) -> None:
     """Addresses that carry their own right, for a browser."""
     for method, name in (("PUT", "put_object"), ("GET", "get_object")):
-        url = s3.generate_presigned_url(name, Params={"Bucket": bucket, "Key": "signed"}, ExpiresIn=60)
-        request = urllib.request.Request(url, data=b"by url" if method == "PUT" else None, method=method)
+        url = s3.generate_presigned_url(
+            name, Params={"Bucket": bucket, "Key": "signed"}, ExpiresIn=60
+        )
+        request = urllib.request.Request(
+            url, data=b"by url" if method == "PUT" else None, method=method
+        )
         with urllib.request.urlopen(request, timeout=30) as answer:
             body = answer.read()
     must(hold=body == b"by url")
@@ -206,14 +266,22 @@ def at_rest(s3: Any, bucket: str) -> None:
 
 def classes(s3: Any, bucket: str) -> None:
     put(s3, bucket, "class", StorageClass="REDUCED_REDUNDANCY")
-    must(hold=s3.head_object(Bucket=bucket, Key="class").get("StorageClass") == "REDUCED_REDUNDANCY")
+    must(
+        hold=s3.head_object(Bucket=bucket, Key="class").get("StorageClass") == "REDUCED_REDUNDANCY"
+    )
 
 
 def awkward(s3: Any, bucket: str) -> None:
     for key in ("a b+c%2F&=?#", "ü/é/e\u0301", "'\"<>", "k" * 255, "/".join(["k" * 127] * 8)):
         put(s3, bucket, key, key.encode())
         must(hold=content(s3, bucket, key) == key.encode())
-        must(hold=key in [item["Key"] for item in s3.list_objects_v2(Bucket=bucket, Prefix=key[:3])["Contents"]])
+        must(
+            hold=key
+            in [
+                item["Key"]
+                for item in s3.list_objects_v2(Bucket=bucket, Prefix=key[:3])["Contents"]
+            ]
+        )
         s3.delete_object(Bucket=bucket, Key=key)
 
 
@@ -225,7 +293,13 @@ def versions(s3: Any, bucket: str) -> None:
     must(hold=content(s3, bucket, "v", VersionId=first) == b"1")
     must(hold=bool(s3.delete_object(Bucket=bucket, Key="v")["DeleteMarker"]))
     found = s3.list_object_versions(Bucket=bucket, Prefix="v")
-    must(hold=(len([item for item in found["Versions"] if item["Key"] == "v"]), len(found["DeleteMarkers"])) == (2, 1))
+    must(
+        hold=(
+            len([item for item in found["Versions"] if item["Key"] == "v"]),
+            len(found["DeleteMarkers"]),
+        )
+        == (2, 1)
+    )
     for item in (*found["Versions"], *found["DeleteMarkers"]):
         s3.delete_object(Bucket=bucket, Key=item["Key"], VersionId=item["VersionId"])
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
@@ -239,7 +313,10 @@ def cors(s3: Any, bucket: str) -> None:
 
 def lifecycle(s3: Any, bucket: str) -> None:
     s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [RULE]})
-    must(hold=s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"][0]["Expiration"]["Days"] == 30)
+    must(
+        hold=s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"][0]["Expiration"]["Days"]
+        == 30
+    )
     s3.delete_bucket_lifecycle(Bucket=bucket)
 
 
@@ -262,7 +339,10 @@ def location(s3: Any, bucket: str) -> None:
 
 
 def opened(s3: Any, bucket: str) -> None:
-    policy = {"Version": "2012-10-17", "Statement": [OPEN | {"Resource": [f"arn:aws:s3:::{bucket}/*"]}]}
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [OPEN | {"Resource": [f"arn:aws:s3:::{bucket}/*"]}],
+    }
     s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
 
 
@@ -312,7 +392,11 @@ def connect(variables: dict[str, str]) -> Any:
         region_name=variables["S3_REGION"],
         aws_access_key_id=variables["S3_ACCESS_KEY"],
         aws_secret_access_key=variables["S3_SECRET_KEY"],
-        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            retries={"total_max_attempts": 1},
+        ),
     )
 
 
@@ -324,7 +408,11 @@ def probe(variables: dict[str, str]) -> dict[str, str]:
         try:
             check(s3, bucket)
         except (ClientError, BotoCoreError, AssertionError, OSError, KeyError) as error:
-            code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
+            code = (
+                error.response.get("Error", {}).get("Code", "")
+                if isinstance(error, ClientError)
+                else ""
+            )
             found[name] = DENIED if code in REFUSALS else MISSING
         else:
             found[name] = HOLDS
@@ -333,11 +421,16 @@ def probe(variables: dict[str, str]) -> dict[str, str]:
 
 # ---------------------------------------------------------------- the clients that people have
 
-FILES = {"small.txt": b"small", "folder/with space+%2F.txt": b"awkward", "big.bin": b"x" * (9 * 1024 * 1024)}
+FILES = {
+    "small.txt": b"small",
+    "folder/with space+%2F.txt": b"awkward",
+    "big.bin": b"x" * (9 * 1024 * 1024),
+}
 
 
 class Client(NamedTuple):
-    """One client: does its round with a project's variables, raises when it does not end well; None: it is not here."""
+    """One client: does its round with a project's variables, raises when it does not end well;
+    None: it is not here."""
 
     name: str
     go: Callable[[dict[str, str]], None] | None
@@ -360,7 +453,8 @@ def by_minio(variables: dict[str, str]) -> None:
 
     bucket = variables["S3_BUCKET"]
     client = Minio(
-        endpoint=f"{variables['S3_HOST']}:{variables['S3_PORT']}", access_key=variables["S3_ACCESS_KEY"],
+        endpoint=f"{variables['S3_HOST']}:{variables['S3_PORT']}",
+        access_key=variables["S3_ACCESS_KEY"],
         secret_key=variables["S3_SECRET_KEY"], region=variables["S3_REGION"], secure=False,
     )  # fmt: skip
     for name, body in FILES.items():
@@ -369,7 +463,10 @@ def by_minio(variables: dict[str, str]) -> None:
         must(hold=answer.read() == body)
         answer.close()
         must(hold=client.stat_object(bucket, f"minio/{name}").size == len(body))
-    found = [str(item.object_name) for item in client.list_objects(bucket, prefix="minio/", recursive=True)]
+    found = [
+        str(item.object_name)
+        for item in client.list_objects(bucket, prefix="minio/", recursive=True)
+    ]
     must(hold=sorted(found) == sorted(f"minio/{name}" for name in FILES))
     for name in found:
         client.remove_object(bucket, name)
@@ -380,8 +477,10 @@ def by_s3fs(variables: dict[str, str]) -> None:
 
     root = f"{variables['S3_BUCKET']}/s3fs"
     files = s3fs.S3FileSystem(
-        key=variables["S3_ACCESS_KEY"], secret=variables["S3_SECRET_KEY"], use_listings_cache=False, skip_instance_cache=True,
-        client_kwargs={"endpoint_url": variables["S3_ENDPOINT"], "region_name": variables["S3_REGION"]},
+        key=variables["S3_ACCESS_KEY"], secret=variables["S3_SECRET_KEY"], use_listings_cache=False,
+        skip_instance_cache=True,
+        client_kwargs={"endpoint_url": variables["S3_ENDPOINT"],
+        "region_name": variables["S3_REGION"]},
     )  # fmt: skip
     for name, body in FILES.items():
         with files.open(f"{root}/{name}", "wb") as file:
@@ -435,8 +534,10 @@ def by_rclone(variables: dict[str, str]) -> None:
     import tempfile
 
     given = {
-        "TYPE": "s3", "PROVIDER": "Other", "ENDPOINT": variables["S3_ENDPOINT"], "REGION": variables["S3_REGION"],
-        "ACCESS_KEY_ID": variables["S3_ACCESS_KEY"], "SECRET_ACCESS_KEY": variables["S3_SECRET_KEY"],
+        "TYPE": "s3", "PROVIDER": "Other", "ENDPOINT": variables["S3_ENDPOINT"],
+        "REGION": variables["S3_REGION"],
+        "ACCESS_KEY_ID": variables["S3_ACCESS_KEY"],
+        "SECRET_ACCESS_KEY": variables["S3_SECRET_KEY"],
         "NO_CHECK_BUCKET": "true", "FORCE_PATH_STYLE": "true",
     }  # fmt: skip
     named = {f"RCLONE_CONFIG_P_{name}": value for name, value in given.items()}
@@ -445,7 +546,9 @@ def by_rclone(variables: dict[str, str]) -> None:
 
     def rclone(*arguments: Any) -> str:
         argv = ["rclone", "--retries", "1", *map(str, arguments)]
-        return subprocess.run(argv, env=environment, check=True, capture_output=True, text=True, timeout=300).stdout
+        return subprocess.run(
+            argv, env=environment, check=True, capture_output=True, text=True, timeout=300
+        ).stdout
 
     there = f"p:{variables['S3_BUCKET']}/rclone"
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,11 @@
-"""A plugin of pytest, with which ceph's s3-tests run as a project: with its key, in the one bucket that it has.
+"""A plugin of pytest, with which ceph's s3-tests run as a project: with its key, in the one bucket
+that it has.
 
     pytest -p project_suite s3tests/functional/test_s3.py      S3_PROJECT: the JSON file that says whose, and where results go
 
-A test that asks for a new bucket gets the project's, emptied and made anew by the administrator. What a project may not do by
-design, make a bucket or set a policy, is counted as that and not as a failure of the server.
+A test that asks for a new bucket gets the project's, emptied and made anew by the administrator.
+What a project may not do by design, make a bucket or set a policy, is counted as that and not as a
+failure of the server.
 """
 
 import json
@@ -19,9 +21,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 SAID = json.loads(Path(os.environ["S3_PROJECT"]).read_text())
-LONGEST, AGAIN = 60, 20  # seconds for a test; until what it does after that, to clean up, is cut off as well
+# seconds for a test; until what it does after that, to clean up, is cut off as well
+LONGEST, AGAIN = 60, 20
 NOT_THE_PROJECTS = (
-    "CreateBucket", "DeleteBucket", "PutBucketPolicy", "DeleteBucketPolicy", "PutBucketAcl", "PutObjectAcl",
+    "CreateBucket", "DeleteBucket", "PutBucketPolicy", "DeleteBucketPolicy", "PutBucketAcl",
+    "PutObjectAcl",
     "PutObjectLockConfiguration", "PutObjectRetention", "PutObjectLegalHold",
 )  # fmt: skip
 OUTCOMES: dict[str, str] = {}
@@ -34,7 +38,9 @@ def client(access_key: str, secret_key: str) -> Any:
         region_name="us-east-1",
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,
-        config=Config(s3={"addressing_style": "path"}, read_timeout=LONGEST, retries={"total_max_attempts": 1}),
+        config=Config(
+            s3={"addressing_style": "path"}, read_timeout=LONGEST, retries={"total_max_attempts": 1}
+        ),
     )
 
 
@@ -43,9 +49,12 @@ given: list[str] = []  # the buckets that this test was given
 
 
 def anew(bucket: str) -> None:
-    """Empty it and make it again, as the administrator: settings and versions of another test are gone."""
+    """Empty it and make it again, as the administrator: settings and versions of another test are
+    gone."""
     for upload in ADMINISTRATOR.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
-        ADMINISTRATOR.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        ADMINISTRATOR.abort_multipart_upload(
+            Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+        )
     names: list[dict[str, str]] = []
     while True:
         found, before = ADMINISTRATOR.list_object_versions(Bucket=bucket), names
@@ -53,7 +62,9 @@ def anew(bucket: str) -> None:
         names = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in held]
         if names in ([], before):  # all is deleted, but for what SeaweedFS lists for ever
             break
-        ADMINISTRATOR.delete_objects(Bucket=bucket, Delete={"Objects": names, "Quiet": True}, BypassGovernanceRetention=True)
+        ADMINISTRATOR.delete_objects(
+            Bucket=bucket, Delete={"Objects": names, "Quiet": True}, BypassGovernanceRetention=True
+        )
     ADMINISTRATOR.delete_bucket(Bucket=bucket)
     ADMINISTRATOR.create_bucket(Bucket=bucket)
 
@@ -77,7 +88,11 @@ def new_bucket(client: BaseClient | None = None, name: str | None = None) -> str
 def new_resource(name: str | None = None) -> Any:
     key, secret = SAID["main"]
     made = boto3.resource(
-        "s3", endpoint_url=SAID["endpoint"], region_name="us-east-1", aws_access_key_id=key, aws_secret_access_key=secret
+        "s3",
+        endpoint_url=SAID["endpoint"],
+        region_name="us-east-1",
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
     )
     return made.Bucket(new_bucket(None, name))
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Find out which operations and clients hold on which S3 server, with a project's key, and write docs/s3-operations.md.
+"""Find out which operations and clients hold on which S3 server, with a project's key, and write
+docs/s3-operations.md.
 
     contrib/s3/run.py                             probes and clients; what is known of ceph's s3-tests stays
     contrib/s3/run.py --s3-tests CHECKOUT         those as well: a checkout of github.com/ceph/s3-tests
@@ -7,7 +8,8 @@
     contrib/s3/run.py --server seaweedfs          on this server alone; what is known of the others stays
     contrib/s3/run.py --page                      the page alone, from the results of before
 
-It needs a Docker Engine with the images of contrib/images, minio among them. S3FS and rclone are run where they are here.
+It needs a Docker Engine with the images of contrib/images, minio among them. S3FS and rclone are
+run where they are here.
 """
 
 import argparse
@@ -33,17 +35,22 @@ RESULTS, PAGE = HERE / "results.json", ROOT / "docs/s3-operations.md"
 LABELS = {"rustfs": "RustFS 1.0.1", "minio": "MinIO 2026-02-12", "seaweedfs": "SeaweedFS 4.48"}
 PROJECTS = ("alpha", "beta")
 CLIENTS = ("boto3", "@aws-sdk/client-s3", "minio", "s3fs", "rclone")
-# what is asked of a project: nothing that makes buckets, opens them to others or locks them, nor what Ceph alone has
+# what is asked of a project: nothing that makes buckets, opens them to others or locks them, nor
+# what Ceph alone has
 LEFT_OUT = (
-    "fails_on_aws", "bucket_logging", "bucket_logging_cleanup", "cloud_transition", "cloud_restore", "lifecycle_expiration",
-    "lifecycle_transition", "bucket_policy", "object_lock", "encryption", "sse_s3", "object_ownership", "s3website", "auth_aws2",
+    "fails_on_aws", "bucket_logging", "bucket_logging_cleanup", "cloud_transition", "cloud_restore",
+    "lifecycle_expiration",
+    "lifecycle_transition", "bucket_policy", "object_lock", "encryption", "sse_s3",
+    "object_ownership", "s3website", "auth_aws2",
     "user_policy", "session_policy",
 )  # fmt: skip
 LEFT_OUT_NAMES = (
-    "copy_enc", "acl", "anon", "bucket_create", "account", "website", "logging", "public", "tenant", "sse_kms", "ownership",
+    "copy_enc", "acl", "anon", "bucket_create", "account", "website", "logging", "public", "tenant",
+    "sse_kms", "ownership",
 )  # fmt: skip
 OUTCOMES = ("passed", "failed", "denied", "skipped")
-SUITE = 3600.0  # seconds for the suite on one server; each test has a limit of its own in project_suite.py
+# seconds for the suite on one server; each test has a limit of its own in project_suite.py
+SUITE = 3600.0
 
 
 def measure(stage: Any, server: str) -> dict[str, Any]:
@@ -55,10 +62,18 @@ def measure(stage: Any, server: str) -> dict[str, Any]:
 
 
 def furnish(stage: Any, server: str, image: str) -> None:
-    stage.call("POST", "/external-services", json={"name": server, "service_type": "s3", "parameters": {"docker_image": image}})
+    stage.call(
+        "POST",
+        "/external-services",
+        json={"name": server, "service_type": "s3", "parameters": {"docker_image": image}},
+    )
     for project in PROJECTS:
         stage.call("POST", "/projects", json={"name": f"{server}-{project}"})
-        stage.call("POST", f"/external-services/{server}/projects", json={"project_id": f"{server}-{project}"})
+        stage.call(
+            "POST",
+            f"/external-services/{server}/projects",
+            json={"project_id": f"{server}-{project}"},
+        )
 
 
 def suite(stage: Any, server: str, checkout: Path, python: str) -> dict[str, str]:
@@ -66,7 +81,9 @@ def suite(stage: Any, server: str, checkout: Path, python: str) -> dict[str, str
     main, other = (stage.variables(f"{server}-{project}") for project in PROJECTS)
     asked = stage.call("GET", f"/external-services/{server}/client")["client"]["environment"]
     with tempfile.TemporaryDirectory() as folder:
-        results, said, configured = (Path(folder, name) for name in ("results.json", "project.json", "s3tests.conf"))
+        results, said, configured = (
+            Path(folder, name) for name in ("results.json", "project.json", "s3tests.conf")
+        )
         said.write_text(
             json.dumps(
                 {
@@ -79,8 +96,23 @@ def suite(stage: Any, server: str, checkout: Path, python: str) -> dict[str, str
             )
         )
         configured.write_text(configuration(main, other))
-        environment = {**os.environ, "S3_PROJECT": str(said), "S3TEST_CONF": str(configured), "PYTHONPATH": str(HERE)}
-        argv = [python, "-m", "pytest", "-q", "--tb=no", "-p", "project_suite", "-p", "no:cacheprovider"]
+        environment = {
+            **os.environ,
+            "S3_PROJECT": str(said),
+            "S3TEST_CONF": str(configured),
+            "PYTHONPATH": str(HERE),
+        }
+        argv = [
+            python,
+            "-m",
+            "pytest",
+            "-q",
+            "--tb=no",
+            "-p",
+            "project_suite",
+            "-p",
+            "no:cacheprovider",
+        ]
         for option, names in (("-m", LEFT_OUT), ("-k", LEFT_OUT_NAMES)):
             argv += [option, " and ".join(f"not {name}" for name in names)]
         files = ["s3tests/functional/test_headers.py", "s3tests/functional/test_s3.py"]
@@ -91,11 +123,30 @@ def suite(stage: Any, server: str, checkout: Path, python: str) -> dict[str, str
 
 def configuration(main: Mapping[str, str], other: Mapping[str, str]) -> str:
     """What s3-tests wants to know; the other users that it has are the other project."""
-    lines = ["[DEFAULT]", f"host = {main['S3_HOST']}", f"port = {main['S3_PORT']}", "is_secure = False", "[fixtures]"]
+    lines = [
+        "[DEFAULT]",
+        f"host = {main['S3_HOST']}",
+        f"port = {main['S3_PORT']}",
+        "is_secure = False",
+        "[fixtures]",
+    ]
     lines.append("bucket prefix = p-{random}-")
-    users = {"s3 main": main, "s3 alt": other, "s3 tenant": other, "iam": main, "iam root": main, "iam alt root": other}
+    users = {
+        "s3 main": main,
+        "s3 alt": other,
+        "s3 tenant": other,
+        "iam": main,
+        "iam root": main,
+        "iam alt root": other,
+    }
     for section, user in users.items():
-        lines += [f"[{section}]", "display_name = x", "email = x@example.org", "tenant = x", f"user_id = {user['S3_ACCESS_KEY']}"]
+        lines += [
+            f"[{section}]",
+            "display_name = x",
+            "email = x@example.org",
+            "tenant = x",
+            f"user_id = {user['S3_ACCESS_KEY']}",
+        ]
         lines += [f"access_key = {user['S3_ACCESS_KEY']}", f"secret_key = {user['S3_SECRET_KEY']}"]
     return "\n".join(lines) + "\n"
 
@@ -109,18 +160,28 @@ def page(results: Mapping[str, Any]) -> str:
     lines = [
         "# S3: what holds on which server",
         "",
-        "Written by `contrib/s3/run.py` from its last run, with a project's key. *denied*: a project may not do it there. The",
+        "Written by `contrib/s3/run.py` from its last run, with a project's key. *denied*: a "
+        "project may not do it there. The",
         "servers run as Purveyor starts them: MinIO and SeaweedFS without a key service.",
         "",
         "## Operations",
         "",
-        *table(head, [[name, *(results[server]["operations"][name] for server in servers)] for name in operations.OPERATIONS]),
+        *table(
+            head,
+            [
+                [name, *(results[server]["operations"][name] for server in servers)]
+                for name in operations.OPERATIONS
+            ],
+        ),
         "",
         "## Clients",
         "",
         "Each writes, reads, lists and deletes, an object in parts among them.",
         "",
-        *table(head, [[name, *(results[server]["clients"][name] for server in servers)] for name in CLIENTS]),
+        *table(
+            head,
+            [[name, *(results[server]["clients"][name] for server in servers)] for name in CLIENTS],
+        ),
     ]
     if tested := [server for server in servers if "suite" in results[server]]:
         lines += ["", "## Ceph's s3-tests", "", *counted(results, tested)]
@@ -129,27 +190,47 @@ def page(results: Mapping[str, Any]) -> str:
 
 def counted(results: Mapping[str, Any], servers: list[str]) -> list[str]:
     rows = [
-        [outcome, *(str(list(results[server]["suite"].values()).count(outcome)) for server in servers)] for outcome in OUTCOMES
+        [
+            outcome,
+            *(str(list(results[server]["suite"].values()).count(outcome)) for server in servers),
+        ]
+        for outcome in OUTCOMES
     ]
     text = [
-        "Run as a project, in its one bucket (`contrib/s3/project_suite.py`), without what makes, opens or locks buckets and",
-        "what Ceph alone has. *skipped*: needs a second bucket. Each test's outcome is in `contrib/s3/results.json`.",
+        "Run as a project, in its one bucket (`contrib/s3/project_suite.py`), without what makes, "
+        "opens or locks buckets and",
+        "what Ceph alone has. *skipped*: needs a second bucket. Each test's outcome is in "
+        "`contrib/s3/results.json`.",
         "",
         *table(["", *(LABELS[server] for server in servers)], rows),
     ]
     for server in servers:
-        failed = sorted(name.partition("::")[2] for name, outcome in results[server]["suite"].items() if outcome == "failed")
-        text += ["", f"Failed on {LABELS[server]}: {', '.join(f'`{name}`' for name in failed) or 'none'}."]
+        failed = sorted(
+            name.partition("::")[2]
+            for name, outcome in results[server]["suite"].items()
+            if outcome == "failed"
+        )
+        text += [
+            "",
+            f"Failed on {LABELS[server]}: {', '.join(f'`{name}`' for name in failed) or 'none'}.",
+        ]
     return text
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |".replace("|  |", "| |") for row in [head, ["---"] * len(head), *rows]]
+    return [
+        f"| {' | '.join(row)} |".replace("|  |", "| |")
+        for row in [head, ["---"] * len(head), *rows]
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--s3-tests", type=Path, metavar="CHECKOUT", default=os.environ.get("S3_TESTS"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--s3-tests", type=Path, metavar="CHECKOUT", default=os.environ.get("S3_TESTS")
+    )
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--server", choices=LABELS, action="append")
     parser.add_argument("--page", action="store_true")
@@ -168,7 +249,9 @@ def main() -> None:
                         before = results.get(server, {})
                         results[server] = before | measure(stage, server)
                         if given.s3_tests:
-                            results[server]["suite"] = suite(stage, server, given.s3_tests.resolve(), given.python)
+                            results[server]["suite"] = suite(
+                                stage, server, given.s3_tests.resolve(), given.python
+                            )
                         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
             finally:
                 stage.clean()

@@ -1,4 +1,5 @@
-"""The core, put together: made in one place, handed to the API, run by the daemon and by the CLI alike."""
+"""The core, put together: made in one place, handed to the API, run by the daemon and by the CLI
+alike."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -78,12 +79,24 @@ from purveyor.services.renewals import Renewals
 from purveyor.services.retention import Retention
 from purveyor.upgrades.operations.undo import UndoUpgrade
 from purveyor.upgrades.operations.upgrade import Upgrade
-from purveyor_hooks import Actor, BadInput, Bound, Conflict, Event, Health, Logger, NotFound, PurveyorError, Service
+from purveyor_hooks import (
+    Actor,
+    BadInput,
+    Bound,
+    Conflict,
+    Event,
+    Health,
+    Logger,
+    NotFound,
+    PurveyorError,
+    Service,
+)
 
 EVENT_DEADLINE = 10.0
 STARTUP_DEADLINE = 30.0
 RECOVERY = 60.0  # seconds that a command waits for what an earlier process left
-SETTLE, FLUSH = 3.0, 5.0  # seconds for the copies of the state, before the first verb and after the last
+# seconds for the copies of the state, before the first verb and after the last
+SETTLE, FLUSH = 3.0, 5.0
 
 
 class StoreFactory(Protocol):
@@ -122,7 +135,9 @@ class App:
         self.incidents = Incidents(house)
         self.observer = Observer(house, self.provision, self.incidents)
         self.bus.watch(self.observer.stale)
-        self.reconciler = Reconciler(house, self.provision, self.runner, self.observer, self.verbs, self.incidents)
+        self.reconciler = Reconciler(
+            house, self.provision, self.runner, self.observer, self.verbs, self.incidents
+        )
         self.archivist = Archivist(house, self.runner, self.verbs)
         self.endings = Endings(house, self.runner, self.verbs)
         self.renewals = Renewals(house, self.runner, self.verbs)
@@ -136,7 +151,9 @@ class App:
     def verb(self, name: str) -> Verb:
         """The verb of this name. Raises `NotFound`."""
         if name not in self.verbs:
-            raise NotFound(f"There is no verb {name!r}.", remedy=f"Known are: {', '.join(self.verbs)}.")
+            raise NotFound(
+                f"There is no verb {name!r}.", remedy=f"Known are: {', '.join(self.verbs)}."
+            )
         return self.verbs[name]
 
     def now(self) -> datetime:
@@ -167,7 +184,8 @@ class App:
         return await self.runner.plan(self.verb(name), given)
 
     def background(self, plugin: Plugin | None, work: Callable[[], Awaitable[None]]) -> None:
-        """Run a plugin's own work until the end; its faults are its own, and it is begun again after one."""
+        """Run a plugin's own work until the end; its faults are its own, and it is begun again
+        after one."""
 
         async def guarded() -> None:
             try:
@@ -209,7 +227,9 @@ class PluginCore:
     def logger(self) -> Logger:
         return self._app.house.logger
 
-    async def run(self, verb: str, arguments: Mapping[str, Any], actor: Who = "plugin") -> Mapping[str, Any]:
+    async def run(
+        self, verb: str, arguments: Mapping[str, Any], actor: Who = "plugin"
+    ) -> Mapping[str, Any]:
         kind = self._app.verb(verb).arguments
         try:
             given = msgspec.convert(dict(arguments), kind)
@@ -253,24 +273,42 @@ class PluginCore:
         kind = self._app.house.registry.provider(service_type).kind
         found = await self._app.house.store.read(services.every)
         state = self._app.house.state
-        return [seen_from(kind, item, state, from_host=True) for item in found if item.service_type == service_type]
+        return [
+            seen_from(kind, item, state, from_host=True)
+            for item in found
+            if item.service_type == service_type
+        ]
 
     async def health(self, service_id: int) -> Health:
         record = await self._app.house.store.read(lambda tx: services.get(tx, service_id))
         seen = await self._app.observer.check(record)
-        return Health(healthy=seen.healthy, stage=seen.stage, version=seen.version, detail=seen.detail or "")
+        return Health(
+            healthy=seen.healthy, stage=seen.stage, version=seen.version, detail=seen.detail or ""
+        )
 
-    async def bound(self, service_type: str, actor: Actor, project: str | int | None, environment: str | None) -> Bound:
+    async def bound(
+        self, service_type: str, actor: Actor, project: str | int | None, environment: str | None
+    ) -> Bound:
         question = ("bound", service_type, actor, project, environment)
-        return await self._app.memory.recall(question, lambda: self._bound(service_type, actor, project, environment))
+        return await self._app.memory.recall(
+            question, lambda: self._bound(service_type, actor, project, environment)
+        )
 
-    async def _bound(self, service_type: str, actor: Actor, project: str | int | None, environment: str | None) -> Bound:
+    async def _bound(
+        self, service_type: str, actor: Actor, project: str | int | None, environment: str | None
+    ) -> Bound:
         house = self._app.house
-        found = await house.store.read(lambda tx: resolve.find(tx, house, service_type, actor, project, environment))
+        found = await house.store.read(
+            lambda tx: resolve.find(tx, house, service_type, actor, project, environment)
+        )
         if isinstance(found, Bound):
             return found
-        await self._app.run("bind", BindArguments(project=found.project, environment=found.environment), actor)
-        made = await house.store.read(lambda tx: resolve.find(tx, house, service_type, actor, project, environment))
+        await self._app.run(
+            "bind", BindArguments(project=found.project, environment=found.environment), actor
+        )
+        made = await house.store.read(
+            lambda tx: resolve.find(tx, house, service_type, actor, project, environment)
+        )
         if not isinstance(made, Bound):
             raise Conflict("The binding is not made yet.", remedy="Try again.")
         return made
@@ -286,10 +324,12 @@ async def built(
     plugins: Iterable[EntryPoint] | None = None,
     patience: float = 0.0,
 ) -> AsyncIterator[App]:
-    """The core of a state directory, of which nothing runs yet. `plugins` are loaded instead of those that are installed.
+    """The core of a state directory, of which nothing runs yet. `plugins` are loaded instead of
+    those that are installed.
 
-    Raises `StateLocked` when another process has the state directory for longer than `patience` seconds, `BadInput` for
-    settings or a key that cannot be used, `StateRefused` and `StateUnavailable` for what `Store.open` says.
+    Raises `StateLocked` when another process has the state directory for longer than `patience`
+    seconds, `BadInput` for settings or a key that cannot be used, `StateRefused` and
+    `StateUnavailable` for what `Store.open` says.
     """
     with told(state):
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -297,7 +337,9 @@ async def built(
     vaults: list[Vault] = []
     logger = make_logger(log_level, secrets=lambda: vaults[0].known() if vaults else ())
     lock = StateLock(state)
-    await lock.wait(patience, lambda locked: logger.warning("waiting", process=locked.holder, state=str(state)))
+    await lock.wait(
+        patience, lambda locked: logger.warning("waiting", process=locked.holder, state=str(state))
+    )
     with lock, libraries(logger):
         begin(state, settings.folder_of_volumes(state))
         with told(state):
@@ -313,7 +355,18 @@ async def built(
                 await engine.require_here()
                 registry = Registry(logger)
                 registry.load(plugins)
-                yield App(House(state, settings, store, engine, registry, logger, Supervisor(store, logger), Fence()))
+                yield App(
+                    House(
+                        state,
+                        settings,
+                        store,
+                        engine,
+                        registry,
+                        logger,
+                        Supervisor(store, logger),
+                        Fence(),
+                    )
+                )
             finally:
                 with anyio.CancelScope(shield=True):
                     await engine.close()
@@ -333,12 +386,20 @@ async def open_app(
     patience: float = 0.0,
     resume: bool = True,
 ) -> AsyncIterator[App]:
-    """The core of a state directory, running. `serve` keeps the world as it should be, as the daemon does.
+    """The core of a state directory, running. `serve` keeps the world as it should be, as the
+    daemon does.
 
-    Without `resume` what an earlier process left unfinished is held and not gone on with: for whoever comes to cancel it.
-    The rest, and what is raised, as `built` has it.
+    Without `resume` what an earlier process left unfinished is held and not gone on with: for
+    whoever comes to cancel it. The rest, and what is raised, as `built` has it.
     """
-    made = built(state, log_level=log_level, make_store=make_store, make_engine=make_engine, plugins=plugins, patience=patience)
+    made = built(
+        state,
+        log_level=log_level,
+        make_store=make_store,
+        make_engine=make_engine,
+        plugins=plugins,
+        patience=patience,
+    )
     async with made as app, anyio.create_task_group() as group:
         app.runner.attach(group)
         try:
@@ -353,7 +414,8 @@ async def open_app(
                 yield app
             group.cancel_scope.cancel()
         finally:
-            with anyio.CancelScope(shield=True):  # what this process has done is to be at the places of backups when it ends
+            # what this process has done is to be at the places of backups when it ends
+            with anyio.CancelScope(shield=True):
                 await app.audit.turn(all_of_them=True)
                 for place in await app.copies.flush(FLUSH):
                     remedy = "What was changed last is not at that place."
@@ -379,20 +441,25 @@ async def _serve(app: App, group: anyio.abc.TaskGroup) -> None:
 
 
 async def _recover(app: App) -> None:
-    """Finish what an earlier process left unfinished, as far as the engine lets us. What takes long, as a copy of much data
-    does, goes on beside the command, which is not kept from its own work by it; whoever comes next goes on with it."""
+    """Finish what an earlier process left unfinished, as far as the engine lets us. What takes
+    long, as a copy of much data does, goes on beside the command, which is not kept from its own
+    work by it; whoever comes next goes on with it."""
     try:
         with anyio.move_on_after(RECOVERY) as scope:
             await app.runner.recover()
         if scope.cancelled_caught:
-            app.house.logger.warning("recover", error=f"Not all is done that was left unfinished: {app.runner.unfinished()}.")
+            app.house.logger.warning(
+                "recover",
+                error=f"Not all is done that was left unfinished: {app.runner.unfinished()}.",
+            )
     except PurveyorError as error:
         app.house.logger.warning("recover", error=error.detail)
 
 
 @asynccontextmanager
 async def _plugins(app: App, group: anyio.abc.TaskGroup) -> AsyncIterator[None]:
-    """Plugins started, listening, and shut down in the end, once nothing of theirs runs any more."""
+    """Plugins started, listening, and shut down in the end, once nothing of theirs runs any
+    more."""
     registry = app.house.registry
     last = await app.bus.last()
     for plugin, call in registry.each("on_event"):

@@ -101,7 +101,9 @@ def create_api(app: App) -> Litestar:
             description="Managed services for your own Docker host.",
             path="/api/schema",
             render_plugins=[],
-            components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
+            components=Components(
+                security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}
+            ),
             security=[{"token": []}],
         ),
         logging_config=None,
@@ -115,7 +117,9 @@ def _add_plugins(api: Litestar, app: App) -> None:
     """Each plugin's routes by themselves: what is wrong with one's is its own."""
     registry = app.house.registry
     assert app.workers is not None
-    given = PluginApplication(PluginCore(app), DefineMiddleware(Authentication), api, app.workers, app.sign_ins)
+    given = PluginApplication(
+        PluginCore(app), DefineMiddleware(Authentication), api, app.workers, app.sign_ins
+    )
     for plugin, routes in registry.everyone("http_routes", app=given):
         try:
             for route in routes or ():

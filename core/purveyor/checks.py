@@ -1,4 +1,5 @@
-"""What the doctor looks at beside the path to a project's data: the app that runs, and the installation as a whole."""
+"""What the doctor looks at beside the path to a project's data: the app that runs, and the
+installation as a whole."""
 
 import os
 import shutil
@@ -34,13 +35,14 @@ from purveyor_hooks import PurveyorError, Variable
 LATE = timedelta(minutes=10)
 UNRENEWED = timedelta(days=2)
 LEAST_SHARE, LEAST_BYTES = 0.05, 5 * 1024**3  # a disk with less than both is as good as full
-GOOD = ("running", "creating", "deleting", "stopped", "unknown")  # what is unknown is the engine's fault, and said there
+# what is unknown is the engine's fault, and said there
+GOOD = ("running", "creating", "deleting", "stopped", "unknown")
 NAMES_SHOWN = 6
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One check: `subject` is what was looked at, `detail` what was seen, `remedy` what to do when not ok, or to
-    be better off."""
+    """One check: `subject` is what was looked at, `detail` what was seen, `remedy` what to do when
+    not ok, or to be better off."""
 
     subject: str
     name: str
@@ -54,7 +56,9 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 async def of_services(app: App) -> list[Check]:
     """Whether every service that should run does."""
-    records = [item for item in await app.house.store.read(services.every) if item.desired == "running"]
+    records = [
+        item for item in await app.house.store.read(services.every) if item.desired == "running"
+    ]
     seen = await app.observer.statuses(records)
     wrong = [
         Check(
@@ -62,18 +66,30 @@ async def of_services(app: App) -> list[Check]:
             name=seen[record.id].status,
             ok=False,
             detail=seen[record.id].reason,
-            remedy=f"See: purveyor logs {record.slug}; purveyor events --service {record.slug}; purveyor start {record.slug}",
+            remedy=(
+                f"See: purveyor logs {record.slug}; purveyor events --service {record.slug}; "
+                f"purveyor start {record.slug}"
+            ),
         )
         for record in records
         if seen[record.id].status not in GOOD
     ]
-    return wrong or [Check(subject="services", name="run", ok=True, detail=f"{len(records)} of {len(records)} that should")]
+    return wrong or [
+        Check(
+            subject="services",
+            name="run",
+            ok=True,
+            detail=f"{len(records)} of {len(records)} that should",
+        )
+    ]
 
 
 async def of_apps(app: App) -> list[Check]:
     """Whether the app of every active deployment runs."""
     found = []
-    for record, name in await app.house.store.read(lambda tx: [(item, _name(tx, item)) for item in _active(tx)]):
+    for record, name in await app.house.store.read(
+        lambda tx: [(item, _name(tx, item)) for item in _active(tx)]
+    ):
         check, _ = await _running(app, record, name)
         if not check.ok:
             found.append(check)
@@ -81,19 +97,33 @@ async def of_apps(app: App) -> list[Check]:
 
 
 async def of_containment(app: App) -> list[Check]:
-    """What was made before containers were contained, and runs on as it was: nothing is restarted for that."""
+    """What was made before containers were contained, and runs on as it was: nothing is restarted
+    for that."""
 
     def look(tx: Tx) -> dict[str, tuple[str, str]]:
         owned = [item for item in services.every(tx) if item.imported is None]
         names_of = [(item.container, _name(tx, item)) for item in _active(tx) if item.container]
-        apps = {container: (name, f"purveyor deploy {name.replace('/', ' -e ')} IMAGE") for container, name in names_of}
-        return {item.container_name: (item.name, f"purveyor restart {item.slug}") for item in owned} | apps
+        apps = {
+            container: (name, f"purveyor deploy {name.replace('/', ' -e ')} IMAGE")
+            for container, name in names_of
+        }
+        return {
+            item.container_name: (item.name, f"purveyor restart {item.slug}") for item in owned
+        } | apps
 
     found = []
     for container, (subject, way) in (await app.house.store.read(look)).items():
         seen = await app.house.engine.containers.inspect(container, foreign=True)
-        if seen is not None and app.house.engine.labels.ours(seen.labels) and seen.holds_on and not seen.contained:
-            detail = f"It runs with all that Docker gives by itself, as it was made by an older Purveyor. Contain it: {way}"
+        if (
+            seen is not None
+            and app.house.engine.labels.ours(seen.labels)
+            and seen.holds_on
+            and not seen.contained
+        ):
+            detail = (
+                "It runs with all that Docker gives by itself, as it was made by an older "
+                f"Purveyor. Contain it: {way}"
+            )
             found.append(Check(subject=subject, name="contained", ok=True, detail=detail))
     return found
 
@@ -102,7 +132,9 @@ async def of_certificates(app: App) -> list[Check]:
     """Servers of Purveyor's that show no certificate of its authority, or one that ends soon."""
 
     def look(tx: Tx) -> list[tuple[ServiceRecord, datetime | None]]:
-        owned = [item for item in services.every(tx) if item.imported is None and item.state == "active"]
+        owned = [
+            item for item in services.every(tx) if item.imported is None and item.state == "active"
+        ]
         held = [(item, certificates.find(tx, item.id)) for item in owned]
         return [(item, found.expires_at if found else None) for item, found in held]
 
@@ -113,31 +145,55 @@ async def of_certificates(app: App) -> list[Check]:
             continue
         remedy = f"purveyor restart {record.slug}"
         if until is None:
-            detail = f"Its server was started by an older Purveyor and has no certificate of this one's authority: {remedy}"
+            detail = (
+                "Its server was started by an older Purveyor and has no certificate of this "
+                f"one's authority: {remedy}"
+            )
             checks.append(Check(subject=record.name, name="certificate", ok=True, detail=detail))
         elif until - app.now() < certificates.RENEWED - UNRENEWED:
             detail = f"Its certificate ends on {until:%Y-%m-%d} and was not renewed."
-            checks.append(Check(subject=record.name, name="certificate", ok=False, detail=detail, remedy=remedy))
+            checks.append(
+                Check(
+                    subject=record.name, name="certificate", ok=False, detail=detail, remedy=remedy
+                )
+            )
     return checks
 
 
 async def of_names(app: App) -> list[Check]:
-    """Whether every name on the network is one thing's. What is older than that rule goes on under its name."""
+    """Whether every name on the network is one thing's. What is older than that rule goes on under
+    its name."""
 
     def look(tx: Tx) -> tuple[list[tuple[str, list[str]]], list[str]]:
         namespace = app.house.engine.namespace
         return names.shared(tx), [
-            name for name, held in names.held(tx).items() if name.startswith(f"{namespace}-") and held[0].environment_id
+            name
+            for name, held in names.held(tx).items()
+            if name.startswith(f"{namespace}-") and held[0].environment_id
         ]
 
     shared, like_services = await app.house.store.read(look)
-    remedy = "Deploy one of them as another environment or project, and delete this one: whoever asks for the one gets the other."
+    remedy = (
+        "Deploy one of them as another environment or project, and delete this one: whoever "
+        "asks for the one gets the other."
+    )
     found = [
-        Check(subject=name, name="name", ok=False, detail=f"{' and '.join(who)} answer by it on the network.", remedy=remedy)
+        Check(
+            subject=name,
+            name="name",
+            ok=False,
+            detail=f"{' and '.join(who)} answer by it on the network.",
+            remedy=remedy,
+        )
         for name, who in shared
     ]
     found += [
-        Check(subject=name, name="name", ok=True, detail="An app answers by it, and no service can be called so any more.")
+        Check(
+            subject=name,
+            name="name",
+            ok=True,
+            detail="An app answers by it, and no service can be called so any more.",
+        )
         for name in like_services
         if name not in dict(shared)
     ]
@@ -160,22 +216,31 @@ async def _running(app: App, record: DeploymentRecord, name: str) -> tuple[Check
     listed = await engine.containers.listed(deployment=record.id)
     found = await engine.containers.inspect(listed[0].id) if listed else None
     hosts = await app.house.store.read(address.hosts)
-    wrong = trouble(found, await networks.expected(environment=record.environment_id), record.container, hosts)
+    wrong = trouble(
+        found, await networks.expected(environment=record.environment_id), record.container, hosts
+    )
     if not wrong and found is not None and found.health == "unhealthy":
         wrong = "Its health check fails."
     wrong = wrong or app.incidents.reason(Subject("app", record.id))
     remedy = (
-        f"See: purveyor events --type app; or deploy it again: purveyor deploy {name.replace('/', ' -e ')} IMAGE" if wrong else ""
+        "See: purveyor events --type app; or deploy it again: purveyor deploy "
+        f"{name.replace('/', ' -e ')} IMAGE"
+        if wrong
+        else ""
     )
     detail = wrong or f"deployment {record.id} runs"
     if not wrong and found is not None and engine.namespace in found.networks:
-        detail += f"; until its next deployment on the network {engine.namespace} too, where apps of others may be"
+        detail += (
+            f"; until its next deployment on the network {engine.namespace} too, where apps of "
+            "others may be"
+        )
     check = Check(subject=name, name="app", ok=not wrong, detail=detail, remedy=remedy)
     return check, found.id if found is not None else ""
 
 
 async def of_app(app: App, project: str, environment: str) -> list[Check]:
-    """Whether the app of an environment runs, and has the variables that a deploy would give it now."""
+    """Whether the app of an environment runs, and has the variables that a deploy would give it
+    now."""
 
     def look(tx: Tx) -> tuple[list[DeploymentRecord], str, list[Variable] | None]:
         record = projects.get(tx, project)
@@ -184,8 +249,11 @@ async def of_app(app: App, project: str, environment: str) -> list[Check]:
         if place is None or not active:
             return [], "", None
         try:
-            expected = variables.merged(tx, variables.variables_of(tx, app.house, record.id, place.id, by_name=True))
-        except PurveyorError:  # a binding is missing, or two disagree: said where the services are looked at
+            expected = variables.merged(
+                tx, variables.variables_of(tx, app.house, record.id, place.id, by_name=True)
+            )
+        except PurveyorError:
+            # a binding is missing, or two disagree: said where the services are looked at
             return active, f"{record.slug}/{place.slug}", None
         return active, f"{record.slug}/{place.slug}", expected
 
@@ -199,7 +267,9 @@ async def of_app(app: App, project: str, environment: str) -> list[Check]:
     return checks
 
 
-async def _variables(app: App, record: DeploymentRecord, name: str, container: str, expected: Sequence[Variable]) -> Check:
+async def _variables(
+    app: App, record: DeploymentRecord, name: str, container: str, expected: Sequence[Variable]
+) -> Check:
     """What the running app has, held against what a deploy would give it now. Names only."""
     engine = app.house.engine
     seen = await engine.containers.foreign_of(container)
@@ -209,14 +279,25 @@ async def _variables(app: App, record: DeploymentRecord, name: str, container: s
     wanted = {item.name: item.value for item in expected}
     differ = sorted(item for item, value in wanted.items() if has.get(item) != value)
     # of a deployment whose own variables are not recorded it is not known which are left over
-    left = sorted(set(has) - set(wanted) - own) if record.variables is not None and image is not None else []
+    left = (
+        sorted(set(has) - set(wanted) - own)
+        if record.variables is not None and image is not None
+        else []
+    )
     if not differ and not left:
-        return Check(subject=name, name="variables", ok=True, detail="as a deploy would give them now")
+        return Check(
+            subject=name, name="variables", ok=True, detail="as a deploy would give them now"
+        )
     said = [f"{_few(differ)} of the running app differ from what is linked now"] if differ else []
     said += [f"{_few(left)} come from a link that is gone"] if left else []
     project, _, environment = name.partition("/")
-    remedy = f"It was deployed before the last change. Deploy it again: purveyor deploy {project} -e {environment} IMAGE"
-    return Check(subject=name, name="variables", ok=False, detail=f"{'; '.join(said)}.", remedy=remedy)
+    remedy = (
+        f"It was deployed before the last change. Deploy it again: purveyor deploy {project} "
+        f"-e {environment} IMAGE"
+    )
+    return Check(
+        subject=name, name="variables", ok=False, detail=f"{'; '.join(said)}.", remedy=remedy
+    )
 
 
 def _few(names: Sequence[str]) -> str:
@@ -234,14 +315,18 @@ async def of_backups(app: App) -> list[Check]:
         return services.every(tx), backups.listed(tx), backups.schedules(tx)
 
     every, made, schedules = await app.house.store.read(look)
-    found = [_last(service, made) for service in every] + [_schedule(item, app.now()) for item in schedules if item.enabled]
+    found = [_last(service, made) for service in every] + [
+        _schedule(item, app.now()) for item in schedules if item.enabled
+    ]
     wrong = [check for check in found if check is not None and not check.ok]
     return wrong or [check for check in found if check is not None][:1]
 
 
 def _last(service: ServiceRecord, made: Sequence[BackupRecord]) -> Check | None:
     """The last backup that was tried; None without any."""
-    last = next((item for item in made if item.service_id == service.id and item.state != "running"), None)
+    last = next(
+        (item for item in made if item.service_id == service.id and item.state != "running"), None
+    )
     if last is None:
         return None
     if last.state == "ok":
@@ -261,33 +346,60 @@ def _schedule(schedule: ScheduleRecord, now: datetime) -> Check:
         subject="schedule",
         name=schedule.name,
         ok=not late,
-        detail=f"was due at {schedule.next_run:%Y-%m-%d %H:%M} UTC" if late else "keeps to its times",
-        remedy="Backups are made by the daemon: is it running? See its log for what holds it up." if late else "",
+        detail=f"was due at {schedule.next_run:%Y-%m-%d %H:%M} UTC"
+        if late
+        else "keeps to its times",
+        remedy="Backups are made by the daemon: is it running? See its log for what holds it up."
+        if late
+        else "",
     )
 
 
 async def of_copies(app: App) -> list[Check]:
-    """How far the copies of this installation's state are, at each place that is not lost together with it."""
+    """How far the copies of this installation's state are, at each place that is not lost together
+    with it."""
     places = await app.copies.places()
     if not places:
-        remedy = "Have backups go to a bucket elsewhere, or to another disk: purveyor backup source add; the setting backups."
-        detail = "none is made: all that backups go to is lost with this host's state directory, or is a service of its own"
-        return [Check(subject="copy of the state", name="elsewhere", ok=True, detail=detail, remedy=remedy)]
+        remedy = (
+            "Have backups go to a bucket elsewhere, or to another disk: purveyor backup source "
+            "add; the setting backups."
+        )
+        detail = (
+            "none is made: all that backups go to is lost with this host's state directory, or "
+            "is a service of its own"
+        )
+        return [
+            Check(
+                subject="copy of the state", name="elsewhere", ok=True, detail=detail, remedy=remedy
+            )
+        ]
     key = await Keeper(app.house).key()
     paper = [await _on_paper(app, key_id(key))] if key else []
-    return [*paper, *_copies(app, places), *starmap(_left_out, (await app.copies.too_large()).items())]
+    return [
+        *paper,
+        *_copies(app, places),
+        *starmap(_left_out, (await app.copies.too_large()).items()),
+    ]
 
 
 def _left_out(path: Path, size: int) -> Check:
-    detail = f"{size >> 20} MB: no copy of the state has it, and after the loss of the host it is lost"
+    detail = (
+        f"{size >> 20} MB: no copy of the state has it, and after the loss of the host it is lost"
+    )
     remedy = "Keep it outside of the state directory, and a copy of it elsewhere."
-    return Check(subject="copy of the state", name=str(path), ok=False, detail=detail, remedy=remedy)
+    return Check(
+        subject="copy of the state", name=str(path), ok=False, detail=detail, remedy=remedy
+    )
 
 
 async def _on_paper(app: App, name: str) -> Check:
     """Whether the key that opens all of it is anywhere else."""
     printed = await anyio.to_thread.run_sync(paper.was_printed, app.house.state / KEY_FILE, name)
-    detail = f"{name} was printed" if printed else f"{name} is on this host alone: when that is lost, nothing opens the copies"
+    detail = (
+        f"{name} was printed"
+        if printed
+        else f"{name} is on this host alone: when that is lost, nothing opens the copies"
+    )
     remedy = "" if printed else "Print it, and keep the paper elsewhere: purveyor backup key print"
     return Check(subject="backup key", name="on paper", ok=printed, detail=detail, remedy=remedy)
 
@@ -295,7 +407,10 @@ async def _on_paper(app: App, name: str) -> Check:
 def _copies(app: App, places: Mapping[str, str]) -> list[Check]:
     if not app.copies.follows:
         detail = "brought up to date when a command ends; the daemon keeps it so"
-        return [Check(subject="copy of the state", name=label, ok=True, detail=detail) for label in places.values()]
+        return [
+            Check(subject="copy of the state", name=label, ok=True, detail=detail)
+            for label in places.values()
+        ]
     statuses = app.copies.statuses
     return [_copy(label, statuses.get(address)) for address, label in sorted(places.items())]
 
@@ -304,19 +419,31 @@ def _copy(label: str, status: Status | None) -> Check:
     detail, remedy = "the first one is on its way", ""
     if status is not None and status.superseded:
         detail = f"another installation has taken over there: {status.superseded}"
-        remedy = "Nothing is written there any more, and nothing deleted. If this is the one that is to go on: purveyor takeover"
+        remedy = (
+            "Nothing is written there any more, and nothing deleted. If this is the one that "
+            "is to go on: purveyor takeover"
+        )
     elif status is not None and status.late:
         since = f"{status.behind_since:%Y-%m-%d %H:%M:%S} UTC"
-        detail = f"{'lacks what has changed' if status.at else 'there is none'} since {since}: {status.error or SILENT}"
+        detail = (
+            f"{'lacks what has changed' if status.at else 'there is none'} since {since}: "
+            f"{status.error or SILENT}"
+        )
         remedy = "Can it be reached, and written to? It is tried again every few seconds."
     elif status is not None and status.at is not None:
         detail = f"of {status.at:%Y-%m-%d %H:%M:%S} UTC, {status.size // 1000} kB"
-    return Check(subject="copy of the state", name=label, ok=not remedy, detail=detail, remedy=remedy)
+    return Check(
+        subject="copy of the state", name=label, ok=not remedy, detail=detail, remedy=remedy
+    )
 
 
 async def of_disks(app: App) -> list[Check]:
     """Whether there is room where data, backups and the journal are written."""
-    places = {"state": app.house.state, "data": app.house.volumes, "backups": Path(app.house.settings.backups or app.house.state)}
+    places = {
+        "state": app.house.state,
+        "data": app.house.volumes,
+        "backups": Path(app.house.settings.backups or app.house.state),
+    }
     seen: dict[int, Check] = {}
     for name, path in places.items():
         folder = path if path.exists() else app.house.state
@@ -324,8 +451,16 @@ async def of_disks(app: App) -> list[Check]:
         full = usage.free < usage.total * LEAST_SHARE and usage.free < LEAST_BYTES
         read_only = bool((await anyio.to_thread.run_sync(os.statvfs, folder)).f_flag & os.ST_RDONLY)
         detail = f"{usage.free / 1024**3:.1f} of {usage.total / 1024**3:.0f} GB free at {folder}"
-        remedy = "Make room: purveyor volumes, purveyor backup list; docker system df" if full else ""
+        remedy = (
+            "Make room: purveyor volumes, purveyor backup list; docker system df" if full else ""
+        )
         if read_only:
-            detail, remedy = f"{detail}: it is read-only", "Mount it for writing: until then nothing can be changed."
-        seen.setdefault(folder.stat().st_dev, Check(subject="disk", name=name, ok=not remedy, detail=detail, remedy=remedy))
+            detail, remedy = (
+                f"{detail}: it is read-only",
+                "Mount it for writing: until then nothing can be changed.",
+            )
+        seen.setdefault(
+            folder.stat().st_dev,
+            Check(subject="disk", name=name, ok=not remedy, detail=detail, remedy=remedy),
+        )
     return list(seen.values())

@@ -1,4 +1,5 @@
-"""The doctor: what every part of the path from an app to its data says, and the first that fails."""
+"""The doctor: what every part of the path from an app to its data says, and the first that
+fails."""
 
 import anyio
 import anyio.to_thread
@@ -40,9 +41,12 @@ PROBE_DEADLINE = 20.0
 FEW, MANY = 300, 5_000  # entries of the audit log that are looked at
 
 
-async def examine(app: App, project: str | None, environment: str, *, quick: bool = False) -> list[Check]:
-    """Engine, network, store and plugins. For a project, its app as it runs, and each linked service from inside the network up
-    to a write; without one, everything that should run, backups, schedules and disks.
+async def examine(
+    app: App, project: str | None, environment: str, *, quick: bool = False
+) -> list[Check]:
+    """Engine, network, store and plugins. For a project, its app as it runs, and each linked
+    service from inside the network up to a write; without one, everything that should run, backups,
+    schedules and disks.
 
     With `quick` the store is asked whether it answers, and nothing is read as a whole.
     """
@@ -60,7 +64,13 @@ async def examine(app: App, project: str | None, environment: str, *, quick: boo
     for plugin in app.house.registry.plugins:
         if plugin.error:
             checks.append(
-                Check(subject="plugin", name=plugin.name, ok=False, detail=plugin.error, remedy="See: purveyor plugin list")
+                Check(
+                    subject="plugin",
+                    name=plugin.name,
+                    ok=False,
+                    detail=plugin.error,
+                    remedy="See: purveyor plugin list",
+                )
             )
     checks += await of_wheels(app)
     checks.append(await _audit(app, quick))
@@ -69,56 +79,113 @@ async def examine(app: App, project: str | None, environment: str, *, quick: boo
         checks += [] if quick else await _whole(app, engine.ok)
     elif engine.ok:
         checks += await of_app(app, project, environment)
-        for service, binding in await app.house.store.read(lambda tx: _linked(tx, project, environment)):
+        for service, binding in await app.house.store.read(
+            lambda tx: _linked(tx, project, environment)
+        ):
             checks += await _path(app, service, binding)
     return checks
 
 
 def _loop(trouble: Trouble) -> Check:
-    detail = f"{trouble.error} (since {trouble.since:%Y-%m-%d %H:%M:%S} UTC, tried {trouble.times} times)"
-    return Check(subject="daemon", name=trouble.loop, ok=False, detail=detail, remedy="It is tried again; see the daemon's log.")
+    detail = (
+        f"{trouble.error} (since {trouble.since:%Y-%m-%d %H:%M:%S} UTC, tried {trouble.times} "
+        "times)"
+    )
+    return Check(
+        subject="daemon",
+        name=trouble.loop,
+        ok=False,
+        detail=detail,
+        remedy="It is tried again; see the daemon's log.",
+    )
 
 
 async def _whole(app: App, engine: bool) -> list[Check]:
     try:
-        running = [*await of_services(app), *await of_apps(app), *await of_containment(app)] if engine else []
+        running = (
+            [*await of_services(app), *await of_apps(app), *await of_containment(app)]
+            if engine
+            else []
+        )
     except EngineUnavailable as error:  # it went away meanwhile
-        running = [Check(subject="engine", name="answers", ok=False, detail=error.detail, remedy=error.remedy)]
-    return [*running, *await of_certificates(app), *await of_names(app), *await of_backups(app), *await of_copies(app)]
+        running = [
+            Check(
+                subject="engine", name="answers", ok=False, detail=error.detail, remedy=error.remedy
+            )
+        ]
+    return [
+        *running,
+        *await of_certificates(app),
+        *await of_names(app),
+        *await of_backups(app),
+        *await of_copies(app),
+    ]
 
 
 async def _store(app: App) -> Check:
     try:
         answer = await app.house.store.examine(integrity)
     except PurveyorError as error:
-        return Check(subject="store", name="integrity", ok=False, detail=error.detail, remedy=error.remedy)
+        return Check(
+            subject="store", name="integrity", ok=False, detail=error.detail, remedy=error.remedy
+        )
     remedy = way_back(app.house.store.path)
-    return Check(subject="store", name="integrity", ok=answer == "ok", detail=answer, remedy="" if answer == "ok" else remedy)
+    return Check(
+        subject="store",
+        name="integrity",
+        ok=answer == "ok",
+        detail=answer,
+        remedy="" if answer == "ok" else remedy,
+    )
 
 
 async def _audit(app: App, quick: bool) -> Check:
     """Whether the audit log is as it was written; of a long one the newest entries tell."""
     if app.audit.waiting:
         detail = f"{app.audit.waiting} entries could not be written yet."
-        return Check(subject="audit log", name="entries", ok=False, detail=detail, remedy="See: purveyor doctor, the store.")
+        return Check(
+            subject="audit log",
+            name="entries",
+            ok=False,
+            detail=detail,
+            remedy="See: purveyor doctor, the store.",
+        )
     try:
         found = await app.house.store.examine(lambda tx: audit.verify(tx, FEW if quick else MANY))
     except PurveyorError as error:
-        return Check(subject="audit log", name="entries", ok=False, detail=error.detail, remedy=error.remedy)
+        return Check(
+            subject="audit log", name="entries", ok=False, detail=error.detail, remedy=error.remedy
+        )
     detail = "; ".join(found.problems) or f"the newest {found.entries} are as they were written"
     remedy = (
-        "The database was changed by hand, or an older copy was put back. See: purveyor audit verify" if found.problems else ""
+        "The database was changed by hand, or an older copy was put back. See: purveyor audit "
+        "verify"
+        if found.problems
+        else ""
     )
-    return Check(subject="audit log", name="entries", ok=not found.problems, detail=detail, remedy=remedy)
+    return Check(
+        subject="audit log", name="entries", ok=not found.problems, detail=detail, remedy=remedy
+    )
 
 
 async def of_wheels(app: App) -> list[Check]:
     """Whether what was installed beside Purveyor is as it was installed."""
     noted = await app.house.store.read(installed.every)
-    differing = await anyio.to_thread.run_sync(lambda: [(item, files.differs(item)) for item in noted])
-    remedy = "If that was not you, ask who. To have it as noted: purveyor plugin install its wheel again."
+    differing = await anyio.to_thread.run_sync(
+        lambda: [(item, files.differs(item)) for item in noted]
+    )
+    remedy = (
+        "If that was not you, ask who. To have it as noted: purveyor plugin install its wheel "
+        "again."
+    )
     return [
-        Check(subject="plugin", name=item.distribution, ok=False, detail=f"It is not as it was installed: {how}.", remedy=remedy)
+        Check(
+            subject="plugin",
+            name=item.distribution,
+            ok=False,
+            detail=f"It is not as it was installed: {how}.",
+            remedy=remedy,
+        )
         for item, how in differing
         if how
     ]
@@ -133,7 +200,9 @@ async def _engine(app: App) -> Check:
     try:
         version = await app.house.engine.version()
     except PurveyorError as error:
-        return Check(subject="engine", name="answers", ok=False, detail=error.detail, remedy=error.remedy)
+        return Check(
+            subject="engine", name="answers", ok=False, detail=error.detail, remedy=error.remedy
+        )
     detail = f"Docker Engine {version['Version']}, API {version['ApiVersion']}"
     remedy = (
         ""
@@ -147,11 +216,19 @@ async def _network(app: App) -> Check:
     try:
         await app.house.engine.ensure_network()
     except PurveyorError as error:
-        return Check(subject="network", name=app.house.engine.namespace, ok=False, detail=error.detail, remedy=error.remedy)
+        return Check(
+            subject="network",
+            name=app.house.engine.namespace,
+            ok=False,
+            detail=error.detail,
+            remedy=error.remedy,
+        )
     return Check(subject="network", name=app.house.engine.namespace, ok=True, detail="is there")
 
 
-def _linked(tx: Tx, project: str, environment: str) -> list[tuple[ServiceRecord, BindingRecord | None]]:
+def _linked(
+    tx: Tx, project: str, environment: str
+) -> list[tuple[ServiceRecord, BindingRecord | None]]:
     record = projects.get(tx, project)
     found = projects.find_environment(tx, record.id, environment)
     answers = []
@@ -168,13 +245,35 @@ async def _path(app: App, service: ServiceRecord, binding: BindingRecord | None)
     if found is None or found.state != "running":
         word = found.state if found else "gone"
         remedy = f"purveyor start {service.slug}; purveyor logs {service.slug}"
-        return [Check(subject=subject, name="container", ok=False, detail=f"The container is {word}.", remedy=remedy)]
+        return [
+            Check(
+                subject=subject,
+                name="container",
+                ok=False,
+                detail=f"The container is {word}.",
+                remedy=remedy,
+            )
+        ]
     checks = [Check(subject=subject, name="container", ok=True, detail=service.container_name)]
     if binding is None or binding.state != "bound":
         remedy = "Deploy the environment, or ask for its variables: purveyor env PROJECT"
-        return [*checks, Check(subject=subject, name="binding", ok=False, detail="It is not bound yet.", remedy=remedy)]
-    resolve = Probe(name="resolve", command=Command(argv=("getent", "hosts", service.container_name)))
-    probes = [resolve, *app.house.registry.provider(service.service_type).probes(service.view(), binding.view())]
+        return [
+            *checks,
+            Check(
+                subject=subject,
+                name="binding",
+                ok=False,
+                detail="It is not bound yet.",
+                remedy=remedy,
+            ),
+        ]
+    resolve = Probe(
+        name="resolve", command=Command(argv=("getent", "hosts", service.container_name))
+    )
+    probes = [
+        resolve,
+        *app.house.registry.provider(service.service_type).probes(service.view(), binding.view()),
+    ]
     for probe in probes:
         check = await _probe(app, service, binding, probe)
         checks.append(check)
@@ -197,10 +296,20 @@ async def _probe(app: App, service: ServiceRecord, binding: BindingRecord, probe
     try:
         with anyio.fail_after(PROBE_DEADLINE + RESOLVE_DEADLINE):
             ended = await app.house.engine.containers.run_once(
-                name, spec, volume=None, network=await _network_of(app, binding), timeout=PROBE_DEADLINE
+                name,
+                spec,
+                volume=None,
+                network=await _network_of(app, binding),
+                timeout=PROBE_DEADLINE,
             )
     except PurveyorError as error:
-        return Check(subject=service.name, name=probe.name, ok=False, detail=error.detail, remedy=error.remedy)
+        return Check(
+            subject=service.name,
+            name=probe.name,
+            ok=False,
+            detail=error.detail,
+            remedy=error.remedy,
+        )
     output = ended.stdout.replace(binding.password, "***").strip()
     last = output.splitlines()[-1] if output else ""
     if ended.exit_code == 0:
@@ -209,11 +318,18 @@ async def _probe(app: App, service: ServiceRecord, binding: BindingRecord, probe
     if probe.name == "login":
         again = f"purveyor rotate {binding.project} -e {binding.environment}, then deploy it again"
         remedy += f"\n    If the project changed its password on the server: {again}"
-    return Check(subject=service.name, name=probe.name, ok=False, detail=last or f"exit code {ended.exit_code}", remedy=remedy)
+    return Check(
+        subject=service.name,
+        name=probe.name,
+        ok=False,
+        detail=last or f"exit code {ended.exit_code}",
+        remedy=remedy,
+    )
 
 
 async def _network_of(app: App, binding: BindingRecord) -> str:
-    """Where the environment's app is, and would be: the installation's own network as long as it has none."""
+    """Where the environment's app is, and would be: the installation's own network as long as it
+    has none."""
     found = await app.house.store.read(lambda tx: networks.find(tx, binding.environment_id or 0))
     return found.name if found else app.house.engine.namespace
 
@@ -226,7 +342,8 @@ async def stuck(app: App) -> list[tuple[str, str, str]]:
         (
             f"{item.id} {item.verb}",
             f"It cannot be ended, and is tried again: {reason}",
-            f"See: purveyor operations {item.id}; if it can never be ended: purveyor operations abandon {item.id}",
+            f"See: purveyor operations {item.id}; if it can never be ended: purveyor operations "
+            f"abandon {item.id}",
         )
         for item, reason in waiting
         if reason
@@ -234,12 +351,19 @@ async def stuck(app: App) -> list[tuple[str, str, str]]:
 
 
 async def newer(app: App) -> list[tuple[str, str]]:
-    """Services whose image's name means another image now: what runs goes on until somebody takes the newer one."""
+    """Services whose image's name means another image now: what runs goes on until somebody takes
+    the newer one."""
     found = []
     for record in await app.house.store.read(services.every):
         if await app.provision.newer_image(record):
             take = f"purveyor update {record.slug} --image {record.image}"
-            found.append((record.name, f"{record.image} means another image now than the one that runs. Take it: {take}"))
+            found.append(
+                (
+                    record.name,
+                    f"{record.image} means another image now than the one that runs. Take it: "
+                    f"{take}",
+                )
+            )
     return found
 
 
@@ -249,11 +373,21 @@ async def endings(app: App) -> list[tuple[str, str]]:
     def work(tx: Tx) -> list[tuple[str, str]]:
         found = []
         for item in projects.ending(tx):
-            until = "it serves" if projects.due(tx, item) else f"its next deploy (deployment {item.ends_after} uses it)"
-            text = f"{item.project}/{item.environment} is not linked any more, and has its account until {until}."
+            until = (
+                "it serves"
+                if projects.due(tx, item)
+                else f"its next deploy (deployment {item.ends_after} uses it)"
+            )
+            text = (
+                f"{item.project}/{item.environment} is not linked any more, and has its "
+                f"account until {until}."
+            )
             found.append((services.get(tx, item.service_id).name, text))
         for item in projects.outlived(tx):
-            text = f"Former credentials of {item.project}/{item.environment} work until {item.former_until:%Y-%m-%d %H:%M:%S %Z}."
+            text = (
+                f"Former credentials of {item.project}/{item.environment} work until "
+                f"{item.former_until:%Y-%m-%d %H:%M:%S %Z}."
+            )
             found.append((services.get(tx, item.service_id).name, text))
         return found
 
@@ -261,7 +395,8 @@ async def endings(app: App) -> list[tuple[str, str]]:
 
 
 async def owners(app: App) -> list[tuple[str, str]]:
-    """Accounts of before credentials had logins of their own: whose service, and how to have one."""
+    """Accounts of before credentials had logins of their own: whose service, and how to have
+    one."""
 
     def work(tx: Tx) -> list[tuple[str, str]]:
         found = []
@@ -271,7 +406,10 @@ async def owners(app: App) -> list[tuple[str, str]]:
                 continue
             for item in projects.bindings(tx, service_id=service.id):
                 if item.state == "bound" and item.account == item.resource:
-                    how = f"purveyor rotate {item.project} -e {item.environment} --service {service.slug}"
+                    how = (
+                        f"purveyor rotate {item.project} -e {item.environment} --service "
+                        f"{service.slug}"
+                    )
                     text = f"{item.project}/{item.environment} logs in as the owner of its data."
                     found.append((service.name, f"{text} Give it a login of its own: {how}"))
         return found

@@ -1,8 +1,8 @@
 """The contract between Purveyor and its plugins: all that a plugin needs to import.
 
-A plugin is a module (or an object) with functions marked ``@hookimpl``, found through an entry point of the
-group ``purveyor``. `specs` lists every hook, `types` the values they exchange, `protocols` what a plugin is
-handed, `errors` what it may raise.
+A plugin is a module (or an object) with functions marked ``@hookimpl``, found through an entry
+point of the group ``purveyor``. `specs` lists every hook, `types` the values they exchange,
+`protocols` what a plugin is handed, `errors` what it may raise.
 """
 
 from purveyor_hooks.backoff import Backoff

@@ -1,4 +1,5 @@
-"""How long to wait before something is tried again: the one policy of all that tries again by itself."""
+"""How long to wait before something is tried again: the one policy of all that tries again by
+itself."""
 
 import random
 
@@ -9,10 +10,11 @@ DOUBLED = 64  # times, then `longest` is reached whatever it is
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """Pauses in seconds that double from `first` up to `longest`, each shortened by chance to half of it at the least.
+    """Pauses in seconds that double from `first` up to `longest`, each shortened by chance to half
+    of it at the least.
 
-    What failed together does not come back together; nothing waits for more than `longest`, by which a clock that was put
-    back is found.
+    What failed together does not come back together; nothing waits for more than `longest`, by
+    which a clock that was put back is found.
     """
 
     first: float

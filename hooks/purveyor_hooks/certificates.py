@@ -1,4 +1,5 @@
-"""TLS: what a service's server demands and what its clients are told; certificates that parts of one server show each other."""
+"""TLS: what a service's server demands and what its clients are told; certificates that parts of
+one server show each other."""
 
 import ssl
 from collections.abc import Sequence
@@ -10,14 +11,16 @@ from purveyor_hooks.types import Parameter, Service, Variable
 SSL_MODE = Parameter(
     name="ssl_mode",
     help="TLS on the network. With disable and prefer the server takes both, and addresses do not ask for it; with require, "
-    "verify-ca and verify-full it refuses plain text, and addresses ask for TLS, verify-… for a verified server.",
+    "verify-ca and verify-full it refuses plain text, and addresses ask for TLS, verify-… for a "
+    "verified server.",
     default="disable",
     choices=("disable", "prefer", "require", "verify-ca", "verify-full"),
 )
 
 
 def mode(service: Service) -> str:
-    """How a service's clients connect; one from before there was a choice is as those that chose nothing."""
+    """How a service's clients connect; one from before there was a choice is as those that chose
+    nothing."""
     return str(service.parameters.get(SSL_MODE.name, SSL_MODE.default))
 
 
@@ -32,7 +35,8 @@ def verifies(service: Service) -> bool:
 
 
 def trusting(service: Service) -> ssl.SSLContext:
-    """What a connection to its server is made with. One that shows no certificate of ours yet is not verified."""
+    """What a connection to its server is made with. One that shows no certificate of ours yet is
+    not verified."""
     context = ssl.create_default_context(cadata=service.tls.authorities if service.tls else None)
     if service.tls is None:
         context.check_hostname = False
@@ -41,7 +45,8 @@ def trusting(service: Service) -> ssl.SSLContext:
 
 
 def variables(service: Service, prefix: str) -> list[Variable]:
-    """What vouches for its server, for apps: a file, and its text. No library reads these by itself."""
+    """What vouches for its server, for apps: a file, and its text. No library reads these by
+    itself."""
     if service.tls is None:
         return []
     found = (("CA_CERT", service.tls.file), ("CA_PEM", service.tls.authorities))
@@ -49,9 +54,14 @@ def variables(service: Service, prefix: str) -> list[Variable]:
 
 
 def self_signed(
-    name: str, hosts: Sequence[str | IPv4Address | IPv6Address], *, days: int, authority: bool = False
+    name: str,
+    hosts: Sequence[str | IPv4Address | IPv6Address],
+    *,
+    days: int,
+    authority: bool = False,
 ) -> tuple[str, str]:
-    """A fresh key and a certificate signed with it, as PEM text; an `authority` can vouch for itself to others."""
+    """A fresh key and a certificate signed with it, as PEM text; an `authority` can vouch for
+    itself to others."""
     # imported late: it takes long, and few services need it
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -70,10 +80,16 @@ def self_signed(
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=days))
     )
-    names = [x509.DNSName(host) if isinstance(host, str) else x509.IPAddress(host) for host in hosts]
+    names = [
+        x509.DNSName(host) if isinstance(host, str) else x509.IPAddress(host) for host in hosts
+    ]
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     if authority:
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        builder = builder.add_extension(
+            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        )
     certificate = builder.sign(key, hashes.SHA256())
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     return private.decode(), certificate.public_bytes(serialization.Encoding.PEM).decode()

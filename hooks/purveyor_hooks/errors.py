@@ -1,7 +1,7 @@
 """The one error family: every error says what is wrong, where, and what to do about it.
 
-The API renders these as problem details (RFC 9457), the CLI as two lines and an exit code, the dashboard as
-a message. Their text is shown to people and written to logs: it never holds a secret.
+The API renders these as problem details (RFC 9457), the CLI as two lines and an exit code, the
+dashboard as a message. Their text is shown to people and written to logs: it never holds a secret.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,9 @@ from collections.abc import Mapping
 class PurveyorError(Exception):
     """Something a person can act on.
 
-    `detail` says what is wrong in one sentence, `remedy` what to do next, `errors` what is wrong with each
-    field. `status` is the HTTP status, `code` a stable name for programs, `exit_code` what the CLI ends with.
+    `detail` says what is wrong in one sentence, `remedy` what to do next, `errors` what is wrong
+    with each field. `status` is the HTTP status, `code` a stable name for programs, `exit_code`
+    what the CLI ends with.
     """
 
     status = 500
@@ -19,7 +20,9 @@ class PurveyorError(Exception):
     title = "Something went wrong"
     exit_code = 1
 
-    def __init__(self, detail: str, *, remedy: str = "", errors: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, detail: str, *, remedy: str = "", errors: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.remedy = remedy
@@ -177,7 +180,8 @@ class StateUnavailable(PurveyorError):
 
 
 class StorageFull(StateUnavailable):
-    """The disk of the state directory, or of a service that answers through the API, has no room left."""
+    """The disk of the state directory, or of a service that answers through the API, has no room
+    left."""
 
     status = 507
     code = "storage-full"
@@ -185,7 +189,8 @@ class StorageFull(StateUnavailable):
 
 
 class StateRefused(StateUnavailable):
-    """The state directory is not what this program can go on with: damaged, lost, or of a newer version."""
+    """The state directory is not what this program can go on with: damaged, lost, or of a newer
+    version."""
 
     status = 500
     code = "state-refused"

@@ -1,4 +1,5 @@
-"""What events carry: one type of payload for each kind of event. The catalogue is generated from these."""
+"""What events carry: one type of payload for each kind of event. The catalogue is generated from
+these."""
 
 from purveyor_hooks.types import Value
 
@@ -12,7 +13,8 @@ class Nothing(Payload, frozen=True):
 
 
 class Started(Payload, frozen=True):
-    """Who asked (`actor`, and the number of the `token` that was shown), and the names of the `steps` to come."""
+    """Who asked (`actor`, and the number of the `token` that was shown), and the names of the
+    `steps` to come."""
 
     actor: str
     steps: list[str]
@@ -35,7 +37,8 @@ class Progressed(Payload, frozen=True):
 
 
 class Waits(Payload, frozen=True):
-    """What was begun cannot be taken back now, `because`; it is tried again. `error` is what it failed with."""
+    """What was begun cannot be taken back now, `because`; it is tried again. `error` is what it
+    failed with."""
 
     error: str
     because: str
@@ -50,7 +53,8 @@ class Ended(Payload, frozen=True):
 
 
 class Abandoned(Payload, frozen=True):
-    """Who left it as it is (`actor`, `token`), why it could not be ended, and the steps that were begun and not taken back."""
+    """Who left it as it is (`actor`, `token`), why it could not be ended, and the steps that were
+    begun and not taken back."""
 
     actor: str
     error: str
@@ -87,7 +91,8 @@ class Changed(Payload, frozen=True):
 
 
 class TokenMade(Payload, frozen=True):
-    """A token, without its text; `user` is the name of whose it is, `actor` who made it and `token` what that one showed."""
+    """A token, without its text; `user` is the name of whose it is, `actor` who made it and `token`
+    what that one showed."""
 
     id: int
     name: str
@@ -115,7 +120,8 @@ class UserChanged(Payload, frozen=True):
 
 
 class AuthorityChanged(Payload, frozen=True):
-    """Which certificate authority, by number; `actor` is who did it and `token` what that one showed."""
+    """Which certificate authority, by number; `actor` is who did it and `token` what that one
+    showed."""
 
     id: int
     actor: str
@@ -123,7 +129,8 @@ class AuthorityChanged(Payload, frozen=True):
 
 
 class PluginInstalled(Payload, frozen=True):
-    """Which distribution, in which version, from which wheel; `actor` is who did it and `token` what that one showed."""
+    """Which distribution, in which version, from which wheel; `actor` is who did it and `token`
+    what that one showed."""
 
     distribution: str
     version: str
@@ -155,7 +162,8 @@ class SessionEnded(Payload, frozen=True):
 
 
 class Refused(Payload, frozen=True):
-    """How many wrong tokens came since the last event of this type, and some of the addresses that they came from."""
+    """How many wrong tokens came since the last event of this type, and some of the addresses that
+    they came from."""
 
     count: int
     peers: list[str]

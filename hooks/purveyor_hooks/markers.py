@@ -7,11 +7,13 @@ import pluggy
 
 PROJECT_NAME = "purveyor"
 
-# A plugin that sets PURVEYOR_CONTRACT to another number than this is listed with an error and not loaded.
+# A plugin that sets PURVEYOR_CONTRACT to another number than this is listed with an error and not
+# loaded.
 CONTRACT_VERSION = 1
 
-# The key in a Litestar route's or router's `opt` that says: apps reach it from their containers. All others are for people and
-# programs on the host, and refused at the door for containers: ``Router("/api/thing", opt={FOR_APPS: True}, …)``.
+# The key in a Litestar route's or router's `opt` that says: apps reach it from their containers.
+# All others are for people and programs on the host, and refused at the door for containers:
+# ``Router("/api/thing", opt={FOR_APPS: True}, …)``.
 FOR_APPS = "purveyor_for_apps"
 
 _F = TypeVar("_F", bound=Callable[..., Any])

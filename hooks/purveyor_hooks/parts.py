@@ -1,7 +1,8 @@
-"""A stream of named parts, for `backup` and `restore`: a stream that was cut off is never taken for a whole one.
+"""A stream of named parts, for `backup` and `restore`: a stream that was cut off is never taken for
+a whole one.
 
-A record is one letter, four bytes of length, and so many bytes: P begins a part (JSON: its name and facts), D is data
-of it, E ends it, Z ends the stream.
+A record is one letter, four bytes of length, and so many bytes: P begins a part (JSON: its name and
+facts), D is data of it, E ends it, Z ends the stream.
 """
 
 import struct
@@ -25,7 +26,8 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class PartWriter:
-    """Writes parts one after the other: `begin`, any number of `write`, `end`; `close` after the last."""
+    """Writes parts one after the other: `begin`, any number of `write`, `end`; `close` after the
+    last."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -79,7 +81,8 @@ class Part:
 
 
 async def read_parts(source: Source) -> AsyncIterator[Part]:
-    """The parts of a stream, in order. Raises `BadInput` for a stream that is damaged or cut off."""
+    """The parts of a stream, in order. Raises `BadInput` for a stream that is damaged or cut
+    off."""
     records = _records(source)
     try:
         while True:
@@ -119,4 +122,6 @@ async def _records(source: Source) -> AsyncIterator[tuple[bytes, bytes]]:
 
 
 def _damaged() -> BadInput:
-    return BadInput("The backup's data is damaged or was cut off.", remedy="Restore another backup.")
+    return BadInput(
+        "The backup's data is damaged or was cut off.", remedy="Restore another backup."
+    )

@@ -48,7 +48,8 @@ class Process(Protocol):
         """What it prints, until it ends."""
 
     async def finish(self) -> None:
-        """Read what is left and wait for its end. Raises `Failed` with its last words unless it ended well."""
+        """Read what is left and wait for its end. Raises `Failed` with its last words unless it
+        ended well."""
 
 
 class Access(Protocol):
@@ -64,15 +65,18 @@ class Access(Protocol):
         """Where other containers on the network reach this port of the service."""
 
     def beat(self) -> None:
-        """Say that long work goes on although no byte moves: called when the server's own progress has moved. Work that moves
-        nothing and says nothing for the stall time-out is ended."""
+        """Say that long work goes on although no byte moves: called when the server's own progress
+        has moved. Work that moves nothing and says nothing for the stall time-out is ended."""
 
-    async def exec(self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
-        """Run a command in the service's container. Raises `EngineUnavailable`, `DeadlineExceeded`, `Conflict`
-        when the container does not run."""
+    async def exec(
+        self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0
+    ) -> ExecResult:
+        """Run a command in the service's container. Raises `EngineUnavailable`, `DeadlineExceeded`,
+        `Conflict` when the container does not run."""
 
     def process(self, command: Command) -> AbstractAsyncContextManager[Process]:
-        """Run a command in the service's container, for streams of any length. Raises as `exec` does."""
+        """Run a command in the service's container, for streams of any length. Raises as `exec`
+        does."""
 
 
 class Reader(Protocol):
@@ -83,16 +87,19 @@ class Reader(Protocol):
 
 
 class Exercise(Protocol):
-    """How an app uses a service of a type: what the conformance kit proves the type's promises with."""
+    """How an app uses a service of a type: what the conformance kit proves the type's promises
+    with."""
 
     def account(self, variables: Mapping[str, str]) -> Account:
         """What the injected variables say, taken apart."""
 
     async def write(self, account: Account, name: str, value: str) -> None:
-        """Keep a short text under a name, replacing what was there. Raises whatever the driver does when it is refused."""
+        """Keep a short text under a name, replacing what was there. Raises whatever the driver does
+        when it is refused."""
 
     async def read(self, account: Account, name: str) -> str | None:
-        """What is kept under a name, None when nothing is. Raises whatever the driver does when it is refused."""
+        """What is kept under a name, None when nothing is. Raises whatever the driver does when it
+        is refused."""
 
 
 class Sink(Protocol):
@@ -105,8 +112,8 @@ class HostileExercise(Exercise, Protocol):
     """An exercise that also says what a hostile app would do. Optional."""
 
     async def mischief(self, account: Account) -> None:
-        """Leave what is to trip whoever touches the app's data with more power than the app has: code, odd names, settings. What
-        the server refuses is passed over. May be called again."""
+        """Leave what is to trip whoever touches the app's data with more power than the app has:
+        code, odd names, settings. What the server refuses is passed over. May be called again."""
 
     async def gained(self, account: Account) -> str:
         """What the app can do by now that it may not, in words; "" where that is nothing."""
@@ -115,10 +122,19 @@ class HostileExercise(Exercise, Protocol):
 class Contents(Protocol):
     """Takes what is in a backup, thing by thing, in any order."""
 
-    async def put(self, kind: str, name: str, what: str, digest: bytes, *, number: int = 1, fleeting: bool = False) -> None:
-        """One thing. `kind` and `name` are those by which a census counts it, "rows" of "shop.public.orders"; `what` is what it
-        is called there, "" where the name is its own; `number` how many it counts for. `fleeting`: it may go, or change, by
-        itself."""
+    async def put(
+        self,
+        kind: str,
+        name: str,
+        what: str,
+        digest: bytes,
+        *,
+        number: int = 1,
+        fleeting: bool = False,
+    ) -> None:
+        """One thing. `kind` and `name` are those by which a census counts it, "rows" of
+        "shop.public.orders"; `what` is what it is called there, "" where the name is its own;
+        `number` how many it counts for. `fleeting`: it may go, or change, by itself."""
 
     async def forget(self, kind: str, name: str) -> None:
         """Nothing of what was put under a name counts: it was not whole, and may come once more."""
@@ -131,22 +147,26 @@ class Source(Protocol):
 
 
 class Workshop(Protocol):
-    """How a deploy hook runs an app's containers, by deployment; each call may be repeated after a crash."""
+    """How a deploy hook runs an app's containers, by deployment; each call may be repeated after a
+    crash."""
 
     async def run(self, deployment: Deployment, app: AppSpec) -> str:
-        """Start the deployment's container on the network with its variables; the answer is its name."""
+        """Start the deployment's container on the network with its variables; the answer is its
+        name."""
 
     async def address(self, deployment: Deployment) -> Address | None:
         """Where the app's port is published on this host; None when it has none."""
 
     async def state(self, deployment: Deployment) -> tuple[str, str]:
-        """The container's state ("running", "exited", …), Docker's health of it, or "" where it has no check."""
+        """The container's state ("running", "exited", …), Docker's health of it, or "" where it has
+        no check."""
 
     async def log(self, deployment: Deployment, lines: int = 20) -> str:
         """The last lines that the container printed."""
 
     async def promote(self, deployment: Deployment) -> None:
-        """Give the environment's name on the network to this deployment and take it from the others."""
+        """Give the environment's name on the network to this deployment and take it from the
+        others."""
 
     async def retire_others(self, deployment: Deployment) -> None:
         """Stop and remove the containers of the environment's other deployments."""
@@ -158,8 +178,11 @@ class Core(Protocol):
     @property
     def logger(self) -> Logger: ...
 
-    async def run(self, verb: str, arguments: Mapping[str, Any], actor: Actor | str = "plugin") -> Mapping[str, Any]:
-        """Run a verb with the fields that its API call takes, in the name of an actor; the answer is the operation."""
+    async def run(
+        self, verb: str, arguments: Mapping[str, Any], actor: Actor | str = "plugin"
+    ) -> Mapping[str, Any]:
+        """Run a verb with the fields that its API call takes, in the name of an actor; the answer
+        is the operation."""
 
     async def services(self, service_type: str) -> Sequence[Service]:
         """The services of a type, oldest first, as this host reaches them."""
@@ -167,13 +190,16 @@ class Core(Protocol):
     async def health(self, service_id: int) -> Health:
         """A real round trip to a service, now."""
 
-    async def bound(self, service_type: str, actor: Actor, project: str | int | None, environment: str | None) -> Bound:
-        """The service of a type that a project is linked to, and an environment's binding on it, made on first ask.
+    async def bound(
+        self, service_type: str, actor: Actor, project: str | int | None, environment: str | None
+    ) -> Bound:
+        """The service of a type that a project is linked to, and an environment's binding on it,
+        made on first ask.
 
-        A project's token implies its project, an environment's token its environment; else it is "production". Fast
-        enough for every request: what was found is remembered until something changes. Raises `BadInput` when no
-        project is named, `Forbidden` for another's, `NotFound` when it is not linked, `Conflict` when the service is
-        stopped.
+        A project's token implies its project, an environment's token its environment; else it is
+        "production". Fast enough for every request: what was found is remembered until something
+        changes. Raises `BadInput` when no project is named, `Forbidden` for another's, `NotFound`
+        when it is not linked, `Conflict` when the service is stopped.
         """
 
     def events(self, after: int) -> AsyncIterator[Event]:
@@ -183,15 +209,18 @@ class Core(Protocol):
         """The highest number so far."""
 
     async def outward(self) -> bool:
-        """Wait until this installation may act on others: not while its recovery from a lost host waits for a person's word.
-        Whether it had to wait: what was to be told before then is of the lost host."""
+        """Wait until this installation may act on others: not while its recovery from a lost host
+        waits for a person's word. Whether it had to wait: what was to be told before then is of the
+        lost host."""
 
     @property
     def history_days(self) -> int:
-        """For how many days what happened is kept: events, operations, and what a plugin notes of them."""
+        """For how many days what happened is kept: events, operations, and what a plugin notes of
+        them."""
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run something for as long as the core runs; it is cancelled before `shutdown`. What it raises is the plugin's fault."""
+        """Run something for as long as the core runs; it is cancelled before `shutdown`. What it
+        raises is the plugin's fault."""
 
     def folder(self, name: str) -> Path:
         """A folder of the state directory that the plugin may use; it may not be there yet."""
@@ -204,16 +233,19 @@ class Core(Protocol):
 
 
 class Sessions(Protocol):
-    """Who is signed in in a browser. Sessions end by themselves: some time after they were opened, or used last."""
+    """Who is signed in in a browser. Sessions end by themselves: some time after they were opened,
+    or used last."""
 
     async def open(self, token: str, peer: str, agent: str = "") -> OpenSession:
         """Sign in, from an address, with a browser that calls itself so.
 
-        Raises `Unauthorized` for a token that is not one, `TooMany` after too many of those, `Forbidden` for a project's.
+        Raises `Unauthorized` for a token that is not one, `TooMany` after too many of those,
+        `Forbidden` for a project's.
         """
 
     async def find(self, credential: str, *, used: bool) -> OpenSession | None:
-        """The session that this opens now; `used` for what a person does, which keeps it from ending."""
+        """The session that this opens now; `used` for what a person does, which keeps it from
+        ending."""
 
     async def end(self, credential: str) -> None:
         """Sign out."""
@@ -227,13 +259,17 @@ class Sessions(Protocol):
         """What the provider is called at which people may sign in, "" without one."""
 
     async def leave(self, path: str, wanted: str) -> Departure:
-        """Begin to sign in at the provider, from which people come back to this path. Raises `Failed` when it is away."""
+        """Begin to sign in at the provider, from which people come back to this path. Raises
+        `Failed` when it is away."""
 
-    async def arrive(self, secret: str, answer: Mapping[str, str], peer: str, agent: str = "") -> Arrival:
-        """Sign in with what the provider sent along; `secret` is that of the departure, from the same browser.
+    async def arrive(
+        self, secret: str, answer: Mapping[str, str], peer: str, agent: str = ""
+    ) -> Arrival:
+        """Sign in with what the provider sent along; `secret` is that of the departure, from the
+        same browser.
 
-        Raises `Unauthorized` for what is not the provider's answer to it, `Forbidden` for somebody who may not sign in, `Failed`
-        when the provider is away.
+        Raises `Unauthorized` for what is not the provider's answer to it, `Forbidden` for somebody
+        who may not sign in, `Failed` when the provider is away.
         """
 
     async def refuse_foreign(self, peer: str) -> None:
@@ -243,12 +279,13 @@ class Sessions(Protocol):
 class Application(Protocol):
     """What `http_routes` is given.
 
-    `authentication` is a Litestar middleware for the plugin's own routers: behind it `request.user` is an `Actor`.
-    Errors of `purveyor_hooks.errors` become problem details by themselves.
+    `authentication` is a Litestar middleware for the plugin's own routers: behind it `request.user`
+    is an `Actor`. Errors of `purveyor_hooks.errors` become problem details by themselves.
 
-    Whatever changes something below /api goes into the audit log by itself. A route's `opt` says the rest: `reveals="log"` that
-    its answer shows something that only few may see, `audit="data"` that apps' own data goes through it: that is told once a
-    minute, and not at all of an environment's own app.
+    Whatever changes something below /api goes into the audit log by itself. A route's `opt` says
+    the rest: `reveals="log"` that its answer shows something that only few may see, `audit="data"`
+    that apps' own data goes through it: that is told once a minute, and not at all of an
+    environment's own app.
     """
 
     @property
@@ -261,7 +298,8 @@ class Application(Protocol):
     def sessions(self) -> Sessions: ...
 
     def api(self, token: str) -> AbstractAsyncContextManager["ApiClient"]:
-        """The HTTP API in this very process, as whoever holds the token or session; an error answer is raised as ours."""
+        """The HTTP API in this very process, as whoever holds the token or session; an error answer
+        is raised as ours."""
 
 
 class ApiClient(Protocol):
@@ -281,4 +319,5 @@ class CommandLine(Protocol):
     def as_json(self) -> bool: ...
 
     def run(self, work: Callable[[ApiClient], Awaitable[T]]) -> T:
-        """Run a command's work with the API of the daemon, or of the core in this process where none runs."""
+        """Run a command's work with the API of the daemon, or of the core in this process where
+        none runs."""

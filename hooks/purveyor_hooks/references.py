@@ -1,7 +1,7 @@
 """The grammar of image references, in one place: ``[registry[:port]/]path[:tag][@digest]``.
 
-As Docker reads them (github.com/distribution/reference): what stands before the first slash is a registry only when it has a dot
-or a port, or is ``localhost``.
+As Docker reads them (github.com/distribution/reference): what stands before the first slash is a
+registry only when it has a dot or a port, or is ``localhost``.
 """
 
 import re
@@ -51,7 +51,9 @@ def parse(text: str) -> Reference:
     if found is None or len(text) > LONGEST:
         raise ValueError("must be an image reference such as postgres:17")
     parts = found.groupdict(default="")
-    return Reference(path=parts["path"], registry=parts["registry"], tag=parts["tag"], digest=parts["digest"])
+    return Reference(
+        path=parts["path"], registry=parts["registry"], tag=parts["tag"], digest=parts["digest"]
+    )
 
 
 def parts_of(text: str) -> Reference:

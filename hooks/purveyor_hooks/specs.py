@@ -1,10 +1,10 @@
 """Every hook, top to bottom the plugin author's manual.
 
-*Type hooks* are called for the one plugin that owns the service's type, one at a time, in a journalled step
-with a deadline. Each is idempotent: after a crash it is called again with the same arguments. *Everyone's
-hooks* go to all plugins, each call guarded: what one raises is logged and listed, and stops nobody else.
-"Pure" hooks do no I/O; all others are ``async def``. Any hook may raise an error of `purveyor_hooks.errors`;
-anything else is reported as a fault of the plugin.
+*Type hooks* are called for the one plugin that owns the service's type, one at a time, in a
+journalled step with a deadline. Each is idempotent: after a crash it is called again with the same
+arguments. *Everyone's hooks* go to all plugins, each call guarded: what one raises is logged and
+listed, and stops nobody else. "Pure" hooks do no I/O; all others are ``async def``. Any hook may
+raise an error of `purveyor_hooks.errors`; anything else is reported as a fault of the plugin.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from purveyor_hooks.markers import hookspec
-from purveyor_hooks.protocols import Access, Application, Contents, Core, Exercise, Reader, Sink, Source, Workshop
+from purveyor_hooks.protocols import (
+    Access,
+    Application,
+    Contents,
+    Core,
+    Exercise,
+    Reader,
+    Sink,
+    Source,
+    Workshop,
+)
 from purveyor_hooks.types import (
     Binding,
     Census,
@@ -47,18 +57,20 @@ if TYPE_CHECKING:
 
 @hookspec
 def service_type() -> ServiceType:  # type: ignore[empty-body]
-    """Say what this plugin brings: its name, parameters, ports and default image. Pure; asked once at load."""
+    """Say what this plugin brings: its name, parameters, ports and default image. Pure; asked once
+    at load."""
 
 
 @hookspec
 def data_major(image: Image, parameters: Mapping[str, Any]) -> str:  # type: ignore[empty-body]
-    """Say which version of the on-disk format an image writes, "" when all versions share one. Pure.
+    """Say which version of the on-disk format an image writes, "" when all versions share one.
+    Pure.
 
     - image: the image, with its environment when it is on the engine, else by its reference alone.
     - parameters: the service's.
 
-    The core records it with the volume and refuses to start a volume with an image of another major. Raise
-    `BadInput` on the field ``docker_image`` when it cannot be told.
+    The core records it with the volume and refuses to start a volume with an image of another
+    major. Raise `BadInput` on the field ``docker_image`` when it cannot be told.
     """
 
 
@@ -66,9 +78,11 @@ def data_major(image: Image, parameters: Mapping[str, Any]) -> str:  # type: ign
 def secrets(service: Service) -> dict[str, str]:  # type: ignore[empty-body]
     """Make what the service needs for itself and no parameter holds: keys, certificates. Optional.
 
-    - service: the service about to be created or changed; `service.secrets` is what was made before.
+    - service: the service about to be created or changed; `service.secrets` is what was made
+      before.
 
-    Answer all that shall be kept, encrypted, as `service.secrets`. Does no I/O but may use randomness.
+    Answer all that shall be kept, encrypted, as `service.secrets`. Does no I/O but may use
+    randomness.
     """
 
 
@@ -82,7 +96,8 @@ def container(service: Service) -> ContainerSpec:  # type: ignore[empty-body]
 
 @hookspec
 def exercise() -> Exercise:  # type: ignore[empty-body]
-    """Say how an app uses a service of this type, for the conformance kit (`purveyor plugin check`). Pure."""
+    """Say how an app uses a service of this type, for the conformance kit (`purveyor plugin
+    check`). Pure."""
 
 
 # ---------------------------------------------------------------- type hooks: is it serving
@@ -95,7 +110,8 @@ async def ready(service: Service, access: Access) -> Health:  # type: ignore[emp
     - service: the service.
     - access: how to reach it.
 
-    Asked again and again after a start until healthy; never sleeps or retries itself. Also asked for health.
+    Asked again and again after a start until healthy; never sleeps or retries itself. Also asked
+    for health.
     """
 
 
@@ -123,12 +139,14 @@ async def census(service: Service, access: Access, binding: Binding | None) -> C
 
 @hookspec
 async def renew_certificate(service: Service, access: Access) -> None:
-    """Have the running server show the certificate that has just been put into its container (`ContainerSpec.certificate`).
+    """Have the running server show the certificate that has just been put into its container
+    (`ContainerSpec.certificate`).
 
     - service: the service, ready.
     - access: how to reach it.
 
-    Connections that are open go on. Without this hook, and where it raises, the server shows it from its next start on.
+    Connections that are open go on. Without this hook, and where it raises, the server shows it
+    from its next start on.
     """
 
 
@@ -143,8 +161,8 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
     - access: how to reach it.
     - binding: names, number and password, recorded by the core before this call.
 
-    Also called to bring an unbound binding back: same resource, same data, new password. Raise `Conflict` when
-    a resource or account of that name exists and does not carry `binding.mark`.
+    Also called to bring an unbound binding back: same resource, same data, new password. Raise
+    `Conflict` when a resource or account of that name exists and does not carry `binding.mark`.
     """
 
 
@@ -158,21 +176,24 @@ def environment(service: Service, binding: Binding) -> Sequence[Variable]:  # ty
 
 
 @hookspec
-async def rotate(service: Service, access: Access, binding: Binding, previous: str, until: datetime | None) -> None:
+async def rotate(
+    service: Service, access: Access, binding: Binding, previous: str, until: datetime | None
+) -> None:
     """Make the binding's new credential work, and end the old one.
 
     - service: the service, ready.
     - access: how to reach it.
     - binding: with the new password, and the new account where the type has `numbered_accounts`.
     - previous: the password that is valid until now.
-    - until: only ever given to a type that has `retire`: leave the old credential working until then. Where the server can
-      end it by itself, have it do so.
+    - until: only ever given to a type that has `retire`: leave the old credential working until
+      then. Where the server can end it by itself, have it do so.
     """
 
 
 @hookspec
 async def retire(service: Service, access: Access, binding: Binding) -> None:
-    """End every credential of a binding but the one it has, and the sessions that these opened: the time of a rotation is over.
+    """End every credential of a binding but the one it has, and the sessions that these opened: the
+    time of a rotation is over.
 
     - service: the service, ready.
     - access: how to reach it.
@@ -182,13 +203,15 @@ async def retire(service: Service, access: Access, binding: Binding) -> None:
 
 @hookspec
 async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
-    """Make the administrator's new credentials work and end the old ones; its container is made anew afterwards.
+    """Make the administrator's new credentials work and end the old ones; its container is made
+    anew afterwards.
 
     - service: with the new ones.
     - access: how to reach it.
     - previous: the same service with those that are valid until now.
 
-    After a crash the new ones may work already. A server that takes its credentials from its container has nothing to do.
+    After a crash the new ones may work already. A server that takes its credentials from its
+    container has nothing to do.
     """
 
 
@@ -204,7 +227,8 @@ async def unbind(service: Service, access: Access, binding: Binding) -> None:
 
 @hookspec
 async def purge(service: Service, access: Access, binding: Binding) -> None:
-    """Drop the account and the resource with all its data. Only ever called when asked for in so many words.
+    """Drop the account and the resource with all its data. Only ever called when asked for in so
+    many words.
 
     - service: the service, ready.
     - access: how to reach it.
@@ -244,7 +268,8 @@ def recognise(container: FoundContainer) -> Recognition | None:
 
 @hookspec
 async def adopt(service: Service, access: Access) -> Health:  # type: ignore[empty-body]
-    """Prove that the given credentials really work on a container that is about to be imported, and suffice for links.
+    """Prove that the given credentials really work on a container that is about to be imported, and
+    suffice for links.
 
     - service: the service as it would be registered.
     - access: how to reach it.
@@ -255,18 +280,21 @@ async def adopt(service: Service, access: Access) -> Health:  # type: ignore[emp
 
 @hookspec
 async def retell(container: FoundContainer, read: Reader) -> Retold:  # type: ignore[empty-body]
-    """Read back what a container of this type was made with, after the record of its service was lost.
+    """Read back what a container of this type was made with, after the record of its service was
+    lost.
 
     - container: one that was made from `container()`; its ports are told to the core by the engine.
     - read: the text of a file in it, None when there is none; it need not run.
 
-    Nothing may be changed. A password that it does not hold is left out: the core chooses another and asks `regain`.
+    Nothing may be changed. A password that it does not hold is left out: the core chooses another
+    and asks `regain`.
     """
 
 
 @hookspec
 async def regain(service: Service, access: Access) -> None:
-    """Have the running server take the administrator's credentials of `service` with its next start, knowing no others.
+    """Have the running server take the administrator's credentials of `service` with its next
+    start, knowing no others.
 
     - service: the service with new credentials.
     - access: how to reach it; commands are run as root. The core starts it anew afterwards.
@@ -277,7 +305,8 @@ async def regain(service: Service, access: Access) -> None:
 
 @hookspec
 async def held(service: Service, access: Access) -> Sequence[HeldAccount]:  # type: ignore[empty-body]
-    """List the accounts of projects that the server holds, by the marks that `bind` has left. Changes nothing.
+    """List the accounts of projects that the server holds, by the marks that `bind` has left.
+    Changes nothing.
 
     - service: a service whose record was lost.
     - access: how to reach it.
@@ -306,36 +335,44 @@ async def migrate(old: Service, new: Service, old_access: Access, new_access: Ac
 
 @hookspec
 async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Census:  # type: ignore[empty-body]
-    """Stream everything out, in constant memory, and count what is written; `parts` helps to keep several things in one stream.
+    """Stream everything out, in constant memory, and count what is written; `parts` helps to keep
+    several things in one stream.
 
     - service: the service, ready. It is written to meanwhile.
     - access: how to reach it.
     - sink: takes the bytes.
-    - tools: the container of the newer server that the stream is for, in an upgrade: its programs write what it can read, and
-      reach the service at `service.container_name`. None: the service's own programs are right.
+    - tools: the container of the newer server that the stream is for, in an upgrade: its programs
+      write what it can read, and reach the service at `service.container_name`. None: the service's
+      own programs are right.
 
-    The answer counts what went into the stream, never what the server says beside it; it names what exists and is not
-    carried (`left_out`), and what could not be read (`failed`): one database that fails does not end the others.
+    The answer counts what went into the stream, never what the server says beside it; it names what
+    exists and is not carried (`left_out`), and what could not be read (`failed`): one database that
+    fails does not end the others.
     """
 
 
 @hookspec
-async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:  # type: ignore[empty-body]
-    """Stream everything in, in constant memory, into an empty service. Called again after a crash, it begins anew.
+async def restore(  # type: ignore[empty-body]
+    service: Service, access: Access, source: Source, options: RestoreOptions
+) -> tuple[Finding, ...]:
+    """Stream everything in, in constant memory, into an empty service. Called again after a crash,
+    it begins anew.
 
     - service: the service, ready.
     - access: how to reach it.
-    - source: gives the bytes that `backup` wrote. They may be hostile: nothing in them runs with the administrator's power.
+    - source: gives the bytes that `backup` wrote. They may be hostile: nothing in them runs with
+      the administrator's power.
     - options: what of it, and whether the service goes on in place of the one that was saved.
 
-    The data set keeps the mark of the service that it is restored into. What could not be restored as it was, or comes up
-    switched off, is answered by name; the rest is restored.
+    The data set keeps the mark of the service that it is restored into. What could not be restored
+    as it was, or comes up switched off, is answered by name; the rest is restored.
     """
 
 
 @hookspec
 async def extract(source: Source, database: str, sink: Sink) -> None:
-    """Take one database or bucket out of a backup, in the form that the server's own tools read. No server is needed.
+    """Take one database or bucket out of a backup, in the form that the server's own tools read. No
+    server is needed.
 
     - source: gives the bytes that `backup` wrote.
     - database: its name, as the census has it.
@@ -347,20 +384,23 @@ async def extract(source: Source, database: str, sink: Sink) -> None:
 
 @hookspec
 async def contents(source: Source, into: Contents) -> None:
-    """Tell digests of all that is in a backup: `backup verify --deep` compares those of a backup with those of a second one, made
-    of the service that it was restored into. No server is needed. Optional.
+    """Tell digests of all that is in a backup: `backup verify --deep` compares those of a backup
+    with those of a second one, made of the service that it was restored into. No server is needed.
+    Optional.
 
     - source: gives the bytes that `backup` wrote.
     - into: takes each thing.
 
-    Two backups of the same data tell the same, in whatever order and form their servers wrote them down. What a census counts of
-    a kind that is told here is told whole: the numbers are compared as well.
+    Two backups of the same data tell the same, in whatever order and form their servers wrote them
+    down. What a census counts of a kind that is told here is told whole: the numbers are compared
+    as well.
     """
 
 
 @hookspec
 async def upgrade_check(service: Service, access: Access, image: Image) -> tuple[Finding, ...]:  # type: ignore[empty-body]
-    """What the new version will refuse of what is there, asked before anything is done: for the plan.
+    """What the new version will refuse of what is there, asked before anything is done: for the
+    plan.
 
     - service: the service, ready. Nothing in it may change.
     - access: how to reach it.
@@ -369,8 +409,11 @@ async def upgrade_check(service: Service, access: Access, image: Image) -> tuple
 
 
 @hookspec
-async def browse(service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str) -> Listing:  # type: ignore[empty-body]
-    """Show one page of what it holds, by the administrator's eyes. Changes nothing, and ends within seconds.
+async def browse(  # type: ignore[empty-body]
+    service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str
+) -> Listing:
+    """Show one page of what it holds, by the administrator's eyes. Changes nothing, and ends within
+    seconds.
 
     - service: the service, ready.
     - access: how to reach it.
@@ -393,7 +436,7 @@ async def download(service: Service, access: Access, path: tuple[str, ...], sink
     """
 
 
-# ---------------------------------------------------------------- type hooks: every moment of the past
+# ------------------------------------------------------------- type hooks: every moment of the past
 
 
 @hookspec
@@ -402,9 +445,9 @@ def archive_helper(service: Service) -> ContainerSpec:  # type: ignore[empty-bod
 
     - service: the service.
 
-    It shares the network of the service's container and has a volume of its own. Below its mount it writes files whose
-    names sort in the order of what is in them; one that is not full yet ends in ``.partial``. Full ones are taken away
-    from it, but for the newest.
+    It shares the network of the service's container and has a volume of its own. Below its mount it
+    writes files whose names sort in the order of what is in them; one that is not full yet ends in
+    ``.partial``. Full ones are taken away from it, but for the newest.
     """
 
 
@@ -423,7 +466,8 @@ async def archive_base(service: Service, access: Access, helper: Access, sink: S
 
 @hookspec
 async def archive_beat(service: Service, access: Access) -> datetime:  # type: ignore[empty-body]
-    """Write something, and answer its time as soon as the helper has it: everything up to then can be told.
+    """Write something, and answer its time as soon as the helper has it: everything up to then can
+    be told.
 
     - service: the service, ready.
     - access: how to reach it.
@@ -434,7 +478,8 @@ async def archive_beat(service: Service, access: Access) -> datetime:  # type: i
 
 @hookspec
 def archive_gap(names: Sequence[str]) -> str:  # type: ignore[empty-body]
-    """Name the first file that is missing between the first and the last of the helper's; "" when none is. Pure.
+    """Name the first file that is missing between the first and the last of the helper's; "" when
+    none is. Pure.
 
     - names: those that are kept, sorted, without ``.partial``.
 
@@ -444,7 +489,8 @@ def archive_gap(names: Sequence[str]) -> str:  # type: ignore[empty-body]
 
 @hookspec
 async def archive_end(service: Service, access: Access) -> None:
-    """Take back what the server was asked to keep for the helper, which is gone. May be called again.
+    """Take back what the server was asked to keep for the helper, which is gone. May be called
+    again.
 
     - service: the service, ready.
     - access: how to reach it.
@@ -453,7 +499,8 @@ async def archive_end(service: Service, access: Access) -> None:
 
 @hookspec
 def recovery(service: Service, at: datetime | None) -> Recovery:  # type: ignore[empty-body]
-    """Say where a base copy and the helper's files go in a new volume, and what else makes the server stop at a moment. Pure.
+    """Say where a base copy and the helper's files go in a new volume, and what else makes the
+    server stop at a moment. Pure.
 
     - service: the service that is about to be started on that volume.
     - at: the moment; None is the end of what was written down.
@@ -462,7 +509,8 @@ def recovery(service: Service, at: datetime | None) -> Recovery:  # type: ignore
 
 @hookspec
 async def recover(service: Service, access: Access) -> str:  # type: ignore[empty-body]
-    """Say how far a server has come that was started on such a volume; "" when it has arrived and is the service's own.
+    """Say how far a server has come that was started on such a volume; "" when it has arrived and
+    is the service's own.
 
     - service: the service; its administrator's credentials are to work from then on.
     - access: how to reach it; the data may still have the credentials of another service.
@@ -484,8 +532,8 @@ async def before_operation(operation: Operation) -> str | None:
 
 @hookspec
 async def on_event(event: Event) -> None:
-    """Take note of an event. Called in order and without gaps, ten seconds each; a slow plugin lags behind and
-    holds nobody up, for it reads on from the journal.
+    """Take note of an event. Called in order and without gaps, ten seconds each; a slow plugin lags
+    behind and holds nobody up, for it reads on from the journal.
 
     - event: what happened.
     """
@@ -506,7 +554,8 @@ async def deploy(deployment: Deployment, workshop: Workshop) -> DeployResult | N
     - deployment: what to deploy.
     - workshop: runs the app's containers.
 
-    Raise when it does not come up: the core removes what this deployment started and the old one keeps serving.
+    Raise when it does not come up: the core removes what this deployment started and the old one
+    keeps serving.
     """
 
 
@@ -544,8 +593,9 @@ def cli_commands() -> "Sequence[click.Command]":  # type: ignore[empty-body]
 def http_routes(app: Application) -> Sequence[Any]:  # type: ignore[empty-body]
     """List the Litestar route handlers and routers that this plugin adds under its own path. Pure.
 
-    - app: `app.core` is the `Core` handed to `startup`, `app.authentication` the middleware for its routers.
+    - app: `app.core` is the `Core` handed to `startup`, `app.authentication` the middleware for its
+      routers.
 
-    What apps are to reach from their containers is marked: ``opt={FOR_APPS: True}`` on a route or router. The rest is refused
-    there.
+    What apps are to reach from their containers is marked: ``opt={FOR_APPS: True}`` on a route or
+    router. The rest is refused there.
     """

@@ -1,4 +1,5 @@
-"""For plugins whose API stands on one service of their type: is it there, enable it, change it, disable it."""
+"""For plugins whose API stands on one service of their type: is it there, enable it, change it,
+disable it."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from purveyor_hooks.markers import FOR_APPS
 from purveyor_hooks.protocols import CommandLine, Core
 from purveyor_hooks.types import Actor, Service, Value
 
-EACH = {"audit": "each"}  # whatever else its plugin's router says: a change of what all apps stand on
+# whatever else its plugin's router says: a change of what all apps stand on
+EACH = {"audit": "each"}
 
 
 class Change(Value, frozen=True, forbid_unknown_fields=True):
@@ -23,11 +25,14 @@ class Change(Value, frozen=True, forbid_unknown_fields=True):
     parameters: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def given(self) -> dict[str, Any]:
-        return self.parameters | ({"docker_image": self.docker_image} if self.docker_image is not None else {})
+        return self.parameters | (
+            {"docker_image": self.docker_image} if self.docker_image is not None else {}
+        )
 
 
 class Standing(Value, frozen=True):
-    """Whether an API has a service to stand on: `enabled` when it is there and wanted, `healthy` by a round trip."""
+    """Whether an API has a service to stand on: `enabled` when it is there and wanted, `healthy` by
+    a round trip."""
 
     enabled: bool
     healthy: bool
@@ -54,11 +59,16 @@ async def status(core: Core, service_type: str) -> Standing:
             healthy, version = seen.healthy, seen.version
         except PurveyorError:  # the engine is away: nothing is healthy then
             healthy = False
-    return Standing(enabled=enabled, healthy=healthy, version=version, docker_image=service.image.reference)
+    return Standing(
+        enabled=enabled, healthy=healthy, version=version, docker_image=service.image.reference
+    )
 
 
-async def enable(core: Core, service_type: str, given: Mapping[str, Any], actor: Actor | str) -> Standing:
-    """Create the service, named like its type, or start it; `given` are parameters, used when it is created."""
+async def enable(
+    core: Core, service_type: str, given: Mapping[str, Any], actor: Actor | str
+) -> Standing:
+    """Create the service, named like its type, or start it; `given` are parameters, used when it is
+    created."""
     service = await find(core, service_type)
     if service is None:
         wanted = {"name": service_type, "service_type": service_type, "parameters": dict(given)}
@@ -68,7 +78,9 @@ async def enable(core: Core, service_type: str, given: Mapping[str, Any], actor:
     return await status(core, service_type)
 
 
-async def update(core: Core, service_type: str, given: Mapping[str, Any], actor: Actor | str) -> Standing:
+async def update(
+    core: Core, service_type: str, given: Mapping[str, Any], actor: Actor | str
+) -> Standing:
     """Change the service's parameters. Raises `NotFound` when there is none."""
     service = await _must(core, service_type)
     await core.run("update", {"service": str(service.id), "parameters": dict(given)}, actor)
@@ -86,13 +98,15 @@ async def disable(core: Core, service_type: str, actor: Actor | str) -> Standing
 async def _must(core: Core, service_type: str) -> Service:
     service = await find(core, service_type)
     if service is None:
-        raise NotFound(f"{service_type} is not enabled.", remedy=f"Enable it: POST /api/{service_type}/enable")
+        raise NotFound(
+            f"{service_type} is not enabled.", remedy=f"Enable it: POST /api/{service_type}/enable"
+        )
     return service
 
 
 def routes(core: Core, service_type: str) -> list[Any]:
-    """The Litestar handlers of an API's ``/status``, ``/enable``, ``/update`` and ``/disable``; the last three are for
-    administrators, and not reached by apps."""
+    """The Litestar handlers of an API's ``/status``, ``/enable``, ``/update`` and ``/disable``; the
+    last three are for administrators, and not reached by apps."""
     from litestar import Request, delete, get, patch, post
 
     @get("/status")
@@ -128,7 +142,10 @@ def add_commands(group: click.Group, service_type: str, label: str) -> None:
             click.echo(f"{label} is not enabled. Enable it: purveyor {service_type} enable")
         else:
             health = "healthy" if found["healthy"] else "not healthy"
-            click.echo(f"{label} is enabled and {health}: {found['docker_image']}, version {found['version'] or 'unknown'}.")
+            click.echo(
+                f"{label} is enabled and {health}: {found['docker_image']}, version "
+                f"{found['version'] or 'unknown'}."
+            )
 
     @group.command("status", help=f"Say whether {label} is enabled and healthy.")
     @click.pass_obj

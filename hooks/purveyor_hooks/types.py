@@ -1,4 +1,5 @@
-"""The values that the core and its plugins exchange. All are frozen: nobody changes another's copy."""
+"""The values that the core and its plugins exchange. All are frozen: nobody changes another's
+copy."""
 
 from collections.abc import Callable, Collection
 from datetime import datetime
@@ -20,9 +21,10 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
 class Parameter(Value, frozen=True):
     """One setting of a service type, as the API, the CLI and the dashboard's form show it.
 
-    `kind` is the JSON type. A `generated` parameter that is not given is made by the core: "port" (the lowest
-    free one from `base` up), "password" (`length` characters) or "key" (the same, lower-case letters and
-    digits). `editable` means that it may change later; a secret is stored encrypted and shown as ``***``.
+    `kind` is the JSON type. A `generated` parameter that is not given is made by the core: "port"
+    (the lowest free one from `base` up), "password" (`length` characters) or "key" (the same,
+    lower-case letters and digits). `editable` means that it may change later; a secret is stored
+    encrypted and shown as ``***``.
     """
 
     name: str
@@ -41,14 +43,16 @@ class Parameter(Value, frozen=True):
 
 
 class Port(Value, frozen=True):
-    """A port of the container, published on 127.0.0.1 at the number that the parameter `parameter` holds."""
+    """A port of the container, published on 127.0.0.1 at the number that the parameter `parameter`
+    holds."""
 
     container: int
     parameter: str = "port"
 
 
 class Naming(Value, frozen=True):
-    """How resources are named: `separator` for other characters, at most `limit` characters, from `minimum`."""
+    """How resources are named: `separator` for other characters, at most `limit` characters, from
+    `minimum`."""
 
     separator: str = "_"
     limit: int = 63
@@ -58,12 +62,13 @@ class Naming(Value, frozen=True):
 class ServiceType(Value, frozen=True):
     """What a plugin brings. `name` is what people write: ``purveyor create <name> main``.
 
-    `slots` is the inclusive range of numbers of which each binding gets one of its own (Redis databases).
-    Accounts bear the resource's name, or are random lower-case letters and digits where `account_length` says how
-    many (access keys). With `numbered_accounts` each new credential has an account of its own, named like the resource with a
-    number that none had before, so that nothing of an ended one can come back. With `extra_resources` a link may ask for
-    further ones, see `Binding`. `uses_api` means that its variables carry the
-    address of the HTTP API and the environment's token: each `Binding` then has an `api`. `notes` are sentences that a person
+    `slots` is the inclusive range of numbers of which each binding gets one of its own (Redis
+    databases). Accounts bear the resource's name, or are random lower-case letters and digits where
+    `account_length` says how many (access keys). With `numbered_accounts` each new credential has
+    an account of its own, named like the resource with a number that none had before, so that
+    nothing of an ended one can come back. With `extra_resources` a link may ask for further ones,
+    see `Binding`. `uses_api` means that its variables carry the address of the HTTP API and the
+    environment's token: each `Binding` then has an `api`. `notes` are sentences that a person
     should know before relying on this type: limits of isolation, say.
     """
 
@@ -85,10 +90,11 @@ class ServiceType(Value, frozen=True):
 
 
 class Image(Value, frozen=True):
-    """An image on the engine: its reference, id, environment and labels. `id` is empty while it is not there.
+    """An image on the engine: its reference, id, environment and labels. `id` is empty while it is
+    not there.
 
-    `digest` is what its registry calls it, ``repository@sha256:…``, "" for one that came from none; `user` is whom it starts
-    as, "" for root.
+    `digest` is what its registry calls it, ``repository@sha256:…``, "" for one that came from none;
+    `user` is whom it starts as, "" for root.
     """
 
     reference: str
@@ -112,8 +118,8 @@ class Address(Value, frozen=True):
 
 
 class Tls(Value, frozen=True):
-    """Who vouches for a server: the certificates of the installation's own authorities as PEM text, and the file with them that
-    the reader of the variables has."""
+    """Who vouches for a server: the certificates of the installation's own authorities as PEM text,
+    and the file with them that the reader of the variables has."""
 
     authorities: str
     file: str
@@ -122,13 +128,15 @@ class Tls(Value, frozen=True):
 class Service(Value, frozen=True):
     """One provisioned instance, as plugins see it.
 
-    `parameters` are complete and typed, secrets in clear. `secrets` is what the hook `secrets` made. `major` is
-    the recorded version of the data's format ("" while nothing is recorded). `desired` is what its owner wants:
-    "running" or "stopped". `host` and `port()` say how the reader of the variables reaches it: by the container's
-    name and its own port for apps on the network, by 127.0.0.1 and the published port for commands on this host. Ports
-    that are not published answer those at the container's own `address`, see `host_of`.
-    `imported` means that its container was made by somebody else and holds what its owner keeps there: change nothing of
-    that. Secrets that its owner did not give are "". `tls` is there once its server has a certificate (`ContainerSpec`).
+    `parameters` are complete and typed, secrets in clear. `secrets` is what the hook `secrets`
+    made. `major` is the recorded version of the data's format ("" while nothing is recorded).
+    `desired` is what its owner wants: "running" or "stopped". `host` and `port()` say how the
+    reader of the variables reaches it: by the container's name and its own port for apps on the
+    network, by 127.0.0.1 and the published port for commands on this host. Ports that are not
+    published answer those at the container's own `address`, see `host_of`. `imported` means that
+    its container was made by somebody else and holds what its owner keeps there: change nothing of
+    that. Secrets that its owner did not give are "". `tls` is there once its server has a
+    certificate (`ContainerSpec`).
     """
 
     id: int
@@ -166,7 +174,8 @@ class Mount(Value, frozen=True):
 
 
 class File(Value, frozen=True):
-    """A file put into the container before it starts, owned by root; a `seed` only while the volume is new."""
+    """A file put into the container before it starts, owned by root; a `seed` only while the volume
+    is new."""
 
     path: str
     content: str
@@ -175,9 +184,10 @@ class File(Value, frozen=True):
 
 
 class Certificate(Value, frozen=True):
-    """Where the server wants its certificate: in `file` its key and the certificate, as PEM, and where it does not read both from
-    one, the certificate alone in `chain`. They are for the first of the `owners` that the image has as a user, alone; for
-    everybody in the container where it has none of them. What vouches for it is in /etc/purveyor/ca.crt."""
+    """Where the server wants its certificate: in `file` its key and the certificate, as PEM, and
+    where it does not read both from one, the certificate alone in `chain`. They are for the first
+    of the `owners` that the image has as a user, alone; for everybody in the container where it has
+    none of them. What vouches for it is in /etc/purveyor/ca.crt."""
 
     file: str
     chain: str = ""
@@ -195,8 +205,9 @@ class HealthCheck(Value, frozen=True):
 
 
 class Limits(Value, frozen=True):
-    """Memory in bytes, CPUs as a number of cores; None is no limit. `pids` is how many processes and threads there may be at
-    once: a server that has one for each connection needs more than its connections."""
+    """Memory in bytes, CPUs as a number of cores; None is no limit. `pids` is how many processes
+    and threads there may be at once: a server that has one for each connection needs more than its
+    connections."""
 
     memory: int | None = None
     cpus: float | None = None
@@ -209,17 +220,19 @@ OF_ENTRY_POINTS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
 class ContainerSpec(Value, frozen=True):
     """The container to run, complete: the core does all of the Docker work from this.
 
-    It starts without any of Linux's capabilities but the `capabilities` that are named here, and can never gain more. The
-    default is what the entry points of the official images need, which begin as root, give the volume to the server's user and
-    go on as that user: after that step there are none. Name fewer where fewer will do.
+    It starts without any of Linux's capabilities but the `capabilities` that are named here, and
+    can never gain more. The default is what the entry points of the official images need, which
+    begin as root, give the volume to the server's user and go on as that user: after that step
+    there are none. Name fewer where fewer will do.
 
-    With a `certificate` the core has one of the installation's own authority for the server, puts it there before each start, and
-    renews it: then, and while it runs where the type has the hook `renew_certificate`. It is nothing that the container is made
-    anew for.
+    With a `certificate` the core has one of the installation's own authority for the server, puts
+    it there before each start, and renews it: then, and while it runs where the type has the hook
+    `renew_certificate`. It is nothing that the container is made anew for.
 
-    `evidence` are paths that must exist in the volume once it holds data; the core looks for them before each
-    start, so that a server never comes up empty on a volume that was emptied. `shared_memory` is the size of
-    /dev/shm in bytes, `stop_timeout` the seconds that the server is given to stop in peace.
+    `evidence` are paths that must exist in the volume once it holds data; the core looks for them
+    before each start, so that a server never comes up empty on a volume that was emptied.
+    `shared_memory` is the size of /dev/shm in bytes, `stop_timeout` the seconds that the server is
+    given to stop in peace.
     """
 
     image: str
@@ -256,8 +269,9 @@ class Probe(Value, frozen=True):
 class Client(Value, frozen=True):
     """How to talk to a service as its administrator, on a terminal.
 
-    `argv` is run in the service's container. Where its image has no such program, or none is named, the code
-    `python` is run on this host and a Python prompt follows. Secrets go into `environment`, which both get.
+    `argv` is run in the service's container. Where its image has no such program, or none is named,
+    the code `python` is run on this host and a Python prompt follows. Secrets go into
+    `environment`, which both get.
     """
 
     argv: tuple[str, ...] = ()
@@ -284,15 +298,21 @@ class Scope(Value, frozen=True):
 
 
 class Api(Value, frozen=True):
-    """Where an app reaches the HTTP API: `url` is the root, without ``/api``; `token` is its environment's own."""
+    """Where an app reaches the HTTP API: `url` is the root, without ``/api``; `token` is its
+    environment's own."""
 
     url: str
     token: str
     project_id: int
 
     def variables(self) -> list["Variable"]:
-        """What every type that uses the API injects, under our names and those of published SDKs."""
-        values = (("API_URL", self.url, False), ("TOKEN", self.token, True), ("PROJECT_ID", str(self.project_id), False))
+        """What every type that uses the API injects, under our names and those of published
+        SDKs."""
+        values = (
+            ("API_URL", self.url, False),
+            ("TOKEN", self.token, True),
+            ("PROJECT_ID", str(self.project_id), False),
+        )
         return [
             Variable(name=f"{prefix}_{name}", value=value, secret=secret)
             for prefix in ("PURVEYOR", "TEMPS")
@@ -301,13 +321,15 @@ class Api(Value, frozen=True):
 
 
 class Binding(Value, frozen=True):
-    """What a link gives one environment. The core chooses and records all of it before `bind` is called.
+    """What a link gives one environment. The core chooses and records all of it before `bind` is
+    called.
 
-    `resource` is the database or bucket, named by the type's `Naming`; `account` the user; `password` its
-    credential (32 characters, letters and digits); `slot` the number out of the type's `slots`. `mark` is
-    unique to this binding: put it where the server keeps comments, to tell your own objects from others. `api` is
-    there for the variables of types that use the API. `extras` are further resources by the names that a person gave them: the
-    same account reaches them, and they are made, kept and purged with the first.
+    `resource` is the database or bucket, named by the type's `Naming`; `account` the user;
+    `password` its credential (32 characters, letters and digits); `slot` the number out of the
+    type's `slots`. `mark` is unique to this binding: put it where the server keeps comments, to
+    tell your own objects from others. `api` is there for the variables of types that use the API.
+    `extras` are further resources by the names that a person gave them: the same account reaches
+    them, and they are made, kept and purged with the first.
     """
 
     id: int
@@ -322,7 +344,8 @@ class Binding(Value, frozen=True):
 
     @property
     def number(self) -> int:
-        """What its objects are marked with: its own id, or that of the binding whose backup it was restored from."""
+        """What its objects are marked with: its own id, or that of the binding whose backup it was
+        restored from."""
         return self.origin or self.id
 
     @property
@@ -339,10 +362,12 @@ class Variable(Value, frozen=True):
 
 
 class Actor(Value, frozen=True):
-    """Who asks: `name` for the journal, a user's own where there is one; `scope` is admin, read or project.
+    """Who asks: `name` for the journal, a user's own where there is one; `scope` is admin, read or
+    project.
 
-    `token_id` is the token that was shown, None for whoever works on the host itself: names of tokens are not unique.
-    A project's token has its `project_id`; one of an environment has its `environment` as well.
+    `token_id` is the token that was shown, None for whoever works on the host itself: names of
+    tokens are not unique. A project's token has its `project_id`; one of an environment has its
+    `environment` as well.
     """
 
     name: str
@@ -355,15 +380,17 @@ class Actor(Value, frozen=True):
         """Raise `Forbidden` unless the scope is one of these."""
         if self.scope not in scopes:
             raise Forbidden(
-                f"A token of the scope {self.scope} may not do this.", remedy=f"Use one of the scope {' or '.join(scopes)}."
+                f"A token of the scope {self.scope} may not do this.",
+                remedy=f"Use one of the scope {' or '.join(scopes)}.",
             )
 
 
 class OpenSession(Value, frozen=True):
-    """Somebody's session in a browser, opened with a token. `admin` may change things; the others only look.
+    """Somebody's session in a browser, opened with a token. `admin` may change things; the others
+    only look.
 
-    `credential` opens it: two halves with a dot between them, of which neither opens anything by itself. To the API of
-    `Application.api` it is what the token is.
+    `credential` opens it: two halves with a dot between them, of which neither opens anything by
+    itself. To the API of `Application.api` it is what the token is.
     """
 
     id: int
@@ -372,7 +399,8 @@ class OpenSession(Value, frozen=True):
 
 
 class Departure(Value, frozen=True):
-    """Somebody goes to sign in elsewhere: the address, and a secret that only this browser keeps until it is back."""
+    """Somebody goes to sign in elsewhere: the address, and a secret that only this browser keeps
+    until it is back."""
 
     address: str
     secret: str
@@ -386,9 +414,11 @@ class Arrival(Value, frozen=True):
 
 
 class Bound(Value, frozen=True):
-    """A service and one environment's binding on it, as this host reaches it (`service.host`, `service.port()`).
+    """A service and one environment's binding on it, as this host reaches it (`service.host`,
+    `service.port()`).
 
-    `api_url` is the API's root where the settings say it, "" where it is whatever host a request was sent to.
+    `api_url` is the API's root where the settings say it, "" where it is whatever host a request
+    was sent to.
     """
 
     service: Service
@@ -398,7 +428,8 @@ class Bound(Value, frozen=True):
 
 
 class Account(Value, frozen=True):
-    """What one project's app logs in with, and where: `resource` is the database, number or bucket that is its own."""
+    """What one project's app logs in with, and where: `resource` is the database, number or bucket
+    that is its own."""
 
     host: str
     port: int
@@ -413,8 +444,8 @@ class Account(Value, frozen=True):
 class Health(Value, frozen=True):
     """The outcome of a real round trip.
 
-    `stage` is the last one reached: "container", "tcp", "login", "query", "write"; healthy means that all
-    were passed. `version` is the server's own, `detail` the reason when not healthy.
+    `stage` is the last one reached: "container", "tcp", "login", "query", "write"; healthy means
+    that all were passed. `version` is the server's own, `detail` the reason when not healthy.
     """
 
     healthy: bool
@@ -426,9 +457,10 @@ class Health(Value, frozen=True):
 class Finding(Value, frozen=True):
     """One thing that is not carried, or not as it was, told to a person.
 
-    `where` is the database, bucket or other holder, "" for the server itself; `what` the object in it, "" for all of it;
-    `why` a sentence's end: "its index is invalid", "the new version has no such setting". A `notice` is told and no loss: what
-    is not one stops an upgrade or a restore in place until a person says to go on.
+    `where` is the database, bucket or other holder, "" for the server itself; `what` the object in
+    it, "" for all of it; `why` a sentence's end: "its index is invalid", "the new version has no
+    such setting". A `notice` is told and no loss: what is not one stops an upgrade or a restore in
+    place until a person says to go on.
     """
 
     where: str
@@ -442,15 +474,18 @@ class Finding(Value, frozen=True):
 
 
 class Census(Value, frozen=True):
-    """What a data set holds, countable: kind of thing -> name -> number, as ``{"rows": {"shop.orders": 12}}``.
+    """What a data set holds, countable: kind of thing -> name -> number, as ``{"rows":
+    {"shop.orders": 12}}``.
 
-    `counts` must be the same later. `fleeting` is what may go by itself, keys that expire: there are at most so many later.
-    `growing` only ever moves on, sequences: it is at least so much later. `digests` are of what has no number, normalised:
-    the schema of a database, the settings of a server; name -> digest.
+    `counts` must be the same later. `fleeting` is what may go by itself, keys that expire: there
+    are at most so many later. `growing` only ever moves on, sequences: it is at least so much
+    later. `digests` are of what has no number, normalised: the schema of a database, the settings
+    of a server; name -> digest.
 
-    A backup's census is of what was written into the stream. `left_out` names what exists and is not carried, found by a
-    list without a filter; `failed` the databases or buckets that could not be read and are missing. `elsewhere` tells, by
-    another `data_major` of the type, what its servers would not take: a restore into one names it before it begins.
+    A backup's census is of what was written into the stream. `left_out` names what exists and is
+    not carried, found by a list without a filter; `failed` the databases or buckets that could not
+    be read and are missing. `elsewhere` tells, by another `data_major` of the type, what its
+    servers would not take: a restore into one names it before it begins.
     """
 
     counts: dict[str, dict[str, int]]
@@ -462,8 +497,8 @@ class Census(Value, frozen=True):
     elsewhere: dict[str, tuple[Finding, ...]] = {}
 
     def differences(self, later: "Census") -> list[str]:
-        """What is not the same later, in words; empty when nothing is missing or too much. A database or bucket that failed is
-        told as that, and not counted."""
+        """What is not the same later, in words; empty when nothing is missing or too much. A
+        database or bucket that failed is told as that, and not counted."""
         if lost := {item.where for item in self.failed if item.where}:
             return self._without(lost).differences(later._without(lost))
         said = _differences(self.counts, later.counts, lambda before, after: before != after)
@@ -475,13 +510,18 @@ class Census(Value, frozen=True):
         return said
 
     def only(self, names: Collection[str]) -> "Census":
-        """The part of it that is in these databases or buckets: counts are named ``database`` or ``database.thing``."""
+        """The part of it that is in these databases or buckets: counts are named ``database`` or
+        ``database.thing``."""
 
         every = {*names, *(name for kind in HOLDERS for name in self.counts.get(kind, {}))}
 
         def chosen(counts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
             kept = {
-                kind: {name: number for name, number in found.items() if (holder_of(name, every) or name) in names}
+                kind: {
+                    name: number
+                    for name, number in found.items()
+                    if (holder_of(name, every) or name) in names
+                }
                 for kind, found in counts.items()
             }
             return {kind: found for kind, found in kept.items() if found}
@@ -490,14 +530,23 @@ class Census(Value, frozen=True):
             counts=chosen(self.counts),
             fleeting=chosen(self.fleeting),
             growing=chosen(self.growing),
-            digests={name: digest for name, digest in self.digests.items() if (holder_of(name, every) or name) in names},
+            digests={
+                name: digest
+                for name, digest in self.digests.items()
+                if (holder_of(name, every) or name) in names
+            },
             left_out=tuple(item for item in self.left_out if item.where in names),
             failed=tuple(item for item in self.failed if item.where in names),
         )
 
     def _without(self, names: Collection[str]) -> "Census":
         every = {*names, *(name for kind in HOLDERS for name in self.counts.get(kind, {}))}
-        named = {name for part in (self.counts, self.fleeting, self.growing) for found in part.values() for name in found}
+        named = {
+            name
+            for part in (self.counts, self.fleeting, self.growing)
+            for found in part.values()
+            for name in found
+        }
         kept = {holder_of(name, every) or name for name in {*named, *self.digests}} - {*names}
         return msgspec.structs.replace(self.only(kept), failed=())
 
@@ -506,32 +555,43 @@ class Census(Value, frozen=True):
         return sum(sum(names.values()) for names in self.counts.values())
 
 
-HOLDERS = ("databases", "buckets")  # kinds of a census whose names the other counts' names begin with
+# kinds of a census whose names the other counts' names begin with
+HOLDERS = ("databases", "buckets")
 
 
 def holder_of(name: str, holders: Collection[str]) -> str:
-    """The database or bucket that a count's name is in, "" for none: the longest, for ``a.b`` may be one beside ``a``."""
-    return max((item for item in holders if name == item or name.startswith(f"{item}.")), key=len, default="")
+    """The database or bucket that a count's name is in, "" for none: the longest, for ``a.b`` may
+    be one beside ``a``."""
+    return max(
+        (item for item in holders if name == item or name.startswith(f"{item}.")),
+        key=len,
+        default="",
+    )
 
 
 def _differences(
-    before: dict[str, dict[str, int]], later: dict[str, dict[str, int]], differ: Callable[[int, int], bool]
+    before: dict[str, dict[str, int]],
+    later: dict[str, dict[str, int]],
+    differ: Callable[[int, int], bool],
 ) -> list[str]:
     said = []
     for kind in sorted({*before, *later}):
         one, other = before.get(kind, {}), later.get(kind, {})
         for name in sorted({*one, *other}):
             if differ(one.get(name, 0), other.get(name, 0)):
-                said.append(f"{kind} of {name}: {one.get(name, 0)} before, {other.get(name, 0)} after")
+                said.append(
+                    f"{kind} of {name}: {one.get(name, 0)} before, {other.get(name, 0)} after"
+                )
     return said
 
 
 class RestoreOptions(Value, frozen=True):
     """How a backup is read in.
 
-    `only` names the databases or buckets to restore, none are all. `takes_over` is true where the restored service goes on in
-    place of the one that was saved (an upgrade, a restore in place): a copy must come up with everything off that acts on the
-    world by itself, subscriptions, jobs, workers. `skip_settings` are names of server settings that are not set again.
+    `only` names the databases or buckets to restore, none are all. `takes_over` is true where the
+    restored service goes on in place of the one that was saved (an upgrade, a restore in place): a
+    copy must come up with everything off that acts on the world by itself, subscriptions, jobs,
+    workers. `skip_settings` are names of server settings that are not set again.
     """
 
     only: tuple[str, ...] = ()
@@ -542,8 +602,9 @@ class RestoreOptions(Value, frozen=True):
 class Listing(Value, frozen=True):
     """One page of what a service holds: texts, in columns.
 
-    `opens`: the first column of a row is the next part of the path. `downloads`: so it is, of something to take. `cursor` is
-    where the next page begins, "" after the last; `sortable` means that a column may be named to sort by.
+    `opens`: the first column of a row is the next part of the path. `downloads`: so it is, of
+    something to take. `cursor` is where the next page begins, "" after the last; `sortable` means
+    that a column may be named to sort by.
     """
 
     columns: tuple[str, ...]
@@ -582,9 +643,9 @@ class Operation(Value, frozen=True):
 class AppSpec(Value, frozen=True):
     """An app's container: `port` is what it listens on (None: it listens on nothing).
 
-    `health_path` is asked for over HTTP until it answers below 500; without it a TCP connection is enough. `capabilities` are
-    those of Linux that it gets beside the installation's; `memory` in bytes and `pids`, processes and threads at once, are its
-    limits, None for the installation's.
+    `health_path` is asked for over HTTP until it answers below 500; without it a TCP connection is
+    enough. `capabilities` are those of Linux that it gets beside the installation's; `memory` in
+    bytes and `pids`, processes and threads at once, are its limits, None for the installation's.
     """
 
     image: str
@@ -598,7 +659,8 @@ class AppSpec(Value, frozen=True):
 
 
 class Deployment(Value, frozen=True):
-    """One deploy of a project's environment. Without an `app` only the hooks run: another tool deploys."""
+    """One deploy of a project's environment. Without an `app` only the hooks run: another tool
+    deploys."""
 
     id: int
     scope: Scope
@@ -617,7 +679,8 @@ class DeployResult(Value, frozen=True):
 
 
 class FoundContainer(Value, frozen=True):
-    """A container on the engine that we do not manage. Its environment and command are there to be recognised, not used."""
+    """A container on the engine that we do not manage. Its environment and command are there to be
+    recognised, not used."""
 
     id: str
     name: str
@@ -630,7 +693,8 @@ class FoundContainer(Value, frozen=True):
 
     @property
     def image_name(self) -> str:
-        """The last part of the image's name, without tag and digest: ``postgres`` of ``registry.example/acme/postgres:17``."""
+        """The last part of the image's name, without tag and digest: ``postgres`` of
+        ``registry.example/acme/postgres:17``."""
         return self.image.parts.name.lower()
 
     @property
@@ -642,8 +706,9 @@ class FoundContainer(Value, frozen=True):
 class Recognition(Value, frozen=True):
     """A plugin's word that a found container is of its type.
 
-    `suggested` are parameters that its environment tells, credentials among them: they are used only when whoever
-    imports it says so. `port` is where the server listens inside the container, when that is not the type's usual one.
+    `suggested` are parameters that its environment tells, credentials among them: they are used
+    only when whoever imports it says so. `port` is where the server listens inside the container,
+    when that is not the type's usual one.
     """
 
     service_type: str
@@ -653,8 +718,8 @@ class Recognition(Value, frozen=True):
 
 
 class Retold(Value, frozen=True):
-    """What a container of ours says of the service that it was made for: its parameters, and its secrets by name, as far as it
-    holds them."""
+    """What a container of ours says of the service that it was made for: its parameters, and its
+    secrets by name, as far as it holds them."""
 
     parameters: dict[str, Any] = {}
     secrets: dict[str, str] = {}
@@ -673,8 +738,9 @@ class HeldAccount(Value, frozen=True):
 class Recovery(Value, frozen=True):
     """How a server comes up at a moment of its past.
 
-    `base` and `changes` are folders below the volume's mount: the base copy is unpacked into the one, and every file that
-    the helper wrote put into the other. `finish` is run as root when both are there; then the server is started.
+    `base` and `changes` are folders below the volume's mount: the base copy is unpacked into the
+    one, and every file that the helper wrote put into the other. `finish` is run as root when both
+    are there; then the server is started.
     """
 
     base: str
@@ -683,7 +749,8 @@ class Recovery(Value, frozen=True):
 
 
 class UpgradePlan(Value, frozen=True):
-    """What changing the image means: "restart" (same data), "migrate" (data is carried over) or "refuse"."""
+    """What changing the image means: "restart" (same data), "migrate" (data is carried over) or
+    "refuse"."""
 
     action: Literal["restart", "migrate", "refuse"]
     reason: str

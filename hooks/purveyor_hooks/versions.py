@@ -16,5 +16,11 @@ def version_of(text: str) -> Version | None:
 
 
 def image_version(image: Image, *names: str) -> Version | None:
-    """The version in the first of these variables of the image's own environment that is set, else in its tag."""
-    return version_of(next((image.environment[name] for name in names if image.environment.get(name)), image.parts.tag))
+    """The version in the first of these variables of the image's own environment that is set, else
+    in its tag."""
+    return version_of(
+        next(
+            (image.environment[name] for name in names if image.environment.get(name)),
+            image.parts.tag,
+        )
+    )

@@ -22,7 +22,8 @@ class BlobError(_api.ApiError):
 
 
 class BlobInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What is known of a blob: where it is read, its name, its type, its size in bytes and when it was written."""
+    """What is known of a blob: where it is read, its name, its type, its size in bytes and when it
+    was written."""
 
     url: str
     pathname: str
@@ -85,7 +86,12 @@ def _head(response: httpx.Response, pathname: str) -> BlobInfo | None:
     if response.status_code == 404:
         return None
     if response.is_error:  # an answer to HEAD has no body to say more
-        raise BlobError("failed", response.status_code, "The operation failed", f"The server answered {response.status_code}.")
+        raise BlobError(
+            "failed",
+            response.status_code,
+            "The operation failed",
+            f"The server answered {response.status_code}.",
+        )
     said = response.headers
     moment = datetime.strptime(said["last-modified"], "%a, %d %b %Y %H:%M:%S %Z").astimezone()
     return BlobInfo(
@@ -123,7 +129,12 @@ class Blob:
     """
 
     def __init__(
-        self, url: str | None = None, token: str | None = None, project_id: str | int | None = None, *, timeout: float = TIMEOUT
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        project_id: str | int | None = None,
+        *,
+        timeout: float = TIMEOUT,
     ) -> None:
         self._requests = _Requests(url, token, project_id)
         self._http = httpx.Client(**self._requests.http, timeout=timeout)
@@ -144,14 +155,26 @@ class Blob:
         except httpx.HTTPError as error:
             raise _api.unreachable(BlobError, error) from None
 
-    def put(self, pathname: str, body: Body, *, content_type: str | None = None, add_random_suffix: bool = False) -> BlobInfo:
-        """Write a blob from bytes, text, an open file or an iterable of bytes; what was there before is replaced.
+    def put(
+        self,
+        pathname: str,
+        body: Body,
+        *,
+        content_type: str | None = None,
+        add_random_suffix: bool = False,
+    ) -> BlobInfo:
+        """Write a blob from bytes, text, an open file or an iterable of bytes; what was there
+        before is replaced.
 
-        The type is told by the name's extension unless `content_type` says it. `add_random_suffix` makes a name that
-        nobody can guess: read it from the answer.
+        The type is told by the name's extension unless `content_type` says it. `add_random_suffix`
+        makes a name that nobody can guess: read it from the answer.
         """
-        given = self._requests.parameters(pathname=pathname, content_type=content_type, add_random_suffix=add_random_suffix)
-        return msgspec.convert(_told(self._send("POST", BASE, params=given, content=_pieces(body))), BlobInfo)
+        given = self._requests.parameters(
+            pathname=pathname, content_type=content_type, add_random_suffix=add_random_suffix
+        )
+        return msgspec.convert(
+            _told(self._send("POST", BASE, params=given, content=_pieces(body))), BlobInfo
+        )
 
     def get(self, pathname: str) -> bytes:
         """The whole of a blob, by its name or URL."""
@@ -164,7 +187,9 @@ class Blob:
         """A blob in chunks, from a byte on, in constant memory."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         try:
-            with self._http.stream("GET", self._requests.path(pathname), headers=headers) as response:
+            with self._http.stream(
+                "GET", self._requests.path(pathname), headers=headers
+            ) as response:
                 if response.is_error:
                     response.read()
                     _refuse(response)
@@ -176,7 +201,9 @@ class Blob:
         """What is known of a blob, None when there is none."""
         return _head(self._send("HEAD", self._requests.path(pathname)), pathname)
 
-    def list(self, prefix: str = "", *, limit: int | None = None, cursor: str | None = None) -> Page:
+    def list(
+        self, prefix: str = "", *, limit: int | None = None, cursor: str | None = None
+    ) -> Page:
         """A page of the blobs whose names begin so, in order of name."""
         given = self._requests.parameters(prefix=prefix, limit=limit, cursor=cursor)
         return msgspec.convert(_told(self._send("GET", BASE, params=given)), Page)
@@ -193,10 +220,16 @@ class Blob:
 
 
 class AsyncBlob:
-    """`Blob` for async apps: the same arguments, methods and errors; `put` takes async iterables too."""
+    """`Blob` for async apps: the same arguments, methods and errors; `put` takes async iterables
+    too."""
 
     def __init__(
-        self, url: str | None = None, token: str | None = None, project_id: str | int | None = None, *, timeout: float = TIMEOUT
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        project_id: str | int | None = None,
+        *,
+        timeout: float = TIMEOUT,
     ) -> None:
         self._requests = _Requests(url, token, project_id)
         self._http = httpx.AsyncClient(**self._requests.http, timeout=timeout)
@@ -226,9 +259,13 @@ class AsyncBlob:
         add_random_suffix: bool = False,
     ) -> BlobInfo:
         """As `Blob.put`."""
-        given = self._requests.parameters(pathname=pathname, content_type=content_type, add_random_suffix=add_random_suffix)
+        given = self._requests.parameters(
+            pathname=pathname, content_type=content_type, add_random_suffix=add_random_suffix
+        )
         content = body if isinstance(body, bytes | str) else _async_pieces(body)
-        return msgspec.convert(_told(await self._send("POST", BASE, params=given, content=content)), BlobInfo)
+        return msgspec.convert(
+            _told(await self._send("POST", BASE, params=given, content=content)), BlobInfo
+        )
 
     async def get(self, pathname: str) -> bytes:
         """As `Blob.get`."""
@@ -237,11 +274,15 @@ class AsyncBlob:
         return response.content
 
     @asynccontextmanager
-    async def stream(self, pathname: str, *, offset: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def stream(
+        self, pathname: str, *, offset: int = 0
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         """As `Blob.stream`."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         try:
-            async with self._http.stream("GET", self._requests.path(pathname), headers=headers) as response:
+            async with self._http.stream(
+                "GET", self._requests.path(pathname), headers=headers
+            ) as response:
                 if response.is_error:
                     await response.aread()
                     _refuse(response)
@@ -253,7 +294,9 @@ class AsyncBlob:
         """As `Blob.head`."""
         return _head(await self._send("HEAD", self._requests.path(pathname)), pathname)
 
-    async def list(self, prefix: str = "", *, limit: int | None = None, cursor: str | None = None) -> Page:
+    async def list(
+        self, prefix: str = "", *, limit: int | None = None, cursor: str | None = None
+    ) -> Page:
         """As `Blob.list`."""
         given = self._requests.parameters(prefix=prefix, limit=limit, cursor=cursor)
         return msgspec.convert(_told(await self._send("GET", BASE, params=given)), Page)

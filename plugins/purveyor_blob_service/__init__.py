@@ -1,7 +1,7 @@
 """The service type ``blob``: files over HTTP, on an S3 server of its own.
 
-It is built on the S3 plugin: each environment has a bucket and a key limited to it there, and whatever comes over
-HTTP is done with that key, so that the server itself keeps projects apart.
+It is built on the S3 plugin: each environment has a bucket and a key limited to it there, and
+whatever comes over HTTP is done with that key, so that the server itself keeps projects apart.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
-"""How an app uses Blob: for the conformance kit. Its account is its token, its resource its project."""
+"""How an app uses Blob: for the conformance kit. Its account is its token, its resource its
+project."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -28,7 +29,9 @@ class Files:
     @asynccontextmanager
     async def _opened(self, account: Account) -> AsyncIterator[httpx.AsyncClient]:
         headers = {"Authorization": f"Bearer {account.password}"}
-        async with httpx.AsyncClient(base_url=f"http://{account.host}:{account.port}", headers=headers, timeout=10) as http:
+        async with httpx.AsyncClient(
+            base_url=f"http://{account.host}:{account.port}", headers=headers, timeout=10
+        ) as http:
             yield http
 
     async def write(self, account: Account, name: str, value: str) -> None:

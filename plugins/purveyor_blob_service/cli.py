@@ -23,8 +23,12 @@ def blob() -> None:
 
 def whose(command: Any) -> Any:
     """The options that say whose blobs are meant."""
-    environment = click.option("-e", "--environment", metavar="ENVIRONMENT", help="Instead of production.")
-    return click.option("-p", "--project", required=True, metavar="PROJECT", help="Whose blobs.")(environment(command))
+    environment = click.option(
+        "-e", "--environment", metavar="ENVIRONMENT", help="Instead of production."
+    )
+    return click.option("-p", "--project", required=True, metavar="PROJECT", help="Whose blobs.")(
+        environment(command)
+    )
 
 
 def meant(project: str, environment: str | None, **more: Any) -> dict[str, Any]:
@@ -34,7 +38,9 @@ def meant(project: str, environment: str | None, **more: Any) -> dict[str, Any]:
 
 
 @blob.command("put")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.argument(
+    "file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+)
 @click.argument("pathname", required=False)
 @click.option("--content-type", metavar="TYPE", help="Instead of what the extension says.")
 @click.option("--random-suffix", is_flag=True, help="Make the name one that nobody can guess.")
@@ -62,15 +68,26 @@ def put_command(
                 yield chunk
 
     found = line.run(lambda api: api.call("POST", BASE, params=given, content=pieces()))
-    click.echo(json.dumps(found) if line.as_json else f"{found['pathname']}  {found['size']} bytes  {found['contentType']}")
+    click.echo(
+        json.dumps(found)
+        if line.as_json
+        else f"{found['pathname']}  {found['size']} bytes  {found['contentType']}"
+    )
 
 
 @blob.command("get")
 @click.argument("pathname")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file instead of standard output.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file instead of standard output.",
+)
 @whose
 @click.pass_obj
-def get_command(line: CommandLine, pathname: str, output: Path | None, project: str, environment: str | None) -> None:
+def get_command(
+    line: CommandLine, pathname: str, output: Path | None, project: str, environment: str | None
+) -> None:
     """Write a blob to standard output, or to a file."""
     path = f"{BASE}/{quote(project)}/{quote(pathname)}"
     query = {"environment": environment} if environment else {}
@@ -108,7 +125,11 @@ def list_command(line: CommandLine, prefix: str, project: str, environment: str 
         found: list[Any] = []
         cursor = None
         while True:
-            page = await api.call("GET", BASE, params=meant(project, environment, prefix=prefix, cursor=cursor, limit=1000))
+            page = await api.call(
+                "GET",
+                BASE,
+                params=meant(project, environment, prefix=prefix, cursor=cursor, limit=1000),
+            )
             found += page["blobs"]
             cursor = page["cursor"]
             if cursor is None:
@@ -119,14 +140,19 @@ def list_command(line: CommandLine, prefix: str, project: str, environment: str 
         click.echo(json.dumps(found, indent=2))
         return
     for item in found:
-        click.echo(f"{item['size']:>12}  {item['uploadedAt'][:19]}  {item['contentType']:<28}  {item['pathname']}")
+        click.echo(
+            f"{item['size']:>12}  {item['uploadedAt'][:19]}  {item['contentType']:<28}  "
+            f"{item['pathname']}"
+        )
 
 
 @blob.command("del")
 @click.argument("pathnames", nargs=-1, required=True)
 @whose
 @click.pass_obj
-def del_command(line: CommandLine, pathnames: tuple[str, ...], project: str, environment: str | None) -> None:
+def del_command(
+    line: CommandLine, pathnames: tuple[str, ...], project: str, environment: str | None
+) -> None:
     """Delete blobs; prints how many were there."""
     body = meant(project, environment, pathnames=list(pathnames))
     found = line.run(lambda api: api.call("DELETE", BASE, json=body))
@@ -138,7 +164,9 @@ def del_command(line: CommandLine, pathnames: tuple[str, ...], project: str, env
 @click.argument("target")
 @whose
 @click.pass_obj
-def copy_command(line: CommandLine, source: str, target: str, project: str, environment: str | None) -> None:
+def copy_command(
+    line: CommandLine, source: str, target: str, project: str, environment: str | None
+) -> None:
     """Copy a blob to another name."""
     body = meant(project, environment, fromUrl=source, toPathname=target)
     found = line.run(lambda api: api.call("POST", f"{BASE}/copy", json=body))

@@ -1,4 +1,5 @@
-"""A blob on its way to the caller: headers first, then its bytes as they come, until the caller has gone."""
+"""A blob on its way to the caller: headers first, then its bytes as they come, until the caller has
+gone."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,7 +15,9 @@ from purveyor_hooks import Bound
 # What a project stores must not act in the name of this host, where the dashboard is served too.
 HARMLESS = {
     "x-content-type-options": "nosniff",
-    "content-security-policy": "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'",
+    "content-security-policy": (
+        "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
+    ),
     "cross-origin-resource-policy": "same-origin",
 }
 
@@ -42,7 +45,15 @@ class Download(ASGIResponse):
     What is wrong is raised before the first byte, and becomes a problem document.
     """
 
-    def __init__(self, buckets: Buckets, bound: Bound, pathname: str, asked: Mapping[str, str], *, attach: bool = False) -> None:
+    def __init__(
+        self,
+        buckets: Buckets,
+        bound: Bound,
+        pathname: str,
+        asked: Mapping[str, str],
+        *,
+        attach: bool = False,
+    ) -> None:
         super().__init__()
         self._buckets = buckets
         self._bound = bound
@@ -55,16 +66,23 @@ class Download(ASGIResponse):
             try:
                 blob, range_headers, body = await bucket.get(self._pathname, self._asked)
             except NotModified:
-                await send({"type": "http.response.start", "status": 304, "headers": encoded(HARMLESS)})
+                await send(
+                    {"type": "http.response.start", "status": 304, "headers": encoded(HARMLESS)}
+                )
                 await send({"type": "http.response.body", "body": b""})
                 return
-            said = headers_of(blob) | range_headers | ({"content-disposition": "attachment"} if self._attach else {})
+            said = (
+                headers_of(blob)
+                | range_headers
+                | ({"content-disposition": "attachment"} if self._attach else {})
+            )
             status = 206 if range_headers else 200
             await send({"type": "http.response.start", "status": status, "headers": encoded(said)})
             async with anyio.create_task_group() as group:
                 group.start_soon(_until_gone, receive, group.cancel_scope)
                 async with body:
-                    async for chunk, _ in body.content.iter_chunks():  # as it comes: to gather costs a fifth of the speed
+                    # as it comes: to gather costs a fifth of the speed
+                    async for chunk, _ in body.content.iter_chunks():
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})
                     await send({"type": "http.response.body", "body": b""})
                 group.cancel_scope.cancel()
@@ -78,7 +96,13 @@ class Description(ASGIResponse):
         self._blob = blob
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": encoded(headers_of(self._blob))})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": encoded(headers_of(self._blob)),
+            }
+        )
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -12,7 +12,9 @@ SEGMENT = 255  # bytes; a segment is a file's name on the servers' disks
 SUFFIX = 16
 BASE = "/api/blob"
 PLAIN = "application/octet-stream"
-MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}(?:\s*;\s*[\w!#$&^.+-]+=(?:[\w!#$&^.+-]+|\"[^\"\r\n]*\"))*")
+MEDIA_TYPE = re.compile(
+    r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}(?:\s*;\s*[\w!#$&^.+-]+=(?:[\w!#$&^.+-]+|\"[^\"\r\n]*\"))*"
+)
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
@@ -37,16 +39,26 @@ def check(pathname: str, name: str = "pathname") -> str:
         raise _refused(name, "it holds a backslash", "Folders are divided by /.")
     for segment in pathname.split("/"):
         if segment in ("", ".", ".."):
-            why = "it begins or ends with /, or holds //" if not segment else f"it holds the segment {segment}"
+            why = (
+                "it begins or ends with /, or holds //"
+                if not segment
+                else f"it holds the segment {segment}"
+            )
             raise _refused(name, why, remedy)
         if len(segment.encode()) > SEGMENT:
-            raise _refused(name, f"a part between two / has more than {SEGMENT} bytes", "Shorten it.")
+            raise _refused(
+                name, f"a part between two / has more than {SEGMENT} bytes", "Shorten it."
+            )
     return pathname
 
 
 def check_prefix(prefix: str) -> str:
-    if len(prefix.encode("utf-8", "replace")) > LENGTH or any(ord(character) < 32 for character in prefix):
-        raise _refused("prefix", "it is too long, or holds a control character", "For example: images/")
+    if len(prefix.encode("utf-8", "replace")) > LENGTH or any(
+        ord(character) < 32 for character in prefix
+    ):
+        raise _refused(
+            "prefix", "it is too long, or holds a control character", "For example: images/"
+        )
     return prefix
 
 
@@ -60,7 +72,8 @@ def suffixed(pathname: str) -> str:
 
 
 def media_type(given: str | None, header: str, pathname: str) -> str:
-    """What a blob is: what was said, else what the request's header says, else what the name's extension says."""
+    """What a blob is: what was said, else what the request's header says, else what the name's
+    extension says."""
     if given:
         if not MEDIA_TYPE.fullmatch(given):
             raise _refused("content_type", "it is not a media type", "For example: image/png")
@@ -77,11 +90,16 @@ def url(root: str, project_id: int, pathname: str) -> str:
 
 
 def of_url(given: str, project_id: int, name: str) -> str:
-    """The blob that a URL of ours, or a name, says. Raises `BadInput` for a URL of somebody else."""
+    """The blob that a URL of ours, or a name, says. Raises `BadInput` for a URL of somebody
+    else."""
     if not given.startswith(("http://", "https://")):
         return check(given, name)
     path = urlsplit(given).path
     prefix = f"{BASE}/{project_id}/"
     if not path.startswith(prefix):
-        raise _refused(name, "it is the URL of no blob of this project", "Give the blob's url, or its pathname.")
+        raise _refused(
+            name,
+            "it is the URL of no blob of this project",
+            "Give the blob's url, or its pathname.",
+        )
     return check(unquote(path.removeprefix(prefix)), name)

@@ -65,11 +65,14 @@ class Desk:
         self.core = app.core
         self.buckets = Buckets()
 
-    async def bound(self, actor: Actor, project: str | int | None, environment: str | None) -> Bound:
+    async def bound(
+        self, actor: Actor, project: str | int | None, environment: str | None
+    ) -> Bound:
         return await self.core.bound(TYPE, actor, project, environment)
 
     async def named(self, actor: Actor, path: str, environment: str | None) -> tuple[Bound, str]:
-        """Whose blob a path means, and which: ``{project}/{pathname}``; a project's token may leave its own project out."""
+        """Whose blob a path means, and which: ``{project}/{pathname}``; a project's token may leave
+        its own project out."""
         path = path.removeprefix("/")
         project, slash, pathname = path.partition("/")
         if actor.project_id is None:
@@ -111,7 +114,8 @@ async def put_blob(
     project_id: str | None = None,
     environment: str | None = None,
 ) -> BlobAnswer:
-    """Write a blob from the raw body. Until its last byte has come, what was there before is what others see."""
+    """Write a blob from the raw body. Until its last byte has come, what was there before is what
+    others see."""
     name = paths.check(pathname)
     kind = paths.media_type(content_type, request.headers.get("content-type", ""), name)
     name = paths.suffixed(name) if add_random_suffix else name
@@ -144,7 +148,9 @@ async def delete_blobs(request: Req, desk: Desk, data: DeleteRequest) -> dict[st
     """Delete blobs; the answer is how many were there."""
     if len(data.pathnames) > DELETE_LIMIT:
         why = f"at most {DELETE_LIMIT} at once"
-        raise BadInput(f"pathnames holds {len(data.pathnames)} names; {why}.", errors={"pathnames": why})
+        raise BadInput(
+            f"pathnames holds {len(data.pathnames)} names; {why}.", errors={"pathnames": why}
+        )
     bound = await desk.bound(request.user, data.projectId or data.project_id, data.environment)
     names = [paths.of_url(item, bound.project_id, "pathnames") for item in data.pathnames]
     async with desk.buckets.opened(bound) as bucket:
@@ -162,7 +168,9 @@ async def copy_blob(request: Req, desk: Desk, data: CopyRequest) -> BlobAnswer:
 
 
 @route("/{path:path}", http_method=["GET", "HEAD"], status_code=200, opt={"reveals": "file"})
-async def read_blob(request: Req, desk: Desk, path: str, environment: str | None = None, download: bool = False) -> ASGIResponse:
+async def read_blob(
+    request: Req, desk: Desk, path: str, environment: str | None = None, download: bool = False
+) -> ASGIResponse:
     """A blob's bytes, Range and conditions honoured; or for HEAD what would be said of them."""
     bound, pathname = await desk.named(request.user, path, environment)
     if request.method == "GET":
@@ -178,7 +186,14 @@ def routers(app: Application) -> Sequence[Router]:
     async def provide() -> Desk:
         return desk
 
-    own = [put_blob, list_blobs, delete_blobs, copy_blob, read_blob, *standing.routes(app.core, TYPE)]
+    own = [
+        put_blob,
+        list_blobs,
+        delete_blobs,
+        copy_blob,
+        read_blob,
+        *standing.routes(app.core, TYPE),
+    ]
     shared: dict[str, Any] = {
         "middleware": [app.authentication],
         "dependencies": {"desk": Provide(provide)},
@@ -188,5 +203,11 @@ def routers(app: Application) -> Sequence[Router]:
     refused: Any = {PurveyorError: vercel.refused, HTTPException: vercel.refused}
     return [
         Router(paths.BASE, route_handlers=own, **shared),
-        Router(vercel.BASE, route_handlers=vercel.handlers(), exception_handlers=refused, include_in_schema=False, **shared),
+        Router(
+            vercel.BASE,
+            route_handlers=vercel.handlers(),
+            exception_handlers=refused,
+            include_in_schema=False,
+            **shared,
+        ),
     ]

@@ -1,4 +1,5 @@
-"""A project's bucket, reached with the project's own key: the server itself keeps projects apart."""
+"""A project's bucket, reached with the project's own key: the server itself keeps projects
+apart."""
 
 import base64
 import binascii
@@ -76,11 +77,14 @@ class Conditions(NamedTuple):
     etag: str = ""
 
     def arguments(self) -> dict[str, str]:
-        return ({"IfNoneMatch": "*"} if self.absent else {}) | ({"IfMatch": self.etag} if self.etag else {})
+        return ({"IfNoneMatch": "*"} if self.absent else {}) | (
+            {"IfMatch": self.etag} if self.etag else {}
+        )
 
 
 class _Client:
-    """A client in use: retired while somebody still reads through it, it is closed by the last one."""
+    """A client in use: retired while somebody still reads through it, it is closed by the last
+    one."""
 
     def __init__(self, bound: Bound, opened: Any, stack: AsyncExitStack) -> None:
         self.bound = bound
@@ -101,7 +105,8 @@ class _Client:
 
 
 class Buckets:
-    """The buckets by binding; a client of one is kept, for making it costs more than most requests."""
+    """The buckets by binding; a client of one is kept, for making it costs more than most
+    requests."""
 
     def __init__(self) -> None:
         self._clients: dict[int, _Client] = {}
@@ -109,7 +114,8 @@ class Buckets:
 
     @asynccontextmanager
     async def opened(self, bound: Bound) -> AsyncIterator["Bucket"]:
-        """The bucket of a binding. What the server refuses is raised in the words of `purveyor_hooks.errors`."""
+        """The bucket of a binding. What the server refuses is raised in the words of
+        `purveyor_hooks.errors`."""
         known = self._clients.get(bound.binding.id)
         if known is None or (known.bound is not bound and known.bound != bound):
             async with self._lock:
@@ -158,17 +164,36 @@ def told(error: BaseException) -> BaseException:
     if name in MISSING:
         return NotFound("There is no such blob.")
     if name in ("PreconditionFailed", "412"):
-        return PreconditionFailed("The blob is there already, or is not the one that was meant.", remedy="Read it anew.")
+        return PreconditionFailed(
+            "The blob is there already, or is not the one that was meant.", remedy="Read it anew."
+        )
     if name in ("InvalidRange", "416"):
         return RangeNotSatisfiable("The range begins beyond the end of the blob.")
-    if name in ("XMinioParentIsObject", "XMinioObjectExistsAsDirectory", "ExistingObjectIsDirectory", "ExistingObjectIsFile"):
-        detail = "The name stands in the way of another: it is a folder's, or one of its folders is a blob."
+    if name in (
+        "XMinioParentIsObject",
+        "XMinioObjectExistsAsDirectory",
+        "ExistingObjectIsDirectory",
+        "ExistingObjectIsFile",
+    ):
+        detail = (
+            "The name stands in the way of another: it is a folder's, or one of its folders is "
+            "a blob."
+        )
         return Conflict(detail, remedy="Choose another name.")
-    if name == "XMinioStorageFull" or "disk full" in str(error).lower():  # MinIO's words, and RustFS's
-        return StorageFull("The disk of the server behind Blob is full.", remedy="Make room on it: purveyor doctor")
+    # MinIO's words, and RustFS's
+    if name == "XMinioStorageFull" or "disk full" in str(error).lower():
+        return StorageFull(
+            "The disk of the server behind Blob is full.", remedy="Make room on it: purveyor doctor"
+        )
     if name in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"):
-        return Failed("The server behind Blob refuses the project's key.", remedy="Unlink the project and link it again.")
-    return Failed(f"The server behind Blob refused: {name or 'unknown'}.", remedy="See its log: purveyor logs blob")
+        return Failed(
+            "The server behind Blob refuses the project's key.",
+            remedy="Unlink the project and link it again.",
+        )
+    return Failed(
+        f"The server behind Blob refused: {name or 'unknown'}.",
+        remedy="See its log: purveyor logs blob",
+    )
 
 
 class Bucket:
@@ -179,12 +204,22 @@ class Bucket:
         self._name = name
 
     async def put(
-        self, pathname: str, chunks: AsyncIterable[bytes], content_type: str, conditions: Conditions, cache_control: str = ""
+        self,
+        pathname: str,
+        chunks: AsyncIterable[bytes],
+        content_type: str,
+        conditions: Conditions,
+        cache_control: str = "",
     ) -> Blob:
-        """Write a blob from what comes, in constant memory. Until the last byte is there, nothing of it is seen."""
+        """Write a blob from what comes, in constant memory. Until the last byte is there, nothing
+        of it is seen."""
         await self.meet(pathname, conditions)
-        described = {"ContentType": content_type} | ({"CacheControl": cache_control} if cache_control else {})
-        await transfer.upload(self._client, self._name, pathname, chunks, described, conditions.arguments())
+        described = {"ContentType": content_type} | (
+            {"CacheControl": cache_control} if cache_control else {}
+        )
+        await transfer.upload(
+            self._client, self._name, pathname, chunks, described, conditions.arguments()
+        )
         return await self.head(pathname)
 
     async def meet(self, pathname: str, conditions: Conditions) -> None:
@@ -200,31 +235,49 @@ class Bucket:
                 raise PreconditionFailed("There is no blob of this name.") from None
             return
         if conditions.absent:
-            raise AlreadyThere("There is a blob of this name already.", remedy="Allow to overwrite it, or choose another.")
+            raise AlreadyThere(
+                "There is a blob of this name already.",
+                remedy="Allow to overwrite it, or choose another.",
+            )
         if conditions.etag.strip('"') != found.etag.strip('"'):
-            raise PreconditionFailed("The blob has changed since it was read.", remedy="Read it anew.")
+            raise PreconditionFailed(
+                "The blob has changed since it was read.", remedy="Read it anew."
+            )
 
     # ---------------------------------------------------------------- uploads in parts
 
     async def begin(self, pathname: str, described: Mapping[str, str]) -> str:
         """Begin an upload in parts; the answer is its id."""
-        begun = await self._client.create_multipart_upload(Bucket=self._name, Key=pathname, **described)
+        begun = await self._client.create_multipart_upload(
+            Bucket=self._name, Key=pathname, **described
+        )
         return str(begun["UploadId"])
 
-    async def part(self, pathname: str, upload: str, number: int, content: bytes | bytearray) -> str:
+    async def part(
+        self, pathname: str, upload: str, number: int, content: bytes | bytearray
+    ) -> str:
         """Send a part, counted from 1; the answer is its ETag."""
-        sent = await self._client.upload_part(Bucket=self._name, Key=pathname, UploadId=upload, PartNumber=number, Body=content)
+        sent = await self._client.upload_part(
+            Bucket=self._name, Key=pathname, UploadId=upload, PartNumber=number, Body=content
+        )
         return str(sent["ETag"])
 
-    async def complete(self, pathname: str, upload: str, parts: Mapping[int, str], conditions: Conditions) -> None:
+    async def complete(
+        self, pathname: str, upload: str, parts: Mapping[int, str], conditions: Conditions
+    ) -> None:
         """Make a blob of the parts."""
         listed = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(parts.items())]
         await self._client.complete_multipart_upload(
-            Bucket=self._name, Key=pathname, UploadId=upload, MultipartUpload={"Parts": listed}, **conditions.arguments()
+            Bucket=self._name,
+            Key=pathname,
+            UploadId=upload,
+            MultipartUpload={"Parts": listed},
+            **conditions.arguments(),
         )
 
     async def forget_abandoned(self) -> None:
-        """Abort uploads that were begun long ago and never ended: a crash, or a client that went away."""
+        """Abort uploads that were begun long ago and never ended: a crash, or a client that went
+        away."""
         try:
             found = await self._client.list_multipart_uploads(Bucket=self._name)
         except ClientError:
@@ -238,22 +291,33 @@ class Bucket:
     async def head(self, pathname: str) -> Blob:
         return _blob(pathname, await self._client.head_object(Bucket=self._name, Key=pathname))
 
-    async def get(self, pathname: str, headers: Mapping[str, str]) -> tuple[Blob, dict[str, str], Any]:
+    async def get(
+        self, pathname: str, headers: Mapping[str, str]
+    ) -> tuple[Blob, dict[str, str], Any]:
         """A blob, the headers of a part of it when a range was asked for, and its body to be read.
 
         Raises `NotModified` when the conditions say that the caller has it.
         """
         try:
-            found = await self._client.get_object(Bucket=self._name, Key=pathname, **_conditional(headers))
+            found = await self._client.get_object(
+                Bucket=self._name, Key=pathname, **_conditional(headers)
+            )
         except ClientError as error:
             if driver.code(error) in ("304", "NotModified"):
                 raise NotModified from None
             raise
         blob = _blob(pathname, found)
-        return blob, ({"content-range": found["ContentRange"]} if "ContentRange" in found else {}), found["Body"]
+        return (
+            blob,
+            ({"content-range": found["ContentRange"]} if "ContentRange" in found else {}),
+            found["Body"],
+        )
 
-    async def page(self, prefix: str, limit: int, cursor: str | None, folded: bool = False) -> Listing:
-        """A page of the blobs whose names begin so, in order of name; `folded` gathers those of deeper folders.
+    async def page(
+        self, prefix: str, limit: int, cursor: str | None, folded: bool = False
+    ) -> Listing:
+        """A page of the blobs whose names begin so, in order of name; `folded` gathers those of
+        deeper folders.
 
         A listing knows no types: `content_type` is empty.
         """
@@ -269,13 +333,23 @@ class Bucket:
                 raise _bad_cursor() from None
             raise
         blobs = [
-            Blob(item["Key"], item["Size"], "", item["LastModified"].astimezone(UTC), item.get("ETag", ""))
+            Blob(
+                item["Key"],
+                item["Size"],
+                "",
+                item["LastModified"].astimezone(UTC),
+                item.get("ETag", ""),
+            )
             for item in found.get("Contents", [])
             if not item["Key"].endswith("/")
         ]
         folders = await self._filled([item["Prefix"] for item in found.get("CommonPrefixes", [])])
         following = found.get("NextContinuationToken") if found.get("IsTruncated") else None
-        return Listing(blobs, folders, base64.urlsafe_b64encode(following.encode()).decode() if following else None)
+        return Listing(
+            blobs,
+            folders,
+            base64.urlsafe_b64encode(following.encode()).decode() if following else None,
+        )
 
     async def _filled(self, folders: Sequence[str]) -> list[str]:
         """Those that hold a blob: SeaweedFS also lists folders whose last one is gone."""
@@ -284,7 +358,9 @@ class Bucket:
 
         async def look(folder: str) -> None:
             async with limiter:
-                found = await self._client.list_objects_v2(Bucket=self._name, Prefix=folder, MaxKeys=1)
+                found = await self._client.list_objects_v2(
+                    Bucket=self._name, Prefix=folder, MaxKeys=1
+                )
                 if any(not item["Key"].endswith("/") for item in found.get("Contents", [])):
                     filled.add(folder)
 
@@ -314,7 +390,12 @@ class Bucket:
     # ---------------------------------------------------------------- changing
 
     async def copy(
-        self, source: str, target: str, conditions: Conditions, content_type: str = "", cache_control: str = ""
+        self,
+        source: str,
+        target: str,
+        conditions: Conditions,
+        content_type: str = "",
+        cache_control: str = "",
     ) -> Blob:
         """Copy a blob within the bucket, on the server."""
         from boto3.s3.transfer import TransferConfig  # like the driver: when it is first needed
@@ -331,7 +412,9 @@ class Bucket:
             self._name,
             target,
             ExtraArgs={name: value for name, value in described.items() if value},
-            Config=TransferConfig(multipart_threshold=COPY_AT_ONCE, multipart_chunksize=COPY_AT_ONCE // 5),
+            Config=TransferConfig(
+                multipart_threshold=COPY_AT_ONCE, multipart_chunksize=COPY_AT_ONCE // 5
+            ),
         )
         return await self.head(target)
 
@@ -341,9 +424,14 @@ class Bucket:
         there = await self.described([Blob(name, 0, "", datetime.now(UTC), "") for name in wanted])
         for start in range(0, len(there), BATCH):
             listed = [{"Key": blob.pathname} for blob in there[start : start + BATCH]]
-            answer = await self._client.delete_objects(Bucket=self._name, Delete={"Objects": listed, "Quiet": True})
+            answer = await self._client.delete_objects(
+                Bucket=self._name, Delete={"Objects": listed, "Quiet": True}
+            )
             if errors := answer.get("Errors"):
-                raise Failed(f"{len(errors)} of {len(wanted)} blobs could not be deleted: {errors[0].get('Code')}.")
+                raise Failed(
+                    f"{len(errors)} of {len(wanted)} blobs could not be deleted: "
+                    f"{errors[0].get('Code')}."
+                )
         return len(there)
 
 
@@ -359,7 +447,8 @@ def _blob(pathname: str, found: Mapping[str, Any]) -> Blob:
 
 
 def _conditional(headers: Mapping[str, str]) -> dict[str, Any]:
-    """A request's conditions for the server. A range of several pieces, or none, is not honoured: the whole comes."""
+    """A request's conditions for the server. A range of several pieces, or none, is not honoured:
+    the whole comes."""
     given: dict[str, Any] = {}
     asked = headers.get("range", "").replace(" ", "")
     if re.fullmatch(r"bytes=(\d+-\d*|-\d+)", asked) and not headers.get("if-range"):
@@ -367,8 +456,15 @@ def _conditional(headers: Mapping[str, str]) -> dict[str, Any]:
     for header, name in (("if-none-match", "IfNoneMatch"), ("if-match", "IfMatch")):
         if value := headers.get(header):
             given[name] = value
-    for header, name in (("if-modified-since", "IfModifiedSince"), ("if-unmodified-since", "IfUnmodifiedSince")):
-        if (value := headers.get(header)) and "IfNoneMatch" not in given and (moment := _moment(value)):
+    for header, name in (
+        ("if-modified-since", "IfModifiedSince"),
+        ("if-unmodified-since", "IfUnmodifiedSince"),
+    ):
+        if (
+            (value := headers.get(header))
+            and "IfNoneMatch" not in given
+            and (moment := _moment(value))
+        ):
             given[name] = moment
     return given
 
@@ -389,4 +485,8 @@ def _opened_cursor(cursor: str) -> str:
 
 def _bad_cursor() -> BadInput:
     why = "it is none that a listing gave"
-    return BadInput(f"The cursor cannot be used: {why}.", remedy="Begin again without a cursor.", errors={"cursor": why})
+    return BadInput(
+        f"The cursor cannot be used: {why}.",
+        remedy="Begin again without a cursor.",
+        errors={"cursor": why},
+    )

@@ -1,6 +1,8 @@
-"""/api/vercel-blob: what the published `@vercel/blob` sends, for apps that use it. Facts from version 2.8.
+"""/api/vercel-blob: what the published `@vercel/blob` sends, for apps that use it. Facts from
+version 2.8.
 
-Its `get()` asks a host of Vercel's by name and cannot be pointed here; a blob's `url` can be fetched with the token.
+Its `get()` asks a host of Vercel's by name and cannot be pointed here; a blob's `url` can be
+fetched with the token.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -15,7 +17,16 @@ from litestar.params import Parameter
 
 from purveyor_blob_service import paths
 from purveyor_blob_service.store import AlreadyThere, Blob, Bucket, Conditions, PreconditionFailed
-from purveyor_hooks import Actor, BadInput, Bound, Conflict, Forbidden, NotFound, PurveyorError, Unauthorized
+from purveyor_hooks import (
+    Actor,
+    BadInput,
+    Bound,
+    Conflict,
+    Forbidden,
+    NotFound,
+    PurveyorError,
+    Unauthorized,
+)
 
 BASE = "/api/vercel-blob"
 PART_LIMIT = 64 * 1024 * 1024  # bytes
@@ -50,7 +61,9 @@ def refused(_: Request[Any, Any, Any], error: Exception) -> Response[dict[str, A
     if isinstance(error, HTTPException):
         error = BadInput("The request is not one of @vercel/blob's.")
     assert isinstance(error, PurveyorError)
-    code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "service_unavailable")
+    code = next(
+        (code for kind, code in CODES.items() if isinstance(error, kind)), "service_unavailable"
+    )
     return Response({"error": {"code": code, "message": str(error)}}, status_code=error.status)
 
 
@@ -100,11 +113,15 @@ async def copied(request: Req, bound: Bound, bucket: Bucket, source: str, pathna
     kind = request.headers.get("x-content-type", "")
     if kind:
         paths.media_type(kind, "", pathname)
-    return await bucket.copy(source, target(request, pathname), conditions(request), kind, age(request))
+    return await bucket.copy(
+        source, target(request, pathname), conditions(request), kind, age(request)
+    )
 
 
 @put("/", status_code=200, request_max_body_size=None)
-async def put_or_copy(request: Req, desk: Any, pathname: str, fromUrl: str | None = None) -> dict[str, Any]:
+async def put_or_copy(
+    request: Req, desk: Any, pathname: str, fromUrl: str | None = None
+) -> dict[str, Any]:
     """Write a blob, or copy one."""
     bound = await desk.bound(request.user, None, None)
     async with desk.buckets.opened(bound) as bucket:
@@ -113,7 +130,11 @@ async def put_or_copy(request: Req, desk: Any, pathname: str, fromUrl: str | Non
             return told(request, bound, await copied(request, bound, bucket, source, pathname))
         name = target(request, pathname)
         kind = paths.media_type(request.headers.get("x-content-type"), "", name)
-        return told(request, bound, await bucket.put(name, body_of(request), kind, conditions(request), age(request)))
+        return told(
+            request,
+            bound,
+            await bucket.put(name, body_of(request), kind, conditions(request), age(request)),
+        )
 
 
 @get("/")
@@ -130,11 +151,20 @@ async def head_or_list(
     bound = await desk.bound(request.user, None, None)
     async with desk.buckets.opened(bound) as bucket:
         if url is not None:
-            return told(request, bound, await bucket.head(paths.of_url(url, bound.project_id, "url")))
+            return told(
+                request, bound, await bucket.head(paths.of_url(url, bound.project_id, "url"))
+            )
         folded = mode == "folded"
         page = await bucket.page(paths.check_prefix(prefix), limit, cursor, folded)
-    listed: dict[str, Any] = {"blobs": [told(request, bound, blob) for blob in page.blobs], "hasMore": page.cursor is not None}
-    return listed | ({"cursor": page.cursor} if page.cursor else {}) | ({"folders": page.folders} if folded else {})
+    listed: dict[str, Any] = {
+        "blobs": [told(request, bound, blob) for blob in page.blobs],
+        "hasMore": page.cursor is not None,
+    }
+    return (
+        listed
+        | ({"cursor": page.cursor} if page.cursor else {})
+        | ({"folders": page.folders} if folded else {})
+    )
 
 
 @post("/delete", status_code=200)
@@ -173,18 +203,24 @@ def uploads() -> Any:
                 name = target(request, pathname)
                 await bucket.meet(name, conditions(request))
                 kind = paths.media_type(request.headers.get("x-content-type"), "", name)
-                described = {"ContentType": kind} | ({"CacheControl": age(request)} if age(request) else {})
+                described = {"ContentType": kind} | (
+                    {"CacheControl": age(request)} if age(request) else {}
+                )
                 return {"key": name, "uploadId": await bucket.begin(name, described)}
             name, upload = _of_upload(request.headers)
             if action == "upload":
                 async with slots:
                     number = _number(request.headers.get("x-mpu-part-number", ""))
-                    return {"etag": await bucket.part(name, upload, number, await _whole_part(request))}
+                    return {
+                        "etag": await bucket.part(name, upload, number, await _whole_part(request))
+                    }
             if action == "complete":
                 parts = {part.partNumber: part.etag for part in _parts(await request.body())}
                 await bucket.complete(name, upload, parts, conditions(request))
                 return told(request, bound, await bucket.head(name))
-        raise BadInput("x-mpu-action must be create, upload or complete.", errors={"x-mpu-action": "not known"})
+        raise BadInput(
+            "x-mpu-action must be create, upload or complete.", errors={"x-mpu-action": "not known"}
+        )
 
     return in_parts
 
@@ -198,7 +234,10 @@ def _of_upload(headers: Mapping[str, str]) -> tuple[str, str]:
 
 def _number(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 10_000:
-        raise BadInput("A part's number is from 1 to 10,000.", errors={"x-mpu-part-number": "not a number of a part"})
+        raise BadInput(
+            "A part's number is from 1 to 10,000.",
+            errors={"x-mpu-part-number": "not a number of a part"},
+        )
     return int(text)
 
 
@@ -206,7 +245,9 @@ def _parts(body: bytes) -> list[Part]:
     try:
         return msgspec.json.decode(body, type=list[Part])
     except msgspec.MsgspecError as error:
-        raise BadInput(f"The list of parts cannot be used: {error}.", errors={"body": str(error)}) from None
+        raise BadInput(
+            f"The list of parts cannot be used: {error}.", errors={"body": str(error)}
+        ) from None
 
 
 async def _whole_part(request: Req) -> bytearray:
@@ -215,7 +256,9 @@ async def _whole_part(request: Req) -> bytearray:
         part += chunk
         if len(part) > PART_LIMIT:
             why = f"a part has at most {PART_LIMIT // 1024 // 1024} MiB"
-            raise BadInput(f"The part is too big: {why}.", remedy="Send smaller parts.", errors={"body": why})
+            raise BadInput(
+                f"The part is too big: {why}.", remedy="Send smaller parts.", errors={"body": why}
+            )
     return part
 
 

@@ -1,6 +1,8 @@
-"""The dashboard: everything that the API does, for people. It is a client of the API and knows nothing else.
+"""The dashboard: everything that the API does, for people. It is a client of the API and knows
+nothing else.
 
-Server-rendered; htmx (vendored) asks for parts anew when something happens. It reads without JavaScript.
+Server-rendered; htmx (vendored) asks for parts anew when something happens. It reads without
+JavaScript.
 """
 
 from collections.abc import Sequence

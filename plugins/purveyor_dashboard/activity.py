@@ -1,4 +1,5 @@
-"""What was done and what happens: operations, events, and the stream that tells an open page to look again."""
+"""What was done and what happens: operations, events, and the stream that tells an open page to
+look again."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -21,7 +22,8 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
         """That something happened, not what: the parts of the page ask for themselves."""
         session = pages.session(request)
         async with pages.api(session) as client:
-            await client.call("GET", f"{SERVICES}/", params={"limit": 1})  # the token may have ended
+            # the token may have ended
+            await client.call("GET", f"{SERVICES}/", params={"limit": 1})
 
         async def told() -> AsyncIterator[ServerSentEventMessage]:
             position = await app.core.last_event()
@@ -29,7 +31,11 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
             async for event in paced(app.core.events, position, KEEP_ALIVE):
                 if not await pages.holds(session, event):
                     return
-                yield ServerSentEventMessage(data=event.type) if event else ServerSentEventMessage(comment="alive", data=None)
+                yield (
+                    ServerSentEventMessage(data=event.type)
+                    if event
+                    else ServerSentEventMessage(comment="alive", data=None)
+                )
 
         return ServerSentEvent(told())
 
@@ -41,7 +47,8 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
             events = await events_of(client)
         url = f"/activity?{request.url.query}" if request.url.query else "/activity"
         return pages.page(
-            "activity.html", session, here="/activity", operations=operations.items, part=operations, url=url, events=events,
+            "activity.html", session, here="/activity", operations=operations.items,
+            part=operations, url=url, events=events,
             events_url="/activity",
         )  # fmt: skip
 
@@ -54,11 +61,20 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
             where = local(back) if back else ""
             if not where and found["service_id"]:
                 with suppress(NotFound):  # it is deleted
-                    service = (await client.call("GET", f"{SERVICES}/{found['service_id']}"))["service"]
+                    service = (await client.call("GET", f"{SERVICES}/{found['service_id']}"))[
+                        "service"
+                    ]
                     where = f"/services/{service['slug']}"
         mine = [item for item in events if item["type"].endswith(".progress")]
         progress = mine[0]["data"]["text"] if mine and found["state"] == "running" else ""
-        return pages.page("operation.html", session, here="/activity", operation=found, progress=progress, back=where)
+        return pages.page(
+            "operation.html",
+            session,
+            here="/activity",
+            operation=found,
+            progress=progress,
+            back=where,
+        )
 
     @post("/operations/{number:int}/{word:str}")
     async def end(request: Req, number: int, word: str) -> Response[Any]:
@@ -69,7 +85,9 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
                 raise BadInput(f"There is nothing called {word} to do.")
             if form.get(AGREED) != "yes":
                 plan = await client.call("POST", path, params={"plan": "true"})
-                return pages.confirm(request, form, f"{word.capitalize()} operation {number}", back, plan=plan)
+                return pages.confirm(
+                    request, form, f"{word.capitalize()} operation {number}", back, plan=plan
+                )
             await client.call("POST", path, headers={"Prefer": "respond-async"})
         return pages.to(request, back)
 
@@ -79,5 +97,7 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
 async def events_of(client: Any, **params: Any) -> list[Any]:
     """The last events, newest first."""
     headers = {"Accept": "application/json"}
-    found: list[Any] = await client.call("GET", "/api/events", params={"limit": EVENTS, **params}, headers=headers)
+    found: list[Any] = await client.call(
+        "GET", "/api/events", params={"limit": EVENTS, **params}, headers=headers
+    )
     return found[::-1]

@@ -28,7 +28,8 @@ def handlers(pages: Pages) -> Sequence[Any]:
             verdict = await client.call("GET", f"{AUDIT}/verify", params={"newest": LOOKED_AT})
         status = error.status if error else 200
         return pages.page(
-            "audit.html", session, status, here="/audit", entries=entries.items, part=entries, given=given, verdict=verdict,
+            "audit.html", session, status, here="/audit", entries=entries.items, part=entries,
+            given=given, verdict=verdict,
             error=error,
         )  # fmt: skip
 

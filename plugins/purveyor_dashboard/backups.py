@@ -9,7 +9,11 @@ from litestar import Response, get, post
 from purveyor_dashboard.pages import BACKUPS, SERVICES, Choice, Pages, Req, choice, part, typed
 from purveyor_hooks import ApiClient, BadInput, PurveyorError
 
-ARCHIVES, SOURCES, SCHEDULES = f"{BACKUPS}/archives", f"{BACKUPS}/s3-sources", f"{BACKUPS}/schedules"
+ARCHIVES, SOURCES, SCHEDULES = (
+    f"{BACKUPS}/archives",
+    f"{BACKUPS}/s3-sources",
+    f"{BACKUPS}/schedules",
+)
 SWITCHES = ("enable", "disable")
 
 
@@ -23,10 +27,15 @@ def handlers(pages: Pages) -> Sequence[Any]:
             places = await client.call("GET", SOURCES)
             archive = await _archive(client, service["slug"])
             offered = archive is not None or await _can_archive(client, service["service_type"])
-        mine = [item for item in schedules if not item["service_ids"] or service["id"] in item["service_ids"]]
+        mine = [
+            item
+            for item in schedules
+            if not item["service_ids"] or service["id"] in item["service_ids"]
+        ]
         named = {item["id"]: item["name"] for item in places}
         return await pages.tab(
-            request, slug, "backups", "backups.html", backups=found.items, part=found, schedules=mine, places=places, named=named,
+            request, slug, "backups", "backups.html", backups=found.items, part=found,
+            schedules=mine, places=places, named=named,
             archive=archive, offered=offered,
         )  # fmt: skip
 
@@ -34,7 +43,9 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def back_up(request: Req, slug: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             path = f"{BACKUPS}/external-services/{slug}/run"
-            return await pages.begin(request, client, "POST", path, f"/services/{slug}/backups", json=_place(form))
+            return await pages.begin(
+                request, client, "POST", path, f"/services/{slug}/backups", json=_place(form)
+            )
 
     @post("/services/{slug:str}/schedule")
     async def schedule(request: Req, slug: str) -> Response[Any]:
@@ -70,7 +81,9 @@ def handlers(pages: Pages) -> Sequence[Any]:
             body = {"service_id": slug, "keep_days": _days(form), **_place(form)}
             if form.get("encrypt") == "yes":
                 body["encrypt"] = True
-            return await pages.begin(request, client, "POST", ARCHIVES, f"/services/{slug}/backups", json=body)
+            return await pages.begin(
+                request, client, "POST", ARCHIVES, f"/services/{slug}/backups", json=body
+            )
 
     @post("/services/{slug:str}/archive/end")
     async def end_archive(request: Req, slug: str) -> Response[Any]:
@@ -78,15 +91,25 @@ def handlers(pages: Pages) -> Sequence[Any]:
             path, back = f"{ARCHIVES}/{slug}", f"/services/{slug}/backups"
             return await pages.interrupt(request, form, client, "DELETE", path, back)
 
-    async def moment_page(request: Req, slug: str, form: dict[str, str], error: PurveyorError | None) -> Response[str]:
+    async def moment_page(
+        request: Req, slug: str, form: dict[str, str], error: PurveyorError | None
+    ) -> Response[str]:
         async with pages.api(pages.session(request)) as client:
             archive = await _archive(client, slug)
         if archive is None:
             raise BadInput(
-                f"{slug} is not archived.", remedy="Begin it on its page of backups: from then on each moment is kept."
+                f"{slug} is not archived.",
+                remedy="Begin it on its page of backups: from then on each moment is kept.",
             )
         return await pages.tab(
-            request, slug, "backups", "moment.html", error.status if error else 200, archive=archive, given=form, error=error
+            request,
+            slug,
+            "backups",
+            "moment.html",
+            error.status if error else 200,
+            archive=archive,
+            given=form,
+            error=error,
         )
 
     @get("/services/{slug:str}/moment")
@@ -97,13 +120,19 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def to_moment(request: Req, slug: str) -> Response[Any]:
         session = pages.session(request)
         form = await pages.form(request, session)
-        body = {"service_id": slug} if form.get("where") == "in-place" else {"new_name": form.get("new_name", "")}
+        body = (
+            {"service_id": slug}
+            if form.get("where") == "in-place"
+            else {"new_name": form.get("new_name", "")}
+        )
         where = f"/services/{slug}" if form.get("where") == "in-place" else "/services"
         try:
             if form.get("at"):
                 body["at"] = _utc(form["at"])
             async with pages.api(session) as client:
-                return await pages.begin(request, client, "POST", f"{ARCHIVES}/{slug}/restore", where, json=body)
+                return await pages.begin(
+                    request, client, "POST", f"{ARCHIVES}/{slug}/restore", where, json=body
+                )
         except PurveyorError as error:
             return await moment_page(request, slug, form, error)
 
@@ -114,33 +143,49 @@ def handlers(pages: Pages) -> Sequence[Any]:
         session = pages.session(request)
         async with pages.api(session) as client:
             backup = await client.call("GET", f"{BACKUPS}/{number}")
-            services = await choice(client, f"{SERVICES}/", service_type=backup["service_type"], sort="name")
+            services = await choice(
+                client, f"{SERVICES}/", service_type=backup["service_type"], sort="name"
+            )
         fitting = Choice([item for item in services.items if not item["imported"]], services.whole)
         origin = request.query_params.get("from", "")
-        return pages.page("restore.html", session, here="/services", backup=backup, services=fitting, origin=origin)
+        return pages.page(
+            "restore.html",
+            session,
+            here="/services",
+            backup=backup,
+            services=fitting,
+            origin=origin,
+        )
 
     @post("/backups/{number:int}/restore")
     async def restore(request: Req, number: int) -> Response[Any]:
         async with pages.change(request) as (form, client):
             body = {name: form[name] for name in ("new_name", "service_id") if form.get(name)}
             where = f"/services/{form['service_id']}" if form.get("service_id") else "/services"
-            return await pages.begin(request, client, "POST", f"{BACKUPS}/{number}/restore", where, json=body)
+            return await pages.begin(
+                request, client, "POST", f"{BACKUPS}/{number}/restore", where, json=body
+            )
 
     @post("/backups/{number:int}/verify")
     async def verify(request: Req, number: int) -> Response[Any]:
         async with pages.change(request) as (_, client):
             asked = {"deep": "true"} if request.query_params.get("deep") else {}
-            return await pages.begin(request, client, "POST", f"{BACKUPS}/{number}/verify", _back(request), params=asked)
+            return await pages.begin(
+                request, client, "POST", f"{BACKUPS}/{number}/verify", _back(request), params=asked
+            )
 
     @post("/backups/{number:int}/delete")
     async def delete(request: Req, number: int) -> Response[Any]:
         async with pages.change(request) as (form, client):
             backup = await client.call("GET", f"{BACKUPS}/{number}")
             typed(form, backup["backup_id"])
-            return await pages.begin(request, client, "DELETE", f"{BACKUPS}/{number}", _back(request))
+            return await pages.begin(
+                request, client, "DELETE", f"{BACKUPS}/{number}", _back(request)
+            )
 
     return [
-        backups, back_up, schedule, change_schedule, begin_archive, end_archive, moment, to_moment, restore_page, restore, verify,
+        backups, back_up, schedule, change_schedule, begin_archive, end_archive, moment, to_moment,
+        restore_page, restore, verify,
         delete,
     ]  # fmt: skip
 
@@ -152,7 +197,10 @@ async def _archive(client: ApiClient, slug: str) -> Any:
 
 async def _can_archive(client: ApiClient, service_type: str) -> bool:
     plugins = await client.call("GET", "/api/plugins")
-    return any(item["service_type"] == service_type and "archive_helper" in item["hooks"] for item in plugins)
+    return any(
+        item["service_type"] == service_type and "archive_helper" in item["hooks"]
+        for item in plugins
+    )
 
 
 def _back(request: Req) -> str:
@@ -164,16 +212,23 @@ def _place(form: dict[str, str]) -> dict[str, Any]:
     """The chosen bucket, or nothing: this host."""
     given = form.get("place", "")
     if given and not given.isdecimal():
-        raise BadInput("There is no such place for backups.", errors={"place": "one of those that are listed"})
+        raise BadInput(
+            "There is no such place for backups.", errors={"place": "one of those that are listed"}
+        )
     return {"s3_source_id": int(given)} if given else {}
 
 
 def _utc(given: str) -> str:
-    """A moment of a form, which has no time zone and leaves seconds out that are 0; the form's label says UTC."""
+    """A moment of a form, which has no time zone and leaves seconds out that are 0; the form's
+    label says UTC."""
     try:
         return datetime.fromisoformat(given).replace(tzinfo=UTC).isoformat()
     except ValueError:
-        raise BadInput("That is no moment.", remedy="Like this: 2026-01-31T12:00:00", errors={"at": "date and time"}) from None
+        raise BadInput(
+            "That is no moment.",
+            remedy="Like this: 2026-01-31T12:00:00",
+            errors={"at": "date and time"},
+        ) from None
 
 
 def _days(form: dict[str, str]) -> int:

@@ -7,12 +7,21 @@ from litestar import Response, get, post
 from litestar.response import Redirect
 
 from purveyor_dashboard.pages import OIDC, OIDC_RETURN, SIGN_IN, Pages, Req, local, sign_in_at
-from purveyor_dashboard.sessions import begun, check_form, ended, gone, is_foreign, of_open, secret_of
+from purveyor_dashboard.sessions import (
+    begun,
+    check_form,
+    ended,
+    gone,
+    is_foreign,
+    of_open,
+    secret_of,
+)
 from purveyor_hooks import Application, Forbidden, PurveyorError
 
 
 def plain(pages: Pages, app: Application, paths: Sequence[str]) -> Sequence[Any]:
-    """What is reached without a session. `paths` are those of pages: somebody may have noted them without the key."""
+    """What is reached without a session. `paths` are those of pages: somebody may have noted them
+    without the key."""
 
     @get(["/", *paths])
     async def bookmark(request: Req) -> Redirect:
@@ -32,7 +41,9 @@ def plain(pages: Pages, app: Application, paths: Sequence[str]) -> Sequence[Any]
                 await app.sessions.refuse_foreign(peer)
                 raise Forbidden("This form was not made by this dashboard.", remedy="Sign in here.")
             agent = request.headers.get("user-agent", "")
-            session = of_open(await app.sessions.open(str(form.get("token", "")).strip(), peer, agent))
+            session = of_open(
+                await app.sessions.open(str(form.get("token", "")).strip(), peer, agent)
+            )
         except PurveyorError as error:
             status = 403 if error.status == 401 else error.status
             return pages.sign_in(wanted, status=status, error=error)
@@ -54,14 +65,23 @@ def plain(pages: Pages, app: Application, paths: Sequence[str]) -> Sequence[Any]
     @get(OIDC_RETURN)
     async def arrive(request: Req) -> Response[Any]:
         peer = request.client.host if request.client else ""
-        given = {name: value for name, value in request.query_params.multi_items() if isinstance(value, str)}
+        given = {
+            name: value
+            for name, value in request.query_params.multi_items()
+            if isinstance(value, str)
+        }
         try:
-            arrival = await app.sessions.arrive(secret_of(request), given, peer, request.headers.get("user-agent", ""))
+            arrival = await app.sessions.arrive(
+                secret_of(request), given, peer, request.headers.get("user-agent", "")
+            )
         except PurveyorError as error:
-            answer = pages.sign_in(local(""), status=403 if error.status == 401 else error.status, error=error)
+            answer = pages.sign_in(
+                local(""), status=403 if error.status == 401 else error.status, error=error
+            )
         else:
             session = of_open(arrival.session)
-            # a page and no redirect: the session's cookie is not sent on from another site, and this begins a way of our own
+            # a page and no redirect: the session's cookie is not sent on from another site, and
+            # this begins a way of our own
             answer = pages.page("arrived.html", None, onward=f"{session.base}{arrival.wanted}")
             answer.set_cookie(begun(request, session))
         answer.set_cookie(gone(request, ""))
@@ -78,7 +98,11 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
     @post("/sign-out")
     async def sign_out(request: Req) -> Response[Any]:
         session = pages.session(request)
-        check_form(request, session, {str(key): str(value) for key, value in (await request.form()).items()})
+        check_form(
+            request,
+            session,
+            {str(key): str(value) for key, value in (await request.form()).items()},
+        )
         await app.sessions.end(session.credential)
         answer = Redirect(SIGN_IN)
         answer.set_cookie(ended(request))

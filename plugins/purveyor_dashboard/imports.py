@@ -10,13 +10,20 @@ from purveyor_hooks import PurveyorError
 
 
 def handlers(pages: Pages) -> Sequence[Any]:
-    async def import_page(session: Any, container: str, form: dict[str, str], error: PurveyorError | None) -> Response[str]:
+    async def import_page(
+        session: Any, container: str, form: dict[str, str], error: PurveyorError | None
+    ) -> Response[str]:
         async with pages.api(session) as client:
             found = await client.call("GET", f"{SERVICES}/available-containers")
             chosen = next((item for item in found if item["container_name"] == container), None)
-            schema = await client.call("GET", f"{SERVICES}/types/{chosen['service_type']}/parameters") if chosen else {}
+            schema = (
+                await client.call("GET", f"{SERVICES}/types/{chosen['service_type']}/parameters")
+                if chosen
+                else {}
+            )
         return pages.page(
-            "import.html", session, here="/import", status=error.status if error else 200, found=found, chosen=chosen,
+            "import.html", session, here="/import", status=error.status if error else 200,
+            found=found, chosen=chosen,
             schema=schema, given=form, errors=error.errors if error else {}, error=error,
         )  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""Data without a service: what was kept when one was deleted, upgraded or restored. It comes back, or goes for good."""
+"""Data without a service: what was kept when one was deleted, upgraded or restored. It comes back,
+or goes for good."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +28,8 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def purge(request: Req, volume: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             body = {"confirm": form.get("confirm", "")}
-            return await pages.begin(request, client, "POST", f"/api/volumes/{volume}/purge", "/kept", json=body)
+            return await pages.begin(
+                request, client, "POST", f"/api/volumes/{volume}/purge", "/kept", json=body
+            )
 
     return [kept, undelete, purge]

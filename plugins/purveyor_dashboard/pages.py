@@ -12,14 +12,23 @@ from markupsafe import Markup
 
 from purveyor_dashboard import render
 from purveyor_dashboard.sessions import FIELD, KEY, ROOT, Session, check_form, session_of
-from purveyor_hooks import ApiClient, Application, BadInput, Event, Forbidden, PurveyorError, Unauthorized
+from purveyor_hooks import (
+    ApiClient,
+    Application,
+    BadInput,
+    Event,
+    Forbidden,
+    PurveyorError,
+    Unauthorized,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 Req = Request[Any, Any, Any]
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'"
 )
 HEADERS = {
@@ -82,8 +91,8 @@ class Pages:
             yield client
 
     async def holds(self, session: Session, event: Event | None) -> bool:
-        """Whether a session holds still: asked when nothing happens for a while, and when something happens to one or to a
-        token."""
+        """Whether a session holds still: asked when nothing happens for a while, and when something
+        happens to one or to a token."""
         if event is None or event.type.startswith(("token.", "session.")):
             return await self._app.sessions.find(session.credential, used=False) is not None
         return True
@@ -93,60 +102,112 @@ class Pages:
         given = {str(name): str(value) for name, value in (await request.form()).items()}
         check_form(request, session, given)
         if not session.admin:
-            raise Forbidden("Your token may look, and change nothing.", remedy="Sign in with one of the scope admin.")
+            raise Forbidden(
+                "Your token may look, and change nothing.",
+                remedy="Sign in with one of the scope admin.",
+            )
         return given
 
     @asynccontextmanager
     async def change(self, request: Req) -> AsyncIterator[tuple[dict[str, str], ApiClient]]:
-        """What a form holds, and the API in the name of who sent it. Raises what `session` and `form` raise."""
+        """What a form holds, and the API in the name of who sent it. Raises what `session` and
+        `form` raise."""
         session = self.session(request)
         form = await self.form(request, session)
         async with self.api(session) as client:
             yield form, client
 
-    def page(self, template: str, session: Session | None, status: int = 200, **context: Any) -> Response[str]:
-        csrf = Markup('<input type="hidden" name="{}" value="{}">').format(FIELD, session.csrf) if session else ""
+    def page(
+        self, template: str, session: Session | None, status: int = 200, **context: Any
+    ) -> Response[str]:
+        csrf = (
+            Markup('<input type="hidden" name="{}" value="{}">').format(FIELD, session.csrf)
+            if session
+            else ""
+        )
         here = context.pop("here", "")
         base = session.base if session else ""
-        values = {"session": session, "csrf": csrf, "base": base, "here": here, "error": None, **context}
+        values = {
+            "session": session,
+            "csrf": csrf,
+            "base": base,
+            "here": here,
+            "error": None,
+            **context,
+        }
         text = self._templates.get_template(template).render(**values)
         return Response(text, status_code=status, media_type=MediaType.HTML, headers=HEADERS)
 
-    def sign_in(self, wanted: str, status: int = 200, error: PurveyorError | None = None) -> Response[str]:
-        """The page to sign in at, and to go on from to the page that was wanted. It has no key in its address, and its form is to
-        say where it comes from: a browser hides that where no referrer is sent at all."""
+    def sign_in(
+        self, wanted: str, status: int = 200, error: PurveyorError | None = None
+    ) -> Response[str]:
+        """The page to sign in at, and to go on from to the page that was wanted. It has no key in
+        its address, and its form is to say where it comes from: a browser hides that where no
+        referrer is sent at all."""
         sessions = self._app.sessions
-        begin = f"{sessions.public}{OIDC}?{urlencode({'next': wanted})}"  # at the address that people come back to
+        # at the address that people come back to
+        begin = f"{sessions.public}{OIDC}?{urlencode({'next': wanted})}"
         provider = sessions.provider
-        answer = self.page("sign_in.html", None, status, error=error, wanted=wanted, provider=provider, begin=begin)
+        answer = self.page(
+            "sign_in.html", None, status, error=error, wanted=wanted, provider=provider, begin=begin
+        )
         answer.headers["Referrer-Policy"] = "same-origin"
         return answer
 
-    async def tab(self, request: Req, slug: str, tab: str, template: str, status: int = 200, **context: Any) -> Response[str]:
+    async def tab(
+        self, request: Req, slug: str, tab: str, template: str, status: int = 200, **context: Any
+    ) -> Response[str]:
         """One page of a service's."""
         session = self.session(request)
         async with self.api(session) as client:
             details = await client.call("GET", f"{SERVICES}/{slug}")
         return self.page(
-            template, session, status, here="/services", service=details["service"], notes=details["notes"],
-            schema=details["parameter_schema"] or {"properties": {}}, current=details["current_parameters"], tabs=TABS, tab=tab,
+            template, session, status, here="/services", service=details["service"],
+            notes=details["notes"],
+            schema=details["parameter_schema"] or {"properties": {}},
+            current=details["current_parameters"], tabs=TABS, tab=tab,
             **context,
         )  # fmt: skip
 
     def confirm(
-        self, request: Req, form: Mapping[str, str], heading: str, back: str, *, plan: Any = None, text: str = ""
+        self,
+        request: Req,
+        form: Mapping[str, str],
+        heading: str,
+        back: str,
+        *,
+        plan: Any = None,
+        text: str = "",
     ) -> Response[str]:
-        """A page that asks before something is interrupted: what that costs, and whom. Without JavaScript, too."""
+        """A page that asks before something is interrupted: what that costs, and whom. Without
+        JavaScript, too."""
         fields = {name: value for name, value in form.items() if name not in (FIELD, AGREED)}
-        action = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+        action = (
+            f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+        )
         return self.page(
-            "confirm.html", self.session(request), heading=heading, back=back, plan=plan, text=text, fields=fields, action=action
+            "confirm.html",
+            self.session(request),
+            heading=heading,
+            back=back,
+            plan=plan,
+            text=text,
+            fields=fields,
+            action=action,
         )
 
     async def interrupt(
-        self, request: Req, form: Mapping[str, str], client: ApiClient, method: str, path: str, back: str, **options: Any
+        self,
+        request: Req,
+        form: Mapping[str, str],
+        client: ApiClient,
+        method: str,
+        path: str,
+        back: str,
+        **options: Any,
     ) -> Response[Any]:
-        """Start a verb that interrupts service or credentials, once somebody who has seen its plan has agreed."""
+        """Start a verb that interrupts service or credentials, once somebody who has seen its plan
+        has agreed."""
         if form.get(AGREED) == "yes":
             return await self.begin(request, client, method, path, back, **options)
         params = {**options.pop("params", {}), "plan": "true"}
@@ -158,30 +219,42 @@ class Pages:
         """An error as a page; nobody signed in is sent to sign in."""
         if isinstance(error, (SignedOut, Unauthorized)):
             if request.headers.get("hx-request"):
-                return Response("", status_code=401, headers={**HEADERS, "HX-Redirect": sign_in_at(request)})
+                return Response(
+                    "", status_code=401, headers={**HEADERS, "HX-Redirect": sign_in_at(request)}
+                )
             return Redirect(sign_in_at(request))
         assert isinstance(error, PurveyorError)
         title = "That did not work" if error.status != 404 else "Not there"
         back = plain(request) if request.method == "GET" else "/services"
         session = request.state.get("session")  # none where it could not be looked up
-        return self.page("problem.html", session, status=error.status, title=title, error=error, back=back)
+        return self.page(
+            "problem.html", session, status=error.status, title=title, error=error, back=back
+        )
 
-    async def begin(self, request: Req, client: ApiClient, method: str, path: str, back: str, **options: Any) -> Redirect:
+    async def begin(
+        self, request: Req, client: ApiClient, method: str, path: str, back: str, **options: Any
+    ) -> Redirect:
         """Start a verb and show how it goes."""
         begun = await client.call(method, path, headers={"Prefer": "respond-async"}, **options)
         return self.to(request, f"/operations/{begun['operation_id']}?back={quote(back, safe='')}")
 
 
 def local(path: str) -> str:
-    """A path of the dashboard's own, whatever was given: what a browser takes for another host is none, nor what is no path."""
+    """A path of the dashboard's own, whatever was given: what a browser takes for another host is
+    none, nor what is no path."""
     own = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
     return path if own and len(path) < LONGEST_PATH else "/services"
 
 
 def sign_in_at(request: Req) -> str:
-    """Where to sign in for what was asked. A form cannot be sent again; the page that it stood on is not known."""
+    """Where to sign in for what was asked. A form cannot be sent again; the page that it stood on
+    is not known."""
     wanted = plain(request) if request.method == "GET" else "/"
-    return f"{SIGN_IN}?{urlencode({'next': wanted})}" if wanted not in ("/", "/dashboard/stream") else SIGN_IN
+    return (
+        f"{SIGN_IN}?{urlencode({'next': wanted})}"
+        if wanted not in ("/", "/dashboard/stream")
+        else SIGN_IN
+    )
 
 
 def plain(request: Req) -> str:
@@ -207,7 +280,9 @@ async def part(client: ApiClient, request: Req, path: str, **params: Any) -> Par
     found = await client.call("GET", path, params={**params, "limit": SHOWN + 1, "offset": offset})
 
     def address(place: int) -> str:
-        others = [(name, value) for name, value in request.query_params.multi_items() if name != "offset"]
+        others = [
+            (name, value) for name, value in request.query_params.multi_items() if name != "offset"
+        ]
         return f"{request.url.path}?{urlencode([*others, ('offset', place)])}"
 
     before = address(max(offset - SHOWN, 0)) if offset else ""
@@ -215,7 +290,8 @@ async def part(client: ApiClient, request: Req, path: str, **params: Any) -> Par
 
 
 class Choice(NamedTuple):
-    """What a form lets one choose from: all of it, or the first ones, when the rest has to be typed."""
+    """What a form lets one choose from: all of it, or the first ones, when the rest has to be
+    typed."""
 
     items: list[Any]
     whole: bool
@@ -228,7 +304,9 @@ async def choice(client: ApiClient, path: str, **params: Any) -> Choice:
 
 def parameters(form: Mapping[str, str]) -> dict[str, str]:
     """The fields of a form that are parameters and hold something."""
-    return {name[2:]: value for name, value in form.items() if name.startswith("p.") and value != ""}
+    return {
+        name[2:]: value for name, value in form.items() if name.startswith("p.") and value != ""
+    }
 
 
 def typed(form: Mapping[str, str], name: str) -> None:

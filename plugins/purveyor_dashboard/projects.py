@@ -19,7 +19,15 @@ def handlers(pages: Pages) -> Sequence[Any]:
             q = request.query_params.get("q", "")
             found = await part(client, request, PROJECTS, q=q)
         asked = bool(q or found.before or found.after)
-        return pages.page("projects.html", session, here="/projects", projects=found.items, part=found, q=q, asked=asked)
+        return pages.page(
+            "projects.html",
+            session,
+            here="/projects",
+            projects=found.items,
+            part=found,
+            q=q,
+            asked=asked,
+        )
 
     @post("/projects")
     async def create_project(request: Req) -> Response[Any]:
@@ -27,27 +35,47 @@ def handlers(pages: Pages) -> Sequence[Any]:
             made = await client.call("POST", PROJECTS, json={"name": form.get("name", "")})
         return pages.to(request, f"/projects/{made['slug']}")
 
-    async def project_page(request: Req, project: str, environment: str, *, reveal: bool) -> Response[str]:
+    async def project_page(
+        request: Req, project: str, environment: str, *, reveal: bool
+    ) -> Response[str]:
         session = pages.session(request)
         async with pages.api(session) as client:
             found = await client.call("GET", f"{PROJECTS}/{project}")
             links = await client.call("GET", f"{SERVICES}/projects/{project}")
             services = await choice(client, f"{SERVICES}/", sort="name")
-            environments = [item["slug"] for item in await client.call("GET", f"{PROJECTS}/{project}/environments")]
-            deployments = await client.call("GET", f"{PROJECTS}/{project}/deployments", params={"limit": 30})
+            environments = [
+                item["slug"]
+                for item in await client.call("GET", f"{PROJECTS}/{project}/environments")
+            ]
+            deployments = await client.call(
+                "GET", f"{PROJECTS}/{project}/deployments", params={"limit": 30}
+            )
             if reveal:
                 path = f"{PROJECTS}/{project}/environments/{environment}/reveal"
                 variables = (await client.call("POST", path))["variables"]
             else:
                 path = f"{PROJECTS}/{project}/environments/{environment}/masked"
                 variables = (await client.call("GET", path))["variables"]
-        latest = next((item["image"] for item in deployments if item["environment"] == environment and item["image"]), "")
+        latest = next(
+            (
+                item["image"]
+                for item in deployments
+                if item["environment"] == environment and item["image"]
+            ),
+            "",
+        )
         taken = {link["service"]["service_type"] for link in links}
-        fitting = [item for item in services.items if item["service_type"] not in taken and item["status"] == "running"]
+        fitting = [
+            item
+            for item in services.items
+            if item["service_type"] not in taken and item["status"] == "running"
+        ]
         free = Choice(fitting, services.whole)
         return pages.page(
-            "project.html", session, here="/projects", project=found, links=links, free=free, environment=environment,
-            environments=sorted({*environments, "production", environment}), variables=variables, revealed=reveal,
+            "project.html", session, here="/projects", project=found, links=links, free=free,
+            environment=environment,
+            environments=sorted({*environments, "production", environment}), variables=variables,
+            revealed=reveal,
             deployments=deployments, latest=latest,
         )  # fmt: skip
 
@@ -62,15 +90,21 @@ def handlers(pages: Pages) -> Sequence[Any]:
         async with pages.api(session) as client:
             found = await client.call("GET", path)
             try:
-                log = b"".join([chunk async for chunk in client.stream(f"{path}/log")]).decode(errors="replace")
+                log = b"".join([chunk async for chunk in client.stream(f"{path}/log")]).decode(
+                    errors="replace"
+                )
             except PurveyorError as error:
                 log = f"{error.detail} {error.remedy}".strip()
-        return pages.page("deployment.html", session, here="/projects", project=project, deployment=found, log=log)
+        return pages.page(
+            "deployment.html", session, here="/projects", project=project, deployment=found, log=log
+        )
 
     @post("/projects/{project:str}/reveal", status_code=200)
     async def reveal(request: Req, project: str) -> Response[str]:
         form = await pages.form(request, pages.session(request))
-        return await project_page(request, project, form.get("environment", "production"), reveal=True)
+        return await project_page(
+            request, project, form.get("environment", "production"), reveal=True
+        )
 
     # ---------------------------------------------------------------- what is done to one
 
@@ -78,19 +112,25 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def link(request: Req, project: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             path = f"{SERVICES}/{quote(form.get('service', ''), safe='')}/projects"
-            return await pages.begin(request, client, "POST", path, f"/projects/{project}", json={"project_id": project})
+            return await pages.begin(
+                request, client, "POST", path, f"/projects/{project}", json={"project_id": project}
+            )
 
     @post("/projects/{project:str}/rotate")
     async def rotate(request: Req, project: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             path = f"{PROJECTS}/{project}/environments/{quote(form.get('environment', 'production'), safe='')}/rotate"
-            return await pages.interrupt(request, form, client, "POST", path, f"/projects/{project}")
+            return await pages.interrupt(
+                request, form, client, "POST", path, f"/projects/{project}"
+            )
 
     @post("/projects/{project:str}/deploy")
     async def deploy(request: Req, project: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             path = f"{PROJECTS}/{project}/deployments"
-            return await pages.begin(request, client, "POST", path, f"/projects/{project}", json=_app(form))
+            return await pages.begin(
+                request, client, "POST", path, f"/projects/{project}", json=_app(form)
+            )
 
     @post("/projects/{project:str}/environments")
     async def create_environment(request: Req, project: str) -> Response[Any]:
@@ -115,7 +155,8 @@ def handlers(pages: Pages) -> Sequence[Any]:
         return pages.to(request, "/projects")
 
     return [
-        projects, create_project, project, deployment, reveal, link, rotate, deploy, create_environment, delete_environment,
+        projects, create_project, project, deployment, reveal, link, rotate, deploy,
+        create_environment, delete_environment,
         delete,
     ]  # fmt: skip
 
@@ -130,6 +171,18 @@ def _app(form: dict[str, str]) -> dict[str, Any]:
     except ValueError as error:
         raise BadInput("The command cannot be read.", errors={"command": str(error)}) from None
     if not form.get("image", "").strip():
-        raise BadInput("There is nothing to deploy.", remedy="Give an image.", errors={"image": "must not be empty"})
-    given = {"environment": form.get("environment", "production"), "image": form["image"].strip(), "command": command}
-    return {**given, **({"port": int(port)} if port else {}), **({"health_path": form["health"]} if form.get("health") else {})}
+        raise BadInput(
+            "There is nothing to deploy.",
+            remedy="Give an image.",
+            errors={"image": "must not be empty"},
+        )
+    given = {
+        "environment": form.get("environment", "production"),
+        "image": form["image"].strip(),
+        "command": command,
+    }
+    return {
+        **given,
+        **({"port": int(port)} if port else {}),
+        **({"health_path": form["health"]} if form.get("health") else {}),
+    }

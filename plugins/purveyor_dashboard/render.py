@@ -13,8 +13,29 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 MARKS = {
-    "good": ("running", "healthy", "succeeded", "active", "ok", "following", "delivered", "done", "linked", "bound"),
-    "wait": ("creating", "deploying", "starting", "deleting", "undoing", "started", "restarting", "linking", "begun"),
+    "good": (
+        "running",
+        "healthy",
+        "succeeded",
+        "active",
+        "ok",
+        "following",
+        "delivered",
+        "done",
+        "linked",
+        "bound",
+    ),
+    "wait": (
+        "creating",
+        "deploying",
+        "starting",
+        "deleting",
+        "undoing",
+        "started",
+        "restarting",
+        "linking",
+        "begun",
+    ),
     "rest": ("stopped", "retired", "disabled", "undone", "kept"),
     "warn": ("suspect", "waiting", "unknown"),
     "bad": ("unhealthy", "failed", "refused", "missing", "down", "paused", "broken", "dead"),
@@ -27,9 +48,17 @@ def environment() -> "Environment":
     """The templates; imported when the first page is made, for many a daemon never shows one."""
     from jinja2 import Environment, FileSystemLoader
 
-    made = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True,
+    made = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True,
+        trim_blocks=True,
                        lstrip_blocks=True)  # fmt: skip
-    made.filters |= {"status": status, "bytes": size, "ago": ago, "moment": moment, "took": took, "pretty": pretty}
+    made.filters |= {
+        "status": status,
+        "bytes": size,
+        "ago": ago,
+        "moment": moment,
+        "took": took,
+        "pretty": pretty,
+    }
     made.globals |= {"health_chart": health_chart, "line_chart": line_chart}
     return made
 
@@ -42,7 +71,9 @@ def kind_of(word: str) -> str:
 def status(word: str) -> Markup:
     """A status with a shape, so that it is never told by colour alone."""
     kind = kind_of(word)
-    return Markup('<span class="status {}"><span aria-hidden="true">{}</span> {}</span>').format(kind, SHAPES[kind], word)
+    return Markup('<span class="status {}"><span aria-hidden="true">{}</span> {}</span>').format(
+        kind, SHAPES[kind], word
+    )
 
 
 def size(count: float | None) -> str:
@@ -68,7 +99,12 @@ def ago(text: str | None) -> Markup:
     if found is None:
         return Markup("never")
     seconds = (datetime.now(UTC) - found).total_seconds()
-    for limit, unit, divisor in ((60, "s", 1), (3600, "min", 60), (86400, "h", 3600), (float("inf"), "d", 86400)):
+    for limit, unit, divisor in (
+        (60, "s", 1),
+        (3600, "min", 60),
+        (86400, "h", 3600),
+        (float("inf"), "d", 86400),
+    ):
         if abs(seconds) < limit:
             words = f"{abs(seconds) // divisor:.0f} {unit}"
             return Markup('<time datetime="{}" title="{}">{}</time>').format(
@@ -92,21 +128,34 @@ def pretty(value: Any) -> str:
 
 
 def health_chart(checks: Sequence[Mapping[str, Any]]) -> Markup:
-    """A bar for each check: its height is the latency; a failed one is whole, hatched, and another colour."""
+    """A bar for each check: its height is the latency; a failed one is whole, hatched, and another
+    colour."""
     shown = list(checks)[-80:]
     if not shown:
-        return Markup('<p class="quiet">No check yet. Each one is a real login, a question and a write.</p>')
+        return Markup(
+            '<p class="quiet">No check yet. Each one is a real login, a question and a write.</p>'
+        )
     most = max([item["latency_ms"] for item in shown if item["healthy"]] or [1.0]) or 1.0
     step = WIDTH / 80
     bars = []
     for number, item in enumerate(shown):
-        height = max(3.0, item["latency_ms"] / most * (HEIGHT - 8)) if item["healthy"] else HEIGHT - 4
+        height = (
+            max(3.0, item["latency_ms"] / most * (HEIGHT - 8)) if item["healthy"] else HEIGHT - 4
+        )
         label = f"{moment(item['checked_at'])}: " + (
             f"healthy, {item['latency_ms']} ms" if item["healthy"] else item["detail"] or "no"
         )
         bars.append(
-            Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>').format(
-                "good" if item["healthy"] else "bad", number * step, HEIGHT - height, step - 1.5, height, label
+            Markup(
+                '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" '
+                'height="{:.1f}"><title>{}</title></rect>'
+            ).format(
+                "good" if item["healthy"] else "bad",
+                number * step,
+                HEIGHT - height,
+                step - 1.5,
+                height,
+                label,
             )
         )
     failed = sum(not item["healthy"] for item in shown)
@@ -124,12 +173,17 @@ def line_chart(samples: Sequence[Mapping[str, Any]], field: str, unit: str) -> M
         f"{number * WIDTH / (len(values) - 1):.1f},{HEIGHT - 4 - value / most * (HEIGHT - 12):.1f}"
         for number, value in enumerate(values)
     )
-    now, top = (size(values[-1]), size(most)) if unit == "bytes" else (f"{values[-1]:.1f} {unit}", f"{most:.1f} {unit}")
+    now, top = (
+        (size(values[-1]), size(most))
+        if unit == "bytes"
+        else (f"{values[-1]:.1f} {unit}", f"{most:.1f} {unit}")
+    )
     return _chart(Markup('<polyline points="{}"/>').format(points), f"now {now}, at most {top}")
 
 
 def _chart(content: Markup, words: str) -> Markup:
     return Markup(
-        '<figure class="chart"><svg viewBox="0 0 {} {}" role="img" aria-label="{}" preserveAspectRatio="none">{}</svg>'
+        '<figure class="chart"><svg viewBox="0 0 {} {}" role="img" aria-label="{}" '
+        'preserveAspectRatio="none">{}</svg>'
         "<figcaption>{}</figcaption></figure>"
     ).format(WIDTH, HEIGHT, words, content, words)

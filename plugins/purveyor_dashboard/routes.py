@@ -6,7 +6,19 @@ from typing import Any
 from litestar import Response, Router
 from litestar.static_files import create_static_files_router
 
-from purveyor_dashboard import activity, audit, backups, entry, imports, kept, projects, server, services, signed_in, working
+from purveyor_dashboard import (
+    activity,
+    audit,
+    backups,
+    entry,
+    imports,
+    kept,
+    projects,
+    server,
+    services,
+    signed_in,
+    working,
+)
 from purveyor_dashboard.pages import Pages, Req, SignedOut
 from purveyor_dashboard.render import HERE
 from purveyor_dashboard.sessions import KEY, ROOT
@@ -32,7 +44,10 @@ def routers(app: Application) -> Sequence[Any]:
         exception_handlers={PurveyorError: problem, SignedOut: problem},
         include_in_schema=False,
     )
-    read = sorted({path for handler in handlers if "GET" in handler.http_methods for path in handler.paths} - {"/"})
+    read = sorted(
+        {path for handler in handlers if "GET" in handler.http_methods for path in handler.paths}
+        - {"/"}
+    )
     outside = Router("/", route_handlers=entry.plain(pages, app, read), include_in_schema=False)
     files = create_static_files_router("/static", [HERE / "static"], include_in_schema=False)
     return [outside, site, files]

@@ -1,4 +1,5 @@
-"""The installation itself: what the doctor finds, plugins, who may come in, where backups can go."""
+"""The installation itself: what the doctor finds, plugins, who may come in, where backups can
+go."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +11,25 @@ from purveyor_dashboard.pages import AGREED, PROJECTS, Pages, Part, Req, choice,
 from purveyor_hooks import BadInput, PurveyorError
 
 TOKENS = "/api/tokens"
-SOURCE_FIELDS = ("name", "bucket_name", "bucket_path", "region", "endpoint", "access_key_id", "secret_key")
+SOURCE_FIELDS = (
+    "name",
+    "bucket_name",
+    "bucket_path",
+    "region",
+    "endpoint",
+    "access_key_id",
+    "secret_key",
+)
 DAY = 86400
 LONGEST = 9  # digits
 
 
 def handlers(pages: Pages) -> Sequence[Any]:
     async def server_page(
-        request: Req, form: dict[str, str] | None = None, error: PurveyorError | None = None, token: str = ""
+        request: Req,
+        form: dict[str, str] | None = None,
+        error: PurveyorError | None = None,
+        token: str = "",
     ) -> Response[str]:
         session = pages.session(request)
         async with pages.api(session) as client:
@@ -25,12 +37,18 @@ def handlers(pages: Pages) -> Sequence[Any]:
             plugins = await client.call("GET", "/api/plugins")
             places = await client.call("GET", SOURCES)
             version = await client.call("GET", "/api/version")
-            tokens = await part(client, request, TOKENS, people=True) if session.admin else Part([], "", "")
+            tokens = (
+                await part(client, request, TOKENS, people=True)
+                if session.admin
+                else Part([], "", "")
+            )
             projects = await choice(client, PROJECTS)
         return pages.page(
-            "server.html", session, error.status if error else 200, here="/server", checks=checks, plugins=plugins, places=places,
+            "server.html", session, error.status if error else 200, here="/server", checks=checks,
+            plugins=plugins, places=places,
             version=version, tokens=tokens.items, part=tokens,
-            projects=projects, given=form or {}, errors=error.errors if error else {}, error=error, token=token,
+            projects=projects, given=form or {}, errors=error.errors if error else {}, error=error,
+            token=token,
         )  # fmt: skip
 
     @get("/server")
@@ -47,7 +65,10 @@ def handlers(pages: Pages) -> Sequence[Any]:
                 body["project"] = form["project"]
             if days := form.get("days", ""):
                 if not days.isdecimal() or len(days) > LONGEST:
-                    raise BadInput("The token's life is not one.", errors={"expires_in": "a whole number of days, or nothing"})
+                    raise BadInput(
+                        "The token's life is not one.",
+                        errors={"expires_in": "a whole number of days, or nothing"},
+                    )
                 body["expires_in"] = int(days) * DAY
             async with pages.api(session) as client:
                 made = await client.call("POST", TOKENS, json=body)
@@ -72,7 +93,10 @@ def handlers(pages: Pages) -> Sequence[Any]:
         body = {**dict.fromkeys(("name", "bucket_name", "access_key_id", "secret_key"), ""), **body}
         try:
             async with pages.api(session) as client:
-                chosen = {"force_path_style": form.get("path_style") == "yes", "accept_own": form.get("own") == "yes"}
+                chosen = {
+                    "force_path_style": form.get("path_style") == "yes",
+                    "accept_own": form.get("own") == "yes",
+                }
                 await client.call("POST", SOURCES, json={**body, **chosen})
         except PurveyorError as error:
             return await server_page(request, {**form, "secret_key": ""}, error)

@@ -1,8 +1,9 @@
 """Who is signed in: a session has two halves, and only both together open it.
 
-One is a cookie that scripts cannot read. Cookies know no ports: whatever else answers on this host gets it. The other half,
-the key, is a part of every address of the dashboard, where no browser sends it anywhere else; a page without JavaScript has it
-in its links like any other. Scripts keep it for the next visit in the storage of this very origin, port included.
+One is a cookie that scripts cannot read. Cookies know no ports: whatever else answers on this host
+gets it. The other half, the key, is a part of every address of the dashboard, where no browser
+sends it anywhere else; a page without JavaScript has it in its links like any other. Scripts keep
+it for the next visit in the storage of this very origin, port included.
 """
 
 import hashlib
@@ -15,7 +16,8 @@ from litestar.datastructures import Cookie
 
 from purveyor_hooks import Application, Forbidden, OpenSession
 
-COOKIE, COOKIE_TLS = "purveyor", "__Host-purveyor"  # the second is taken from nobody but this host over TLS
+# the second is taken from nobody but this host over TLS
+COOKIE, COOKIE_TLS = "purveyor", "__Host-purveyor"
 AWAY = "-oidc"  # at the end of either, while somebody signs in elsewhere
 HOURS = 12
 FIELD = "csrf"
@@ -28,7 +30,8 @@ Req = Request[Any, Any, Any]
 
 
 class Session(NamedTuple):
-    """One sign-in. `admin` may change things; the others only look. `base` is what all addresses of its pages begin with."""
+    """One sign-in. `admin` may change things; the others only look. `base` is what all addresses of
+    its pages begin with."""
 
     id: int
     credential: str
@@ -40,16 +43,21 @@ class Session(NamedTuple):
 def of_open(found: OpenSession) -> Session:
     csrf = hmac.new(found.credential.encode(), b"forms", hashlib.sha256).hexdigest()
     key = found.credential.partition(".")[2]
-    return Session(id=found.id, credential=found.credential, csrf=csrf, admin=found.admin, base=f"{ROOT}/{key}")
+    return Session(
+        id=found.id, credential=found.credential, csrf=csrf, admin=found.admin, base=f"{ROOT}/{key}"
+    )
 
 
 async def session_of(app: Application, request: Req) -> Session | None:
-    """The session of a request, None when nobody is signed in. What a page asks for by itself does not keep a session alive."""
+    """The session of a request, None when nobody is signed in. What a page asks for by itself does
+    not keep a session alive."""
     cookie = request.cookies.get(_name(request), "")
     key = str(request.path_params.get(KEY, ""))
     if not cookie or not key or len(cookie) > LONGEST or len(key) > LONGEST:
         return None
-    by_itself = "hx-request" in request.headers or "text/event-stream" in request.headers.get("accept", "")
+    by_itself = "hx-request" in request.headers or "text/event-stream" in request.headers.get(
+        "accept", ""
+    )
     found = await app.sessions.find(f"{cookie}.{key}", used=not by_itself)
     return of_open(found) if found else None
 
@@ -65,9 +73,11 @@ def ended(request: Req) -> Cookie:
 
 
 def gone(request: Req, secret: str) -> Cookie:
-    """The cookie of somebody who signs in elsewhere, "" once they are back. It comes along from there, unlike the session's."""
+    """The cookie of somebody who signs in elsewhere, "" once they are back. It comes along from
+    there, unlike the session's."""
     return Cookie(
-        key=f"{_name(request)}{AWAY}", value=secret, max_age=600 if secret else 0, path="/", httponly=True, samesite="lax",
+        key=f"{_name(request)}{AWAY}", value=secret, max_age=600 if secret else 0, path="/",
+        httponly=True, samesite="lax",
         secure=_secure(request),
     )  # fmt: skip
 
@@ -86,12 +96,19 @@ def _name(request: Req) -> str:
 
 def _cookie(request: Req, value: str, seconds: int) -> Cookie:
     return Cookie(
-        key=_name(request), value=value, max_age=seconds, path="/", httponly=True, samesite="strict", secure=_secure(request)
+        key=_name(request),
+        value=value,
+        max_age=seconds,
+        path="/",
+        httponly=True,
+        samesite="strict",
+        secure=_secure(request),
     )
 
 
 def is_foreign(request: Req, *, strict: bool = False) -> bool:
-    """Whether a form comes from a page of somebody else. `strict`: one that hides where it comes from is foreign, too."""
+    """Whether a form comes from a page of somebody else. `strict`: one that hides where it comes
+    from is foreign, too."""
     origin = request.headers.get("origin")
     if origin is None:  # no browser: they say it with every form
         return False
@@ -105,5 +122,6 @@ def check_form(request: Req, session: Session, form: Mapping[str, Any]) -> None:
     given = str(form.get(FIELD) or request.headers.get(HEADER, ""))
     if is_foreign(request) or not hmac.compare_digest(given.encode(), session.csrf.encode()):
         raise Forbidden(
-            "This form was not made by this dashboard, or is too old.", remedy="Go back, load the page anew, try again."
+            "This form was not made by this dashboard, or is too old.",
+            remedy="Go back, load the page anew, try again.",
         )

@@ -23,14 +23,18 @@ def handlers(pages: Pages) -> Sequence[Any]:
         session = pages.session(request)
         async with pages.api(session) as client:
             found = await part(client, request, SESSIONS)
-        return pages.page("sessions.html", session, here="/sessions", sessions=found.items, part=found)
+        return pages.page(
+            "sessions.html", session, here="/sessions", sessions=found.items, part=found
+        )
 
     @post("/sessions/end-others")
     async def end_others(request: Req) -> Response[Any]:
         form = await form_of(request)
         if form.get(AGREED) != "yes":
             text = "Whoever they are has to sign in again."
-            return pages.confirm(request, form, "End all sessions but this one", "/sessions", text=text)
+            return pages.confirm(
+                request, form, "End all sessions but this one", "/sessions", text=text
+            )
         async with pages.api(pages.session(request)) as client:
             await client.call("DELETE", SESSIONS)
         return pages.to(request, "/sessions")

@@ -28,25 +28,53 @@ def handlers(pages: Pages) -> Sequence[Any]:
     async def link(request: Req, slug: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             body = {"project_id": form.get("project", "")}
-            return await pages.begin(request, client, "POST", f"{SERVICES}/{slug}/projects", f"/services/{slug}/links", json=body)
+            return await pages.begin(
+                request,
+                client,
+                "POST",
+                f"{SERVICES}/{slug}/projects",
+                f"/services/{slug}/links",
+                json=body,
+            )
 
     @post("/services/{slug:str}/unlink/{project:str}")
     async def unlink(request: Req, slug: str, project: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
-            back = f"/projects/{project}" if request.query_params.get("back") == "project" else f"/services/{slug}/links"
-            return await pages.interrupt(request, form, client, "DELETE", f"{SERVICES}/{slug}/projects/{project}", back)
+            back = (
+                f"/projects/{project}"
+                if request.query_params.get("back") == "project"
+                else f"/services/{slug}/links"
+            )
+            return await pages.interrupt(
+                request, form, client, "DELETE", f"{SERVICES}/{slug}/projects/{project}", back
+            )
 
     @post("/services/{slug:str}/upgrade")
     async def upgrade(request: Req, slug: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
-            body = {"docker_image": form.get("image", ""), "rehearse": form.get("rehearse") == "yes"}
-            return await pages.begin(request, client, "POST", f"{SERVICES}/{slug}/upgrade", f"/services/{slug}", json=body)
+            body = {
+                "docker_image": form.get("image", ""),
+                "rehearse": form.get("rehearse") == "yes",
+            }
+            return await pages.begin(
+                request,
+                client,
+                "POST",
+                f"{SERVICES}/{slug}/upgrade",
+                f"/services/{slug}",
+                json=body,
+            )
 
     @post("/services/{slug:str}/clone")
     async def clone(request: Req, slug: str) -> Response[Any]:
         async with pages.change(request) as (form, client):
             return await pages.begin(
-                request, client, "POST", f"{SERVICES}/{slug}/clone", "/services", json={"name": form.get("name", "")}
+                request,
+                client,
+                "POST",
+                f"{SERVICES}/{slug}/clone",
+                "/services",
+                json={"name": form.get("name", "")},
             )
 
     @post("/services/{slug:str}/delete")
@@ -54,6 +82,8 @@ def handlers(pages: Pages) -> Sequence[Any]:
         async with pages.change(request) as (form, client):
             typed(form, slug)
             params = {"purge": "true"} if form.get("purge") == "yes" else {}
-            return await pages.begin(request, client, "DELETE", f"{SERVICES}/{slug}", "/services", params=params)
+            return await pages.begin(
+                request, client, "DELETE", f"{SERVICES}/{slug}", "/services", params=params
+            )
 
     return [simple, link, unlink, upgrade, clone, delete]

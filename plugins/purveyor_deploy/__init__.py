@@ -1,10 +1,20 @@
-"""Brings an app's image up on the network: the new container first, the old one goes when the new one answers."""
+"""Brings an app's image up on the network: the new container first, the old one goes when the new
+one answers."""
 
 from time import monotonic
 
 import anyio
 
-from purveyor_hooks import Address, AppSpec, DeadlineExceeded, Deployment, DeployResult, Failed, Workshop, hookimpl
+from purveyor_hooks import (
+    Address,
+    AppSpec,
+    DeadlineExceeded,
+    Deployment,
+    DeployResult,
+    Failed,
+    Workshop,
+    hookimpl,
+)
 
 PAUSE = 0.1
 SETTLE = 2.0  # an app that listens on nothing is up when it has stayed up for so long
@@ -26,10 +36,14 @@ async def deploy(deployment: Deployment, workshop: Workshop) -> DeployResult | N
             if state in ("exited", "dead", "restarting") or health == "unhealthy":
                 words = " / ".join((await workshop.log(deployment, 8)).splitlines())
                 raise Failed(f"The app ended up {health or state}: {words or 'it printed nothing'}")
-            up, seen = await _is_up(app, await workshop.address(deployment), health, monotonic() - started)
+            up, seen = await _is_up(
+                app, await workshop.address(deployment), health, monotonic() - started
+            )
             if up:
                 address = await workshop.address(deployment)
-                return DeployResult(container=name, url=f"http://{address.host}:{address.port}" if address else "")
+                return DeployResult(
+                    container=name, url=f"http://{address.host}:{address.port}" if address else ""
+                )
             await anyio.sleep(PAUSE)
     words = " / ".join((await workshop.log(deployment, 8)).splitlines())
     raise DeadlineExceeded(
@@ -38,7 +52,9 @@ async def deploy(deployment: Deployment, workshop: Workshop) -> DeployResult | N
     )
 
 
-async def _is_up(app: AppSpec, address: Address | None, health: str, age: float) -> tuple[bool, str]:
+async def _is_up(
+    app: AppSpec, address: Address | None, health: str, age: float
+) -> tuple[bool, str]:
     """Whether the app is up, and what was seen."""
     if health:
         return health == "healthy", f"its health check says {health}"
@@ -57,13 +73,20 @@ async def _is_up(app: AppSpec, address: Address | None, health: str, age: float)
 async def _status(address: Address, path: str) -> int:
     """The HTTP status that a path answers with, 0 when the answer is none."""
     async with await anyio.connect_tcp(address.host, address.port) as stream:
-        request = f"GET {path} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\nConnection: close\r\n\r\n"
+        request = (
+            f"GET {path} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\nConnection: "
+            "close\r\n\r\n"
+        )
         await stream.send(request.encode())
         try:
             words = (await stream.receive(256)).split(b" ", 2)
         except (anyio.EndOfStream, anyio.BrokenResourceError):
             return 0
-    return int(words[1]) if len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit() else 0
+    return (
+        int(words[1])
+        if len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit()
+        else 0
+    )
 
 
 async def _stays_open(address: Address) -> bool:

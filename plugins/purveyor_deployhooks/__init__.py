@@ -1,8 +1,10 @@
-"""Deploy hooks: executables of this host and webhooks, for deploys and for every other lifecycle event.
+"""Deploy hooks: executables of this host and webhooks, for deploys and for every other lifecycle
+event.
 
-Executables lie in folders of the state directory's `hooks`, named for what they are run at: ``before-deploy`` (may refuse
-it), ``after-deploy``, or a type of event, such as ``service.create.succeeded``. Webhooks are signed, kept in a durable
-outbox, tried again, and dead-lettered in the end.
+Executables lie in folders of the state directory's `hooks`, named for what they are run at:
+``before-deploy`` (may refuse it), ``after-deploy``, or a type of event, such as
+``service.create.succeeded``. Webhooks are signed, kept in a durable outbox, tried again, and
+dead-lettered in the end.
 """
 
 from collections.abc import Sequence
@@ -67,7 +69,8 @@ class DeployHooks:
     async def on_event(self, event: Event) -> None:
         if self._core is not None:
             folder = self._core.folder(FOLDER) / event.type
-            if not folder.is_dir():  # most have none, and a look is cheaper than a thread that looks
+            # most have none, and a look is cheaper than a thread that looks
+            if not folder.is_dir():
                 return
             await scripts.run_all(self._core, folder, event.type, scripts.plain(event))
 

@@ -22,13 +22,37 @@ def webhook() -> None:
 @webhook.command("add")
 @click.argument("name")
 @click.argument("url")
-@click.option("--event", "events", multiple=True, metavar="PREFIX", help="Only types that begin so: service.create")
+@click.option(
+    "--event",
+    "events",
+    multiple=True,
+    metavar="PREFIX",
+    help="Only types that begin so: service.create",
+)
 @click.option("--attempts", type=int, help="How often it is tried before it is dead.")
-@click.option("--first-retry", type=float, metavar="SECONDS", help="The first pause; each further one is twice as long.")
+@click.option(
+    "--first-retry",
+    type=float,
+    metavar="SECONDS",
+    help="The first pause; each further one is twice as long.",
+)
 @click.pass_obj
-def add(line: CommandLine, name: str, url: str, events: tuple[str, ...], attempts: int | None, first_retry: float | None) -> None:
+def add(
+    line: CommandLine,
+    name: str,
+    url: str,
+    events: tuple[str, ...],
+    attempts: int | None,
+    first_retry: float | None,
+) -> None:
     """Send events to URL; the secret that signs them is printed, this once."""
-    given = {"name": name, "url": url, "events": list(events), "attempts": attempts, "first_retry": first_retry}
+    given = {
+        "name": name,
+        "url": url,
+        "events": list(events),
+        "attempts": attempts,
+        "first_retry": first_retry,
+    }
     body = {key: value for key, value in given.items() if value is not None}
     made = line.run(lambda api: api.call("POST", BASE, json=body))
     _out(line, made, made["secret"])
@@ -40,7 +64,8 @@ def list_webhooks(line: CommandLine) -> None:
     """List the webhooks, and how their deliveries stand."""
     found = line.run(lambda api: api.call("GET", BASE))
     rows = [
-        f"{item['id']:>3}  {item['name']}  {item['url']}  {', '.join(item['events']) or 'all events'}  "
+        f"{item['id']:>3}  {item['name']}  {item['url']}  "
+        f"{', '.join(item['events']) or 'all events'}  "
         + " ".join(f"{state}: {number}" for state, number in sorted(item["deliveries"].items()))
         for item in found
     ]
@@ -65,7 +90,8 @@ def deliveries(line: CommandLine, name: str, state: str | None) -> None:
     params = {"state": state} if state else {}
     found = line.run(lambda api: api.call("GET", f"{BASE}/{name}/deliveries", params=params))
     rows = [
-        f"{item['id']:>6}  {item['state']:<9}  {item['type']}  tried {item['attempts']}  {item['error']}".rstrip()
+        f"{item['id']:>6}  {item['state']:<9}  {item['type']}  tried {item['attempts']}  "
+        f"{item['error']}".rstrip()
         for item in found
     ]
     _out(line, found, "\n".join(rows) or "There are none.")

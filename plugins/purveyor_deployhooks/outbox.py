@@ -1,7 +1,9 @@
-"""Webhooks: what happened is written to an outbox first, then delivered, signed, and tried again until it is taken.
+"""Webhooks: what happened is written to an outbox first, then delivered, signed, and tried again
+until it is taken.
 
-The outbox has a cursor of its own on the event line: whatever happens while the daemon is down or is killed is delivered
-later, and once only by its `webhook-id`, which receivers can tell repeats by.
+The outbox has a cursor of its own on the event line: whatever happens while the daemon is down or
+is killed is delivered later, and once only by its `webhook-id`, which receivers can tell repeats
+by.
 """
 
 import base64
@@ -35,10 +37,12 @@ FOLDER, FILE = "webhooks", "outbox.db"
 TIMEOUT = 10.0  # seconds for a whole delivery
 ANSWER_LIMIT = 64 * 1024
 LONGEST_PAUSE = 900.0
-KEY_MARK, KEY_BYTES, KEY_SIZES = "whsec_", 32, range(24, 65)  # of a secret, as Standard Webhooks has it
+# of a secret, as Standard Webhooks has it
+KEY_MARK, KEY_BYTES, KEY_SIZES = "whsec_", 32, range(24, 65)
 IDLE = 1.0
 MOMENT, BURST = 0.05, 256  # seconds, events
-FORGET_EVERY, BATCH, LEAST = 3600.0, 500, 1_000  # seconds, deliveries at a time, newest that are always kept
+# seconds, deliveries at a time, newest that are always kept
+FORGET_EVERY, BATCH, LEAST = 3600.0, 500, 1_000
 TABLES = """
 CREATE TABLE IF NOT EXISTS webhooks (
     id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, url TEXT NOT NULL, events TEXT NOT NULL,
@@ -58,11 +62,12 @@ CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY CHECK (id = 1), event 
 
 
 class WebhookRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where to send which events: those whose type begins with one of `events`; none named means all.
+    """Where to send which events: those whose type begins with one of `events`; none named means
+    all.
 
-    `secret` signs (made up when it is not given: ``whsec_`` and base64, as Standard Webhooks has it). A delivery is tried
-    `attempts` times, first after `first_retry` seconds, then after twice as long, and so on up to a quarter of an hour; each
-    pause is shortened by chance.
+    `secret` signs (made up when it is not given: ``whsec_`` and base64, as Standard Webhooks has
+    it). A delivery is tried `attempts` times, first after `first_retry` seconds, then after twice
+    as long, and so on up to a quarter of an hour; each pause is shortened by chance.
     """
 
     name: str
@@ -74,10 +79,12 @@ class WebhookRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 def signed(secret: str, delivery: int, body: str, at: datetime) -> dict[str, str]:
-    """The headers that say which delivery it is, and sign it, as Standard Webhooks has them (webhook-…); beside them those of
-    before, which sign with HMAC-SHA256 of the time, a dot and the body, in hexadecimal.
+    """The headers that say which delivery it is, and sign it, as Standard Webhooks has them
+    (webhook-…); beside them those of before, which sign with HMAC-SHA256 of the time, a dot and the
+    body, in hexadecimal.
 
-    `webhook-id` is the same for each try and never another delivery's: after a recovery the numbers may come again.
+    `webhook-id` is the same for each try and never another delivery's: after a recovery the numbers
+    may come again.
     """
     number = f"msg_{delivery}_{hashlib.sha256(body.encode()).hexdigest()[:16]}"
     timestamp = str(int(at.timestamp()))
@@ -93,7 +100,8 @@ def signed(secret: str, delivery: int, body: str, at: datetime) -> dict[str, str
 
 
 def key_of(secret: str) -> bytes | None:
-    """The key that stands in base64 behind ``whsec_``; None for a secret that is a text of another kind."""
+    """The key that stands in base64 behind ``whsec_``; None for a secret that is a text of another
+    kind."""
     mark, _, encoded = secret.partition(KEY_MARK)
     try:
         key = base64.b64decode(encoded, validate=True)
@@ -194,7 +202,8 @@ class Outbox:
     # ---------------------------------------------------------------- forgetting
 
     async def forget(self) -> None:
-        """Forget, from time to time, what was delivered or given up longer ago than events are kept."""
+        """Forget, from time to time, what was delivered or given up longer ago than events are
+        kept."""
         while True:
             await anyio.sleep(FORGET_EVERY)
             await self.sweep(time.time())
@@ -202,7 +211,9 @@ class Outbox:
     async def sweep(self, now: float) -> int:
         """Forget all that may be forgotten, a little at a time; the answer is how much."""
         before, whole = now - self._core.history_days * 86400, 0
-        while count := await self._run(lambda db: db.execute(FORGET, [before, LEAST, BATCH]).rowcount):
+        while count := await self._run(
+            lambda db: db.execute(FORGET, [before, LEAST, BATCH]).rowcount
+        ):
             whole += count
             await anyio.sleep(MOMENT)
         return whole
@@ -210,7 +221,8 @@ class Outbox:
     # ---------------------------------------------------------------- delivering
 
     async def deliver(self) -> None:
-        """Send what is due. Each receiver has a task of its own: one that hangs holds up nobody else's."""
+        """Send what is due. Each receiver has a task of its own: one that hangs holds up nobody
+        else's."""
         await self.open()
         await self._core.outward()
         busy: set[int] = set()
@@ -227,7 +239,9 @@ class Outbox:
     async def _deliver_to(self, webhook: int, busy: set[int]) -> None:
         """Send all that is due for one receiver, a few at a time."""
         try:
-            while due := await self._run(lambda db: list(db.query(DUE, {"webhook": webhook, **_now()}))):
+            while due := await self._run(
+                lambda db: list(db.query(DUE, {"webhook": webhook, **_now()}))
+            ):
                 async with anyio.create_task_group() as group:
                     for row in due:
                         group.start_soon(self._attempt, row)
@@ -241,11 +255,19 @@ class Outbox:
             state, next_at = "delivered", now
         elif tried >= row["most"]:
             state, next_at = "dead", now
-            self._core.logger.warning("webhook.dead", webhook=row["name"], delivery=row["id"], error=error)
+            self._core.logger.warning(
+                "webhook.dead", webhook=row["name"], delivery=row["id"], error=error
+            )
         else:
-            state, next_at = "pending", now + Backoff(row["first_retry"], LONGEST_PAUSE).pause(row["attempts"])
+            state, next_at = (
+                "pending",
+                now + Backoff(row["first_retry"], LONGEST_PAUSE).pause(row["attempts"]),
+            )
         values = [state, tried, next_at, error, status, now, row["id"]]
-        change = "UPDATE deliveries SET state = ?, attempts = ?, next_at = ?, error = ?, status = ?, updated_at = ? WHERE id = ?"
+        change = (
+            "UPDATE deliveries SET state = ?, attempts = ?, next_at = ?, error = ?, status = "
+            "?, updated_at = ? WHERE id = ?"
+        )
         await self._run(lambda db: db.execute(change, values))
 
     async def _send(self, row: dict[str, Any]) -> tuple[int | None, str]:
@@ -256,13 +278,19 @@ class Outbox:
                 "Content-Type": "application/json",
                 "User-Agent": "purveyor",
                 "Purveyor-Event": row["type"],
-                **signed(self._core.unseal(row["secret"]), row["id"], row["body"], datetime.now(UTC)),
+                **signed(
+                    self._core.unseal(row["secret"]), row["id"], row["body"], datetime.now(UTC)
+                ),
             }
             with anyio.fail_after(TIMEOUT):
                 await check_address(row["url"])
                 async with (
-                    httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False, verify=self._trust) as http,
-                    http.stream("POST", row["url"], content=row["body"].encode(), headers=headers) as answer,
+                    httpx.AsyncClient(
+                        timeout=TIMEOUT, follow_redirects=False, trust_env=False, verify=self._trust
+                    ) as http,
+                    http.stream(
+                        "POST", row["url"], content=row["body"].encode(), headers=headers
+                    ) as answer,
                 ):
                     status, size = answer.status_code, 0
                     async for chunk in answer.aiter_raw():
@@ -276,7 +304,9 @@ class Outbox:
         except (httpx.HTTPError, OSError) as error:
             return status, f"it cannot be reached: {type(error).__name__}"
         except Exception as error:  # whatever it is, it may not hold up the others' deliveries
-            self._core.logger.warning("webhook.fault", webhook=row["name"], delivery=row["id"], error=type(error).__name__)
+            self._core.logger.warning(
+                "webhook.fault", webhook=row["name"], delivery=row["id"], error=type(error).__name__
+            )
             return status, f"it cannot be sent: {type(error).__name__}"
         if 300 <= status < 400:
             return status, f"it redirects ({status}), and redirects are not followed"
@@ -294,16 +324,30 @@ class Outbox:
         if not 0.1 <= given.first_retry <= LONGEST_PAUSE:
             errors["first_retry"] = f"must be from 0.1 to {LONGEST_PAUSE:.0f} seconds"
         if given.secret.startswith(KEY_MARK) and key_of(given.secret) is None:
-            errors["secret"] = f"must be {KEY_SIZES.start} to {KEY_SIZES.stop - 1} bytes in base64 behind {KEY_MARK}"
+            errors["secret"] = (
+                f"must be {KEY_SIZES.start} to {KEY_SIZES.stop - 1} bytes in base64 behind "
+                f"{KEY_MARK}"
+            )
         if errors:
-            raise BadInput("The webhook cannot be used as it is.", remedy="Correct what is named.", errors=errors)
+            raise BadInput(
+                "The webhook cannot be used as it is.",
+                remedy="Correct what is named.",
+                errors=errors,
+            )
         await check_address(given.url)
         secret = given.secret or KEY_MARK + base64.b64encode(os.urandom(KEY_BYTES)).decode()
 
         def insert(db: Database) -> int:
             if list(db.query("SELECT 1 FROM webhooks WHERE name = ?", [given.name])):
-                raise Conflict(f"There is a webhook named {given.name!r} already.", errors={"name": "taken"})
-            values: list[Any] = [given.name, given.url, json.dumps(given.events), self._core.seal(secret)]
+                raise Conflict(
+                    f"There is a webhook named {given.name!r} already.", errors={"name": "taken"}
+                )
+            values: list[Any] = [
+                given.name,
+                given.url,
+                json.dumps(given.events),
+                self._core.seal(secret),
+            ]
             values += [given.attempts, given.first_retry, time.time()]
             if first:
                 db.execute("UPDATE cursor SET event = ?", [self._seen])
@@ -314,20 +358,31 @@ class Outbox:
         return {**await self.get(number), "secret": secret}
 
     async def get(self, reference: str | int) -> dict[str, Any]:
-        found = await self._run(lambda db: list(db.query("SELECT * FROM webhooks WHERE id = ?1 OR name = ?1", [str(reference)])))
+        found = await self._run(
+            lambda db: list(
+                db.query("SELECT * FROM webhooks WHERE id = ?1 OR name = ?1", [str(reference)])
+            )
+        )
         if not found:
-            raise NotFound(f"There is no webhook {reference!r}.", remedy="List them with: purveyor webhook list")
+            raise NotFound(
+                f"There is no webhook {reference!r}.",
+                remedy="List them with: purveyor webhook list",
+            )
         return await self._shown(found[0])
 
     async def every(self) -> list[dict[str, Any]]:
         return [
-            await self._shown(row) for row in await self._run(lambda db: list(db.query("SELECT * FROM webhooks ORDER BY id")))
+            await self._shown(row)
+            for row in await self._run(
+                lambda db: list(db.query("SELECT * FROM webhooks ORDER BY id"))
+            )
         ]
 
     async def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
         counts = await self._run(lambda db: list(db.query(COUNTS, [row["id"]])))
         return {
-            "id": row["id"], "name": row["name"], "url": _without_credentials(row["url"]), "events": json.loads(row["events"]),
+            "id": row["id"], "name": row["name"], "url": _without_credentials(row["url"]),
+            "events": json.loads(row["events"]),
             "attempts": row["attempts"], "first_retry": row["first_retry"],
             "deliveries": {item["state"]: item["number"] for item in counts},
         }  # fmt: skip
@@ -342,11 +397,20 @@ class Outbox:
     ) -> tuple[list[dict[str, Any]], int]:
         """A part of a webhook's deliveries, the last first, and how many there are."""
         number = (await self.get(reference))["id"]
-        where, given = ("webhook = ? AND state = ?", [number, state]) if state else ("webhook = ?", [number])
+        where, given = (
+            ("webhook = ? AND state = ?", [number, state]) if state else ("webhook = ?", [number])
+        )
 
         def work(db: Database) -> tuple[list[dict[str, Any]], int]:
-            (total,) = db.execute(f"SELECT count(*) FROM deliveries WHERE {where}", given).fetchone()
-            return list(db.query(f"{LISTED} WHERE {where} ORDER BY id DESC LIMIT ? OFFSET ?", [*given, limit, offset])), total
+            (total,) = db.execute(
+                f"SELECT count(*) FROM deliveries WHERE {where}", given
+            ).fetchone()
+            return list(
+                db.query(
+                    f"{LISTED} WHERE {where} ORDER BY id DESC LIMIT ? OFFSET ?",
+                    [*given, limit, offset],
+                )
+            ), total
 
         return await self._run(work)
 
@@ -372,7 +436,10 @@ SELECT d.id, d.type, d.body, d.attempts, w.name, w.url, w.secret, w.attempts AS 
 FROM deliveries d JOIN webhooks w ON w.id = d.webhook
 WHERE d.webhook = :webhook AND d.state = 'pending' AND (d.next_at <= :now OR d.next_at > :now + :longest) ORDER BY d.id LIMIT 4
 """
-WAITING = "SELECT DISTINCT webhook FROM deliveries WHERE state = 'pending' AND (next_at <= :now OR next_at > :now + :longest)"
+WAITING = (
+    "SELECT DISTINCT webhook FROM deliveries WHERE state = 'pending' AND (next_at <= :now OR "
+    "next_at > :now + :longest)"
+)
 COUNTS = "SELECT state, count(*) AS number FROM deliveries WHERE webhook = ? GROUP BY state"
 FORGET = """
 DELETE FROM deliveries WHERE id IN (
@@ -384,19 +451,37 @@ LISTED = "SELECT id, event, type, state, attempts, status, error, next_at FROM d
 
 
 def _now() -> dict[str, float]:
-    """When a try is due: now, or at a time that is further off than any pause, for the clock was put back."""
+    """When a try is due: now, or at a time that is further off than any pause, for the clock was
+    put back."""
     return {"now": time.time(), "longest": LONGEST_PAUSE}
 
 
 def _note(db: Database, burst: Sequence[Event]) -> bool:
-    """Write down the deliveries of events, and how far the line was followed; whether there are any."""
-    webhooks = [(row["id"], json.loads(row["events"])) for row in db.query("SELECT id, events FROM webhooks")]
-    wanted = [(webhook, event) for event in burst for webhook, kinds in webhooks if _wants(kinds, event.type)]
+    """Write down the deliveries of events, and how far the line was followed; whether there are
+    any."""
+    webhooks = [
+        (row["id"], json.loads(row["events"]))
+        for row in db.query("SELECT id, events FROM webhooks")
+    ]
+    wanted = [
+        (webhook, event)
+        for event in burst
+        for webhook, kinds in webhooks
+        if _wants(kinds, event.type)
+    ]
     for webhook, event in wanted:
         db.execute(
-            "INSERT OR IGNORE INTO deliveries (webhook, event, type, body, state, next_at, updated_at) "
+            "INSERT OR IGNORE INTO deliveries (webhook, event, type, body, state, next_at, "
+            "updated_at) "
             "VALUES (?, ?, ?, ?, 'pending', ?, ?)",
-            [webhook, event.id, event.type, msgspec.json.encode(event).decode(), time.time(), time.time()],
+            [
+                webhook,
+                event.id,
+                event.type,
+                msgspec.json.encode(event).decode(),
+                time.time(),
+                time.time(),
+            ],
         )
     db.execute("UPDATE cursor SET event = ?", [burst[-1].id])
     return bool(wanted)
@@ -407,16 +492,24 @@ def _is_wanted(db: Database) -> bool:
 
 
 def _wants(events: list[str], kind: str) -> bool:
-    return not events or any(kind == prefix or kind.startswith(f"{prefix}.") for prefix in (item.rstrip(".*") for item in events))
+    return not events or any(
+        kind == prefix or kind.startswith(f"{prefix}.")
+        for prefix in (item.rstrip(".*") for item in events)
+    )
 
 
 def _without_credentials(url: str) -> str:
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
+    return (
+        parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        if "@" in parts.netloc
+        else url
+    )
 
 
 async def check_address(url: str) -> None:
-    """Raise `BadInput` for a URL that is none, or whose host is an address of a cloud's metadata service."""
+    """Raise `BadInput` for a URL that is none, or whose host is an address of a cloud's metadata
+    service."""
     why = ""
     try:
         httpx.URL(url)
@@ -434,7 +527,11 @@ async def check_address(url: str) -> None:
         if any(_is_inward(str(item[4][0])) for item in found):
             why = "its address is one of the machine's own metadata service"
     if why:
-        raise BadInput(f"The webhook's address cannot be used: {why}.", remedy="Give another one.", errors={"url": why})
+        raise BadInput(
+            f"The webhook's address cannot be used: {why}.",
+            remedy="Give another one.",
+            errors={"url": why},
+        )
 
 
 def _is_inward(address: str) -> bool:

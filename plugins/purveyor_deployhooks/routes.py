@@ -53,10 +53,19 @@ def routers(app: Application, outbox: Callable[[], Outbox | None]) -> Sequence[R
 
     @post("/{reference:str}/resend", status_code=200)
     async def resend(
-        request: Req, reference: str, delivery: Annotated[int | None, Parameter(ge=0, le=MOST)] = None
+        request: Req,
+        reference: str,
+        delivery: Annotated[int | None, Parameter(ge=0, le=MOST)] = None,
     ) -> dict[str, int]:
         """One delivery again, or all that are dead."""
         return {"resent": await box(request).resend(reference, delivery)}
 
     handlers = [list_webhooks, add_webhook, show_webhook, delete_webhook, list_deliveries, resend]
-    return [Router("/api/webhooks", route_handlers=handlers, middleware=[app.authentication], tags=["webhooks"])]
+    return [
+        Router(
+            "/api/webhooks",
+            route_handlers=handlers,
+            middleware=[app.authentication],
+            tags=["webhooks"],
+        )
+    ]

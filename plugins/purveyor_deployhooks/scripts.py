@@ -1,4 +1,5 @@
-"""Executables of this host: fed with what happened as JSON, watched by a deadline, heard to a limit."""
+"""Executables of this host: fed with what happened as JSON, watched by a deadline, heard to a
+limit."""
 
 import os
 import subprocess
@@ -29,7 +30,8 @@ class Ended(NamedTuple):
 
 
 def about(deployment: Deployment) -> dict[str, Any]:
-    """A deploy without the values of its variables: `purveyor env` tells those to whoever may know them."""
+    """A deploy without the values of its variables: `purveyor env` tells those to whoever may know
+    them."""
     return {
         "deployment": deployment.id,
         "project": deployment.scope.project,
@@ -45,12 +47,15 @@ def plain(event: Event) -> dict[str, Any]:
 
 
 async def listed(folder: Path) -> list[Path]:
-    """The files of a folder, in the order of their names; those that begin with a dot are left out."""
+    """The files of a folder, in the order of their names; those that begin with a dot are left
+    out."""
 
     def look() -> list[Path]:
         if not folder.is_dir():
             return []
-        return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        return sorted(
+            path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
+        )
 
     return await anyio.to_thread.run_sync(look)
 
@@ -64,17 +69,26 @@ async def run_all(core: Core, folder: Path, word: str, facts: Mapping[str, Any])
 
 
 async def run(path: Path, word: str, facts: Mapping[str, Any]) -> Ended:
-    """Run one executable with the facts as JSON on its input. It is ended when it takes too long."""
+    """Run one executable with the facts as JSON on its input. It is ended when it takes too
+    long."""
     if not os.access(path, os.X_OK):
         return Ended(f"it is not executable: chmod +x {path}", "")
     environment = {name: os.environ[name] for name in PASSED if name in os.environ}
     environment["PURVEYOR_EVENT"] = word
-    environment |= {f"PURVEYOR_{name.upper()}": str(facts[name]) for name in ("project", "environment") if facts.get(name)}
+    environment |= {
+        f"PURVEYOR_{name.upper()}": str(facts[name])
+        for name in ("project", "environment")
+        if facts.get(name)
+    }
     limit = DEPLOY_DEADLINE if word == "before-deploy" else DEADLINE
     kept = bytearray()
     try:
         process = await anyio.open_process(
-            [str(path)], env=environment, cwd=path.parent, stderr=subprocess.STDOUT, start_new_session=True
+            [str(path)],
+            env=environment,
+            cwd=path.parent,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     except OSError as error:
         return Ended(f"it cannot be started: {error.strerror}", "")
@@ -97,7 +111,8 @@ async def run(path: Path, word: str, facts: Mapping[str, Any]) -> Ended:
 
 
 async def _ended(process: anyio.abc.Process) -> int:
-    """How it ended. With older libraries `wait` waits for the end of its output as well, which others may hold open."""
+    """How it ended. With older libraries `wait` waits for the end of its output as well, which
+    others may hold open."""
     while process.returncode is None:  # noqa: ASYNC110 - nothing tells of it
         await anyio.sleep(LOOK)
     return process.returncode

@@ -1,6 +1,7 @@
 """What the SDKs share: where the API is, from the variables that a link injects, and its errors.
 
-There is one such file, and each SDK's wheel has it (in purveyor_blob it is a link), so that neither needs another package for it.
+There is one such file, and each SDK's wheel has it (in purveyor_blob it is a link), so that neither
+needs another package for it.
 """
 
 import os
@@ -12,7 +13,8 @@ E = TypeVar("E", bound="ApiError")
 
 
 class ApiError(Exception):
-    """A call that failed: `code` is a stable name, `status` the HTTP status, `title`, `detail` and `remedy` are for people."""
+    """A call that failed: `code` is a stable name, `status` the HTTP status, `title`, `detail` and
+    `remedy` are for people."""
 
     def __init__(self, code: str, status: int, title: str, detail: str, remedy: str = "") -> None:
         super().__init__(f"{detail} {remedy}".strip())
@@ -24,7 +26,8 @@ class ApiError(Exception):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the API is and who asks: `url` is its root, without ``/api``; all are "" where nothing says it."""
+    """Where the API is and who asks: `url` is its root, without ``/api``; all are "" where nothing
+    says it."""
 
     url: str
     token: str
@@ -32,7 +35,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, url: str | None, token: str | None, project_id: str | int | None) -> "Place":
-        """What was given, else what the variables PURVEYOR_API_URL, _TOKEN and _PROJECT_ID say, or TEMPS_ for PURVEYOR_."""
+        """What was given, else what the variables PURVEYOR_API_URL, _TOKEN and _PROJECT_ID say, or
+        TEMPS_ for PURVEYOR_."""
         return cls(
             url=(url or variable("API_URL")).rstrip("/"),
             token=token or variable("TOKEN"),
@@ -56,7 +60,13 @@ def bad_input(kind: type[E], detail: str, remedy: str = "") -> E:
 def unreachable(kind: type[E], error: Exception) -> E:
     """The error for an API that does not answer."""
     remedy = "Is Purveyor running? See PURVEYOR_API_URL."
-    return kind("failed", 502, "The operation failed", f"The API does not answer ({type(error).__name__}).", remedy)
+    return kind(
+        "failed",
+        502,
+        "The operation failed",
+        f"The API does not answer ({type(error).__name__}).",
+        remedy,
+    )
 
 
 def answered(kind: type[E], status: int, content: bytes) -> Any:
@@ -65,8 +75,12 @@ def answered(kind: type[E], status: int, content: bytes) -> Any:
         found = msgspec.json.decode(content)
     except msgspec.DecodeError:
         detail = f"The server answered {status}, and not with JSON."
-        raise kind("failed", 502, "The operation failed", detail, "Is PURVEYOR_API_URL right?") from None
+        raise kind(
+            "failed", 502, "The operation failed", detail, "Is PURVEYOR_API_URL right?"
+        ) from None
     if status < 400:
         return found
     code = str(found.get("type", "")).rpartition(":")[2] or "failed"
-    raise kind(code, status, found.get("title", ""), found.get("detail", ""), found.get("remedy", ""))
+    raise kind(
+        code, status, found.get("title", ""), found.get("detail", ""), found.get("remedy", "")
+    )

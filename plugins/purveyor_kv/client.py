@@ -1,4 +1,5 @@
-"""The SDK: `KV` and `AsyncKV`, over the HTTP API, or straight to Redis where the variables allow."""
+"""The SDK: `KV` and `AsyncKV`, over the HTTP API, or straight to Redis where the variables
+allow."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -25,11 +26,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     direct: str
 
     @classmethod
-    def of(cls, url: str | None, token: str | None, project_id: str | int | None, direct: bool | None) -> "Settings":
+    def of(
+        cls, url: str | None, token: str | None, project_id: str | int | None, direct: bool | None
+    ) -> "Settings":
         redis_url = os.environ.get("KV_URL", "") if url is None and direct is not False else ""
         if direct and not redis_url:
             raise bad_input(
-                "KV cannot talk to Redis itself: KV_URL is not set.", "Link the project to a KV, or leave direct out."
+                "KV cannot talk to Redis itself: KV_URL is not set.",
+                "Link the project to a KV, or leave direct out.",
             )
         if redis_url and find_spec("redis") is None:
             if direct:
@@ -49,11 +53,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def http(self) -> dict[str, Any]:
         """The options of an httpx client."""
-        return {"base_url": self.place.url, "headers": {**self.place.headers(), "Content-Type": "application/json"}}
+        return {
+            "base_url": self.place.url,
+            "headers": {**self.place.headers(), "Content-Type": "application/json"},
+        }
 
     def body(self, values: Mapping[str, Any]) -> bytes:
         """A request's body: what is None was not given, but for the value itself."""
-        given = {name: value for name, value in values.items() if value is not None or name == "value"}
+        given = {
+            name: value for name, value in values.items() if value is not None or name == "value"
+        }
         if self.place.project_id:
             given["project_id"] = self.place.project_id
         if "value" in given:
@@ -73,9 +82,10 @@ def _convert(value: Any, kind: type[T] | None) -> Any:
 class KV:
     """JSON values by key.
 
-    Without arguments it is configured from the variables that a link injects. `direct` chooses between the HTTP API
-    (False) and Redis itself (True); without it Redis is used when the variables name it and the package `redis` is
-    installed (``purveyor-kv[redis]``). Every method raises `KVError`. Use it as a context manager, or `close` it.
+    Without arguments it is configured from the variables that a link injects. `direct` chooses
+    between the HTTP API (False) and Redis itself (True); without it Redis is used when the
+    variables name it and the package `redis` is installed (``purveyor-kv[redis]``). Every method
+    raises `KVError`. Use it as a context manager, or `close` it.
     """
 
     def __init__(
@@ -127,12 +137,21 @@ class KV:
         return _convert(self._call("get", "value", verbs.get(key), key=key), type)
 
     def set(
-        self, key: str, value: Any, *, ex: int | None = None, px: int | None = None, nx: bool = False, xx: bool = False
+        self,
+        key: str,
+        value: Any,
+        *,
+        ex: int | None = None,
+        px: int | None = None,
+        nx: bool = False,
+        xx: bool = False,
     ) -> bool:
-        """Set a key to a JSON value, until `ex` seconds or `px` milliseconds have passed. False when `nx` (only when it
-        is not there) or `xx` (only when it is) kept it from being set."""
+        """Set a key to a JSON value, until `ex` seconds or `px` milliseconds have passed. False
+        when `nx` (only when it is not there) or `xx` (only when it is) kept it from being set."""
         talk = verbs.set_(key, value, ex, px, nx, xx)
-        return bool(self._call("set", "result", talk, key=key, value=value, ex=ex, px=px, nx=nx, xx=xx))
+        return bool(
+            self._call("set", "result", talk, key=key, value=value, ex=ex, px=px, nx=nx, xx=xx)
+        )
 
     def delete(self, *keys: str) -> int:
         """Delete keys; the answer is how many were there."""
@@ -144,7 +163,9 @@ class KV:
 
     def expire(self, key: str, seconds: int) -> bool:
         """End a key in some seconds; False when it is not there."""
-        return bool(self._call("expire", "success", verbs.expire(key, seconds), key=key, seconds=seconds))
+        return bool(
+            self._call("expire", "success", verbs.expire(key, seconds), key=key, seconds=seconds)
+        )
 
     def ttl(self, key: str) -> int:
         """Seconds until a key ends; -1 when it does not, -2 when it is not there."""
@@ -207,11 +228,22 @@ class AsyncKV:
         return _convert(await self._call("get", "value", verbs.get(key), key=key), type)
 
     async def set(
-        self, key: str, value: Any, *, ex: int | None = None, px: int | None = None, nx: bool = False, xx: bool = False
+        self,
+        key: str,
+        value: Any,
+        *,
+        ex: int | None = None,
+        px: int | None = None,
+        nx: bool = False,
+        xx: bool = False,
     ) -> bool:
         """As `KV.set`."""
         talk = verbs.set_(key, value, ex, px, nx, xx)
-        return bool(await self._call("set", "result", talk, key=key, value=value, ex=ex, px=px, nx=nx, xx=xx))
+        return bool(
+            await self._call(
+                "set", "result", talk, key=key, value=value, ex=ex, px=px, nx=nx, xx=xx
+            )
+        )
 
     async def delete(self, *keys: str) -> int:
         """As `KV.delete`."""
@@ -219,11 +251,17 @@ class AsyncKV:
 
     async def incr(self, key: str, amount: int = 1) -> int:
         """As `KV.incr`."""
-        return int(await self._call("incr", "value", verbs.incr(key, amount), key=key, amount=amount))
+        return int(
+            await self._call("incr", "value", verbs.incr(key, amount), key=key, amount=amount)
+        )
 
     async def expire(self, key: str, seconds: int) -> bool:
         """As `KV.expire`."""
-        return bool(await self._call("expire", "success", verbs.expire(key, seconds), key=key, seconds=seconds))
+        return bool(
+            await self._call(
+                "expire", "success", verbs.expire(key, seconds), key=key, seconds=seconds
+            )
+        )
 
     async def ttl(self, key: str) -> int:
         """As `KV.ttl`."""

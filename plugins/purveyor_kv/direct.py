@@ -1,4 +1,5 @@
-"""The direct path: straight to Redis, with the package `redis`. The server imports it too, for the errors."""
+"""The direct path: straight to Redis, with the package `redis`. The server imports it too, for the
+errors."""
 
 from typing import Any, TypeVar
 
@@ -60,9 +61,20 @@ def from_redis(error: RedisError) -> KVError:
     """Our error for the server's."""
     text = str(error)
     if isinstance(error, NoPermissionError) or "NOPERM" in text:
-        return KVError("forbidden", 403, "This token may not do that", "The command could reach beyond the project's own keys.")
+        return KVError(
+            "forbidden",
+            403,
+            "This token may not do that",
+            "The command could reach beyond the project's own keys.",
+        )
     if isinstance(error, AuthenticationError | AuthorizationError):
-        return KVError("unauthorized", 401, "A valid token is needed", "The project's account is refused.", "Deploy it again.")
+        return KVError(
+            "unauthorized",
+            401,
+            "A valid token is needed",
+            "The project's account is refused.",
+            "Deploy it again.",
+        )
     if isinstance(error, ConnectionError | TimeoutError):
         return unavailable("The server behind KV does not answer.")
     if isinstance(error, ResponseError):

@@ -12,4 +12,10 @@ def bad_input(detail: str, remedy: str = "") -> KVError:
 
 
 def unavailable(detail: str) -> KVError:
-    return KVError("failed", 502, "The operation failed", detail, "Is the service running? See: purveyor health kv")
+    return KVError(
+        "failed",
+        502,
+        "The operation failed",
+        detail,
+        "Is the service running? See: purveyor health kv",
+    )

@@ -1,4 +1,5 @@
-"""The verbs of KV as talks with Redis: each yields commands, is sent the replies, and returns the result.
+"""The verbs of KV as talks with Redis: each yields commands, is sent the replies, and returns the
+result.
 
 The server and the SDK's direct path run the very same ones, so both mean the same.
 """
@@ -49,7 +50,9 @@ def value_of(reply: Any) -> Any:
     try:
         return str(reply, "utf-8")
     except UnicodeDecodeError:
-        raise bad_input("The key's value is neither JSON nor text.", "Read it with a Redis client.") from None
+        raise bad_input(
+            "The key's value is neither JSON nor text.", "Read it with a Redis client."
+        ) from None
 
 
 def json_of(value: Any) -> bytes:
@@ -59,14 +62,22 @@ def json_of(value: Any) -> bytes:
     try:
         return msgspec.json.encode(value)
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise bad_input(f"The value is not JSON: {error}.", "Give text, numbers, booleans, lists, objects or null.") from None
+        raise bad_input(
+            f"The value is not JSON: {error}.",
+            "Give text, numbers, booleans, lists, objects or null.",
+        ) from None
 
 
 def set_(
-    key: str, value: Any, ex: int | None = None, px: int | None = None, nx: bool = False, xx: bool = False
+    key: str,
+    value: Any,
+    ex: int | None = None,
+    px: int | None = None,
+    nx: bool = False,
+    xx: bool = False,
 ) -> Talk[str | None]:
-    """Set a key. `ex` in seconds and `px` in milliseconds are when it ends; `nx` only when it is not there, `xx` only
-    when it is: None then says that nothing was set."""
+    """Set a key. `ex` in seconds and `px` in milliseconds are when it ends; `nx` only when it is
+    not there, `xx` only when it is: None then says that nothing was set."""
     if ex is not None and px is not None:
         raise bad_input("ex and px exclude each other.", "Give one of the two.")
     if nx and xx:
@@ -107,7 +118,8 @@ def ttl(key: str) -> Talk[int]:
 
 
 def keys(pattern: str) -> Talk[list[str]]:
-    """The keys that match a pattern (``*``, ``?``, ``[abc]``, ``\\`` before a character), in order."""
+    """The keys that match a pattern (``*``, ``?``, ``[abc]``, ``\\`` before a character), in
+    order."""
     _check_pattern(pattern)
     found: set[str] = set()
     cursor = "0"
@@ -127,19 +139,30 @@ def _key(key: Any) -> str:
     except UnicodeEncodeError:
         raise bad_input("A key must be text that UTF-8 can hold.") from None
     if size > KEY_LIMIT:
-        raise bad_input(f"The key has {size} bytes; at most {KEY_LIMIT} are taken.", "Shorten it, or use its hash.")
+        raise bad_input(
+            f"The key has {size} bytes; at most {KEY_LIMIT} are taken.",
+            "Shorten it, or use its hash.",
+        )
     return key
 
 
 def _positive(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= LARGEST // 1000:
-        raise bad_input(f"{name} must be a whole number above 0.", "To remove a key now, delete it.")
+        raise bad_input(
+            f"{name} must be a whole number above 0.", "To remove a key now, delete it."
+        )
     return value
 
 
 def _check_pattern(pattern: Any) -> None:
-    if not isinstance(pattern, str) or not pattern or len(pattern.encode("utf-8", "replace")) > PATTERN_LIMIT:
-        raise bad_input(f"A pattern must be text of 1 to {PATTERN_LIMIT} bytes.", "For every key: *")
+    if (
+        not isinstance(pattern, str)
+        or not pattern
+        or len(pattern.encode("utf-8", "replace")) > PATTERN_LIMIT
+    ):
+        raise bad_input(
+            f"A pattern must be text of 1 to {PATTERN_LIMIT} bytes.", "For every key: *"
+        )
     inside = False
     escaped = False
     for character in pattern:
@@ -152,7 +175,10 @@ def _check_pattern(pattern: Any) -> None:
         elif character == "]":
             inside = False
     if inside or escaped:
-        raise bad_input("The pattern is not complete.", "Close every [ with ], and let a character follow every \\.")
+        raise bad_input(
+            "The pattern is not complete.",
+            "Close every [ with ], and let a character follow every \\.",
+        )
 
 
 def check(talk: Talk[Any]) -> None:

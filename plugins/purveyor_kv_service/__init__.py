@@ -1,7 +1,7 @@
 """The service type ``kv``: JSON values over HTTP, on a Redis of its own.
 
-It is built on the Redis plugin: each environment has a database number and an ACL user there, and whatever comes
-over HTTP is run as that user, so that the server itself keeps projects apart.
+It is built on the Redis plugin: each environment has a database number and an ACL user there, and
+whatever comes over HTTP is run as that user, so that the server itself keeps projects apart.
 """
 
 from collections.abc import Sequence
@@ -90,7 +90,13 @@ def service_type() -> ServiceType:
         slots=(FIRST_SLOT, LAST_SLOT),
         uses_api=True,
         parameters=(
-            Parameter(name="port", help="Port of its Redis on 127.0.0.1.", kind="integer", generated="port", base=PORT),
+            Parameter(
+                name="port",
+                help="Port of its Redis on 127.0.0.1.",
+                kind="integer",
+                generated="port",
+                base=PORT,
+            ),
             Parameter(
                 name="password",
                 help="The password of the user `default` of its Redis; no app ever gets it.",
@@ -111,7 +117,8 @@ def container(service: Service) -> ContainerSpec:
 
 @hookimpl
 def environment(service: Service, binding: Binding) -> list[Variable]:
-    """The API under both names, what Upstash's clients look for, and Redis itself for the SDK's direct path."""
+    """The API under both names, what Upstash's clients look for, and Redis itself for the SDK's
+    direct path."""
     assert binding.api is not None
     api = binding.api
     account, password = quote(binding.account, safe=""), quote(binding.password, safe="")

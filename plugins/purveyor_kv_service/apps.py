@@ -1,4 +1,5 @@
-"""How an app uses KV: for the conformance kit. Its account is its token, its resource its project."""
+"""How an app uses KV: for the conformance kit. Its account is its token, its resource its
+project."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,8 +28,12 @@ class Values:
 
     async def _call(self, account: Account, verb: str, **body: str) -> dict[str, str | None]:
         headers = {"Authorization": f"Bearer {account.password}"}
-        async with httpx.AsyncClient(base_url=f"http://{account.host}:{account.port}", headers=headers, timeout=10) as http:
-            answer = await http.post(f"/api/kv/{verb}", json={**body, "project_id": int(account.resource)})
+        async with httpx.AsyncClient(
+            base_url=f"http://{account.host}:{account.port}", headers=headers, timeout=10
+        ) as http:
+            answer = await http.post(
+                f"/api/kv/{verb}", json={**body, "project_id": int(account.resource)}
+            )
             answer.raise_for_status()
             found: dict[str, str | None] = answer.json()
             return found
@@ -46,7 +51,10 @@ class Values:
 
     async def gained(self, account: Account) -> str:
         try:
-            await self.read(msgspec.structs.replace(account, resource="1" if account.resource != "1" else "2"), "thing1")
+            await self.read(
+                msgspec.structs.replace(account, resource="1" if account.resource != "1" else "2"),
+                "thing1",
+            )
         except httpx.HTTPStatusError:
             return ""
         return "it reads another project's values"

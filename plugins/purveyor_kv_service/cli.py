@@ -17,13 +17,22 @@ def kv() -> None:
 
 def whose(command: Any) -> Any:
     """The options that say whose keys are meant."""
-    environment = click.option("-e", "--environment", metavar="ENVIRONMENT", help="Instead of production.")
-    return click.option("-p", "--project", required=True, metavar="PROJECT", help="Whose keys.")(environment(command))
+    environment = click.option(
+        "-e", "--environment", metavar="ENVIRONMENT", help="Instead of production."
+    )
+    return click.option("-p", "--project", required=True, metavar="PROJECT", help="Whose keys.")(
+        environment(command)
+    )
 
 
-def ask(line: CommandLine, verb: str, project: str, environment: str | None, field: str, **values: Any) -> Any:
+def ask(
+    line: CommandLine, verb: str, project: str, environment: str | None, field: str, **values: Any
+) -> Any:
     """One call; the answer's field, or with --json the whole answer is printed."""
-    body = {"project_id": project, **{name: value for name, value in values.items() if value is not None}}
+    body = {
+        "project_id": project,
+        **{name: value for name, value in values.items() if value is not None},
+    }
     if environment:
         body["environment"] = environment
     found = line.run(lambda api: api.call("POST", f"{BASE}/{verb}", json=body))
@@ -43,7 +52,10 @@ def shown(line: CommandLine, text: object) -> None:
 @click.pass_obj
 def get_command(line: CommandLine, key: str, project: str, environment: str | None) -> None:
     """Print a key's value as JSON; null when there is none."""
-    shown(line, json.dumps(ask(line, "get", project, environment, "value", key=key), ensure_ascii=False))
+    shown(
+        line,
+        json.dumps(ask(line, "get", project, environment, "value", key=key), ensure_ascii=False),
+    )
 
 
 @kv.command("set")
@@ -72,7 +84,11 @@ def set_command(
     except ValueError:
         parsed = value
     body = {"project_id": project, "key": key, "value": parsed, "nx": nx, "xx": xx}
-    body |= {name: given for name, given in (("ex", ex), ("px", px), ("environment", environment)) if given is not None}
+    body |= {
+        name: given
+        for name, given in (("ex", ex), ("px", px), ("environment", environment))
+        if given is not None
+    }
     found = line.run(lambda api: api.call("POST", f"{BASE}/set", json=body))
     click.echo(json.dumps(found) if line.as_json else found["result"] or "not set")
 
@@ -81,7 +97,9 @@ def set_command(
 @click.argument("keys", nargs=-1, required=True)
 @whose
 @click.pass_obj
-def del_command(line: CommandLine, keys: tuple[str, ...], project: str, environment: str | None) -> None:
+def del_command(
+    line: CommandLine, keys: tuple[str, ...], project: str, environment: str | None
+) -> None:
     """Delete keys; prints how many were there."""
     shown(line, ask(line, "del", project, environment, "deleted", keys=list(keys)))
 
@@ -91,7 +109,9 @@ def del_command(line: CommandLine, keys: tuple[str, ...], project: str, environm
 @click.argument("amount", type=int, default=1)
 @whose
 @click.pass_obj
-def incr_command(line: CommandLine, key: str, amount: int, project: str, environment: str | None) -> None:
+def incr_command(
+    line: CommandLine, key: str, amount: int, project: str, environment: str | None
+) -> None:
     """Add to a whole number; prints the sum."""
     shown(line, ask(line, "incr", project, environment, "value", key=key, amount=amount))
 
@@ -101,7 +121,9 @@ def incr_command(line: CommandLine, key: str, amount: int, project: str, environ
 @click.argument("seconds", type=click.IntRange(min=1))
 @whose
 @click.pass_obj
-def expire_command(line: CommandLine, key: str, seconds: int, project: str, environment: str | None) -> None:
+def expire_command(
+    line: CommandLine, key: str, seconds: int, project: str, environment: str | None
+) -> None:
     """End a key in some seconds."""
     done = ask(line, "expire", project, environment, "success", key=key, seconds=seconds)
     shown(line, "OK" if done else "There is no such key.")

@@ -1,7 +1,8 @@
 """Connections to Redis as the environments' own users: one for each, shared by all of its requests.
 
-Commands go out as they come and are answered in order, so that requests at the same time cost one round trip, and a
-request that is given up leaves its reply to nobody. A pool of connections took twice the time of the rest of a request.
+Commands go out as they come and are answered in order, so that requests at the same time cost one
+round trip, and a request that is given up leaves its reply to nobody. A pool of connections took
+twice the time of the rest of a request.
 """
 
 import asyncio
@@ -25,7 +26,8 @@ NOTHING = object()
 
 
 class Batch(NamedTuple):
-    """Commands that were sent together: how many, what has been answered, who waits for the rest and until when."""
+    """Commands that were sent together: how many, what has been answered, who waits for the rest
+    and until when."""
 
     expected: int
     replies: list[Any]
@@ -36,8 +38,8 @@ class Batch(NamedTuple):
 class Wire(asyncio.Protocol):
     """One connection. What the server refuses stands among the replies as `ResponseError`.
 
-    Commands of one turn of the loop leave in one piece. One timer watches the oldest of them: a timer for each would
-    be a third of what KV costs.
+    Commands of one turn of the loop leave in one piece. One timer watches the oldest of them: a
+    timer for each would be a third of what KV costs.
     """
 
     def __init__(self) -> None:
@@ -85,7 +87,8 @@ class Wire(asyncio.Protocol):
         self._unsent.clear()
 
     def _look(self) -> None:
-        """Give up when the oldest commands have waited too long, else look again when they would have."""
+        """Give up when the oldest commands have waited too long, else look again when they would
+        have."""
         self._watch = None
         if not self._waiting:
             return
@@ -122,7 +125,8 @@ class Connections:
         return reply
 
     async def ask_all(self, bound: Bound, commands: Sequence[Words]) -> list[Any]:
-        """Commands sent at once; what the server refuses stands among the replies. Raises `KVError`."""
+        """Commands sent at once; what the server refuses stands among the replies. Raises
+        `KVError`."""
         known = self._wires.get(bound.binding.id)
         if known is None or known[1].closed or (known[0] is not bound and known[0] != bound):
             async with self._lock:
@@ -150,13 +154,23 @@ async def _log_in(bound: Bound) -> Wire:
     assert binding.slot is not None
     try:
         with anyio.fail_after(TIMEOUT):
-            connect = asyncio.get_running_loop().create_connection(Wire, service.host, service.port(PORT))
+            connect = asyncio.get_running_loop().create_connection(
+                Wire, service.host, service.port(PORT)
+            )
             _, wire = await connect
     except (OSError, TimeoutError):
         raise unavailable("The server behind KV does not answer.") from None
-    replies = await wire.ask([("AUTH", binding.account, binding.password), ("SELECT", binding.slot)])
+    replies = await wire.ask(
+        [("AUTH", binding.account, binding.password), ("SELECT", binding.slot)]
+    )
     if any(isinstance(reply, ResponseError) for reply in replies):
         wire.close()
         remedy = "Deploy it again, or link it again."
-        raise KVError("unauthorized", 401, "A valid token is needed", "The project's account is refused.", remedy)
+        raise KVError(
+            "unauthorized",
+            401,
+            "A valid token is needed",
+            "The project's account is refused.",
+            remedy,
+        )
     return wire

@@ -1,8 +1,9 @@
 """/api/kv/rest: the Upstash Redis REST protocol, for the clients that people already have.
 
-A command comes as a JSON array or as a path; `/pipeline` and `/multi-exec` take arrays of them. Each is run as the
-environment's own user, so that the server keeps projects apart; what would change the shared connection is refused
-here. Facts from the published client `@upstash/redis` 1.39 and Upstash's documentation of its REST API.
+A command comes as a JSON array or as a path; `/pipeline` and `/multi-exec` take arrays of them.
+Each is run as the environment's own user, so that the server keeps projects apart; what would
+change the shared connection is refused here. Facts from the published client `@upstash/redis` 1.39
+and Upstash's documentation of its REST API.
 """
 
 import base64
@@ -23,12 +24,15 @@ COMMANDS_LIMIT = 10_000  # of one pipeline
 
 # What would change the connection that the next request uses, or hold it.
 OF_THE_CONNECTION = frozenset([
-    "AUTH", "HELLO", "RESET", "QUIT", "SELECT", "CLIENT", "ASKING", "READONLY", "READWRITE", "MULTI", "EXEC", "DISCARD",
-    "WATCH", "UNWATCH", "MONITOR", "SYNC", "PSYNC", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE",
+    "AUTH", "HELLO", "RESET", "QUIT", "SELECT", "CLIENT", "ASKING", "READONLY", "READWRITE",
+    "MULTI", "EXEC", "DISCARD",
+    "WATCH", "UNWATCH", "MONITOR", "SYNC", "PSYNC", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE",
+    "UNSUBSCRIBE",
     "PUNSUBSCRIBE", "SUNSUBSCRIBE",
 ])  # fmt: skip
 BLOCKING = frozenset([
-    "BLPOP", "BRPOP", "BRPOPLPUSH", "BLMOVE", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP", "WAIT", "WAITAOF",
+    "BLPOP", "BRPOP", "BRPOPLPUSH", "BLMOVE", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP", "WAIT",
+    "WAITAOF",
 ])  # fmt: skip
 MAY_BLOCK = frozenset(["XREAD", "XREADGROUP"])
 
@@ -36,20 +40,33 @@ MAY_BLOCK = frozenset(["XREAD", "XREADGROUP"])
 def command(given: Any) -> Words:
     """A command as Redis takes it. Raises `KVError` for what is none, and for what is refused."""
     if not isinstance(given, list) or not given:
-        raise bad_input("A command must be a JSON array that is not empty.", 'For example: ["GET", "key"]')
+        raise bad_input(
+            "A command must be a JSON array that is not empty.", 'For example: ["GET", "key"]'
+        )
     words = tuple(_word(item) for item in given)
     name = words[0].upper() if isinstance(words[0], str) else ""
     if name in OF_THE_CONNECTION:
-        raise bad_input(f"{name} is refused: connections are shared.", "For transactions use /multi-exec.")
-    if name in BLOCKING or (name in MAY_BLOCK and any(isinstance(word, str) and word.upper() == "BLOCK" for word in words)):
-        raise bad_input(f"{name} is refused: it would hold a connection.", "Ask again and again without blocking.")
+        raise bad_input(
+            f"{name} is refused: connections are shared.", "For transactions use /multi-exec."
+        )
+    if name in BLOCKING or (
+        name in MAY_BLOCK
+        and any(isinstance(word, str) and word.upper() == "BLOCK" for word in words)
+    ):
+        raise bad_input(
+            f"{name} is refused: it would hold a connection.",
+            "Ask again and again without blocking.",
+        )
     return words
 
 
 def commands(given: Any) -> list[Words]:
     """The commands of a pipeline."""
     if not isinstance(given, list) or not given or len(given) > COMMANDS_LIMIT:
-        raise bad_input(f"A pipeline must be a JSON array of 1 to {COMMANDS_LIMIT} commands.", 'For example: [["GET", "key"]]')
+        raise bad_input(
+            f"A pipeline must be a JSON array of 1 to {COMMANDS_LIMIT} commands.",
+            'For example: [["GET", "key"]]',
+        )
     return [command(item) for item in given]
 
 
@@ -62,7 +79,8 @@ def _word(item: Any) -> Word:
 
 
 def from_path(raw_path: bytes, prefix: str, query: bytes, body: bytes) -> Words:
-    """``/set/key/value?EX=10``: the path's segments, the body as one more, then the query's names and values."""
+    """``/set/key/value?EX=10``: the path's segments, the body as one more, then the query's names
+    and values."""
     segments = raw_path.decode("ascii", "replace").removeprefix(prefix).strip("/").split("/")
     words: list[Any] = [unquote(segment) for segment in segments]
     checked = list(command(words))
@@ -88,7 +106,9 @@ class Encoding:
     def _value(self, reply: Any) -> Any:
         if isinstance(reply, bytes | str):
             data = reply.encode() if isinstance(reply, str) else reply
-            return base64.b64encode(data).decode() if self._base64 else data.decode(errors="replace")
+            return (
+                base64.b64encode(data).decode() if self._base64 else data.decode(errors="replace")
+            )
         if isinstance(reply, list | tuple):
             return [self._value(item) for item in reply]
         if isinstance(reply, ResponseError):
@@ -96,8 +116,11 @@ class Encoding:
         return reply
 
 
-async def transaction(connections: Connections, bound: Bound, wanted: Sequence[Words], encoding: Encoding) -> Any:
-    """All of them or none: MULTI, the commands, EXEC, sent at once. Raises `KVError` when the server takes none."""
+async def transaction(
+    connections: Connections, bound: Bound, wanted: Sequence[Words], encoding: Encoding
+) -> Any:
+    """All of them or none: MULTI, the commands, EXEC, sent at once. Raises `KVError` when the
+    server takes none."""
     *_, last = replies = await connections.ask_all(bound, [("MULTI",), *wanted, ("EXEC",)])
     if isinstance(last, ResponseError):
         first = next(reply for reply in replies if isinstance(reply, ResponseError))
@@ -108,7 +131,9 @@ async def transaction(connections: Connections, bound: Bound, wanted: Sequence[W
 def refused(_: Request[Any, Any, Any], error: Exception) -> Response[dict[str, str]]:
     """Errors as this protocol has them."""
     assert isinstance(error, KVError | PurveyorError)
-    status = error.status if error.status in (401, 403, 404, 409, 413) or error.status >= 500 else 400
+    status = (
+        error.status if error.status in (401, 403, 404, 409, 413) or error.status >= 500 else 400
+    )
     return Response({"error": str(error)}, status_code=status, media_type="application/json")
 
 
@@ -135,12 +160,20 @@ def router(service_type: str) -> Router:
         (reply,) = await desk.connections.ask_all(await bound(request, desk), [words])
         return answer(encoding(request), reply)
 
-    @route("/{words:path}", http_method=["GET", "POST", "PUT", "HEAD"], status_code=200, opt={"reveals": "value"})
+    @route(
+        "/{words:path}",
+        http_method=["GET", "POST", "PUT", "HEAD"],
+        status_code=200,
+        opt={"reveals": "value"},
+    )
     async def path(request: Request[Actor, Any, Any], desk: Any) -> dict[str, Any]:
         """One command as the path."""
         prefix = request.scope["path"].partition("/rest/")[0] + "/rest/"
         words = from_path(
-            request.scope["raw_path"].partition(b"?")[0], prefix, request.scope["query_string"], await request.body()
+            request.scope["raw_path"].partition(b"?")[0],
+            prefix,
+            request.scope["query_string"],
+            await request.body(),
         )
         (reply,) = await desk.connections.ask_all(await bound(request, desk), [words])
         return answer(encoding(request), reply)
@@ -156,7 +189,9 @@ def router(service_type: str) -> Router:
     async def multi_exec(request: Request[Actor, Any, Any], desk: Any) -> list[dict[str, Any]]:
         """Commands as one transaction."""
         wanted = commands(await decoded(request))
-        found: list[dict[str, Any]] = await transaction(desk.connections, await bound(request, desk), wanted, encoding(request))
+        found: list[dict[str, Any]] = await transaction(
+            desk.connections, await bound(request, desk), wanted, encoding(request)
+        )
         return found
 
     return Router(

@@ -7,7 +7,18 @@ import msgspec
 from litestar import Request, Response, Router, post
 from litestar.di import Provide
 
-from purveyor_hooks import FOR_APPS, Actor, Application, BadInput, Bound, Failed, Forbidden, PurveyorError, Unauthorized, standing
+from purveyor_hooks import (
+    FOR_APPS,
+    Actor,
+    Application,
+    BadInput,
+    Bound,
+    Failed,
+    Forbidden,
+    PurveyorError,
+    Unauthorized,
+    standing,
+)
 from purveyor_kv import verbs
 from purveyor_kv.errors import KVError
 from purveyor_kv_service import rest
@@ -19,7 +30,8 @@ Req = Request[Actor, Any, Any]
 
 
 class Scoped(msgspec.Struct, frozen=True, kw_only=True):
-    """What every body may carry: the project, which a project's token implies, and its environment."""
+    """What every body may carry: the project, which a project's token implies, and its
+    environment."""
 
     project_id: int | str | None = None
     environment: str | None = None
@@ -30,7 +42,8 @@ class KeyRequest(Scoped, frozen=True, kw_only=True):
 
 
 class SetRequest(KeyRequest, frozen=True, kw_only=True):
-    """`ex` in seconds or `px` in milliseconds; `nx` only when it is not there, `xx` only when it is."""
+    """`ex` in seconds or `px` in milliseconds; `nx` only when it is not there, `xx` only when it
+    is."""
 
     value: Any
     ex: int | None = None

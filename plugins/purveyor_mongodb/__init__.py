@@ -1,7 +1,7 @@
 """The service type ``mongodb``: one database and one user for each project and environment.
 
-MongoDB 6 and later, by the conventions of its official image, and servers whose images follow them. The driver is
-imported when it is first needed: most installations have no MongoDB.
+MongoDB 6 and later, by the conventions of its official image, and servers whose images follow them.
+The driver is imported when it is first needed: most installations have no MongoDB.
 """
 
 import re
@@ -56,18 +56,33 @@ def service_type() -> ServiceType:
         ports=(Port(container=PORT),),
         naming=Naming(separator="_", limit=63),
         parameters=(
-            Parameter(name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT),
+            Parameter(
+                name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT
+            ),
             Parameter(
                 name="replica_set",
-                help="The name of a replica set of this one server, for change streams and transactions; empty is none.",
+                help=(
+                    "The name of a replica set of this one server, for change streams and "
+                    "transactions; empty is none."
+                ),
                 default="",
                 editable=False,
                 pattern=r"[A-Za-z][A-Za-z0-9_-]{0,39}",
             ),
             Parameter(
-                name="database", help="The database made at first start.", default="admin", editable=False, pattern=IDENTIFIER
+                name="database",
+                help="The database made at first start.",
+                default="admin",
+                editable=False,
+                pattern=IDENTIFIER,
             ),
-            Parameter(name="username", help="The administrator.", default="admin", editable=False, pattern=IDENTIFIER),
+            Parameter(
+                name="username",
+                help="The administrator.",
+                default="admin",
+                editable=False,
+                pattern=IDENTIFIER,
+            ),
             Parameter(
                 name="password",
                 help="The administrator's password; no app ever gets it.",
@@ -153,9 +168,12 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 
 @hookimpl
 def environment(service: Service, binding: Binding) -> list[Variable]:
-    account, password, database = (quote(text, safe="") for text in (binding.account, binding.password, binding.resource))
+    account, password, database = (
+        quote(text, safe="") for text in (binding.account, binding.password, binding.resource)
+    )
     port = service.port(PORT)
-    # a user lives in the database that it may use; members of a replica set know each other by the container's name
+    # a user lives in the database that it may use; members of a replica set know each other by the
+    # container's name
     options = f"authSource={database}"
     if service.parameters["replica_set"] and not service.ports:
         options += f"&replicaSet={service.parameters['replica_set']}"
@@ -174,17 +192,30 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
 
 @hookimpl
 def client(service: Service) -> Client:
-    """mongosh inside the container, else pymongo on this host. No password is an argument of any process."""
-    account, password = (quote(service.parameters[name], safe="") for name in ("username", "password"))
+    """mongosh inside the container, else pymongo on this host. No password is an argument of any
+    process."""
+    account, password = (
+        quote(service.parameters[name], safe="") for name in ("username", "password")
+    )
 
     def url(host: str, port: int) -> str:
         return f"mongodb://{account}:{password}@{host}:{port}/admin?directConnection=true"
 
     return Client(
-        argv=("mongosh", "--quiet", "--nodb", "--shell", "--eval", "db = connect(process.env.PURVEYOR_INSIDE)"),
+        argv=(
+            "mongosh",
+            "--quiet",
+            "--nodb",
+            "--shell",
+            "--eval",
+            "db = connect(process.env.PURVEYOR_INSIDE)",
+        ),
         python="import os, pymongo\nclient = pymongo.MongoClient(os.environ['PURVEYOR_HERE'])\ndb = client.admin\n"
         "print('client and db are connected; for example: client.list_database_names()')",
-        environment={"PURVEYOR_INSIDE": url("127.0.0.1", PORT), "PURVEYOR_HERE": url(service.host, service.port(PORT))},
+        environment={
+            "PURVEYOR_INSIDE": url("127.0.0.1", PORT),
+            "PURVEYOR_HERE": url(service.host, service.port(PORT)),
+        },
     )
 
 
@@ -208,7 +239,9 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
 
 
 @hookimpl
-async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+async def restore(
+    service: Service, access: Access, source: Source, options: RestoreOptions
+) -> tuple[Finding, ...]:
     from purveyor_mongodb import refill
 
     return await refill.restore(service, access, source, options)
@@ -266,7 +299,9 @@ def exercise() -> Exercise:
 
 
 @hookimpl
-async def browse(service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str) -> Listing:
+async def browse(
+    service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str
+) -> Listing:
     from purveyor_mongodb import browsing
 
     return await browsing.browse(service, access, path, cursor)

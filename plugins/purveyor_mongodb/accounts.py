@@ -31,18 +31,25 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
         if not await _is_ours(client, binding):
             if there:
                 raise Conflict(
-                    f"{service.name} has a user {binding.account} already, and it is not Purveyor's.",
+                    f"{service.name} has a user {binding.account} already, and it is not "
+                    "Purveyor's.",
                     remedy="Drop it (db.dropUser), or choose another project name.",
                 )
             if await client[binding.resource].list_collection_names():
                 raise Conflict(
-                    f"{service.name} has a database {binding.resource} that nobody is recorded for.",
-                    remedy=f"Look at it (purveyor connect {service.slug}) and rename or drop it, or choose another project name.",
+                    f"{service.name} has a database {binding.resource} that nobody is recorded "
+                    "for.",
+                    remedy=(
+                        f"Look at it (purveyor connect {service.slug}) and rename or drop it, "
+                        "or choose another project name."
+                    ),
                 )
             mark = {"_id": binding.mark, "database": binding.resource}
             await own(client, "bindings").replace_one({"_id": binding.mark}, mark, upsert=True)
         verb = "updateUser" if there else "createUser"
-        await client[binding.resource].command(verb, binding.account, pwd=binding.password, roles=roles(binding))
+        await client[binding.resource].command(
+            verb, binding.account, pwd=binding.password, roles=roles(binding)
+        )
 
 
 async def _drop_user(client: Any, binding: Binding) -> None:
@@ -54,7 +61,8 @@ async def _drop_user(client: Any, binding: Binding) -> None:
 
 
 async def unbind(service: Service, access: Access, binding: Binding) -> None:
-    """The user is gone, its connections may do nothing any more; the database stays, and our mark says whose it is."""
+    """The user is gone, its connections may do nothing any more; the database stays, and our mark
+    says whose it is."""
     async with connection(service, access) as client:
         if await _is_ours(client, binding):
             await _drop_user(client, binding)

@@ -56,13 +56,24 @@ class Documents:
             database = things.database
             made = await database.list_collection_names()
             tried: list[dict[str, Any]] = [
-                {"create": "looks", "viewOn": "things", "pipeline": [{"$match": {"$expr": {"$gt": ["$$NOW", 0]}}}]},
+                {
+                    "create": "looks",
+                    "viewOn": "things",
+                    "pipeline": [{"$match": {"$expr": {"$gt": ["$$NOW", 0]}}}],
+                },
                 {"create": "calls", "viewOn": "things", "pipeline": [{"$match": {"$where": code}}]},
                 {"create": "odd $name. \u00fc"},
                 {"insert": "system.js", "documents": [{"_id": "count", "value": code}]},
-                {"insert": "odd $name. \u00fc", "documents": [{"": {"$where": code}, "a.b": 1, "$c": 2}]},
+                {
+                    "insert": "odd $name. \u00fc",
+                    "documents": [{"": {"$where": code}, "a.b": 1, "$c": 2}],
+                },
                 {"collMod": "odd $name. \u00fc", "validator": {"$expr": {"$eq": [1, 2]}}},
-                {"createUser": "mischief", "pwd": "mischief", "roles": [{"role": "root", "db": "admin"}]},
+                {
+                    "createUser": "mischief",
+                    "pwd": "mischief",
+                    "roles": [{"role": "root", "db": "admin"}],
+                },
                 {"grantRolesToUser": account.user, "roles": [{"role": "root", "db": "admin"}]},
             ]
             for command in tried:
@@ -74,5 +85,7 @@ class Documents:
         async with self._opened(account) as things:
             found = await things.database.command("connectionStatus")
         roles = found["authInfo"]["authenticatedUserRoles"]
-        more = [f"{role['role']} of {role['db']}" for role in roles if role["db"] != account.resource]
+        more = [
+            f"{role['role']} of {role['db']}" for role in roles if role["db"] != account.resource
+        ]
         return f"it has the roles {', '.join(more)}" if more else ""

@@ -15,9 +15,21 @@ async def browse(service: Service, access: Access, path: tuple[str, ...], cursor
             return Listing(columns=("database",), rows=tuple((name,) for name in names), opens=True)
         if len(path) == 1:
             names = sorted(await client[path[0]].list_collection_names())
-            rows = tuple([(name, str(await client[path[0]][name].estimated_document_count())) for name in names])
+            rows = tuple(
+                [
+                    (name, str(await client[path[0]][name].estimated_document_count()))
+                    for name in names
+                ]
+            )
             return Listing(columns=("collection", "documents, estimated"), rows=rows, opens=True)
         skip = int(cursor or 0)
         found = await client[path[0]][path[1]].find().skip(skip).limit(PAGE + 1).to_list(PAGE + 1)
-        shown = tuple((str(item.get("_id")), json_util.dumps(item, ensure_ascii=False)[:LONGEST]) for item in found[:PAGE])
-        return Listing(columns=("_id", "document"), rows=shown, cursor=str(skip + PAGE) if len(found) > PAGE else "")
+        shown = tuple(
+            (str(item.get("_id")), json_util.dumps(item, ensure_ascii=False)[:LONGEST])
+            for item in found[:PAGE]
+        )
+        return Listing(
+            columns=("_id", "document"),
+            rows=shown,
+            cursor=str(skip + PAGE) if len(found) > PAGE else "",
+        )

@@ -1,4 +1,5 @@
-"""One database out of a backup, as mongodump would have written it: a tar of BSON and metadata files for mongorestore."""
+"""One database out of a backup, as mongodump would have written it: a tar of BSON and metadata
+files for mongorestore."""
 
 import json
 import tarfile
@@ -19,25 +20,35 @@ SPOOLED, CHUNK = 16 * 1024 * 1024, 1024 * 1024
 
 
 async def extract(source: Source, database: str, sink: Sink) -> None:
-    """``tar x``, then ``mongorestore FOLDER``. Measurements of a time series come as a plain collection: mongorestore wants the
-    server's own buckets for one."""
+    """``tar x``, then ``mongorestore FOLDER``. Measurements of a time series come as a plain
+    collection: mongorestore wants the server's own buckets for one."""
     found, seen = False, set()
     async for part in read_parts(source):
-        if part.name != COLLECTION or not inventory.carried(part.facts["database"], part.facts["collection"]):
+        if part.name != COLLECTION or not inventory.carried(
+            part.facts["database"], part.facts["collection"]
+        ):
             continue
         seen.add(str(part.facts["database"]))
         if part.facts["database"] == database:
             found = True
-            await _write(inventory.decoded(database, part.facts["collection"], part.facts["about"]), part, sink)
+            await _write(
+                inventory.decoded(database, part.facts["collection"], part.facts["about"]),
+                part,
+                sink,
+            )
     if not found:
-        raise NotFound(f"The backup has no database {database}.", remedy=f"It has {', '.join(sorted(seen)) or 'none'}.")
+        raise NotFound(
+            f"The backup has no database {database}.",
+            remedy=f"It has {', '.join(sorted(seen)) or 'none'}.",
+        )
     await sink.write(b"\0" * 1024)
 
 
 async def _write(holding: Holding, part: Part, sink: Sink) -> None:
     name = f"{_escaped(holding.database)}/{_escaped(holding.name)}"
     if holding.kind != "view":
-        with tempfile.SpooledTemporaryFile(max_size=SPOOLED) as file:  # a tar says each size beforehand
+        # a tar says each size beforehand
+        with tempfile.SpooledTemporaryFile(max_size=SPOOLED) as file:
             async for chunk in part:
                 await anyio.to_thread.run_sync(file.write, chunk)
             await sink.write(_head(f"{name}.bson", file.tell()))
@@ -58,7 +69,9 @@ def _metadata(holding: Holding) -> bytes:
         "collectionName": holding.name,
         "type": "view" if holding.kind == "view" else "collection",
     }
-    return json.dumps(json.loads(json_util.dumps(described, json_options=json_util.CANONICAL_JSON_OPTIONS))).encode()
+    return json.dumps(
+        json.loads(json_util.dumps(described, json_options=json_util.CANONICAL_JSON_OPTIONS))
+    ).encode()
 
 
 def _escaped(name: str) -> str:

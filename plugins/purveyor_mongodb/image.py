@@ -9,7 +9,8 @@ PASSWORD_FILE = "/etc/purveyor/mongodb-password"
 KEY_FILE = "/etc/purveyor/mongodb-key"
 OWN_KEY = "/etc/purveyor/own/key"
 
-# The server wants its key readable by itself alone, and its user's number differs from image to image.
+# The server wants its key readable by itself alone, and its user's number differs from image to
+# image.
 ENTRYPOINT = (
     "/bin/sh",
     "-c",

@@ -21,12 +21,31 @@ OWN_LEFT = ("health", "identity")  # each service has its own
 STORED_CODE = "system.js"
 # made by the server for its own ends, in config and local
 SERVERS_OWN = {
-    "actionlog", "cache.chunks", "cache.collections", "cache.databases", "changelog", "chunks", "collections", "databases",
-    "external_validation_keys", "image_collection", "lockpings", "locks", "migrationCoordinators", "mongos", "rangeDeletions",
-    "sampledQueries", "sampledQueriesDiff", "shards", "startup_log", "tags", "transactions", "vectorClock", "version",
+    "actionlog", "cache.chunks", "cache.collections", "cache.databases", "changelog", "chunks",
+    "collections", "databases",
+    "external_validation_keys", "image_collection", "lockpings", "locks", "migrationCoordinators",
+    "mongos", "rangeDeletions",
+    "sampledQueries", "sampledQueriesDiff", "shards", "startup_log", "tags", "transactions",
+    "vectorClock", "version",
 }  # fmt: skip
-SERVERS_PREFIXES = ("system.", "replset.", "oplog.", "cache.", "tenantMigration", "analyzeShardKey", "reshardingOperations")
-ADMINS_OWN = ("system.users", "system.roles", "system.version", "system.keys", "system.new_users", "tempusers", "temproles")
+SERVERS_PREFIXES = (
+    "system.",
+    "replset.",
+    "oplog.",
+    "cache.",
+    "tenantMigration",
+    "analyzeShardKey",
+    "reshardingOperations",
+)
+ADMINS_OWN = (
+    "system.users",
+    "system.roles",
+    "system.version",
+    "system.keys",
+    "system.new_users",
+    "tempusers",
+    "temproles",
+)
 NAME = "purveyor data"
 PATIENCE, WATCHED = 3_600_000, 5.0  # milliseconds, seconds
 GONE = 26  # NamespaceNotFound
@@ -49,7 +68,9 @@ class Holding(NamedTuple):
 
     @property
     def expires(self) -> bool:
-        return "expireAfterSeconds" in self.options or any("expireAfterSeconds" in index for index in self.indexes)
+        return "expireAfterSeconds" in self.options or any(
+            "expireAfterSeconds" in index for index in self.indexes
+        )
 
     @property
     def counted(self) -> bool:
@@ -60,13 +81,19 @@ class Holding(NamedTuple):
     def digest(self) -> str:
         """Of its options and indexes, whatever the order that a server tells them in."""
         indexes = sorted((_plain(index, ordered=("key",)) for index in self.indexes), key=repr)
-        return hashlib.sha256(repr((self.kind, _plain(self.options), indexes)).encode()).hexdigest()[:16]
+        return hashlib.sha256(
+            repr((self.kind, _plain(self.options), indexes)).encode()
+        ).hexdigest()[:16]
 
 
 def _plain(value: Any, ordered: tuple[str, ...] = (), name: str = "") -> Any:
     """A document with its keys sorted, but where their order means something."""
     if isinstance(value, Mapping):
-        items = [(key, _plain(item, ordered, key)) for key, item in value.items() if key not in ("v", "ns")]
+        items = [
+            (key, _plain(item, ordered, key))
+            for key, item in value.items()
+            if key not in ("v", "ns")
+        ]
         return items if name in ordered else sorted(items, key=repr)
     if isinstance(value, list):
         return [_plain(item, ordered) for item in value]
@@ -76,9 +103,11 @@ def _plain(value: Any, ordered: tuple[str, ...] = (), name: str = "") -> Any:
 
 
 @asynccontextmanager
-async def connected(service: Service, access: Access, *, patience: int | None = None) -> AsyncIterator[Any]:
-    """The administrator's client for work of any length: who watches its progress ends it. What moves on the server, though no
-    document comes over, is told by a beat."""
+async def connected(
+    service: Service, access: Access, *, patience: int | None = None
+) -> AsyncIterator[Any]:
+    """The administrator's client for work of any length: who watches its progress ends it. What
+    moves on the server, though no document comes over, is told by a beat."""
     address = access.address(PORT)
     client: Any = AsyncMongoClient(
         address.host,
@@ -110,7 +139,8 @@ def _first(error: BaseException) -> BaseException:
 
 
 async def _watch(client: Any, access: Access) -> None:
-    """Counts and index builds move no document: the server's list of what it does says whether they get on."""
+    """Counts and index builds move no document: the server's list of what it does says whether they
+    get on."""
     seen = ""
     while True:
         await anyio.sleep(WATCHED)
@@ -119,7 +149,13 @@ async def _watch(client: Any, access: Access) -> None:
         except PyMongoError:
             continue
         wanted = ("opid", "msg", "progress", "numYields")
-        moved = repr([{name: item.get(name) for name in wanted} for item in found["inprog"] if item.get("appName") == NAME])
+        moved = repr(
+            [
+                {name: item.get(name) for name in wanted}
+                for item in found["inprog"]
+                if item.get("appName") == NAME
+            ]
+        )
         if moved != seen:
             seen = moved
             access.beat()
@@ -130,7 +166,8 @@ async def databases(client: Any) -> list[str]:
 
 
 async def holdings(client: Any, database: str) -> tuple[list[Holding], list[Finding]]:
-    """What one database holds and a backup carries, views last; and what of it is not carried, with the reason."""
+    """What one database holds and a backup carries, views last; and what of it is not carried, with
+    the reason."""
     found: list[Holding] = []
     left: list[Finding] = []
     items = [item async for item in await client[database].list_collections()]
@@ -143,15 +180,22 @@ async def holdings(client: Any, database: str) -> tuple[list[Holding], list[Find
         options = dict(item.get("options") or {})
         kind = "timeseries" if "timeseries" in options else kind
         try:
-            indexes, unfinished = ([], []) if kind == "view" else await _indexes(client, database, name)
+            indexes, unfinished = (
+                ([], []) if kind == "view" else await _indexes(client, database, name)
+            )
         except OperationFailure as error:
             if error.code != GONE:
                 raise
             continue  # dropped since it was listed
         left += [
-            Finding(where=database, what=f"{name}: the index {index}", why="its build is not finished") for index in unfinished
+            Finding(
+                where=database, what=f"{name}: the index {index}", why="its build is not finished"
+            )
+            for index in unfinished
         ]
-        found.append(Holding(database, name, kind, options, indexes, (item.get("info") or {}).get("uuid")))
+        found.append(
+            Holding(database, name, kind, options, indexes, (item.get("info") or {}).get("uuid"))
+        )
     return found, left
 
 
@@ -172,9 +216,15 @@ def _why_left(database: str) -> str:
 
 async def _is_somebodys(client: Any, database: str, name: str) -> bool:
     """Whether it holds something that the server did not put there to run."""
-    if database == OWN_DATABASE or name in ADMINS_OWN or name.startswith(("system.buckets.", "system.views")):
+    if (
+        database == OWN_DATABASE
+        or name in ADMINS_OWN
+        or name.startswith(("system.buckets.", "system.views"))
+    ):
         return False
-    if database in ("config", "local") and (name in SERVERS_OWN or name.startswith(SERVERS_PREFIXES)):
+    if database in ("config", "local") and (
+        name in SERVERS_OWN or name.startswith(SERVERS_PREFIXES)
+    ):
         return False
     try:
         return await client[database][name].find_one({}, {"_id": 1}) is not None
@@ -185,36 +235,59 @@ async def _is_somebodys(client: Any, database: str, name: str) -> bool:
 async def _indexes(client: Any, database: str, name: str) -> tuple[list[dict[str, Any]], list[str]]:
     """Those that are finished, and the names of those that are being built."""
     try:
-        answer = await client[database].command("listIndexes", name, includeIndexBuildInfo=True, cursor={"batchSize": 1000})
-        listed = [dict(index) for index in answer["cursor"]["firstBatch"]]  # a collection has 64 at most
+        answer = await client[database].command(
+            "listIndexes", name, includeIndexBuildInfo=True, cursor={"batchSize": 1000}
+        )
+        # a collection has 64 at most
+        listed = [dict(index) for index in answer["cursor"]["firstBatch"]]
     except OperationFailure as error:
         if error.code not in INVALID_OPTIONS:
             raise
         listed = [dict(index) async for index in await client[database][name].list_indexes()]
-    finished = [dict(index.get("spec", index)) for index in listed if "indexBuildInfo" not in index and "buildUUID" not in index]
-    building = [
-        str(dict(index.get("spec", index))["name"]) for index in listed if "indexBuildInfo" in index or "buildUUID" in index
+    finished = [
+        dict(index.get("spec", index))
+        for index in listed
+        if "indexBuildInfo" not in index and "buildUUID" not in index
     ]
-    return [{key: value for key, value in index.items() if key != "ns"} for index in finished], building
+    building = [
+        str(dict(index.get("spec", index))["name"])
+        for index in listed
+        if "indexBuildInfo" in index or "buildUUID" in index
+    ]
+    return [
+        {key: value for key, value in index.items() if key != "ns"} for index in finished
+    ], building
 
 
 def encoded(holding: Holding) -> str:
     """Options and indexes hold types that JSON has not."""
-    return bson.encode({"kind": holding.kind, "options": holding.options, "indexes": holding.indexes}).hex()
+    return bson.encode(
+        {"kind": holding.kind, "options": holding.options, "indexes": holding.indexes}
+    ).hex()
 
 
 def decoded(database: str, name: str, about: str) -> Holding:
     found = bson.decode(bytes.fromhex(about))
     kind = found.get("kind") or ("view" if "viewOn" in found["options"] else "collection")
-    return Holding(database, name, kind, found["options"], [dict(index) for index in found["indexes"]])
+    return Holding(
+        database, name, kind, found["options"], [dict(index) for index in found["indexes"]]
+    )
 
 
-def documents_of(counts: dict[str, dict[str, int]], fleeting: dict[str, dict[str, int]], holding: Holding, number: int) -> None:
-    """Note how many it has. What expires, and what makes room for newer ones, is at most so much later."""
+def documents_of(
+    counts: dict[str, dict[str, int]],
+    fleeting: dict[str, dict[str, int]],
+    holding: Holding,
+    number: int,
+) -> None:
+    """Note how many it has. What expires, and what makes room for newer ones, is at most so much
+    later."""
     counts.setdefault("databases", {})[holding.database] = 1
     if holding.kind != "view":
         kept = fleeting if holding.expires or holding.capped else counts
         kept.setdefault("documents", {})[f"{holding.database}.{holding.name}"] = number
-        counts.setdefault("indexes", {})[f"{holding.database}.{holding.name}"] = len(holding.indexes)
+        counts.setdefault("indexes", {})[f"{holding.database}.{holding.name}"] = len(
+            holding.indexes
+        )
     else:
         counts.setdefault("views", {})[f"{holding.database}.{holding.name}"] = 1

@@ -1,4 +1,5 @@
-"""Users and roles that are not ours: carried as the documents that the server keeps, passwords hashed as they are."""
+"""Users and roles that are not ours: carried as the documents that the server keeps, passwords
+hashed as they are."""
 
 import hashlib
 import secrets as random
@@ -16,24 +17,34 @@ Documents = list[dict[str, Any]]
 
 
 async def read(client: Any, service: Service, databases: list[str]) -> tuple[Documents, Documents]:
-    """Users and roles. The server's own list of both has no filter; what it does not show is asked for by database."""
+    """Users and roles. The server's own list of both has no filter; what it does not show is asked
+    for by database."""
     ours = {mark["database"] async for mark in own(client, "bindings").find()}
     users = [dict(item) async for item in client.admin["system.users"].find()]
     roles = [dict(item) async for item in client.admin["system.roles"].find()]
     places = sorted({*databases, "admin"} | {str(item["db"]) for item in users})
     for place in places:
         if any("credentials" not in item for item in users if item["db"] == place):
-            asked = await client[place].command("usersInfo", 1, showCredentials=True, showCustomData=True)
-            users = [item for item in users if item["db"] != place] + [dict(item) for item in asked["users"]]
+            asked = await client[place].command(
+                "usersInfo", 1, showCredentials=True, showCustomData=True
+            )
+            users = [item for item in users if item["db"] != place] + [
+                dict(item) for item in asked["users"]
+            ]
         known = {item["role"] for item in roles if item["db"] == place}
         asked = await client[place].command("rolesInfo", 1, showPrivileges=True)
-        roles += [dict(item) for item in asked["roles"] if not item.get("isBuiltin") and item["role"] not in known]
+        roles += [
+            dict(item)
+            for item in asked["roles"]
+            if not item.get("isBuiltin") and item["role"] not in known
+        ]
     others = [item for item in users if not _is_ours(item, ours, service)]
     return sorted(others, key=_name), sorted(roles, key=_name)
 
 
 def _is_ours(user: dict[str, Any], databases: set[str], service: Service) -> bool:
-    """The administrator's, and those of bindings, which are made anew with the passwords that are recorded."""
+    """The administrator's, and those of bindings, which are made anew with the passwords that are
+    recorded."""
     if user["db"] == "admin" and user["user"] == service.parameters["username"]:
         return True
     return bool(user["user"] == user["db"] and user["db"] in databases)
@@ -48,7 +59,10 @@ def digest(documents: Documents) -> str:
 
     def may(item: dict[str, Any]) -> Any:
         roles = sorted((role["db"], role["role"]) for role in item.get("roles", []))
-        privileges = sorted(repr((sorted(p["resource"].items()), sorted(p["actions"]))) for p in item.get("privileges", []))
+        privileges = sorted(
+            repr((sorted(p["resource"].items()), sorted(p["actions"])))
+            for p in item.get("privileges", [])
+        )
         return _name(item), roles, privileges
 
     return hashlib.sha256(repr([may(item) for item in documents]).encode()).hexdigest()[:16]
@@ -61,7 +75,8 @@ def count(counts: dict[str, dict[str, int]], kind: str, documents: Documents) ->
 
 
 async def write(client: Any, service: Service, kind: str, documents: Documents) -> list[Finding]:
-    """Users or roles as they were; the administrator and the users of bindings are not touched, whatever the documents say."""
+    """Users or roles as they were; the administrator and the users of bindings are not touched,
+    whatever the documents say."""
     if kind == "users":
         ours = {mark["database"] async for mark in own(client, "bindings").find()}
         documents = [item for item in documents if not _is_ours(item, ours, service)]
@@ -77,7 +92,10 @@ async def write(client: Any, service: Service, kind: str, documents: Documents) 
     except OperationFailure as error:
         if error.code not in (NO_SUCH_COMMAND, NOT_AUTHORIZED):
             raise
-        made = [await (_user(client, item) if kind == "users" else _role(client, item)) for item in documents]
+        made = [
+            await (_user(client, item) if kind == "users" else _role(client, item))
+            for item in documents
+        ]
         return [finding for finding in made if finding]
     finally:
         await temporary.drop()
@@ -86,8 +104,17 @@ async def write(client: Any, service: Service, kind: str, documents: Documents) 
 
 def _merged(item: dict[str, Any]) -> dict[str, Any]:
     """A document as the server keeps it, without what its commands add for a reader."""
-    shown = ("mechanisms", "isBuiltin", "inheritedRoles", "inheritedPrivileges", "inheritedAuthenticationRestrictions")
-    return {"_id": ".".join(_name(item)), **{key: value for key, value in item.items() if key not in (*shown, "_id")}}
+    shown = (
+        "mechanisms",
+        "isBuiltin",
+        "inheritedRoles",
+        "inheritedPrivileges",
+        "inheritedAuthenticationRestrictions",
+    )
+    return {
+        "_id": ".".join(_name(item)),
+        **{key: value for key, value in item.items() if key not in (*shown, "_id")},
+    }
 
 
 async def _role(client: Any, item: dict[str, Any]) -> Finding | None:
@@ -100,7 +127,11 @@ async def _role(client: Any, item: dict[str, Any]) -> Finding | None:
                 raise
             await client[item["db"]].command("updateRole", item["role"], **held)
     except OperationFailure as error:
-        return Finding(where=item["db"], what=f"the role {item['role']}", why=f"the server refused it: {reason(error)}")
+        return Finding(
+            where=item["db"],
+            what=f"the role {item['role']}",
+            why=f"the server refused it: {reason(error)}",
+        )
     return None
 
 
@@ -112,7 +143,9 @@ async def _user(client: Any, item: dict[str, Any]) -> Finding | None:
     what = f"the user {item['user']}"
     try:
         try:
-            await client[item["db"]].command("createUser", item["user"], pwd=random.token_urlsafe(32), **held)
+            await client[item["db"]].command(
+                "createUser", item["user"], pwd=random.token_urlsafe(32), **held
+            )
         except OperationFailure as error:
             if error.code not in EXISTS:
                 raise
@@ -120,7 +153,9 @@ async def _user(client: Any, item: dict[str, Any]) -> Finding | None:
     except OperationFailure as error:
         return Finding(where=item["db"], what=what, why=f"the server refused it: {reason(error)}")
     return Finding(
-        where=item["db"], what=what, why="this server takes no hashed password: give it a new one (db.changeUserPassword)"
+        where=item["db"],
+        what=what,
+        why="this server takes no hashed password: give it a new one (db.changeUserPassword)",
     )
 
 

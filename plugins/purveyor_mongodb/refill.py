@@ -1,4 +1,5 @@
-"""Restores: data first, then what watches over it; what could not be brought back as it was is answered by name."""
+"""Restores: data first, then what watches over it; what could not be brought back as it was is
+answered by name."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -18,28 +19,44 @@ VALIDATION = ("validator", "validationLevel", "validationAction")
 EXPIRY = "expireAfterSeconds"
 
 
-async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
-    """Each collection is dropped before it is filled: after a crash it begins anew. Expiry is set in the end, when all was
-    counted: the server deletes at once what is past it."""
+async def restore(
+    service: Service, access: Access, source: Source, options: RestoreOptions
+) -> tuple[Finding, ...]:
+    """Each collection is dropped before it is filled: after a crash it begins anew. Expiry is set
+    in the end, when all was counted: the server deletes at once what is past it."""
     found: list[Finding] = []
     expiring: list[Holding] = []
     try:
         async with inventory.connected(service, access) as client:
             async for part in read_parts(source):
                 if part.name == COLLECTION:
-                    holding = inventory.decoded(part.facts["database"], part.facts["collection"], part.facts["about"])
+                    holding = inventory.decoded(
+                        part.facts["database"], part.facts["collection"], part.facts["about"]
+                    )
                     if _wanted(holding, options):
                         found = [item for item in found if not _of(item, holding)]
-                        expiring = [item for item in expiring if (item.database, item.name) != (holding.database, holding.name)]
+                        expiring = [
+                            item
+                            for item in expiring
+                            if (item.database, item.name) != (holding.database, holding.name)
+                        ]
                         found += await _refill(client, service, holding, part, options)
                         if holding.expires:
                             expiring.append(holding)
-                elif part.name == BROKEN and (not options.only or part.facts["database"] in options.only):
+                elif part.name == BROKEN and (
+                    not options.only or part.facts["database"] in options.only
+                ):
                     why = f"in the backup {part.facts['why']}"
-                    found.append(Finding(where=part.facts["database"], what=part.facts["collection"], why=why))
+                    found.append(
+                        Finding(
+                            where=part.facts["database"], what=part.facts["collection"], why=why
+                        )
+                    )
                 elif part.name in (ROLES, USERS):
                     documents = people.unpacked(await part.read())
-                    chosen = [item for item in documents if not options.only or item["db"] in options.only]
+                    chosen = [
+                        item for item in documents if not options.only or item["db"] in options.only
+                    ]
                     found += await people.write(client, service, part.name, chosen)
             for holding in expiring:
                 found += await _expire(client, holding)
@@ -58,19 +75,28 @@ def _of(finding: Finding, holding: Holding) -> bool:
 
 
 def _wanted(holding: Holding, options: RestoreOptions) -> bool:
-    """Our marks come along with whatever is chosen. What a stream has no business to write is not written."""
+    """Our marks come along with whatever is chosen. What a stream has no business to write is not
+    written."""
     chosen = not options.only or holding.database in options.only or not holding.counted
     return chosen and inventory.carried(holding.database, holding.name)
 
 
-async def _refill(client: Any, service: Service, holding: Holding, part: Part, options: RestoreOptions) -> list[Finding]:
+async def _refill(
+    client: Any, service: Service, holding: Holding, part: Part, options: RestoreOptions
+) -> list[Finding]:
     database = client[holding.database]
 
     def finding(why: str, what: str = "") -> Finding:
-        return Finding(where=holding.database, what=f"{holding.name}: {what}" if what else holding.name, why=why)
+        return Finding(
+            where=holding.database,
+            what=f"{holding.name}: {what}" if what else holding.name,
+            why=why,
+        )
 
     later = {name: holding.options[name] for name in VALIDATION if name in holding.options}
-    made = {name: value for name, value in holding.options.items() if name not in (*VALIDATION, EXPIRY)}
+    made = {
+        name: value for name, value in holding.options.items() if name not in (*VALIDATION, EXPIRY)
+    }
     try:
         await database.drop_collection(holding.name)
         await database.command("create", holding.name, **made)
@@ -83,7 +109,11 @@ async def _refill(client: Any, service: Service, holding: Holding, part: Part, o
     found: list[Finding] = []
     try:
         number, refused = await _pour(database, holding, part, options)
-        found += [finding(f"{len(refused)} of its documents were refused: {refused[0]}")] if refused else []
+        found += (
+            [finding(f"{len(refused)} of its documents were refused: {refused[0]}")]
+            if refused
+            else []
+        )
         there = await database[holding.name].count_documents({})
         if there != number - len(refused) and not holding.capped:
             found.append(finding(f"{number} documents were written into it, and {there} are there"))
@@ -101,12 +131,15 @@ async def _refill(client: Any, service: Service, holding: Holding, part: Part, o
 
 def _lost(service: Service, holding: Holding, error: Exception) -> Failed:
     return Failed(
-        f"The restore into {service.name} lost its server at {holding.database}.{holding.name}: {reason(error)}.",
+        f"The restore into {service.name} lost its server at {holding.database}.{holding.name}: "
+        f"{reason(error)}.",
         remedy=f"See its log: purveyor logs {service.slug}",
     )
 
 
-async def _pour(database: Any, holding: Holding, part: Part, options: RestoreOptions) -> tuple[int, list[str]]:
+async def _pour(
+    database: Any, holding: Holding, part: Part, options: RestoreOptions
+) -> tuple[int, list[str]]:
     """How many documents came, and what the server said to those that it refused."""
     collection = database.get_collection(holding.name, codec_options=RAW)
     number, refused = 0, []
@@ -118,10 +151,15 @@ async def _pour(database: Any, holding: Holding, part: Part, options: RestoreOpt
         number += len(batch)
         try:
             await collection.insert_many(
-                [RawBSONDocument(raw) for raw in batch], ordered=holding.capped, bypass_document_validation=True
+                [RawBSONDocument(raw) for raw in batch],
+                ordered=holding.capped,
+                bypass_document_validation=True,
             )
         except BulkWriteError as error:
-            told = [str(item.get("errmsg", ""))[:200] for item in (error.details or {}).get("writeErrors", [])]
+            told = [
+                str(item.get("errmsg", ""))[:200]
+                for item in (error.details or {}).get("writeErrors", [])
+            ]
             if not told:
                 raise
             refused += told
@@ -134,7 +172,11 @@ async def _index(database: Any, holding: Holding, index: Mapping[str, Any]) -> l
         await database.command("createIndexes", holding.name, indexes=[wanted])
     except OperationFailure as error:
         why = f"it could not be built: {reason(error)}"
-        return [Finding(where=holding.database, what=f"{holding.name}: the index {index['name']}", why=why)]
+        return [
+            Finding(
+                where=holding.database, what=f"{holding.name}: the index {index['name']}", why=why
+            )
+        ]
     return []
 
 
@@ -146,7 +188,9 @@ async def _expire(client: Any, holding: Holding) -> list[Finding]:
             found += await _index(database, holding, index)
     if EXPIRY in holding.options:
         try:
-            await database.command("collMod", holding.name, expireAfterSeconds=holding.options[EXPIRY])
+            await database.command(
+                "collMod", holding.name, expireAfterSeconds=holding.options[EXPIRY]
+            )
         except OperationFailure as error:
             why = f"its documents do not expire: {reason(error)}"
             found.append(Finding(where=holding.database, what=holding.name, why=why))

@@ -19,7 +19,9 @@ REFUSED = (13, 18)  # Unauthorized, AuthenticationFailed
 
 
 @asynccontextmanager
-async def connection(service: Service, access: Access, selection: int = TIMEOUT) -> AsyncIterator[Any]:
+async def connection(
+    service: Service, access: Access, selection: int = TIMEOUT
+) -> AsyncIterator[Any]:
     """The administrator's client. `selection` is how many milliseconds it looks for the server."""
     address = access.address(PORT)
     client: Any = AsyncMongoClient(
@@ -55,16 +57,30 @@ async def ready(service: Service, access: Access) -> Health:
             version = str((await client.admin.command("buildInfo"))["version"])
             stage = "query"
             if service.parameters["replica_set"] and not await _leads(service, client):
-                return Health(healthy=False, stage=stage, version=version, detail="The replica set is being initiated.")
+                return Health(
+                    healthy=False,
+                    stage=stage,
+                    version=version,
+                    detail="The replica set is being initiated.",
+                )
             mark = uuid.uuid4().hex
-            await own(client, "health").replace_one({"_id": "health"}, {"_id": "health", "mark": mark}, upsert=True)
+            await own(client, "health").replace_one(
+                {"_id": "health"}, {"_id": "health", "mark": mark}, upsert=True
+            )
             found = await own(client, "health").find_one({"_id": "health"})
             if found is None or found["mark"] != mark:
-                return Health(healthy=False, stage=stage, version=version, detail="What was written does not come back.")
+                return Health(
+                    healthy=False,
+                    stage=stage,
+                    version=version,
+                    detail="What was written does not come back.",
+                )
             return Health(healthy=True, stage="write", version=version)
     except OperationFailure as error:
         if error.code in REFUSED and stage == "tcp":
-            return Health(healthy=False, stage="tcp", detail="The administrator's password is refused.")
+            return Health(
+                healthy=False, stage="tcp", detail="The administrator's password is refused."
+            )
         return Health(healthy=False, stage=stage, version=version, detail=reason(error))
     except ConnectionFailure as error:
         stage = "container" if stage == "tcp" else stage
@@ -75,11 +91,15 @@ async def ready(service: Service, access: Access) -> Health:
 
 def reason(error: Exception) -> str:
     """The first clause of an error, without the topology that the driver appends."""
-    return str(error).partition(", full error")[0].partition(", Timeout")[0].partition("\n")[0] or type(error).__name__
+    return (
+        str(error).partition(", full error")[0].partition(", Timeout")[0].partition("\n")[0]
+        or type(error).__name__
+    )
 
 
 async def _leads(service: Service, client: Any) -> bool:
-    """Whether the server takes writes as the one member of its set; a set that is not there yet is initiated."""
+    """Whether the server takes writes as the one member of its set; a set that is not there yet is
+    initiated."""
     hello = await client.admin.command("hello")
     if hello.get("isWritablePrimary"):
         return True
@@ -91,7 +111,9 @@ async def _leads(service: Service, client: Any) -> bool:
         if error.code != NOT_INITIATED:
             raise
         members = [{"_id": 0, "host": f"{service.host}:{PORT}"}]
-        await client.admin.command("replSetInitiate", {"_id": service.parameters["replica_set"], "members": members})
+        await client.admin.command(
+            "replSetInitiate", {"_id": service.parameters["replica_set"], "members": members}
+        )
     return False
 
 

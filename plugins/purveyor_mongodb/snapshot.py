@@ -1,6 +1,8 @@
-"""Backups by the driver: of every collection its options, indexes and documents; users and roles of others. All as BSON.
+"""Backups by the driver: of every collection its options, indexes and documents; users and roles of
+others. All as BSON.
 
-Users of projects are not among it: they are made anew when their bindings are, with the passwords that are recorded.
+Users of projects are not among it: they are made anew when their bindings are, with the passwords
+that are recorded.
 """
 
 from typing import Any
@@ -30,9 +32,14 @@ class _Tally:
 
     def add(self, holding: Holding, documents: int) -> None:
         """An earlier one of this name, and what was wrong with it, is no more."""
-        self.failed = [item for item in self.failed if (item.where, item.what) != (holding.database, holding.name)]
+        self.failed = [
+            item
+            for item in self.failed
+            if (item.where, item.what) != (holding.database, holding.name)
+        ]
         if holding.counted:
-            for kept in (*self.counts.values(), *self.fleeting.values()):  # of an earlier one of this name
+            # of an earlier one of this name
+            for kept in (*self.counts.values(), *self.fleeting.values()):
                 kept.pop(f"{holding.database}.{holding.name}", None)
             inventory.documents_of(self.counts, self.fleeting, holding, documents)
             self.digests[f"{holding.database}.{holding.name}'s definition"] = holding.digest
@@ -62,7 +69,9 @@ async def census(service: Service, access: Access) -> Census:
             tally.left_out += left
             for holding in found:
                 view = holding.kind == "view"
-                tally.add(holding, 0 if view else await client[database][holding.name].count_documents({}))
+                tally.add(
+                    holding, 0 if view else await client[database][holding.name].count_documents({})
+                )
         users, roles = await people.read(client, service, names)
         tally.people(USERS, users)
         tally.people(ROLES, roles)
@@ -70,7 +79,8 @@ async def census(service: Service, access: Access) -> Census:
 
 
 async def backup(service: Service, access: Access, sink: Sink) -> Census:
-    """What is counted is what was written. A collection that cannot be read is named, and the others follow."""
+    """What is counted is what was written. A collection that cannot be read is named, and the
+    others follow."""
     tally, writer = _Tally(), PartWriter(sink)
     try:
         async with inventory.connected(service, access) as client:
@@ -80,31 +90,42 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
             try:
                 users, roles = await people.read(client, service, names)
             except OperationFailure as error:
-                tally.failed.append(Finding(where="", what="users and roles", why=f"they could not be read: {reason(error)}"))
+                tally.failed.append(
+                    Finding(
+                        where="",
+                        what="users and roles",
+                        why=f"they could not be read: {reason(error)}",
+                    )
+                )
             else:
                 for kind, documents in ((ROLES, roles), (USERS, users)):
                     await writer.whole(kind, people.packed(documents))
                     tally.people(kind, documents)
     except ConnectionFailure as error:
         raise Failed(
-            f"The backup of {service.name} lost its server: {reason(error)}.", remedy=f"See its log: purveyor logs {service.slug}"
+            f"The backup of {service.name} lost its server: {reason(error)}.",
+            remedy=f"See its log: purveyor logs {service.slug}",
         ) from None
     await writer.close()
     return tally.census()
 
 
 async def _database(client: Any, database: str, writer: PartWriter, tally: _Tally) -> None:
-    """What is listed, and then what has come meanwhile: a collection that was renamed before it was read has a name that was
-    not listed, and reads as empty by its old one. Of one that is there twice the later counts."""
+    """What is listed, and then what has come meanwhile: a collection that was renamed before it was
+    read has a name that was not listed, and reads as empty by its old one. Of one that is there
+    twice the later counts."""
     written: set[tuple[str, Any]] = set()
-    seen: set[tuple[str, Any]] = set()  # what is broken off is read once more: $out puts another one into the place, say
+    # what is broken off is read once more: $out puts another one into the place, say
+    seen: set[tuple[str, Any]] = set()
     for _ in range(ROUNDS):
         try:
             found, left = await inventory.holdings(client, database)
         except ConnectionFailure:
             raise
         except PyMongoError as error:
-            tally.failed.append(Finding(where=database, what="", why=f"it could not be read: {reason(error)}"))
+            tally.failed.append(
+                Finding(where=database, what="", why=f"it could not be read: {reason(error)}")
+            )
             return
         due = [holding for holding in found if (holding.name, holding.number) not in written]
         if not seen:
@@ -151,7 +172,10 @@ async def _pour(database: Any, name: str, writer: PartWriter) -> tuple[int, str]
     except ConnectionFailure:
         raise
     except PyMongoError as error:
-        why = f"it could not be read to its end, {documents} documents of it are there: {reason(error)}"
+        why = (
+            f"it could not be read to its end, {documents} documents of it are there: "
+            f"{reason(error)}"
+        )
     if buffer:
         await writer.write(buffer)
     return documents, why

@@ -20,9 +20,13 @@ async def contents(source: Source, into: Contents) -> None:
     """Of a collection that is there twice the later counts."""
     seen = set()
     async for part in read_parts(source):
-        if part.name != COLLECTION or not inventory.carried(part.facts["database"], part.facts["collection"]):
+        if part.name != COLLECTION or not inventory.carried(
+            part.facts["database"], part.facts["collection"]
+        ):
             continue
-        holding = inventory.decoded(part.facts["database"], part.facts["collection"], part.facts["about"])
+        holding = inventory.decoded(
+            part.facts["database"], part.facts["collection"], part.facts["about"]
+        )
         name = f"{holding.database}.{holding.name}"
         if name in seen:
             await into.forget("documents", name)
@@ -38,7 +42,9 @@ def _called(document: bytes) -> str:
     try:
         return repr(RawBSONDocument(document, RAW).get("_id"))
     except BSONError:
-        raise BadInput("The backup's documents cannot be read.", remedy="Choose another backup.") from None
+        raise BadInput(
+            "The backup's documents cannot be read.", remedy="Choose another backup."
+        ) from None
 
 
 async def _documents(part: Part) -> AsyncIterator[bytes]:
@@ -49,7 +55,9 @@ async def _documents(part: Part) -> AsyncIterator[bytes]:
         while len(buffer) - at >= SMALLEST:
             size = int.from_bytes(buffer[at : at + 4], "little")
             if not SMALLEST <= size <= LARGEST:
-                raise BadInput("The backup's documents cannot be read.", remedy="Choose another backup.")
+                raise BadInput(
+                    "The backup's documents cannot be read.", remedy="Choose another backup."
+                )
             if len(buffer) - at < size:
                 break
             yield bytes(memoryview(buffer)[at : at + size])

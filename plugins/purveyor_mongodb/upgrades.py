@@ -1,4 +1,5 @@
-"""What another image means for the data: MongoDB goes from one major to the next, and skips none."""
+"""What another image means for the data: MongoDB goes from one major to the next, and skips
+none."""
 
 from purveyor_hooks import Image, Service, UpgradePlan
 from purveyor_hooks.versions import image_version
@@ -16,8 +17,13 @@ def plan(service: Service, image: Image) -> UpgradePlan:
         unknown = image.reference if after is None else service.image.reference
         return UpgradePlan(action="refuse", reason=f"It cannot be told which version {unknown} is.")
     if after < before:
-        return UpgradePlan(action="refuse", reason=f"MongoDB {after} cannot read what MongoDB {before} wrote: no way back.")
+        return UpgradePlan(
+            action="refuse",
+            reason=f"MongoDB {after} cannot read what MongoDB {before} wrote: no way back.",
+        )
     if after > before + 1:
         reason = f"MongoDB goes from one major to the next: from {before} to {before + 1} first."
         return UpgradePlan(action="refuse", reason=reason)
-    return UpgradePlan(action="restart", reason=f"MongoDB {after} reads what MongoDB {before} wrote.")
+    return UpgradePlan(
+        action="restart", reason=f"MongoDB {after} reads what MongoDB {before} wrote."
+    )

@@ -61,7 +61,9 @@ def service_type() -> ServiceType:
         numbered_accounts=True,
         extra_resources=True,
         parameters=(
-            Parameter(name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT),
+            Parameter(
+                name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT
+            ),
             Parameter(
                 name="max_connections",
                 help="Connections that the server accepts at once.",
@@ -75,9 +77,19 @@ def service_type() -> ServiceType:
             limits.DISK,
             certificates.SSL_MODE,
             Parameter(
-                name="database", help="The administrator's database.", default="postgres", editable=False, pattern=IDENTIFIER
+                name="database",
+                help="The administrator's database.",
+                default="postgres",
+                editable=False,
+                pattern=IDENTIFIER,
             ),
-            Parameter(name="username", help="The administrator.", default="postgres", editable=False, pattern=IDENTIFIER),
+            Parameter(
+                name="username",
+                help="The administrator.",
+                default="postgres",
+                editable=False,
+                pattern=IDENTIFIER,
+            ),
             Parameter(
                 name="password",
                 help="The administrator's password; no app ever gets it.",
@@ -92,10 +104,13 @@ def service_type() -> ServiceType:
 
 @hookimpl
 def data_major(image: Image) -> str:
-    """The image's own PG_MAJOR, else the number that its tag begins with, or that comes after "pg" in it."""
+    """The image's own PG_MAJOR, else the number that its tag begins with, or that comes after "pg"
+    in it."""
     if major := image.environment.get("PG_MAJOR"):
         return major
-    tag = re.search(r"(?<![a-z])pg(\d{1,2})(?!\d)", image.parts.tag) or re.match(r"(\d{1,2})(?!\d)", image.parts.tag)
+    tag = re.search(r"(?<![a-z])pg(\d{1,2})(?!\d)", image.parts.tag) or re.match(
+        r"(\d{1,2})(?!\d)", image.parts.tag
+    )
     if tag:
         return tag[1]
     if image.id:
@@ -147,7 +162,8 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
 
     async with server.connection(service, access) as connection:
         await accounts.bind(service, access, connection, binding)
-        with suppress(asyncpg.InsufficientPrivilegeError):  # the administrator of an imported server may be none of all roles
+        # the administrator of an imported server may be none of all roles
+        with suppress(asyncpg.InsufficientPrivilegeError):
             await limits.put_in_force(service, connection)
 
 
@@ -175,7 +191,9 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
     url = url_of(binding.resource)
     extras = []
     for name, database in binding.extras.items():
-        extras.append(Variable(name=f"POSTGRES_{name.upper()}_URL", value=url_of(database), secret=True))
+        extras.append(
+            Variable(name=f"POSTGRES_{name.upper()}_URL", value=url_of(database), secret=True)
+        )
         extras.append(Variable(name=f"POSTGRES_{name.upper()}_DATABASE", value=database))
     return [
         Variable(name="POSTGRES_URL", value=url, secret=True),
@@ -213,14 +231,23 @@ def probes(service: Service, binding: Binding) -> list[Probe]:
     }
 
     def sql(statement: str) -> Command:
-        return Command(argv=("psql", "-XAtw", "-v", "ON_ERROR_STOP=1", "-c", statement), environment=environment)
+        return Command(
+            argv=("psql", "-XAtw", "-v", "ON_ERROR_STOP=1", "-c", statement),
+            environment=environment,
+        )
 
     tcp = Command(argv=("pg_isready", "-h", service.host, "-p", str(PORT), "-t", "5"))
     return [
         Probe(name="tcp", command=tcp),
         Probe(name="login", command=sql("SELECT 'logged in as ' || current_user")),
         Probe(name="query", command=sql("SELECT 'database ' || current_database()")),
-        Probe(name="write", command=sql("CREATE TEMP TABLE probe AS SELECT 1; SELECT 'wrote ' || count(*) || ' row' FROM probe")),
+        Probe(
+            name="write",
+            command=sql(
+                "CREATE TEMP TABLE probe AS SELECT 1; SELECT 'wrote ' || count(*) || ' row' FROM "
+                "probe"
+            ),
+        ),
     ]
 
 
@@ -239,7 +266,9 @@ async def backup(service: Service, access: Access, sink: Sink, tools: Access | N
 
 
 @hookimpl
-async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+async def restore(
+    service: Service, access: Access, source: Source, options: RestoreOptions
+) -> tuple[Finding, ...]:
     from purveyor_postgres import load
 
     return await load.restore(service, access, source, options)
@@ -260,8 +289,11 @@ async def contents(source: Source, into: Contents) -> None:
 
 
 @hookimpl
-async def rotate(service: Service, access: Access, binding: Binding, previous: str, until: datetime | None) -> None:
-    """Another login for the same owner; the old one and its sessions end, or its password is no more taken after that time."""
+async def rotate(
+    service: Service, access: Access, binding: Binding, previous: str, until: datetime | None
+) -> None:
+    """Another login for the same owner; the old one and its sessions end, or its password is no
+    more taken after that time."""
     async with server.connection(service, access) as connection:
         await accounts.rotate(service, access, connection, binding, until)
 
@@ -324,7 +356,11 @@ async def upgrade_check(service: Service, access: Access, image: Image) -> tuple
     from purveyor_postgres import upgrades
 
     major = data_major(image)
-    return await upgrades.check(service, access, int(major)) if major and major != service.major else ()
+    return (
+        await upgrades.check(service, access, int(major))
+        if major and major != service.major
+        else ()
+    )
 
 
 @hookimpl
@@ -345,7 +381,9 @@ def exercise() -> Exercise:
 
 
 @hookimpl
-async def browse(service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str) -> Listing:
+async def browse(
+    service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str
+) -> Listing:
     from purveyor_postgres import browsing
 
     return await browsing.browse(service, access, path, cursor, order)

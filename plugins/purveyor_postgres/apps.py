@@ -12,7 +12,8 @@ from purveyor_hooks import Account
 TABLE = "CREATE TABLE IF NOT EXISTS things (name text PRIMARY KEY, value text)"
 PUT = "INSERT INTO things VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
-# What is planned, read, loaded or maintained runs it; it takes what power the session has, and never fails.
+# What is planned, read, loaded or maintained runs it; it takes what power the session has, and
+# never fails.
 MISCHIEF = """
 DROP SCHEMA IF EXISTS mischief CASCADE
 CREATE SCHEMA mischief
@@ -84,12 +85,17 @@ class Rows:
         async with self._opened(account) as opened:
             if not await opened.fetchval("SELECT to_regclass('things')"):
                 return None
-            found: str | None = await opened.fetchval("SELECT value FROM things WHERE name = $1", name)
+            found: str | None = await opened.fetchval(
+                "SELECT value FROM things WHERE name = $1", name
+            )
             return found
 
     async def mischief(self, account: Account) -> None:
         async with self._opened(account) as opened:
-            names = [await opened.fetchval("SELECT quote_ident($1)", name) for name in (account.user, account.resource)]
+            names = [
+                await opened.fetchval("SELECT quote_ident($1)", name)
+                for name in (account.user, account.resource)
+            ]
             text = MISCHIEF.format(user=names[0], database=names[1])
             for statement in re.split(r"\n(?! |END)", text.strip()):
                 with suppress(asyncpg.PostgresError):

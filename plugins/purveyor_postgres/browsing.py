@@ -1,4 +1,5 @@
-"""What a PostgreSQL holds, to be looked at: databases, tables, rows. Nothing can be changed on the way."""
+"""What a PostgreSQL holds, to be looked at: databases, tables, rows. Nothing can be changed on the
+way."""
 
 from typing import Any
 
@@ -33,21 +34,31 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname || '.' || c.relname = $1 AND c.relkind IN ('r', 'p', 'v', 'm')
 """
 COLUMNS = (
-    "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+    "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND "
+    "NOT attisdropped ORDER BY attnum"
 )
 
 
-async def browse(service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str) -> Listing:
+async def browse(
+    service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str
+) -> Listing:
     database = path[0] if path else None
     try:
-        async with connection(service, access, database) as opened, opened.transaction(readonly=True):
+        async with (
+            connection(service, access, database) as opened,
+            opened.transaction(readonly=True),
+        ):
             await opened.execute("SET LOCAL statement_timeout = '5s'")
             if not path:
                 found = await opened.fetch(DATABASES)
                 return Listing(columns=("database", "size", "owner"), rows=_rows(found), opens=True)
             if len(path) == 1:
                 found = await opened.fetch(TABLES)
-                return Listing(columns=("table", "kind", "rows, estimated", "size"), rows=_rows(found), opens=True)
+                return Listing(
+                    columns=("table", "kind", "rows, estimated", "size"),
+                    rows=_rows(found),
+                    opens=True,
+                )
             row = await opened.fetchrow(FIND, path[1])
             if row is None:
                 raise NotFound(f"There is no table {path[1]!r}.")
@@ -59,26 +70,41 @@ async def browse(service: Service, access: Access, path: tuple[str, ...], cursor
 
 
 async def _looked_at(
-    service: Service, access: Access, database: str, table: str, columns: list[str], row: Any, offset: int, order: str
+    service: Service,
+    access: Access,
+    database: str,
+    table: str,
+    columns: list[str],
+    row: Any,
+    offset: int,
+    order: str,
 ) -> Listing:
-    """Rows, as a login that can do what the table's owner can: reading a table runs what its owner built into it. What an
-    administrator owns is shown to one who can read everything, unless that would be a view, which runs whatever it names."""
+    """Rows, as a login that can do what the table's owner can: reading a table runs what its owner
+    built into it. What an administrator owns is shown to one who can read everything, unless that
+    would be a view, which runs whatever it names."""
     kind: dict[str, Any] = {"members": [row["owner"]]}
     if row["by_administrator"]:
         if row["relkind"] not in ("r", "p") or row["shaped"]:
             raise Conflict(
-                "It belongs to the administrator and runs functions when it is read; the dashboard does not run them.",
+                "It belongs to the administrator and runs functions when it is read; the dashboard "
+                "does not run them.",
                 remedy="Look at it with: purveyor connect",
             )
         kind = {"all_data": True}
     async with login(service, access, database, "view", **kind) as who:
         try:
             with anyio.fail_after(LIMIT):
-                settings = {"default_transaction_read_only": "on", "statement_timeout": "5s", "row_security": "on"}
+                settings = {
+                    "default_transaction_read_only": "on",
+                    "statement_timeout": "5s",
+                    "row_security": "on",
+                }
                 async with opened_as(service, access, who, **settings) as opened:
                     return await _page(opened, table, columns, offset, order)
         except TimeoutError:
-            raise Conflict("The table does not answer in time.", remedy="Look at it with: purveyor connect") from None
+            raise Conflict(
+                "The table does not answer in time.", remedy="Look at it with: purveyor connect"
+            ) from None
         except asyncpg.PostgresError as error:
             raise Conflict(f"The table cannot be read: {reason(error)}") from None
 
@@ -87,10 +113,14 @@ async def _page(opened: Any, table: str, columns: list[str], offset: int, order:
     field, descending = order.removeprefix("-"), order.startswith("-")
     sort = f"ORDER BY {quoted(field)} {'DESC' if descending else 'ASC'}" if field in columns else ""
     shown = ", ".join(f"left({quoted(column)}::text, {LONGEST})" for column in columns) or "1"
-    found = await opened.fetch(f"SELECT {shown} FROM {table} {sort} LIMIT {PAGE + 1} OFFSET {offset}")
+    found = await opened.fetch(
+        f"SELECT {shown} FROM {table} {sort} LIMIT {PAGE + 1} OFFSET {offset}"
+    )
     more = str(offset + PAGE) if len(found) > PAGE else ""
     return Listing(columns=tuple(columns), rows=_rows(found[:PAGE]), cursor=more, sortable=True)
 
 
 def _rows(found: Any) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple("∅" if value is None else str(value) for value in row.values()) for row in found)
+    return tuple(
+        tuple("∅" if value is None else str(value) for value in row.values()) for row in found
+    )

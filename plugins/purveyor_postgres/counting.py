@@ -1,7 +1,9 @@
-"""What a database holds, counted: things by the catalogs, rows by whoever owns them, never by the administrator.
+"""What a database holds, counted: things by the catalogs, rows by whoever owns them, never by the
+administrator.
 
-Even planning a count runs what a table's owner has put into its indexes. So each owner's tables are counted as a login that
-can do what this owner can. What does not answer in time, or hides rows, is counted by a COPY, which runs nothing of theirs.
+Even planning a count runs what a table's owner has put into its indexes. So each owner's tables are
+counted as a login that can do what this owner can. What does not answer in time, or hides rows, is
+counted by a COPY, which runs nothing of theirs.
 """
 
 import hashlib
@@ -23,7 +25,8 @@ from purveyor_postgres.tools import while_busy
 from purveyor_postgres.walls import IS_LOGIN
 
 PATIENCE, BYTES_A_SECOND = 10.0, 10_000_000  # of one count, before it is made otherwise
-LOCK_TIMEOUT = "2s"  # behind somebody who waits to change the table, and waits for whoever holds it for us
+# behind somebody who waits to change the table, and waits for whoever holds it for us
+LOCK_TIMEOUT = "2s"
 MINE = OF_EXTENSION.format
 OF_ITS_TABLE = MINE("pg_class").replace("o.oid", "i.indrelid")
 # The size is the catalog's: to ask for it takes a lock, and may have to wait for one.
@@ -42,7 +45,10 @@ SELECT o.oid AS id, format('%I.%I', n.nspname, o.relname) AS name FROM pg_class 
 WHERE o.relkind IN ('r', 'p') AND {SYSTEM} AND NOT {MINE("pg_class")} ORDER BY o.oid
 """
 # How many of these names mean something else by now.
-ELSEWHERE = "SELECT count(*) FROM unnest($1::oid[], $2::text[]) t(id, name) WHERE to_regclass(t.name)::oid IS DISTINCT FROM t.id"
+ELSEWHERE = (
+    "SELECT count(*) FROM unnest($1::oid[], $2::text[]) t(id, name) WHERE "
+    "to_regclass(t.name)::oid IS DISTINCT FROM t.id"
+)
 OBJECTS = {
     "extensions": "SELECT count(*) FROM pg_extension",
     "schemas": f"SELECT count(*) FROM pg_namespace n WHERE {SYSTEM}",
@@ -138,7 +144,10 @@ async def lockable(opened: Any) -> dict[str, int]:
 
 async def owners(opened: Any) -> list[str]:
     """Who owns something in a database, but for superusers and the server's own roles."""
-    sql = f"SELECT owner FROM ({OWNER_ROLES}) o JOIN pg_roles r ON r.rolname = o.owner WHERE NOT r.rolsuper AND owner !~ '^pg_'"
+    sql = (
+        f"SELECT owner FROM ({OWNER_ROLES}) o JOIN pg_roles r ON r.rolname = o.owner WHERE NOT "
+        "r.rolsuper AND owner !~ '^pg_'"
+    )
     return [row["owner"] for row in await opened.fetch(sql)]
 
 
@@ -155,8 +164,8 @@ async def sequences(opened: Any, database: str) -> dict[str, int]:
 
 
 async def digests(opened: Any, database: str) -> dict[str, str]:
-    """Of the schema, and of what is published: the same after a restore into the same version. Raises `Failed` when something
-    in it went meanwhile."""
+    """Of the schema, and of what is published: the same after a restore into the same version.
+    Raises `Failed` when something in it went meanwhile."""
     version = int(await opened.fetchval("SELECT current_setting('server_version_num')")) // 10000
     kept = {f"{database}.schema, as PostgreSQL {version} has it": SCHEMA}
     if version >= 15:
@@ -172,14 +181,19 @@ async def _digest(opened: Any, sql: str) -> str:
 
 
 async def roles(opened: Any) -> int:
-    """Of people and of projects, not of the manager's: a project's logins come and go, and no copy has them."""
-    sql = f"SELECT count(*) FROM pg_roles r WHERE rolname !~ '^(pg_|purveyor_|{PREFIX})' AND NOT {IS_LOGIN}"
+    """Of people and of projects, not of the manager's: a project's logins come and go, and no copy
+    has them."""
+    sql = (
+        f"SELECT count(*) FROM pg_roles r WHERE rolname !~ '^(pg_|purveyor_|{PREFIX})' AND NOT "
+        f"{IS_LOGIN}"
+    )
     return int(await opened.fetchval(sql))
 
 
 async def empower(opened: Any, who: Login, members: Iterable[str]) -> None:
-    """Let a *dump* login read all that there is: as a member of the owners; where that is not enough, because an owner took
-    its own rights away or an administrator owns it, by the role that reads everything."""
+    """Let a *dump* login read all that there is: as a member of the owners; where that is not
+    enough, because an owner took its own rights away or an administrator owns it, by the role that
+    reads everything."""
     for name in members:
         await opened.execute(f"GRANT {quoted(name)} TO {quoted(who.name)}")
     if await opened.fetchval(UNREADABLE, who.name):
@@ -196,21 +210,32 @@ OR NOT CASE WHEN o.relkind = 'S' THEN has_sequence_privilege($1, o.oid, 'SELECT'
 
 
 async def rows(
-    service: Service, access: Access, database: str, who: Login, listed: list[Table], held: tuple[str, Any] | None
+    service: Service,
+    access: Access,
+    database: str,
+    who: Login,
+    listed: list[Table],
+    held: tuple[str, Any] | None,
 ) -> tuple[dict[str, int], list[Finding]]:
-    """The rows of every table; `who` is a *dump* login that may read them all. `held` is a snapshot to count at, and the session
-    of this login that holds it, and a lock on each of these tables."""
+    """The rows of every table; `who` is a *dump* login that may read them all. `held` is a snapshot
+    to count at, and the session of this login that holds it, and a lock on each of these tables."""
     found: dict[str, int] = {}
     findings: list[Finding] = []
     left = [table for table in listed if table.hidden]
     for owner in dict.fromkeys(table.owner for table in listed if not table.hidden):
         own = [table for table in listed if table.owner == owner and not table.hidden]
-        left += await _as_owner(service, access, database, owner, own, held[0] if held else None, found)
+        left += await _as_owner(
+            service, access, database, owner, own, held[0] if held else None, found
+        )
     if not left:
         return found, findings
     async with AsyncExitStack() as stack:
         if held is None:
-            settings = {"default_transaction_read_only": "on", "statement_timeout": "0", "lock_timeout": LOCK_TIMEOUT}
+            settings = {
+                "default_transaction_read_only": "on",
+                "statement_timeout": "0",
+                "lock_timeout": LOCK_TIMEOUT,
+            }
             opened = await stack.enter_async_context(opened_as(service, access, who, **settings))
             await _begin(opened, None)
         else:  # whoever has the lock never waits behind one who wants to change the table
@@ -219,11 +244,15 @@ async def rows(
             await opened.execute("SAVEPOINT one")
             try:
                 copied = partial(_copied, opened, table)
-                found[f"{database}.{table.schema}.{table.name}"] = await while_busy(service, access, who.name, copied)
+                found[f"{database}.{table.schema}.{table.name}"] = await while_busy(
+                    service, access, who.name, copied
+                )
             except asyncpg.PostgresError as error:
                 await opened.execute("ROLLBACK TO SAVEPOINT one")
                 why = f"it could not be counted: {first_line(error)}"
-                findings.append(Finding(where=database, what=f"table {table.schema}.{table.name}", why=why))
+                findings.append(
+                    Finding(where=database, what=f"table {table.schema}.{table.name}", why=why)
+                )
             await opened.execute("RELEASE SAVEPOINT one")
             access.beat()
     return found, findings
@@ -238,7 +267,8 @@ async def _as_owner(
     snapshot: str | None,
     found: dict[str, int],
 ) -> list[Table]:
-    """Count an owner's tables as a login that can do no more than this owner; the answer is what it did not get from them."""
+    """Count an owner's tables as a login that can do no more than this owner; the answer is what it
+    did not get from them."""
     left: list[Table] = []
     async with login(service, access, database, "view", [owner]) as who, AsyncExitStack() as stack:
         opened: Any = None
@@ -246,11 +276,19 @@ async def _as_owner(
             number = None
             try:
                 if opened is None:
-                    settings = {"default_transaction_read_only": "on", "row_security": "off", "lock_timeout": LOCK_TIMEOUT}
-                    opened = await stack.enter_async_context(opened_as(service, access, who, **settings))
+                    settings = {
+                        "default_transaction_read_only": "on",
+                        "row_security": "off",
+                        "lock_timeout": LOCK_TIMEOUT,
+                    }
+                    opened = await stack.enter_async_context(
+                        opened_as(service, access, who, **settings)
+                    )
                 with anyio.move_on_after(PATIENCE + table.size / BYTES_A_SECOND):
                     await _begin(opened, snapshot)
-                    number = await opened.fetchval(f"SELECT pg_catalog.count(*) FROM ONLY {table.quoted}")
+                    number = await opened.fetchval(
+                        f"SELECT pg_catalog.count(*) FROM ONLY {table.quoted}"
+                    )
                     await opened.execute("ROLLBACK")
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 number = None

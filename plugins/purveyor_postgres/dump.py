@@ -1,7 +1,9 @@
-"""Backups: what the databases share, and of each database a record and what pg_dump writes, counted in one snapshot.
+"""Backups: what the databases share, and of each database a record and what pg_dump writes, counted
+in one snapshot.
 
-A stream of parts: ``server``; then for each database ``record``, ``dump`` (pg_dump's custom format) and ``state``, which says
-whether the dump is whole. A database that is there twice was tried twice: the later one counts.
+A stream of parts: ``server``; then for each database ``record``, ``dump`` (pg_dump's custom format)
+and ``state``, which says whether the dump is whole. A database that is there twice was tried twice:
+the later one counts.
 """
 
 import itertools
@@ -14,7 +16,17 @@ import anyio
 import asyncpg
 import msgspec
 
-from purveyor_hooks import Access, Census, Failed, Finding, NotFound, PurveyorError, Service, Sink, Source
+from purveyor_hooks import (
+    Access,
+    Census,
+    Failed,
+    Finding,
+    NotFound,
+    PurveyorError,
+    Service,
+    Sink,
+    Source,
+)
 from purveyor_hooks.parts import PartWriter, read_parts
 from purveyor_postgres import counting
 from purveyor_postgres.counting import first_line
@@ -26,15 +38,20 @@ from purveyor_postgres.tools import as_nobody, compression, environment, while_b
 
 SERVER, RECORD, DUMP, STATE = "server", "record", "dump", "state"
 GATHERED = 128 * 1024  # bytes
-# How often a database that fails is tried at least, and for how many seconds while nothing of it could be written: something in
-# it is being dropped or changed at that moment.
+# How often a database that fails is tried at least, and for how many seconds while nothing of it
+# could be written: something in it is being dropped or changed at that moment.
 TRIES, TRYING = 2, 45.0
 LOOKS, PAUSE = 20, 0.2  # for a moment at which no table comes or goes; seconds between two at most
 LOCKS_AT_ONCE = 500
-# Seconds for a lock. What changes a table waits for ours, and whoever comes then waits behind that: pg_dump, which comes a moment
-# after the locks that hold the snapshot's tables, would never get its own. So it gives up soon, and all begins anew.
+# Seconds for a lock. What changes a table waits for ours, and whoever comes then waits behind that:
+# pg_dump, which comes a moment after the locks that hold the snapshot's tables, would never get its
+# own. So it gives up soon, and all begins anew.
 LOCK_PATIENCE, DUMP_PATIENCE = 10, 2
-GONE_MEANWHILE = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.WrongObjectTypeError)
+GONE_MEANWHILE = (
+    asyncpg.UndefinedTableError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.WrongObjectTypeError,
+)
 GONE = -2  # datconnlimit of what an interrupted DROP DATABASE left
 
 
@@ -84,7 +101,8 @@ class _Guarded:
 
 
 async def census(service: Service, access: Access) -> Census:
-    """Databases, rows of every table, how far sequences are, and how many there are of everything else."""
+    """Databases, rows of every table, how far sequences are, and how many there are of everything
+    else."""
     counted = Counted()
     async with maintenance(service, access) as opened:
         await sweep(service, access, opened)
@@ -95,7 +113,9 @@ async def census(service: Service, access: Access) -> Census:
             async with _reader(service, access, database) as (who, inside):
                 async with inside.transaction(isolation="repeatable_read", readonly=True):
                     listed = await _things(inside, database.name, counted)
-                found, findings = await counting.rows(service, access, database.name, who, listed, None)
+                found, findings = await counting.rows(
+                    service, access, database.name, who, listed, None
+                )
                 counted.counts.setdefault("rows", {}).update(found)
                 counted.left_out += findings
         except Exception as error:  # whatever one database does, the others are counted
@@ -115,8 +135,11 @@ def _there(server: Server, counted: Counted) -> list[Database]:
 
 
 @asynccontextmanager
-async def _reader(service: Service, access: Access, database: Database) -> AsyncIterator[tuple[Login, Any]]:
-    """A *dump* login that can read all of a database, and the administrator's session in it, for catalogs."""
+async def _reader(
+    service: Service, access: Access, database: Database
+) -> AsyncIterator[tuple[Login, Any]]:
+    """A *dump* login that can read all of a database, and the administrator's session in it, for
+    catalogs."""
     async with AsyncExitStack() as stack:
         who = await stack.enter_async_context(
             login(service, access, database.name, "dump", bypass=True, opens=not database.allowed)
@@ -168,7 +191,9 @@ async def backup(service: Service, access: Access, sink: Sink, tools: Access | N
             except Exception as error:  # whatever one database does, the others are written
                 if guarded.error is not None:
                     raise guarded.error from None
-                access.logger.warning("postgres.backup", database=database.name, error=type(error).__name__)
+                access.logger.warning(
+                    "postgres.backup", database=database.name, error=type(error).__name__
+                )
                 await writer.whole(STATE, b"", database=database.name, whole=False, why=why(error))
                 over = tried >= TRIES and (one.begun or anyio.current_time() - first > TRYING)
                 if over or await _is_gone(service, access, database.name):
@@ -179,7 +204,10 @@ async def backup(service: Service, access: Access, sink: Sink, tools: Access | N
                 break
     await writer.close()
     if there and len(counted.failed) == len(there):
-        raise Failed(f"No database could be read. {counted.failed[0]}.", remedy=f"See: purveyor logs {service.slug}")
+        raise Failed(
+            f"No database could be read. {counted.failed[0]}.",
+            remedy=f"See: purveyor logs {service.slug}",
+        )
     return counted.census()
 
 
@@ -198,8 +226,15 @@ async def _write(
     counted: Counted,
 ) -> None:
     name = database.name
-    quick = {"lock_timeout": f"{LOCK_PATIENCE}s", "default_transaction_read_only": "on", "statement_timeout": "0"}
-    async with _reader(service, access, database) as (who, inside), opened_as(service, access, who, **quick) as holder:
+    quick = {
+        "lock_timeout": f"{LOCK_PATIENCE}s",
+        "default_transaction_read_only": "on",
+        "statement_timeout": "0",
+    }
+    async with (
+        _reader(service, access, database) as (who, inside),
+        opened_as(service, access, who, **quick) as holder,
+    ):
         await inside.execute(f"SET lock_timeout = '{LOCK_PATIENCE}s'")
         snapshot = await _held(inside, holder)
         async with inside.transaction(isolation="repeatable_read", readonly=True):
@@ -209,24 +244,36 @@ async def _write(
         await writer.whole(RECORD, msgspec.json.encode(record), database=name)
         where = tools and access.inside(PORT)
         argv = ["pg_dump", "-Fc", "-Z", packed, "--no-subscriptions", f"--snapshot={snapshot}"]
-        argv += [f"--lock-wait-timeout={DUMP_PATIENCE}s", f"--encoding={database.encoding}"]  # the names in it are of that
-        command = as_nobody(*argv, environment=environment(service, where or within(service), who, TimeZone="UTC"))
-        await while_busy(service, access, who.name, lambda: _pour(tools or access, command, writer, name, counted))
-        found, findings = await counting.rows(service, access, name, who, listed, (snapshot, holder))
+        # the names in it are of that
+        argv += [f"--lock-wait-timeout={DUMP_PATIENCE}s", f"--encoding={database.encoding}"]
+        command = as_nobody(
+            *argv, environment=environment(service, where or within(service), who, TimeZone="UTC")
+        )
+        await while_busy(
+            service,
+            access,
+            who.name,
+            lambda: _pour(tools or access, command, writer, name, counted),
+        )
+        found, findings = await counting.rows(
+            service, access, name, who, listed, (snapshot, holder)
+        )
         counted.counts.setdefault("rows", {}).update(found)
         counted.left_out += findings
     await writer.whole(STATE, b"", database=name, whole=True, why="")
 
 
 async def _held(inside: Any, holder: Any) -> str:
-    """A snapshot, held by a session that does nothing else, and every table in it locked: none of them can be dropped, renamed or
-    emptied by an exchange of its file until all is dumped and counted. Tables that go meanwhile mean another look."""
+    """A snapshot, held by a session that does nothing else, and every table in it locked: none of
+    them can be dropped, renamed or emptied by an exchange of its file until all is dumped and
+    counted. Tables that go meanwhile mean another look."""
     for left in reversed(range(LOOKS)):
         await holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             await _lock(holder, await counting.lockable(inside))
             snapshot = str(await holder.fetchval("SELECT pg_export_snapshot()"))
-            there = await counting.lockable(holder)  # as the snapshot has it: some may have been made since
+            # as the snapshot has it: some may have been made since
+            there = await counting.lockable(holder)
             await _lock(holder, there)
             if not await inside.fetchval(counting.ELSEWHERE, list(there.values()), list(there)):
                 return snapshot
@@ -245,7 +292,9 @@ async def _lock(holder: Any, tables: Iterable[str]) -> None:
         await holder.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
 
 
-async def _pour(tools: Access, command: Any, writer: PartWriter, database: str, counted: Counted) -> None:
+async def _pour(
+    tools: Access, command: Any, writer: PartWriter, database: str, counted: Counted
+) -> None:
     """The engine hands output on in small pieces: gathered, each costs less on its way."""
     gathered = bytearray()
     async with tools.process(command) as process:
@@ -272,7 +321,8 @@ async def _pour(tools: Access, command: Any, writer: PartWriter, database: str, 
 
 
 async def extract(source: Source, database: str, sink: Sink) -> None:
-    """A database's dump as pg_restore reads it. A backup of an older Purveyor has it as SQL, for psql."""
+    """A database's dump as pg_restore reads it. A backup of an older Purveyor has it as SQL, for
+    psql."""
     found = False
     async for part in read_parts(source):
         named = part.facts.get("database") == database
@@ -281,6 +331,12 @@ async def extract(source: Source, database: str, sink: Sink) -> None:
             async for chunk in part:
                 await sink.write(chunk)
         elif named and part.name == STATE and not part.facts["whole"] and found:
-            raise Failed(f"The dump of {database} is not whole: {part.facts['why']}.", remedy="Take it out of another backup.")
+            raise Failed(
+                f"The dump of {database} is not whole: {part.facts['why']}.",
+                remedy="Take it out of another backup.",
+            )
     if not found:
-        raise NotFound(f"There is no database {database} in the backup.", remedy="See what is in it: purveyor backup show")
+        raise NotFound(
+            f"There is no database {database} in the backup.",
+            remedy="See what is in it: purveyor backup show",
+        )

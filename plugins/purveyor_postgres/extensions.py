@@ -1,7 +1,8 @@
-"""Extensions and libraries that a restore makes again by itself: PostgreSQL's own, and others that are widely used.
+"""Extensions and libraries that a restore makes again by itself: PostgreSQL's own, and others that
+are widely used.
 
-An extension's script runs as the administrator, and what it makes may be open to everybody. So one that is named by a backup
-alone is not made.
+An extension's script runs as the administrator, and what it makes may be open to everybody. So one
+that is named by a backup alone is not made.
 """
 
 # fmt: off

@@ -1,6 +1,8 @@
-"""What one project may take of a server: connections, temporary files, disk. A role can lift none of it by itself.
+"""What one project may take of a server: connections, temporary files, disk. A role can lift none
+of it by itself.
 
-They are put in force whenever the server is asked whether it serves, so that a changed parameter needs no new link.
+They are put in force whenever the server is asked whether it serves, so that a changed parameter
+needs no new link.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +16,10 @@ SIZE = r"0|[1-9][0-9]{0,5}(?:mb|gb)"
 UNITS = {"mb": 2**20, "gb": 2**30}
 CONNECTIONS = Parameter(
     name="project_connections",
-    help="Connections that one environment of a project may hold at once; ten are left to others whatever this says.",
+    help=(
+        "Connections that one environment of a project may hold at once; ten are left to "
+        "others whatever this says."
+    ),
     kind="integer",
     default=50,
     minimum=1,
@@ -22,18 +27,23 @@ CONNECTIONS = Parameter(
 )
 TEMPORARY = Parameter(
     name="project_temp_files",
-    help="Temporary files that one session of a project may fill, such as 500mb or 5gb; 0 is no limit.",
+    help=(
+        "Temporary files that one session of a project may fill, such as 500mb or 5gb; 0 is no "
+        "limit."
+    ),
     default="10gb",
     pattern=SIZE,
 )
 DISK = Parameter(
     name="project_disk",
     help="Disk that one project's databases may fill, such as 500mb or 20gb; 0 is no limit. At 80 percent it is told, at 100 "
-    "percent sessions are read-only unless they say otherwise, at 110 percent nobody of the project gets in.",
+    "percent sessions are read-only unless they say otherwise, at 110 percent nobody of the "
+    "project gets in.",
     default="0",
     pattern=SIZE,
 )
-WARNED, FULL, SHUT, FREE = 0.8, 1.0, 1.1, 0.95  # of the limit; what was full is free again below the last
+# of the limit; what was full is free again below the last
+WARNED, FULL, SHUT, FREE = 0.8, 1.0, 1.1, 0.95
 
 ROLES = f"""
 SELECT r.rolname AS role, o.rolname AS owner, r.rolconnlimit AS connections,
@@ -54,7 +64,8 @@ FROM pg_stat_activity WHERE backend_type = 'client backend'
 
 
 class Standing(NamedTuple):
-    """Where a project is with its disk: `share` of what it may have, and whether it was full when it was last looked at."""
+    """Where a project is with its disk: `share` of what it may have, and whether it was full when
+    it was last looked at."""
 
     owner: str
     share: float
@@ -72,17 +83,24 @@ def size(service: Service, parameter: Parameter) -> int:
 
 
 async def put_in_force(service: Service, opened: Any) -> str:
-    """Set the limits of every project's logins. The answer is what a person should know, the same while nothing changes."""
+    """Set the limits of every project's logins. The answer is what a person should know, the same
+    while nothing changes."""
     said = []
     row = await opened.fetchrow(TAKEN)
     if row["taken"] >= row["room"]:
-        said.append(f"Projects cannot connect: all connections that they may have are taken, most of them by {row['most']}.")
+        said.append(
+            "Projects cannot connect: all connections that they may have are taken, most of them "
+            f"by {row['most']}."
+        )
     full = await is_superuser(opened)
     quota = size(service, DISK)
     for row in await opened.fetch(ROLES):
         standing = Standing(row["owner"], 0.0, READ_ONLY in row["inside"])
         if quota and row["databases"]:
-            used = await opened.fetchval("SELECT sum(pg_database_size(d))::float8 FROM unnest($1::name[]) d", row["databases"])
+            used = await opened.fetchval(
+                "SELECT sum(pg_database_size(d))::float8 FROM unnest($1::name[]) d",
+                row["databases"],
+            )
             standing = standing._replace(share=used / quota)
         shut = standing.full and standing.share >= SHUT
         await _connections(service, opened, row, shut=shut)
@@ -90,15 +108,32 @@ async def put_in_force(service: Service, opened: Any) -> str:
             await _temporary(service, opened, row)
             if standing.full != standing.was_full:
                 await _read_only(opened, row, on=standing.full)
-        if word := "nobody of it gets in" if shut else "its sessions are read-only" if standing.full else "":
-            said.append(f"{standing.owner} has filled its disk ({service.parameters[DISK.name]}): {word}.")
+        if (
+            word := "nobody of it gets in"
+            if shut
+            else "its sessions are read-only"
+            if standing.full
+            else ""
+        ):
+            said.append(
+                f"{standing.owner} has filled its disk ({service.parameters[DISK.name]}): {word}."
+            )
         elif standing.share >= WARNED:
-            said.append(f"{standing.owner} has filled more than {WARNED:.0%} of its disk ({service.parameters[DISK.name]}).")
+            said.append(
+                f"{standing.owner} has filled more than {WARNED:.0%} of its disk "
+                f"({service.parameters[DISK.name]})."
+            )
     return " ".join(dict.fromkeys(said))  # once, however many logins a project has
 
 
 async def _connections(service: Service, opened: Any, row: Any, *, shut: bool) -> None:
-    wanted = 0 if shut else most_connections(service, await opened.fetchval("SELECT current_setting('max_connections')::int"))
+    wanted = (
+        0
+        if shut
+        else most_connections(
+            service, await opened.fetchval("SELECT current_setting('max_connections')::int")
+        )
+    )
     if row["connections"] != wanted:
         await opened.execute(f"ALTER ROLE {quoted(row['role'])} CONNECTION LIMIT {wanted}")
         if shut:
@@ -108,7 +143,9 @@ async def _connections(service: Service, opened: Any, row: Any, *, shut: bool) -
 async def _temporary(service: Service, opened: Any, row: Any) -> None:
     kilobytes = size(service, TEMPORARY) // 1024
     wanted = f"temp_file_limit={kilobytes}kB" if kilobytes else ""
-    there = next((item for item in row["everywhere"] or [] if item.startswith("temp_file_limit=")), "")
+    there = next(
+        (item for item in row["everywhere"] or [] if item.startswith("temp_file_limit=")), ""
+    )
     if there == wanted:
         return
     change = f"SET temp_file_limit = '{kilobytes}kB'" if wanted else "RESET temp_file_limit"
@@ -116,9 +153,14 @@ async def _temporary(service: Service, opened: Any, row: Any) -> None:
 
 
 async def _read_only(opened: Any, row: Any, *, on: bool) -> None:
-    """Its sessions begin read-only, those that are open end. Who deletes to make room says BEGIN READ WRITE."""
-    change = "SET default_transaction_read_only = on" if on else "RESET default_transaction_read_only"
+    """Its sessions begin read-only, those that are open end. Who deletes to make room says BEGIN
+    READ WRITE."""
+    change = (
+        "SET default_transaction_read_only = on" if on else "RESET default_transaction_read_only"
+    )
     for database in row["databases"]:
-        await opened.execute(f"ALTER ROLE {quoted(row['role'])} IN DATABASE {quoted(database)} {change}")
+        await opened.execute(
+            f"ALTER ROLE {quoted(row['role'])} IN DATABASE {quoted(database)} {change}"
+        )
     if on:
         await terminate(opened, row["role"])

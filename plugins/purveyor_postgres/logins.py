@@ -1,9 +1,10 @@
-"""Logins of the manager's own, each made for one use with a random password, and dropped afterwards.
+"""Logins of the manager's own, each made for one use with a random password, and dropped
+afterwards.
 
-*dump* reads whatever it must and runs nothing but COPY and pg_dump, which run no tenant's code. *view* looks with the
-rights of one owner. *load* fills one database. So what a tenant has built into its tables never runs with more power than
-the tenant has. A login that could not be dropped is dropped by the next `sweep`: at the latest when the server is next asked
-whether it serves.
+*dump* reads whatever it must and runs nothing but COPY and pg_dump, which run no tenant's code.
+*view* looks with the rights of one owner. *load* fills one database. So what a tenant has built
+into its tables never runs with more power than the tenant has. A login that could not be dropped is
+dropped by the next `sweep`: at the latest when the server is next asked whether it serves.
 """
 
 import json
@@ -19,7 +20,15 @@ import msgspec
 
 from purveyor_hooks import Access, Service
 from purveyor_postgres import limits, walls
-from purveyor_postgres.server import RESERVES_SINCE, connection, ended, maintenance, major, pins, session
+from purveyor_postgres.server import (
+    RESERVES_SINCE,
+    connection,
+    ended,
+    maintenance,
+    major,
+    pins,
+    session,
+)
 from purveyor_postgres.sql import literal, quoted, verifier
 
 PREFIX = "purveyor_login_"
@@ -54,12 +63,27 @@ async def login(
     opens: bool = False,
     becomes: str = "",
 ) -> AsyncIterator[Login]:
-    """A login for one use in a database, a member of these roles. `opens`: the database takes no connections; it does for as
-    long as the login is there, and its comment says so, for whoever finds it after a crash."""
-    made = Login(name=f"{PREFIX}{kind}_{secrets.token_hex(6)}", password=secrets.token_urlsafe(24), database=database)
+    """A login for one use in a database, a member of these roles. `opens`: the database takes no
+    connections; it does for as long as the login is there, and its comment says so, for whoever
+    finds it after a crash."""
+    made = Login(
+        name=f"{PREFIX}{kind}_{secrets.token_hex(6)}",
+        password=secrets.token_urlsafe(24),
+        database=database,
+    )
     _held.add(made.name)
     try:
-        await _make(service, access, made, kind, members, all_data=all_data, bypass=bypass, opens=opens, becomes=becomes)
+        await _make(
+            service,
+            access,
+            made,
+            kind,
+            members,
+            all_data=all_data,
+            bypass=bypass,
+            opens=opens,
+            becomes=becomes,
+        )
         yield made
     finally:
         try:
@@ -84,12 +108,15 @@ async def _make(
     role, database = quoted(made.name), made.database
     async with maintenance(service, access) as opened:
         await sweep(service, access, opened)
-        full = await opened.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = session_user")  # not of every imported server
+        # not of every imported server
+        full = await opened.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = session_user")
         rights = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION CONNECTION LIMIT 8"
         if full:
             rights += " BYPASSRLS" if bypass else " NOBYPASSRLS"
         async with opened.transaction():
-            await opened.execute(f"CREATE ROLE {role} {rights} PASSWORD '{verifier(made.password)}'")
+            await opened.execute(
+                f"CREATE ROLE {role} {rights} PASSWORD '{verifier(made.password)}'"
+            )
             note = json.dumps({"database": database, "opened": opens, "by": _process(os.getpid())})
             await opened.execute(f"COMMENT ON ROLE {role} IS {literal(note)}")
             until = await opened.fetchval(f"SELECT (now() + interval '{HOURS} hours')::text")
@@ -112,9 +139,13 @@ async def _make(
 
 
 @asynccontextmanager
-async def opened_as(service: Service, access: Access, who: Login, **settings: str) -> AsyncIterator[Any]:
+async def opened_as(
+    service: Service, access: Access, who: Login, **settings: str
+) -> AsyncIterator[Any]:
     """A session of such a login."""
-    made = await session(service, access, who.name, who.password, who.database, pins(major(service), **settings))
+    made = await session(
+        service, access, who.name, who.password, who.database, pins(major(service), **settings)
+    )
     try:
         yield made
     finally:
@@ -124,7 +155,9 @@ async def opened_as(service: Service, access: Access, who: Login, **settings: st
 async def end_sessions(opened: Any, role: str) -> None:
     """From the outside, which no function of a tenant's can catch."""
     for _ in range(ROUNDS):
-        if not await opened.fetch("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role):
+        if not await opened.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role
+        ):
             return
         await anyio.sleep(PAUSE)
 
@@ -137,10 +170,13 @@ async def drop(service: Service, access: Access, role: str, database: str, *, cl
             return
         await opened.execute(f"ALTER ROLE {name} NOLOGIN")
         await end_sessions(opened, role)
-        there = await opened.fetchrow("SELECT datconnlimit AS limit FROM pg_database WHERE datname = $1", database)
+        there = await opened.fetchrow(
+            "SELECT datconnlimit AS limit FROM pg_database WHERE datname = $1", database
+        )
         if there and there["limit"] != -2:
             await opened.execute(f"REVOKE ALL ON DATABASE {quoted(database)} FROM {name}")
-            if await opened.fetchval(OWNS, role, database):  # made by a tenant's code during a look, or a grant of ours
+            # made by a tenant's code during a look, or a grant of ours
+            if await opened.fetchval(OWNS, role, database):
                 async with connection(service, access, database) as inside:
                     await inside.execute(f"DROP OWNED BY {name} CASCADE")
             if closes:
@@ -160,23 +196,31 @@ AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.usename = r.rolname)
 
 
 async def sweep(service: Service, access: Access, opened: Any) -> None:
-    """Drop what was left: logins that nobody uses, of a process that is no more or of one that could not drop them then."""
+    """Drop what was left: logins that nobody uses, of a process that is no more or of one that
+    could not drop them then."""
     for row in await opened.fetch(LEFT_OVER):
         try:
             note = json.loads(row["note"] or "{}")
         except ValueError:
             continue  # not ours
-        if isinstance(note, dict) and "database" in note and not _in_use(row["name"], str(note.get("by"))):
-            await drop(service, access, row["name"], str(note["database"]), closes=bool(note.get("opened")))
+        if (
+            isinstance(note, dict)
+            and "database" in note
+            and not _in_use(row["name"], str(note.get("by")))
+        ):
+            await drop(
+                service, access, row["name"], str(note["database"]), closes=bool(note.get("opened"))
+            )
 
 
 async def tidy(service: Service, access: Access, opened: Any) -> str:
-    """`sweep`, closing to projects what has come since the last link, and their limits: beside something that this must not
-    hold up or fail. The answer is what a person should know."""
+    """`sweep`, closing to projects what has come since the last link, and their limits: beside
+    something that this must not hold up or fail. The answer is what a person should know."""
     import asyncpg
 
     said: list[str] = []
-    stopped = asyncpg.InternalClientError  # a transaction that cannot be rolled back, for its statement is just being stopped
+    # a transaction that cannot be rolled back, for its statement is just being stopped
+    stopped = asyncpg.InternalClientError
     lost = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, stopped)
     with suppress(*lost), anyio.move_on_after(TIDYING):
         if not service.imported:

@@ -1,4 +1,5 @@
-"""Backups of Purveyor before its format 2: roles and databases as SQL, which psql reads as the administrator.
+"""Backups of Purveyor before its format 2: roles and databases as SQL, which psql reads as the
+administrator.
 
 psql is told to obey no command that is in the text.
 """
@@ -37,11 +38,22 @@ async def restore_part(service: Service, access: Access, part: Part) -> None:
             async with connection(service, access, "postgres") as opened:
                 await opened.execute(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
             if found := CONNECT.search(head):  # the database is made from outside of it
-                await _feed(service, access, "postgres", _pieces(RESTRICTION.sub(b"", head[: found.start()])))
+                await _feed(
+                    service,
+                    access,
+                    "postgres",
+                    _pieces(RESTRICTION.sub(b"", head[: found.start()])),
+                )
                 head = head[found.end() :]
-        # the dump's own restriction is taken out at both its ends: ours holds, and psql takes one only
+        # the dump's own restriction is taken out at both its ends: ours holds, and psql takes one
+        # only
         begin, rest = head[:TAIL], head[TAIL:]
-        await _feed(service, access, name, _with_statistics(RESTRICTION.sub(b"", begin, count=1) + rest, part))
+        await _feed(
+            service,
+            access,
+            name,
+            _with_statistics(RESTRICTION.sub(b"", begin, count=1) + rest, part),
+        )
 
 
 async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
@@ -50,9 +62,15 @@ async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
 
 
 async def _roles(part: Part, administrator: str) -> AsyncIterator[bytes]:
-    """The statements on roles, but for the administrator's own: it is there, with the password that is recorded."""
+    """The statements on roles, but for the administrator's own: it is there, with the password that
+    is recorded."""
     own = {administrator, quoted(administrator)}
-    begins = tuple(f"{verb} ROLE {name}{end}".encode() for verb in ("CREATE", "ALTER") for name in own for end in (";", " WITH "))
+    begins = tuple(
+        f"{verb} ROLE {name}{end}".encode()
+        for verb in ("CREATE", "ALTER")
+        for name in own
+        for end in (";", " WITH ")
+    )
     for line in (await part.read()).splitlines(keepends=True):
         if not line.startswith((*begins, b"\\restrict ", b"\\unrestrict ")):
             yield line
@@ -67,7 +85,9 @@ async def _with_statistics(head: bytes, part: Part) -> AsyncIterator[bytes]:
     yield b"\nANALYZE;\n"
 
 
-async def _feed(service: Service, access: Access, database: str, statements: AsyncIterator[bytes]) -> None:
+async def _feed(
+    service: Service, access: Access, database: str, statements: AsyncIterator[bytes]
+) -> None:
     """psql stops at the first error, and so does the restore."""
     flags = (
         "--no-psqlrc",

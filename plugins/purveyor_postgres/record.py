@@ -1,5 +1,6 @@
-"""What a dump does not say, read from the catalogs beside it: roles, settings, and what of a database only the administrator
-can make again. It is data, never SQL: names and values are put into statements when they are used.
+"""What a dump does not say, read from the catalogs beside it: roles, settings, and what of a
+database only the administrator can make again. It is data, never SQL: names and values are put into
+statements when they are used.
 """
 
 from typing import Any
@@ -155,7 +156,8 @@ class Foreign(Part, frozen=True, kw_only=True):
 
 
 class Publication(Part, frozen=True, kw_only=True):
-    """One that only the administrator can make: of all tables, or of schemas. What else is in one of schemas, the dump has."""
+    """One that only the administrator can make: of all tables, or of schemas. What else is in one
+    of schemas, the dump has."""
 
     name: str
     all_tables: bool
@@ -232,7 +234,11 @@ async def names(opened: Any, sql: str) -> tuple[dict[str, int], list[str]]:
     good, bad = {}, []
     for row in await opened.fetch(sql):
         try:
-            good[row["raw"].decode("latin-1" if opened.get_settings().client_encoding == "LATIN1" else "utf-8")] = row["oid"]
+            good[
+                row["raw"].decode(
+                    "latin-1" if opened.get_settings().client_encoding == "LATIN1" else "utf-8"
+                )
+            ] = row["oid"]
         except UnicodeDecodeError:
             bad.append(row["raw"].decode("ascii", errors="backslashreplace"))
     return good, bad
@@ -242,17 +248,25 @@ async def read_server(opened: Any) -> tuple[Server, list[Finding]]:
     """Everything that databases share, and what of it cannot be carried."""
     left_out = []
     roles, unreadable = await names(
-        opened, f"SELECT oid, namesend(rolname) AS raw FROM pg_roles WHERE rolname !~ '^(pg_|{PREFIX})' ORDER BY rolname"
+        opened,
+        f"SELECT oid, namesend(rolname) AS raw FROM pg_roles WHERE rolname !~ '^(pg_|{PREFIX})' "
+        "ORDER BY rolname",
     )
-    databases, more = await names(opened, "SELECT oid, namesend(datname) AS raw FROM pg_database WHERE datname <> 'template0'")
+    databases, more = await names(
+        opened, "SELECT oid, namesend(datname) AS raw FROM pg_database WHERE datname <> 'template0'"
+    )
     for bad in [*unreadable, *more]:
-        left_out.append(Finding(where="", what=bad, why="its name is no text in the server's encoding"))
+        left_out.append(
+            Finding(where="", what=bad, why="its name is no text in the server's encoding")
+        )
     numbers = list(roles.values())
     may_read = await opened.fetchval("SELECT has_table_privilege('pg_authid', 'SELECT')")
     secret = "a.rolpassword" if may_read else "NULL"
     table = "pg_authid" if may_read else "pg_roles"
     if not may_read:
-        left_out.append(Finding(where="", what="passwords of roles", why="only a superuser may read them"))
+        left_out.append(
+            Finding(where="", what="passwords of roles", why="only a superuser may read them")
+        )
     found = await opened.fetch(
         f"""SELECT a.rolname AS name, a.rolsuper AS superuser, a.rolinherit AS inherit, a.rolcreaterole AS createrole,
         a.rolcreatedb AS createdb, a.rolcanlogin AS login, a.rolreplication AS replication, a.rolbypassrls AS bypass,
@@ -264,26 +278,46 @@ async def read_server(opened: Any) -> tuple[Server, list[Finding]]:
     for row in await opened.fetch(DATABASES, list(databases.values())):
         facts = dict(row)
         number, usual = facts.pop("oid"), facts.pop("usual")
-        grants = None if usual else await acl(opened, "(SELECT datacl FROM pg_database WHERE oid = $1)", number)
+        grants = (
+            None
+            if usual
+            else await acl(opened, "(SELECT datacl FROM pg_database WHERE oid = $1)", number)
+        )
         listed.append(msgspec.convert({**facts, "grants": grants}, Database))
     can_see = await opened.fetchval(
-        "SELECT has_table_privilege('pg_file_settings', 'SELECT') AND rolsuper FROM pg_roles WHERE rolname = session_user"
+        "SELECT has_table_privilege('pg_file_settings', 'SELECT') AND rolsuper FROM pg_roles WHERE "
+        "rolname = session_user"
     )
     system = await opened.fetch(SYSTEM_SETTINGS) if can_see else []
     for row in await opened.fetch(NOT_CARRIED):
         left_out.append(Finding(where="", what=row["what"], why=row["why"]))
     for row in await opened.fetch("SELECT gid, database FROM pg_prepared_xacts"):
-        left_out.append(Finding(where=row["database"], what=row["gid"], why="a prepared transaction is not carried"))
+        left_out.append(
+            Finding(
+                where=row["database"], what=row["gid"], why="a prepared transaction is not carried"
+            )
+        )
     for row in await opened.fetch(
-        "SELECT slot_name, database FROM pg_replication_slots WHERE slot_name <> 'purveyor' AND NOT temporary"
+        "SELECT slot_name, database FROM pg_replication_slots WHERE slot_name <> 'purveyor' AND "
+        "NOT temporary"
     ):
-        left_out.append(Finding(where=row["database"] or "", what=row["slot_name"], why="a replication slot is not carried"))
+        left_out.append(
+            Finding(
+                where=row["database"] or "",
+                what=row["slot_name"],
+                why="a replication slot is not carried",
+            )
+        )
     return (
         Server(
             version=await opened.fetchval("SELECT current_setting('server_version_num')::int"),
             roles=tuple(msgspec.convert(dict(row), Role) for row in found),
-            members=tuple(msgspec.convert(dict(row), Member) for row in await opened.fetch(MEMBERS, numbers)),
-            settings=tuple(msgspec.convert(dict(row), Setting) for row in await opened.fetch(SETTINGS, numbers)),
+            members=tuple(
+                msgspec.convert(dict(row), Member) for row in await opened.fetch(MEMBERS, numbers)
+            ),
+            settings=tuple(
+                msgspec.convert(dict(row), Setting) for row in await opened.fetch(SETTINGS, numbers)
+            ),
             databases=tuple(listed),
             parameters=await _parameters(opened, numbers),
             system=tuple(Setting(name=row["name"], value=row["value"] or "") for row in system),
@@ -295,27 +329,45 @@ async def read_server(opened: Any) -> tuple[Server, list[Finding]]:
 async def _parameters(opened: Any, roles: list[int]) -> tuple[Parameter, ...]:
     if not await opened.fetchval("SELECT to_regclass('pg_parameter_acl') IS NOT NULL"):
         return ()
-    sql = ACL.format("p.paracl").replace("SELECT", "SELECT p.parname AS name,", 1).replace("FROM", "FROM pg_parameter_acl p,", 1)
-    found = await opened.fetch(f"{sql} WHERE a.grantee = 0 OR a.grantee = ANY($1::oid[]) ORDER BY 1, 3, 4", roles)
+    sql = (
+        ACL.format("p.paracl")
+        .replace("SELECT", "SELECT p.parname AS name,", 1)
+        .replace("FROM", "FROM pg_parameter_acl p,", 1)
+    )
+    found = await opened.fetch(
+        f"{sql} WHERE a.grantee = 0 OR a.grantee = ANY($1::oid[]) ORDER BY 1, 3, 4", roles
+    )
     return tuple(
-        Parameter(name=row["name"], grant=msgspec.convert({key: row[key] for key in Grant.__struct_fields__}, Grant))
+        Parameter(
+            name=row["name"],
+            grant=msgspec.convert({key: row[key] for key in Grant.__struct_fields__}, Grant),
+        )
         for row in found
     )
 
 
 async def acl(opened: Any, expression: str, *values: Any) -> tuple[Grant, ...]:
-    return tuple(msgspec.convert(dict(row), Grant) for row in await opened.fetch(ACL.format(expression), *values))
+    return tuple(
+        msgspec.convert(dict(row), Grant)
+        for row in await opened.fetch(ACL.format(expression), *values)
+    )
 
 
 # ---------------------------------------------------------------- reading: one database
 
-OF_EXTENSION = "EXISTS (SELECT 1 FROM pg_depend x WHERE x.classid = '{0}'::regclass AND x.objid = o.oid AND x.deptype = 'e')"
-# Every kind of thing that has an owner: its catalog, the owner's column, and which of its rows are things of their own.
+OF_EXTENSION = (
+    "EXISTS (SELECT 1 FROM pg_depend x WHERE x.classid = '{0}'::regclass AND x.objid = o.oid "
+    "AND x.deptype = 'e')"
+)
+# Every kind of thing that has an owner: its catalog, the owner's column, and which of its rows are
+# things of their own.
 OWNERS = {
-    "pg_class": ("relowner", "NOT pg_is_other_temp_schema(o.relnamespace) AND (o.relkind IN ('r', 'p', 'v', 'm', 'f') "
+    "pg_class": ("relowner",
+    "NOT pg_is_other_temp_schema(o.relnamespace) AND (o.relkind IN ('r', 'p', 'v', 'm', 'f') "
                  "OR o.relkind = 'S' AND NOT EXISTS (SELECT 1 FROM pg_depend l WHERE l.classid = 'pg_class'::regclass "
                  "AND l.objid = o.oid AND l.deptype IN ('a', 'i')))"),
-    "pg_proc": ("proowner", "NOT pg_is_other_temp_schema(o.pronamespace) AND NOT EXISTS (SELECT 1 FROM pg_depend l "
+    "pg_proc": ("proowner",
+    "NOT pg_is_other_temp_schema(o.pronamespace) AND NOT EXISTS (SELECT 1 FROM pg_depend l "
                 "WHERE l.classid = 'pg_proc'::regclass AND l.objid = o.oid AND l.deptype = 'i')"),
     "pg_type": ("typowner", "NOT pg_is_other_temp_schema(o.typnamespace) AND o.typelem = 0 "
                 "AND (o.typrelid = 0 OR (SELECT relkind FROM pg_class WHERE oid = o.typrelid) = 'c') "
@@ -334,13 +386,17 @@ OWNERS = {
     "pg_publication": ("pubowner", "NOT (SELECT rolsuper FROM pg_roles WHERE oid = o.pubowner)"),
 }  # fmt: skip
 FIRST_OID = 16384  # what initdb makes is below; a large object has whatever number its owner chose
-# A large object is known by another catalog than the one that it stands in, and by its number: that is its name, also when it
-# was dropped after the snapshot. Of anything else that was dropped since, the server says nothing.
+# A large object is known by another catalog than the one that it stands in, and by its number: that
+# is its name, also when it was dropped after the snapshot. Of anything else that was dropped since,
+# the server says nothing.
 LARGE, LARGE_ROWS = "'pg_largeobject'::regclass", "pg_largeobject_metadata"
 NAMED = f"""CASE WHEN {{0}}.class = {LARGE} THEN 'large object' ELSE i.type END AS kind,
     CASE WHEN {{0}}.class = {LARGE} THEN ARRAY[{{0}}.id::text] ELSE i.object_names END AS name,
     CASE WHEN {{0}}.class = {LARGE} THEN ARRAY[]::text[] ELSE i.object_args END AS arguments"""
-ADDRESS = f"LEFT JOIN LATERAL pg_identify_object_as_address({{0}}.class, {{0}}.id, 0) i ON {{0}}.class <> {LARGE}"
+ADDRESS = (
+    "LEFT JOIN LATERAL pg_identify_object_as_address({0}.class, {0}.id, 0) i ON "
+    f"{{0}}.class <> {LARGE}"
+)
 COMES_AND_GOES = "What is in it comes and goes: it was not twice the same."
 
 
@@ -350,7 +406,8 @@ def _owned(condition: str) -> str:
         large = catalog == LARGE_ROWS
         known_by, ours = ("pg_largeobject", "true") if large else (catalog, f"o.oid >= {FIRST_OID}")
         parts.append(
-            f"SELECT '{known_by}'::regclass::oid AS class, o.oid AS id, o.{column} AS owner FROM {catalog} o "
+            f"SELECT '{known_by}'::regclass::oid AS class, o.oid AS id, o.{column} AS owner FROM "
+            f"{catalog} o "
             f"WHERE {ours} AND ({rows}) AND NOT {OF_EXTENSION.format(known_by)}"
         )
     return f"""
@@ -443,7 +500,8 @@ ORDER BY 1
 
 
 def _object(row: Any) -> Object:
-    """What a row is about. Raises `Failed` for what is in the snapshot and was dropped since: the server has no name for it."""
+    """What a row is about. Raises `Failed` for what is in the snapshot and was dropped since: the
+    server has no name for it."""
     if row["name"] is None or row["arguments"] is None:
         raise Failed(COMES_AND_GOES)
     return Object(kind=row["kind"], name=tuple(row["name"]), arguments=tuple(row["arguments"]))
@@ -451,38 +509,53 @@ def _object(row: Any) -> Object:
 
 async def read_inside(opened: Any, database: str) -> tuple[Inside, list[Finding]]:
     """What of one database the administrator makes again, and what is not carried at all."""
-    left_out = [Finding(where=database, what=row["what"], why=row["why"]) for row in await opened.fetch(MISSING)]
+    left_out = [
+        Finding(where=database, what=row["what"], why=row["why"])
+        for row in await opened.fetch(MISSING)
+    ]
     owned = await opened.fetch(OWNED)
     administrators = await opened.fetch(ADMINISTRATORS)
     catalogs = {row["oid"]: row["name"] for row in await opened.fetch(
-        "SELECT oid, relname AS name FROM pg_class WHERE relname = ANY($1)", list(ACL_OF))}  # fmt: skip
+        "SELECT oid, relname AS name FROM pg_class WHERE relname = ANY($1)",
+        list(ACL_OF))}  # fmt: skip
     granted = []
     for row in await opened.fetch(GRANTED):
         if row["sub"]:
             grants = await acl(
-                opened, "(SELECT attacl FROM pg_attribute WHERE attrelid = $1 AND attnum = $2)", row["id"], row["sub"]
+                opened,
+                "(SELECT attacl FROM pg_attribute WHERE attrelid = $1 AND attnum = $2)",
+                row["id"],
+                row["sub"],
             )
         else:
             grants = await acl(opened, ACL_OF[catalogs[row["class"]]], row["id"])
-        granted.append(Granted(object=_object(row), owner=row["owner"], grants=grants, column=row["column"]))
+        granted.append(
+            Granted(object=_object(row), owner=row["owner"], grants=grants, column=row["column"])
+        )
     defaults = []
     for row in await opened.fetch(DEFAULTS):
-        grants = await acl(opened, "(SELECT defaclacl FROM pg_default_acl WHERE oid = $1)", row["oid"])
-        defaults.append(Default(role=row["role"], schema=row["schema"], kind=row["kind"], grants=grants))
+        grants = await acl(
+            opened, "(SELECT defaclacl FROM pg_default_acl WHERE oid = $1)", row["oid"]
+        )
+        defaults.append(
+            Default(role=row["role"], schema=row["schema"], kind=row["kind"], grants=grants)
+        )
     may_read = await opened.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = session_user")
     subscriptions = [] if not may_read else await opened.fetch(
         "SELECT (to_jsonb(s) || jsonb_build_object('owner', pg_get_userbyid(s.subowner)))::text AS facts FROM pg_subscription s "
         "WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY subname"
     )  # fmt: skip
     definers = await opened.fetch(
-        "SELECT p.oid::regprocedure::text AS name FROM pg_proc p WHERE p.oid = ANY($1::oid[]) AND p.prosecdef ORDER BY 1",
+        "SELECT p.oid::regprocedure::text AS name FROM pg_proc p WHERE p.oid = ANY($1::oid[]) AND "
+        "p.prosecdef ORDER BY 1",
         [row["id"] for row in administrators if row["kind"] in ("function", "procedure")],
     )
     return (
         Inside(
             schemas=tuple((row["name"], row["owner"]) for row in await opened.fetch(
                 f"SELECT n.nspname AS name, pg_get_userbyid(n.nspowner) AS owner FROM pg_namespace n WHERE {SYSTEM} ORDER BY 1")),
-            extensions=tuple(msgspec.convert(dict(row), Extension) for row in await opened.fetch(EXTENSIONS)),
+            extensions=tuple(msgspec.convert(dict(row),
+            Extension) for row in await opened.fetch(EXTENSIONS)),
             owned=tuple(Owned(object=_object(row), owner=row["owner"]) for row in owned),
             granted=tuple(granted),
             defaults=tuple(defaults),
@@ -501,7 +574,9 @@ async def _servers(opened: Any, may_read: bool) -> tuple[Foreign, ...]:
     for row in await opened.fetch(SERVERS):
         facts = dict(row)
         number = facts.pop("oid")
-        facts["grants"] = await acl(opened, "(SELECT srvacl FROM pg_foreign_server WHERE oid = $1)", number)
+        facts["grants"] = await acl(
+            opened, "(SELECT srvacl FROM pg_foreign_server WHERE oid = $1)", number
+        )
         mappings = [] if not may_read else await opened.fetch(
             "SELECT CASE WHEN umuser = 0 THEN '' ELSE pg_get_userbyid(umuser) END AS user, coalesce(umoptions, '{}') AS options "
             "FROM pg_user_mapping WHERE umserver = $1 ORDER BY 1",

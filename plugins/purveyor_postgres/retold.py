@@ -17,17 +17,22 @@ FROM pg_roles o WHERE {COMMENT.format("o")} ~ '^{MARK}[0-9]{{1,18}}$' ORDER BY 1
 
 
 async def retell(container: FoundContainer, read: Reader) -> Retold:
-    """Names from the environment, settings from the command, the password from the file that it is given by."""
+    """Names from the environment, settings from the command, the password from the file that it is
+    given by."""
     told = dict(word.partition("=")[::2] for word in container.command if "=" in word)
     encrypted = "\nhostssl all" in f"\n{await read(server.HBA_FILE) or ''}"
     parameters = {
         "username": container.environment.get("POSTGRES_USER"),
         "database": container.environment.get("POSTGRES_DB"),
         "password": await read(server.PASSWORD_FILE),
-        "max_connections": int(told["max_connections"]) if told.get("max_connections", "").isdecimal() else None,
+        "max_connections": int(told["max_connections"])
+        if told.get("max_connections", "").isdecimal()
+        else None,
         "ssl_mode": "require" if encrypted else "disable",
     }
-    return Retold(parameters={name: value for name, value in parameters.items() if value is not None})
+    return Retold(
+        parameters={name: value for name, value in parameters.items() if value is not None}
+    )
 
 
 async def held(service: Service, access: Access) -> list[HeldAccount]:

@@ -1,6 +1,7 @@
 """The PostgreSQL server: its container, the administrator's connection, and whether it serves.
 
-The driver is imported when it is first needed, here as everywhere: not every installation has a PostgreSQL.
+The driver is imported when it is first needed, here as everywhere: not every installation has a
+PostgreSQL.
 """
 
 import re
@@ -10,7 +11,17 @@ from typing import Any
 
 import anyio
 
-from purveyor_hooks import Access, ContainerSpec, File, Health, Limits, Mount, Port, Service, certificates
+from purveyor_hooks import (
+    Access,
+    ContainerSpec,
+    File,
+    Health,
+    Limits,
+    Mount,
+    Port,
+    Service,
+    certificates,
+)
 from purveyor_hooks.versions import version_of
 from purveyor_postgres import tls
 
@@ -19,25 +30,32 @@ OLDEST = 13
 ROOT = "/var/lib/postgresql"
 PASSWORD_FILE = "/etc/purveyor/postgres-password"
 HBA_FILE, IDENT_FILE = "/etc/purveyor/pg_hba.conf", "/etc/purveyor/pg_ident.conf"
-LOCKS = "256"  # each table of a dump takes one; a project that has thousands must not stop another's work
+# each table of a dump takes one; a project that has thousands must not stop another's work
+LOCKS = "256"
 SHARED_MEMORY = 256 * 1024 * 1024
 OTHER_PROCESSES = 1024  # beside one for each connection: the server's own, parallel workers, tools
 CONNECT_TIMEOUT = 5.0
-RESERVED, RESERVES_SINCE = 5, 16  # connections for the manager's own logins, beside those of superusers
+# connections for the manager's own logins, beside those of superusers
+RESERVED, RESERVES_SINCE = 5, 16
 
 
 def container(service: Service) -> ContainerSpec:
     """The official image's conventions, with one layout of the data for every major.
 
-    PostgreSQL 18 images want one mount at /var/lib/postgresql and the data in ``<major>/docker`` below it; the
-    older ones do as PGDATA says, so that two majors can stand side by side on one volume.
+    PostgreSQL 18 images want one mount at /var/lib/postgresql and the data in ``<major>/docker``
+    below it; the older ones do as PGDATA says, so that two majors can stand side by side on one
+    volume.
     """
     values = service.parameters
     data = f"{ROOT}/{service.major}/docker"
-    options = {"max_connections": str(values["max_connections"]), "max_locks_per_transaction": LOCKS}
+    options = {
+        "max_connections": str(values["max_connections"]),
+        "max_locks_per_transaction": LOCKS,
+    }
     if major(service) >= RESERVES_SINCE and values["max_connections"] > 2 * RESERVED:
         options["reserved_connections"] = str(RESERVED)
-    if "." in service.slug:  # made beside another one: what replicates from elsewhere goes on in one of them only
+    # made beside another one: what replicates from elsewhere goes on in one of them only
+    if "." in service.slug:
         options["max_logical_replication_workers"] = "0"
     options |= {"hba_file": HBA_FILE, "ident_file": IDENT_FILE}
     files = [File(path=PASSWORD_FILE, content=values["password"], mode=0o444)]
@@ -45,7 +63,10 @@ def container(service: Service) -> ContainerSpec:
     options |= tls.OPTIONS
     return ContainerSpec(
         image=service.image.reference,
-        command=("postgres", *(part for name, value in options.items() for part in ("-c", f"{name}={value}"))),
+        command=(
+            "postgres",
+            *(part for name, value in options.items() for part in ("-c", f"{name}={value}")),
+        ),
         environment={
             "POSTGRES_USER": values["username"],
             "POSTGRES_PASSWORD_FILE": PASSWORD_FILE,
@@ -65,9 +86,9 @@ def container(service: Service) -> ContainerSpec:
 
 
 def doors(administrator: str, *, encrypted: bool) -> list[File]:
-    """Who may come in, and how: nobody on trust. Over the socket the administrator is whoever is root in the container, or the
-    server's own user; everybody else has a password. Replication is for continuous archiving, whose helper shares the
-    container's own loopback."""
+    """Who may come in, and how: nobody on trust. Over the socket the administrator is whoever is
+    root in the container, or the server's own user; everybody else has a password. Replication is
+    for continuous archiving, whose helper shares the container's own loopback."""
     host = "hostssl" if encrypted else "host"
     rules = [
         f'local all "{administrator}" peer map=purveyor',
@@ -76,7 +97,10 @@ def doors(administrator: str, *, encrypted: bool) -> list[File]:
         f"{host} all all all scram-sha-256",
     ]
     names = [f'purveyor {user} "{administrator}"' for user in ("root", "postgres")]
-    return [File(path=HBA_FILE, content="\n".join(rules) + "\n"), File(path=IDENT_FILE, content="\n".join(names) + "\n")]
+    return [
+        File(path=HBA_FILE, content="\n".join(rules) + "\n"),
+        File(path=IDENT_FILE, content="\n".join(names) + "\n"),
+    ]
 
 
 # What a session of the manager says at its start wins over whatever a database or a role carries.
@@ -115,7 +139,8 @@ NEWER_PINS = {
 
 
 def pins(major: int, **chosen: str) -> dict[str, str]:
-    """The settings of a session, for a server of this major: one that it does not know would be refused."""
+    """The settings of a session, for a server of this major: one that it does not know would be
+    refused."""
     known = dict(PINS)
     for since, more in NEWER_PINS.items():
         if major >= since:
@@ -125,8 +150,12 @@ def pins(major: int, **chosen: str) -> dict[str, str]:
 
 def options(settings: dict[str, str]) -> str:
     """The same as PGOPTIONS, for the server's own programs; these say their encoding themselves."""
-    escaped = {name: value.replace("\\", "\\\\").replace(" ", "\\ ") for name, value in settings.items()}
-    return " ".join(f"-c {name}={value}" for name, value in escaped.items() if name != "client_encoding")
+    escaped = {
+        name: value.replace("\\", "\\\\").replace(" ", "\\ ") for name, value in settings.items()
+    }
+    return " ".join(
+        f"-c {name}={value}" for name, value in escaped.items() if name != "client_encoding"
+    )
 
 
 def major(service: Service) -> int:
@@ -141,22 +170,34 @@ def ssl(service: Service) -> Any:
 
 
 @asynccontextmanager
-async def connection(service: Service, access: Access, database: str | None = None) -> AsyncIterator[Any]:
-    """The administrator's connection, to `database` or to the administrator's own: for catalogs, and never for what is in a
-    tenant's tables. No trigger and no setting of the database's reaches it."""
+async def connection(
+    service: Service, access: Access, database: str | None = None
+) -> AsyncIterator[Any]:
+    """The administrator's connection, to `database` or to the administrator's own: for catalogs,
+    and never for what is in a tenant's tables. No trigger and no setting of the database's reaches
+    it."""
     import asyncpg
 
     values = service.parameters
     opened = None
-    quiet = {"session_replication_role": "replica"} | ({"event_triggers": "off"} if major(service) >= 17 else {})
+    quiet = {"session_replication_role": "replica"} | (
+        {"event_triggers": "off"} if major(service) >= 17 else {}
+    )
     for settings in (pins(major(service), **quiet), pins(major(service)), PINS):
         try:
             opened = await session(
-                service, access, values["username"], values["password"], database or values["database"], settings
+                service,
+                access,
+                values["username"],
+                values["password"],
+                database or values["database"],
+                settings,
             )
             break
         except (asyncpg.UndefinedObjectError, asyncpg.InsufficientPrivilegeError) as error:
-            refused = error  # an imported server: it is older than its image says, or its administrator is no superuser
+            # an imported server: it is older than its image says, or its administrator is no
+            # superuser
+            refused = error
     if opened is None:
         raise refused
     try:
@@ -165,8 +206,16 @@ async def connection(service: Service, access: Access, database: str | None = No
         await ended(opened)
 
 
-async def session(service: Service, access: Access, user: str, password: str, database: str, settings: dict[str, str]) -> Any:
-    """A connection with pinned settings. Where the database has no encoding, bytes pass as they are."""
+async def session(
+    service: Service,
+    access: Access,
+    user: str,
+    password: str,
+    database: str,
+    settings: dict[str, str],
+) -> Any:
+    """A connection with pinned settings. Where the database has no encoding, bytes pass as they
+    are."""
     import asyncpg
 
     address = access.address(PORT)
@@ -188,8 +237,9 @@ async def session(service: Service, access: Access, user: str, password: str, da
 
 
 class Bytewise:
-    """A session in a database without an encoding: each character is a byte. The driver writes statements in UTF-8 all the same,
-    so one with other characters goes as the octal numbers of its bytes."""
+    """A session in a database without an encoding: each character is a byte. The driver writes
+    statements in UTF-8 all the same, so one with other characters goes as the octal numbers of its
+    bytes."""
 
     def __init__(self, opened: Any) -> None:
         self._opened = opened
@@ -201,12 +251,16 @@ class Bytewise:
         if statement.isascii():
             return await self._opened.execute(statement, *values)
         escaped = _octal(statement)
-        return await self._opened.execute(f"DO LANGUAGE plpgsql $purveyor$ BEGIN EXECUTE {escaped}; END $purveyor$")
+        return await self._opened.execute(
+            f"DO LANGUAGE plpgsql $purveyor$ BEGIN EXECUTE {escaped}; END $purveyor$"
+        )
 
     async def fetchval(self, statement: str, *values: Any) -> Any:
         if statement.isascii():
             return await self._opened.fetchval(statement, *values)
-        said = await self._opened.fetchval(f"SELECT query_to_xml({_octal(statement)}, true, true, '')::text")
+        said = await self._opened.fetchval(
+            f"SELECT query_to_xml({_octal(statement)}, true, true, '')::text"
+        )
         found = re.search(r">(\d+)<", said)
         return int(found[1]) if found else None
 
@@ -215,14 +269,16 @@ def _octal(statement: str) -> str:
     return (
         "E'"
         + "".join(
-            chr(byte) if 31 < byte < 127 and byte not in b"'\\$" else f"\\{byte:03o}" for byte in statement.encode("latin-1")
+            chr(byte) if 31 < byte < 127 and byte not in b"'\\$" else f"\\{byte:03o}"
+            for byte in statement.encode("latin-1")
         )
         + "'"
     )
 
 
 async def ended(opened: Any) -> None:
-    """A session that does not close in time, or was stopped in the middle of something, is cut off."""
+    """A session that does not close in time, or was stopped in the middle of something, is cut
+    off."""
     import asyncpg
 
     with anyio.CancelScope(shield=True):
@@ -234,7 +290,8 @@ async def ended(opened: Any) -> None:
 
 @asynccontextmanager
 async def maintenance(service: Service, access: Access, but: str = "") -> AsyncIterator[Any]:
-    """The administrator in a database that is there on every server, and is not the one that is about to be dropped."""
+    """The administrator in a database that is there on every server, and is not the one that is
+    about to be dropped."""
     import asyncpg
 
     async with AsyncExitStack() as stack:
@@ -248,9 +305,11 @@ async def maintenance(service: Service, access: Access, but: str = "") -> AsyncI
         yield opened or await stack.enter_async_context(connection(service, access))
 
 
-async def ready(service: Service, access: Access, afterwards: Callable[[Any], Awaitable[str]]) -> Health:
-    """Log in over TCP, ask, and write to the log that commits wait for. If it serves, do this over its connection: the answer
-    is what is worth telling of a server that does."""
+async def ready(
+    service: Service, access: Access, afterwards: Callable[[Any], Awaitable[str]]
+) -> Health:
+    """Log in over TCP, ask, and write to the log that commits wait for. If it serves, do this over
+    its connection: the answer is what is worth telling of a server that does."""
     import asyncpg
 
     stage, version = "tcp", ""
@@ -260,14 +319,26 @@ async def ready(service: Service, access: Access, afterwards: Callable[[Any], Aw
             version = str(await opened.fetchval("SHOW server_version")).partition(" ")[0]
             stage = "query"
             if await opened.fetchval("SELECT pg_is_in_recovery()"):
-                return Health(healthy=False, stage=stage, version=version, detail="The server is in recovery.")
+                return Health(
+                    healthy=False, stage=stage, version=version, detail="The server is in recovery."
+                )
             await opened.execute("SELECT pg_logical_emit_message(true, 'purveyor', 'health')")
-            return Health(healthy=True, stage="write", version=version, detail=await afterwards(opened))
+            return Health(
+                healthy=True, stage="write", version=version, detail=await afterwards(opened)
+            )
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return Health(healthy=False, stage=stage, version=version, detail=reason(error))
     except (OSError, TimeoutError) as error:
-        detail = "The server does not accept connections." if stage == "tcp" else "The connection was lost."
-        return Health(healthy=False, stage="container" if stage == "tcp" else stage, detail=f"{detail} ({type(error).__name__})")
+        detail = (
+            "The server does not accept connections."
+            if stage == "tcp"
+            else "The connection was lost."
+        )
+        return Health(
+            healthy=False,
+            stage="container" if stage == "tcp" else stage,
+            detail=f"{detail} ({type(error).__name__})",
+        )
 
 
 def reason(error: Exception) -> str:

@@ -19,7 +19,8 @@ def literal(text: str) -> str:
 
 
 def verifier(password: str) -> str:
-    """What the server stores for a password (RFC 5803): sent instead of the password, which no log can then show."""
+    """What the server stores for a password (RFC 5803): sent instead of the password, which no log
+    can then show."""
     salt = os.urandom(SALT_BYTES)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, ITERATIONS)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()

@@ -1,7 +1,8 @@
-"""What is in the tables of a backup, as digests: the data of a dump is what COPY wrote, and reads without a server.
+"""What is in the tables of a backup, as digests: the data of a dump is what COPY wrote, and reads
+without a server.
 
-The order of rows says nothing: a table's digest is the sum of its rows'. What is computed anew at a restore, materialized views
-and indexes, is in no dump and not told.
+The order of rows says nothing: a table's digest is the sum of its rows'. What is computed anew at a
+restore, materialized views and indexes, is in no dump and not told.
 """
 
 import codecs
@@ -23,7 +24,9 @@ from purveyor_postgres.toc import Contents as Toc
 SIZE = 16  # bytes of a digest
 MODULO = 1 << (8 * SIZE)
 DATA, LARGE_OBJECTS = 1, 3
-SLICE = 1024  # bytes of what is compressed, unpacked at once: what is hostile unpacks to a hundred thousand times as much
+# bytes of what is compressed, unpacked at once: what is hostile unpacks to a hundred thousand times
+# as much
+SLICE = 1024
 LARGEST = 64 * 1024 * 1024  # bytes of one piece
 END = b"\\."
 Steps = Generator[None, None, None]
@@ -94,7 +97,8 @@ class Rows:
 
 
 class Dump:
-    """Reads a dump of pg_dump's custom format as it comes: `tables` by schema and name, `objects` by number.
+    """Reads a dump of pg_dump's custom format as it comes: `tables` by schema and name, `objects`
+    by number.
 
     Raises `BadInput`."""
 
@@ -195,7 +199,8 @@ def _damaged(why: str) -> BadInput:
 
 
 async def contents(source: Source, into: Contents) -> None:
-    """Each table's rows, and each large object. A database that is there twice was tried twice: what is not whole is not told."""
+    """Each table's rows, and each large object. A database that is there twice was tried twice:
+    what is not whole is not told."""
     read: dict[str, Dump] = {}
     encodings: dict[str, str] = {}
     async for part in read_parts(source):
@@ -211,7 +216,8 @@ async def contents(source: Source, into: Contents) -> None:
                 await _tell(database, found, codec(encodings.get(database, "")), into)
         elif part.name == "database":
             raise BadInput(
-                "The backup is one of an older Purveyor, and its contents cannot be compared.", remedy="Verify it without --deep."
+                "The backup is one of an older Purveyor, and its contents cannot be compared.",
+                remedy="Verify it without --deep.",
             )
 
 
@@ -233,7 +239,8 @@ async def _tell(database: str, dump: Dump, codec: str, into: Contents) -> None:
 
 
 def codec(encoding: str) -> str:
-    """Python's name for an encoding of the server's; UTF-8 for what it has not, as the census reads it."""
+    """Python's name for an encoding of the server's; UTF-8 for what it has not, as the census reads
+    it."""
     named = encoding.lower().replace("_", "-")
     for name in (named, named.replace("win", "cp"), named.replace("koi8", "koi8-")):
         try:

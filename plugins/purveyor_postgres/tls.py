@@ -1,4 +1,5 @@
-"""TLS for PostgreSQL: the server takes it from whoever asks, with a certificate of the installation's own authority."""
+"""TLS for PostgreSQL: the server takes it from whoever asks, with a certificate of the
+installation's own authority."""
 
 from urllib.parse import quote
 
@@ -11,9 +12,14 @@ OPTIONS = {"ssl": "on", "ssl_cert_file": PAIR, "ssl_key_file": PAIR}
 
 
 def suffix(service: Service) -> str:
-    """What an address asks for. With `require` the authority is named too: node-postgres verifies there, and others may."""
+    """What an address asks for. With `require` the authority is named too: node-postgres verifies
+    there, and others may."""
     chosen = mode(service)
     if chosen in ("disable", "prefer"):
         return ""
-    root = f"&sslrootcert={quote(service.tls.file, safe='/')}" if service.tls and verifies(service) else ""
+    root = (
+        f"&sslrootcert={quote(service.tls.file, safe='/')}"
+        if service.tls and verifies(service)
+        else ""
+    )
     return f"?sslmode={chosen}{root}"

@@ -1,7 +1,8 @@
 """The table of contents of a dump in pg_dump's custom format, read as it streams by.
 
-What `pg_restore --list` prints cannot be told apart again: names of a tenant's may hold blanks. The format is that of pg_dump
-12 to 18 (1.14 to 1.16; src/bin/pg_dump/pg_backup_archiver.c, ReadHead and ReadToc).
+What `pg_restore --list` prints cannot be told apart again: names of a tenant's may hold blanks. The
+format is that of pg_dump 12 to 18 (1.14 to 1.16; src/bin/pg_dump/pg_backup_archiver.c, ReadHead and
+ReadToc).
 """
 
 import msgspec
@@ -9,13 +10,14 @@ import msgspec
 from purveyor_hooks import BadInput
 
 LARGEST = 512 * 1024 * 1024  # bytes; of a longer one, or of no known format, nothing is read
-COMPRESSED_BY, WITH_KIND = (1, 15), (1, 16)  # the versions that say how it is compressed, and what kind of relation it is
+# the versions that say how it is compressed, and what kind of relation it is
+COMPRESSED_BY, WITH_KIND = (1, 15), (1, 16)
 COMPRESSIONS = {0: "", 1: "gzip", 2: "lz4", 3: "zstd"}
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing in a dump: `kind` as TABLE DATA, its schema ("" for none), its name as the dump tags it; `raw` are these two in
-    the database's encoding."""
+    """One thing in a dump: `kind` as TABLE DATA, its schema ("" for none), its name as the dump
+    tags it; `raw` are these two in the database's encoding."""
 
     number: str
     kind: str
@@ -32,10 +34,11 @@ class _More(Exception):
 
 
 class Contents:
-    """Gathers a dump's beginning until its table of contents is there. Raises `BadInput` for what is no such dump.
+    """Gathers a dump's beginning until its table of contents is there. Raises `BadInput` for what
+    is no such dump.
 
-    `packed` is how its data is compressed, `wide` how many bytes a number has; `rest` what came of the data with the table's
-    end.
+    `packed` is how its data is compressed, `wide` how many bytes a number has; `rest` what came of
+    the data with the table's end.
     """
 
     def __init__(self) -> None:
@@ -121,7 +124,9 @@ class _Reader:
             pass
         self._take(1 + offset)
         texts = [raw.decode(errors="replace") for raw in (schema, tag)]
-        return Entry(number=str(number), kind=kind or "", schema=texts[0], tag=texts[1], raw=(schema, tag))
+        return Entry(
+            number=str(number), kind=kind or "", schema=texts[0], tag=texts[1], raw=(schema, tag)
+        )
 
     def _take(self, size: int) -> bytes:
         if self._at + size > len(self._data):

@@ -1,4 +1,5 @@
-"""PostgreSQL's own programs, run in a container as a user that is nobody, with a login for one use."""
+"""PostgreSQL's own programs, run in a container as a user that is nobody, with a login for one
+use."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -29,8 +30,8 @@ AND coalesce(wait_event_type, '') NOT IN ('Lock', 'Client')
 
 
 def environment(service: Service, where: Address, who: Login, **settings: str) -> dict[str, str]:
-    """Whom to be and where. A database's name is no connection string here, whatever is in it. What is not ASCII is set at the
-    role, for it may be of any encoding."""
+    """Whom to be and where. A database's name is no connection string here, whatever is in it. What
+    is not ASCII is set at the role, for it may be of any encoding."""
     return {
         "PGHOST": where.host,
         "PGPORT": str(where.port),
@@ -39,7 +40,13 @@ def environment(service: Service, where: Address, who: Login, **settings: str) -
         "PGDATABASE": who.database,
         "PGSSLMODE": "require" if certificates.demanded(service) else "prefer",
         "PGSSLCERT": "/none",  # whoever it runs as may not look for one in root's home
-        "PGOPTIONS": options({name: value for name, value in pins(major(service), **settings).items() if value.isascii()}),
+        "PGOPTIONS": options(
+            {
+                name: value
+                for name, value in pins(major(service), **settings).items()
+                if value.isascii()
+            }
+        ),
         "PGCONNECT_TIMEOUT": "10",
         "PGAPPNAME": "purveyor",
     }
@@ -51,10 +58,14 @@ def within(service: Service) -> Address:
 
 
 def as_nobody(*argv: str, environment: dict[str, str]) -> Command:
-    return Command(argv=("sh", "-c", f'{NOBODY}as_nobody "$@"', "nobody", *argv), environment=environment)
+    return Command(
+        argv=("sh", "-c", f'{NOBODY}as_nobody "$@"', "nobody", *argv), environment=environment
+    )
 
 
-async def while_busy(service: Service, access: Access, role: str, work: Callable[[], Awaitable[T]]) -> T:
+async def while_busy(
+    service: Service, access: Access, role: str, work: Callable[[], Awaitable[T]]
+) -> T:
     """Do something, and say that it goes on as long as the server works for this login."""
 
     async def watch() -> None:
@@ -90,7 +101,8 @@ async def while_busy(service: Service, access: Access, role: str, work: Callable
 async def compression(tools: Access) -> str:
     """zstd where the programs have it: they look before they connect anywhere."""
     probe = Command(
-        argv=("pg_dump", "-Fc", "-Z", "zstd:1", "-f", "/dev/null"), environment={"PGHOST": "/nowhere", "PGCONNECT_TIMEOUT": "2"}
+        argv=("pg_dump", "-Fc", "-Z", "zstd:1", "-f", "/dev/null"),
+        environment={"PGHOST": "/nowhere", "PGCONNECT_TIMEOUT": "2"},
     )
     said = (await tools.exec(probe)).stderr
     return "1" if "compress" in said else "zstd:1"

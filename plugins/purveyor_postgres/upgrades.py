@@ -27,7 +27,8 @@ SYSTEM_SETTINGS = """
 SELECT '' AS database, 'ALTER SYSTEM' AS holder, lower(name) AS name FROM pg_file_settings
 WHERE sourcefile ~ 'postgresql\\.auto\\.conf$' AND name IS NOT NULL
 """
-# A function in an index or a materialized view is run with an empty search_path when these are made again.
+# A function in an index or a materialized view is run with an empty search_path when these are made
+# again.
 UNQUALIFIED = f"""
 SELECT DISTINCT o.oid::regprocedure::text AS function, u.oid::regclass::text AS used,
     CASE u.relkind WHEN 'm' THEN 'materialized view' ELSE 'index' END AS kind
@@ -43,17 +44,27 @@ AND o.prosrc ~* '\\m(from|join|into|update)\\s+"?[a-z_][a-z0-9_$]*"?\\s*($|[^.a-
 
 def plan(service: Service, image: str, major: str) -> UpgradePlan:
     if not major:
-        reason = f"The tag of {image} tells no version, and the image is not here to be asked: docker pull {image}"
+        reason = (
+            f"The tag of {image} tells no version, and the image is not here to be asked: "
+            f"docker pull {image}"
+        )
         return UpgradePlan(action="refuse", reason=reason)
     wanted, held = int(major), int(service.major)
     if wanted < held:
-        return UpgradePlan(action="refuse", reason=f"PostgreSQL {wanted} cannot read the data of PostgreSQL {held}: no way back.")
+        return UpgradePlan(
+            action="refuse",
+            reason=f"PostgreSQL {wanted} cannot read the data of PostgreSQL {held}: no way back.",
+        )
     if wanted == held:
-        return UpgradePlan(action="restart", reason=f"Both are PostgreSQL {held}: the new server reads the same files.")
+        return UpgradePlan(
+            action="restart",
+            reason=f"Both are PostgreSQL {held}: the new server reads the same files.",
+        )
     return UpgradePlan(
         action="migrate",
         reason=f"PostgreSQL {wanted} does not read the files of PostgreSQL {held}: everything is dumped from the old one by the "
-        "new server's programs and restored into the new one beside it, counted on both sides, and then switched. (pg_upgrade "
+        "new server's programs and restored into the new one beside it, counted on both sides, and "
+        "then switched. (pg_upgrade "
         "restores schemas as a superuser, and so would run what projects have put into theirs.)",
     )
 
@@ -63,7 +74,9 @@ async def check(service: Service, access: Access, major: int) -> tuple[Finding, 
     recorded = version_of(service.major)
     held = recorded.major if recorded else 0
     gone = set().union(*(names for since, names in GONE_SETTINGS.items() if held < since <= major))
-    extensions = set().union(*(names for since, names in GONE_EXTENSIONS.items() if held < since <= major))
+    extensions = set().union(
+        *(names for since, names in GONE_EXTENSIONS.items() if held < since <= major)
+    )
     found: list[Finding] = []
     async with maintenance(service, access) as opened:
         rows = list(await opened.fetch(SETTINGS))
@@ -72,16 +85,33 @@ async def check(service: Service, access: Access, major: int) -> tuple[Finding, 
         for row in rows:
             if row["name"] in gone:
                 why = f"PostgreSQL {major} has no such setting; it is not set again"
-                found.append(Finding(where=row["database"], what=f"{row['name']} of {row['holder']}", why=why))
+                found.append(
+                    Finding(
+                        where=row["database"], what=f"{row['name']} of {row['holder']}", why=why
+                    )
+                )
         databases = await opened.fetch(
-            "SELECT datname AS name, datallowconn AS allowed, datconnlimit AS limit FROM pg_database WHERE datname <> 'template0'"
+            "SELECT datname AS name, datallowconn AS allowed, datconnlimit AS limit FROM "
+            "pg_database WHERE datname <> 'template0'"
         )
         for row in await opened.fetch("SELECT gid, database FROM pg_prepared_xacts"):
-            found.append(Finding(where=row["database"], what=row["gid"], why="a prepared transaction is not carried: end it"))
+            found.append(
+                Finding(
+                    where=row["database"],
+                    what=row["gid"],
+                    why="a prepared transaction is not carried: end it",
+                )
+            )
     for row in databases:
         name = row["name"]
         if row["limit"] == -2:
-            found.append(Finding(where=name, what="", why="a DROP DATABASE of it was interrupted; it is not carried: drop it"))
+            found.append(
+                Finding(
+                    where=name,
+                    what="",
+                    why="a DROP DATABASE of it was interrupted; it is not carried: drop it",
+                )
+            )
         elif row["allowed"]:
             try:
                 async with connection(service, access, name) as opened:
@@ -91,17 +121,29 @@ async def check(service: Service, access: Access, major: int) -> tuple[Finding, 
     return tuple(found)
 
 
-async def _database(opened: Any, name: str, major: int, extensions: set[str], found: list[Finding]) -> None:
-    for row in await opened.fetch("SELECT extname AS name FROM pg_extension WHERE extname = ANY($1)", list(extensions)):
-        why = f"PostgreSQL {major} does not have it, nor is what depends on it restored: DROP EXTENSION first"
+async def _database(
+    opened: Any, name: str, major: int, extensions: set[str], found: list[Finding]
+) -> None:
+    for row in await opened.fetch(
+        "SELECT extname AS name FROM pg_extension WHERE extname = ANY($1)", list(extensions)
+    ):
+        why = (
+            f"PostgreSQL {major} does not have it, nor is what depends on it restored: DROP "
+            "EXTENSION first"
+        )
         found.append(Finding(where=name, what=f"extension {row['name']}", why=why))
     for row in await opened.fetch(UNQUALIFIED):
         why = (
-            f"it is used in the {row['kind']} {row['used']} and names tables without their schema, which is not found when that "
+            f"it is used in the {row['kind']} {row['used']} and names tables without their schema, "
+            "which is not found when that "
             f"is made again: ALTER FUNCTION {row['function']} SET search_path = …"
         )
         found.append(Finding(where=name, what=f"function {row['function']}", why=why))
     for row in await opened.fetch("SELECT evtname AS name FROM pg_event_trigger"):
         found.append(
-            Finding(where=name, what=f"event trigger {row['name']}", why="event triggers are not carried: make it again")
+            Finding(
+                where=name,
+                what=f"event trigger {row['name']}",
+                why="event triggers are not carried: make it again",
+            )
         )

@@ -1,7 +1,8 @@
-"""Continuous archiving: a base copy, and everything that is written after it, by the tools of the service's own image.
+"""Continuous archiving: a base copy, and everything that is written after it, by the tools of the
+service's own image.
 
-The helper shares the network of the server's container: the official image lets replication in from its own loopback
-only. Its slot keeps the server from dropping what was not written down yet.
+The helper shares the network of the server's container: the official image lets replication in from
+its own loopback only. Its slot keeps the server from dropping what was not written down yet.
 """
 
 import json
@@ -12,7 +13,18 @@ from itertools import pairwise
 
 import anyio
 
-from purveyor_hooks import Access, Command, ContainerSpec, Failed, File, Mount, Recovery, Service, Sink, certificates
+from purveyor_hooks import (
+    Access,
+    Command,
+    ContainerSpec,
+    Failed,
+    File,
+    Mount,
+    Recovery,
+    Service,
+    Sink,
+    certificates,
+)
 from purveyor_postgres.server import PORT, ROOT, connection, major, options, pins
 from purveyor_postgres.sql import quoted, verifier
 
@@ -56,7 +68,8 @@ def _environment(service: Service) -> dict[str, str]:
 
 
 def helper(service: Service) -> ContainerSpec:
-    """What writes down all changes: full segments by their names, the one being written as NAME.partial."""
+    """What writes down all changes: full segments by their names, the one being written as
+    NAME.partial."""
     secret = service.parameters["password"].replace("\\", "\\\\").replace(":", "\\:")
     return ContainerSpec(
         image=service.image.reference,
@@ -71,10 +84,21 @@ def helper(service: Service) -> ContainerSpec:
 
 
 async def base(service: Service, access: Access, helper: Access, sink: Sink) -> str:
-    """A copy of all files while the server goes on; the answer is the first segment that it needs."""
+    """A copy of all files while the server goes on; the answer is the first segment that it
+    needs."""
     async with connection(service, access, "postgres") as opened:
         first = str(await opened.fetchval("SELECT pg_walfile_name(pg_current_wal_insert_lsn())"))
-    argv = ("pg_basebackup", *LOGIN, "-D", "-", "-Ft", "-X", "fetch", "--checkpoint=fast", "--no-manifest")
+    argv = (
+        "pg_basebackup",
+        *LOGIN,
+        "-D",
+        "-",
+        "-Ft",
+        "-X",
+        "fetch",
+        "--checkpoint=fast",
+        "--no-manifest",
+    )
     async with helper.process(Command(argv=argv, environment=_environment(service))) as process:
         async for chunk in process.output():
             await sink.write(chunk)
@@ -83,7 +107,8 @@ async def base(service: Service, access: Access, helper: Access, sink: Sink) -> 
 
 
 async def beat(service: Service, access: Access) -> datetime:
-    """Commit something, and wait until the helper has it on its disk: until then everything can be told."""
+    """Commit something, and wait until the helper has it on its disk: until then everything can be
+    told."""
     async with connection(service, access, "postgres") as opened:
         row = await opened.fetchrow(BEAT)
         position = str(await opened.fetchval("SELECT pg_current_wal_flush_lsn()::text"))
@@ -92,30 +117,39 @@ async def beat(service: Service, access: Access) -> datetime:
                 await anyio.sleep(0.05)
             found: datetime = row["at"]
             return found.astimezone(UTC)
-    raise Failed("The helper that writes down the changes does not keep up.", remedy=f"See: purveyor logs {service.slug}")
+    raise Failed(
+        "The helper that writes down the changes does not keep up.",
+        remedy=f"See: purveyor logs {service.slug}",
+    )
 
 
 async def end(service: Service, access: Access) -> None:
     """Without its slot the server keeps nothing for us any more."""
     async with connection(service, access, "postgres") as opened:
         await opened.execute(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL",
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = "
+            "$1 AND active_pid IS NOT NULL",
             SLOT,
         )
         for _ in range(50):
-            if not await opened.fetchval("SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND active", SLOT):
+            if not await opened.fetchval(
+                "SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND active", SLOT
+            ):
                 break
             await anyio.sleep(0.1)
         await opened.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active", SLOT
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name "
+            "= $1 AND NOT active",
+            SLOT,
         )
 
 
 def gap(names: Sequence[str]) -> str:
     """The first segment that is missing.
 
-    A name is timeline, log and segment, eight digits each; a log of 4 GB has 256 segments of the usual 16 MB. Of what size
-    these are, no name says: one that is followed by the first of the next log may be the last wherever none has a higher number.
+    A name is timeline, log and segment, eight digits each; a log of 4 GB has 256 segments of the
+    usual 16 MB. Of what size these are, no name says: one that is followed by the first of the next
+    log may be the last wherever none has a higher number.
     """
     segments = [name for name in names if SEGMENT.fullmatch(name)]
     highest = max((int(name[16:], 16) for name in segments), default=0)
@@ -134,10 +168,12 @@ def gap(names: Sequence[str]) -> str:
 
 
 def recovery(service: Service, at: datetime | None) -> Recovery:
-    """Base and segments into the volume; the server reads on from there when it starts, up to the moment."""
+    """Base and segments into the volume; the server reads on from there when it starts, up to the
+    moment."""
     data, segments = f"{ROOT}/{service.major}/docker", f"{ROOT}/{service.major}/segments"
     settings = [f"restore_command = 'cp {segments}/%f %p'", "recovery_target_timeline = 'latest'"]
-    settings.append("max_logical_replication_workers = 0")  # a copy must not take what the original subscribes to
+    # a copy must not take what the original subscribes to
+    settings.append("max_logical_replication_workers = 0")
     if at is not None:
         moment = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00")
         settings += [f"recovery_target_time = '{moment}'", "recovery_target_inclusive = on"]
@@ -155,22 +191,33 @@ chmod 700 {data}
 
 
 async def recover(service: Service, access: Access) -> str:
-    """Ask over the container's own socket, for the data brings the password of whoever it was; then give it ours."""
+    """Ask over the container's own socket, for the data brings the password of whoever it was; then
+    give it ours."""
     role = service.parameters["username"]
 
     async def ask(statement: str, database: str = "postgres") -> str:
         argv = ("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", role)
         settings = pins(major(service), session_replication_role="replica")
         variables = {"PGDATABASE": database, "PGOPTIONS": options(settings)}
-        ended = await access.exec(Command(argv=argv, environment=variables), stdin=f"{statement};\n\\q\n".encode())
+        ended = await access.exec(
+            Command(argv=argv, environment=variables), stdin=f"{statement};\n\\q\n".encode()
+        )
         if ended.exit_code:
             said = ended.stderr.strip()
-            if "starting up" in said or "not yet accepting" in said or "No such file" in said or "recovery" in said:
+            if (
+                "starting up" in said
+                or "not yet accepting" in said
+                or "No such file" in said
+                or "recovery" in said
+            ):
                 return f"starting: {said.splitlines()[-1]}"
             raise Failed(f"The restored server does not let its own container in: {said}")
         return ended.stdout.strip()
 
-    state = await ask("SELECT CASE WHEN pg_is_in_recovery() THEN 'at ' || coalesce(pg_last_wal_replay_lsn()::text, '?') END")
+    state = await ask(
+        "SELECT CASE WHEN pg_is_in_recovery() THEN 'at ' || "
+        "coalesce(pg_last_wal_replay_lsn()::text, '?') END"
+    )
     if state:
         return state
     await ask(f"ALTER ROLE {quoted(role)} PASSWORD '{verifier(service.parameters['password'])}'")
@@ -180,7 +227,12 @@ async def recover(service: Service, access: Access) -> str:
             switched = f"ALTER SUBSCRIPTION {quoted(subscription)}"
             await ask(f"{switched} DISABLE", subscribed)
             await ask(f"{switched} SET (slot_name = NONE)", subscribed)
-            access.logger.warning("postgres.subscription_off", service=service.slug, database=subscribed, name=subscription)
+            access.logger.warning(
+                "postgres.subscription_off",
+                service=service.slug,
+                database=subscribed,
+                name=subscription,
+            )
     for name in OF_THE_RECOVERY:
         await ask(f"ALTER SYSTEM RESET {name}")
     await access.exec(Command(argv=("rm", "-rf", f"{ROOT}/{service.major}/segments")))

@@ -1,7 +1,9 @@
-"""What keeps projects apart on a server: who they are, what they act as, and that nobody is more than that.
+"""What keeps projects apart on a server: who they are, what they act as, and that nobody is more
+than that.
 
-A project's data belongs to a role that nobody logs in as; its apps log in as a member of it, each credential by a login of its
-own. Comments on roles say whose they are, for nobody but the administrator can write these.
+A project's data belongs to a role that nobody logs in as; its apps log in as a member of it, each
+credential by a login of its own. Comments on roles say whose they are, for nobody but the
+administrator can write these.
 """
 
 import hashlib
@@ -15,21 +17,25 @@ from purveyor_hooks import Access, Service
 from purveyor_postgres import server
 from purveyor_postgres.sql import literal, quoted
 
-KEEPER = "purveyor_databases"  # owns the databases of projects: who owns one could shut the manager out of it
+# owns the databases of projects: who owns one could shut the manager out of it
+KEEPER = "purveyor_databases"
 HEIR = "purveyor_heir"  # owns what a superuser owned, after a restore
 SHUTTING, PAUSE = 100, 0.1  # times, seconds
 SOON = "300ms"  # for a row or a table that whoever is in may hold
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1"
 RIGHTS = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 
-# Comments: on an owner the mark alone; on a login the mark, this word, and what tells a password that was changed; on a further
-# database of an owner the mark, this word and what people call it.
+# Comments: on an owner the mark alone; on a login the mark, this word, and what tells a password
+# that was changed; on a further database of an owner the mark, this word and what people call it.
 MARK, LOGIN, EXTRA = "purveyor binding ", "login", "extra"
 COMMENT = "coalesce(shobj_description({0}.oid, 'pg_authid'), '')"
 MARKED = f"{COMMENT.format('r')} LIKE '{MARK}%'"
 OWNERS_MARK = f"split_part({COMMENT.format('r')}, ' {LOGIN} ', 1)"  # of an owner its own
 IS_LOGIN = f"{COMMENT.format('r')} LIKE '{MARK}% {LOGIN} %'"
-OTHERS = f"SELECT rolname FROM pg_roles r WHERE NOT rolsuper AND rolname !~ '^(pg|purveyor)_' AND NOT {MARKED}"
+OTHERS = (
+    "SELECT rolname FROM pg_roles r WHERE NOT rolsuper AND rolname !~ '^(pg|purveyor)_' AND "
+    f"NOT {MARKED}"
+)
 OPEN_TO_ALL = """
 SELECT datname AS database, array_agg(acl.privilege_type) AS rights
 FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) acl
@@ -38,13 +44,16 @@ WHERE acl.grantee = 0 AND datallowconn GROUP BY 1
 
 
 async def close_to_projects(connection: Any) -> None:
-    """What everybody may in a database is given to each role that is no project's, and taken from everybody: a server's own
-    roles go on as before, and projects are kept out, also of what an administrator made after they were linked."""
+    """What everybody may in a database is given to each role that is no project's, and taken from
+    everybody: a server's own roles go on as before, and projects are kept out, also of what an
+    administrator made after they were linked."""
     for row in await connection.fetch(OPEN_TO_ALL):
         database, rights = quoted(row["database"]), ", ".join(row["rights"])
         async with connection.transaction():
             for other in await connection.fetch(OTHERS):
-                await connection.execute(f"GRANT {rights} ON DATABASE {database} TO {quoted(other['rolname'])}")
+                await connection.execute(
+                    f"GRANT {rights} ON DATABASE {database} TO {quoted(other['rolname'])}"
+                )
             await connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
 
 
@@ -65,7 +74,9 @@ async def ensure_role(connection: Any, name: str) -> None:
 
 
 async def is_superuser(connection: Any) -> bool:
-    return bool(await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = session_user"))
+    return bool(
+        await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = session_user")
+    )
 
 
 async def change(connection: Any, role: str, what: str) -> None:
@@ -78,7 +89,8 @@ async def change(connection: Any, role: str, what: str) -> None:
                 await connection.execute(f"SET LOCAL lock_timeout = '{SOON}'")
                 await connection.execute(f"ALTER ROLE {quoted(role)} {what}")
             return
-        except (asyncpg.LockNotAvailableError, asyncpg.InternalServerError):  # "tuple concurrently updated"
+        except (asyncpg.LockNotAvailableError, asyncpg.InternalServerError):
+            # "tuple concurrently updated"
             if attempt == SHUTTING - 1:
                 raise
             await terminate(connection, role)
@@ -88,8 +100,9 @@ async def change(connection: Any, role: str, what: str) -> None:
 async def shut_out(connection: Any, role: str) -> None:
     """Nobody is in as this role, and nobody comes in.
 
-    Whoever is in may hold the role's own row by an open transaction, so that a change of it waits: sessions are ended first,
-    again until the change is made, and then those that came meanwhile. Only then is there no way back.
+    Whoever is in may hold the role's own row by an open transaction, so that a change of it waits:
+    sessions are ended first, again until the change is made, and then those that came meanwhile.
+    Only then is there no way back.
     """
     await terminate(connection, role)
     await change(connection, role, "NOLOGIN PASSWORD NULL")
@@ -105,8 +118,11 @@ WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = (SELECT oid FROM pg_
 """
 
 
-async def hand_over(service: Service, access: Access, connection: Any, role: str, owner: str, *, drop: bool) -> None:
-    """What a session made that put its role off becomes the owner's. Tables that are in use are waited for, not long."""
+async def hand_over(
+    service: Service, access: Access, connection: Any, role: str, owner: str, *, drop: bool
+) -> None:
+    """What a session made that put its role off becomes the owner's. Tables that are in use are
+    waited for, not long."""
     for row in await connection.fetch(OWNS, role):
         async with server.connection(service, access, row["datname"]) as inside:
             await inside.execute(f"SET lock_timeout = '{SOON}'")
@@ -115,7 +131,9 @@ async def hand_over(service: Service, access: Access, connection: Any, role: str
                 await inside.execute(f"DROP OWNED BY {quoted(role)}")
 
 
-async def drop_login(service: Service, access: Access, connection: Any, role: str, owner: str) -> None:
+async def drop_login(
+    service: Service, access: Access, connection: Any, role: str, owner: str
+) -> None:
     await hand_over(service, access, connection, role, owner, drop=True)
     await connection.execute(f"DROP OWNED BY {quoted(role)}")  # of what databases share
     await connection.execute(f"DROP ROLE {quoted(role)}")
@@ -147,10 +165,12 @@ FROM pg_roles r WHERE {MARKED} ORDER BY 1
 
 
 async def keep(service: Service, access: Access, connection: Any) -> list[str]:
-    """Put right what a session can have undone of its login, and end what was left of ended ones. The answer is what only a
-    person can put right, the same while nothing changes."""
+    """Put right what a session can have undone of its login, and end what was left of ended ones.
+    The answer is what only a person can put right, the same while nothing changes."""
     said = [
-        f"{row['role']} has rights that no project has: {row['more']}." for row in await connection.fetch(MORE) if row["more"]
+        f"{row['role']} has rights that no project has: {row['more']}."
+        for row in await connection.fetch(MORE)
+        if row["more"]
     ]
     if not await is_superuser(connection):
         return said
@@ -160,18 +180,28 @@ async def keep(service: Service, access: Access, connection: Any) -> list[str]:
             await quietly(drop_login(service, access, connection, row["login"], row["owner"]))
             continue
         for database in row["differs"]:
-            await quietly(connection.execute(f"ALTER ROLE {login} IN DATABASE {quoted(database)} RESET role"))
+            await quietly(
+                connection.execute(f"ALTER ROLE {login} IN DATABASE {quoted(database)} RESET role")
+            )
         if not row["acts"]:
-            await quietly(connection.execute(f"ALTER ROLE {login} SET role = {literal(row['owner'])}"))
+            await quietly(
+                connection.execute(f"ALTER ROLE {login} SET role = {literal(row['owner'])}")
+            )
         if row["owns"]:
-            await quietly(hand_over(service, access, connection, row["login"], row["owner"], drop=False))
+            await quietly(
+                hand_over(service, access, connection, row["login"], row["owner"], drop=False)
+            )
         if not row["secret"].startswith(row["note"].rpartition(" ")[2]):
-            said.append(f"Somebody changed the password of {row['login']}: rotate the credentials of its project.")
+            said.append(
+                f"Somebody changed the password of {row['login']}: rotate the credentials of its "
+                "project."
+            )
     await _settings(connection)
     return said
 
 
-# What logins of an owner begin with, where it is not what the owner has chosen for itself; NULL is to be reset.
+# What logins of an owner begin with, where it is not what the owner has chosen for itself; NULL is
+# to be reset.
 SETTINGS = f"""
 WITH entries AS (
     SELECT s.setrole, s.setdatabase, split_part(e, '=', 1) AS name, substr(e, position('=' IN e) + 1) AS value
@@ -193,20 +223,29 @@ UNION ALL SELECT l.login, coalesce(d.datname, ''), held.name, NULL FROM logins l
 
 
 async def _settings(connection: Any) -> None:
-    """A session has the settings of the role that logs in: what an owner has set for itself is set for its logins."""
+    """A session has the settings of the role that logs in: what an owner has set for itself is set
+    for its logins."""
     from purveyor_postgres import statements
     from purveyor_postgres.record import Setting
 
     found = await connection.fetch(SETTINGS)
-    version = await connection.fetchval("SELECT current_setting('server_version_num')::int") if found else 0
+    version = (
+        await connection.fetchval("SELECT current_setting('server_version_num')::int")
+        if found
+        else 0
+    )
     for row in found:
         if row["value"] is not None:
-            given = Setting(role=row["login"], database=row["database"], name=row["name"], value=row["value"])
+            given = Setting(
+                role=row["login"], database=row["database"], name=row["name"], value=row["value"]
+            )
             await quietly(statements.setting(connection, given, version))
         else:
             within = f" IN DATABASE {quoted(row['database'])}" if row["database"] else ""
             name = ".".join(quoted(part) for part in row["name"].split("."))
-            await quietly(connection.execute(f"ALTER ROLE {quoted(row['login'])}{within} RESET {name}"))
+            await quietly(
+                connection.execute(f"ALTER ROLE {quoted(row['login'])}{within} RESET {name}")
+            )
 
 
 async def quietly(work: Awaitable[Any]) -> None:

@@ -1,8 +1,9 @@
-"""The service type ``redis``: one database number and one ACL user for each project and environment.
+"""The service type ``redis``: one database number and one ACL user for each project and
+environment.
 
-Redis 7.0 and later, and Valkey. Measured on 7.0: ``-select +select|3`` keeps an ACL user out of every other
-database, scripts included; but a connection begins on database 0 before any SELECT, and ``COPY … DB n``
-crosses databases. So 0 is never given out, and COPY is denied.
+Redis 7.0 and later, and Valkey. Measured on 7.0: ``-select +select|3`` keeps an ACL user out of
+every other database, scripts included; but a connection begins on database 0 before any SELECT, and
+``COPY … DB n`` crosses databases. So 0 is never given out, and COPY is denied.
 """
 
 from collections.abc import Mapping
@@ -62,7 +63,9 @@ def service_type() -> ServiceType:
         naming=Naming(separator="_", limit=63),
         slots=(server.FIRST_SLOT, server.LAST_SERVER),
         parameters=(
-            Parameter(name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT),
+            Parameter(
+                name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT
+            ),
             Parameter(
                 name="password",
                 help="The password of the user `default`; no app ever gets it.",
@@ -78,10 +81,13 @@ def service_type() -> ServiceType:
             certificates.SSL_MODE,
         ),
         notes=(
-            "Channels of pub/sub are not part of a Redis database: each project may use those that begin with its "
-            "REDIS_USERNAME and a colon. For projects that need all, for Celery, Bull or Socket.IO, make a Redis with a server "
+            "Channels of pub/sub are not part of a Redis database: each project may use those that "
+            "begin with its "
+            "REDIS_USERNAME and a colon. For projects that need all, for Celery, Bull or "
+            "Socket.IO, make a Redis with a server "
             "process for each environment: purveyor create redis NAME -p channels=open.",
-            "On a Redis that was imported, database 0 has to stay empty: every connection begins there. Its database 15 is "
+            "On a Redis that was imported, database 0 has to stay empty: every connection begins "
+            "there. Its database 15 is "
             "Purveyor's own.",
         ),
     )
@@ -89,7 +95,8 @@ def service_type() -> ServiceType:
 
 @hookimpl
 def data_major(image: Image, parameters: Mapping[str, Any]) -> str:
-    """How the data is divided. Later servers read what earlier ones wrote; one that is too old says so and does not start."""
+    """How the data is divided. Later servers read what earlier ones wrote; one that is too old says
+    so and does not start."""
     return upgrades.layout(parameters)
 
 
@@ -108,8 +115,11 @@ async def renew_certificate(service: Service, access: Access) -> None:
 @hookimpl
 async def ready(service: Service, access: Access) -> Health:
     health = await server.ready(service, access)
-    if health.healthy and server.divided(service):  # one that ends itself keeps nobody else from being served
-        return msgspec.structs.replace(health, detail=" ".join(filter(None, (health.detail, await division.trouble(access)))))
+    # one that ends itself keeps nobody else from being served
+    if health.healthy and server.divided(service):
+        return msgspec.structs.replace(
+            health, detail=" ".join(filter(None, (health.detail, await division.trouble(access))))
+        )
     return health
 
 
@@ -162,9 +172,14 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
     if certificates.demanded(service):
         url = f"rediss://{where}:{port}/{number}{server.asked(service)}"
     beside = []
-    if service.tls is not None and not certificates.demanded(service) and not service.ports:  # it is not published
+    # it is not published
+    if service.tls is not None and not certificates.demanded(service) and not service.ports:
         beside = [
-            Variable(name="REDIS_TLS_URL", value=f"rediss://{where}:{encrypted}/{number}{server.asked(service)}", secret=True),
+            Variable(
+                name="REDIS_TLS_URL",
+                value=f"rediss://{where}:{encrypted}/{number}{server.asked(service)}",
+                secret=True,
+            ),
             Variable(name="REDIS_TLS_PORT", value=str(encrypted)),
         ]
     return [
@@ -213,12 +228,15 @@ async def census(service: Service, access: Access, binding: Binding | None) -> C
 
 @hookimpl
 async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Census:
-    """An RDB is read by every later version: the service's own programs are right for an upgrade as well."""
+    """An RDB is read by every later version: the service's own programs are right for an upgrade as
+    well."""
     return await snapshot.backup(service, access, sink)
 
 
 @hookimpl
-async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+async def restore(
+    service: Service, access: Access, source: Source, options: RestoreOptions
+) -> tuple[Finding, ...]:
     return await snapshot.restore(service, access, source, options)
 
 
@@ -235,7 +253,9 @@ async def contents(source: Source, into: Contents) -> None:
 
 
 @hookimpl
-async def rotate(service: Service, access: Access, binding: Binding, until: datetime | None) -> None:
+async def rotate(
+    service: Service, access: Access, binding: Binding, until: datetime | None
+) -> None:
     await accounts.rotate(service, access, binding, until)
 
 
@@ -272,7 +292,9 @@ def exercise() -> Exercise:
 
 
 @hookimpl
-async def browse(service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str) -> Listing:
+async def browse(
+    service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str
+) -> Listing:
     from purveyor_redis import browsing
 
     return await browsing.browse(service, access, path, cursor)

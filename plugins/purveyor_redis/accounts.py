@@ -9,17 +9,28 @@ from redis.exceptions import AuthenticationError, ResponseError
 from purveyor_hooks import Access, Binding, Conflict, Service
 from purveyor_redis import division
 from purveyor_redis.division import MARK, PROJECT
-from purveyor_redis.server import CHANNELS, LAST_SLOT, OPEN, connection, divided, hashed, own_database
+from purveyor_redis.server import (
+    CHANNELS,
+    LAST_SLOT,
+    OPEN,
+    connection,
+    divided,
+    hashed,
+    own_database,
+)
 
-# Of what is dangerous or administrative, apps need these, and they do not leave the selected database.
+# Of what is dangerous or administrative, apps need these, and they do not leave the selected
+# database.
 NEEDED = ("+info", "+keys", "+flushdb", "+sort", "+sort_ro")
 
-# It reads what the server wrote itself; a payload made by hand ends the server, unless it looks at each closely.
+# It reads what the server wrote itself; a payload made by hand ends the server, unless it looks at
+# each closely.
 RESTORE = "+restore"
 
 # What reaches other databases, or other projects' keys by name, scripts, connections and channels.
 DENIED = (
-    "-client|tracking", "-client|trackinginfo", "-copy", "-move", "-swapdb", "-flushall", "-function",
+    "-client|tracking", "-client|trackinginfo", "-copy", "-move", "-swapdb", "-flushall",
+    "-function",
     "-script|flush", "-script|kill", "-pubsub", "-select",
 )  # fmt: skip
 
@@ -50,8 +61,9 @@ def is_open(service: Service) -> bool:
 
 
 def rules(binding: Binding, *, restore: bool = True, opened: bool = False) -> list[str]:
-    """What a project's user may do: everything inside its own database. `restore`: the server looks at payloads closely.
-    `opened`: all channels are its; the marks then stand in a selector that allows nothing, for no channel goes beside all."""
+    """What a project's user may do: everything inside its own database. `restore`: the server looks
+    at payloads closely. `opened`: all channels are its; the marks then stand in a selector that
+    allows nothing, for no channel goes beside all."""
     needed = (*NEEDED, RESTORE) if restore else NEEDED
     commands = ["+@all", "-@admin", "-@dangerous", *needed, *DENIED, f"+select|{binding.slot}"]
     if opened:
@@ -83,7 +95,8 @@ async def _is_ours(client: Any, binding: Binding) -> bool:
 
 
 async def _looks_closely(service: Service, client: Any) -> bool:
-    """Have a server of ours look at each payload of RESTORE, and say whether it does: one of somebody else's is left as it is."""
+    """Have a server of ours look at each payload of RESTORE, and say whether it does: one of
+    somebody else's is left as it is."""
     name = "sanitize-dump-payload"
     if not service.imported:
         await client.config_set(name, "yes")
@@ -94,8 +107,8 @@ async def _looks_closely(service: Service, client: Any) -> bool:
 
 
 async def _save(client: Any) -> None:
-    """Write the users where the server keeps them. One that somebody else configured without a file forgets them when it
-    stops; they are made anew when it is seen again."""
+    """Write the users where the server keeps them. One that somebody else configured without a file
+    forgets them when it stops; they are made anew when it is seen again."""
     try:
         await client.execute_command("ACL", "SAVE")
     except ResponseError as error:
@@ -104,7 +117,9 @@ async def _save(client: Any) -> None:
         try:
             await client.config_rewrite()
         except ResponseError as other:
-            if "without a config file" not in str(other) and "Rewriting config file" not in str(other):
+            if "without a config file" not in str(other) and "Rewriting config file" not in str(
+                other
+            ):
                 raise
 
 
@@ -113,15 +128,23 @@ def _key(binding: Binding) -> str:
 
 
 async def _require_room(service: Service, access: Access, binding: Binding) -> None:
-    """On a server of somebody else's: nothing of theirs may come into a project's reach. What is ours there is marked."""
+    """On a server of somebody else's: nothing of theirs may come into a project's reach. What is
+    ours there is marked."""
     if binding.slot == own_database(service):
         remedy = f"Create another Redis: purveyor create {service.service_type} NAME"
-        raise Conflict(f"The last database of {service.name} is Purveyor's own; no further project fits.", remedy=remedy)
+        raise Conflict(
+            f"The last database of {service.name} is Purveyor's own; no further project fits.",
+            remedy=remedy,
+        )
     async with connection(service, access, 0) as client:
         if held := await client.dbsize():
             raise Conflict(
-                f"Database 0 of {service.name} holds {held} keys, which every project could read: connections begin there.",
-                remedy=f"Move them (SWAPDB 0 N), or copy the server into one of ours: purveyor clone {service.slug} NAME",
+                f"Database 0 of {service.name} holds {held} keys, which every project could read: "
+                "connections begin there.",
+                remedy=(
+                    "Move them (SWAPDB 0 N), or copy the server into one of ours: purveyor "
+                    f"clone {service.slug} NAME"
+                ),
             )
 
 
@@ -137,7 +160,8 @@ async def _require_alone(service: Service, client: Any, binding: Binding) -> Non
         rules = line.split()
         if is_ours(rules) and "on" in rules and f"&{owner(binding)}" not in words(rules):
             raise Conflict(
-                f"{service.name} has all its channels open, and {rules[1]} uses it: it takes one project alone.",
+                f"{service.name} has all its channels open, and {rules[1]} uses it: it takes one "
+                "project alone.",
                 remedy=f"Create another one: purveyor create {service.service_type} NAME",
             )
 
@@ -150,7 +174,10 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
     if service.service_type == "redis" and binding.slot > LAST_SLOT:
         raise Conflict(
             f"All {LAST_SLOT} numbers of {service.name} are in use.",
-            remedy=f"Purge what is not linked any more, or create another one: purveyor create {service.service_type} NAME",
+            remedy=(
+                "Purge what is not linked any more, or create another one: purveyor create "
+                f"{service.service_type} NAME"
+            ),
         )
     if service.imported:
         await _require_room(service, access, binding)
@@ -159,17 +186,25 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
             await _require_alone(service, client, binding)
         channels = await _channels(client, binding.account)
         if channels is None:
-            if await client.dbsize() and not (service.imported and await _noted(service, access, binding)):
+            if await client.dbsize() and not (
+                service.imported and await _noted(service, access, binding)
+            ):
                 raise Conflict(
-                    f"Database {binding.slot} of {service.name} holds keys that nobody is recorded for.",
-                    remedy=f"Look at them (purveyor connect {service.slug}, SELECT {binding.slot}) and move or delete them.",
+                    f"Database {binding.slot} of {service.name} holds keys that nobody is recorded "
+                    "for.",
+                    remedy=(
+                        f"Look at them (purveyor connect {service.slug}, SELECT "
+                        f"{binding.slot}) and move or delete them."
+                    ),
                 )
         elif f"&{mark(binding)}" not in channels.split():
             raise Conflict(
                 f"{service.name} has a user {binding.account} already, and it is not Purveyor's.",
                 remedy="Delete it (ACL DELUSER), or choose another project name.",
             )
-        allowed = rules(binding, restore=await _looks_closely(service, client), opened=is_open(service))
+        allowed = rules(
+            binding, restore=await _looks_closely(service, client), opened=is_open(service)
+        )
         await client.execute_command("ACL", "SETUSER", binding.account, *allowed)
         await _save(client)
     if service.imported:
@@ -211,36 +246,47 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
             await client.delete(_key(binding))
 
 
-async def rotate(service: Service, access: Access, binding: Binding, until: datetime | None) -> None:
-    """The new password is set in place of all others, at once, and the sessions end: or beside them."""
+async def rotate(
+    service: Service, access: Access, binding: Binding, until: datetime | None
+) -> None:
+    """The new password is set in place of all others, at once, and the sessions end: or beside
+    them."""
     if divided(service):
         await division.rotate(service, access, binding, until)
         return
     async with connection(service, access) as client:
         if not await _is_ours(client, binding):
-            raise Conflict(f"{service.name} has no user {binding.account} of ours.", remedy="Link the project again.")
+            raise Conflict(
+                f"{service.name} has no user {binding.account} of ours.",
+                remedy="Link the project again.",
+            )
         others = () if until is not None else ("resetpass",)
-        await client.execute_command("ACL", "SETUSER", binding.account, *others, hashed(binding.password))
+        await client.execute_command(
+            "ACL", "SETUSER", binding.account, *others, hashed(binding.password)
+        )
         await _save(client)
         if until is None:
             await _kick(client, binding.account)
 
 
 async def retire(service: Service, access: Access, binding: Binding) -> None:
-    """No session says with which password it was opened: all end, and whoever has the new one comes back."""
+    """No session says with which password it was opened: all end, and whoever has the new one comes
+    back."""
     if divided(service):
         await division.retire(service, access, binding)
         return
     async with connection(service, access) as client:
         if await _is_ours(client, binding):
-            await client.execute_command("ACL", "SETUSER", binding.account, "resetpass", hashed(binding.password))
+            await client.execute_command(
+                "ACL", "SETUSER", binding.account, "resetpass", hashed(binding.password)
+            )
             await _save(client)
             await _kick(client, binding.account)
 
 
 async def _end_password(client: Any, account: str, password: str) -> None:
-    """Take a password from a user that has it. The server is asked whether it has: what it says to whom takes one that is
-    not there differs from version to version."""
+    """Take a password from a user that has it. The server is asked whether it has: what it says to
+    whom takes one that is not there differs from version to version."""
     user = await client.acl_getuser(account)
     if hashed(password)[1:] in (user or {}).get("passwords", []):
         await client.execute_command("ACL", "SETUSER", account, f"!{hashed(password)[1:]}")
@@ -250,7 +296,9 @@ async def rotate_administrator(service: Service, access: Access, previous: Servi
     """The new password is added, saved, and then the old one is taken."""
     try:
         async with connection(previous, access) as client:
-            await client.execute_command("ACL", "SETUSER", "default", hashed(service.parameters["password"]))
+            await client.execute_command(
+                "ACL", "SETUSER", "default", hashed(service.parameters["password"])
+            )
             await _save(client)
     except AuthenticationError:
         pass  # a crash came after the old one was taken

@@ -54,7 +54,9 @@ class Keys:
             return found
 
     async def mischief(self, account: Account) -> None:
-        script = "redis.pcall('SELECT', 0); redis.pcall('SET', 'purveyor:identity', 'another'); return 1"
+        script = (
+            "redis.pcall('SELECT', 0); redis.pcall('SET', 'purveyor:identity', 'another'); return 1"
+        )
         tried: tuple[tuple[Any, ...], ...] = (
             ("EVAL", script, 0),
             ("SET", "purveyor:identity", "another"),

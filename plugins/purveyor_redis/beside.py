@@ -1,6 +1,7 @@
 """A second server in a service's container, which reads an RDB so that the service can copy it.
 
-It runs in the foreground, and what it prints is read: when it ends, the wait for it ends at once with its last words.
+It runs in the foreground, and what it prints is read: when it ends, the wait for it ends at once
+with its last words.
 """
 
 import re
@@ -22,17 +23,21 @@ FILE, BESIDE_PORT, SOCKET = "/data/restore.rdb", 6391, "/tmp/purveyor-restore.so
 PID = "/tmp/purveyor-restore.pid"  # noqa: S108 - in the container
 # by its command line as well: the number may be another's by now
 END = (
-    f'p=$(cat {PID} 2>/dev/null); [ -n "$p" ] && grep -qa {BESIDE_PORT} /proc/$p/cmdline 2>/dev/null && kill -9 $p; '
+    f'p=$(cat {PID} 2>/dev/null); [ -n "$p" ] && grep -qa {BESIDE_PORT} /proc/$p/cmdline '
+    "2>/dev/null && kill -9 $p; "
     f"rm -f {PID} {SOCKET}; "
 )
 LINE = re.compile(r"(?:\d+:\w \d+ \w+ \d+ [\d:.]+ )?([.*#-]) (.*)")
-LOADED = re.compile(r"Done loading RDB, keys loaded: (\d+), keys expired: (\d+)(?:, empty keys skipped: (\d+))?")
+LOADED = re.compile(
+    r"Done loading RDB, keys loaded: (\d+), keys expired: (\d+)(?:, empty keys skipped: (\d+))?"
+)
 COPIES = 3  # times that the service may ask for the data anew
 PAUSE, SLOW_PAUSE, END_TIME = 0.05, 0.5, 20.0
 
 
 class Beside:
-    """The second server. `loaded`, `expired` and `empty` are what it says of the keys that it read."""
+    """The second server. `loaded`, `expired` and `empty` are what it says of the keys that it
+    read."""
 
     def __init__(self, service: Service, access: Access, databases: int) -> None:
         self._access, self._databases = access, databases
@@ -46,16 +51,20 @@ class Beside:
         self._rest = b""
 
     async def run(self, work: Callable[["Beside"], Awaitable[T]]) -> T:
-        """Start it, wait until it has read the file, do the work, end it. Raises `Failed` with its last words."""
+        """Start it, wait until it has read the file, do the work, end it. Raises `Failed` with its
+        last words."""
         answer: list[T] = []
         failed: list[Exception] = []
         over = False
         config = (
-            f"port {BESIDE_PORT}\nbind 127.0.0.1\nunixsocket {SOCKET}\nrequirepass {self.password}\ndir /data\n"
-            f'dbfilename restore.rdb\nsave ""\nappendonly no\ndatabases {self._databases}\nsanitize-dump-payload yes\n'
+            f"port {BESIDE_PORT}\nbind 127.0.0.1\nunixsocket {SOCKET}\nrequirepass "
+            f"{self.password}\ndir /data\n"
+            'dbfilename restore.rdb\nsave ""\nappendonly no\ndatabases '
+            f"{self._databases}\nsanitize-dump-payload yes\n"
             f'repl-diskless-sync yes\nrepl-diskless-sync-delay 0\nlogfile ""\nmaxmemory 0\n'
         )
-        launch = f"{END}umask 077; echo $$ >{PID}; exec {self._server} -"  # its configuration comes as its input
+        # its configuration comes as its input
+        launch = f"{END}umask 077; echo $$ >{PID}; exec {self._server} -"
         try:
             async with self._access.process(Command(argv=("sh", "-c", launch))) as process:
                 await process.write(config.encode())
@@ -82,7 +91,10 @@ class Beside:
             raise failed[0]
         if not answer:
             assert over
-            raise Failed(f"The server that reads the backup ended: {self._last_words()}", remedy="Restore another backup.")
+            raise Failed(
+                f"The server that reads the backup ended: {self._last_words()}",
+                remedy="Restore another backup.",
+            )
         return answer[0]
 
     async def keys(self) -> dict[int, int]:
@@ -91,7 +103,10 @@ class Beside:
         return {int(line[1]): int(line[2]) for line in found}
 
     async def _ask(self, words: str) -> str:
-        command = Command(argv=("sh", "-c", f"{self._cli} -s {SOCKET} {words}"), environment={"REDISCLI_AUTH": self.password})
+        command = Command(
+            argv=("sh", "-c", f"{self._cli} -s {SOCKET} {words}"),
+            environment={"REDISCLI_AUTH": self.password},
+        )
         return (await self._access.exec(command)).stdout
 
     async def _loading(self) -> None:
@@ -128,12 +143,18 @@ class Beside:
 
     def _last_words(self) -> str:
         found = list(self._words)
-        fatal = [line for line in found if re.search(r"fatal|error|can't|cannot", line, re.IGNORECASE)]
-        return " ".join((fatal or found)[:2]) or "it was killed; does its data need more memory than maxmemory allows?"
+        fatal = [
+            line for line in found if re.search(r"fatal|error|can't|cannot", line, re.IGNORECASE)
+        ]
+        return (
+            " ".join((fatal or found)[:2])
+            or "it was killed; does its data need more memory than maxmemory allows?"
+        )
 
 
 async def copied(access: Access, client: Any, beside: Beside) -> dict[int, tuple[int, int]]:
-    """Have the service copy everything: how many keys came, and how many there are to come, by database.
+    """Have the service copy everything: how many keys came, and how many there are to come, by
+    database.
 
     Raises `Failed` when it asks for them again and again.
     """
@@ -146,13 +167,26 @@ async def copied(access: Access, client: Any, beside: Beside) -> dict[int, tuple
             if state.get("master_link_status") == "up":
                 break
             if beside.asked > COPIES:
-                raise Failed("The service does not take the data of the backup.", remedy="Is its disk full? See its log.")
-            moved = [state.get(name) for name in ("master_sync_read_bytes", "master_sync_left_bytes", "loading_loaded_bytes")]
+                raise Failed(
+                    "The service does not take the data of the backup.",
+                    remedy="Is its disk full? See its log.",
+                )
+            moved = [
+                state.get(name)
+                for name in (
+                    "master_sync_read_bytes",
+                    "master_sync_left_bytes",
+                    "loading_loaded_bytes",
+                )
+            ]
             if moved != before:
                 before = moved
                 access.beat()
             await anyio.sleep(PAUSE)
-        come = {int(name[2:]): int(facts["keys"]) for name, facts in (await client.info("keyspace")).items()}
+        come = {
+            int(name[2:]): int(facts["keys"])
+            for name, facts in (await client.info("keyspace")).items()
+        }
         there = await beside.keys()  # asked later: keys that end are fewer here
     except BaseException:
         with anyio.move_on_after(END_TIME, shield=True), suppress(RedisError, OSError):

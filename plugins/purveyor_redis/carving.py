@@ -1,6 +1,8 @@
-"""Data for the servers of environments: a backup of theirs, or of one server for all, taken apart by its numbers.
+"""Data for the servers of environments: a backup of theirs, or of one server for all, taken apart
+by its numbers.
 
-Everything is put where the servers find it before the first of them is started: what cannot be read starts none.
+Everything is put where the servers find it before the first of them is started: what cannot be read
+starts none.
 """
 
 import re
@@ -38,10 +40,13 @@ class Cut(NamedTuple):
 
 
 class Carving:
-    """`only` are the numbers that are wanted, None all. `cuts` are those in place, `rest` has counted what the service's own
-    server gets, which lies in the file that the second server reads."""
+    """`only` are the numbers that are wanted, None all. `cuts` are those in place, `rest` has
+    counted what the service's own server gets, which lies in the file that the second server
+    reads."""
 
-    def __init__(self, access: Access, only: Sequence[int] | None, users: Mapping[int, Held]) -> None:
+    def __init__(
+        self, access: Access, only: Sequence[int] | None, users: Mapping[int, Held]
+    ) -> None:
         self._access, self._only, self._users = access, only, users
         self.cuts: dict[int, Cut] = {}
         self.rest = Reader()
@@ -66,7 +71,8 @@ class Carving:
             raise await self._undone(error) from None
         self.cuts[number] = Cut(_held(facts), _counted(reader))
         if not reader.ended and not reader.unknown:
-            self.cuts[number] = self.cuts[number]._replace(keys=Keys(-1, 0, 0, False))  # a word that it is not whole follows
+            # a word that it is not whole follows
+            self.cuts[number] = self.cuts[number]._replace(keys=Keys(-1, 0, 0, False))
 
     async def drop(self, facts: Mapping[str, Any]) -> None:
         """The part before is not whole: its server could not be read."""
@@ -79,13 +85,16 @@ class Carving:
         if any(cut.keys.lasting < 0 for cut in self.cuts.values()):
             raise await self._undone(DamagedRdb("it is cut off"))
 
-    # ---------------------------------------------------------------- a backup of one server for all
+    # --------------------------------------------------------------- a backup of one server for all
 
     async def split(self, part: AsyncIterable[bytes], own: int | None) -> None:
-        """Each number to a server of its own; number 0, which is nobody's, and libraries of functions to the service's own."""
+        """Each number to a server of its own; number 0, which is nobody's, and libraries of
+        functions to the service's own."""
         reader = Reader(own, OWN_KEYS.encode(), marking=True)
         try:
-            async with self._access.process(Command(argv=("sh", "-c", f"umask 077; cat >{FILE}"))) as rest:
+            async with self._access.process(
+                Command(argv=("sh", "-c", f"umask 077; cat >{FILE}"))
+            ) as rest:
                 await self._split(part, reader, rest)
                 await rest.end_input()
                 await rest.finish()
@@ -94,11 +103,17 @@ class Carving:
         for number in [*self.cuts]:
             lasting, fleeting = reader.lasting.get(number, 0), reader.fleeting.get(number, 0)
             if lasting or fleeting:
-                self.cuts[number] = Cut(self._users.get(number, NOBODY), Keys(lasting, fleeting, 0, False))
+                self.cuts[number] = Cut(
+                    self._users.get(number, NOBODY), Keys(lasting, fleeting, 0, False)
+                )
             else:  # nothing but marks of ours
                 await self.drop({"number": number})
-        self.rest.lasting = {0: reader.lasting[0]} if 0 in reader.lasting and self._wanted(0) else {}
-        self.rest.fleeting = {0: reader.fleeting[0]} if 0 in reader.fleeting and self._wanted(0) else {}
+        self.rest.lasting = (
+            {0: reader.lasting[0]} if 0 in reader.lasting and self._wanted(0) else {}
+        )
+        self.rest.fleeting = (
+            {0: reader.fleeting[0]} if 0 in reader.fleeting and self._wanted(0) else {}
+        )
         self.rest.functions = reader.functions if self._only is None else 0
 
     async def _split(self, part: AsyncIterable[bytes], reader: Reader, rest: Process) -> None:
@@ -112,9 +127,13 @@ class Carving:
                         head += stretch.data
                         continue
                     own = own or Alone(head, reader.version)
-                    if (stretch.where == SHARED and self._only is None) or (stretch.where == 0 and self._wanted(0)):
+                    if (stretch.where == SHARED and self._only is None) or (
+                        stretch.where == 0 and self._wanted(0)
+                    ):
                         await rest.write(own.take(stretch))
-                    if stretch.where in (HEAD, SHARED, TAIL, 0, OWN_DATABASE) or not self._wanted(stretch.where):
+                    if stretch.where in (HEAD, SHARED, TAIL, 0, OWN_DATABASE) or not self._wanted(
+                        stretch.where
+                    ):
                         continue
                     if stretch.where != current:
                         if alone is not None:
@@ -123,7 +142,9 @@ class Carving:
                         current, alone = _number(stretch.where), Alone(head, reader.version)
                         if current in self.cuts:
                             raise DamagedRdb("a database comes twice")
-                        process = await stack.enter_async_context(division.loading(self._access, current))
+                        process = await stack.enter_async_context(
+                            division.loading(self._access, current)
+                        )
                         self.cuts[current] = Cut(NOBODY, Keys(0, 0, 0, False))
                     assert alone is not None
                     await process.write(alone.take(stretch))
@@ -136,17 +157,25 @@ class Carving:
     # ---------------------------------------------------------------- the end
 
     async def start(self, own: int | None) -> list[Finding]:
-        """Have the servers run, with nobody let in. What one does not hold as it was counted is told."""
+        """Have the servers run, with nobody let in. What one does not hold as it was counted is
+        told."""
         findings = []
         for number, cut in sorted(self.cuts.items()):
             try:
                 await division.add(self._access, number, cut.held)
                 await division.loaded(self._access, number)
             except Failed as error:
-                findings.append(Finding(where=f"db{number}", what="", why=f"its server does not take it: {error.detail}"))
+                findings.append(
+                    Finding(
+                        where=f"db{number}",
+                        what="",
+                        why=f"its server does not take it: {error.detail}",
+                    )
+                )
                 await division.run(self._access, "purge", str(port_of(number)))
                 continue
-            if number == LAST_OF_OTHERS and own != OWN_DATABASE:  # what an imported server had of ours there is no data
+            # what an imported server had of ours there is no data
+            if number == LAST_OF_OTHERS and own != OWN_DATABASE:
                 marks = [f"{OWN_KEYS}binding:{slot}" for slot in range(LAST_OF_OTHERS + 1)]
                 await division.ask(self._access, number, "DEL", IDENTITY_KEY, HEALTH_KEY, *marks)
         held = await division.keys(self._access)
@@ -156,7 +185,9 @@ class Carving:
                 continue
             here, there = found.lasting + found.fleeting, cut.keys.lasting + cut.keys.fleeting
             if not cut.keys.lasting <= here <= there:
-                findings.append(Finding(where=f"db{number}", what="keys", why=f"{here} of {there} came over"))
+                findings.append(
+                    Finding(where=f"db{number}", what="keys", why=f"{here} of {there} came over")
+                )
         return findings
 
     def require(self, only: Sequence[int]) -> None:
@@ -175,25 +206,39 @@ class Carving:
         for number in [*self.cuts]:
             await self.drop({"number": number})
         await self._access.exec(Command(argv=("rm", "-f", FILE)))
-        return BadInput(f"The backup's data cannot be read: {error}.", remedy="Restore another backup.")
+        return BadInput(
+            f"The backup's data cannot be read: {error}.", remedy="Restore another backup."
+        )
 
 
 def _counted(reader: Reader) -> Keys:
-    return Keys(sum(reader.lasting.values()), sum(reader.fleeting.values()), reader.functions, False)
+    return Keys(
+        sum(reader.lasting.values()), sum(reader.fleeting.values()), reader.functions, False
+    )
 
 
 def _number(given: Any) -> int:
-    """The number of a server. What a backup says is checked: it becomes a port, and the name of a folder."""
-    if not isinstance(given, int) or isinstance(given, bool) or not FIRST_SLOT <= given <= LAST_SERVER:
+    """The number of a server. What a backup says is checked: it becomes a port, and the name of a
+    folder."""
+    if (
+        not isinstance(given, int)
+        or isinstance(given, bool)
+        or not FIRST_SLOT <= given <= LAST_SERVER
+    ):
         raise BadInput(
-            f"The backup holds data of a database {given!r:.20}, and those with a server of their own are 1 to {LAST_SERVER}.",
-            remedy="Restore it into a Redis with one server for all: purveyor create redis NAME -p channels=divided",
+            f"The backup holds data of a database {given!r:.20}, and those with a server of their "
+            f"own are 1 to {LAST_SERVER}.",
+            remedy=(
+                "Restore it into a Redis with one server for all: purveyor create redis NAME "
+                "-p channels=divided"
+            ),
         )
     return given
 
 
 def _held(facts: Mapping[str, Any]) -> Held:
-    """Whose a server is. What is not a name of ours is nobody's: it is written into the server's configuration."""
+    """Whose a server is. What is not a name of ours is nobody's: it is written into the server's
+    configuration."""
     mark, project, account = (str(facts.get(name) or "") for name in ("mark", "project", "account"))
     if mark.isdecimal() and len(mark) <= 18 and NAME.fullmatch(project) and NAME.fullmatch(account):
         return Held(mark, project, account)
@@ -211,5 +256,7 @@ def held_by(users: Sequence[str]) -> dict[int, Held]:
         projects = [rule[len(PROJECT) + 1 :] for rule in plain if rule.startswith(f"&{PROJECT}")]
         numbers = [selected[1] for rule in plain if (selected := SELECTS.fullmatch(rule))]
         if word == "user" and marks and projects and numbers:
-            found[int(numbers[0])] = _held({"mark": marks[0], "project": projects[0], "account": account})
+            found[int(numbers[0])] = _held(
+                {"mark": marks[0], "project": projects[0], "account": account}
+            )
     return found

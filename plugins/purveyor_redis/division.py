@@ -1,7 +1,9 @@
-"""A server for each environment, beside the service's own in its container: its accounts, its data, and how it is asked.
+"""A server for each environment, beside the service's own in its container: its accounts, its data,
+and how it is asked.
 
-The launcher (`launcher.sh`) keeps them. Everything here is a command in the container: nobody on the network is let in as an
-administrator of these servers. A server is known by its number, that of the binding, and listens on a port of that number.
+The launcher (`launcher.sh`) keeps them. Everything here is a command in the container: nobody on
+the network is let in as an administrator of these servers. A server is known by its number, that of
+the binding, and listens on a port of that number.
 """
 
 import re
@@ -28,17 +30,20 @@ PAUSE, PATIENCE = 0.1, 40.0  # seconds; a server that keeps falling is tried aga
 UNKNOWN = "-"
 SECTIONS = ("keyspace", "memory", "persistence")
 
-# Of what is dangerous or administrative, apps and frameworks need these, and nobody else is on the server.
+# Of what is dangerous or administrative, apps and frameworks need these, and nobody else is on the
+# server.
 NEEDED = (
-    "+info", "+keys", "+flushdb", "+flushall", "+swapdb", "+sort", "+sort_ro", "+restore", "+role", "+lastsave", "+client|list",
-    "+config|get", "+pubsub", "+slowlog|get", "+slowlog|len", "+latency|latest", "+latency|histogram",
+    "+info", "+keys", "+flushdb", "+flushall", "+swapdb", "+sort", "+sort_ro", "+restore", "+role",
+    "+lastsave", "+client|list",
+    "+config|get", "+pubsub", "+slowlog|get", "+slowlog|len", "+latency|latest",
+    "+latency|histogram",
 )  # fmt: skip
 DENIED = ("-client|no-evict",)
 
 
 class Held(NamedTuple):
-    """Whose a server is: the number of its binding's mark, the project and the account. All are "" for one that came with a
-    backup and is nobody's."""
+    """Whose a server is: the number of its binding's mark, the project and the account. All are ""
+    for one that came with a backup and is nobody's."""
 
     mark: str
     project: str
@@ -46,7 +51,8 @@ class Held(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """What a server says of its keys. `volatile`: fields of some end by themselves, and it does not say what goes with them."""
+    """What a server says of its keys. `volatile`: fields of some end by themselves, and it does not
+    say what goes with them."""
 
     lasting: int
     fleeting: int
@@ -62,7 +68,10 @@ async def run(access: Access, *words: str) -> str:
     done = await access.exec(Command(argv=(LAUNCHER, *words)))
     if done.exit_code:
         said = (done.stderr or done.stdout).strip().partition("\n")[0]
-        raise Failed(f"{LAUNCHER} {words[0]}: {said or f'it ended with {done.exit_code}'}", remedy="See the service's log.")
+        raise Failed(
+            f"{LAUNCHER} {words[0]}: {said or f'it ended with {done.exit_code}'}",
+            remedy="See the service's log.",
+        )
     return done.stdout
 
 
@@ -87,11 +96,14 @@ async def ask(access: Access, number: int, *words: str) -> str:
 def _parts(text: str) -> dict[int, str]:
     """What a command printed for each server, by number."""
     pieces = HEADING.split(text)
-    return {int(port) - port_of(0): said for port, said in zip(pieces[1::2], pieces[2::2], strict=True)}
+    return {
+        int(port) - port_of(0): said for port, said in zip(pieces[1::2], pieces[2::2], strict=True)
+    }
 
 
 async def settle(access: Access, number: int) -> None:
-    """Have a server answer that a script without end keeps busy: it is ended, by a restart when it has written."""
+    """Have a server answer that a script without end keeps busy: it is ended, by a restart when it
+    has written."""
     for kind in ("", "SCRIPT", "FUNCTION"):
         if kind:
             await access.exec(Command(argv=(LAUNCHER, "ask", str(port_of(number)), kind, "KILL")))
@@ -117,7 +129,9 @@ async def loaded(access: Access, number: int) -> None:
             before, begun = found[1], anyio.current_time()
             access.beat()
         if anyio.current_time() - begun > PATIENCE:
-            raise Failed(f"The server db{number} does not come up.", remedy="See the service's log.")
+            raise Failed(
+                f"The server db{number} does not come up.", remedy="See the service's log."
+            )
         await anyio.sleep(PAUSE)
 
 
@@ -126,12 +140,27 @@ async def loaded(access: Access, number: int) -> None:
 
 def rules(binding: Binding) -> list[str]:
     """What a project's user may do: everything but to administrate the server."""
-    return ["on", hashed(binding.password), "~*", "&*", "+@all", "-@admin", "-@dangerous", *NEEDED, *DENIED]
+    return [
+        "on",
+        hashed(binding.password),
+        "~*",
+        "&*",
+        "+@all",
+        "-@admin",
+        "-@dangerous",
+        *NEEDED,
+        *DENIED,
+    ]
 
 
 def _accounts(held: Held, allowed: Iterable[str]) -> bytes:
     """What `add` takes: whose it is, and who may log in besides the administrator."""
-    lines = [f"# {MARK}{held.mark} {PROJECT}{held.project} {held.account}" if held.mark else f"# {UNKNOWN}", "user default off"]
+    lines = [
+        f"# {MARK}{held.mark} {PROJECT}{held.project} {held.account}"
+        if held.mark
+        else f"# {UNKNOWN}",
+        "user default off",
+    ]
     if allowed:
         lines.append(" ".join(("user", held.account, *allowed)))
     return "".join(f"{line}\n" for line in lines).encode()
@@ -166,21 +195,33 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
     assert binding.slot is not None
     known = (await held(access)).get(binding.slot)
     if known is not None and not _is_ours(known, binding):
-        whose = f"is marked as {known.account}'s" if known.mark else "holds keys that nobody is recorded for"
+        whose = (
+            f"is marked as {known.account}'s"
+            if known.mark
+            else "holds keys that nobody is recorded for"
+        )
         raise Conflict(
             f"The server db{binding.slot} of {service.name} {whose}.",
-            remedy=f"Look at it: purveyor browse {service.slug} db{binding.slot}. Restore what is needed of it elsewhere.",
+            remedy=(
+                f"Look at it: purveyor browse {service.slug} db{binding.slot}. Restore what is "
+                "needed of it elsewhere."
+            ),
         )
     await add(access, binding.slot, _held_by(binding), rules(binding))
     await settle(access, binding.slot)
     await ask(access, binding.slot, "ACL", "SETUSER", binding.account, "reset", *rules(binding))
 
 
-async def rotate(service: Service, access: Access, binding: Binding, until: datetime | None) -> None:
-    """The new password takes the place of all others in one go, and sessions end: or comes beside them."""
+async def rotate(
+    service: Service, access: Access, binding: Binding, until: datetime | None
+) -> None:
+    """The new password takes the place of all others in one go, and sessions end: or comes beside
+    them."""
     number = binding.slot
     if number is None or not _is_ours((await held(access)).get(number), binding):
-        raise Conflict(f"{service.name} has no server of {binding.account}.", remedy="Link the project again.")
+        raise Conflict(
+            f"{service.name} has no server of {binding.account}.", remedy="Link the project again."
+        )
     if until is None:
         await retire(service, access, binding)
         return
@@ -193,7 +234,8 @@ async def rotate(service: Service, access: Access, binding: Binding, until: date
 
 
 async def retire(service: Service, access: Access, binding: Binding) -> None:
-    """No password but the one that the binding has, and no session: whoever has that one comes back."""
+    """No password but the one that the binding has, and no session: whoever has that one comes
+    back."""
     number = binding.slot
     if number is not None and _is_ours((await held(access)).get(number), binding):
         await bind(service, access, binding)
@@ -209,8 +251,11 @@ async def unbind(access: Access, binding: Binding) -> None:
         await add(access, number, _held_by(binding))
         await settle(access, number)
         await ask(access, number, "ACL", "DELUSER", binding.account)  # which ends its sessions
-    except Failed:  # one that does not run lets nobody in, and comes up with the accounts that it has by now
-        if str(port_of(number)) in await _running(access) or f"\nuser {binding.account} " in await _read(access, "accounts"):
+    except Failed:
+        # one that does not run lets nobody in, and comes up with the accounts that it has by now
+        if str(port_of(number)) in await _running(
+            access
+        ) or f"\nuser {binding.account} " in await _read(access, "accounts"):
             raise
 
 
@@ -230,7 +275,9 @@ def _keys(text: str) -> Keys:
         facts = dict(item.split("=", 1) for item in line.strip().split(",") if "=" in item)
         lasting += int(facts["keys"]) - int(facts["expires"])
         fleeting += int(facts["expires"])
-        volatile |= any(int(facts.get(name) or 0) for name in ("subexpiry", "keys_with_volatile_items"))
+        volatile |= any(
+            int(facts.get(name) or 0) for name in ("subexpiry", "keys_with_volatile_items")
+        )
     libraries = LIBRARIES.search(text)
     return Keys(lasting, fleeting, int(libraries[1]) if libraries else 0, volatile)
 
@@ -247,7 +294,11 @@ async def keys(access: Access) -> dict[int, Keys]:
 
 
 async def _running(access: Access) -> list[str]:
-    return [line.split()[0] for line in (await run(access, "list")).splitlines() if line.split()[1] != "-"]
+    return [
+        line.split()[0]
+        for line in (await run(access, "list")).splitlines()
+        if line.split()[1] != "-"
+    ]
 
 
 async def trouble(access: Access) -> str:
@@ -257,7 +308,11 @@ async def trouble(access: Access) -> str:
         port, pid, starts, code = line.split()
         if pid == "-":
             down.append(f"db{int(port) - port_of(0)} (status {code}, started {starts} times)")
-    return f"Of the projects' servers these are down, and are started again: {', '.join(down)}." if down else ""
+    return (
+        f"Of the projects' servers these are down, and are started again: {', '.join(down)}."
+        if down
+        else ""
+    )
 
 
 @asynccontextmanager

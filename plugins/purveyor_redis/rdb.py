@@ -1,8 +1,10 @@
-"""Reads an RDB while it streams by: how many keys each database has, and which may go by themselves.
+"""Reads an RDB while it streams by: how many keys each database has, and which may go by
+themselves.
 
-The format is that of Redis up to 8.0 and of Valkey up to 9.0. Nothing is held but the bytes of one head: strings are skipped
-by their lengths, so that no length, however hostile, makes it allocate. A record that lies whole in what has just come
-takes the short way (`_fast`), one that does not, or is rare, the long one (`_record`).
+The format is that of Redis up to 8.0 and of Valkey up to 9.0. Nothing is held but the bytes of one
+head: strings are skipped by their lengths, so that no length, however hostile, makes it allocate. A
+record that lies whole in what has just come takes the short way (`_fast`), one that does not, or is
+rare, the long one (`_record`).
 """
 
 from collections.abc import Collection, Generator
@@ -10,14 +12,16 @@ from typing import NamedTuple
 
 import anycrc
 
-SINGLE = bytes(kind in (0, 9, 10, 11, 12, 13, 16, 17, 20) for kind in range(256))  # their value is one string
+# their value is one string
+SINGLE = bytes(kind in (0, 9, 10, 11, 12, 13, 16, 17, 20) for kind in range(256))
 HASHES_1, HASHES_2, LISTPACK_1, LISTPACK_2 = 22, 24, 23, 25  # whose fields may expire
 STREAMS = (15, 19, 21)
 MODULE = 7
 VALKEY_9 = 80  # from this version of the format on, the types from 22 on are Valkey's own
 TEXT, LENGTH, DECIMAL = -1, -2, -3  # in a layout; a positive number is so many bytes
 LAYOUTS: dict[int, tuple[int, ...]] = {
-    1: (TEXT,), 2: (TEXT,), 3: (TEXT, DECIMAL), 4: (TEXT, TEXT), 5: (TEXT, 8), 14: (TEXT,), 18: (LENGTH, TEXT),
+    1: (TEXT,), 2: (TEXT,), 3: (TEXT, DECIMAL), 4: (TEXT, TEXT), 5: (TEXT, 8), 14: (TEXT,),
+    18: (LENGTH, TEXT),
 }  # fmt: skip
 HEAD, SHARED, TAIL = -1, -2, -3  # where a stretch belongs that is no database's
 LARGEST_DATABASE, MOST_DATABASES = 2**31 - 1, 65_536
@@ -42,15 +46,18 @@ class DamagedRdb(ValueError):
 
 
 class Reader:
-    """Counts what is fed to it. `own` is the number of the database that holds keys of our own, which begin with `prefix` and are
-    counted as `ours` alone.
+    """Counts what is fed to it. `own` is the number of the database that holds keys of our own,
+    which begin with `prefix` and are counted as `ours` alone.
 
-    `lasting` and `fleeting` are keys by database; `functions` is how many libraries there are, `modules` whose data is in it,
-    `unknown` what was met that has no known shape: nothing is counted from there on. `ended` means that it came whole and,
-    where it carries a checksum, unaltered; what comes after its end is no part of it.
+    `lasting` and `fleeting` are keys by database; `functions` is how many libraries there are,
+    `modules` whose data is in it, `unknown` what was met that has no known shape: nothing is
+    counted from there on. `ended` means that it came whole and, where it carries a checksum,
+    unaltered; what comes after its end is no part of it.
     """
 
-    def __init__(self, own: int | None = None, prefix: bytes = b"", *, marking: bool = False) -> None:
+    def __init__(
+        self, own: int | None = None, prefix: bytes = b"", *, marking: bool = False
+    ) -> None:
         self.lasting: dict[int, int] = {}
         self.fleeting: dict[int, int] = {}
         self.ours = 0
@@ -99,7 +106,11 @@ class Reader:
         body = chunk if self._body < 0 else chunk[: max(self._body - begun, 0)]
         self._checksum = CHECKSUM.calc(body, self._checksum)
         if self.ended:
-            said = int.from_bytes(self._buffer[self._at - 8 : self._at], "little") if self.version >= 5 else 0
+            said = (
+                int.from_bytes(self._buffer[self._at - 8 : self._at], "little")
+                if self.version >= 5
+                else 0
+            )
             if said not in (0, self._checksum):
                 raise DamagedRdb("its checksum is another one")
 
@@ -182,7 +193,13 @@ class Reader:
     def _run(self) -> Steps:
         yield from self._need(9)
         magic = self._buffer[self._at : self._at + 9]
-        number = magic[5:] if magic.startswith(b"REDIS") else magic[6:] if magic.startswith(b"VALKEY") else b""
+        number = (
+            magic[5:]
+            if magic.startswith(b"REDIS")
+            else magic[6:]
+            if magic.startswith(b"VALKEY")
+            else b""
+        )
         if not number.isdigit():
             raise DamagedRdb("it does not begin as one")
         self.version = int(number)
@@ -208,7 +225,8 @@ class Reader:
                     raise DamagedRdb("it names too many databases")
 
     def _fast(self) -> None:
-        """Count the keys that lie whole in the buffer, as long as their values are single strings."""
+        """Count the keys that lie whole in the buffer, as long as their values are single
+        strings."""
         buffer, at, end = self._buffer, self._at, len(self._buffer)
         lasting = fleeting = 0
         single, expiring, freq, idle, place = SINGLE, Op.EXPIRES_MS, Op.FREQ, Op.IDLE, at
@@ -319,7 +337,10 @@ class Reader:
         elif kind in (LISTPACK_1, LISTPACK_2) and self.version < VALKEY_9:
             return (yield from self._listpack(kind))
         else:
-            self.unknown, self.unknown_in = f"it holds a value of the unknown type {kind}", self._database
+            self.unknown, self.unknown_in = (
+                f"it holds a value of the unknown type {kind}",
+                self._database,
+            )
             while True:
                 self._at = len(self._buffer)
                 yield
@@ -336,7 +357,8 @@ class Reader:
                         yield from self._length()
                     elif part == DECIMAL:
                         size = yield from self._byte()
-                        yield from self._skip(size if size < 253 else 0)  # the others are not a number and the infinite
+                        # the others are not a number and the infinite
+                        yield from self._skip(size if size < 253 else 0)
                     else:
                         yield from self._skip(part)
                 count -= 1
@@ -440,8 +462,9 @@ class Reader:
 
 
 class Stretch(NamedTuple):
-    """A piece of an RDB, and the database that it is of: `HEAD` and `TAIL` are the beginning and the end of the file, `SHARED`
-    what is no database's. `first`: it does not go on with the piece before it."""
+    """A piece of an RDB, and the database that it is of: `HEAD` and `TAIL` are the beginning and
+    the end of the file, `SHARED` what is no database's. `first`: it does not go on with the piece
+    before it."""
 
     where: int
     data: bytes
@@ -476,7 +499,8 @@ class Stretches:
 
 
 class Alone:
-    """One database as an RDB of its own, in which it is the first: written from the stretches that are its."""
+    """One database as an RDB of its own, in which it is the first: written from the stretches that
+    are its."""
 
     def __init__(self, head: bytes, version: int) -> None:
         self._head, self._version, self._checksum = head, version, 0
@@ -498,9 +522,17 @@ class Alone:
 
 
 class Chosen:
-    """Of an RDB that streams by, some databases as an RDB of their own. `shared`: with functions and data of modules."""
+    """Of an RDB that streams by, some databases as an RDB of their own. `shared`: with functions
+    and data of modules."""
 
-    def __init__(self, databases: Collection[int], own: int | None = None, prefix: bytes = b"", *, shared: bool) -> None:
+    def __init__(
+        self,
+        databases: Collection[int],
+        own: int | None = None,
+        prefix: bytes = b"",
+        *,
+        shared: bool,
+    ) -> None:
         self.own = own
         self.reader = Reader(own, prefix, marking=True)
         self._stretches = Stretches(self.reader)
@@ -519,7 +551,9 @@ class Chosen:
         """Its end. Raises `DamagedRdb` for one that is cut off."""
         self.reader.finish()
         self._counted(bytes([Op.END]))
-        return bytes([Op.END]) + (self._checksum.to_bytes(8, "little") if self.reader.version >= 5 else b"")
+        return bytes([Op.END]) + (
+            self._checksum.to_bytes(8, "little") if self.reader.version >= 5 else b""
+        )
 
     def _counted(self, data: bytes) -> bytes:
         self._checksum = CHECKSUM.calc(data, self._checksum)
@@ -527,7 +561,8 @@ class Chosen:
 
 
 def _length_at(buffer: bytes, at: int) -> tuple[int, int]:
-    """A length that begins here, and where it ends. Raises `IndexError` when it is not whole, or is none."""
+    """A length that begins here, and where it ends. Raises `IndexError` when it is not whole, or is
+    none."""
     first = buffer[at]
     if first < 0x40:
         return first, at + 1
@@ -541,7 +576,8 @@ def _length_at(buffer: bytes, at: int) -> tuple[int, int]:
 
 
 def _text_end(buffer: bytes, at: int) -> int:
-    """Where a string ends that begins here, perhaps beyond the buffer. Raises `IndexError` as `_length_at` does."""
+    """Where a string ends that begins here, perhaps beyond the buffer. Raises `IndexError` as
+    `_length_at` does."""
     kind = buffer[at] - 0xC0
     if kind == 3:
         packed, at = _length_at(buffer, at + 1)

@@ -11,7 +11,13 @@ from urllib.parse import quote
 
 import redis.asyncio
 from redis.driver_info import DriverInfo
-from redis.exceptions import AuthenticationError, BusyLoadingError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
 
 from purveyor_hooks import (
     OF_ENTRY_POINTS,
@@ -30,7 +36,8 @@ from purveyor_hooks import (
 
 PORT = 6379
 OWN_DATABASE = 16  # beyond what projects get: no project's user can select it
-LAST_OF_OTHERS = 15  # a server that somebody else configured has 16: its last one is ours, and no project's
+# a server that somebody else configured has 16: its last one is ours, and no project's
+LAST_OF_OTHERS = 15
 CONFIG_FILE = "/etc/purveyor/redis.conf"
 USERS_FILE = "/data/users.acl"
 IDENTITY_KEY = "purveyor:identity"
@@ -42,7 +49,10 @@ DATABASES = 129  # what an imported server kept in a high one has room; each tak
 SETTINGS_FILE = "/data/purveyor-settings.conf"
 MAXMEMORY = Parameter(
     name="maxmemory",
-    help="How much memory its data may take, such as 512mb or 4gb, from 8mb; 0 is no limit. When it is full, writes are refused.",
+    help=(
+        "How much memory its data may take, such as 512mb or 4gb, from 8mb; 0 is no limit. "
+        "When it is full, writes are refused."
+    ),
     default="1gb",
     pattern=r"0|(?:[89]|[1-9][0-9]{1,6})mb|[1-9][0-9]{0,3}gb",
 )
@@ -50,7 +60,8 @@ DIVIDED, OPEN = "divided", "open"
 CHANNELS = Parameter(
     name="channels",
     help="Channels of pub/sub. With divided, one server has a database number for each environment, and channels are divided by "
-    "their names' beginning. With open, each environment has a server process of its own, with all channels and all numbers: "
+    "their names' beginning. With open, each environment has a server process of its own, with all "
+    "channels and all numbers: "
     "frameworks that name channels themselves (Celery, Bull, Socket.IO, channels_redis) need that.",
     default=DIVIDED,
     editable=False,
@@ -58,7 +69,10 @@ CHANNELS = Parameter(
 )
 PROJECT_MAXMEMORY = Parameter(
     name="project_maxmemory",
-    help="How much memory the data of one environment may take where each has its own server, such as 64mb or 1gb, from 8mb.",
+    help=(
+        "How much memory the data of one environment may take where each has its own server, "
+        "such as 64mb or 1gb, from 8mb."
+    ),
     default="256mb",
     pattern=r"(?:[89]|[1-9][0-9]{1,6})mb|[1-9][0-9]{0,3}gb",
 )
@@ -66,10 +80,12 @@ POLICY = Parameter(
     name="maxmemory_policy",
     help="What an environment's own server does when it is full: refuse writes, or let go of keys.",
     default="noeviction",
-    choices=("noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random",
+    choices=("noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru",
+    "volatile-lfu", "volatile-random",
              "volatile-ttl"),
 )  # fmt: skip
-BESIDES = 2**29  # bytes that the container may take besides: scripts, buffers, what maxmemory does not count
+# bytes that the container may take besides: scripts, buffers, what maxmemory does not count
+BESIDES = 2**29
 UNITS = {"mb": 2**20, "gb": 2**30}
 
 TLS_PORT = 6380  # beside the plain one, which has TLS alone where plain text is refused
@@ -77,7 +93,8 @@ PAIR = "/etc/purveyor/server.pem"
 AUTHORITIES = "/etc/purveyor/ca.crt"
 OWNERS = ("redis", "valkey")
 
-# Volumes whose data is divided: a server for each environment, of the number of its binding, on a port of that number.
+# Volumes whose data is divided: a server for each environment, of the number of its binding, on a
+# port of that number.
 LAYOUT = "of projects"
 FIRST_SLOT, LAST_SLOT, LAST_SERVER = 1, 15, 2999
 SERVERS, ENCRYPTED = 7000, 10_000  # number 3 is on port 7003, with TLS on 17003
@@ -123,7 +140,11 @@ maxmemory-clients 25%
 
 def tool(service: Service, suffix: str) -> str:
     """``redis-server`` or ``valkey-server``, and so on, as the image has it."""
-    flavour = "valkey" if "valkey" in service.image.reference or "VALKEY_VERSION" in service.image.environment else "redis"
+    flavour = (
+        "valkey"
+        if "valkey" in service.image.reference or "VALKEY_VERSION" in service.image.environment
+        else "redis"
+    )
     return f"{flavour}-{suffix}"
 
 
@@ -133,7 +154,8 @@ def hashed(password: str) -> str:
 
 
 def maxmemory(service: Service) -> int:
-    """Its limit in bytes; 0 is none. A service from before there was one has none until it is given one."""
+    """Its limit in bytes; 0 is none. A service from before there was one has none until it is given
+    one."""
     return _bytes(str(service.parameters.get(MAXMEMORY.name, "0")))
 
 
@@ -153,15 +175,20 @@ def port_of(number: int) -> int:
 
 def project_maxmemory(service: Service) -> int:
     """The limit of one environment's server, in bytes; never more than that of all together."""
-    wanted, whole = _bytes(str(service.parameters.get(PROJECT_MAXMEMORY.name, PROJECT_MAXMEMORY.default))), maxmemory(service)
+    wanted, whole = (
+        _bytes(str(service.parameters.get(PROJECT_MAXMEMORY.name, PROJECT_MAXMEMORY.default))),
+        maxmemory(service),
+    )
     return min(wanted, whole) if whole else wanted
 
 
 def container(service: Service, databases: int = DATABASES) -> ContainerSpec:
-    """The official images' conventions; users are kept in a file of the volume, the first one seeded.
+    """The official images' conventions; users are kept in a file of the volume, the first one
+    seeded.
 
-    The container may take twice the data, for a fork that writes it down or a restore, and something for what is not counted: a
-    script that fills its memory ends this server, never the host."""
+    The container may take twice the data, for a fork that writes it down or a restore, and
+    something for what is not counted: a script that fills its memory ends this server, never the
+    host."""
     limit = maxmemory(service)
     several = divided(service)
     owner = f"user default on {hashed(service.parameters['password'])} ~* &* +@all\n"
@@ -182,7 +209,8 @@ def container(service: Service, databases: int = DATABASES) -> ContainerSpec:
         stop_timeout=60,
         certificate=Certificate(file=PAIR, owners=OWNERS),
         user="0" if several else "",
-        # the entry point of Redis 8 empties the bounding set as well; the launcher stops servers of other users
+        # the entry point of Redis 8 empties the bounding set as well; the launcher stops servers of
+        # other users
         capabilities=(*OF_ENTRY_POINTS, "KILL" if several else "SETPCAP"),
     )
 
@@ -194,25 +222,36 @@ def _files(service: Service) -> tuple[File, ...]:
     policy = service.parameters.get(POLICY.name, POLICY.default)
     if policy != POLICY.default:  # else one that came with a backup is as it was
         config += f"maxmemory-policy {policy}\n"
-    return File(path=LAUNCHER_FILE, content=script, mode=0o755), File(path=PROJECT_CONFIG_FILE, content=config)
+    return File(path=LAUNCHER_FILE, content=script, mode=0o755), File(
+        path=PROJECT_CONFIG_FILE, content=config
+    )
 
 
 def _of_launcher(service: Service) -> dict[str, str]:
     """What each server may take in all, in KB of addresses, and how it shows its certificate."""
     kilobytes = (2 * project_maxmemory(service) + BESIDES) // 1024
-    return {"PROJECT_KIB": str(kilobytes), "PROJECT_TLS": "only" if certificates.demanded(service) else "beside"}
+    return {
+        "PROJECT_KIB": str(kilobytes),
+        "PROJECT_TLS": "only" if certificates.demanded(service) else "beside",
+    }
 
 
 def _config(service: Service, databases: int) -> str:
     plain, encrypted = (0, PORT) if certificates.demanded(service) else (PORT, TLS_PORT)
-    return CONFIG.format(plain=plain, encrypted=encrypted, databases=databases, maxmemory=maxmemory(service))
+    return CONFIG.format(
+        plain=plain, encrypted=encrypted, databases=databases, maxmemory=maxmemory(service)
+    )
 
 
 def cli(service: Service, host: str = "", port: int = PORT) -> tuple[str, ...]:
-    """redis-cli where there is the file of authorities: in the service's container, or a probe's. Of a certificate it verifies
-    who signed it, and never the name."""
+    """redis-cli where there is the file of authorities: in the service's container, or a probe's.
+    Of a certificate it verifies who signed it, and never the name."""
     where = ("-h", host, "-p", str(port)) if host else ()
-    return (tool(service, "cli"), *(("--tls", "--cacert", AUTHORITIES) if certificates.verifies(service) else ()), *where)
+    return (
+        tool(service, "cli"),
+        *(("--tls", "--cacert", AUTHORITIES) if certificates.verifies(service) else ()),
+        *where,
+    )
 
 
 def own_database(service: Service) -> int:
@@ -228,7 +267,8 @@ def login(service: Service) -> dict[str, str]:
 
 @functools.cache
 def _driver() -> DriverInfo:
-    """What the driver tells a server of itself; left alone it reads its package's metadata for each client: 3 ms."""
+    """What the driver tells a server of itself; left alone it reads its package's metadata for each
+    client: 3 ms."""
     return DriverInfo()
 
 
@@ -242,21 +282,26 @@ def _encrypted(service: Service) -> dict[str, Any]:
 
 
 def asked(service: Service) -> str:
-    """What an address of TLS says of verifying, for redis-py, Celery and kombu; clients of Node.js read it nowhere."""
+    """What an address of TLS says of verifying, for redis-py, Celery and kombu; clients of Node.js
+    read it nowhere."""
     if service.tls is None:
         return ""
     return f"?ssl_cert_reqs=required&ssl_ca_certs={quote(service.tls.file, safe='/')}"
 
 
 async def renew_certificate(service: Service, access: Access) -> None:
-    """Have the server read the file again: both names in one call, for a pair that does not match is refused."""
+    """Have the server read the file again: both names in one call, for a pair that does not match
+    is refused."""
     async with connection(service, access) as client:
         await client.execute_command("CONFIG", "SET", "tls-cert-file", PAIR, "tls-key-file", PAIR)
 
 
 @asynccontextmanager
-async def connection(service: Service, access: Access, database: int | None = None) -> AsyncIterator[Any]:
-    """The administrator's connection to one database, or to our own. Text that is no UTF-8 comes and goes as surrogates."""
+async def connection(
+    service: Service, access: Access, database: int | None = None
+) -> AsyncIterator[Any]:
+    """The administrator's connection to one database, or to our own. Text that is no UTF-8 comes
+    and goes as surrogates."""
     address = access.address(PORT)
     password = service.parameters["password"]
     client = redis.asyncio.Redis(
@@ -281,8 +326,8 @@ async def connection(service: Service, access: Access, database: int | None = No
 
 
 async def ready(service: Service, access: Access) -> Health:
-    """Log in, ask for the version, write and read back. One that is full serves: whoever filled it must not keep others from
-    backing it up or giving it more memory."""
+    """Log in, ask for the version, write and read back. One that is full serves: whoever filled it
+    must not keep others from backing it up or giving it more memory."""
     stage, version = "tcp", ""
     try:
         async with connection(service, access) as client:
@@ -294,14 +339,31 @@ async def ready(service: Service, access: Access) -> Health:
             mark = uuid.uuid4().hex
             await client.set(HEALTH_KEY, mark, ex=60)
             if await client.get(HEALTH_KEY) != mark:
-                return Health(healthy=False, stage=stage, version=version, detail="What was written does not come back.")
+                return Health(
+                    healthy=False,
+                    stage=stage,
+                    version=version,
+                    detail="What was written does not come back.",
+                )
             return Health(healthy=True, stage="write", version=version)
     except OutOfMemoryError:
-        return Health(healthy=True, stage="write", version=version, detail="It is full: it takes no more data (maxmemory).")
+        return Health(
+            healthy=True,
+            stage="write",
+            version=version,
+            detail="It is full: it takes no more data (maxmemory).",
+        )
     except BusyLoadingError:
-        return Health(healthy=False, stage="login", version=version, detail="The server is loading its data.")
+        return Health(
+            healthy=False, stage="login", version=version, detail="The server is loading its data."
+        )
     except AuthenticationError:
-        return Health(healthy=False, stage="tcp", version=version, detail="The administrator's password is refused.")
+        return Health(
+            healthy=False,
+            stage="tcp",
+            version=version,
+            detail="The administrator's password is refused.",
+        )
     except ResponseError as error:
         detail = await _end_script(service, access) if str(error).startswith("BUSY") else str(error)
         return Health(healthy=False, stage=stage, version=version, detail=detail)
@@ -312,12 +374,14 @@ async def ready(service: Service, access: Access) -> Health:
 
 
 async def _end_script(service: Service, access: Access) -> str:
-    """A script that has run for longer than the server waits keeps everybody else out: it is ended, unless it has written."""
+    """A script that has run for longer than the server waits keeps everybody else out: it is ended,
+    unless it has written."""
     said = "A script runs without end, and nobody else is answered."
     if service.imported:
         return f"{said} End it: SCRIPT KILL."
     try:
-        async with connection(service, access, 0) as client:  # it may not select any other meanwhile
+        # it may not select any other meanwhile
+        async with connection(service, access, 0) as client:
             for kind in ("SCRIPT", "FUNCTION"):
                 with suppress(ResponseError):
                     await client.execute_command(kind, "KILL")

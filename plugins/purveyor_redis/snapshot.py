@@ -1,8 +1,10 @@
-"""Backups as RDB: the server's own snapshot, its users and what was set; restored by replication from a server beside it.
+"""Backups as RDB: the server's own snapshot, its users and what was set; restored by replication
+from a server beside it.
 
-What is counted are the keys of the RDB that streams by: one pass, and exact however much is written meanwhile. A dump.rdb put
-beside ``appendonly yes`` loads nothing at all. So a second server in the same container reads it, and the service copies from
-that one: it goes on serving until the copy is whole, and its append-only file is written anew by itself.
+What is counted are the keys of the RDB that streams by: one pass, and exact however much is written
+meanwhile. A dump.rdb put beside ``appendonly yes`` loads nothing at all. So a second server in the
+same container reads it, and the service copies from that one: it goes on serving until the copy is
+whole, and its append-only file is written anew by itself.
 """
 
 import re
@@ -14,7 +16,19 @@ import anyio
 import msgspec
 from redis.exceptions import RedisError
 
-from purveyor_hooks import Access, BadInput, Census, Command, Failed, Finding, NotFound, RestoreOptions, Service, Sink, Source
+from purveyor_hooks import (
+    Access,
+    BadInput,
+    Census,
+    Command,
+    Failed,
+    Finding,
+    NotFound,
+    RestoreOptions,
+    Service,
+    Sink,
+    Source,
+)
 from purveyor_hooks.parts import PartWriter, read_parts
 from purveyor_redis import division, settings
 from purveyor_redis.accounts import is_ours
@@ -48,18 +62,30 @@ Counts = dict[str, dict[str, int]]
 
 
 def _census(
-    lasting: dict[int, int], fleeting: dict[int, int], libraries: int, servers: Mapping[int, Keys] | None = None
+    lasting: dict[int, int],
+    fleeting: dict[int, int],
+    libraries: int,
+    servers: Mapping[int, Keys] | None = None,
 ) -> Census:
-    """What is none is not named. With `servers` of environments, each is what a number is elsewhere, and the service's own has
-    only number 0 like others; what somebody put into further ones there is told apart."""
+    """What is none is not named. With `servers` of environments, each is what a number is
+    elsewhere, and the service's own has only number 0 like others; what somebody put into further
+    ones there is told apart."""
     further = "db" if servers is None else "own/db"
     by_name = [
-        {f"{further if number else 'db'}{number}": count for number, count in sorted(kind.items()) if count}
+        {
+            f"{further if number else 'db'}{number}": count
+            for number, count in sorted(kind.items())
+            if count
+        }
         for kind in (lasting, fleeting)
     ]
     functions = {"libraries": libraries} if libraries else {}
     for number, held in sorted((servers or {}).items()):
-        for kind, count in ((by_name[0], held.lasting), (by_name[1], held.fleeting), (functions, held.libraries)):
+        for kind, count in (
+            (by_name[0], held.lasting),
+            (by_name[1], held.fleeting),
+            (functions, held.libraries),
+        ):
             kind |= {f"db{number}": count} if count else {}
     counts = {"keys": by_name[0], "functions": functions}
     return Census(
@@ -69,15 +95,24 @@ def _census(
 
 
 async def census(service: Service, access: Access) -> Census:
-    """Keys of each database, those that may go by themselves apart. What the server says is enough unless there are fields
-    that expire: it does not say whether whole keys go with them, so that an RDB is read."""
+    """Keys of each database, those that may go by themselves apart. What the server says is enough
+    unless there are fields that expire: it does not say whether whole keys go with them, so that an
+    RDB is read."""
     servers = await _servers(service, access) if divided(service) else None
     async with connection(service, access) as client:
         info = await client.info()
-        keyspace = {int(name[2:]): facts for name, facts in info.items() if DATABASE.fullmatch(name)}
-        if not any(facts.get(name) for facts in keyspace.values() for name in ("subexpiry", "keys_with_volatile_items")):
+        keyspace = {
+            int(name[2:]): facts for name, facts in info.items() if DATABASE.fullmatch(name)
+        }
+        if not any(
+            facts.get(name)
+            for facts in keyspace.values()
+            for name in ("subexpiry", "keys_with_volatile_items")
+        ):
             fleeting = {number: int(facts["expires"]) for number, facts in keyspace.items()}
-            lasting = {number: int(facts["keys"]) - fleeting[number] for number, facts in keyspace.items()}
+            lasting = {
+                number: int(facts["keys"]) - fleeting[number] for number, facts in keyspace.items()
+            }
             ours = (
                 {key async for key in client.scan_iter(f"{OWN_KEYS}*", count=1000)}
                 if own_database(service) in keyspace
@@ -105,19 +140,28 @@ async def _servers(service: Service, access: Access) -> dict[int, Keys]:
 
 
 def _counted(reader: Reader) -> Keys:
-    return Keys(sum(reader.lasting.values()), sum(reader.fleeting.values()), reader.functions, False)
+    return Keys(
+        sum(reader.lasting.values()), sum(reader.fleeting.values()), reader.functions, False
+    )
 
 
 async def _hurry(service: Service, client: Any) -> None:
-    """Else the server waits five seconds for more replicas. One of somebody else's is left as it is."""
+    """Else the server waits five seconds for more replicas. One of somebody else's is left as it
+    is."""
     if not service.imported:
         with suppress(RedisError):  # it is slower then, and no less right
             await client.config_set("repl-diskless-sync-delay", 0)
 
 
-async def _read(service: Service, access: Access, reader: Reader, writer: PartWriter | None, server: int | None = None) -> None:
-    """Have the server, or that of an environment, make an RDB and read it, up to its end: the mark that may follow is no part of
-    it."""
+async def _read(
+    service: Service,
+    access: Access,
+    reader: Reader,
+    writer: PartWriter | None,
+    server: int | None = None,
+) -> None:
+    """Have the server, or that of an environment, make an RDB and read it, up to its end: the mark
+    that may follow is no part of it."""
     command = Command(argv=(*cli(service), "--rdb", "-"), environment=login(service))
     if server is not None:
         await division.settle(access, server)
@@ -127,7 +171,9 @@ async def _read(service: Service, access: Access, reader: Reader, writer: PartWr
         async with access.process(command) as process:
             async for chunk in process.output():
                 reader.feed(chunk)
-                if writer is not None and (rest := chunk[: reader.offset - size] if reader.ended else chunk):
+                if writer is not None and (
+                    rest := chunk[: reader.offset - size] if reader.ended else chunk
+                ):
                     await writer.write(rest)
                 elif writer is None:
                     access.beat()
@@ -135,7 +181,10 @@ async def _read(service: Service, access: Access, reader: Reader, writer: PartWr
             await process.finish()
         reader.finish()
     except DamagedRdb as error:
-        raise Failed(f"What {service.name} sends as its data is damaged: {error}.", remedy="Try again; see its log.") from None
+        raise Failed(
+            f"What {service.name} sends as its data is damaged: {error}.",
+            remedy="Try again; see its log.",
+        ) from None
 
 
 # ---------------------------------------------------------------- out
@@ -166,7 +215,11 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
                 failed.append(found)
     await writer.close()
     left_out += tuple(
-        Finding(where="", what=f"module {name}", why="its data is read only by a server that has this module")
+        Finding(
+            where="",
+            what=f"module {name}",
+            why="its data is read only by a server that has this module",
+        )
         for name in sorted(reader.modules)
     )
     failed += _unknown(reader, f"db{reader.unknown_in}")
@@ -175,13 +228,22 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
 
 
 def _unknown(reader: Reader, where: str) -> list[Finding]:
-    return [Finding(where=where, what="", why=f"{reader.unknown}; from there on nothing is counted")] if reader.unknown else []
+    return (
+        [Finding(where=where, what="", why=f"{reader.unknown}; from there on nothing is counted")]
+        if reader.unknown
+        else []
+    )
 
 
-async def _server(service: Service, access: Access, writer: PartWriter, number: int, whose: Held) -> Reader | Finding:
-    """What an environment's server holds, as a part. One that cannot be read keeps nobody else's data out of the backup."""
+async def _server(
+    service: Service, access: Access, writer: PartWriter, number: int, whose: Held
+) -> Reader | Finding:
+    """What an environment's server holds, as a part. One that cannot be read keeps nobody else's
+    data out of the backup."""
     reader = Reader()
-    await writer.begin(PROJECT, number=number, mark=whose.mark, project=whose.project, account=whose.account)
+    await writer.begin(
+        PROJECT, number=number, mark=whose.mark, project=whose.project, account=whose.account
+    )
     try:
         await _read(service, access, reader, writer, number)
     except Failed as error:
@@ -220,7 +282,9 @@ async def extract(source: Source, database: str, sink: Sink) -> None:
 
 
 def _no_such(database: str) -> NotFound:
-    return NotFound(f"The backup holds no database {database}.", remedy="Its databases are named db0, db1, …")
+    return NotFound(
+        f"The backup holds no database {database}.", remedy="Its databases are named db0, db1, …"
+    )
 
 
 def _chosen(numbers: tuple[int, ...], facts: dict[str, Any], *, shared: bool) -> Chosen:
@@ -239,7 +303,9 @@ def _damaged(error: DamagedRdb) -> BadInput:
 # ---------------------------------------------------------------- in
 
 
-async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+async def restore(
+    service: Service, access: Access, source: Source, options: RestoreOptions
+) -> tuple[Finding, ...]:
     if divided(service):
         return await _divide(service, access, source, options)
     only = _only(options)
@@ -254,7 +320,8 @@ async def restore(service: Service, access: Access, source: Source, options: Res
         elif part.name == DATA:
             if part.facts.get("divided"):
                 raise BadInput(
-                    f"The backup is of a Redis with a server for each environment, and {service.name} has one for all.",
+                    "The backup is of a Redis with a server for each environment, and "
+                    f"{service.name} has one for all.",
                     remedy="Restore it as a new service.",
                 )
             own = part.facts.get("own")
@@ -265,12 +332,16 @@ async def restore(service: Service, access: Access, source: Source, options: Res
     async with connection(service, access) as client:
         if only is None:
             findings += await _users(client, users)
-            findings += await settings.apply(service, access, client, carried, options.skip_settings)
+            findings += await settings.apply(
+                service, access, client, carried, options.skip_settings
+            )
         findings += await _room(service, client)
     return tuple(findings)
 
 
-async def _divide(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+async def _divide(
+    service: Service, access: Access, source: Source, options: RestoreOptions
+) -> tuple[Finding, ...]:
     """Into servers of environments, and what is nobody's into the service's own."""
     only = _only(options)
     users: list[str] = []
@@ -302,7 +373,9 @@ async def _divide(service: Service, access: Access, source: Source, options: Res
     async with connection(service, access) as client:
         if only is None:
             findings += await _users(client, [line for line in users if not is_ours(line.split())])
-            findings += await settings.apply(service, access, client, carried, options.skip_settings)
+            findings += await settings.apply(
+                service, access, client, carried, options.skip_settings
+            )
     return (*findings, *await carving.start(own))
 
 
@@ -310,22 +383,31 @@ def _told(rest: Reader) -> list[Finding]:
     """What was reached by all projects where one server was for all, and is by none now."""
     findings = []
     if count := rest.lasting.get(0, 0) + rest.fleeting.get(0, 0):
-        why = f"its {count} keys are no project's; they are on the service's own server, which none reaches"
+        why = (
+            f"its {count} keys are no project's; they are on the service's own server, which "
+            "none reaches"
+        )
         findings.append(Finding(where="db0", what="keys", why=why, notice=True))
     if rest.functions:
-        why = "libraries of functions are on the service's own server; projects load theirs on their own"
+        why = (
+            "libraries of functions are on the service's own server; projects load theirs on "
+            "their own"
+        )
         findings.append(Finding(where="", what="functions", why=why))
     return findings
 
 
-async def _pour(service: Service, access: Access, reader: Reader, own: Any, only: tuple[int, ...] | None) -> list[Finding]:
+async def _pour(
+    service: Service, access: Access, reader: Reader, own: Any, only: tuple[int, ...] | None
+) -> list[Finding]:
     """Have the service's server take over what lies in the file, and keep its own mark."""
     findings: list[Finding] = []
     async with connection(service, access) as client:
         databases = int((await client.config_get("databases"))["databases"])
         await _require_room(service, access, reader, only, databases)
         mark = await _mark(access, await client.get(IDENTITY_KEY))
-        await client.config_set("maxmemory", 0)  # else what is full takes neither our mark nor what came last
+        # else what is full takes neither our mark nor what came last
+        await client.config_set("maxmemory", 0)
         beside = Beside(service, access, databases)
         come = await beside.run(lambda second: copied(access, client, second))
         findings += proof(reader, beside, come, only)
@@ -347,7 +429,9 @@ def _only(options: RestoreOptions) -> tuple[int, ...] | None:
     found = [DATABASE.fullmatch(name) for name in options.only]
     if not all(found):
         why = "a Redis' databases are named db0, db1, …"
-        raise BadInput(f"{', '.join(options.only)} names no database: {why}", errors={"database": why})
+        raise BadInput(
+            f"{', '.join(options.only)} names no database: {why}", errors={"database": why}
+        )
     return tuple(int(name[1]) for name in found if name)
 
 
@@ -355,11 +439,16 @@ def _settings(data: bytes) -> dict[str, str]:
     try:
         return msgspec.json.decode(data, type=dict[str, str])
     except msgspec.DecodeError:
-        raise BadInput("The backup's settings cannot be read.", remedy="Restore another backup.") from None
+        raise BadInput(
+            "The backup's settings cannot be read.", remedy="Restore another backup."
+        ) from None
 
 
-async def _put(access: Access, part: AsyncIterable[bytes], facts: dict[str, Any], only: tuple[int, ...] | None) -> Reader:
-    """Write the RDB, or some databases of it, to where the second server reads it; the answer has counted it."""
+async def _put(
+    access: Access, part: AsyncIterable[bytes], facts: dict[str, Any], only: tuple[int, ...] | None
+) -> Reader:
+    """Write the RDB, or some databases of it, to where the second server reads it; the answer has
+    counted it."""
     chosen = _chosen(only or (), facts, shared=False)
     reader = chosen.reader if only else Reader(chosen.own, OWN_KEYS.encode())
     command = Command(argv=("sh", "-c", f"umask 077; cat >{FILE}"))
@@ -382,7 +471,9 @@ async def _put(access: Access, part: AsyncIterable[bytes], facts: dict[str, Any]
     return reader
 
 
-async def _require_room(service: Service, access: Access, reader: Reader, only: tuple[int, ...] | None, databases: int) -> None:
+async def _require_room(
+    service: Service, access: Access, reader: Reader, only: tuple[int, ...] | None, databases: int
+) -> None:
     """A server that meets a database that it cannot have ends, the one that serves as well."""
     numbers = {*reader.lasting, *reader.fleeting}
     missing = sorted({*(only or ())} - numbers)
@@ -390,11 +481,16 @@ async def _require_room(service: Service, access: Access, reader: Reader, only: 
     if missing:
         wrong = f"The backup holds no database {', '.join(f'db{number}' for number in missing)}."
     elif (highest := max(numbers & {*(only or numbers)}, default=0)) >= databases:
-        wrong = f"The backup holds keys in database {highest}, and {service.name} has {databases} databases."
+        wrong = (
+            f"The backup holds keys in database {highest}, and {service.name} has {databases} "
+            "databases."
+        )
     if wrong:
         await access.exec(Command(argv=("rm", "-f", FILE)))
         why = "choose some that are there and fit"
-        raise BadInput(wrong, remedy="Restore only databases that are there and fit.", errors={"database": why})
+        raise BadInput(
+            wrong, remedy="Restore only databases that are there and fit.", errors={"database": why}
+        )
 
 
 async def _mark(access: Access, found: str | None) -> str:
@@ -404,26 +500,43 @@ async def _mark(access: Access, found: str | None) -> str:
     return kept.stdout.strip()
 
 
-def proof(reader: Reader, beside: Beside, come: dict[int, tuple[int, int]], only: tuple[int, ...] | None) -> list[Finding]:
+def proof(
+    reader: Reader, beside: Beside, come: dict[int, tuple[int, int]], only: tuple[int, ...] | None
+) -> list[Finding]:
     """What was read is what the RDB holds, and what was copied is what was read."""
     findings = []
     if only is None:
         held = reader.total + reader.ours
     else:
-        held = sum(kind.get(number, 0) for kind in (reader.lasting, reader.fleeting) for number in only)
+        held = sum(
+            kind.get(number, 0) for kind in (reader.lasting, reader.fleeting) for number in only
+        )
     if not reader.unknown and held != beside.loaded + beside.expired + beside.empty:
-        why = f"the backup holds {held} keys; {beside.loaded} were read and {beside.expired} had ended"
+        why = (
+            f"the backup holds {held} keys; {beside.loaded} were read and {beside.expired} had "
+            "ended"
+        )
         findings.append(Finding(where="", what="keys", why=why))
     if beside.empty:
-        findings.append(Finding(where="", what="keys", why=f"{beside.empty} were left out, for nothing is in them", notice=True))
+        findings.append(
+            Finding(
+                where="",
+                what="keys",
+                why=f"{beside.empty} were left out, for nothing is in them",
+                notice=True,
+            )
+        )
     for number, (here, there) in sorted(come.items()):
         if here < there:
-            findings.append(Finding(where=f"db{number}", what="keys", why=f"{here} of {there} came over"))
+            findings.append(
+                Finding(where=f"db{number}", what="keys", why=f"{here} of {there} came over")
+            )
     return findings
 
 
 async def _users(client: Any, lines: list[str]) -> list[Finding]:
-    """Users come along; those of projects switched off: only a link, or whoever links them again, lets them in."""
+    """Users come along; those of projects switched off: only a link, or whoever links them again,
+    lets them in."""
     findings = []
     for line in lines:
         word, _, rest = line.partition(" ")
@@ -435,7 +548,9 @@ async def _users(client: Any, lines: list[str]) -> list[Finding]:
         try:
             await client.execute_command("ACL", "SETUSER", name, "reset", *rules)
         except RedisError as error:
-            findings.append(Finding(where="", what=f"user {name}", why=f"this server does not take it: {error}"))
+            findings.append(
+                Finding(where="", what=f"user {name}", why=f"this server does not take it: {error}")
+            )
     await client.execute_command("ACL", "SAVE")
     return findings
 
@@ -450,20 +565,33 @@ async def _clear_marks(service: Service, access: Access, own: Any) -> None:
 
 
 async def _written(access: Access, client: Any) -> None:
-    """Wait until the append-only file holds what was copied: a server that is stopped before has lost it."""
+    """Wait until the append-only file holds what was copied: a server that is stopped before has
+    lost it."""
     before: Any = None
     tries = 0
     while True:
         state = await client.info("persistence")
         waiting = int(state["aof_rewrite_in_progress"]) or int(state["aof_rewrite_scheduled"])
-        if not int(state["aof_enabled"]) or (not waiting and state["aof_last_bgrewrite_status"] == "ok"):
+        if not int(state["aof_enabled"]) or (
+            not waiting and state["aof_last_bgrewrite_status"] == "ok"
+        ):
             return
         if not waiting:  # it failed, for a full disk perhaps: ask once more, and be told
             tries += 1
             if tries > REWRITES:
-                raise Failed("The server did not write the restored data to its append-only file.", remedy="Is the disk full?")
+                raise Failed(
+                    "The server did not write the restored data to its append-only file.",
+                    remedy="Is the disk full?",
+                )
             await client.bgrewriteaof()
-        moved = [state.get(name) for name in ("current_save_keys_processed", "current_cow_size", "aof_rewrite_in_progress")]
+        moved = [
+            state.get(name)
+            for name in (
+                "current_save_keys_processed",
+                "current_cow_size",
+                "aof_rewrite_in_progress",
+            )
+        ]
         if moved != before:
             before = moved
             access.beat()
@@ -473,6 +601,9 @@ async def _written(access: Access, client: Any) -> None:
 async def _room(service: Service, client: Any) -> list[Finding]:
     used, limit = int((await client.info("memory"))["used_memory"]), maxmemory(service)
     if limit and used > limit:
-        why = f"its data takes {used} bytes and its parameter maxmemory allows {limit}: it takes no more until that is raised"
+        why = (
+            f"its data takes {used} bytes and its parameter maxmemory allows {limit}: it takes "
+            "no more until that is raised"
+        )
         return [Finding(where="", what="maxmemory", why=why)]
     return []

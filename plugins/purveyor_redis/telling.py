@@ -1,7 +1,8 @@
 """What is in the keys of a backup, as digests: what a value is, and not how its server laid it out.
 
-A server keeps small hashes, sets and sorted sets in one string and large ones in tables without an order, by limits that can be
-set: all are told by their members. What has fields that expire is told by those that do not.
+A server keeps small hashes, sets and sorted sets in one string and large ones in tables without an
+order, by limits that can be set: all are told by their members. What has fields that expire is told
+by those that do not.
 """
 
 import struct
@@ -36,7 +37,8 @@ SET, SORTED_SET_TEXT, HASH, SORTED_SET, LIST = 2, 3, 4, 5, 1
 INTSET, HASH_PACKED, SORTED_SET_PACKED, LIST_PACKED, SET_PACKED = 11, 16, 17, 18, 20
 NODE_PLAIN = 1
 NUMBERS = {253: "nan", 254: "inf", 255: "-inf"}
-Told = tuple[int, bytes, bytes, bool]  # a database's number, a key, the digest of its value, and whether it may go by itself
+# a database's number, a key, the digest of its value, and whether it may go by itself
+Told = tuple[int, bytes, bytes, bool]
 
 
 class Digests(Reader):
@@ -96,7 +98,9 @@ class Digests(Reader):
         if kind in (SET, HASH, SORTED_SET, SORTED_SET_TEXT):
             return (yield from self._members(kind)), False
         if kind == INTSET:
-            return _sum(b"set", ((item,) for item in integers((yield from self._string(PACKED))))), False
+            return _sum(
+                b"set", ((item,) for item in integers((yield from self._string(PACKED))))
+            ), False
         if kind in (SET_PACKED, HASH_PACKED, SORTED_SET_PACKED):
             return (yield from self._packed(kind)), False
         if kind in (LIST, LIST_PACKED):
@@ -107,7 +111,8 @@ class Digests(Reader):
             return (yield from self._fields(kind)), True
         if kind in (LISTPACK_1, LISTPACK_2) and self.version < VALKEY_9:
             return (yield from self._packed_fields(kind)), True
-        self._heard = blake2b(bytes((kind,)), digest_size=SIZE)  # strings, streams, modules, and what older servers wrote
+        # strings, streams, modules, and what older servers wrote
+        self._heard = blake2b(bytes((kind,)), digest_size=SIZE)
         yield from self._value(kind)
         heard, self._heard = self._heard, None
         return bytes(heard.digest()), False
@@ -120,7 +125,9 @@ class Digests(Reader):
                 return (yield from self._take(size))
             return (yield from self._hashed(size))
         if size < 3:
-            return str(int.from_bytes((yield from self._take(1 << size)), "little", signed=True)).encode()
+            return str(
+                int.from_bytes((yield from self._take(1 << size)), "little", signed=True)
+            ).encode()
         if size > 3:
             raise DamagedRdb("a string is encoded in an unknown way")
         packed, whole = (yield from self._length()), (yield from self._length())
@@ -147,7 +154,11 @@ class Digests(Reader):
                 member.append((yield from self._take(8)))
             elif kind == SORTED_SET_TEXT:
                 size = yield from self._byte()
-                text = NUMBERS[size] if size in NUMBERS else (yield from self._take(size)).decode(errors="replace")
+                text = (
+                    NUMBERS[size]
+                    if size in NUMBERS
+                    else (yield from self._take(size)).decode(errors="replace")
+                )
                 member.append(_score(text))
             found += _number(member)
         name = {SET: b"set", HASH: b"hash"}.get(kind, b"sorted set")
@@ -168,7 +179,11 @@ class Digests(Reader):
         nodes = yield from self._length()
         for _ in range(nodes):
             plain = kind == LIST or (yield from self._length()) == NODE_PLAIN
-            items = [(yield from self._string(LONG))] if plain else listpack((yield from self._string(PACKED)))
+            items = (
+                [(yield from self._string(LONG))]
+                if plain
+                else listpack((yield from self._string(PACKED)))
+            )
             for item in items:
                 found.update(struct.pack("<Q", len(item)) + item)
         return found.digest()
@@ -192,7 +207,11 @@ class Digests(Reader):
         if kind == LISTPACK_2:
             yield from self._take(8)
         items = listpack((yield from self._string(PACKED)))
-        lasting = [pair for *pair, when in zip(items[::3], items[1::3], items[2::3], strict=True) if when == b"0"]
+        lasting = [
+            pair
+            for *pair, when in zip(items[::3], items[1::3], items[2::3], strict=True)
+            if when == b"0"
+        ]
         return _sum(b"hash", lasting)
 
 
@@ -218,7 +237,10 @@ def integers(data: bytes) -> list[bytes]:
     size = int.from_bytes(data[:4], "little")
     if size not in (2, 4, 8) or (len(data) - 8) % size:
         raise DamagedRdb("a set of numbers is none")
-    return [str(int.from_bytes(data[at : at + size], "little", signed=True)).encode() for at in range(8, len(data), size)]
+    return [
+        str(int.from_bytes(data[at : at + size], "little", signed=True)).encode()
+        for at in range(8, len(data), size)
+    ]
 
 
 def listpack(data: bytes) -> list[bytes]:
@@ -257,11 +279,16 @@ INTEGERS = {0xF1: 2, 0xF2: 3, 0xF3: 4, 0xF4: 8}
 
 def _back(size: int) -> int:
     """How many bytes say backwards how long a member is."""
-    return next(number for number, most in enumerate((127, 16383, 2097151, 268435455, size), 1) if size <= most)
+    return next(
+        number
+        for number, most in enumerate((127, 16383, 2097151, 268435455, size), 1)
+        if size <= most
+    )
 
 
 async def contents(source: Source, into: Contents) -> None:
-    """A server of an environment is one database, as the census has it; a key of a further number in it is told with that."""
+    """A server of an environment is one database, as the census has it; a key of a further number
+    in it is told with that."""
     async for part in read_parts(source):
         if part.name not in (DATA, PROJECT):
             continue
@@ -281,4 +308,6 @@ async def contents(source: Source, into: Contents) -> None:
                 reader.told.clear()
             reader.finish()
         except (ValueError, IndexError) as error:
-            raise BadInput(f"The backup's data cannot be read: {error}.", remedy="Choose another backup.") from None
+            raise BadInput(
+                f"The backup's data cannot be read: {error}.", remedy="Choose another backup."
+            ) from None

@@ -1,8 +1,9 @@
-"""The service type ``s3``: one bucket, and an access key limited to it, for each project and environment.
+"""The service type ``s3``: one bucket, and an access key limited to it, for each project and
+environment.
 
-Three servers: RustFS, MinIO and SeaweedFS. They differ in how they are
-started and in how keys are made; `flavours` holds the one, `keys` the other. The driver is imported when it is
-first needed: it is big, and most installations have no S3.
+Three servers: RustFS, MinIO and SeaweedFS. They differ in how they are started and in how keys are
+made; `flavours` holds the one, `keys` the other. The driver is imported when it is first needed: it
+is big, and most installations have no S3.
 """
 
 import base64
@@ -43,11 +44,26 @@ PORT, REGION = flavours.PORT, flavours.REGION
 ACCOUNT_LENGTH = 20  # SeaweedFS takes letters and digits only
 NAMING = Naming(separator="-", limit=63, minimum=3)
 PARAMETERS = (
-    Parameter(name="port", help="Port of the S3 API on 127.0.0.1.", kind="integer", generated="port", base=9000),
-    Parameter(name="console_port", help="Port of the web console on 127.0.0.1.", kind="integer", generated="port", base=9001),
+    Parameter(
+        name="port",
+        help="Port of the S3 API on 127.0.0.1.",
+        kind="integer",
+        generated="port",
+        base=9000,
+    ),
+    Parameter(
+        name="console_port",
+        help="Port of the web console on 127.0.0.1.",
+        kind="integer",
+        generated="port",
+        base=9001,
+    ),
     Parameter(
         name="flavour",
-        help="Which server the image holds: rustfs, minio or seaweedfs; auto reads it from the image's name.",
+        help=(
+            "Which server the image holds: rustfs, minio or seaweedfs; auto reads it from the "
+            "image's name."
+        ),
         default=flavours.AUTO,
         choices=(flavours.AUTO, *flavours.FLAVOURS),
         editable=False,
@@ -96,8 +112,9 @@ def data_major(image: Image) -> str:
 
 @hookimpl
 def secrets(service: Service) -> dict[str, str]:
-    """SeaweedFS: a certificate for its parts that speak to each other. RustFS: the key with which it seals the keys of objects
-    that are encrypted at rest; without it they cannot be read. An image of no known server is refused here."""
+    """SeaweedFS: a certificate for its parts that speak to each other. RustFS: the key with which
+    it seals the keys of objects that are encrypted at rest; without it they cannot be read. An
+    image of no known server is refused here."""
     flavour, made = flavours.of(service).name, service.secrets
     if flavour == flavours.SEAWEEDFS and "tls_key" not in made:
         return {**made, **tls.self_signed()}
@@ -174,7 +191,10 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
 def client(service: Service) -> Client:
     """The servers' images hold no S3 client: boto3 on this host."""
     return Client(
-        python="import boto3\ns3 = boto3.client('s3')\nprint('s3 is connected; for example: s3.list_buckets()')",
+        python=(
+            "import boto3\ns3 = boto3.client('s3')\nprint('s3 is connected; for example: "
+            "s3.list_buckets()')"
+        ),
         environment={
             "AWS_ENDPOINT_URL": f"http://{service.host}:{service.port(PORT)}",
             "AWS_ACCESS_KEY_ID": service.parameters["access_key"],
@@ -186,7 +206,8 @@ def client(service: Service) -> Client:
 
 @hookimpl
 def probes(service: Service, binding: Binding) -> list[Probe]:
-    """Only the way is probed from inside: the images hold no S3 client. Login, query and write are what health asks."""
+    """Only the way is probed from inside: the images hold no S3 client. Login, query and write are
+    what health asks."""
     return [Probe(name="tcp", command=Command(argv=flavours.reach(service.host)))]
 
 
@@ -205,7 +226,9 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
 
 
 @hookimpl
-async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+async def restore(
+    service: Service, access: Access, source: Source, options: RestoreOptions
+) -> tuple[Finding, ...]:
     from purveyor_s3 import refill
 
     return await refill.restore(service, access, source, options)
@@ -268,7 +291,9 @@ def exercise() -> Exercise:
 
 
 @hookimpl
-async def browse(service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str) -> Listing:
+async def browse(
+    service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str
+) -> Listing:
     from purveyor_s3 import browsing
 
     return await browsing.browse(service, access, path, cursor)

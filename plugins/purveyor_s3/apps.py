@@ -65,14 +65,28 @@ class Objects:
         from botocore.exceptions import BotoCoreError, ClientError
 
         bucket = account.resource
-        everything = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": [f"arn:aws:s3:::{bucket}/*"]}
+        everything = {
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "s3:*",
+            "Resource": [f"arn:aws:s3:::{bucket}/*"],
+        }
         async with self._opened(account) as client:
             policy = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
             tried = [
                 partial(client.put_bucket_policy, Bucket=bucket, Policy=policy),
-                partial(client.put_bucket_versioning, Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}),
-                *(partial(client.put_object, Bucket=bucket, Key=key, Body=b"x", Metadata=METADATA) for key in ODD),
-                partial(client.put_object_tagging, Bucket=bucket, Key=ODD[0], Tagging={"TagSet": TAGS}),
+                partial(
+                    client.put_bucket_versioning,
+                    Bucket=bucket,
+                    VersioningConfiguration={"Status": "Enabled"},
+                ),
+                *(
+                    partial(client.put_object, Bucket=bucket, Key=key, Body=b"x", Metadata=METADATA)
+                    for key in ODD
+                ),
+                partial(
+                    client.put_object_tagging, Bucket=bucket, Key=ODD[0], Tagging={"TagSet": TAGS}
+                ),
             ]
             for attempt in tried:
                 with suppress(BotoCoreError, ClientError):

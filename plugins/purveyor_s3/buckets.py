@@ -1,4 +1,5 @@
-"""Buckets of bindings. Every call may be repeated after a crash; our mark is written first and removed last."""
+"""Buckets of bindings. Every call may be repeated after a crash; our mark is written first and
+removed last."""
 
 from collections.abc import Awaitable
 from typing import Any, TypeVar
@@ -32,10 +33,13 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
                 )
             if await _asked(service, accounts.exists(binding.account)):
                 raise Conflict(
-                    f"{service.name} has a user {binding.account} already, and it is not Purveyor's.",
+                    f"{service.name} has a user {binding.account} already, and it is not "
+                    "Purveyor's.",
                     remedy="Remove it, or choose another project name.",
                 )
-            await client.put_object(Bucket=OWN_BUCKET, Key=_mark(binding), Body=binding.resource.encode())
+            await client.put_object(
+                Bucket=OWN_BUCKET, Key=_mark(binding), Body=binding.resource.encode()
+            )
         await ensure_bucket(client, binding.resource)
     await _asked(service, accounts.grant(binding))
 
@@ -58,7 +62,10 @@ async def rotate(service: Service, access: Access, binding: Binding) -> None:
     """The key with another secret."""
     async with connection(service, access) as client:
         if not await _is_ours(client, binding):
-            raise Conflict(f"{service.name} has no bucket {binding.resource} of ours.", remedy="Link the project again.")
+            raise Conflict(
+                f"{service.name} has no bucket {binding.resource} of ours.",
+                remedy="Link the project again.",
+            )
     accounts = keys.of(service, access)
     await _asked(service, accounts.revoke(binding.account))
     await _asked(service, accounts.grant(binding))
@@ -78,13 +85,19 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 async def _empty(client: Any, bucket: str) -> None:
     """Every object, in all of its versions, and every upload that was begun."""
     for upload in (await client.list_multipart_uploads(Bucket=bucket)).get("Uploads", []):
-        await client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        await client.abort_multipart_upload(
+            Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+        )
     names: list[dict[str, Any]] = []
     while True:
         found, before = await client.list_object_versions(Bucket=bucket, MaxKeys=BATCH), names
         listed = [*found.get("Versions", []), *found.get("DeleteMarkers", [])]
-        names = [{name: item[name] for name in ("Key", "VersionId") if item.get(name)} for item in listed]
-        if names in ([], before):  # nothing is left, or only what SeaweedFS lists for ever: a deletion marker of the version null
+        names = [
+            {name: item[name] for name in ("Key", "VersionId") if item.get(name)} for item in listed
+        ]
+        # nothing is left, or only what SeaweedFS lists for ever: a deletion marker of the version
+        # null
+        if names in ([], before):
             return
         answer = await client.delete_objects(
             Bucket=bucket, Delete={"Objects": names, "Quiet": True}, BypassGovernanceRetention=True
@@ -100,13 +113,20 @@ async def _empty(client: Any, bucket: str) -> None:
 
 async def _kept(client: Any, bucket: str, error: dict[str, Any]) -> str:
     """Until when an object is locked, "" when it is not."""
-    where = {"Bucket": bucket, **{name: error[name] for name in ("Key", "VersionId") if error.get(name)}}
+    where = {
+        "Bucket": bucket,
+        **{name: error[name] for name in ("Key", "VersionId") if error.get(name)},
+    }
     try:
-        held = (await client.get_object_legal_hold(**where)).get("LegalHold", {}).get("Status") == "ON"
+        held = (await client.get_object_legal_hold(**where)).get("LegalHold", {}).get(
+            "Status"
+        ) == "ON"
     except ClientError:
         held = False
     try:
-        until = (await client.get_object_retention(**where)).get("Retention", {}).get("RetainUntilDate")
+        until = (
+            (await client.get_object_retention(**where)).get("Retention", {}).get("RetainUntilDate")
+        )
     except ClientError:
         until = None
     if until:

@@ -1,4 +1,5 @@
-"""What the other servers would not take of what is here: told with a backup and before a copy, not when half of it is over."""
+"""What the other servers would not take of what is here: told with a backup and before a copy, not
+when half of it is over."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -45,7 +46,9 @@ class Elsewhere:
             if why := unheld(server, key, 0):
                 self._find(server, bucket, f"{key}, a delete marker", why)
 
-    def object(self, bucket: str, key: str, size: int, described: Mapping[str, Any], tags: list[list[str]]) -> None:
+    def object(
+        self, bucket: str, key: str, size: int, described: Mapping[str, Any], tags: list[list[str]]
+    ) -> None:
         for server in self.key(bucket, key, size):
             for why in lessened(server, key, described, tags):
                 self._find(server, bucket, key, why)
@@ -66,7 +69,11 @@ class Elsewhere:
         said = {}
         for server, found in self._found.items():
             more = self._more[server]
-            rest = [Finding(where="", what="", why=f"{more} more would not come over as they are")] if more else []
+            rest = (
+                [Finding(where="", what="", why=f"{more} more would not come over as they are")]
+                if more
+                else []
+            )
             if listed := (*found, *rest):
                 said[server] = listed
         return said
@@ -77,8 +84,8 @@ def others(flavour: str) -> list[str]:
 
 
 async def check(service: Service, access: Access, image: Image) -> tuple[Finding, ...]:
-    """What an image of another server would not take, by the names of all keys and the settings of all buckets. Headers and
-    tags, which no list tells, are named when they come over."""
+    """What an image of another server would not take, by the names of all keys and the settings of
+    all buckets. Headers and tags, which no list tells, are named when they come over."""
     wanted = flavours.named(image.reference)
     if wanted is None or wanted == flavours.of(service).name:
         return ()

@@ -1,4 +1,5 @@
-"""One bucket out of a backup, as a tar: its objects by their keys, and what a tar cannot say of them beside."""
+"""One bucket out of a backup, as a tar: its objects by their keys, and what a tar cannot say of
+them beside."""
 
 import json
 import tarfile
@@ -15,10 +16,11 @@ SPOOLED, CHUNK = 4 * 1024 * 1024, 1024 * 1024
 
 
 async def extract(source: Source, bucket: str, sink: Sink) -> None:
-    """``BUCKET/KEY`` is an object's newest version, ``BUCKET.versions/N/KEY`` the N-th older one from the oldest on.
+    """``BUCKET/KEY`` is an object's newest version, ``BUCKET.versions/N/KEY`` the N-th older one
+    from the oldest on.
 
-    ``BUCKET.json`` has the bucket's settings, ``BUCKET.objects.jsonl`` headers, tags and locks of each object in the order of
-    the backup, with its name in the tar.
+    ``BUCKET.json`` has the bucket's settings, ``BUCKET.objects.jsonl`` headers, tags and locks of
+    each object in the order of the backup, with its name in the tar.
     """
     found, seen, last, number = False, [], "", 0
     with tempfile.SpooledTemporaryFile(max_size=SPOOLED, mode="w+b") as about:
@@ -30,7 +32,9 @@ async def extract(source: Source, bucket: str, sink: Sink) -> None:
                 continue
             if part.name == BUCKET:
                 found = True
-                await _whole(sink, f"{bucket}.json", json.dumps(facts.get("settings", {}), indent=2).encode())
+                await _whole(
+                    sink, f"{bucket}.json", json.dumps(facts.get("settings", {}), indent=2).encode()
+                )
             elif part.name == OBJECT:
                 if facts.get("latest", True):
                     name = f"{bucket}/{_safe(facts['key'])}"
@@ -42,7 +46,9 @@ async def extract(source: Source, bucket: str, sink: Sink) -> None:
             elif part.name in (MARKER, BROKEN):
                 about.write(json.dumps({part.name: True, **facts}).encode() + b"\n")
         if not found:
-            raise NotFound(f"The backup has no bucket {bucket}.", remedy=f"It has {', '.join(seen) or 'none'}.")
+            raise NotFound(
+                f"The backup has no bucket {bucket}.", remedy=f"It has {', '.join(seen) or 'none'}."
+            )
         size = about.tell()
         about.seek(0)
         await _stream(sink, f"{bucket}.objects.jsonl", size, _chunks(about))
@@ -50,8 +56,12 @@ async def extract(source: Source, bucket: str, sink: Sink) -> None:
 
 
 def _safe(key: str) -> str:
-    """A name that stays below the folder into which the tar is unpacked; a slash in the end is a folder's."""
-    parts = [part.replace(".", "%2E") if part in (".", "..") else part or "%00" for part in key.rstrip("/").split("/")]
+    """A name that stays below the folder into which the tar is unpacked; a slash in the end is a
+    folder's."""
+    parts = [
+        part.replace(".", "%2E") if part in (".", "..") else part or "%00"
+        for part in key.rstrip("/").split("/")
+    ]
     return "/".join(parts) + "/" * key.endswith("/")
 
 
@@ -68,7 +78,8 @@ async def _whole(sink: Sink, name: str, data: bytes) -> None:
 
 
 async def _stream(sink: Sink, name: str, size: int, chunks: AsyncIterator[bytes]) -> None:
-    """One file; a tar says its size beforehand, so what is short is filled up (and is named as broken)."""
+    """One file; a tar says its size beforehand, so what is short is filled up (and is named as
+    broken)."""
     entry = tarfile.TarInfo(name.rstrip("/"))
     entry.size, entry.mode = size, 0o600
     if name.endswith("/") and not size:

@@ -34,7 +34,8 @@ def named(reference: str) -> str | None:
 
 
 def of(service: Service) -> Flavour:
-    """The service's server. Raises `BadInput` when neither its parameter nor its image's name tells."""
+    """The service's server. Raises `BadInput` when neither its parameter nor its image's name
+    tells."""
     chosen = service.parameters["flavour"]
     name = named(service.image.reference) if chosen == AUTO else chosen
     if name is None:
@@ -56,9 +57,14 @@ def _credentials(service: Service) -> tuple[File, ...]:
 
 
 def _rustfs(service: Service) -> ContainerSpec:
-    """The image's own entry point; its keys come from files, so that `docker inspect` does not show them."""
-    named, files = {"RUSTFS_ACCESS_KEY": ACCESS_FILE, "RUSTFS_SECRET_KEY": SECRET_FILE}, _credentials(service)
-    if master := service.secrets.get(MASTER_KEY):  # what was made without one gets it with its next update
+    """The image's own entry point; its keys come from files, so that `docker inspect` does not show
+    them."""
+    named, files = (
+        {"RUSTFS_ACCESS_KEY": ACCESS_FILE, "RUSTFS_SECRET_KEY": SECRET_FILE},
+        _credentials(service),
+    )
+    # what was made without one gets it with its next update
+    if master := service.secrets.get(MASTER_KEY):
         named["RUSTFS_SSE_S3_MASTER_KEY"] = MASTER_FILE
         files = (*files, File(path=MASTER_FILE, content=master, mode=0o444))
     exported = " ".join(f'{name}="$(cat {path})"' for name, path in named.items())
@@ -96,17 +102,20 @@ def _minio(service: Service) -> ContainerSpec:
 
 S3_CONFIG, ADMIN_OPTIONS = "/etc/purveyor/s3.json", "/etc/purveyor/admin.options"
 SEAWEED_SERVER = (
-    "-volume=false", "-filer=true", "-dir=/data", "-ip=127.0.0.1", "-master.telemetry=false", "-master.volumeSizeLimitMB=256",
+    "-volume=false", "-filer=true", "-dir=/data", "-ip=127.0.0.1", "-master.telemetry=false",
+    "-master.volumeSizeLimitMB=256",
     # nobody else to elect
     "-master.electionTimeout=300ms", "-master.heartbeatInterval=100ms",
     # master, filer and volume server ask for no password: they stay inside the container
     "-ip.bind=127.0.0.1",
-    "-s3", "-s3.ip.bind=0.0.0.0", f"-s3.port={PORT}", f"-s3.config={S3_CONFIG}", "-s3.iam.readOnly=false",
-    "-s3.allowDeleteBucketNotEmpty=false", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+    "-s3", "-s3.ip.bind=0.0.0.0", f"-s3.port={PORT}", f"-s3.config={S3_CONFIG}",
+    "-s3.iam.readOnly=false",
+    "-s3.allowDeleteBucketNotEmpty=false", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
 )  # fmt: skip
-# The volume server is a process of its own, for it has to outlive the filer, which writes to it when it ends: in one process
-# their order is by chance, and in the wrong one the filer waits until it is killed. The console is a third one; when it
-# ends, storage goes on.
+# The volume server is a process of its own, for it has to outlive the filer, which writes to it
+# when it ends: in one process their order is by chance, and in the wrong one the filer waits until
+# it is killed. The console is a third one; when it ends, storage goes on.
 SEAWEED_LAUNCH = f"""
 end() {{
   trap '' TERM INT
@@ -127,10 +136,12 @@ end 1
 
 
 def _seaweedfs(service: Service) -> ContainerSpec:
-    """All parts in one container. Those that speak gRPC among themselves ask each other for our certificate."""
+    """All parts in one container. Those that speak gRPC among themselves ask each other for our
+    certificate."""
     values = service.parameters
     admin = {
-        "master": "127.0.0.1:9333", "ip": "0.0.0.0", "port": CONSOLE, "dataDir": "/data/admin",  # noqa: S104 - inside the container
+        "master": "127.0.0.1:9333", "ip": "0.0.0.0", "port": CONSOLE,  # noqa: S104
+        "dataDir": "/data/admin",
         "adminUser": values["access_key"], "adminPassword": values["secret_key"],
     }  # fmt: skip
     options = "".join(f"{name}={value}\n" for name, value in admin.items())
@@ -138,12 +149,17 @@ def _seaweedfs(service: Service) -> ContainerSpec:
         image=service.image.reference,
         entrypoint=("/bin/sh", "-c", SEAWEED_LAUNCH, "weed"),
         command=SEAWEED_SERVER,
-        # each bucket has files of its own, of whose size the disk gives room for so many: one for a bucket and not seven
+        # each bucket has files of its own, of whose size the disk gives room for so many: one for a
+        # bucket and not seven
         environment={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
         mount=Mount(target=DATA),
         ports=PORTS,
         files=(
-            File(path=S3_CONFIG, content=tls.identities(values["access_key"], values["secret_key"]), mode=0o600),
+            File(
+                path=S3_CONFIG,
+                content=tls.identities(values["access_key"], values["secret_key"]),
+                mode=0o600,
+            ),
             File(path=ADMIN_OPTIONS, content=options, mode=0o600),
             *tls.files(service.secrets),
         ),
@@ -152,7 +168,8 @@ def _seaweedfs(service: Service) -> ContainerSpec:
 
 
 def reach(host: str) -> tuple[str, ...]:
-    """A command that reaches a server from another container of its image: any answer over HTTP will do."""
+    """A command that reaches a server from another container of its image: any answer over HTTP
+    will do."""
     url = f"http://{host}:{PORT}/"
     tools = (
         f"command -v bash >/dev/null && bash -c 'exec 3<>/dev/tcp/{host}/{PORT}'",

@@ -1,4 +1,5 @@
-"""S3 containers that somebody else made: told by the image's name, and logged in to before anything else."""
+"""S3 containers that somebody else made: told by the image's name, and logged in to before anything
+else."""
 
 import re
 
@@ -15,9 +16,12 @@ USUAL_PORTS = {flavours.SEAWEEDFS: 8333}
 
 
 def recognise(container: FoundContainer) -> Recognition | None:
-    """The three servers by the last part of their image's name; helpers such as `minio/mc` are none."""
+    """The three servers by the last part of their image's name; helpers such as `minio/mc` are
+    none."""
     flavour = flavours.named(container.image_name)
-    if flavour is None or container.image_name.endswith(("-operator", "-console", "-csi", "-exporter")):
+    if flavour is None or container.image_name.endswith(
+        ("-operator", "-console", "-csi", "-exporter")
+    ):
         return None
     access_key, secret_key = KEYS[flavour]
     suggested = {
@@ -32,7 +36,8 @@ def recognise(container: FoundContainer) -> Recognition | None:
 
 
 async def adopt(service: Service, access: Access) -> Health:
-    """List the buckets, and ask the API of accounts: without it no project could be given a key of its own."""
+    """List the buckets, and ask the API of accounts: without it no project could be given a key of
+    its own."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     from purveyor_s3 import keys
@@ -44,10 +49,14 @@ async def adopt(service: Service, access: Access) -> Health:
             await client.list_buckets()
         await keys.of(service, access).exists("purveyorprobe")
     except ClientError as error:
-        detail = "The access key or the secret key is refused." if code(error) in REFUSED else str(error)
+        detail = (
+            "The access key or the secret key is refused." if code(error) in REFUSED else str(error)
+        )
         return Health(healthy=False, stage="login", detail=detail)
     except keys.KeysFailed as error:
-        return Health(healthy=False, stage="query", detail=f"Accounts cannot be made with these keys: {error}")
+        return Health(
+            healthy=False, stage="query", detail=f"Accounts cannot be made with these keys: {error}"
+        )
     except (BotoCoreError, OSError, TimeoutError):
         return Health(healthy=False, stage="tcp", detail="The server does not accept connections.")
     return Health(healthy=True, stage="query")

@@ -1,7 +1,8 @@
-"""Which keys a server cannot hold as they are: seen on RustFS 1.0.1, MinIO of 2026-02-12 and SeaweedFS 4.48.
+"""Which keys a server cannot hold as they are: seen on RustFS 1.0.1, MinIO of 2026-02-12 and
+SeaweedFS 4.48.
 
-S3 takes any 1,024 bytes. A server that keeps objects as files drops a leading slash, or takes two names for one: what was
-there under the other name would be overwritten.
+S3 takes any 1,024 bytes. A server that keeps objects as files drops a leading slash, or takes two
+names for one: what was there under the other name would be overwritten.
 """
 
 import re
@@ -45,21 +46,36 @@ def _seaweedfs(key: str, size: int, parts: list[str]) -> str:
 
 
 REDIRECT = "WebsiteRedirectLocation"
-NOT_KEPT = {flavours.RUSTFS: ("Expires", REDIRECT), flavours.MINIO: (REDIRECT,), flavours.SEAWEEDFS: (REDIRECT,)}
+NOT_KEPT = {
+    flavours.RUSTFS: ("Expires", REDIRECT),
+    flavours.MINIO: (REDIRECT,),
+    flavours.SEAWEEDFS: (REDIRECT,),
+}
 NO_SETTINGS = {  # of a bucket, as `settings` names them
     flavours.RUSTFS: (),
     flavours.MINIO: ("cors", "website", "public access block", "access control list", "encryption"),
     flavours.SEAWEEDFS: ("website", "public access block"),
 }
-FOLDERS = ("application/x-directory", "httpd/unix-directory", "binary/octet-stream", "application/octet-stream")
+FOLDERS = (
+    "application/x-directory",
+    "httpd/unix-directory",
+    "binary/octet-stream",
+    "application/octet-stream",
+)
 TAG = re.compile(r"[\w +\-=.:/@]*")
 REDUCED = "REDUCED_REDUNDANCY"  # the one class beside the standard that these servers have
-SEALS = ((flavours.RUSTFS, "AES256"),)  # as Purveyor runs them: the others would need a key service of their own
+# as Purveyor runs them: the others would need a key service of their own
+SEALS = ((flavours.RUSTFS, "AES256"),)
 
 
 def untaggable(flavour: str, tags: list[list[str]]) -> list[str]:
-    """The tags that this server refuses, and the whole object with them. SeaweedFS does not ask for AWS's rules."""
-    return [] if flavour == flavours.SEAWEEDFS else [tag[0] for tag in tags if not all(TAG.fullmatch(text) for text in tag)]
+    """The tags that this server refuses, and the whole object with them. SeaweedFS does not ask for
+    AWS's rules."""
+    return (
+        []
+        if flavour == flavours.SEAWEEDFS
+        else [tag[0] for tag in tags if not all(TAG.fullmatch(text) for text in tag)]
+    )
 
 
 def unkept(flavour: str, key: str, described: Mapping[str, Any]) -> str:
@@ -74,10 +90,16 @@ def unkept(flavour: str, key: str, described: Mapping[str, Any]) -> str:
 def unsealed(flavour: str, described: Mapping[str, Any]) -> str:
     """Why an object would lie open that is encrypted, "" where it is not or is here as well."""
     kind = described.get("ServerSideEncryption")
-    return f"they are not encrypted here: the server has no {kind}" if kind and (flavour, kind) not in SEALS else ""
+    return (
+        f"they are not encrypted here: the server has no {kind}"
+        if kind and (flavour, kind) not in SEALS
+        else ""
+    )
 
 
-def lessened(flavour: str, key: str, described: Mapping[str, Any], tags: list[list[str]]) -> list[str]:
+def lessened(
+    flavour: str, key: str, described: Mapping[str, Any], tags: list[list[str]]
+) -> list[str]:
     """What of an object this server does not keep, but for its encryption."""
     said = []
     refused = untaggable(flavour, tags)
@@ -102,7 +124,11 @@ class Prefixes:
         """The key whose object hides this one from every list, "" for none."""
         while self._open and not key.startswith(self._open[-1]):
             self._open.pop()
-        found = next((other for other in self._open if key.startswith(f"{other}/")), "") if self._hidden else ""
+        found = (
+            next((other for other in self._open if key.startswith(f"{other}/")), "")
+            if self._hidden
+            else ""
+        )
         if not key.endswith("/") and (not self._open or self._open[-1] != key):
             self._open.append(key)
         return found

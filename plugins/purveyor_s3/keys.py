@@ -1,4 +1,5 @@
-"""Access keys limited to one bucket, as each server makes them. Every call may be repeated after a crash."""
+"""Access keys limited to one bucket, as each server makes them. Every call may be repeated after a
+crash."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,21 +19,30 @@ from purveyor_s3.driver import code, config, session
 from purveyor_s3.flavours import REGION
 
 TIMEOUT = 10.0
-# what would open the bucket to others, take it away from under the binding, shut the administrator and the backups out, or
-# keep it from being emptied for years
+# what would open the bucket to others, take it away from under the binding, shut the administrator
+# and the backups out, or keep it from being emptied for years
 NOT_ALLOWED = [
     "s3:CreateBucket", "s3:DeleteBucket", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy",
-    "s3:PutBucketObjectLockConfiguration", "s3:PutObjectRetention", "s3:PutObjectLegalHold", "s3:BypassGovernanceRetention",
+    "s3:PutBucketObjectLockConfiguration", "s3:PutObjectRetention", "s3:PutObjectLegalHold",
+    "s3:BypassGovernanceRetention",
 ]  # fmt: skip
-RUSTFS_NOT_ALLOWED = [*NOT_ALLOWED, "s3:PutBucketAcl"]  # MinIO has no such action, and refuses a policy that names it
-# SeaweedFS knows no Deny, so all that a project may do is named; it has no names for lifecycle and encryption (seen on 4.48)
+# MinIO has no such action, and refuses a policy that names it
+RUSTFS_NOT_ALLOWED = [*NOT_ALLOWED, "s3:PutBucketAcl"]
+# SeaweedFS knows no Deny, so all that a project may do is named; it has no names for lifecycle and
+# encryption (seen on 4.48)
 SEAWEED_ALLOWED = [
-    "s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectTagging", "s3:GetObjectVersionTagging", "s3:GetObjectAcl",
-    "s3:GetObjectRetention", "s3:GetObjectLegalHold", "s3:PutObject", "s3:PutObjectTagging", "s3:DeleteObject",
-    "s3:DeleteObjectVersion", "s3:DeleteObjectTagging", "s3:CreateMultipartUpload", "s3:UploadPart", "s3:CompleteMultipartUpload",
-    "s3:AbortMultipartUpload", "s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation", "s3:GetBucketVersioning",
-    "s3:PutBucketVersioning", "s3:GetBucketCors", "s3:PutBucketCors", "s3:DeleteBucketCors", "s3:GetBucketTagging",
-    "s3:PutBucketTagging", "s3:GetBucketAcl", "s3:GetBucketPolicy", "s3:GetBucketObjectLockConfiguration",
+    "s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectTagging", "s3:GetObjectVersionTagging",
+    "s3:GetObjectAcl",
+    "s3:GetObjectRetention", "s3:GetObjectLegalHold", "s3:PutObject", "s3:PutObjectTagging",
+    "s3:DeleteObject",
+    "s3:DeleteObjectVersion", "s3:DeleteObjectTagging", "s3:CreateMultipartUpload", "s3:UploadPart",
+    "s3:CompleteMultipartUpload",
+    "s3:AbortMultipartUpload", "s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation",
+    "s3:GetBucketVersioning",
+    "s3:PutBucketVersioning", "s3:GetBucketCors", "s3:PutBucketCors", "s3:DeleteBucketCors",
+    "s3:GetBucketTagging",
+    "s3:PutBucketTagging", "s3:GetBucketAcl", "s3:GetBucketPolicy",
+    "s3:GetBucketObjectLockConfiguration",
 ]  # fmt: skip
 
 
@@ -40,7 +50,9 @@ class KeysFailed(Exception):
     """The server's account API refused or did not answer; the text holds no secret."""
 
 
-def policy(bucket: str, allowed: Sequence[str] = ("s3:*",), denied: Sequence[str] = NOT_ALLOWED) -> dict[str, Any]:
+def policy(
+    bucket: str, allowed: Sequence[str] = ("s3:*",), denied: Sequence[str] = NOT_ALLOWED
+) -> dict[str, Any]:
     """Actions in one bucket, and in no other."""
     resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
     statements = [{"Effect": "Allow", "Action": list(allowed), "Resource": resources}]
@@ -150,21 +162,37 @@ class RustfsKeys:
         address = access.address(flavours.PORT)
         self._server = f"http://{address.host}:{address.port}"
         self._root = f"{self._server}/rustfs/admin/v3"
-        self._credentials = Credentials(service.parameters["access_key"], service.parameters["secret_key"])
+        self._credentials = Credentials(
+            service.parameters["access_key"], service.parameters["secret_key"]
+        )
 
-    async def _ask(self, method: str, name: str, query: Mapping[str, str], body: Any = None) -> httpx.Response:
+    async def _ask(
+        self, method: str, name: str, query: Mapping[str, str], body: Any = None
+    ) -> httpx.Response:
         data = b"" if body is None else json.dumps(body).encode()
         request = AWSRequest(method=method, url=f"{self._root}/{name}", params=query, data=data)
         S3SigV4Auth(self._credentials, "s3", REGION).add_auth(request)
         async with httpx.AsyncClient(timeout=TIMEOUT) as client:
             try:
                 return await client.request(
-                    method, request.url, params=query, content=data, headers=dict(request.headers.items())
+                    method,
+                    request.url,
+                    params=query,
+                    content=data,
+                    headers=dict(request.headers.items()),
                 )
             except httpx.HTTPError as error:
                 raise KeysFailed(f"RustFS did not answer {name}: {type(error).__name__}") from None
 
-    async def _must(self, method: str, name: str, query: Mapping[str, str], body: Any = None, *, missing: bool = False) -> None:
+    async def _must(
+        self,
+        method: str,
+        name: str,
+        query: Mapping[str, str],
+        body: Any = None,
+        *,
+        missing: bool = False,
+    ) -> None:
         answer = await self._ask(method, name, query, body)
         if answer.is_error and not (missing and answer.status_code == 404):
             raise KeysFailed(f"RustFS refused {name}: {answer.status_code}")
@@ -186,11 +214,18 @@ class RustfsKeys:
 
     async def grant(self, binding: Binding) -> None:
         await self._must(
-            "PUT", "add-canned-policy", {"name": binding.account}, policy(binding.resource, denied=RUSTFS_NOT_ALLOWED)
+            "PUT",
+            "add-canned-policy",
+            {"name": binding.account},
+            policy(binding.resource, denied=RUSTFS_NOT_ALLOWED),
         )
         user = {"secretKey": binding.password, "status": "enabled"}
         await self._must("PUT", "add-user", {"accessKey": binding.account}, user)
-        attached = {"policyName": binding.account, "userOrGroup": binding.account, "isGroup": "false"}
+        attached = {
+            "policyName": binding.account,
+            "userOrGroup": binding.account,
+            "isGroup": "false",
+        }
         await self._must("PUT", "set-user-or-group-policy", attached)
 
     async def revoke(self, account: str) -> None:
@@ -199,7 +234,8 @@ class RustfsKeys:
 
 
 class SeaweedKeys:
-    """SeaweedFS answers AWS's IAM API on the S3 port. Unlike AWS it takes the key that it is told (seen on 4.48)."""
+    """SeaweedFS answers AWS's IAM API on the S3 port. Unlike AWS it takes the key that it is told
+    (seen on 4.48)."""
 
     POLICY = "bucket"
 
@@ -222,13 +258,18 @@ class SeaweedKeys:
             if binding is not None:
 
                 def chosen(params: dict[str, Any], **_: Any) -> None:
-                    params["body"] |= {"AccessKeyId": binding.account, "SecretAccessKey": binding.password}
+                    params["body"] |= {
+                        "AccessKeyId": binding.account,
+                        "SecretAccessKey": binding.password,
+                    }
 
                 opened.meta.events.register("before-call.iam.CreateAccessKey", chosen)
             try:
                 yield opened
             except ClientError as error:
-                raise KeysFailed(f"SeaweedFS refused {error.operation_name}: {code(error) or 'denied'}") from None
+                raise KeysFailed(
+                    f"SeaweedFS refused {error.operation_name}: {code(error) or 'denied'}"
+                ) from None
 
     async def version(self) -> str:
         return ""
@@ -259,7 +300,9 @@ class SeaweedKeys:
                 await iam.create_user(UserName=binding.account)
         async with self._iam(binding) as iam:
             document = json.dumps(policy(binding.resource, SEAWEED_ALLOWED, ()))
-            await iam.put_user_policy(UserName=binding.account, PolicyName=self.POLICY, PolicyDocument=document)
+            await iam.put_user_policy(
+                UserName=binding.account, PolicyName=self.POLICY, PolicyDocument=document
+            )
             if binding.account in (await self._keys(iam, binding.account) or []):
                 await iam.delete_access_key(UserName=binding.account, AccessKeyId=binding.account)
             await iam.create_access_key(UserName=binding.account)

@@ -1,4 +1,5 @@
-"""What an S3 server holds, listed without a filter: buckets, and every version of every object, oldest first."""
+"""What an S3 server holds, listed without a filter: buckets, and every version of every object,
+oldest first."""
 
 import re
 from collections.abc import AsyncIterator
@@ -44,14 +45,22 @@ async def connected(service: Service, access: Access) -> AsyncIterator[Any]:
     )
     async with made as client:
         client.meta.events.register("before-parse.s3.ListObjectVersions", _note_order)
-        for operation in ("PutObject", "CreateMultipartUpload"):  # servers keep what is not ASCII, and it comes back as it is
-            client.meta.events.unregister(f"before-parameter-build.s3.{operation}", validate_ascii_metadata)
+        # servers keep what is not ASCII, and it comes back as it is
+        for operation in ("PutObject", "CreateMultipartUpload"):
+            client.meta.events.unregister(
+                f"before-parameter-build.s3.{operation}", validate_ascii_metadata
+            )
         yield client
 
 
-def _note_order(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    """The driver sorts versions and delete markers apart; times of a second do not tell which came first."""
-    customized_response_dict[ORDER] = re.findall(rb"<(Version|DeleteMarker)>", response_dict["body"])
+def _note_order(
+    response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any
+) -> None:
+    """The driver sorts versions and delete markers apart; times of a second do not tell which came
+    first."""
+    customized_response_dict[ORDER] = re.findall(
+        rb"<(Version|DeleteMarker)>", response_dict["body"]
+    )
 
 
 async def buckets(client: Any) -> list[str]:
@@ -74,7 +83,10 @@ async def items(client: Any, bucket: str, *, versioned: bool) -> AsyncIterator[I
     held: dict[str, list[Item]] = {}
     last = ""
     async for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
-        kinds = {b"Version": iter(page.get("Versions", [])), b"DeleteMarker": iter(page.get("DeleteMarkers", []))}
+        kinds = {
+            b"Version": iter(page.get("Versions", [])),
+            b"DeleteMarker": iter(page.get("DeleteMarkers", [])),
+        }
         for kind in page[ORDER]:
             found = next(kinds[kind])
             item = _item(found, latest=bool(found["IsLatest"]), marker=kind == b"DeleteMarker")

@@ -1,4 +1,5 @@
-"""Restores: objects first, then what a bucket has beside them, then locks; what could not be brought back as it was is named."""
+"""Restores: objects first, then what a bucket has beside them, then locks; what could not be
+brought back as it was is named."""
 
 import json
 import tempfile
@@ -22,16 +23,19 @@ from purveyor_s3.together import SMALL, TURN, together
 SPOOLED = 4 * 1024 * 1024
 
 
-async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
-    """Each bucket is emptied before it is filled: after a crash it begins anew. Locks that nobody may
-    lift are set in the end."""
+async def restore(
+    service: Service, access: Access, source: Source, options: RestoreOptions
+) -> tuple[Finding, ...]:
+    """Each bucket is emptied before it is filled: after a crash it begins anew. Locks that nobody
+    may lift are set in the end."""
     refill = _Refill(service, access, options)
     async with connected(service, access) as client:
         try:
             await refill.run(client, source)
         except (BotoCoreError, OSError) as error:
             raise Failed(
-                f"The restore into {service.name} lost its server at {refill.at or 'its beginning'}: {said(error)}.",
+                f"The restore into {service.name} lost its server at "
+                f"{refill.at or 'its beginning'}: {said(error)}.",
                 remedy=f"See its log: purveyor logs {service.slug}",
             ) from None
     return tuple(refill.findings)
@@ -47,7 +51,8 @@ class _Small(NamedTuple):
 
 
 class _Refill:
-    """One stream on its way in. What is small is written side by side, versions of one object one after the other."""
+    """One stream on its way in. What is small is written side by side, versions of one object one
+    after the other."""
 
     def __init__(self, service: Service, access: Access, options: RestoreOptions) -> None:
         self.findings: list[Finding] = []
@@ -78,7 +83,10 @@ class _Refill:
                 elif part.name == OBJECT:
                     version = await self._object(client, part)
                     if version is not None and _for_later(part):
-                        locks.write(json.dumps([bucket, part.facts["key"], version, part.facts["lock"]]) + "\n")
+                        locks.write(
+                            json.dumps([bucket, part.facts["key"], version, part.facts["lock"]])
+                            + "\n"
+                        )
                 elif part.name == MARKER:
                     await self._marker(client, bucket, part.facts["key"])
                 elif part.name == BROKEN:
@@ -86,7 +94,9 @@ class _Refill:
             await self._write_turn(client)
             for bucket, held in self._settings.items():
                 self.at = bucket
-                self.findings += await settings.write(client, bucket, held, takes_over=self._options.takes_over)
+                self.findings += await settings.write(
+                    client, bucket, held, takes_over=self._options.takes_over
+                )
             locks.seek(0)
             for line in locks:
                 await self._lock(client, *json.loads(line))
@@ -98,11 +108,14 @@ class _Refill:
         self._prefixes = Prefixes(self._flavour)
         lock = {"ObjectLockEnabledForBucket": True} if settings.locked(held) else {}
         try:
-            if await exists(client, bucket):  # another try had begun it; RustFS makes one that is there without a word
+            # another try had begun it; RustFS makes one that is there without a word
+            if await exists(client, bucket):
                 await empty(client, bucket)
                 if lock:  # what is written now would be locked by its rule
                     without = {"ObjectLockEnabled": settings.ENABLED}
-                    await client.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=without)
+                    await client.put_object_lock_configuration(
+                        Bucket=bucket, ObjectLockConfiguration=without
+                    )
             else:
                 await client.create_bucket(Bucket=bucket, **lock)
         except ClientError as error:
@@ -111,7 +124,9 @@ class _Refill:
         self._settings[bucket] = held
         if settings.versioned(held) and not lock:
             try:
-                await client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": settings.ENABLED})
+                await client.put_bucket_versioning(
+                    Bucket=bucket, VersioningConfiguration={"Status": settings.ENABLED}
+                )
             except ClientError as error:
                 self._find(bucket, "its versions", f"only the newest are there: {said(error)}")
 
@@ -140,7 +155,9 @@ class _Refill:
                 await self._add(client, _Small(bucket, key, described, bytes(held)))
                 return None
         await self._write_turn(client)
-        return self._note(bucket, key, *await _sent(client, bucket, key, described, _after(held, rest)))
+        return self._note(
+            bucket, key, *await _sent(client, bucket, key, described, _after(held, rest))
+        )
 
     async def _add(self, client: Any, small: _Small) -> None:
         """Keep it for the turn, after that which has another version of it."""
@@ -176,7 +193,10 @@ class _Refill:
         lock = part.facts.get("lock", {})
         if lock and not _for_later(part):
             if _in_force(lock):
-                described |= {"ObjectLockMode": lock["mode"], "ObjectLockRetainUntilDate": lock["until"]}
+                described |= {
+                    "ObjectLockMode": lock["mode"],
+                    "ObjectLockRetainUntilDate": lock["until"],
+                }
             if "hold" in lock:
                 described["ObjectLockLegalHoldStatus"] = lock["hold"]
         if why := unsealed(self._flavour, described):
@@ -191,7 +211,9 @@ class _Refill:
     async def _mark(self, client: Any, key: str, part: Part) -> None:
         """Whose a bucket is; no stream has a say in what is the service's own."""
         data = await part.read()
-        if not is_own(OWN_BUCKET, key) and (not self._options.only or data.decode() in self._options.only):
+        if not is_own(OWN_BUCKET, key) and (
+            not self._options.only or data.decode() in self._options.only
+        ):
             await client.put_object(Bucket=OWN_BUCKET, Key=key, Body=data)
 
     async def _marker(self, client: Any, bucket: str, key: str) -> None:
@@ -221,20 +243,26 @@ class _Refill:
             chosen = {"VersionId": self._made[2]} if self._made[2] else {}
             await client.delete_object(Bucket=bucket, Key=key, **chosen)
 
-    async def _lock(self, client: Any, bucket: str, key: str, version: str, lock: dict[str, str]) -> None:
+    async def _lock(
+        self, client: Any, bucket: str, key: str, version: str, lock: dict[str, str]
+    ) -> None:
         where = {"Bucket": bucket, "Key": key, **({"VersionId": version} if version else {})}
         self.at = f"{bucket}/{key}"
         try:
             if _in_force(lock):
                 retention = {"Mode": lock["mode"], "RetainUntilDate": lock["until"]}
-                await client.put_object_retention(**where, Retention=retention, BypassGovernanceRetention=True)
+                await client.put_object_retention(
+                    **where, Retention=retention, BypassGovernanceRetention=True
+                )
             if "hold" in lock:
                 await client.put_object_legal_hold(**where, LegalHold={"Status": lock["hold"]})
         except ClientError as error:
             self._find(bucket, key, f"the server does not lock it: {said(error)}")
 
 
-async def _after(held: bytes | bytearray, rest: AsyncIterable[bytes] | None = None) -> AsyncIterator[bytes]:
+async def _after(
+    held: bytes | bytearray, rest: AsyncIterable[bytes] | None = None
+) -> AsyncIterator[bytes]:
     """What was read already, and what follows."""
     yield bytes(held)
     if rest is not None:
@@ -242,13 +270,16 @@ async def _after(held: bytes | bytearray, rest: AsyncIterable[bytes] | None = No
             yield chunk
 
 
-async def _sent(client: Any, bucket: str, key: str, described: dict[str, Any], chunks: AsyncIterable[bytes]) -> tuple[str, str]:
+async def _sent(
+    client: Any, bucket: str, key: str, described: dict[str, Any], chunks: AsyncIterable[bytes]
+) -> tuple[str, str]:
     """Write an object; the answer is the version that was made, and why none was."""
     try:
         return await transfer.upload(client, bucket, key, chunks, described), ""
     except ClientError as error:
         return "", f"the server refused it: {said(error)}"
-    except (ParamValidationError, UnicodeError) as error:  # of this object alone: whoever wrote it chose its headers
+    except (ParamValidationError, UnicodeError) as error:
+        # of this object alone: whoever wrote it chose its headers
         return "", f"the driver does not send it: {said(error)}"
 
 
@@ -262,8 +293,13 @@ def _in_force(lock: dict[str, str]) -> bool:
 
 
 async def empty(client: Any, bucket: str) -> None:
-    """What another try wrote into it: all versions, and locks as far as an administrator may lift them."""
-    for operation in ("delete_bucket_policy", "delete_bucket_lifecycle", "delete_bucket_encryption"):
+    """What another try wrote into it: all versions, and locks as far as an administrator may lift
+    them."""
+    for operation in (
+        "delete_bucket_policy",
+        "delete_bucket_lifecycle",
+        "delete_bucket_encryption",
+    ):
         try:
             await getattr(client, operation)(Bucket=bucket)
         except ClientError:
@@ -277,12 +313,17 @@ async def empty(client: Any, bucket: str) -> None:
         except ClientError as error:
             if code(error) in MISSING:
                 return
-            await client.put_object_legal_hold(Bucket=bucket, Key=item.key, **chosen, LegalHold={"Status": "OFF"})
-            await client.delete_object(Bucket=bucket, Key=item.key, **chosen, BypassGovernanceRetention=True)
+            await client.put_object_legal_hold(
+                Bucket=bucket, Key=item.key, **chosen, LegalHold={"Status": "OFF"}
+            )
+            await client.delete_object(
+                Bucket=bucket, Key=item.key, **chosen, BypassGovernanceRetention=True
+            )
 
     turn: list[Item] = []
     async for item in items(client, bucket, versioned=bool(held)):
-        if len(turn) == TURN or (turn and turn[-1].key == item.key):  # versions of one object go one after the other
+        # versions of one object go one after the other
+        if len(turn) == TURN or (turn and turn[-1].key == item.key):
             await together(delete, turn)
             turn = []
         turn.append(item)

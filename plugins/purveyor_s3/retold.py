@@ -8,8 +8,12 @@ from purveyor_s3 import flavours, tls
 
 
 async def retell(container: FoundContainer, read: Reader) -> Retold:
-    """The administrator's keys, and what the server seals or speaks to itself with, from the files that they are given by."""
-    parameters: dict[str, Any] = {"access_key": await read(flavours.ACCESS_FILE), "secret_key": await read(flavours.SECRET_FILE)}
+    """The administrator's keys, and what the server seals or speaks to itself with, from the files
+    that they are given by."""
+    parameters: dict[str, Any] = {
+        "access_key": await read(flavours.ACCESS_FILE),
+        "secret_key": await read(flavours.SECRET_FILE),
+    }
     if identities := await read(flavours.S3_CONFIG):
         owner = json.loads(identities)["identities"][0]["credentials"][0]
         parameters = {"access_key": owner["accessKey"], "secret_key": owner["secretKey"]}

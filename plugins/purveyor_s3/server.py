@@ -76,28 +76,48 @@ async def ready(service: Service, access: Access) -> Health:
         with anyio.fail_after(TIMEOUT):
             await (await anyio.connect_tcp(address.host, address.port)).aclose()
     except (OSError, TimeoutError):
-        return Health(healthy=False, stage="container", detail="The server does not accept connections.")
+        return Health(
+            healthy=False, stage="container", detail="The server does not accept connections."
+        )
     stage, version = "tcp", ""
     try:
         async with connection(service, access) as client:
             listed = await client.list_buckets()
             stage = "login"
-            version = await _version(service, access, listed["ResponseMetadata"]["HTTPHeaders"].get("server", ""))
+            version = await _version(
+                service, access, listed["ResponseMetadata"]["HTTPHeaders"].get("server", "")
+            )
             stage = "query"
             if OWN_BUCKET not in {bucket["Name"] for bucket in listed.get("Buckets", [])}:
                 await ensure_bucket(client, OWN_BUCKET)
             mark = uuid.uuid4().hex
             await client.put_object(Bucket=OWN_BUCKET, Key=HEALTH, Body=mark.encode())
             if await text(client, HEALTH) != mark:
-                return Health(healthy=False, stage=stage, version=version, detail="What was written does not come back.")
+                return Health(
+                    healthy=False,
+                    stage=stage,
+                    version=version,
+                    detail="What was written does not come back.",
+                )
             return Health(healthy=True, stage="write", version=version)
     except EndpointConnectionError:
-        return Health(healthy=False, stage="container", version=version, detail="The server does not accept connections.")
+        return Health(
+            healthy=False,
+            stage="container",
+            version=version,
+            detail="The server does not accept connections.",
+        )
     except ClientError as error:
-        detail = "The administrator's keys are refused." if code(error) in REFUSED and stage == "tcp" else str(error)
+        detail = (
+            "The administrator's keys are refused."
+            if code(error) in REFUSED and stage == "tcp"
+            else str(error)
+        )
         return Health(healthy=False, stage=stage, version=version, detail=detail)
     except (BotoCoreError, OSError, TimeoutError, keys.KeysFailed) as error:
-        return Health(healthy=False, stage=stage, version=version, detail=f"{type(error).__name__}: {error}")
+        return Health(
+            healthy=False, stage=stage, version=version, detail=f"{type(error).__name__}: {error}"
+        )
 
 
 async def _version(service: Service, access: Access, header: str) -> str:

@@ -1,7 +1,8 @@
-"""Backups as objects: of every bucket its settings, and every object in all of its versions, with headers, tags and locks.
+"""Backups as objects: of every bucket its settings, and every object in all of its versions, with
+headers, tags and locks.
 
-Version numbers and times of change are the server's own: they are new ones after a restore, in the same order. The tag of
-an object that was sent in parts may be another one as well.
+Version numbers and times of change are the server's own: they are new ones after a restore, in the
+same order. The tag of an object that was sent in parts may be another one as well.
 """
 
 from collections.abc import AsyncIterator
@@ -22,7 +23,8 @@ from purveyor_s3.together import SMALL, TURN, together
 BUCKET, OBJECT, MARKER, BROKEN = "bucket", "object", "marker", "broken"
 CHUNK = 1024 * 1024
 KEPT = (
-    "ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Expires",
+    "ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage",
+    "Expires",
     "WebsiteRedirectLocation", "ServerSideEncryption", "Metadata",
 )  # fmt: skip
 STANDARD = "STANDARD"
@@ -34,7 +36,9 @@ class _Tally:
     """What was counted so far."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, dict[str, int]] = {name: {} for name in ("buckets", "objects", "bytes")}
+        self.counts: dict[str, dict[str, int]] = {
+            name: {} for name in ("buckets", "objects", "bytes")
+        }
         self.fleeting: dict[str, dict[str, int]] = {}
         self.digests: dict[str, str] = {}
         self.left_out: list[Finding] = []
@@ -46,13 +50,17 @@ class _Tally:
             self.counts["buckets"][bucket] = 1
             self.digests |= settings.digests(bucket, held)
             into = self.fleeting if settings.expires_by_date(held) else self.counts
-            kinds = ["objects", "bytes"] + (["older versions", "delete markers"] if settings.versioned(held) else [])
+            kinds = ["objects", "bytes"] + (
+                ["older versions", "delete markers"] if settings.versioned(held) else []
+            )
             for kind in kinds:
                 into.setdefault(kind, {})[bucket] = 0
 
     def add(self, bucket: str, item: Item, size: int) -> None:
         if bucket != OWN_BUCKET:
-            kind = "delete markers" if item.marker else "objects" if item.latest else "older versions"
+            kind = (
+                "delete markers" if item.marker else "objects" if item.latest else "older versions"
+            )
             into = self.fleeting if bucket in self.fleeting.get(kind, {}) else self.counts
             into[kind][bucket] += 1
             into["bytes"][bucket] += size if item.latest else 0
@@ -73,9 +81,11 @@ class _Tally:
 
 
 async def census(service: Service, access: Access) -> Census:
-    """Objects and their bytes, older versions and delete markers of each bucket; our own marks are left out."""
+    """Objects and their bytes, older versions and delete markers of each bucket; our own marks are
+    left out."""
     tally = _Tally()
-    listed_sealed = flavours.of(service).name == flavours.RUSTFS  # with versions it tells how long an object is when encrypted
+    # with versions it tells how long an object is when encrypted
+    listed_sealed = flavours.of(service).name == flavours.RUSTFS
     async with connected(service, access) as client:
         for bucket in await buckets(client):
             if bucket != OWN_BUCKET:
@@ -91,7 +101,8 @@ async def census(service: Service, access: Access) -> Census:
 
 
 async def backup(service: Service, access: Access, sink: Sink) -> Census:
-    """What is counted is what was written. A bucket or object that cannot be read is named, and the others follow."""
+    """What is counted is what was written. A bucket or object that cannot be read is named, and the
+    others follow."""
     tally, writer = _Tally(), PartWriter(sink)
     tally.elsewhere = Elsewhere(others(flavours.of(service).name))
     async with connected(service, access) as client:
@@ -99,10 +110,13 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
             try:
                 await _Bucket(service, client, bucket, writer, tally).write()
             except ClientError as error:
-                tally.failed.append(Finding(where=bucket, what="", why=f"it could not be read: {said(error)}"))
+                tally.failed.append(
+                    Finding(where=bucket, what="", why=f"it could not be read: {said(error)}")
+                )
             except (EndpointConnectionError, OSError) as error:
                 raise Failed(
-                    f"The backup of {service.name} lost its server in the bucket {bucket}: {said(error)}.",
+                    f"The backup of {service.name} lost its server in the bucket {bucket}: "
+                    f"{said(error)}.",
                     remedy=f"See its log: purveyor logs {service.slug}",
                 ) from None
     await writer.close()
@@ -123,10 +137,14 @@ async def _one(data: bytes) -> AsyncIterator[bytes]:
 
 
 class _Bucket:
-    """One bucket on its way out. What is small is read side by side; all is written in its order."""
+    """One bucket on its way out. What is small is read side by side; all is written in its
+    order."""
 
-    def __init__(self, service: Service, client: Any, bucket: str, writer: PartWriter, tally: _Tally) -> None:
-        self._shows_tags = flavours.of(service).name != flavours.RUSTFS  # it does not say how many there are
+    def __init__(
+        self, service: Service, client: Any, bucket: str, writer: PartWriter, tally: _Tally
+    ) -> None:
+        # it does not say how many there are
+        self._shows_tags = flavours.of(service).name != flavours.RUSTFS
         self._client = client
         self._bucket = bucket
         self._writer = writer
@@ -187,19 +205,25 @@ class _Bucket:
     async def _object(self, item: Item) -> None:
         if (found := await self._get(item)) is None:
             return
-        async with found["Body"]:  # whatever becomes of it: an answer that is not read to its end keeps a connection
+        # whatever becomes of it: an answer that is not read to its end keeps a connection
+        async with found["Body"]:
             if (about := await self._told(item, found)) is not None:
-                await self._write(item, about, found["ContentLength"], found["Body"].iter_chunks(CHUNK))
+                await self._write(
+                    item, about, found["ContentLength"], found["Body"].iter_chunks(CHUNK)
+                )
 
     def _chosen(self, item: Item) -> dict[str, str]:
         return {"VersionId": item.version} if self._versioned and item.version else {}
 
     async def _get(self, item: Item) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = await self._client.get_object(Bucket=self._bucket, Key=item.key, **self._chosen(item))
+            found: dict[str, Any] = await self._client.get_object(
+                Bucket=self._bucket, Key=item.key, **self._chosen(item)
+            )
         except EndpointConnectionError:
             raise
-        except (BotoCoreError, ClientError) as error:  # the driver does not read every header that a server keeps
+        except (BotoCoreError, ClientError) as error:
+            # the driver does not read every header that a server keeps
             self._missed(item, error)
             return None
         return found
@@ -213,7 +237,14 @@ class _Bucket:
             self._missed(item, error)
             return None
 
-    async def _write(self, item: Item, about: dict[str, Any], expected: int, chunks: AsyncIterator[bytes], why: str = "") -> None:
+    async def _write(
+        self,
+        item: Item,
+        about: dict[str, Any],
+        expected: int,
+        chunks: AsyncIterator[bytes],
+        why: str = "",
+    ) -> None:
         await self._writer.begin(OBJECT, bucket=self._bucket, key=item.key, size=expected, **about)
         size = 0
         try:
@@ -231,17 +262,24 @@ class _Bucket:
         else:
             self._tally.add(self._bucket, item, size)
             if self._bucket != OWN_BUCKET:
-                self._tally.elsewhere.object(self._bucket, item.key, size, about["described"], about.get("tags", []))
+                self._tally.elsewhere.object(
+                    self._bucket, item.key, size, about["described"], about.get("tags", [])
+                )
 
     def _missed(self, item: Item, error: BotoCoreError | ClientError) -> None:
-        if not isinstance(error, ClientError) or code(error) not in GONE:  # else it was deleted since it was listed
+        # else it was deleted since it was listed
+        if not isinstance(error, ClientError) or code(error) not in GONE:
             self._failed(item, said(error))
 
     def _failed(self, item: Item, why: str) -> None:
         what = item.key if item.latest else f"{item.key}, version {item.version}"
-        self._tally.failed.append(Finding(where=self._bucket, what=what, why=f"it could not be read: {why}"))
+        self._tally.failed.append(
+            Finding(where=self._bucket, what=what, why=f"it could not be read: {why}")
+        )
 
-    async def _about(self, item: Item, found: dict[str, Any], chosen: dict[str, str]) -> dict[str, Any]:
+    async def _about(
+        self, item: Item, found: dict[str, Any], chosen: dict[str, str]
+    ) -> dict[str, Any]:
         """Headers, tags and locks."""
         described = {name: found[name] for name in KEPT if found.get(name)}
         if isinstance(expires := described.get("Expires"), datetime):
@@ -250,7 +288,9 @@ class _Bucket:
             described["StorageClass"] = item.storage_class
         about: dict[str, Any] = {"described": described, "latest": item.latest}
         if found.get("TagCount") or not self._shows_tags:
-            tags = (await self._client.get_object_tagging(Bucket=self._bucket, Key=item.key, **chosen)).get("TagSet", [])
+            tags = (
+                await self._client.get_object_tagging(Bucket=self._bucket, Key=item.key, **chosen)
+            ).get("TagSet", [])
             if tags:
                 about["tags"] = [[tag["Key"], tag["Value"]] for tag in tags]
         if self._locked and (lock := await self._lock(item, chosen)):
@@ -264,7 +304,10 @@ class _Bucket:
         try:
             retention = (await self._client.get_object_retention(**where)).get("Retention") or {}
             if retention.get("Mode"):
-                lock = {"mode": retention["Mode"], "until": retention["RetainUntilDate"].isoformat()}
+                lock = {
+                    "mode": retention["Mode"],
+                    "until": retention["RetainUntilDate"].isoformat(),
+                }
         except ClientError as error:
             _raise_unless_none(error)
         try:

@@ -1,6 +1,7 @@
 """What is in the objects of a backup, as digests: bytes, headers and tags. No server is needed.
 
-How long an object is locked, and how its server keeps it, is not among it: both are the server's to say.
+How long an object is locked, and how its server keeps it, is not among it: both are the server's to
+say.
 """
 
 from hashlib import blake2b
@@ -27,7 +28,12 @@ async def contents(source: Source, into: Contents) -> None:
         if bucket == OWN_BUCKET:
             continue
         if part.name == OBJECT:
-            waits = ("objects" if part.facts.get("latest", True) else "older versions", bucket, key, await _digest(part))
+            waits = (
+                "objects" if part.facts.get("latest", True) else "older versions",
+                bucket,
+                key,
+                await _digest(part),
+            )
         elif part.name == MARKER:
             await into.put("delete markers", bucket, key, b"")
     if waits is not None:
@@ -35,7 +41,11 @@ async def contents(source: Source, into: Contents) -> None:
 
 
 async def _digest(part: Part) -> bytes:
-    headers = {name: value for name, value in part.facts.get("described", {}).items() if name not in OF_THE_SERVER}
+    headers = {
+        name: value
+        for name, value in part.facts.get("described", {}).items()
+        if name not in OF_THE_SERVER
+    }
     about = [headers, sorted(part.facts.get("tags", []))]
     found = blake2b(msgspec.json.encode(about, order="sorted"), digest_size=SIZE)
     async for chunk in part:

@@ -1,4 +1,5 @@
-"""What keeps strangers on the network out of SeaweedFS: a certificate that its parts demand of each other."""
+"""What keeps strangers on the network out of SeaweedFS: a certificate that its parts demand of each
+other."""
 
 import json
 from collections.abc import Mapping
@@ -31,4 +32,6 @@ def identities(access_key: str, secret_key: str) -> str:
     """SeaweedFS's file of fixed identities: the administrator."""
     credentials = [{"accessKey": access_key, "secretKey": secret_key}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    return json.dumps({"identities": [{"name": "purveyor", "credentials": credentials, "actions": actions}]})
+    return json.dumps(
+        {"identities": [{"name": "purveyor", "credentials": credentials, "actions": actions}]}
+    )

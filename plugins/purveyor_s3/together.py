@@ -1,6 +1,8 @@
-"""Small objects are carried side by side: one after the other, most of the time would go into waiting for the server.
+"""Small objects are carried side by side: one after the other, most of the time would go into
+waiting for the server.
 
-They are held in memory meanwhile, at most a turn of them; larger ones go one by one, in constant memory.
+They are held in memory meanwhile, at most a turn of them; larger ones go one by one, in constant
+memory.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +19,8 @@ AT_ONCE = 8
 
 
 async def together(work: Callable[[T], Awaitable[Any]], items: Sequence[T]) -> list[Any]:
-    """What `work` answers for each, in their order. Raises the first error, when what was under way has ended."""
+    """What `work` answers for each, in their order. Raises the first error, when what was under way
+    has ended."""
     answers: list[Any] = [None] * len(items)
     waiting = iter(enumerate(items))
 

@@ -1,4 +1,5 @@
-"""An object written from a stream of unknown length, in constant memory; nothing of it is seen before its last byte."""
+"""An object written from a stream of unknown length, in constant memory; nothing of it is seen
+before its last byte."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any
@@ -20,14 +21,17 @@ async def upload(
     described: Mapping[str, Any],
     conditions: Mapping[str, str] | None = None,
 ) -> str:
-    """Write an object; `described` are its type and the like, `conditions` what must hold. Raises what the driver does.
+    """Write an object; `described` are its type and the like, `conditions` what must hold. Raises
+    what the driver does.
 
     The answer is the version that was made, "" where there are none.
     """
     stream = _parts(chunks)
     first = await anext(stream)
     if len(first) < PART:
-        put = await client.put_object(Bucket=bucket, Key=key, Body=bytes(first), **described, **(conditions or {}))
+        put = await client.put_object(
+            Bucket=bucket, Key=key, Body=bytes(first), **described, **(conditions or {})
+        )
         return str(put.get("VersionId") or "")
     begun = await client.create_multipart_upload(Bucket=bucket, Key=key, **described)
     number = begun["UploadId"]
@@ -35,7 +39,11 @@ async def upload(
         done = await _send(client, bucket, key, number, first, stream)
         listed = [{"PartNumber": part, "ETag": etag} for part, etag in sorted(done.items())]
         made = await client.complete_multipart_upload(
-            Bucket=bucket, Key=key, UploadId=number, MultipartUpload={"Parts": listed}, **(conditions or {})
+            Bucket=bucket,
+            Key=key,
+            UploadId=number,
+            MultipartUpload={"Parts": listed},
+            **(conditions or {}),
         )
         return str(made.get("VersionId") or "")
     except BaseException as error:
@@ -44,14 +52,21 @@ async def upload(
 
 
 async def _send(
-    client: Any, bucket: str, key: str, number: str, first: bytearray, rest: AsyncIterator[bytearray]
+    client: Any,
+    bucket: str,
+    key: str,
+    number: str,
+    first: bytearray,
+    rest: AsyncIterator[bytearray],
 ) -> dict[int, str]:
     done: dict[int, str] = {}
     slots = anyio.Semaphore(IN_FLIGHT)
 
     async def send(part_number: int, part: bytearray) -> None:
         try:
-            sent = await client.upload_part(Bucket=bucket, Key=key, UploadId=number, PartNumber=part_number, Body=part)
+            sent = await client.upload_part(
+                Bucket=bucket, Key=key, UploadId=number, PartNumber=part_number, Body=part
+            )
             done[part_number] = sent["ETag"]
         finally:
             slots.release()

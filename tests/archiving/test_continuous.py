@@ -1,4 +1,5 @@
-"""Continuous archiving: every moment of a PostgreSQL can be restored, and an archive that cannot be reached harms nobody."""
+"""Continuous archiving: every moment of a PostgreSQL can be restored, and an archive that cannot be
+reached harms nobody."""
 
 import json
 import time
@@ -26,12 +27,18 @@ def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
 
 
 def archive(stage: Stage, service: str = "main") -> Any:
-    return next(item for item in stage.call("GET", "/backups/archives") if item["service"] == service)
+    return next(
+        item for item in stage.call("GET", "/backups/archives") if item["service"] == service
+    )
 
 
 def wait_until(stage: Stage, moment: datetime, service: str = "main") -> None:
     """Until everything up to a moment is at the archive's place."""
-    eventually(lambda: (until := archive(stage, service)["until"]) and datetime.fromisoformat(until) > moment)
+    eventually(
+        lambda: (
+            (until := archive(stage, service)["until"]) and datetime.fromisoformat(until) > moment
+        )
+    )
 
 
 def rows(stage: Stage, service: str = "main") -> int:
@@ -51,7 +58,8 @@ def moments(stage: Stage) -> dict[str, datetime]:
     app = stage.variables("shop")
     data.ask(app, "CREATE TABLE orders AS SELECT g FROM generate_series(1, 1000) g")
     found = {"thousand": now()}
-    data.ask(app, "INSERT INTO orders SELECT g FROM generate_series(1, 200000) g")  # more than one segment
+    # more than one segment
+    data.ask(app, "INSERT INTO orders SELECT g FROM generate_series(1, 200000) g")
     data.psql(stage, "main", "SELECT pg_switch_wal()")
     found["many"] = now()
     data.ask(app, "DROP TABLE orders")
@@ -69,8 +77,13 @@ def test_how_far_it_reaches_is_told(stage: Stage, moments: dict[str, datetime]) 
     assert any(item["backup_type"] == "base" for item in stage.json("backup", "list"))
 
 
-@pytest.mark.parametrize(("word", "count"), [("many", 201_000), pytest.param("thousand", 1000, marks=pytest.mark.nightly)])
-def test_a_moment_is_restored_into_a_new_service(word: str, count: int, stage: Stage, moments: dict[str, datetime]) -> None:
+@pytest.mark.parametrize(
+    ("word", "count"),
+    [("many", 201_000), pytest.param("thousand", 1000, marks=pytest.mark.nightly)],
+)
+def test_a_moment_is_restored_into_a_new_service(
+    word: str, count: int, stage: Stage, moments: dict[str, datetime]
+) -> None:
     said = stage.cli("backup", "restore", "main", "--at", moments[word].isoformat(), "--new", word)
     assert "as it was" in said
     assert rows(stage, word) == count
@@ -92,18 +105,26 @@ def test_a_moment_is_restored_into_a_new_service(word: str, count: int, stage: S
     (lambda moments: moments["many"].isoformat()[:19], "time zone"),
     (lambda moments: "yesterday", "at"),
 ])  # fmt: skip
-def test_a_moment_that_cannot_be_reached_is_refused(at: Any, says: str, stage: Stage, moments: dict[str, datetime]) -> None:
+def test_a_moment_that_cannot_be_reached_is_refused(
+    at: Any, says: str, stage: Stage, moments: dict[str, datetime]
+) -> None:
     world = stage.world()
     with stage.local() as client:
-        answer = client.post("/api/backups/archives/main/restore", json={"at": at(moments), "new_name": "never"})
+        answer = client.post(
+            "/api/backups/archives/main/restore", json={"at": at(moments), "new_name": "never"}
+        )
     assert answer.status_code == 400
     assert says in json.dumps(answer.json())
     assert stage.world() == world
 
 
-def test_in_place_the_service_is_as_it_was_and_goes_on_being_archived(stage: Stage, moments: dict[str, datetime]) -> None:
+def test_in_place_the_service_is_as_it_was_and_goes_on_being_archived(
+    stage: Stage, moments: dict[str, datetime]
+) -> None:
     variables = stage.variables("shop")
-    stage.cli("backup", "restore", "main", "--at", moments["thousand"].isoformat(), "--in-place", "main")
+    stage.cli(
+        "backup", "restore", "main", "--at", moments["thousand"].isoformat(), "--in-place", "main"
+    )
     assert rows(stage) == 1000
     assert stage.variables("shop") == variables
     assert data.ask(variables, "SELECT count(*) FROM orders") == 1000
@@ -130,12 +151,16 @@ def test_it_goes_on_after_a_restart_of_the_service_and_of_the_daemon(stage: Stag
 def test_a_segment_that_was_altered_is_refused(stage: Stage) -> None:
     wait_until(stage, now())
     folder = max(stage.state.glob("backups/main/changes-*"), key=lambda path: path.name)
-    victim = next(path for path in sorted(folder.iterdir(), reverse=True) if ".partial" not in path.name)
+    victim = next(
+        path for path in sorted(folder.iterdir(), reverse=True) if ".partial" not in path.name
+    )
     kept = victim.read_bytes()
     victim.write_bytes(kept[:-20] + bytes([kept[-20] ^ 1]) + kept[-19:])
     world = stage.world()
     try:
-        done = stage.run("backup", "restore", "main", "--at", archive(stage)["until"], "--new", "never")
+        done = stage.run(
+            "backup", "restore", "main", "--at", archive(stage)["until"], "--new", "never"
+        )
     finally:
         victim.write_bytes(kept)
     assert done.returncode
@@ -153,7 +178,9 @@ def test_another_installation_restores_a_moment_from_what_lies_there(
         other.cli("backup", "adopt")
         bases = [item for item in other.json("backup", "list") if item["backup_type"] == "base"]
         newest = max(bases, key=lambda item: item["started_at"])
-        other.cli("backup", "restore", str(newest["id"]), "--at", moment.isoformat(), "--new", "main")
+        other.cli(
+            "backup", "restore", str(newest["id"]), "--at", moment.isoformat(), "--new", "main"
+        )
         assert data.psql(other, "main", "SELECT x FROM after").strip() == "1"
 
 
@@ -175,7 +202,11 @@ def test_an_archive_that_cannot_be_reached_is_said_and_the_server_is_let_go(stag
     eventually(lambda: archive(stage, "busy")["state"] == "waiting")
     assert archive(stage, "busy")["reason"]
     for _ in range(6):
-        stage.sql("busy", "CREATE TABLE IF NOT EXISTS t AS SELECT 1; SELECT pg_logical_emit_message(true, 'x', 'y')")
+        stage.sql(
+            "busy",
+            "CREATE TABLE IF NOT EXISTS t AS SELECT 1; SELECT pg_logical_emit_message(true, 'x', "
+            "'y')",
+        )
         stage.sql("busy", "SELECT pg_switch_wal()")
     eventually(lambda: archive(stage, "busy")["state"] == "broken")
     eventually(lambda: stage.sql("busy", slots) == ["0"])
@@ -215,7 +246,9 @@ def test_with_tls_required_and_with_a_service_that_is_deleted_meanwhile(stage: S
     assert not Path(stage.state / "archives" / "tls").exists()
 
 
-def test_a_server_that_was_stopped_or_deleted_meanwhile_keeps_nothing_for_an_archive_that_ended(stage: Stage) -> None:
+def test_a_server_that_was_stopped_or_deleted_meanwhile_keeps_nothing_for_an_archive_that_ended(
+    stage: Stage,
+) -> None:
     slots = "SELECT count(*) FROM pg_replication_slots"
     stage.cli("backup", "archive", "start", "pause")
     stage.cli("stop", "pause")
@@ -236,4 +269,15 @@ def test_an_imported_server_is_archived_too(stage: Stage) -> None:
     stage.cli("backup", "archive", "start", "theirs")
     wait_until(stage, now(), "theirs")
     stage.cli("backup", "archive", "stop", "theirs")
-    assert docker("exec", name, "psql", "-U", "postgres", "-Atc", "SELECT count(*) FROM pg_replication_slots") == "0"
+    assert (
+        docker(
+            "exec",
+            name,
+            "psql",
+            "-U",
+            "postgres",
+            "-Atc",
+            "SELECT count(*) FROM pg_replication_slots",
+        )
+        == "0"
+    )

@@ -1,4 +1,5 @@
-"""A file that an archive lacks is named before anything is made: a server would stop there, and serve as if that were all."""
+"""A file that an archive lacks is named before anything is made: a server would stop there, and
+serve as if that were all."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,15 +25,19 @@ def segments(*names: str) -> list[str]:
 @pytest.mark.parametrize(("names", "missing"), [
     (segments("0000000000000001"), ""),
     (segments("0000000000000001", "0000000000000002"), ""),
-    (segments("0000000000000001", "0000000000000003", "0000000000000004"), "000000010000000000000002"),
+    (segments("0000000000000001", "0000000000000003", "0000000000000004"),
+    "000000010000000000000002"),
     (segments("00000000000000FE", "0000000100000000"), "0000000100000000000000FF"),
     (segments("00000000000000FE", "00000000000000FF", "0000000100000000"), ""),
     (segments("00000000000000FF", "0000000100000001"), "000000010000000100000000"),
     (segments("00000000000000FF", "0000000200000000"), "000000010000000100000000"),
     (segments("000000000000003F", "0000000100000000", "0000000100000001"), ""),  # 64 MB each
-    (segments("000000000000003F", "0000000100000000", "00000001000000FF"), "000000010000000000000040"),
-    ([*segments("0000000000000005", "0000000000000006"), "00000002.history", "000000020000000000000006"], ""),
-    ([*segments("0000000000000005"), "00000002.history", "000000020000000000000007"], "000000010000000000000006"),
+    (segments("000000000000003F", "0000000100000000", "00000001000000FF"),
+    "000000010000000000000040"),
+    ([*segments("0000000000000005", "0000000000000006"), "00000002.history",
+    "000000020000000000000006"], ""),
+    ([*segments("0000000000000005"), "00000002.history", "000000020000000000000007"],
+    "000000010000000000000006"),
     ([], ""),
 ])  # fmt: skip
 def test_the_first_segment_that_is_missing_is_named(names: list[str], missing: str) -> None:
@@ -43,7 +48,9 @@ def test_the_first_segment_that_is_missing_is_named(names: list[str], missing: s
 def archive_gap(names: Sequence[str]) -> str:
     """The fake server's files are numbered."""
     there = {int(name) for name in names}
-    return next((f"{number:08d}" for number in range(min(there), max(there)) if number not in there), "")
+    return next(
+        (f"{number:08d}" for number in range(min(there), max(there)) if number not in there), ""
+    )
 
 
 @pytest.fixture
@@ -58,7 +65,9 @@ def changes_of(scene: Scene) -> list[Path]:
 @pytest.mark.usefixtures("gaps")
 @pytest.mark.parametrize("to", ["a moment", "the end"])
 @pytest.mark.parametrize("into", [{"new_name": "again"}, {"service_id": "tracked"}])
-async def test_a_gap_is_named_before_anything_is_made(scene: Scene, to: str, into: dict[str, Any]) -> None:
+async def test_a_gap_is_named_before_anything_is_made(
+    scene: Scene, to: str, into: dict[str, Any]
+) -> None:
     async with scene.open() as app:
         for value in ("one", "two", "three"):
             moment = datetime.now(UTC)
@@ -80,7 +89,9 @@ async def test_a_gap_is_named_before_anything_is_made(scene: Scene, to: str, int
     (["1", "2.partial-5", "3"], ["1", "3"]),
     (["1.partial-2", "2"], ["2"]),
 ])  # fmt: skip
-async def test_an_unfinished_file_counts_where_it_is_the_last(files: list[str], held: list[str], tmp_path: Path) -> None:
+async def test_an_unfinished_file_counts_where_it_is_the_last(
+    files: list[str], held: list[str], tmp_path: Path
+) -> None:
     for name in files:
         path = tmp_path / "changes" / f"{name}.{'0' * 64}.zst"
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,5 @@
-"""Killed on the way of the beginning of an archive: it follows, or the server is asked for nothing."""
+"""Killed on the way of the beginning of an archive: it follows, or the server is asked for
+nothing."""
 
 from typing import Any
 
@@ -18,7 +19,11 @@ def test_archive(when: str, linked: Stage) -> None:
         found = stage.call("GET", "/backups/archives")
         if found:
             eventually(lambda: stage.call("GET", "/backups/archives")[0]["state"] == "following")
-            bases = [item for item in stage.call("GET", "/backups") if item["backup_type"] == "base" and item["state"] == "ok"]
+            bases = [
+                item
+                for item in stage.call("GET", "/backups")
+                if item["backup_type"] == "base" and item["state"] == "ok"
+            ]
             assert bases
             stage.call("DELETE", "/backups/archives/main")
         assert helper not in stage.containers()

@@ -1,18 +1,27 @@
-"""What a project tries on the servers of data, and what it may do all the same: server × way in × what for.
+"""What a project tries on the servers of data, and what it may do all the same: server × way in ×
+what for.
 
-Each attack has an honest counterpart: what a project does there every day, and what a rule that is too wide would break. The
-modules that run the attacks read these tables, and so does `page.py`, which writes them into the security page.
+Each attack has an honest counterpart: what a project does there every day, and what a rule that is
+too wide would break. The modules that run the attacks read these tables, and so does `page.py`,
+which writes them into the security page.
 """
 
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-OTHERS, RIGHTS, SERVER, STOP, STAY = "another's data", "more rights", "the server itself", "to stop others", "to stay"
+OTHERS, RIGHTS, SERVER, STOP, STAY = (
+    "another's data",
+    "more rights",
+    "the server itself",
+    "to stop others",
+    "to stay",
+)
 
 
 class Attack(NamedTuple):
-    """`do` is what the server's runner takes: a statement, a command, a function of a client. `honest` names the counterpart."""
+    """`do` is what the server's runner takes: a statement, a command, a function of a client.
+    `honest` names the counterpart."""
 
     way: str
     aim: str
@@ -36,16 +45,22 @@ A, B = "alpha_production", "beta_production"
 A1, B1 = f"{A}_1", f"{B}_1"  # on PostgreSQL, where A and B own the data
 
 
-def _table(server: str, honest: Mapping[str, Any], *rows: tuple[str, str, str, Mapping[str, Any]]) -> Matrix:
+def _table(
+    server: str, honest: Mapping[str, Any], *rows: tuple[str, str, str, Mapping[str, Any]]
+) -> Matrix:
     """Attacks of one way in, one aim and one counterpart stand together."""
-    attacks = tuple(Attack(way, aim, what, do, kept) for way, aim, kept, group in rows for what, do in group.items())
+    attacks = tuple(
+        Attack(way, aim, what, do, kept)
+        for way, aim, kept, group in rows
+        for what, do in group.items()
+    )
     unknown = {attack.honest for attack in attacks} ^ set(honest)
     assert not unknown, unknown
     assert len({attack.what for attack in attacks}) == len(attacks)
     return Matrix(server, attacks, honest)
 
 
-# ---------------------------------------------------------------- PostgreSQL: a statement, or how to log in
+# -------------------------------------------------------- PostgreSQL: a statement, or how to log in
 
 
 def _function(language: str, body: str) -> str:
@@ -54,7 +69,8 @@ def _function(language: str, body: str) -> str:
 
 ABOVE = ("SUPERUSER", "CREATEDB", "CREATEROLE", "BYPASSRLS", "REPLICATION")
 UNTRUSTED = (
-    "dblink", "postgres_fdw", "file_fdw", "pageinspect", "pg_stat_statements", "pg_buffercache", "plpython3u", "amcheck",
+    "dblink", "postgres_fdw", "file_fdw", "pageinspect", "pg_stat_statements", "pg_buffercache",
+    "plpython3u", "amcheck",
 )  # fmt: skip
 POSTGRES = _table(
     "PostgreSQL",
@@ -63,7 +79,8 @@ POSTGRES = _table(
         "chooses settings of its session and of its role": f"SET work_mem = '8MB'; ALTER ROLE {A} SET work_mem = '8MB'",
         "copies rows out and in": "COPY (SELECT 1) TO STDOUT",
         "keeps large objects": "SELECT lo_unlink(lo_from_bytea(0, 'x'))",
-        "writes functions in SQL and PL/pgSQL": _function("plpgsql", "$$ BEGIN RETURN 1; END $$") + "; DROP FUNCTION public.f()",
+        "writes functions in SQL and PL/pgSQL": _function("plpgsql",
+        "$$ BEGIN RETURN 1; END $$") + "; DROP FUNCTION public.f()",
         "makes trusted extensions": "CREATE EXTENSION IF NOT EXISTS hstore",
         "reads the catalog of its own database": "SELECT count(*) FROM pg_class c JOIN pg_stats s ON s.tablename = c.relname",
         "sees and ends its own sessions": (
@@ -87,7 +104,8 @@ POSTGRES = _table(
     ("login", SERVER, "logs in to its own database", {
         "open the administrator's database": {"database": "postgres"},
         "open the template of all databases": {"database": "template1"},
-        "log in as the administrator without a password": {"user": "postgres", "password": "", "database": "postgres"},
+        "log in as the administrator without a password": {"user": "postgres", "password": "",
+        "database": "postgres"},
         "log in as the owner of all databases": {"user": "purveyor_databases", "database": A},
         "replicate everything": {"server_settings": {"replication": "database"}},
         "begin with a library of its own": {"server_settings": {"session_preload_libraries": "/tmp/x"}},
@@ -364,17 +382,26 @@ REDIS = _table(
 
 # Where each environment has a server of its own, these reach nobody else, and frameworks need them.
 HARMLESS = {
-    "see every key name that others touch", "ask whom tracking tells", "list others' connections", "wake others",
-    "select another project's database", "select the database that nobody has", "move a key to another's",
-    "copy a key to another's", "exchange two databases", "empty every database", "empty every database at once",
-    "select another's database in a script", "copy to another's in a script", "publish to others in a script",
-    "read the configuration in a script", "leave a function for others", "empty every database in a script",
-    "forget others' scripts", "forget others' functions", "hear every channel", "hear another's channel",
-    "hear a channel of a shard", "hear of keys in another's database", "publish to another's channel", "list the channels",
+    "see every key name that others touch", "ask whom tracking tells", "list others' connections",
+    "wake others",
+    "select another project's database", "select the database that nobody has",
+    "move a key to another's",
+    "copy a key to another's", "exchange two databases", "empty every database",
+    "empty every database at once",
+    "select another's database in a script", "copy to another's in a script",
+    "publish to others in a script",
+    "read the configuration in a script", "leave a function for others",
+    "empty every database in a script",
+    "forget others' scripts", "forget others' functions", "hear every channel",
+    "hear another's channel",
+    "hear a channel of a shard", "hear of keys in another's database",
+    "publish to another's channel", "list the channels",
     "read the configuration", "read slow commands of others", "read the latencies",
 }  # fmt: skip
 REDIS_SERVERS = Matrix(
-    "Redis, a server each", tuple(attack for attack in REDIS.attacks if attack.what not in HARMLESS), REDIS.honest
+    "Redis, a server each",
+    tuple(attack for attack in REDIS.attacks if attack.what not in HARMLESS),
+    REDIS.honest,
 )
 
 # ---------------------------------------------------------------- MongoDB: a function of a client
@@ -406,7 +433,8 @@ MONGODB = _table(
     ("documents", OTHERS, "writes and reads its own documents", {
         "read another's documents": lambda client: client[B].secrets.find_one(),
         "write into another's database": lambda client: client[B].secrets.insert_one({"x": 1}),
-        "change another's documents": lambda client: client[B].secrets.update_many({}, {"$set": {"x": 1}}),
+        "change another's documents": lambda client: client[B].secrets.update_many({},
+        {"$set": {"x": 1}}),
         "delete another's documents": lambda client: client[B].secrets.delete_many({}),
         "count another's documents": lambda client: client[B].secrets.count_documents({}),
         "list another's collections": lambda client: client[B].list_collection_names(),
@@ -424,8 +452,10 @@ MONGODB = _table(
     }),
     ("aggregations", OTHERS, "aggregates its own documents", {
         "join another's documents": _piped(JOIN, of=B),
-        "write its result into another's": _piped({"$match": {}}, {"$out": {"db": B, "coll": "stolen"}}),
-        "merge its result into another's": _piped({"$match": {}}, {"$merge": {"into": {"db": B, "coll": "secrets"}}}),
+        "write its result into another's": _piped({"$match": {}},
+        {"$out": {"db": B, "coll": "stolen"}}),
+        "merge its result into another's": _piped({"$match": {}},
+        {"$merge": {"into": {"db": B, "coll": "secrets"}}}),
         "watch another's changes": lambda client: client[B].secrets.watch(),
         "watch everybody's changes": lambda client: client.watch(),
         "see what others do": lambda client: list(client.admin.aggregate([{"$currentOp": {"allUsers": True}}])),
@@ -433,12 +463,14 @@ MONGODB = _table(
     ("users", RIGHTS, "logs in", {
         "make itself root": _own("updateUser", A, roles=["root"]),
         "make a user": _admin("createUser", "mallory", pwd="x", roles=["root"]),
-        "make a user in its own database": _own("createUser", "mallory", pwd="x", roles=["readWrite"]),
+        "make a user in its own database": _own("createUser", "mallory", pwd="x",
+        roles=["readWrite"]),
         "read the users": lambda client: list(client.admin["system.users"].find()),
         "ask for everybody's accounts": _admin("usersInfo", {"forAllDBs": True}),
         "take another's password": lambda client: client[B].command("updateUser", B, pwd="x"),
         "remove another's user": lambda client: client[B].command("dropUser", B),
-        "give itself another's database": _own("grantRolesToUser", A, roles=[{"role": "readWrite", "db": B}]),
+        "give itself another's database": _own("grantRolesToUser", A,
+        roles=[{"role": "readWrite", "db": B}]),
         "make a role": _own("createRole", "r", privileges=[], roles=[]),
     }),
 )  # fmt: skip
@@ -447,7 +479,12 @@ MONGODB = _table(
 # ---------------------------------------------------------------- S3: a function of a client
 
 BUCKET, BETA = "alpha-production", "beta-production"
-READ_BETA = {"Effect": "Allow", "Principal": "*", "Action": ["s3:GetObject"], "Resource": [f"arn:aws:s3:::{BETA}/*"]}
+READ_BETA = {
+    "Effect": "Allow",
+    "Principal": "*",
+    "Action": ["s3:GetObject"],
+    "Resource": [f"arn:aws:s3:::{BETA}/*"],
+}
 SHUT = {
     "Effect": "Deny",
     "Principal": "*",
@@ -456,7 +493,10 @@ SHUT = {
 }
 WIDER = {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["*"]}
 OFF = {"Status": "Suspended"}
-LOCK = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Years": 9}}}
+LOCK = {
+    "ObjectLockEnabled": "Enabled",
+    "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Years": 9}},
+}
 
 
 def _policy(statement: dict[str, Any]) -> str:
@@ -471,7 +511,9 @@ def _delete_many(s3: Any) -> None:
 
 def _part_of_beta(s3: Any) -> None:
     begun = s3.create_multipart_upload(Bucket=BUCKET, Key="loot")["UploadId"]
-    s3.upload_part_copy(Bucket=BUCKET, Key="loot", UploadId=begun, PartNumber=1, CopySource=f"{BETA}/secret")
+    s3.upload_part_copy(
+        Bucket=BUCKET, Key="loot", UploadId=begun, PartNumber=1, CopySource=f"{BETA}/secret"
+    )
 
 
 def _versioned(s3: Any) -> None:
@@ -481,7 +523,8 @@ def _versioned(s3: Any) -> None:
 S3 = _table(
     "S3",
     {
-        "writes, reads and deletes its own objects": lambda s3: s3.put_object(Bucket=BUCKET, Key="own", Body=b"x"),
+        "writes, reads and deletes its own objects": lambda s3: s3.put_object(Bucket=BUCKET,
+        Key="own", Body=b"x"),
         "lists its own bucket": lambda s3: s3.list_objects_v2(Bucket=BUCKET),
         "uploads in parts": lambda s3: s3.create_multipart_upload(Bucket=BUCKET, Key="own-parts"),
         "turns versions on": _versioned,
@@ -492,48 +535,60 @@ S3 = _table(
         "write into another's bucket": lambda s3: s3.put_object(Bucket=BETA, Key="x", Body=b"x"),
         "delete another's object": lambda s3: s3.delete_object(Bucket=BETA, Key="secret"),
         "delete many of another's": _delete_many,
-        "copy another's object to its own": lambda s3: s3.copy_object(Bucket=BUCKET, Key="y", CopySource=f"{BETA}/secret"),
-        "copy its own over another's": lambda s3: s3.copy_object(Bucket=BETA, Key="secret", CopySource=f"{BUCKET}/own"),
+        "copy another's object to its own": lambda s3: s3.copy_object(Bucket=BUCKET, Key="y",
+        CopySource=f"{BETA}/secret"),
+        "copy its own over another's": lambda s3: s3.copy_object(Bucket=BETA, Key="secret",
+        CopySource=f"{BUCKET}/own"),
         "read another's tags": lambda s3: s3.get_object_tagging(Bucket=BETA, Key="secret"),
-        "tag another's object": lambda s3: s3.put_object_tagging(Bucket=BETA, Key="secret", Tagging={"TagSet": []}),
-        "read another's by a path that climbs": lambda s3: s3.get_object(Bucket=BUCKET, Key=f"../{BETA}/secret"),
+        "tag another's object": lambda s3: s3.put_object_tagging(Bucket=BETA, Key="secret",
+        Tagging={"TagSet": []}),
+        "read another's by a path that climbs": lambda s3: s3.get_object(Bucket=BUCKET,
+        Key=f"../{BETA}/secret"),
     }),
     ("parts", OTHERS, "uploads in parts", {
         "copy another's object as a part": _part_of_beta,
-        "upload parts into another's bucket": lambda s3: s3.create_multipart_upload(Bucket=BETA, Key="x"),
+        "upload parts into another's bucket": lambda s3: s3.create_multipart_upload(Bucket=BETA,
+        Key="x"),
         "list another's uploads": lambda s3: s3.list_multipart_uploads(Bucket=BETA),
     }),
     ("buckets", OTHERS, "lists its own bucket", {
         "list another's objects": lambda s3: s3.list_objects_v2(Bucket=BETA),
         "list another's versions": lambda s3: s3.list_object_versions(Bucket=BETA),
-        "open another's bucket to all": lambda s3: s3.put_bucket_policy(Bucket=BETA, Policy=_policy(READ_BETA)),
+        "open another's bucket to all": lambda s3: s3.put_bucket_policy(Bucket=BETA,
+        Policy=_policy(READ_BETA)),
         "read another's policy": lambda s3: s3.get_bucket_policy(Bucket=BETA),
         "remove another's bucket": lambda s3: s3.delete_bucket(Bucket=BETA),
-        "turn another's versions off": lambda s3: s3.put_bucket_versioning(Bucket=BETA, VersioningConfiguration=OFF),
+        "turn another's versions off": lambda s3: s3.put_bucket_versioning(Bucket=BETA,
+        VersioningConfiguration=OFF),
         "read the manager's marks": lambda s3: s3.list_objects_v2(Bucket="purveyor"),
         "read the manager's identity": lambda s3: s3.get_object(Bucket="purveyor", Key="identity"),
     }),
     ("its own bucket", STOP, "turns versions on", {
-        "shut the administrator and the backups out": lambda s3: s3.put_bucket_policy(Bucket=BUCKET, Policy=_policy(SHUT)),
+        "shut the administrator and the backups out": lambda s3: s3.put_bucket_policy(Bucket=BUCKET,
+        Policy=_policy(SHUT)),
         "lift such a policy": lambda s3: s3.delete_bucket_policy(Bucket=BUCKET),
-        "lock its bucket for years": lambda s3: s3.put_object_lock_configuration(Bucket=BUCKET, ObjectLockConfiguration=LOCK),
+        "lock its bucket for years": lambda s3: s3.put_object_lock_configuration(Bucket=BUCKET,
+        ObjectLockConfiguration=LOCK),
         "remove its own bucket": lambda s3: s3.delete_bucket(Bucket=BUCKET),
         "make a bucket": lambda s3: s3.create_bucket(Bucket="loot"),
     }),
     ("its own bucket", STAY, "turns versions on", {
-        "open its bucket to all": lambda s3: s3.put_bucket_acl(Bucket=BUCKET, ACL="public-read-write"),
+        "open its bucket to all": lambda s3: s3.put_bucket_acl(Bucket=BUCKET,
+        ACL="public-read-write"),
     }),
 )  # fmt: skip
 
 IAM: dict[str, Callable[[Any], Any]] = {
     "make a user": lambda iam: iam.create_user(UserName="mallory"),
-    "widen itself": lambda iam: iam.put_user_policy(UserName="alpha", PolicyName="p", PolicyDocument=_policy(WIDER)),
+    "widen itself": lambda iam: iam.put_user_policy(
+        UserName="alpha", PolicyName="p", PolicyDocument=_policy(WIDER)
+    ),
     "list the users": lambda iam: iam.list_users(),
     "make a key for another": lambda iam: iam.create_access_key(UserName="beta"),
 }
 
 
-# ---------------------------------------------------------------- KV and Blob: a request (method, path, its body)
+# -------------------------------------------------- KV and Blob: a request (method, path, its body)
 
 
 def _rest(*words: Any) -> tuple[str, str, Any]:
@@ -544,16 +599,22 @@ KV = _table(
     "KV",
     {
         "writes and reads its own keys": ("POST", "/api/kv/set", {"key": "own", "value": 1}),
-        "runs commands, pipelines and scripts": _rest("EVAL", "return redis.call('SET', KEYS[1], '1')", 1, "k"),
+        "runs commands, pipelines and scripts": _rest("EVAL",
+        "return redis.call('SET', KEYS[1], '1')", 1, "k"),
     },
     ("requests", OTHERS, "writes and reads its own keys", {
-        "read another's key by its number": ("POST", "/api/kv/get", {"key": "secret", "project_id": "BETA"}),
-        "read another's key by its name": ("POST", "/api/kv/get", {"key": "secret", "project_id": "beta"}),
-        "write another's key": ("POST", "/api/kv/set", {"key": "secret", "value": 1, "project_id": "beta"}),
+        "read another's key by its number": ("POST", "/api/kv/get",
+        {"key": "secret", "project_id": "BETA"}),
+        "read another's key by its name": ("POST", "/api/kv/get",
+        {"key": "secret", "project_id": "beta"}),
+        "write another's key": ("POST", "/api/kv/set",
+        {"key": "secret", "value": 1, "project_id": "beta"}),
         "delete another's key": ("POST", "/api/kv/del", {"keys": ["secret"], "project_id": "beta"}),
         "list another's keys": ("POST", "/api/kv/keys", {"project_id": "beta"}),
-        "climb to another by its environment": ("POST", "/api/kv/get", {"key": "secret", "environment": "../beta"}),
-        "take an environment of another": ("POST", "/api/kv/get", {"key": "secret", "environment": "elsewhere"}),
+        "climb to another by its environment": ("POST", "/api/kv/get",
+        {"key": "secret", "environment": "../beta"}),
+        "take an environment of another": ("POST", "/api/kv/get",
+        {"key": "secret", "environment": "elsewhere"}),
     }),
     ("requests", STOP, "writes and reads its own keys", {
         "switch it off": ("DELETE", "/api/kv/disable", None),
@@ -593,22 +654,29 @@ BLOB = _table(
         "read another's blob by its number": ("GET", "/api/blob/BETA/secret", None),
         "read another's blob by its name": ("GET", "/api/blob/beta/secret", None),
         "climb to another's blob": ("GET", "/api/blob/..%2Fbeta-production%2Fsecret", None),
-        "climb with doubled escapes": ("GET", "/api/blob/%252e%252e%252fbeta-production%252fsecret", None),
+        "climb with doubled escapes": ("GET", "/api/blob/%252e%252e%252fbeta-production%252fsecret",
+        None),
         "list another's blobs": ("GET", "/api/blob?project_id=beta", None),
         "write another's blob": ("POST", "/api/blob?pathname=secret&project_id=beta", b"x"),
         "write outside its bucket": ("POST", "/api/blob?pathname=../beta-production/secret", b"x"),
         "write a name with a NUL": ("POST", "/api/blob?pathname=a%00b", b"x"),
-        "put a header into the type": ("POST", "/api/blob?pathname=own&content_type=a%0d%0aX-Evil:%201", b"x"),
+        "put a header into the type": ("POST",
+        "/api/blob?pathname=own&content_type=a%0d%0aX-Evil:%201", b"x"),
     }),
     ("requests", OTHERS, "copies and deletes its own blobs", {
-        "copy another's blob": ("POST", "/api/blob/copy", {"fromUrl": "/api/blob/BETA/secret", "toPathname": "loot"}),
-        "have this host fetch an address": ("POST", "/api/blob/copy", {"fromUrl": "http://169.254.169.254/", "toPathname": "x"}),
-        "delete another's blob": ("DELETE", "/api/blob", {"pathnames": ["secret"], "projectId": "beta"}),
-        "delete another's blob by its address": ("DELETE", "/api/blob", {"pathnames": ["/api/blob/BETA/secret"]}),
+        "copy another's blob": ("POST", "/api/blob/copy",
+        {"fromUrl": "/api/blob/BETA/secret", "toPathname": "loot"}),
+        "have this host fetch an address": ("POST", "/api/blob/copy",
+        {"fromUrl": "http://169.254.169.254/", "toPathname": "x"}),
+        "delete another's blob": ("DELETE", "/api/blob",
+        {"pathnames": ["secret"], "projectId": "beta"}),
+        "delete another's blob by its address": ("DELETE", "/api/blob",
+        {"pathnames": ["/api/blob/BETA/secret"]}),
     }),
     ("requests", STOP, "writes and reads its own blobs", {
         "switch it off": ("DELETE", "/api/blob/disable", None),
-        "delete more at once than there may be": ("DELETE", "/api/blob", {"pathnames": ["x"] * 1001}),
+        "delete more at once than there may be": ("DELETE", "/api/blob",
+        {"pathnames": ["x"] * 1001}),
         "ask for a page without end": ("GET", "/api/blob?limit=1000000", None),
     }),
 )  # fmt: skip

@@ -37,10 +37,16 @@ def told() -> list[Told]:
             continue
         for node in ast.walk(ast.parse(text)):
             for call in getattr(node, "decorator_list", ()):
-                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "attack":
+                if (
+                    isinstance(call, ast.Call)
+                    and isinstance(call.func, ast.Name)
+                    and call.func.id == "attack"
+                ):
                     against, *what = (ast.literal_eval(item) for item in call.args)
                     (honest,) = (ast.literal_eval(item.value) for item in call.keywords)
-                    found.append(Told(against, tuple(what), honest, str(path.relative_to(TESTS.parent))))
+                    found.append(
+                        Told(against, tuple(what), honest, str(path.relative_to(TESTS.parent)))
+                    )
     return sorted(found, key=lambda item: AGAINST.index(item.against))
 
 
@@ -79,7 +85,12 @@ def written(page: str) -> str:
     for name, rows in SECTIONS.items():
         begin, end = f"<!-- attacks: {name} -->", f"<!-- end of attacks: {name} -->"
         text = "\n".join((begin, "", *rows(), "", end))
-        page, found = re.subn(re.escape(begin) + ".*?" + re.escape(end), lambda _, text=text: text, page, flags=re.DOTALL)  # type: ignore[misc]
+        page, found = re.subn(
+            re.escape(begin) + ".*?" + re.escape(end),
+            lambda _, text=text: text,
+            page,
+            flags=re.DOTALL,
+        )  # type: ignore[misc]
         assert found == 1, f"{PAGE.name} has no place for {name}"
     return page
 

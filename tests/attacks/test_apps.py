@@ -1,6 +1,8 @@
-"""A hostile app gets nothing in the engine: no raw socket, no capability, no end of processes or memory. Honest apps work.
+"""A hostile app gets nothing in the engine: no raw socket, no capability, no end of processes or
+memory. Honest apps work.
 
-The attacker is root in its own container, in an image that starts as root: as far as an app can get.
+The attacker is root in its own container, in an image that starts as root: as far as an app can
+get.
 """
 
 import json
@@ -11,10 +13,23 @@ from typing import Any
 import pytest
 
 from attacks.told import attack
-from support import DEMO, MINIO, MONGODB, POSTGRES, REDIS, RUSTFS, SEAWEEDFS, MakeStage, Stage, docker, eventually
+from support import (
+    DEMO,
+    MINIO,
+    MONGODB,
+    POSTGRES,
+    REDIS,
+    RUSTFS,
+    SEAWEEDFS,
+    MakeStage,
+    Stage,
+    docker,
+    eventually,
+)
 
 ROOTS = REDIS  # its entry point runs any other command as root; it holds a Python
-ENDS = "import os, signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(0))"  # a container's first process has to ask for it
+# a container's first process has to ask for it
+ENDS = "import os, signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(0))"
 SLEEP = "import time; time.sleep(600)"
 REPORT = """
 import errno, json, os, socket, sys, threading, time
@@ -88,7 +103,8 @@ print("killed" if os.WIFSIGNALED(status) else "held it all", flush=True)
 time.sleep(600)
 """
 KEPT = {
-    "packet socket", "raw socket", "give it away", "become another", "take a group", "chroot", "device", "nice", "host name",
+    "packet socket", "raw socket", "give it away", "become another", "take a group", "chroot",
+    "device", "nice", "host name",
     "forward",
 }  # fmt: skip
 
@@ -112,8 +128,14 @@ Deploy = Callable[..., Any]
 def deploy(stage: Stage, token: str) -> Deploy:
     """Deploy as the project's own token, or as an administrator; the answer is the HTTP answer."""
 
-    def work(image: str, script: str = "", *, by: str = token, project: str = "alpha", **given: Any) -> Any:
-        body = {"image": image, "command": ["python3", "-c", f"{ENDS}\n{script}"] if script else [], **given}
+    def work(
+        image: str, script: str = "", *, by: str = token, project: str = "alpha", **given: Any
+    ) -> Any:
+        body = {
+            "image": image,
+            "command": ["python3", "-c", f"{ENDS}\n{script}"] if script else [],
+            **given,
+        }
         with stage.http(by) as client:
             return client.post(f"/api/projects/{project}/deployments", json=body)
 
@@ -148,12 +170,14 @@ def printed(answer: Any) -> str:
 def test_an_app_that_is_root_can_do_nothing_that_root_can(deploy: Deploy) -> None:
     found = json.loads(printed(deploy(ROOTS, REPORT)))
     assert found["uid"] == 0
-    assert {name: found[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")} == dict.fromkeys(
-        ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"), 0
-    )
+    assert {
+        name: found[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")
+    } == dict.fromkeys(("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"), 0)
     assert (found["NoNewPrivs"], found["Seccomp"], found["forwards"]) == (1, 2, "0")
     assert {name for name in KEPT if found[name] not in ("EPERM", "EACCES", "EROFS")} == set()
-    assert (found["write a file"], found["signal"], found["port 80"]) == ("done", "done", "done"), "what an honest app does"
+    assert (found["write a file"], found["signal"], found["port 80"]) == ("done", "done", "done"), (
+        "what an honest app does"
+    )
 
 
 def test_an_app_runs_as_the_user_of_its_image(deploy: Deploy) -> None:
@@ -164,7 +188,9 @@ def test_an_app_runs_as_the_user_of_its_image(deploy: Deploy) -> None:
 
 
 def test_control_what_docker_gives_by_itself_lets_an_app_read_the_network(engine: None) -> None:
-    found = json.loads(docker("run", "--rm", ROOTS, "python3", "-c", REPORT.replace("time.sleep(600)", "")))
+    found = json.loads(
+        docker("run", "--rm", ROOTS, "python3", "-c", REPORT.replace("time.sleep(600)", ""))
+    )
     assert (found["packet socket"], found["NoNewPrivs"]) == ("done", 0)
 
 
@@ -200,7 +226,10 @@ def test_an_apps_memory_ends_and_it_is_told_apart_from_one_that_fits(deploy: Dep
 )
 def test_capabilities_are_an_administrators_to_give(deploy: Deploy, admin: str) -> None:
     refused = deploy(ROOTS, REPORT, cap_add=["NET_RAW"])
-    assert (refused.status_code, refused.json()["errors"]) == (403, {"cap_add": "for admin tokens only"})
+    assert (refused.status_code, refused.json()["errors"]) == (
+        403,
+        {"cap_add": "for admin tokens only"},
+    )
     found = json.loads(printed(deploy(ROOTS, REPORT, by=admin, cap_add=["CAP_CHOWN"])))
     assert (found["give it away"], found["packet socket"]) == ("done", "EPERM")
     assert found["CapEff"] == 1
@@ -219,7 +248,17 @@ def test_capabilities_are_an_administrators_to_give(deploy: Deploy, admin: str) 
     honest="chooses its limits, command and port",
 )
 @pytest.mark.parametrize(
-    "field", ["privileged", "user", "mounts", "network", "cap_drop", "security_opt", "devices", "by_project"]
+    "field",
+    [
+        "privileged",
+        "user",
+        "mounts",
+        "network",
+        "cap_drop",
+        "security_opt",
+        "devices",
+        "by_project",
+    ],
 )
 def test_there_is_no_other_option_to_ask_for(field: str, deploy: Deploy, admin: str) -> None:
     for by in (admin, None):
@@ -253,7 +292,15 @@ def test_an_image_that_steps_down_from_root_is_told_the_way(deploy: Deploy, admi
     honest="deploys an image that is there",
 )
 @pytest.mark.parametrize(
-    "image", ["{api}/x:1", "127.0.0.1:1/x", "localhost:22/x", "10.0.0.1/x", "[::1]:5000/x", "x.example:22/x"]
+    "image",
+    [
+        "{api}/x:1",
+        "127.0.0.1:1/x",
+        "localhost:22/x",
+        "10.0.0.1/x",
+        "[::1]:5000/x",
+        "x.example:22/x",
+    ],
 )
 def test_images_are_no_port_scanner(image: str, stage: Stage, deploy: Deploy) -> None:
     refused = deploy(image.format(api=stage.address.removeprefix("http://")))
@@ -267,7 +314,9 @@ def test_images_are_no_port_scanner(image: str, stage: Stage, deploy: Deploy) ->
     "read what the engine says of a start",
     honest="is told what failed; an administrator is told why",
 )
-def test_what_the_engine_says_is_for_administrators(deploy: Deploy, admin: str, stage: Stage) -> None:
+def test_what_the_engine_says_is_for_administrators(
+    deploy: Deploy, admin: str, stage: Stage
+) -> None:
     name = f"registry.invalid/{secrets.token_hex(4)}:1"
     plain = deploy(name)
     assert (plain.status_code, plain.json()["detail"]) == (409, f"The image {name} cannot be had.")
@@ -275,7 +324,10 @@ def test_what_the_engine_says_is_for_administrators(deploy: Deploy, admin: str, 
     assert "cannot be pulled: " in told.json()["detail"]
     assert "cannot be pulled: " in (stage.state / "daemon.log").read_text()
     gone = deploy(DEMO, command=["/no/such/program"])
-    assert (gone.status_code, gone.json()["detail"]) == (502, "The app's container could not be started.")
+    assert (gone.status_code, gone.json()["detail"]) == (
+        502,
+        "The app's container could not be started.",
+    )
     assert "no such file" in deploy(DEMO, by=admin, command=["/no/such/program"]).json()["detail"]
 
 
@@ -288,7 +340,9 @@ def test_what_the_engine_says_is_for_administrators(deploy: Deploy, admin: str, 
     "run it by the beginning of its id",
     honest="its own project runs it",
 )
-def test_files_of_another_projects_image_are_not_read(deploy: Deploy, admin: str, stage: Stage) -> None:
+def test_files_of_another_projects_image_are_not_read(
+    deploy: Deploy, admin: str, stage: Stage
+) -> None:
     name = f"pvt-{secrets.token_hex(4)}:1"
     docker("tag", POSTGRES, name)
     try:
@@ -296,9 +350,13 @@ def test_files_of_another_projects_image_are_not_read(deploy: Deploy, admin: str
         number = docker("image", "inspect", "--format", "{{.Id}}", name)
         for image in (name, name.removesuffix(":1"), f"docker.io/library/{name}", number):
             assert deploy(image, command=["cat", "/etc/passwd"]).status_code == 403, image
-        assert deploy(number.removeprefix("sha256:")[:12], command=["cat", "/etc/passwd"]).status_code == 409
+        assert (
+            deploy(number.removeprefix("sha256:")[:12], command=["cat", "/etc/passwd"]).status_code
+            == 409
+        )
     finally:
-        ours = f"label=dev.purveyor.installation={stage.installation}"  # the image has other names, and others use it
+        # the image has other names, and others use it
+        ours = f"label=dev.purveyor.installation={stage.installation}"
         with_it = docker("ps", "-aq", "--filter", f"ancestor={name}", "--filter", ours).split()
         if with_it:
             docker("rm", "-f", *with_it)
@@ -313,7 +371,10 @@ def test_files_of_another_projects_image_are_not_read(deploy: Deploy, admin: str
     honest="makes as many as it may",
 )
 def test_environments_end_and_names_are_nobody_elses(deploy: Deploy, stage: Stage) -> None:
-    made = [deploy(DEMO, SLEEP, environment=f"e{number}", create=True).status_code for number in range(4)]
+    made = [
+        deploy(DEMO, SLEEP, environment=f"e{number}", create=True).status_code
+        for number in range(4)
+    ]
     assert made == [201, 201, 201, 409]
     stage.call("POST", "/projects", json={"name": "alpha-x"})
     with stage.local() as client:
@@ -327,7 +388,10 @@ def test_environments_end_and_names_are_nobody_elses(deploy: Deploy, stage: Stag
 
 # name: type, image, parameters; every server and every way of beginning that there is
 SERVERS = {
-    **{f"postgres-{major}": ("postgres", f"purveyor-test/postgres:{major}", []) for major in (15, 16, 17, 18)},
+    **{
+        f"postgres-{major}": ("postgres", f"purveyor-test/postgres:{major}", [])
+        for major in (15, 16, 17, 18)
+    },
     "postgres-tls": ("postgres", POSTGRES, ["-p", "ssl_mode=require"]),
     "redis-7": ("redis", "purveyor-test/redis:7.0", []),
     "redis-8": ("redis", REDIS, []),
@@ -368,7 +432,9 @@ def test_a_server_that_was_taken_over_reads_nobodys_traffic(name: str, stage: St
     assert status["NoNewPrivs"] == "1"
     assert (int(status["CapEff"], 16) != 0) == (name in STAY_ROOT)
     for user in ("0", "1000"):
-        said = docker("exec", "-u", user, container, "sh", "-c", f"python3 -c '{SNIFF}' 2>&1 || true")
+        said = docker(
+            "exec", "-u", user, container, "sh", "-c", f"python3 -c '{SNIFF}' 2>&1 || true"
+        )
         assert "Operation not permitted" in said
     # on its own data, made by its own user, and once more in a container made anew
     stage.cli("stop", name)
@@ -395,6 +461,15 @@ def test_the_doctor_tells_of_no_container_that_is_contained(stage: Stage, deploy
 
 def test_the_official_entry_point_of_redis_8_can_drop_what_it_drops(stage: Stage) -> None:
     stage.cli("create", "redis", "eight")
-    drops = ("--reuid", "redis", "--regid", "redis", "--clear-groups", "--nnp", "--inh-caps=-all", "--bounding-set=-all")
+    drops = (
+        "--reuid",
+        "redis",
+        "--regid",
+        "redis",
+        "--clear-groups",
+        "--nnp",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+    )
     said = docker("exec", "-u", "0", f"{stage.namespace}-eight", "setpriv", *drops, "id", "-un")
     assert said == "redis"

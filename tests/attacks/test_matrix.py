@@ -1,4 +1,5 @@
-"""Every attack of the matrix, made with what one project was given on servers of one installation; and its counterpart after it.
+"""Every attack of the matrix, made with what one project was given on servers of one installation;
+and its counterpart after it.
 
 S3 is attacked on each of its servers, in `tests/plugins/s3/test_objects.py`.
 """
@@ -66,7 +67,11 @@ async def sql(variables: dict[str, str], statement: str = "SELECT 1", **other: A
         "password": variables["POSTGRES_PASSWORD"],
         "database": variables["POSTGRES_DATABASE"],
     }
-    where = {"host": variables["POSTGRES_HOST"], "port": int(variables["POSTGRES_PORT"]), "timeout": 20}
+    where = {
+        "host": variables["POSTGRES_HOST"],
+        "port": int(variables["POSTGRES_PORT"]),
+        "timeout": 20,
+    }
     opened = await asyncpg.connect(**where, **login | other)
     try:
         if "TO STDOUT" in statement:
@@ -91,7 +96,9 @@ def working(stage: Stage, alpha: dict[str, str], beta: dict[str, str]) -> Iterat
     thread.start()
     eventually(lambda: asyncio.run(seen(alpha)))
     yield
-    stage.sql("main", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{B1}'")
+    stage.sql(
+        "main", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{B1}'"
+    )
     thread.join()
 
 
@@ -170,7 +177,9 @@ def asked(client: httpx.Client, request: tuple[str, str, Any], number: str) -> h
     return client.request(method, path.replace("BETA", number), json=body)
 
 
-def over_http(attack: Attack, matrix: Matrix, stage: Stage, alpha: dict[str, str], beta: dict[str, str]) -> None:
+def over_http(
+    attack: Attack, matrix: Matrix, stage: Stage, alpha: dict[str, str], beta: dict[str, str]
+) -> None:
     number = beta["PURVEYOR_PROJECT_ID"]
     with stage.http(alpha["PURVEYOR_TOKEN"]) as client:
         refused = asked(client, attack.do, number)

@@ -1,4 +1,5 @@
-"""On the network an app reaches what is linked to it, and nothing of others; and what it reaches it goes on reaching."""
+"""On the network an app reaches what is linked to it, and nothing of others; and what it reaches it
+goes on reaching."""
 
 import json
 import socket
@@ -35,7 +36,9 @@ def stage(make_stage: MakeStage) -> Iterator[Stage]:
 
 
 def deploy(stage: Stage, project: str, *more: str) -> dict[str, Any]:
-    found: dict[str, Any] = stage.json("deploy", project, DEMO, "--port", "8000", "--health-path", "/healthz", *more)
+    found: dict[str, Any] = stage.json(
+        "deploy", project, DEMO, "--port", "8000", "--health-path", "/healthz", *more
+    )
     return found
 
 
@@ -79,13 +82,26 @@ def networks_of(container: str) -> dict[str, str]:
 )
 @pytest.mark.parametrize("by", ["name", "address"])
 @pytest.mark.parametrize("whom", ["beta", "preview"])
-def test_an_app_does_not_reach_the_apps_of_another_environment(stage: Stage, apps: dict[str, str], whom: str, by: str) -> None:
+def test_an_app_does_not_reach_the_apps_of_another_environment(
+    stage: Stage, apps: dict[str, str], whom: str, by: str
+) -> None:
     """And each answers where it is asked rightly: from its own network."""
     other = apps[whom]
     (network, address), *_ = networks_of(other).items()
     alias = "beta-production" if whom == "beta" else "alpha-preview"
     assert not reaches(apps["alpha"], alias if by == "name" else address, 8000)
-    ask = ("run", "--rm", "--network", network, DEMO, "python3", "-c", ASK, alias if by == "name" else address, "8000")
+    ask = (
+        "run",
+        "--rm",
+        "--network",
+        network,
+        DEMO,
+        "python3",
+        "-c",
+        ASK,
+        alias if by == "name" else address,
+        "8000",
+    )
     assert docker(*ask) == "open"
 
 
@@ -104,7 +120,9 @@ def test_an_app_reaches_what_is_linked_to_it_by_the_name_in_its_variables(
     "reach a service that is not linked by its address",
     honest="reaches what is linked to it; what a person put on the network reaches all services",
 )
-def test_an_app_does_not_reach_a_service_that_is_not_linked_to_it(stage: Stage, apps: dict[str, str]) -> None:
+def test_an_app_does_not_reach_a_service_that_is_not_linked_to_it(
+    stage: Stage, apps: dict[str, str]
+) -> None:
     name = f"{stage.namespace}-spare"
     (address,) = networks_of(name).values()
     assert not reaches(apps["alpha"], name, 6379)
@@ -118,14 +136,18 @@ def test_an_app_does_not_reach_a_service_that_is_not_linked_to_it(stage: Stage, 
     "reach a service by the address that it has for another environment",
     honest="reaches it by its own",
 )
-def test_a_service_is_not_reached_by_the_address_that_it_has_for_another_environment(stage: Stage, apps: dict[str, str]) -> None:
+def test_a_service_is_not_reached_by_the_address_that_it_has_for_another_environment(
+    stage: Stage, apps: dict[str, str]
+) -> None:
     ours = next(iter(networks_of(apps["alpha"])))
     for network, address in networks_of(f"{stage.namespace}-main").items():
         assert reaches(apps["alpha"], address, 5432) == (network == ours), network
 
 
 def test_an_app_reaches_the_api_of_its_variables(stage: Stage, apps: dict[str, str]) -> None:
-    gateway = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", stage.namespace)
+    gateway = docker(
+        "network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", stage.namespace
+    )
     port = int(stage.address.rpartition(":")[2])
     for host in ("purveyor-api", gateway):
         eventually(lambda host=host: reaches(apps["alpha"], host, port))
@@ -137,7 +159,9 @@ def test_an_app_reaches_the_api_of_its_variables(stage: Stage, apps: dict[str, s
     "send the token of an app of another environment",
     honest="sends its own; so does what a person put on the network",
 )
-def test_a_token_that_another_app_got_hold_of_works_from_its_own_apps_alone(stage: Stage, apps: dict[str, str]) -> None:
+def test_a_token_that_another_app_got_hold_of_works_from_its_own_apps_alone(
+    stage: Stage, apps: dict[str, str]
+) -> None:
     variables = {name: stage.variables(name, host=False) for name in ("alpha", "beta")}
     token = variables["alpha"]["KV_REST_API_TOKEN"]
 
@@ -147,8 +171,18 @@ def test_a_token_that_another_app_got_hold_of_works_from_its_own_apps_alone(stag
     eventually(lambda: answers(apps["alpha"], token) == "200")
     assert answers(apps["beta"], token) == answers(apps["preview"], token) == "403"
     assert answers(apps["beta"], variables["beta"]["KV_REST_API_TOKEN"]) == "200"
-    given = ("-e", f"KV_REST_API_URL={variables['alpha']['KV_REST_API_URL']}", DEMO, "python3", "-c", CALL, token)
-    assert docker("run", "--rm", "--network", stage.namespace, *given) == "200", "what a person puts on the network"
+    given = (
+        "-e",
+        f"KV_REST_API_URL={variables['alpha']['KV_REST_API_URL']}",
+        DEMO,
+        "python3",
+        "-c",
+        CALL,
+        token,
+    )
+    assert docker("run", "--rm", "--network", stage.namespace, *given) == "200", (
+        "what a person puts on the network"
+    )
 
 
 @attack(
@@ -156,7 +190,9 @@ def test_a_token_that_another_app_got_hold_of_works_from_its_own_apps_alone(stag
     "reach a service that was unlinked",
     honest="reaches what is linked later; others go on",
 )
-def test_what_is_linked_later_is_reached_and_what_is_unlinked_is_not(stage: Stage, apps: dict[str, str]) -> None:
+def test_what_is_linked_later_is_reached_and_what_is_unlinked_is_not(
+    stage: Stage, apps: dict[str, str]
+) -> None:
     stage.cli("unlink", "cache", "beta", "--now", "--yes")
     name = f"{stage.namespace}-cache"
     assert not reaches(apps["beta"], name, 6379)
@@ -188,11 +224,15 @@ def test_networks_that_were_pruned_while_a_service_was_stopped_are_there_when_it
     eventually(pruned)
     eventually(lambda: network in stage.networks())
     stage.cli("start", "lone")
-    eventually(lambda: docker("inspect", "-f", "{{.State.Running}}", container, check=False) == "true")
+    eventually(
+        lambda: docker("inspect", "-f", "{{.State.Running}}", container, check=False) == "true"
+    )
     eventually(lambda: reaches(container, f"{stage.namespace}-lone", 6379))
 
 
-def test_a_network_goes_with_its_last_app_and_with_nothing_else(stage: Stage, apps: dict[str, str]) -> None:
+def test_a_network_goes_with_its_last_app_and_with_nothing_else(
+    stage: Stage, apps: dict[str, str]
+) -> None:
     deploy(stage, "alpha", "-e", "short", "--create")
     network = f"{stage.namespace}.alpha.short"
     assert network in stage.networks()
@@ -200,11 +240,16 @@ def test_a_network_goes_with_its_last_app_and_with_nothing_else(stage: Stage, ap
     stage.cli("project", "remove-environment", "alpha", "short", "--yes")
     assert network not in stage.networks()
     assert network not in networks_of(f"{stage.namespace}-main")
-    assert {f"{stage.namespace}.alpha.production", f"{stage.namespace}.beta.production"} <= stage.networks()
+    assert {
+        f"{stage.namespace}.alpha.production",
+        f"{stage.namespace}.beta.production",
+    } <= stage.networks()
     assert stage.rows("SELECT 1 FROM networks WHERE name LIKE '%.short'") == []
 
 
-def test_what_a_person_put_on_a_network_keeps_it_and_is_not_cut_off(stage: Stage, apps: dict[str, str]) -> None:
+def test_what_a_person_put_on_a_network_keeps_it_and_is_not_cut_off(
+    stage: Stage, apps: dict[str, str]
+) -> None:
     deploy(stage, "alpha", "-e", "kept", "--create")
     network = f"{stage.namespace}.alpha.kept"
     other = docker("run", "-d", "--network", network, DEMO, "sleep", "600")
@@ -217,7 +262,9 @@ def test_what_a_person_put_on_a_network_keeps_it_and_is_not_cut_off(stage: Stage
     eventually(lambda: network not in stage.networks(), 60)
 
 
-def test_a_published_port_and_an_open_connection_survive_a_new_network(stage: Stage, apps: dict[str, str]) -> None:
+def test_a_published_port_and_an_open_connection_survive_a_new_network(
+    stage: Stage, apps: dict[str, str]
+) -> None:
     port = int(docker("port", f"{stage.namespace}-cache").splitlines()[0].rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), 5) as line:
         deploy(stage, "alpha", "-e", "another", "--create")
@@ -228,7 +275,9 @@ def test_a_published_port_and_an_open_connection_survive_a_new_network(stage: St
         assert line.recv(100)
 
 
-def test_an_app_of_before_there_were_networks_joins_its_own_without_a_break(make_stage: MakeStage) -> None:
+def test_an_app_of_before_there_were_networks_joins_its_own_without_a_break(
+    make_stage: MakeStage,
+) -> None:
     """As an older version left it: on the installation's own network, under its name there."""
     stage = make_stage("health-interval = 2")
     network, service = f"{stage.namespace}.beta.old", f"{stage.namespace}-cache"
@@ -246,8 +295,16 @@ def test_an_app_of_before_there_were_networks_joins_its_own_without_a_break(make
         eventually(lambda: {network, stage.namespace} <= networks_of(container).keys())
         eventually(lambda: reaches(container, service, 6379))
         assert docker("inspect", "-f", "{{.State.StartedAt}}", container) == started
-        assert docker("run", "--rm", "--network", network, DEMO, "python3", "-c", ASK, "beta-old", "8000") == "open"
-        assert f"on the network {stage.namespace} too" in stage.run("doctor", "beta", "-e", "old").stdout
+        assert (
+            docker(
+                "run", "--rm", "--network", network, DEMO, "python3", "-c", ASK, "beta-old", "8000"
+            )
+            == "open"
+        )
+        assert (
+            f"on the network {stage.namespace} too"
+            in stage.run("doctor", "beta", "-e", "old").stdout
+        )
         again = deploy(stage, "beta", "-e", "old")
         assert set(networks_of(again["container"])) == {network}
         assert httpx.get(again["url"]).status_code == 200

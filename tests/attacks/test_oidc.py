@@ -1,5 +1,5 @@
-"""Signing in through an OpenID Connect provider: what a hostile one, page, app or person tries, and what honest ones do all the
-same. The provider runs in this process."""
+"""Signing in through an OpenID Connect provider: what a hostile one, page, app or person tries, and
+what honest ones do all the same. The provider runs in this process."""
 
 import gzip
 import hashlib
@@ -46,7 +46,8 @@ KEY, OTHER = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for
 
 
 class Fake:
-    """A provider. `claims` changes what an ID token says, `spoil` an answer by its path, `sign` how a token is signed."""
+    """A provider. `claims` changes what an ID token says, `spoil` an answer by its path, `sign` how
+    a token is signed."""
 
     def __init__(self) -> None:
         self.codes: dict[str, dict[str, str]] = {}
@@ -58,7 +59,9 @@ class Fake:
         self.sign: Callable[[dict[str, Any]], str] = self.signed
         self.asked: list[httpx.Request] = []
 
-    def signed(self, claims: dict[str, Any], key: Any = KEY, algorithm: str = "RS256", kid: str = "one") -> str:
+    def signed(
+        self, claims: dict[str, Any], key: Any = KEY, algorithm: str = "RS256", kid: str = "one"
+    ) -> str:
         return jwt.encode(claims, key, algorithm=algorithm, headers={"kid": kid})
 
     def sign_in(self, location: str) -> dict[str, str]:
@@ -77,19 +80,32 @@ class Fake:
         if path == "/.well-known/openid-configuration":
             paths = {"authorization": "/auth", "token": "/token", "userinfo": "/me"}
             shown = {f"{name}_endpoint": f"{ISSUER}{value}" for name, value in paths.items()}
-            shown |= {"issuer": ISSUER, "jwks_uri": f"{ISSUER}/keys", "authorization_response_iss_parameter_supported": True}
+            shown |= {
+                "issuer": ISSUER,
+                "jwks_uri": f"{ISSUER}/keys",
+                "authorization_response_iss_parameter_supported": True,
+            }
             return httpx.Response(200, json={**shown, **self.described})
         if path == "/keys":
             key = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(KEY.public_key()))
             return httpx.Response(200, json={"keys": [{**key, "kid": "one", "use": "sig"}]})
         if path == "/me":
             return httpx.Response(200, json={**self.who, **self.beside})
-        return self.tokens({name: value[0] for name, value in parse_qs(request.content.decode()).items()})
+        return self.tokens(
+            {name: value[0] for name, value in parse_qs(request.content.decode()).items()}
+        )
 
     def tokens(self, form: dict[str, str]) -> httpx.Response:
         asked = self.codes.pop(form["code"], None)
-        challenge = urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest()).rstrip(b"=").decode()
-        if asked is None or (challenge, form["redirect_uri"]) != (asked["code_challenge"], asked["redirect_uri"]):
+        challenge = (
+            urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest())
+            .rstrip(b"=")
+            .decode()
+        )
+        if asked is None or (challenge, form["redirect_uri"]) != (
+            asked["code_challenge"],
+            asked["redirect_uri"],
+        ):
             return httpx.Response(400, json={"error": "invalid_grant"})
         now = int(time.time())
         claims = {
@@ -110,13 +126,17 @@ class Stage(Site):
 
     def browser(self, **options: Any) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(app=self.api, client=("127.0.0.1", 1))
-        return httpx.AsyncClient(transport=transport, base_url=PUBLIC, headers=BEHIND, timeout=30, **options)
+        return httpx.AsyncClient(
+            transport=transport, base_url=PUBLIC, headers=BEHIND, timeout=30, **options
+        )
 
     async def arrive(self, browser: httpx.AsyncClient, wanted: str = "/projects") -> httpx.Response:
         """The whole way: to the provider and back."""
         away = await browser.get("/sign-in/oidc", params={"next": wanted})
         assert away.status_code == 302, away.text
-        return await browser.get("/sign-in/oidc/return", params=self.provider.sign_in(away.headers["location"]))
+        return await browser.get(
+            "/sign-in/oidc/return", params=self.provider.sign_in(away.headers["location"])
+        )
 
 
 @asynccontextmanager
@@ -126,7 +146,9 @@ async def staged(scene: Scene, settings: str = SETTINGS) -> AsyncIterator[Stage]
     async with site_of(scene) as made:
         stage = Stage(made.app, made.api)
         stage.provider = Fake()
-        stage.app.sign_ins.oidc = Provider(made.app.house.settings, httpx.MockTransport(stage.provider))
+        stage.app.sign_ins.oidc = Provider(
+            made.app.house.settings, httpx.MockTransport(stage.provider)
+        )
         yield stage
 
 
@@ -138,7 +160,9 @@ def onward(answer: httpx.Response) -> str:
 
 
 async def entries(stage: Stage) -> list[Any]:
-    return await stage.app.house.store.read(lambda tx: list(tx.rows("SELECT * FROM audit WHERE action = 'sign in' ORDER BY id")))
+    return await stage.app.house.store.read(
+        lambda tx: list(tx.rows("SELECT * FROM audit WHERE action = 'sign in' ORDER BY id"))
+    )
 
 
 # ---------------------------------------------------------------- the honest way
@@ -157,20 +181,30 @@ async def test_who_is_named_signs_in_as_a_user_and_the_log_says_by_which_way(sce
         base = base_of(address)
         assert "oidc of ada@example.com" in (await browser.get(f"{base}/sessions")).text
         last = (await entries(stage))[-1]
-        assert (last["actor"], last["outcome"], last["detail"]) == ("ada@example.com", "ok", "through id.example.com")
+        assert (last["actor"], last["outcome"], last["detail"]) == (
+            "ada@example.com",
+            "ok",
+            "through id.example.com",
+        )
         await browser.post(f"{base}/sign-out", data=await csrf(browser, base))
         assert signed_out(await browser.get(address))
         cookies = stage.provider.asked[-1].headers
         assert "authorization" not in cookies or "Basic" not in cookies["authorization"]
 
 
-async def test_cookies_of_both_halves_are_of_this_host_alone_and_only_the_passing_one_comes_from_elsewhere(scene: Scene) -> None:
+async def test_cookies_of_both_halves_are_of_this_host_alone_and_only_the_passing_one_comes_from_elsewhere(
+    scene: Scene,
+) -> None:
     async with staged(scene) as stage, stage.browser() as browser:
         away = await browser.get("/sign-in/oidc")
         passing = away.headers["set-cookie"]
         assert passing.startswith("__Host-purveyor-oidc=")
-        assert {"secure", "httponly", "samesite=lax"} <= {part.strip().lower() for part in passing.split(";")}
-        back = await browser.get("/sign-in/oidc/return", params=stage.provider.sign_in(away.headers["location"]))
+        assert {"secure", "httponly", "samesite=lax"} <= {
+            part.strip().lower() for part in passing.split(";")
+        }
+        back = await browser.get(
+            "/sign-in/oidc/return", params=stage.provider.sign_in(away.headers["location"])
+        )
         kept, ended = back.headers.get_list("set-cookie")
         assert kept.startswith("__Host-purveyor=")
         assert "samesite=strict" in kept.lower()
@@ -198,21 +232,30 @@ async def test_who_may_come_in_is_who_is_named_and_nobody_because_of_having_come
 ) -> None:
     async with staged(scene) as stage, stage.browser() as browser:
         stage.provider.who |= who
-        stage.provider.who = {name: value for name, value in stage.provider.who.items() if value is not None}
+        stage.provider.who = {
+            name: value for name, value in stage.provider.who.items() if value is not None
+        }
         answer = await stage.arrive(browser)
         if scope is None:
             assert answer.status_code == 403
             assert "__Host-purveyor=" not in answer.headers["set-cookie"]
             assert not await stage.told("session.opened")
             assert (await entries(stage))[-1]["outcome"] == "refused"
-            assert not await stage.app.house.store.read(lambda tx: list(tx.rows("SELECT * FROM users")))
+            assert not await stage.app.house.store.read(
+                lambda tx: list(tx.rows("SELECT * FROM users"))
+            )
             return
         address = onward(answer)
-        changed = await browser.post(f"{base_of(address)}/projects", data={"name": "new"} | await csrf(browser, base_of(address)))
+        changed = await browser.post(
+            f"{base_of(address)}/projects",
+            data={"name": "new"} | await csrf(browser, base_of(address)),
+        )
         assert (changed.status_code < 400) is (scope == "admin"), changed.text
 
 
-async def test_claims_that_the_token_lacks_are_asked_for_and_only_of_the_same_person(scene: Scene) -> None:
+async def test_claims_that_the_token_lacks_are_asked_for_and_only_of_the_same_person(
+    scene: Scene,
+) -> None:
     async with staged(scene) as stage, stage.browser() as browser:
         stage.provider.claims = {"email": None, "email_verified": None}
         onward(await stage.arrive(browser))
@@ -223,9 +266,13 @@ async def test_claims_that_the_token_lacks_are_asked_for_and_only_of_the_same_pe
 @attack(
     "tokens and sign-in",
     "sign in as who had one's name at the provider before",
-    honest="who has it still signs in; an administrator lets another account in, and another provider",
+    honest=(
+        "who has it still signs in; an administrator lets another account in, and another provider"
+    ),
 )
-async def test_a_name_that_the_provider_gave_to_somebody_else_is_not_theirs_here(scene: Scene) -> None:
+async def test_a_name_that_the_provider_gave_to_somebody_else_is_not_theirs_here(
+    scene: Scene,
+) -> None:
     async with staged(scene) as stage, stage.browser() as browser, stage.client() as host:
         onward(await stage.arrive(browser))
         onward(await stage.arrive(browser))
@@ -236,16 +283,20 @@ async def test_a_name_that_the_provider_gave_to_somebody_else_is_not_theirs_here
         assert (await entries(stage))[-1]["outcome"] == "refused"
         bearer = {"Authorization": f"Bearer {await stage.token()}"}
         for verb in ("disable", "enable"):
-            assert (await host.post(f"/api/users/ada@example.com/{verb}", headers=bearer)).is_success
+            assert (
+                await host.post(f"/api/users/ada@example.com/{verb}", headers=bearer)
+            ).is_success
         onward(await stage.arrive(browser))
         stage.provider.who["sub"] = "1"
         assert (await stage.arrive(browser)).status_code == 403
         moved = json.dumps(["https://old.example.com", "2"])
-        await stage.app.house.store.write(lambda tx: tx.update("users", "name = ?", ["ada@example.com"], account=moved))
+        await stage.app.house.store.write(
+            lambda tx: tx.update("users", "name = ?", ["ada@example.com"], account=moved)
+        )
         onward(await stage.arrive(browser))
 
 
-# ---------------------------------------------------------------- answers that are not from it, for us, for this sign-in
+# ------------------------------------------- answers that are not from it, for us, for this sign-in
 
 
 def _none(fake: Fake, claims: dict[str, Any]) -> str:
@@ -264,7 +315,11 @@ SIGNED = {
     "another's key of the same name": lambda fake, claims: fake.signed(claims, OTHER),
     "a key that there is not": lambda fake, claims: fake.signed(claims, OTHER, kid="two"),
     "a changed payload": lambda fake, claims: ".".join(
-        (fake.signed(claims).split(".")[0], fake.signed({**claims, "sub": "2"}).split(".")[1], fake.signed(claims).split(".")[2])
+        (
+            fake.signed(claims).split(".")[0],
+            fake.signed({**claims, "sub": "2"}).split(".")[1],
+            fake.signed(claims).split(".")[2],
+        )
     ),
     "no token": lambda fake, claims: "x.y",
 }
@@ -301,7 +356,9 @@ CLAIMED: dict[str, Callable[[], dict[str, Any]]] = {
     honest="signs in with one whose end is five seconds past",
 )
 @pytest.mark.parametrize("how", [*SIGNED, *CLAIMED])
-async def test_an_id_token_that_is_not_the_providers_for_us_and_for_this_sign_in_opens_nothing(how: str, scene: Scene) -> None:
+async def test_an_id_token_that_is_not_the_providers_for_us_and_for_this_sign_in_opens_nothing(
+    how: str, scene: Scene
+) -> None:
     async with staged(scene) as stage, stage.browser() as browser:
         if how in SIGNED:
             stage.provider.sign = lambda claims: SIGNED[how](stage.provider, claims)
@@ -310,7 +367,10 @@ async def test_an_id_token_that_is_not_the_providers_for_us_and_for_this_sign_in
         answer = await stage.arrive(browser)
         assert answer.status_code == 403, how
         assert not await stage.told("session.opened")
-        stage.provider.sign, stage.provider.claims = stage.provider.signed, {"exp": int(time.time()) - 5}
+        stage.provider.sign, stage.provider.claims = (
+            stage.provider.signed,
+            {"exp": int(time.time()) - 5},
+        )
         onward(await stage.arrive(browser))  # clocks may differ a little
 
 
@@ -329,16 +389,22 @@ async def test_an_answer_is_taken_once_and_from_the_browser_that_was_sent(scene:
         assert stolen.status_code == 403, "the answer without the browser"
         own = stage.provider.sign_in((await thief.get("/sign-in/oidc")).headers["location"])
         injected = await thief.get("/sign-in/oidc/return", params={**own, "code": answers["code"]})
-        assert injected.status_code == 403, "another's code in one's own sign-in: the verifier is another"
+        assert injected.status_code == 403, (
+            "another's code in one's own sign-in: the verifier is another"
+        )
         assert "invalid_grant" in injected.text
         answers = stage.provider.sign_in((await browser.get("/sign-in/oidc")).headers["location"])
         secret = browser.cookies["__Host-purveyor-oidc"]
-        assert (await browser.get("/sign-in/oidc/return", params={**answers, "state": "guessed"})).status_code == 403
+        assert (
+            await browser.get("/sign-in/oidc/return", params={**answers, "state": "guessed"})
+        ).status_code == 403
         browser.cookies.set("__Host-purveyor-oidc", secret)
         onward(await browser.get("/sign-in/oidc/return", params=answers))
         browser.cookies.set("__Host-purveyor-oidc", secret)
         stage.provider.codes[answers["code"]] = {}
-        assert (await browser.get("/sign-in/oidc/return", params=answers)).status_code == 403, "replayed"
+        assert (await browser.get("/sign-in/oidc/return", params=answers)).status_code == 403, (
+            "replayed"
+        )
 
 
 @attack(
@@ -347,19 +413,30 @@ async def test_an_answer_is_taken_once_and_from_the_browser_that_was_sent(scene:
     honest="the provider's own answer signs in",
 )
 @pytest.mark.parametrize("sender", ["https://evil.example", "", None])
-async def test_an_answer_of_another_provider_is_none_of_ours(sender: str | None, scene: Scene) -> None:
+async def test_an_answer_of_another_provider_is_none_of_ours(
+    sender: str | None, scene: Scene
+) -> None:
     async with staged(scene) as stage, stage.browser() as browser:
         answers = stage.provider.sign_in((await browser.get("/sign-in/oidc")).headers["location"])
-        answers = {name: value for name, value in {**answers, "iss": sender}.items() if value is not None}
+        answers = {
+            name: value for name, value in {**answers, "iss": sender}.items() if value is not None
+        }
         assert (await browser.get("/sign-in/oidc/return", params=answers)).status_code == 403
-        assert not [item for item in stage.provider.asked if item.url.path == "/token"], "the code went nowhere"
+        assert not [item for item in stage.provider.asked if item.url.path == "/token"], (
+            "the code went nowhere"
+        )
         onward(await stage.arrive(browser))
 
 
 async def test_somebody_who_does_not_agree_there_is_told_so_here(scene: Scene) -> None:
     async with staged(scene) as stage, stage.browser() as browser:
         answers = stage.provider.sign_in((await browser.get("/sign-in/oidc")).headers["location"])
-        given = {"error": "access_denied", "error_description": "<b>no</b>", "state": answers["state"], "iss": ISSUER}
+        given = {
+            "error": "access_denied",
+            "error_description": "<b>no</b>",
+            "state": answers["state"],
+            "iss": ISSUER,
+        }
         answer = await browser.get("/sign-in/oidc/return", params=given)
         assert answer.status_code == 403
         assert "signed nobody in" in answer.text
@@ -379,8 +456,15 @@ async def test_no_app_is_where_people_come_back_to(scene: Scene) -> None:
     """Whatever a request calls its host, and whatever page it wants."""
     async with staged(scene) as stage, stage.browser() as browser:
         for host in ("127.0.0.1:31001", "shop-production:8000", "evil.example"):
-            headers = {"Host": host, "X-Forwarded-Host": host, "Forwarded": f"host={host}", "Origin": f"http://{host}"}
-            away = await browser.get("/sign-in/oidc", params={"redirect_uri": f"http://{host}/"}, headers=headers)
+            headers = {
+                "Host": host,
+                "X-Forwarded-Host": host,
+                "Forwarded": f"host={host}",
+                "Origin": f"http://{host}",
+            }
+            away = await browser.get(
+                "/sign-in/oidc", params={"redirect_uri": f"http://{host}/"}, headers=headers
+            )
             asked = parse_qs(urlsplit(away.headers["location"]).query)
             assert asked["redirect_uri"] == [f"{PUBLIC}/sign-in/oidc/return"]
             assert asked["code_challenge_method"] == ["S256"]
@@ -402,7 +486,10 @@ async def test_nobody_s_secret_is_told(scene: Scene) -> None:
     path = scene.state.parent / "secret"
     path.write_text(f"{SECRET}\n")
     path.chmod(0o600)
-    async with staged(scene, f'{SETTINGS}oidc-client-secret-file = "{path}"\n') as stage, stage.browser() as browser:
+    async with (
+        staged(scene, f'{SETTINGS}oidc-client-secret-file = "{path}"\n') as stage,
+        stage.browser() as browser,
+    ):
         onward(await stage.arrive(browser))
         asked = next(item for item in stage.provider.asked if item.url.path == "/token")
         assert asked.headers["authorization"].startswith("Basic ")
@@ -423,7 +510,9 @@ async def test_a_user_who_is_disabled_or_removed_is_out_at_once_and_stays_out(sc
     async with staged(scene) as stage, stage.browser() as browser, stage.client() as host:
         address = onward(await stage.arrive(browser))
         bearer = {"Authorization": f"Bearer {await stage.token()}"}
-        assert (await host.post("/api/users/ada@example.com/disable", headers=bearer)).status_code == 200
+        assert (
+            await host.post("/api/users/ada@example.com/disable", headers=bearer)
+        ).status_code == 200
         assert signed_out(await browser.get(address))
         answer = await stage.arrive(browser)
         assert (answer.status_code, "is disabled" in answer.text) == (403, True)
@@ -436,16 +525,25 @@ async def test_a_user_who_is_disabled_or_removed_is_out_at_once_and_stays_out(sc
 
 async def test_who_may_do_less_now_has_no_session_left_that_may_more(scene: Scene) -> None:
     async with staged(scene) as stage, stage.browser() as browser, stage.browser() as second:
-        stage.provider.who = {"sub": "3", "email": "rob@example.com", "email_verified": True, "groups": ["ops"]}
+        stage.provider.who = {
+            "sub": "3",
+            "email": "rob@example.com",
+            "email_verified": True,
+            "groups": ["ops"],
+        }
         before = onward(await stage.arrive(browser))
         assert (await browser.get(before)).status_code == 200
         stage.provider.who["groups"] = []
         after = onward(await stage.arrive(second))
         assert signed_out(await browser.get(before))
         assert (await second.get(after)).status_code == 200
-        found = await stage.app.house.store.read(lambda tx: list(tx.rows("SELECT * FROM tokens WHERE name = 'oidc'")))
+        found = await stage.app.house.store.read(
+            lambda tx: list(tx.rows("SELECT * FROM tokens WHERE name = 'oidc'"))
+        )
         for row in found:  # what is in the database opens nothing
-            answer = await second.get("/api/projects", headers={"Authorization": f"Bearer {row['hash']}"})
+            answer = await second.get(
+                "/api/projects", headers={"Authorization": f"Bearer {row['hash']}"}
+            )
             assert answer.status_code == 401
 
 
@@ -462,11 +560,15 @@ def _redirects() -> httpx.Response:
 
 AWAY: dict[str, Callable[[], Any]] = {
     "an error": lambda: httpx.Response(503),
-    "too large": lambda: httpx.Response(200, content=b'{"a": "' + b"x" * provider_module.LARGEST + b'"}'),
+    "too large": lambda: httpx.Response(
+        200, content=b'{"a": "' + b"x" * provider_module.LARGEST + b'"}'
+    ),
     "no JSON": lambda: httpx.Response(200, content=b"<html>"),
     "another kind of JSON": lambda: httpx.Response(200, content=b"[1]"),
     "deep JSON": lambda: httpx.Response(200, content=b"[" * 100_000),
-    "packed": lambda: httpx.Response(200, headers={"content-encoding": "gzip"}, content=gzip.compress(b"{}")),
+    "packed": lambda: httpx.Response(
+        200, headers={"content-encoding": "gzip"}, content=gzip.compress(b"{}")
+    ),
     "led elsewhere": _redirects,
     "hangs": _hangs,
 }
@@ -483,7 +585,9 @@ async def test_a_provider_that_is_away_is_said_to_be_and_tokens_work_all_the_sam
         stage.provider.spoil[path] = AWAY[how]
         away = await browser.get("/sign-in/oidc")
         if away.status_code == 302:
-            away = await browser.get("/sign-in/oidc/return", params=stage.provider.sign_in(away.headers["location"]))
+            away = await browser.get(
+                "/sign-in/oidc/return", params=stage.provider.sign_in(away.headers["location"])
+            )
         assert away.status_code == 502
         assert "id.example.com cannot sign anybody in now" in away.text
         assert await enter(browser, await stage.token())
@@ -522,9 +626,13 @@ async def test_a_description_that_is_another_s_or_leads_to_plain_text_is_not_fol
     ({"oidc-scopes": '["email"]'}, "openid"),
     ({"oidc-client-secret-file": '"secret"'}, "oidc-client-secret-file"),
 ])  # fmt: skip
-async def test_settings_that_let_nobody_or_anybody_in_are_refused(change: dict[str, str], named: str, scene: Scene) -> None:
+async def test_settings_that_let_nobody_or_anybody_in_are_refused(
+    change: dict[str, str], named: str, scene: Scene
+) -> None:
     given = dict(line.split(" = ", 1) for line in SETTINGS.strip().splitlines()) | change
-    (scene.state / config.FILE).write_text("\n".join(f"{name} = {value}" for name, value in given.items()))
+    (scene.state / config.FILE).write_text(
+        "\n".join(f"{name} = {value}" for name, value in given.items())
+    )
     with pytest.raises(BadInput, match=re.escape(named)):
         config.load(scene.state)
 

@@ -15,7 +15,9 @@ def test_there_are_attacks_on_every_server_for_every_aim() -> None:
     assert all((table.server, matrix.OTHERS) in aims for table in matrix.ALL)
 
 
-def test_there_are_attacks_on_all_that_is_no_server_of_data_and_each_has_its_honest_counterpart() -> None:
+def test_there_are_attacks_on_all_that_is_no_server_of_data_and_each_has_its_honest_counterpart() -> (
+    None
+):
     found = page.told()
     assert {item.against for item in found} == set(AGAINST)
     assert sum(len(item.what) for item in found) >= 60

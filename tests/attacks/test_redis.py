@@ -1,4 +1,5 @@
-"""A hostile project on a Redis: what it tries against others and the server, and what honest apps do all the same."""
+"""A hostile project on a Redis: what it tries against others and the server, and what honest apps
+do all the same."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +36,8 @@ def fill(client: Any) -> None:
 
 
 def test_payloads_made_by_hand_are_refused_and_honest_ones_are_taken(stage: Stage) -> None:
-    """The payload of a list whose listpack says that it is longer than it is, with the right checksum."""
+    """The payload of a list whose listpack says that it is longer than it is, with the right
+    checksum."""
     with opened(stage, "alpha") as client:
         client.rpush("list", *range(20))
         honest = client.dump("list")
@@ -46,7 +48,12 @@ def test_payloads_made_by_hand_are_refused_and_honest_ones_are_taken(stage: Stag
             body = bytearray(honest[:-8])
             body[place] ^= 0xFF
             try:
-                client.restore("made", 0, bytes(body) + CHECKSUM.calc(bytes(body)).to_bytes(8, "little"), replace=True)
+                client.restore(
+                    "made",
+                    0,
+                    bytes(body) + CHECKSUM.calc(bytes(body)).to_bytes(8, "little"),
+                    replace=True,
+                )
                 client.lrange("made", 0, -1)
                 client.rpop("made")
             except redis.exceptions.ResponseError:
@@ -55,7 +62,9 @@ def test_payloads_made_by_hand_are_refused_and_honest_ones_are_taken(stage: Stag
         assert client.ping()
 
 
-def test_one_that_fills_the_memory_stops_at_the_limit_and_the_administrator_gets_in(stage: Stage) -> None:
+def test_one_that_fills_the_memory_stops_at_the_limit_and_the_administrator_gets_in(
+    stage: Stage,
+) -> None:
     with opened(stage, "alpha") as client:
         with pytest.raises(redis.exceptions.OutOfMemoryError):
             fill(client)
@@ -73,7 +82,9 @@ def test_with_a_grace_both_passwords_work_and_then_the_old_one_ends(stage: Stage
         old.set("kept", "1")
         said = stage.cli("rotate", "beta", "--grace", "1h")
         assert "work for 1h more" in said
-        assert "former credentials of beta/production work until" in stage.cli("project", "show", "beta")
+        assert "former credentials of beta/production work until" in stage.cli(
+            "project", "show", "beta"
+        )
         with opened(stage, "beta") as new:
             assert old.get("kept") == new.get("kept") == b"1"
             old.connection_pool.disconnect()
@@ -110,7 +121,9 @@ def test_a_copy_lets_nobody_in(stage: Stage) -> None:
     variables = stage.variables("alpha")
     stage.cli("clone", "cache", "copy")
     port = stage.json("show", "copy")["service"]["port"]
-    copied = redis.Redis(port=port, username=ALPHA, password=variables["REDIS_PASSWORD"], socket_timeout=10)
+    copied = redis.Redis(
+        port=port, username=ALPHA, password=variables["REDIS_PASSWORD"], socket_timeout=10
+    )
     with copied, pytest.raises(redis.exceptions.AuthenticationError):
         copied.ping()
     with opened(stage, "alpha") as client:
@@ -126,7 +139,10 @@ def test_an_endless_script_is_ended(stage: Stage) -> None:
             client.eval("while true do end", 0)
     details = set()
     deadline = time.monotonic() + 30
-    while not (health := stage.call("GET", "/external-services/cache/health"))["healthy"] or not details:
+    while (
+        not (health := stage.call("GET", "/external-services/cache/health"))["healthy"]
+        or not details
+    ):
         details.add(health["detail"] or "")
         assert time.monotonic() < deadline, details
         time.sleep(0.2)
@@ -143,8 +159,16 @@ def test_a_script_that_takes_memory_ends_this_server_and_not_the_host(stage: Sta
     time.sleep(1.1)  # it is on the disk then
     begun = docker("inspect", "-f", "{{.State.StartedAt}}", f"{stage.namespace}-cache")
     with opened(stage, "alpha", retry=None) as client, pytest.raises(redis.exceptions.RedisError):
-        client.eval("local t = {} for n = 1, 3000 do t[n] = string.rep(tostring(n), 500000) end return #t", 0)
-    eventually(lambda: docker("inspect", "-f", "{{.State.StartedAt}}", f"{stage.namespace}-cache") != begun, 150)
+        client.eval(
+            "local t = {} for n = 1, 3000 do t[n] = string.rep(tostring(n), 500000) end return #t",
+            0,
+        )
+    eventually(
+        lambda: (
+            docker("inspect", "-f", "{{.State.StartedAt}}", f"{stage.namespace}-cache") != begun
+        ),
+        150,
+    )
     eventually(lambda: stage.call("GET", "/external-services/cache/health")["healthy"])
     with opened(stage, "beta") as client:
         assert client.get("kept") == b"1"

@@ -1,4 +1,5 @@
-"""A hostile project on a Redis where each environment has a server of its own: it has that, and its neighbour notices nothing."""
+"""A hostile project on a Redis where each environment has a server of its own: it has that, and its
+neighbour notices nothing."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -14,14 +15,20 @@ ALPHA = "alpha_production"
 
 
 def opened(stage: Stage, project: str, **options: Any) -> Any:
-    return redis.from_url(stage.variables(project)["REDIS_URL"], **{"socket_timeout": 20, **options})
+    return redis.from_url(
+        stage.variables(project)["REDIS_URL"], **{"socket_timeout": 20, **options}
+    )
 
 
 @pytest.fixture(scope="module")
 def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
     """Alpha is the hostile one; beta has something."""
     with make_stage().serving() as made:
-        body = {"name": "cache", "service_type": "redis", "parameters": {"channels": "open", "project_maxmemory": "32mb"}}
+        body = {
+            "name": "cache",
+            "service_type": "redis",
+            "parameters": {"channels": "open", "project_maxmemory": "32mb"},
+        }
         made.call("POST", "/external-services", json=body)
         for project in ("alpha", "beta"):
             made.call("POST", "/projects", json={"name": project})
@@ -60,7 +67,9 @@ def test_what_is_refused(attack: Attack, alpha: str, beta: Any) -> None:
 
 
 def test_what_it_may_see_is_its_own(stage: Stage, alpha: str, beta: Any) -> None:
-    with redis.from_url(alpha, socket_timeout=20, protocol=3, single_connection_client=True) as client:
+    with redis.from_url(
+        alpha, socket_timeout=20, protocol=3, single_connection_client=True
+    ) as client:
         client.flushall()
         client.set("own", "1")
         assert {*client.scan_iter()} == {b"own"}
@@ -85,7 +94,9 @@ def test_anothers_server_lets_nobody_else_in(stage: Stage, alpha: str, beta: Any
     own, others = stage.variables("alpha"), stage.variables("beta")
     host = others["REDIS_HOST"]
     for user, password in ((ALPHA, own["REDIS_PASSWORD"]), ("purveyor", ""), ("default", "")):
-        client = redis.Redis(host, int(others["REDIS_PORT"]), username=user, password=password, retry=None)
+        client = redis.Redis(
+            host, int(others["REDIS_PORT"]), username=user, password=password, retry=None
+        )
         with client, pytest.raises(redis.exceptions.RedisError):
             client.ping()
     client = redis.Redis(host, 6379, username=ALPHA, password=own["REDIS_PASSWORD"], retry=None)
@@ -101,7 +112,9 @@ def test_anothers_server_lets_nobody_else_in(stage: Stage, alpha: str, beta: Any
         ("sh", "-c", "echo x > /data/projects/7001/accounts.conf"),
         ("cat", "/etc/purveyor/server.pem"),
     ):  # who broke out of its server
-        said = docker("exec", "-u", "7001:7001", container, "sh", "-c", '"$@" 2>&1; true', "sh", *words)
+        said = docker(
+            "exec", "-u", "7001:7001", container, "sh", "-c", '"$@" 2>&1; true', "sh", *words
+        )
         assert "denied" in said, (words, said)
     with redis.from_url(alpha) as client:
         assert client.ping()
@@ -149,9 +162,14 @@ def _answers(client: Any) -> bool:
 
 
 @pytest.mark.weekly
-def test_a_script_without_end_keeps_nobody_else_waiting_and_no_backup_from_others(stage: Stage, alpha: str, beta: Any) -> None:
+def test_a_script_without_end_keeps_nobody_else_waiting_and_no_backup_from_others(
+    stage: Stage, alpha: str, beta: Any
+) -> None:
     def run() -> None:
-        with redis.from_url(alpha, socket_timeout=1, retry=None) as client, pytest.raises(redis.exceptions.RedisError):
+        with (
+            redis.from_url(alpha, socket_timeout=1, retry=None) as client,
+            pytest.raises(redis.exceptions.RedisError),
+        ):
             client.eval("redis.call('SET', 'x', 1) while true do end", 0)
 
     thread = threading.Thread(target=run)
@@ -166,11 +184,17 @@ def test_a_script_without_end_keeps_nobody_else_waiting_and_no_backup_from_other
 
 
 @pytest.mark.nightly
-def test_a_script_that_takes_memory_ends_its_own_server(stage: Stage, alpha: str, beta: Any) -> None:
+def test_a_script_that_takes_memory_ends_its_own_server(
+    stage: Stage, alpha: str, beta: Any
+) -> None:
     with redis.from_url(alpha, socket_timeout=60, retry=None) as client:
         client.set("kept", "1")
         client.execute_command("WAITAOF", 1, 0, 10_000)
         with pytest.raises(redis.exceptions.RedisError):
-            client.eval("local t = {} for n = 1, 3000 do t[n] = string.rep(tostring(n), 500000) end return #t", 0)
+            client.eval(
+                "local t = {} for n = 1, 3000 do t[n] = string.rep(tostring(n), 500000) end return "
+                "#t",
+                0,
+            )
         eventually(lambda: _answers(client))
         assert client.get("kept") == b"1"

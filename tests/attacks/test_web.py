@@ -1,4 +1,5 @@
-"""A hostile app, page or neighbour against the dashboard and the API: what each tries, and what honest ones do all the same."""
+"""A hostile app, page or neighbour against the dashboard and the API: what each tries, and what
+honest ones do all the same."""
 
 import io
 import json
@@ -44,7 +45,10 @@ WEB = [
 ON_FAKE = pytest.mark.anyio
 GATEWAY = "10.9.0.1"
 OURS, THEIRS, LAN = "10.9.0.7", "10.8.0.7", "192.0.2.7"
-NETWORKS = (Network(name="bridge", subnets=("10.8.0.0/16",), ours=False), Network(name="fk", subnets=("10.9.0.0/16",), ours=True))
+NETWORKS = (
+    Network(name="bridge", subnets=("10.8.0.0/16",), ours=False),
+    Network(name="fk", subnets=("10.9.0.0/16",), ours=True),
+)
 
 
 class Site:
@@ -54,14 +58,22 @@ class Site:
         self.app = app
         self.api = api
 
-    def client(self, application: Any = None, peer: str = "127.0.0.1", **options: Any) -> httpx.AsyncClient:
+    def client(
+        self, application: Any = None, peer: str = "127.0.0.1", **options: Any
+    ) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(app=application or self.api, client=(peer, 1))
-        return httpx.AsyncClient(transport=transport, base_url="http://host:8400", timeout=30, **options)
+        return httpx.AsyncClient(
+            transport=transport, base_url="http://host:8400", timeout=30, **options
+        )
 
-    async def token(self, name: str = "ada", scope: str = "admin", project: int | None = None) -> str:
+    async def token(
+        self, name: str = "ada", scope: str = "admin", project: int | None = None
+    ) -> str:
         """A token of somebody."""
         made = await self.app.house.store.write(
-            lambda tx: tokens.create(tx, name=name, scope=scope, project_id=project, expires_at=None)
+            lambda tx: tokens.create(
+                tx, name=name, scope=scope, project_id=project, expires_at=None
+            )
         )
         return made[1]
 
@@ -73,7 +85,12 @@ class Site:
 
 @asynccontextmanager
 async def site(scene: Scene) -> AsyncIterator[Site]:
-    made = open_app(scene.state, make_engine=scene.engine_of, plugins=[*PLUGINS, *WEB], log_level=logging.CRITICAL)
+    made = open_app(
+        scene.state,
+        make_engine=scene.engine_of,
+        plugins=[*PLUGINS, *WEB],
+        log_level=logging.CRITICAL,
+    )
     async with made as app:
         yield Site(app, create_api(app))
 
@@ -122,7 +139,10 @@ def neighbours(networks: Networks) -> Neighbours:
     "ask as an app at another address of the host",
     "ask as an app over IPv6",
     "ask without an address",
-    honest="an app gets what is for apps; the host itself, and who comes from outside where it listens, everything",
+    honest=(
+        "an app gets what is for apps; the host itself, and who comes from outside where it "
+        "listens, everything"
+    ),
 )
 @ON_FAKE
 @pytest.mark.parametrize(("peer", "arrived", "at_door", "reach"), [
@@ -131,7 +151,8 @@ def neighbours(networks: Networks) -> Neighbours:
     (LAN, GATEWAY, True, Reach.NOTHING),  # a neighbour on the LAN with a route
     ("", GATEWAY, True, Reach.NOTHING),
     ("127.0.0.1", GATEWAY, True, Reach.APPS),  # the host tries its own door
-    (OURS, LAN, False, Reach.APPS),  # an app, through whatever address of the host somebody listens on
+    # an app, through whatever address of the host somebody listens on
+    (OURS, LAN, False, Reach.APPS),
     (THEIRS, "0.0.0.0", False, Reach.APPS),
     (f"::ffff:{OURS}", "::", False, Reach.APPS),
     ("fe80::42%2", "::", False, Reach.APPS),  # of a network with IPv6
@@ -190,9 +211,11 @@ async def test_while_the_engine_is_away_apps_go_on_and_nobody_gets_more_than_bef
 )
 @ON_FAKE
 @pytest.mark.parametrize("path", [
-    *PAGES, "/sign-in", "/static/app.js", "/api/projects", "/api/external-services/", "/api/tokens", "/api/sessions",
+    *PAGES, "/sign-in", "/static/app.js", "/api/projects", "/api/external-services/", "/api/tokens",
+    "/api/sessions",
     "/api/events",
-    "/api/version", "/api/schema/openapi.json", "/api/plugins", "/api/projects/shop/environments/production/variables",
+    "/api/version", "/api/schema/openapi.json", "/api/plugins",
+    "/api/projects/shop/environments/production/variables",
     "/api/projects/shop/deployments",
 ])  # fmt: skip
 async def test_a_container_reaches_nothing_but_what_is_for_apps(path: str, scene: Scene) -> None:
@@ -200,7 +223,11 @@ async def test_a_container_reaches_nothing_but_what_is_for_apps(path: str, scene
     async with site(scene) as made:
         token = await made.token()
         door = judged(made.api, neighbours(Networks(*NETWORKS)), at_door=False)
-        async with made.client() as host, made.client(door, OURS) as container, made.client(door, LAN) as admin:
+        async with (
+            made.client() as host,
+            made.client(door, OURS) as container,
+            made.client(door, LAN) as admin,
+        ):
             base = await enter(host, token)
             container.cookies = host.cookies
             bearer = {"Authorization": f"Bearer {token}"}
@@ -229,8 +256,10 @@ async def test_a_container_reaches_nothing_but_what_is_for_apps(path: str, scene
 )
 @ON_FAKE
 @pytest.mark.parametrize(("method", "path"), [
-    ("POST", "/sign-in"), ("POST", "/api/projects"), ("POST", "/api/kv/enable"), ("PATCH", "/api/kv/update"),
-    ("DELETE", "/api/kv/disable"), ("DELETE", "/api/sessions"), ("POST", "/api/projects/shop/deployments"),
+    ("POST", "/sign-in"), ("POST", "/api/projects"), ("POST", "/api/kv/enable"),
+    ("PATCH", "/api/kv/update"),
+    ("DELETE", "/api/kv/disable"), ("DELETE", "/api/sessions"),
+    ("POST", "/api/projects/shop/deployments"),
     ("POST", "/api/projects/shop/environments/production/reveal"),
 ])  # fmt: skip
 async def test_a_container_changes_nothing(method: str, path: str, scene: Scene) -> None:
@@ -239,7 +268,10 @@ async def test_a_container_changes_nothing(method: str, path: str, scene: Scene)
         door = judged(made.api, neighbours(Networks(*NETWORKS)), at_door=True)
         async with made.client(door, OURS, headers={"Authorization": f"Bearer {token}"}) as client:
             answer = await client.request(method, path, json={})
-            assert (answer.status_code, answer.json()["type"]) == (403, "urn:purveyor:error:forbidden")
+            assert (answer.status_code, answer.json()["type"]) == (
+                403,
+                "urn:purveyor:error:forbidden",
+            )
 
 
 @ON_FAKE
@@ -258,13 +290,20 @@ async def test_the_listener_for_containers_is_one_and_the_other_is_not(scene: Sc
         token = await made.token()
         door, public = listen_tcp("127.0.0.1", 0), listen_tcp("127.0.0.1", 0)
         addresses = [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in (door, public)]
-        async with serving(made.api, local=[], public=[public]) as servers, httpx.AsyncClient() as client:
+        async with (
+            serving(made.api, local=[], public=[public]) as servers,
+            httpx.AsyncClient() as client,
+        ):
             await servers.open(door, at_door=True)
             bearer = {"Authorization": f"Bearer {token}"}
             for address, status in zip(addresses, (403, 200), strict=True):
-                assert (await client.get(f"{address}/api/projects", headers=bearer)).status_code == status
+                assert (
+                    await client.get(f"{address}/api/projects", headers=bearer)
+                ).status_code == status
                 assert (await client.get(f"{address}/sign-in")).status_code == status
-                assert (await client.get(f"{address}/api/kv/status", headers=bearer)).status_code == 200
+                assert (
+                    await client.get(f"{address}/api/kv/status", headers=bearer)
+                ).status_code == 200
 
 
 # ---------------------------------------------------------------- tokens of apps
@@ -279,8 +318,8 @@ async def test_the_listener_for_containers_is_one_and_the_other_is_not(scene: Sc
 )
 @ON_FAKE
 async def test_a_token_that_an_app_stole_is_of_no_use_to_it(scene: Scene) -> None:
-    """By whose network it comes from. The same token works for its own app, and for whom a person has put on the installation's
-    own network; an administrator's works for either."""
+    """By whose network it comes from. The same token works for its own app, and for whom a person
+    has put on the installation's own network; an administrator's works for either."""
     async with site(scene) as made:
 
         def furnish(tx: Any) -> tuple[str, str, str]:
@@ -288,10 +327,16 @@ async def test_a_token_that_an_app_stole_is_of_no_use_to_it(scene: Scene) -> Non
             tx.db.execute("DELETE FROM networks")
             mine, theirs = (projects.environments(tx, item.id)[0] for item in (project, other))
             for number, environment in enumerate((mine, theirs)):
-                networks.take_in(tx, environment.id, f"fk.{number}.production", f"10.9.{number + 1}.0/26")
+                networks.take_in(
+                    tx, environment.id, f"fk.{number}.production", f"10.9.{number + 1}.0/26"
+                )
             environment_tokens.ensure_of_environment(tx, project, mine)
-            _, whole = tokens.create(tx, name="ci", scope="project", project_id=project.id, expires_at=None)
-            _, admin = tokens.create(tx, name="ada", scope="admin", project_id=None, expires_at=None)
+            _, whole = tokens.create(
+                tx, name="ci", scope="project", project_id=project.id, expires_at=None
+            )
+            _, admin = tokens.create(
+                tx, name="ada", scope="admin", project_id=None, expires_at=None
+            )
             return environment_tokens.of_environment(tx, mine.id) or "", whole, admin
 
         of_app, of_project, of_admin = await made.app.house.store.write(furnish)
@@ -302,7 +347,9 @@ async def test_a_token_that_an_app_stole_is_of_no_use_to_it(scene: Scene) -> Non
             ("10.9.1.7", of_project, 200), ("10.9.2.7", of_project, 403), (OURS, of_project, 200),
             ("10.9.1.7", of_admin, 200), ("10.9.2.7", of_admin, 200),
         ):  # fmt: skip
-            async with made.client(door, peer, headers={"Authorization": f"Bearer {token}"}) as client:
+            async with made.client(
+                door, peer, headers={"Authorization": f"Bearer {token}"}
+            ) as client:
                 answer = await client.get("/api/kv/status")
                 assert answer.status_code == status, (peer, token, answer.text)
         assert (await made.told("token.refused"))[0]["peers"] == ["10.9.2.7"]
@@ -324,7 +371,12 @@ async def test_a_token_that_an_app_stole_is_of_no_use_to_it(scene: Scene) -> Non
 @ON_FAKE
 @pytest.mark.parametrize("path", PAGES)
 async def test_neither_half_of_a_session_opens_anything(path: str, scene: Scene) -> None:
-    async with site(scene) as made, made.client() as owner, made.client() as thief, made.client() as other:
+    async with (
+        site(scene) as made,
+        made.client() as owner,
+        made.client() as thief,
+        made.client() as other,
+    ):
         base = await enter(owner, await made.token())
         key, cookie = base.rpartition("/")[2], owner.cookies["purveyor"]
         theirs = await enter(other, await made.token("eve", "read"))
@@ -358,7 +410,9 @@ async def test_a_session_is_no_token_to_the_api(scene: Scene) -> None:
         base = await enter(owner, await made.token())
         key, cookie = base.rpartition("/")[2], owner.cookies["purveyor"]
         for bearer in (cookie, key, f"{cookie}.{key}", f"{key}.{cookie}"):
-            assert (await owner.get("/api/projects", headers={"Authorization": f"Bearer {bearer}"})).status_code == 401
+            assert (
+                await owner.get("/api/projects", headers={"Authorization": f"Bearer {bearer}"})
+            ).status_code == 401
         assert (await owner.get("/api/projects")).status_code == 401
         assert "shop" in (await owner.get(f"{base}/projects")).text
 
@@ -380,7 +434,9 @@ async def test_the_database_and_the_journal_hold_nothing_that_opens_a_session(sc
 
 
 @ON_FAKE
-async def test_a_fault_of_ours_leaves_no_key_in_the_log(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_ours_leaves_no_key_in_the_log(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = io.StringIO()
 
     def fail(*_: object, **__: object) -> None:
@@ -407,13 +463,17 @@ async def test_signed_out_is_signed_out_on_the_server(scene: Scene) -> None:
     async with site(scene) as made, made.client() as owner, made.client() as thief:
         base = await enter(owner, await made.token())
         thief.cookies = httpx.Cookies(owner.cookies)
-        assert (await thief.get(f"{base}/services")).status_code == 200, "whoever has both halves has all"
+        assert (await thief.get(f"{base}/services")).status_code == 200, (
+            "whoever has both halves has all"
+        )
         await owner.post(f"{base}/sign-out", data=await csrf(owner, base))
         assert signed_out(await thief.get(f"{base}/services"))
 
 
 @ON_FAKE
-async def test_a_session_ends_with_its_token_by_itself_and_when_it_is_not_used(scene: Scene) -> None:
+async def test_a_session_ends_with_its_token_by_itself_and_when_it_is_not_used(
+    scene: Scene,
+) -> None:
     async with site(scene) as made, made.client() as client:
         store = made.app.house.store
 
@@ -422,7 +482,10 @@ async def test_a_session_ends_with_its_token_by_itself_and_when_it_is_not_used(s
 
             def work(tx: Any) -> None:
                 for row in list(tx.rows("SELECT * FROM web_sessions")):
-                    moved = {name: tx.now - timedelta(hours=hours) + timedelta(hours=add) for name, add in columns.items()}
+                    moved = {
+                        name: tx.now - timedelta(hours=hours) + timedelta(hours=add)
+                        for name, add in columns.items()
+                    }
                     tx.update("web_sessions", "id = ?", [row["id"]], **moved)
 
             await store.write(work)
@@ -436,18 +499,24 @@ async def test_a_session_ends_with_its_token_by_itself_and_when_it_is_not_used(s
         made.app.sign_ins._uses.clear()
         assert signed_out(await client.get(f"{base}/services"))
         base = await enter(client, token)
-        assert await store.read(lambda tx: tx.value("SELECT count(*) FROM web_sessions")) == 1, "the one that is over is gone"
+        assert await store.read(lambda tx: tx.value("SELECT count(*) FROM web_sessions")) == 1, (
+            "the one that is over is gone"
+        )
         await pass_time(12.1, expires_at=12)
         assert signed_out(await client.get(f"{base}/services"))
         base = await enter(client, token)
         number = await store.read(lambda tx: tx.value("SELECT max(id) FROM tokens"))
-        await client.delete(f"/api/tokens/{number}", headers={"Authorization": f"Bearer {await made.token('boss')}"})
+        await client.delete(
+            f"/api/tokens/{number}", headers={"Authorization": f"Bearer {await made.token('boss')}"}
+        )
         assert signed_out(await client.get(f"{base}/services"))
         assert await store.read(lambda tx: tx.value("SELECT count(*) FROM web_sessions")) == 0
 
 
 @ON_FAKE
-async def test_a_log_that_is_followed_ends_with_the_session(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_that_is_followed_ends_with_the_session(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with site(scene) as made, made.client() as client:
         base = await enter(client, await made.token())
         form = await csrf(client, base)
@@ -473,9 +542,13 @@ async def test_what_a_page_asks_by_itself_does_not_keep_a_session_alive(scene: S
 
             await made.app.house.store.write(work)
             made.app.memory.forget()
-            before = await made.app.house.store.read(lambda tx: tx.value("SELECT last_used_at FROM web_sessions"))
+            before = await made.app.house.store.read(
+                lambda tx: tx.value("SELECT last_used_at FROM web_sessions")
+            )
             assert (await client.get(f"{base}/services", headers=headers)).status_code == 200
-            return before != await made.app.house.store.read(lambda tx: tx.value("SELECT last_used_at FROM web_sessions"))
+            return before != await made.app.house.store.read(
+                lambda tx: tx.value("SELECT last_used_at FROM web_sessions")
+            )
 
         assert not await last_used(timedelta(hours=1), **{"HX-Request": "true"})
         assert await last_used(timedelta(hours=1))
@@ -487,7 +560,9 @@ async def test_sessions_of_one_token_are_bounded(scene: Scene) -> None:
         token = await made.token()
         for _ in range(sessions.MOST + 5):
             await made.app.sign_ins.open(token, LAN)
-        count = await made.app.house.store.read(lambda tx: tx.value("SELECT count(*) FROM web_sessions"))
+        count = await made.app.house.store.read(
+            lambda tx: tx.value("SELECT count(*) FROM web_sessions")
+        )
         assert count == sessions.MOST
 
 
@@ -503,14 +578,19 @@ async def test_sessions_of_one_token_are_bounded(scene: Scene) -> None:
     honest="signs in at the dashboard",
 )
 @ON_FAKE
-@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:31001", "http://host:31001", "http://host", "null"])
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "http://127.0.0.1:31001", "http://host:31001", "http://host", "null"],
+)
 async def test_no_other_page_signs_somebody_in(origin: str, scene: Scene) -> None:
     async with site(scene) as made, made.client() as client:
         token = await made.token()
         answer = await client.post("/sign-in", data={"token": token}, headers={"Origin": origin})
         assert answer.status_code == 403
         assert "set-cookie" not in answer.headers
-        own = await client.post("/sign-in", data={"token": token}, headers={"Origin": "http://host:8400"})
+        own = await client.post(
+            "/sign-in", data={"token": token}, headers={"Origin": "http://host:8400"}
+        )
         assert own.status_code == 302
         assert (await made.told("session.refused"))[0]["count"] == 1
 
@@ -534,7 +614,9 @@ async def test_over_tls_the_cookie_is_of_this_host_alone(scene: Scene) -> None:
         page = f"{base_of(answer.headers['location'])}/services"
         assert (await client.get(page, headers=cookie)).status_code == 200
         plain = {"Cookie": cookie["Cookie"].replace("__Host-", "")}
-        assert signed_out(await client.get(page, headers=plain)), "one that any port could set is not taken"
+        assert signed_out(await client.get(page, headers=plain)), (
+            "one that any port could set is not taken"
+        )
 
 
 @attack(
@@ -546,9 +628,14 @@ async def test_over_tls_the_cookie_is_of_this_host_alone(scene: Scene) -> None:
 @ON_FAKE
 @pytest.mark.parametrize("setting", ["", "https://purveyor.example.com", "http://localhost:8400"])
 async def test_what_a_request_says_of_tls_is_not_believed(setting: str, scene: Scene) -> None:
-    """Else an app that answers on this host has the cookie, and later plain pages, sent to where it wants them."""
+    """Else an app that answers on this host has the cookie, and later plain pages, sent to where it
+    wants them."""
     (scene.state / "settings.toml").write_text(f'dashboard-url = "{setting}"')
-    forged = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "purveyor.example.com", "Forwarded": "proto=https"}
+    forged = {
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "purveyor.example.com",
+        "Forwarded": "proto=https",
+    }
     async with site(scene) as made, made.client(headers=forged) as client:
         answer = await client.post("/sign-in", data={"token": await made.token()})
         assert answer.status_code == 302
@@ -559,10 +646,13 @@ async def test_what_a_request_says_of_tls_is_not_believed(setting: str, scene: S
 
 @ON_FAKE
 @pytest.mark.parametrize("path", ["/sign-in", "/api/version", "/nothing", "/api/projects/"])
-async def test_browsers_are_told_to_come_over_tls_where_the_settings_say_so_and_nowhere_else(path: str, scene: Scene) -> None:
+async def test_browsers_are_told_to_come_over_tls_where_the_settings_say_so_and_nowhere_else(
+    path: str, scene: Scene
+) -> None:
     (scene.state / "settings.toml").write_text('dashboard-url = "https://Purveyor.example.com"')
     async with site(scene) as made, made.client() as client:
-        for host, told in (("purveyor.example.com", True), ("PURVEYOR.example.com:443", True), ("host:8400", False),
+        for host, told in (("purveyor.example.com", True), ("PURVEYOR.example.com:443", True),
+            ("host:8400", False),
                            ("purveyor.example.com.evil.example", False)):  # fmt: skip
             answer = await client.get(path, headers={"Host": host})
             assert ("strict-transport-security" in answer.headers) is told, host
@@ -583,7 +673,9 @@ async def test_one_who_tries_wrong_tokens_is_slowed_and_refused_and_locks_nobody
         answers: list[httpx.Response] = []
 
         async def attempt(number: int) -> None:
-            answers.append(await client.post("/sign-in", data={"token": f"pvy_{number:08d}-nonsense"}))
+            answers.append(
+                await client.post("/sign-in", data={"token": f"pvy_{number:08d}-nonsense"})
+            )
 
         async with anyio.create_task_group() as group:
             for number in range(40):
@@ -594,7 +686,9 @@ async def test_one_who_tries_wrong_tokens_is_slowed_and_refused_and_locks_nobody
         assert all(answer.headers["content-type"].startswith("text/html") for answer in answers)
         begun = time.monotonic()
         assert (await client.post("/sign-in", data={"token": token})).status_code == 302
-        assert time.monotonic() - begun < 1, "the owner comes from the same address: all do behind a proxy"
+        assert time.monotonic() - begun < 1, (
+            "the owner comes from the same address: all do behind a proxy"
+        )
         assert len(await made.told("session.refused")) == 1
 
 
@@ -604,14 +698,20 @@ async def test_one_who_tries_wrong_tokens_is_slowed_and_refused_and_locks_nobody
     honest="its owner signs in meanwhile",
 )
 @ON_FAKE
-async def test_many_peers_that_try_one_token_s_end_share_its_tries(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_peers_that_try_one_token_s_end_share_its_tries(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sign_ins, "SLOWER", 0)
     async with site(scene) as made:
         token = await made.token()
         told = []
         for number in range(20):
             async with made.client(peer=f"192.0.2.{number}") as client:
-                told.append((await client.post("/sign-in", data={"token": token[:-4] + f"{number:04d}"})).status_code)
+                told.append(
+                    (
+                        await client.post("/sign-in", data={"token": token[:-4] + f"{number:04d}"})
+                    ).status_code
+                )
         assert told == [403] * 10 + [429] * 10
         async with made.client(peer=LAN) as owner:
             assert (await owner.post("/sign-in", data={"token": token})).status_code == 302
@@ -622,7 +722,9 @@ async def test_many_peers_that_try_one_token_s_end_share_its_tries(scene: Scene,
 async def test_wrong_tokens_are_noticed_once_a_minute(scene: Scene) -> None:
     async with site(scene) as made, made.client(peer=LAN) as client:
         for number in range(264):
-            answer = await client.get("/api/projects", headers={"Authorization": f"Bearer pvy_{number}"})
+            answer = await client.get(
+                "/api/projects", headers={"Authorization": f"Bearer pvy_{number}"}
+            )
             assert answer.status_code == 401
         assert await made.told("token.refused") == [{"count": 1, "peers": [LAN]}]
         now = 0.0
@@ -649,16 +751,28 @@ async def test_wrong_tokens_are_noticed_once_a_minute(scene: Scene) -> None:
 )
 @ON_FAKE
 @pytest.mark.parametrize(
-    "wanted", ["//evil.example", "/\\evil.example", "https://evil.example", "\\evil", "/a\r\nLocation: //e", "/" * 5000]
+    "wanted",
+    [
+        "//evil.example",
+        "/\\evil.example",
+        "https://evil.example",
+        "\\evil",
+        "/a\r\nLocation: //e",
+        "/" * 5000,
+    ],
 )
 async def test_the_way_on_from_signing_in_leads_to_no_other_host(wanted: str, scene: Scene) -> None:
     async with site(scene) as made, made.client() as client:
         token = await made.token()
         page = await client.get("/sign-in", params={"next": wanted})
         assert (page.status_code, "evil" in page.text) == (200, False)
-        location = (await client.post("/sign-in", data={"token": token, "next": wanted})).headers["location"]
+        location = (await client.post("/sign-in", data={"token": token, "next": wanted})).headers[
+            "location"
+        ]
         assert location == f"{base_of(location)}/services"
-        location = (await client.post("/sign-in", data={"token": token, "next": "/services/main?x=1"})).headers["location"]
+        location = (
+            await client.post("/sign-in", data={"token": token, "next": "/services/main?x=1"})
+        ).headers["location"]
         assert location == f"{base_of(location)}/services/main?x=1"
 
 
@@ -673,17 +787,28 @@ async def test_the_way_on_from_signing_in_leads_to_no_other_host(wanted: str, sc
     honest="administrators list and end all, readers their own",
 )
 @ON_FAKE
-async def test_everybody_s_sessions_are_listed_and_ended_by_administrators_and_one_s_own_by_readers(scene: Scene) -> None:
-    async with site(scene) as made, made.client() as ada, made.client(peer=LAN, headers={"User-Agent": "Eve\x1b[2J"}) as eve:
+async def test_everybody_s_sessions_are_listed_and_ended_by_administrators_and_one_s_own_by_readers(
+    scene: Scene,
+) -> None:
+    async with (
+        site(scene) as made,
+        made.client() as ada,
+        made.client(peer=LAN, headers={"User-Agent": "Eve\x1b[2J"}) as eve,
+    ):
         admin, reader = await made.token(), await made.token("eve", "read")
         of_ada, of_eve = await enter(ada, admin), await enter(eve, reader)
         boss, small = {"Authorization": f"Bearer {admin}"}, {"Authorization": f"Bearer {reader}"}
         listed = (await ada.get("/api/sessions", headers=boss)).json()
-        assert [(item["token"], item["peer"]) for item in listed] == [("eve", LAN), ("ada", "127.0.0.1")]
+        assert [(item["token"], item["peer"]) for item in listed] == [
+            ("eve", LAN),
+            ("ada", "127.0.0.1"),
+        ]
         assert listed[0]["agent"] == "Eve[2J"
         own = (await ada.get("/api/sessions", headers=small)).json()
         assert [item["token"] for item in own] == ["eve"]
-        assert (await ada.delete(f"/api/sessions/{listed[1]['id']}", headers=small)).status_code == 404
+        assert (
+            await ada.delete(f"/api/sessions/{listed[1]['id']}", headers=small)
+        ).status_code == 404
         project = {"Authorization": f"Bearer {await made.token('app', 'project', 1)}"}
         assert (await ada.get("/api/sessions", headers=project)).status_code == 403
         text = (await ada.get(f"{of_ada}/sessions")).text
@@ -696,7 +821,10 @@ async def test_everybody_s_sessions_are_listed_and_ended_by_administrators_and_o
         assert signed_out(await eve.get(f"{of_eve}/services"))
         of_eve = await enter(eve, reader)
         form = await csrf(ada, of_ada)
-        assert "End all sessions but this one?" in (await ada.post(f"{of_ada}/sessions/end-others", data=form)).text
+        assert (
+            "End all sessions but this one?"
+            in (await ada.post(f"{of_ada}/sessions/end-others", data=form)).text
+        )
         await ada.post(f"{of_ada}/sessions/end-others", data={**form, "agreed": "yes"})
         assert signed_out(await eve.get(f"{of_eve}/services"))
         assert (await ada.get(f"{of_ada}/services")).status_code == 200
@@ -711,11 +839,13 @@ async def test_everybody_s_sessions_are_listed_and_ended_by_administrators_and_o
 @ON_FAKE
 async def test_a_project_s_token_opens_no_session(scene: Scene) -> None:
     async with site(scene) as made, made.client() as client:
-        answer = await client.post("/sign-in", data={"token": await made.token("app", "project", 1)})
+        answer = await client.post(
+            "/sign-in", data={"token": await made.token("app", "project", 1)}
+        )
         assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
 
 
-# ---------------------------------------------------------------- what answers say to whoever keeps them
+# ----------------------------------------------------------- what answers say to whoever keeps them
 
 
 @ON_FAKE
@@ -738,7 +868,14 @@ async def test_answers_with_secrets_are_kept_by_nobody_and_guessed_by_nobody(sce
         page = await client.get(f"{base}/services")
         assert page.headers["referrer-policy"] == "no-referrer"
         assert page.headers["cache-control"] == "no-store"
-        for path in ("/static/app.js", "/sign-in", "/nothing", "/api/nothing", f"{base}/services", "/api/kv/status"):
+        for path in (
+            "/static/app.js",
+            "/sign-in",
+            "/nothing",
+            "/api/nothing",
+            f"{base}/services",
+            "/api/kv/status",
+        ):
             assert (await client.get(path)).headers["x-content-type-options"] == "nosniff", path
 
 
@@ -761,7 +898,12 @@ def test_what_an_app_printed_does_not_act_on_a_terminal(monkeypatch: pytest.Monk
         click.secho("fine\tand\r\ngreen", fg="green", color=True)
         click.echo(json.dumps({"said": HOSTILE}, ensure_ascii=False))
     text = out.getvalue()  # type: ignore[attr-defined]
-    assert re.findall(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]|\r(?!\n)", text) == []
+    assert (
+        re.findall(
+            r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]|\r(?!\n)", text
+        )
+        == []
+    )
     assert "\x1b[32mfine\tand\r\ngreen\x1b[0m" in text
     assert "PWNED" in text
     assert json.loads(text.splitlines()[-1]) == {"said": HOSTILE}, "to a program it is what it was"

@@ -1,4 +1,5 @@
-"""Attacks on the web with a real browser and a real app; in a module of their own, for the browser's loop runs beside."""
+"""Attacks on the web with a real browser and a real app; in a module of their own, for the
+browser's loop runs beside."""
 
 import json
 import re
@@ -57,15 +58,36 @@ def browser() -> "Iterator[Browser]":
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        arguments = [
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+        ]
         made = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
         yield made
         made.close()
 
 
-def asked_from(network: str, root: str, cookie: str, bearer: str, paths: Sequence[str]) -> dict[str, int]:
+def asked_from(
+    network: str, root: str, cookie: str, bearer: str, paths: Sequence[str]
+) -> dict[str, int]:
     """The status of each path, as a container on a network is answered."""
-    said = docker("run", "--rm", "--network", network, "--entrypoint", "python3", DEMO, "-c", ASK, root, cookie, bearer, *paths)
+    said = docker(
+        "run",
+        "--rm",
+        "--network",
+        network,
+        "--entrypoint",
+        "python3",
+        DEMO,
+        "-c",
+        ASK,
+        root,
+        cookie,
+        bearer,
+        *paths,
+    )
     return {path: int(status) for path, status in (line.split(" ") for line in said.splitlines())}
 
 
@@ -80,16 +102,32 @@ def test_a_cookie_that_an_app_was_sent_is_worth_nothing(stage: Stage, browser: "
     from playwright.sync_api import expect
 
     token = stage.cli("token", "create", "owner").strip()
-    stage.cli("deploy", "shop", DEMO, "--port", "8000", "--health-path", "/up", "--", "python3", "-c", HOSTILE_APP)
+    stage.cli(
+        "deploy",
+        "shop",
+        DEMO,
+        "--port",
+        "8000",
+        "--health-path",
+        "/up",
+        "--",
+        "python3",
+        "-c",
+        HOSTILE_APP,
+    )
     context = browser.new_context(base_url=stage.address)
     page = context.new_page()
     enter_page(page, token)
     base = base_of(page.url)
     visit(page, "/projects/shop")
     with context.expect_page() as opened:
-        page.locator("#deployments").locator("xpath=ancestor::section").get_by_role("link", name="http://127.0.0.1").click()
+        page.locator("#deployments").locator("xpath=ancestor::section").get_by_role(
+            "link", name="http://127.0.0.1"
+        ).click()
     expect(opened.value).to_have_title("app")
-    assert json.loads(opened.value.locator("#said").text_content() or "") == ["", False], "no referrer, no opener"
+    assert json.loads(opened.value.locator("#said").text_content() or "") == ["", False], (
+        "no referrer, no opener"
+    )
     container = docker("ps", "-q", "--filter", f"name={stage.namespace}.shop.production")
     got = json.loads(str(eventually(lambda: re.search(r"GOT (.*)", docker("logs", container))[1])))  # type: ignore[index]
     cookie = got["cookie"]
@@ -103,26 +141,40 @@ def test_a_cookie_that_an_app_was_sent_is_worth_nothing(stage: Stage, browser: "
     with httpx.Client(base_url=stage.address, headers={"Cookie": cookie}) as thief:
         for path in paths:
             assert signed_out(thief.get(path)), path
-        for path in ("/api/projects", "/api/tokens", "/api/projects/shop/environments/production/variables"):
+        for path in (
+            "/api/projects",
+            "/api/tokens",
+            "/api/projects/shop/environments/production/variables",
+        ):
             assert thief.get(path).status_code == 401
             assert thief.get(path, headers={"Authorization": f"Bearer {stolen}"}).status_code == 401
 
-    gateway = docker("network", "inspect", stage.namespace, "-f", "{{(index .IPAM.Config 0).Gateway}}")
+    gateway = docker(
+        "network", "inspect", stage.namespace, "-f", "{{(index .IPAM.Config 0).Gateway}}"
+    )
     root = f"http://{gateway}:{stage.address.rpartition(':')[2]}"
     with_key = [f"/~/{key}{path}" for path in PAGES]
     closed = [*PAGES, *with_key, "/sign-in", "/api/projects", "/api/tokens", "/api/version"]
     told = asked_from(stage.namespace, root, cookie, token, [*closed, "/api/kv/status"])
-    assert {path: status for path, status in told.items() if status != 403} == {"/api/kv/status": 200}
-    told = asked_from("bridge", root, cookie, token, ["/sign-in", "/api/projects", "/api/kv/status"])
+    assert {path: status for path, status in told.items() if status != 403} == {
+        "/api/kv/status": 200
+    }
+    told = asked_from(
+        "bridge", root, cookie, token, ["/sign-in", "/api/projects", "/api/kv/status"]
+    )
     assert 200 not in told.values(), "a container of somebody else"
     variables = stage.variables("shop", host=False)
     assert (
-        httpx.get(f"{root}/api/kv/status", headers={"Authorization": f"Bearer {variables['KV_REST_API_TOKEN']}"}).status_code
+        httpx.get(
+            f"{root}/api/kv/status",
+            headers={"Authorization": f"Bearer {variables['KV_REST_API_TOKEN']}"},
+        ).status_code
         == 200
     )
 
     visit(page, "/projects/shop")
-    expect(page.get_by_role("heading", name="shop", level=1)).to_be_visible()  # the owner noticed nothing
+    # the owner noticed nothing
+    expect(page.get_by_role("heading", name="shop", level=1)).to_be_visible()
     page.goto("/services")  # a bookmark, without a key
     page.wait_for_url(f"{base}/services")
     other = browser.new_context(base_url=stage.address)
@@ -147,7 +199,9 @@ def test_a_cookie_that_an_app_was_sent_is_worth_nothing(stage: Stage, browser: "
     "reach the dashboard from a container by any address of the host",
     honest="the host itself reaches it by each",
 )
-def test_who_listens_everywhere_is_no_more_open_to_containers(make_stage: Callable[..., Stage]) -> None:
+def test_who_listens_everywhere_is_no_more_open_to_containers(
+    make_stage: Callable[..., Stage],
+) -> None:
     with make_stage('listen = "0.0.0.0:0"').serving() as made:
         made.cli("kv", "enable")
         token = made.cli("token", "create", "owner").strip()
@@ -158,16 +212,34 @@ def test_who_listens_everywhere_is_no_more_open_to_containers(make_stage: Callab
             for network in (made.namespace, "bridge")
         ]
         for address in addresses:  # that of its own network, and another of the host's
-            told = asked_from(made.namespace, f"http://{address}:{port}", "", token, [*PAGES, "/api/tokens", "/api/kv/status"])
-            assert {path: status for path, status in told.items() if status != 403} == {"/api/kv/status": 200}, address
-        told = asked_from("bridge", f"http://{addresses[0]}:{port}", "", token, ["/sign-in", "/api/tokens", "/api/kv/status"])
+            told = asked_from(
+                made.namespace,
+                f"http://{address}:{port}",
+                "",
+                token,
+                [*PAGES, "/api/tokens", "/api/kv/status"],
+            )
+            assert {path: status for path, status in told.items() if status != 403} == {
+                "/api/kv/status": 200
+            }, address
+        told = asked_from(
+            "bridge",
+            f"http://{addresses[0]}:{port}",
+            "",
+            token,
+            ["/sign-in", "/api/tokens", "/api/kv/status"],
+        )
         assert 200 not in told.values()
         for address in (*addresses, "127.0.0.1"):
             bearer = {"Authorization": f"Bearer {token}"}
-            assert httpx.get(f"http://{address}:{port}/api/tokens", headers=bearer).status_code == 200, "the host itself"
+            assert (
+                httpx.get(f"http://{address}:{port}/api/tokens", headers=bearer).status_code == 200
+            ), "the host itself"
 
 
-def test_without_javascript_it_is_signed_in_read_and_signed_out(stage: Stage, browser: "Browser") -> None:
+def test_without_javascript_it_is_signed_in_read_and_signed_out(
+    stage: Stage, browser: "Browser"
+) -> None:
     from playwright.sync_api import expect
 
     context = browser.new_context(base_url=stage.address, java_script_enabled=False)

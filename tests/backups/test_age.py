@@ -1,4 +1,5 @@
-"""Sealed backups: what age opens without Purveyor, what an older Purveyor sealed, and threads that end."""
+"""Sealed backups: what age opens without Purveyor, what an older Purveyor sealed, and threads that
+end."""
 
 import base64
 import gc
@@ -64,21 +65,32 @@ async def sealed(tmp_path: Path) -> Path:
     return path
 
 
-async def test_age_zstd_and_a_script_open_a_backup_without_purveyor(sealed: Path, tmp_path: Path) -> None:
+async def test_age_zstd_and_a_script_open_a_backup_without_purveyor(
+    sealed: Path, tmp_path: Path
+) -> None:
     if not shutil.which("age"):
         pytest.skip("age is not here: contrib/prepare dev")
     identity = tmp_path / "key.txt"
     identity.write_text(age.identity(KEY) + "\n")
-    pipe = f"age --decrypt --identity {identity} {sealed} | zstd --decompress | {sys.executable} -I {UNPACK} {tmp_path / 'parts'}"
+    pipe = (
+        f"age --decrypt --identity {identity} {sealed} | zstd --decompress | {sys.executable} "
+        f"-I {UNPACK} {tmp_path / 'parts'}"
+    )
     said = await anyio.run_process(["bash", "-o", "pipefail", "-c", pipe])
-    paths, facts = zip(*(line.split(" ", 1) for line in said.stdout.decode().splitlines()), strict=True)
+    paths, facts = zip(
+        *(line.split(" ", 1) for line in said.stdout.decode().splitlines()), strict=True
+    )
     assert [json.loads(fact)["name"] for fact in facts] == ["dump", "object"]
     assert Path(paths[0]).read_bytes() == b"PGDMP" + bytes(300_000)
     assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["000001", "000002"]
 
 
-async def test_any_age_library_opens_a_backup_with_the_identity_that_is_printed(sealed: Path) -> None:
-    plain = pyrage.decrypt(sealed.read_bytes(), [pyrage.x25519.Identity.from_str(age.identity(KEY))])
+async def test_any_age_library_opens_a_backup_with_the_identity_that_is_printed(
+    sealed: Path,
+) -> None:
+    plain = pyrage.decrypt(
+        sealed.read_bytes(), [pyrage.x25519.Identity.from_str(age.identity(KEY))]
+    )
     assert b"PGDMP" in zstandard.ZstdDecompressor().decompressobj().decompress(plain)
     assert age.identity(KEY) != age.identity(bytes(32))
 
@@ -86,7 +98,9 @@ async def test_any_age_library_opens_a_backup_with_the_identity_that_is_printed(
 def test_a_stream_that_was_cut_off_is_not_taken_apart_in_silence(tmp_path: Path) -> None:
     head = json.dumps({"name": "dump"}).encode()
     cut = struct.pack("!cI", b"P", len(head)) + head + struct.pack("!cI", b"D", 3) + b"abc"
-    ended = subprocess.run([sys.executable, UNPACK, tmp_path / "parts"], input=cut, capture_output=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, UNPACK, tmp_path / "parts"], input=cut, capture_output=True, check=False
+    )
     assert ended.returncode
     assert b"cut off" in ended.stderr
 
@@ -97,7 +111,11 @@ def in_blocks(plain: bytes, block: int) -> bytes:
     parts = [packed[start : start + block] for start in range(0, len(packed), block)]
     stored = prefix
     for number, part in enumerate(parts):
-        sealed = cipher.encrypt(prefix + struct.pack("!I", number), part, b"last" if number == len(parts) - 1 else b"more")
+        sealed = cipher.encrypt(
+            prefix + struct.pack("!I", number),
+            part,
+            b"last" if number == len(parts) - 1 else b"more",
+        )
         stored += struct.pack("!I", len(sealed)) + sealed
     return stored
 
@@ -108,7 +126,12 @@ async def test_what_an_older_version_sealed_is_opened(size: int) -> None:
     content = os.urandom(50_000)
     stored = in_blocks(content, 9_000)
     assert await opened(stored, size=max(size, 5)) == content
-    for wrong in (stored[:-1], stored[:30_000], stored + b"x", stored[:20_000] + b"x" + stored[20_001:]):
+    for wrong in (
+        stored[:-1],
+        stored[:30_000],
+        stored + b"x",
+        stored[:20_000] + b"x" + stored[20_001:],
+    ):
         with pytest.raises(BadInput):
             await opened(wrong)
     with pytest.raises(BadInput, match="key is not the one"):
@@ -117,7 +140,9 @@ async def test_what_an_older_version_sealed_is_opened(size: int) -> None:
 
 @pytest.mark.parametrize("blocks", [0, 1, 2])
 @pytest.mark.parametrize("more", [-1, 0, 1])
-async def test_the_last_block_is_whole_at_every_border_and_nothing_may_follow_it(blocks: int, more: int) -> None:
+async def test_the_last_block_is_whole_at_every_border_and_nothing_may_follow_it(
+    blocks: int, more: int
+) -> None:
     plain = os.urandom(max(0, blocks * 65_536 + more))
     stored = age.Sealer(KEY).seal(plain, last=True)
     assert b"".join(age.opened(iter(pieces_of(stored)), KEY)) == plain
@@ -145,6 +170,14 @@ async def test_a_backup_that_is_given_up_ends_its_thread() -> None:
 
 
 def test_a_process_that_ends_meanwhile_ends_well() -> None:
-    program = "from purveyor.backups import age; sealer = age.Sealer(bytes(32)); sealer.seal(bytes(200_000), last=False)"
+    program = (
+        "from purveyor.backups import age; sealer = age.Sealer(bytes(32)); "
+        "sealer.seal(bytes(200_000), last=False)"
+    )
     for line in (program, f"import sys; {program}; sys.exit(0)"):
-        assert subprocess.run([sys.executable, "-c", line], capture_output=True, check=False).returncode == 0
+        assert (
+            subprocess.run(
+                [sys.executable, "-c", line], capture_output=True, check=False
+            ).returncode
+            == 0
+        )

@@ -1,4 +1,5 @@
-"""How backups are packed: what comes out is what went in, and a changed bit or a missing end is always found."""
+"""How backups are packed: what comes out is what went in, and a changed bit or a missing end is
+always found."""
 
 import hashlib
 import os
@@ -48,12 +49,18 @@ async def pieces(content: bytes, size: int) -> AsyncIterator[bytes]:
         yield content[start : start + size]
 
 
-async def unpack(stored: bytes, key: bytes | None, sha256: str, size: int = 1000, most: int = 10_000_000) -> bytes:
+async def unpack(
+    stored: bytes, key: bytes | None, sha256: str, size: int = 1000, most: int = 10_000_000
+) -> bytes:
     return b"".join([chunk async for chunk in unpacked(pieces(stored, size), key, sha256, most)])
 
 
 @settings(max_examples=60, deadline=None)
-@given(chunks=st.lists(st.binary(max_size=3000), max_size=8), encrypt=st.booleans(), size=st.integers(1, 5000))
+@given(
+    chunks=st.lists(st.binary(max_size=3000), max_size=8),
+    encrypt=st.booleans(),
+    size=st.integers(1, 5000),
+)
 def test_what_is_packed_comes_out_again(chunks: list[bytes], encrypt: bool, size: int) -> None:
     key = KEY if encrypt else None
 
@@ -69,7 +76,9 @@ def test_more_than_one_block_goes_through(key: bytes | None) -> None:
     content = random.Random(1).randbytes(5_000_000)
 
     async def work() -> None:
-        stored, sha256 = await pack([content[start : start + 70_000] for start in range(0, len(content), 70_000)], key)
+        stored, sha256 = await pack(
+            [content[start : start + 70_000] for start in range(0, len(content), 70_000)], key
+        )
         assert await unpack(stored, key, sha256, 100_000) == content
 
     anyio.run(work)
@@ -93,7 +102,9 @@ def test_every_altered_byte_and_every_missing_end_is_found(key: bytes | None) ->
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "sealed"])
-def test_a_gigabyte_of_nothing_goes_through_in_little_memory_and_a_bomb_is_refused(key: bytes | None) -> None:
+def test_a_gigabyte_of_nothing_goes_through_in_little_memory_and_a_bomb_is_refused(
+    key: bytes | None,
+) -> None:
     size, megabyte = 1024, bytes(1024 * 1024)
 
     async def work() -> None:
@@ -168,8 +179,10 @@ def test_another_key_opens_nothing() -> None:
 def _manifest() -> Manifest:
     now = datetime(2026, 1, 2, tzinfo=UTC)
     return Manifest(
-        backup_id="b", installation="i", service="main", service_type="postgres", image="x:1", major="17", server_version="17.1",
-        parameters={"port": 1}, backup_type="manual", started_at=now, completed_at=now, state="ok", data="data.zst",
+        backup_id="b", installation="i", service="main", service_type="postgres", image="x:1",
+        major="17", server_version="17.1",
+        parameters={"port": 1}, backup_type="manual", started_at=now, completed_at=now, state="ok",
+        data="data.zst",
         size_bytes=1, plain_bytes=2, sha256="00", counts={"rows": {"a": 1}},
     )  # fmt: skip
 
@@ -199,11 +212,18 @@ def test_a_manifest_says_so_when_any_byte_of_it_was_altered() -> None:
 
 def test_a_manifest_of_the_first_version_is_ours_by_what_is_on_record() -> None:
     text = msgspec.json.encode(_manifest())
-    content = b'{"manifest":' + text + b',"sha256":"' + hashlib.sha256(text).hexdigest().encode() + b'"}'
+    content = (
+        b'{"manifest":' + text + b',"sha256":"' + hashlib.sha256(text).hexdigest().encode() + b'"}'
+    )
     known = OnRecord(checksum="sha256:00", image="x:1", counts={"rows": {"a": 1}})
     assert not manifests.verified(content, "main/b", {}, known=known).signed
     assert not manifests.verified(content, "main/b", {}, accept_unsigned=True).signed
-    for other in (None, OnRecord(), msgspec.structs.replace(known, image="y:1"), msgspec.structs.replace(known, mac="00")):
+    for other in (
+        None,
+        OnRecord(),
+        msgspec.structs.replace(known, image="y:1"),
+        msgspec.structs.replace(known, mac="00"),
+    ):
         with pytest.raises(BadInput):
             manifests.verified(content, "main/b", {}, known=other)
 
@@ -226,8 +246,15 @@ def test_no_part_is_handed_on_before_it_was_checked(size: int) -> None:
             await summing.write(chunk)
         hashes = await summing.close()
         assert bytes(written) == content
-        assert b"".join([chunk async for chunk in sums.checked(stored(content), hashes, sums.CHUNK)]) == content
-        for wrong in (content[:-1], content + b"x", content[:-1] + bytes([content[-1] ^ 1]) if content else b"x"):
+        assert (
+            b"".join([chunk async for chunk in sums.checked(stored(content), hashes, sums.CHUNK)])
+            == content
+        )
+        for wrong in (
+            content[:-1],
+            content + b"x",
+            content[:-1] + bytes([content[-1] ^ 1]) if content else b"x",
+        ):
             passed = bytearray()
 
             async def read(wrong: bytes = wrong, passed: bytearray = passed) -> None:
@@ -259,10 +286,14 @@ class Memory:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    parts=st.lists(st.tuples(st.text(max_size=8), st.lists(st.binary(max_size=300), max_size=4)), max_size=5),
+    parts=st.lists(
+        st.tuples(st.text(max_size=8), st.lists(st.binary(max_size=300), max_size=4)), max_size=5
+    ),
     size=st.integers(1, 400),
 )
-def test_parts_come_back_in_order_and_a_cut_stream_is_never_whole(parts: list[Any], size: int) -> None:
+def test_parts_come_back_in_order_and_a_cut_stream_is_never_whole(
+    parts: list[Any], size: int
+) -> None:
     async def work() -> None:
         memory = Memory(size)
         writer = PartWriter(memory)
@@ -304,9 +335,15 @@ def test_work_that_goes_on_is_never_ended_and_work_that_hangs_is() -> None:
 
 def test_a_census_tells_what_is_missing_and_lets_go_what_expires() -> None:
     before = Census(counts={"rows": {"a": 3, "b": 1}}, fleeting={"keys": {"db1": 5}})
-    assert before.differences(Census(counts={"rows": {"a": 3, "b": 1}}, fleeting={"keys": {"db1": 2}})) == []
-    said = before.differences(Census(counts={"rows": {"a": 2, "c": 1}}, fleeting={"keys": {"db1": 6}}))
-    assert said == ["rows of a: 3 before, 2 after", "rows of b: 1 before, 0 after", "rows of c: 0 before, 1 after",
+    assert (
+        before.differences(Census(counts={"rows": {"a": 3, "b": 1}}, fleeting={"keys": {"db1": 2}}))
+        == []
+    )
+    said = before.differences(
+        Census(counts={"rows": {"a": 2, "c": 1}}, fleeting={"keys": {"db1": 6}})
+    )
+    assert said == ["rows of a: 3 before, 2 after", "rows of b: 1 before, 0 after",
+        "rows of c: 0 before, 1 after",
                     "keys of db1: 5 before, 6 after"]  # fmt: skip
 
 
@@ -320,7 +357,9 @@ def test_a_cron_line_comes_when_it_should() -> None:
 
 
 @given(st.binary(min_size=32, max_size=32), st.randoms())
-def test_a_key_comes_back_from_paper_and_a_slip_is_found_in_its_line(key: bytes, chance: random.Random) -> None:
+def test_a_key_comes_back_from_paper_and_a_slip_is_found_in_its_line(
+    key: bytes, chance: random.Random
+) -> None:
     lines = paper.printed(key)
     assert paper.read([line.lower().replace(" ", "-") for line in lines]) == key
     number, (one, two) = chance.randrange(4), chance.sample(range(16), 2)
@@ -342,9 +381,22 @@ def test_a_key_comes_back_from_paper_and_a_slip_is_found_in_its_line(key: bytes,
 
 def test_a_database_that_failed_is_told_as_that_and_not_counted() -> None:
     failed = (Finding(where="b", what="", why="it is closed"),)
-    before = Census(counts={"databases": {"a": 1}, "rows": {"a.t": 3, "b.t": 1}, "roles": {"": 2}}, failed=failed)
-    assert before.differences(Census(counts={"databases": {"a": 1}, "rows": {"a.t": 3}, "roles": {"": 2}})) == []
-    assert before.differences(Census(counts={"databases": {"a": 1}, "rows": {"a.t": 2}, "roles": {"": 2}})) == [
-        "rows of a.t: 3 before, 2 after"
-    ]
-    assert before.differences(Census(counts={"databases": {"a": 1}, "rows": {"a.t": 3}, "roles": {"": 1}})) != []
+    before = Census(
+        counts={"databases": {"a": 1}, "rows": {"a.t": 3, "b.t": 1}, "roles": {"": 2}},
+        failed=failed,
+    )
+    assert (
+        before.differences(
+            Census(counts={"databases": {"a": 1}, "rows": {"a.t": 3}, "roles": {"": 2}})
+        )
+        == []
+    )
+    assert before.differences(
+        Census(counts={"databases": {"a": 1}, "rows": {"a.t": 2}, "roles": {"": 2}})
+    ) == ["rows of a.t: 3 before, 2 after"]
+    assert (
+        before.differences(
+            Census(counts={"databases": {"a": 1}, "rows": {"a.t": 3}, "roles": {"": 1}})
+        )
+        != []
+    )

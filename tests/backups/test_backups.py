@@ -1,4 +1,5 @@
-"""Backups: what is restored is what was there, or it is said; nothing that is not whole looks whole."""
+"""Backups: what is restored is what was there, or it is said; nothing that is not whole looks
+whole."""
 
 import json
 import shutil
@@ -14,7 +15,11 @@ from support import Stage, eventually
 
 TYPES = ("postgres", "redis", "mongodb", "s3")
 # the other types' whole way is shown by tests of their own, with more data
-TWO_TYPES = ["postgres", "redis", *(pytest.param(kind, marks=pytest.mark.nightly) for kind in TYPES[2:])]
+TWO_TYPES = [
+    "postgres",
+    "redis",
+    *(pytest.param(kind, marks=pytest.mark.nightly) for kind in TYPES[2:]),
+]
 ON_EVERY_ENGINE = dict.fromkeys(("postgres", "redis"), pytest.mark.every_engine)
 
 
@@ -38,7 +43,9 @@ CONTENTS: dict[str, Callable[[Stage, str], Any]] = {
     "s3": lambda stage, service: data.s3_contents(stage.variables("shop")),
 }
 DAMAGE: dict[str, Callable[[Stage], Any]] = {
-    "postgres": lambda stage: data.psql(stage, "postgres", "DROP SCHEMA app CASCADE; CREATE TABLE later (x int)"),
+    "postgres": lambda stage: data.psql(
+        stage, "postgres", "DROP SCHEMA app CASCADE; CREATE TABLE later (x int)"
+    ),
     "redis": lambda stage: stage.cli("connect", "redis", "--", "-n", "1", "FLUSHDB"),
     "mongodb": lambda stage: drop_people(stage.variables("shop")),
     "s3": lambda stage: empty_bucket(stage.variables("shop")),
@@ -67,7 +74,10 @@ def refused(stage: Stage, method: str, path: str, **options: Any) -> Any:
     return answer.json()
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=ON_EVERY_ENGINE.get(kind, pytest.mark.nightly)) for kind in TYPES])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=ON_EVERY_ENGINE.get(kind, pytest.mark.nightly)) for kind in TYPES],
+)
 def test_in_place_everything_is_as_it_was_and_accounts_still_work(kind: str, stage: Stage) -> None:
     before = CONTENTS[kind](stage, kind)
     made = run(stage, kind)
@@ -79,15 +89,23 @@ def test_in_place_everything_is_as_it_was_and_accounts_still_work(kind: str, sta
     stage.call("POST", f"/backups/{made['id']}/restore", json={"service_id": kind})
     assert CONTENTS[kind](stage, kind) == before
     assert stage.json("show", kind)["service"]["port"] == port
-    kept = [item for item in stage.json("volumes") if item["origin"] == kind and item["state"] == "kept"]
+    kept = [
+        item for item in stage.json("volumes") if item["origin"] == kind and item["state"] == "kept"
+    ]
     assert len(kept) == 1
     assert kept[0]["kept_until"]
-    safety = next(item for item in stage.call("GET", f"/backups?service={kind}") if item["backup_type"] == "safety")
+    safety = next(
+        item
+        for item in stage.call("GET", f"/backups?service={kind}")
+        if item["backup_type"] == "safety"
+    )
     assert safety["state"] in ("ok", "suspect")
 
 
 @pytest.mark.parametrize("kind", TWO_TYPES)
-def test_into_a_new_service_and_linking_brings_each_project_back_to_its_own(kind: str, stage: Stage) -> None:
+def test_into_a_new_service_and_linking_brings_each_project_back_to_its_own(
+    kind: str, stage: Stage
+) -> None:
     before = CONTENTS[kind](stage, kind)
     made = run(stage, kind)
     stage.call("POST", f"/backups/{made['id']}/restore", json={"new_name": f"{kind}-again"})
@@ -117,7 +135,10 @@ def test_a_clone_holds_the_same(kind: str, stage: Stage) -> None:
     stage.cli("clone", kind, f"{kind}-copy")
     made, copied = run(stage, kind), run(stage, f"{kind}-copy")
     assert copied["metadata"]["counts"] == made["metadata"]["counts"]
-    assert stage.json("show", f"{kind}-copy")["service"]["port"] != stage.json("show", kind)["service"]["port"]
+    assert (
+        stage.json("show", f"{kind}-copy")["service"]["port"]
+        != stage.json("show", kind)["service"]["port"]
+    )
     stage.cli("delete", f"{kind}-copy", "--purge", "--yes")
 
 
@@ -133,7 +154,8 @@ def lone(stage: Stage) -> Iterator[str]:
 
 @pytest.fixture
 def small(lone: str, stage: Stage) -> Iterator[str]:
-    """A PostgreSQL of its own, for backups that go wrong: each test finds 5000 rows, and no backup of before."""
+    """A PostgreSQL of its own, for backups that go wrong: each test finds 5000 rows, and no backup
+    of before."""
     stage.sql(lone, "DROP TABLE IF EXISTS t")
     stage.sql(lone, "CREATE TABLE t AS SELECT g, repeat('x', 100) FROM generate_series(1, 5000) g")
     yield lone
@@ -148,7 +170,9 @@ def folder(made: dict[str, Any]) -> Path:
 @pytest.mark.weekly
 @pytest.mark.parametrize("file", ["data.zst", "data.sums", "manifest.json"])
 @pytest.mark.parametrize("encrypt", [False, True], ids=["plain", "encrypted"])
-def test_a_byte_that_was_altered_is_found_before_anything_is_restored(file: str, encrypt: bool, small: str, stage: Stage) -> None:
+def test_a_byte_that_was_altered_is_found_before_anything_is_restored(
+    file: str, encrypt: bool, small: str, stage: Stage
+) -> None:
     made = run(stage, small, encrypt=encrypt)
     path = folder(made) / file
     content = bytearray(path.read_bytes())
@@ -156,7 +180,9 @@ def test_a_byte_that_was_altered_is_found_before_anything_is_restored(file: str,
     path.write_bytes(content)
     world = stage.world()
     said = refused(stage, "POST", f"/{made['id']}/restore", json={"new_name": "spoilt"})
-    assert any(word in said["detail"] for word in ("altered", "damaged", "checksum", "cannot be read")), said
+    assert any(
+        word in said["detail"] for word in ("altered", "damaged", "checksum", "cannot be read")
+    ), said
     assert stage.world() == world
     said = refused(stage, "POST", f"/{made['id']}/verify")
     assert stage.call("GET", f"/backups/{made['id']}")["state"] == "suspect"
@@ -169,14 +195,20 @@ def test_data_that_was_cut_off_is_refused(small: str, stage: Stage) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     refused(stage, "POST", f"/{made['id']}/restore", json={"new_name": "spoilt"})
     path.unlink()
-    assert "gone" in refused(stage, "POST", f"/{made['id']}/restore", json={"new_name": "spoilt"})["detail"]
+    assert (
+        "gone"
+        in refused(stage, "POST", f"/{made['id']}/restore", json={"new_name": "spoilt"})["detail"]
+    )
 
 
 def test_an_empty_backup_and_a_shrunken_one_are_suspect(small: str, stage: Stage) -> None:
     assert run(stage, small)["state"] == "ok"
     stage.cli("connect", "small", "--", "-c", "DELETE FROM t WHERE g > 100")
     shrunken = run(stage, small)
-    assert (shrunken["state"], "less than a tenth" in shrunken["error_message"]) == ("suspect", True)
+    assert (shrunken["state"], "less than a tenth" in shrunken["error_message"]) == (
+        "suspect",
+        True,
+    )
     stage.cli("connect", "small", "--", "-c", "DROP TABLE t")
     empty = run(stage, small)
     assert (empty["state"], "less than a tenth" in empty["error_message"]) == ("suspect", True)
@@ -217,7 +249,13 @@ def test_a_backup_does_not_fit_another_type(small: str, stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"new_name": "a", "service_id": "small"}, {"new_name": "postgres"}, {"service_id": "nobody"}]
+    "body",
+    [
+        {},
+        {"new_name": "a", "service_id": "small"},
+        {"new_name": "postgres"},
+        {"service_id": "nobody"},
+    ],
 )
 def test_a_restore_must_say_where_to(body: dict[str, str], small: str, stage: Stage) -> None:
     made = run(stage, small)
@@ -237,7 +275,9 @@ def test_a_stopped_service_says_that_it_is_stopped(small: str, stage: Stage) -> 
 
 
 @pytest.mark.weekly
-def test_a_disk_that_is_full_fails_the_backup_and_leaves_nothing(make_stage: Callable[..., Stage], tmp_path: Path) -> None:
+def test_a_disk_that_is_full_fails_the_backup_and_leaves_nothing(
+    make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
     import subprocess
 
     disk = tmp_path / "disk"
@@ -246,14 +286,25 @@ def test_a_disk_that_is_full_fails_the_backup_and_leaves_nothing(make_stage: Cal
     try:
         with make_stage(f'backups = "{disk}"').serving() as lone:
             lone.cli("create", "postgres", "main")
-            lone.cli("connect", "main", "--", "-c", "CREATE TABLE t AS SELECT g, md5(g::text) FROM generate_series(1, 100000) g")
+            lone.cli(
+                "connect",
+                "main",
+                "--",
+                "-c",
+                "CREATE TABLE t AS SELECT g, md5(g::text) FROM generate_series(1, 100000) g",
+            )
             said = refused(lone, "POST", "/external-services/main/run", json={})
             assert "No space left" in said["detail"]
             (failed,) = lone.call("GET", "/backups")
             assert failed["state"] == "failed"
             copies = disk / "state"  # those of the state, which are small
-            assert [path for path in disk.rglob("*") if path.is_file() and copies not in path.parents] == []
-            assert refused(lone, "POST", f"/{failed['id']}/restore", json={"new_name": "x"})["status"] == 409
+            assert [
+                path for path in disk.rglob("*") if path.is_file() and copies not in path.parents
+            ] == []
+            assert (
+                refused(lone, "POST", f"/{failed['id']}/restore", json={"new_name": "x"})["status"]
+                == 409
+            )
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -268,8 +319,10 @@ def bucket(stage: Stage) -> dict[str, str]:
     stage.cli("link", "s3", "offsite")
     found = stage.variables("offsite")
     return {
-        "name": "offsite", "bucket_name": found["S3_BUCKET"], "bucket_path": "backups/here", "endpoint": found["S3_ENDPOINT"],
-        "access_key_id": found["S3_ACCESS_KEY"], "secret_key": found["S3_SECRET_KEY"], "region": "us-east-1",
+        "name": "offsite", "bucket_name": found["S3_BUCKET"], "bucket_path": "backups/here",
+        "endpoint": found["S3_ENDPOINT"],
+        "access_key_id": found["S3_ACCESS_KEY"], "secret_key": found["S3_SECRET_KEY"],
+        "region": "us-east-1",
         "force_path_style": True, "accept_own": True,
     }  # type: ignore[dict-item]  # fmt: skip
 
@@ -288,12 +341,16 @@ def test_after_the_host_is_lost_a_fresh_installation_restores_from_the_bucket(
     with make_stage().serving() as fresh:
         fresh.call("POST", "/backups/s3-sources", json=bucket)
         listed = fresh.call("GET", "/backups/s3-sources/offsite/backups")
-        assert [item["signed"] for item in listed if item["backup_id"] == made["backup_id"]] == [False]
+        assert [item["signed"] for item in listed if item["backup_id"] == made["backup_id"]] == [
+            False
+        ]
         fresh.cli("backup", "adopt", "--from", "offsite")
         assert fresh.call("GET", "/backups") == []
         (fresh.state / "backup.key").write_bytes(key)
         listed = fresh.call("GET", "/backups/s3-sources/offsite/backups")
-        assert [item["signed"] for item in listed if item["backup_id"] == made["backup_id"]] == [True]
+        assert [item["signed"] for item in listed if item["backup_id"] == made["backup_id"]] == [
+            True
+        ]
         fresh.cli("backup", "adopt", "--from", "offsite")
         fresh.cli("backup", "restore", made["backup_id"], "--new", "saved")
         assert data.fingerprint(fresh, "saved") == before
@@ -306,10 +363,13 @@ def test_after_the_host_is_lost_a_fresh_installation_restores_from_the_bucket(
 
 @pytest.mark.weekly
 @pytest.mark.parametrize("change", [
-    {"secret_key": "wrong"}, {"bucket_name": "nobody-s-bucket"}, {"endpoint": "http://127.0.0.1:9"}, {"endpoint": "ftp://x"},
+    {"secret_key": "wrong"}, {"bucket_name": "nobody-s-bucket"}, {"endpoint": "http://127.0.0.1:9"},
+    {"endpoint": "ftp://x"},
     {"bucket_name": ""}, {"name": "7"},
 ])  # fmt: skip
-def test_a_bucket_that_cannot_be_used_is_not_taken(change: dict[str, str], stage: Stage, bucket: dict[str, str]) -> None:
+def test_a_bucket_that_cannot_be_used_is_not_taken(
+    change: dict[str, str], stage: Stage, bucket: dict[str, str]
+) -> None:
     said = refused(stage, "POST", "/s3-sources", json={**bucket, "name": "other", **change})
     assert said["status"] == 400
     assert said["errors"]
@@ -318,7 +378,9 @@ def test_a_bucket_that_cannot_be_used_is_not_taken(change: dict[str, str], stage
 
 
 @pytest.mark.weekly
-def test_a_bucket_that_goes_away_fails_the_backup(stage: Stage, bucket: dict[str, str], make_stage: Callable[..., Stage]) -> None:
+def test_a_bucket_that_goes_away_fails_the_backup(
+    stage: Stage, bucket: dict[str, str], make_stage: Callable[..., Stage]
+) -> None:
     stage.call("POST", "/backups/s3-sources", json={**bucket, "name": "shaky"})
     stage.cli("stop", "s3")
     said = refused(stage, "POST", "/external-services/redis/run", json={"s3_source_id": "shaky"})
@@ -336,7 +398,9 @@ def make_due(stage: Stage) -> None:
 
 
 @pytest.mark.weekly
-def test_schedules_make_backups_prove_them_and_keep_only_so_many(make_stage: Callable[..., Stage]) -> None:
+def test_schedules_make_backups_prove_them_and_keep_only_so_many(
+    make_stage: Callable[..., Stage],
+) -> None:
     lone = make_stage()
     with lone.serving():
         lone.cli("create", "redis", "cache")
@@ -357,7 +421,11 @@ def test_schedules_make_backups_prove_them_and_keep_only_so_many(make_stage: Cal
         assert (first["backup_type"], bool(first["expires_at"])) == ("scheduled", True)
     make_due(lone)
     with lone.serving():
-        eventually(lambda: [item["id"] for item in lone.call("GET", "/backups") if item["id"] > first["id"]])
+        eventually(
+            lambda: [
+                item["id"] for item in lone.call("GET", "/backups") if item["id"] > first["id"]
+            ]
+        )
         eventually(lambda: first["id"] not in [item["id"] for item in lone.call("GET", "/backups")])
         assert "nightly is disabled" in lone.cli("backup", "schedule", "disable", "nightly")
         assert lone.json("backup", "schedule", "list")[0]["enabled"] is False
@@ -368,11 +436,15 @@ def test_schedules_make_backups_prove_them_and_keep_only_so_many(make_stage: Cal
 @pytest.mark.parametrize(("change", "field"), [
     ({"schedule_expression": "every night"}, "schedule_expression"),
     ({"schedule_expression": "61 * * * *"}, "schedule_expression"),
-    ({"schedule_expression": "* * * * * *"}, "schedule_expression"), ({"retention_period": 0}, "retention_period"),
-    ({"retention_count": -1}, "retention_count"), ({"name": " "}, "name"), ({"service_ids": ["nobody"]}, ""),
+    ({"schedule_expression": "* * * * * *"}, "schedule_expression"),
+    ({"retention_period": 0}, "retention_period"),
+    ({"retention_count": -1}, "retention_count"), ({"name": " "}, "name"),
+    ({"service_ids": ["nobody"]}, ""),
     ({"s3_source_id": 99}, ""),
 ])  # fmt: skip
-def test_a_schedule_that_is_none_is_refused(change: dict[str, Any], field: str, stage: Stage) -> None:
+def test_a_schedule_that_is_none_is_refused(
+    change: dict[str, Any], field: str, stage: Stage
+) -> None:
     body = {"name": "s", "schedule_expression": "0 3 * * *", **change}
     said = refused(stage, "POST", "/schedules", json=body)
     assert not field or field in said["errors"]
@@ -387,6 +459,8 @@ def test_the_command_line_does_what_the_api_does(small: str, stage: Stage) -> No
     number = stage.json("backup", "list", small)[0]["id"]
     assert "proven" in stage.cli("backup", "verify", str(number))
     assert "rows: 5000" in stage.cli("backup", "show", str(number))
-    assert "counted and compared" in stage.cli("backup", "restore", str(number), "--in-place", small)
+    assert "counted and compared" in stage.cli(
+        "backup", "restore", str(number), "--in-place", small
+    )
     stage.cli("backup", "delete", str(number), "--yes")
     assert "no backup" in stage.cli("backup", "show", str(number), code=4)

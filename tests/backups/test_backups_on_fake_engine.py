@@ -1,4 +1,5 @@
-"""What a backup says it holds is what was written into it; what is not carried is named; what is kept can be reached."""
+"""What a backup says it holds is what was written into it; what is not carried is named; what is
+kept can be reached."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -28,7 +29,11 @@ pytestmark = pytest.mark.anyio
 
 async def backup_of(app: App, service: str, **given: object) -> BackupRecord:
     await do(app, "backup", service=service, **given)
-    return (await app.house.store.read(lambda tx: backups.listed(tx, service_id=services.get(tx, service).id)))[0]
+    return (
+        await app.house.store.read(
+            lambda tx: backups.listed(tx, service_id=services.get(tx, service).id)
+        )
+    )[0]
 
 
 async def outcome(app: App, number: int) -> Outcome:
@@ -38,13 +43,19 @@ async def outcome(app: App, number: int) -> Outcome:
 async def kept(app: App, origin: str) -> list[VolumeRecord]:
     """What is kept of a service, newest first."""
     found = await app.house.store.read(lambda tx: services.volumes(tx, ["kept"]))
-    return sorted((item for item in found if item.origin == origin), key=lambda item: str(item.kept_at), reverse=True)
+    return sorted(
+        (item for item in found if item.origin == origin),
+        key=lambda item: str(item.kept_at),
+        reverse=True,
+    )
 
 
 # ---------------------------------------------------------------- what is in it
 
 
-async def test_a_database_that_cannot_be_read_is_named_and_the_others_are_saved(scene: Scene) -> None:
+async def test_a_database_that_cannot_be_read_is_named_and_the_others_are_saved(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         server = scene.server("main")
         server.held.resources["closed"] = {"a": "1"}
@@ -54,7 +65,9 @@ async def test_a_database_that_cannot_be_read_is_named_and_the_others_are_saved(
         assert "closed: it is closed" in made.error_message
         assert set(made.metadata["counts"]["databases"]) == {"shop_production", "shop_preview"}
         number = await do(app, "restore", backup=str(made.id), new_name="again")
-        assert [str(item) for item in (await outcome(app, number)).left_out] == ["closed: it is closed"]
+        assert [str(item) for item in (await outcome(app, number)).left_out] == [
+            "closed: it is closed"
+        ]
         assert set(scene.server("again").held.resources) == {"shop_production", "shop_preview"}
 
 
@@ -64,10 +77,18 @@ async def test_what_is_not_carried_is_named_by_backup_plan_and_restore(scene: Sc
         made = await backup_of(app, "main")
         assert made.state == "ok"
         assert made.metadata["left_out"] == [
-            {"where": "shop_production", "what": "secret", "why": "it is not carried", "notice": False}
+            {
+                "where": "shop_production",
+                "what": "secret",
+                "why": "it is not carried",
+                "notice": False,
+            }
         ]
         plan = await app.plan(
-            "restore", msgspec.convert({"backup": str(made.id), "new_name": "again"}, app.verb("restore").arguments)
+            "restore",
+            msgspec.convert(
+                {"backup": str(made.id), "new_name": "again"}, app.verb("restore").arguments
+            ),
         )
         assert plan.warnings == ["Not in the backup: shop_production: secret: it is not carried"]
 
@@ -76,7 +97,10 @@ async def test_an_empty_service_is_no_suspect_and_one_that_lost_a_database_is(sc
     async with scene.open() as app:
         await create(app, "fresh")
         made = await backup_of(app, "fresh")
-        assert (made.state, made.error_message) == ("ok", "It is empty: there was nothing to back up.")
+        assert (made.state, made.error_message) == (
+            "ok",
+            "It is empty: there was nothing to back up.",
+        )
         await backup_of(app, "main")
         server = scene.server("main")
         del server.held.resources["shop_preview"]
@@ -127,19 +151,27 @@ async def test_a_new_service_keeps_what_came_and_names_the_differences(scene: Sc
         found = await outcome(app, number)
         assert found.differences == ("keys of shop_production: 3 before, 2 after",)
         assert [str(item) for item in found.findings] == ["shop_production: minor: it is another"]
-        assert scene.server("again").held.resources["shop_production"] == {"precious": "gold", "minor": "y"}
+        assert scene.server("again").held.resources["shop_production"] == {
+            "precious": "gold",
+            "minor": "y",
+        }
         number = await do(app, "clone", service="main", name="copy")
         assert (await outcome(app, number)).differences
 
 
-async def test_in_place_a_difference_stops_before_anything_is_exchanged_unless_a_person_says_so(scene: Scene) -> None:
+async def test_in_place_a_difference_stops_before_anything_is_exchanged_unless_a_person_says_so(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         scene.put("main", "shop_production", fragile="x")
         made = await backup_of(app, "main")
         with pytest.raises(Failed, match="keys of shop_production: 2 before, 1 after") as told:
             await do(app, "restore", backup=str(made.id), service_id="main")
         assert "--keep-going" in told.value.remedy
-        assert scene.server("main").held.resources["shop_production"] == {"precious": "gold", "fragile": "x"}
+        assert scene.server("main").held.resources["shop_production"] == {
+            "precious": "gold",
+            "fragile": "x",
+        }
         await do(app, "restore", backup=str(made.id), service_id="main", keep_going=True)
         assert scene.server("main").held.resources["shop_production"] == {"precious": "gold"}
 
@@ -152,23 +184,32 @@ async def test_a_notice_stops_nothing(scene: Scene) -> None:
         assert not (await outcome(app, number)).losses
 
 
-async def test_an_upgrade_names_beforehand_what_is_refused_and_stops_at_a_loss(scene: Scene) -> None:
+async def test_an_upgrade_names_beforehand_what_is_refused_and_stops_at_a_loss(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         scene.put("main", "shop_production", fragile="x")
         given = {"service": "main", "docker_image": "fake:2"}
         plan = await app.plan("upgrade", msgspec.convert(given, app.verb("upgrade").arguments))
-        assert plan.warnings == ["The new version will not take it: shop_production: fragile: the new version has it not"]
+        assert plan.warnings == [
+            "The new version will not take it: shop_production: fragile: the new version has it not"
+        ]
         with pytest.raises(Failed, match="keys of shop_production"):
             await do(app, "upgrade", **given)
         assert scene.server("main").held.major == "1"
-        rehearsed = await do(app, "upgrade", **given, rehearse=True)  # it is for this that one rehearses
+        # it is for this that one rehearses
+        rehearsed = await do(app, "upgrade", **given, rehearse=True)
         assert (await outcome(app, rehearsed)).differences
         await do(app, "upgrade", **given, keep_going=True)
         assert scene.server("main").held.major == "2"
 
 
-@pytest.mark.parametrize(("image", "downtime"), [("fake:2", "none"), ("fake:1-b", "until the old server is up again")])
-async def test_the_plan_of_a_rehearsal_says_when_the_server_is_stopped(image: str, downtime: str, scene: Scene) -> None:
+@pytest.mark.parametrize(
+    ("image", "downtime"), [("fake:2", "none"), ("fake:1-b", "until the old server is up again")]
+)
+async def test_the_plan_of_a_rehearsal_says_when_the_server_is_stopped(
+    image: str, downtime: str, scene: Scene
+) -> None:
     async with scene.open() as app:
         given = {"service": "main", "docker_image": image, "rehearse": True}
         plan = await app.plan("upgrade", msgspec.convert(given, app.verb("upgrade").arguments))
@@ -180,7 +221,9 @@ async def test_a_copy_acts_on_nothing_and_an_upgrade_takes_over(scene: Scene) ->
         scene.put("main", "shop_production", job="on")
         number = await do(app, "clone", service="main", name="copy")
         assert scene.server("copy").held.resources["shop_production"]["job"] == "off"
-        assert [str(item) for item in (await outcome(app, number)).findings] == ["shop_production: job: it is off in a copy"]
+        assert [str(item) for item in (await outcome(app, number)).findings] == [
+            "shop_production: job: it is off in a copy"
+        ]
         await do(app, "upgrade", service="main", docker_image="fake:2")
         assert scene.server("main").held.resources["shop_production"]["job"] == "on"
 
@@ -223,7 +266,9 @@ async def test_a_backup_that_something_speaks_against_is_never_called_proven(sce
             backups.update(tx, fragile.id, state="ok", proven_at=tx.now, proven_seconds=1.0)
 
         await app.house.store.write(prove)
-        await do(app, "restore", backup=str(fragile.id), new_name="part", databases=["shop_preview"])
+        await do(
+            app, "restore", backup=str(fragile.id), new_name="part", databases=["shop_preview"]
+        )
         assert await proof(app, fragile.id) == ("ok", True)
         await do(app, "restore", backup=str(fragile.id), new_name="whole")
         assert await proof(app, fragile.id) == ("suspect", False)
@@ -237,12 +282,19 @@ async def test_what_comes_back_otherwise_is_found_by_its_contents_alone(scene: S
         await do(app, "verify-backup", backup=str(made.id))
         assert await proof(app, made.id) == ("ok", True)
         number = await do(app, "verify-backup", backup=str(made.id), deep=True)
-        assert (await outcome(app, number)).differences == ("keys of shop_production: twisted is not as it was",)
+        assert (await outcome(app, number)).differences == (
+            "keys of shop_production: twisted is not as it was",
+        )
         assert await proof(app, made.id) == ("suspect", False)
-        assert "twisted" in (await app.house.store.read(lambda tx: backups.get(tx, made.id))).error_message
+        assert (
+            "twisted"
+            in (await app.house.store.read(lambda tx: backups.get(tx, made.id))).error_message
+        )
 
 
-async def test_what_may_change_by_itself_is_no_difference_and_the_proof_says_what_it_compared(scene: Scene) -> None:
+async def test_what_may_change_by_itself_is_no_difference_and_the_proof_says_what_it_compared(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         scene.put("main", "shop_production", passing="abc")
         made = await backup_of(app, "main")
@@ -250,7 +302,9 @@ async def test_what_may_change_by_itself_is_no_difference_and_the_proof_says_wha
         found = view(await app.house.store.read(lambda tx: backups.get(tx, made.id)))
         assert (found.state, found.metadata["deep"]) == ("ok", True)
         await do(app, "verify-backup", backup=str(made.id))
-        assert "deep" not in (await app.house.store.read(lambda tx: backups.get(tx, made.id))).metadata
+        assert (
+            "deep" not in (await app.house.store.read(lambda tx: backups.get(tx, made.id))).metadata
+        )
         assert list(scene.state.glob("contents-*")) == []
 
 
@@ -265,7 +319,9 @@ async def proven(app: App) -> BackupRecord:
 
 
 @pytest.mark.parametrize("trouble", ["engine", "disk", "time", "bug", "died"])
-async def test_what_a_verification_meets_where_it_restores_to_says_nothing_about_the_backup(trouble: str, scene: Scene) -> None:
+async def test_what_a_verification_meets_where_it_restores_to_says_nothing_about_the_backup(
+    trouble: str, scene: Scene
+) -> None:
     async with scene.open() as app:
         scene.put("main", "shop_production", trouble=trouble)
         made = await proven(app)
@@ -274,7 +330,9 @@ async def test_what_a_verification_meets_where_it_restores_to_says_nothing_about
         assert await proof(app, made.id) == ("ok", True)
 
 
-async def test_a_place_that_is_away_and_a_key_that_is_missing_say_nothing_about_the_backup(scene: Scene) -> None:
+async def test_a_place_that_is_away_and_a_key_that_is_missing_say_nothing_about_the_backup(
+    scene: Scene,
+) -> None:
     class Away(Folder):
         def read(self, path: str) -> AsyncIterator[bytes]:
             raise Failed(f"The bucket does not answer for {path}.")
@@ -299,7 +357,9 @@ async def test_a_place_that_is_away_and_a_key_that_is_missing_say_nothing_about_
 
 
 @pytest.mark.parametrize("wrong", ["refused", "damaged", "gone"])
-async def test_what_a_server_refuses_that_is_well_and_what_was_damaged_speak_against_a_backup(wrong: str, scene: Scene) -> None:
+async def test_what_a_server_refuses_that_is_well_and_what_was_damaged_speak_against_a_backup(
+    wrong: str, scene: Scene
+) -> None:
     async with scene.open() as app:
         scene.put("main", "shop_production", **({"trouble": wrong} if wrong == "refused" else {}))
         made = await proven(app)
@@ -320,13 +380,17 @@ async def test_one_database_is_restored_and_compared_alone(scene: Scene) -> None
     async with scene.open() as app:
         scene.put("main", "shop_preview", fragile="x")
         made = await backup_of(app, "main")
-        number = await do(app, "restore", backup=str(made.id), new_name="again", databases=["shop_production"])
+        number = await do(
+            app, "restore", backup=str(made.id), new_name="again", databases=["shop_production"]
+        )
         assert scene.server("again").held.resources == {"shop_production": {"precious": "gold"}}
         assert not (await outcome(app, number)).losses
 
 
 @pytest.mark.parametrize("into", [{"new_name": "again"}, {"service_id": "main"}])
-async def test_a_database_that_is_not_in_it_or_a_part_in_place_is_refused(into: dict[str, str], scene: Scene) -> None:
+async def test_a_database_that_is_not_in_it_or_a_part_in_place_is_refused(
+    into: dict[str, str], scene: Scene
+) -> None:
     async with scene.open() as app:
         wanted = ["other"] if "new_name" in into else ["shop_production"]
         with pytest.raises(BadInput) as told:
@@ -337,14 +401,19 @@ async def test_a_database_that_is_not_in_it_or_a_part_in_place_is_refused(into: 
 # ---------------------------------------------------------------- what is kept
 
 
-async def test_data_of_before_a_restore_comes_back_with_the_credentials_that_open_it(scene: Scene) -> None:
+async def test_data_of_before_a_restore_comes_back_with_the_credentials_that_open_it(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         scene.put("main", "shop_production", later="silver")
         await do(app, "restore", backup="1", service_id="main")
         await do(app, "rotate-administrator", service="main")
         (old,) = await kept(app, "main")
         await do(app, "attach-volume", service="main", volume=old.id)
-        assert scene.server("main").held.resources["shop_production"] == {"precious": "gold", "later": "silver"}
+        assert scene.server("main").held.resources["shop_production"] == {
+            "precious": "gold",
+            "later": "silver",
+        }
         (other,) = await kept(app, "main")
         assert other.id != old.id
         await do(app, "attach-volume", service="main", volume=other.id[:8])  # and back again
@@ -390,10 +459,14 @@ async def test_a_volume_that_cannot_be_attached_is_refused(volume: str, scene: S
     async with scene.open() as app:
         wanted = "0123456789"
         if volume == "used":
-            wanted = (await app.house.store.read(lambda tx: services.get(tx, "main"))).volume_id or ""
+            wanted = (
+                await app.house.store.read(lambda tx: services.get(tx, "main"))
+            ).volume_id or ""
         elif volume == "other type":
             (gone,) = await kept(app, "gone")
-            await app.house.store.write(lambda tx: services.update_volume(tx, gone.id, service_type="other"))
+            await app.house.store.write(
+                lambda tx: services.update_volume(tx, gone.id, service_type="other")
+            )
             wanted = gone.id
         with pytest.raises((BadInput, Conflict, NotFound)):
             await do(app, "attach-volume", service="idle", volume=wanted)
@@ -403,14 +476,19 @@ async def test_a_volume_that_cannot_be_attached_is_refused(volume: str, scene: S
 
 
 def forge(path: Path, **changes: object) -> None:
-    """A manifest as somebody writes it who has the place and not the key: with a hash that is right."""
+    """A manifest as somebody writes it who has the place and not the key: with a hash that is
+    right."""
     said = msgspec.json.decode(path.read_bytes())["manifest"]
     text = msgspec.json.encode({**said, **changes})
-    path.write_bytes(b'{"manifest":' + text + b',"sha256":"' + hashlib.sha256(text).hexdigest().encode() + b'"}')
+    path.write_bytes(
+        b'{"manifest":' + text + b',"sha256":"' + hashlib.sha256(text).hexdigest().encode() + b'"}'
+    )
 
 
 @pytest.mark.parametrize("verb", ["restore", "verify-backup"])
-@pytest.mark.parametrize("changes", [{"image": "evil:1"}, {"counts": {}}, {"parameters": {"size": 9}}, {}])
+@pytest.mark.parametrize(
+    "changes", [{"image": "evil:1"}, {"counts": {}}, {"parameters": {"size": 9}}, {}]
+)
 async def test_a_forged_manifest_is_refused_before_anything_of_it_is_used(
     changes: dict[str, object], verb: str, scene: Scene
 ) -> None:
@@ -419,7 +497,12 @@ async def test_a_forged_manifest_is_refused_before_anything_of_it_is_used(
         forge(scene.state / "backups" / made.folder / "manifest.json", **changes)
         before = {item.name for item in scene.engine.world.containers}
         with pytest.raises(BadInput, match="was signed, and is not any more"):
-            await do(app, verb, backup=str(made.id), **({"new_name": "again"} if verb == "restore" else {}))
+            await do(
+                app,
+                verb,
+                backup=str(made.id),
+                **({"new_name": "again"} if verb == "restore" else {}),
+            )
         assert {item.name for item in scene.engine.world.containers} == before
         assert not any(item.image == "evil:1" for item in scene.engine.world.containers)
 
@@ -428,12 +511,16 @@ async def test_another_backups_manifest_proves_nothing(scene: Scene) -> None:
     async with scene.open() as app:
         first, second = await backup_of(app, "main"), await backup_of(app, "main")
         folder = scene.state / "backups"
-        (folder / second.folder / "manifest.json").write_bytes((folder / first.folder / "manifest.json").read_bytes())
+        (folder / second.folder / "manifest.json").write_bytes(
+            (folder / first.folder / "manifest.json").read_bytes()
+        )
         with pytest.raises(BadInput, match="signature does not fit"):
             await do(app, "restore", backup=str(second.id), new_name="again")
 
 
-async def test_an_unsigned_backup_is_used_by_a_persons_word_alone_and_runs_our_own_image(scene: Scene) -> None:
+async def test_an_unsigned_backup_is_used_by_a_persons_word_alone_and_runs_our_own_image(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         made = await backup_of(app, "main")
         forge(scene.state / "backups" / made.folder / "manifest.json", image="evil:1")
@@ -486,7 +573,9 @@ async def test_a_change_that_somebody_else_wrote_is_refused(scene: Scene) -> Non
         await do(app, "restore", archive="tracked", new_name="again")
 
 
-async def test_each_base_copy_of_a_sealed_archive_is_sealed_and_opens_what_follows_it(scene: Scene) -> None:
+async def test_each_base_copy_of_a_sealed_archive_is_sealed_and_opens_what_follows_it(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         await do(app, "archive", service="main", encrypt=True)
         await do(app, "backup", service="main", backup_type="base")
@@ -507,18 +596,29 @@ async def test_a_strangers_file_keeps_no_change_from_being_shipped(scene: Scene)
         newest.with_name(f"{coming}.{'0' * 64}.zst").write_bytes(b"nothing")
         scene.put("tracked", "blog_production", after="the stranger")
         await look_after(app, ship=True)
-        assert any(path.name.startswith(coming) and path.stat().st_size > 7 for path in changes_of(scene))
+        assert any(
+            path.name.startswith(coming) and path.stat().st_size > 7 for path in changes_of(scene)
+        )
         await do(app, "restore", archive="tracked", new_name="again")
         assert scene.server("again").held.resources["blog_production"]["after"] == "the stranger"
 
 
-@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:{port}", "http://localhost:{port}/", "http://fk-main:9000"])
-async def test_a_bucket_of_this_very_installation_is_no_place_for_backups(endpoint: str, scene: Scene) -> None:
+@pytest.mark.parametrize(
+    "endpoint", ["http://127.0.0.1:{port}", "http://localhost:{port}/", "http://fk-main:9000"]
+)
+async def test_a_bucket_of_this_very_installation_is_no_place_for_backups(
+    endpoint: str, scene: Scene
+) -> None:
     async with scene.open() as app:
         port = (await app.house.store.read(lambda tx: services.get(tx, "main"))).parameters["port"]
         with pytest.raises(BadInput, match="a service of this installation"):
             await app.house.store.read(lambda tx: require_elsewhere(tx, endpoint.format(port=port)))
-        for other in ("https://s3.example.com", f"http://10.0.0.7:{port}", "http://127.0.0.1:1", ""):
+        for other in (
+            "https://s3.example.com",
+            f"http://10.0.0.7:{port}",
+            "http://127.0.0.1:1",
+            "",
+        ):
             await app.house.store.read(lambda tx: require_elsewhere(tx, other))
 
 
@@ -570,7 +670,9 @@ async def test_who_comes_after_one_that_took_it_up_and_left_does_not_get_it(scen
             await do(app, "delete-project", project="shop")
         found = scene.server("again").held.resources
         assert found["shop_production"] == {"precious": "gold"}
-        assert [held for name, held in found.items() if name not in ("shop_production", "shop_preview")] == [{}]
+        assert [
+            held for name, held in found.items() if name not in ("shop_production", "shop_preview")
+        ] == [{}]
 
 
 async def test_a_link_that_makes_an_empty_one_beside_restored_data_says_so(scene: Scene) -> None:

@@ -1,5 +1,6 @@
-"""One of everything of each type, through the core and beside a writer: its backup is proven by its contents, a copy holds the
-same, and one thing that is another is named although the numbers are the same."""
+"""One of everything of each type, through the core and beside a writer: its backup is proven by its
+contents, a copy holds the same, and one thing that is another is named although the numbers are the
+same."""
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -46,7 +47,11 @@ class Subject:
     def __init__(self, stage: Stage, kind: str, name: str = "", **given: str) -> None:
         self.stage, self.kind, self.name = stage, kind, name or kind
         parameters = GIVEN.get(kind, {"password": PASSWORD}) | given
-        stage.call("POST", "/external-services", json={"name": self.name, "service_type": kind, "parameters": parameters})
+        stage.call(
+            "POST",
+            "/external-services",
+            json={"name": self.name, "service_type": kind, "parameters": parameters},
+        )
         self.port = stage.json("show", self.name)["service"]["port"]
         with self.opened() as client:
             FILLED[kind](self, client)
@@ -54,7 +59,9 @@ class Subject:
     @contextmanager
     def opened(self) -> Iterator[Any]:
         if self.kind == "redis":
-            with everything_redis.opened("127.0.0.1", self.port, NUMBER, password=PASSWORD) as client:
+            with everything_redis.opened(
+                "127.0.0.1", self.port, NUMBER, password=PASSWORD
+            ) as client:
                 yield client
         elif self.kind == "mongodb":
             with pymongo.MongoClient(
@@ -67,7 +74,17 @@ class Subject:
             yield None
 
     def filled(self) -> None:
-        done = self.stage.run("connect", self.name, "--", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", stdin=EVERYTHING)
+        done = self.stage.run(
+            "connect",
+            self.name,
+            "--",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-d",
+            "postgres",
+            stdin=EVERYTHING,
+        )
         assert done.returncode == 0, done.stderr
 
     def sql(self, statement: str, database: str = "postgres") -> None:
@@ -118,10 +135,19 @@ def _write_object(client: Any, number: int) -> None:
 
 def _lay_out_otherwise(client: Any) -> None:
     """What was small goes into tables, and lists into shorter pieces."""
-    for name in ("hash-max-listpack-entries", "set-max-listpack-entries", "zset-max-listpack-entries", "set-max-intset-entries"):
+    for name in (
+        "hash-max-listpack-entries",
+        "set-max-listpack-entries",
+        "zset-max-listpack-entries",
+        "set-max-intset-entries",
+    ):
         client.config_set(name, 1)
     client.config_set("list-max-listpack-size", 3)
-    held = client.hgetall("hash:small"), client.zrange("zset:small", 0, -1, withscores=True), client.lrange("list", 0, -1)
+    held = (
+        client.hgetall("hash:small"),
+        client.zrange("zset:small", 0, -1, withscores=True),
+        client.lrange("list", 0, -1),
+    )
     sets = {name: client.smembers(name) for name in ("set:small", "set:numbers")}
     client.delete("hash:small", "zset:small", "list", *sets)
     client.hset("hash:small", mapping=held[0])
@@ -139,7 +165,8 @@ FILLED: dict[str, Callable[[Subject, Any], Any]] = {
 }
 WRITTEN: dict[str, Callable[[Subject, Any, int], Any]] = {
     "postgres": lambda subject, _, number: subject.sql(
-        "INSERT INTO app.busy (x) SELECT generate_series(1, 20); DELETE FROM app.busy WHERE id IN (SELECT min(id) FROM app.busy)",
+        "INSERT INTO app.busy (x) SELECT generate_series(1, 20); DELETE FROM app.busy WHERE id IN "
+        "(SELECT min(id) FROM app.busy)",
         "shop",
     ),
     "redis": lambda _, client, number: client.set(f"live{number}", number),
@@ -150,7 +177,10 @@ WRITTEN: dict[str, Callable[[Subject, Any, int], Any]] = {
 MOVED: dict[str, Callable[[Subject, Any], Any]] = {
     "postgres": lambda subject, _: subject.sql("UPDATE t SET x = x WHERE x = 1", "dbname='a=b'"),
     "redis": lambda _, client: _lay_out_otherwise(client),
-    "mongodb": lambda _, client: (client.kinds.clustered.delete_one({"_id": 3}), client.kinds.clustered.insert_one({"_id": 3})),
+    "mongodb": lambda _, client: (
+        client.kinds.clustered.delete_one({"_id": 3}),
+        client.kinds.clustered.insert_one({"_id": 3}),
+    ),
     "s3": lambda _, client: client.put_object(Bucket="plain", Key="a", Body=b"a"),
 }
 CHANGED: dict[str, tuple[Callable[[Subject, Any], Any], str]] = {
@@ -167,22 +197,31 @@ CHANGED: dict[str, tuple[Callable[[Subject, Any], Any], str]] = {
         "documents of kinds.indexed: 3 is not as it was",
     ),
     "s3": (
-        lambda _, client: client.put_object(Bucket="plain", Key="a", Body=b"a", Metadata={"another": "one"}),
+        lambda _,
+        client: client.put_object(Bucket="plain", Key="a", Body=b"a", Metadata={"another": "one"}),
         "objects of plain: a is not as it was",
     ),
 }  # fmt: skip
 WHOLE = ("redis", "s3")  # of which nothing is named that is not carried
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.weekly] * (kind != "redis")) for kind in FILLED])
-def test_one_of_everything_is_proven_by_its_contents_and_one_change_is_named(kind: str, house: Stage, rustfs: str) -> None:
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.weekly] * (kind != "redis")) for kind in FILLED]
+)
+def test_one_of_everything_is_proven_by_its_contents_and_one_change_is_named(
+    kind: str, house: Stage, rustfs: str
+) -> None:
     subject = Subject(house, kind)
     with subject.written_to():
         made = subject.backup()
         house.call("POST", f"/external-services/{kind}/clone", json={"name": f"{kind}-copy"})
     assert made["state"] == "ok", made
     house.call("POST", f"/backups/{made['id']}/verify?deep=true")
-    newest = [item for item in house.call("GET", "/operations?limit=2") if item["verb"] in ("clone", "verify-backup")]
+    newest = [
+        item
+        for item in house.call("GET", "/operations?limit=2")
+        if item["verb"] in ("clone", "verify-backup")
+    ]
     assert [item["outcome"].get("differences") for item in newest] == [None, None], newest
     if kind in WHOLE:
         assert house.call("GET", f"/backups/{made['id']}")["metadata"]["deep"]
@@ -194,14 +233,18 @@ def test_one_of_everything_is_proven_by_its_contents_and_one_change_is_named(kin
         change(subject, client)
         assert subject.differences(before, subject.backup()) == [said]
     # what a server does not take of it is named, and told by its type's own tests
-    house.call("POST", f"/backups/{before['id']}/restore", json={"service_id": kind, "keep_going": True})
+    house.call(
+        "POST", f"/backups/{before['id']}/restore", json={"service_id": kind, "keep_going": True}
+    )
     assert subject.differences(before, subject.backup()) == []
     assert list(house.state.glob("contents-*")) == []
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize(("old", "new"), [(15, 17), (15, 18), (17, 18)])
-def test_an_upgrade_that_was_rehearsed_beside_a_writer_keeps_one_of_everything(old: int, new: int, house: Stage) -> None:
+def test_an_upgrade_that_was_rehearsed_beside_a_writer_keeps_one_of_everything(
+    old: int, new: int, house: Stage
+) -> None:
     """And what was backed up before comes back in place, on the new version."""
     name = f"from{old}to{new}"
     subject = Subject(house, "postgres", name, docker_image=f"purveyor-test/postgres:{old}")
@@ -212,7 +255,13 @@ def test_an_upgrade_that_was_rehearsed_beside_a_writer_keeps_one_of_everything(o
     house.call("POST", f"/external-services/{name}/upgrade", json=wanted)
     assert subject.differences(before, subject.backup()) == []
     subject.sql("DROP TABLE app.rooms", "shop")
-    house.call("POST", f"/backups/{before['id']}/restore", json={"service_id": name, "keep_going": True})
+    house.call(
+        "POST", f"/backups/{before['id']}/restore", json={"service_id": name, "keep_going": True}
+    )
     assert subject.differences(before, subject.backup()) == []
-    newest = [item for item in house.call("GET", "/operations?limit=20") if item["verb"] in ("upgrade", "restore")][:3]
+    newest = [
+        item
+        for item in house.call("GET", "/operations?limit=20")
+        if item["verb"] in ("upgrade", "restore")
+    ][:3]
     assert [item["outcome"].get("differences") for item in newest] == [None] * 3, newest

@@ -1,4 +1,5 @@
-"""Backups of MongoDB: one of everything comes back beside a writer, what does not is named, and nothing goes in silence."""
+"""Backups of MongoDB: one of everything comes back beside a writer, what does not is named, and
+nothing goes in silence."""
 
 import hashlib
 import io
@@ -42,7 +43,9 @@ def docs(house: Stage) -> Stage:
 @contextmanager
 def administrator(stage: Stage, service: str = "docs") -> Iterator[Any]:
     port = stage.json("show", service)["service"]["port"]
-    client: Any = pymongo.MongoClient("127.0.0.1", port, username="admin", password=PASSWORD, directConnection=True)
+    client: Any = pymongo.MongoClient(
+        "127.0.0.1", port, username="admin", password=PASSWORD, directConnection=True
+    )
     with client:
         yield client
 
@@ -82,10 +85,12 @@ def writing(stage: Stage) -> Iterator[None]:
 
 
 def told_of(stage: Stage, service: str) -> str:
-    """What a copy holds, whose administrator's password nobody was told, without what the writer wrote."""
+    """What a copy holds, whose administrator's password nobody was told, without what the writer
+    wrote."""
     code = (
         f"import sys; sys.path.insert(0, {str(DATA)!r}); import everything_mongodb as e, hashlib\n"
-        "client.drop_database('shop_production')\nprint('told', hashlib.sha256(e.told(client).encode()).hexdigest())\n"
+        "client.drop_database('shop_production')\nprint('told', "
+        "hashlib.sha256(e.told(client).encode()).hexdigest())\n"
     )
     done = stage.run("connect", service, stdin=code)
     return next(line.split()[-1] for line in done.stdout.splitlines() if "told " in line)
@@ -96,7 +101,9 @@ def told_here(stage: Stage) -> str:
         kept = [item for name in ("orders",) for item in client.shop_production[name].find()]
         client.drop_database("shop_production")
         said: str = hashlib.sha256(everything.told(client).encode()).hexdigest()
-        client.shop_production.orders.insert_many(kept or [{"_id": number} for number in range(100)])
+        client.shop_production.orders.insert_many(
+            kept or [{"_id": number} for number in range(100)]
+        )
         return said
 
 
@@ -107,7 +114,9 @@ def backed_up(stage: Stage) -> dict[str, Any]:
 
 
 def manifest(made: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((Path(made["location"]) / "manifest.json").read_text())["manifest"]
+    found: dict[str, Any] = json.loads((Path(made["location"]) / "manifest.json").read_text())[
+        "manifest"
+    ]
     return found
 
 
@@ -135,7 +144,12 @@ def stream_of(made: dict[str, Any]) -> Chunks:
     async def work() -> bytes:
         stored = aiter(Chunks((path / "data.zst").read_bytes()))
         return b"".join(
-            [chunk async for chunk in unpacked(stored, None, manifest(made)["sha256"], manifest(made)["plain_bytes"])]
+            [
+                chunk
+                async for chunk in unpacked(
+                    stored, None, manifest(made)["sha256"], manifest(made)["plain_bytes"]
+                )
+            ]
         )
 
     return Chunks(anyio.run(work))
@@ -162,11 +176,20 @@ class Bare:
         values = {"username": "admin", "password": PASSWORD}
         image = Image(reference="bare:8.0")
         self.service = Service(
-            id=1, name="bare", slug="bare", service_type="mongodb", parameters=values, secrets={}, image=image, host="bare"
+            id=1,
+            name="bare",
+            slug="bare",
+            service_type="mongodb",
+            parameters=values,
+            secrets={},
+            image=image,
+            host="bare",
         )
 
     def restore(self, source: Any, **options: Any) -> set[str]:
-        found = anyio.run(refill.restore, self.service, self.access, source, RestoreOptions(**options))
+        found = anyio.run(
+            refill.restore, self.service, self.access, source, RestoreOptions(**options)
+        )
         return {str(item) for item in found}
 
     def backup(self, sink: Gathered | None = None) -> tuple[Chunks, Census]:
@@ -179,14 +202,32 @@ class Bare:
 
     def client(self) -> Any:
         port = self.access.port
-        return pymongo.MongoClient("127.0.0.1", port, username="admin", password=PASSWORD, directConnection=True)
+        return pymongo.MongoClient(
+            "127.0.0.1", port, username="admin", password=PASSWORD, directConnection=True
+        )
 
 
 @pytest.fixture(scope="module")
 def bare(docs: Stage) -> Iterator[Bare]:
     name, port = f"{docs.namespace}-bare", free_port()
-    account = ("-e", "MONGO_INITDB_ROOT_USERNAME=admin", "-e", f"MONGO_INITDB_ROOT_PASSWORD={PASSWORD}")
-    docker("run", "-d", "--rm", "--name", name, *account, "-p", f"127.0.0.1:{port}:27017", MONGODB, "mongod")
+    account = (
+        "-e",
+        "MONGO_INITDB_ROOT_USERNAME=admin",
+        "-e",
+        f"MONGO_INITDB_ROOT_PASSWORD={PASSWORD}",
+    )
+    docker(
+        "run",
+        "-d",
+        "--rm",
+        "--name",
+        name,
+        *account,
+        "-p",
+        f"127.0.0.1:{port}:27017",
+        MONGODB,
+        "mongod",
+    )
     made = Bare(port)
     eventually(lambda: answers(made))
     yield made
@@ -202,14 +243,20 @@ def answers(bare: Bare) -> bool:
 
 
 @pytest.mark.weekly
-def test_what_cannot_come_back_as_it_was_is_named_and_a_second_try_begins_anew(docs: Stage, bare: Bare) -> None:
+def test_what_cannot_come_back_as_it_was_is_named_and_a_second_try_begins_anew(
+    docs: Stage, bare: Bare
+) -> None:
     made = backed_up(docs)
     hashed = "this server takes no hashed password: give it a new one (db.changeUserPassword)"
     for _ in range(2):  # the second finds what the first has made, as after a crash
-        assert bare.restore(stream_of(made), only=("kinds", "people")) == {f"people: the user report: {hashed}"}
+        assert bare.restore(stream_of(made), only=("kinds", "people")) == {
+            f"people: the user report: {hashed}"
+        }
         with bare.client() as client:
             assert set(client.list_database_names()) - {*everything.UNREAD} == {"kinds"}
-    expected = Census(counts=made["metadata"]["counts"], fleeting=made["metadata"]["fleeting"]).only(("kinds", "people"))
+    expected = Census(
+        counts=made["metadata"]["counts"], fleeting=made["metadata"]["fleeting"]
+    ).only(("kinds", "people"))
     assert expected.differences(bare.census().only(("kinds", "people"))) == []
 
 
@@ -219,13 +266,18 @@ def test_an_index_that_cannot_be_built_leaves_the_documents_and_is_named(bare: B
         client.twice.things.insert_many([{"_id": 1, "a": 1}, {"_id": 2, "a": 2}])
         client.twice.things.create_index("a", unique=True, name="once")
     source, census = bare.backup()
-    source.data = source.data.replace(bson.encode({"_id": 2, "a": 2}), bson.encode({"_id": 2, "a": 1}))
+    source.data = source.data.replace(
+        bson.encode({"_id": 2, "a": 2}), bson.encode({"_id": 2, "a": 1})
+    )
     (said,) = bare.restore(source, only=("twice",))
     assert said.startswith("twice: things: the index once: it could not be built: ")
     with bare.client() as client:
         assert client.twice.things.count_documents({}) == 2
     wrong = census.only(("twice",)).differences(bare.census().only(("twice",)))
-    assert wrong == ["indexes of twice.things: 2 before, 1 after", "twice.things's definition is not as it was"]
+    assert wrong == [
+        "indexes of twice.things: 2 before, 1 after",
+        "twice.things's definition is not as it was",
+    ]
 
 
 class Meddling(Gathered):
@@ -242,7 +294,9 @@ class Meddling(Gathered):
 
 
 @pytest.mark.weekly
-def test_a_collection_that_is_renamed_or_exchanged_while_others_are_read_is_not_lost(bare: Bare) -> None:
+def test_a_collection_that_is_renamed_or_exchanged_while_others_are_read_is_not_lost(
+    bare: Bare,
+) -> None:
     with bare.client() as client:
         for name in ("first", "second", "third", "zero"):
             client.moving[name].insert_many([{"a": number} for number in range(10)])
@@ -257,7 +311,10 @@ def test_a_collection_that_is_renamed_or_exchanged_while_others_are_read_is_not_
             assert census.failed == ()
             client.drop_database("moving")
             assert bare.restore(source, only=("moving",)) == set()
-            held = {name: client.moving[name].count_documents({}) for name in client.moving.list_collection_names()}
+            held = {
+                name: client.moving[name].count_documents({})
+                for name in client.moving.list_collection_names()
+            }
             assert held == {"first": 11, "second": 0, "third": 0, "zero": 10, "moved": 10}
             assert census.only(("moving",)).differences(bare.census().only(("moving",))) == []
         finally:
@@ -277,7 +334,13 @@ def test_one_that_was_broken_off_and_read_again_is_whole_after_a_restore(bare: B
                 await writer.write(bson.encode({"_id": item}))
             await writer.end()
             if number == 3:
-                await writer.whole("broken", b"", database="torn", collection="report", why="another one came into its place")
+                await writer.whole(
+                    "broken",
+                    b"",
+                    database="torn",
+                    collection="report",
+                    why="another one came into its place",
+                )
         await writer.close()
 
     anyio.run(torn)
@@ -296,7 +359,12 @@ def test_a_stream_that_was_forged_writes_neither_accounts_nor_our_marks(bare: Ba
     async def forge() -> None:
         writer = PartWriter(sink)
         about = bson.encode({"kind": "collection", "options": {}, "indexes": []}).hex()
-        for database, name in (("admin", "system.users"), ("purveyor", "identity"), ("local", "oplog.rs"), ("config", "x")):
+        for database, name in (
+            ("admin", "system.users"),
+            ("purveyor", "identity"),
+            ("local", "oplog.rs"),
+            ("config", "x"),
+        ):
             await writer.begin("collection", database=database, collection=name, about=about)
             await writer.write(bson.encode({"_id": "identity", "mark": "forged"}))
             await writer.end()
@@ -307,7 +375,9 @@ def test_a_stream_that_was_forged_writes_neither_accounts_nor_our_marks(bare: Ba
     anyio.run(forge)
     bare.restore(Chunks(bytes(sink.data)))
     with bare.client() as client:
-        assert client.admin.command("usersInfo", "admin")["users"][0]["roles"] == [{"role": "root", "db": "admin"}]
+        assert client.admin.command("usersInfo", "admin")["users"][0]["roles"] == [
+            {"role": "root", "db": "admin"}
+        ]
         assert client.purveyor.identity.find_one() is None
         assert "x" not in client.config.list_collection_names()
 
@@ -346,7 +416,9 @@ def test_in_place_all_of_it_comes_back_and_the_project_still_gets_in(docs: Stage
         client.admin.customers.drop()
         client.people.command("dropUser", "report")
     assert told_here(docs) != before
-    docs.call("POST", f"/backups/{made['id']}/restore", json={"service_id": "docs", "keep_going": True})
+    docs.call(
+        "POST", f"/backups/{made['id']}/restore", json={"service_id": "docs", "keep_going": True}
+    )
     assert told_here(docs) == before
     with opened(docs.variables("shop")["MONGODB_URL"]) as client:
         assert client.shop_production.orders.count_documents({}) == 100
@@ -377,9 +449,18 @@ def test_one_database_comes_out_as_mongorestore_reads_it(docs: Stage) -> None:
     assert [item["_id"] for item in bson.decode_all(files["kinds/indexed.bson"])] == list(range(20))
     about = json.loads(files["kinds/indexed.metadata.json"])
     assert about["collectionName"] == "indexed"
-    assert {index["name"] for index in about["indexes"]} == {"_id_", "both ways", "some", "hidden", "wild"}
+    assert {index["name"] for index in about["indexes"]} == {
+        "_id_",
+        "both ways",
+        "some",
+        "hidden",
+        "wild",
+    }
     assert json.loads(files["kinds/capped.metadata.json"])["options"]["max"] == {"$numberInt": "5"}
-    assert json.loads(files["kinds/odd.name%20%25%20%C3%BCnd.metadata.json"])["collectionName"] == "odd.name % ünd"
+    assert (
+        json.loads(files["kinds/odd.name%20%25%20%C3%BCnd.metadata.json"])["collectionName"]
+        == "odd.name % ünd"
+    )
     assert json.loads(files["kinds/adults.metadata.json"])["type"] == "view"
     assert "kinds/adults.bson" not in files
     assert len(files["kinds/large.bson"]) > 12_000_000
@@ -397,21 +478,24 @@ def extracted(made: dict[str, Any], database: str) -> bytes:
 def test_documents_past_their_time_make_no_difference(docs: Stage) -> None:
     """The server deletes them whenever it looks: a proof neither waits for it nor fails on it."""
     with administrator(docs) as client:
-        client.shop_production.late.insert_many([{"_id": number, "at": everything.LONG_AGO} for number in range(50)])
+        client.shop_production.late.insert_many(
+            [{"_id": number, "at": everything.LONG_AGO} for number in range(50)]
+        )
         client.shop_production.late.create_index("at", expireAfterSeconds=1)
     made = backed_up(docs)
     docs.call("POST", f"/backups/{made['id']}/verify")
     (last,) = docs.call("GET", "/operations?limit=1")
     assert last["verb"] == "verify-backup"
-    assert last["outcome"].get("differences", []) == []  # the stand-in takes no hashed passwords, which is told of its users
+    # the stand-in takes no hashed passwords, which is told of its users
+    assert last["outcome"].get("differences", []) == []
 
 
 @pytest.mark.weekly
 def test_a_server_that_goes_while_it_is_read_is_named_with_its_remedy(docs: Stage) -> None:
     with docs.local() as client:
-        begun = client.post("/api/backups/external-services/docs/run", json={}, headers={"Prefer": "respond-async"}).json()[
-            "operation_id"
-        ]
+        begun = client.post(
+            "/api/backups/external-services/docs/run", json={}, headers={"Prefer": "respond-async"}
+        ).json()["operation_id"]
         docker("kill", f"{docs.namespace}-docs")
         while (operation := client.get(f"/api/operations/{begun}").json())["state"] == "running":
             pass

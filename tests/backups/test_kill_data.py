@@ -1,4 +1,5 @@
-"""Killed on the way of backup, restore and upgrade: the data is there, and half of a backup is none."""
+"""Killed on the way of backup, restore and upgrade: the data is there, and half of a backup is
+none."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,9 @@ def assert_backups(stage: Stage) -> None:
     for item in stage.call("GET", "/backups"):
         files = sorted(path.name for path in Path(item["location"]).glob("*"))
         assert item["state"] in ("ok", "failed"), item
-        assert files == (["data.sums", "data.zst", "manifest.json"] if item["state"] == "ok" else []), item
+        assert files == (
+            ["data.sums", "data.zst", "manifest.json"] if item["state"] == "ok" else []
+        ), item
 
 
 @pytest.mark.parametrize("when", EVERY_WHEN)
@@ -58,20 +61,29 @@ def test_restore_in_place(when: str, make_stage: Callable[..., Stage]) -> None:
 
     def check(stage: Stage, count: int) -> None:
         assert_backups(stage)
-        (last,) = stage.rows("SELECT state FROM operations WHERE verb = 'restore' ORDER BY id DESC LIMIT 1") or [("",)]
+        (last,) = stage.rows(
+            "SELECT state FROM operations WHERE verb = 'restore' ORDER BY id DESC LIMIT 1"
+        ) or [("",)]
         assert gold(stage) == ("gold" if last[0] == "succeeded" else "silver")
 
-    at_every_point(make_stage(), when, "restore", change, check, step=5 if when in ("act", "some") else 1)
+    at_every_point(
+        make_stage(), when, "restore", change, check, step=5 if when in ("act", "some") else 1
+    )
 
 
 @pytest.mark.parametrize("when", EVERY_WHEN)
 def test_upgrade(when: str, make_stage: Callable[..., Stage]) -> None:
-    """The old version serves, or the new one, each with every row; never none, and never an empty one."""
+    """The old version serves, or the new one, each with every row; never none, and never an empty
+    one."""
     old, new = "purveyor-test/postgres:16", "purveyor-test/postgres:18"
 
     def change(stage: Stage, count: int) -> dict[str, Any]:
         if count == 1:
-            given = {"name": "main", "service_type": "postgres", "parameters": {"docker_image": old}}
+            given = {
+                "name": "main",
+                "service_type": "postgres",
+                "parameters": {"docker_image": old},
+            }
             stage.call("POST", "/external-services", json=given)
             stage.sql("main", "CREATE TABLE precious AS SELECT generate_series(1, 100) AS id")
         elif image(stage) == new:
@@ -83,7 +95,12 @@ def test_upgrade(when: str, make_stage: Callable[..., Stage]) -> None:
 
     def check(stage: Stage, count: int) -> None:
         assert stage.sql("main", "SELECT count(*) FROM precious") == ["100"]
-        assert stage.sql("main", "SHOW server_version")[0].partition(".")[0] == image(stage).rpartition(":")[2]
+        assert (
+            stage.sql("main", "SHOW server_version")[0].partition(".")[0]
+            == image(stage).rpartition(":")[2]
+        )
         assert stage.call("GET", "/external-services/main/health")["healthy"]
 
-    at_every_point(make_stage(), when, "upgrade", change, check, step=24 if when in ("act", "some") else 1)
+    at_every_point(
+        make_stage(), when, "upgrade", change, check, step=24 if when in ("act", "some") else 1
+    )

@@ -1,4 +1,5 @@
-"""Backups of S3: one of everything comes back beside a writer; what a server cannot hold is named, nothing goes in silence."""
+"""Backups of S3: one of everything comes back beside a writer; what a server cannot hold is named,
+nothing goes in silence."""
 
 import io
 import json
@@ -24,7 +25,10 @@ from purveyor_s3 import elsewhere, extraction, listing, refill, snapshot
 from support import SEAWEEDFS, Stage
 
 SECRET, ACCESS = "s" * 40, "administratorskey000"
-SERVERS = ["rustfs", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("seaweedfs", "minio"))]
+SERVERS = [
+    "rustfs",
+    *(pytest.param(name, marks=pytest.mark.nightly) for name in ("seaweedfs", "minio")),
+]
 
 
 class Gathered:
@@ -73,7 +77,14 @@ class Server:
         self.access: Any = Reach(port)
         values = {"access_key": ACCESS, "secret_key": SECRET, "flavour": self.flavour}
         self.service = Service(
-            id=1, name=name, slug=name, service_type="s3", parameters=values, secrets={}, image=Image(reference=image), host="h"
+            id=1,
+            name=name,
+            slug=name,
+            service_type="s3",
+            parameters=values,
+            secrets={},
+            image=Image(reference=image),
+            host="h",
         )
         self.client = connect(port)
 
@@ -83,7 +94,9 @@ class Server:
         return Chunks(bytes(sink.data)), census
 
     def restore(self, source: Any, **options: Any) -> set[str]:
-        found = anyio.run(refill.restore, self.service, self.access, source, RestoreOptions(**options))
+        found = anyio.run(
+            refill.restore, self.service, self.access, source, RestoreOptions(**options)
+        )
         return {str(item) for item in found}
 
     def census(self) -> Census:
@@ -98,13 +111,16 @@ def connect(port: int, access_key: str = ACCESS, secret_key: str = SECRET) -> An
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,
         config=Config(
-            s3={"addressing_style": "path"}, request_checksum_calculation="when_required", retries={"total_max_attempts": 1}
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            retries={"total_max_attempts": 1},
         ),
     )
 
 
 class Servers:
-    """Of each kind one with one of everything in it, and one with nothing; made when they are first needed."""
+    """Of each kind one with one of everything in it, and one with nothing; made when they are first
+    needed."""
 
     def __init__(self, stage: Stage, image: Callable[[str], str]) -> None:
         self._stage, self._image = stage, image
@@ -113,7 +129,9 @@ class Servers:
     def target(self, name: str, label: str = "target") -> Server:
         key = f"{name}-{label}"
         if key not in self._made:
-            self._made[key] = Server(self._stage, key, SEAWEEDFS if name == "seaweedfs" else self._image(name))
+            self._made[key] = Server(
+                self._stage, key, SEAWEEDFS if name == "seaweedfs" else self._image(name)
+            )
         return self._made[key]
 
     def store(self, name: str) -> Server:
@@ -164,14 +182,19 @@ def writing(server: Server) -> Iterator[None]:
 
 @pytest.mark.weekly
 @pytest.mark.parametrize("name", SERVERS)
-def test_one_of_everything_comes_back_beside_a_writer_and_a_second_try_begins_anew(name: str, servers: Servers) -> None:
+def test_one_of_everything_comes_back_beside_a_writer_and_a_second_try_begins_anew(
+    name: str, servers: Servers
+) -> None:
     with writing(servers.store(name)):
         source, census = servers.store(name).backup()
     assert census.failed == ()
     for _ in range(2):  # the second finds what the first has made, as after a crash
         assert servers.target(name).restore(source) == set()
         assert census.differences(servers.target(name).census()) == []
-    before, after = everything.told(servers.store(name).client), everything.told(servers.target(name).client)
+    before, after = (
+        everything.told(servers.store(name).client),
+        everything.told(servers.target(name).client),
+    )
     for part in before:
         assert after[part] == before[part], part
     assert after == before
@@ -180,24 +203,32 @@ def test_one_of_everything_comes_back_beside_a_writer_and_a_second_try_begins_an
 @pytest.mark.weekly
 @pytest.mark.parametrize(("origin", "name"), [
     ("seaweedfs", "rustfs"),
-    pytest.param("rustfs", "minio", marks=pytest.mark.nightly), pytest.param("minio", "seaweedfs", marks=pytest.mark.nightly),
+    pytest.param("rustfs", "minio", marks=pytest.mark.nightly),
+    pytest.param("minio", "seaweedfs", marks=pytest.mark.nightly),
 ])  # fmt: skip
-def test_from_one_server_to_another_all_comes_over_or_is_named(origin: str, name: str, servers: Servers) -> None:
+def test_from_one_server_to_another_all_comes_over_or_is_named(
+    origin: str, name: str, servers: Servers
+) -> None:
     source, census = servers.store(origin).backup()
     target = servers.target(name)
     said = target.restore(source)
     assert census.differences(target.census().only(tuple(census.counts["buckets"]))) == []
-    settings = {"minio": {"cors", "website"}, "seaweedfs": {"website"}, "rustfs": set()}[name] - REFUSED[origin]
+    settings = {"minio": {"cors", "website"}, "seaweedfs": {"website"}, "rustfs": set()}[
+        name
+    ] - REFUSED[origin]
     named = {f"plain: its {name}" for name in settings}
     if name == "rustfs":
         named.add("plain: rich: the server does not keep its Expires")
     assert {line.partition(": the server refused it")[0] for line in said} == named
-    foreseen = {str(item).partition(": the server has no")[0] for item in census.elsewhere.get(name, ())}
+    foreseen = {
+        str(item).partition(": the server has no")[0] for item in census.elsewhere.get(name, ())
+    }
     assert named <= foreseen
     before, after = (everything.told(server.client) for server in (servers.store(origin), target))
     for part in ("plain", "versions", "suspended", "locked"):
         assert after[part].keys() == before[part].keys()
-        for key in before[part].keys() - {"folder/"}:  # SeaweedFS keeps no metadata of a folder's marker
+        # SeaweedFS keeps no metadata of a folder's marker
+        for key in before[part].keys() - {"folder/"}:
             assert comparable(after[part][key], name) == comparable(before[part][key], name), key
 
 
@@ -207,7 +238,11 @@ def comparable(versions: list[Any], name: str) -> list[Any]:
     return [
         item
         if item == "deleted"
-        else (item[0], {key: value for key, value in item[1].items() if key not in forgotten}, *item[2:])
+        else (
+            item[0],
+            {key: value for key, value in item[1].items() if key not in forgotten},
+            *item[2:],
+        )
         for item in versions
     ]
 
@@ -221,25 +256,46 @@ def test_counts_are_of_what_was_written(name: str, servers: Servers) -> None:
     assert census.counts["delete markers"]["versions"] == 3
     assert census.counts["objects"]["plain"] == len(everything.KEYS) + 6
     assert "purveyor" not in census.counts["buckets"]
-    assert {"plain.policy", "plain.lifecycle", "versions.versioning", "locked.object lock"} <= census.digests.keys()
+    assert {
+        "plain.policy",
+        "plain.lifecycle",
+        "versions.versioning",
+        "locked.object lock",
+    } <= census.digests.keys()
 
 
 @pytest.mark.weekly
 @pytest.mark.parametrize("name", SERVERS)
-def test_awkward_keys_are_named_or_come_back_and_overwrite_nothing(name: str, servers: Servers) -> None:
+def test_awkward_keys_are_named_or_come_back_and_overwrite_nothing(
+    name: str, servers: Servers
+) -> None:
     source = forged(
         [("bucket", {"bucket": "awkward"}, b"")]
         + [
-            ("object", {"bucket": "awkward", "key": key, "size": size, "described": {}, "latest": True}, b"k" * size)
-            for key, size, _ in sorted([*everything.AWKWARD, ("lead", 4, set())], key=lambda item: item[0].encode())
+            (
+                "object",
+                {"bucket": "awkward", "key": key, "size": size, "described": {}, "latest": True},
+                b"k" * size,
+            )
+            for key, size, _ in sorted(
+                [*everything.AWKWARD, ("lead", 4, set())], key=lambda item: item[0].encode()
+            )
         ]
     )
     target = servers.target(name)
     said = target.restore(source)
     unheld = {key for key, _, servers in everything.AWKWARD if target.flavour in servers}
-    assert {line.removeprefix("awkward: ").rpartition(": ")[0].partition(": it would be")[0] for line in said} == unheld
-    held = {item["Key"]: item["Size"] for item in target.client.list_objects_v2(Bucket="awkward").get("Contents", [])}
-    assert held == {key: size for key, size, _ in everything.AWKWARD if key not in unheld} | {"lead": 4}
+    assert {
+        line.removeprefix("awkward: ").rpartition(": ")[0].partition(": it would be")[0]
+        for line in said
+    } == unheld
+    held = {
+        item["Key"]: item["Size"]
+        for item in target.client.list_objects_v2(Bucket="awkward").get("Contents", [])
+    }
+    assert held == {key: size for key, size, _ in everything.AWKWARD if key not in unheld} | {
+        "lead": 4
+    }
 
 
 def test_what_another_server_would_not_take_is_known_before_it_is_asked() -> None:
@@ -252,7 +308,11 @@ def test_what_another_server_would_not_take_is_known_before_it_is_asked() -> Non
     found = {name: {item.what for item in listed} for name, listed in seen.found().items()}
     for name in ("rustfs", "seaweedfs", "minio"):
         keys = {key for key, _, servers in everything.AWKWARD if name in servers}
-        extra = {"rustfs": {"rich"}, "minio": {"rich", "its website"}, "seaweedfs": {"its website"}}[name]
+        extra = {
+            "rustfs": {"rich"},
+            "minio": {"rich", "its website"},
+            "seaweedfs": {"its website"},
+        }[name]
         assert found[name] == keys | extra
     for number in range(100):
         seen.key("awkward", f"/{number}", 1)
@@ -284,7 +344,9 @@ def test_a_copy_or_restore_that_would_lose_something_is_refused_before_anything_
         assert "no line breaks" in house.cli(*place, "--keep-going", "--plan")
         house.cli(*copy, "--keep-going")
         moved = connect(house.json("show", "moved")["service"]["port"], *keys(house, "moved"))
-        assert [item["Key"] for item in moved.list_objects_v2(Bucket="lines")["Contents"]] == ["plain"]
+        assert [item["Key"] for item in moved.list_objects_v2(Bucket="lines")["Contents"]] == [
+            "plain"
+        ]
     finally:
         for key in ("nl\nx", "plain"):
             store.client.delete_object(Bucket="lines", Key=key)
@@ -311,10 +373,19 @@ def forged(parts: list[tuple[str, dict[str, Any], bytes]]) -> Chunks:
 
 @pytest.mark.weekly
 @pytest.mark.parametrize("name", SERVERS)
-def test_settings_that_a_copy_must_not_have_and_those_that_are_refused_are_named(name: str, servers: Servers) -> None:
-    queue = {"QueueConfigurations": [{"QueueArn": "arn:minio:sqs::1:webhook", "Events": ["s3:ObjectCreated:*"]}]}
+def test_settings_that_a_copy_must_not_have_and_those_that_are_refused_are_named(
+    name: str, servers: Servers
+) -> None:
+    queue = {
+        "QueueConfigurations": [
+            {"QueueArn": "arn:minio:sqs::1:webhook", "Events": ["s3:ObjectCreated:*"]}
+        ]
+    }
     source = forged([("bucket", {"bucket": "settings", "settings": {"notifications": queue}}, b"")])
-    copied, taken = servers.target(name).restore(source), servers.target(name).restore(source, takes_over=True)
+    copied, taken = (
+        servers.target(name).restore(source),
+        servers.target(name).restore(source, takes_over=True),
+    )
     assert copied == {"settings: its notifications: they are switched off in a copy"}
     (line,) = taken
     assert line.startswith("settings: its notifications: the server refused it: ")
@@ -338,8 +409,12 @@ def test_one_bucket_alone_and_part_of_an_object_is_no_object(name: str, servers:
             ("broken", {"bucket": "chosen", "key": "part"}, b""),
         ]
     )
-    assert target.restore(source, only=("chosen",)) == {"chosen: part: the backup has a part of it only"}
-    assert [item["Key"] for item in target.client.list_objects_v2(Bucket="chosen")["Contents"]] == ["whole"]
+    assert target.restore(source, only=("chosen",)) == {
+        "chosen: part: the backup has a part of it only"
+    }
+    assert [item["Key"] for item in target.client.list_objects_v2(Bucket="chosen")["Contents"]] == [
+        "whole"
+    ]
     assert "other" not in {item["Name"] for item in target.client.list_buckets()["Buckets"]}
     marks = {item["Key"] for item in target.client.list_objects_v2(Bucket="purveyor")["Contents"]}
     assert "bindings/901" in marks
@@ -354,13 +429,19 @@ def test_headers_that_are_not_ascii_come_back(name: str, servers: Servers) -> No
     store.client.create_bucket(Bucket="foreign")
     writer = connect(store.access.port)
     writer.meta.events.unregister("before-parameter-build.s3.PutObject", validate_ascii_metadata)
-    described = {"ContentDisposition": 'attachment; filename="\u00fc.txt"'} if name == "seaweedfs" else {}
-    writer.put_object(Bucket="foreign", Key="k", Body=b"x", Metadata={"who": "\u00fcn\u00ef"}, **described)
+    described = (
+        {"ContentDisposition": 'attachment; filename="\u00fc.txt"'} if name == "seaweedfs" else {}
+    )
+    writer.put_object(
+        Bucket="foreign", Key="k", Body=b"x", Metadata={"who": "\u00fcn\u00ef"}, **described
+    )
     try:
         source, census = store.backup()
         assert census.failed == ()
         assert target.restore(source, only=("foreign",)) == set()
-        one, other = (server.client.head_object(Bucket="foreign", Key="k") for server in (store, target))
+        one, other = (
+            server.client.head_object(Bucket="foreign", Key="k") for server in (store, target)
+        )
         assert one["Metadata"] == other["Metadata"]
         assert one.get("ContentDisposition") == other.get("ContentDisposition")
     finally:
@@ -370,12 +451,16 @@ def test_headers_that_are_not_ascii_come_back(name: str, servers: Servers) -> No
 
 
 @pytest.mark.weekly
-def test_an_object_whose_headers_cannot_be_read_is_named_and_the_others_are_there(servers: Servers) -> None:
+def test_an_object_whose_headers_cannot_be_read_is_named_and_the_others_are_there(
+    servers: Servers,
+) -> None:
     store = servers.target("seaweedfs")
     store.client.create_bucket(Bucket="odd")
     try:
         for key in ("a", "b", "c"):
-            url = store.client.generate_presigned_url("put_object", Params={"Bucket": "odd", "Key": key})
+            url = store.client.generate_presigned_url(
+                "put_object", Params={"Bucket": "odd", "Key": key}
+            )
             headers = [(b"cache-control", b"max-age=1, \xff")] if key == "b" else []
             assert httpx.put(url, content=b"x", headers=headers).is_success
         _, census = store.backup()
@@ -392,7 +477,13 @@ def test_versions_of_a_key_stay_in_order_in_whatever_order_a_server_lists_keys()
 
     def version(key: str, number: int) -> dict[str, Any]:
         moment = at + timedelta(seconds=number)
-        return {"Key": key, "VersionId": str(number), "IsLatest": number == 3, "LastModified": moment, "Size": 1}
+        return {
+            "Key": key,
+            "VersionId": str(number),
+            "IsLatest": number == 3,
+            "LastModified": moment,
+            "Size": 1,
+        }
 
     pages = [[version("b", 3), version("a", 3), version("a", 2)], [version("a", 1)]]
 
@@ -405,7 +496,9 @@ def test_versions_of_a_key_stay_in_order_in_whatever_order_a_server_lists_keys()
                 yield {"Versions": page, listing.ORDER: [b"Version"] * len(page)}
 
     async def listed() -> list[tuple[str, str]]:
-        return [(item.key, item.version) async for item in listing.items(Client(), "x", versioned=True)]
+        return [
+            (item.key, item.version) async for item in listing.items(Client(), "x", versioned=True)
+        ]
 
     assert anyio.run(listed) == [("b", "3"), ("a", "1"), ("a", "2"), ("a", "3")]
 
@@ -420,7 +513,11 @@ def test_a_bucket_comes_out_as_a_tar(servers: Servers) -> None:
     assert files["versions.versions/2/thrice"] == b"xx"
     assert json.loads(files["versions.json"])["versioning"] == {"Status": "Enabled"}
     lines = [json.loads(line) for line in files["versions.objects.jsonl"].splitlines()]
-    assert [line["tags"] for line in lines if line.get("key") == "thrice"] == [[["n", "1"]], [["n", "2"]], [["n", "3"]]]
+    assert [line["tags"] for line in lines if line.get("key") == "thrice"] == [
+        [["n", "1"]],
+        [["n", "2"]],
+        [["n", "3"]],
+    ]
     with tarfile.open(fileobj=io.BytesIO(extracted(source, "plain"))) as tar:
         names = set(tar.getnames())
     assert {"plain/folder", "plain/folder/in", "plain/ü/ö", "plain/parts"} <= names
@@ -432,7 +529,9 @@ def test_nothing_in_a_tar_leaves_its_folder() -> None:
     hostile = ["../x", "/etc/x", "a/../../x", "..", "./x", "a//b"]
     about = {"described": {}, "latest": True, "size": 0}
     parts = [("object", {"bucket": "b", "key": key, **about}, b"") for key in hostile]
-    with tarfile.open(fileobj=io.BytesIO(extracted(forged([("bucket", {"bucket": "b"}, b""), *parts]), "b"))) as tar:
+    with tarfile.open(
+        fileobj=io.BytesIO(extracted(forged([("bucket", {"bucket": "b"}, b""), *parts]), "b"))
+    ) as tar:
         for member in tar:
             assert not member.name.startswith("/")
             assert not {"..", ".", ""} & {*member.name.split("/")}, member.name
@@ -445,7 +544,9 @@ def extracted(source: Any, bucket: str) -> bytes:
     return bytes(sink.data)
 
 
-def test_through_the_core_it_comes_back_in_place_and_a_copy_lets_no_project_in(house: Stage) -> None:
+def test_through_the_core_it_comes_back_in_place_and_a_copy_lets_no_project_in(
+    house: Stage,
+) -> None:
     house.furnish({"store": "s3"}, ["shop"])
     variables = house.variables("shop")
     account = variables["S3_ACCESS_KEY"], variables["S3_SECRET_KEY"]
@@ -457,7 +558,9 @@ def test_through_the_core_it_comes_back_in_place_and_a_copy_lets_no_project_in(h
     own.delete_object(Bucket="shop-production", Key="folder/")
     house.call("POST", f"/backups/{made['id']}/restore", json={"service_id": "store"})
     assert own.head_object(Bucket="shop-production", Key="folder/")["ContentLength"] == 0
-    assert own.get_object_tagging(Bucket="shop-production", Key="tagged")["TagSet"] == [{"Key": "a", "Value": "b"}]
+    assert own.get_object_tagging(Bucket="shop-production", Key="tagged")["TagSet"] == [
+        {"Key": "a", "Value": "b"}
+    ]
     house.cli("clone", "store", "copy")
     elsewhere = connect(house.json("show", "copy")["service"]["port"], *account)
     with pytest.raises(ClientError):

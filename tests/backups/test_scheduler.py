@@ -73,7 +73,9 @@ async def test_a_time_that_passed_while_nothing_ran_is_made_up_for_once(scene: S
         assert (await shown(app, number)).next_run == NIGHT + timedelta(days=10)
 
 
-async def test_a_clock_that_went_ahead_and_was_put_back_keeps_no_backup_from_being_made(scene: Scene) -> None:
+async def test_a_clock_that_went_ahead_and_was_put_back_keeps_no_backup_from_being_made(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         number = await schedule(app, jitter=60)
         await turn(app, NIGHT + timedelta(days=3650))
@@ -100,8 +102,16 @@ async def test_without_services_it_means_every_one_that_runs(scene: Scene) -> No
         number = await schedule(app, service_ids=[])
         await turn(app, NIGHT)
         found = {item.service_name: view(item).state for item in await made(app, number)}
-        assert {name for name, state in found.items() if state == "ok"} == {"main", "idle", "tracked", "risen", "lent"}
-        assert {name: state for name, state in found.items() if state != "ok"} == {"asleep": "skipped"}
+        assert {name for name, state in found.items() if state == "ok"} == {
+            "main",
+            "idle",
+            "tracked",
+            "risen",
+            "lent",
+        }
+        assert {name: state for name, state in found.items() if state != "ok"} == {
+            "asleep": "skipped"
+        }
 
 
 async def test_a_stopped_service_is_skipped_with_a_row_an_event_and_a_result(scene: Scene) -> None:
@@ -110,10 +120,17 @@ async def test_a_stopped_service_is_skipped_with_a_row_an_event_and_a_result(sce
         number = await schedule(app, service_ids=[1, asleep])
         await turn(app, NIGHT)
         skipped, good = await made(app, number)
-        assert (view(skipped).state, skipped.error_message) == ("skipped", "asleep was not backed up: it is stopped.")
+        assert (view(skipped).state, skipped.error_message) == (
+            "skipped",
+            "asleep was not backed up: it is stopped.",
+        )
         assert good.state == "ok"
         assert (await shown(app, number)).last_result == LastResult(made=1, skipped=1)
-        told = [item for item in await app.house.store.read(lambda tx: events.after(tx, 0)) if item.type == "backup.skipped"]
+        told = [
+            item
+            for item in await app.house.store.read(lambda tx: events.after(tx, 0))
+            if item.type == "backup.skipped"
+        ]
         assert [item.data["reason"] for item in told] == ["it is stopped"]
         with pytest.raises(Conflict, match="was not made"):
             await do(app, "restore", backup=str(skipped.id), new_name="again")
@@ -126,13 +143,16 @@ async def test_a_stopped_service_is_skipped_with_a_row_an_event_and_a_result(sce
     [
         ("0 3 * * *", "Europe/Berlin", "2026-01-10T12:00", "2026-01-11T02:00"),
         ("0 3 * * *", "Europe/Berlin", "2026-07-10T12:00", "2026-07-11T01:00"),
-        ("30 2 * * *", "Europe/Berlin", "2026-03-29T00:00", "2026-03-29T01:00"),  # the clocks skip it: at the next moment
+        # the clocks skip it: at the next moment
+        ("30 2 * * *", "Europe/Berlin", "2026-03-29T00:00", "2026-03-29T01:00"),
         ("0 3 * * *", "America/St_Johns", "2026-01-10T00:00", "2026-01-10T06:30"),
     ],
 )
 def test_a_cron_line_is_read_in_its_time_zone(line: str, zone: str, after: str, due: str) -> None:
     found = following(line, datetime.fromisoformat(after).replace(tzinfo=UTC), zone)
-    assert abs(found - datetime.fromisoformat(due).replace(tzinfo=UTC)) <= timedelta(hours=1 if "30 2" in line else 0)
+    assert abs(found - datetime.fromisoformat(due).replace(tzinfo=UTC)) <= timedelta(
+        hours=1 if "30 2" in line else 0
+    )
 
 
 def test_a_time_zone_that_is_none_is_named() -> None:
@@ -146,8 +166,12 @@ async def test_jitter_moves_a_run_by_less_than_it_says_and_never_skips_one(scene
     async with scene.open() as app:
         number = await schedule(app, jitter=600)
         record = await shown(app, number)
-        assert next_run(record, NIGHT, lambda low, high: high) == NIGHT + timedelta(days=1, seconds=600)
-        assert next_run(record, NIGHT + timedelta(seconds=599), lambda low, high: low) == NIGHT + timedelta(days=1)
+        assert next_run(record, NIGHT, lambda low, high: high) == NIGHT + timedelta(
+            days=1, seconds=600
+        )
+        assert next_run(
+            record, NIGHT + timedelta(seconds=599), lambda low, high: low
+        ) == NIGHT + timedelta(days=1)
 
 
 async def test_it_proves_what_it_made_when_it_is_asked_to(scene: Scene) -> None:
@@ -156,7 +180,9 @@ async def test_it_proves_what_it_made_when_it_is_asked_to(scene: Scene) -> None:
         await turn(app, NIGHT)
         (backup,) = await made(app, number)
         assert backup.proven_at is not None
-        assert {item.name for item in scene.engine.world.containers if "verify" in item.name} == set()
+        assert {
+            item.name for item in scene.engine.world.containers if "verify" in item.name
+        } == set()
 
 
 async def test_one_service_that_fails_stops_no_other(scene: Scene) -> None:
@@ -166,7 +192,10 @@ async def test_one_service_that_fails_stops_no_other(scene: Scene) -> None:
         server.save()
         number = await schedule(app, service_ids=[1, 2])
         await turn(app, NIGHT)
-        assert {item.service_name: item.state for item in await made(app, number)} == {"main": "failed", "idle": "ok"}
+        assert {item.service_name: item.state for item in await made(app, number)} == {
+            "main": "failed",
+            "idle": "ok",
+        }
 
 
 async def test_only_so_many_good_ones_are_kept(scene: Scene) -> None:
@@ -177,7 +206,10 @@ async def test_only_so_many_good_ones_are_kept(scene: Scene) -> None:
         kept = await made(app, number)
         assert len(kept) == 2
         assert sorted(path.name for path in (scene.state / "backups/main").iterdir()) == sorted(
-            [*(item.backup_id for item in kept), (await app.house.store.read(lambda tx: backups.get(tx, 1))).backup_id]
+            [
+                *(item.backup_id for item in kept),
+                (await app.house.store.read(lambda tx: backups.get(tx, 1))).backup_id,
+            ]
         )
 
 
@@ -192,7 +224,10 @@ async def test_what_has_expired_goes_but_never_the_last_good_one(scene: Scene) -
         await app.house.store.write(expire)
         await turn(app, NIGHT)
         left = await app.house.store.read(backups.listed)
-        assert sorted((item.service_name, item.backup_type) for item in left) == [("main", "manual"), ("tracked", "base")]
+        assert sorted((item.service_name, item.backup_type) for item in left) == [
+            ("main", "manual"),
+            ("tracked", "base"),
+        ]
         assert left[0].id == max(item.id for item in left), "the newest one stays"
 
 
@@ -201,7 +236,12 @@ async def test_a_base_copy_does_not_stand_for_the_last_good_backup(scene: Scene)
         await do(app, "backup", service="tracked")
         await do(app, "backup", service="tracked", backup_type="base")
         past = datetime(2020, 1, 1, tzinfo=UTC)
-        await app.house.store.write(lambda tx: [backups.update(tx, item.id, expires_at=past) for item in backups.listed(tx)])
+        await app.house.store.write(
+            lambda tx: [backups.update(tx, item.id, expires_at=past) for item in backups.listed(tx)]
+        )
         await turn(app, NIGHT)
         left = await app.house.store.read(backups.listed)
-        assert [item.backup_type for item in left if item.service_name == "tracked"] == ["base", "manual"]
+        assert [item.backup_type for item in left if item.service_name == "tracked"] == [
+            "base",
+            "manual",
+        ]

@@ -1,4 +1,5 @@
-"""purveyor.toml: a plan that a person reads, an apply that is idempotent, an export that says what is."""
+"""purveyor.toml: a plan that a person reads, an apply that is idempotent, an export that says what
+is."""
 
 import tomllib
 from collections.abc import Callable, Iterator
@@ -36,7 +37,9 @@ def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
         yield made
 
 
-def write(folder: Path, *, connections: int = 50, links: str = '"main", "cache"', when: str = "0 3 * * *") -> str:
+def write(
+    folder: Path, *, connections: int = 50, links: str = '"main", "cache"', when: str = "0 3 * * *"
+) -> str:
     path = folder / "purveyor.toml"
     path.write_text(FILE.format(connections=connections, links=links, when=when))
     return str(path)
@@ -45,14 +48,21 @@ def write(folder: Path, *, connections: int = 50, links: str = '"main", "cache"'
 def test_a_plan_shows_the_difference_and_changes_nothing(stage: Stage, tmp_path: Path) -> None:
     world = stage.world()
     said = stage.cli("plan", write(tmp_path))
-    for line in ("+ service main: postgres", "+ project shop", "+ link cache → shop", "+ schedule nightly: 0 3 * * *"):
+    for line in (
+        "+ service main: postgres",
+        "+ project shop",
+        "+ link cache → shop",
+        "+ schedule nightly: 0 3 * * *",
+    ):
         assert line in said
     assert "left as it is: service old" in said
     assert "--prune service.old" in said
     assert stage.world() == world
 
 
-def test_applied_it_is_so_and_applied_again_there_is_nothing_to_do(stage: Stage, tmp_path: Path) -> None:
+def test_applied_it_is_so_and_applied_again_there_is_nothing_to_do(
+    stage: Stage, tmp_path: Path
+) -> None:
     path = write(tmp_path)
     stage.cli("apply", path)
     assert {item["slug"]: item["status"] for item in stage.json("list")} == {
@@ -75,7 +85,16 @@ def test_what_differs_is_changed_and_what_is_not_named_stays(stage: Stage, tmp_p
     stage.cli("apply", path)
     assert stage.json("show", "main")["current_parameters"]["max_connections"] == "60"
     assert "REDIS_URL" in stage.variables("shop")
-    stage.cli("apply", path, "--prune", "link.cache.shop", "--prune", "service.old", "--prune", "project.legacy")
+    stage.cli(
+        "apply",
+        path,
+        "--prune",
+        "link.cache.shop",
+        "--prune",
+        "service.old",
+        "--prune",
+        "project.legacy",
+    )
     assert "REDIS_URL" not in stage.variables("shop")
     assert "old" in stage.cli("list", "--deleted")
     assert [item["slug"] for item in stage.json("project", "list")] == ["shop"]
@@ -103,7 +122,9 @@ def test_what_is_exported_is_what_is(stage: Stage, tmp_path: Path) -> None:
     ("[services.new]\ntype = 'redis'\nimage = 'a'\nversion = '8'", "not both"),
     ("this is = not [toml", "not TOML"),
 ])  # fmt: skip
-def test_a_file_that_cannot_be_is_refused(text: str, says: str, stage: Stage, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_is_refused(
+    text: str, says: str, stage: Stage, tmp_path: Path
+) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(text)
     world = stage.world()
@@ -111,8 +132,12 @@ def test_a_file_that_cannot_be_is_refused(text: str, says: str, stage: Stage, tm
     assert stage.world() == world
 
 
-@pytest.mark.parametrize("arguments", [("apply", "/nowhere.toml"), ("apply", "FILE", "--prune", "service.main")])
-def test_what_is_not_there_is_said(arguments: tuple[str, ...], stage: Stage, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments", [("apply", "/nowhere.toml"), ("apply", "FILE", "--prune", "service.main")]
+)
+def test_what_is_not_there_is_said(
+    arguments: tuple[str, ...], stage: Stage, tmp_path: Path
+) -> None:
     world: Any = stage.world()
     path = write(tmp_path, connections=60, links='"main"', when="30 4 * * *")
     assert "is no" in stage.cli(*[path if word == "FILE" else word for word in arguments], code=2)

@@ -18,7 +18,9 @@ NOTHING = Present({}, {}, {}, set(), {}, {})
         ('[projects.shop]\nenvironments = ["Preview_1"]', "projects.shop.environments"),
     ],
 )
-def test_a_name_by_which_it_would_not_be_found_again_is_refused(text: str, field: str, tmp_path: Path) -> None:
+def test_a_name_by_which_it_would_not_be_found_again_is_refused(
+    text: str, field: str, tmp_path: Path
+) -> None:
     path = tmp_path / "purveyor.toml"
     path.write_text(text)
     with pytest.raises(BadInput) as caught:

@@ -1,4 +1,5 @@
-"""One of everything that a Redis can hold: every type in every way that the server writes it down."""
+"""One of everything that a Redis can hold: every type in every way that the server writes it
+down."""
 
 import random
 from typing import Any
@@ -9,7 +10,8 @@ LIBRARY = """#!lua name=shop
 redis.register_function('double', function(keys, args) return args[1] * 2 end)
 """
 FIELDS = 200
-GROUP = ("name", "consumers", "pending", "last-delivered-id")  # what was read, and the lag, each version reckons anew
+# what was read, and the lag, each version reckons anew
+GROUP = ("name", "consumers", "pending", "last-delivered-id")
 
 
 def _call(client: Any, *words: Any) -> Any:
@@ -25,7 +27,8 @@ def has_field_ttl(client: Any) -> bool:
 
 
 def fill(client: Any, large: int = 3_000_000) -> tuple[int, int]:
-    """Fill one database; how many keys last, and how many may go by themselves. `large` are the bytes of the largest string."""
+    """Fill one database; how many keys last, and how many may go by themselves. `large` are the
+    bytes of the largest string."""
     made = random.Random(4711)
     lasting = {
         "text": lambda key: client.set(key, "value"),
@@ -40,7 +43,8 @@ def fill(client: Any, large: int = 3_000_000) -> tuple[int, int]:
         b"odd\x00\xff\r\n key": lambda key: client.set(key, "odd"),
         "k" * 300: lambda key: client.set(key, "a long key"),
         "list": lambda key: client.rpush(key, *range(1000)),
-        "list:large": lambda key: client.rpush(key, made.randbytes(large // 150), "small", made.randbytes(large // 300)),
+        "list:large": lambda key: client.rpush(key, made.randbytes(large // 150), "small",
+        made.randbytes(large // 300)),
         "set:numbers": lambda key: client.sadd(key, *range(100)),
         "set:small": lambda key: client.sadd(key, "x", "y"),
         "set:large": lambda key: client.sadd(key, *[f"member {n}" for n in range(1000)]),
@@ -68,7 +72,15 @@ def fill(client: Any, large: int = 3_000_000) -> tuple[int, int]:
         for name, fields in (("fields:small", 3), ("fields:large", FIELDS * 4)):
             mapping = {f"f{n}": n for n in range(fields)}
             client.hset(name, mapping=mapping)  # all but one of its fields end
-            _call(client, "HEXPIRE", name, 10_000, "FIELDS", fields - 1, *[f"f{n}" for n in range(1, fields)])
+            _call(
+                client,
+                "HEXPIRE",
+                name,
+                10_000,
+                "FIELDS",
+                fields - 1,
+                *[f"f{n}" for n in range(1, fields)],
+            )
             client.hset(f"{name}:all", mapping=mapping)
             _call(client, "HEXPIRE", f"{name}:all", 10_000, "FIELDS", fields, *mapping)
             count += 1
@@ -88,8 +100,8 @@ def _stream(client: Any, key: str) -> None:
 
 
 def contents(client: Any, besides: bytes = b"\0") -> dict[bytes, Any]:
-    """Every key with its value by type, and when it ends; streams with their groups. Those that begin with `besides` are somebody
-    else's. `client` answers bytes."""
+    """Every key with its value by type, and when it ends; streams with their groups. Those that
+    begin with `besides` are somebody else's. `client` answers bytes."""
     found: dict[bytes, Any] = {}
     for key in sorted({key for key in client.scan_iter(count=1000) if not key.startswith(besides)}):
         kind = client.type(key)
@@ -105,8 +117,14 @@ def contents(client: Any, besides: bytes = b"\0") -> dict[bytes, Any]:
             case b"zset":
                 value = client.zrange(key, 0, -1, withscores=True)
             case b"stream":
-                groups = [{name: group[name] for name in GROUP} for group in client.xinfo_groups(key)]
-                value = (client.xrange(key), groups, [client.xpending(key, group["name"]) for group in groups])
+                groups = [
+                    {name: group[name] for name in GROUP} for group in client.xinfo_groups(key)
+                ]
+                value = (
+                    client.xrange(key),
+                    groups,
+                    [client.xpending(key, group["name"]) for group in groups],
+                )
             case _:
                 raise AssertionError(kind)
         found[key] = (kind, value, client.pexpiretime(key))

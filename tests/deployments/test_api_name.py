@@ -1,4 +1,5 @@
-"""Apps know the API by a name that stays, whatever address the host has on the containers' network."""
+"""Apps know the API by a name that stays, whatever address the host has on the containers'
+network."""
 
 import msgspec
 import pytest
@@ -25,37 +26,68 @@ def with_api(monkeypatch: pytest.MonkeyPatch) -> None:
     @hookimpl
     def environment(service: Service, binding: Binding) -> list[Variable]:
         where = binding.api.url if binding.api else ""
-        return [*plainly(service, binding), Variable(name=f"{service.name.upper()}_API_URL", value=where)]
+        return [
+            *plainly(service, binding),
+            Variable(name=f"{service.name.upper()}_API_URL", value=where),
+        ]
 
     monkeypatch.setattr(server, "service_type", service_type)
     monkeypatch.setattr(server, "environment", environment)
 
 
-async def test_a_deployed_app_has_the_name_and_what_is_joined_by_hand_the_address(scene: Scene, with_api: None) -> None:
+async def test_a_deployed_app_has_the_name_and_what_is_joined_by_hand_the_address(
+    scene: Scene, with_api: None
+) -> None:
     async with scene.open() as app:
-        await app.house.store.write(lambda tx: (address.note_port(tx, 8500), address.note_gateway(tx, "10.9.0.1")))
+        await app.house.store.write(
+            lambda tx: (address.note_port(tx, 8500), address.note_gateway(tx, "10.9.0.1"))
+        )
         await do(app, "deploy", project="shop", image="app:2")
-        [running] = [item for item in scene.engine.world.containers if item.name.startswith(f"{APP}.")]
+        [running] = [
+            item for item in scene.engine.world.containers if item.name.startswith(f"{APP}.")
+        ]
         assert running.environment["MAIN_API_URL"] == "http://purveyor-api:8500"
         assert running.hosts == {"purveyor-api": "10.9.0.1"}
-        by_hand = await app.house.store.read(lambda tx: variables.merged(tx, variables.variables_of(tx, app.house, 1, 1)))
-        assert [item.value for item in by_hand if item.name == "MAIN_API_URL"] == ["http://10.9.0.1:8500"]
+        by_hand = await app.house.store.read(
+            lambda tx: variables.merged(tx, variables.variables_of(tx, app.house, 1, 1))
+        )
+        assert [item.value for item in by_hand if item.name == "MAIN_API_URL"] == [
+            "http://10.9.0.1:8500"
+        ]
 
 
 async def test_an_app_whose_name_for_the_api_leads_astray_is_made_anew_with_the_address_of_now(
     scene: Scene, with_api: None
 ) -> None:
     async with scene.open() as app:
-        await app.house.store.write(lambda tx: (address.note_port(tx, 8500), address.note_gateway(tx, "10.9.0.1")))
+        await app.house.store.write(
+            lambda tx: (address.note_port(tx, 8500), address.note_gateway(tx, "10.9.0.1"))
+        )
         await do(app, "deploy", project="shop", image="app:2", variables={"OWN": "kept"})
-        older = [item.id for item in scene.engine.world.containers if item.name.startswith("fk.shop.preview.")]
-        await app.house.store.write(lambda tx: address.note_gateway(tx, "10.9.7.1"))  # the network was lost, and is elsewhere
+        older = [
+            item.id
+            for item in scene.engine.world.containers
+            if item.name.startswith("fk.shop.preview.")
+        ]
+        # the network was lost, and is elsewhere
+        await app.house.store.write(lambda tx: address.note_gateway(tx, "10.9.7.1"))
         await app.reconciler.sweep()
         running = [item for item in scene.engine.world.containers if item.hosts]
-        assert [(item.name.startswith(f"{APP}."), item.state) for item in running] == [(True, "running")]
+        assert [(item.name.startswith(f"{APP}."), item.state) for item in running] == [
+            (True, "running")
+        ]
         assert running[0].hosts == {"purveyor-api": "10.9.7.1"}
-        assert (running[0].environment["MAIN_API_URL"], running[0].environment["OWN"]) == ("http://purveyor-api:8500", "kept")
+        assert (running[0].environment["MAIN_API_URL"], running[0].environment["OWN"]) == (
+            "http://purveyor-api:8500",
+            "kept",
+        )
         assert running[0].aliases == ["shop-production"]
-        assert older == [item.id for item in scene.engine.world.containers if item.name.startswith("fk.shop.preview.")]
-        [told] = await app.house.store.read(lambda tx: list(tx.rows("SELECT data FROM events WHERE type = 'app.incident'")))
+        assert older == [
+            item.id
+            for item in scene.engine.world.containers
+            if item.name.startswith("fk.shop.preview.")
+        ]
+        [told] = await app.house.store.read(
+            lambda tx: list(tx.rows("SELECT data FROM events WHERE type = 'app.incident'"))
+        )
         assert "looks for purveyor-api at 10.9.0.1, and that is at 10.9.7.1 now" in told["data"]

@@ -1,4 +1,5 @@
-"""Apps are watched like services: what does not run is told, and brought back from its recorded deployment."""
+"""Apps are watched like services: what does not run is told, and brought back from its recorded
+deployment."""
 
 from typing import Any
 
@@ -78,30 +79,44 @@ async def test_an_app_that_does_not_run_is_told_and_brought_back(how: str, scene
         assert len(await told(app, "app.incident")) == 1
 
 
-async def test_an_app_that_was_removed_comes_back_with_the_variables_that_it_was_given(scene: Scene) -> None:
+async def test_an_app_that_was_removed_comes_back_with_the_variables_that_it_was_given(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
-        await do(app, "deploy", project="shop", image="app:2", port=8000, variables={"TOPPING": "cheese"})
+        await do(
+            app, "deploy", project="shop", image="app:2", port=8000, variables={"TOPPING": "cheese"}
+        )
         found = scene.engine.require("fk.shop.production.3")
         scene.engine.world.containers.remove(found)
         await app.reconciler.sweep()
         again = scene.engine.require("fk.shop.production.3")
         assert again.id != found.id
         assert again.environment["TOPPING"] == "cheese"
-        assert (again.image, again.ports, again.environment) == (found.image, found.ports, found.environment)
+        assert (again.image, again.ports, again.environment) == (
+            found.image,
+            found.ports,
+            found.environment,
+        )
 
 
 async def test_what_an_app_was_given_is_forgotten_when_it_is_over(scene: Scene) -> None:
     async with scene.open() as app:
         await do(app, "deploy", project="shop", image="app:2", variables={"TOPPING": "cheese"})
         await do(app, "deploy", project="shop", image="app:1")
-        kept = await app.house.store.read(lambda tx: [item.variables for item in deployment_store.deployments(tx, project_id=1)])
+        kept = await app.house.store.read(
+            lambda tx: [item.variables for item in deployment_store.deployments(tx, project_id=1)]
+        )
         assert kept == [{}, None, {}, None]
 
 
-async def test_one_whose_variables_were_never_recorded_is_told_and_not_made_up(scene: Scene) -> None:
+async def test_one_whose_variables_were_never_recorded_is_told_and_not_made_up(
+    scene: Scene,
+) -> None:
     """Of a version that did not record them."""
     async with scene.open() as app:
-        await app.house.store.write(lambda tx: deployment_store.update_deployment(tx, 1, variables=None))
+        await app.house.store.write(
+            lambda tx: deployment_store.update_deployment(tx, 1, variables=None)
+        )
         hurt(scene, "removed")
         await app.reconciler.sweep()
         assert scene.engine.find(APP) is None
@@ -120,7 +135,10 @@ async def test_an_app_in_a_crash_loop_is_told_with_what_it_ends_with(scene: Scen
         found.state = "restarting"
         found.exit_code = 3
         await app.reconciler.sweep()
-        assert await reasons(app) == ["It ended and was started again by the engine.", "It ends again and again (exit code 3)."]
+        assert await reasons(app) == [
+            "It ended and was started again by the engine.",
+            "It ends again and again (exit code 3).",
+        ]
         found.state = "running"
         await app.reconciler.sweep()
         assert await told(app, "app.recovered") == []
@@ -130,18 +148,22 @@ async def test_an_app_in_a_crash_loop_is_told_with_what_it_ends_with(scene: Scen
         assert len(await told(app, "app.recovered")) == 1
 
 
-async def test_an_app_that_is_retired_or_removed_with_its_environment_is_not_brought_back(scene: Scene) -> None:
+async def test_an_app_that_is_retired_or_removed_with_its_environment_is_not_brought_back(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         await do(app, "delete-environment", project="shop", environment="preview")
         await do(app, "deploy", project="shop", image="app:2")
         await app.reconciler.sweep()
-        assert {item.name for item in scene.engine.world.containers if item.name.startswith("fk.shop")} == {
-            "fk.shop.production.3"
-        }
+        assert {
+            item.name for item in scene.engine.world.containers if item.name.startswith("fk.shop")
+        } == {"fk.shop.production.3"}
         assert await told(app, "app.incident") == []
 
 
-async def test_the_incident_of_an_app_that_is_retired_ends_with_the_place_it_was_told_of(scene: Scene) -> None:
+async def test_the_incident_of_an_app_that_is_retired_ends_with_the_place_it_was_told_of(
+    scene: Scene,
+) -> None:
     """Its deployment may be gone by then, and the process that told of it too."""
     with (scene.state / "settings.toml").open("a") as file:
         file.write('self-repair = "off"\n')
@@ -161,7 +183,9 @@ async def test_an_active_deployment_is_shown_as_what_its_app_is(scene: Scene) ->
     async with scene.open() as app:
 
         async def shown() -> dict[int, tuple[str, str]]:
-            records = await app.house.store.read(lambda tx: deployment_store.deployments(tx, project_id=1))
+            records = await app.house.store.read(
+                lambda tx: deployment_store.deployments(tx, project_id=1)
+            )
             seen = await app.observer.deployments(records)
             return {number: (status.status, status.reason) for number, status in seen.items()}
 
@@ -200,15 +224,23 @@ async def test_an_app_that_comes_up_while_others_are_swept_up_stays(scene: Scene
         app.house.store.read = meanwhile  # type: ignore[method-assign]
         await app.reconciler._sweep_apps()
         assert (reads, containers.listed) == (1, listed)
-        names = {item.name for item in scene.engine.world.containers if item.name.startswith("fk.shop")}
+        names = {
+            item.name for item in scene.engine.world.containers if item.name.startswith("fk.shop")
+        }
         assert names == {"fk.shop.production.3", "fk.shop.preview.4"}
 
 
 @pytest.mark.parametrize("label", ["1", "abc", "", "9" * 30])
-async def test_an_image_that_brings_labels_of_ours_is_taken_for_nothing_else(scene: Scene, label: str) -> None:
+async def test_an_image_that_brings_labels_of_ours_is_taken_for_nothing_else(
+    scene: Scene, label: str
+) -> None:
     async with scene.open() as app:
-        scene.engine.world.labels["app:2"] = {f"dev.purveyor.{word}": label for word in ("service", "purpose", "deployment")}
-        scene.engine.world.labels["fake:1"] = {f"dev.purveyor.{word}": label for word in ("deployment", "environment", "project")}
+        scene.engine.world.labels["app:2"] = {
+            f"dev.purveyor.{word}": label for word in ("service", "purpose", "deployment")
+        }
+        scene.engine.world.labels["fake:1"] = {
+            f"dev.purveyor.{word}": label for word in ("deployment", "environment", "project")
+        }
         before = await service_routes.list_services.fn(app)
         await do(app, "deploy", project="shop", image="app:2")
         await do(app, "stop", service="main")
@@ -216,7 +248,9 @@ async def test_an_image_that_brings_labels_of_ours_is_taken_for_nothing_else(sce
         await do(app, "start", service="main")
         await app.reconciler.sweep()
         after = await service_routes.list_services.fn(app)
-        assert [(item.name, item.status) for item in after.content] == [(item.name, item.status) for item in before.content]
+        assert [(item.name, item.status) for item in after.content] == [
+            (item.name, item.status) for item in before.content
+        ]
         names = {item.name for item in scene.engine.world.containers}
         assert {"fk-main", "fk.shop.production.3", "fk.shop.preview.2"} <= names
         await do(app, "delete-environment", project="shop", environment="preview")
@@ -228,10 +262,14 @@ async def test_a_container_that_somebody_labelled_by_hand_breaks_nothing(scene: 
     async with scene.open() as app:
         for number, label in enumerate(("abc", "", "-1", "9" * 30)):
             made = scene.engine.foreign(f"copy-{number}", "fake:1", {}, "/nowhere")
-            made.labels = app.house.engine.labels.of(service=label, deployment=label, environment=label)
+            made.labels = app.house.engine.labels.of(
+                service=label, deployment=label, environment=label
+            )
         await app.reconciler.sweep()
         assert len((await service_routes.list_services.fn(app)).content) == 6
-        assert {item.status for item in await deployment_routes._views(app, await active(app))} == {"active"}
+        assert {item.status for item in await deployment_routes._views(app, await active(app))} == {
+            "active"
+        }
         await do(app, "deploy", project="shop", image="app:2")
         assert scene.engine.require("fk.shop.production.3").aliases == ["shop-production"]
 

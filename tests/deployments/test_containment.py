@@ -21,7 +21,16 @@ from purveyor.kernel.docker.models import digest
 from purveyor.projects import store as projects
 from purveyor.projects.models import ProjectRecord
 from purveyor.services import routes as service_routes
-from purveyor_hooks import OF_ENTRY_POINTS, AppSpec, BadInput, Conflict, ContainerSpec, Failed, Forbidden, ImageMissing
+from purveyor_hooks import (
+    OF_ENTRY_POINTS,
+    AppSpec,
+    BadInput,
+    Conflict,
+    ContainerSpec,
+    Failed,
+    Forbidden,
+    ImageMissing,
+)
 
 pytestmark = pytest.mark.anyio
 MB = 1024 * 1024
@@ -33,15 +42,21 @@ def settle(scene: Scene, text: str) -> None:
 
 
 def newest(scene: Scene, scope: str = "shop.production") -> Container:
-    return [item for item in scene.engine.world.containers if item.name.startswith(f"fk.{scope}.")][-1]
+    return [item for item in scene.engine.world.containers if item.name.startswith(f"fk.{scope}.")][
+        -1
+    ]
 
 
 async def ask(app: App, **given: Any) -> int:
     """A deploy that the project's own token asks for."""
-    return await do(app, "deploy", **{"project": "shop", "image": "app:2", "by_project": True, **given})
+    return await do(
+        app, "deploy", **{"project": "shop", "image": "app:2", "by_project": True, **given}
+    )
 
 
-async def test_an_app_has_no_capability_and_an_end_to_its_memory_and_processes(scene: Scene) -> None:
+async def test_an_app_has_no_capability_and_an_end_to_its_memory_and_processes(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         await do(app, "deploy", project="shop", image="app:2")
         found = newest(scene)
@@ -51,17 +66,31 @@ async def test_an_app_has_no_capability_and_an_end_to_its_memory_and_processes(s
         assert (found.capabilities, found.memory, found.pids) == ([], 100 * MB, 50)
 
 
-async def test_an_administrator_adds_capabilities_by_name_and_the_plan_says_so(scene: Scene) -> None:
+async def test_an_administrator_adds_capabilities_by_name_and_the_plan_says_so(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
-        given = {"project": "shop", "image": "app:2", "cap_add": ["cap_setuid", "CHOWN"], "memory": 4096, "pids": 5000}
+        given = {
+            "project": "shop",
+            "image": "app:2",
+            "cap_add": ["cap_setuid", "CHOWN"],
+            "memory": 4096,
+            "pids": 5000,
+        }
         verb = app.verb("deploy")
         planned = await app.plan("deploy", verb.arguments(**given))
         assert any("CHOWN, SETUID" in warning for warning in planned.warnings)
         await do(app, "deploy", **given)
         found = newest(scene)
-        assert (found.capabilities, found.memory, found.pids) == (["CHOWN", "SETUID"], 4096 * MB, 5000)
+        assert (found.capabilities, found.memory, found.pids) == (
+            ["CHOWN", "SETUID"],
+            4096 * MB,
+            5000,
+        )
         scene.engine.world.containers.remove(found)
-        number = await app.house.store.read(lambda tx: deployment_store.deployments(tx, state="active")[0].id)
+        number = await app.house.store.read(
+            lambda tx: deployment_store.deployments(tx, state="active")[0].id
+        )
         await do(app, "repair-app", deployment=number)
         assert newest(scene).capabilities == ["CHOWN", "SETUID"], "what it was deployed with"
         await do(app, "deploy", project="shop", image="app:2")
@@ -80,7 +109,9 @@ async def test_an_installation_gives_capabilities_to_every_app(scene: Scene) -> 
     ("field", "given"),
     [("cap_add", {"cap_add": ["NET_RAW"]}), ("memory", {"memory": 2049}), ("pids", {"pids": 1025})],
 )
-async def test_a_projects_token_asks_for_no_more_than_everybody_gets(field: str, given: dict[str, Any], scene: Scene) -> None:
+async def test_a_projects_token_asks_for_no_more_than_everybody_gets(
+    field: str, given: dict[str, Any], scene: Scene
+) -> None:
     async with scene.open() as app:
         before = len(scene.engine.world.containers)
         with pytest.raises(Forbidden) as refused:
@@ -92,12 +123,17 @@ async def test_a_projects_token_asks_for_no_more_than_everybody_gets(field: str,
 @pytest.mark.parametrize(
     ("field", "given"),
     [
-        ("cap_add", {"cap_add": ["ALL"]}), ("cap_add", {"cap_add": ["NET RAW"]}), ("cap_add", {"cap_add": ["", "CHOWN"]}),
-        ("memory", {"memory": 0}), ("memory", {"memory": -1}), ("memory", {"memory": 10**12}), ("pids", {"pids": 0}),
-        ("pids", {"pids": -1}), ("image", {"image": None, "memory": 100}), ("image", {"image": None, "cap_add": ["CHOWN"]}),
+        ("cap_add", {"cap_add": ["ALL"]}), ("cap_add", {"cap_add": ["NET RAW"]}),
+        ("cap_add", {"cap_add": ["", "CHOWN"]}),
+        ("memory", {"memory": 0}), ("memory", {"memory": -1}), ("memory", {"memory": 10**12}),
+        ("pids", {"pids": 0}),
+        ("pids", {"pids": -1}), ("image", {"image": None, "memory": 100}),
+        ("image", {"image": None, "cap_add": ["CHOWN"]}),
     ],
 )  # fmt: skip
-async def test_what_is_no_limit_and_no_capability_is_named(field: str, given: dict[str, Any], scene: Scene) -> None:
+async def test_what_is_no_limit_and_no_capability_is_named(
+    field: str, given: dict[str, Any], scene: Scene
+) -> None:
     async with scene.open() as app:
         with pytest.raises(BadInput) as refused:
             await do(app, "deploy", **{"project": "shop", "image": "app:2", **given})
@@ -107,8 +143,10 @@ async def test_what_is_no_limit_and_no_capability_is_named(field: str, given: di
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ('app-capabilities = ["ROOT"]', "app-capabilities[0]"), ("app-memory = -1", "app-memory"), ("app-pids = 0", "app-pids"),
-        ('deploy-images = [" "]', "deploy-images[0]"), ("project-environments = -1", "project-environments"),
+        ('app-capabilities = ["ROOT"]', "app-capabilities[0]"), ("app-memory = -1", "app-memory"),
+        ("app-pids = 0", "app-pids"),
+        ('deploy-images = [" "]', "deploy-images[0]"),
+        ("project-environments = -1", "project-environments"),
     ],
 )  # fmt: skip
 async def test_settings_that_cannot_be_used_are_named(text: str, named: str, scene: Scene) -> None:
@@ -122,7 +160,9 @@ async def test_settings_that_cannot_be_used_are_named(text: str, named: str, sce
 
 
 @asynccontextmanager
-async def talking(app: App, scope: str, project: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+async def talking(
+    app: App, scope: str, project: str | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client with a token of a scope, over the network."""
 
     def work(tx: Any) -> str:
@@ -145,19 +185,34 @@ async def test_the_token_decides_what_may_be_asked_for_and_no_field_does(scene: 
     async with scene.open() as app:
         async with talking(app, "project", "shop") as client:
             refused = await client.post("/projects/shop/deployments", json=body)
-            assert (refused.status_code, refused.json()["errors"]) == (403, {"cap_add": "for admin tokens only"})
-            assert (await client.post("/projects/shop/deployments?plan=true", json=body)).status_code == 403
+            assert (refused.status_code, refused.json()["errors"]) == (
+                403,
+                {"cap_add": "for admin tokens only"},
+            )
+            assert (
+                await client.post("/projects/shop/deployments?plan=true", json=body)
+            ).status_code == 403
             for field in ("by_project", "privileged", "user", "mounts"):
-                answer = await client.post("/projects/shop/deployments", json={"image": "app:2", field: False})
+                answer = await client.post(
+                    "/projects/shop/deployments", json={"image": "app:2", field: False}
+                )
                 assert answer.status_code == 400, field
-            done = await client.post("/projects/shop/deployments", json={"image": "app:2", "memory": 64})
-            assert (done.status_code, done.json()["memory"], done.json()["cap_add"]) == (201, 64, [])
+            done = await client.post(
+                "/projects/shop/deployments", json={"image": "app:2", "memory": 64}
+            )
+            assert (done.status_code, done.json()["memory"], done.json()["cap_add"]) == (
+                201,
+                64,
+                [],
+            )
         async with talking(app, "admin") as client:
             done = await client.post("/projects/shop/deployments", json=body)
             assert (done.status_code, done.json()["cap_add"]) == (201, ["CHOWN"])
 
 
-async def test_the_engines_own_words_are_for_administrators(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_engines_own_words_are_for_administrators(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
     async with scene.open() as app:
         with pytest.raises(ImageMissing) as told:
             await do(app, "deploy", project="shop", image="registry.example/none:1")
@@ -198,10 +253,15 @@ async def test_a_projects_token_makes_environments_up_to_a_number(scene: Scene) 
 async def test_a_projects_token_that_looks_makes_none(scene: Scene) -> None:
     async with scene.open() as app, talking(app, "project", "shop") as client:
         for number in range(12):
-            for path in (f"/projects/shop/environments/e{number}/variables", "/external-services/main/projects/shop/environment"):
+            for path in (
+                f"/projects/shop/environments/e{number}/variables",
+                "/external-services/main/projects/shop/environment",
+            ):
                 params = {"environment": f"e{number}"} if "external" in path else {}
                 assert (await client.get(path, params=params)).status_code == 404
-            assert (await client.post(f"/projects/shop/environments/e{number}/reveal")).status_code == 404
+            assert (
+                await client.post(f"/projects/shop/environments/e{number}/reveal")
+            ).status_code == 404
         assert len((await client.get("/projects/shop/environments")).json()) == 2
 
 
@@ -215,7 +275,9 @@ async def allowed(scene: Scene, image: str, *listed: str) -> str:
     settings = config.Settings(deploy_images=list(listed))
     async with scene.open() as app:
         try:
-            return await app.house.store.read(lambda tx: containment.require_image(tx, settings, SHOP, image))
+            return await app.house.store.read(
+                lambda tx: containment.require_image(tx, settings, SHOP, image)
+            )
         except Forbidden:
             return ""
 
@@ -223,8 +285,10 @@ async def allowed(scene: Scene, image: str, *listed: str) -> str:
 @pytest.mark.parametrize(
     "image",
     [
-        "127.0.0.1:8400/x:1", "127.0.0.1:1/x", "127.0.0.1/x", "127.1/x", "0x7f.1/x", "10.0.0.7/x", "localhost/x",
-        "localhost:5000/x", "evil.localhost/x", "[::1]:5000/x", "registry.example:22/x", "internal:80/x", "sha256:" + "a" * 64,
+        "127.0.0.1:8400/x:1", "127.0.0.1:1/x", "127.0.0.1/x", "127.1/x", "0x7f.1/x", "10.0.0.7/x",
+        "localhost/x",
+        "localhost:5000/x", "evil.localhost/x", "[::1]:5000/x", "registry.example:22/x",
+        "internal:80/x", "sha256:" + "a" * 64,
     ],
 )  # fmt: skip
 async def test_a_projects_token_has_no_door_of_this_host_tried(image: str, scene: Scene) -> None:
@@ -236,19 +300,27 @@ async def test_a_projects_token_has_no_door_of_this_host_tried(image: str, scene
 @pytest.mark.parametrize(
     ("image", "listed", "gets"),
     [
-        ("nginx", (), "nginx:latest"), ("acme/shop:1", (), "acme/shop:1"), ("ghcr.io/acme/shop:1", (), "ghcr.io/acme/shop:1"),
-        ("4bcff63911fc", (), "4bcff63911fc:latest"),  # a name, and never the beginning of some image's id
+        ("nginx", (), "nginx:latest"), ("acme/shop:1", (), "acme/shop:1"),
+        ("ghcr.io/acme/shop:1", (), "ghcr.io/acme/shop:1"),
+        # a name, and never the beginning of some image's id
+        ("4bcff63911fc", (), "4bcff63911fc:latest"),
         ("127.0.0.1:5000/shop:1", ("127.0.0.1:5000/*",), "127.0.0.1:5000/shop:1"),
         ("ghcr.io/acme/shop:1", ("ghcr.io/acme/*",), "ghcr.io/acme/shop:1"),
         ("ghcr.io/acme/shop/web:1", ("ghcr.io/acme/{project}/*",), "ghcr.io/acme/shop/web:1"),
-        ("nginx:1", ("nginx",), "nginx:1"), ("docker.io/library/nginx:1", ("nginx",), "docker.io/library/nginx:1"),
-        ("nginx:1", ("docker.io/library/*",), "nginx:1"), ("acme/x:1", ("acme/*",), "acme/x:1"), ("acme/x:1", ("*",), "acme/x:1"),
-        ("ghcr.io/acme/other:1", ("ghcr.io/acme/{project}/*",), ""), ("nginx:1", ("ghcr.io/acme/*",), ""),
-        ("evil.example/ghcr.io/acme/x", ("ghcr.io/acme/*",), ""), ("evil.example/nginx", ("nginx",), ""),
+        ("nginx:1", ("nginx",), "nginx:1"),
+        ("docker.io/library/nginx:1", ("nginx",), "docker.io/library/nginx:1"),
+        ("nginx:1", ("docker.io/library/*",), "nginx:1"), ("acme/x:1", ("acme/*",), "acme/x:1"),
+        ("acme/x:1", ("*",), "acme/x:1"),
+        ("ghcr.io/acme/other:1", ("ghcr.io/acme/{project}/*",), ""),
+        ("nginx:1", ("ghcr.io/acme/*",), ""),
+        ("evil.example/ghcr.io/acme/x", ("ghcr.io/acme/*",), ""),
+        ("evil.example/nginx", ("nginx",), ""),
         ("127.0.0.1:5001/shop:1", ("127.0.0.1:5000/*",), ""),
     ],
 )  # fmt: skip
-async def test_images_are_listed_by_patterns(image: str, listed: tuple[str, ...], gets: str, scene: Scene) -> None:
+async def test_images_are_listed_by_patterns(
+    image: str, listed: tuple[str, ...], gets: str, scene: Scene
+) -> None:
     assert await allowed(scene, image, *listed) == gets
 
 
@@ -270,7 +342,9 @@ async def test_an_image_that_only_another_project_runs_is_that_projects(scene: S
 async def test_what_a_project_runs_already_it_goes_on_with(scene: Scene) -> None:
     async with scene.open() as app:
         scene.engine.world.images |= {
-            f"127.0.0.1:{port}/{name}": {} for port in (5000, 5001) for name in ("shop:1", "shop:2", "x:1")
+            f"127.0.0.1:{port}/{name}": {}
+            for port in (5000, 5001)
+            for name in ("shop:1", "shop:2", "x:1")
         }
         await do(app, "deploy", project="shop", image="127.0.0.1:5000/shop:1")
         await ask(app, image="127.0.0.1:5000/shop:2")
@@ -295,7 +369,9 @@ async def test_images_are_recorded_by_what_their_registry_calls_them(scene: Scen
             scene.engine.world.tags["app:2"] = "app:1"  # the name means another one now
             shown = (await client.get(f"/projects/shop/deployments/{done['id']}")).json()
             assert shown["image_digest"] == name
-            unknown = (await client.post("/projects/shop/deployments", json={"image": "app:1"})).json()
+            unknown = (
+                await client.post("/projects/shop/deployments", json={"image": "app:1"})
+            ).json()
             assert unknown["image_digest"] == ""
         await do(app, "restart", service="main")
         assert (await service_routes.service_details(app, "main")).image_digest == name
@@ -307,7 +383,8 @@ async def test_images_are_recorded_by_what_their_registry_calls_them(scene: Scen
 async def test_what_runs_goes_on_and_the_next_start_contains_it(scene: Scene) -> None:
     async with scene.open() as app:
         before = {item.name: item.id for item in scene.engine.world.containers}
-        for item in scene.engine.world.containers:  # as from before containers were contained: their specs were others
+        # as from before containers were contained: their specs were others
+        for item in scene.engine.world.containers:
             item.labels["dev.purveyor.spec"] = "an older one"
             item.capabilities, item.contained = ["NET_RAW"], False
         scene.engine.save()
@@ -323,7 +400,10 @@ async def test_what_runs_goes_on_and_the_next_start_contains_it(scene: Scene) ->
         assert found.capabilities == list(OF_ENTRY_POINTS)
         assert scene.server("main").held.resources["shop_production"] == {"precious": "gold"}
         await do(app, "deploy", project="shop", image="app:1")
-        assert told.keys() - {check.subject for check in await checks.of_containment(app)} == {"main", "shop/production"}
+        assert told.keys() - {check.subject for check in await checks.of_containment(app)} == {
+            "main",
+            "shop/production",
+        }
 
 
 async def test_a_container_is_made_anew_when_what_it_may_do_changes() -> None:

@@ -19,21 +19,31 @@ def test_deploy(when: str, linked: Stage) -> None:
         if count == 1:
             stage.call("POST", "/projects", json={"name": project})
             for service in ("main", "cache"):
-                stage.call("POST", f"/external-services/{service}/projects", json={"project_id": project})
+                stage.call(
+                    "POST", f"/external-services/{service}/projects", json={"project_id": project}
+                )
         return {**app, "environment": f"e{(count + 1) // 2}", "create": True}
 
     def check(stage: Stage, count: int) -> None:
         assert_accounts(stage)
         name = f"e{(count + 1) // 2}"
-        found = [item for item in stage.call("GET", f"/projects/{project}/deployments") if item["environment"] == name]
+        found = [
+            item
+            for item in stage.call("GET", f"/projects/{project}/deployments")
+            if item["environment"] == name
+        ]
         active = [item for item in found if item["state"] == "active"]
         assert len(active) <= 1
         for item in active:
-            networks = docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", item["container"])
+            networks = docker(
+                "inspect", "--format", "{{json .NetworkSettings.Networks}}", item["container"]
+            )
             assert f"{project}-{name}" in networks
             assert httpx.get(item["url"]).json()["hits"] > 0
         if count % 2 == 0 and active:
-            stage.call("DELETE", f"/projects/{project}/environments/{name}", params={"purge": "true"})
+            stage.call(
+                "DELETE", f"/projects/{project}/environments/{name}", params={"purge": "true"}
+            )
             assert_accounts(stage)
 
     at_every_point(linked, when, "deploy", environment, check)

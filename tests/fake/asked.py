@@ -1,4 +1,5 @@
-"""The HTTP API of an installation on the fake engine, asked by the local socket and by whoever has a token."""
+"""The HTTP API of an installation on the fake engine, asked by the local socket and by whoever has
+a token."""
 
 import tempfile
 from collections.abc import AsyncIterator
@@ -18,9 +19,12 @@ from purveyor.kernel.db import Store
 
 
 class Asked:
-    """`local` is the owner of the state directory; `by` is a client with a token, from 127.0.0.1."""
+    """`local` is the owner of the state directory; `by` is a client with a token, from
+    127.0.0.1."""
 
-    def __init__(self, app: App, local: httpx.AsyncClient, address: str, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, app: App, local: httpx.AsyncClient, address: str, stack: AsyncExitStack
+    ) -> None:
         self.app = app
         self.local = local
         self._address = address
@@ -39,7 +43,9 @@ class Asked:
 
     async def entries(self, **wanted: Any) -> list[AuditRecord]:
         """The audit log, oldest first."""
-        found = await self.app.house.store.read(lambda tx: audit.page(tx, Wanted(**wanted), limit=1000, offset=0))
+        found = await self.app.house.store.read(
+            lambda tx: audit.page(tx, Wanted(**wanted), limit=1000, offset=0)
+        )
         return found.items[::-1]
 
     async def verdict(self, newest: int | None = None) -> Verdict:
@@ -47,12 +53,16 @@ class Asked:
 
 
 @asynccontextmanager
-async def asked(scene: Scene, make_store: StoreFactory = Store, called: str = "local socket") -> AsyncIterator[Asked]:
+async def asked(
+    scene: Scene, make_store: StoreFactory = Store, called: str = "local socket"
+) -> AsyncIterator[Asked]:
     async with AsyncExitStack() as stack:
         app = await stack.enter_async_context(scene.open(make_store=make_store))
         path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "s"
         public = listen_tcp("127.0.0.1", 0)
-        sockets = serving(create_api(app), local=[listen_local(path)], public=[public], called=called)
+        sockets = serving(
+            create_api(app), local=[listen_local(path)], public=[public], called=called
+        )
         await stack.enter_async_context(sockets)
         transport = httpx.AsyncHTTPTransport(uds=str(path))
         local = httpx.AsyncClient(transport=transport, base_url="http://purveyor", timeout=20)

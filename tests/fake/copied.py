@@ -1,4 +1,5 @@
-"""An installation on the fake engine whose state is copied to folders, and places that are away or hang when they are told to."""
+"""An installation on the fake engine whose state is copied to folders, and places that are away or
+hang when they are told to."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -69,7 +70,9 @@ def keep_at(scene: Scene, folder: Path) -> None:
 
 
 @asynccontextmanager
-async def living(scene: Scene, *more: Place, follow: bool = True, make_store: StoreFactory = Store) -> AsyncIterator[App]:
+async def living(
+    scene: Scene, *more: Place, follow: bool = True, make_store: StoreFactory = Store
+) -> AsyncIterator[App]:
     """An installation whose copies are kept up, or brought up to date at the end alone."""
     async with scene.open(make_store=make_store) as app:
         app.copies = copies = Copies(app.house, app.now, more)
@@ -104,7 +107,10 @@ async def told(app: App, kind: str) -> list[Event]:
 
     def work(tx: Any) -> list[Event]:
         rows = tx.rows("SELECT * FROM events WHERE type = ? AND id <= ? ORDER BY id", [kind, last])
-        return [msgspec.convert({**row, "data": msgspec.json.decode(row["data"])}, Event) for row in rows]
+        return [
+            msgspec.convert({**row, "data": msgspec.json.decode(row["data"])}, Event)
+            for row in rows
+        ]
 
     return await app.house.store.read(work)
 
@@ -120,4 +126,8 @@ async def newest(app: App, place: Place) -> finding.Found:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

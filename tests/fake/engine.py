@@ -1,4 +1,5 @@
-"""`Engine` without Docker: containers are rows, a start is an assignment, and commands run on this host."""
+"""`Engine` without Docker: containers are rows, a start is an assignment, and commands run on this
+host."""
 
 import os
 import shutil
@@ -13,8 +14,26 @@ import anyio
 import msgspec
 
 from purveyor.kernel.docker.labels import INSTALLATION, SPEC, Labels, whole
-from purveyor.kernel.docker.models import AddressesTaken, Found, FoundVolume, Network, PortTaken, Usage, digest
-from purveyor.kernel.docker.protocols import Containers, Engine, Images, Networks, Progress, Session, Subnet, Volumes, pull_remedy
+from purveyor.kernel.docker.models import (
+    AddressesTaken,
+    Found,
+    FoundVolume,
+    Network,
+    PortTaken,
+    Usage,
+    digest,
+)
+from purveyor.kernel.docker.protocols import (
+    Containers,
+    Engine,
+    Images,
+    Networks,
+    Progress,
+    Session,
+    Subnet,
+    Volumes,
+    pull_remedy,
+)
 from purveyor_hooks import (
     Command,
     Conflict,
@@ -34,8 +53,8 @@ BRIDGE = "bridge"
 
 
 class Container(msgspec.Struct, kw_only=True):
-    """A container of the fake engine. `mounts` maps where to what volume, `binds` where to what folder of the host; `files` are
-    those that were put in, of the `wanted` ones."""
+    """A container of the fake engine. `mounts` maps where to what volume, `binds` where to what
+    folder of the host; `files` are those that were put in, of the `wanted` ones."""
 
     id: str
     name: str
@@ -76,10 +95,12 @@ class Volume(msgspec.Struct, kw_only=True):
 
 
 class World(msgspec.Struct, kw_only=True):
-    """All that the engine holds. `wrongs` are things that must never happen, noted when they did."""
+    """All that the engine holds. `wrongs` are things that must never happen, noted when they
+    did."""
 
     images: dict[str, dict[str, str]] = {}
-    labels: dict[str, dict[str, str]] = {}  # what an image brings, as Docker hands it on to its containers
+    # what an image brings, as Docker hands it on to its containers
+    labels: dict[str, dict[str, str]] = {}
     tags: dict[str, str] = {}  # which image a name means, where that is not the one called so
     digests: dict[str, str] = {}  # what its registry calls an image
     containers: list[Container] = []
@@ -101,8 +122,9 @@ class World(msgspec.Struct, kw_only=True):
 class FakeEngine(Engine):
     """`Engine` whose world is a file of the state directory.
 
-    `acted` is told each call by its name before it is done, and may raise; `changed` is told after each change. `run` says
-    what a container does when it is started with a volume: the servers of `fake.server` are hung in there.
+    `acted` is told each call by its name before it is done, and may raise; `changed` is told after
+    each change. `run` says what a container does when it is started with a volume: the servers of
+    `fake.server` are hung in there.
     """
 
     def __init__(self, namespace: str, labels: Labels, state: Path) -> None:
@@ -125,7 +147,8 @@ class FakeEngine(Engine):
     # ---------------------------------------------------------------- what tests ask and do
 
     def act(self, name: str) -> None:
-        """A call begins. Raises what the engine answers when it is away, or what a test wants to go wrong."""
+        """A call begins. Raises what the engine answers when it is away, or what a test wants to go
+        wrong."""
         if self.away:
             raise EngineUnavailable(self.away, remedy="Start it.")
         self.acted(name)
@@ -137,7 +160,9 @@ class FakeEngine(Engine):
         self.changed()
 
     def find(self, reference: str) -> Container | None:
-        return next((item for item in self.world.containers if reference in (item.name, item.id)), None)
+        return next(
+            (item for item in self.world.containers if reference in (item.name, item.id)), None
+        )
 
     def require(self, reference: str) -> Container:
         found = self.find(reference)
@@ -163,8 +188,16 @@ class FakeEngine(Engine):
 
     def tell(self, action: str, container: Container) -> None:
         """An event, to whoever listens now."""
-        attributes = {**container.labels, "name": container.name, "exitCode": str(container.exit_code)}
-        event = {"Type": "container", "Action": action, "Actor": {"ID": container.id, "Attributes": attributes}}
+        attributes = {
+            **container.labels,
+            "name": container.name,
+            "exitCode": str(container.exit_code),
+        }
+        event = {
+            "Type": "container",
+            "Action": action,
+            "Actor": {"ID": container.id, "Attributes": attributes},
+        }
         for listener in self._listeners:
             listener.send_nowait(event)
 
@@ -192,28 +225,40 @@ class FakeEngine(Engine):
 
     def written(self, container: Container) -> set[str]:
         """The folders that a container can write to."""
-        return {*container.binds.values(), *(str(self.folder(name)) for name in container.mounts.values())}
+        return {
+            *container.binds.values(),
+            *(str(self.folder(name)) for name in container.mounts.values()),
+        }
 
     def launch(self, container: Container) -> None:
         """Start a container, as Docker itself or somebody else would."""
         for other in self.world.containers:
             if other is not container and other.state == "running":
                 if taken := sorted({*other.ports} & {*container.ports}):
-                    raise PortTaken(f"Could not start {container.name}: port is already allocated: {taken[0]}.")
+                    raise PortTaken(
+                        f"Could not start {container.name}: port is already allocated: {taken[0]}."
+                    )
                 if not container.entrypoint and not other.entrypoint:
                     for volume in self.written(other) & self.written(container):
-                        self.world.wrongs.append(f"{container.name} and {other.name} run on one data set: {volume}")
+                        self.world.wrongs.append(
+                            f"{container.name} and {other.name} run on one data set: {volume}"
+                        )
         container.state, container.exit_code, container.started_at = "running", 0, self.now()
         container.killed, container.error, container.restarts = False, "", 0
         if container.files == container.wanted:
             self.run(self, container)
         else:
-            container.state, container.exit_code, container.log = "exited", 1, ["a file that it needs is missing"]
+            container.state, container.exit_code, container.log = (
+                "exited",
+                1,
+                ["a file that it needs is missing"],
+            )
         self.save()
         self.tell("start", container)
 
     def lose_network(self, name: str = "") -> None:
-        """Somebody disconnects everything from a network and removes it; stopped containers go on naming it."""
+        """Somebody disconnects everything from a network and removes it; stopped containers go on
+        naming it."""
         name = name or self.namespace
         self.world.networks.pop(name, None)
         for container in self.world.containers:
@@ -297,7 +342,9 @@ class FakeContainers(Containers):
 
     async def foreign(self) -> list[FoundContainer]:
         self._engine.act("list containers")
-        return [_seen(item) for item in self._engine.world.containers if INSTALLATION not in item.labels]
+        return [
+            _seen(item) for item in self._engine.world.containers if INSTALLATION not in item.labels
+        ]
 
     async def foreign_of(self, reference: str) -> FoundContainer | None:
         self._engine.act("inspect container")
@@ -315,7 +362,9 @@ class FakeContainers(Containers):
     async def listed(self, **fields: object) -> list[Found]:
         self._engine.act("list containers")
         wanted = self.labels.of(**fields).items()
-        return [_found(item) for item in self._engine.world.containers if wanted <= item.labels.items()]
+        return [
+            _found(item) for item in self._engine.world.containers if wanted <= item.labels.items()
+        ]
 
     async def create(
         self,
@@ -352,7 +401,11 @@ class FakeContainers(Containers):
             name=name,
             image=spec.image,
             image_id=f"sha256:{image}",
-            labels={**world.labels.get(image, {}), **whole(labels), SPEC: digest(spec, ports, inside or network)},
+            labels={
+                **world.labels.get(image, {}),
+                **whole(labels),
+                SPEC: digest(spec, ports, inside or network),
+            },
             environment={**world.images[image], **spec.environment},
             command=list(spec.command),
             entrypoint=list(spec.entrypoint),
@@ -377,7 +430,9 @@ class FakeContainers(Containers):
             engine.save()
         return made.id
 
-    async def put(self, container_id: str, files: Sequence[File], owners: Sequence[str] = ()) -> None:
+    async def put(
+        self, container_id: str, files: Sequence[File], owners: Sequence[str] = ()
+    ) -> None:
         container = self._ours(container_id)
         self._engine.act("put files")
         container.put |= {file.path: file.content for file in files}
@@ -400,7 +455,9 @@ class FakeContainers(Containers):
             names = {*item.mounts.values()}
             paths = {*item.binds.values(), *(bound.get(name, "") for name in names)}
             for name, folder in folders.items():
-                if name in names or any(path == folder or path.startswith(f"{folder}/") for path in paths):
+                if name in names or any(
+                    path == folder or path.startswith(f"{folder}/") for path in paths
+                ):
                     found[name].append(_found(item))
         return found
 
@@ -425,9 +482,13 @@ class FakeContainers(Containers):
         if found.state == "running":
             return
         if found.state == "paused":
-            raise Conflict(f"Could not start {name}: cannot start a paused container, try unpause instead.")
+            raise Conflict(
+                f"Could not start {name}: cannot start a paused container, try unpause instead."
+            )
         if gone := [
-            network for network, number in found.network_ids.items() if self._engine.world.networks.get(network) != number
+            network
+            for network, number in found.network_ids.items()
+            if self._engine.world.networks.get(network) != number
         ]:
             raise NotFound(f"Could not start {name}: network {gone[0]} not found.")
         if found.entrypoint and not _waits(found):
@@ -468,7 +529,9 @@ class FakeContainers(Containers):
     def _join(self, found: Container, network: str, *, anew: bool = False) -> None:
         name, world = network or self._engine.namespace, self._engine.world
         if name not in world.networks:
-            raise NotFound(f"Could not connect {found.name} to the network: network {name} not found.")
+            raise NotFound(
+                f"Could not connect {found.name} to the network: network {name} not found."
+            )
         if anew or name not in found.networks:
             found.networks[name] = f"10.9.0.{self._engine.number()}"
             found.network_ids[name] = world.networks[name]
@@ -491,7 +554,9 @@ class FakeContainers(Containers):
         found = self._ours(name)
         return list(found.aliases) if (network or self._engine.namespace) in found.networks else []
 
-    async def log(self, name: str, *, lines: int | str = 200, timestamps: bool = False) -> list[str]:
+    async def log(
+        self, name: str, *, lines: int | str = 200, timestamps: bool = False
+    ) -> list[str]:
         self._engine.act("read a log")
         return self._ours(name).log[-int(lines) :]
 
@@ -503,11 +568,15 @@ class FakeContainers(Containers):
         self._engine.act("usage")
         return Usage(memory=1_000_000, cpu=1_000_000)
 
-    async def execute(self, name: str, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
+    async def execute(
+        self, name: str, command: Command, *, stdin: bytes = b"", timeout: float = 60.0
+    ) -> ExecResult:
         self._engine.act("execute")
         ended = _run(self._engine, self._running(name), command.argv, stdin)
         self._engine.changed()
-        return ExecResult(exit_code=ended.returncode, stdout=ended.stdout.decode(), stderr=ended.stderr.decode())
+        return ExecResult(
+            exit_code=ended.returncode, stdout=ended.stdout.decode(), stderr=ended.stderr.decode()
+        )
 
     @asynccontextmanager
     async def session(
@@ -567,12 +636,20 @@ class FakeImages(Images):
         if found is None:
             return None
         digest = world.digests.get(found, "")
-        return Image(reference=reference, id=f"sha256:{found}", environment=world.images[found], digest=digest)
+        return Image(
+            reference=reference,
+            id=f"sha256:{found}",
+            environment=world.images[found],
+            digest=digest,
+        )
 
     async def pull(self, reference: str, progress: Progress, stall: float) -> None:
         self._engine.act("pull image")
         await progress(f"pulling {reference}")
-        raise ImageMissing(f"The image {reference} cannot be pulled: there is no registry.", remedy=pull_remedy(reference))
+        raise ImageMissing(
+            f"The image {reference} cannot be pulled: there is no registry.",
+            remedy=pull_remedy(reference),
+        )
 
 
 class FakeVolumes(Volumes):
@@ -597,12 +674,16 @@ class FakeVolumes(Volumes):
     async def bind(self, name: str, path: str, volume_id: str) -> None:
         self._engine.act("create volume")
         if not any(item.name == name for item in self._engine.world.volumes):
-            self._engine.world.volumes.append(Volume(name=name, path=path, labels=self.labels.of(volume=volume_id)))
+            self._engine.world.volumes.append(
+                Volume(name=name, path=path, labels=self.labels.of(volume=volume_id))
+            )
             self._engine.save()
 
     async def delete(self, name: str) -> None:
         self._engine.act("remove volume")
-        if users := [item.name for item in self._engine.world.containers if name in item.mounts.values()]:
+        if users := [
+            item.name for item in self._engine.world.containers if name in item.mounts.values()
+        ]:
             raise Conflict(f"Could not remove the volume {name}: volume is in use - {users}.")
         kept = [item for item in self._engine.world.volumes if item.name != name]
         if len(kept) < len(self._engine.world.volumes):
@@ -652,7 +733,10 @@ class FakeNetworks(Networks):
         engine, world = self._engine, self._engine.world
         engine.act("make network")
         if name not in world.networks:
-            if subnet[0] in {*world.strangers, *(taken for other, taken in world.subnets.items() if other in world.networks)}:
+            if subnet[0] in {
+                *world.strangers,
+                *(taken for other, taken in world.subnets.items() if other in world.networks),
+            }:
                 raise AddressesTaken(f"The addresses {subnet[0]} are in use by another network.")
             world.networks[name], world.subnets[name] = f"n{engine.number():08d}", subnet[0]
             engine.save()
@@ -663,7 +747,9 @@ class FakeNetworks(Networks):
         engine.act("remove network")
         others = []
         for container in world.containers:
-            if container.state == "running" and world.networks.get(name) == container.network_ids.get(name, ""):
+            if container.state == "running" and world.networks.get(
+                name
+            ) == container.network_ids.get(name, ""):
                 if not self.labels.ours(container.labels):
                     others.append(container.name)
                 else:
@@ -680,7 +766,11 @@ class FakeNetworks(Networks):
         return [
             Network(name=BRIDGE, subnets=("10.8.0.0/16",), ours=False),
             *(
-                Network(name=name, subnets=(self._engine.world.subnets.get(name, "10.9.0.0/16"),), ours=True)
+                Network(
+                    name=name,
+                    subnets=(self._engine.world.subnets.get(name, "10.9.0.0/16"),),
+                    ours=True,
+                )
                 for name in self._engine.world.networks
             ),
         ]

@@ -1,4 +1,5 @@
-"""Fixtures of tests that need no Docker Engine: a furnished installation on the fake one, copied for each test."""
+"""Fixtures of tests that need no Docker Engine: a furnished installation on the fake one, copied
+for each test."""
 
 import os
 import shutil
@@ -27,7 +28,9 @@ def anyio_backend() -> str:
 def room() -> Iterator[Path]:
     """A folder for many copies of small files: in memory where there is some."""
     fits = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > NEEDED
-    with tempfile.TemporaryDirectory(prefix="purveyor-rules-", dir=MEMORY if fits else None) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="purveyor-rules-", dir=MEMORY if fits else None
+    ) as name:
         yield Path(name)
 
 
@@ -48,7 +51,8 @@ def furnished(room: Path) -> tuple[Scene, Path]:
 
 @pytest.fixture
 def scene(furnished: tuple[Scene, Path]) -> Iterator[Scene]:
-    """The furnished scene as it was in the beginning. What it publishes has to be in the catalogue."""
+    """The furnished scene as it was in the beginning. What it publishes has to be in the
+    catalogue."""
     found, base = furnished
     found.bring_back(base)
     yield found
@@ -59,12 +63,19 @@ def scene(furnished: tuple[Scene, Path]) -> Iterator[Scene]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The seconds of whoever copies the state become parts of one."""
-    for name, value in (("LOOK", 0.15), ("SHORTEST", 0.02), ("LONGEST", 0.1), ("PER_SECOND", 10**8)):
+    for name, value in (
+        ("LOOK", 0.15),
+        ("SHORTEST", 0.02),
+        ("LONGEST", 0.1),
+        ("PER_SECOND", 10**8),
+    ):
         monkeypatch.setattr(copier, name, value)
 
 
 @pytest.fixture
-async def trial(request: pytest.FixtureRequest, furnished: tuple[Scene, Path], room: Path) -> AsyncIterator[Trial]:
+async def trial(
+    request: pytest.FixtureRequest, furnished: tuple[Scene, Path], room: Path
+) -> AsyncIterator[Trial]:
     """The form that the test's parameter names, ready to be run."""
     found, base = furnished
     made = Trial(found, base, room / "trial", FORMS[request.param])

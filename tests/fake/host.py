@@ -1,4 +1,5 @@
-"""Hosts that burn: each has an engine and a state directory of its own, and all of them the same place for backups."""
+"""Hosts that burn: each has an engine and a state directory of its own, and all of them the same
+place for backups."""
 
 import base64
 import logging
@@ -19,7 +20,8 @@ from purveyor.recovery.rebuild import Prospect, Wanted
 
 
 class Host(Scene):
-    """A machine: `folder` is all of it. What its engine holds is not in the state directory, and no copy carries it."""
+    """A machine: `folder` is all of it. What its engine holds is not in the state directory, and no
+    copy carries it."""
 
     def __init__(self, folder: Path, place: Path) -> None:
         super().__init__(folder / "state")
@@ -41,7 +43,13 @@ class Host(Scene):
         return self.engine
 
     def build(self, state: Path) -> AbstractAsyncContextManager[App]:
-        return built(state, make_store=self.make_store, make_engine=self.engine_of, plugins=PLUGINS, log_level=logging.CRITICAL)
+        return built(
+            state,
+            make_store=self.make_store,
+            make_engine=self.engine_of,
+            plugins=PLUGINS,
+            log_level=logging.CRITICAL,
+        )
 
     def burn(self) -> None:
         shutil.rmtree(self.folder)
@@ -66,7 +74,8 @@ class Host(Scene):
             await rebuild.claim(wanted, found)
 
     async def recover(self, key: bytes, **given: Any) -> None:
-        """As ``purveyor recover`` does it: from the beginning, or from where an earlier one was interrupted."""
+        """As ``purveyor recover`` does it: from the beginning, or from where an earlier one was
+        interrupted."""
         if rebuild.require_empty(self.state) is None:
             await self.claim(key, **given)
         async with self.open(make_store=self.make_store) as app:
@@ -74,7 +83,8 @@ class Host(Scene):
 
 
 async def prepare(host: Host) -> bytes:
-    """A furnished installation of which everything that can be is backed up; the answer is its key."""
+    """A furnished installation of which everything that can be is backed up; the answer is its
+    key."""
     host.begin()
     async with host.open() as app:
         await furnish(host, app)

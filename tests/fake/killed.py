@@ -1,7 +1,7 @@
 """Processes that are killed for real: ``killed.py STATE FORM POINTS TARGET``.
 
-For each point a child runs the form from the state directory as it is and kills itself there with SIGKILL; what it leaves
-is moved to TARGET/POINT. Prints how each child ended, as JSON.
+For each point a child runs the form from the state directory as it is and kills itself there with
+SIGKILL; what it leaves is moved to TARGET/POINT. Prints how each child ended, as JSON.
 """
 
 import json

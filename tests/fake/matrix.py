@@ -1,8 +1,10 @@
-"""Every verb in all its forms, killed at every point of its way, and with every call that it makes going wrong.
+"""Every verb in all its forms, killed at every point of its way, and with every call that it makes
+going wrong.
 
-A point is a moment at which something durable is another than before: a transaction, a container or volume, a server's data,
-a file. The state directory is copied at each, and what the next start makes of the copy is what it makes of a kill at that
-point: `kernel/test_killed.py` shows with real SIGKILLs that the two are the same.
+A point is a moment at which something durable is another than before: a transaction, a container or
+volume, a server's data, a file. The state directory is copied at each, and what the next start
+makes of the copy is what it makes of a kill at that point: `kernel/test_killed.py` shows with real
+SIGKILLs that the two are the same.
 """
 
 import shutil
@@ -31,8 +33,8 @@ AWAY = "The engine is away."
 class Form(NamedTuple):
     """A verb and one way to call it.
 
-    `prepare` makes what it needs and the furnished scene does not have. What differs below the places `gives_up` when it has
-    failed is what the verb says it gives up then.
+    `prepare` makes what it needs and the furnished scene does not have. What differs below the
+    places `gives_up` when it has failed is what the verb says it gives up then.
     """
 
     verb: str
@@ -74,7 +76,9 @@ async def _outlived(scene: Scene, app: App) -> None:
     """Former credentials whose time is over."""
     await do(app, "rotate", project="shop", grace=600)
     await app.house.store.write(
-        lambda tx: tx.update("bindings", "former_until IS NOT NULL", [], former_until=tx.now - timedelta(seconds=1))
+        lambda tx: tx.update(
+            "bindings", "former_until IS NOT NULL", [], former_until=tx.now - timedelta(seconds=1)
+        )
     )
 
 
@@ -102,7 +106,13 @@ async def _burnt(scene: Scene, app: App) -> None:
         backup = backups.listed(tx, service_id=record.id)[0]
         choice = Choice(backups=(backup.id,))
         state = Recovering(
-            since=tx.now, place="there", state_of=tx.now, host="burnt", revision=1, highest=99, choices={record.id: choice}
+            since=tx.now,
+            place="there",
+            state_of=tx.now,
+            host="burnt",
+            revision=1,
+            highest=99,
+            choices={record.id: choice},
         )
         lose(tx, app.house, app.house.state, record)
         keep(tx, state)
@@ -125,17 +135,27 @@ FORMS = {
     "stop": Form("stop", {"service": "main"}),
     "restart": Form("restart", {"service": "main"}),
     "restart-imported": Form("restart", {"service": "lent"}),
-    "repair": Form("repair", {"service": "idle"}, _lost, ("/containers", "/servers")),  # brought back by the next look
-    "repair-app": Form("repair-app", {"deployment": 1}, _app_lost, APPS),  # brought back by the next look
+    # brought back by the next look
+    "repair": Form("repair", {"service": "idle"}, _lost, ("/containers", "/servers")),
+    # brought back by the next look
+    "repair-app": Form("repair-app", {"deployment": 1}, _app_lost, APPS),
     "delete": Form("delete", {"service": "idle"}),
     "delete-purge": Form(
-        "delete", {"service": "idle", "purge": True}, None, ("/containers", "/servers", "/folders", "/services")
+        "delete",
+        {"service": "idle", "purge": True},
+        None,
+        ("/containers", "/servers", "/folders", "/services"),
     ),
     "delete-stopped": Form("delete", {"service": "asleep"}),
     "delete-imported": Form("delete", {"service": "lent"}),
     "undelete": Form("undelete", {"service": "gone"}),
-    "purge-volume": Form("purge-volume", {"volume": "idle", "confirm": "idle"}, _kept, ("/folders",)),
-    "import": Form("import", {"container_id": "theirs", "name": "theirs", "service_type": "fake", "use_found": True}),
+    "purge-volume": Form(
+        "purge-volume", {"volume": "idle", "confirm": "idle"}, _kept, ("/folders",)
+    ),
+    "import": Form(
+        "import",
+        {"container_id": "theirs", "name": "theirs", "service_type": "fake", "use_found": True},
+    ),
     "create-project": Form("create-project", {"name": "fresh"}),
     "delete-environment-unlinked": Form(
         "delete-environment",
@@ -144,54 +164,95 @@ FORMS = {
         (*APPS, "/bindings", "/servers/fk-main/accounts"),
     ),
     "delete-project": Form("delete-project", {"project": "shop"}, _unlinked, APPS),
-    "delete-environment": Form("delete-environment", {"project": "shop", "environment": "preview"}, None, APPS),
+    "delete-environment": Form(
+        "delete-environment", {"project": "shop", "environment": "preview"}, None, APPS
+    ),
     "delete-environment-purge": Form(
-        "delete-environment", {"project": "shop", "environment": "preview", "purge": True}, None, (*APPS, *PURGED)
+        "delete-environment",
+        {"project": "shop", "environment": "preview", "purge": True},
+        None,
+        (*APPS, *PURGED),
     ),
     "link": Form("link", {"service": "idle", "project": "bare"}),
     "link-before-the-end": Form("link", {"service": "main", "project": "shop"}, _unlinked_later),
-    "end-access": Form("end-access", {"service": "tracked"}, _left_behind, ("/bindings", "/servers/fk-tracked/accounts")),
-    "end-access-former": Form("end-access", {"service": "main"}, _outlived, ("/servers/fk-main/former",)),
+    "end-access": Form(
+        "end-access",
+        {"service": "tracked"},
+        _left_behind,
+        ("/bindings", "/servers/fk-tracked/accounts"),
+    ),
+    "end-access-former": Form(
+        "end-access", {"service": "main"}, _outlived, ("/servers/fk-main/former",)
+    ),
     "link-again": Form("link", {"service": "main", "project": "shop"}, _unlinked),
     "bind": Form("bind", {"project": "bare", "environment": "production"}, _tenant),
     "unlink": Form("unlink", {"service": "main", "project": "shop"}),
     "unlink-now": Form("unlink", {"service": "main", "project": "shop", "now": True}),
-    "unlink-ended-before-its-time": Form("unlink", {"service": "main", "project": "shop", "now": True}, _unlinked_later),
-    "unlink-purge": Form("unlink", {"service": "main", "project": "shop", "purge": True}, None, PURGED),
+    "unlink-ended-before-its-time": Form(
+        "unlink", {"service": "main", "project": "shop", "now": True}, _unlinked_later
+    ),
+    "unlink-purge": Form(
+        "unlink", {"service": "main", "project": "shop", "purge": True}, None, PURGED
+    ),
     "rotate": Form("rotate", {"project": "shop"}),
     "rotate-grace": Form("rotate", {"project": "shop", "grace": 600}),
     "renew-certificate": Form("renew-certificate", {"service": "main"}),
     "rotate-administrator": Form("rotate-administrator", {"service": "main"}),
     "deploy": Form("deploy", {"project": "blog", "image": "app:1", "port": 8000}),
     "deploy-over": Form("deploy", {"project": "shop", "image": "app:2"}),
-    "deploy-ends-an-account": Form("deploy", {"project": "shop", "image": "app:2"}, _unlinked_later),
+    "deploy-ends-an-account": Form(
+        "deploy", {"project": "shop", "image": "app:2"}, _unlinked_later
+    ),
     "deploy-environment": Form(
-        "deploy", {"project": "shop", "environment": "review", "create": True, "image": "app:1"}, None, ("/projects",)
+        "deploy",
+        {"project": "shop", "environment": "review", "create": True, "image": "app:1"},
+        None,
+        ("/projects",),
     ),
     "deploy-hooks-only": Form("deploy", {"project": "blog"}),
     "backup": Form("backup", {"service": "main"}),
     "backup-base": Form("backup", {"service": "tracked", "backup_type": "base"}),
-    "verify-backup": Form("verify-backup", {"backup": "1"}, None, ("/backups",)),  # one that cannot be restored is suspect
+    # one that cannot be restored is suspect
+    "verify-backup": Form("verify-backup", {"backup": "1"}, None, ("/backups",)),
     "delete-backup": Form("delete-backup", {"backup": "1"}),
     "restore": Form("restore", {"backup": "1", "new_name": "restored"}),
     "restore-in-place": Form("restore", {"backup": "1", "service_id": "main"}, _changed, SERVED),
     "restore-archive": Form("restore", {"archive": "tracked", "new_name": "restored"}),
-    "restore-archive-in-place": Form("restore", {"archive": "tracked", "service_id": "tracked"}, None, SERVED),
-    "restore-database": Form("restore", {"backup": "1", "new_name": "restored", "databases": ["shop_production"]}),
-    "attach-volume": Form("attach-volume", {"service": "main", "volume": "main"}, _put_away, SERVED),
+    "restore-archive-in-place": Form(
+        "restore", {"archive": "tracked", "service_id": "tracked"}, None, SERVED
+    ),
+    "restore-database": Form(
+        "restore", {"backup": "1", "new_name": "restored", "databases": ["shop_production"]}
+    ),
+    "attach-volume": Form(
+        "attach-volume", {"service": "main", "volume": "main"}, _put_away, SERVED
+    ),
     "clone-volume": Form("clone-volume", {"name": "copied", "volume": "main"}, _put_away),
     "clone": Form("clone", {"service": "main", "name": "copied"}),
     "upgrade": Form("upgrade", {"service": "main", "docker_image": "fake:2"}, None, SERVED),
-    "upgrade-same-data": Form("upgrade", {"service": "main", "docker_image": "fake:1-b"}, None, SERVED),
-    "upgrade-rehearse": Form("upgrade", {"service": "main", "docker_image": "fake:2", "rehearse": True}),
-    "upgrade-rehearse-same-data": Form("upgrade", {"service": "main", "docker_image": "fake:1-b", "rehearse": True}),
+    "upgrade-same-data": Form(
+        "upgrade", {"service": "main", "docker_image": "fake:1-b"}, None, SERVED
+    ),
+    "upgrade-rehearse": Form(
+        "upgrade", {"service": "main", "docker_image": "fake:2", "rehearse": True}
+    ),
+    "upgrade-rehearse-same-data": Form(
+        "upgrade", {"service": "main", "docker_image": "fake:1-b", "rehearse": True}
+    ),
     "undo-upgrade": Form("undo-upgrade", {"service": "risen"}),
     "archive": Form("archive", {"service": "main"}),
     "archive-again": Form(
         "archive",
         {"service": "tracked", "again": True},
         None,
-        ("/archives", "/backups", "/containers", "/servers/fk-tracked/slot", "/volumes on the engine"),  # broken, then begun anew
+        # broken, then begun anew
+        (
+            "/archives",
+            "/backups",
+            "/containers",
+            "/servers/fk-tracked/slot",
+            "/volumes on the engine",
+        ),
     ),
     "end-archive": Form("end-archive", {"service": "tracked"}),
 }
@@ -216,8 +277,15 @@ class Points:
 
     def seen(self) -> Any:
         """What tells one moment from another: each file with its time and size."""
-        files = [path for path in sorted(self._state.rglob("*")) if path.suffix not in (".db-shm", ".part")]
-        return [(str(path), path.is_dir() or (path.stat().st_mtime_ns, path.stat().st_size)) for path in files]
+        files = [
+            path
+            for path in sorted(self._state.rglob("*"))
+            if path.suffix not in (".db-shm", ".part")
+        ]
+        return [
+            (str(path), path.is_dir() or (path.stat().st_mtime_ns, path.stat().st_size))
+            for path in files
+        ]
 
     def clear(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -239,8 +307,8 @@ def watched(points: Points) -> type[Store]:
 
 
 class Attempt(NamedTuple):
-    """One run of a form: what the installation looked like before and after, how the operation ended, and which of the calls
-    that it made found the world changed since the call before."""
+    """One run of a form: what the installation looked like before and after, how the operation
+    ended, and which of the calls that it made found the world changed since the call before."""
 
     before: Any
     after: Any
@@ -266,14 +334,19 @@ class Trial:
         async with self.scene.open() as app:
             if self.form.prepare is not None:
                 await self.form.prepare(self.scene, app)
-            self._known = await app.house.store.read(lambda tx: tx.value("SELECT max(id) FROM operations"))
+            self._known = await app.house.store.read(
+                lambda tx: tx.value("SELECT max(id) FROM operations")
+            )
         shutil.rmtree(self.kept, ignore_errors=True)
         self.scene.keep(self.kept)
 
-    async def run(self, failing: int = 0, *, away: bool = False, points_too: bool = True) -> Attempt:
+    async def run(
+        self, failing: int = 0, *, away: bool = False, points_too: bool = True
+    ) -> Attempt:
         """Run the form once; points are taken on the way, unless nobody wants them.
 
-        With `failing` the call of that number goes wrong, with `away` every later one too, and points are taken from then on.
+        With `failing` the call of that number goes wrong, with `away` every later one too, and
+        points are taken from then on.
         """
         scene, points = self.scene, self.points
         scene.bring_back(self.kept)
@@ -302,7 +375,8 @@ class Trial:
             try:
                 await app.run(self.form.verb, given, "test")
             except PurveyorError as error:
-                if not failing or "unexpectedly" in error.detail:  # a fault of ours, not the one that was injected
+                # a fault of ours, not the one that was injected
+                if not failing or "unexpectedly" in error.detail:
                     raise
             finally:
                 points.take()
@@ -310,22 +384,31 @@ class Trial:
                 scene.engine.acted, scene.engine.changed = (lambda name: None), (lambda: None)
             if not away:
                 await look_after(app)
-            return Attempt(before, await picture(scene, app), await self._state(app), telling, calls)
+            return Attempt(
+                before, await picture(scene, app), await self._state(app), telling, calls
+            )
 
     async def given(self, app: App) -> Any:
         given = dict(self.form.given)
         if "volume" in given:  # of which service it was
-            sql, origin = "SELECT id FROM volumes WHERE state = 'kept' AND origin = ?", given["volume"]
+            sql, origin = (
+                "SELECT id FROM volumes WHERE state = 'kept' AND origin = ?",
+                given["volume"],
+            )
             given["volume"] = await app.house.store.read(lambda tx: tx.value(sql, [origin]))
         return msgspec.convert(given, app.verb(self.form.verb).arguments)
 
     async def _state(self, app: App) -> str:
         """How the form's operation stands, "" when there is none."""
         sql = "SELECT state FROM operations WHERE verb = ? AND id > ? ORDER BY id LIMIT 1"
-        return await app.house.store.read(lambda tx: tx.value(sql, [self.form.verb, self._known])) or ""
+        return (
+            await app.house.store.read(lambda tx: tx.value(sql, [self.form.verb, self._known]))
+            or ""
+        )
 
     async def start_again(self, point: Path, make_store: type[Store] = Store) -> tuple[str, Any]:
-        """Go on from a point as the next start does: how the operation ended, and what the installation looks like."""
+        """Go on from a point as the next start does: how the operation ended, and what the
+        installation looks like."""
         self.scene.bring_back(point)
         async with self.scene.open(make_store=make_store) as app:
             await look_after(app)
@@ -338,4 +421,8 @@ class Trial:
         if ended == "succeeded":
             return differences(found, good.after)
         given_up = self.form.gives_up if ended else ()
-        return [line for line in differences(found, good.before) if not line.startswith(given_up or ("-",))]
+        return [
+            line
+            for line in differences(found, good.before)
+            if not line.startswith(given_up or ("-",))
+        ]

@@ -1,4 +1,5 @@
-"""An installation on the fake engine, furnished with one of everything, and what it looks like from outside."""
+"""An installation on the fake engine, furnished with one of everything, and what it looks like from
+outside."""
 
 import logging
 import shutil
@@ -26,7 +27,13 @@ from purveyor.services.operations.create import CreateArguments
 
 PLUGINS = [EntryPoint(name="fake", value="fake.server", group="purveyor")]
 NAMESPACE = "fk"
-IMAGES = {"fake:1": {"FAKE_MAJOR": "1"}, "fake:1-b": {"FAKE_MAJOR": "1"}, "fake:2": {"FAKE_MAJOR": "2"}, "app:1": {}, "app:2": {}}
+IMAGES = {
+    "fake:1": {"FAKE_MAJOR": "1"},
+    "fake:1-b": {"FAKE_MAJOR": "1"},
+    "fake:2": {"FAKE_MAJOR": "2"},
+    "app:1": {},
+    "app:2": {},
+}
 SETTINGS = f"""
 namespace = "{NAMESPACE}"
 listen = "127.0.0.1:0"
@@ -57,7 +64,9 @@ class Scene:
         return self.engine
 
     @asynccontextmanager
-    async def open(self, *, serve: bool = False, make_store: StoreFactory = Store, resume: bool = True) -> AsyncIterator[App]:
+    async def open(
+        self, *, serve: bool = False, make_store: StoreFactory = Store, resume: bool = True
+    ) -> AsyncIterator[App]:
         """The core, running. What an earlier process left is finished first, unless it serves."""
         async with open_app(
             self.state,
@@ -96,7 +105,9 @@ async def do(app: App, verb: str, **given: Any) -> int:
 
 
 async def create(app: App, name: str, **parameters: Any) -> None:
-    await app.run("create", CreateArguments(name=name, service_type="fake", parameters=parameters), "test")
+    await app.run(
+        "create", CreateArguments(name=name, service_type="fake", parameters=parameters), "test"
+    )
 
 
 async def furnish(scene: Scene, app: App) -> None:
@@ -120,11 +131,14 @@ async def furnish(scene: Scene, app: App) -> None:
     await do(app, "stop", service="asleep")
     scene.engine.foreign("theirs", "fake:1", {"ADMIN": "hunter22"}, server.DATA)
     scene.engine.foreign("lent-db", "fake:1", {"ADMIN": "hunter23"}, server.DATA)
-    await do(app, "import", container_id="lent-db", name="lent", service_type="fake", use_found=True)
+    await do(
+        app, "import", container_id="lent-db", name="lent", service_type="fake", use_found=True
+    )
 
 
 async def look_after(app: App, *, ship: bool = False) -> None:
-    """One round of what the daemon does by itself: finish, repair, sweep, and see to archives that do not follow.
+    """One round of what the daemon does by itself: finish, repair, sweep, and see to archives that
+    do not follow.
 
     With `ship`, what every archive's helper has written down is shipped.
     """
@@ -134,26 +148,43 @@ async def look_after(app: App, *, ship: bool = False) -> None:
     for archive in await app.house.store.read(archives.every):
         service = await app.house.store.read(lambda tx: services.get(tx, archive.service_id))
         found = await app.house.engine.containers.inspect(f"{service.container_name}.archive")
-        follows = archive.state == "following" and archive.base_at is not None and archive.volume_id == service.volume_id
-        if ship or not follows or found is None or found.state != "running":  # a turn takes three processes: when there is cause
+        follows = (
+            archive.state == "following"
+            and archive.base_at is not None
+            and archive.volume_id == service.volume_id
+        )
+        # a turn takes three processes: when there is cause
+        if ship or not follows or found is None or found.state != "running":
             await app.archivist.turn(archive)
 
 
 async def picture(scene: Scene, app: App) -> Any:
-    """All that a person would call the state of the installation, with the random parts of names left out."""
+    """All that a person would call the state of the installation, with the random parts of names
+    left out."""
     recorded = await app.house.store.read(_recorded)
     world = scene.engine.world
     folders = sorted(path.name for path in (scene.state / "volumes").iterdir())
-    known, passwords, backups_of = recorded.pop("folders"), recorded.pop("passwords"), recorded.pop("backups")
+    known, passwords, backups_of = (
+        recorded.pop("folders"),
+        recorded.pop("passwords"),
+        recorded.pop("backups"),
+    )
     return {
         **recorded,
         "folders": "as recorded" if folders == known else (folders, known),
         "containers": sorted(
-            (item.name, item.image, item.state == "running", sorted(item.networks)) for item in world.containers
+            (item.name, item.image, item.state == "running", sorted(item.networks))
+            for item in world.containers
         ),
-        "names of apps": sorted((item.name, item.aliases) for item in world.containers if item.aliases),
+        "names of apps": sorted(
+            (item.name, item.aliases) for item in world.containers if item.aliases
+        ),
         "volumes on the engine": sorted(item.name.rpartition("-")[0] for item in world.volumes),
-        "servers": {item.name: _server(scene, item.name, passwords) for item in world.containers if server.DATA in item.mounts},
+        "servers": {
+            item.name: _server(scene, item.name, passwords)
+            for item in world.containers
+            if server.DATA in item.mounts
+        },
         "backups": sorted(_files(scene, backups_of)),
         "stray backups": sorted(_stray(scene, backups_of)),
         "wrong": world.wrongs,
@@ -161,7 +192,8 @@ async def picture(scene: Scene, app: App) -> Any:
 
 
 def _files(scene: Scene, made: list[BackupRecord]) -> Iterator[Any]:
-    """What is called a backup, and whether its files are whole. Those that an in-place restore makes for safety are left out."""
+    """What is called a backup, and whether its files are whole. Those that an in-place restore
+    makes for safety are left out."""
     for item in made:
         if item.state != "failed" and item.backup_type != "safety":
             files = sorted(path.name for path in (scene.state / "backups" / item.folder).glob("*"))
@@ -187,7 +219,10 @@ def _server(scene: Scene, container: str, passwords: dict[str, Any]) -> Any:
         "major": held.major,
         "marked": bool(held.identity),
         "administrator": held.admin == expected.get("", held.admin),
-        "accounts": {name: password == expected.get(name) for name, (password, _) in sorted(held.accounts.items())},
+        "accounts": {
+            name: password == expected.get(name)
+            for name, (password, _) in sorted(held.accounts.items())
+        },
         "former": sorted(held.former),
         "resources": dict(sorted(held.resources.items())),
         "slot": held.slot,
@@ -195,7 +230,10 @@ def _server(scene: Scene, container: str, passwords: dict[str, Any]) -> Any:
 
 
 def _recorded(tx: Tx) -> dict[str, Any]:
-    every = [services.get(tx, row["id"]) for row in tx.rows("SELECT id FROM services WHERE state != 'deleted' ORDER BY id")]
+    every = [
+        services.get(tx, row["id"])
+        for row in tx.rows("SELECT id FROM services WHERE state != 'deleted' ORDER BY id")
+    ]
     bound = {record.id: projects.bindings(tx, service_id=record.id) for record in every}
     volumes = services.volumes(tx, ["new", "used", "kept"])
     return {
@@ -207,7 +245,15 @@ def _recorded(tx: Tx) -> dict[str, Any]:
             for record in every
         },
         "services": [
-            (record.slug, record.state, record.desired, record.image, record.refusal, record.parameters.get("size"), record.major)
+            (
+                record.slug,
+                record.state,
+                record.desired,
+                record.image,
+                record.refusal,
+                record.parameters.get("size"),
+                record.major,
+            )
             for record in every
         ],
         "volumes": sorted((item.origin, item.state, bool(item.identity)) for item in volumes),
@@ -216,18 +262,30 @@ def _recorded(tx: Tx) -> dict[str, Any]:
             str(row["slug"] or f"deployment of {row['project']}")
             for row in tx.rows(
                 "SELECT services.slug AS slug, deployments.project_id AS project FROM ports "
-                "LEFT JOIN services ON services.id = ports.service_id LEFT JOIN deployments ON deployments.id = deployment_id"
+                "LEFT JOIN services ON services.id = ports.service_id LEFT JOIN deployments ON "
+                "deployments.id = deployment_id"
             )
         ),
         "projects": [
-            (project.slug, sorted(item.slug for item in projects.environments(tx, project.id))) for project in projects.every(tx)
+            (project.slug, sorted(item.slug for item in projects.environments(tx, project.id)))
+            for project in projects.every(tx)
         ],
         "links": [
-            (link.service_id, link.project_id, link.state) for link in sorted(projects.links(tx), key=lambda link: link.id)
+            (link.service_id, link.project_id, link.state)
+            for link in sorted(projects.links(tx), key=lambda link: link.id)
         ],
-        "bindings": [(item.service_id, item.project, item.environment, item.state) for items in bound.values() for item in items],
+        "bindings": [
+            (item.service_id, item.project, item.environment, item.state)
+            for items in bound.values()
+            for item in items
+        ],
         "deployments": [
-            (item.project_id, item.environment_id, item.app.image if item.app else "", item.container)
+            (
+                item.project_id,
+                item.environment_id,
+                item.app.image if item.app else "",
+                item.container,
+            )
             for item in deployment_store.deployments(tx, state="active")
         ],
         "backups": backups.listed(tx),
@@ -241,7 +299,11 @@ def differences(found: Any, expected: Any, where: str = "") -> list[str]:
         return []
     if isinstance(found, dict) and isinstance(expected, dict):
         names = sorted({*found, *expected}, key=str)
-        return [line for name in names for line in differences(found.get(name), expected.get(name), f"{where}/{name}")]
+        return [
+            line
+            for name in names
+            for line in differences(found.get(name), expected.get(name), f"{where}/{name}")
+        ]
     if isinstance(found, list) and isinstance(expected, list):
         more = [f"{where}: more {item}" for item in found if item not in expected]
         return [*more, *(f"{where}: lacks {item}" for item in expected if item not in found)] or [

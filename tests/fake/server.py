@@ -1,8 +1,10 @@
-"""The service type ``fake``: a server that is one JSON file in its volume, and a plugin that answers at once.
+"""The service type ``fake``: a server that is one JSON file in its volume, and a plugin that
+answers at once.
 
-It keeps what every service type promises: accounts that reach their own resource, a mark of the data set, an administrator
-whose password is checked at each call, backups, changes written down for an archive. A server serves while its container
-runs. What it holds is read and changed through `Server`, by tests too.
+It keeps what every service type promises: accounts that reach their own resource, a mark of the
+data set, an administrator whose password is checked at each call, backups, changes written down for
+an archive. A server serves while its container runs. What it holds is read and changed through
+`Server`, by tests too.
 """
 
 import io
@@ -60,7 +62,8 @@ PAIR = "/etc/purveyor/server.pem"
 
 
 class Held(msgspec.Struct, kw_only=True):
-    """What a server holds. `accounts` maps a name to its password and mark; `slot` says that it keeps changes for a helper."""
+    """What a server holds. `accounts` maps a name to its password and mark; `slot` says that it
+    keeps changes for a helper."""
 
     major: str
     admin: str
@@ -91,7 +94,8 @@ class Server:
 
 
 def run(engine: FakeEngine, container: Container) -> None:
-    """What happens when a container of the image is started: it comes up empty on an empty volume, as servers do."""
+    """What happens when a container of the image is started: it comes up empty on an empty volume,
+    as servers do."""
     if DATA not in container.mounts or container.entrypoint:
         return
     path = engine.folder(container.mounts[DATA])
@@ -107,7 +111,8 @@ def run(engine: FakeEngine, container: Container) -> None:
 
 
 def _serving(service: Service, access: Any, hook: str) -> Server:
-    """The server of a service, logged in as its administrator. Raises what a driver would make of it."""
+    """The server of a service, logged in as its administrator. Raises what a driver would make of
+    it."""
     engine: FakeEngine = access.engine
     engine.act(hook)
     container = engine.find(service.host)
@@ -131,9 +136,22 @@ def service_type() -> ServiceType:
         default_image="fake:1",
         ports=(Port(container=PORT),),
         parameters=(
-            Parameter(name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT),
-            Parameter(name="size", help="Anything that makes another container.", kind="integer", default=1),
-            Parameter(name="password", help="The administrator's.", generated="password", editable=False, secret=True),
+            Parameter(
+                name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT
+            ),
+            Parameter(
+                name="size",
+                help="Anything that makes another container.",
+                kind="integer",
+                default=1,
+            ),
+            Parameter(
+                name="password",
+                help="The administrator's.",
+                generated="password",
+                editable=False,
+                secret=True,
+            ),
         ),
     )
 
@@ -181,18 +199,25 @@ async def adopt(service: Service, access: Access) -> Health:
 def recognise(container: FoundContainer) -> Recognition | None:
     if not container.image.reference.startswith("fake:"):
         return None
-    return Recognition(service_type="fake", suggested={"password": container.environment.get("ADMIN", "")})
+    return Recognition(
+        service_type="fake", suggested={"password": container.environment.get("ADMIN", "")}
+    )
 
 
 @hookimpl
 async def retell(container: FoundContainer, read: Reader) -> Retold:
-    return Retold(parameters={"password": container.environment["ADMIN"], "size": int(container.command[1])})
+    return Retold(
+        parameters={"password": container.environment["ADMIN"], "size": int(container.command[1])}
+    )
 
 
 @hookimpl
 async def held(service: Service, access: Access) -> list[HeldAccount]:
     accounts = _serving(service, access, "held").held.accounts
-    return [HeldAccount(number=int(mark.rpartition(" ")[2]), resource=name, account=name) for name, (_, mark) in accounts.items()]
+    return [
+        HeldAccount(number=int(mark.rpartition(" ")[2]), resource=name, account=name)
+        for name, (_, mark) in accounts.items()
+    ]
 
 
 @hookimpl
@@ -231,7 +256,9 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
 
 
 @hookimpl
-async def rotate(service: Service, access: Access, binding: Binding, previous: str, until: datetime | None) -> None:
+async def rotate(
+    service: Service, access: Access, binding: Binding, previous: str, until: datetime | None
+) -> None:
     server = _serving(service, access, "rotate")
     password, mark = server.held.accounts[binding.account]
     if password not in (previous, binding.password):
@@ -287,7 +314,10 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 
 def _count(resources: dict[str, dict[str, str]]) -> Census:
     return Census(
-        counts={"databases": dict.fromkeys(resources, 1), "keys": {name: len(keys) for name, keys in resources.items()}}
+        counts={
+            "databases": dict.fromkeys(resources, 1),
+            "keys": {name: len(keys) for name, keys in resources.items()},
+        }
     )
 
 
@@ -319,9 +349,15 @@ TROUBLES: dict[str, Exception] = {
 @hookimpl
 async def backup(service: Service, access: Access, sink: Sink) -> Census:
     held = _serving(service, access, "backup").held
-    failed = tuple(Finding(where=name, what="", why="it is closed") for name in held.resources if name == CLOSED)
+    failed = tuple(
+        Finding(where=name, what="", why="it is closed")
+        for name in held.resources
+        if name == CLOSED
+    )
     left_out = tuple(
-        Finding(where=name, what=SECRET, why="it is not carried") for name, keys in held.resources.items() if SECRET in keys
+        Finding(where=name, what=SECRET, why="it is not carried")
+        for name, keys in held.resources.items()
+        if SECRET in keys
     )
     written = {
         name: {key: value for key, value in keys.items() if key != SECRET}
@@ -333,7 +369,9 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
 
 
 @hookimpl
-async def restore(service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
+async def restore(
+    service: Service, access: Access, source: Source, options: RestoreOptions
+) -> tuple[Finding, ...]:
     server = _serving(service, access, "restore")
     if server.held.resources:
         raise Failed("it is not empty")
@@ -348,11 +386,17 @@ async def restore(service: Service, access: Access, source: Source, options: Res
         if options.only and name not in options.only:
             continue
         server.held.resources[name] = {
-            key: value[::-1] if key in (TWISTED, PASSING) else value for key, value in keys.items() if key != FRAGILE
+            key: value[::-1] if key in (TWISTED, PASSING) else value
+            for key, value in keys.items()
+            if key != FRAGILE
         }
         server.save()
         access.engine.act("restore")  # type: ignore[attr-defined]
-        findings += [Finding(where=name, what=key, why="it is another", notice=True) for key in keys if key == MINOR]
+        findings += [
+            Finding(where=name, what=key, why="it is another", notice=True)
+            for key in keys
+            if key == MINOR
+        ]
         if JOB in keys and not options.takes_over:
             server.held.resources[name][JOB] = "off"
             findings.append(Finding(where=name, what=JOB, why="it is off in a copy", notice=True))
@@ -379,7 +423,9 @@ async def contents(source: Source, into: Contents) -> None:
 async def upgrade_check(service: Service, access: Access, image: Image) -> tuple[Finding, ...]:
     resources = _serving(service, access, "upgrade check").held.resources
     return tuple(
-        Finding(where=name, what=FRAGILE, why="the new version has it not") for name in resources if FRAGILE in resources[name]
+        Finding(where=name, what=FRAGILE, why="the new version has it not")
+        for name in resources
+        if FRAGILE in resources[name]
     )
 
 
@@ -395,7 +441,12 @@ def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
 
 @hookimpl
 def archive_helper(service: Service) -> ContainerSpec:
-    return ContainerSpec(image=service.image.reference, command=("receive",), mount=Mount(target=SPOOL), stop_timeout=1)
+    return ContainerSpec(
+        image=service.image.reference,
+        command=("receive",),
+        mount=Mount(target=SPOOL),
+        stop_timeout=1,
+    )
 
 
 def _write_down(server: Server, engine: FakeEngine, helper: str) -> str:
@@ -406,7 +457,9 @@ def _write_down(server: Server, engine: FakeEngine, helper: str) -> str:
     server.held.slot, server.held.wal = True, server.held.wal + 1
     server.save()
     name = f"{server.held.wal:08d}"
-    (engine.folder(found.mounts[SPOOL]) / name).write_bytes(msgspec.json.encode(server.held.resources))
+    (engine.folder(found.mounts[SPOOL]) / name).write_bytes(
+        msgspec.json.encode(server.held.resources)
+    )
     engine.changed()
     return name
 

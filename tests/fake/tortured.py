@@ -1,9 +1,11 @@
-"""A writer that is killed again and again, and what its copies are then: ``tortured.py STATE FOLDER LIVES SEED``.
+"""A writer that is killed again and again, and what its copies are then: ``tortured.py STATE FOLDER
+LIVES SEED``.
 
-Each life is a process that runs random verbs on a furnished installation and is killed with SIGKILL at a random moment. Its state
-is copied to two folders, of which one is frozen at times. In the transaction itself the writer notes, in a file, what the state
-is at its revision. After each kill the newest copy at each place is opened, looked through, and held against that. Prints what
-was seen, as JSON.
+Each life is a process that runs random verbs on a furnished installation and is killed with SIGKILL
+at a random moment. Its state is copied to two folders, of which one is frozen at times. In the
+transaction itself the writer notes, in a file, what the state is at its revision. After each kill
+the newest copy at each place is opened, looked through, and held against that. Prints what was
+seen, as JSON.
 """
 
 import base64
@@ -72,7 +74,10 @@ async def verb(app: App, rnd: random.Random) -> None:
             ("unlink", {"service": service, "project": project}),
             ("delete-project", {"project": project}),
             ("rotate", {"project": rnd.choice((project, "shop"))}),
-            ("deploy", {"project": rnd.choice((project, "shop")), "image": rnd.choice(("app:1", "app:2"))}),
+            (
+                "deploy",
+                {"project": rnd.choice((project, "shop")), "image": rnd.choice(("app:1", "app:2"))},
+            ),
             ("backup", {"service": service}),
             ("update", {"service": service, "parameters": {"size": rnd.randrange(1, 9)}}),
             ("stop", {"service": service}),
@@ -107,7 +112,8 @@ async def live(scene: Scene, places: list[Place], notes: Path, seed: int) -> Non
 
 
 def check(place: Place, keys: Keys, notes: Path, killed: float) -> dict[str, Any]:
-    """The newest copy at a place, held against what the writer noted; and whether each one there is whole."""
+    """The newest copy at a place, held against what the writer noted; and whether each one there is
+    whole."""
     told: dict[int, str] = {}
     begun: list[tuple[int, float]] = []
     for line in notes.read_text().splitlines():
@@ -177,7 +183,11 @@ def torture(state: Path, folder: Path, lives: int, seed: int) -> dict[str, Any]:
 
 def checked(state: Path, places: list[Place], notes: Path, killed: float) -> list[dict[str, Any]]:
     keys = Keys(base64.b64decode((state / "backup.key").read_bytes()))
-    return [check(place, keys, notes, killed) for place in places if (Path(place.label) / "state").exists()]
+    return [
+        check(place, keys, notes, killed)
+        for place in places
+        if (Path(place.label) / "state").exists()
+    ]
 
 
 def _changed(notes: Path) -> list[str]:
@@ -192,4 +202,8 @@ def _changed(notes: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(torture(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))
+    print(
+        json.dumps(
+            torture(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+        )
+    )

@@ -86,7 +86,12 @@ async def test_every_reveal_is_told_before_it_is_answered(scene: Scene) -> None:
         await client.post("/api/projects/shop/environments/production/reveal")
         await desk.local.post("/api/audit/backup-key-printed")
         found = (await desk.entries())[before:]
-        assert [item.reveals for item in found] == [*(paths[path] for path in shown), "parameters", "variables", "backup key"]
+        assert [item.reveals for item in found] == [
+            *(paths[path] for path in shown),
+            "parameters",
+            "variables",
+            "backup key",
+        ]
         assert {"shop/production"} <= {item.target for item in found}
         client.headers["Authorization"] = "Bearer wrong"
         assert (await client.get(f"{SERVICES}/main/client")).status_code == 401
@@ -100,7 +105,15 @@ async def test_reading_writes_nothing(scene: Scene) -> None:
         await client.get(f"{SERVICES}/")
         written = []
         desk.app.house.store.committed = lambda: written.append(1)
-        for path in (SERVICES, f"{SERVICES}/main", "/api/projects", "/api/tokens", "/api/audit", "/api/users", "/api/operations"):
+        for path in (
+            SERVICES,
+            f"{SERVICES}/main",
+            "/api/projects",
+            "/api/tokens",
+            "/api/audit",
+            "/api/users",
+            "/api/operations",
+        ):
             assert (await client.get(path)).status_code == 200, path
         assert (await client.post(f"{SERVICES}/main/restart?plan=true")).status_code == 200
         assert written == []
@@ -112,9 +125,14 @@ async def test_a_word_in_the_address_does_not_keep_a_change_out_of_it(scene: Sce
         assert (await desk.entries())[-1].action == "POST /api/tokens"
 
 
-async def test_who_is_refused_is_counted_each_minute_and_peer_and_fills_no_disk(scene: Scene) -> None:
+async def test_who_is_refused_is_counted_each_minute_and_peer_and_fills_no_disk(
+    scene: Scene,
+) -> None:
     async with asked(scene) as desk:
-        stranger, reader = await desk.by("pvy_guess"), await desk.by((await desk.token("r", scope="read"))["token"])
+        stranger, reader = (
+            await desk.by("pvy_guess"),
+            await desk.by((await desk.token("r", scope="read"))["token"]),
+        )
         before = len(await desk.entries())
         for number in range(300):
             assert (await stranger.get(f"/api/projects/guess-{number}")).status_code == 401
@@ -142,14 +160,26 @@ async def test_the_same_secret_read_again_and_again_is_counted_too(scene: Scene)
         ]  # fmt: skip
 
 
-async def test_peers_without_number_are_counted_together(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_peers_without_number_are_counted_together(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(log_module, "KINDS", 5)
     async with scene.open() as app:
         for number in range(40):
-            entry = Entry(at=app.now(), actor="", origin=f"10.0.0.{number}", action="GET /x", outcome="refused")
+            entry = Entry(
+                at=app.now(),
+                actor="",
+                origin=f"10.0.0.{number}",
+                action="GET /x",
+                outcome="refused",
+            )
             await app.audit.record(entry, (entry.origin, 401))
         await app.audit.turn(all_of_them=True)
-        found = (await app.house.store.read(lambda tx: audit.page(tx, audit.Wanted(), limit=100, offset=0))).items
+        found = (
+            await app.house.store.read(
+                lambda tx: audit.page(tx, audit.Wanted(), limit=100, offset=0)
+            )
+        ).items
         assert (found[0].origin, found[0].times) == ("many", 34)
         assert len(found) == 7
 
@@ -158,13 +188,21 @@ async def test_no_secret_is_in_it(scene: Scene) -> None:
     async with asked(scene) as desk:
         made = await desk.token("t")
         client = await desk.by(made["token"])
-        body = {"name": "more", "service_type": "fake", "parameters": {"password": "hunter22-planted"}}
+        body = {
+            "name": "more",
+            "service_type": "fake",
+            "parameters": {"password": "hunter22-planted"},
+        }
         await client.post(f"{SERVICES}/", json=body)
         await client.get(f"{SERVICES}/main/client?token=hunter22-planted")
         await client.post(f"{SERVICES}/main/restart?password=hunter22-planted")
-        variables = (await client.get("/api/projects/shop/environments/production/variables")).json()["variables"]
+        variables = (
+            await client.get("/api/projects/shop/environments/production/variables")
+        ).json()["variables"]
         text = repr(await desk.entries())
-        secrets = [value for name, value in variables.items() if "PASSWORD" in name or "URL" in name]
+        secrets = [
+            value for name, value in variables.items() if "PASSWORD" in name or "URL" in name
+        ]
         for secret in (made["token"], "hunter22-planted", *secrets):
             assert secret not in text
 
@@ -186,8 +224,13 @@ async def test_it_is_read_by_parts_by_user_target_and_time(scene: Scene) -> None
         assert answer.headers["X-Total-Count"] == "7"
         assert len((await desk.local.get("/api/audit", params={"user": "local"})).json()) == 7
         assert (await desk.local.get("/api/audit", params={"user": "ada"})).json() == []
-        assert (await desk.local.get("/api/audit", params={"since": "2999-01-01T00:00"})).json() == []
-        assert len((await desk.local.get("/api/audit", params={"until": "2999-01-01T00:00"})).json()) == 7
+        assert (
+            await desk.local.get("/api/audit", params={"since": "2999-01-01T00:00"})
+        ).json() == []
+        assert (
+            len((await desk.local.get("/api/audit", params={"until": "2999-01-01T00:00"})).json())
+            == 7
+        )
         assert (await desk.local.get("/api/audit", params={"since": "soon"})).status_code == 400
 
 
@@ -197,7 +240,9 @@ async def test_without_a_daemon_the_origin_is_the_command_line(scene: Scene) -> 
         assert [item.origin for item in await desk.entries()] == ["command line"]
 
 
-async def test_what_a_page_asks_in_this_process_is_told_with_the_peer_of_the_page(scene: Scene) -> None:
+async def test_what_a_page_asks_in_this_process_is_told_with_the_peer_of_the_page(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         assert ORIGIN.get() == ""  # what is asked with no peer at all says so
         _, token = await app.house.store.write(
@@ -207,11 +252,15 @@ async def test_what_a_page_asks_in_this_process_is_told_with_the_peer_of_the_pag
         async with inward(create_api(app), token, app.workers) as client:
             ORIGIN.set("192.0.2.7")
             await client.call("POST", "/api/users", json={"name": "ada"})
-        found = (await app.house.store.read(lambda tx: audit.page(tx, audit.Wanted(), limit=1, offset=0))).items
+        found = (
+            await app.house.store.read(lambda tx: audit.page(tx, audit.Wanted(), limit=1, offset=0))
+        ).items
         assert found[0].origin == "192.0.2.7"
 
 
-async def test_data_of_apps_is_told_once_a_minute_of_others_and_never_of_the_app_itself(scene: Scene) -> None:
+async def test_data_of_apps_is_told_once_a_minute_of_others_and_never_of_the_app_itself(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
 
         @post("/set", opt={"audit": "data"})
@@ -222,26 +271,49 @@ async def test_data_of_apps_is_told_once_a_minute_of_others_and_never_of_the_app
         standing_routes = standing.routes(PluginCore(app), "fake")
         api = create_api(app)
         api.register(
-            Router("/api/own", route_handlers=[set_value, *standing_routes], middleware=[authentication], opt={"audit": "data"})
+            Router(
+                "/api/own",
+                route_handlers=[set_value, *standing_routes],
+                middleware=[authentication],
+                opt={"audit": "data"},
+            )
         )
 
         def make(tx: Tx) -> list[tuple[int, str]]:
-            made = [create_token(tx, name=name, scope="admin", project_id=None, expires_at=None) for name in ("admin", "app")]
+            made = [
+                create_token(tx, name=name, scope="admin", project_id=None, expires_at=None)
+                for name in ("admin", "app")
+            ]
             environment = tx.value("SELECT id FROM environments")
-            tx.update("tokens", "id = ?", [made[1][0]], scope="project", project_id=1, environment_id=environment)
+            tx.update(
+                "tokens",
+                "id = ?",
+                [made[1][0]],
+                scope="project",
+                project_id=1,
+                environment_id=environment,
+            )
             return made
 
         (number, admin), (_, own) = await app.house.store.write(make)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=api), base_url="http://p") as client:  # type: ignore[arg-type]
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=api), base_url="http://p"
+        ) as client:  # type: ignore[arg-type]
             for token in (admin, own):
                 for _ in range(3):
-                    answer = await client.post("/api/own/set", headers={"Authorization": f"Bearer {token}"})
+                    answer = await client.post(
+                        "/api/own/set", headers={"Authorization": f"Bearer {token}"}
+                    )
                     assert answer.status_code == 201
             for word in ("enable", "enable"):
-                answer = await client.post(f"/api/own/{word}", headers={"Authorization": f"Bearer {admin}"})
+                answer = await client.post(
+                    f"/api/own/{word}", headers={"Authorization": f"Bearer {admin}"}
+                )
                 assert answer.status_code == 200, answer.text
             await client.delete("/api/own/disable", headers={"Authorization": f"Bearer {admin}"})
-        found = (await app.house.store.read(lambda tx: audit.page(tx, audit.Wanted(), limit=9, offset=0))).items[::-1]
+        found = (
+            await app.house.store.read(lambda tx: audit.page(tx, audit.Wanted(), limit=9, offset=0))
+        ).items[::-1]
         assert [(item.action, item.actor) for item in found] == [
             ("POST /api/own/set", "token:admin"), ("POST /api/own/enable", "token:admin"),
             ("POST /api/own/enable", "token:admin"), ("DELETE /api/own/disable", "token:admin"),
@@ -265,10 +337,14 @@ class Cramped(Store):
 async def write_until_full(store: Store) -> None:
     with suppress(StorageFull):
         for _ in range(200):
-            await store.write(lambda tx: tx.emit("token.revoked", data={"id": 1, "actor": "x" * 5_000}))
+            await store.write(
+                lambda tx: tx.emit("token.revoked", data={"id": 1, "actor": "x" * 5_000})
+            )
 
 
-async def test_on_a_full_disk_secrets_are_read_and_told_as_soon_as_there_is_room(scene: Scene) -> None:
+async def test_on_a_full_disk_secrets_are_read_and_told_as_soon_as_there_is_room(
+    scene: Scene,
+) -> None:
     async with asked(scene, make_store=Cramped) as desk:
         store = desk.app.house.store
         assert isinstance(store, Cramped)
@@ -291,7 +367,9 @@ async def test_on_a_full_disk_secrets_are_read_and_told_as_soon_as_there_is_room
         assert not (await desk.verdict()).problems
 
 
-async def test_what_cannot_be_held_is_told_as_a_number(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_cannot_be_held_is_told_as_a_number(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(log_module, "HELD", 3)
     async with asked(scene, make_store=Cramped) as desk:
         store = desk.app.house.store
@@ -336,11 +414,16 @@ def by_hand(scene: Scene, *statements: str) -> None:
     "REPLACE INTO audit SELECT 4, at, 'eve', token_id, origin, action, target, outcome, status, reveals, operation_id, times, "
     "detail, hash FROM audit WHERE id = 4",
 ])  # fmt: skip
-async def test_an_entry_is_not_changed_or_removed_by_an_ordinary_statement(statement: str, scene: Scene) -> None:
+async def test_an_entry_is_not_changed_or_removed_by_an_ordinary_statement(
+    statement: str, scene: Scene
+) -> None:
     async with asked(scene) as desk:
         await fill(desk)
         before = await desk.entries()
-    with closing(sqlite3.connect(scene.state / "purveyor.db", isolation_level=None)) as db, suppress(sqlite3.IntegrityError):
+    with (
+        closing(sqlite3.connect(scene.state / "purveyor.db", isolation_level=None)) as db,
+        suppress(sqlite3.IntegrityError),
+    ):
         db.execute(statement)
     async with asked(scene) as desk:
         if await desk.entries() != before:  # REPLACE asks no trigger unless it is told to
@@ -349,16 +432,22 @@ async def test_an_entry_is_not_changed_or_removed_by_an_ordinary_statement(state
 
 @pytest.mark.parametrize(("attack", "says"), [
     (["UPDATE audit SET actor = 'eve' WHERE id = 4"], "entry 4 is not as it was written"),
-    (["UPDATE audit SET at = '2020-01-01T00:00:00+00:00' WHERE id = 4"], "entry 4 is not as it was written"),
-    (["UPDATE audit SET outcome = 'ok', times = 2 WHERE id = 9"], "entry 9 is not as it was written"),
-    (["UPDATE audit SET hash = (SELECT hash FROM audit WHERE id = 5) WHERE id = 4"], "entry 4 is not as it was written"),
+    (["UPDATE audit SET at = '2020-01-01T00:00:00+00:00' WHERE id = 4"],
+    "entry 4 is not as it was written"),
+    (["UPDATE audit SET outcome = 'ok', times = 2 WHERE id = 9"],
+    "entry 9 is not as it was written"),
+    (["UPDATE audit SET hash = (SELECT hash FROM audit WHERE id = 5) WHERE id = 4"],
+    "entry 4 is not as it was written"),
     (["DELETE FROM audit WHERE id = 4"], "entry 4 is missing"),
     (["DELETE FROM audit WHERE id BETWEEN 4 AND 6"], "entries 4 to 6 are missing"),
-    (["DELETE FROM audit WHERE id = 4", "UPDATE audit SET id = id - 1 WHERE id > 4"], "entry 4 is not as it was written"),
+    (["DELETE FROM audit WHERE id = 4", "UPDATE audit SET id = id - 1 WHERE id > 4"],
+    "entry 4 is not as it was written"),
     (["DELETE FROM audit WHERE id = 1"], "entry 1 is missing"),
-    (["DELETE FROM audit WHERE id < 4", "UPDATE audit_marks SET entry = 3, hash = 'x' WHERE name = 'first'"], "not marked"),
+    (["DELETE FROM audit WHERE id < 4",
+    "UPDATE audit_marks SET entry = 3, hash = 'x' WHERE name = 'first'"], "not marked"),
     (["DELETE FROM audit WHERE id >= 8"], "entries 8 to 9 are missing"),
-    (["DELETE FROM audit WHERE id >= 8", "UPDATE audit_marks SET entry = 7, hash = (SELECT hash FROM audit WHERE id = 7) "
+    (["DELETE FROM audit WHERE id >= 8",
+    "UPDATE audit_marks SET entry = 7, hash = (SELECT hash FROM audit WHERE id = 7) "
       "WHERE name = 'last'"], "not marked"),
     (["DELETE FROM audit"], "entries 1 to 9 are missing"),
     (["DELETE FROM audit", "DELETE FROM audit_marks WHERE name = 'last'"], "not marked"),
@@ -366,7 +455,8 @@ async def test_an_entry_is_not_changed_or_removed_by_an_ordinary_statement(state
     (["INSERT INTO audit SELECT 10, at, 'eve', token_id, origin, action, target, outcome, status, reveals, operation_id, times, "
       "detail, hash FROM audit WHERE id = 9"], "entry 10 is not as it was written"),
     (["UPDATE audit SET actor = (SELECT actor || '!' FROM audit WHERE id = 3) WHERE id = 3",
-      "UPDATE audit SET hash = lower(hex(randomblob(32))) WHERE id = 3"], "entry 3 is not as it was written"),
+      "UPDATE audit SET hash = lower(hex(randomblob(32))) WHERE id = 3"],
+      "entry 3 is not as it was written"),
 ])  # fmt: skip
 async def test_what_is_changed_by_hand_is_found(attack: list[str], says: str, scene: Scene) -> None:
     async with asked(scene) as desk:
@@ -379,10 +469,14 @@ async def test_what_is_changed_by_hand_is_found(attack: list[str], says: str, sc
         checks = await examine(desk.app, None, "production", quick=True)
         assert [item.ok for item in checks if item.subject == "audit log"] == [False]
         await desk.token("later")
-        assert says in "; ".join((await desk.verdict()).problems), "what is written later hides nothing"
+        assert says in "; ".join((await desk.verdict()).problems), (
+            "what is written later hides nothing"
+        )
 
 
-async def test_the_log_of_another_installation_does_not_pass_for_this_one_s(scene: Scene, tmp_path: Path) -> None:
+async def test_the_log_of_another_installation_does_not_pass_for_this_one_s(
+    scene: Scene, tmp_path: Path
+) -> None:
     other = Scene(tmp_path / "other")
     other.begin()
     async with asked(other) as desk:
@@ -404,12 +498,20 @@ async def test_the_log_of_another_installation_does_not_pass_for_this_one_s(scen
 async def test_what_is_cut_off_while_the_daemon_runs_is_told_by_the_daemon(scene: Scene) -> None:
     async with asked(scene) as desk:
         await fill(desk, 5)
-        old = await desk.app.house.store.read(lambda tx: tx.row("SELECT * FROM audit_marks WHERE name = 'last'"))
+        old = await desk.app.house.store.read(
+            lambda tx: tx.row("SELECT * FROM audit_marks WHERE name = 'last'")
+        )
         assert old is not None
         await fill(desk, 3)
         marks = ", ".join(f"{name} = '{old[name]}'" for name in ("entry", "hash", "mac"))
-        by_hand(scene, "DELETE FROM audit WHERE id > 5", f"UPDATE audit_marks SET {marks} WHERE name = 'last'")
-        assert not (await desk.verdict()).problems, "an older end that is whole is one: nothing in the file says otherwise"
+        by_hand(
+            scene,
+            "DELETE FROM audit WHERE id > 5",
+            f"UPDATE audit_marks SET {marks} WHERE name = 'last'",
+        )
+        assert not (await desk.verdict()).problems, (
+            "an older end that is whole is one: nothing in the file says otherwise"
+        )
         await desk.token("later")
         found = await desk.entries()
         assert [item.action for item in found[-2:]] == ["changed by hand", "POST /api/tokens"]
@@ -435,7 +537,15 @@ async def aged(desk: Asked, days: list[float]) -> None:
 
     def work(tx: Tx) -> None:
         for age in days:
-            audit.append(tx, Entry(at=now - timedelta(days=age), actor="ada", origin="local socket", action=f"{age}"))
+            audit.append(
+                tx,
+                Entry(
+                    at=now - timedelta(days=age),
+                    actor="ada",
+                    origin="local socket",
+                    action=f"{age}",
+                ),
+            )
 
     await desk.app.house.store.write(work)
 
@@ -447,12 +557,20 @@ async def test_what_is_older_than_audit_days_goes_and_an_entry_says_so(scene: Sc
         await aged(desk, [90, 60, 31, 29, 1])
         await desk.app.audit.sweep()
         found = await desk.entries()
-        assert [(item.id, item.action) for item in found] == [(4, "29"), (5, "1"), (6, "entries let go")]
+        assert [(item.id, item.action) for item in found] == [
+            (4, "29"),
+            (5, "1"),
+            (6, "entries let go"),
+        ]
         assert found[-1].detail == "entries 1 to 3: older than 30 days"
         assert (await desk.verdict()).problems == []
         await desk.app.audit.sweep()
         assert len(await desk.entries()) == 3
-        told = (await desk.local.get("/api/events?type=audit.cut", headers={"Accept": "application/json"})).json()
+        told = (
+            await desk.local.get(
+                "/api/events?type=audit.cut", headers={"Accept": "application/json"}
+            )
+        ).json()
         assert [item["data"] for item in told] == [{"first": 1, "last": 3}]
         await desk.token("later")
         assert (await desk.verdict()).problems == []
@@ -471,7 +589,9 @@ async def test_only_what_is_past_goes_and_only_from_the_beginning(scene: Scene) 
             await desk.app.house.store.write(work)
 
 
-async def test_after_the_loss_of_the_host_it_goes_on_and_says_what_is_not_there(scene: Scene, tmp_path: Path) -> None:
+async def test_after_the_loss_of_the_host_it_goes_on_and_says_what_is_not_there(
+    scene: Scene, tmp_path: Path
+) -> None:
     async with asked(scene) as desk:
         await fill(desk, 6)
     _, body = document.make(scene.state / "purveyor.db", {})
@@ -481,7 +601,9 @@ async def test_after_the_loss_of_the_host_it_goes_on_and_says_what_is_not_there(
         assert await desk.entries() == []
         assert (await desk.verdict()).problems == ["entries 1 to 6 are missing"]
         await desk.app.house.store.write(came_back)
-        assert [(item.id, item.detail) for item in await desk.entries()] == [(7, "entries 1 to 6: they stayed on the lost host")]
+        assert [(item.id, item.detail) for item in await desk.entries()] == [
+            (7, "entries 1 to 6: they stayed on the lost host")
+        ]
         assert (await desk.verdict()).problems == []
 
 
@@ -493,7 +615,9 @@ async def test_an_entry_is_no_change_of_the_state_that_is_copied(scene: Scene) -
         assert document.revision(path) == before
 
 
-async def test_an_entry_is_one_short_transaction(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_entry_is_one_short_transaction(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with scene.open() as app:
         await app.audit.record(app.audit.entry("first"))
         counted: list[str] = []
@@ -511,12 +635,19 @@ def test_every_field_of_an_entry_is_under_its_hash() -> None:
 # ---------------------------------------------------------------- the command line
 
 
-async def test_the_command_line_shows_it_and_says_by_its_exit_code_whether_it_holds(scene: Scene) -> None:
+async def test_the_command_line_shows_it_and_says_by_its_exit_code_whether_it_holds(
+    scene: Scene,
+) -> None:
     async def command(*words: str) -> click.testing.Result:
-        invoke = partial(click.testing.CliRunner().invoke, cli, ["--state", str(scene.state), *words])
+        invoke = partial(
+            click.testing.CliRunner().invoke, cli, ["--state", str(scene.state), *words]
+        )
         return await anyio.to_thread.run_sync(invoke)
 
-    async with scene.open() as app, serving(create_api(app), local=[listen_local(scene.state / SOCKET)]):
+    async with (
+        scene.open() as app,
+        serving(create_api(app), local=[listen_local(scene.state / SOCKET)]),
+    ):
         assert (await command("audit")).output == "There are no such entries.\n"
         assert (await command("user", "add", "ada")).exit_code == 0
         token = (await command("token", "create", "laptop", "--user", "ada")).output.strip()
@@ -534,7 +665,10 @@ async def test_the_command_line_shows_it_and_says_by_its_exit_code_whether_it_ho
         assert isinstance(wrong.exception, BadInput)
         assert "since" in wrong.exception.errors
         good = await command("audit", "verify")
-        assert (good.exit_code, good.output) == (0, "All entries (2, 1 to 2) are as they were written.\n")
+        assert (good.exit_code, good.output) == (
+            0,
+            "All entries (2, 1 to 2) are as they were written.\n",
+        )
         assert (await command("user", "disable", "ada", "--yes")).exit_code == 0
         by_hand(scene, "UPDATE audit SET target = 'eve' WHERE id = 1")
         bad = await command("audit", "verify")

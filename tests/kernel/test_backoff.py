@@ -1,4 +1,5 @@
-"""What is tried again waits longer each time, to an end, and not for as long as others that failed with it."""
+"""What is tried again waits longer each time, to an end, and not for as long as others that failed
+with it."""
 
 from purveyor_hooks import Backoff
 

@@ -40,7 +40,9 @@ def test_a_port_in_use_is_named_and_an_automatic_one_steps_aside(house: Stage) -
         assert f"port {port} on 127.0.0.1 is in use" in said
     house.cli("create", "redis", "first")
     taken = house.json("show", "first")["service"]["port"]
-    assert f"port {taken} is another service's" in refused(house, 2, "create", "redis", "x", "-p", f"port={taken}")
+    assert f"port {taken} is another service's" in refused(
+        house, 2, "create", "redis", "x", "-p", f"port={taken}"
+    )
     house.cli("create", "redis", "next")
     assert house.json("show", "next")["service"]["port"] > taken
 
@@ -93,13 +95,17 @@ def test_two_services_that_disagree_on_a_variable_are_both_named(house: Stage) -
 
 
 @pytest.mark.parametrize("body", [
-    b"", b"{", b"[]", b"null", b'"x"', b'{"name": 1}', b'{"name": "a", "service_type": ["redis"]}', b"\xff\xfe",
-    b'{"name": "a", "service_type": "redis", "parameters": "x"}', b'{"name": "a", "service_type": "redis", "extra": 1}',
+    b"", b"{", b"[]", b"null", b'"x"', b'{"name": 1}', b'{"name": "a", "service_type": ["redis"]}',
+    b"\xff\xfe",
+    b'{"name": "a", "service_type": "redis", "parameters": "x"}',
+    b'{"name": "a", "service_type": "redis", "extra": 1}',
     b"{" * 5000,
 ])  # fmt: skip
 def test_a_body_that_is_none_is_a_problem_with_its_field(body: bytes, house: Stage) -> None:
     with house.local() as client:
-        answer = client.post("/api/external-services", content=body, headers={"Content-Type": "application/json"})
+        answer = client.post(
+            "/api/external-services", content=body, headers={"Content-Type": "application/json"}
+        )
         assert answer.status_code == 400, answer.text
         problem = answer.json()
         assert set(problem) >= {"type", "title", "status", "detail", "instance"}
@@ -108,7 +114,9 @@ def test_a_body_that_is_none_is_a_problem_with_its_field(body: bytes, house: Sta
 
 def test_a_huge_body_and_odd_requests_are_refused(house: Stage) -> None:
     with house.local() as client:
-        huge = json.dumps({"name": "a", "service_type": "redis", "parameters": {"password": "x" * 2_000_000}})
+        huge = json.dumps(
+            {"name": "a", "service_type": "redis", "parameters": {"password": "x" * 2_000_000}}
+        )
         assert client.post("/api/external-services", content=huge).status_code == 413
         for method, path, status in [
             ("GET", "/api/nothing", 404),
@@ -127,7 +135,9 @@ def test_a_huge_body_and_odd_requests_are_refused(house: Stage) -> None:
 
 
 def test_a_second_daemon_is_refused_and_the_first_goes_on(house: Stage) -> None:
-    done = subprocess.run([*PURVEYOR, "serve"], env=house.environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [*PURVEYOR, "serve"], env=house.environment, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 5
     assert "Another Purveyor (process" in done.stderr
     assert "Traceback" not in done.stderr
@@ -140,7 +150,9 @@ def without_engine(make_stage: Callable[..., Stage], host: str) -> Stage:
     return stage
 
 
-def test_without_an_engine_everything_says_so_and_nothing_changes(make_stage: Callable[..., Stage], tmp_path: Any) -> None:
+def test_without_an_engine_everything_says_so_and_nothing_changes(
+    make_stage: Callable[..., Stage], tmp_path: Any
+) -> None:
     stage = without_engine(make_stage, f"unix://{tmp_path}/nothing.sock")
     said = stage.cli("create", "redis", "x", code=7)
     assert "does not answer" in said
@@ -168,7 +180,9 @@ def test_an_engine_that_goes_away_is_shown_as_unknown_and_work_is_resumed(
     assert stage.json("health", "cache")["healthy"]
 
 
-def test_a_user_who_may_not_use_the_engine_is_told_how(make_stage: Callable[..., Stage], tmp_path: Any) -> None:
+def test_a_user_who_may_not_use_the_engine_is_told_how(
+    make_stage: Callable[..., Stage], tmp_path: Any
+) -> None:
     """Root may open any socket, so the command runs as a user who may not."""
     stage = make_stage()
     path = tmp_path / "docker.sock"
@@ -195,7 +209,13 @@ def test_a_user_who_may_not_use_the_engine_is_told_how(make_stage: Callable[...,
             "        await engine.close()\n"
             "anyio.run(main)\n"
         )
-        done = subprocess.run([PURVEYOR[0], "-c", ask], capture_output=True, text=True, env=stage.environment, timeout=120)
+        done = subprocess.run(
+            [PURVEYOR[0], "-c", ask],
+            capture_output=True,
+            text=True,
+            env=stage.environment,
+            timeout=120,
+        )
     assert "may not use the Docker Engine" in done.stdout, done.stdout + done.stderr
     assert "add your user to the group `docker`" in done.stdout
 

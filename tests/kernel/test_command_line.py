@@ -23,7 +23,10 @@ def test_the_whole_path_works_without_a_daemon(make_stage: Callable[..., Stage])
     assert "running" in stage.cli("create", "redis", "cache")
     stage.cli("project", "create", "shop")
     assert "REDIS_URL" in stage.cli("link", "cache", "shop")
-    assert stage.cli("run", "shop", "--", "sh", "-c", "echo $REDIS_USERNAME").strip() == "shop_production"
+    assert (
+        stage.cli("run", "shop", "--", "sh", "-c", "echo $REDIS_USERNAME").strip()
+        == "shop_production"
+    )
     assert stage.cli("connect", "cache", "--", "PING").strip() == "PONG"
     assert "ready" in stage.cli("logs", "cache").lower()
     stage.cli("unlink", "cache", "shop")
@@ -34,7 +37,8 @@ def test_the_whole_path_works_without_a_daemon(make_stage: Callable[..., Stage])
 def test_every_module_of_commands_starts_as_a_real_process(
     make_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other tests' commands are forked from a process that has imported everything: here what lacks an import is seen."""
+    """Other tests' commands are forked from a process that has imported everything: here what lacks
+    an import is seen."""
     monkeypatch.setenv("PURVEYOR_TEST_FORK", "0")
     stage = make_stage()
     one_of_each = {module: name for name, module in COMMANDS.items()}.values()
@@ -51,7 +55,9 @@ def test_two_commands_at_once_take_turns(make_stage: Callable[..., Stage]) -> No
     stage = make_stage()
     with open(stage.state / "said", "wb") as said:
         commands = [[*PURVEYOR, "project", "create", f"p{number}"] for number in range(3)]
-        jobs = [forkserver.start(command, env=stage.environment, output=said) for command in commands]
+        jobs = [
+            forkserver.start(command, env=stage.environment, output=said) for command in commands
+        ]
     assert [job.wait(60) for job in jobs] == [0, 0, 0]
     assert {item["slug"] for item in stage.json("project", "list")} == {"p0", "p1", "p2"}
 
@@ -65,11 +71,15 @@ def test_variables_are_read_back_the_same_from_every_format(form: str, shops: St
     elif form == "docker":
         path = shops.state / "env"
         path.write_text(text)
-        printed = docker("run", "--rm", "--env-file", str(path), "purveyor-test/demo:1", "env", "-0")
+        printed = docker(
+            "run", "--rm", "--env-file", str(path), "purveyor-test/demo:1", "env", "-0"
+        )
         found = dict(line.split("=", 1) for line in printed.split("\0") if "=" in line)
     else:
         script = text if form == "shell" else "set -a\n" + text
-        printed = subprocess.run(["sh", "-c", script + "\nenv -0"], capture_output=True, text=True, check=True).stdout
+        printed = subprocess.run(
+            ["sh", "-c", script + "\nenv -0"], capture_output=True, text=True, check=True
+        ).stdout
         found = dict(line.split("=", 1) for line in printed.split("\0") if "=" in line)
     assert {name: found[name] for name in expected} == expected
 
@@ -77,7 +87,9 @@ def test_variables_are_read_back_the_same_from_every_format(form: str, shops: St
 @contextmanager
 def following(stage: Stage, *arguments: str) -> Iterator[list[str]]:
     """What a command that goes on prints, as it comes."""
-    follower = subprocess.Popen([*PURVEYOR, *arguments], env=stage.environment, stdout=subprocess.PIPE, text=True)
+    follower = subprocess.Popen(
+        [*PURVEYOR, *arguments], env=stage.environment, stdout=subprocess.PIPE, text=True
+    )
     said: list[str] = []
 
     def read() -> None:
@@ -106,7 +118,18 @@ def test_logs_can_be_followed(shops: Stage) -> None:
 
 
 def test_events_can_be_followed(shops: Stage) -> None:
-    with following(shops, "--json", "events", "-f", "-n", "0", "--type", "service.restart", "--service", "cache") as said:
+    with following(
+        shops,
+        "--json",
+        "events",
+        "-f",
+        "-n",
+        "0",
+        "--type",
+        "service.restart",
+        "--service",
+        "cache",
+    ) as said:
         eventually(lambda: shops.run("restart", "cache", "--yes").returncode == 0 and said)
         assert json.loads(said[0])["type"].startswith("service.restart.")
 
@@ -147,7 +170,9 @@ def test_a_password_that_nothing_can_quote_works_everywhere(shops: Stage) -> Non
     assert shops.cli("connect", "hostile-postgres", "--", "-Atc", "SELECT 1").strip() == "1"
 
 
-def test_no_command_runs_the_core_before_a_daemon_that_waits_for_its_turn(make_stage: Callable[..., Stage]) -> None:
+def test_no_command_runs_the_core_before_a_daemon_that_waits_for_its_turn(
+    make_stage: Callable[..., Stage],
+) -> None:
     """Else it would wait for ever, behind one command after the other."""
     stage = make_stage()
     stage.cli("project", "create", "first")
@@ -161,7 +186,8 @@ def test_no_command_runs_the_core_before_a_daemon_that_waits_for_its_turn(make_s
             held.release()
             assert [item["slug"] for item in json.loads(command.result())] == ["first"]
     try:
-        assert "serving" in (stage.state / "daemon.log").read_text()  # it was the daemon that answered
+        # it was the daemon that answered
+        assert "serving" in (stage.state / "daemon.log").read_text()
     finally:
         daemon.terminate()
         daemon.wait(30)

@@ -1,4 +1,5 @@
-"""The command line itself: where --json may stand, what errors look like, what it does when nobody reads."""
+"""The command line itself: where --json may stand, what errors look like, what it does when nobody
+reads."""
 
 import json
 import os
@@ -27,21 +28,34 @@ def leaves(command: click.Command, path: str = "") -> list[tuple[str, click.Comm
 
 
 def test_every_command_takes_json_after_it_but_those_that_hand_arguments_on() -> None:
-    without = {path for path, command in leaves(cli) if sum("--json" in item.opts for item in command.params) != 1}
+    without = {
+        path
+        for path, command in leaves(cli)
+        if sum("--json" in item.opts for item in command.params) != 1
+    }
     assert without == {"run", "connect", "compose up", "compose down"}
     assert set(COMMANDS) <= set(cli.list_commands(click.Context(cli)))
 
 
 def call(state: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    nobody = f"unix://{state}/nobody.sock"  # an engine would be given the network of an ordinary installation
+    # an engine would be given the network of an ordinary installation
+    nobody = f"unix://{state}/nobody.sock"
     environment = {**os.environ, "PURVEYOR_STATE": str(state), "DOCKER_HOST": nobody}
-    return subprocess.run([*PURVEYOR, *arguments], capture_output=True, text=True, env=environment, timeout=120, **options)
+    return subprocess.run(
+        [*PURVEYOR, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        **options,
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "kind"),
     [
-        (["--json", "show", "nothing"], 4, "not-found"), (["show", "nothing", "--json"], 4, "not-found"),
+        (["--json", "show", "nothing"], 4, "not-found"),
+        (["show", "nothing", "--json"], 4, "not-found"),
         (["show", "--json"], 2, "bad-input"), (["show", "x", "--json", "--what"], 2, "bad-input"),
     ],
 )  # fmt: skip
@@ -68,11 +82,14 @@ def test_an_error_is_two_lines_for_a_person(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("listen", "code", "said"),
     [
-        ("nonsense", 2, "must be HOST:PORT"), ("127.0.0.1:99999", 2, "must be HOST:PORT"), ("[::1]:x", 2, "must be HOST:PORT"),
+        ("nonsense", 2, "must be HOST:PORT"), ("127.0.0.1:99999", 2, "must be HOST:PORT"),
+        ("[::1]:x", 2, "must be HOST:PORT"),
         ("", 2, "must be HOST:PORT"), (f"{'é' * 64}:8400", 5, "it is no name of a host"),
     ],
 )  # fmt: skip
-def test_an_address_that_is_none_is_said_before_anything_begins(tmp_path: Path, listen: str, code: int, said: str) -> None:
+def test_an_address_that_is_none_is_said_before_anything_begins(
+    tmp_path: Path, listen: str, code: int, said: str
+) -> None:
     done = call(tmp_path / "none", "serve", "--listen", listen)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -84,5 +101,7 @@ def test_an_output_that_takes_nothing_is_one_line(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
         environment = {**os.environ, "PURVEYOR_STATE": str(tmp_path)}
         command = [*PURVEYOR, "completion", "bash"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, timeout=60)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, timeout=60
+        )
     assert (done.returncode, done.stderr) == (1, "Error: No space left on device: the output\n")

@@ -1,4 +1,5 @@
-"""What the command line says of operations: followed, interrupted, cancelled, abandoned. On the fake engine."""
+"""What the command line says of operations: followed, interrupted, cancelled, abandoned. On the
+fake engine."""
 
 import signal
 from collections.abc import AsyncIterator
@@ -52,7 +53,9 @@ class Hanging:
         await self._original(service_id)
 
 
-async def test_an_operation_is_followed_to_its_end_and_ends_as_its_own_command_would(scene: Scene) -> None:
+async def test_an_operation_is_followed_to_its_end_and_ends_as_its_own_command_would(
+    scene: Scene,
+) -> None:
     async with scene.open() as app, served(scene, app):
         hanging = Hanging(app)
         handle = await begin(app, "stop", service="main")
@@ -71,7 +74,9 @@ async def test_an_operation_is_followed_to_its_end_and_ends_as_its_own_command_w
         assert again.exit_code == 0
 
 
-async def test_cancelling_by_the_command_line_takes_back_and_the_follower_hears_it(scene: Scene) -> None:
+async def test_cancelling_by_the_command_line_takes_back_and_the_follower_hears_it(
+    scene: Scene,
+) -> None:
     async with scene.open() as app, served(scene, app):
         hanging = Hanging(app)
         handle = await begin(app, "stop", service="main")
@@ -80,7 +85,10 @@ async def test_cancelling_by_the_command_line_takes_back_and_the_follower_hears_
         plan = await command(scene, "operations", "cancel", number, "--plan")
         assert "undo stop" in plan.output
         said = await command(scene, "operations", "cancel", number)
-        assert said.output == f"Operation {number} (stop) is cancelled, and what it began is taken back.\n"
+        assert (
+            said.output
+            == f"Operation {number} (stop) is cancelled, and what it began is taken back.\n"
+        )
         followed = await command(scene, "operations", "follow", number)
         assert isinstance(followed.exception, Cancelled)
         assert "cancelled by local" in followed.exception.detail
@@ -93,12 +101,17 @@ async def test_what_waits_is_listed_and_abandoned_with_the_word_alone(scene: Sce
     async with scene.open() as app, served(scene, app):
         number = await stuck(scene, app)
         listed = await command(scene, "operations")
-        assert f"{number} cannot be ended yet, and is tried again: Its end could not be written" in listed.output
+        assert (
+            f"{number} cannot be ended yet, and is tried again: Its end could not be written"
+            in listed.output
+        )
         refused = await command(scene, "operations", "abandon", str(number))
         assert "no terminal to ask at" in str(refused.exception)
         assert "--yes" in str(refused.exception)
         doctor = await command(scene, "doctor")
-        assert f"operation: {number} restart  It cannot be ended, and is tried again" in doctor.output
+        assert (
+            f"operation: {number} restart  It cannot be ended, and is tried again" in doctor.output
+        )
         assert f"purveyor operations abandon {number}" in doctor.output
         plan = await command(scene, "operations", "abandon", str(number), "--plan")
         assert "may be left as it is" in plan.output
@@ -107,7 +120,9 @@ async def test_what_waits_is_listed_and_abandoned_with_the_word_alone(scene: Sce
         assert await app.house.store.read(operations.unfinished) == []
 
 
-async def test_whoever_waits_when_the_daemon_stops_is_told_that_it_goes_on(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_waits_when_the_daemon_stops_is_told_that_it_goes_on(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(client_module, "AWAY", 1.0)
     told: list[BaseException] = []
     async with scene.open() as app:
@@ -116,7 +131,9 @@ async def test_whoever_waits_when_the_daemon_stops_is_told_that_it_goes_on(scene
 
             async def wait(work: Any) -> None:
                 try:
-                    await anyio.to_thread.run_sync(lambda: run(Options(str(scene.state), None, False), work))
+                    await anyio.to_thread.run_sync(
+                        lambda: run(Options(str(scene.state), None, False), work)
+                    )
                 except Interrupted as error:
                     told.append(error)
 
@@ -147,7 +164,9 @@ async def test_whoever_waits_when_the_daemon_stops_is_told_that_it_goes_on(scene
         assert scene.engine.require("fk-main").state == "exited"
 
 
-async def test_an_account_that_outlives_its_link_is_said_and_listed_until_it_ends(scene: Scene) -> None:
+async def test_an_account_that_outlives_its_link_is_said_and_listed_until_it_ends(
+    scene: Scene,
+) -> None:
     async with scene.open() as app, served(scene, app):
         plan = await command(scene, "unlink", "main", "shop", "--plan")
         assert "shop/production (deployment " in plan.output
@@ -156,11 +175,15 @@ async def test_an_account_that_outlives_its_link_is_said_and_listed_until_it_end
         assert "shop/production, shop/preview has its account until its next deploy" in said.output
         assert "purveyor unlink main shop --now" in said.output
         for words in (("show", "main"), ("project", "show", "shop"), ("doctor",)):
-            assert "until its next deploy (deployment " in (await command(scene, *words)).output, words
+            assert "until its next deploy (deployment " in (await command(scene, *words)).output, (
+                words
+            )
         refused = await command(scene, "unlink", "main", "shop", "--now")
         assert "lose main at once" in str(refused.exception)
         await command(scene, "unlink", "main", "shop", "--now", "--yes")
-        assert "until its next deploy" not in (await command(scene, "project", "show", "shop")).output
+        assert (
+            "until its next deploy" not in (await command(scene, "project", "show", "shop")).output
+        )
         assert scene.server("main").held.accounts == {}
 
 
@@ -172,8 +195,12 @@ async def test_a_plan_of_what_interrupts_names_the_apps_and_asks_nothing(scene: 
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize(("here", "where"), [(False, "in the daemon"), (True, "when Purveyor is started again")])
-def test_ctrl_c_says_that_the_work_goes_on_and_how_to_follow_or_cancel_it(here: bool, where: str) -> None:
+@pytest.mark.parametrize(
+    ("here", "where"), [(False, "in the daemon"), (True, "when Purveyor is started again")]
+)
+def test_ctrl_c_says_that_the_work_goes_on_and_how_to_follow_or_cancel_it(
+    here: bool, where: str
+) -> None:
     async def work(client: Client) -> None:
         client.who, client.waits_for = "" if here else "the daemon", (7, "backup")
         signal.raise_signal(signal.SIGINT)

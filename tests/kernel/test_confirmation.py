@@ -1,4 +1,5 @@
-"""One rule of confirmation: what destroys data asks for the name, what interrupts asks y/N, and nobody is asked in vain."""
+"""One rule of confirmation: what destroys data asks for the name, what interrupts asks y/N, and
+nobody is asked in vain."""
 
 import os
 import pty
@@ -64,7 +65,8 @@ HARMLESS = {
     "compose down": "docker compose asked for it, and data is kept",
     "operations cancel": "takes back, and destroys nothing",
 }
-WORDS = {"stop", "restart", "update", "upgrade", "delete", "del", "unlink", "rotate", "purge", "revoke", "disable", "uninstall",
+WORDS = {"stop", "restart", "update", "upgrade", "delete", "del", "unlink", "rotate", "purge",
+    "revoke", "disable", "uninstall",
          "abandon", "cancel", "remove-environment", "restore", "apply", "down"}  # fmt: skip
 
 
@@ -81,7 +83,10 @@ def walk(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Co
 
 def names(code: CodeType) -> set[Any]:
     """What a function's code calls and says, inner functions included."""
-    found: set[Any] = {*code.co_names, *(f"says {item}" for item in code.co_consts if isinstance(item, str))}
+    found: set[Any] = {
+        *code.co_names,
+        *(f"says {item}" for item in code.co_consts if isinstance(item, str)),
+    }
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             found |= names(inner)
@@ -97,34 +102,59 @@ def code_of(command: click.Command) -> CodeType:
 
 
 def test_every_command_that_destroys_or_interrupts_asks_by_the_one_rule() -> None:
-    asked = {" ".join(word for word in words if not word.startswith("-")) for words in (*DESTROY, *INTERRUPT)}
+    asked = {
+        " ".join(word for word in words if not word.startswith("-"))
+        for words in (*DESTROY, *INTERRUPT)
+    }
     for name, command in walk(cli):
         said = names(code_of(command))
         asks = bool({"destroys", "interrupts", "_purge"} & said)
-        assert not {"confirm", "prompt"} & said or name in ("import", "apply"), f"{name} asks by a rule of its own"
+        assert not {"confirm", "prompt"} & said or name in ("import", "apply"), (
+            f"{name} asks by a rule of its own"
+        )
         if name in HARMLESS:
             assert not asks, name
         elif name.rpartition(" ")[2] in WORDS or "says DELETE" in said:
             assert asks, f"{name} destroys or interrupts: have it asked for, or say why not"
         if asks:
-            assert name in LOOK_FIRST or any(words.startswith(name) for words in asked), f"{name} has no test here"
-            assert "--yes" in {option for parameter in command.params for option in parameter.opts} or name in NAMED
+            assert name in LOOK_FIRST or any(words.startswith(name) for words in asked), (
+                f"{name} has no test here"
+            )
+            assert (
+                "--yes" in {option for parameter in command.params for option in parameter.opts}
+                or name in NAMED
+            )
 
 
 @pytest.mark.parametrize("words", [*DESTROY, *INTERRUPT], ids=" ".join)
-def test_without_a_terminal_and_without_the_flag_it_refuses_before_anything_is_done(words: tuple[str, ...]) -> None:
-    done = click.testing.CliRunner().invoke(cli, ["--url", "http://127.0.0.1:9", *words], input="y\nmain\n")
+def test_without_a_terminal_and_without_the_flag_it_refuses_before_anything_is_done(
+    words: tuple[str, ...],
+) -> None:
+    done = click.testing.CliRunner().invoke(
+        cli, ["--url", "http://127.0.0.1:9", *words], input="y\nmain\n"
+    )
     assert isinstance(done.exception, BadInput)
     assert done.exception.exit_code == 2
     assert "there is no terminal to ask at" in done.exception.detail
-    assert ("--confirm" if words[0] == "purge" or words[:2] == ("volume", "delete") else "--yes") in done.exception.remedy
+    assert (
+        "--confirm" if words[0] == "purge" or words[:2] == ("volume", "delete") else "--yes"
+    ) in done.exception.remedy
 
 
 def at_a_terminal(words: tuple[str, ...], typed: str) -> tuple[int, str]:
     """Run a command at a terminal against a daemon that is not there."""
     ours, its = pty.openpty()
-    command = [sys.executable, "-m", "purveyor.kernel.cli.main", "--url", "http://127.0.0.1:9", *words]
-    with subprocess.Popen(command, stdin=its, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as done:
+    command = [
+        sys.executable,
+        "-m",
+        "purveyor.kernel.cli.main",
+        "--url",
+        "http://127.0.0.1:9",
+        *words,
+    ]
+    with subprocess.Popen(
+        command, stdin=its, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as done:
         os.write(ours, f"{typed}\n".encode())
         said, _ = done.communicate(timeout=30)
     os.close(ours)
@@ -137,7 +167,9 @@ def at_a_terminal(words: tuple[str, ...], typed: str) -> tuple[int, str]:
     (("delete", "main", "--purge"), "y", "main"),
     (("upgrade", "main", "--undo"), "y", "main"),
 ], ids=str)  # fmt: skip
-def test_at_a_terminal_it_goes_on_with_the_right_word_alone(words: tuple[str, ...], wrong: str, right: str) -> None:
+def test_at_a_terminal_it_goes_on_with_the_right_word_alone(
+    words: tuple[str, ...], wrong: str, right: str
+) -> None:
     code, said = at_a_terminal(words, wrong)
     assert (code, "does not answer" in said) == (2, False), said
     code, said = at_a_terminal(words, right)
@@ -146,5 +178,7 @@ def test_at_a_terminal_it_goes_on_with_the_right_word_alone(words: tuple[str, ..
 
 def test_a_plan_and_the_flag_ask_nothing() -> None:
     for more in ("--plan", "--yes"):
-        done = click.testing.CliRunner().invoke(cli, ["--url", "http://127.0.0.1:9", "stop", "main", more])
+        done = click.testing.CliRunner().invoke(
+            cli, ["--url", "http://127.0.0.1:9", "stop", "main", more]
+        )
         assert "does not answer" in str(done.exception)

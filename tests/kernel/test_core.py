@@ -81,7 +81,9 @@ async def test_reading_cannot_change_anything(store: Store) -> None:
         await store.read(lambda tx: tx.emit("something"))
 
 
-async def test_rows_that_are_kept_over_the_end_of_their_transaction_keep_no_connection_in_the_past(store: Store) -> None:
+async def test_rows_that_are_kept_over_the_end_of_their_transaction_keep_no_connection_in_the_past(
+    store: Store,
+) -> None:
     """SQLite commits beside a SELECT that is not read to its end, and goes on with its view."""
     for number in range(3):
         await store.write(lambda tx: tx.emit(f"before-{number}"))
@@ -121,7 +123,10 @@ def test_the_key_file_is_private_and_a_lost_or_wrong_key_is_said(tmp_path: Path)
 
 
 async def test_more_secrets_than_are_remembered_are_opened_side_by_side(store: Store) -> None:
-    sealed = [store.vault.seal({"password": f"{number}-{'x' * 20}"}) for number in range(REMEMBERED + 2000)]
+    sealed = [
+        store.vault.seal({"password": f"{number}-{'x' * 20}"})
+        for number in range(REMEMBERED + 2000)
+    ]
     assert len(tuple(store.vault.known())) == REMEMBERED
 
     async def look(part: int) -> None:
@@ -136,11 +141,15 @@ async def test_more_secrets_than_are_remembered_are_opened_side_by_side(store: S
 async def test_the_last_looks_at_a_service_are_kept_and_older_ones_go(store: Store) -> None:
     for numbers in (range(4), range(4, 7)):
         seen = [
-            samples.Look(service, kind, str(n)) for n in numbers for service, kind in ((1, "health"), (1, "usage"), (2, "health"))
+            samples.Look(service, kind, str(n))
+            for n in numbers
+            for service, kind in ((1, "health"), (1, "usage"), (2, "health"))
         ]
         await store.write(lambda tx, seen=seen: samples.add(tx, seen, 5))
     await store.write(lambda tx: samples.add(tx, [samples.Look(1, "health", "7")], 5))
-    kept = await store.read(lambda tx: [look for service in (1, 2) for look in samples.of(tx, service, 100)])
+    kept = await store.read(
+        lambda tx: [look for service in (1, 2) for look in samples.of(tx, service, 100)]
+    )
     assert [look.seen for look in kept if look[:2] == (1, "health")] == list("34567")
     assert [look.seen for look in kept if look[:2] == (1, "usage")] == list("23456")
     assert [look.seen for look in kept if look[:2] == (2, "health")] == list("23456")
@@ -152,18 +161,43 @@ def test_operations_of_an_older_version_are_all_there_and_can_be_abandoned(tmp_p
     migrations.apply(db, stop_before="abandoned")
     for number, state in ((1, "succeeded"), (5, "undoing"), (9, "failed")):
         db["operations"].insert(
-            {"id": number, "verb": "create", "arguments": "{}", "state": state, "created_at": "2026-01-01T00:00:00Z"}
+            {
+                "id": number,
+                "verb": "create",
+                "arguments": "{}",
+                "state": state,
+                "created_at": "2026-01-01T00:00:00Z",
+            }
         )
-        db["steps"].insert({"operation_id": number, "name": "image", "state": "done", "started_at": "2026-01-01T00:00:00Z"})
+        db["steps"].insert(
+            {
+                "operation_id": number,
+                "name": "image",
+                "state": "done",
+                "started_at": "2026-01-01T00:00:00Z",
+            }
+        )
     db["operations"].delete(9)
     before = list(db["operations"].rows), list(db["steps"].rows)
     migrations.apply(db)
     added = ("outcome", "token_id", "step_names")
-    kept = [{name: value for name, value in row.items() if name not in added} for row in db["operations"].rows]
-    steps = [{name: value for name, value in row.items() if name != "number"} for row in db["steps"].rows]
+    kept = [
+        {name: value for name, value in row.items() if name not in added}
+        for row in db["operations"].rows
+    ]
+    steps = [
+        {name: value for name, value in row.items() if name != "number"} for row in db["steps"].rows
+    ]
     assert (kept, steps) == before
     db["operations"].update(5, {"state": "abandoned"})
-    made = db["operations"].insert({"verb": "stop", "arguments": "{}", "state": "running", "created_at": "2026-01-01T00:00:00Z"})
+    made = db["operations"].insert(
+        {
+            "verb": "stop",
+            "arguments": "{}",
+            "state": "running",
+            "created_at": "2026-01-01T00:00:00Z",
+        }
+    )
     assert made.last_pk == 10, "numbers are never given twice"
     db["operations"].delete(5)
     assert [row["operation_id"] for row in db["steps"].rows] == [1]
@@ -176,11 +210,17 @@ def test_the_state_directory_has_one_owner(tmp_path: Path) -> None:
         pass
 
 
-async def test_tokens_are_kept_as_hashes_and_end_when_revoked_or_expired(store: Store, tmp_path: Path) -> None:
-    number, token = await store.write(lambda tx: tokens.create(tx, name="t", scope="read", project_id=None, expires_at=None))
+async def test_tokens_are_kept_as_hashes_and_end_when_revoked_or_expired(
+    store: Store, tmp_path: Path
+) -> None:
+    number, token = await store.write(
+        lambda tx: tokens.create(tx, name="t", scope="read", project_id=None, expires_at=None)
+    )
     assert (await store.read(lambda tx: tokens.check(tx, token))) is not None
     assert token.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    _, late = await store.write(lambda tx: tokens.create(tx, name="t", scope="read", project_id=None, expires_at=tx.now))
+    _, late = await store.write(
+        lambda tx: tokens.create(tx, name="t", scope="read", project_id=None, expires_at=tx.now)
+    )
     assert await store.read(lambda tx: tokens.check(tx, late)) is None
     await store.write(lambda tx: tokens.revoke(tx, number))
     assert await store.read(lambda tx: tokens.check(tx, token)) is None
@@ -249,7 +289,9 @@ def module(**hooks: Any) -> ModuleType:
 
 
 def kind(name: str = "thing") -> ServiceType:
-    return ServiceType(name=name, label=name, description="", default_image="x:1", parameters=(), ports=())
+    return ServiceType(
+        name=name, label=name, description="", default_image="x:1", parameters=(), ports=()
+    )
 
 
 def reports(registry: Registry) -> dict[str, str]:
@@ -308,9 +350,13 @@ async def test_everyone_s_hook_that_raises_or_hangs_hurts_nobody_else() -> None:
         return None
 
     registry = registry_of(
-        raising=module(before_operation=raises), hanging=module(before_operation=hangs), fine=module(before_operation=answers)
+        raising=module(before_operation=raises),
+        hanging=module(before_operation=hangs),
+        fine=module(before_operation=answers),
     )
-    found = [plugin.name async for plugin, _ in registry.ask("before_operation", 0.1, operation="x")]
+    found = [
+        plugin.name async for plugin, _ in registry.ask("before_operation", 0.1, operation="x")
+    ]
     assert found == ["fine"]
     assert asked == ["x"]
     faults = {plugin.name: plugin.last_fault for plugin in registry.plugins}
@@ -344,10 +390,16 @@ class Walk(Verb):
     def intend(self, tx: Tx, given: Any, actor: str) -> int:
         if given.word == "bad":
             raise BadInput("no")
-        return operations.insert(tx, self.name, service_id=1, actor=actor, arguments={"word": given.word})
+        return operations.insert(
+            tx, self.name, service_id=1, actor=actor, arguments={"word": given.word}
+        )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        return Plan(verb=self.name, subject=operation.arguments["word"], steps=[step.name for step in self.steps(operation)])
+        return Plan(
+            verb=self.name,
+            subject=operation.arguments["word"],
+            steps=[step.name for step in self.steps(operation)],
+        )
 
     def steps(self, operation: OperationRecord) -> Sequence[Step]:
         return [self.step(name) for name in ("one", "two", "three")]
@@ -367,7 +419,9 @@ class Walk(Verb):
         self.trail.append("failed")
 
 
-async def run(store: Store, verb: Verb, registry: Registry | None = None, word: str = "") -> OperationRecord:
+async def run(
+    store: Store, verb: Verb, registry: Registry | None = None, word: str = ""
+) -> OperationRecord:
     runner = Runner(store, registry or Registry(LOGGER), LOGGER, {verb.name: verb})
     async with anyio.create_task_group() as group:
         runner.attach(group)
@@ -392,12 +446,16 @@ async def test_steps_run_in_order_and_are_journalled(store: Store) -> None:
     assert found[-1].type == "service.walk.succeeded"
 
 
-async def test_steps_are_told_in_the_order_in_which_they_ran_when_the_clock_goes_back(tmp_path: Path) -> None:
+async def test_steps_are_told_in_the_order_in_which_they_ran_when_the_clock_goes_back(
+    tmp_path: Path,
+) -> None:
     times = (datetime(2026, 1, 1, tzinfo=UTC) - timedelta(seconds=number) for number in count())
     store = Store(tmp_path, open_vault(tmp_path), clock=lambda: next(times))
     store.open()
     operation = await run(store, Walk())
-    assert [step.name for step in await store.read(lambda tx: operations.steps(tx, operation.id))] == ["one", "two", "three"]
+    assert [
+        step.name for step in await store.read(lambda tx: operations.steps(tx, operation.id))
+    ] == ["one", "two", "three"]
     store.close()
 
 
@@ -452,7 +510,9 @@ async def test_a_second_operation_on_the_same_service_waits_for_the_first(store:
 
 
 @pytest.mark.parametrize("state", ["running", "undoing"])
-async def test_an_unfinished_operation_is_finished_or_undone_at_the_next_start(state: str, store: Store) -> None:
+async def test_an_unfinished_operation_is_finished_or_undone_at_the_next_start(
+    state: str, store: Store
+) -> None:
     def before(tx: Tx) -> int:
         number = operations.insert(tx, "walk", service_id=1, actor="test", arguments={"word": ""})
         for name, step_state in (("one", "done"), ("two", "")):
@@ -478,13 +538,17 @@ async def test_an_unfinished_operation_is_finished_or_undone_at_the_next_start(s
         assert operation.state == "failed"
 
 
-async def test_of_two_that_were_left_on_one_target_the_later_says_which_it_waits_for(store: Store) -> None:
+async def test_of_two_that_were_left_on_one_target_the_later_says_which_it_waits_for(
+    store: Store,
+) -> None:
     """An older version let two in on one target; the plugin of the first is gone."""
 
     def insert(tx: Tx, verb: str) -> int:
         return operations.insert(tx, verb, service_id=1, actor="test", arguments={"word": ""})
 
-    first, second, third = [await store.write(partial(insert, verb=verb)) for verb in ("lost", "walk", "walk")]
+    first, second, third = [
+        await store.write(partial(insert, verb=verb)) for verb in ("lost", "walk", "walk")
+    ]
     verb = Walk()
     runner = Runner(store, Registry(LOGGER), LOGGER, {verb.name: verb})
     async with anyio.create_task_group() as group:
@@ -496,7 +560,10 @@ async def test_of_two_that_were_left_on_one_target_the_later_says_which_it_waits
             assert verb.trail == []
             await runner.abandon(first, "somebody")
     assert verb.trail == ["one", "two", "three"]
-    states = [(await store.read(lambda tx, number=number: operations.get(tx, number))).state for number in (first, second, third)]
+    states = [
+        (await store.read(lambda tx, number=number: operations.get(tx, number))).state
+        for number in (first, second, third)
+    ]
     assert states == ["abandoned", "succeeded", "abandoned"]
 
 
@@ -514,7 +581,9 @@ async def test_a_listener_that_raises_or_hangs_is_reported(store: Store) -> None
 
     registry = registry_of(raising=module(on_event=raises), fine=module(on_event=notes))
     bus = Bus(store)
-    listening = SimpleNamespace(bus=bus, house=SimpleNamespace(registry=registry, supervisor=Supervisor(store, LOGGER)))
+    listening = SimpleNamespace(
+        bus=bus, house=SimpleNamespace(registry=registry, supervisor=Supervisor(store, LOGGER))
+    )
     async with anyio.create_task_group() as group:
         for plugin, call in registry.each("on_event"):
             group.start_soon(app_module.App.listen, listening, plugin, call, 0)
@@ -544,8 +613,14 @@ async def test_a_fault_at_the_very_end_fails_its_caller_and_nobody_else(store: S
     assert (await store.read(lambda tx: operations.get(tx, operation.id))).state == "succeeded"
 
 
-async def test_a_path_that_leads_nowhere_is_its_giver_s_mistake_and_not_the_plugin_s_fault() -> None:
-    errors: list[Exception] = [FileNotFoundError("no such file"), KeyError("no such table"), RuntimeError("no such database")]
+async def test_a_path_that_leads_nowhere_is_its_giver_s_mistake_and_not_the_plugin_s_fault() -> (
+    None
+):
+    errors: list[Exception] = [
+        FileNotFoundError("no such file"),
+        KeyError("no such table"),
+        RuntimeError("no such database"),
+    ]
 
     async def browse(path: tuple[str, ...]) -> Listing:
         raise errors[0]
@@ -553,7 +628,14 @@ async def test_a_path_that_leads_nowhere_is_its_giver_s_mistake_and_not_the_plug
     registry = registry_of(thing=module(service_type=kind, browse=browse))
     provider = registry.provider("thing")
     service = Service(
-        id=1, name="main", slug="main", service_type="thing", parameters={}, secrets={}, image=Image(reference="x:1"), host="main"
+        id=1,
+        name="main",
+        slug="main",
+        service_type="thing",
+        parameters={},
+        secrets={},
+        image=Image(reference="x:1"),
+        host="main",
     )
     for expected in (NotFound, NotFound, Failed):
         with pytest.raises(expected):

@@ -1,4 +1,5 @@
-"""What an operation does is decided with its intent: a later version goes on with these steps, or says that it cannot."""
+"""What an operation does is decided with its intent: a later version goes on with these steps, or
+says that it cannot."""
 
 from collections.abc import Sequence
 
@@ -30,7 +31,11 @@ async def left(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> int:
     with monkeypatch.context() as patched:
         patched.setattr(Provisioner, "image", hold)
         async with scene.open() as app:
-            number = await app.begin("restart", msgspec.convert({"service": "main"}, app.verb("restart").arguments), "test")
+            number = await app.begin(
+                "restart",
+                msgspec.convert({"service": "main"}, app.verb("restart").arguments),
+                "test",
+            )
             with anyio.fail_after(10):
                 await entered.wait()
     return number
@@ -40,7 +45,9 @@ async def record(app: App, number: int) -> OperationRecord:
     return await app.house.store.read(lambda tx: operations.get(tx, number))
 
 
-def later_version(monkeypatch: pytest.MonkeyPatch, *, without: str = "", more: Sequence[Step] = ()) -> None:
+def later_version(
+    monkeypatch: pytest.MonkeyPatch, *, without: str = "", more: Sequence[Step] = ()
+) -> None:
     def steps(self: Restart, operation: OperationRecord) -> list[Step]:
         return [*more, *(step for step in STEPS(self, operation) if step.name != without)]
 
@@ -86,6 +93,8 @@ async def test_steps_of_an_operation_that_an_older_version_left_are_decided_at_t
     async with scene.open(resume=False) as app:
         names = (await record(app, number)).step_names
         assert names
-        await app.house.store.write(lambda tx: tx.update("operations", "id = ?", [number], step_names=None))
+        await app.house.store.write(
+            lambda tx: tx.update("operations", "id = ?", [number], step_names=None)
+        )
     async with scene.open(resume=False) as app:
         assert (await record(app, number)).step_names == names

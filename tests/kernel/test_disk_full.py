@@ -1,4 +1,5 @@
-"""A disk that is full: the daemon goes on, says so, reads, and has lost nothing when there is room again."""
+"""A disk that is full: the daemon goes on, says so, reads, and has lost nothing when there is room
+again."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -34,7 +35,9 @@ class Cramped(Store):
 
 
 @asynccontextmanager
-async def serving(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[App, Cramped]]:
+async def serving(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[App, Cramped]]:
     """The daemon's loops, at a quick pace."""
     monkeypatch.setattr(scheduler, "PAUSE", 0.05)
     settings = scene.state / "settings.toml"
@@ -62,12 +65,15 @@ async def make_projects(app: App) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_schedule_that_is_due_on_a_full_disk_ends_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_schedule_that_is_due_on_a_full_disk_ends_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with serving(scene, monkeypatch) as (app, store):
         await store.write(
             lambda tx: backups.insert_schedule(
                 tx, name="nightly", backup_type="scheduled", retention_period=30, retention_count=0,
-                schedule_expression="0 3 * * *", enabled=True, description="", tags=[], s3_source_id=None, service_ids=[1],
+                schedule_expression="0 3 * * *", enabled=True, description="", tags=[],
+                s3_source_id=None, service_ids=[1],
                 verify=False,
                 next_run=datetime(2020, 1, 1, tzinfo=UTC),
             )
@@ -111,8 +117,10 @@ async def test_every_loop_of_the_daemon_survives_a_fault_and_the_doctor_tells_it
         return instead
 
     for owner, name in (
-        (scheduler.Scheduler, "turn"), (archivist.Archivist, "run"), (reconciler.Reconciler, "_follow"),
-        (reconciler.Reconciler, "_settle"), (reconciler.Reconciler, "_check_regularly"), (reconciler.Reconciler, "_insist"),
+        (scheduler.Scheduler, "turn"), (archivist.Archivist, "run"),
+        (reconciler.Reconciler, "_follow"),
+        (reconciler.Reconciler, "_settle"), (reconciler.Reconciler, "_check_regularly"),
+        (reconciler.Reconciler, "_insist"),
     ):  # fmt: skip
         monkeypatch.setattr(owner, name, breaking(name, getattr(owner, name)))
     async with serving(scene, monkeypatch) as (app, store):
@@ -121,10 +129,16 @@ async def test_every_loop_of_the_daemon_survives_a_fault_and_the_doctor_tells_it
             return len(app.house.supervisor.troubles) >= 6
 
         await until(all_told)
-        checks = [item for item in await examine(app, None, "production") if item.subject == "daemon"]
-        assert {"schedules", "archives", "health checks", "the engine's events"} <= {item.name for item in checks}
+        checks = [
+            item for item in await examine(app, None, "production") if item.subject == "daemon"
+        ]
+        assert {"schedules", "archives", "health checks", "the engine's events"} <= {
+            item.name for item in checks
+        }
         assert not any(item.ok for item in checks)
-        assert [item.ok for item in await examine(app, None, "production") if item.subject == "disk"] == [True]
+        assert [
+            item.ok for item in await examine(app, None, "production") if item.subject == "disk"
+        ] == [True]
         assert "RuntimeError" in checks[0].detail
         broken = False
 

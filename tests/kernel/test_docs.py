@@ -29,7 +29,11 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 LISTED = subprocess.run(
-    ["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+    ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
 )
 PAGES = sorted(ROOT / name for name in LISTED.stdout.splitlines())
 WRITTEN = [page for page in PAGES if page.parent != REFERENCE]
@@ -95,12 +99,19 @@ def generated() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def routes() -> list[re.Pattern[str]]:
-    """Every path of the API and every beginning of one, with any text where it has a name in braces; then what is not described
-    there: the description itself, endpoints for other people's clients, and the example of the author's guide."""
+    """Every path of the API and every beginning of one, with any text where it has a name in
+    braces; then what is not described there: the description itself, endpoints for other people's
+    clients, and the example of the author's guide."""
     templates = {path for path, _, _ in reference_pages.routes(reference_pages.description())}
     templates |= {"/api/schema/openapi.json", "/api/kv/rest", "/api/vercel-blob", "/api/hello"}
-    beginnings = {"/".join(path.split("/")[:size]) for path in templates for size in range(3, path.count("/") + 2)}
-    return [re.compile(re.sub(r"\\{[^}]+\\}", "[^/]+", re.escape(path))) for path in sorted(beginnings)]
+    beginnings = {
+        "/".join(path.split("/")[:size])
+        for path in templates
+        for size in range(3, path.count("/") + 2)
+    }
+    return [
+        re.compile(re.sub(r"\\{[^}]+\\}", "[^/]+", re.escape(path))) for path in sorted(beginnings)
+    ]
 
 
 # ---------------------------------------------------------------- the reference
@@ -109,15 +120,21 @@ def routes() -> list[re.Pattern[str]]:
 def test_the_reference_is_what_the_code_says(generated: dict[str, str]) -> None:
     assert {path.name for path in REFERENCE.iterdir()} == set(generated)
     for name, text in generated.items():
-        assert (REFERENCE / name).read_text() == text, f"docs/reference/{name} is not what the code says: contrib/reference"
+        assert (REFERENCE / name).read_text() == text, (
+            f"docs/reference/{name} is not what the code says: contrib/reference"
+        )
 
 
 def test_the_man_page_and_the_completions_are_what_the_code_says() -> None:
     folder = ROOT / "contrib/share"
     expected = reference_pages.share()
-    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == set(expected)
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == set(
+        expected
+    )
     for name, text in expected.items():
-        assert (folder / name).read_text() == text, f"contrib/share/{name} is not what the code says: contrib/reference"
+        assert (folder / name).read_text() == text, (
+            f"contrib/share/{name} is not what the code says: contrib/reference"
+        )
 
 
 def test_the_man_page_has_every_command() -> None:
@@ -128,7 +145,11 @@ def test_the_man_page_has_every_command() -> None:
 
 
 def test_every_command_and_setting_has_its_row() -> None:
-    rows = "".join(line for line in (DOCS / "cli.md").read_text().splitlines(keepends=True) if line.startswith("| `"))
+    rows = "".join(
+        line
+        for line in (DOCS / "cli.md").read_text().splitlines(keepends=True)
+        if line.startswith("| `")
+    )
     for command in COMMANDS:
         assert re.search(rf"`{command}[ `]", rows), command
     settings = (REFERENCE / "settings.md").read_text()
@@ -148,7 +169,9 @@ def test_every_link_and_anchor_is_there(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), f"{name_of(page)} links to {link}"
         if anchor:
-            assert anchor in anchors(target), f"{name_of(page)} links to {link}; there are {sorted(anchors(target))}"
+            assert anchor in anchors(target), (
+                f"{name_of(page)} links to {link}; there are {sorted(anchors(target))}"
+            )
 
 
 def test_every_page_is_in_the_index() -> None:
@@ -158,8 +181,19 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_the_site_is_built_strict(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="mkdocs is of the group dev, and only tested with the usual Python")
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    pytest.importorskip(
+        "mkdocs", reason="mkdocs is of the group dev, and only tested with the usual Python"
+    )
+    build = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        str(tmp_path / "site"),
+    ]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site/disaster-recovery/index.html").exists()
@@ -171,7 +205,9 @@ def test_the_site_is_built_strict(tmp_path: Path) -> None:
 def test_the_readme_is_a_front_page_and_each_of_its_claims_names_a_test() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= FRONT
-    section = text.partition("## What holds, and how it is shown\n")[2].partition("\n[All promises")[0]
+    section = text.partition("## What holds, and how it is shown\n")[2].partition(
+        "\n[All promises"
+    )[0]
     claims = [claim for claim in re.split(r"^- ", section, flags=re.MULTILINE) if claim.strip()]
     assert len(claims) > 8
     for claim in claims:
@@ -187,7 +223,11 @@ def test_the_readme_shows_the_dashboard_in_a_picture_that_is_quickly_there() -> 
 
 def test_each_promise_of_the_security_page_names_a_test() -> None:
     text = (DOCS / "security.md").read_text().partition("## What is not promised")[0]
-    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| promise ")]
+    rows = [
+        line
+        for line in text.splitlines()
+        if line.startswith("| ") and not line.startswith("| promise ")
+    ]
     assert len(rows) > 30
     for row in rows:
         assert "`tests/" in row.split("|")[2], row
@@ -207,7 +247,12 @@ def commands(page: Path) -> Iterator[list[str]]:
                 continue
             for found in re.findall(r"(?:^|\$\(|&& |\| )(purveyor (?:[^()|&]|\"[^\"]*\")*)", shown):
                 words = shlex.split(found, comments=True)[1:]
-                yield words[: next((place for place, word in enumerate(words) if word in (">", ">>", "<")), len(words))]
+                yield words[
+                    : next(
+                        (place for place, word in enumerate(words) if word in (">", ">>", "<")),
+                        len(words),
+                    )
+                ]
 
 
 def checked(words: list[str]) -> None:
@@ -255,13 +300,23 @@ def test_every_command_and_option_that_is_named_is_there(page: Path) -> None:
             continue
         known = next((tuple(words[:size]) for size in (3, 2, 1) if tuple(words[:size]) in tree), ())
         assert known, f"{name_of(page)} names the command {span}"
-        options = {option for item in tree[known].params for option in (*item.opts, *item.secondary_opts)}
+        options = {
+            option for item in tree[known].params for option in (*item.opts, *item.secondary_opts)
+        }
         for option in re.findall(r"--[a-z][a-z-]*", span.partition(" -- ")[0]):
-            assert option in options | {"--help", "--json"}, f"{name_of(page)} names {option} in {span}"
+            assert option in options | {"--help", "--json"}, (
+                f"{name_of(page)} names {option} in {span}"
+            )
 
 
 def test_a_command_that_cannot_be_given_is_found() -> None:
-    for line in ("nothing", "create postgres", "create postgres main --nothing", "backup list a b", "token create a --scope all"):
+    for line in (
+        "nothing",
+        "create postgres",
+        "create postgres main --nothing",
+        "backup list a b",
+        "token create a --scope all",
+    ):
         with pytest.raises(click.ClickException):
             checked(line.split())
 
@@ -277,7 +332,9 @@ def test_every_setting_that_is_named_is_there(page: Path) -> None:
             assert name.partition(" ")[0] in known, f"{name_of(page)} names the setting {name}"
     for name in spans(page):
         if re.fullmatch(r"[a-z]+(-[a-z]+)+", name):
-            assert name in known | OPERATIONS | OTHERS, f"{name_of(page)} names {name}, which is no setting and no operation"
+            assert name in known | OPERATIONS | OTHERS, (
+                f"{name_of(page)} names {name}, which is no setting and no operation"
+            )
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=name_of)
@@ -290,7 +347,9 @@ def test_files_that_are_shown_can_be_read(page: Path) -> None:
             if first in kinds:
                 msgspec.convert(found, kinds[first])
             else:
-                assert "project" in found, f"{name_of(page)}: a block of TOML says in its first line which file it is"
+                assert "project" in found, (
+                    f"{name_of(page)}: a block of TOML says in its first line which file it is"
+                )
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=name_of)
@@ -298,21 +357,30 @@ def test_every_event_that_is_named_is_there(page: Path) -> None:
     types = reference_pages.event_types()
     for span in spans(page):
         name = span.removeprefix("hooks/")
-        if re.fullmatch(r"[a-z0-9-]+(\.[a-z-]+)+", name) and name.partition(".")[0] in FIRST_WORDS and not name.endswith(ENDINGS):
+        if (
+            re.fullmatch(r"[a-z0-9-]+(\.[a-z-]+)+", name)
+            and name.partition(".")[0] in FIRST_WORDS
+            and not name.endswith(ENDINGS)
+        ):
             assert name in types, f"{name_of(page)} names the event {name}"
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=name_of)
 def test_every_path_of_the_api_is_there(page: Path, routes: list[re.Pattern[str]]) -> None:
-    for path in re.findall(r"(?<![\w.])(?:http://127\.0\.0\.1:8400|\$PURVEYOR_URL)?(/api/[\w{}./-]+)", page.read_text()):
-        assert any(route.fullmatch(path.rstrip("./")) for route in routes) or path == "/api/hello", (
-            f"{name_of(page)} names {path}"
-        )
+    for path in re.findall(
+        r"(?<![\w.])(?:http://127\.0\.0\.1:8400|\$PURVEYOR_URL)?(/api/[\w{}./-]+)", page.read_text()
+    ):
+        assert (
+            any(route.fullmatch(path.rstrip("./")) for route in routes) or path == "/api/hello"
+        ), f"{name_of(page)} names {path}"
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=name_of)
 def test_every_file_that_is_named_is_there(page: Path) -> None:
-    for span in [*spans(page), *(word for block in blocks(page) if block.kind == "sh" for word in block.text.split())]:
+    for span in [
+        *spans(page),
+        *(word for block in blocks(page) if block.kind == "sh" for word in block.text.split()),
+    ]:
         path = span.split()[0].partition("::")[0]
         if path.startswith(PLACES) and re.fullmatch(r"[\w./-]+", path):
             assert (ROOT / path).exists(), f"{name_of(page)} names {path}"
@@ -325,12 +393,16 @@ def test_every_file_that_is_named_is_there(page: Path) -> None:
 def guide() -> ModuleType:
     """The examples of the author's guide, as one module."""
     module = ModuleType("purveyor_hello")
-    code = "\n\n".join(block.text for block in blocks(DOCS / "plugins.md") if block.kind == "python")
+    code = "\n\n".join(
+        block.text for block in blocks(DOCS / "plugins.md") if block.kind == "python"
+    )
     exec(compile(code, "docs/plugins.md", "exec"), vars(module))
     return module
 
 
-def test_the_guide_has_an_example_for_each_hook_and_the_contract_takes_them(guide: ModuleType) -> None:
+def test_the_guide_has_an_example_for_each_hook_and_the_contract_takes_them(
+    guide: ModuleType,
+) -> None:
     registry, plugin = Registry(make_logger(logging.ERROR)), Plugin(name="hello")
     registry.register(guide, plugin)
     assert plugin.error == ""
@@ -344,7 +416,8 @@ def test_the_pure_hooks_of_the_guide_answer_what_the_contract_asks_for(guide: Mo
     registry.register(guide, Plugin(name="hello"))
     provider = registry.provider("hello")
     service = Service(
-        id=1, name="main", slug="main", service_type="hello", parameters={"port": 6379, "password": "p"}, secrets={},
+        id=1, name="main", slug="main", service_type="hello",
+        parameters={"port": 6379, "password": "p"}, secrets={},
         image=Image(reference="redis:8"), host="purveyor-main", major="8",
     )  # fmt: skip
     assert provider.client(service).argv == ("redis-cli",)

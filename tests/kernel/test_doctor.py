@@ -1,4 +1,5 @@
-"""The doctor looks at what is: the running app's own variables, what should run, backups, schedules, disks."""
+"""The doctor looks at what is: the running app's own variables, what should run, backups,
+schedules, disks."""
 
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -36,9 +37,13 @@ async def test_an_app_that_has_what_a_deploy_would_give_it_is_well(scene: Scene)
 
 
 @pytest.mark.parametrize("verb", ["rotate", "unlink"])
-async def test_an_app_that_was_deployed_before_the_last_change_is_told_by_the_names_that_differ(verb: str, scene: Scene) -> None:
+async def test_an_app_that_was_deployed_before_the_last_change_is_told_by_the_names_that_differ(
+    verb: str, scene: Scene
+) -> None:
     async with scene.open() as app:
-        given: dict[str, Any] = {"project": "shop"} | ({"service": "main"} if verb == "unlink" else {})
+        given: dict[str, Any] = {"project": "shop"} | (
+            {"service": "main"} if verb == "unlink" else {}
+        )
         secret = scene.engine.require("fk.shop.production.1").environment["FAKE_PASSWORD"]
         await do(app, verb, **given)
         found = (await of_app(app))["variables"]
@@ -59,7 +64,9 @@ async def test_an_app_that_does_not_run_is_told(scene: Scene) -> None:
         assert await wrong(app) == ["shop/production: app"]
 
 
-async def test_services_that_should_run_and_do_not_are_told_and_those_that_rest_are_not(scene: Scene) -> None:
+async def test_services_that_should_run_and_do_not_are_told_and_those_that_rest_are_not(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         assert await wrong(app) == []
         scene.engine.die(scene.engine.require("fk-main"))
@@ -69,7 +76,9 @@ async def test_services_that_should_run_and_do_not_are_told_and_those_that_rest_
 
 async def test_a_last_backup_that_is_no_good_is_told_until_another_is_made(scene: Scene) -> None:
     async with scene.open() as app:
-        await app.house.store.write(lambda tx: backups.update(tx, 1, state="suspect", error_message="a byte was altered"))
+        await app.house.store.write(
+            lambda tx: backups.update(tx, 1, state="suspect", error_message="a byte was altered")
+        )
         (found,) = [check for check in await checks.of_backups(app) if not check.ok]
         assert (found.subject, found.name) == ("main", "last backup")
         assert "a byte was altered" in found.detail
@@ -81,7 +90,9 @@ async def test_a_schedule_that_is_late_is_told(scene: Scene) -> None:
     async with scene.open() as app:
         await app.house.store.write(lambda tx: _schedule(tx, late=timedelta(minutes=1)))
         assert await wrong(app) == []
-        await app.house.store.write(lambda tx: backups.update_schedule(tx, 1, next_run=tx.now - timedelta(hours=1)))
+        await app.house.store.write(
+            lambda tx: backups.update_schedule(tx, 1, next_run=tx.now - timedelta(hours=1))
+        )
         assert await wrong(app) == ["schedule: nightly"]
         await app.house.store.write(lambda tx: backups.update_schedule(tx, 1, enabled=False))
         assert await wrong(app) == []
@@ -111,9 +122,13 @@ class Usage(NamedTuple):
     free: int
 
 
-async def test_a_disk_that_is_as_good_as_full_is_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_is_as_good_as_full_is_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with scene.open() as app:
-        monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: Usage(100 * 1024**3, 99 * 1024**3, 1024**3))
+        monkeypatch.setattr(
+            checks.shutil, "disk_usage", lambda _: Usage(100 * 1024**3, 99 * 1024**3, 1024**3)
+        )
         (found,) = [check for check in await checks.of_disks(app) if not check.ok]
         assert found.detail.startswith("1.0 of 100 GB free at ")
 

@@ -1,4 +1,5 @@
-"""A person can end an operation: cancel it, which takes it back, or abandon one that can never be ended."""
+"""A person can end an operation: cancel it, which takes it back, or abandon one that can never be
+ended."""
 
 import anyio
 import msgspec
@@ -19,7 +20,8 @@ from purveyor_hooks import Cancelled, Conflict, Event, Failed, PurveyorError
 from sampling import Share
 
 pytestmark = pytest.mark.anyio
-NO_WAY_BACK = ("delete-project", "delete-environment", "purge-volume", "delete-backup", "unlink")  # the last only to purge
+# the last only to purge
+NO_WAY_BACK = ("delete-project", "delete-environment", "purge-volume", "delete-backup", "unlink")
 
 
 async def told(app: App) -> list[Event]:
@@ -34,7 +36,9 @@ async def begin(app: App, verb: str, **given: object) -> Handle:
 
 
 @pytest.mark.parametrize("trial", FORMS, indirect=True)
-async def test_cancelled_at_any_point_a_verb_is_taken_back_or_has_no_way_back(trial: Trial, share: Share) -> None:
+async def test_cancelled_at_any_point_a_verb_is_taken_back_or_has_no_way_back(
+    trial: Trial, share: Share
+) -> None:
     good = await trial.run(points_too=False)
     cancelled = 0
     taken = share.of(good.telling)
@@ -64,9 +68,15 @@ async def test_cancelled_at_any_point_a_verb_is_taken_back_or_has_no_way_back(tr
             scene.engine.acted = lambda name: None
             await look_after(app)
             given_up = trial.form.gives_up if before is not good.after else ("-",)
-            wrong = [line for line in differences(await picture(scene, app), before) if not line.startswith(given_up or ("-",))]
+            wrong = [
+                line
+                for line in differences(await picture(scene, app), before)
+                if not line.startswith(given_up or ("-",))
+            ]
             assert not wrong, f"cancelled at call {number}"
-    assert cancelled or len(taken) < len(good.telling) or not taken or trial.form.verb in NO_WAY_BACK
+    assert (
+        cancelled or len(taken) < len(good.telling) or not taken or trial.form.verb in NO_WAY_BACK
+    )
 
 
 async def test_cancelling_is_refused_with_the_reason(scene: Scene) -> None:
@@ -85,7 +95,9 @@ async def test_cancelling_is_refused_with_the_reason(scene: Scene) -> None:
         app.house.engine.volumes.destroy = slowly  # type: ignore[method-assign]
         handle = await begin(app, "delete", service="idle", purge=True)
         await purging.wait()
-        with pytest.raises(Conflict, match="can no longer be taken back: it has come to the step 'purge'"):
+        with pytest.raises(
+            Conflict, match="can no longer be taken back: it has come to the step 'purge'"
+        ):
             await app.runner.cancel(handle.operation_id, "ada")
         go_on.set()
         await handle.wait()
@@ -114,7 +126,9 @@ async def test_a_step_that_hangs_is_stopped_and_its_caller_hears_who_did_it(scen
         await do(app, "create", name="fresh", service_type="fake")
 
 
-async def test_an_operation_of_an_earlier_start_is_cancelled_before_it_is_gone_on_with(scene: Scene) -> None:
+async def test_an_operation_of_an_earlier_start_is_cancelled_before_it_is_gone_on_with(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
 
         async def hangs(*_: object) -> None:
@@ -150,17 +164,23 @@ def gone(tx: Tx, *_: object) -> None:
     raise KeyError("it is gone")
 
 
-async def test_an_operation_whose_end_cannot_be_written_is_held_told_and_can_be_abandoned(scene: Scene) -> None:
+async def test_an_operation_whose_end_cannot_be_written_is_held_told_and_can_be_abandoned(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         number = await stuck(scene, app)
         waiting = (await told(app))[-1]
         assert waiting.type == "service.restart.waiting"
         assert "could not be written (KeyError)" in waiting.data["because"]
         assert "could not be written" in app.runner.waiting(number)
-        with pytest.raises(Conflict, match=rf"Operation {number} \(restart\) is in the way") as refused:
+        with pytest.raises(
+            Conflict, match=rf"Operation {number} \(restart\) is in the way"
+        ) as refused:
             await do(app, "stop", service="main")
         assert f"purveyor operations abandon {number}" in refused.value.remedy
-        with pytest.raises(Conflict, match="is being taken back already: Its end could not be written"):
+        with pytest.raises(
+            Conflict, match="is being taken back already: Its end could not be written"
+        ):
             await app.runner.cancel(number, "ada")
         plan = await app.runner.plan_to_abandon(number)
         assert [item.action for item in plan.containers] == ["may be left as it is"]
@@ -198,7 +218,9 @@ async def test_what_can_be_ended_otherwise_is_not_abandoned(scene: Scene) -> Non
             await app.runner.abandon(handle.operation_id, "ada")
 
 
-async def test_an_operation_that_an_earlier_start_could_not_end_is_abandoned_and_frees_its_target(scene: Scene) -> None:
+async def test_an_operation_that_an_earlier_start_could_not_end_is_abandoned_and_frees_its_target(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         number = await stuck(scene, app)
     async with scene.open(resume=False) as app:
@@ -279,9 +301,14 @@ async def test_two_who_cancel_one_at_once_both_hear_of_it(scene: Scene) -> None:
         async def cancel(actor: str) -> None:
             try:
                 heard.append((await app.runner.cancel(handle.operation_id, actor)).undoing)
-            except Conflict as error:  # the other one was quicker: it is being taken back by now, or that has ended already
+            except Conflict as error:
+                # the other one was quicker: it is being taken back by now, or that has ended
+                # already
                 heard.append(
-                    any(word in error.detail for word in ("being taken back already", "has ended: undone", "just ended"))
+                    any(
+                        word in error.detail
+                        for word in ("being taken back already", "has ended: undone", "just ended")
+                    )
                 )
 
         with anyio.fail_after(10):
@@ -294,7 +321,8 @@ async def test_two_who_cancel_one_at_once_both_hear_of_it(scene: Scene) -> None:
 async def test_a_command_is_not_kept_from_its_work_by_what_an_earlier_process_left(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A copy of much data takes long: whoever runs the core for one command waits so long and no longer."""
+    """A copy of much data takes long: whoever runs the core for one command waits so long and no
+    longer."""
     entered = anyio.Event()
 
     async def hold(*_: object) -> None:
@@ -314,4 +342,6 @@ async def test_a_command_is_not_kept_from_its_work_by_what_an_earlier_process_le
     monkeypatch.undo()
     async with scene.open() as app:
         assert app.runner.unfinished() == ""
-        assert (await app.house.store.read(lambda tx: operations.get(tx, handle.operation_id))).state == "succeeded"
+        assert (
+            await app.house.store.read(lambda tx: operations.get(tx, handle.operation_id))
+        ).state == "succeeded"

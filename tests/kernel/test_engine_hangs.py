@@ -37,7 +37,8 @@ LOOKS: dict[str, Callable[[DockerEngine], Awaitable[Any]]] = {
 
 @pytest.fixture
 async def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DockerEngine]:
-    """An engine's client whose connections are taken and never answered, as a stopped dockerd does."""
+    """An engine's client whose connections are taken and never answered, as a stopped dockerd
+    does."""
     path = tmp_path / "docker.sock"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
@@ -48,7 +49,9 @@ async def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         await engine.close()
 
 
-async def test_an_engine_that_hangs_keeps_nobody_longer_than_a_look_may_take(hanging: DockerEngine) -> None:
+async def test_an_engine_that_hangs_keeps_nobody_longer_than_a_look_may_take(
+    hanging: DockerEngine,
+) -> None:
     said: dict[str, EngineUnavailable] = {}
 
     async def ask(name: str) -> None:
@@ -67,7 +70,9 @@ async def test_an_engine_that_hangs_keeps_nobody_longer_than_a_look_may_take(han
     assert all("did not answer within 5 s" in error.detail for error in said.values())
 
 
-async def test_while_it_hangs_every_status_is_unknown_and_says_why(hanging: DockerEngine, scene: Scene) -> None:
+async def test_while_it_hangs_every_status_is_unknown_and_says_why(
+    hanging: DockerEngine, scene: Scene
+) -> None:
     async with open_app(scene.state, plugins=PLUGINS, log_level=logging.CRITICAL) as app:
         records = await app.house.store.read(services.every)
         with anyio.fail_after(LOOK + 3):
@@ -75,19 +80,29 @@ async def test_while_it_hangs_every_status_is_unknown_and_says_why(hanging: Dock
         assert len(found) == len(records) > 3
         assert {status.status for status in found.values()} == {"unknown"}
         assert all("did not answer within 5 s" in status.reason for status in found.values())
-        assert [check.name for check in await examine(app, None, "production") if not check.ok] == ["answers"]
+        assert [check.name for check in await examine(app, None, "production") if not check.ok] == [
+            "answers"
+        ]
 
 
-async def test_what_takes_too_long_is_an_engine_that_is_away_and_what_may_take_long_is_waited_for() -> None:
-    late = pytest.raises(EngineUnavailable, match=r"did not answer within 0 s: could not start the container main\.")
+async def test_what_takes_too_long_is_an_engine_that_is_away_and_what_may_take_long_is_waited_for() -> (
+    None
+):
+    late = pytest.raises(
+        EngineUnavailable, match=r"did not answer within 0 s: could not start the container main\."
+    )
     with late, translated("start the container main", 0.01):
         await anyio.sleep(5)
     with translated("wait for main", None):
         await anyio.sleep(0.02)
 
 
-@pytest.mark.parametrize("host", ["tcp://192.0.2.7:2375", "ssh://root@192.0.2.7", "tcp://engine.invalid:2375"])
-async def test_an_engine_on_another_host_is_refused_at_once(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "host", ["tcp://192.0.2.7:2375", "ssh://root@192.0.2.7", "tcp://engine.invalid:2375"]
+)
+async def test_an_engine_on_another_host_is_refused_at_once(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", host)
     (tmp_path / "settings.toml").write_text(SETTINGS)
     begun = monotonic()
@@ -97,8 +112,12 @@ async def test_an_engine_on_another_host_is_refused_at_once(host: str, tmp_path:
     assert monotonic() - begun < 1.5
 
 
-@pytest.mark.parametrize("host", ["tcp://127.0.0.1:1", "tcp://localhost:1", "unix:///nowhere/docker.sock"])
-async def test_an_engine_of_this_host_may_be_reached_in_any_way(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "host", ["tcp://127.0.0.1:1", "tcp://localhost:1", "unix:///nowhere/docker.sock"]
+)
+async def test_an_engine_of_this_host_may_be_reached_in_any_way(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", host)
     engine = DockerEngine("fk", Labels("none"))
     await engine.require_here()

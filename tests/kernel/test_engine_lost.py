@@ -9,7 +9,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.matrix]
 
 
 @pytest.mark.parametrize("trial", FORMS, indirect=True)
-async def test_a_verb_that_loses_the_engine_ends_when_that_is_back(trial: Trial, share: Share) -> None:
+async def test_a_verb_that_loses_the_engine_ends_when_that_is_back(
+    trial: Trial, share: Share
+) -> None:
     good = await trial.run(points_too=False)
     for number in share.of(good.telling):
         await trial.run(number, away=True)

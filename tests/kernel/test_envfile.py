@@ -17,13 +17,24 @@ dotenv = pytest.importorskip("dotenv")  # neither is beside the oldest dependenc
 npm = pytest.importorskip("npm")
 
 VALUES = [
-    "", "plain", "postgresql://shop:p%40ss@purveyor-main:5432/shop_production?sslmode=require&x=1", "two words", " spaces ",
-    "a$b", "a$HOME", "$(id)", "`id`", 'quo"ted', "it's", "a#b", "# not a comment", "a=b", "back\\slash", "a\\nb", "tab\there",
+    "", "plain", "postgresql://shop:p%40ss@purveyor-main:5432/shop_production?sslmode=require&x=1",
+    "two words", " spaces ",
+    "a$b", "a$HOME", "$(id)", "`id`", 'quo"ted', "it's", "a#b", "# not a comment", "a=b",
+    "back\\slash", "a\\nb", "tab\there",
     "line one\nline two", "-----BEGIN-----\nabc+/=\n-----END-----\n", "ünï 日本 🦆", "~", "~/x",
     "a;b", "a|b&c", "*?[x]", "!history", "%s",
-    "export X=1", "{'json': 1}", '{"json": [1, "two"]}', "trailing\\ space", "a,b", "(x)", "<x>", "null", "true", "0123",
+    "export X=1", "{'json': 1}", '{"json": [1, "two"]}', "trailing\\ space", "a,b", "(x)", "<x>",
+    "null", "true", "0123",
 ]  # fmt: skip
-UNSAYABLE = ["a${HOME}b", "it's $5", "it's `x`", 'it\'s "x"', "carriage\rreturn", "two\\\\backslashes", "ends with \\"]
+UNSAYABLE = [
+    "a${HOME}b",
+    "it's $5",
+    "it's `x`",
+    'it\'s "x"',
+    "carriage\rreturn",
+    "two\\\\backslashes",
+    "ends with \\",
+]
 
 
 def python(text: str) -> dict[str, str | None]:
@@ -31,16 +42,35 @@ def python(text: str) -> dict[str, str | None]:
 
 
 def node(text: str) -> dict[str, str]:
-    script = "const text = require('fs').readFileSync(0, 'utf8'); console.log(JSON.stringify(require('util').parseEnv(text)))"
-    done = subprocess.run([npm.NODE / "bin/node", "-e", script], input=text, capture_output=True, text=True, check=True)
+    script = (
+        "const text = require('fs').readFileSync(0, 'utf8'); "
+        "console.log(JSON.stringify(require('util').parseEnv(text)))"
+    )
+    done = subprocess.run(
+        [npm.NODE / "bin/node", "-e", script],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     found: dict[str, str] = json.loads(done.stdout)
     return found
 
 
 def shell(text: str) -> dict[str, str]:
-    script = f"set -a; . /dev/stdin; exec {os.sys.executable} -c 'import os, json; print(json.dumps(dict(os.environ)))'"  # type: ignore[attr-defined]
+    script = (
+        f"set -a; . /dev/stdin; exec {os.sys.executable} -c 'import os, json; "
+        "print(json.dumps(dict(os.environ)))'"
+    )  # type: ignore[attr-defined]
     environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
-    done = subprocess.run(["sh", "-c", script], input=text, capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(
+        ["sh", "-c", script],
+        input=text,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
     return {name: value for name, value in json.loads(done.stdout).items() if name.startswith("V")}
 
 

@@ -15,7 +15,9 @@ ADMIN = Actor(name="test", scope="admin")
 
 
 async def environments(app: App) -> list[str]:
-    return await app.house.store.read(lambda tx: [item.slug for item in projects.environments(tx, projects.get(tx, "shop").id)])
+    return await app.house.store.read(
+        lambda tx: [item.slug for item in projects.environments(tx, projects.get(tx, "shop").id)]
+    )
 
 
 async def test_asking_makes_no_environment_and_names_the_nearest(scene: Scene) -> None:
@@ -23,23 +25,33 @@ async def test_asking_makes_no_environment_and_names_the_nearest(scene: Scene) -
     async with scene.open() as app, serving(create_api(app), local=[listen_local(path)]):
         before = await environments(app)
         transport = httpx.AsyncHTTPTransport(uds=str(path), verify=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://purveyor/api", timeout=60) as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://purveyor/api", timeout=60
+        ) as client:
             for place in (
                 "/projects/shop/environments/prodcution/variables",
                 "/external-services/main/projects/shop/environment?environment=prodcution",
                 "/external-services/projects/shop/environment?environment=prodcution",
             ):
                 answer = await client.get(place)
-                assert (answer.status_code, answer.json()["detail"]) == (404, "shop has no environment 'prodcution'."), place
+                assert (answer.status_code, answer.json()["detail"]) == (
+                    404,
+                    "shop has no environment 'prodcution'.",
+                ), place
                 assert "Did you mean production?" in answer.json()["remedy"]
-            refused = await client.post("/projects/shop/deployments", json={"environment": "prevew", "image": "app:1"})
+            refused = await client.post(
+                "/projects/shop/deployments", json={"environment": "prevew", "image": "app:1"}
+            )
             assert (refused.status_code, "preview" in refused.json()["remedy"]) == (404, True)
             assert await environments(app) == before
             made = await client.post("/projects/shop/environments", json={"name": "Review 1"})
             assert (made.status_code, made.json()["slug"]) == (201, "review-1")
             found = await client.get("/projects/shop/environments/review-1/variables")
             assert found.status_code == 200
-            done = await client.post("/projects/shop/deployments", json={"environment": "qa", "create": True, "image": "app:1"})
+            done = await client.post(
+                "/projects/shop/deployments",
+                json={"environment": "qa", "create": True, "image": "app:1"},
+            )
             assert done.status_code == 201
         assert await environments(app) == [*before, "review-1", "qa"]
 

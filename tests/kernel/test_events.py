@@ -19,7 +19,11 @@ def emitted() -> set[str]:
     found = set()
     for path in (ROOT / "core").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "emit":
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "emit"
+            ):
                 first = node.args[0] if node.args else None
                 if isinstance(first, ast.Constant):
                     found.add(first.value)
@@ -29,7 +33,12 @@ def emitted() -> set[str]:
 def test_every_type_that_is_published_is_in_it() -> None:
     assert emitted() <= set(ENTRIES)
     assert len(emitted()) > 5
-    assert {"service.create.started", "project.deploy.failed", "service.unhealthy", "archive.broken"} <= set(ENTRIES)
+    assert {
+        "service.create.started",
+        "project.deploy.failed",
+        "service.unhealthy",
+        "archive.broken",
+    } <= set(ENTRIES)
 
 
 @pytest.mark.parametrize("name", sorted(ENTRIES))
@@ -42,4 +51,6 @@ def test_each_entry_says_when_and_its_example_is_of_its_type(name: str) -> None:
 
 def test_the_document_is_the_one_that_is_generated() -> None:
     text = (ROOT / "hooks/purveyor_hooks/EVENTS.md").read_text()
-    assert text == catalog.markdown(list(ENTRIES.values())), "purveyor events --catalogue > hooks/purveyor_hooks/EVENTS.md"
+    assert text == catalog.markdown(list(ENTRIES.values())), (
+        "purveyor events --catalogue > hooks/purveyor_hooks/EVENTS.md"
+    )

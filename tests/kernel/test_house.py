@@ -12,9 +12,15 @@ from purveyor.kernel.config import Settings
 from purveyor_hooks import errors, protocols, specs, types
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = {"purveyor", "purveyor_hooks"} | {path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()}
+OURS = {"purveyor", "purveyor_hooks"} | {
+    path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()
+}
 PLUGINS = OURS - {"purveyor", "purveyor_hooks"}
-HOOKS = {name: member for name, member in inspect.getmembers(specs, inspect.isfunction) if hasattr(member, "purveyor_spec")}
+HOOKS = {
+    name: member
+    for name, member in inspect.getmembers(specs, inspect.isfunction)
+    if hasattr(member, "purveyor_spec")
+}
 
 
 def imports(folder: Path) -> set[tuple[str, str]]:
@@ -45,7 +51,8 @@ def test_the_core_never_names_a_plugin() -> None:
     ("kernel/operations/*.py", {"sqlite_utils", "aiodocker", "litestar", "click"}),
     ("[!k]*/operations/*.py", {"sqlite_utils", "aiodocker", "litestar", "click", "httpx"}),
     ("kernel/api/*.py **/routes.py **/schemas.py asgi.py", {"sqlite_utils", "aiodocker", "click"}),
-    ("kernel/cli/*.py **/commands.py clients/*.py services/connect.py", {"sqlite_utils", "aiodocker", "litestar"}),
+    ("kernel/cli/*.py **/commands.py clients/*.py services/connect.py",
+    {"sqlite_utils", "aiodocker", "litestar"}),
 ])  # fmt: skip
 def test_each_room_knows_its_own_trade_only(files: str, forbidden: set[str]) -> None:
     for pattern in files.split():
@@ -53,7 +60,11 @@ def test_each_room_knows_its_own_trade_only(files: str, forbidden: set[str]) -> 
         assert paths, pattern
         if pattern.endswith("*.py"):  # routes and commands have lines of their own
             paths = {path for path in paths if not path.endswith(("/routes.py", "/commands.py"))}
-        assert {(file, name) for file, name in imports(ROOT / "core/purveyor") if file in paths and name in forbidden} == set()
+        assert {
+            (file, name)
+            for file, name in imports(ROOT / "core/purveyor")
+            if file in paths and name in forbidden
+        } == set()
 
 
 def test_no_task_is_without_a_parent() -> None:
@@ -71,7 +82,11 @@ def test_every_hook_and_each_of_its_arguments_is_documented(hook: str) -> None:
 
 @pytest.mark.parametrize("module", [types, protocols, errors])
 def test_every_public_value_protocol_and_error_is_documented(module: object) -> None:
-    own = [member for _, member in inspect.getmembers(module, inspect.isclass) if member.__module__ == module.__name__]  # type: ignore[attr-defined]
+    own = [
+        member
+        for _, member in inspect.getmembers(module, inspect.isclass)
+        if member.__module__ == module.__name__
+    ]  # type: ignore[attr-defined]
     assert own
     for member in own:
         assert "__doc__" in vars(member), member
@@ -92,9 +107,19 @@ def test_every_module_says_what_it_is() -> None:
 
 def test_nothing_names_a_package_registry() -> None:
     hosts = re.compile(
-        "|".join(["pypi" + r"\.org", "python" + "hosted", r"registry\.npm", r"deb\." + "debian", "proxy" + r"\.golang"])
+        "|".join(
+            [
+                "pypi" + r"\.org",
+                "python" + "hosted",
+                r"registry\.npm",
+                r"deb\." + "debian",
+                "proxy" + r"\.golang",
+            ]
+        )
     )
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     assert listed
     for name in listed:
         assert not hosts.search((ROOT / name).read_text(errors="ignore")), name

@@ -1,4 +1,5 @@
-"""Who may import whom: the contract, the plugins, the kernel, the features; read from the code itself."""
+"""Who may import whom: the contract, the plugins, the kernel, the features; read from the code
+itself."""
 
 import ast
 from collections.abc import Iterator
@@ -9,10 +10,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "core"
 PLUGINS = {path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()}
-STANDS_ON = {"purveyor_kv_service": {"purveyor_kv", "purveyor_redis"}, "purveyor_blob_service": {"purveyor_s3"}}
+STANDS_ON = {
+    "purveyor_kv_service": {"purveyor_kv", "purveyor_redis"},
+    "purveyor_blob_service": {"purveyor_s3"},
+}
 SDKS = ("purveyor_blob", "purveyor_kv")
 
-ABOVE = {"app", "asgi", "checks", "doctor"}  # what puts all the rest together: it may import anything, and nothing imports it
+# what puts all the rest together: it may import anything, and nothing imports it
+ABOVE = {"app", "asgi", "checks", "doctor"}
 BELOW = {
     "kernel": set(),
     "services": {"kernel"},
@@ -21,11 +26,20 @@ BELOW = {
     "deployments": {"kernel", "services", "projects"},
     "upgrades": {"kernel", "services", "projects"},
     "archiving": {"kernel", "services", "projects", "backups", "deployments", "upgrades"},
-    "recovery": {"kernel", "services", "projects", "backups", "deployments", "upgrades", "archiving"},
+    "recovery": {
+        "kernel",
+        "services",
+        "projects",
+        "backups",
+        "deployments",
+        "upgrades",
+        "archiving",
+    },
     "clients": {"kernel.cli"},
 }
 
-# What still runs upward. The list is exact: an entry that is not needed any more fails the test, and none is added.
+# What still runs upward. The list is exact: an entry that is not needed any more fails the test,
+# and none is added.
 EXCEPTIONS = {
     "archiving.routes": {"app"},
     "backups.operations.backup": {"archiving.store"},
@@ -52,7 +66,12 @@ EXCEPTIONS = {
     "recovery.routes": {"app"},
     "services.health": {"deployments.models"},
     "services.operations.clone": {"backups.repository"},
-    "services.operations.delete": {"archiving.store", "archiving.wal_receiver", "projects.bindings", "projects.store"},
+    "services.operations.delete": {
+        "archiving.store",
+        "archiving.wal_receiver",
+        "projects.bindings",
+        "projects.store",
+    },
     "services.operations.lifecycle": {"projects.bindings", "projects.store"},
     "services.operations.rotate_administrator": {"projects.bindings"},
     "services.operations.update": {"projects.bindings"},
@@ -65,7 +84,12 @@ EXCEPTIONS = {
         "projects.store",
     },
     "services.routes": {"app", "projects.store"},
-    "services.shadow": {"backups.manifest", "backups.repository", "projects.bindings", "projects.store"},
+    "services.shadow": {
+        "backups.manifest",
+        "backups.repository",
+        "projects.bindings",
+        "projects.store",
+    },
     "upgrades.routes": {"app"},
 }
 
@@ -83,7 +107,8 @@ MODULES = modules()
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Every module that a file imports, wherever that stands; of `from a import b` it is `a.b` where that is a module."""
+    """Every module that a file imports, wherever that stands; of `from a import b` it is `a.b`
+    where that is a module."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -143,7 +168,11 @@ def test_a_plugin_imports_the_contract_and_never_the_core(plugin: str) -> None:
 @pytest.mark.parametrize("sdk", SDKS)
 def test_an_sdk_imports_nothing_else_of_ours(sdk: str) -> None:
     for path in (ROOT / "plugins" / sdk).rglob("*.py"):
-        assert {name for name in imported(path) if name.startswith("purveyor") and name.partition(".")[0] != sdk} == set(), path
+        assert {
+            name
+            for name in imported(path)
+            if name.startswith("purveyor") and name.partition(".")[0] != sdk
+        } == set(), path
 
 
 def test_the_core_never_imports_a_plugin() -> None:

@@ -33,21 +33,29 @@ async def test_killed_at_any_point_a_verb_is_done_or_never_was(trial: Trial, sha
     first, *between, last = trial.points.taken
     for point in (first, *share.of(between), last):
         ended, found = await trial.start_again(point)
-        assert not trial.wrong(ended, found, good), f"killed at point {point.name}, {ended or 'not begun'}"
+        assert not trial.wrong(ended, found, good), (
+            f"killed at point {point.name}, {ended or 'not begun'}"
+        )
         ends.add(ended)
     assert "succeeded" in ends
     seen_to = ("repair", "repair-app", "end-access")  # by whoever looks after all
-    assert "" in ends or trial.form.verb in seen_to, "a kill before the intent leaves nothing to do, but what a look repairs"
+    assert "" in ends or trial.form.verb in seen_to, (
+        "a kill before the intent leaves nothing to do, but what a look repairs"
+    )
 
 
 def _steps(state: Path) -> Any:
     """How far an operation has come by its own record."""
     with sqlite3.connect(f"file:{state}/purveyor.db?mode=ro", uri=True) as db:
         last = "(SELECT max(id) FROM operations)"
-        return db.execute(f"SELECT name, state FROM steps WHERE operation_id = {last} ORDER BY name").fetchall()
+        return db.execute(
+            f"SELECT name, state FROM steps WHERE operation_id = {last} ORDER BY name"
+        ).fetchall()
 
 
-@pytest.mark.parametrize("trial", ["create", "rotate", pytest.param("upgrade", marks=pytest.mark.nightly)], indirect=True)
+@pytest.mark.parametrize(
+    "trial", ["create", "rotate", pytest.param("upgrade", marks=pytest.mark.nightly)], indirect=True
+)
 async def test_a_copy_at_a_point_leads_to_what_a_kill_there_leads_to(
     trial: Trial, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -56,7 +64,14 @@ async def test_a_copy_at_a_point_leads_to_what_a_kill_there_leads_to(
     points = list(trial.points.taken)
     trial.scene.bring_back(trial.kept)
     name = request.node.callspec.params["trial"]
-    killer = [sys.executable, str(KILLED), str(trial.scene.state), name, str(len(points)), str(tmp_path)]
+    killer = [
+        sys.executable,
+        str(KILLED),
+        str(trial.scene.state),
+        name,
+        str(len(points)),
+        str(tmp_path),
+    ]
     done = await anyio.run_process(killer, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads(done.stdout) == [-signal.SIGKILL] * len(points)

@@ -24,6 +24,8 @@ async def test_a_recovery_that_is_killed_is_gone_on_with(trial: Trial, room: Pat
         trial.points.armed = False
         for second in list(trial.points.taken):
             ended, found = await trial.start_again(second)
-            assert not trial.wrong(ended, found, good), f"killed at point {number}, then at {second.name}, {ended}"
+            assert not trial.wrong(ended, found, good), (
+                f"killed at point {number}, then at {second.name}, {ended}"
+            )
         shutil.rmtree(first)
     shutil.rmtree(kept)

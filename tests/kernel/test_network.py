@@ -9,9 +9,15 @@ from purveyor.kernel.events import store as events
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_network_that_was_lost_is_made_anew_with_all_that_belongs_to_it(scene: Scene) -> None:
+async def test_a_network_that_was_lost_is_made_anew_with_all_that_belongs_to_it(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
-        since = {item.name: (item.id, item.started_at) for item in scene.engine.world.containers if item.state == "running"}
+        since = {
+            item.name: (item.id, item.started_at)
+            for item in scene.engine.world.containers
+            if item.state == "running"
+        }
         old = await scene.engine.network_id()
         scene.engine.lose_network()
         await app.reconciler.sweep()
@@ -23,11 +29,17 @@ async def test_a_network_that_was_lost_is_made_anew_with_all_that_belongs_to_it(
             assert (found.id, found.started_at) == since[name], "it went on running"
         assert scene.engine.require("fk.shop.production.1").aliases == ["shop-production"]
         told = await app.house.store.read(lambda tx: events.after(tx, 0, 5000))
-        lost = [event for event in told if event.type == "service.incident" and "is not on the network" in event.data["reason"]]
+        lost = [
+            event
+            for event in told
+            if event.type == "service.incident" and "is not on the network" in event.data["reason"]
+        ]
         assert {event.service for event in lost} >= {1, 2, 3}
 
 
-async def test_what_was_stopped_when_the_network_was_lost_starts_on_the_new_one(scene: Scene) -> None:
+async def test_what_was_stopped_when_the_network_was_lost_starts_on_the_new_one(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         scene.engine.lose_network()
         await app.reconciler.sweep()
@@ -37,7 +49,9 @@ async def test_what_was_stopped_when_the_network_was_lost_starts_on_the_new_one(
         assert asleep.network_ids["fk"] == await scene.engine.network_id()
 
 
-async def test_one_that_was_taken_from_the_network_is_put_back_without_a_restart(scene: Scene) -> None:
+async def test_one_that_was_taken_from_the_network_is_put_back_without_a_restart(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         found = scene.engine.require("fk-main")
         since = found.started_at

@@ -1,4 +1,5 @@
-"""What holds for every operation: plans tell the truth and change nothing, secrets are told to nobody, turns are taken."""
+"""What holds for every operation: plans tell the truth and change nothing, secrets are told to
+nobody, turns are taken."""
 
 import json
 import sqlite3
@@ -35,7 +36,9 @@ async def test_a_plan_changes_nothing_and_lists_the_steps_that_are_run(trial: Tr
         assert await app.bus.last() == last
         await app.run(verb, given, "test")
         told = [
-            event for event in await app.house.store.read(lambda tx: events.after(tx, last)) if event.type.endswith(".started")
+            event
+            for event in await app.house.store.read(lambda tx: events.after(tx, last))
+            if event.type.endswith(".started")
         ]
         assert plan.steps == told[0].data["steps"]
 
@@ -43,15 +46,23 @@ async def test_a_plan_changes_nothing_and_lists_the_steps_that_are_run(trial: Tr
 def _texts(state: Path) -> str:
     """All that anybody may read: events, operations, and what the journal says of steps."""
     with sqlite3.connect(f"file:{state}/purveyor.db?mode=ro", uri=True) as db:
-        rows = [*db.execute("SELECT data FROM events"), *db.execute("SELECT arguments, error FROM operations")]
+        rows = [
+            *db.execute("SELECT data FROM events"),
+            *db.execute("SELECT arguments, error FROM operations"),
+        ]
     return json.dumps(rows)
 
 
 @every_form
 async def test_no_secret_is_told_by_an_event_an_operation_or_a_plan(trial: Trial) -> None:
     def secrets(tx: Tx) -> set[str]:
-        every = [services.get(tx, row["id"]) for row in tx.rows("SELECT id FROM services WHERE state != 'deleted'")]
-        passwords = [tx.vault.open(row["password"]) for row in tx.rows("SELECT password FROM bindings")]
+        every = [
+            services.get(tx, row["id"])
+            for row in tx.rows("SELECT id FROM services WHERE state != 'deleted'")
+        ]
+        passwords = [
+            tx.vault.open(row["password"]) for row in tx.rows("SELECT password FROM bindings")
+        ]
         return {str(record.parameters["password"]) for record in every} | set(passwords)
 
     scene = trial.scene
@@ -67,7 +78,9 @@ async def test_no_secret_is_told_by_an_event_an_operation_or_a_plan(trial: Trial
     assert not [secret for secret in known if secret in told]
 
 
-async def test_an_operation_that_waits_for_the_engine_is_told_and_ends_when_it_is_back(scene: Scene) -> None:
+async def test_an_operation_that_waits_for_the_engine_is_told_and_ends_when_it_is_back(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         calls = 0
 
@@ -113,7 +126,9 @@ async def test_verbs_on_one_service_take_turns_and_those_on_others_go_on(scene: 
         assert scene.engine.require("fk-main").state == "exited"
 
 
-async def test_what_changes_hands_while_an_operation_waits_is_locked_as_it_is_then(scene: Scene) -> None:
+async def test_what_changes_hands_while_an_operation_waits_is_locked_as_it_is_then(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         main = await app.house.store.read(lambda tx: services.get(tx, "main").id)
         restarted: list[tuple[str, int]] = []
@@ -162,11 +177,15 @@ async def test_what_is_deleted_while_an_operation_waits_is_not_found(scene: Scen
 
 async def test_what_fails_keeps_its_reason_and_says_it_in_an_event(scene: Scene) -> None:
     async with scene.open() as app:
-        scene.engine.world.images = {name: env for name, env in scene.engine.world.images.items() if name != "fake:2"}
+        scene.engine.world.images = {
+            name: env for name, env in scene.engine.world.images.items() if name != "fake:2"
+        }
         with pytest.raises(Failed, match="cannot be pulled"):
             await do(app, "upgrade", service="main", docker_image="fake:2")
         (failed,) = [
-            event for event in await app.house.store.read(lambda tx: events.after(tx, 0)) if event.type.endswith(".failed")
+            event
+            for event in await app.house.store.read(lambda tx: events.after(tx, 0))
+            if event.type.endswith(".failed")
         ]
         assert "cannot be pulled" in failed.data["error"]
         assert scene.engine.require("fk-main").state == "running"
@@ -174,20 +193,30 @@ async def test_what_fails_keeps_its_reason_and_says_it_in_an_event(scene: Scene)
 
 async def test_a_service_that_is_on_its_way_out_is_not_worked_on(scene: Scene) -> None:
     async with scene.open() as app:
-        await app.house.store.write(lambda tx: services.update(tx, services.get(tx, "main").id, state="deleting"))
+        await app.house.store.write(
+            lambda tx: services.update(tx, services.get(tx, "main").id, state="deleting")
+        )
         for verb in ("start", "stop", "restart", "backup", "update"):
             with pytest.raises(Conflict):
                 await do(app, verb, service="main")
 
 
-async def test_an_undo_that_waits_holds_its_service_and_what_served_meanwhile_is_kept(scene: Scene) -> None:
-    """An in-place restore fails when the new volume serves already, and its undo cannot be done for a while."""
+async def test_an_undo_that_waits_holds_its_service_and_what_served_meanwhile_is_kept(
+    scene: Scene,
+) -> None:
+    """An in-place restore fails when the new volume serves already, and its undo cannot be done for
+    a while."""
     async with scene.open() as app:
         broken = True
 
         def acted(name: str) -> None:
             main = scene.engine.find("fk-main")
-            if broken and main is not None and ".next" in main.mounts["/data"] and main.state == "running":
+            if (
+                broken
+                and main is not None
+                and ".next" in main.mounts["/data"]
+                and main.state == "running"
+            ):
                 raise Failed(f"{name} cannot be done now")
 
         scene.engine.acted = acted
@@ -195,7 +224,11 @@ async def test_an_undo_that_waits_holds_its_service_and_what_served_meanwhile_is
             await do(app, "restore", backup="1", service_id="main")
         (left,) = await app.house.store.read(operations.unfinished)
         scene.put("main", "shop_production", written="while the undo waited")
-        later: dict[str, dict[str, Any]] = {"update": {"parameters": {"size": 3}}, "start": {}, "restart": {}}
+        later: dict[str, dict[str, Any]] = {
+            "update": {"parameters": {"size": 3}},
+            "start": {},
+            "restart": {},
+        }
         for verb, given in later.items():
             with pytest.raises(Conflict, match=rf"Operation {left.id} \(restore\) is in the way"):
                 await do(app, verb, service="main", **given)
@@ -226,7 +259,9 @@ async def test_an_undo_that_failed_is_tried_again_by_itself(scene: Scene) -> Non
         with anyio.fail_after(10):
             while await app.house.store.read(operations.unfinished):  # noqa: ASYNC110
                 await anyio.sleep(0.05)
-        assert (await app.house.store.read(lambda tx: services.get(tx, "main"))).parameters["size"] == 1
+        assert (await app.house.store.read(lambda tx: services.get(tx, "main"))).parameters[
+            "size"
+        ] == 1
         told = [event.type for event in await app.house.store.read(lambda tx: events.after(tx, 0))]
         assert told.count("service.update.waiting") == 1
         assert told[-1] == "service.update.failed"
@@ -234,7 +269,8 @@ async def test_an_undo_that_failed_is_tried_again_by_itself(scene: Scene) -> Non
 
 @pytest.mark.parametrize("away", ["killed", "removed", "cut off"])
 async def test_an_undo_that_waits_for_a_server_has_it_run_again(away: str, scene: Scene) -> None:
-    """Nobody else may: the operation has its locks. Found by `contrib/torture`: each waited for the other, for good."""
+    """Nobody else may: the operation has its locks. Found by `contrib/torture`: each waited for the
+    other, for good."""
     async with scene.open() as app:
 
         def acted(name: str) -> None:
@@ -260,7 +296,9 @@ async def test_an_undo_that_waits_for_a_server_has_it_run_again(away: str, scene
         await do(app, "rotate", project="shop")
 
 
-async def test_what_an_earlier_start_left_is_in_the_way_until_it_is_gone_on_with(scene: Scene) -> None:
+async def test_what_an_earlier_start_left_is_in_the_way_until_it_is_gone_on_with(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         scene.engine.acted = lambda name: setattr(
             scene.engine, "away", "The engine is away." if name == "start container" else ""
@@ -269,7 +307,9 @@ async def test_what_an_earlier_start_left_is_in_the_way_until_it_is_gone_on_with
             await do(app, "restart", service="main")
     scene.away = "The engine is away."
     async with scene.open() as app:
-        with pytest.raises(Conflict, match=r"\(restart\) is in the way until it has ended: The engine is away"):
+        with pytest.raises(
+            Conflict, match=r"\(restart\) is in the way until it has ended: The engine is away"
+        ):
             await do(app, "stop", service="main")
         scene.engine.away = ""
         await app.runner.recover()
@@ -286,7 +326,9 @@ async def test_whoever_waits_for_an_operation_that_is_interrupted_is_told_so(sce
             await anyio.sleep_forever()
 
         app.provision.stop = hangs  # type: ignore[method-assign]
-        number = await app.begin("stop", msgspec.convert({"service": "main"}, app.verb("stop").arguments), "test")
+        number = await app.begin(
+            "stop", msgspec.convert({"service": "main"}, app.verb("stop").arguments), "test"
+        )
         handle = app.runner.handle(number)
         assert handle is not None
 
@@ -302,7 +344,9 @@ async def test_whoever_waits_for_an_operation_that_is_interrupted_is_told_so(sce
     assert "goes on when Purveyor is started again" in str(said[0])
 
 
-async def test_a_backup_that_is_read_is_not_deleted_and_one_that_is_deleted_is_not_read(scene: Scene) -> None:
+async def test_a_backup_that_is_read_is_not_deleted_and_one_that_is_deleted_is_not_read(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         reading, go_on = anyio.Event(), anyio.Event()
 
@@ -327,7 +371,9 @@ async def test_a_backup_that_is_read_is_not_deleted_and_one_that_is_deleted_is_n
         await do(app, "delete-backup", backup="1")
 
 
-async def test_what_is_begun_while_the_daemon_looks_after_all_is_not_taken_for_left_over(scene: Scene) -> None:
+async def test_what_is_begun_while_the_daemon_looks_after_all_is_not_taken_for_left_over(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         async with anyio.create_task_group() as group:
             for number in range(4):

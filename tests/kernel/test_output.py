@@ -19,7 +19,10 @@ from purveyor.kernel.cli import output
 from purveyor.kernel.cli.terminal import safe_output
 
 NARROW = 40
-ROWS = [("main", output.status("running"), "a reason that is much longer than the terminal is wide"), ("数据库", "b", "")]
+ROWS = [
+    ("main", output.status("running"), "a reason that is much longer than the terminal is wide"),
+    ("数据库", "b", ""),
+]
 DRAWN = f"""
 from purveyor.kernel.cli import output
 from purveyor.kernel.cli.terminal import safe_output
@@ -37,7 +40,9 @@ def drawn(**environment: str) -> str:
     """The table as a terminal of 40 columns gets it."""
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, NARROW, 0, 0))
-    given = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
+    given = {
+        name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")
+    }
     given |= {"TERM": "xterm", **environment}
     subprocess.run([sys.executable, "-c", DRAWN], stdout=its, env=given, check=True, timeout=120)
     os.close(its)
@@ -68,7 +73,9 @@ def test_no_color_is_heeded() -> None:
 
 
 @pytest.mark.parametrize(("value", "colours"), [("1", False), ("", True)])
-def test_no_color_holds_for_all_that_is_printed(monkeypatch: pytest.MonkeyPatch, value: str, colours: bool) -> None:
+def test_no_color_holds_for_all_that_is_printed(
+    monkeypatch: pytest.MonkeyPatch, value: str, colours: bool
+) -> None:
     monkeypatch.setenv("NO_COLOR", value)
     with redirect_stdout(Terminal()) as said, safe_output():
         click.secho("done\x07", fg="green")
@@ -84,9 +91,12 @@ def test_what_an_app_says_moves_no_cursor_in_a_table() -> None:
 
 
 def test_in_a_pipe_a_row_is_a_line() -> None:
-    done = subprocess.run([sys.executable, "-c", DRAWN], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", DRAWN], capture_output=True, text=True, check=True, timeout=120
+    )
     assert done.stdout == (
-        "NAME  STATUS     WHY\nmain  ● running  a reason that is much longer than the terminal is wide\n数据库   b\n"
+        "NAME  STATUS     WHY\nmain  ● running  a reason that is much longer than the terminal is "
+        "wide\n数据库   b\n"
     )
 
 
@@ -104,7 +114,10 @@ def test_the_version_is_told_without_what_draws(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom purveyor.kernel.cli.main import main\n"
         "try: main(['--version'])\nexcept SystemExit: pass\n"
-        "assert not {'rich', 'litestar', 'httpx', 'aiodocker'} & set(sys.modules), sorted(sys.modules)"
+        "assert not {'rich', 'litestar', 'httpx', 'aiodocker'} & set(sys.modules), "
+        "sorted(sys.modules)"
     )
     environment = {**os.environ, "PURVEYOR_STATE": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment, timeout=120)
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, env=environment, timeout=120
+    )

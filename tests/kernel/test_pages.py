@@ -1,4 +1,5 @@
-"""The commands of the pages are run in the order in which they stand there, on the fake engine: each ends well."""
+"""The commands of the pages are run in the order in which they stand there, on the fake engine:
+each ends well."""
 
 import re
 import shlex
@@ -34,8 +35,9 @@ NAMES = {
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """How a page is run: what is there before, names of its own, what is not run here, and what may find something: the fake
-    engine resolves no names, so that the doctor's way to the data ends there."""
+    """How a page is run: what is there before, names of its own, what is not run here, and what may
+    find something: the fake engine resolves no names, so that the doctor's way to the data ends
+    there."""
 
     before: tuple[str, ...] = ()
     names: dict[str, str] = {}
@@ -77,7 +79,11 @@ def lines(page: str) -> list[str]:
     for block in blocks(DOCS / page):
         start = {"sh": "purveyor ", "console": "$ purveyor "}.get(block.kind)
         if start:
-            found += [line.removeprefix(start) for line in block.text.splitlines() if line.startswith(start)]
+            found += [
+                line.removeprefix(start)
+                for line in block.text.splitlines()
+                if line.startswith(start)
+            ]
     return found
 
 
@@ -102,7 +108,9 @@ class Runner:
         self.said = ""
 
     async def call(self, *words: str) -> click.testing.Result:
-        invoke = partial(click.testing.CliRunner().invoke, cli, ["--state", str(self._scene.state), *words])
+        invoke = partial(
+            click.testing.CliRunner().invoke, cli, ["--state", str(self._scene.state), *words]
+        )
         return await anyio.to_thread.run_sync(invoke)
 
     async def kept(self) -> tuple[str, str]:
@@ -131,7 +139,9 @@ class Runner:
         if "--yes" in options and "--plan" not in words:
             words.append("--yes")
         done = await self.call(*words)
-        assert done.exit_code in ((0, 1) if line in self._may_find else (0,)), f"{line}: {done.output} {done.exception!r}"
+        assert done.exit_code in ((0, 1) if line in self._may_find else (0,)), (
+            f"{line}: {done.output} {done.exception!r}"
+        )
         self.said += done.stdout
         if file:
             await anyio.Path(file).write_text(done.stdout)
@@ -145,7 +155,11 @@ async def test_the_commands_of_a_page_end_well_one_after_the_other(
     monkeypatch.chdir(tmp_path)
     page, scene = RUN[name], Scene(tmp_path / "state")
     scene.begin()
-    found = [line for line in lines(name) if not any(re.search(rf"(^|\s){re.escape(word)}", line) for word in page.without)]
+    found = [
+        line
+        for line in lines(name)
+        if not any(re.search(rf"(^|\s){re.escape(word)}", line) for word in page.without)
+    ]
     assert found
     async with scene.open() as app, served(scene, app):
         runner = Runner(scene, page)

@@ -1,4 +1,5 @@
-"""A plugin that serves apps through the API: environments' tokens, the door on their network, routes, commands."""
+"""A plugin that serves apps through the API: environments' tokens, the door on their network,
+routes, commands."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -77,12 +78,16 @@ def http_routes(app):
 
     return [Router("/api/echo", route_handlers=[echo], middleware=[app.authentication], opt={FOR_APPS: True})]
 '''
-FETCH = "import os, urllib.request as u; print(u.urlopen(u.Request(os.environ['ECHO_URL'] + '/api/echo', \
+FETCH = (
+    "import os, urllib.request as u; print(u.urlopen(u.Request(os.environ['ECHO_URL'] + '/api/echo', \
 headers={'Authorization': 'Bearer ' + os.environ['ECHO_TOKEN']})).read().decode())"
+)
 
 
 @pytest.fixture(scope="module")
-def stage(make_stage: Callable[..., Stage], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(
+    make_stage: Callable[..., Stage], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("site")
     (folder / "purveyor_echo.py").write_text(PLUGIN)
     info = folder / "purveyor_echo-1.0.dist-info"
@@ -136,7 +141,9 @@ def test_an_app_s_token_reads_nothing_else_of_the_api(path: str, stage: Stage) -
 
 def test_an_app_s_token_deploys_nothing(stage: Stage) -> None:
     with stage.http(token_of(stage, "alpha")) as client:
-        assert client.post("/api/projects/alpha/deployments", json={"image": DEMO}).status_code == 403
+        assert (
+            client.post("/api/projects/alpha/deployments", json={"image": DEMO}).status_code == 403
+        )
 
 
 def test_other_callers_say_whom_they_mean(stage: Stage) -> None:
@@ -147,7 +154,9 @@ def test_other_callers_say_whom_they_mean(stage: Stage) -> None:
     assert ask(stage, admin, project="beta").json()["resource"] == "beta_production"
     stage.cli("project", "create", "lonely")
     assert ask(stage, admin, project="lonely").status_code == 404
-    project = stage.cli("token", "create", "of-beta", "--scope", "project", "--project", "beta").strip()
+    project = stage.cli(
+        "token", "create", "of-beta", "--scope", "project", "--project", "beta"
+    ).strip()
     assert ask(stage, project).json()["resource"] == "beta_production"
     assert ask(stage, project, environment="fresh").status_code == 404
     stage.add_environment("beta", "fresh")
@@ -167,7 +176,9 @@ def test_what_was_remembered_ends_with_what_it_was_about(stage: Stage) -> None:
     assert ask(stage, token).status_code == 409
     stage.cli("start", "echo")
     assert ask(stage, token).status_code == 200
-    (number,) = [item["id"] for item in stage.json("token", "list") if item["name"] == "beta/production"]
+    (number,) = [
+        item["id"] for item in stage.json("token", "list") if item["name"] == "beta/production"
+    ]
     stage.cli("token", "revoke", str(number))
     assert ask(stage, token).status_code == 401
     renewed = token_of(stage, "beta")

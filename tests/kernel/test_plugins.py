@@ -1,4 +1,5 @@
-"""A third party's plugin, found by its entry point like the bundled ones, takes part in everything."""
+"""A third party's plugin, found by its entry point like the bundled ones, takes part in
+everything."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -137,7 +138,9 @@ def http_routes(app):
 
 
 @pytest.fixture(scope="module")
-def stage(make_stage: Callable[..., Stage], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(
+    make_stage: Callable[..., Stage], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("site")
     (folder / "purveyor_memo.py").write_text(PLUGIN)
     (folder / "purveyor_broken.py").write_text("raise ImportError('this plugin is broken')")
@@ -145,7 +148,9 @@ def stage(make_stage: Callable[..., Stage], tmp_path_factory: pytest.TempPathFac
     for name in ("memo", "broken", "astray"):
         info = folder / f"purveyor_{name}-3.1.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: purveyor-{name}\nVersion: 3.1\n")
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: purveyor-{name}\nVersion: 3.1\n"
+        )
         (info / "entry_points.txt").write_text(f"[purveyor]\n{name} = purveyor_{name}\n")
     made = make_stage()
     made.environment |= {"PYTHONPATH": str(folder), "NOTES": str(folder / "notes")}
@@ -160,7 +165,11 @@ def notes(stage: Stage) -> list[str]:
 
 def test_it_is_listed_and_the_broken_one_with_its_error(stage: Stage) -> None:
     found = {item["name"]: item for item in stage.json("plugin", "list")}
-    assert (found["memo"]["distribution"], found["memo"]["version"], found["memo"]["error"]) == ("purveyor-memo", "3.1", "")
+    assert (found["memo"]["distribution"], found["memo"]["version"], found["memo"]["error"]) == (
+        "purveyor-memo",
+        "3.1",
+        "",
+    )
     assert "this plugin is broken" in found["broken"]["error"]
     assert "http_routes" in found["astray"]["last_fault"]
     assert found["postgres"]["error"] == ""
@@ -233,7 +242,9 @@ def test_a_type_that_marks_no_data_never_comes_up_on_a_folder_made_anew(stage: S
     stage.cli("start", "unmarked")
 
 
-def test_a_service_whose_plugin_is_gone_stays_listed_with_what_to_do(make_stage: Callable[..., Stage], stage: Stage) -> None:
+def test_a_service_whose_plugin_is_gone_stays_listed_with_what_to_do(
+    make_stage: Callable[..., Stage], stage: Stage
+) -> None:
     site = stage.environment["PYTHONPATH"]
     lone = make_stage()
     lone.environment |= {"PYTHONPATH": site, "NOTES": str(lone.state / "notes")}

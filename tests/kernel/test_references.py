@@ -18,9 +18,11 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
     ("r/p:1", Reference(path="r/p", tag="1")),
     ("localhost/p", Reference(path="p", registry="localhost")),
     ("localhost:5000/p", Reference(path="p", registry="localhost:5000")),
-    ("r.example:5000/acme/pgvector:0.8.1-pg18", Reference(path="acme/pgvector", registry="r.example:5000", tag="0.8.1-pg18")),
+    ("r.example:5000/acme/pgvector:0.8.1-pg18",
+    Reference(path="acme/pgvector", registry="r.example:5000", tag="0.8.1-pg18")),
     (f"redis@{DIGEST}", Reference(path="redis", digest=DIGEST)),
-    (f"r.example.com/acme/redis:8.0@{DIGEST}", Reference(path="acme/redis", registry="r.example.com", tag="8.0", digest=DIGEST)),
+    (f"r.example.com/acme/redis:8.0@{DIGEST}",
+    Reference(path="acme/redis", registry="r.example.com", tag="8.0", digest=DIGEST)),
     ("[::1]:5000/p:x", Reference(path="p", registry="[::1]:5000", tag="x")),
     ("a__b/c-d.e_f", Reference(path="a__b/c-d.e_f")),
     (DIGEST, Reference(path="sha256", tag=DIGEST.removeprefix("sha256:"))),
@@ -31,7 +33,8 @@ def test_a_reference_has_these_parts(text: str, parts: Reference) -> None:
 
 
 @pytest.mark.parametrize("text", [
-    "", "Postgres", "postgres:", "postgres:17:18", "a//b", "/a", "a/", "a b", "a:-x", "a@sha256:12", "a@", "http://a/b",
+    "", "Postgres", "postgres:", "postgres:17:18", "a//b", "/a", "a/", "a b", "a:-x", "a@sha256:12",
+    "a@", "http://a/b",
     "a:" + "x" * 129, "-a", "a..b", "p" * 256, "postgres:17\n",
 ])  # fmt: skip
 def test_what_is_no_reference_is_refused(text: str) -> None:
@@ -53,14 +56,24 @@ def test_what_is_read_is_written_as_it_was(text: str) -> None:
     ("host:5000/acme/redis:8", "7.4", "host:5000/acme/redis:7.4"),
     ("mongo:v8.0", "7.0", "mongo:7.0"),
 ])  # fmt: skip
-def test_a_version_takes_the_place_of_the_default_image_s(default: str, version: str, image: str) -> None:
-    kind = ServiceType(name="thing", label="Thing", description="", default_image=default, parameters=(), ports=())
+def test_a_version_takes_the_place_of_the_default_image_s(
+    default: str, version: str, image: str
+) -> None:
+    kind = ServiceType(
+        name="thing", label="Thing", description="", default_image=default, parameters=(), ports=()
+    )
     assert parameters.image_for(kind, Settings(), version) == image
 
 
-@pytest.mark.parametrize("default", ["host:5000/redis", "redis", f"redis:8@{DIGEST}", "redis:latest"])
-def test_a_default_image_without_a_version_says_that_the_whole_image_is_needed(default: str) -> None:
-    kind = ServiceType(name="thing", label="Thing", description="", default_image=default, parameters=(), ports=())
+@pytest.mark.parametrize(
+    "default", ["host:5000/redis", "redis", f"redis:8@{DIGEST}", "redis:latest"]
+)
+def test_a_default_image_without_a_version_says_that_the_whole_image_is_needed(
+    default: str,
+) -> None:
+    kind = ServiceType(
+        name="thing", label="Thing", description="", default_image=default, parameters=(), ports=()
+    )
     with pytest.raises(BadInput, match="cannot be used"):
         parameters.image_for(kind, Settings(), "7")
 
@@ -75,5 +88,9 @@ def test_the_servers_versions_are_read_from_the_tag_and_never_from_a_port() -> N
 
     told = ("p", "pgvector:0.8.1-pg18", "p:pg17", "p:16.4-x")
     assert [postgres(at(f"host:5000/{name}")) for name in told] == ["", "18", "17", "16"]
-    assert [mongodb(at(f"host:27017/{name}")) for name in ("m", "m:8.0", "m:v7.0.1")] == ["", "8.0", "7.0"]
+    assert [mongodb(at(f"host:27017/{name}")) for name in ("m", "m:8.0", "m:v7.0.1")] == [
+        "",
+        "8.0",
+        "7.0",
+    ]
     assert [upgrades.version(at(f"host:6379/{name}")) for name in ("r", "r:8.2")] == [None, (8, 2)]

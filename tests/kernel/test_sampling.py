@@ -12,7 +12,9 @@ from sampling import DAY, DAYS, ORDINARY, Share, days
 
 @pytest.mark.parametrize("count", [0, 1, 6, 7, 8, 100])
 @pytest.mark.parametrize("name", ["a", "b[create]"])
-def test_a_week_takes_every_case_once(count: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_week_takes_every_case_once(
+    count: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken: list[int] = []
     for day in range(DAYS):
         monkeypatch.setenv(DAY, str(day))
@@ -31,7 +33,10 @@ def test_a_week_has_each_long_module_once_and_no_day_has_many() -> None:
     seconds = {f"long{number}": 10.0 + number for number in range(20)}
     found = days([*seconds, "new"], seconds)
     assert found == days(["new", *reversed(seconds)], seconds)  # whatever the order of collection
-    loads = [sum(seconds.get(name, 0) for name, day in found.items() if day == number) for number in range(DAYS)]
+    loads = [
+        sum(seconds.get(name, 0) for name, day in found.items() if day == number)
+        for number in range(DAYS)
+    ]
     assert set(found) == {*seconds, "new"}
     assert max(loads) - min(loads) <= max(seconds.values())
 
@@ -62,13 +67,20 @@ for day in range(7):
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_whole_run_takes_what_is_weekly_on_its_day_and_who_names_a_file_gets_all_of_it(whole: bool, tmp_path: Path) -> None:
+def test_a_whole_run_takes_what_is_weekly_on_its_day_and_who_names_a_file_gets_all_of_it(
+    whole: bool, tmp_path: Path
+) -> None:
     (tmp_path / "test_long.py").write_text(LONG)
     (tmp_path / "test_short.py").write_text(SHORT)
     (tmp_path / "none.ini").touch()
     run = [sys.executable, "-c", RUN.format(whole=whole)]
-    env = {"PYTHONPATH": str(Path(sampling.__file__).parent), "PYTEST_ADDOPTS": "-p no:cacheprovider"}
-    said = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, check=True, timeout=120).stdout
+    env = {
+        "PYTHONPATH": str(Path(sampling.__file__).parent),
+        "PYTEST_ADDOPTS": "-p no:cacheprovider",
+    }
+    said = subprocess.run(
+        run, cwd=tmp_path, env=env, capture_output=True, text=True, check=True, timeout=120
+    ).stdout
     assert said.count("::test_short\n") == said.count("::test_told_apart\n") == DAYS
     assert said.count("::test_long\n") == (1 if whole else DAYS)
     assert said.count("::test_each[") == (DAYS if whole else DAYS * 7)

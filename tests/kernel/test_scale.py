@@ -1,4 +1,5 @@
-"""What a list, a page and a look cost does not grow with the installation, nor with the time that the daemon runs."""
+"""What a list, a page and a look cost does not grow with the installation, nor with the time that
+the daemon runs."""
 
 import gc
 import sys
@@ -33,8 +34,12 @@ from purveyor.services.schemas import Listed
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 FAKE = Kind("fake", "fake:1", {"password": "p", "size": 1})
-ONE = Amounts(services=60, projects=237, operations=300, events=900, backups=3_600, looks=12, crowd=60)
-FOUR = Amounts(services=240, projects=777, operations=1_200, events=3_600, backups=14_400, looks=12, crowd=60)
+ONE = Amounts(
+    services=60, projects=237, operations=300, events=900, backups=3_600, looks=12, crowd=60
+)
+FOUR = Amounts(
+    services=240, projects=777, operations=1_200, events=3_600, backups=14_400, looks=12, crowd=60
+)
 DASHBOARD = [
     EntryPoint(name="dashboard", value="purveyor_dashboard", group="purveyor"),
     EntryPoint(name="deployhooks", value="purveyor_deployhooks:plugin", group="purveyor"),
@@ -103,7 +108,8 @@ PAGES = [
 
 
 class Counted(Store):
-    """Counts statements, and the instructions that SQLite takes for them; those that count a whole list are left out."""
+    """Counts statements, and the instructions that SQLite takes for them; those that count a whole
+    list are left out."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -127,11 +133,17 @@ class Counted(Store):
         return 0
 
     def cost(self) -> int:
-        return sum(count for sql, count in self.instructions.items() if not sql.startswith("SELECT count(*)"))
+        return sum(
+            count
+            for sql, count in self.instructions.items()
+            if not sql.startswith("SELECT count(*)")
+        )
 
 
 @asynccontextmanager
-async def asked(state: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Scene, App, Litestar]]:
+async def asked(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Scene, App, Litestar]]:
     """An installation with a dashboard, whose store counts."""
     monkeypatch.setattr(fake_scene, "PLUGINS", [*PLUGINS, *DASHBOARD])
     scene = Scene(state)
@@ -149,7 +161,9 @@ async def signed_in(app: App, api: Litestar) -> AsyncIterator[tuple[httpx.AsyncC
     token = await app.house.store.write(work)
     headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
     transport: Any = httpx.ASGITransport(app=api)  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=transport, base_url="http://p", headers=headers) as client:
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://p", headers=headers
+    ) as client:
         answer = await client.post("/sign-in", data={"token": token})
         yield client, answer.headers["location"].removesuffix("/services")
 
@@ -161,17 +175,23 @@ def furnish(state: Path, amounts: Amounts) -> None:
     put(state, amounts, [FAKE], NAMESPACE)
 
 
-async def costs(state: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int, list[str]]]:
+async def costs(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, tuple[int, int, list[str]]]:
     """By path: how many statements, how many instructions, and what the engine was asked."""
     found = {}
-    async with asked(state, monkeypatch) as (scene, app, api), signed_in(app, api) as (client, base):
+    async with (
+        asked(state, monkeypatch) as (scene, app, api),
+        signed_in(app, api) as (client, base),
+    ):
         called: list[str] = []
         scene.engine.acted = called.append
         store = app.house.store
         assert isinstance(store, Counted)
         for path in [*LISTS, *PAGES]:
             address = path if path in LISTS else f"{base}{path}"
-            assert (await client.get(address)).status_code == 200, path  # what is asked once, is asked
+            # what is asked once, is asked
+            assert (await client.get(address)).status_code == 200, path
             store.begin()
             called.clear()
             assert (await client.get(address)).status_code == 200
@@ -191,13 +211,17 @@ def of_both(room: Path) -> Any:
 
 @pytest.mark.parametrize("path", [*LISTS, *PAGES])
 def test_what_a_list_costs_does_not_depend_on_how_much_there_is(of_both: Any, path: str) -> None:
-    (statements, instructions, called), (more_statements, more_instructions, more_called) = (one[path] for one in of_both)
+    (statements, instructions, called), (more_statements, more_instructions, more_called) = (
+        one[path] for one in of_both
+    )
     assert more_statements == statements
     assert more_called == called
     assert more_instructions <= instructions * 1.05 + 50, (instructions, more_instructions)
 
 
-def test_every_list_of_the_api_is_among_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_list_of_the_api_is_among_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def work() -> set[str]:
         Scene(tmp_path / "state").begin()
         async with asked(tmp_path / "state", monkeypatch) as (_, _, api):
@@ -205,18 +229,28 @@ def test_every_list_of_the_api_is_among_them(tmp_path: Path, monkeypatch: pytest
             return {
                 path
                 for path, item in paths.items()
-                if any(parameter["name"] == "limit" for parameter in item.get("get", {}).get("parameters", ()))
+                if any(
+                    parameter["name"] == "limit"
+                    for parameter in item.get("get", {}).get("parameters", ())
+                )
             }
 
     measured = {path.partition("?")[0].rstrip("/") for path in LISTS}
     for path in anyio.run(work):
-        known = path.replace("{reference}", "service-1").replace("{project}", "project-7").rstrip("/")
+        known = (
+            path.replace("{reference}", "service-1").replace("{project}", "project-7").rstrip("/")
+        )
         assert known in measured or path.startswith("/api/webhooks"), path
 
 
-async def test_one_service_is_asked_about_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_service_is_asked_about_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     furnish(tmp_path / "state", ONE)
-    async with asked(tmp_path / "state", monkeypatch) as (scene, app, api), signed_in(app, api) as (client, base):
+    async with (
+        asked(tmp_path / "state", monkeypatch) as (scene, app, api),
+        signed_in(app, api) as (client, base),
+    ):
         for number in range(1, 61):
             scene.engine.world.containers.append(container(scene, number))
         told: list[int] = []
@@ -265,7 +299,9 @@ async def test_what_the_engine_listed_is_told_again_until_something_changes(tmp_
             found = await service_page(app, Listed(), 50, 0)
             return found.items[2].status, called.count("list containers")
 
-        assert [await seen(), await seen()] == [("running", 1)] * 2, "whoever hears nothing has to ask"
+        assert [await seen(), await seen()] == [("running", 1)] * 2, (
+            "whoever hears nothing has to ask"
+        )
         app.observer.following = True
         app.observer.stale()
         assert [await seen(), await seen()] == [("running", 1), ("running", 0)]
@@ -299,15 +335,26 @@ async def test_a_filter_comes_before_the_limit_and_the_total_is_of_what_it_lets_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     furnish(tmp_path / "state", ONE)
-    async with asked(tmp_path / "state", monkeypatch) as (_, app, api), signed_in(app, api) as (client, _):
+    async with (
+        asked(tmp_path / "state", monkeypatch) as (_, app, api),
+        signed_in(app, api) as (client, _),
+    ):
 
         async def got(path: str) -> tuple[list[Any], int]:
             answer = await client.get(path)
             return answer.json(), int(answer.headers.get("x-total-count", -1))
 
-        assert [item["id"] for item in (await got("/api/events?limit=3&operation=2"))[0]] == [4, 5, 6]
-        assert {item["service"] for item in (await got("/api/events?limit=9&service=service-3"))[0]} == {3}
-        assert {item["type"] for item in (await got("/api/events?limit=9&type=service.bind"))[0]} == {"service.bind.step"}
+        assert [item["id"] for item in (await got("/api/events?limit=3&operation=2"))[0]] == [
+            4,
+            5,
+            6,
+        ]
+        assert {
+            item["service"] for item in (await got("/api/events?limit=9&service=service-3"))[0]
+        } == {3}
+        assert {
+            item["type"] for item in (await got("/api/events?limit=9&type=service.bind"))[0]
+        } == {"service.bind.step"}
         both = (await got("/api/events?limit=9&service=service-3&type=service.b"))[0]
         assert both
         assert {(item["service"], item["type"][:9]) for item in both} == {(3, "service.b")}
@@ -326,11 +373,18 @@ async def test_a_filter_comes_before_the_limit_and_the_total_is_of_what_it_lets_
         )
 
 
-async def test_memory_and_cpu_order_services_by_what_was_seen_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_and_cpu_order_services_by_what_was_seen_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     furnish(tmp_path / "state", ONE)
-    async with asked(tmp_path / "state", monkeypatch) as (_, app, api), signed_in(app, api) as (client, _):
+    async with (
+        asked(tmp_path / "state", monkeypatch) as (_, app, api),
+        signed_in(app, api) as (client, _),
+    ):
         much = '{"at":"2026-01-01T00:00:00Z","memory_bytes":90000000,"cpu_percent":0.1}'
-        await app.house.store.write(lambda tx: samples.add(tx, [samples.Look(7, "usage", much)], 10))
+        await app.house.store.write(
+            lambda tx: samples.add(tx, [samples.Look(7, "usage", much)], 10)
+        )
         await app.observer.recall()
         found = await client.get(f"{SERVICES}/?sort=memory_bytes&limit=1")
         assert [item["name"] for item in found.json()] == ["service-7"]
@@ -340,9 +394,14 @@ async def test_memory_and_cpu_order_services_by_what_was_seen_last(tmp_path: Pat
 # ---------------------------------------------------------------- side by side
 
 
-async def test_readers_that_are_slow_hold_up_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_readers_that_are_slow_hold_up_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     furnish(tmp_path / "state", ONE)
-    async with asked(tmp_path / "state", monkeypatch) as (_, app, api), signed_in(app, api) as (client, _):
+    async with (
+        asked(tmp_path / "state", monkeypatch) as (_, app, api),
+        signed_in(app, api) as (client, _),
+    ):
         store, over = app.house.store, threading.Event()
 
         def slow(tx: Tx) -> int:
@@ -357,7 +416,9 @@ async def test_readers_that_are_slow_hold_up_nobody_else(tmp_path: Path, monkeyp
             await anyio.wait_all_tasks_blocked()
             try:
                 with anyio.fail_after(30):
-                    answer = await client.get("/api/projects/project-7/environments/production/variables")
+                    answer = await client.get(
+                        "/api/projects/project-7/environments/production/variables"
+                    )
                     await app.house.store.write(lambda tx: tx.emit("token.revoked", data={"id": 1}))
             finally:
                 over.set()

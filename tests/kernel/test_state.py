@@ -1,4 +1,5 @@
-"""The state directory: what a full or broken disk, a lost file or another version does to it, and what is said then."""
+"""The state directory: what a full or broken disk, a lost file or another version does to it, and
+what is said then."""
 
 import errno
 import itertools
@@ -76,7 +77,10 @@ async def test_a_full_disk_is_said_and_reading_goes_on(store: Store) -> None:
     assert await store.read(events.last) == 2
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting needs root, and a program for it")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("mount") is None,
+    reason="mounting needs root, and a program for it",
+)
 @pytest.mark.parametrize("what", ["full", "read-only"])
 async def test_a_real_file_system_that_cannot_be_written_is_said(tmp_path: Path, what: str) -> None:
     if not mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path):
@@ -93,7 +97,8 @@ async def test_a_real_file_system_that_cannot_be_written_is_said(tmp_path: Path,
         else:
             assert mount("-o", "remount,ro", tmp_path)
         with pytest.raises(StateUnavailable, match="is full" if what == "full" else "is read-only"):
-            await open_and_fill(tmp_path)  # with what SQLite left in place it may be opened and read, and still not written
+            # with what SQLite left in place it may be opened and read, and still not written
+            await open_and_fill(tmp_path)
     finally:
         unmount(tmp_path)
 
@@ -197,13 +202,20 @@ async def open_and_read(state: Path) -> None:
         store.close()
 
 
-async def test_a_database_of_a_newer_version_is_refused_and_both_versions_are_named(tmp_path: Path) -> None:
+async def test_a_database_of_a_newer_version_is_refused_and_both_versions_are_named(
+    tmp_path: Path,
+) -> None:
     opened(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "purveyor.db")) as db, db:
-        db.execute("INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('purveyor', 'teleport', '')")
+        db.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('purveyor', "
+            "'teleport', '')"
+        )
         db.execute("UPDATE meta SET value = '99.0' WHERE key = 'version'")
     before = (tmp_path / "purveyor.db").read_bytes()
-    with pytest.raises(StateRefused, match=r"last used by Purveyor 99\.0, and this is Purveyor \d.* teleport"):
+    with pytest.raises(
+        StateRefused, match=r"last used by Purveyor 99\.0, and this is Purveyor \d.* teleport"
+    ):
         opened(tmp_path)
     assert (tmp_path / "purveyor.db").read_bytes() == before
 
@@ -238,7 +250,8 @@ class Doomed(Store):
 
 
 def killed_while_opening(state: Path, statement: int) -> bool:
-    """Open the store in a process that is killed at its n-th statement; false when it was open before."""
+    """Open the store in a process that is killed at its n-th statement; false when it was open
+    before."""
     child = os.fork()
     if child == 0:
         store = Doomed(state, open_vault(state))
@@ -251,7 +264,11 @@ def killed_while_opening(state: Path, statement: int) -> bool:
 def schema_of(path: Path) -> list[Any]:
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        return sorted(db.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall())
+        return sorted(
+            db.execute(
+                "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
+            ).fetchall()
+        )
 
 
 def test_a_kill_in_any_change_of_the_tables_is_made_good_at_the_next_start(tmp_path: Path) -> None:
@@ -264,7 +281,10 @@ def test_a_kill_in_any_change_of_the_tables_is_made_good_at_the_next_start(tmp_p
         migrations.apply(Database(db), stop_before="operation_locks")
         db.execute("ATTACH ? AS new", [str(new / "purveyor.db")])
         db.execute("INSERT INTO meta SELECT * FROM new.meta")
-        db.execute("INSERT INTO projects (name, slug, created_at) VALUES ('shop', 'shop', '2026-01-01T00:00:00Z')")
+        db.execute(
+            "INSERT INTO projects (name, slug, created_at) VALUES ('shop', 'shop', "
+            "'2026-01-01T00:00:00Z')"
+        )
     before, wanted = schema_of(old / "purveyor.db"), schema_of(new / "purveyor.db")
     for statement in itertools.count(1, 17):
         state = tmp_path / str(statement)
@@ -322,7 +342,9 @@ def test_data_folders_alone_say_that_something_was_here(tmp_path: Path) -> None:
     assert list(state.iterdir()) == []
 
 
-async def test_an_installation_that_was_cut_off_in_its_first_moment_begins_again(tmp_path: Path) -> None:
+async def test_an_installation_that_was_cut_off_in_its_first_moment_begins_again(
+    tmp_path: Path,
+) -> None:
     begin(tmp_path)
     open_vault(tmp_path)
     (tmp_path / "purveyor.db").touch()
@@ -332,7 +354,9 @@ async def test_an_installation_that_was_cut_off_in_its_first_moment_begins_again
     store.close()
 
 
-def test_a_key_that_was_half_written_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_was_half_written_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -352,7 +376,11 @@ async def test_a_copy_is_kept_each_day_and_the_last_three_stay(tmp_path: Path) -
         copies._turn(store.path)
         for path in (tmp_path / "copies").iterdir():
             os.utime(path, (path.stat().st_atime, path.stat().st_mtime - copies.EVERY))
-    assert sorted(path.name for path in (tmp_path / "copies").iterdir()) == ["daily-3.db", "daily-4.db", "daily-5.db"]
+    assert sorted(path.name for path in (tmp_path / "copies").iterdir()) == [
+        "daily-3.db",
+        "daily-4.db",
+        "daily-5.db",
+    ]
     store.close()
 
 
@@ -404,14 +432,22 @@ async def test_a_loop_that_raises_goes_on_and_says_so(store: Store) -> None:
             while turns < 3:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
         (trouble,) = supervisor.troubles
-        assert (trouble.loop, trouble.times, "RuntimeError" in trouble.error) == ("schedules", 2, True)
+        assert (trouble.loop, trouble.times, "RuntimeError" in trouble.error) == (
+            "schedules",
+            2,
+            True,
+        )
         with anyio.fail_after(5):
             while supervisor.troubles:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
         await anyio.sleep(0.05)
         group.cancel_scope.cancel()
     told = await store.read(lambda tx: events.after(tx, 0))
-    assert [event.type for event in told] == ["daemon.trouble", "daemon.trouble", "daemon.recovered"]
+    assert [event.type for event in told] == [
+        "daemon.trouble",
+        "daemon.trouble",
+        "daemon.recovered",
+    ]
     assert told[0].data == {"loop": "schedules", "error": "The disk is full."}
 
 
@@ -437,7 +473,9 @@ async def test_a_journal_that_cannot_be_written_ends_no_loop(store: Store) -> No
                 await anyio.sleep(0.01)
         await anyio.sleep(0.05)
         group.cancel_scope.cancel()
-    assert [event.type for event in await store.read(lambda tx: events.latest(tx, 5))][-1] == "daemon.recovered"
+    assert [event.type for event in await store.read(lambda tx: events.latest(tx, 5))][
+        -1
+    ] == "daemon.recovered"
 
 
 async def test_a_loop_that_is_cancelled_ends(store: Store) -> None:
@@ -456,7 +494,9 @@ def test_each_error_has_a_status_and_a_way_on() -> None:
 
 async def test_a_copy_ends_while_others_write_all_the_time(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    await store.write(lambda tx: [tx.emit("something", data={"text": "x" * 2000}) for _ in range(4000)])
+    await store.write(
+        lambda tx: [tx.emit("something", data={"text": "x" * 2000}) for _ in range(4000)]
+    )
     async with anyio.create_task_group() as group:
 
         async def write() -> None:
@@ -465,14 +505,18 @@ async def test_a_copy_ends_while_others_write_all_the_time(tmp_path: Path) -> No
 
         group.start_soon(write)
         with anyio.fail_after(10):
-            made = await anyio.to_thread.run_sync(copies.copy, store.path, "daily-1", abandon_on_cancel=True)
+            made = await anyio.to_thread.run_sync(
+                copies.copy, store.path, "daily-1", abandon_on_cancel=True
+            )
         group.cancel_scope.cancel()
     with closing(sqlite3.connect(made)) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     store.close()
 
 
-async def test_a_clock_that_is_put_back_and_a_file_of_somebody_s_own_hold_no_copy_up(tmp_path: Path) -> None:
+async def test_a_clock_that_is_put_back_and_a_file_of_somebody_s_own_hold_no_copy_up(
+    tmp_path: Path,
+) -> None:
     store, folder = opened(tmp_path), tmp_path / "copies"
     copies._turn(store.path)
     (folder / "daily-mine.db").touch()
@@ -480,5 +524,9 @@ async def test_a_clock_that_is_put_back_and_a_file_of_somebody_s_own_hold_no_cop
     os.utime(folder / "daily-1.db", (later, later))
     for _ in range(2):
         copies._turn(store.path)
-        assert sorted(path.name for path in folder.iterdir()) == ["daily-1.db", "daily-2.db", "daily-mine.db"]
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "daily-1.db",
+            "daily-2.db",
+            "daily-mine.db",
+        ]
     store.close()

@@ -1,4 +1,5 @@
-"""The event stream, and what the command line makes of it: slow readers, tokens that end, daemons that go, come and hang."""
+"""The event stream, and what the command line makes of it: slow readers, tokens that end, daemons
+that go, come and hang."""
 
 import asyncio
 import contextlib
@@ -48,11 +49,15 @@ async def daemon(scene: Scene, path: Path) -> AsyncIterator[App]:
 @asynccontextmanager
 async def client(path: Path, who: str = "the daemon") -> AsyncIterator[Client]:
     transport = httpx.AsyncHTTPTransport(uds=str(path), verify=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://purveyor", timeout=10) as http:
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://purveyor", timeout=10
+    ) as http:
         yield Client(http, who)
 
 
-async def test_a_slow_reader_gets_every_event_and_is_never_cut_off(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_reader_gets_every_event_and_is_never_cut_off(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(event_routes, "KEEP_ALIVE", 0.3)
     async with scene.open() as app:
         listener = listen_tcp("127.0.0.1", 0)
@@ -63,10 +68,13 @@ async def test_a_slow_reader_gets_every_event_and_is_never_cut_off(scene: Scene,
             after = await app.bus.last()
             async with await anyio.connect_tcp("127.0.0.1", listener.getsockname()[1]) as stream:
                 await stream.send(
-                    f"GET /api/events?after={after} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+                    f"GET /api/events?after={after} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+                    f"{token}\r\n\r\n".encode()
                 )
                 for _ in range(200):
-                    await app.house.store.write(lambda tx: tx.emit("service.unhealthy", data={"reason": "x" * 20_000}))
+                    await app.house.store.write(
+                        lambda tx: tx.emit("service.unhealthy", data={"reason": "x" * 20_000})
+                    )
                 await anyio.sleep(2)  # several times the silence, while nothing is read
                 seen, text = 0, b""
                 with anyio.fail_after(30):
@@ -87,8 +95,12 @@ async def test_a_stream_ends_with_its_token(scene: Scene, monkeypatch: pytest.Mo
         )
         async with (
             serving(create_api(app), local=[], public=[listener]),
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=5) as http,
-            http.stream("GET", "/api/events", headers={"Authorization": f"Bearer {token}"}) as answer,
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=5
+            ) as http,
+            http.stream(
+                "GET", "/api/events", headers={"Authorization": f"Bearer {token}"}
+            ) as answer,
         ):
             assert answer.status_code == 200
             lines: list[str] = []
@@ -102,7 +114,9 @@ async def test_a_stream_ends_with_its_token(scene: Scene, monkeypatch: pytest.Mo
                     lines.append(line)
                     if ": following" in line:
                         await app.house.store.write(end)
-            assert not [line for line in lines if "token.revoked" in line], "what comes after its end is not for it"
+            assert not [line for line in lines if "token.revoked" in line], (
+                "what comes after its end is not for it"
+            )
 
 
 @pytest.fixture
@@ -115,11 +129,15 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             await anyio.sleep(0.02)
 
     before = Stop.steps
-    monkeypatch.setattr(Stop, "steps", lambda self, operation: [Step("wait", wait), *before(self, operation)])
+    monkeypatch.setattr(
+        Stop, "steps", lambda self, operation: [Step("wait", wait), *before(self, operation)]
+    )
     return path
 
 
-async def test_an_operation_is_followed_over_a_restart_to_its_real_end(scene: Scene, gate: Path, tmp_path: Path) -> None:
+async def test_an_operation_is_followed_over_a_restart_to_its_real_end(
+    scene: Scene, gate: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "sock"
     told: list[Mapping[str, Any]] = []
     ended: list[Mapping[str, Any]] = []
@@ -151,7 +169,9 @@ async def test_an_operation_is_followed_over_a_restart_to_its_real_end(scene: Sc
     assert told[-1]["type"] == "service.stop.succeeded"
 
 
-async def test_a_stream_that_breaks_is_no_failure_of_the_operation(scene: Scene, gate: Path, tmp_path: Path) -> None:
+async def test_a_stream_that_breaks_is_no_failure_of_the_operation(
+    scene: Scene, gate: Path, tmp_path: Path
+) -> None:
     """Between client and daemon stands something that cuts every connection after a while."""
     inner, outer = tmp_path / "inner", tmp_path / "outer"
     ended: list[Mapping[str, Any]] = []
@@ -171,11 +191,17 @@ async def test_a_stream_that_breaks_is_no_failure_of_the_operation(scene: Scene,
         for end in (writer, behind_writer):
             end.transport.abort()
 
-    async with daemon(scene, inner), await asyncio.start_unix_server(cut, outer), anyio.create_task_group() as group:
+    async with (
+        daemon(scene, inner),
+        await asyncio.start_unix_server(cut, outer),
+        anyio.create_task_group() as group,
+    ):
 
         async def follow() -> None:
             async with client(outer) as api:
-                ended.append(await api.verb("POST", "/api/external-services/main/stop", lambda event: None))
+                ended.append(
+                    await api.verb("POST", "/api/external-services/main/stop", lambda event: None)
+                )
 
         group.start_soon(follow)
         await anyio.sleep(1.5)
@@ -188,7 +214,8 @@ async def test_a_stream_that_breaks_is_no_failure_of_the_operation(scene: Scene,
 
 
 class Silent(httpx.AsyncByteStream):
-    """A stream that tells the end of an operation, and from then on nothing but that it is there."""
+    """A stream that tells the end of an operation, and from then on nothing but that it is
+    there."""
 
     def __init__(self, *told: bytes) -> None:
         self._told = told
@@ -201,28 +228,44 @@ class Silent(httpx.AsyncByteStream):
             yield b": there\n\n"
 
 
-async def test_a_daemon_that_goes_away_between_the_last_event_and_the_answer_is_asked_again() -> None:
-    """Found by `contrib/torture`: the event does not come a second time, and the command waited for it for ever."""
-    end = json.dumps({"id": 7, "operation": 5, "type": "project.create.succeeded", "data": {}}).encode()
+async def test_a_daemon_that_goes_away_between_the_last_event_and_the_answer_is_asked_again() -> (
+    None
+):
+    """Found by `contrib/torture`: the event does not come a second time, and the command waited for
+    it for ever."""
+    end = json.dumps(
+        {"id": 7, "operation": 5, "type": "project.create.succeeded", "data": {}}
+    ).encode()
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(request.url.path)
         if request.url.path == "/api/events":
-            return httpx.Response(200, stream=Silent(*([b"data: " + end + b"\n\n"] if asked.count("/api/events") == 1 else [])))
+            return httpx.Response(
+                200,
+                stream=Silent(
+                    *([b"data: " + end + b"\n\n"] if asked.count("/api/events") == 1 else [])
+                ),
+            )
         if asked.count("/api/operations/5") == 2:
             raise httpx.ConnectError("no file handle is left")
         state = "running" if asked.count("/api/operations/5") == 1 else "succeeded"
         return httpx.Response(200, json={"verb": "create-project", "state": state})
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://purveyor") as http:
+    async with httpx.AsyncClient(
+        transport=httpx.MockTransport(answer), base_url="http://purveyor"
+    ) as http:
         with anyio.fail_after(60):
             ended = await Client(http)._to_its_end(5, 6, lambda _: None)
     assert ended["state"] == "succeeded"
 
 
 async def test_a_daemon_that_stays_away_is_told_and_how_to_go_on(
-    scene: Scene, gate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    scene: Scene,
+    gate: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(client_module, "AWAY", 1.0)
     path = tmp_path / "sock"
@@ -233,7 +276,9 @@ async def test_a_daemon_that_stays_away_is_told_and_how_to_go_on(
         async def follow() -> None:
             async with client(path) as api:
                 try:
-                    await api.verb("POST", "/api/external-services/main/stop", lambda event: begun.set())
+                    await api.verb(
+                        "POST", "/api/external-services/main/stop", lambda event: begun.set()
+                    )
                 except Interrupted as error:
                     failed.append(error)
 
@@ -284,12 +329,16 @@ def answering(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["hangs", "cuts", "garbage", "is full"])
-def test_a_daemon_that_does_not_answer_is_a_sentence_within_five_seconds(tmp_path: Path, how: str) -> None:
+def test_a_daemon_that_does_not_answer_is_a_sentence_within_five_seconds(
+    tmp_path: Path, how: str
+) -> None:
     (tmp_path / "settings.toml").write_text("")
     (tmp_path / "lock").write_text("4711\n")
     answering(tmp_path / "purveyor.sock", how)
     began = time.monotonic()
-    done = subprocess.run([*PURVEYOR, "--state", tmp_path, "list"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*PURVEYOR, "--state", tmp_path, "list"], capture_output=True, text=True, timeout=60
+    )
     took = time.monotonic() - began
     assert (done.returncode, done.stdout) == (7, "")
     assert "The daemon (process 4711)" in done.stderr
@@ -302,27 +351,45 @@ def test_what_only_looks_makes_no_state_directory_and_says_where_it_looked(tmp_p
     state = tmp_path / "nowhere"
     environment = {**os.environ, "PURVEYOR_STATE": str(state)}
     for command in (["list"], ["env", "shop"], ["export"]):
-        done = subprocess.run([*PURVEYOR, *command], capture_output=True, text=True, env=environment, timeout=60)
+        done = subprocess.run(
+            [*PURVEYOR, *command], capture_output=True, text=True, env=environment, timeout=60
+        )
         assert done.returncode == 4, (command, done.stderr)
         assert f"no installation in {state} (the one that $PURVEYOR_STATE names)" in done.stderr
-    done = subprocess.run([*PURVEYOR, "--json", "types"], capture_output=True, text=True, env=environment, timeout=60)
+    done = subprocess.run(
+        [*PURVEYOR, "--json", "types"], capture_output=True, text=True, env=environment, timeout=60
+    )
     assert "postgres" in [item["service_type"] for item in json.loads(done.stdout)]
     assert not state.exists()
-    subprocess.run([*PURVEYOR, "project", "create", "shop"], check=True, capture_output=True, env=environment, timeout=60)
+    subprocess.run(
+        [*PURVEYOR, "project", "create", "shop"],
+        check=True,
+        capture_output=True,
+        env=environment,
+        timeout=60,
+    )
     assert (state / "purveyor.db").exists()
 
 
 def test_a_daemon_waits_for_a_command_and_commands_wait_for_each_other(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text('listen = "127.0.0.1:0"\n')
-    nobody = f"unix://{tmp_path}/nobody.sock"  # an engine would be given the network of an ordinary installation
+    # an engine would be given the network of an ordinary installation
+    nobody = f"unix://{tmp_path}/nobody.sock"
     environment = {**os.environ, "PURVEYOR_STATE": str(tmp_path), "DOCKER_HOST": nobody}
-    holds = "import sys, time; from pathlib import Path; from purveyor.kernel.db.lock import StateLock\n"
+    holds = (
+        "import sys, time; from pathlib import Path; from purveyor.kernel.db.lock import "
+        "StateLock\n"
+    )
     holds += "with StateLock(Path(sys.argv[1])): print(flush=True); sys.stdin.readline()"
-    command = subprocess.Popen([sys.executable, "-c", holds, tmp_path], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    command = subprocess.Popen(
+        [sys.executable, "-c", holds, tmp_path], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
     assert command.stdout is not None
     assert command.stdin is not None
     command.stdout.readline()
-    daemon = subprocess.Popen([*PURVEYOR, "serve"], stderr=subprocess.PIPE, text=True, env=environment)
+    daemon = subprocess.Popen(
+        [*PURVEYOR, "serve"], stderr=subprocess.PIPE, text=True, env=environment
+    )
     try:
         assert daemon.stderr is not None
         waiting = json.loads(daemon.stderr.readline())
@@ -338,7 +405,12 @@ def test_a_daemon_waits_for_a_command_and_commands_wait_for_each_other(tmp_path:
         daemon.wait(30)
         command.wait(30)
     made = [
-        subprocess.Popen([*PURVEYOR, "project", "create", f"p{number}"], stderr=subprocess.PIPE, text=True, env=environment)
+        subprocess.Popen(
+            [*PURVEYOR, "project", "create", f"p{number}"],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         for number in range(2)
     ]
     for process in made:

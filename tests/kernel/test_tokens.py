@@ -43,7 +43,9 @@ def test_a_read_token_reads_and_changes_nothing_and_sees_no_secret(shops: Stage)
     with shops.http(make(shops, "--scope", "read")) as client:
         assert client.get("/api/external-services").status_code == 200
         assert client.get("/api/external-services/main").status_code == 200
-        assert client.get("/api/external-services/main/projects/alpha/environment").status_code == 403
+        assert (
+            client.get("/api/external-services/main/projects/alpha/environment").status_code == 403
+        )
         assert client.get("/api/external-services/main/client").status_code == 403
         assert client.post("/api/external-services/main/stop").status_code == 403
         assert client.delete("/api/external-services/main").status_code == 403
@@ -63,8 +65,12 @@ def test_a_project_token_reaches_its_own_project_only(shops: Stage) -> None:
     with shops.http(make(shops, "--scope", "project", "--project", "alpha")) as client:
         found = client.get("/api/external-services/main/projects/alpha/environment")
         assert found.json()["POSTGRES_DATABASE"] == "alpha_production"
-        assert client.get("/api/projects/alpha/environments/production/variables").status_code == 200
-        assert client.get("/api/external-services/main/projects/beta/environment").status_code == 403
+        assert (
+            client.get("/api/projects/alpha/environments/production/variables").status_code == 200
+        )
+        assert (
+            client.get("/api/external-services/main/projects/beta/environment").status_code == 403
+        )
         assert client.get("/api/external-services/projects/beta/environment").status_code == 403
         assert client.get("/api/projects/beta").status_code == 403
         assert client.get("/api/external-services").status_code == 403
@@ -91,7 +97,9 @@ def test_a_token_ends_when_it_expires_or_is_revoked(shops: Stage) -> None:
         assert client.get("/api/projects").status_code == 401
 
 
-@pytest.mark.parametrize("options", [["--scope", "project"], ["--project", "alpha"], ["--expires", "soon"]])
+@pytest.mark.parametrize(
+    "options", [["--scope", "project"], ["--project", "alpha"], ["--expires", "soon"]]
+)
 def test_a_token_that_makes_no_sense_is_refused(options: list[str], shops: Stage) -> None:
     shops.cli("token", "create", "t", *options, code=2)
 

@@ -1,4 +1,5 @@
-"""Verbs that would hurt each other on one service take turns, and one that is stuck is in nobody else's way."""
+"""Verbs that would hurt each other on one service take turns, and one that is stuck is in nobody
+else's way."""
 
 from functools import partial
 from typing import Any
@@ -33,7 +34,11 @@ class Held:
 
 async def ends(app: App) -> list[str]:
     def work(tx: Tx) -> list[str]:
-        return [event.type for event in events.after(tx, 0) if event.type.endswith((".started", ".succeeded", ".failed"))]
+        return [
+            event.type
+            for event in events.after(tx, 0)
+            if event.type.endswith((".started", ".succeeded", ".failed"))
+        ]
 
     return await app.house.store.read(work)
 
@@ -45,7 +50,9 @@ def _first_step(app: App, verb: str) -> Held:
         "backup": lambda: Held(owner.keeper, "write"),
         "update": lambda: Held(app.provision, "image"),
         "rotate": lambda: Held(app.house.registry.provider("fake"), "rotate"),
-        "rotate-administrator": lambda: Held(app.house.registry.provider("fake"), "rotate_administrator"),
+        "rotate-administrator": lambda: Held(
+            app.house.registry.provider("fake"), "rotate_administrator"
+        ),
         "restart": lambda: Held(app.provision, "stop"),
     }[verb]()
 
@@ -60,7 +67,8 @@ MAIN: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("first", "second"), [
-    ("backup", "rotate-administrator"), ("rotate-administrator", "backup"), ("rotate", "update"), ("update", "rotate"),
+    ("backup", "rotate-administrator"), ("rotate-administrator", "backup"), ("rotate", "update"),
+    ("update", "rotate"),
     ("rotate", "rotate-administrator"), ("restart", "rotate"), ("update", "restart"),
 ])  # fmt: skip
 async def test_these_take_turns_on_one_service(scene: Scene, first: str, second: str) -> None:
@@ -72,10 +80,17 @@ async def test_these_take_turns_on_one_service(scene: Scene, first: str, second:
             await held.reached.wait()
             group.start_soon(partial(do, app, second, **MAIN[second]))
             await anyio.sleep(0.2)
-            assert [item.verb for item in await app.house.store.read(operations.unfinished)] == [first]
+            assert [item.verb for item in await app.house.store.read(operations.unfinished)] == [
+                first
+            ]
             held.go_on.set()
         told = (await ends(app))[before:]
-        assert [kind.rpartition(".")[2] for kind in told] == ["started", "succeeded", "started", "succeeded"]
+        assert [kind.rpartition(".")[2] for kind in told] == [
+            "started",
+            "succeeded",
+            "started",
+            "succeeded",
+        ]
         assert all(await scene_is_whole(scene, app))
 
 
@@ -110,7 +125,11 @@ async def test_recovery_goes_on_past_a_service_that_is_stuck(scene: Scene) -> No
                 while len(await app.house.store.read(operations.unfinished)) > 1:  # noqa: ASYNC110
                     await anyio.sleep(0.02)
             (last,) = await app.house.store.read(operations.unfinished)
-            free = next(name for name, number in (("main", left[0]), ("idle", left[1])) if number != last.service_id)
+            free = next(
+                name
+                for name, number in (("main", left[0]), ("idle", left[1]))
+                if number != last.service_id
+            )
             await do(app, "restart", service=free)
             held.go_on.set()
         assert await app.house.store.read(operations.unfinished) == []

@@ -1,4 +1,5 @@
-"""Names, parameters, masking and settings: pure functions, tried with what people and attackers give."""
+"""Names, parameters, masking and settings: pure functions, tried with what people and attackers
+give."""
 
 import asyncio
 import string
@@ -28,7 +29,10 @@ BUCKET = Naming(separator="-", limit=63, minimum=3)
 slugs = st.text(string.ascii_lowercase + string.digits + "-", min_size=1, max_size=40)
 
 
-@pytest.mark.parametrize(("given_name", "slug"), [("main", "main"), ("My Shop", "my-shop"), ("a.b_c", "a-b-c"), ("2nd", "2nd")])
+@pytest.mark.parametrize(
+    ("given_name", "slug"),
+    [("main", "main"), ("My Shop", "my-shop"), ("a.b_c", "a-b-c"), ("2nd", "2nd")],
+)
 def test_a_name_becomes_a_slug(given_name: str, slug: str) -> None:
     assert names.slug_of(given_name) == slug
 
@@ -103,8 +107,12 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert values["port"] >= 5432
     assert fresh(REDIS)["docker_image"] == "gotempsh/redis-walg:8-bookworm"
     assert fresh(REDIS)["port"] >= 6379
-    editable = {name: item["x-editable"] for name, item in parameters.schema(POSTGRES, Settings())["properties"].items()}
-    own = {"project_connections", "project_temp_files", "project_disk"}  # beside those of the contract
+    editable = {
+        name: item["x-editable"]
+        for name, item in parameters.schema(POSTGRES, Settings())["properties"].items()
+    }
+    # beside those of the contract
+    own = {"project_connections", "project_temp_files", "project_disk"}
     assert {name: told for name, told in editable.items() if name not in own} == {
         "port": True, "docker_image": True, "max_connections": True, "ssl_mode": True,
         "database": False, "username": False, "password": False,
@@ -117,10 +125,14 @@ def test_numbers_are_taken_as_text_too() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("port", "abc"), ("port", 0), ("port", 70000), ("port", -1), ("port", True), ("port", 1.5), ("port", None), ("port", [1]),
-    ("max_connections", "many"), ("max_connections", 1), ("max_connections", 10**9), ("ssl_mode", "maybe"),
-    ("database", "a b"), ("database", "x;y"), ("username", "a" * 64), ("username", ""), ("password", ""), ("password", "a\nb"),
-    ("password", "a\0b"), ("password", 5), ("docker_image", "UPPER CASE"), ("docker_image", "a b"), ("docker_image", ""),
+    ("port", "abc"), ("port", 0), ("port", 70000), ("port", -1), ("port", True), ("port", 1.5),
+    ("port", None), ("port", [1]),
+    ("max_connections", "many"), ("max_connections", 1), ("max_connections", 10**9),
+    ("ssl_mode", "maybe"),
+    ("database", "a b"), ("database", "x;y"), ("username", "a" * 64), ("username", ""),
+    ("password", ""), ("password", "a\nb"),
+    ("password", "a\0b"), ("password", 5), ("docker_image", "UPPER CASE"), ("docker_image", "a b"),
+    ("docker_image", ""),
     ("docker_image", "x" * 300), ("nonsense", 1),
 ])  # fmt: skip
 def test_a_bad_parameter_is_named(name: str, value: Any) -> None:
@@ -137,25 +149,40 @@ def test_all_bad_parameters_are_named_at_once() -> None:
 
 def test_read_only_parameters_may_be_repeated_and_not_changed() -> None:
     current = fresh()
-    assert parameters.changed(POSTGRES, Settings(), current, {"username": "postgres"}, set()) == current
+    assert (
+        parameters.changed(POSTGRES, Settings(), current, {"username": "postgres"}, set())
+        == current
+    )
     with pytest.raises(BadInput) as caught:
-        parameters.changed(POSTGRES, Settings(), current, {"username": "root", "password": "x", "port": 1}, set())
+        parameters.changed(
+            POSTGRES, Settings(), current, {"username": "root", "password": "x", "port": 1}, set()
+        )
     assert set(caught.value.errors) == {"username", "password"}
 
 
 @pytest.mark.parametrize(
-    ("version", "image"), [("17", "gotempsh/postgres-walg:17-bookworm"), ("16.4", "gotempsh/postgres-walg:16.4-bookworm")]
+    ("version", "image"),
+    [
+        ("17", "gotempsh/postgres-walg:17-bookworm"),
+        ("16.4", "gotempsh/postgres-walg:16.4-bookworm"),
+    ],
 )
 def test_a_version_chooses_the_tag(version: str, image: str) -> None:
     assert parameters.image_for(POSTGRES, Settings(), version) == image
 
 
 @pytest.mark.parametrize(("reference", "environment", "major"), [
-    ("postgres:17", {}, "17"), ("gotempsh/postgres-walg:18-bookworm", {}, "18"), ("pgvector/pgvector:pg16", {}, "16"),
-    ("localhost:5000/postgres:15.3-alpine", {}, "15"), ("own:latest", {"PG_MAJOR": "14"}, "14"), ("postgres:latest", {}, ""),
+    ("postgres:17", {}, "17"), ("gotempsh/postgres-walg:18-bookworm", {}, "18"),
+    ("pgvector/pgvector:pg16", {}, "16"),
+    ("localhost:5000/postgres:15.3-alpine", {}, "15"), ("own:latest", {"PG_MAJOR": "14"}, "14"),
+    ("postgres:latest", {}, ""),
 ])  # fmt: skip
-def test_the_major_of_an_image_is_told_from_itself(reference: str, environment: dict[str, str], major: str) -> None:
-    assert purveyor_postgres.data_major(Image(reference=reference, environment=environment)) == major
+def test_the_major_of_an_image_is_told_from_itself(
+    reference: str, environment: dict[str, str], major: str
+) -> None:
+    assert (
+        purveyor_postgres.data_major(Image(reference=reference, environment=environment)) == major
+    )
 
 
 def test_an_image_whose_major_cannot_be_told_is_refused() -> None:
@@ -174,18 +201,27 @@ def service(kind: ServiceType, major: str = "17", **changes: Any) -> Service:
         "ssl_mode": "disable",
     }
     return Service(
-        id=1, name="main", slug="main", service_type=kind.name, parameters=values | changes, secrets={},
+        id=1, name="main", slug="main", service_type=kind.name, parameters=values | changes,
+        secrets={},
         image=Image(reference="x:17"), host="purveyor-main", major=major,
     )  # fmt: skip
 
 
 def binding(**changes: Any) -> Binding:
-    values: dict[str, Any] = {"id": 7, "resource": "shop_production", "account": "shop_production", "password": "pw", "slot": 3}
+    values: dict[str, Any] = {
+        "id": 7,
+        "resource": "shop_production",
+        "account": "shop_production",
+        "password": "pw",
+        "slot": 3,
+    }
     return Binding(scope=Scope(project="shop", environment="production"), **(values | changes))
 
 
 def test_the_variables_are_those_of_the_contract() -> None:
-    found = [variable.name for variable in purveyor_postgres.environment(service(POSTGRES), binding())]
+    found = [
+        variable.name for variable in purveyor_postgres.environment(service(POSTGRES), binding())
+    ]
     assert found == [
         "POSTGRES_URL",
         "POSTGRES_HOST",
@@ -197,7 +233,14 @@ def test_the_variables_are_those_of_the_contract() -> None:
         "DATABASE_URL",
     ]
     found = [variable.name for variable in purveyor_redis.environment(service(REDIS), binding())]
-    assert found == ["REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_DATABASE", "REDIS_USERNAME", "REDIS_PASSWORD"]
+    assert found == [
+        "REDIS_URL",
+        "REDIS_HOST",
+        "REDIS_PORT",
+        "REDIS_DATABASE",
+        "REDIS_USERNAME",
+        "REDIS_PASSWORD",
+    ]
 
 
 @given(st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable()))
@@ -209,7 +252,9 @@ def test_any_password_survives_its_url(password: str) -> None:
         assert parts.hostname == "purveyor-main"
 
 
-def test_a_container_s_description_is_the_same_each_time_and_holds_no_secret_in_its_environment() -> None:
+def test_a_container_s_description_is_the_same_each_time_and_holds_no_secret_in_its_environment() -> (
+    None
+):
     for plugin, kind in ((purveyor_postgres, POSTGRES), (purveyor_redis, REDIS)):
         spec = plugin.container(service(kind, password="s3cret-word"))
         assert spec == plugin.container(service(kind, password="s3cret-word"))
@@ -232,7 +277,10 @@ def test_a_password_verifier_is_salted_and_does_not_hold_the_password() -> None:
     assert "password" not in first
 
 
-@given(st.integers(1, 40), st.lists(st.sampled_from(["hunter-22-secret", "plain", "\n", " and "]), max_size=30))
+@given(
+    st.integers(1, 40),
+    st.lists(st.sampled_from(["hunter-22-secret", "plain", "\n", " and "]), max_size=30),
+)
 def test_a_secret_is_masked_however_a_stream_is_cut(size: int, words: list[str]) -> None:
     text = "".join(words)
 
@@ -246,22 +294,33 @@ def test_a_secret_is_masked_however_a_stream_is_cut(size: int, words: list[str])
     assert asyncio.run(told()) == text.replace("hunter-22-secret", "***")
 
 
-@given(st.text(min_size=4, max_size=30).filter(str.isprintable).filter(lambda secret: secret not in "postgresql://user:@host/db"))
+@given(
+    st.text(min_size=4, max_size=30)
+    .filter(str.isprintable)
+    .filter(lambda secret: secret not in "postgresql://user:@host/db")
+)
 def test_secrets_are_scrubbed_also_when_encoded(secret: str) -> None:
     text = f"failed at {secret} and at postgresql://user:{quote(secret, safe='')}@host/db"
     scrubbed = redact.scrub(text, [secret])
-    assert quote(secret, safe="") not in scrubbed.replace("***", "") or secret in "failed at and postgresql://user:@host/db"
+    assert (
+        quote(secret, safe="") not in scrubbed.replace("***", "")
+        or secret in "failed at and postgresql://user:@host/db"
+    )
     assert "user:***@host" in scrubbed
 
 
 def test_previews_hide_what_is_secret() -> None:
     assert redact.mask_variable(Variable(name="A", value="plain")) == "plain"
     assert redact.mask_variable(Variable(name="A", value="secret", secret=True)) == "***"
-    assert redact.mask_variable(Variable(name="A", value="redis://u:p%40@h:1/2", secret=True)) == "redis://u:***@h:1/2"
+    assert (
+        redact.mask_variable(Variable(name="A", value="redis://u:p%40@h:1/2", secret=True))
+        == "redis://u:***@h:1/2"
+    )
 
 
 @pytest.mark.parametrize(("text", "word"), [
-    ("listen = 5", "listen"), ("unknown = 1", "unknown"), ("= =", "TOML"), ('listen = "nowhere"', "HOST:PORT"),
+    ("listen = 5", "listen"), ("unknown = 1", "unknown"), ("= =", "TOML"),
+    ('listen = "nowhere"', "HOST:PORT"),
     ('namespace = "A B"', "namespace"), ('listen = "127.0.0.1:99999"', "HOST:PORT"),
     ("history-days = 0", "history-days"), ("history-events = 999", "history-events"),
     ("health-samples = 10001", "health-samples"),

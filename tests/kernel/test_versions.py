@@ -16,7 +16,9 @@ def test_the_version_that_a_text_begins_with(text: str, release: tuple[int, ...]
     assert (found.release if found else None) == release
 
 
-def test_a_tenth_minor_is_later_than_the_ninth_and_the_image_itself_knows_better_than_its_tag() -> None:
+def test_a_tenth_minor_is_later_than_the_ninth_and_the_image_itself_knows_better_than_its_tag() -> (
+    None
+):
     nine, ten = version_of("7.9"), version_of("7.10-alpine")
     assert nine
     assert ten

@@ -1,4 +1,5 @@
-"""Installing somebody else's code: whose it is and as whom it runs is said before any of it runs, and what is there is told."""
+"""Installing somebody else's code: whose it is and as whom it runs is said before any of it runs,
+and what is there is told."""
 
 import base64
 import hashlib
@@ -30,10 +31,15 @@ from purveyor.kernel.cli.client import SOCKET
 from purveyor_hooks import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
-PATHS = [*(str(ROOT / name) for name in ("core", "hooks", "plugins")), sysconfig.get_paths()["purelib"]]
+PATHS = [
+    *(str(ROOT / name) for name in ("core", "hooks", "plugins")),
+    sysconfig.get_paths()["purelib"],
+]
 
 
-def make_wheel(folder: Path, version: str = "1.0", content: str = "", group: str = "purveyor") -> Path:
+def make_wheel(
+    folder: Path, version: str = "1.0", content: str = "", group: str = "purveyor"
+) -> Path:
     """A wheel with one plugin, as somebody else would build it."""
     about = f"quiet_plugin-{version}.dist-info"
     files = {
@@ -44,7 +50,9 @@ def make_wheel(folder: Path, version: str = "1.0", content: str = "", group: str
     }
     lines = []
     for name, text in files.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        digest = (
+            base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        )
         lines.append(f"{name},sha256={digest},{len(text.encode())}")
     files[f"{about}/RECORD"] = "\n".join([*lines, f"{about}/RECORD,,"]) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,11 +67,12 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-# ---------------------------------------------------------------- what is refused before anything runs
+# ------------------------------------------------------------- what is refused before anything runs
 
 
 @pytest.mark.parametrize("what", [
-    "purveyor-mariadb", "purveyor-mariadb>=1", "purveyor-mariadb==", "purveyor-mariadb==1.*", "purveyor-mariadb==1 --pre",
+    "purveyor-mariadb", "purveyor-mariadb>=1", "purveyor-mariadb==", "purveyor-mariadb==1.*",
+    "purveyor-mariadb==1 --pre",
     "--index-url=x==1", "-e==1", "name == 1",
 ])  # fmt: skip
 def test_a_name_without_its_version_is_refused(what: str) -> None:
@@ -74,7 +83,13 @@ def test_a_name_without_its_version_is_refused(what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", ["https://example.com/x-1-py3-none-any.whl", "git+https://example.com/x", "x @ file:///x", "./x"]
+    "what",
+    [
+        "https://example.com/x-1-py3-none-any.whl",
+        "git+https://example.com/x",
+        "x @ file:///x",
+        "./x",
+    ],
 )
 def test_an_address_is_not_fetched(what: str) -> None:
     with pytest.raises(BadInput, match="no file"):
@@ -124,19 +139,32 @@ def test_a_wheel_that_is_another_than_the_hash_says_is_refused(tmp_path: Path) -
 )
 def test_what_a_plugin_brings_is_what_the_file_of_constraints_names(tmp_path: Path) -> None:
     listed = tmp_path / "constraints.txt"
-    listed.write_text(f"# of the plugin\nHelp.er==1.2 \\\n    --hash=sha256:{'a' * 64} \\\n    --hash=sha256:{'b' * 64}\n")
+    listed.write_text(
+        f"# of the plugin\nHelp.er==1.2 \\\n    --hash=sha256:{'a' * 64} \\\n    "
+        f"--hash=sha256:{'b' * 64}\n"
+    )
     known = wheels.agreed(listed)
     assert known == {"help-er": ("1.2", frozenset({"a" * 64, "b" * 64}))}
     wheel = wheels.obtain(str(make_wheel(tmp_path)), tmp_path / "x", expected="")
     wheels.require_agreed(known, wheel, [wheels.Planned("help-er", "1.2", "b" * 64)])
-    for other in (("help-er", "1.3", "b" * 64), ("help-er", "1.2", "c" * 64), ("stranger", "1.2", "a" * 64)):
+    for other in (
+        ("help-er", "1.3", "b" * 64),
+        ("help-er", "1.2", "c" * 64),
+        ("stranger", "1.2", "a" * 64),
+    ):
         with pytest.raises(BadInput, match="not in the file") as told:
             wheels.require_agreed(known, wheel, [wheels.Planned(*other)])
         assert other[2] in told.value.detail
     known["quiet-plugin"] = ("1.0", frozenset({"d" * 64}))
     with pytest.raises(BadInput, match="quiet-plugin"):
         wheels.require_agreed(known, wheel, [])
-    for line in ("helper", "helper>=1 --hash=sha256:" + "a" * 64, "helper==1.2", "helper==1.2 --hash=md5:0", "-r other.txt"):
+    for line in (
+        "helper",
+        "helper>=1 --hash=sha256:" + "a" * 64,
+        "helper==1.2",
+        "helper==1.2 --hash=md5:0",
+        "-r other.txt",
+    ):
         listed.write_text(line)
         with pytest.raises(BadInput, match="no constraint"):
             wheels.agreed(listed)
@@ -144,7 +172,9 @@ def test_what_a_plugin_brings_is_what_the_file_of_constraints_names(tmp_path: Pa
         wheels.agreed(tmp_path / "none")
 
 
-@pytest.mark.parametrize("text", ["", "md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:", "sha256:" + "g" * 64, "0" * 64])
+@pytest.mark.parametrize(
+    "text", ["", "md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:", "sha256:" + "g" * 64, "0" * 64]
+)
 def test_a_hash_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="no hash"):
         wheels.wanted_hash(text)
@@ -159,7 +189,11 @@ def test_a_hash_that_is_none_is_refused(text: str) -> None:
 def test_a_wheel_is_looked_at_and_not_run(tmp_path: Path) -> None:
     path = make_wheel(tmp_path, content="raise SystemExit('it ran')\n")
     found = wheels.obtain(str(path), tmp_path / "x", expected="")
-    assert (found.distribution, found.version, found.size) == ("quiet-plugin", "1.0", path.stat().st_size)
+    assert (found.distribution, found.version, found.size) == (
+        "quiet-plugin",
+        "1.0",
+        path.stat().st_size,
+    )
     with pytest.raises(BadInput, match="names no plugin"):
         wheels.check_source(str(make_wheel(tmp_path, group="others")), build=False, pinned=False)
 
@@ -178,14 +212,29 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @asynccontextmanager
 async def daemon(scene: Scene) -> AsyncIterator[App]:
-    async with scene.open() as app, serving(create_api(app), local=[listen_local(scene.state / SOCKET)]):
+    async with (
+        scene.open() as app,
+        serving(create_api(app), local=[listen_local(scene.state / SOCKET)]),
+    ):
         yield app
 
 
 async def command(python: Path, scene: Scene, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*PATHS, *sys.path[1:]]), "PIP_NO_INDEX": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([*PATHS, *sys.path[1:]]),
+        "PIP_NO_INDEX": "1",
+    }
     argv = [str(python), "-m", "purveyor.kernel.cli.main", "--state", str(scene.state), *words]
-    work = partial(subprocess.run, argv, capture_output=True, text=True, timeout=120, env=environment, stdin=subprocess.DEVNULL)
+    work = partial(
+        subprocess.run,
+        argv,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+    )
     return await anyio.to_thread.run_sync(work)
 
 
@@ -198,7 +247,8 @@ def differing(python: Path, state: Path) -> str:
     """How what is installed differs, as a daemon of that Python sees it."""
     code = (
         "import sys, sqlite3; from datetime import datetime\n"
-        "from purveyor.kernel.plugins.files import differs; from purveyor.kernel.plugins.models import InstalledRecord\n"
+        "from purveyor.kernel.plugins.files import differs; from purveyor.kernel.plugins.models "
+        "import InstalledRecord\n"
         "db = sqlite3.connect(sys.argv[1]); db.row_factory = sqlite3.Row\n"
         "row = dict(db.execute('SELECT * FROM installed_plugins').fetchone())\n"
         "print(differs(InstalledRecord(**row)))"
@@ -229,17 +279,39 @@ async def test_it_is_asked_shown_installed_noted_audited_and_told_when_it_is_ano
         assert f"sha256:{digest(first)}" in asked.stderr
         assert "inside Purveyor" in asked.stderr
         assert "there is no terminal to ask at" in asked.stderr
-        refused = await command(python, scene, "plugin", "install", str(first), "--yes", "--hash", f"sha256:{digest(second)}")
+        refused = await command(
+            python,
+            scene,
+            "plugin",
+            "install",
+            str(first),
+            "--yes",
+            "--hash",
+            f"sha256:{digest(second)}",
+        )
         assert (refused.returncode, "another file" in refused.stderr) == (2, True)
         assert not module.exists()
         assert await entries(app) == []
 
-        done = await command(python, scene, "plugin", "install", str(first), "--yes", "--hash", f"sha256:{digest(first)}")
+        done = await command(
+            python,
+            scene,
+            "plugin",
+            "install",
+            str(first),
+            "--yes",
+            "--hash",
+            f"sha256:{digest(first)}",
+        )
         assert done.returncode == 0, done.stderr
         assert module.exists()
         assert differing(python, scene.state) == ""
         (entry,) = await entries(app)
-        assert (entry.actor, entry.action, entry.target) == ("local", "POST /api/plugins/installed", "quiet-plugin")
+        assert (entry.actor, entry.action, entry.target) == (
+            "local",
+            "POST /api/plugins/installed",
+            "quiet-plugin",
+        )
         assert digest(first) in entry.detail
 
         module.write_text(module.read_text() + "import os\n")
@@ -251,8 +323,20 @@ async def test_it_is_asked_shown_installed_noted_audited_and_told_when_it_is_ano
         assert again.returncode == 0, again.stderr
         assert "X = 1" in module.read_text(), "one of the same version takes its place"
         assert differing(python, scene.state) == ""
-        by_hand = [str(python), "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--force-reinstall", str(first)]
-        await anyio.to_thread.run_sync(partial(subprocess.run, by_hand, check=True, env={**os.environ, "PYTHONPATH": ""}))
+        by_hand = [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-index",
+            "--no-deps",
+            "--force-reinstall",
+            str(first),
+        ]
+        await anyio.to_thread.run_sync(
+            partial(subprocess.run, by_hand, check=True, env={**os.environ, "PYTHONPATH": ""})
+        )
         assert "installed again by other means" in differing(python, scene.state)
 
         gone = await command(python, scene, "plugin", "uninstall", "quiet", "--yes")
@@ -261,14 +345,17 @@ async def test_it_is_asked_shown_installed_noted_audited_and_told_when_it_is_ano
 
 
 @pytest.mark.anyio
-async def test_the_api_and_the_doctor_tell_what_was_noted_and_that_it_is_another(scene: Scene) -> None:
+async def test_the_api_and_the_doctor_tell_what_was_noted_and_that_it_is_another(
+    scene: Scene,
+) -> None:
     from purveyor.doctor import of_wheels
     from purveyor.kernel.plugins import store as installed
     from purveyor.kernel.plugins.registry import Plugin
 
     async with daemon(scene) as app:
         values: dict[str, Any] = {
-            "version": "0", "source": "x.whl", "sha256": "0" * 64, "size_bytes": 7, "record_sha256": "1" * 64, "actor": "ada"
+            "version": "0", "source": "x.whl", "sha256": "0" * 64, "size_bytes": 7,
+            "record_sha256": "1" * 64, "actor": "ada"
         }  # fmt: skip
         await app.house.store.write(lambda tx: installed.note(tx, "msgspec", **values))
         app.house.registry.plugins[0].distribution = "msgspec"

@@ -1,4 +1,5 @@
-"""`contrib/bench` measures what it says, and leaves nothing behind. No figure is judged here: the machine is shared."""
+"""`contrib/bench` measures what it says, and leaves nothing behind. No figure is judged here: the
+machine is shared."""
 
 import json
 import os
@@ -17,7 +18,18 @@ pytestmark = pytest.mark.weekly
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BENCH = [sys.executable, str(ROOT / "contrib/bench")]
-NAMES = ["create-redis", "create-postgres", "fleet", "memory", "cli", "kv", "blob", "data", "dashboard", "scale"]
+NAMES = [
+    "create-redis",
+    "create-postgres",
+    "fleet",
+    "memory",
+    "cli",
+    "kv",
+    "blob",
+    "data",
+    "dashboard",
+    "scale",
+]
 PEERS = {
     "create-redis": ["by hand"],
     "create-postgres": ["by hand"],
@@ -51,7 +63,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def told(engine: None, folder: Path) -> Any:
     done = subprocess.run(
-        [*BENCH, "--quick", "--json"], env={**os.environ, "TMPDIR": str(folder)}, capture_output=True, text=True, timeout=900
+        [*BENCH, "--quick", "--json"],
+        env={**os.environ, "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
@@ -96,7 +112,9 @@ def test_nothing_is_left(told: Any, folder: Path) -> None:
 
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("name", "number"), [("fleet", signal.SIGTERM), ("fleet", signal.SIGINT)])
-def test_nothing_is_left_of_one_that_is_stopped(engine: None, tmp_path: Path, name: str, number: signal.Signals) -> None:
+def test_nothing_is_left_of_one_that_is_stopped(
+    engine: None, tmp_path: Path, name: str, number: signal.Signals
+) -> None:
     process = subprocess.Popen(
         [*BENCH, "--quick", name],
         env={**os.environ, "TMPDIR": str(tmp_path)},

@@ -1,4 +1,5 @@
-"""The curls of the managed services page, run by curl as they are printed, with our host, token and ids."""
+"""The curls of the managed services page, run by curl as they are printed, with our host, token and
+ids."""
 
 import json
 import shlex
@@ -54,13 +55,12 @@ def test_every_curl_of_the_page(house: Stage, token: str) -> None:
     assert service["port"] == port
     assert "***" in service["connection_info"]
     assert set(service) >= {
-        "id", "name", "slug", "service_type", "version", "status", "connection_info", "created_at", "updated_at",
+        "id", "name", "slug", "service_type", "version", "status", "connection_info", "created_at",
+        "updated_at",
     }  # fmt: skip
     number = service["id"]
 
-    project = (
-        """curl -X POST "https://your-temps-instance/api/projects" -H "Authorization: Bearer YOUR_TOKEN" -d '{"name": "Shop"}'"""
-    )
+    project = """curl -X POST "https://your-temps-instance/api/projects" -H "Authorization: Bearer YOUR_TOKEN" -d '{"name": "Shop"}'"""  # noqa: E501
     status, made = curl(project)
     assert (status, made["id"], made["slug"]) == (201, 1, "shop")
 
@@ -148,7 +148,8 @@ def test_the_curls_that_import_a_container(house: Stage, token: str) -> None:
     assert status == 200
     mine = next(item for item in found if item["container_name"] == name)
     assert set(mine) >= {
-        "container_id", "container_name", "image", "version", "service_type", "is_running", "exposed_ports",
+        "container_id", "container_name", "image", "version", "service_type", "is_running",
+        "exposed_ports",
     }  # fmt: skip
     printed = """curl -X POST "https://your-temps-instance/api/external-services/import" \\
 -H "Authorization: Bearer YOUR_TOKEN" \\
@@ -173,7 +174,11 @@ def test_the_curls_that_import_a_container(house: Stage, token: str) -> None:
         return service if status == 201 else None
 
     service = eventually(imported)
-    assert (service["name"], service["status"], service["container_name"]) == ("existing-postgres", "running", name)
+    assert (service["name"], service["status"], service["container_name"]) == (
+        "existing-postgres",
+        "running",
+        name,
+    )
     assert mine not in curl(listing)[1]
 
 
@@ -187,7 +192,9 @@ def test_the_rest_of_the_contract(house: Stage, token: str) -> None:
 
     def send(method: str, path: str, body: Any = None) -> tuple[int, Any]:
         data = f" -d {shlex.quote(json.dumps(body))}" if body is not None else ""
-        return curl(f'curl -X {method} "{HOST}/api{path}" -H "Authorization: Bearer YOUR_TOKEN"{data}')
+        return curl(
+            f'curl -X {method} "{HOST}/api{path}" -H "Authorization: Bearer YOUR_TOKEN"{data}'
+        )
 
     assert set(get("/external-services/types")) >= {"postgres", "redis"}
     schema = get("/external-services/types/redis/parameters")
@@ -196,7 +203,9 @@ def test_the_rest_of_the_contract(house: Stage, token: str) -> None:
     assert {"service_type", "display_name", "description", "icon_url", "color"} == set(metadata[0])
     assert get("/external-services/providers/metadata/redis")["display_name"] == "Redis"
 
-    status, service = send("POST", "/external-services", {"name": "The Cache", "service_type": "redis"})
+    status, service = send(
+        "POST", "/external-services", {"name": "The Cache", "service_type": "redis"}
+    )
     assert (status, service["slug"]) == (201, "the-cache")
     details = get("/external-services/by-slug/the-cache")
     assert details == get(f"/external-services/{service['id']}") | {"service": details["service"]}
@@ -204,9 +213,13 @@ def test_the_rest_of_the_contract(house: Stage, token: str) -> None:
     assert all(isinstance(value, str) for value in details["current_parameters"].values())
     assert details["parameter_schema"]["properties"]["port"]["x-editable"] is True
 
-    status, problem = send("POST", "/external-services", {"name": "the cache", "service_type": "redis"})
+    status, problem = send(
+        "POST", "/external-services", {"name": "the cache", "service_type": "redis"}
+    )
     assert (status, problem["errors"]) == (409, {"name": "taken"})
-    status, problem = send("PUT", "/external-services/the-cache", {"parameters": {"password": "other"}})
+    status, problem = send(
+        "PUT", "/external-services/the-cache", {"parameters": {"password": "other"}}
+    )
     assert (status, list(problem["errors"])) == (400, ["password"])
     port = free_port()
     status, changed = send("PUT", "/external-services/the-cache", {"parameters": {"port": port}})
@@ -216,33 +229,53 @@ def test_the_rest_of_the_contract(house: Stage, token: str) -> None:
     _, first = send("POST", "/projects", {"name": "one"})
     status, _ = send("POST", "/external-services/the-cache/projects", {"project_id": first["id"]})
     assert status == 201
-    assert send("POST", "/external-services/the-cache/projects", {"project_id": first["id"]})[0] == 409
+    assert (
+        send("POST", "/external-services/the-cache/projects", {"project_id": first["id"]})[0] == 409
+    )
     send("POST", "/external-services", {"name": "second", "service_type": "redis"})
-    status, problem = send("POST", "/external-services/second/projects", {"project_id": first["id"]})
+    status, problem = send(
+        "POST", "/external-services/second/projects", {"project_id": first["id"]}
+    )
     assert status == 409
     assert "purveyor unlink the-cache one" in problem["remedy"]
-    assert [link["project"]["slug"] for link in get("/external-services/the-cache/projects")] == ["one"]
-    assert [link["service"]["slug"] for link in get(f"/external-services/projects/{first['id']}")] == ["the-cache"]
+    assert [link["project"]["slug"] for link in get("/external-services/the-cache/projects")] == [
+        "one"
+    ]
+    assert [
+        link["service"]["slug"] for link in get(f"/external-services/projects/{first['id']}")
+    ] == ["the-cache"]
     every = get(f"/external-services/projects/{first['id']}/environment")
     assert set(every) == {str(service["id"])}
     one = get(f"/external-services/the-cache/projects/{first['id']}/environment/REDIS_PASSWORD")
-    assert one == {"name": "REDIS_PASSWORD", "value": every[str(service["id"])]["REDIS_PASSWORD"], "sensitive": True}
+    assert one == {
+        "name": "REDIS_PASSWORD",
+        "value": every[str(service["id"])]["REDIS_PASSWORD"],
+        "sensitive": True,
+    }
     status, missing = curl(
-        f'curl "{HOST}/api/external-services/the-cache/projects/one/environment?environment=preview-1" '
+        "curl "
+        f'"{HOST}/api/external-services/the-cache/projects/one/environment?environment=preview-1" '
         '-H "Authorization: Bearer YOUR_TOKEN"'
     )
     assert (status, "no environment" in missing["detail"]) == (404, True), "asking makes nothing"
     house.add_environment("one", "preview-1")
-    preview = get(f"/external-services/the-cache/projects/{first['id']}/environment?environment=preview-1")
+    preview = get(
+        f"/external-services/the-cache/projects/{first['id']}/environment?environment=preview-1"
+    )
     assert preview["REDIS_USERNAME"] == "one_preview_1"
-    status, _ = curl(f'curl "{HOST}/api/external-services/second/projects/one/environment" -H "Authorization: Bearer YOUR_TOKEN"')
+    status, _ = curl(
+        f'curl "{HOST}/api/external-services/second/projects/one/environment" -H "Authorization: '
+        'Bearer YOUR_TOKEN"'
+    )
     assert status == 404
 
     with house.http(token) as client:
         page = client.get("/api/external-services", params={"limit": 1})
         assert len(page.json()) == 1
         assert int(page.headers["X-Total-Count"]) >= 2
-        begun = client.post("/api/external-services/second/restart", headers={"Prefer": "respond-async"})
+        begun = client.post(
+            "/api/external-services/second/restart", headers={"Prefer": "respond-async"}
+        )
         assert begun.status_code == 202
         operation = client.get(begun.headers["Location"]).json()
         assert operation["verb"] == "restart"

@@ -1,4 +1,5 @@
-"""Other people's deploy tools as clients: docker compose by its provider protocol, a git hook, and one HTTP call."""
+"""Other people's deploy tools as clients: docker compose by its provider protocol, a git hook, and
+one HTTP call."""
 
 import json
 import os
@@ -21,7 +22,9 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "contrib/deploy"
 
 
 @pytest.fixture(scope="module")
-def stage(make_stage: Callable[..., Stage], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(
+    make_stage: Callable[..., Stage], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("bin")
     launcher = folder / "purveyor"
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m purveyor.kernel.cli.main "$@"\n')
@@ -35,7 +38,14 @@ def run(
     stage: Stage, *command: object, cwd: Path | None = None, check: bool = True, **more: str
 ) -> subprocess.CompletedProcess[str]:
     environment = {**stage.environment, **more}
-    done = subprocess.run([str(part) for part in command], env=environment, cwd=cwd, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [str(part) for part in command],
+        env=environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0 or not check, done.stdout + done.stderr
     return done
 
@@ -62,7 +72,8 @@ def test_the_protocol_is_spoken_in_json_lines(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("words", [
-    ("up", "db"), ("up", "--service=nothing", "db"), ("up", "--service=redis", "--name=x", "--colour=red", "db"),
+    ("up", "db"), ("up", "--service=nothing", "db"),
+    ("up", "--service=redis", "--name=x", "--colour=red", "db"),
 ])  # fmt: skip
 def test_what_cannot_be_is_an_error_line(words: tuple[str, ...], stage: Stage) -> None:
     done = stage.run("compose", "--project-name=bad", *words)
@@ -102,7 +113,15 @@ def test_a_git_push_deploys(stage: Stage, tmp_path: Path) -> None:
     stage.cli("project", "create", project)
     stage.cli("link", "cache", project)
     bare, work = tmp_path / f"{project}.git", tmp_path / "work"
-    git = ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "init.defaultBranch=main"]
+    git = [
+        "git",
+        "-c",
+        "user.name=Ada",
+        "-c",
+        "user.email=ada@example.com",
+        "-c",
+        "init.defaultBranch=main",
+    ]
     run(stage, *git, "init", "--bare", bare)
     shutil.copy(EXAMPLES / "post-receive", bare / "hooks/post-receive")
     run(stage, *git, "clone", bare, work)
@@ -111,7 +130,16 @@ def test_a_git_push_deploys(stage: Stage, tmp_path: Path) -> None:
     run(stage, *git, "add", ".", cwd=work)
     run(stage, *git, "commit", "-m", "first", cwd=work)
     try:
-        done = run(stage, *git, "push", "origin", "HEAD:main", cwd=work, DOCKER_BUILDKIT="0", PROJECT=project)
+        done = run(
+            stage,
+            *git,
+            "push",
+            "origin",
+            "HEAD:main",
+            cwd=work,
+            DOCKER_BUILDKIT="0",
+            PROJECT=project,
+        )
         assert "active" in done.stderr
         (found,) = stage.call("GET", f"/projects/{project}/deployments")
         assert docker("logs", found["container"]) == f"{stage.namespace}-cache"
@@ -144,7 +172,11 @@ def test_the_examples_that_cannot_be_run_here_call_what_is_there(name: str, stag
     paths = set(re.findall(r"/api/[a-z/]+", text))
     described = stage.call("GET", "/schema/openapi.json")["paths"]
     for path in paths:
-        pattern = re.compile(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(path.replace("/shop", "/{project}"))))
-        assert any(pattern.fullmatch(re.sub(r"\{[^}]*\}", "{project}", known)) for known in described), path
+        pattern = re.compile(
+            re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(path.replace("/shop", "/{project}")))
+        )
+        assert any(
+            pattern.fullmatch(re.sub(r"\{[^}]*\}", "{project}", known)) for known in described
+        ), path
     for word in re.findall(r"purveyor (?:--\S+ (?:\"[^\"]*\" )?)*(\w+)", text):
         assert "Usage" in stage.cli(word, "--help")

@@ -1,4 +1,5 @@
-"""A forked process is to its parent as a real one: what it prints, reads and is told, and how it ends."""
+"""A forked process is to its parent as a real one: what it prints, reads and is told, and how it
+ends."""
 
 import os
 import signal
@@ -20,15 +21,23 @@ SCRIPTS = {
     "it is killed": "import os, signal; print('lost'); os.kill(os.getpid(), signal.SIGKILL)",
     "it is interrupted": "import sys; sys.tracebacklimit = 0; raise KeyboardInterrupt",
     "it has no other files": "import os; print(sorted(os.listdir('/proc/self/fd')))",
-    "it has signals": "import signal; print(list(map(signal.getsignal, (2, 13, 15, 17)))[1:], signal.pthread_sigmask(0, []))",
+    "it has signals": (
+        "import signal; print(list(map(signal.getsignal, (2, 13, 15, 17)))[1:], "
+        "signal.pthread_sigmask(0, []))"
+    ),
     "it becomes another": "import os; os.execvp('sh', ['sh', '-c', 'trap; cat; exit 7'])",
-    "it waits for its threads": "import threading as t, time; t.Thread(target=lambda: (time.sleep(0.2), print('late'))).start()",
+    "it waits for its threads": (
+        "import threading as t, time; t.Thread(target=lambda: (time.sleep(0.2), "
+        "print('late'))).start()"
+    ),
     "it cleans up": "import atexit; atexit.register(print, 'bye'); print('hello', end=' ')",
 }
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
-def test_it_is_like_a_real_one(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_like_a_real_one(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "script.py"
     path.write_text(script)
     command, env = [sys.executable, str(path), "a", "b c"], {**os.environ, "ONLY": "here"}
@@ -40,7 +49,9 @@ def test_it_is_like_a_real_one(script: str, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_it_can_be_watched_and_ended(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text("import random, time; print(random.random(), flush=True); time.sleep(60)")
+    (tmp_path / "script.py").write_text(
+        "import random, time; print(random.random(), flush=True); time.sleep(60)"
+    )
     command = [sys.executable, str(tmp_path / "script.py")]
     with open(tmp_path / "said", "wb") as said:
         both = [forkserver.start(command, env=os.environ, output=said) for _ in range(2)]
@@ -59,7 +70,11 @@ def test_it_can_be_watched_and_ended(tmp_path: Path) -> None:
 def test_what_takes_too_long_is_killed(tmp_path: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired):
-        forkserver.run([sys.executable, "-m", "timeit", "-n1", "-r1", "import time; time.sleep(60)"], env=os.environ, timeout=1)
+        forkserver.run(
+            [sys.executable, "-m", "timeit", "-n1", "-r1", "import time; time.sleep(60)"],
+            env=os.environ,
+            timeout=1,
+        )
     assert time.monotonic() - begun < 30
 
 

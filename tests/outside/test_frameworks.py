@@ -1,4 +1,5 @@
-"""Python frameworks as they are published, each as a small program with the variables that a link injects and nothing else."""
+"""Python frameworks as they are published, each as a small program with the variables that a link
+injects and nothing else."""
 
 import os
 import signal
@@ -18,10 +19,19 @@ def app(make_stage: Callable[..., Stage]) -> Iterator[dict[str, str]]:
     """The variables of a project with a PostgreSQL and a Redis of its own."""
     with make_stage().serving() as stage:
         stage.call("POST", "/projects", json={"name": "shop"})
-        for name, kind, values in (("main", "postgres", {}), ("queue", "redis", {"channels": "open"})):
-            stage.call("POST", "/external-services", json={"name": name, "service_type": kind, "parameters": values})
+        for name, kind, values in (
+            ("main", "postgres", {}),
+            ("queue", "redis", {"channels": "open"}),
+        ):
+            stage.call(
+                "POST",
+                "/external-services",
+                json={"name": name, "service_type": kind, "parameters": values},
+            )
             extra = {"extra_databases": ["test"]} if kind == "postgres" else {}
-            stage.call("POST", f"/external-services/{name}/projects", json={"project_id": "shop", **extra})
+            stage.call(
+                "POST", f"/external-services/{name}/projects", json={"project_id": "shop", **extra}
+            )
         yield stage.variables("shop")
 
 
@@ -31,7 +41,12 @@ def working(*argv: str, folder: Path, variables: dict[str, str]) -> Iterator[Non
     environment = {**os.environ, "PYTHONPATH": str(folder), **variables}
     with open(folder / "worker.log", "w") as log:
         worker = subprocess.Popen(
-            [pip.installed() / argv[0], *argv[1:]], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+            [pip.installed() / argv[0], *argv[1:]],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             yield
@@ -66,7 +81,18 @@ if __name__ == "__main__":
 
 def test_celery_with_chords_and_inspect(app: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(CELERY)
-    with working("celery", "-A", "tasks", "worker", "--pool", "threads", "-c", "2", folder=tmp_path, variables=app):
+    with working(
+        "celery",
+        "-A",
+        "tasks",
+        "worker",
+        "--pool",
+        "threads",
+        "-c",
+        "2",
+        folder=tmp_path,
+        variables=app,
+    ):
         pip.run("python", "tasks.py", folder=tmp_path, variables=app)
 
 
@@ -173,11 +199,20 @@ def test_program(program: str, app: dict[str, str], tmp_path: Path) -> None:
 def test_alembic(app: dict[str, str], tmp_path: Path) -> None:
     pip.run("alembic", "init", "migrations", folder=tmp_path, variables=app)
     environment = tmp_path / "migrations/env.py"
-    url = 'config.set_main_option("sqlalchemy.url", __import__("os").environ["DATABASE_URL"].replace("ql:", "ql+psycopg:"))'
-    environment.write_text(environment.read_text().replace("config = context.config", f"config = context.config\n{url}"))
+    url = (
+        'config.set_main_option("sqlalchemy.url", '
+        '__import__("os").environ["DATABASE_URL"].replace("ql:", "ql+psycopg:"))'
+    )
+    environment.write_text(
+        environment.read_text().replace(
+            "config = context.config", f"config = context.config\n{url}"
+        )
+    )
     pip.run("alembic", "revision", "-m", "first", folder=tmp_path, variables=app)
     (made,) = (tmp_path / "migrations/versions").glob("*.py")
-    steps = made.read_text().replace("pass", 'op.create_table("made", sa.Column("x", sa.Integer))', 1)
+    steps = made.read_text().replace(
+        "pass", 'op.create_table("made", sa.Column("x", sa.Integer))', 1
+    )
     made.write_text(steps.replace("pass", 'op.drop_table("made")', 1))
     for argv in (("upgrade", "head"), ("downgrade", "base")):
         pip.run("alembic", *argv, folder=tmp_path, variables=app)
@@ -198,7 +233,10 @@ DATABASES = {"default": {
 }}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": os.environ["REDIS_URL"]}}
 """
-CACHED = "from django.core.cache import cache; cache.set('k', [1]); assert cache.get('k') == [1]; cache.clear()"
+CACHED = (
+    "from django.core.cache import cache; cache.set('k', [1]); assert cache.get('k') == [1]; "
+    "cache.clear()"
+)
 
 
 DJANGO_TESTS = """
@@ -225,7 +263,9 @@ def test_django_runs_its_tests_in_the_second_database(app: dict[str, str], tmp_p
     (tmp_path / "test_rows.py").write_text(DJANGO_TESTS)
     variables = {**app, "DJANGO_SETTINGS_MODULE": "chosen"}
     for _ in range(2):
-        pip.run("django-admin", "test", "--keepdb", "test_rows", folder=tmp_path, variables=variables)
+        pip.run(
+            "django-admin", "test", "--keepdb", "test_rows", folder=tmp_path, variables=variables
+        )
 
 
 def test_django_migrates_and_caches(app: dict[str, str], tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Clients that people already have, as npm publishes them: @upstash/redis, @vercel/kv, @vercel/blob."""
+"""Clients that people already have, as npm publishes them: @upstash/redis, @vercel/kv,
+@vercel/blob."""
 
 import os
 import re
@@ -45,11 +46,17 @@ def apps(house: Stage) -> dict[str, dict[str, str]]:
 
 @pytest.fixture(params=CLIENTS)
 def run(request: pytest.FixtureRequest, apps: dict[str, dict[str, str]]) -> Any:
-    """Runs a script's body in alpha's environment with `redis` connected; the answer is what it returns."""
+    """Runs a script's body in alpha's environment with `redis` connected; the answer is what it
+    returns."""
 
     def run(body: str) -> Any:
-        script = f"{CLIENTS[request.param]}\nconst work = async () => {{ await redis.flushdb(); {body} }};"
-        return npm.run(f"{script}\nconsole.log(JSON.stringify(await work() ?? null));", apps["alpha"])
+        script = (
+            f"{CLIENTS[request.param]}\nconst work = async () => {{ await redis.flushdb(); "
+            f"{body} }};"
+        )
+        return npm.run(
+            f"{script}\nconsole.log(JSON.stringify(await work() ?? null));", apps["alpha"]
+        )
 
     return run
 
@@ -84,7 +91,13 @@ def test_the_other_kinds_of_values(run: Any) -> None:
         return [await redis.hgetall("h"), await redis.lrange("l", 0, -1), await redis.smembers("s"),
                 await redis.zrange("z", 0, -1, { withScores: true }), await redis.mget("none", "none")];
     """)
-    assert found == [{"a": 1, "b": "two", "OK": "OK"}, ["x", "y", "OK"], ["m"], ["a", 1, "b", 2], [None, None]]
+    assert found == [
+        {"a": 1, "b": "two", "OK": "OK"},
+        ["x", "y", "OK"],
+        ["m"],
+        ["a", 1, "b", 2],
+        [None, None],
+    ]
 
 
 def test_pipelines_and_transactions(run: Any) -> None:
@@ -139,7 +152,10 @@ def test_a_token_reaches_its_own_project_only(apps: dict[str, dict[str, str]]) -
 
 
 def test_a_wrong_token_is_said(apps: dict[str, dict[str, str]]) -> None:
-    body = "try { await redis.get('a'); } catch (error) { console.log(JSON.stringify(error.message)); }"
+    body = (
+        "try { await redis.get('a'); } catch (error) { "
+        "console.log(JSON.stringify(error.message)); }"
+    )
     said = npm.run(f"{UPSTASH % ''} {body}", {**apps["alpha"], "KV_REST_API_TOKEN": "wrong"})
     assert "unknown, expired or revoked" in said
 
@@ -174,7 +190,11 @@ def test_vercel_blob_puts_and_reads(vercel: Any) -> None:
         const made = await put("docs/grün 1.txt", "hello", { access, cacheControlMaxAge: 60 });
         return [made, await head(made.url), await fetched(made.url)];
     """)
-    assert (made["pathname"], made["contentType"], text) == ("docs/grün 1.txt", "text/plain", "hello")
+    assert (made["pathname"], made["contentType"], text) == (
+        "docs/grün 1.txt",
+        "text/plain",
+        "hello",
+    )
     assert (known["size"], known["cacheControl"], known["etag"]) == (5, "max-age=60", made["etag"])
     assert known["downloadUrl"] == f"{made['url']}?download=1"
 
@@ -248,7 +268,9 @@ def test_vercel_blob_uploads_in_parts(vercel: Any) -> None:
     assert (begin, end) == ("xxx", "xxend")
 
 
-def test_vercel_blob_refuses_what_is_no_name_and_what_is_another_s(vercel: Any, apps: dict[str, dict[str, str]]) -> None:
+def test_vercel_blob_refuses_what_is_no_name_and_what_is_another_s(
+    vercel: Any, apps: dict[str, dict[str, str]]
+) -> None:
     foreign = vercel('return (await put("secret", "x", { access })).url;', "beta")
     said = vercel(f"""
         return [await tried(() => put("../x", "x", {{ access }})), await tried(() => head("{foreign}")),
@@ -271,5 +293,7 @@ def test_the_app_of_the_page_runs_as_it_is_printed_with_the_sdks_alone(
     python = clean(wheels["purveyor-kv"], wheels["purveyor-blob"])
     (app,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     environment = {"PATH": os.environ["PATH"], **apps["beta"]}
-    done = subprocess.run([python, "-I", "-c", app], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [python, "-I", "-c", app], env=environment, capture_output=True, text=True, timeout=120
+    )
     assert done.stdout.startswith("42 b'all is well' http"), done.stderr

@@ -1,4 +1,5 @@
-"""The API keeps what its own description promises: schemathesis makes requests from it, good and bad."""
+"""The API keeps what its own description promises: schemathesis makes requests from it, good and
+bad."""
 
 from typing import Any
 
@@ -22,12 +23,22 @@ def test_every_reading_call_answers_as_described(shops: Stage) -> None:
 
     for operation in reading:
 
-        @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        )
         @given(data=st.data())
         def examine(data: Any) -> None:
-            answer = data.draw(operation.as_strategy()).call(base_url=shops.address, headers=headers)
+            answer = data.draw(operation.as_strategy()).call(
+                base_url=shops.address, headers=headers
+            )
             assert answer.status_code < 500, (operation.path, answer.status_code, answer.text)
             kind = answer.headers.get("content-type", [""])[0]
-            assert answer.status_code < 400 or kind.startswith("application/problem+json"), (operation.path, kind)
+            assert answer.status_code < 400 or kind.startswith("application/problem+json"), (
+                operation.path,
+                kind,
+            )
 
         examine()

@@ -1,4 +1,5 @@
-"""A real third-party plugin: built as a wheel, installed into a clean environment, used, checked, removed."""
+"""A real third-party plugin: built as a wheel, installed into a clean environment, used, checked,
+removed."""
 
 import ast
 import json
@@ -32,7 +33,17 @@ def python(engine: None, wheels: dict[str, Path], tmp_path_factory: pytest.TempP
     folder = tmp_path_factory.mktemp("clean")
     venv.create(folder / "venv", with_pip=True)
     python = folder / "venv/bin/python"
-    run(python, "-m", "pip", "install", "-q", "--no-compile", "-c", ROOT / "contrib/constraints.txt", *wheels.values())
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-compile",
+        "-c",
+        ROOT / "contrib/constraints.txt",
+        *wheels.values(),
+    )
     return python
 
 
@@ -59,12 +70,19 @@ def test_it_is_a_small_distribution_that_knows_the_contract_alone() -> None:
     text = (SOURCE / "purveyor_mariadb.py").read_text()
     assert len([line for line in text.splitlines() if line.strip()]) < 250
     tree = ast.parse(text)
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
     names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name for name in names if name.startswith("purveyor")} == {"purveyor_hooks"}
 
 
-@pytest.mark.parametrize(("content", "says"), [(b"not a wheel at all", "not a wheel"), (None, "no file")])
+@pytest.mark.parametrize(
+    ("content", "says"), [(b"not a wheel at all", "not a wheel"), (None, "no file")]
+)
 def test_what_is_no_plugin_is_refused_and_nothing_is_installed(
     content: bytes | None, says: str, stage: Stage, tmp_path: Path
 ) -> None:
@@ -78,12 +96,15 @@ def test_what_is_no_plugin_is_refused_and_nothing_is_installed(
 
 def test_a_wheel_without_a_plugin_is_told_so(stage: Stage, python: Path, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(
-        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n[project]\nname = "plain"\nversion = "1"\n'
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = '
+        '"hatchling.build"\n[project]\nname = "plain"\nversion = "1"\n'
         '[tool.hatch.build.targets.wheel]\nonly-include = ["plain.py"]\n'
     )
     (tmp_path / "plain.py").write_text("")
     build(tmp_path, tmp_path)
-    assert "names no plugin" in stage.cli("plugin", "install", str(wheel_of(tmp_path, "plain")), code=2)
+    assert "names no plugin" in stage.cli(
+        "plugin", "install", str(wheel_of(tmp_path, "plain")), code=2
+    )
 
 
 def test_installed_it_is_created_linked_and_used_like_any_other(stage: Stage, wheel: Path) -> None:
@@ -100,28 +121,43 @@ def test_installed_it_is_created_linked_and_used_like_any_other(stage: Stage, wh
         variables = stage.variables("shop", host=False)
         assert variables["MARIADB_HOST"] == f"{stage.namespace}-main"
         done = docker(
-            "run", "--rm", "--network", stage.namespace, "-e", f"MYSQL_PWD={variables['MARIADB_PASSWORD']}",
-            "--entrypoint", "mariadb", IMAGE, "-h", variables["MARIADB_HOST"], "-u", variables["MARIADB_USER"],
-            variables["MARIADB_DATABASE"], "-Ne", "CREATE TABLE t AS SELECT 42 AS x; SELECT x FROM t",
+            "run", "--rm", "--network", stage.namespace, "-e",
+            f"MYSQL_PWD={variables['MARIADB_PASSWORD']}",
+            "--entrypoint", "mariadb", IMAGE, "-h", variables["MARIADB_HOST"], "-u",
+            variables["MARIADB_USER"],
+            variables["MARIADB_DATABASE"], "-Ne",
+            "CREATE TABLE t AS SELECT 42 AS x; SELECT x FROM t",
         )  # fmt: skip
         assert done == "42"
         code = "import os, sys; sys.exit('MARIADB_URL' not in os.environ)"
         stage.cli("run", "shop", "--", sys.executable, "-c", code)
 
 
-SOME = ("it_is_created", "ports_are_on_loopback", "projects_are_linked", "projects_are_kept_apart", "a_backup_is_restored")
+SOME = (
+    "it_is_created",
+    "ports_are_on_loopback",
+    "projects_are_linked",
+    "projects_are_kept_apart",
+    "a_backup_is_restored",
+)
 
 
-@pytest.mark.parametrize("only", [SOME, pytest.param((), marks=pytest.mark.nightly)], ids=["some", "all"])
+@pytest.mark.parametrize(
+    "only", [SOME, pytest.param((), marks=pytest.mark.nightly)], ids=["some", "all"]
+)
 def test_it_keeps_every_promise(only: tuple[str, ...], stage: Stage) -> None:
     chosen = [word for check in only for word in ("--only", check)]
-    found = json.loads(stage.run("--json", "plugin", "check", "mariadb", *chosen, timeout=500).stdout)
+    found = json.loads(
+        stage.run("--json", "plugin", "check", "mariadb", *chosen, timeout=500).stdout
+    )
     assert len(found) >= max(len(only), 1)
     assert {item["check"]: item["seen"] for item in found if item["kept"] is False} == {}
     assert all(item["kept"] for item in found), "nothing is left unclaimed"
 
 
-def test_removed_its_services_stay_listed_with_their_data_and_say_what_to_do(stage: Stage, wheel: Path) -> None:
+def test_removed_its_services_stay_listed_with_their_data_and_say_what_to_do(
+    stage: Stage, wheel: Path
+) -> None:
     assert "comes with Purveyor" in stage.run("plugin", "uninstall", "postgres", "--yes").stderr
     assert "main stay listed" in stage.cli("plugin", "uninstall", "mariadb", "--yes")
     with stage.serving():
@@ -136,17 +172,25 @@ def test_removed_its_services_stay_listed_with_their_data_and_say_what_to_do(sta
         stage.cli("delete", "main", "--purge", "--yes")
 
 
-def test_the_code_of_the_authors_guide_is_a_plugin_that_serves(make_stage: Any, tmp_path: Path) -> None:
+def test_the_code_of_the_authors_guide_is_a_plugin_that_serves(
+    make_stage: Any, tmp_path: Path
+) -> None:
     guide = (SOURCE / "README.md").read_text()
     blocks = re.findall(r"```(\w+)\n(.*?)```", guide, re.DOTALL)
-    code = "\n".join(text for kind, text in blocks if kind == "python" and "Conformance" not in text)
+    code = "\n".join(
+        text for kind, text in blocks if kind == "python" and "Conformance" not in text
+    )
     project = tomllib.loads(next(text for kind, text in blocks if kind == "toml"))
     (tmp_path / "purveyor_hello.py").write_text(code)
     info = tmp_path / "purveyor_hello-1.0.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['project']['name']}\nVersion: 1.0.0\n")
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['project']['name']}\nVersion: 1.0.0\n"
+    )
     points = project["project"]["entry-points"]["purveyor"]
-    (info / "entry_points.txt").write_text("[purveyor]\n" + "".join(f"{name} = {where}\n" for name, where in points.items()))
+    (info / "entry_points.txt").write_text(
+        "[purveyor]\n" + "".join(f"{name} = {where}\n" for name, where in points.items())
+    )
     stage = make_stage(images={"hello": REDIS})
     stage.environment["PYTHONPATH"] = str(tmp_path)
     with stage.serving():
@@ -176,6 +220,18 @@ def test_the_kits_class_is_one_line(tmp_path: Path, engine: None) -> None:
         "from purveyor_hooks.conformance import Conformance\n\n\n"
         f'class TestRedis(Conformance): service_type, image = "redis", "{REDIS}"\n'
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-k", "pure or created or loopback", "-p", "no:cacheprovider", tmp_path]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ}, timeout=300)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-k",
+        "pure or created or loopback",
+        "-p",
+        "no:cacheprovider",
+        tmp_path,
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ}, timeout=300
+    )
     assert "3 passed" in done.stdout, done.stdout + done.stderr

@@ -1,8 +1,10 @@
-"""Every bundled service type keeps what the contract promises: the kit that third parties use, on our own.
+"""Every bundled service type keeps what the contract promises: the kit that third parties use, on
+our own.
 
-Of the S3 servers the ordinary run takes the one that is the default. What is done with all of a type's data (a backup, a copy, an
-upgrade) is shown with Redis; the other types' own tests show the same, beside writers, with more in it, and kv and blob leave it
-to the types that they stand on: those checks are made of them by ``contrib/test --nightly``.
+Of the S3 servers the ordinary run takes the one that is the default. What is done with all of a
+type's data (a backup, a copy, an upgrade) is shown with Redis; the other types' own tests show the
+same, beside writers, with more in it, and kv and blob leave it to the types that they stand on:
+those checks are made of them by ``contrib/test --nightly``.
 """
 
 import pytest
@@ -23,11 +25,17 @@ ALL_DATA = (
 
 
 class Sparing(Conformance):
-    """A type of which the ordinary run leaves out what tests of its own show with all of its data."""
+    """A type of which the ordinary run leaves out what tests of its own show with all of its
+    data."""
 
     @pytest.mark.parametrize(
         "check",
-        [pytest.param(check, id=check.name, marks=[pytest.mark.nightly] * (check.name in ALL_DATA)) for check in CHECKS],
+        [
+            pytest.param(
+                check, id=check.name, marks=[pytest.mark.nightly] * (check.name in ALL_DATA)
+            )
+            for check in CHECKS
+        ],
     )
     def test_promise(self, check: Check, bench: Bench) -> None:
         super().test_promise(check, bench)

@@ -1,4 +1,5 @@
-"""The kit itself is checked: plugins, each with one fault that somebody could really make, and the kit finds each."""
+"""The kit itself is checked: plugins, each with one fault that somebody could really make, and the
+kit finds each."""
 
 import json
 import os
@@ -208,8 +209,11 @@ async def restore(service, access, source, options):
 
 
 def install(folder: Path, fault: str) -> dict[str, str]:
-    """A plugin in a folder of its own, as if it were installed; the answer is the environment that has it."""
-    (folder / "purveyor_faulty.py").write_text(SOUND.replace("FAULTY", "faulty").replace("IMAGE", REDIS) + fault)
+    """A plugin in a folder of its own, as if it were installed; the answer is the environment that
+    has it."""
+    (folder / "purveyor_faulty.py").write_text(
+        SOUND.replace("FAULTY", "faulty").replace("IMAGE", REDIS) + fault
+    )
     info = folder / "purveyor_faulty-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: purveyor-faulty\nVersion: 1.0\n")
@@ -218,15 +222,26 @@ def install(folder: Path, fault: str) -> dict[str, str]:
 
 
 def check(folder: Path, fault: str, *options: str) -> tuple[int, list[dict[str, Any]]]:
-    command = [sys.executable, "-m", "purveyor.kernel.cli.main", "--json", "plugin", "check", "faulty", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "purveyor.kernel.cli.main",
+        "--json",
+        "plugin",
+        "check",
+        "faulty",
+        *options,
+    ]
     environment = install(folder, fault)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
 
-BEFORE = ("it_is_created", "ports_are_on_loopback", "projects_are_linked")  # what every other check relies on
-ON_THE_WAY = {"hook-raises": "unlinking_keeps_the_data"}  # has the plugin do what is found afterwards
+# what every other check relies on
+BEFORE = ("it_is_created", "ports_are_on_loopback", "projects_are_linked")
+# has the plugin do what is found afterwards
+ON_THE_WAY = {"hook-raises": "unlinking_keeps_the_data"}
 
 
 def find(name: str, tmp_path: Path) -> None:
@@ -234,7 +249,9 @@ def find(name: str, tmp_path: Path) -> None:
     fault, where = FAULTS[name]
     on_the_way = ON_THE_WAY.get(name)
     chosen = [*BEFORE, *filter(None, [on_the_way]), where]
-    code, found = check(tmp_path, fault, *(word for check in dict.fromkeys(chosen) for word in ("--only", check)))
+    code, found = check(
+        tmp_path, fault, *(word for check in dict.fromkeys(chosen) for word in ("--only", check))
+    )
     assert code == 1
     broken = [item for item in found if item["kept"] is False and item["check"] != on_the_way]
     assert broken[0]["check"] == where, broken
@@ -260,13 +277,26 @@ def test_without_a_fault_it_finds_none(tmp_path: Path) -> None:
 
 def test_a_type_that_nobody_brings_is_said(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "purveyor.kernel.cli.main", "plugin", "check", "nothing"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PURVEYOR_STATE": str(tmp_path)})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PURVEYOR_STATE": str(tmp_path)}
+    )
     assert done.returncode == 2
     assert "No installed plugin brings" in done.stderr
 
 
 def test_a_check_that_is_none_is_said(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "purveyor.kernel.cli.main", "plugin", "check", "redis", "--only", "nothing"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PURVEYOR_STATE": str(tmp_path)})
+    command = [
+        sys.executable,
+        "-m",
+        "purveyor.kernel.cli.main",
+        "plugin",
+        "check",
+        "redis",
+        "--only",
+        "nothing",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PURVEYOR_STATE": str(tmp_path)}
+    )
     assert done.returncode == 2
     assert "it_is_created" in done.stderr

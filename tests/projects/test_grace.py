@@ -21,7 +21,9 @@ pytestmark = pytest.mark.anyio
 
 
 async def bound(app: App) -> BindingRecord:
-    return await app.house.store.read(lambda tx: projects.bindings(tx, service_id=services.get(tx, "main").id)[0])
+    return await app.house.store.read(
+        lambda tx: projects.bindings(tx, service_id=services.get(tx, "main").id)[0]
+    )
 
 
 def former(scene: Scene) -> dict[str, str]:
@@ -44,7 +46,9 @@ async def test_it_outlives_the_daemon_and_ends_in_its_time(scene: Scene) -> None
         await look_after(app)
         assert former(scene) == {"shop_production": old}
         details = await service_routes.service_details(app, "main")
-        assert [(item.project, item.until is not None) for item in details.endings] == [("shop", True)]
+        assert [(item.project, item.until is not None) for item in details.endings] == [
+            ("shop", True)
+        ]
         assert "Former credentials of shop/production work until" in str(await doctor.endings(app))
     later = partial(Store, clock=lambda: datetime.now(UTC) + timedelta(seconds=601))
     async with scene.open(make_store=later) as app:

@@ -58,7 +58,11 @@ REDIS_ATTACKS = {
     "migrate keys": ("MIGRATE", "127.0.0.1", "1", "mine", "{beta}", "1000"),
     "select from a script": ("EVAL", "return redis.call('SELECT', '{beta}')", "0"),
     "copy from a script": ("EVAL", "return redis.call('COPY', 'mine', 'x', 'DB', '{beta}')", "0"),
-    "leave a function for others": ("FUNCTION", "LOAD", "#!lua name=evil\nredis.register_function('f', function() end)"),
+    "leave a function for others": (
+        "FUNCTION",
+        "LOAD",
+        "#!lua name=evil\nredis.register_function('f', function() end)",
+    ),
     "drop others' functions": ("FUNCTION", "FLUSH"),
     "listen to beta's channels": ("SUBSCRIBE", "beta_production:news"),
     "listen to all channels": ("PSUBSCRIBE", "*"),
@@ -111,11 +115,15 @@ def test_postgres_lets_a_project_into_no_other_database(database: str, shops: St
 def test_postgres_gives_a_project_all_of_its_own(shops: Stage) -> None:
     async def work() -> None:
         async with postgres(shops.variables("alpha")) as connection:
-            await connection.execute("CREATE TABLE notes (id int PRIMARY KEY); INSERT INTO notes VALUES (1)")
+            await connection.execute(
+                "CREATE TABLE notes (id int PRIMARY KEY); INSERT INTO notes VALUES (1)"
+            )
             await connection.execute("CREATE SCHEMA app; CREATE TABLE app.things (x text)")
             await connection.execute("CREATE EXTENSION IF NOT EXISTS pgcrypto")
             assert await connection.fetchval("SELECT count(*) FROM notes") == 1
-            seen = await connection.fetch("SELECT query FROM pg_stat_activity WHERE usename = 'postgres'")
+            seen = await connection.fetch(
+                "SELECT query FROM pg_stat_activity WHERE usename = 'postgres'"
+            )
             assert all(row["query"] in (None, "", "<insufficient privilege>") for row in seen)
 
     run(work())
@@ -130,11 +138,15 @@ def test_redis_refuses_to(attack: str, shops: Stage) -> None:
     alpha, beta = shops.variables("alpha"), shops.variables("beta")
     with redis_client(beta) as client:
         client.set("secret", "beta's")
-    words = [word.format(alpha=alpha["REDIS_DATABASE"], beta=beta["REDIS_DATABASE"]) for word in REDIS_ATTACKS[attack]]
+    words = [
+        word.format(alpha=alpha["REDIS_DATABASE"], beta=beta["REDIS_DATABASE"])
+        for word in REDIS_ATTACKS[attack]
+    ]
     with redis_client(alpha) as client:
         client.set("mine", "alpha's")
         with pytest.raises(
-            (redis.ResponseError, redis.exceptions.NoPermissionError), match=r"(?i)perm|can't run|script|not allowed"
+            (redis.ResponseError, redis.exceptions.NoPermissionError),
+            match=r"(?i)perm|can't run|script|not allowed",
         ):
             client.execute_command(*words)
     with redis_client(beta) as client:
@@ -179,10 +191,14 @@ def test_a_foreign_role_of_the_same_name_is_not_taken_over(shops: Stage) -> None
     said = shops.cli("link", "main", "intruder", code=5)
     assert "not Purveyor's" in said
     assert shops.json("project", "show", "intruder")["links"] == []
-    assert "intruder_production" in shops.cli("connect", "main", "--", "-Atc", "SELECT rolname FROM pg_roles")
+    assert "intruder_production" in shops.cli(
+        "connect", "main", "--", "-Atc", "SELECT rolname FROM pg_roles"
+    )
 
 
-def test_unlinking_ends_access_and_keeps_the_data_and_linking_again_brings_it_back(shops: Stage) -> None:
+def test_unlinking_ends_access_and_keeps_the_data_and_linking_again_brings_it_back(
+    shops: Stage,
+) -> None:
     shops.cli("project", "create", "back")
     shops.cli("link", "main", "back")
     shops.cli("link", "cache", "back")
@@ -222,7 +238,9 @@ def test_unlinking_ends_access_and_keeps_the_data_and_linking_again_brings_it_ba
 
     shops.cli("unlink", "main", "back", "--purge")
     shops.cli("unlink", "cache", "back", "--purge")
-    assert "back_production" not in shops.cli("connect", "main", "--", "-Atc", "SELECT datname FROM pg_database")
+    assert "back_production" not in shops.cli(
+        "connect", "main", "--", "-Atc", "SELECT datname FROM pg_database"
+    )
     assert "back_production" not in shops.cli("connect", "cache", "--", "ACL", "USERS")
 
 

@@ -22,7 +22,11 @@ def test_link(service: str, when: str, linked: Stage) -> None:
         project = f"{service}-{when}-{count}"
         if stage.call("GET", f"/external-services/projects/{project}"):
             anyio.run(reaches, variables(stage, project))
-            stage.call("DELETE", f"/external-services/{service}/projects/{project}", params={"purge": "true"})
+            stage.call(
+                "DELETE",
+                f"/external-services/{service}/projects/{project}",
+                params={"purge": "true"},
+            )
             assert_accounts(stage)
 
     at_every_point(linked, when, "link", fresh, check)

@@ -1,4 +1,5 @@
-"""The main job: services created, linked, deployed to, and everything that is said about them is true."""
+"""The main job: services created, linked, deployed to, and everything that is said about them is
+true."""
 
 import json
 
@@ -22,8 +23,23 @@ def test_an_app_reads_and_writes_both_of_its_services(shops: Stage) -> None:
 @pytest.mark.every_engine
 def test_a_failed_deploy_leaves_the_old_one_serving(shops: Stage) -> None:
     shops.cli("deploy", "beta", DEMO, "--port", "8000", "--health-path", "/healthz")
-    before = [item for item in shops.json("project", "show", "beta")["deployments"] if item["state"] == "active"]
-    said = shops.cli("deploy", "beta", DEMO, "--port", "8000", "--", "python3", "-c", "raise SystemExit('no luck')", code=6)
+    before = [
+        item
+        for item in shops.json("project", "show", "beta")["deployments"]
+        if item["state"] == "active"
+    ]
+    said = shops.cli(
+        "deploy",
+        "beta",
+        DEMO,
+        "--port",
+        "8000",
+        "--",
+        "python3",
+        "-c",
+        "raise SystemExit('no luck')",
+        code=6,
+    )
     assert "no luck" in said
     found = shops.json("project", "show", "beta")["deployments"]
     assert found[0]["state"] == "failed"
@@ -33,22 +49,55 @@ def test_a_failed_deploy_leaves_the_old_one_serving(shops: Stage) -> None:
 
 
 @pytest.mark.every_engine
-def test_the_new_deployment_takes_the_name_on_the_network_and_the_old_one_goes(shops: Stage) -> None:
+def test_the_new_deployment_takes_the_name_on_the_network_and_the_old_one_goes(
+    shops: Stage,
+) -> None:
     deploy = ("deploy", "beta", DEMO, "--port", "8000", "--health-path", "/healthz")
     shops.cli(*deploy, "--set", "RELEASE=one")
     latest = shops.json(*deploy, "--set", "RELEASE=two")
     mine = [name for name in shops.containers() if ".beta.production." in name]
     assert mine == [latest["container"]]
     assert httpx.get(latest["url"]).json()["release"] == "two"
-    ask = "import urllib.request as u; print(u.urlopen('http://beta-production:8000/').read().decode())"
-    network = ("run", "--rm", "--network", f"{shops.namespace}.beta.production", DEMO, "python3", "-c", ask)
+    ask = (
+        "import urllib.request as u; "
+        "print(u.urlopen('http://beta-production:8000/').read().decode())"
+    )
+    network = (
+        "run",
+        "--rm",
+        "--network",
+        f"{shops.namespace}.beta.production",
+        DEMO,
+        "python3",
+        "-c",
+        ask,
+    )
     assert json.loads(docker(*network))["release"] == "two"
 
 
-def test_an_app_that_listens_on_nothing_and_one_on_the_wrong_port_are_told_apart(shops: Stage) -> None:
+def test_an_app_that_listens_on_nothing_and_one_on_the_wrong_port_are_told_apart(
+    shops: Stage,
+) -> None:
     sleeper = ("python3", "-c", "import time; time.sleep(600)")
-    assert shops.json("deploy", "alpha", DEMO, "-e", "worker", "--create", "--", *sleeper)["state"] == "active"
-    said = shops.cli("deploy", "alpha", DEMO, "-e", "web", "--create", "--port", "9999", "--timeout", "3", "--", *sleeper, code=6)
+    assert (
+        shops.json("deploy", "alpha", DEMO, "-e", "worker", "--create", "--", *sleeper)["state"]
+        == "active"
+    )
+    said = shops.cli(
+        "deploy",
+        "alpha",
+        DEMO,
+        "-e",
+        "web",
+        "--create",
+        "--port",
+        "9999",
+        "--timeout",
+        "3",
+        "--",
+        *sleeper,
+        code=6,
+    )
     assert "nothing listens on port 9999" in said
 
 
@@ -64,14 +113,20 @@ def test_an_environment_of_its_own_has_data_of_its_own(shops: Stage) -> None:
     assert preview["POSTGRES_DATABASE"] == "alpha_preview_7"
     assert preview["REDIS_DATABASE"] != production["REDIS_DATABASE"]
     shops.cli("project", "remove-environment", "alpha", "preview-7")
-    assert shops.variables("alpha", "preview-7")["POSTGRES_PASSWORD"] != preview["POSTGRES_PASSWORD"]
+    assert (
+        shops.variables("alpha", "preview-7")["POSTGRES_PASSWORD"] != preview["POSTGRES_PASSWORD"]
+    )
 
 
 @pytest.mark.every_engine
 def test_ports_are_bound_to_loopback_only(shops: Stage) -> None:
     for name in shops.containers():
-        bindings = json.loads(docker("inspect", name, "--format", "{{json .HostConfig.PortBindings}}"))
-        assert all(item["HostIp"] == "127.0.0.1" for port in (bindings or {}).values() for item in port)
+        bindings = json.loads(
+            docker("inspect", name, "--format", "{{json .HostConfig.PortBindings}}")
+        )
+        assert all(
+            item["HostIp"] == "127.0.0.1" for port in (bindings or {}).values() for item in port
+        )
 
 
 @pytest.mark.every_engine
@@ -86,9 +141,15 @@ def test_no_password_is_in_a_container_s_configuration_or_process_list(shops: St
 
 @pytest.mark.every_engine
 def test_no_secret_is_in_the_journal_the_log_or_the_database(shops: Stage) -> None:
-    secrets = {value for name, value in shops.variables("alpha").items() if name.endswith("PASSWORD")}
+    secrets = {
+        value for name, value in shops.variables("alpha").items() if name.endswith("PASSWORD")
+    }
     journal = shops.cli("--json", "events", "-n", "1000")
-    files = [shops.state / name for name in ("purveyor.db", "purveyor.db-wal", "daemon.log") if (shops.state / name).exists()]
+    files = [
+        shops.state / name
+        for name in ("purveyor.db", "purveyor.db-wal", "daemon.log")
+        if (shops.state / name).exists()
+    ]
     held = b"".join(path.read_bytes() for path in files)
     for secret in secrets:
         assert secret not in journal
@@ -134,7 +195,9 @@ def test_a_plan_is_what_is_then_done(shops: Stage) -> None:
     service = shops.json("show", "planned")["service"]
     assert [item["name"] for item in plan["containers"]] == [service["container_name"]]
     assert [item["port"] for item in plan["ports"]] == [service["port"]]
-    operation = next(item for item in shops.json("operations") if item["service_id"] == service["id"])
+    operation = next(
+        item for item in shops.json("operations") if item["service_id"] == service["id"]
+    )
     done = [step["name"] for step in shops.json("operations", str(operation["id"]))["steps"]]
     assert plan["steps"] == done
 
@@ -150,7 +213,9 @@ def test_a_plan_is_what_is_then_done(shops: Stage) -> None:
     plan = shops.json("deploy", "alpha", DEMO, "--port", "8000", "--plan")
     assert "DATABASE_URL" in plan["variables"]
     assert {item["action"] for item in plan["containers"]} == {"create", "retire"}
-    assert shops.json("update", "planned", "-p", "port=64000", "--plan")["ports"][0]["port"] == 64000
+    assert (
+        shops.json("update", "planned", "-p", "port=64000", "--plan")["ports"][0]["port"] == 64000
+    )
     for verb in ("start", "stop", "restart"):
         assert shops.json(verb, "planned", "--plan")["verb"] == verb
     assert shops.json("show", "planned")["service"]["status"] == "running"

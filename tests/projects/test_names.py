@@ -99,7 +99,8 @@ async def test_no_environment_of_an_older_project_answers_as_a_service(scene: Sc
             with pytest.raises(Conflict) as refused:
                 await do(app, "bind", project=NAMESPACE, environment=environment)
             assert f"{NAMESPACE}-{environment}" in refused.value.detail
-        await do(app, "deploy", project=NAMESPACE, image="app:1")  # what nobody else is called stays as it was
+        # what nobody else is called stays as it was
+        await do(app, "deploy", project=NAMESPACE, image="app:1")
 
 
 @attack(
@@ -119,7 +120,14 @@ async def test_a_service_is_not_called_like_an_app(scene: Scene) -> None:
             await do(app, "undelete", service="gone")
         scene.engine.foreign("shop-production", "fake:1", {"FAKE_PASSWORD": "x"}, "/data")
         with pytest.raises(Conflict, match="shop/production"):
-            await do(app, "import", container_id="shop-production", name="taken", service_type="fake", parameters={})
+            await do(
+                app,
+                "import",
+                container_id="shop-production",
+                name="taken",
+                service_type="fake",
+                parameters={},
+            )
 
 
 async def test_what_shares_a_name_already_is_told_and_the_first_one_keeps_it(scene: Scene) -> None:
@@ -131,7 +139,10 @@ async def test_what_shares_a_name_already_is_told_and_the_first_one_keeps_it(sce
         await made(app, NAMESPACE, "main")
         found = {check.subject: check for check in await checks.of_names(app)}
         assert not found["shop-x-production"].ok
-        assert "shop-x/production and the app of shop/x-production" in found["shop-x-production"].detail
+        assert (
+            "shop-x/production and the app of shop/x-production"
+            in found["shop-x-production"].detail
+        )
         assert not found[f"{NAMESPACE}-main"].ok
         assert "the service main and the app of" in found[f"{NAMESPACE}-main"].detail
         assert found[f"{NAMESPACE}-production"].ok

@@ -23,11 +23,14 @@ KIND = ServiceType(
 
 
 @pytest.mark.parametrize(("resource", "before", "taken", "wanted"), [
-    ("shop_p", "", set(), "shop_p_1"), ("shop_p", "shop_p", set(), "shop_p_2"), ("shop_p", "shop_p_9", set(), "shop_p_10"),
+    ("shop_p", "", set(), "shop_p_1"), ("shop_p", "shop_p", set(), "shop_p_2"),
+    ("shop_p", "shop_p_9", set(), "shop_p_10"),
     ("shop_p", "shop_p_1", {"shop_p_2"}, "shop_p_3"), ("shop_prod_", "", set(), "shop_pro_1"),
     ("shop_2", "shop_2", set(), "shop_2_2"),
 ])  # fmt: skip
-def test_each_has_a_number_that_none_had(resource: str, before: str, taken: set[str], wanted: str) -> None:
+def test_each_has_a_number_that_none_had(
+    resource: str, before: str, taken: set[str], wanted: str
+) -> None:
     assert naming.account(KIND, resource, before, taken) == wanted
 
 
@@ -36,11 +39,20 @@ def number(app: App) -> None:
     provider.kind = msgspec.structs.replace(provider.kind, numbered_accounts=True)
 
 
-async def test_an_account_of_before_is_told_of_and_the_plan_says_what_becomes_of_it(scene: Scene) -> None:
+async def test_an_account_of_before_is_told_of_and_the_plan_says_what_becomes_of_it(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         assert await doctor.owners(app) == []
         number(app)
         told = dict(await doctor.owners(app))
-        assert told["main"].endswith("Give it a login of its own: purveyor rotate shop -e preview --service main")
-        plan = await app.plan("rotate", msgspec.convert({"project": "shop", "service": "main"}, app.verb("rotate").arguments))
-        assert plan.resources[0].startswith("new account shop_production_2 in place of shop_production, which goes on as")
+        assert told["main"].endswith(
+            "Give it a login of its own: purveyor rotate shop -e preview --service main"
+        )
+        plan = await app.plan(
+            "rotate",
+            msgspec.convert({"project": "shop", "service": "main"}, app.verb("rotate").arguments),
+        )
+        assert plan.resources[0].startswith(
+            "new account shop_production_2 in place of shop_production, which goes on as"
+        )

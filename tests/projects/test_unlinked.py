@@ -1,4 +1,5 @@
-"""Unlinking takes nothing from an app that runs: its account ends with its next deploy, or when somebody says now."""
+"""Unlinking takes nothing from an app that runs: its account ends with its next deploy, or when
+somebody says now."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -37,7 +38,9 @@ def effects(apps: list[PlannedApp]) -> dict[str, str]:
 
 async def passwords(app: App) -> list[str]:
     return await app.house.store.read(
-        lambda tx: [item.password for item in projects.bindings(tx, service_id=services.get(tx, "main").id)]
+        lambda tx: [
+            item.password for item in projects.bindings(tx, service_id=services.get(tx, "main").id)
+        ]
     )
 
 
@@ -54,7 +57,10 @@ async def test_an_app_that_runs_keeps_its_account_until_its_own_next_deploy(scen
         await look_after(app)
         assert accounts(scene) == before
         details = await service_routes.service_details(app, "main")
-        assert [(item.project, item.environment, item.deployment is not None) for item in details.endings] == [
+        assert [
+            (item.project, item.environment, item.deployment is not None)
+            for item in details.endings
+        ] == [
             ("shop", "production", True),
             ("shop", "preview", True),
         ]
@@ -70,7 +76,9 @@ async def test_an_app_that_runs_keeps_its_account_until_its_own_next_deploy(scen
         assert await doctor.endings(app) == []
 
 
-async def test_an_app_that_was_deployed_after_the_clock_was_put_back_keeps_its_account(scene: Scene) -> None:
+async def test_an_app_that_was_deployed_after_the_clock_was_put_back_keeps_its_account(
+    scene: Scene,
+) -> None:
     earlier = partial(Store, clock=lambda: datetime.now(UTC) - timedelta(days=1))
     async with scene.open(make_store=earlier) as app:
         await do(app, "deploy", project="shop", image="app:2")
@@ -88,7 +96,9 @@ async def test_an_app_from_before_a_link_was_made_anew_uses_nothing_of_it(scene:
 async def test_now_ends_it_at_once_and_the_plan_names_who_loses_it(scene: Scene) -> None:
     async with scene.open() as app:
         said = await plan(app, "unlink", service="main", project="shop", now=True)
-        assert effects(said.apps) == dict.fromkeys(("shop/production", "shop/preview"), "loses main at once")
+        assert effects(said.apps) == dict.fromkeys(
+            ("shop/production", "shop/preview"), "loses main at once"
+        )
         assert said.downtime == "of the apps named, until they are deployed without main"
         await do(app, "unlink", service="main", project="shop", now=True)
         assert accounts(scene) == {}
@@ -136,7 +146,9 @@ async def test_a_new_link_within_that_time_keeps_account_and_password(scene: Sce
         assert accounts(scene) == before
 
 
-async def test_another_service_takes_its_place_and_the_old_account_ends_with_the_deploy(scene: Scene) -> None:
+async def test_another_service_takes_its_place_and_the_old_account_ends_with_the_deploy(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         await do(app, "unlink", service="main", project="shop")
         await do(app, "link", service="idle", project="shop")
@@ -173,7 +185,9 @@ async def test_what_could_not_be_ended_is_ended_when_its_service_serves_again(sc
         assert (last.verb, last.actor) == ("end-access", "sweep")
 
 
-async def test_a_service_that_does_not_serve_is_left_by_force_and_its_accounts_end_later(scene: Scene) -> None:
+async def test_a_service_that_does_not_serve_is_left_by_force_and_its_accounts_end_later(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         await do(app, "stop", service="tracked")
         with pytest.raises(Conflict, match="is stopped"):
@@ -197,22 +211,30 @@ async def test_an_app_that_uses_the_api_goes_on_until_its_next_deploy(scene: Sce
     admin = Actor(name="token:shop", scope="admin")
     async with scene.open() as app:
         await do(app, "unlink", service="main", project="shop")
-        found = await app.house.store.read(lambda tx: resolve.find(tx, app.house, "fake", admin, "shop", "production"))
+        found = await app.house.store.read(
+            lambda tx: resolve.find(tx, app.house, "fake", admin, "shop", "production")
+        )
         assert found.binding.resource == "shop_production"  # type: ignore[union-attr]
         await do(app, "deploy", project="shop", image="app:2")
         with pytest.raises(NotFound):
-            await app.house.store.read(lambda tx: resolve.find(tx, app.house, "fake", admin, "shop", "production"))
+            await app.house.store.read(
+                lambda tx: resolve.find(tx, app.house, "fake", admin, "shop", "production")
+            )
 
 
 @pytest.mark.parametrize(("verb", "given", "effect"), [
     ("stop", {"service": "main"}, "does not reach main until it is started again"),
     ("restart", {"service": "main"}, "does not reach main until it is up again"),
-    ("update", {"service": "main", "parameters": {"size": 3}}, "does not reach main until it is up again"),
-    ("upgrade", {"service": "main", "docker_image": "fake:2"}, "does not reach main until the new server is up"),
+    ("update", {"service": "main", "parameters": {"size": 3}},
+    "does not reach main until it is up again"),
+    ("upgrade", {"service": "main", "docker_image": "fake:2"},
+    "does not reach main until the new server is up"),
     ("restore", {"backup": "1", "service_id": "main"}, "finds the data of the backup in main"),
     ("rotate-administrator", {"service": "main"}, "does not reach main until it is up again"),
 ])  # fmt: skip
-async def test_a_plan_names_the_apps_that_it_hits(scene: Scene, verb: str, given: dict[str, Any], effect: str) -> None:
+async def test_a_plan_names_the_apps_that_it_hits(
+    scene: Scene, verb: str, given: dict[str, Any], effect: str
+) -> None:
     async with scene.open() as app:
         said = await plan(app, verb, **given)
         assert effects(said.apps) == {"shop/production": effect, "shop/preview": effect}
@@ -224,6 +246,8 @@ async def test_the_plans_of_a_rotation_and_a_deletion_name_theirs(scene: Scene) 
         assert effects(said.apps) == {"shop/production": "loses main until it is deployed again"}
         await do(app, "unlink", service="main", project="shop")
         said = await plan(app, "delete", service="main")
-        assert effects(said.apps) == dict.fromkeys(("shop/production", "shop/preview"), "loses main for good")
+        assert effects(said.apps) == dict.fromkeys(
+            ("shop/production", "shop/preview"), "loses main for good"
+        )
         said = await plan(app, "upgrade", service="main", docker_image="fake:2", rehearse=True)
         assert said.apps == []

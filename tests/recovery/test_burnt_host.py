@@ -1,4 +1,5 @@
-"""A host burns, with all that is on it. From a bucket and a sheet of paper everything comes back, as its page says it does."""
+"""A host burns, with all that is on it. From a bucket and a sheet of paper everything comes back,
+as its page says it does."""
 
 import re
 import shlex
@@ -57,7 +58,9 @@ def contents(variables: dict[str, str]) -> dict[str, Any]:
     """What the app of the project shop finds with its variables."""
     api = {"Authorization": f"Bearer {variables['KV_REST_API_TOKEN']}"}
     with httpx.Client(timeout=30) as client:
-        kept = client.post(variables["KV_REST_API_URL"], headers=api, json=["GET", "greeting"]).json()
+        kept = client.post(
+            variables["KV_REST_API_URL"], headers=api, json=["GET", "greeting"]
+        ).json()
     return {
         "postgres": data.ask(variables, "SELECT string_agg(t::text, ',' ORDER BY x) FROM t"),
         "redis": data.redis_contents(variables),
@@ -92,7 +95,9 @@ def burnt(offsite: tuple[Stage, dict[str, Any]], make_stage: Callable[..., Stage
             stage.call("POST", "/projects", json={"name": project})
             stage.call("POST", "/external-services/postgres/projects", json={"project_id": project})
         for name in ("ledger", "books"):
-            made = {"name": name, "service_type": "postgres"} if name == "ledger" else {"name": name}
+            made = (
+                {"name": name, "service_type": "postgres"} if name == "ledger" else {"name": name}
+            )
             stage.call("POST", "/external-services" if name == "ledger" else "/projects", json=made)
         stage.call("POST", "/external-services/ledger/projects", json={"project_id": "books"})
         stage.cli("deploy", "shop", DEMO, "--port", "8000", "--health-path", "/healthz")
@@ -104,29 +109,51 @@ def burnt(offsite: tuple[Stage, dict[str, Any]], make_stage: Callable[..., Stage
         token = stage.call("POST", "/tokens", json={"name": "ci", "scope": "admin"})["token"]
         revoked = stage.call("POST", "/tokens", json={"name": "old", "scope": "admin"})
         stage.call("POST", "/backups/schedules", json={
-            "name": "nightly", "schedule_expression": "0 3 * * *", "s3_source_id": source["id"], "retention_period": 30,
+            "name": "nightly", "schedule_expression": "0 3 * * *", "s3_source_id": source["id"],
+            "retention_period": 30,
         })  # fmt: skip
         stage.call("POST", "/webhooks", json={"name": "ops", "url": "https://hooks.example.com/x"})
         for service in TYPES:
-            made = stage.call("POST", f"/backups/external-services/{service}/run", json={"s3_source_id": source["id"]})
+            made = stage.call(
+                "POST",
+                f"/backups/external-services/{service}/run",
+                json={"s3_source_id": source["id"]},
+            )
             assert made["state"] == "ok", made
         data.ask(stage.variables("books"), "CREATE TABLE t AS SELECT 'in the base copy' AS x")
-        stage.call("POST", "/backups/archives", json={"service_id": "ledger", "s3_source_id": source["id"]})
+        stage.call(
+            "POST", "/backups/archives", json={"service_id": "ledger", "s3_source_id": source["id"]}
+        )
         data.ask(stage.variables("books"), "INSERT INTO t VALUES ('written since')")
         written = datetime.now(UTC).isoformat()
         eventually(lambda: (stage.call("GET", "/backups/archives")[0]["until"] or "") > written)
-        # after the backups: what was purged is purged again, what was linked is empty, what was rotated is as it is now
+        # after the backups: what was purged is purged again, what was linked is empty, what was
+        # rotated is as it is now
         stage.call("DELETE", f"/tokens/{revoked['id']}")
         stage.cli("unlink", "postgres", "crm", "--purge", "--yes")
         stage.call("POST", "/projects", json={"name": "late"})
         stage.call("POST", "/external-services/postgres/projects", json={"project_id": "late"})
         stage.cli("rotate", "shop")
-        projects = {project: stage.variables(project) for project in ("shop", "blog", "books", "late")}
+        projects = {
+            project: stage.variables(project) for project in ("shop", "blog", "books", "late")
+        }
         sheet = stage.json("backup", "key", "print")["lines"]
         found = contents(projects["shop"])
-        eventually(lambda: all(item["current"] for item in stage.call("GET", "/recovery/")["copies"]))
+        eventually(
+            lambda: all(item["current"] for item in stage.call("GET", "/recovery/")["copies"])
+        )
     destroy(stage)
-    return Burnt(elsewhere, bucket, sheet, settings, stage.namespace, projects, found, token, revoked["token"])
+    return Burnt(
+        elsewhere,
+        bucket,
+        sheet,
+        settings,
+        stage.namespace,
+        projects,
+        found,
+        token,
+        revoked["token"],
+    )
 
 
 def answers(url: str) -> bool:
@@ -148,7 +175,8 @@ def on_a_new_machine(burnt: Burnt, make_stage: Callable[..., Stage]) -> Stage:
     """Nothing but what the images of this test are called is known there."""
     stage = make_stage()
     shutil.rmtree(stage.state)
-    stage.namespace = burnt.namespace  # it comes back under its own name, and is to be cleaned up by it
+    # it comes back under its own name, and is to be cleaned up by it
+    stage.namespace = burnt.namespace
     stage.environment["AWS_SECRET_ACCESS_KEY"] = burnt.bucket["secret_key"]
     return stage
 
@@ -164,7 +192,9 @@ def said(words: list[str], burnt: Burnt, sheet: Path) -> list[str]:
     return [names.get(word, word) for word in words]
 
 
-def test_the_page_brings_everything_back(burnt: Burnt, make_stage: Callable[..., Stage], tmp_path: Path) -> None:
+def test_the_page_brings_everything_back(
+    burnt: Burnt, make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
     sheet = tmp_path / "sheet.txt"
     sheet.write_text("\n".join(burnt.sheet))
     stage = on_a_new_machine(burnt, make_stage)
@@ -183,10 +213,22 @@ def test_the_page_brings_everything_back(burnt: Burnt, make_stage: Callable[...,
     with stage.serving():
         assert contents(burnt.variables["shop"]) == burnt.contents
         assert data.ask(burnt.variables["blog"], "SELECT x FROM t") == "blog"
-        assert data.ask(burnt.variables["books"], "SELECT string_agg(x, ', ') FROM t") == "in the base copy, written since"
-        assert data.ask(burnt.variables["late"], "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
-        assert stage.sql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'crm%'") == []
-        here = {f"{name}_CA_CERT": str(stage.state / "ca.crt") for name in ("POSTGRES", "REDIS")}  # the file is this host's
+        assert (
+            data.ask(burnt.variables["books"], "SELECT string_agg(x, ', ') FROM t")
+            == "in the base copy, written since"
+        )
+        assert (
+            data.ask(
+                burnt.variables["late"],
+                "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'",
+            )
+            == 0
+        )
+        assert (
+            stage.sql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'crm%'") == []
+        )
+        # the file is this host's
+        here = {f"{name}_CA_CERT": str(stage.state / "ca.crt") for name in ("POSTGRES", "REDIS")}
         assert stage.variables("shop") == burnt.variables["shop"] | here
         assert (stage.state / "ca.crt").read_text() == burnt.variables["shop"]["POSTGRES_CA_PEM"]
         with stage.http(burnt.token) as client:
@@ -203,11 +245,16 @@ def test_the_page_brings_everything_back(burnt: Burnt, make_stage: Callable[...,
             refused = client.post("/api/projects/shop/deployments", json={"image": "x:1"})
             assert refused.status_code == 409
             assert "recover finish" in refused.json()["remedy"]
-        (url,) = (row[0] for row in stage.rows("SELECT url FROM deployments WHERE state = 'active'"))
+        (url,) = (
+            row[0] for row in stage.rows("SELECT url FROM deployments WHERE state = 'active'")
+        )
         assert not answers(url)
         stage.cli(*finish)
-        eventually(lambda: answers(url))  # the app that was deployed, with the variables that it had
+        # the app that was deployed, with the variables that it had
+        eventually(lambda: answers(url))
         assert stage.json(*status)["recovery"] is None
-        made = stage.call("POST", "/backups/external-services/postgres/run", json={"s3_source_id": 1})
+        made = stage.call(
+            "POST", "/backups/external-services/postgres/run", json={"s3_source_id": 1}
+        )
         assert made["state"] == "ok", made
     stage.clean()

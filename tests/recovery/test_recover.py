@@ -1,4 +1,5 @@
-"""After the host was lost: what comes back, what does not, and what has to be said; on the fake engine."""
+"""After the host was lost: what comes back, what does not, and what has to be said; on the fake
+engine."""
 
 import re
 import shutil
@@ -65,7 +66,14 @@ def new(fire: Fire, old: Host) -> Host:
 def bindings(tx: Tx) -> dict[int, Any]:
     every = [row["id"] for row in tx.rows("SELECT id FROM services")]
     return {
-        item.id: (item.service_id, item.resource, item.account, item.password, item.state, item.slot)
+        item.id: (
+            item.service_id,
+            item.resource,
+            item.account,
+            item.password,
+            item.state,
+            item.slot,
+        )
         for number in every
         for item in projects.bindings(tx, service_id=number)
     }
@@ -76,7 +84,9 @@ async def seen(host: Host) -> tuple[Any, dict[int, Any]]:
         return await picture(host, app), await app.house.store.read(bindings)
 
 
-async def test_everything_comes_back_with_the_numbers_and_the_passwords_that_it_had(old: Host, new: Host, fire: Fire) -> None:
+async def test_everything_comes_back_with_the_numbers_and_the_passwords_that_it_had(
+    old: Host, new: Host, fire: Fire
+) -> None:
     before, accounts = await seen(old)
     old.burn()
     await new.recover(fire.key)
@@ -86,7 +96,8 @@ async def test_everything_comes_back_with_the_numbers_and_the_passwords_that_it_
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
     for container in ("fk-main", "fk-idle", "fk-tracked", "fk-risen"):
         had, has = before["servers"][container], after["servers"][container]
-        assert {**has, "slot": False} == {**had, "slot": False}, container  # the daemon begins its archive anew
+        # the daemon begins its archive anew
+        assert {**has, "slot": False} == {**had, "slot": False}, container
     assert after["wrong"] == []
     states = {record[0]: record[1:3] for record in after["services"]}
     assert states["main"] == ("active", "running")
@@ -96,7 +107,9 @@ async def test_everything_comes_back_with_the_numbers_and_the_passwords_that_it_
     assert "fk-asleep" not in running
 
 
-async def test_what_comes_later_comes_by_itself_once_a_person_has_looked(old: Host, new: Host, fire: Fire) -> None:
+async def test_what_comes_later_comes_by_itself_once_a_person_has_looked(
+    old: Host, new: Host, fire: Fire
+) -> None:
     old.burn()
     await new.recover(fire.key)
     async with new.open() as app:
@@ -104,7 +117,9 @@ async def test_what_comes_later_comes_by_itself_once_a_person_has_looked(old: Ho
         assert "fk.shop.production.1" not in {item.name for item in new.engine.world.containers}
         with pytest.raises(Conflict, match="being recovered"):
             await do(app, "deploy", project="blog", image="app:1")
-        await app.house.store.write(lambda tx: tx.update("backups", "id > ?", [0], expires_at=tx.now - timedelta(days=1)))
+        await app.house.store.write(
+            lambda tx: tx.update("backups", "id > ?", [0], expires_at=tx.now - timedelta(days=1))
+        )
         await app.scheduler.turn()
         assert (await app.house.store.read(lambda tx: backups.get(tx, 1))).state == "ok"
         await app.house.store.write(controller.finish)
@@ -113,36 +128,51 @@ async def test_what_comes_later_comes_by_itself_once_a_person_has_looked(old: Ho
         assert {item.state for item in apps} == {"running"}
         assert len(apps) == 2
         await app.scheduler.turn()
-        assert (await app.house.store.read(lambda tx: backups.get(tx, 1))).state == "ok"  # for a week
-        await app.house.store.write(lambda tx: tx.update("meta", "key = ?", [hold.ENDED], value="2026-01-01T00:00:00+00:00"))
+        # for a week
+        assert (await app.house.store.read(lambda tx: backups.get(tx, 1))).state == "ok"
+        await app.house.store.write(
+            lambda tx: tx.update("meta", "key = ?", [hold.ENDED], value="2026-01-01T00:00:00+00:00")
+        )
         await app.scheduler.turn()
         assert await app.house.store.read(lambda tx: backups.find(tx, 1)) is None
 
 
 async def test_a_plan_writes_nothing_and_claims_nothing(old: Host, new: Host, fire: Fire) -> None:
     def files() -> Any:
-        return {str(path): path.stat().st_mtime_ns for path in fire.room.rglob("*") if path.is_file()}
+        return {
+            str(path): path.stat().st_mtime_ns for path in fire.room.rglob("*") if path.is_file()
+        }
 
     old.burn()
     before = files()
     async with new.look(fire.key) as found:
-        assert {item.name for item in found.outlook.services} == {"main", "idle", "tracked", "risen", "asleep"}
+        assert {item.name for item in found.outlook.services} == {
+            "main",
+            "idle",
+            "tracked",
+            "risen",
+            "asleep",
+        }
         assert all(item.backup for item in found.outlook.services)
     shutil.rmtree(new.folder / "engine")
     assert files() == before
     assert not new.state.exists()
 
 
-# ---------------------------------------------------------------- data that is damaged, or not there
+# --------------------------------------------------------------- data that is damaged, or not there
 
 
 def backup_of(host: Host, service: str, *, last: bool = True) -> Path:
-    found = sorted((host.place / service).glob("*/manifest.json"), key=lambda path: path.stat().st_mtime_ns)
+    found = sorted(
+        (host.place / service).glob("*/manifest.json"), key=lambda path: path.stat().st_mtime_ns
+    )
     return found[-1 if last else 0].parent
 
 
 @pytest.mark.parametrize("damage", ["altered", "cut short", "gone", "another manifest"])
-async def test_a_damaged_backup_is_named_and_the_one_before_it_used(damage: str, old: Host, new: Host, fire: Fire) -> None:
+async def test_a_damaged_backup_is_named_and_the_one_before_it_used(
+    damage: str, old: Host, new: Host, fire: Fire
+) -> None:
     old.burn()
     newest, before = backup_of(new, "main"), backup_of(new, "main", last=False)
     data = newest / "data.zst"
@@ -158,7 +188,8 @@ async def test_a_damaged_backup_is_named_and_the_one_before_it_used(damage: str,
         shutil.copy(before / "manifest.json", newest / "manifest.json")
     async with new.look(fire.key) as found:
         main = next(item for item in found.outlook.services if item.name == "main")
-        assert (main.backup == newest.name) == (damage == "altered")  # its bytes are read when it is restored
+        # its bytes are read when it is restored
+        assert (main.backup == newest.name) == (damage == "altered")
         assert bool(main.passed_over) == (damage != "altered")
     await new.recover(fire.key)
     after, _ = await seen(new)
@@ -171,7 +202,9 @@ async def test_a_damaged_backup_is_named_and_the_one_before_it_used(damage: str,
         assert any(newest.name in text for text in main.differences) == (damage == "altered")
 
 
-async def test_an_archive_that_lacks_a_file_is_passed_over_by_name(old: Host, new: Host, fire: Fire) -> None:
+async def test_an_archive_that_lacks_a_file_is_passed_over_by_name(
+    old: Host, new: Host, fire: Fire
+) -> None:
     """Its server would serve what came before the gap, and say nothing."""
     async with new.look(fire.key) as found:
         assert next(item for item in found.outlook.services if item.name == "tracked").base
@@ -184,7 +217,9 @@ async def test_an_archive_that_lacks_a_file_is_passed_over_by_name(old: Host, ne
         assert (tracked.base, bool(tracked.backup)) == (False, True)
 
 
-async def test_a_fault_that_is_none_of_the_backups_brings_back_no_older_data(old: Host, new: Host, fire: Fire) -> None:
+async def test_a_fault_that_is_none_of_the_backups_brings_back_no_older_data(
+    old: Host, new: Host, fire: Fire
+) -> None:
     old.burn()
     await new.claim(fire.key)
     async with new.open() as app:
@@ -198,12 +233,15 @@ async def test_a_fault_that_is_none_of_the_backups_brings_back_no_older_data(old
         new.engine.acted = lambda name: None
         told = await app.house.store.read(view)
         assert told is not None
-        assert {item.state for item in told.services} == {"missing", "back"}  # that of an archive is restored otherwise
+        # that of an archive is restored otherwise
+        assert {item.state for item in told.services} == {"missing", "back"}
         await do(app, "recover", service="main")  # the newest one, once the reason is gone
         assert new.server("main").held.resources["shop_production"] == {"precious": "gold"}
 
 
-async def test_a_service_without_a_backup_is_not_handed_out_empty(old: Host, new: Host, fire: Fire) -> None:
+async def test_a_service_without_a_backup_is_not_handed_out_empty(
+    old: Host, new: Host, fire: Fire
+) -> None:
     async with old.open() as app:
         await create(app, "bare")
         await do(app, "link", service="bare", project="bare")
@@ -217,13 +255,17 @@ async def test_a_service_without_a_backup_is_not_handed_out_empty(old: Host, new
         assert missing.keys() == {"bare", "main"}
         assert "No backup of it was made" in missing["bare"]
         assert "fk-bare" not in {item.name for item in new.engine.world.containers}
-        with pytest.raises(Conflict, match="main, bare is not back"):  # nor could they be, once it is finished
+        # nor could they be, once it is finished
+        with pytest.raises(Conflict, match="main, bare is not back"):
             await app.house.store.write(controller.finish)
         for given in ({"service": "bare"}, {"service": "main"}):
             with pytest.raises(BadInput, match="cannot be brought back"):
                 await do(app, "recover", **given)
         await do(app, "recover", service="bare", empty=True)
-        assert new.server("bare").held.resources == {"bare_production": {}} or not new.server("bare").held.accounts
+        assert (
+            new.server("bare").held.resources == {"bare_production": {}}
+            or not new.server("bare").held.accounts
+        )
         with pytest.raises(Conflict, match="is active"):
             await do(app, "recover", service="bare", empty=True)
         await do(app, "unlink", service="main", project="shop", force=True)
@@ -231,7 +273,9 @@ async def test_a_service_without_a_backup_is_not_handed_out_empty(old: Host, new
         await app.house.store.write(controller.finish)
 
 
-async def test_a_suspect_backup_is_passed_over_by_name_and_taken_at_a_persons_word(old: Host, new: Host, fire: Fire) -> None:
+async def test_a_suspect_backup_is_passed_over_by_name_and_taken_at_a_persons_word(
+    old: Host, new: Host, fire: Fire
+) -> None:
     async with old.open() as app:
         server = old.server("main")
         del server.held.resources["shop_production"]  # behind our back
@@ -253,7 +297,9 @@ async def test_an_image_that_cannot_be_had_keeps_one_service_away_and_no_other(
 ) -> None:
     old.burn()
     with monkeypatch.context() as patched:
-        patched.setattr("fake.host.IMAGES", {name: held for name, held in IMAGES.items() if name != "fake:2"})
+        patched.setattr(
+            "fake.host.IMAGES", {name: held for name, held in IMAGES.items() if name != "fake:2"}
+        )
         async with new.look(fire.key) as found:
             assert {item.name: item.image_here for item in found.outlook.services}["risen"] is False
         await new.recover(fire.key)
@@ -279,8 +325,11 @@ async def test_only_what_is_vouched_for_is_used(old: Host, new: Host, fire: Fire
 # ---------------------------------------------------------------- whose data it is
 
 
-async def test_what_was_purged_after_the_backup_is_purged_again(old: Host, new: Host, fire: Fire) -> None:
-    """Its name and its place belong to another project now: that one must not find what was there."""
+async def test_what_was_purged_after_the_backup_is_purged_again(
+    old: Host, new: Host, fire: Fire
+) -> None:
+    """Its name and its place belong to another project now: that one must not find what was
+    there."""
     async with old.open() as app:
         await do(app, "unlink", service="main", project="shop", purge=True)
         await do(app, "delete-project", project="shop")
@@ -297,7 +346,9 @@ async def test_what_was_purged_after_the_backup_is_purged_again(old: Host, new: 
         assert new.server("main").held.resources == {"shop_production": {}}
 
 
-async def test_what_is_younger_than_the_state_is_kept_closed_for_its_owner(old: Host, new: Host, fire: Fire) -> None:
+async def test_what_is_younger_than_the_state_is_kept_closed_for_its_owner(
+    old: Host, new: Host, fire: Fire
+) -> None:
     """The newest copies are gone, the newest backup is not."""
     async with old.open() as app:
         await do(app, "create-project", name="young")
@@ -317,30 +368,47 @@ async def test_what_is_younger_than_the_state_is_kept_closed_for_its_owner(old: 
             await app.house.store.read(lambda tx: projects.get(tx, "young"))
 
 
-async def test_a_state_of_the_past_has_todays_passwords_and_no_revoked_token(old: Host, new: Host, fire: Fire) -> None:
+async def test_a_state_of_the_past_has_todays_passwords_and_no_revoked_token(
+    old: Host, new: Host, fire: Fire
+) -> None:
     async with old.open() as app:
         moment = datetime.now(UTC)
         await anyio.sleep(0.01)
         await do(app, "rotate", project="shop")
         await do(app, "create-project", name="later")
-        await app.house.store.write(lambda tx: tx.insert("tokens", name="x", hash="h", scope="admin", created_at=tx.now))
-        passwords = {number: item[3] for number, item in (await app.house.store.read(bindings)).items()}
+        await app.house.store.write(
+            lambda tx: tx.insert("tokens", name="x", hash="h", scope="admin", created_at=tx.now)
+        )
+        passwords = {
+            number: item[3] for number, item in (await app.house.store.read(bindings)).items()
+        }
     old.burn()
     await new.recover(fire.key, at=moment)
     async with new.open() as app:
         with pytest.raises(NotFound):
             await app.house.store.read(lambda tx: projects.get(tx, "later"))
         now = await app.house.store.read(bindings)
-        assert {number: item[3] for number, item in now.items()} == {number: passwords[number] for number in now}
-        assert await app.house.store.read(lambda tx: tx.value("SELECT count(*) FROM tokens WHERE revoked_at IS NULL")) == 0
+        assert {number: item[3] for number, item in now.items()} == {
+            number: passwords[number] for number in now
+        }
+        assert (
+            await app.house.store.read(
+                lambda tx: tx.value("SELECT count(*) FROM tokens WHERE revoked_at IS NULL")
+            )
+            == 0
+        )
     with pytest.raises(BadInput, match="from before that moment"):
-        await Host(fire.room / "third", new.place).recover(fire.key, at=datetime(2020, 1, 1, tzinfo=UTC))
+        await Host(fire.room / "third", new.place).recover(
+            fire.key, at=datetime(2020, 1, 1, tzinfo=UTC)
+        )
 
 
 # ---------------------------------------------------------------- in the way
 
 
-async def test_a_port_that_is_taken_is_named_before_anything_is_claimed(old: Host, new: Host, fire: Fire) -> None:
+async def test_a_port_that_is_taken_is_named_before_anything_is_claimed(
+    old: Host, new: Host, fire: Fire
+) -> None:
     async with old.open(resume=False) as app:
         port = (await app.house.store.read(lambda tx: services.get(tx, "main"))).parameters["port"]
     old.burn()
@@ -359,7 +427,9 @@ async def test_a_port_that_is_taken_is_named_before_anything_is_claimed(old: Hos
             assert any("main listens on port" in text for text in told.notes)
 
 
-async def test_a_machine_that_has_the_installation_is_left_alone(old: Host, new: Host, fire: Fire) -> None:
+async def test_a_machine_that_has_the_installation_is_left_alone(
+    old: Host, new: Host, fire: Fire
+) -> None:
     with pytest.raises(Conflict, match="installation with"):
         await old.recover(fire.key)
     shutil.copytree(old.folder / "engine", new.folder / "engine")  # its state alone is lost
@@ -381,18 +451,27 @@ async def test_a_place_without_a_copy_is_named(old: Host, fire: Fire, tmp_path: 
         await Host(fire.room / "new", tmp_path).recover(fire.key)
 
 
-async def test_the_state_of_a_later_version_is_refused_with_both_versions_named(old: Host, new: Host, fire: Fire) -> None:
+async def test_the_state_of_a_later_version_is_refused_with_both_versions_named(
+    old: Host, new: Host, fire: Fire
+) -> None:
     async with old.open() as app:
         await app.house.store.write(
             lambda tx: (
-                tx.insert("_sqlite_migrations", migration_set="purveyor", name="of_tomorrow", applied_at=tx.now),
+                tx.insert(
+                    "_sqlite_migrations",
+                    migration_set="purveyor",
+                    name="of_tomorrow",
+                    applied_at=tx.now,
+                ),
                 tx.update("meta", "key = 'version'", [], value="9.9.9"),
             )
         )
         await app.copies.flush(10)
     old.burn()
     before = sorted((fire.room / "place").rglob("*"))
-    with pytest.raises(StateRefused, match=rf"Purveyor 9\.9\.9, and this is {re.escape(__version__)}.*of_tomorrow"):
+    with pytest.raises(
+        StateRefused, match=rf"Purveyor 9\.9\.9, and this is {re.escape(__version__)}.*of_tomorrow"
+    ):
         await new.recover(fire.key)
     assert sorted((fire.room / "place").rglob("*")) == before
     assert not [path for path in new.folder.rglob("*") if path.name.startswith("state")]
@@ -425,7 +504,9 @@ class Interrupted(NamedTuple):
     accounts: dict[int, Any]
 
 
-async def interrupted(new: Host, fire: Fire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Interrupted:
+async def interrupted(
+    new: Host, fire: Fire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Interrupted:
     points = Points(fire.room, tmp_path / "points")
     new.make_store, new.changed, points.armed = watched(points), points.take, True
 
@@ -468,7 +549,9 @@ async def test_killed_at_any_point_a_recovery_goes_on_to_the_same_end(
         assert accounts == found.accounts, point.name
 
 
-async def test_numbers_that_an_interrupted_recovery_left_out_are_nobodys(old: Host, new: Host, fire: Fire) -> None:
+async def test_numbers_that_an_interrupted_recovery_left_out_are_nobodys(
+    old: Host, new: Host, fire: Fire
+) -> None:
     """Whatever bears one in the data was not purged by a person: it is younger than the state."""
     old.burn()
     await new.claim(fire.key)

@@ -1,4 +1,5 @@
-"""The database is lost without a copy: what is on the host is taken in again, and runs on meanwhile."""
+"""The database is lost without a copy: what is on the host is taken in again, and runs on
+meanwhile."""
 
 import logging
 import shutil
@@ -44,7 +45,9 @@ async def test_what_runs_is_taken_in_and_runs_on(scene: Scene) -> None:
             for number in before
             for item in await app.house.store.read(partial(projects.bindings, service_id=number))
         }
-    running = {item.name: item.id for item in scene.engine.world.containers if item.state == "running"}
+    running = {
+        item.name: item.id for item in scene.engine.world.containers if item.state == "running"
+    }
     lose(scene)
     with pytest.raises(StateRefused, match="not a new installation") as refused:
         async with scene.open():
@@ -63,15 +66,32 @@ async def test_what_runs_is_taken_in_and_runs_on(scene: Scene) -> None:
     async with scene.open() as app:
         after = {item.id: item for item in await app.house.store.read(services.every)}
         for number, record in after.items():
-            same = ("slug", "service_type", "parameters", "image", "image_id", "container_name", "volume_id", "major")
-            assert {name: getattr(record, name) for name in same} == {name: getattr(before[number], name) for name in same}
+            same = (
+                "slug",
+                "service_type",
+                "parameters",
+                "image",
+                "image_id",
+                "container_name",
+                "volume_id",
+                "major",
+            )
+            assert {name: getattr(record, name) for name in same} == {
+                name: getattr(before[number], name) for name in same
+            }
         assert {item.slug for item in after.values()} == {item.slug for item in planned.services}
         main = next(item for item in after.values() if item.slug == "main")
         for item in await app.house.store.read(partial(projects.bindings, service_id=main.id)):
-            assert (item.project, item.state, item.password) == ("shop", "bound", bound[item.id].password)
+            assert (item.project, item.state, item.password) == (
+                "shop",
+                "bound",
+                bound[item.id].password,
+            )
         await look_after(app)
         await app.reconciler.sweep()
-        still = {item.name: item.id for item in scene.engine.world.containers if item.state == "running"}
+        still = {
+            item.name: item.id for item in scene.engine.world.containers if item.state == "running"
+        }
         assert {name: still.get(name) for name in running if ".archive" not in name} == {
             name: number for name, number in running.items() if ".archive" not in name
         }
@@ -79,7 +99,8 @@ async def test_what_runs_is_taken_in_and_runs_on(scene: Scene) -> None:
         await do(app, "rotate", project="shop")
         await do(app, "deploy", project="shop", image="app:1")
         await do(app, "start", service="asleep", accept_data=True)
-        await do(app, "create-project", name="blog")  # nobody's app told of it: it waits for its project
+        # nobody's app told of it: it waits for its project
+        await do(app, "create-project", name="blog")
         await do(app, "link", service="tracked", project="blog")
         await do(app, "bind", project="blog", environment="production")
     assert scene.server("tracked").held.resources["blog_production"]["precious"] == "gold"
@@ -100,14 +121,21 @@ TYPES = {"main": "postgres", "cache": "redis"}
 OTHERS = {"files": "s3", "papers": "mongodb", "values": "kv"}
 
 
-@pytest.mark.parametrize("types", [TYPES, pytest.param(TYPES | OTHERS, marks=pytest.mark.nightly)], ids=["two", "all"])
-def test_every_type_is_taken_in_on_the_real_engine(make_stage: Callable[..., Stage], types: dict[str, str]) -> None:
-    """The app runs on with the passwords that it has; those that nothing holds are others from now on."""
+@pytest.mark.parametrize(
+    "types", [TYPES, pytest.param(TYPES | OTHERS, marks=pytest.mark.nightly)], ids=["two", "all"]
+)
+def test_every_type_is_taken_in_on_the_real_engine(
+    make_stage: Callable[..., Stage], types: dict[str, str]
+) -> None:
+    """The app runs on with the passwords that it has; those that nothing holds are others from now
+    on."""
     made = make_stage()
     with made.serving() as stage:
         stage.furnish(types, ["shop"])
         stage.cli("update", "main", "-p", "max_connections=50", "-p", "ssl_mode=prefer", "--yes")
-        stage.cli("deploy", "shop", "purveyor-test/demo:1", "--port", "8000", "--health-path", "/healthz")
+        stage.cli(
+            "deploy", "shop", "purveyor-test/demo:1", "--port", "8000", "--health-path", "/healthz"
+        )
         stage.sql("main", "CREATE TABLE kept AS SELECT 7 AS number")
         variables = stage.variables("shop")
         known = dict(stage.rows("SELECT slug, volume_id FROM services"))
@@ -125,10 +153,19 @@ def test_every_type_is_taken_in_on_the_real_engine(make_stage: Callable[..., Sta
     with made.serving() as stage:
         assert dict(stage.rows("SELECT slug, volume_id FROM services")) == known
         assert stage.sql("main", "SELECT number FROM kept") == ["7"]
-        eventually(lambda: {item["status"] for item in stage.call("GET", "/external-services/")} == {"running"})
+        eventually(
+            lambda: (
+                {item["status"] for item in stage.call("GET", "/external-services/")} == {"running"}
+            )
+        )
         again = stage.variables("shop")
-        authority = ("_CA_CERT", "_CA_PEM")  # its key was lost with the record: another one signs from the next start on
-        same = [name for name in variables if name.startswith(("POSTGRES_", "REDIS_")) and not name.endswith(authority)]
+        # its key was lost with the record: another one signs from the next start on
+        authority = ("_CA_CERT", "_CA_PEM")
+        same = [
+            name
+            for name in variables
+            if name.startswith(("POSTGRES_", "REDIS_")) and not name.endswith(authority)
+        ]
         assert same
         assert {name: again.get(name) for name in same} == {name: variables[name] for name in same}
         for service in types:

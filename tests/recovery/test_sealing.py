@@ -1,4 +1,5 @@
-"""A copy of the state that was altered, exchanged or made by somebody else is refused and named, and the one before is taken."""
+"""A copy of the state that was altered, exchanged or made by somebody else is refused and named,
+and the one before is taken."""
 
 import os
 import random
@@ -11,7 +12,18 @@ import pytest
 from purveyor.backups.storage import Folder
 from purveyor.recovery import finding
 from purveyor.recovery.copier import newest_mark
-from purveyor.recovery.sealing import MAGIC, Header, Keys, Mark, is_document, owner_path, read_mark, seal, unseal, write_mark
+from purveyor.recovery.sealing import (
+    MAGIC,
+    Header,
+    Keys,
+    Mark,
+    is_document,
+    owner_path,
+    read_mark,
+    seal,
+    unseal,
+    write_mark,
+)
 from purveyor_hooks import BadInput, NotFound
 
 pytestmark = pytest.mark.anyio
@@ -21,9 +33,22 @@ BODY = random.Random(1).randbytes(3000) + bytes(20_000)
 NOW = 1_800_000_000_000
 
 
-def header(revision: int = 7, term: int = 3, at: int = NOW, keys: Keys = OURS, installation: str = INSTALLATION) -> Header:
+def header(
+    revision: int = 7,
+    term: int = 3,
+    at: int = NOW,
+    keys: Keys = OURS,
+    installation: str = INSTALLATION,
+) -> Header:
     return Header(
-        installation=installation, incarnation="i", term=term, revision=revision, at=at, key=keys.id, name="n", host="h"
+        installation=installation,
+        incarnation="i",
+        term=term,
+        revision=revision,
+        at=at,
+        key=keys.id,
+        name="n",
+        host="h",
     )
 
 
@@ -78,7 +103,14 @@ def test_another_key_opens_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [header(revision=8), header(term=4), header(at=NOW + 1), header(installation="fedcba9876543210"), header(revision=6)]
+    "other",
+    [
+        header(revision=8),
+        header(term=4),
+        header(at=NOW + 1),
+        header(installation="fedcba9876543210"),
+        header(revision=6),
+    ],
 )
 def test_one_under_another_name_is_refused(other: Header) -> None:
     assert "another name than its own" in refused(GOOD, path=other.path)
@@ -109,7 +141,9 @@ async def newest(place: Folder, keys: Keys = OURS, at: datetime | None = None) -
     return await finding.newest(place, (await finding.documents(place))[INSTALLATION], keys, at)
 
 
-async def test_the_newest_that_opens_is_taken_and_those_that_do_not_are_named(place: Folder) -> None:
+async def test_the_newest_that_opens_is_taken_and_those_that_do_not_are_named(
+    place: Folder,
+) -> None:
     found = await newest(place)
     assert (found.header.revision, found.body, found.refused) == (3, BODY + b"\x03", ())
     content = bytearray(await place.get(found.header.path))
@@ -153,7 +187,9 @@ async def test_with_another_key_there_is_none_and_that_is_said(place: Folder) ->
     assert (await finding.chosen(place, OURS))[0] == INSTALLATION
 
 
-async def test_of_two_installations_in_one_place_the_key_or_a_person_chooses(place: Folder, tmp_path: Path) -> None:
+async def test_of_two_installations_in_one_place_the_key_or_a_person_chooses(
+    place: Folder, tmp_path: Path
+) -> None:
     other = header(installation="fedcba9876543210", keys=THEIRS)
     await place.put(other.path, seal(other, BODY, THEIRS))
     assert (await finding.chosen(place, OURS))[0] == INSTALLATION
@@ -171,7 +207,14 @@ async def test_of_two_installations_in_one_place_the_key_or_a_person_chooses(pla
 
 
 async def test_strange_files_between_them_disturb_nothing(place: Folder) -> None:
-    for name in ("x.pvs", "00000009/x.pvs", "00000009/1-2.pvs", "99999999/owner", "00000003/owner/deep.pvs", "README"):
+    for name in (
+        "x.pvs",
+        "00000009/x.pvs",
+        "00000009/1-2.pvs",
+        "99999999/owner",
+        "00000003/owner/deep.pvs",
+        "README",
+    ):
         await place.put(f"state/{INSTALLATION}/{name}", b"x")
     found = await newest(place, at=datetime.fromtimestamp((NOW + 9000) / 1000, UTC))
     assert (found.header.revision, found.refused) == (3, ())
@@ -193,7 +236,14 @@ def test_an_owners_mark_is_believed_when_our_key_made_it_for_its_place() -> None
     assert read_mark(ours, owner_path("f" * 16, 3), OURS) is None
     signed = msgspec.json.decode(ours)
     forged = {"owner": signed["owner"].replace('"host":"h"', '"host":"evil"'), "mac": signed["mac"]}
-    for content in (msgspec.json.encode(forged), b"", b"{}", b"[]", ours[:-1], msgspec.json.encode({**signed, "mac": "0" * 64})):
+    for content in (
+        msgspec.json.encode(forged),
+        b"",
+        b"{}",
+        b"[]",
+        ours[:-1],
+        msgspec.json.encode({**signed, "mac": "0" * 64}),
+    ):
         assert read_mark(content, mark().path, OURS) is None
     for at in range(len(ours)):
         bad = bytearray(ours)

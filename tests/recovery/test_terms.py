@@ -1,4 +1,5 @@
-"""One installation writes to a place: whoever sees that another one does stops, goes on serving, and says so."""
+"""One installation writes to a place: whoever sees that another one does stops, goes on serving,
+and says so."""
 
 import platform
 import shutil
@@ -13,7 +14,18 @@ from typing import Any
 import anyio
 import pytest
 
-from fake.copied import Fickle, current, files, keep_at, keys_of, living, newest, status, told, until
+from fake.copied import (
+    Fickle,
+    current,
+    files,
+    keep_at,
+    keys_of,
+    living,
+    newest,
+    status,
+    told,
+    until,
+)
 from fake.scene import Scene, do, look_after
 from purveyor.app import App
 from purveyor.archiving import store as archives
@@ -40,7 +52,8 @@ def place(scene: Scene, tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def other(scene: Scene, place: Folder, tmp_path: Path) -> Iterator[Scene]:
-    """The same installation once more, in a state directory of its own: what it became is up to the test."""
+    """The same installation once more, in a state directory of its own: what it became is up to the
+    test."""
     made = Scene(tmp_path / "other")
     yield made
     shutil.rmtree(made.state, ignore_errors=True)
@@ -71,7 +84,9 @@ async def recovered(app: App) -> None:
 # ---------------------------------------------------------------- another one takes over
 
 
-async def test_a_recovery_elsewhere_supersedes_the_one_that_lives(scene: Scene, other: Scene, place: Folder) -> None:
+async def test_a_recovery_elsewhere_supersedes_the_one_that_lives(
+    scene: Scene, other: Scene, place: Folder
+) -> None:
     async with living(scene) as app:
         await do(app, "backup", service="main", keep_days=1)
         await current(app, place)
@@ -99,7 +114,9 @@ async def test_a_recovery_elsewhere_supersedes_the_one_that_lives(scene: Scene, 
     assert files(place.root) == before, "nor at the end"
 
 
-async def test_what_expires_stays_where_another_one_writes(scene: Scene, other: Scene, place: Folder) -> None:
+async def test_what_expires_stays_where_another_one_writes(
+    scene: Scene, other: Scene, place: Folder
+) -> None:
     async with living(scene) as app:
         await do(app, "backup", service="main", keep_days=1)
         await do(app, "backup", service="main", keep_days=1)
@@ -141,7 +158,9 @@ async def test_who_writes_or_deletes_asks_first_and_does_not_wait_for_the_next_l
         }
 
 
-async def test_a_command_without_the_daemon_asks_too(scene: Scene, other: Scene, place: Folder) -> None:
+async def test_a_command_without_the_daemon_asks_too(
+    scene: Scene, other: Scene, place: Folder
+) -> None:
     async with living(scene) as app:
         await current(app, place)
     copy(scene, other)
@@ -156,7 +175,9 @@ async def test_a_command_without_the_daemon_asks_too(scene: Scene, other: Scene,
         assert len(await told(app, "state-copy.superseded")) == 1
 
 
-async def test_the_old_one_started_again_is_refused_however_often(scene: Scene, other: Scene, place: Folder) -> None:
+async def test_the_old_one_started_again_is_refused_however_often(
+    scene: Scene, other: Scene, place: Folder
+) -> None:
     async with living(scene) as app:
         await current(app, place)
     copy(scene, other)
@@ -167,15 +188,21 @@ async def test_the_old_one_started_again_is_refused_however_often(scene: Scene, 
         async with living(scene) as app:
             await until(lambda: status(app, place).superseded)
     async with living(other, follow=False) as successor:
-        assert (await newest(successor, place)).header == found.header, "what the recovered one wrote is the newest"
+        assert (await newest(successor, place)).header == found.header, (
+            "what the recovered one wrote is the newest"
+        )
 
 
-async def test_a_copy_of_the_machine_makes_the_older_process_give_way(scene: Scene, other: Scene, place: Folder) -> None:
+async def test_a_copy_of_the_machine_makes_the_older_process_give_way(
+    scene: Scene, other: Scene, place: Folder
+) -> None:
     async with living(scene) as app:
         await current(app, place)
         copy(scene, other)
         async with living(other) as clone:
-            assert (await clone.copies.identity()).incarnation == (await app.copies.identity()).incarnation
+            assert (await clone.copies.identity()).incarnation == (
+                await app.copies.identity()
+            ).incarnation
             await until(lambda: status(app, place).superseded)
             await project(clone, "clone")
             await current(clone, place)
@@ -195,7 +222,9 @@ async def test_two_copies_of_a_machine_that_start_at_once_are_not_both_taken_for
         assert bool(status(app, place).superseded) != bool(status(clone, place).superseded)
 
 
-async def test_takeover_is_a_persons_word_and_reopens_what_was_closed(scene: Scene, other: Scene, place: Folder) -> None:
+async def test_takeover_is_a_persons_word_and_reopens_what_was_closed(
+    scene: Scene, other: Scene, place: Folder
+) -> None:
     async with living(scene) as app:
         await current(app, place)
         copy(scene, other)
@@ -210,7 +239,9 @@ async def test_takeover_is_a_persons_word_and_reopens_what_was_closed(scene: Sce
             with pytest.raises(Conflict, match="taken over"):
                 await do(successor, "backup", service="main")
             assert app.house.fence.closed == {}
-            assert (await newest(app, place)).header.incarnation == (await app.copies.identity()).incarnation
+            assert (await newest(app, place)).header.incarnation == (
+                await app.copies.identity()
+            ).incarnation
 
 
 async def test_a_takeover_by_a_command_without_the_daemon_is_claimed_when_it_ends(
@@ -258,7 +289,8 @@ async def test_a_split_network_each_is_refused_where_the_other_was_and_takeover_
 
 
 class Slow(Folder):
-    """A folder of which one answer about an owner's mark is on its way for as long as `let` says."""
+    """A folder of which one answer about an owner's mark is on its way for as long as `let`
+    says."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -278,7 +310,9 @@ class Slow(Folder):
         return content
 
 
-async def test_an_answer_that_was_on_its_way_does_not_undo_a_takeover(scene: Scene, other: Scene, tmp_path: Path) -> None:
+async def test_an_answer_that_was_on_its_way_does_not_undo_a_takeover(
+    scene: Scene, other: Scene, tmp_path: Path
+) -> None:
     slow = Slow(tmp_path / "slow")
     async with living(scene, slow) as app:
         await current(app, slow)
@@ -323,7 +357,8 @@ async def test_a_place_that_was_taken_over_is_asked_again_when_its_source_has_ch
         await until(lambda: status(app, folder).superseded)
         shutil.rmtree(folder.root)
         app.copies._wanted = {
-            key: (target._replace(known_by="another"), scope) for key, (target, scope) in app.copies._wanted.items()
+            key: (target._replace(known_by="another"), scope)
+            for key, (target, scope) in app.copies._wanted.items()
         }
         await project(app, "wakes")
         await current(app, folder)
@@ -344,7 +379,10 @@ def test_of_many_that_claim_at_once_one_gets_it(tmp_path: Path) -> None:
             anyio.run(work)
 
         path = f"state/x/{number:08d}/owner"
-        threads = [threading.Thread(target=claim, args=(b"%d" % who, path, won, barrier)) for who in range(8)]
+        threads = [
+            threading.Thread(target=claim, args=(b"%d" % who, path, won, barrier))
+            for who in range(8)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -354,15 +392,19 @@ def test_of_many_that_claim_at_once_one_gets_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("server", ["rustfs", "seaweedfs"])
-def test_of_many_that_claim_at_once_in_a_bucket_one_gets_it(server: str, house: Stage, request: pytest.FixtureRequest) -> None:
+def test_of_many_that_claim_at_once_in_a_bucket_one_gets_it(
+    server: str, house: Stage, request: pytest.FixtureRequest
+) -> None:
     image = request.getfixturevalue("rustfs") if server == "rustfs" else SEAWEEDFS
     house.cli("create", "s3", server, "--image", image)
     house.cli("project", "create", f"claims-{server}")
     house.cli("link", server, f"claims-{server}")
     found = house.variables(f"claims-{server}")
     source = SourceRecord(
-        id=1, name="x", bucket_name=found["S3_BUCKET"], bucket_path="", endpoint=found["S3_ENDPOINT"], region="us-east-1",
-        access_key_id=found["S3_ACCESS_KEY"], secret_key=found["S3_SECRET_KEY"], force_path_style=True,
+        id=1, name="x", bucket_name=found["S3_BUCKET"], bucket_path="",
+        endpoint=found["S3_ENDPOINT"], region="us-east-1",
+        access_key_id=found["S3_ACCESS_KEY"], secret_key=found["S3_SECRET_KEY"],
+        force_path_style=True,
         created_at=datetime.now(UTC),
     )  # fmt: skip
 
@@ -385,7 +427,8 @@ def test_of_many_that_claim_at_once_in_a_bucket_one_gets_it(server: str, house: 
 
 
 async def test_a_term_that_is_ours_already_is_claimed_again(scene: Scene, place: Folder) -> None:
-    """An answer that was lost, a place that was away meanwhile: the mark is the same, to the byte."""
+    """An answer that was lost, a place that was away meanwhile: the mark is the same, to the
+    byte."""
     async with living(scene) as app:
         await current(app, place)
         await app.copies._claim(place)
@@ -407,7 +450,9 @@ async def followed(scene: Scene, app: App) -> None:
     await look_after(app, ship=True)
 
 
-async def test_archives_ship_and_thin_nothing_where_another_one_writes(scene: Scene, other: Scene, place: Folder) -> None:
+async def test_archives_ship_and_thin_nothing_where_another_one_writes(
+    scene: Scene, other: Scene, place: Folder
+) -> None:
     async with living(scene) as app:
         await followed(scene, app)
         await current(app, place)
@@ -423,18 +468,24 @@ async def test_archives_ship_and_thin_nothing_where_another_one_writes(scene: Sc
         (archive,) = await app.house.store.read(archives.every)
         assert archive.state == "waiting"
         assert "taken over" in archive.reason
-        await app.house.store.write(lambda tx: archives.update(tx, archive.service_id, state="broken"))
+        await app.house.store.write(
+            lambda tx: archives.update(tx, archive.service_id, state="broken")
+        )
         (archive,) = await app.house.store.read(archives.every)
         with pytest.raises(Conflict, match="taken over"):
             await app.archivist.turn(archive)
         assert "purveyor-check" not in files(place.root), "nor is it tried whether one can write"
-        await app.house.store.write(lambda tx: archives.update(tx, archive.service_id, state="following"))
+        await app.house.store.write(
+            lambda tx: archives.update(tx, archive.service_id, state="following")
+        )
         await app.copies.take_over()
         await look_after(app, ship=True)
         assert await shipped(app, place) - before
 
 
-async def test_an_archive_asks_once_a_minute_and_before_it_deletes(scene: Scene, place: Folder) -> None:
+async def test_an_archive_asks_once_a_minute_and_before_it_deletes(
+    scene: Scene, place: Folder
+) -> None:
     async with living(scene) as app:
         await followed(scene, app)
         asked = []
@@ -455,7 +506,9 @@ async def test_an_archive_asks_once_a_minute_and_before_it_deletes(scene: Scene,
 # ---------------------------------------------------------------- places that are away
 
 
-async def test_a_place_that_is_away_at_the_start_gets_it_when_it_is_back(scene: Scene, place: Folder, tmp_path: Path) -> None:
+async def test_a_place_that_is_away_at_the_start_gets_it_when_it_is_back(
+    scene: Scene, place: Folder, tmp_path: Path
+) -> None:
     gone = Folder(tmp_path / "gone")
     gone.root.write_text("a file is in the way")
     async with living(scene, gone) as app:
@@ -487,7 +540,9 @@ async def test_one_that_hangs_holds_up_nobody(scene: Scene, place: Folder, tmp_p
         await project(app, "again")
         with anyio.fail_after(2):
             await current(app, place)
-            assert await app.copies.flush(0.2) == [hanging.address], "the end waits for it so long and no longer"
+            assert await app.copies.flush(0.2) == [hanging.address], (
+                "the end waits for it so long and no longer"
+            )
             hanging.frozen = False
 
 
@@ -512,7 +567,8 @@ async def test_one_that_is_late_is_told_once_and_told_again_when_it_is_current(
 ) -> None:
     late = Fickle(tmp_path / "late")
 
-    async def of_it(app: App, kind: str) -> list[Event]:  # on a slow machine the other place is late as well, now and then
+    # on a slow machine the other place is late as well, now and then
+    async def of_it(app: App, kind: str) -> list[Event]:
         return [event for event in await told(app, kind) if event.data["place"] == late.label]
 
     async with living(scene, late) as app:
@@ -528,7 +584,9 @@ async def test_one_that_is_late_is_told_once_and_told_again_when_it_is_current(
         await until(lambda: status(app, late).told)
         await anyio.sleep(0.5)
         (event,) = await of_it(app, "state-copy.late")
-        assert event.data["error"] == ("It does not answer." if how == "hangs" else event.data["error"])
+        assert event.data["error"] == (
+            "It does not answer." if how == "hangs" else event.data["error"]
+        )
         assert event.data["error"]
         assert not await of_it(app, "state-copy.current")
         if how == "hangs":
@@ -589,8 +647,12 @@ async def test_what_is_only_seen_is_not_shipped_and_a_heartbeat_is(
         await anyio.sleep(0.1)
         before = documents()
         for number in range(40):
-            await app.house.store.write(lambda tx: tx.update("tokens", "TRUE", [], last_used_at=str(number)))
-            await app.house.store.write(lambda tx: tx.update("archives", "TRUE", [], queue_bytes=number))
+            await app.house.store.write(
+                lambda tx: tx.update("tokens", "TRUE", [], last_used_at=str(number))
+            )
+            await app.house.store.write(
+                lambda tx: tx.update("archives", "TRUE", [], queue_bytes=number)
+            )
         await anyio.sleep(0.5)
         assert documents() == before
         await project(app, "one")
@@ -620,7 +682,9 @@ async def test_what_lies_beside_and_changes_all_the_time_is_shipped_with_the_nex
         before = set(files(place.root))
         for number in range(20):
             (scene.state / "box").write_text("x" * number)
-            await app.house.store.write(lambda tx: tx.update("tokens", "TRUE", [], last_used_at=str(number)))
+            await app.house.store.write(
+                lambda tx: tx.update("tokens", "TRUE", [], last_used_at=str(number))
+            )
             await anyio.sleep(0.01)
         await anyio.sleep(0.1)
         assert set(files(place.root)) == before
@@ -628,10 +692,14 @@ async def test_what_lies_beside_and_changes_all_the_time_is_shipped_with_the_nex
         await current(app, place)
         with closing(sqlite3.connect(":memory:")) as db:
             db.deserialize((await newest(app, place)).body)
-            assert db.execute("SELECT content FROM carried WHERE name = 'box'").fetchone() == (b"x" * 19,)
+            assert db.execute("SELECT content FROM carried WHERE name = 'box'").fetchone() == (
+                b"x" * 19,
+            )
 
 
-async def test_a_clock_that_was_put_back_does_not_silence_the_heartbeat(scene: Scene, place: Folder) -> None:
+async def test_a_clock_that_was_put_back_does_not_silence_the_heartbeat(
+    scene: Scene, place: Folder
+) -> None:
     async with living(scene) as app:
         await current(app, place)
         status(app, place).at = app.now() + timedelta(days=1)
@@ -647,8 +715,13 @@ async def test_thinning_leaves_strangers_files_alone_and_is_not_led_astray_by_th
     monkeypatch.setattr(copier, "MARKS", 3)
     async with living(scene) as app:
         name = await app.house.store.read(installation)
-        strange = [f"state/{name}/{number:08d}/{number:016d}-9999999999999.pvs" for number in range(10**7, 10**7 + NEWEST)]
-        strange += [f"state/{name}/{number:08d}/owner" for number in range(10**7, 10**7 + 2 * copier.MARKS)]
+        strange = [
+            f"state/{name}/{number:08d}/{number:016d}-9999999999999.pvs"
+            for number in range(10**7, 10**7 + NEWEST)
+        ]
+        strange += [
+            f"state/{name}/{number:08d}/owner" for number in range(10**7, 10**7 + 2 * copier.MARKS)
+        ]
         strange += [f"state/{name}/00000001/x.pvs", f"state/{name}/x.pvs"]
         for path in strange:
             await place.put(path, b"x")
@@ -657,21 +730,29 @@ async def test_thinning_leaves_strangers_files_alone_and_is_not_led_astray_by_th
             await current(app, place)
         there = files(place.root)
         assert set(strange) <= set(there)
-        assert len([path for path in there if path.endswith(".pvs")]) - NEWEST - 2 >= NEWEST, "all of the last hour"
+        assert len([path for path in there if path.endswith(".pvs")]) - NEWEST - 2 >= NEWEST, (
+            "all of the last hour"
+        )
         assert f"state/{name}/{(await app.copies.identity()).term:08d}/owner" in there
         assert status(app, place).error == ""
         assert (await newest(app, place)).header.revision >= document.revision(app.house.store.path)
 
 
-async def test_old_copies_and_old_marks_are_thinned(scene: Scene, place: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_copies_and_old_marks_are_thinned(
+    scene: Scene, place: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(copier, "THIN", 0.05)
     monkeypatch.setattr(copier, "MARKS", 3)
     async with living(scene) as app:
         name = await app.house.store.read(installation)
         first = (await app.copies.identity()).term
-        await app.house.store.write(lambda tx: tx.update("meta", "key = 'term'", [], value=str(first + 200)))
+        await app.house.store.write(
+            lambda tx: tx.update("meta", "key = 'term'", [], value=str(first + 200))
+        )
     year_ago = int(datetime.now(UTC).timestamp() * 1000) - 900 * 86_400_000
-    old = [f"state/{name}/00000001/{number:016d}-{year_ago + number:013d}.pvs" for number in range(30)]
+    old = [
+        f"state/{name}/00000001/{number:016d}-{year_ago + number:013d}.pvs" for number in range(30)
+    ]
     async with living(scene) as app:
         for path in old:
             await place.put(path, b"x")
@@ -691,7 +772,9 @@ async def test_old_copies_and_old_marks_are_thinned(scene: Scene, place: Folder,
         assert (await app.copies.identity()).mark.path in marks
 
 
-async def test_a_folder_in_the_state_directory_is_no_place_and_is_not_in_the_copy(scene: Scene, tmp_path: Path) -> None:
+async def test_a_folder_in_the_state_directory_is_no_place_and_is_not_in_the_copy(
+    scene: Scene, tmp_path: Path
+) -> None:
     """It is lost with the state; and a copy that held the copies would grow without end."""
     keep_at(scene, scene.state / "kept" / "backups")
     there = Folder(tmp_path / "there")
@@ -709,8 +792,19 @@ async def test_a_folder_in_the_state_directory_is_no_place_and_is_not_in_the_cop
 
 def test_two_buckets_of_one_name_are_two_places() -> None:
     def bucket(**given: Any) -> Bucket:
-        known: dict[str, Any] = {"id": 1, "name": "x", "bucket_name": "b", "bucket_path": "p", "access_key_id": "a"}
-        rest: dict[str, Any] = {"secret_key": "s", "region": "r", "force_path_style": True, "created_at": datetime.now(UTC)}
+        known: dict[str, Any] = {
+            "id": 1,
+            "name": "x",
+            "bucket_name": "b",
+            "bucket_path": "p",
+            "access_key_id": "a",
+        }
+        rest: dict[str, Any] = {
+            "secret_key": "s",
+            "region": "r",
+            "force_path_style": True,
+            "created_at": datetime.now(UTC),
+        }
         return Bucket(SourceRecord(**known, **rest, **given), "s")
 
     one, two = bucket(endpoint="https://one"), bucket(endpoint="https://two")
@@ -719,7 +813,9 @@ def test_two_buckets_of_one_name_are_two_places() -> None:
     assert one.address == bucket(endpoint="https://one/").address
 
 
-async def test_the_end_tells_which_places_have_not_got_the_last(scene: Scene, place: Folder, tmp_path: Path) -> None:
+async def test_the_end_tells_which_places_have_not_got_the_last(
+    scene: Scene, place: Folder, tmp_path: Path
+) -> None:
     gone = Folder(tmp_path / "gone")
     gone.root.write_text("in the way")
     async with living(scene, gone, follow=False) as app:
@@ -728,10 +824,14 @@ async def test_the_end_tells_which_places_have_not_got_the_last(scene: Scene, pl
         assert await app.copies.flush(2) == [gone.address]
         with closing(sqlite3.connect(":memory:")) as db:
             db.deserialize((await newest(app, place)).body)
-            assert db.execute("SELECT count(*) FROM projects WHERE name = 'last'").fetchone() == (1,)
+            assert db.execute("SELECT count(*) FROM projects WHERE name = 'last'").fetchone() == (
+                1,
+            )
 
 
-async def test_a_place_that_does_what_nobody_expects_ends_no_process(scene: Scene, place: Folder, tmp_path: Path) -> None:
+async def test_a_place_that_does_what_nobody_expects_ends_no_process(
+    scene: Scene, place: Folder, tmp_path: Path
+) -> None:
     class Odd(Folder):
         async def claim(self, path: str, content: bytes) -> bool:
             raise ValueError("Invalid endpoint")
@@ -746,7 +846,9 @@ async def test_a_place_that_does_what_nobody_expects_ends_no_process(scene: Scen
             await do(app, "backup", service="nobody")
 
 
-async def test_a_mark_that_somebody_without_the_key_put_in_our_way_stops_nobody(scene: Scene, place: Folder) -> None:
+async def test_a_mark_that_somebody_without_the_key_put_in_our_way_stops_nobody(
+    scene: Scene, place: Folder
+) -> None:
     """Else whoever may write to the place could keep every backup from it."""
     async with living(scene, follow=False) as app:
         who = await app.copies.identity()

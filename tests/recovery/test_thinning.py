@@ -1,4 +1,5 @@
-"""Which copies of the state stay: all of the last hour, then fewer and fewer, and never less than the newest ten."""
+"""Which copies of the state stay: all of the last hour, then fewer and fewer, and never less than
+the newest ten."""
 
 import random
 from collections import Counter
@@ -15,7 +16,14 @@ MINUTE = 60_000
 
 
 def named(revision: int, at: int, term: int = 1) -> str:
-    header = Header(installation="00ff00ff00ff00ff", incarnation="x", term=term, revision=revision, at=at, key="k")
+    header = Header(
+        installation="00ff00ff00ff00ff",
+        incarnation="x",
+        term=term,
+        revision=revision,
+        at=at,
+        key="k",
+    )
     return header.path
 
 
@@ -35,7 +43,10 @@ def ages(paths: Sequence[str]) -> list[int]:
 
 def test_all_of_the_last_hour_stay_then_one_an_hour_a_day_a_week() -> None:
     kept = ages(thinned(every(10 * MINUTE, 500 * DAY)))
-    within = Counter("hour" if age < HOUR else "days" if age < 2 * DAY else "month" if age < 35 * DAY else "year" for age in kept)
+    within = Counter(
+        "hour" if age < HOUR else "days" if age < 2 * DAY else "month" if age < 35 * DAY else "year"
+        for age in kept
+    )
     assert within["hour"] == 6
     assert within["days"] in range(47, 52), "the newest ten among them"
     assert within["month"] in (33, 34)
@@ -46,7 +57,15 @@ def test_all_of_the_last_hour_stay_then_one_an_hour_a_day_a_week() -> None:
 def test_what_stays_is_never_further_apart_than_it_was_promised() -> None:
     kept = sorted(ages(thinned(every(7 * MINUTE, 400 * DAY))))
     for before, after in pairwise(kept):
-        step = MINUTE * 7 if after < HOUR else HOUR if after < 2 * DAY else DAY if after < 35 * DAY else 7 * DAY
+        step = (
+            MINUTE * 7
+            if after < HOUR
+            else HOUR
+            if after < 2 * DAY
+            else DAY
+            if after < 35 * DAY
+            else 7 * DAY
+        )
         assert after - before <= 2 * step
 
 
@@ -111,7 +130,12 @@ def test_with_any_clock_the_newest_stay_and_the_rest_is_bounded(seed: int) -> No
     rnd = random.Random(seed)
     at, paths = NOW, []
     for number in range(2000):
-        at = max(0, at + rnd.choice([MINUTE, HOUR, DAY, -HOUR, -DAY]) if rnd.random() < 0.1 else at + MINUTE)
+        at = max(
+            0,
+            at + rnd.choice([MINUTE, HOUR, DAY, -HOUR, -DAY])
+            if rnd.random() < 0.1
+            else at + MINUTE,
+        )
         paths.append(named(number, at))
     rnd.shuffle(paths)
     kept = thinned(paths)

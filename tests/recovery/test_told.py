@@ -41,7 +41,11 @@ def place(scene: Scene, tmp_path: Path) -> Folder:
 
 async def said(app: App) -> dict[str, Check]:
     """What the doctor says of the copies."""
-    found = [check for check in await examine(app, None, "production") if check.subject == "copy of the state"]
+    found = [
+        check
+        for check in await examine(app, None, "production")
+        if check.subject == "copy of the state"
+    ]
     assert all(check.remedy for check in found if not check.ok)
     return {check.name: check for check in found}
 
@@ -49,7 +53,13 @@ async def said(app: App) -> dict[str, Check]:
 async def supersede(app: App, place: Folder) -> None:
     """Another incarnation claims a later term."""
     who = await app.copies.identity()
-    mark = Mark(installation=who.installation, term=who.term + 9, incarnation="other", host="elsewhere", at=1_800_000_000_000)
+    mark = Mark(
+        installation=who.installation,
+        term=who.term + 9,
+        incarnation="other",
+        host="elsewhere",
+        at=1_800_000_000_000,
+    )
     assert await place.claim(mark.path, write_mark(mark, who.keys))
 
 
@@ -73,13 +83,22 @@ async def test_without_a_place_elsewhere_the_doctor_says_that_none_is_made(scene
         assert "purveyor backup source add" in check.remedy
 
 
-async def test_a_bucket_of_its_own_service_and_a_folder_in_the_state_directory_count_for_nothing(scene: Scene) -> None:
+async def test_a_bucket_of_its_own_service_and_a_folder_in_the_state_directory_count_for_nothing(
+    scene: Scene,
+) -> None:
     keep_at(scene, scene.state / "kept")
 
     def add(tx: Tx) -> None:
         port = tx.value("SELECT port FROM ports WHERE service_id = 1")
         endpoint = f"http://127.0.0.1:{port}"
-        given = {"name": "own", "bucket_name": "b", "bucket_path": "", "access_key_id": "a", "secret_key": "s", "region": "r"}
+        given = {
+            "name": "own",
+            "bucket_name": "b",
+            "bucket_path": "",
+            "access_key_id": "a",
+            "secret_key": "s",
+            "region": "r",
+        }
         backups.insert_source(tx, **given, endpoint=endpoint, force_path_style=True)
 
     async with living(scene) as app:
@@ -88,7 +107,9 @@ async def test_a_bucket_of_its_own_service_and_a_folder_in_the_state_directory_c
         assert "none is made" in check.detail
 
 
-async def test_the_doctor_says_which_are_current_late_and_superseded(scene: Scene, place: Folder, tmp_path: Path) -> None:
+async def test_the_doctor_says_which_are_current_late_and_superseded(
+    scene: Scene, place: Folder, tmp_path: Path
+) -> None:
     late, taken = Fickle(tmp_path / "late"), Folder(tmp_path / "taken")
     async with living(scene, late, taken) as app:
         await current(app, place, late, taken)
@@ -124,14 +145,18 @@ async def test_one_that_was_never_reached_is_told(scene: Scene, tmp_path: Path) 
         assert check.detail.startswith("there is none since ")
 
 
-async def test_a_process_that_is_not_the_daemon_does_not_call_them_late(scene: Scene, place: Folder) -> None:
+async def test_a_process_that_is_not_the_daemon_does_not_call_them_late(
+    scene: Scene, place: Folder
+) -> None:
     async with living(scene, follow=False) as app:
         (check,) = (item for item in await of_copies(app) if item.subject == "copy of the state")
         assert check.ok
         assert check.name == place.label
 
 
-async def test_the_doctor_asks_for_the_key_on_paper_until_it_was_printed(scene: Scene, place: Folder) -> None:
+async def test_the_doctor_asks_for_the_key_on_paper_until_it_was_printed(
+    scene: Scene, place: Folder
+) -> None:
     async def said() -> list[bool]:
         return [check.ok for check in await of_copies(app) if check.subject == "backup key"]
 
@@ -142,21 +167,30 @@ async def test_the_doctor_asks_for_the_key_on_paper_until_it_was_printed(scene: 
         async with serving(create_api(app), local=[listen_local(scene.state / SOCKET)]):
             done = await anyio.to_thread.run_sync(CliRunner().invoke, cli, command)
         assert done.exit_code == 0
-        assert done.stdout.splitlines()[-1].strip() == age.identity(base64.b64decode((scene.state / "backup.key").read_text()))
+        assert done.stdout.splitlines()[-1].strip() == age.identity(
+            base64.b64decode((scene.state / "backup.key").read_text())
+        )
         assert await said() == [True]
-        (entry,) = (await app.house.store.read(lambda tx: audit.page(tx, Wanted(), limit=9, offset=0))).items
+        (entry,) = (
+            await app.house.store.read(lambda tx: audit.page(tx, Wanted(), limit=9, offset=0))
+        ).items
         assert (entry.actor, entry.reveals) == ("local", "backup key")
         (scene.state / "backup.key").write_bytes(base64.b64encode(os.urandom(32)))
         assert await said() == [False]
 
 
-async def test_the_api_shows_each_copy_and_takes_over_at_a_persons_word(scene: Scene, place: Folder, tmp_path: Path) -> None:
+async def test_the_api_shows_each_copy_and_takes_over_at_a_persons_word(
+    scene: Scene, place: Folder, tmp_path: Path
+) -> None:
     taken = Folder(tmp_path / "taken")
     async with living(scene, taken) as app:
         await current(app, place, taken)
 
         def work(tx: Tx) -> list[str]:
-            made = (tokens.create(tx, name=scope, scope=scope, project_id=None, expires_at=None) for scope in ("read", "admin"))
+            made = (
+                tokens.create(tx, name=scope, scope=scope, project_id=None, expires_at=None)
+                for scope in ("read", "admin")
+            )
             return [item[1] for item in made]
 
         read, admin = await app.house.store.write(work)
@@ -174,7 +208,11 @@ async def test_the_api_shows_each_copy_and_takes_over_at_a_persons_word(scene: S
             assert by_place[taken.label]["size_bytes"] > 1000
             await supersede(app, taken)
             await until(lambda: status(app, taken).superseded)
-            (shown,) = [item for item in (await client.get("/recovery/")).json()["copies"] if item["place"] == taken.label]
+            (shown,) = [
+                item
+                for item in (await client.get("/recovery/")).json()["copies"]
+                if item["place"] == taken.label
+            ]
             assert not shown["current"]
             assert shown["superseded"].startswith("elsewhere")
             assert (await client.post("/recovery/takeover")).status_code == 403
@@ -203,7 +241,9 @@ async def test_a_bucket_of_its_own_is_refused_as_a_source(scene: Scene) -> None:
             "secret_key": "s",
             "endpoint": f"http://127.0.0.1:{port}",
         }
-        async with httpx.AsyncClient(transport=transport, base_url="http://p/api", headers=headers) as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://p/api", headers=headers
+        ) as client:
             answer = await client.post("/backups/s3-sources", json=given)
             assert answer.status_code == 400
             assert "is lost with it" in answer.json()["detail"]

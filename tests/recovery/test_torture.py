@@ -1,4 +1,5 @@
-"""Killed at any moment, an installation has copies of its state that are whole, and are what it was a moment before."""
+"""Killed at any moment, an installation has copies of its state that are whole, and are what it was
+a moment before."""
 
 import json
 import random
@@ -16,9 +17,18 @@ LATEST = 10.0  # seconds that what is missing may be old, on a machine that is b
 
 
 @pytest.mark.parametrize("lives", [5, pytest.param(100, marks=pytest.mark.nightly)])
-def test_whenever_it_is_killed_the_newest_copy_is_what_was_written(scene: Scene, tmp_path: Path, lives: int) -> None:
+def test_whenever_it_is_killed_the_newest_copy_is_what_was_written(
+    scene: Scene, tmp_path: Path, lives: int
+) -> None:
     seed = random.randrange(10**9)
-    command = [sys.executable, str(TORTURED), str(scene.state), str(tmp_path), str(lives), str(seed)]
+    command = [
+        sys.executable,
+        str(TORTURED),
+        str(scene.state),
+        str(tmp_path),
+        str(lives),
+        str(seed),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, (seed, done.stderr[-3000:])
     found = json.loads(done.stdout)
@@ -32,6 +42,8 @@ def test_whenever_it_is_killed_the_newest_copy_is_what_was_written(scene: Scene,
     assert last > first + lives, (seed, first, last)
     ages = sorted(item["age"] for item in seen)
     print(
-        f"{len(seen)} copies after {lives} kills, {found['frozen']} with one place frozen: what was missing was at most "
-        f"{ages[-1]:.2f} s old, {statistics.median(ages):.2f} in the middle; revisions {first} to {last}"
+        f"{len(seen)} copies after {lives} kills, {found['frozen']} with one place frozen: what "
+        "was missing was at most "
+        f"{ages[-1]:.2f} s old, {statistics.median(ages):.2f} in the middle; revisions {first} to "
+        f"{last}"
     )

@@ -35,7 +35,9 @@ async def held(app: App, service: str) -> certificates.CertificateRecord:
     return await app.house.store.read(look)
 
 
-async def test_each_server_has_a_certificate_of_its_own_and_the_authoritys_key_is_nowhere(scene: Scene) -> None:
+async def test_each_server_has_a_certificate_of_its_own_and_the_authoritys_key_is_nowhere(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         one, other = await held(app, "main"), await held(app, "idle")
         (authority,) = await app.house.store.read(certificates.authorities)
@@ -45,15 +47,24 @@ async def test_each_server_has_a_certificate_of_its_own_and_the_authoritys_key_i
             assert put[PAIR] == record.key + record.certificate
             assert put[AUTHORITIES] == authority.certificate
             leaf = x509.load_pem_x509_certificate(record.certificate.encode())
-            leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.certificate.encode()))
+            leaf.verify_directly_issued_by(
+                x509.load_pem_x509_certificate(authority.certificate.encode())
+            )
             names: Any = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             assert names.get_values_for_type(x509.DNSName) == [name, "localhost"]
-            assert [str(item) for item in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1", "::1"]
+            assert [str(item) for item in names.get_values_for_type(x509.IPAddress)] == [
+                "127.0.0.1",
+                "::1",
+            ]
             assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        everywhere = "".join(text for item in scene.engine.world.containers for text in item.put.values())
+        everywhere = "".join(
+            text for item in scene.engine.world.containers for text in item.put.values()
+        )
         secret = authority.key.splitlines()[1]
         assert secret not in everywhere
-        assert secret.encode() not in b"".join(path.read_bytes() for path in scene.state.glob("purveyor.db*"))
+        assert secret.encode() not in b"".join(
+            path.read_bytes() for path in scene.state.glob("purveyor.db*")
+        )
 
 
 async def test_a_certificate_stays_until_it_is_time_and_the_container_with_it(scene: Scene) -> None:
@@ -62,7 +73,11 @@ async def test_a_certificate_stays_until_it_is_time_and_the_container_with_it(sc
         await do(app, "restart", service="main")
         assert await held(app, "main") == before
         until = (app.now() + certificates.RENEWED - timedelta(days=1)).isoformat()
-        await app.house.store.write(lambda tx: tx.update("certificates", "service_id = ?", [before.service_id], expires_at=until))
+        await app.house.store.write(
+            lambda tx: tx.update(
+                "certificates", "service_id = ?", [before.service_id], expires_at=until
+            )
+        )
         await do(app, "restart", service="main")
         after = await held(app, "main")
         assert after.key != before.key
@@ -70,11 +85,17 @@ async def test_a_certificate_stays_until_it_is_time_and_the_container_with_it(sc
         assert container(scene, "fk-main").id == made  # it was not made anew for that
 
 
-async def test_what_ends_soon_is_renewed_while_it_runs_and_what_was_not_is_told(scene: Scene) -> None:
+async def test_what_ends_soon_is_renewed_while_it_runs_and_what_was_not_is_told(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         before = await held(app, "main")
         until = (app.now() + timedelta(days=30)).isoformat()
-        await app.house.store.write(lambda tx: tx.update("certificates", "service_id = ?", [before.service_id], expires_at=until))
+        await app.house.store.write(
+            lambda tx: tx.update(
+                "certificates", "service_id = ?", [before.service_id], expires_at=until
+            )
+        )
         (told,) = [check for check in await of_certificates(app) if not check.ok]
         assert told.subject == "main"
         assert told.remedy == "purveyor restart main"
@@ -87,10 +108,14 @@ async def test_what_ends_soon_is_renewed_while_it_runs_and_what_was_not_is_told(
         assert not [check for check in await of_certificates(app) if not check.ok]
 
 
-async def test_one_of_an_older_purveyor_is_told_and_gets_its_own_at_its_next_start(scene: Scene) -> None:
+async def test_one_of_an_older_purveyor_is_told_and_gets_its_own_at_its_next_start(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         number = (await held(app, "main")).service_id
-        await app.house.store.write(lambda tx: tx.db.execute("DELETE FROM certificates WHERE service_id = ?", [number]))
+        await app.house.store.write(
+            lambda tx: tx.db.execute("DELETE FROM certificates WHERE service_id = ?", [number])
+        )
         record = await app.house.store.read(lambda tx: services.get(tx, "main"))
         assert record.view().tls is None
         (told,) = await of_certificates(app)
@@ -112,12 +137,18 @@ async def test_a_clone_has_a_certificate_of_its_own_name(scene: Scene) -> None:
 async def test_an_app_gets_what_vouches_and_no_key(scene: Scene) -> None:
     async with scene.open() as app:
         await do(app, "deploy", project="shop", image="app:2")
-        found = [item for item in scene.engine.world.containers if item.name.startswith("fk.shop.production.")][-1]
+        found = [
+            item
+            for item in scene.engine.world.containers
+            if item.name.startswith("fk.shop.production.")
+        ][-1]
         (authority,) = await app.house.store.read(certificates.authorities)
         assert found.put == {AUTHORITIES: authority.certificate}
 
 
-async def test_another_authority_is_known_before_it_signs_and_the_old_one_goes_with_its_last_certificate(scene: Scene) -> None:
+async def test_another_authority_is_known_before_it_signs_and_the_old_one_goes_with_its_last_certificate(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         store, file = app.house.store, scene.state / certificates.FILE
         (first,) = await store.read(certificates.authorities)
@@ -128,8 +159,14 @@ async def test_another_authority_is_known_before_it_signs_and_the_old_one_goes_w
             await store.write(certificates.rotate)
         assert "shop/production" in await store.read(lambda tx: certificates.unaware(tx, second))
         await do(app, "deploy", project="shop", image="app:2")
-        assert "shop/production" not in await store.read(lambda tx: certificates.unaware(tx, second))
-        found = [item for item in scene.engine.world.containers if item.name.startswith("fk.shop.production.")][-1]
+        assert "shop/production" not in await store.read(
+            lambda tx: certificates.unaware(tx, second)
+        )
+        found = [
+            item
+            for item in scene.engine.world.containers
+            if item.name.startswith("fk.shop.production.")
+        ][-1]
         assert found.put[AUTHORITIES] == first.certificate + second.certificate
         before = await held(app, "main")
         await app.renewals.turn()
@@ -152,7 +189,17 @@ async def test_another_authority_is_known_before_it_signs_and_the_old_one_goes_w
 
 
 def test_the_installations_own_mode_is_the_default_of_types_that_have_one() -> None:
-    kind = ServiceType(name="x", label="X", description="", default_image="x:1", parameters=(SSL_MODE,), ports=())
+    kind = ServiceType(
+        name="x", label="X", description="", default_image="x:1", parameters=(SSL_MODE,), ports=()
+    )
     assert parameters.fresh(kind, Settings(), {}, ())["ssl_mode"] == "disable"
-    assert parameters.fresh(kind, Settings(ssl_mode="verify-full"), {}, ())["ssl_mode"] == "verify-full"
-    assert parameters.fresh(kind, Settings(ssl_mode="verify-full"), {"ssl_mode": "prefer"}, ())["ssl_mode"] == "prefer"
+    assert (
+        parameters.fresh(kind, Settings(ssl_mode="verify-full"), {}, ())["ssl_mode"]
+        == "verify-full"
+    )
+    assert (
+        parameters.fresh(kind, Settings(ssl_mode="verify-full"), {"ssl_mode": "prefer"}, ())[
+            "ssl_mode"
+        ]
+        == "prefer"
+    )

@@ -1,4 +1,5 @@
-"""Data identity: a service serves the data set that is recorded, or says why not; never an empty server."""
+"""Data identity: a service serves the data set that is recorded, or says why not; never an empty
+server."""
 
 import os
 import shutil
@@ -21,7 +22,9 @@ SEED = {
 READ = {"postgres": ("-Atc", "SELECT count(*) FROM precious"), "redis": ("GET", "precious")}
 
 
-@pytest.fixture(scope="module", params=["postgres", pytest.param("redis", marks=pytest.mark.nightly)])
+@pytest.fixture(
+    scope="module", params=["postgres", pytest.param("redis", marks=pytest.mark.nightly)]
+)
 def filled(request: pytest.FixtureRequest, house: Stage) -> Iterator[str]:
     """A service that holds 500."""
     name = f"s-{request.param}"
@@ -108,7 +111,9 @@ def copy_with_owner(source: str, target: str) -> str:
 def copy_owners(source: Path, target: Path) -> None:
     for path in [source, *source.rglob("*")]:
         owner = path.lstat()
-        os.chown(target / path.relative_to(source), owner.st_uid, owner.st_gid, follow_symlinks=False)
+        os.chown(
+            target / path.relative_to(source), owner.st_uid, owner.st_gid, follow_symlinks=False
+        )
 
 
 def test_a_folder_that_is_gone_is_refused(service: str, house: Stage) -> None:
@@ -121,9 +126,15 @@ def test_a_folder_that_is_gone_is_refused(service: str, house: Stage) -> None:
     assert holds(house, service)
 
 
-def test_another_data_set_is_stopped_and_can_be_accepted_in_so_many_words(service: str, house: Stage) -> None:
+def test_another_data_set_is_stopped_and_can_be_accepted_in_so_many_words(
+    service: str, house: Stage
+) -> None:
     folder = data_of(house, service)
-    before = house.local().get(f"/api/external-services/{service}/client").json()["client"]["environment"]
+    before = (
+        house.local()
+        .get(f"/api/external-services/{service}/client")
+        .json()["client"]["environment"]
+    )
     (password,) = before.values()
     house.cli("create", kind(service), "other", "-p", f"password={password}")
     house.cli("stop", "other")
@@ -142,10 +153,14 @@ def test_another_data_set_is_stopped_and_can_be_accepted_in_so_many_words(servic
     house.cli("delete", "other", "--purge", "--yes")
 
 
-def test_a_foreign_data_set_is_found_also_when_docker_starts_the_container(service: str, house: Stage) -> None:
+def test_a_foreign_data_set_is_found_also_when_docker_starts_the_container(
+    service: str, house: Stage
+) -> None:
     """As after a reboot, or a `docker start` by hand."""
     folder = data_of(house, service)
-    (password,) = house.call("GET", f"/external-services/{service}/client")["client"]["environment"].values()
+    (password,) = house.call("GET", f"/external-services/{service}/client")["client"][
+        "environment"
+    ].values()
     house.cli("create", kind(service), "reboot", "-p", f"password={password}")
     house.cli("stop", "reboot")
     other = data_of(house, "reboot")
@@ -188,19 +203,25 @@ def test_another_port_and_another_mount_of_the_image_lose_nothing(house: Stage) 
         docker("rmi", "-f", f"{house.namespace}/moved:17", check=False)
 
 
-# ---------------------------------------------------------------- prune, on an engine of the test's own
+# ------------------------------------------------------------ prune, on an engine of the test's own
 
 
 @pytest.fixture
 def own_engine(engine: None) -> Iterator[Callable[..., list[str]]]:
-    """A second engine in a network namespace of its own; the answer wraps a command to run beside it."""
-    tmp_path = Path(tempfile.mkdtemp(prefix="pvt-"))  # short: containerd's socket is a path of at most 108 characters
+    """A second engine in a network namespace of its own; the answer wraps a command to run beside
+    it."""
+    # short: containerd's socket is a path of at most 108 characters
+    tmp_path = Path(tempfile.mkdtemp(prefix="pvt-"))
     socket = tmp_path / "docker.sock"
     places = [f"--{name}={tmp_path}/{name}" for name in ("data-root", "exec-root")]
     daemon = ["dockerd", *places, f"--pidfile={tmp_path}/pid", f"--host=unix://{socket}"]
     script = 'ip link set lo up; exec "$@"'
     with open(tmp_path / "dockerd.log", "wb") as log:
-        process = subprocess.Popen(["unshare", "--net", "--mount", "sh", "-c", script, "sh", *daemon], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            ["unshare", "--net", "--mount", "sh", "-c", script, "sh", *daemon],
+            stdout=log,
+            stderr=log,
+        )
     try:
         host = ["env", f"DOCKER_HOST=unix://{socket}"]
         inside = ["nsenter", f"--target={process.pid}", "--net", *host]
@@ -225,7 +246,9 @@ def test_a_stopped_service_survives_a_prune_of_everything(
     image = {"redis": REDIS, "postgres": POSTGRES}[name]
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(own_engine(*command), env=stage.environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            own_engine(*command), env=stage.environment, capture_output=True, text=True, timeout=120
+        )
 
     def purveyor(*arguments: str) -> str:
         done = run(sys.executable, "-m", "purveyor.kernel.cli.main", *arguments)
@@ -234,7 +257,12 @@ def test_a_stopped_service_survives_a_prune_of_everything(
 
     def load() -> None:
         with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as save:
-            subprocess.run(own_engine("docker", "load", "-q"), stdin=save.stdout, check=True, capture_output=True)
+            subprocess.run(
+                own_engine("docker", "load", "-q"),
+                stdin=save.stdout,
+                check=True,
+                capture_output=True,
+            )
 
     load()
     purveyor("create", name, name)

@@ -1,6 +1,8 @@
-"""The engine is killed, six times: services and apps are up again, with what they had, and that is said.
+"""The engine is killed, six times: services and apps are up again, with what they had, and that is
+said.
 
-It runs on an engine of its own alone: ``contrib/newer-engine .venv/bin/pytest -n 0 tests/services/test_engine_killed.py``
+It runs on an engine of its own alone: ``contrib/newer-engine .venv/bin/pytest -n 0
+tests/services/test_engine_killed.py``
 """
 
 import os
@@ -40,8 +42,16 @@ class Engine:
 
     def start(self) -> None:
         with open(self._folder / "log", "ab") as log:
-            subprocess.Popen(self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
-        eventually(lambda: docker("version", "--format", "{{.Server.Version}}", check=False), PATIENCE)
+            subprocess.Popen(
+                self._command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        eventually(
+            lambda: docker("version", "--format", "{{.Server.Version}}", check=False), PATIENCE
+        )
 
 
 def _runs(number: int) -> bool:
@@ -57,13 +67,19 @@ def test_after_each_kill_everything_is_up_again(make_stage: Callable[..., Stage]
         stage.furnish({"main": "postgres", "cache": "redis"}, ["shop"])
         stage.cli("create", "redis", "asleep")
         stage.cli("stop", "asleep")
-        stage.cli("deploy", "shop", "purveyor-test/demo:1", "--port", "8000", "--health-path", "/healthz")
-        (url,) = (row[0] for row in stage.rows("SELECT url FROM deployments WHERE state = 'active'"))
+        stage.cli(
+            "deploy", "shop", "purveyor-test/demo:1", "--port", "8000", "--health-path", "/healthz"
+        )
+        (url,) = (
+            row[0] for row in stage.rows("SELECT url FROM deployments WHERE state = 'active'")
+        )
         variables = stage.variables("shop")
         data.ask(variables, "CREATE TABLE written (number int)")
 
         def up() -> bool:
-            listed = {item["name"]: item["status"] for item in stage.call("GET", "/external-services/")}
+            listed = {
+                item["name"]: item["status"] for item in stage.call("GET", "/external-services/")
+            }
             if listed != {"main": "running", "cache": "running", "asleep": "stopped"}:
                 return False
             try:
@@ -78,7 +94,9 @@ def test_after_each_kill_everything_is_up_again(make_stage: Callable[..., Stage]
             engine.start()
             eventually(up, PATIENCE)
             assert data.ask(variables, "SELECT count(*) FROM written") == number + 1
-            assert stage.rows("SELECT id FROM operations WHERE state IN ('running', 'undoing')") == []
+            assert (
+                stage.rows("SELECT id FROM operations WHERE state IN ('running', 'undoing')") == []
+            )
         told = [row[0] for row in stage.rows("SELECT type FROM events ORDER BY id")]
         assert "service.incident" in told
         assert "service.recovered" in told

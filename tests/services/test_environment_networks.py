@@ -1,4 +1,5 @@
-"""Networks of environments: their addresses, who is on them, and when they go; on the fake engine."""
+"""Networks of environments: their addresses, who is on them, and when they go; on the fake
+engine."""
 
 from typing import Any
 
@@ -17,7 +18,10 @@ pytestmark = pytest.mark.anyio
 
 async def recorded(app: App) -> dict[str, NetworkRecord]:
     def work(tx: Any) -> dict[str, NetworkRecord]:
-        found = (networks.find(tx, row["environment_id"]) for row in tx.rows("SELECT environment_id FROM networks"))
+        found = (
+            networks.find(tx, row["environment_id"])
+            for row in tx.rows("SELECT environment_id FROM networks")
+        )
         return {item.name: item for item in found if item}
 
     return await app.house.store.read(work)
@@ -27,7 +31,9 @@ def of(scene: Scene, container: str) -> set[str]:
     return set(scene.engine.require(container).networks)
 
 
-async def test_an_app_is_on_its_environments_network_alone_and_services_are_on_those_that_use_them(scene: Scene) -> None:
+async def test_an_app_is_on_its_environments_network_alone_and_services_are_on_those_that_use_them(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         assert of(scene, "fk.shop.production.1") == {"fk.shop.production"}
         assert of(scene, "fk.shop.preview.2") == {"fk.shop.preview"}
@@ -41,9 +47,13 @@ async def test_an_app_is_on_its_environments_network_alone_and_services_are_on_t
 async def test_what_is_linked_later_joins_and_what_is_unlinked_leaves(scene: Scene) -> None:
     async with scene.open() as app:
         await do(app, "unlink", service="main", project="shop")
-        assert of(scene, "fk-main") == {"fk", "fk.shop.production", "fk.shop.preview"}, "apps use it until their next deploy"
+        assert of(scene, "fk-main") == {"fk", "fk.shop.production", "fk.shop.preview"}, (
+            "apps use it until their next deploy"
+        )
         await do(app, "link", service="idle", project="shop")
-        assert of(scene, "fk-idle") == {"fk", "fk.shop.production"}, "the link makes accounts for production"
+        assert of(scene, "fk-idle") == {"fk", "fk.shop.production"}, (
+            "the link makes accounts for production"
+        )
         await do(app, "deploy", project="shop", image="app:2")
         assert of(scene, "fk-main") == {"fk", "fk.shop.preview"}
         await do(app, "deploy", project="shop", environment="preview", image="app:2")
@@ -51,7 +61,9 @@ async def test_what_is_linked_later_joins_and_what_is_unlinked_leaves(scene: Sce
         assert of(scene, "fk-idle") == {"fk", "fk.shop.production", "fk.shop.preview"}
 
 
-async def test_a_service_that_was_stopped_leaves_what_is_gone_and_joins_what_is_recorded_before_it_starts(scene: Scene) -> None:
+async def test_a_service_that_was_stopped_leaves_what_is_gone_and_joins_what_is_recorded_before_it_starts(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         await do(app, "stop", service="main")
         scene.engine.lose_network("fk.shop.production")
@@ -59,10 +71,14 @@ async def test_a_service_that_was_stopped_leaves_what_is_gone_and_joins_what_is_
         await do(app, "start", service="main")
         found = scene.engine.require("fk-main")
         assert set(found.networks) == {"fk", "fk.shop.production", "fk.shop.preview"}
-        assert found.network_ids == {name: scene.engine.world.networks[name] for name in found.networks}
+        assert found.network_ids == {
+            name: scene.engine.world.networks[name] for name in found.networks
+        }
 
 
-async def test_somebody_who_takes_a_service_or_an_app_from_its_network_is_told_of_and_undone(scene: Scene) -> None:
+async def test_somebody_who_takes_a_service_or_an_app_from_its_network_is_told_of_and_undone(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         for name in ("fk-main", "fk.shop.production.1"):
             await scene.engine.containers.leave(name, "fk.shop.production")
@@ -78,12 +94,16 @@ async def test_who_was_put_on_a_network_that_is_not_its_own_is_taken_off(scene: 
         assert of(scene, "fk-idle") == {"fk"}
 
 
-async def test_a_network_goes_with_its_environment_and_stays_for_what_somebody_put_there(scene: Scene) -> None:
+async def test_a_network_goes_with_its_environment_and_stays_for_what_somebody_put_there(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         world = scene.engine.world
         guest = Container(
-            id="c9", name="guest", image="app:1", image_id="sha256:app:1", labels={}, environment={}, command=[], entrypoint=[],
-            mounts={}, ports={}, networks={BRIDGE: "10.9.0.99", "fk.shop.preview": "10.9.0.98"}, state="running",
+            id="c9", name="guest", image="app:1", image_id="sha256:app:1", labels={},
+            environment={}, command=[], entrypoint=[],
+            mounts={}, ports={}, networks={BRIDGE: "10.9.0.99", "fk.shop.preview": "10.9.0.98"},
+            state="running",
             network_ids={"fk.shop.preview": world.networks["fk.shop.preview"]},
         )  # fmt: skip
         world.containers.append(guest)
@@ -152,7 +172,8 @@ async def test_a_network_whose_addresses_were_taken_meanwhile_gets_others(scene:
 
 
 @pytest.mark.parametrize(("used", "expected"), [
-    ([], CANDIDATES[0]), (["10.213.7.0/24"], CANDIDATES[1]), (["10.213.0.0/16", "10.199.1.1"], CANDIDATES[2]),
+    ([], CANDIDATES[0]), (["10.213.7.0/24"], CANDIDATES[1]),
+    (["10.213.0.0/16", "10.199.1.1"], CANDIDATES[2]),
     (["10.0.0.0/8", "172.31.4.0/24"], "172.30.0.0/16"), (["10.0.0.0/8", "172.16.0.0/12"], None),
 ])  # fmt: skip
 async def test_the_first_range_that_nobody_on_the_host_uses_is_chosen(
@@ -182,7 +203,9 @@ async def test_a_range_that_is_full_is_said_with_the_setting(scene: Scene) -> No
         assert "fk.bare.production.3" not in {item.name for item in scene.engine.world.containers}
 
 
-async def test_there_is_an_end_of_networks_of_a_host_and_of_a_service(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_there_is_an_end_of_networks_of_a_host_and_of_a_service(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with scene.open() as app:
         monkeypatch.setattr(networks, "MOST_OF_SERVICE", 2)
         await do(app, "bind", project="shop", environment="third")

@@ -1,4 +1,5 @@
-"""Health checks: side by side, one at a time of each service, and those that hang delay nobody else."""
+"""Health checks: side by side, one at a time of each service, and those that hang delay nobody
+else."""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -125,7 +126,9 @@ async def _every(app: App) -> list[Any]:
     return await app.house.store.read(services.every)
 
 
-async def test_what_is_unhealthy_is_told_when_the_clock_was_put_back_and_no_more_after_a_change(scene: Scene) -> None:
+async def test_what_is_unhealthy_is_told_when_the_clock_was_put_back_and_no_more_after_a_change(
+    scene: Scene,
+) -> None:
     later = partial(Store, clock=lambda: datetime.now(UTC) + timedelta(hours=1))
 
     def main(tx: Tx) -> ServiceRecord:
@@ -137,7 +140,8 @@ async def test_what_is_unhealthy_is_told_when_the_clock_was_put_back_and_no_more
             record = await app.house.store.read(main)
             return (await app.observer.statuses([record]))[record.id].status
 
-        await do(app, "update", service="main", parameters={"size": 2})  # an hour ahead of every check
+        # an hour ahead of every check
+        await do(app, "update", service="main", parameters={"size": 2})
         held = scene.server("main")
         held.held.admin = "changed by hand"
         held.save()

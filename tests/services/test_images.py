@@ -1,4 +1,5 @@
-"""The images that contrib/images builds keep the official images' conventions, and pulling works from a real registry."""
+"""The images that contrib/images builds keep the official images' conventions, and pulling works
+from a real registry."""
 
 import shutil
 import subprocess
@@ -36,17 +37,33 @@ def test_postgres_takes_its_settings_from_variables_files_and_scripts(
     scripts = tmp_path / "initdb"
     scripts.mkdir()
     (scripts / "1.sql").write_text("CREATE TABLE from_sql (id int)")
-    (scripts / "2.sh").write_text('psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "CREATE TABLE from_sh (id int)"')
+    (scripts / "2.sh").write_text(
+        'psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "CREATE TABLE from_sh (id int)"'
+    )
     password = tmp_path / "password"
     password.write_text("p w'd\n")
     container = run(
         "-v", f"{scripts}:/docker-entrypoint-initdb.d:ro", "-v", f"{password}:/run/password:ro",
-        "-e", "POSTGRES_USER=boss", "-e", "POSTGRES_DB=stock", "-e", "POSTGRES_PASSWORD_FILE=/run/password",
+        "-e", "POSTGRES_USER=boss", "-e", "POSTGRES_DB=stock", "-e",
+        "POSTGRES_PASSWORD_FILE=/run/password",
         "-e", "POSTGRES_INITDB_ARGS=--data-checksums --locale=C", image, "-c", "work_mem=7MB",
     )  # fmt: skip
 
     def ask(sql: str) -> str:
-        login = ("exec", "-e", "PGPASSWORD=p w'd", container, "psql", "-h", "127.0.0.1", "-U", "boss", "-d", "stock", "-Atc")
+        login = (
+            "exec",
+            "-e",
+            "PGPASSWORD=p w'd",
+            container,
+            "psql",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "boss",
+            "-d",
+            "stock",
+            "-Atc",
+        )
         return docker(*login, sql, check=False)
 
     eventually(lambda: ask("SELECT 1") == "1")
@@ -63,11 +80,16 @@ def test_postgres_takes_its_settings_from_variables_files_and_scripts(
 def test_postgres_without_a_password_says_so(run: Callable[..., str]) -> None:
     container = run(POSTGRES[-1])
     assert docker("wait", container) == "1"
-    assert "POSTGRES_PASSWORD" in subprocess.run(["docker", "logs", container], capture_output=True, text=True).stderr
+    assert (
+        "POSTGRES_PASSWORD"
+        in subprocess.run(["docker", "logs", container], capture_output=True, text=True).stderr
+    )
 
 
 @pytest.mark.parametrize("image", KEY_VALUE)
-def test_redis_and_valkey_hand_arguments_on_and_stop_in_peace(image: str, run: Callable[..., str]) -> None:
+def test_redis_and_valkey_hand_arguments_on_and_stop_in_peace(
+    image: str, run: Callable[..., str]
+) -> None:
     container = run(image, "--maxmemory", "12mb", "--appendonly", "yes")
     cli = "valkey-cli" if "valkey" in image else "redis-cli"
     eventually(lambda: docker("exec", container, cli, "PING", check=False) == "PONG")
@@ -82,11 +104,13 @@ def test_redis_and_valkey_hand_arguments_on_and_stop_in_peace(image: str, run: C
 
 def test_building_again_builds_nothing(engine: None) -> None:
     build = Path(__file__).resolve().parents[2] / "contrib/images/build"
-    said = subprocess.run([build, "--without-slow"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [build, "--without-slow"], capture_output=True, text=True, check=True
+    ).stdout
     assert "0 built" in said
 
 
-# ---------------------------------------------------------------- pulling, from Debian's docker-registry
+# ----------------------------------------------------------- pulling, from Debian's docker-registry
 
 
 @pytest.fixture
@@ -97,10 +121,13 @@ def registry(engine: None, tmp_path: Path) -> Iterator[str]:
     address = f"127.0.0.1:{free_port()}"
     config = tmp_path / "config.yml"
     config.write_text(
-        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}\n"
+        "version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: "
+        f"{tmp_path}/registry}}}}\n"
         f"http: {{addr: '{address}'}}\n"
     )
-    server = subprocess.Popen([program, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [program, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         yield address
     finally:
@@ -118,7 +145,11 @@ def test_a_missing_image_is_pulled_with_progress_and_one_that_is_there_is_not(
     subprocess.run(command, input=build.encode(), env=environment, check=True, capture_output=True)
     stage = make_stage()
     try:
-        eventually(lambda: subprocess.run(["docker", "push", "-q", image], capture_output=True).returncode == 0)
+        eventually(
+            lambda: (
+                subprocess.run(["docker", "push", "-q", image], capture_output=True).returncode == 0
+            )
+        )
         stage.cli("create", "redis", "here", "--image", image)
         assert not [line for line in stage.cli("events").splitlines() if ".progress" in line]
         stage.cli("delete", "here", "--purge", "--yes")

@@ -1,4 +1,5 @@
-"""A name is not the thing: what is recorded by an image's id is what runs, until somebody asks for another."""
+"""A name is not the thing: what is recorded by an image's id is what runs, until somebody asks for
+another."""
 
 import pytest
 
@@ -19,14 +20,18 @@ async def of(app: App, name: str) -> ServiceRecord:
 
 
 @pytest.mark.parametrize("verb", ["restart", "start", "repair", "update"])
-async def test_a_name_that_means_another_image_now_changes_nothing_that_runs(scene: Scene, verb: str) -> None:
+async def test_a_name_that_means_another_image_now_changes_nothing_that_runs(
+    scene: Scene, verb: str
+) -> None:
     async with scene.open() as app:
         scene.engine.world.tags["fake:1"] = "fake:2"
         if verb == "start":
             await do(app, "stop", service="main")
         if verb == "repair":
             scene.engine.world.containers.remove(scene.engine.require("fk-main"))
-        await do(app, verb, service="main", **({"parameters": {"size": 2}} if verb == "update" else {}))
+        await do(
+            app, verb, service="main", **({"parameters": {"size": 2}} if verb == "update" else {})
+        )
         container = scene.engine.require("fk-main")
         assert (container.state, container.image_id) == ("running", ID)
         assert scene.server("main").held.resources["shop_production"] == {"precious": "gold"}
@@ -35,7 +40,9 @@ async def test_a_name_that_means_another_image_now_changes_nothing_that_runs(sce
         assert scene.engine.require("fk-main").id == made, "nothing differs: it is not made anew"
 
 
-async def test_a_newer_image_under_the_same_name_is_told_and_taken_when_asked_for(scene: Scene) -> None:
+async def test_a_newer_image_under_the_same_name_is_told_and_taken_when_asked_for(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         assert await doctor.newer(app) == []
         scene.engine.world.tags["fake:1"] = "fake:1-b"
@@ -59,12 +66,16 @@ async def test_an_image_whose_name_is_gone_runs_on_by_its_id(scene: Scene) -> No
 async def test_an_image_that_is_gone_is_said_before_the_server_is_stopped(scene: Scene) -> None:
     async with scene.open() as app:
         images = scene.engine.world.images
-        scene.engine.world.images = {name: found for name, found in images.items() if name != "fake:1"}
+        scene.engine.world.images = {
+            name: found for name, found in images.items() if name != "fake:1"
+        }
         with pytest.raises(Failed, match="cannot be pulled"):
             await do(app, "restart", service="main")
         assert scene.engine.require("fk-main").state == "running"
         scene.engine.world.tags["fake:1"] = "fake:2"
-        with pytest.raises(BadInput, match="holds data of version 1; the image fake:1 is of version 2"):
+        with pytest.raises(
+            BadInput, match="holds data of version 1; the image fake:1 is of version 2"
+        ):
             await do(app, "restart", service="main")
         assert scene.engine.require("fk-main").state == "running"
 
@@ -78,8 +89,12 @@ async def test_update_looks_into_the_image_and_not_at_its_name(scene: Scene, nam
         assert (await of(app, "main")).image == name
         assert scene.engine.require("fk-main").image_id == "sha256:fake:1-b"
         scene.engine.world.tags["r/q:1"] = "fake:2"
-        with pytest.raises(BadInput, match="holds data of version 1; the image r/q:1 is of version 2"):
-            await app.plan("update", app.verb("update").arguments(service="main", docker_image="r/q:1"))
+        with pytest.raises(
+            BadInput, match="holds data of version 1; the image r/q:1 is of version 2"
+        ):
+            await app.plan(
+                "update", app.verb("update").arguments(service="main", docker_image="r/q:1")
+            )
 
 
 async def test_going_back_from_an_upgrade_takes_the_image_of_before_by_its_id(scene: Scene) -> None:

@@ -13,18 +13,27 @@ from support import MONGODB, POSTGRES, REDIS, SEAWEEDFS, Stage, docker, eventual
 pytestmark = pytest.mark.weekly
 
 SECRET = 'it\'s a "secret" /:@%'
-CONFIG = (
-    '{"identities":[{"name":"a","credentials":[{"accessKey":"seaweedkey","secretKey":"seaweedsecret"}],"actions":["Admin"]}]}'
-)
+CONFIG = '{"identities":[{"name":"a","credentials":[{"accessKey":"seaweedkey","secretKey":"seaweedsecret"}],"actions":["Admin"]}]}'  # noqa: E501
 
-SEAWEED = ["-p", "access_key=seaweedkey", "-p", "secret_key=seaweedsecret", "-p", "port=8333"]  # what to say of one
+# what to say of one
+SEAWEED = ["-p", "access_key=seaweedkey", "-p", "secret_key=seaweedsecret", "-p", "port=8333"]
 
 
 def run(stage: Stage, name: str, image: str, *command: str, **environment: str) -> str:
     """A container as its owner made it, on a network of its owner's."""
     full = f"{stage.namespace}-{name}"
     given = [part for key, value in environment.items() for part in ("-e", f"{key}={value}")]
-    docker("run", "-d", "--name", full, "--network", f"{stage.namespace}-theirs", *given, image, *command)
+    docker(
+        "run",
+        "-d",
+        "--name",
+        full,
+        "--network",
+        f"{stage.namespace}-theirs",
+        *given,
+        image,
+        *command,
+    )
     return full
 
 
@@ -32,7 +41,14 @@ def as_it_is(name: str) -> Any:
     """What the engine knows of a container, but for what its network gives it by chance."""
     shown = json.loads(docker("inspect", name))[0]
     networks = sorted(shown["NetworkSettings"]["Networks"])
-    return shown["Id"], shown["Config"], shown["HostConfig"], shown["State"]["StartedAt"], shown["Mounts"], networks
+    return (
+        shown["Id"],
+        shown["Config"],
+        shown["HostConfig"],
+        shown["State"]["StartedAt"],
+        shown["Mounts"],
+        networks,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +66,30 @@ def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def theirs(stage: Stage) -> str:
     """A PostgreSQL with an app's database and role, which nobody asked us for."""
-    name = run(stage, "theirs", POSTGRES, POSTGRES_USER="owner", POSTGRES_PASSWORD=SECRET, POSTGRES_DB="shopdb")
+    name = run(
+        stage,
+        "theirs",
+        POSTGRES,
+        POSTGRES_USER="owner",
+        POSTGRES_PASSWORD=SECRET,
+        POSTGRES_DB="shopdb",
+    )
     eventually(
-        lambda: "1" in docker("exec", name, "psql", "-h127.0.0.1", "-U", "owner", "shopdb", "-Atc", "SELECT 1", check=False)
+        lambda: (
+            "1"
+            in docker(
+                "exec",
+                name,
+                "psql",
+                "-h127.0.0.1",
+                "-U",
+                "owner",
+                "shopdb",
+                "-Atc",
+                "SELECT 1",
+                check=False,
+            )
+        )
     )
     docker(
         "exec", name, "psql", "-U", "owner", "shopdb", "-c",
@@ -69,21 +106,37 @@ def refused(stage: Stage, body: dict[str, Any]) -> Any:
     return answer.status_code, answer.json()
 
 
-def test_what_others_made_is_recognised_and_what_is_ours_is_not_listed(stage: Stage, theirs: str) -> None:
+def test_what_others_made_is_recognised_and_what_is_ours_is_not_listed(
+    stage: Stage, theirs: str
+) -> None:
     stage.cli("create", "redis", "own")
     other = run(stage, "demo", "purveyor-test/demo:1")
     names = {
         run(stage, "cache", REDIS, "redis-server", "--requirepass", "hunter22"): "redis",
-        run(stage, "docs", MONGODB, MONGO_INITDB_ROOT_USERNAME="root", MONGO_INITDB_ROOT_PASSWORD="hunter22"): "mongodb",
+        run(
+            stage,
+            "docs",
+            MONGODB,
+            MONGO_INITDB_ROOT_USERNAME="root",
+            MONGO_INITDB_ROOT_PASSWORD="hunter22",
+        ): "mongodb",
         f"{stage.namespace}-weed": "s3",
         theirs: "postgres",
     }
     seaweed(stage, f"{stage.namespace}-weed")
     answer = stage.call("GET", "/external-services/available-containers")
-    found = {item["container_name"]: item for item in answer if item["container_name"].startswith(stage.namespace)}
+    found = {
+        item["container_name"]: item
+        for item in answer
+        if item["container_name"].startswith(stage.namespace)
+    }
     assert {name: item["service_type"] for name, item in found.items()} == names
     assert other not in found
-    assert found[theirs]["suggested"] == {"username": "owner", "password": "***", "database": "shopdb"}
+    assert found[theirs]["suggested"] == {
+        "username": "owner",
+        "password": "***",
+        "database": "shopdb",
+    }
     assert found[theirs]["exposed_ports"] == [5432]
     assert found[theirs]["version"].startswith("17")
     assert "hunter22" not in json.dumps(answer)
@@ -91,8 +144,10 @@ def test_what_others_made_is_recognised_and_what_is_ours_is_not_listed(stage: St
 
 
 @pytest.mark.parametrize(("change", "status", "says"), [
-    ({"parameters": {"username": "owner", "password": "wrong", "database": "shopdb"}}, 400, "password"),
-    ({"parameters": {"username": "app", "password": "app", "database": "shopdb"}}, 400, "may not make roles"),
+    ({"parameters": {"username": "owner", "password": "wrong", "database": "shopdb"}}, 400,
+    "password"),
+    ({"parameters": {"username": "app", "password": "app", "database": "shopdb"}}, 400,
+    "may not make roles"),
     ({"parameters": {"username": "owner"}}, 400, "password"),
     ({"parameters": {"colour": "red"}}, 400, "colour"),
     ({"parameters": {"port": "six"}}, 400, "port"),
@@ -117,15 +172,25 @@ def test_what_cannot_be_imported_is_refused_and_nothing_is_registered(
     assert as_it_is(theirs) == before
 
 
-def test_containers_of_ours_and_containers_without_a_network_of_their_own_are_refused(stage: Stage) -> None:
+def test_containers_of_ours_and_containers_without_a_network_of_their_own_are_refused(
+    stage: Stage,
+) -> None:
     own = stage.json("show", "own")["service"]["container_name"]
-    assert "Purveyor's already" in refused(stage, {"container_id": own, "name": "x", "service_type": "redis"})[1]["detail"]
+    assert (
+        "Purveyor's already"
+        in refused(stage, {"container_id": own, "name": "x", "service_type": "redis"})[1]["detail"]
+    )
     name = f"{stage.namespace}-host"
     docker("run", "-d", "--name", name, "--network", "none", REDIS, "redis-server")
-    assert "cannot join" in refused(stage, {"container_id": name, "name": "x", "service_type": "redis"})[1]["detail"]
+    assert (
+        "cannot join"
+        in refused(stage, {"container_id": name, "name": "x", "service_type": "redis"})[1]["detail"]
+    )
 
 
-def test_an_imported_postgresql_is_used_like_one_of_ours_and_its_owner_notices_nothing(stage: Stage, theirs: str) -> None:
+def test_an_imported_postgresql_is_used_like_one_of_ours_and_its_owner_notices_nothing(
+    stage: Stage, theirs: str
+) -> None:
     before = as_it_is(theirs)
     plan = stage.cli("import", theirs, "main", "--use-found", "--plan")
     assert "it goes on running" in plan
@@ -136,7 +201,12 @@ def test_an_imported_postgresql_is_used_like_one_of_ours_and_its_owner_notices_n
     assert details["service"]["version"].startswith("17")
     assert details["current_parameters"]["password"] == "***"
     assert stage.json("health", "main")["healthy"]
-    assert "imported already" in refused(stage, {"container_id": theirs, "name": "x", "service_type": "postgres"})[1]["detail"]
+    assert (
+        "imported already"
+        in refused(stage, {"container_id": theirs, "name": "x", "service_type": "postgres"})[1][
+            "detail"
+        ]
+    )
 
     for project in ("alpha", "beta"):
         stage.cli("project", "create", project)
@@ -148,13 +218,18 @@ def test_an_imported_postgresql_is_used_like_one_of_ours_and_its_owner_notices_n
     assert data.ask(mine, "SELECT x FROM t") == 7
     for database in ("shopdb", "postgres", "template1", other["POSTGRES_DATABASE"]):
         with pytest.raises(Exception, match="permission denied for database"):
-            data.ask({**mine, "DATABASE_URL": mine["DATABASE_URL"].rpartition("/")[0] + f"/{database}"}, "SELECT 1")
+            data.ask(
+                {**mine, "DATABASE_URL": mine["DATABASE_URL"].rpartition("/")[0] + f"/{database}"},
+                "SELECT 1",
+            )
     # the owner's own role goes on as before
     assert data.ask({"DATABASE_URL": f"postgresql://app:app@{mine['POSTGRES_HOST']}:{mine['POSTGRES_PORT']}/shopdb"},
                    "SELECT count(*) FROM orders") == 1000  # fmt: skip
 
 
-def test_an_imported_service_stops_and_starts_and_is_backed_up_and_copied(stage: Stage, theirs: str) -> None:
+def test_an_imported_service_stops_and_starts_and_is_backed_up_and_copied(
+    stage: Stage, theirs: str
+) -> None:
     stage.cli("stop", "main")
     assert docker("inspect", "-f", "{{.State.Status}}", theirs) == "exited"
     assert stage.json("list")[-1]["status"] == "stopped"
@@ -165,7 +240,16 @@ def test_an_imported_service_stops_and_starts_and_is_backed_up_and_copied(stage:
     assert backup["state"] == "ok"
     stage.cli("backup", "verify", backup["backup_id"])
     stage.cli("clone", "main", "ours")
-    answered = docker("exec", f"{stage.namespace}-ours", "psql", "-U", "owner", "shopdb", "-Atc", "SELECT count(*) FROM orders")
+    answered = docker(
+        "exec",
+        f"{stage.namespace}-ours",
+        "psql",
+        "-U",
+        "owner",
+        "shopdb",
+        "-Atc",
+        "SELECT count(*) FROM orders",
+    )
     assert answered == "1000"
     stage.cli("upgrade", "ours", "purveyor-test/postgres:18", "--plan")
     stage.cli("delete", "ours", "--purge", "--yes")
@@ -194,7 +278,9 @@ def test_its_owner_restarts_it_and_it_goes_on(stage: Stage, theirs: str) -> None
     assert data.ask(stage.variables("alpha"), "SELECT x FROM t") == 7
 
 
-def test_when_its_owner_removes_it_that_is_said_and_nothing_is_made_in_its_place(stage: Stage) -> None:
+def test_when_its_owner_removes_it_that_is_said_and_nothing_is_made_in_its_place(
+    stage: Stage,
+) -> None:
     name = run(stage, "gone", REDIS, "redis-server", "--protected-mode", "no")
     eventually(lambda: stage.run("import", name, "gone", "--type", "redis").returncode == 0)
     docker("rm", "-f", "-v", name)
@@ -207,7 +293,9 @@ def test_when_its_owner_removes_it_that_is_said_and_nothing_is_made_in_its_place
     assert name not in docker("ps", "-a", "--format", "{{.Names}}").split()
     # another one of that name, with other data
     run(stage, "gone", REDIS, "redis-server", "--protected-mode", "no")
-    eventually(lambda: {item["slug"]: item for item in stage.json("list")}["gone"]["status"] == "refused")
+    eventually(
+        lambda: {item["slug"]: item for item in stage.json("list")}["gone"]["status"] == "refused"
+    )
     assert docker("inspect", "-f", "{{.State.Status}}", name) == "running"
     stage.cli("start", "gone", "--accept-data")
     assert stage.json("health", "gone")["healthy"]
@@ -236,7 +324,9 @@ def test_an_imported_redis_keeps_its_owners_keys_out_of_every_projects_reach(sta
 
     def works() -> bool:
         try:
-            with redis.Redis.from_url(stage.variables("gamma")["REDIS_URL"], decode_responses=True) as again:
+            with redis.Redis.from_url(
+                stage.variables("gamma")["REDIS_URL"], decode_responses=True
+            ) as again:
                 return again.get("mine") == "1"
         except redis.RedisError:
             return False
@@ -249,9 +339,13 @@ def test_an_imported_redis_keeps_its_owners_keys_out_of_every_projects_reach(sta
 
 def seaweed(stage: Stage, name: str, listen: str = "-ip.bind=0.0.0.0") -> None:
     """A SeaweedFS on its own usual port."""
-    script = 'echo "$C" > /s3.json; exec weed server -dir=/data -s3 -s3.port=8333 -s3.config=/s3.json -s3.iam.readOnly=false'
+    script = (
+        'echo "$C" > /s3.json; exec weed server -dir=/data -s3 -s3.port=8333 '
+        "-s3.config=/s3.json -s3.iam.readOnly=false"
+    )
     docker(
-        "run", "-d", "--name", name, "--network", f"{stage.namespace}-theirs", "-e", f"C={CONFIG}", "--entrypoint", "sh",
+        "run", "-d", "--name", name, "--network", f"{stage.namespace}-theirs", "-e", f"C={CONFIG}",
+        "--entrypoint", "sh",
         SEAWEEDFS, "-c", f"{script} -master.electionTimeout=1s {listen}",
     )  # fmt: skip
 
@@ -260,30 +354,58 @@ def test_a_server_that_listens_on_its_own_network_only_is_told_so(stage: Stage) 
     name = f"{stage.namespace}-shy"
     seaweed(stage, name, listen="")
     before = as_it_is(name)
-    eventually(lambda: "listen on all addresses" in stage.run("import", name, "shy", *SEAWEED).stderr)
+    eventually(
+        lambda: "listen on all addresses" in stage.run("import", name, "shy", *SEAWEED).stderr
+    )
     assert as_it_is(name) == before
     docker("rm", "-f", "-v", name)
 
 
-@pytest.mark.parametrize("kind", ["docs", "weed", "rustfs", pytest.param("minio", marks=pytest.mark.nightly)])
-def test_the_other_types_are_imported_linked_and_let_go(kind: str, stage: Stage, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(
+    "kind", ["docs", "weed", "rustfs", pytest.param("minio", marks=pytest.mark.nightly)]
+)
+def test_the_other_types_are_imported_linked_and_let_go(
+    kind: str, stage: Stage, request: pytest.FixtureRequest
+) -> None:
     name = f"{stage.namespace}-{kind}"
     service_type = "mongodb" if kind == "docs" else "s3"
     extra = SEAWEED if kind == "weed" else []
     if kind == "minio":
         image = request.getfixturevalue("minio")
-        run(stage, kind, image, "server", "/data", MINIO_ROOT_USER="minioroot", MINIO_ROOT_PASSWORD="hunter22222")
+        run(
+            stage,
+            kind,
+            image,
+            "server",
+            "/data",
+            MINIO_ROOT_USER="minioroot",
+            MINIO_ROOT_PASSWORD="hunter22222",
+        )
     if kind == "rustfs":
-        run(stage, kind, request.getfixturevalue("rustfs"), RUSTFS_ACCESS_KEY="rustfsroot", RUSTFS_SECRET_KEY="hunter22222")
+        run(
+            stage,
+            kind,
+            request.getfixturevalue("rustfs"),
+            RUSTFS_ACCESS_KEY="rustfsroot",
+            RUSTFS_SECRET_KEY="hunter22222",
+        )
     before = as_it_is(name)
 
     def taken() -> bool:
-        return stage.run("import", name, kind, "--type", service_type, "--use-found", *extra).returncode == 0
+        return (
+            stage.run(
+                "import", name, kind, "--type", service_type, "--use-found", *extra
+            ).returncode
+            == 0
+        )
 
     eventually(taken)
     stage.cli("project", "create", f"of-{kind}")
     stage.cli("link", kind, f"of-{kind}")
-    assert stage.variables(f"of-{kind}", host=False)[f"{'MONGODB' if kind == 'docs' else 'S3'}_HOST"] == name
+    assert (
+        stage.variables(f"of-{kind}", host=False)[f"{'MONGODB' if kind == 'docs' else 'S3'}_HOST"]
+        == name
+    )
     assert stage.json("health", kind)["healthy"]
     assert stage.json("backup", "run", kind)["state"] in ("ok", "suspect")
     assert "linked" in stage.run("delete", kind, "--yes").stderr
@@ -299,4 +421,9 @@ def test_released_it_is_as_it_was(stage: Stage, theirs: str) -> None:
     assert as_it_is(theirs)[-1] == [f"{stage.namespace}-theirs"]
     assert docker("inspect", "-f", "{{.State.Status}}", theirs) == "running"
     assert theirs not in stage.cli("list", "--deleted")
-    assert docker("exec", theirs, "psql", "-U", "owner", "shopdb", "-Atc", "SELECT count(*) FROM orders") == "1000"
+    assert (
+        docker(
+            "exec", theirs, "psql", "-U", "owner", "shopdb", "-Atc", "SELECT count(*) FROM orders"
+        )
+        == "1000"
+    )

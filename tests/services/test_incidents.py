@@ -89,7 +89,10 @@ async def test_what_somebody_else_did_is_told_with_its_reason_and_brought_back_a
         await app.reconciler.sweep()
         assert scene.engine.require("fk-main").state == "running"
         assert scene.server("main").held.resources["shop_production"] == {"precious": "gold"}
-        (incident,), (over,) = await told(app, "service.incident"), await told(app, "service.recovered")
+        (incident,), (over,) = (
+            await told(app, "service.incident"),
+            await told(app, "service.recovered"),
+        )
         assert (incident.service, incident.data) == (1, {"reason": HOW[how]})
         assert over.service == 1
         assert over.id > incident.id
@@ -154,7 +157,9 @@ def _refusing(call: str) -> Callable[[str], None]:
     return acted
 
 
-async def test_what_does_not_come_up_is_tried_later_and_later_and_each_reason_is_told_once(scene: Scene) -> None:
+async def test_what_does_not_come_up_is_tried_later_and_later_and_each_reason_is_told_once(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         clock = app.incidents.clock = Clock()
         hurt(scene, "killed")
@@ -190,7 +195,9 @@ async def test_the_pauses_grow_up_to_a_limit_and_begin_anew_when_all_was_calm(sc
             while not incidents.due(MAIN):
                 clock.now += 1
             pauses.append(clock.now - begun)
-        for pause, whole in zip(pauses, [5, 10, 20, 40, 80, 160, 320, *[LONGEST_PAUSE] * 3], strict=True):
+        for pause, whole in zip(
+            pauses, [5, 10, 20, 40, 80, 160, 320, *[LONGEST_PAUSE] * 3], strict=True
+        ):
             assert whole / 2 <= pause <= whole
         await incidents.tell(MAIN, "It ended.")
         await incidents.over(MAIN)
@@ -204,7 +211,9 @@ async def test_the_pauses_grow_up_to_a_limit_and_begin_anew_when_all_was_calm(sc
         assert incidents.due(MAIN)
 
 
-async def test_what_comes_up_and_ends_again_is_brought_back_later_and_later_too(scene: Scene) -> None:
+async def test_what_comes_up_and_ends_again_is_brought_back_later_and_later_too(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         clock = app.incidents.clock = Clock()
         for pauses in range(3):
@@ -217,7 +226,9 @@ async def test_what_comes_up_and_ends_again_is_brought_back_later_and_later_too(
             assert scene.engine.require("fk-main").state == "running"
 
 
-async def test_an_incident_that_was_told_is_not_told_again_by_the_next_start_and_its_end_is(scene: Scene) -> None:
+async def test_an_incident_that_was_told_is_not_told_again_by_the_next_start_and_its_end_is(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         hurt(scene, "killed")
         scene.engine.acted = _refusing("start container")
@@ -230,16 +241,24 @@ async def test_an_incident_that_was_told_is_not_told_again_by_the_next_start_and
         assert len(await told(app, "service.recovered")) == 1
 
 
-async def test_a_server_that_the_engine_has_to_start_again_is_told_until_it_stays_up(scene: Scene) -> None:
+async def test_a_server_that_the_engine_has_to_start_again_is_told_until_it_stays_up(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         await app.reconciler.sweep()
         found = scene.engine.require("fk-main")
         scene.engine.crash(found, 3)
         app.reconciler._note(  # what the engine says, without waiting for it
-            {"Type": "container", "Action": "die", "Actor": {"ID": found.id, "Attributes": {**found.labels, "exitCode": "3"}}}
+            {
+                "Type": "container",
+                "Action": "die",
+                "Actor": {"ID": found.id, "Attributes": {**found.labels, "exitCode": "3"}},
+            }
         )
         await app.reconciler.sweep()
-        assert await reasons(app) == ["It ended with exit code 3 and was started again by the engine."]
+        assert await reasons(app) == [
+            "It ended with exit code 3 and was started again by the engine."
+        ]
         assert await repairs(app) == 0
         assert await told(app, "service.recovered") == []
         assert found.started_at is not None
@@ -248,27 +267,44 @@ async def test_a_server_that_the_engine_has_to_start_again_is_told_until_it_stay
         assert len(await told(app, "service.recovered")) == 1
 
 
-async def test_after_a_crash_of_the_engine_all_that_should_run_is_up_again_services_before_their_apps(scene: Scene) -> None:
+async def test_after_a_crash_of_the_engine_all_that_should_run_is_up_again_services_before_their_apps(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         engine = scene.engine
         for number, item in enumerate(engine.world.containers):
             if item.state == "running":
-                item.state, item.exit_code = ("created", 0) if number % 3 == 0 else ("exited", 128 if number % 2 else 0)
+                item.state, item.exit_code = (
+                    ("created", 0) if number % 3 == 0 else ("exited", 128 if number % 2 else 0)
+                )
         engine.save()
         started: list[str] = []
         launch = engine.run
-        engine.run = lambda on, container: (started.append(container.name), launch(on, container))[1]
+        engine.run = lambda on, container: (started.append(container.name), launch(on, container))[
+            1
+        ]
         await app.reconciler.sweep()
         running = {item.name for item in engine.world.containers if item.state == "running"}
-        assert {"fk-main", "fk-idle", "fk-tracked", "fk-risen", "fk.shop.production.1", "fk.shop.preview.2"} <= running
+        assert {
+            "fk-main",
+            "fk-idle",
+            "fk-tracked",
+            "fk-risen",
+            "fk.shop.production.1",
+            "fk.shop.preview.2",
+        } <= running
         assert "fk-asleep" not in running
-        assert started.index("fk-main") < min(started.index("fk.shop.production.1"), started.index("fk.shop.preview.2"))
+        assert started.index("fk-main") < min(
+            started.index("fk.shop.production.1"), started.index("fk.shop.preview.2")
+        )
         assert {event.service for event in await told(app, "service.incident")} >= {1, 2, 3, 4}
         assert len(await told(app, "app.incident")) == 2
         assert not engine.world.wrongs
 
 
-async def test_when_the_engine_was_away_the_daemon_brings_all_up_without_being_asked(scene: Scene) -> None:
+async def test_when_the_engine_was_away_the_daemon_brings_all_up_without_being_asked(
+    scene: Scene,
+) -> None:
     scene.away = "The engine is away."
     async with scene.open(serve=True) as app:
         for item in scene.engine.world.containers:
@@ -276,11 +312,15 @@ async def test_when_the_engine_was_away_the_daemon_brings_all_up_without_being_a
                 item.state = "exited"
         scene.engine.away = ""
         with anyio.fail_after(15):
-            while not {1, 2, 3} <= {event.service for event in await told(app, "service.recovered")}:  # noqa: ASYNC110
+            while not {1, 2, 3} <= {  # noqa: ASYNC110
+                event.service for event in await told(app, "service.recovered")
+            }:
                 await anyio.sleep(0.05)
 
 
-async def test_an_imported_container_that_is_gone_is_told_and_left_to_its_owner(scene: Scene) -> None:
+async def test_an_imported_container_that_is_gone_is_told_and_left_to_its_owner(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         hurt(scene, "stopped", "lent-db")
         await app.reconciler.sweep()
@@ -302,7 +342,9 @@ async def test_a_repair_that_comes_after_its_owners_stop_starts_nothing(scene: S
 async def test_a_repair_keeps_the_image_that_the_container_was_made_of(scene: Scene) -> None:
     """The tag may have come to mean another one, or be gone."""
     async with scene.open() as app:
-        scene.engine.world.images = {name: found for name, found in scene.engine.world.images.items() if name != "fake:1"}
+        scene.engine.world.images = {
+            name: found for name, found in scene.engine.world.images.items() if name != "fake:1"
+        }
         before = hurt(scene, "killed")
         await app.reconciler.sweep()
         found = scene.engine.require("fk-main")

@@ -17,4 +17,6 @@ def test_create(kind: str, when: str, make_stage: Callable[..., Stage]) -> None:
             assert stage.call("GET", f"/external-services/{item['id']}/health")["healthy"]
             stage.call("DELETE", f"/external-services/{item['id']}", params={"purge": "true"})
 
-    at_every_point(make_stage(), when, "create", lambda _, n: {"name": f"s{n}", "service_type": kind}, check)
+    at_every_point(
+        make_stage(), when, "create", lambda _, n: {"name": f"s{n}", "service_type": kind}, check
+    )

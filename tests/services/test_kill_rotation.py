@@ -1,4 +1,5 @@
-"""Killed on the way of a rotation of the administrator: the service serves, and the recorded password is its own."""
+"""Killed on the way of a rotation of the administrator: the service serves, and the recorded
+password is its own."""
 
 from typing import Any
 

@@ -21,7 +21,13 @@ def count(stage: Stage, service: str) -> int:
 def precious(house: Stage) -> Stage:
     """A PostgreSQL and a Redis that hold something."""
     house.furnish({"main": "postgres", "cache": "redis"})
-    house.cli("connect", "main", "--", "-c", "CREATE TABLE precious AS SELECT generate_series(1, 1000) AS id")
+    house.cli(
+        "connect",
+        "main",
+        "--",
+        "-c",
+        "CREATE TABLE precious AS SELECT generate_series(1, 1000) AS id",
+    )
     house.cli("connect", "cache", "--", "SET", "precious", "gold")
     return house
 
@@ -58,8 +64,19 @@ def test_max_connections_and_port_are_really_applied(precious: Stage) -> None:
 def test_ssl_mode_require_refuses_plain_text_and_can_be_taken_back(precious: Stage) -> None:
     precious.cli("update", "main", "-p", "ssl_mode=require")
     host = f"{precious.namespace}-main"
-    ask = ("run", "--rm", "--network", precious.namespace, "-e", "PGPASSWORD=x", "purveyor-test/postgres:17", "psql")
-    plain = docker(*ask, f"host={host} user=postgres sslmode=disable", "-c", "select 1", check=False)
+    ask = (
+        "run",
+        "--rm",
+        "--network",
+        precious.namespace,
+        "-e",
+        "PGPASSWORD=x",
+        "purveyor-test/postgres:17",
+        "psql",
+    )
+    plain = docker(
+        *ask, f"host={host} user=postgres sslmode=disable", "-c", "select 1", check=False
+    )
     assert plain == ""
     assert precious.json("health", "main")["healthy"]
     precious.cli("project", "create", "tls")
@@ -148,7 +165,9 @@ def test_delete_is_refused_while_linked_and_keeps_the_data(precious: Stage) -> N
     assert not any(name.endswith("-brief") for name in precious.containers())
     kept = [item for item in precious.json("list", "--deleted") if item["origin"] == "brief"]
     assert len(kept) == 1
-    assert b"SET" in b"".join(path.read_bytes() for path in (precious.state / "volumes" / kept[0]["id"]).rglob("*.aof"))
+    assert b"SET" in b"".join(
+        path.read_bytes() for path in (precious.state / "volumes" / kept[0]["id"]).rglob("*.aof")
+    )
     precious.cli("create", "redis", "brief")  # the name is free again, and the new one is empty
     assert precious.cli("connect", "brief", "--", "DBSIZE").strip() == "0"
 
@@ -167,7 +186,10 @@ def test_purge_deletes_the_data_and_without_a_terminal_only_with_the_flag(precio
 
 
 def test_valkey_and_an_older_redis_serve_as_well(precious: Stage) -> None:
-    for name, image in (("valkey", "purveyor-test/valkey:8.1"), ("older", "purveyor-test/redis:7.0")):
+    for name, image in (
+        ("valkey", "purveyor-test/valkey:8.1"),
+        ("older", "purveyor-test/redis:7.0"),
+    ):
         precious.cli("create", "redis", name, "--image", image)
         precious.cli("project", "create", f"on-{name}")
         precious.cli("link", name, f"on-{name}")
@@ -196,7 +218,9 @@ def test_every_supported_postgres_serves_on_the_same_layout(major: str, precious
 
 @pytest.mark.every_engine
 def test_shared_memory_logs_and_restart_are_set_for_a_database(precious: Stage) -> None:
-    host = json.loads(docker("inspect", f"{precious.namespace}-main", "--format", "{{json .HostConfig}}"))
+    host = json.loads(
+        docker("inspect", f"{precious.namespace}-main", "--format", "{{json .HostConfig}}")
+    )
     assert host["ShmSize"] >= 256 * 1024 * 1024
     assert host["LogConfig"]["Config"]["max-size"]
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
@@ -204,7 +228,11 @@ def test_shared_memory_logs_and_restart_are_set_for_a_database(precious: Stage) 
 
 def test_what_happened_can_be_followed_from_any_number(precious: Stage) -> None:
     with precious.local() as client:
-        every = client.get("/api/events", params={"after": 0, "limit": 1000}, headers={"Accept": "application/json"}).json()
+        every = client.get(
+            "/api/events",
+            params={"after": 0, "limit": 1000},
+            headers={"Accept": "application/json"},
+        ).json()
         assert [event["id"] for event in every] == list(range(1, len(every) + 1))
         seen = []
         headers = {"Last-Event-ID": "3", "Accept": "text/event-stream"}

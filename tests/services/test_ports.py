@@ -1,4 +1,5 @@
-"""Ports: two installations that choose at the same moment never end up on one, and nobody has to try again."""
+"""Ports: two installations that choose at the same moment never end up on one, and nobody has to
+try again."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,9 @@ def test_a_race_on_a_port_is_settled(make_stage: Callable[..., Stage]) -> None:
 
     def create(job: tuple[Stage, int]) -> int:
         stage, number = job
-        service = stage.call("POST", "/external-services", json={"name": f"r{number}", "service_type": "redis"})
+        service = stage.call(
+            "POST", "/external-services", json={"name": f"r{number}", "service_type": "redis"}
+        )
         assert service["status"] == "running"
         return int(service["port"])
 

@@ -52,7 +52,10 @@ async def test_what_is_taken_back_while_a_sweep_looks_ends_no_sweep(scene: Scene
     async with scene.open() as app:
         every = [await record_of(app, name) for name in ("main", "idle")]
         await app.house.store.write(
-            lambda tx: (services.update(tx, every[1].id, volume_id=None), services.drop_volume(tx, every[1].volume_id or ""))
+            lambda tx: (
+                services.update(tx, every[1].id, volume_id=None),
+                services.drop_volume(tx, every[1].volume_id or ""),
+            )
         )
         assert await app.reconciler._watch_data(every) == set()
 
@@ -64,7 +67,9 @@ async def test_the_daemon_hears_of_a_removal_and_repairs_it_at_once(scene: Scene
         await eventually(lambda: scene.engine.find("fk-main"))
 
 
-async def test_what_its_owner_stopped_stays_stopped_even_when_its_container_is_removed(scene: Scene) -> None:
+async def test_what_its_owner_stopped_stays_stopped_even_when_its_container_is_removed(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         remove(scene, "fk-asleep")
         await app.reconciler.sweep()
@@ -98,7 +103,9 @@ async def test_another_data_set_is_stopped_and_said(scene: Scene) -> None:
         assert scene.engine.require("fk-main").state == "running"
 
 
-async def test_a_server_that_stops_answering_and_answers_again_is_an_event_each(scene: Scene) -> None:
+async def test_a_server_that_stops_answering_and_answers_again_is_an_event_each(
+    scene: Scene,
+) -> None:
     async with scene.open() as app:
         await app.reconciler.sweep()
         server = scene.server("main")
@@ -120,7 +127,11 @@ async def test_apps_that_are_over_are_swept_up_and_the_current_one_stays(scene: 
         await do(app, "deploy", project="shop", image="app:2")
         scene.engine.world.containers.append(old)  # could not be removed at the time
         await app.reconciler.sweep()
-        names = {item.name for item in scene.engine.world.containers if item.name.startswith("fk.shop.production")}
+        names = {
+            item.name
+            for item in scene.engine.world.containers
+            if item.name.startswith("fk.shop.production")
+        }
         assert names == {"fk.shop.production.3"}
 
 

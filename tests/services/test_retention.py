@@ -24,7 +24,9 @@ from purveyor_deployhooks.outbox import Outbox
 from purveyor_hooks import NotFound
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-AMOUNTS = Amounts(services=4, projects=4, operations=2_000, events=6_000, backups=0, looks=5, crowd=2)
+AMOUNTS = Amounts(
+    services=4, projects=4, operations=2_000, events=6_000, backups=0, looks=5, crowd=2
+)
 KEPT = 2_500
 
 
@@ -39,7 +41,8 @@ def filled(tmp_path: Path) -> Scene:
 
 
 async def held(app: App) -> tuple[int, int, int, int]:
-    """The first event, how many there are, the first operation, and how many operations steps are kept of."""
+    """The first event, how many there are, the first operation, and how many operations steps are
+    kept of."""
 
     def work(tx: Tx) -> tuple[int, int, int, int]:
         return (
@@ -52,7 +55,9 @@ async def held(app: App) -> tuple[int, int, int, int]:
     return await app.house.store.read(work)
 
 
-async def test_only_so_many_events_are_kept_and_an_operation_goes_with_its_own(filled: Scene) -> None:
+async def test_only_so_many_events_are_kept_and_an_operation_goes_with_its_own(
+    filled: Scene,
+) -> None:
     async with filled.open() as app:
         await app.retention.sweep()
         # the newest thousand operations stay, whatever becomes of their events
@@ -76,7 +81,9 @@ async def test_nothing_goes_that_an_unfinished_operation_needs(filled: Scene) ->
         first, count, operation, _ = await held(app)
         assert (first, count) == (28, 5_973), "the line has no gaps after it"
         assert operation == 10
-        assert [event.id for event in await app.house.store.read(lambda tx: events.after(tx, 27, 3))] == [28, 29, 30]
+        assert [
+            event.id for event in await app.house.store.read(lambda tx: events.after(tx, 27, 3))
+        ] == [28, 29, 30]
         await app.house.store.write(lambda tx: operations.set_state(tx, 10, "failed"))
         await app.retention.sweep()
         assert (await held(app))[0] == 3_501
@@ -84,9 +91,13 @@ async def test_nothing_goes_that_an_unfinished_operation_needs(filled: Scene) ->
 
 async def test_looks_at_a_deleted_service_are_forgotten(filled: Scene) -> None:
     async with filled.open() as app:
-        await app.house.store.write(lambda tx: tx.update("services", "id = ?", [2], state="deleted"))
+        await app.house.store.write(
+            lambda tx: tx.update("services", "id = ?", [2], state="deleted")
+        )
         await app.retention.sweep()
-        found = await app.house.store.read(lambda tx: [row["service_id"] for row in tx.rows("SELECT service_id FROM looks")])
+        found = await app.house.store.read(
+            lambda tx: [row["service_id"] for row in tx.rows("SELECT service_id FROM looks")]
+        )
         assert {*found} == {1, 3, 4}
         assert len(found) == 30
 
@@ -101,7 +112,9 @@ async def test_a_client_that_comes_back_too_late_is_told_so(filled: Scene) -> No
         token = await app.house.store.write(work)
         transport: Any = httpx.ASGITransport(app=create_api(app))  # type: ignore[arg-type]
         headers = {"Authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(transport=transport, base_url="http://p/api", headers=headers) as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://p/api", headers=headers
+        ) as client:
             late = await client.get("/events", headers={"Last-Event-ID": "3499"})
             assert late.status_code == 410
             assert "first that is kept is number 3501" in late.json()["detail"]
@@ -111,7 +124,9 @@ async def test_a_client_that_comes_back_too_late_is_told_so(filled: Scene) -> No
             for after in (0, 3500):
                 found = await client.get(f"/events?limit=2&after={after}", headers=as_json)
                 assert [event["id"] for event in found.json()] == [3501, 3502]
-            assert (await client.get("/events", headers={"Last-Event-ID": b"\xb2"})).status_code == 400
+            assert (
+                await client.get("/events", headers={"Last-Event-ID": b"\xb2"})
+            ).status_code == 400
             assert (await client.get("/operations/7")).status_code == NotFound.status
 
 
@@ -126,15 +141,22 @@ async def test_deliveries_are_forgotten_but_for_those_that_wait_and_the_newest(
     async def last_event() -> int:
         return 0
 
-    core: Any = SimpleNamespace(folder=lambda name: tmp_path / name, history_days=90, last_event=last_event)
+    core: Any = SimpleNamespace(
+        folder=lambda name: tmp_path / name, history_days=90, last_event=last_event
+    )
     box = Outbox(core)
     await box.open()
     now, old = time.time(), time.time() - 91 * 86400
-    rows = [("pending" if n == 5 else "delivered", now if n == 7 else old, n) for n in range(1, 1_201)]
+    rows = [
+        ("pending" if n == 5 else "delivered", now if n == 7 else old, n) for n in range(1, 1_201)
+    ]
 
     def fill(db: Any) -> None:
         db.execute("INSERT INTO webhooks VALUES (1, 'w', 'http://w', '[]', '', 1, 1.0, 0)")
-        sql = "INSERT INTO deliveries (webhook, event, type, body, state, next_at, updated_at) VALUES (1, ?, 't', '{}', ?, 0, ?)"
+        sql = (
+            "INSERT INTO deliveries (webhook, event, type, body, state, next_at, updated_at) "
+            "VALUES (1, ?, 't', '{}', ?, 0, ?)"
+        )
         db.conn.executemany(sql, [(number, state, at) for state, at, number in rows])
 
     await box._run(fill)

@@ -1,4 +1,5 @@
-"""New credentials for a service's administrator: the new ones work, the old ones end, and no app notices."""
+"""New credentials for a service's administrator: the new ones work, the old ones end, and no app
+notices."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -17,7 +18,13 @@ from support import Stage, docker
 
 pytestmark = pytest.mark.weekly
 
-SECRETS = {"postgres": "password", "redis": "password", "mongodb": "password", "s3": "secret_key", "minio": "secret_key"}
+SECRETS = {
+    "postgres": "password",
+    "redis": "password",
+    "mongodb": "password",
+    "s3": "secret_key",
+    "minio": "secret_key",
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +35,20 @@ def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
 
 def client(stage: Stage, service: str) -> dict[str, str]:
     """What the administrator logs in with."""
-    found: dict[str, str] = stage.call("GET", f"/external-services/{service}/client")["client"]["environment"]
+    found: dict[str, str] = stage.call("GET", f"/external-services/{service}/client")["client"][
+        "environment"
+    ]
     return found
 
 
 def postgres(environment: dict[str, str], stage: Stage, name: str) -> None:
     port = stage.json("show", name)["service"]["port"]
-    data.ask({"DATABASE_URL": f"postgresql://postgres:{environment['PGPASSWORD']}@127.0.0.1:{port}/postgres"}, "SELECT 1")
+    data.ask(
+        {
+            "DATABASE_URL": f"postgresql://postgres:{environment['PGPASSWORD']}@127.0.0.1:{port}/postgres"
+        },
+        "SELECT 1",
+    )
 
 
 def cache(environment: dict[str, str], stage: Stage, name: str) -> None:
@@ -59,7 +73,12 @@ def objects(environment: dict[str, str], stage: Stage, name: str) -> None:
     ).list_buckets()
 
 
-REFUSED = (data.asyncpg.PostgresError, redis.RedisError, pymongo.errors.PyMongoError, botocore.exceptions.ClientError)
+REFUSED = (
+    data.asyncpg.PostgresError,
+    redis.RedisError,
+    pymongo.errors.PyMongoError,
+    botocore.exceptions.ClientError,
+)
 
 
 @pytest.mark.parametrize(("kind", "log_in"), [
@@ -88,8 +107,12 @@ def test_the_new_ones_work_the_old_ones_end_and_apps_go_on(
     assert stage.json("health", kind)["healthy"]
     stage.cli("restart", kind)
     log_in(new, stage, kind)
-    secrets = {value for value in (*old.values(), *new.values()) if len(value) >= 16 and "://" not in value}
-    said = stage.cli("--json", "events", "-n", "500") + json.dumps(stage.call("GET", "/operations?limit=1000"))
+    secrets = {
+        value for value in (*old.values(), *new.values()) if len(value) >= 16 and "://" not in value
+    }
+    said = stage.cli("--json", "events", "-n", "500") + json.dumps(
+        stage.call("GET", "/operations?limit=1000")
+    )
     assert not [secret for secret in secrets if secret in said and "purveyor" not in secret]
 
 

@@ -61,7 +61,8 @@ def test_it_calls_nobody_and_no_secret_is_seen_from_outside(store: Stage) -> Non
 
 def test_the_console_answers_and_lets_nobody_in_without_keys(store: Stage) -> None:
     values = store.json("show", "store")["current_parameters"]
-    # the console's pages are no part of the program as it was built for the tests: its own health is
+    # the console's pages are no part of the program as it was built for the tests: its own health
+    # is
     page = httpx.get(f"http://127.0.0.1:{values['console_port']}/rustfs/console/health")
     assert (page.status_code, page.json()["service"]) == (200, "rustfs-console")
     variables = store.variables("shop")
@@ -70,7 +71,12 @@ def test_the_console_answers_and_lets_nobody_in_without_keys(store: Stage) -> No
         users = f"http://127.0.0.1:{port}/rustfs/admin/v3/list-users"
         assert httpx.get(users).status_code == 403
         assert signed(users, variables["S3_ACCESS_KEY"], variables["S3_SECRET_KEY"]) == 403
-        assert signed(users, administrator["AWS_ACCESS_KEY_ID"], administrator["AWS_SECRET_ACCESS_KEY"]) == 200
+        assert (
+            signed(
+                users, administrator["AWS_ACCESS_KEY_ID"], administrator["AWS_SECRET_ACCESS_KEY"]
+            )
+            == 200
+        )
 
 
 def signed(url: str, access_key: str, secret_key: str) -> int:
@@ -103,11 +109,17 @@ def test_it_goes_to_another_image_of_it_with_all_that_it_holds(store: Stage, rus
     try:
         client = connect(store)
         client.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration=AT_REST)
-        client.put_object(Bucket=BUCKET, Key="carried", Body=b"over", Tagging="a=b", Metadata={"c": "d"})
+        client.put_object(
+            Bucket=BUCKET, Key="carried", Body=b"over", Tagging="a=b", Metadata={"c": "d"}
+        )
         assert "restart" in store.cli("upgrade", "store", newer, "--plan")
         store.cli("upgrade", "store", newer)
         found = connect(store).get_object(Bucket=BUCKET, Key="carried")
-        assert (found["Body"].read(), found["Metadata"], found["ServerSideEncryption"]) == (b"over", {"c": "d"}, "AES256")
+        assert (found["Body"].read(), found["Metadata"], found["ServerSideEncryption"]) == (
+            b"over",
+            {"c": "d"},
+            "AES256",
+        )
         assert store.json("show", "store")["service"]["docker_image"] == newer
         assert store.json("health", "store")["stage"] == "write"
         store.cli("upgrade", "store", rustfs)
@@ -124,13 +136,19 @@ class Writers:
         self.sums: dict[str, str] = {}
         self.enough = threading.Event()
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._write, args=(connect(stage), number, number == 0)) for number in range(3)]
+        self._threads = [
+            threading.Thread(target=self._write, args=(connect(stage), number, number == 0))
+            for number in range(3)
+        ]
 
     def _write(self, client: Any, writer: int, in_parts: bool) -> None:
         number = 0
         while not self._over.is_set():
             number += 1
-            key, body = f"killed/{writer}/{number}", f"{writer} {number} ".encode() * (1200 * 1024 if in_parts else 2000)
+            key, body = (
+                f"killed/{writer}/{number}",
+                f"{writer} {number} ".encode() * (1200 * 1024 if in_parts else 2000),
+            )
             try:
                 if in_parts:
                     send_in_parts(client, key, body)
@@ -160,9 +178,17 @@ def send_in_parts(client: Any, key: str, body: bytes) -> None:
     size, parts = 5 * 1024 * 1024, []
     for start in range(0, len(body), size):
         number = len(parts) + 1
-        sent = client.upload_part(Bucket=BUCKET, Key=key, UploadId=begun, PartNumber=number, Body=body[start : start + size])
+        sent = client.upload_part(
+            Bucket=BUCKET,
+            Key=key,
+            UploadId=begun,
+            PartNumber=number,
+            Body=body[start : start + size],
+        )
         parts.append({"PartNumber": number, "ETag": sent["ETag"]})
-    client.complete_multipart_upload(Bucket=BUCKET, Key=key, UploadId=begun, MultipartUpload={"Parts": parts})
+    client.complete_multipart_upload(
+        Bucket=BUCKET, Key=key, UploadId=begun, MultipartUpload={"Parts": parts}
+    )
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.nightly)])
@@ -176,9 +202,14 @@ def test_killed_under_writers_it_has_all_that_it_acknowledged(times: int, store:
             eventually(lambda: serves(store))  # brought back by nobody's hand
     client = connect(store)
     for key, known in writers.sums.items():
-        assert hashlib.sha256(client.get_object(Bucket=BUCKET, Key=key)["Body"].read()).hexdigest() == known, key
+        assert (
+            hashlib.sha256(client.get_object(Bucket=BUCKET, Key=key)["Body"].read()).hexdigest()
+            == known
+        ), key
     listed = [
-        item["Key"] for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET) for item in page["Contents"]
+        item["Key"]
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+        for item in page["Contents"]
     ]
     for key in listed:  # what was not acknowledged is whole, or is not there
         found = client.get_object(Bucket=BUCKET, Key=key)
@@ -196,14 +227,20 @@ def serves(stage: Stage) -> bool:
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A disk of 48 MB."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", tmp_path], check=False, capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=48m", "none", tmp_path],
+        check=False,
+        capture_output=True,
+    )
     if mounted.returncode:
         pytest.skip("no disk can be mounted here")
     yield tmp_path
     subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
-def test_on_a_full_disk_nothing_is_acknowledged_that_is_not_there(make_stage: Any, rustfs: str, small: Path) -> None:
+def test_on_a_full_disk_nothing_is_acknowledged_that_is_not_there(
+    make_stage: Any, rustfs: str, small: Path
+) -> None:
     stage: Stage = make_stage(images={"s3": rustfs})
     (stage.state / "volumes").symlink_to(small)
     with stage.serving():
@@ -226,7 +263,8 @@ def test_on_a_full_disk_nothing_is_acknowledged_that_is_not_there(make_stage: An
             send_in_parts(client, "parts", b"x" * 6 * 1024 * 1024)
         assert "Disk full" in stage.cli("health", "store", code=1)
         assert listed(client) == [*held]
-        subprocess.run(["mount", "-o", "remount,size=96m", small], check=True)  # room is made: nothing has to be started anew
+        # room is made: nothing has to be started anew
+        subprocess.run(["mount", "-o", "remount,size=96m", small], check=True)
         eventually(lambda: serves(stage))
         for key, body in held.items():
             assert client.get_object(Bucket=BUCKET, Key=key)["Body"].read() == body
@@ -253,9 +291,15 @@ def test_encryption_at_rest_works_and_outlives_a_restart_a_restore_and_a_copy(st
     assert made["metadata"]["counts"]["bytes"][BUCKET] == len(b"in clear again")
     store.call("POST", f"/backups/{made['id']}/restore", json={"service_id": "store"})
     assert is_sealed(connect(store))
-    assert connect(store).get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"] == AT_REST
+    assert (
+        connect(store).get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]
+        == AT_REST
+    )
     store.cli("clone", "store", "copy")  # which has a key of its own
-    code = f"x = s3.get_object(Bucket={BUCKET!r}, Key='sealed'); print(x['ServerSideEncryption'], x['Body'].read().decode())\n"
+    code = (
+        f"x = s3.get_object(Bucket={BUCKET!r}, Key='sealed'); print(x['ServerSideEncryption'], "
+        "x['Body'].read().decode())\n"
+    )
     assert "AES256 in clear again" in store.run("connect", "copy", stdin=code).stdout
     store.cli("delete", "copy", "--purge", "--yes")
 
@@ -271,8 +315,10 @@ def test_a_purge_says_until_when_an_object_is_locked(store: Stage) -> None:
     store.cli("link", "store", "kept")
     code = (
         "from datetime import datetime\n"
-        "b = 'kept-production'; s3.put_bucket_versioning(Bucket=b, VersioningConfiguration={'Status': 'Enabled'})\n"
-        "x = s3.put_object_lock_configuration(Bucket=b, ObjectLockConfiguration={'ObjectLockEnabled': 'Enabled'})\n"
+        "b = 'kept-production'; s3.put_bucket_versioning(Bucket=b, "
+        "VersioningConfiguration={'Status': 'Enabled'})\n"
+        "x = s3.put_object_lock_configuration(Bucket=b, "
+        "ObjectLockConfiguration={'ObjectLockEnabled': 'Enabled'})\n"
         "x = s3.put_object(Bucket=b, Key='law', Body=b'1', ObjectLockMode='COMPLIANCE', "
         "ObjectLockRetainUntilDate=datetime(2031, 5, 6))\n"
         "print('locked')\n"

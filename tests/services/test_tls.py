@@ -1,4 +1,5 @@
-"""TLS of real servers: whoever has the installation's authority verifies them, whoever has another's does not; plain goes on."""
+"""TLS of real servers: whoever has the installation's authority verifies them, whoever has
+another's does not; plain goes on."""
 
 import asyncio
 import json
@@ -31,7 +32,9 @@ def address(stage: Stage, service: str) -> str:
 
 def shake(stage: Stage, service: str, name: str, context: ssl.SSLContext) -> bytes:
     """The certificate that a server shows to whoever calls it by this name."""
-    with socket.create_connection((address(stage, service), 5432 if service == "main" else 6380), timeout=10) as line:
+    with socket.create_connection(
+        (address(stage, service), 5432 if service == "main" else 6380), timeout=10
+    ) as line:
         if service == "main":
             line.sendall(ASK)
             assert line.recv(1) == b"S"
@@ -44,15 +47,35 @@ def ours(stage: Stage) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("service", ["main", "cache"])
-def test_the_right_name_and_authority_are_verified_and_others_refused(served: Stage, service: str, tmp_path: Path) -> None:
+def test_the_right_name_and_authority_are_verified_and_others_refused(
+    served: Stage, service: str, tmp_path: Path
+) -> None:
     name = f"{served.namespace}-{service}"
     assert shake(served, service, name, ours(served))
     assert shake(served, service, "127.0.0.1", ours(served))
     other = f"{served.namespace}-{'cache' if service == 'main' else 'main'}"
     with pytest.raises(ssl.SSLCertVerificationError):
         shake(served, service, other, ours(served))
-    strange = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
-    strange += ["-subj", "/CN=other", "-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "crt")]
+    strange = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "1",
+    ]
+    strange += [
+        "-subj",
+        "/CN=other",
+        "-keyout",
+        str(tmp_path / "key"),
+        "-out",
+        str(tmp_path / "crt"),
+    ]
     subprocess.run(strange, check=True, capture_output=True)
     with pytest.raises(ssl.SSLCertVerificationError):
         shake(served, service, name, ssl.create_default_context(cafile=str(tmp_path / "crt")))
@@ -62,19 +85,34 @@ def test_plain_clients_go_on_and_the_variables_are_those_of_before(served: Stage
     variables = served.variables("shop")
     assert "?" not in variables["DATABASE_URL"]
     assert variables["REDIS_URL"].startswith("redis://")
-    assert variables["POSTGRES_CA_CERT"] == variables["REDIS_CA_CERT"] == str(served.state / certificates.FILE)
+    assert (
+        variables["POSTGRES_CA_CERT"]
+        == variables["REDIS_CA_CERT"]
+        == str(served.state / certificates.FILE)
+    )
     assert variables["POSTGRES_CA_PEM"] == (served.state / certificates.FILE).read_text()
     assert redis.Redis.from_url(variables["REDIS_URL"]).set("plain", 1)
     inside = served.variables("shop", host=False)
     assert inside["REDIS_CA_CERT"] == "/etc/purveyor/ca.crt"
     assert inside["REDIS_TLS_URL"].startswith("rediss://")
-    assert not set(inside) & {"PGSSLROOTCERT", "SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
+    assert not set(inside) & {
+        "PGSSLROOTCERT",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "AWS_CA_BUNDLE",
+        "NODE_EXTRA_CA_CERTS",
+    }
 
 
 def test_a_certificate_is_renewed_while_the_server_runs(served: Stage) -> None:
     names = {service: f"{served.namespace}-{service}" for service in ("main", "cache")}
-    before = {service: shake(served, service, name, ours(served)) for service, name in names.items()}
-    begun = {service: json.loads(docker("inspect", name))[0]["State"]["StartedAt"] for service, name in names.items()}
+    before = {
+        service: shake(served, service, name, ours(served)) for service, name in names.items()
+    }
+    begun = {
+        service: json.loads(docker("inspect", name))[0]["State"]["StartedAt"]
+        for service, name in names.items()
+    }
     kept = redis.Redis.from_url(served.variables("shop")["REDIS_URL"])
     kept.ping()
 
@@ -88,7 +126,10 @@ def test_a_certificate_is_renewed_while_the_server_runs(served: Stage) -> None:
 
 def test_another_authority_takes_over_while_servers_run(served: Stage) -> None:
     names = {service: f"{served.namespace}-{service}" for service in ("main", "cache")}
-    begun = {name: json.loads(docker("inspect", name))[0]["State"]["StartedAt"] for name in names.values()}
+    begun = {
+        name: json.loads(docker("inspect", name))[0]["State"]["StartedAt"]
+        for name in names.values()
+    }
     before = ours(served)
     served.cli("ca", "rotate")
     assert [item["state"] for item in served.json("ca", "show")] == ["current", "next"]

@@ -1,4 +1,5 @@
-"""On a real engine: what somebody does to containers and networks by hand is seen, told and put right, and no data is lost."""
+"""On a real engine: what somebody does to containers and networks by hand is seen, told and put
+right, and no data is lost."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +29,9 @@ def stage(make_stage: MakeStage) -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def app(stage: Stage) -> dict[str, Any]:
     """An app with an address, which reads and writes both services."""
-    found: dict[str, Any] = stage.json("deploy", "alpha", DEMO, "--port", "8000", "--health-path", "/healthz")
+    found: dict[str, Any] = stage.json(
+        "deploy", "alpha", DEMO, "--port", "8000", "--health-path", "/healthz"
+    )
     assert httpx.get(found["url"]).status_code == 200
     return found
 
@@ -40,13 +43,19 @@ def state(name: str) -> tuple[str, str]:
 
 
 def told(stage: Stage, kind: str) -> list[Any]:
-    return [json.loads(data) for (data,) in stage.rows(f"SELECT data FROM events WHERE type = '{kind}' ORDER BY id")]
+    return [
+        json.loads(data)
+        for (data,) in stage.rows(f"SELECT data FROM events WHERE type = '{kind}' ORDER BY id")
+    ]
 
 
 def serves(stage: Stage, service: str) -> bool:
     """Healthy, and no incident is open."""
     listed = {item["slug"]: item for item in stage.call("GET", "/external-services/")}
-    return bool(listed[service]["status"] == "running" and stage.call("GET", f"/external-services/{service}/health")["healthy"])
+    return bool(
+        listed[service]["status"] == "running"
+        and stage.call("GET", f"/external-services/{service}/health")["healthy"]
+    )
 
 
 def volume_of(stage: Stage, service: str) -> str:
@@ -61,7 +70,9 @@ def users(stage: Stage, service: str) -> list[str]:
 
 
 @pytest.mark.parametrize("service", ["main", "cache"])
-def test_a_container_renamed_and_taken_from_the_network_is_taken_back_as_it_runs(service: str, stage: Stage) -> None:
+def test_a_container_renamed_and_taken_from_the_network_is_taken_back_as_it_runs(
+    service: str, stage: Stage
+) -> None:
     name = f"{stage.namespace}-{service}"
     before = state(name)
     docker("network", "disconnect", stage.namespace, name)
@@ -76,7 +87,9 @@ def test_a_container_renamed_and_taken_from_the_network_is_taken_back_as_it_runs
 
 
 @pytest.mark.parametrize("service", ["main", "cache"])
-def test_a_copy_that_was_started_by_hand_on_the_data_keeps_the_service_from_starting(service: str, stage: Stage) -> None:
+def test_a_copy_that_was_started_by_hand_on_the_data_keeps_the_service_from_starting(
+    service: str, stage: Stage
+) -> None:
     name, other = f"{stage.namespace}-{service}", f"{stage.namespace}-by-hand-{service}"
     stage.cli("stop", service)
     volume = volume_of(stage, service)
@@ -108,7 +121,9 @@ def test_a_service_that_somebody_else_ends_is_told_and_up_again(how: str, stage:
 
 
 @pytest.mark.parametrize("how", ["stop", "rm -f"])
-def test_an_app_that_somebody_else_ends_is_told_and_answers_again(how: str, stage: Stage, app: dict[str, Any]) -> None:
+def test_an_app_that_somebody_else_ends_is_told_and_answers_again(
+    how: str, stage: Stage, app: dict[str, Any]
+) -> None:
     ends = len(told(stage, "app.recovered"))
     rows = httpx.get(app["url"]).json()["rows"]
     docker(*how.split(), app["container"])
@@ -124,8 +139,13 @@ def _rows(url: str) -> int:
         return 0
 
 
-def test_a_network_that_was_lost_is_made_anew_with_everything_on_it(stage: Stage, app: dict[str, Any]) -> None:
-    network, show = stage.namespace, ("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}")
+def test_a_network_that_was_lost_is_made_anew_with_everything_on_it(
+    stage: Stage, app: dict[str, Any]
+) -> None:
+    network, show = (
+        stage.namespace,
+        ("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}"),
+    )
     stage.cli("create", "redis", "asleep")
     stage.cli("stop", "asleep")
     before = {name: state(f"{network}-{name}") for name in ("main", "cache")}
@@ -138,17 +158,31 @@ def test_a_network_that_was_lost_is_made_anew_with_everything_on_it(stage: Stage
     assert eventually(lambda: _rows(app["url"]))
     assert {name: state(f"{network}-{name}") for name in ("main", "cache")} == before
     assert docker(*show, network) == subnet
-    ask = "import urllib.request as u; print(u.urlopen('http://alpha-production:8000/healthz').status)"
-    assert docker("run", "--rm", "--network", f"{network}.alpha.production", DEMO, "python3", "-c", ask) == "200"
+    ask = (
+        "import urllib.request as u; "
+        "print(u.urlopen('http://alpha-production:8000/healthz').status)"
+    )
+    assert (
+        docker(
+            "run", "--rm", "--network", f"{network}.alpha.production", DEMO, "python3", "-c", ask
+        )
+        == "200"
+    )
     stage.cli("start", "asleep")
     stage.cli("delete", "asleep", "--purge", "--yes")
 
 
 def test_an_app_that_ends_again_and_again_is_told_with_what_it_ends_with(stage: Stage) -> None:
     script = "import time; time.sleep(3); raise SystemExit(3)"
-    found = stage.json("deploy", "alpha", DEMO, "-e", "looping", "--create", "--", "python3", "-c", script)
-    eventually(lambda: [item for item in told(stage, "app.incident") if item["deployment"] == found["id"]])
-    (said,) = [item["reason"] for item in told(stage, "app.incident") if item["deployment"] == found["id"]][:1]
+    found = stage.json(
+        "deploy", "alpha", DEMO, "-e", "looping", "--create", "--", "python3", "-c", script
+    )
+    eventually(
+        lambda: [item for item in told(stage, "app.incident") if item["deployment"] == found["id"]]
+    )
+    (said,) = [
+        item["reason"] for item in told(stage, "app.incident") if item["deployment"] == found["id"]
+    ][:1]
     assert "exit code 3" in said
     stage.cli("project", "remove-environment", "alpha", "looping")
 

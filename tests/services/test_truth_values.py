@@ -1,4 +1,5 @@
-"""What is said is so: time-outs by who they are of, settings by their bounds, logs without secrets."""
+"""What is said is so: time-outs by who they are of, settings by their bounds, logs without
+secrets."""
 
 import json
 import logging
@@ -29,7 +30,9 @@ class Slow:
 
     @hookimpl
     def service_type(self) -> ServiceType:
-        return ServiceType(name="slow", label="", description="", default_image="x:1", parameters=(), ports=())
+        return ServiceType(
+            name="slow", label="", description="", default_image="x:1", parameters=(), ports=()
+        )
 
     @hookimpl
     async def ready(self, service: Service, access: Any) -> None:
@@ -48,9 +51,17 @@ async def test_a_drivers_time_out_is_told_as_its_own_and_ours_as_ours() -> None:
     registry.register(plugin, Plugin(name="slow"))
     provider = registry.provider("slow")
     service = Service(
-        id=1, name="main", slug="main", service_type="slow", parameters={}, secrets={}, image=Image(reference="x:1"), host="h"
+        id=1,
+        name="main",
+        slug="main",
+        service_type="slow",
+        parameters={},
+        secrets={},
+        image=Image(reference="x:1"),
+        host="h",
     )
-    for call in (provider._await("ready", 10.0, service, access=None), provider._await("backup", float("inf"), service,
+    for call in (provider._await("ready", 10.0, service, access=None),
+        provider._await("backup", float("inf"), service,
                  access=None, sink=None)):  # fmt: skip
         with pytest.raises(Failed, match="TimeoutError: the driver's own") as told:
             await call
@@ -62,9 +73,12 @@ async def test_a_drivers_time_out_is_told_as_its_own_and_ours_as_ours() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["health-interval = 0", "health-interval = -5", "health-interval = inf", "health-interval = nan", "stall-timeout = 0",
-     "ready-timeout = -1", "pull-timeout = 1e9", "archive-interval = -1", "archive-queue = 0", "old-data-days = -3",
-     "port-offset = 70000", "port-offset = -1", "connections = 0", "connections = 1000000", 'volumes = "relative/path"',
+    ["health-interval = 0", "health-interval = -5", "health-interval = inf",
+    "health-interval = nan", "stall-timeout = 0",
+     "ready-timeout = -1", "pull-timeout = 1e9", "archive-interval = -1", "archive-queue = 0",
+     "old-data-days = -3",
+     "port-offset = 70000", "port-offset = -1", "connections = 0", "connections = 1000000",
+     'volumes = "relative/path"',
      'backups = "here"', 'listen = "127.0.0.1:²"', 'listen = "127.0.0.1:99999"'],
 )  # fmt: skip
 def test_a_setting_out_of_its_bounds_is_refused_by_its_name(tmp_path: Path, line: str) -> None:
@@ -84,15 +98,23 @@ def test_a_traceback_holds_no_secret() -> None:
     vault = Vault(b"0" * 43 + b"=")
     vault.seal({"password": "correct horse/battery", "port": 5432, "name": "innocent-name"})
     try:
-        raise RuntimeError("login as postgresql://app:hunter22hunter@db/x failed with correct horse/battery")
+        raise RuntimeError(
+            "login as postgresql://app:hunter22hunter@db/x failed with correct horse/battery"
+        )
     except RuntimeError as error:
-        line = json.dumps(logged(vault.known, exc_info=error, error=str(error), url="x?p=correct%20horse%2Fbattery"))
+        line = json.dumps(
+            logged(
+                vault.known, exc_info=error, error=str(error), url="x?p=correct%20horse%2Fbattery"
+            )
+        )
     for secret in ("correct horse/battery", "hunter22hunter", "correct%20horse"):
         assert secret not in line
     assert "RuntimeError" in line
     assert logged(vault.known, service="innocent-name")["service"] == "innocent-name"
-    assert logged(vault.known, token="abc", nested={"password": "x", "list": ["correct horse/battery"]}) | {"timestamp": ""} == {
-        "token": "***", "nested": {"password": "***", "list": ["***"]}, "event": "something", "level": "warning", "timestamp": "",
+    assert logged(vault.known, token="abc",
+        nested={"password": "x", "list": ["correct horse/battery"]}) | {"timestamp": ""} == {
+        "token": "***", "nested": {"password": "***", "list": ["***"]}, "event": "something",
+        "level": "warning", "timestamp": "",
     }  # fmt: skip
 
 
@@ -110,7 +132,8 @@ def test_a_secret_is_encoded_once_and_not_for_every_line(monkeypatch: pytest.Mon
     for _ in range(3):
         logger.warning("something", one="x", other="correct%20horse%2Fbattery")
     assert encoded == secrets
-    secrets[:] = ["a third one/of them", secrets[0]]  # another order, and one that is not known any more
+    # another order, and one that is not known any more
+    secrets[:] = ["a third one/of them", secrets[0]]
     logger.warning("something", other="another one of them", third="a%20third%20one%2Fof%20them")
     assert encoded[2:] == ["a third one/of them"]
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -132,7 +155,9 @@ def test_a_librarys_warning_is_no_traceback_for_whoever_runs_a_command() -> None
     assert "ValueError" in line["exception"]
 
 
-def test_what_is_opened_is_known_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_opened_is_known_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("purveyor.kernel.db.secrets.REMEMBERED", 3)
     first = open_vault(tmp_path)
     sealed = first.seal("a secret of one")

@@ -20,7 +20,9 @@ async def listed(app: App, *, sizes: bool) -> list[Any]:
     return list(answer.content)
 
 
-async def test_many_volumes_on_a_slow_disk_take_no_longer_than_all_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_volumes_on_a_slow_disk_take_no_longer_than_all_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = [str(tmp_path / str(number)) for number in range(20)]
     for path in paths:
         os.mkdir(path)
@@ -37,7 +39,9 @@ async def test_many_volumes_on_a_slow_disk_take_no_longer_than_all_may(tmp_path:
     assert 0 < len(found) < 20
 
 
-async def test_an_answer_says_which_sizes_there_was_no_time_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_says_which_sizes_there_was_no_time_for(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with scene.open() as app:
         plain = await listed(app, sizes=False)
         assert {(item.size_bytes, item.size_missing) for item in plain} == {(None, "")}
@@ -46,4 +50,6 @@ async def test_an_answer_says_which_sizes_there_was_no_time_for(scene: Scene, mo
         assert all(item.size_bytes is not None and item.size_missing == "" for item in full)
         monkeypatch.setattr(routes, "SIZES_WITHIN", 0.0)
         late = await listed(app, sizes=True)
-        assert {(item.size_bytes, item.size_missing) for item in late} == {(None, "There was not enough time to add it up.")}
+        assert {(item.size_bytes, item.size_missing) for item in late} == {
+            (None, "There was not enough time to add it up.")
+        }

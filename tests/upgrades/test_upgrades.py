@@ -1,4 +1,5 @@
-"""Upgrade, its way back, new credentials, undelete, purge: the verbs where other tools lose data."""
+"""Upgrade, its way back, new credentials, undelete, purge: the verbs where other tools lose
+data."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -56,7 +57,9 @@ def test_a_rehearsal_runs_all_of_it_and_changes_nothing(stage: Stage) -> None:
     POSTGRES(18) + "-that-is-not-there", "somebody/postgres:latest",
     "purveyor-test/demo:1", "purveyor-test/redis:17", "purveyor-test/demo:18",
 ])  # fmt: skip
-def test_an_image_that_cannot_be_had_or_does_not_start_leaves_everything_as_it_was(image: str, stage: Stage) -> None:
+def test_an_image_that_cannot_be_had_or_does_not_start_leaves_everything_as_it_was(
+    image: str, stage: Stage
+) -> None:
     if image.endswith("demo:18"):
         docker("tag", "purveyor-test/demo:1", image)
     before, world = data.fingerprint(stage), stage.world()
@@ -105,11 +108,17 @@ def test_what_is_not_the_same_after_the_migration_is_refused(stage: Stage) -> No
     before = data.fingerprint(stage)
     stage.sql("main", "CREATE DATABASE stubborn")
     make = (
-        "CREATE FUNCTION f() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT count(*)::int FROM pg_class'; "
+        "CREATE FUNCTION f() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT count(*)::int FROM "
+        "pg_class'; "
         "CREATE TABLE t (x int CHECK (f() > 0 OR x < 0)); INSERT INTO t VALUES (1)"
     )
     data.psql(stage, "main", make, "stubborn")
-    data.psql(stage, "main", "CREATE OR REPLACE FUNCTION f() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 0'", "stubborn")
+    data.psql(
+        stage,
+        "main",
+        "CREATE OR REPLACE FUNCTION f() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 0'",
+        "stubborn",
+    )
     said = refused(stage, "/main/upgrade", {"docker_image": POSTGRES(18)})
     assert "stubborn.public.t" in said["detail"]
     assert version(stage) == "15"
@@ -129,12 +138,16 @@ def test_other_types_go_on_on_a_copy_and_come_back(stage: Stage) -> None:
         assert client.info("server")["redis_version"].startswith("8.")
         client.set("since", "1")
     assert "no way back" in stage.cli("upgrade", "cache", "purveyor-test/redis:7.0", code=2)
-    assert "do not read each other" in stage.cli("upgrade", "cache", "purveyor-test/valkey:8.1", code=2)
+    assert "do not read each other" in stage.cli(
+        "upgrade", "cache", "purveyor-test/valkey:8.1", code=2
+    )
     stage.cli("upgrade", "cache", "--undo")
     assert data.redis_contents(variables) == before
     docker("tag", "purveyor-test/demo:1", "purveyor-test/redis:9.9-broken")
     try:
-        assert refused(stage, "/cache/upgrade", {"docker_image": "purveyor-test/redis:9.9-broken"})["detail"]
+        assert refused(stage, "/cache/upgrade", {"docker_image": "purveyor-test/redis:9.9-broken"})[
+            "detail"
+        ]
     finally:
         docker("rmi", "purveyor-test/redis:9.9-broken")
     assert data.redis_contents(variables) == before
@@ -191,7 +204,9 @@ def test_only_purge_deletes_what_is_kept_and_it_asks_for_the_name(stage: Stage) 
     stage.cli("delete", "old")
     (volume,) = [item for item in stage.json("volumes") if item["origin"] == "old"]
     used = next(item for item in stage.json("volumes") if item["state"] == "used")
-    assert "of a service that is there" in stage.cli("purge", used["id"], "--confirm", used["origin"], code=5)
+    assert "of a service that is there" in stage.cli(
+        "purge", used["id"], "--confirm", used["origin"], code=5
+    )
     assert "Nothing was deleted" in stage.cli("purge", volume["id"], "--confirm", "other", code=2)
     assert "DELETE WITH ALL DATA" in stage.cli("purge", volume["id"], "--confirm", "old", "--plan")
     folder = stage.state / "volumes" / volume["id"]

@@ -12,7 +12,10 @@ import asyncpg
 import redis.asyncio as redis
 import uvicorn
 
-SCHEMA = "CREATE TABLE IF NOT EXISTS visits (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS visits (id bigserial PRIMARY KEY, at timestamptz NOT NULL "
+    "DEFAULT now())"
+)
 
 
 class App:
@@ -22,7 +25,9 @@ class App:
 
     async def connect(self) -> None:
         if "DATABASE_URL" in os.environ:
-            self.pool = await asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=1, max_size=4)
+            self.pool = await asyncpg.create_pool(
+                os.environ["DATABASE_URL"], min_size=1, max_size=4
+            )
             await self.pool.execute(SCHEMA)
         if "REDIS_URL" in os.environ:
             self.cache = redis.from_url(os.environ["REDIS_URL"])
@@ -53,4 +58,10 @@ class App:
 
 
 if __name__ == "__main__":
-    uvicorn.run(App(), host="0.0.0.0", port=int(os.environ.get("PORT", "8000")), log_level="warning", lifespan="on")
+    uvicorn.run(
+        App(),
+        host="0.0.0.0",
+        port=int(os.environ.get("PORT", "8000")),
+        log_level="warning",
+        lifespan="on",
+    )

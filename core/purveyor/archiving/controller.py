@@ -1,8 +1,9 @@
-"""Continuous archiving: the helper of each archived service is kept running, and what it writes down is shipped.
+"""Continuous archiving: the helper of each archived service is kept running, and what it writes
+down is shipped.
 
-The server keeps nothing for a helper that is behind for long: when the queue is full because the place cannot be
-reached, archiving ends, the server is let go, and that is said. When the place is there again it begins anew, with a base
-copy of its own.
+The server keeps nothing for a helper that is behind for long: when the queue is full because the
+place cannot be reached, archiving ends, the server is let go, and that is said. When the place is
+there again it begins anew, with a base copy of its own.
 """
 
 from collections.abc import Mapping
@@ -60,7 +61,9 @@ class Archivist:
         try:
             await self.turn(archive)
         except PurveyorError as error:
-            await self._say(archive, "waiting" if archive.state != "broken" else "broken", error.detail)
+            await self._say(
+                archive, "waiting" if archive.state != "broken" else "broken", error.detail
+            )
         except Exception as error:  # one archive's trouble must not end the others
             self._house.logger.warning("archive.fault", service=archive.service_id, exc_info=error)
         finally:
@@ -69,7 +72,12 @@ class Archivist:
     async def turn(self, archive: ArchiveRecord) -> None:
         """One look at one service."""
         service = await self._house.store.read(lambda tx: services.find(tx, archive.service_id))
-        if service is None or service.state != "active" or service.desired != "running" or archive.state == "starting":
+        if (
+            service is None
+            or service.state != "active"
+            or service.desired != "running"
+            or archive.state == "starting"
+        ):
             return
         if self._runner.busy(service.id):
             return
@@ -77,7 +85,12 @@ class Archivist:
         if archive.volume_id != service.volume_id or archive.state == "broken":
             await self._house.fence.require(place.address, LOOK)
             await place.put(PROBE, b"purveyor")  # raises while it cannot be reached
-            await self._begin(service, "it holds another data set now" if archive.state != "broken" else "it was broken off")
+            await self._begin(
+                service,
+                "it holds another data set now"
+                if archive.state != "broken"
+                else "it was broken off",
+            )
             return
         await self._helpers.ensure(service)
         provider = self._house.registry.provider(service.service_type)
@@ -87,7 +100,9 @@ class Archivist:
             await self._ship(archive, service, place, waiting)
         except PurveyorError as error:
             if waiting.backlog > self._house.settings.archive_queue * MEGABYTE:
-                await self._break(archive, service, f"{waiting.backlog // MEGABYTE} MB wait, and {error.detail}")
+                await self._break(
+                    archive, service, f"{waiting.backlog // MEGABYTE} MB wait, and {error.detail}"
+                )
                 return
             await self._say(archive, "waiting", error.detail, queue_bytes=waiting.backlog)
             return
@@ -97,9 +112,13 @@ class Archivist:
 
     async def _place(self, archive: ArchiveRecord) -> Place:
         number = archive.s3_source_id
-        return self._keeper.place(await self._house.store.read(lambda tx: backups.source(tx, number)) if number else None)
+        return self._keeper.place(
+            await self._house.store.read(lambda tx: backups.source(tx, number)) if number else None
+        )
 
-    async def _ship(self, archive: ArchiveRecord, service: ServiceRecord, place: Place, waiting: wal.Waiting) -> None:
+    async def _ship(
+        self, archive: ArchiveRecord, service: ServiceRecord, place: Place, waiting: wal.Waiting
+    ) -> None:
         await self._house.fence.require(place.address, LOOK)
         helper, source = self._helpers.access(service), self._helpers.folder(service)
         signing = await self._keeper.key(create=True)
@@ -128,14 +147,20 @@ class Archivist:
                 return
             archives.update(tx, archive.service_id, state=state, reason=reason, **facts)
             if now.state != state:
-                tx.emit(f"archive.{state}", service=archive.service_id, data={"reason": reason} if reason else {})
+                tx.emit(
+                    f"archive.{state}",
+                    service=archive.service_id,
+                    data={"reason": reason} if reason else {},
+                )
 
         await self._house.store.write(work)
 
     async def _break(self, archive: ArchiveRecord, service: ServiceRecord, why: str) -> None:
         """The queue is full: let the server go on without us rather than fill its disk."""
         self._house.logger.warning("archive.broken", service=service.name, error=why)
-        await self._say(archive, "broken", f"The queue is full and archiving has ended: {why}", queue_bytes=0)
+        await self._say(
+            archive, "broken", f"The queue is full and archiving has ended: {why}", queue_bytes=0
+        )
         await self._helpers.end(service)
 
     async def _begin(self, service: ServiceRecord, why: str) -> None:
@@ -153,7 +178,12 @@ class Archivist:
         if now is None or (await self._now() - now.timestamp()) < BASE_EVERY:
             return
         source = archive.s3_source_id
-        given = BackupArguments(service=str(service.id), s3_source_id=source, backup_type=BASE, keep_days=archive.keep_days)
+        given = BackupArguments(
+            service=str(service.id),
+            s3_source_id=source,
+            backup_type=BASE,
+            keep_days=archive.keep_days,
+        )
         await (await self._runner.submit(self._verbs["backup"], given, ACTOR)).wait()
 
         def note(tx: Tx) -> None:
@@ -171,7 +201,9 @@ class Archivist:
             return [
                 item
                 for item in backups.listed(tx, service_id=archive.service_id)
-                if item.backup_type == BASE and item.metadata.get("changes") == archive.folder and item.state != "failed"
+                if item.backup_type == BASE
+                and item.metadata.get("changes") == archive.folder
+                and item.state != "failed"
             ]
 
         bases = await self._house.store.read(work)

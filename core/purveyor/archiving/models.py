@@ -7,7 +7,8 @@ from purveyor.kernel.db.models import Record
 
 
 class ArchiveRecord(Record, frozen=True):
-    """A service whose every change is written down: `until` is the last moment that can be restored."""
+    """A service whose every change is written down: `until` is the last moment that can be
+    restored."""
 
     id: int
     service_id: int

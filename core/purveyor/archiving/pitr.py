@@ -1,4 +1,5 @@
-"""A moment of the past: a base copy and the changes after it into a new volume, and a server that reads on from there."""
+"""A moment of the past: a base copy and the changes after it into a new volume, and a server that
+reads on from there."""
 
 from datetime import datetime
 
@@ -24,13 +25,14 @@ LAST_LINES = 6
 
 
 async def require_whole(house: House, backup: BackupRecord, verified: Verified) -> None:
-    """Raise `BadInput` that names the first file which the changes after a base copy lack: the server would serve without what
-    came after it, or end, when all is unpacked already."""
+    """Raise `BadInput` that names the first file which the changes after a base copy lack: the
+    server would serve without what came after it, or end, when all is unpacked already."""
     manifest, keeper = verified.manifest, Keeper(house)
     place, signing = await keeper.place_of(backup), await _signing(keeper, verified)
     provider = house.registry.provider(backup.service_type)
     gap = ""
-    for _ in range(2):  # what is shipped while a place is listed may be told without what came before it
+    # what is shipped while a place is listed may be told without what came before it
+    for _ in range(2):
         names = await wal.whole(place, manifest.changes, manifest.first, signing)
         gap = provider.archive_gap(names) if names[0] == manifest.first else manifest.first
         if not gap:
@@ -38,14 +40,21 @@ async def require_whole(house: House, backup: BackupRecord, verified: Verified) 
     why = f"the archive lacks {gap}"
     raise BadInput(
         f"What was written down after this base copy is not whole: {why}.",
-        remedy="Choose another base copy: purveyor backup list. To come as far as that file: --keep-going",
+        remedy=(
+            "Choose another base copy: purveyor backup list. To come as far as that file: "
+            "--keep-going"
+        ),
         errors={"at": why},
     )
 
 
 async def _signing(keeper: Keeper, verified: Verified) -> bytes | None:
     """The key that the changes have to be signed with, if they are to be."""
-    return await keeper.key(create=True) if verified.signed and verified.manifest.changes_signed else None
+    return (
+        await keeper.key(create=True)
+        if verified.signed and verified.manifest.changes_signed
+        else None
+    )
 
 
 async def unpack(
@@ -57,10 +66,14 @@ async def unpack(
     at: datetime | None,
     tell: Tell,
 ) -> None:
-    """Fill the volume of a service that was never started. What an earlier try left is removed first."""
+    """Fill the volume of a service that was never started. What an earlier try left is removed
+    first."""
     manifest = verified.manifest
     if record.major != manifest.major:
-        why = f"the base copy is of version {manifest.major}, the image {record.image} of version {record.major}"
+        why = (
+            f"the base copy is of version {manifest.major}, the image {record.image} of "
+            f"version {record.major}"
+        )
         raise BadInput(f"The data would not be read: {why}.", errors={"docker_image": why})
     keeper, provider = Keeper(house), house.registry.provider(record.service_type)
     place, key = await keeper.place_of(backup), await keeper.opening_key(manifest)
@@ -81,14 +94,18 @@ async def unpack(
     async def pour(pulse: Pulse) -> None:
         script = 'rm -rf "$0" "$1" && mkdir -p "$0" "$1"'
         await _run(access, Command(argv=("sh", "-c", script, plan.base, plan.changes)))
-        async with access.process(Command(argv=("tar", "-x", "-f", "-", "-C", plan.base))) as process:
+        async with access.process(
+            Command(argv=("tar", "-x", "-f", "-", "-C", plan.base))
+        ) as process:
             async for chunk in await keeper.stored(backup, verified):
                 await process.write(chunk)
                 pulse.beat(len(chunk))
             await process.end_input()
             await process.finish()
         signing = await _signing(keeper, verified)
-        async for size in wal.fetch(place, manifest.changes, manifest.first, access, plan.changes, key, signing):
+        async for size in wal.fetch(
+            place, manifest.changes, manifest.first, access, plan.changes, key, signing
+        ):
             pulse.beat(size)
         await _run(access, plan.finish)
 
@@ -96,10 +113,19 @@ async def unpack(
     try:
         labels = house.engine.labels.of(purpose="once")
         await house.engine.containers.create(
-            name, spec, labels=labels, ports={}, volume=volume.name, seed=False, network=None, restart=False
+            name,
+            spec,
+            labels=labels,
+            ports={},
+            volume=volume.name,
+            seed=False,
+            network=None,
+            restart=False,
         )
         await house.engine.containers.start(name)
-        await while_it_goes_on(pour, house.settings.stall_timeout, f"Unpacking into {record.name}", tell)
+        await while_it_goes_on(
+            pour, house.settings.stall_timeout, f"Unpacking into {record.name}", tell
+        )
     finally:
         with anyio.CancelScope(shield=True):
             await house.engine.containers.remove(name)
@@ -108,11 +134,14 @@ async def unpack(
 async def _run(access: HelperAccess, command: Command) -> None:
     ended = await access.exec(command, timeout=600.0)
     if ended.exit_code:
-        raise Failed(f"The data could not be put in place: {(ended.stderr or ended.stdout).strip()[-300:]}")
+        raise Failed(
+            f"The data could not be put in place: {(ended.stderr or ended.stdout).strip()[-300:]}"
+        )
 
 
 async def arrive(house: House, provision: Provisioner, record: ServiceRecord, tell: Tell) -> None:
-    """Wait until the server has come to the moment. Raises `Failed` when it gives up, with its own words."""
+    """Wait until the server has come to the moment. Raises `Failed` when it gives up, with its own
+    words."""
     provider = house.registry.provider(record.service_type)
     access = ServiceAccess(house.engine, provider.kind, record, house.logger)
 
@@ -133,9 +162,13 @@ async def arrive(house: House, provision: Provisioner, record: ServiceRecord, te
                 pulse.beat()
             await anyio.sleep(PAUSE)
 
-    await while_it_goes_on(watch, house.settings.stall_timeout, f"The recovery of {record.name}", tell)
+    await while_it_goes_on(
+        watch, house.settings.stall_timeout, f"The recovery of {record.name}", tell
+    )
 
 
 async def _last_words(house: House, record: ServiceRecord) -> str:
     lines = await house.engine.containers.log(record.container_name, lines=LAST_LINES)
-    return " / ".join(line.strip() for line in lines if "FATAL" in line or "PANIC" in line) or " / ".join(lines[-2:])
+    return " / ".join(
+        line.strip() for line in lines if "FATAL" in line or "PANIC" in line
+    ) or " / ".join(lines[-2:])

@@ -54,29 +54,48 @@ async def list_archives(core: App, service: str | None = None) -> list[ArchiveVi
 
 
 @post("/archives", guards=[admin])
-async def begin_archive(request: Req, core: App, data: ArchiveRequest, plan: bool = False) -> Response[Any]:
+async def begin_archive(
+    request: Req, core: App, data: ArchiveRequest, plan: bool = False
+) -> Response[Any]:
     async def then(operation: OperationRecord) -> ArchiveView:
         (found,) = await core.house.store.read(lambda tx: _archives(tx, operation.service_id))
         return found
 
     given = ArchiveArguments(
-        service=str(data.service_id), s3_source_id=data.s3_source_id, encrypt=data.encrypt, keep_days=data.keep_days
+        service=str(data.service_id),
+        s3_source_id=data.s3_source_id,
+        encrypt=data.encrypt,
+        keep_days=data.keep_days,
     )
     return await answer(request, core, "archive", given, plan=plan, status=201, then=then)
 
 
 @delete("/archives/{service:str}", guards=[admin], status_code=200)
 async def end_archive(request: Req, core: App, service: str, plan: bool = False) -> Response[Any]:
-    return await answer(request, core, "end-archive", ServiceArguments(service=service), plan=plan, status=204, then=nothing)
+    return await answer(
+        request,
+        core,
+        "end-archive",
+        ServiceArguments(service=service),
+        plan=plan,
+        status=204,
+        then=nothing,
+    )
 
 
 @post("/archives/{service:str}/restore", guards=[admin])
-async def restore_moment(request: Req, core: App, service: str, data: MomentRequest, plan: bool = False) -> Response[Any]:
+async def restore_moment(
+    request: Req, core: App, service: str, data: MomentRequest, plan: bool = False
+) -> Response[Any]:
     async def then(operation: OperationRecord) -> Any:
         return await service_routes.service_view(core, operation.service)
 
     given = RestoreArguments(
-        archive=service, at=data.at, new_name=data.new_name, service_id=data.service_id, keep_going=data.keep_going
+        archive=service,
+        at=data.at,
+        new_name=data.new_name,
+        service_id=data.service_id,
+        keep_going=data.keep_going,
     )
     return await answer(request, core, "restore", given, plan=plan, status=201, then=then)
 

@@ -15,8 +15,9 @@ class ArchiveRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class ArchiveView(msgspec.Struct, frozen=True, kw_only=True):
-    """`state` is starting, following, waiting (for its place) or broken, `reason` why. Every moment up to `until` can be
-    restored; `lag_seconds` is how long ago that is, `queue_bytes` what waits."""
+    """`state` is starting, following, waiting (for its place) or broken, `reason` why. Every moment
+    up to `until` can be restored; `lag_seconds` is how long ago that is, `queue_bytes` what
+    waits."""
 
     service_id: int
     service: str
@@ -33,8 +34,8 @@ class ArchiveView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MomentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A moment, with its time zone; without one, the last that there is. An archive that lacks a file of changes is refused, and
-    with `keep_going` restored up to that file at most."""
+    """A moment, with its time zone; without one, the last that there is. An archive that lacks a
+    file of changes is refused, and with `keep_going` restored up to that file at most."""
 
     at: datetime | None = None
     new_name: str | None = None

@@ -13,7 +13,10 @@ def find(tx: Tx, service_id: int) -> ArchiveRecord | None:
 
 
 def every(tx: Tx) -> list[ArchiveRecord]:
-    return [convert(row, ArchiveRecord, tx.vault) for row in tx.rows("SELECT * FROM archives ORDER BY id")]
+    return [
+        convert(row, ArchiveRecord, tx.vault)
+        for row in tx.rows("SELECT * FROM archives ORDER BY id")
+    ]
 
 
 def insert(tx: Tx, **values: Any) -> int:

@@ -1,9 +1,9 @@
-"""What continuous archiving has written down: from the helper's folder to the place, each file packed and named for its
-content, and back.
+"""What continuous archiving has written down: from the helper's folder to the place, each file
+packed and named for its content, and back.
 
-A file at the place is called ``NAME.SHA256.MAC.zst``: that it is whole, and ours, can be seen without any record. One that is
-not full yet is called ``NAME.partial-NUMBER.SHA256.MAC.zst``; its next state has a higher number and takes its place. The
-first version wrote no MAC.
+A file at the place is called ``NAME.SHA256.MAC.zst``: that it is whole, and ours, can be seen
+without any record. One that is not full yet is called ``NAME.partial-NUMBER.SHA256.MAC.zst``; its
+next state has a higher number and takes its place. The first version wrote no MAC.
 """
 
 import hmac
@@ -25,7 +25,9 @@ LISTING = 'cd "$0" && for f in *; do [ -f "$f" ] && stat -c "%n %s" "$f"; done; 
 CHUNK = 1024 * 1024
 PURPOSE = b"purveyor changes 1"
 MAC_LENGTH = 32  # hexadecimal digits
-HELD = 20 * CHUNK  # bytes of one file that are held in memory, which is enough for the usual 16 MB; more goes to a file
+# bytes of one file that are held in memory, which is enough for the usual 16 MB; more goes to a
+# file
+HELD = 20 * CHUNK
 LARGEST = 1024 * 1024 * 1024  # bytes of a file of changes: PostgreSQL's largest --wal-segsize
 
 
@@ -44,7 +46,8 @@ class Waiting(NamedTuple):
 
     @property
     def backlog(self) -> int:
-        """Bytes of full files that wait; the oldest is left out, for it stays as the helper's mark."""
+        """Bytes of full files that wait; the oldest is left out, for it stays as the helper's
+        mark."""
         return sum([size for name, size in self.files if not name.endswith(PARTIAL)][1:])
 
 
@@ -74,7 +77,10 @@ async def waiting(helper: HelperAccess, folder: str) -> Waiting:
     ended = await helper.exec(Command(argv=("sh", "-c", LISTING, folder)))
     if ended.exit_code:
         raise Failed(f"The helper's folder cannot be read: {ended.stderr.strip()[-200:]}")
-    files = [(name, int(size)) for name, _, size in (line.rpartition(" ") for line in ended.stdout.splitlines())]
+    files = [
+        (name, int(size))
+        for name, _, size in (line.rpartition(" ") for line in ended.stdout.splitlines())
+    ]
     return Waiting(sorted(files))
 
 
@@ -92,13 +98,22 @@ async def stored(place: Place, folder: str) -> list[Stored]:
 def sign(folder: str, name: str, sha256: str, key: bytes) -> str:
     """What says that a file of this content is ours, and at its place."""
     derived = HKDF(SHA256(), 32, salt=None, info=PURPOSE).derive(key)
-    return hmac.digest(derived, "\0".join((folder, name, sha256)).encode(), "sha256").hex()[:MAC_LENGTH]
+    return hmac.digest(derived, "\0".join((folder, name, sha256)).encode(), "sha256").hex()[
+        :MAC_LENGTH
+    ]
 
 
 async def ship(
-    helper: HelperAccess, source: str, name: str, place: Place, folder: str, key: bytes | None, signing: bytes
+    helper: HelperAccess,
+    source: str,
+    name: str,
+    place: Place,
+    folder: str,
+    key: bytes | None,
+    signing: bytes,
 ) -> Stored:
-    """One file of the helper's to the place, sealed with `key` where there is one. It appears there whole, or not at all."""
+    """One file of the helper's to the place, sealed with `key` where there is one. It appears there
+    whole, or not at all."""
     async with anyio.SpooledTemporaryFile(max_size=HELD) as held:
 
         async def keep(data: bytes) -> None:
@@ -129,29 +144,44 @@ async def take_away(helper: HelperAccess, source: str, names: Sequence[str]) -> 
 
 
 async def held(place: Place, folder: str, first: str, signing: bytes | None) -> dict[str, Stored]:
-    """The files from `first` on, each in its last state, by the name that it has when it is full. Raises as `fetch` does."""
+    """The files from `first` on, each in its last state, by the name that it has when it is full.
+    Raises as `fetch` does."""
     found = [item for item in await stored(place, folder) if item.of >= first]
     if signing is not None:
         found = _ours(found, folder, signing)
-    latest = {item.of: item for item in sorted(found, key=lambda item: (not item.unfinished, item.name))}
+    latest = {
+        item.of: item for item in sorted(found, key=lambda item: (not item.unfinished, item.name))
+    }
     if first not in latest:
-        raise BadInput(f"The archive lacks {first}, which this base copy needs.", remedy="Choose another base copy.")
+        raise BadInput(
+            f"The archive lacks {first}, which this base copy needs.",
+            remedy="Choose another base copy.",
+        )
     return latest
 
 
 async def whole(place: Place, folder: str, first: str, signing: bytes | None) -> list[str]:
-    """The names of the files that can be read to their end, and of the last one. Raises as `fetch` does."""
+    """The names of the files that can be read to their end, and of the last one. Raises as `fetch`
+    does."""
     found = await held(place, folder, first, signing)
     last = max(found)
     return sorted(name for name, item in found.items() if not item.unfinished or name == last)
 
 
 async def fetch(
-    place: Place, folder: str, first: str, access: Access, target: str, key: bytes | None, signing: bytes | None
+    place: Place,
+    folder: str,
+    first: str,
+    access: Access,
+    target: str,
+    key: bytes | None,
+    signing: bytes | None,
 ) -> AsyncIterator[int]:
-    """Put every file from `first` on into a folder of a container, and tell the bytes that went by. Raises `BadInput` for one
-    that was altered, for one that was not signed with `signing` where that is given, and when `first` is missing."""
-    done: set[str] = set()  # names of full files, and of unfinished ones that are in their place as they last were
+    """Put every file from `first` on into a folder of a container, and tell the bytes that went by.
+    Raises `BadInput` for one that was altered, for one that was not signed with `signing` where
+    that is given, and when `first` is missing."""
+    # names of full files, and of unfinished ones that are in their place as they last were
+    done: set[str] = set()
     while True:
         latest = await held(place, folder, first, signing)
         due = [item for _, item in sorted(latest.items()) if item.of not in done]
@@ -174,8 +204,8 @@ def is_ours(item: Stored, folder: str, signing: bytes) -> bool:
 
 
 def _ours(found: Sequence[Stored], folder: str, signing: bytes) -> list[Stored]:
-    """The files that are ours. Raises `BadInput` where there is only a stranger's of a name: what follows would be lost in
-    silence, or be his."""
+    """The files that are ours. Raises `BadInput` where there is only a stranger's of a name: what
+    follows would be lost in silence, or be his."""
     ours = [item for item in found if is_ours(item, folder, signing)]
     if strange := {item.of for item in found} - {item.of for item in ours}:
         raise BadInput(
@@ -185,10 +215,15 @@ def _ours(found: Sequence[Stored], folder: str, signing: bytes) -> list[Stored]:
     return ours
 
 
-async def _put(place: Place, folder: str, item: Stored, access: Access, target: str, key: bytes | None) -> AsyncIterator[int]:
+async def _put(
+    place: Place, folder: str, item: Stored, access: Access, target: str, key: bytes | None
+) -> AsyncIterator[int]:
     chunks = unpacked(place.read(f"{folder}/{item.path}"), key, item.sha256, LARGEST)
-    begun = await anext(chunks, None)  # before anything is written: it may have a later state by now, and be gone
-    async with access.process(Command(argv=("sh", "-c", 'cat > "$0"', f"{target}/{item.of}"))) as process:
+    # before anything is written: it may have a later state by now, and be gone
+    begun = await anext(chunks, None)
+    async with access.process(
+        Command(argv=("sh", "-c", 'cat > "$0"', f"{target}/{item.of}"))
+    ) as process:
         while begun is not None:
             await process.write(begun)
             yield len(begun)

@@ -33,12 +33,17 @@ class Helpers:
         return spec.mount.target
 
     def _volume(self, service: ServiceRecord) -> tuple[str, str]:
-        return f"{service.container_name}-archive", str(self._house.state / "archives" / str(service.id))
+        return f"{service.container_name}-archive", str(
+            self._house.state / "archives" / str(service.id)
+        )
 
     async def ensure(self, service: ServiceRecord, *, fresh: bool = False) -> None:
-        """Have it running in the network of the service's container as that is now; `fresh`: with nothing in its folder."""
+        """Have it running in the network of the service's container as that is now; `fresh`: with
+        nothing in its folder."""
         engine, name = self._house.engine, self.name(service)
-        main = await engine.containers.require_running(service.container_name, foreign=service.imported is not None)
+        main = await engine.containers.require_running(
+            service.container_name, foreign=service.imported is not None
+        )
         spec = self._house.registry.provider(service.service_type).archive_helper(service.view())
         found = await engine.containers.inspect(name)
         volume, path = self._volume(service)
@@ -50,14 +55,22 @@ class Helpers:
                 await engine.containers.stop(name)
                 await engine.containers.start(name)
             return
-        if found and (fresh or not same or found.state == "created"):  # never started: its files may not be in it
+        # never started: its files may not be in it
+        if found and (fresh or not same or found.state == "created"):
             await engine.containers.remove(name)
             found = None
         if found is None:
             await engine.volumes.create(volume, path, f"archive-{service.id}")
             labels = engine.labels.of(purpose="archive")
             await engine.containers.create(
-                name, spec, labels=labels, ports={}, volume=volume, seed=True, network=None, inside=main.id
+                name,
+                spec,
+                labels=labels,
+                ports={},
+                volume=volume,
+                seed=True,
+                network=None,
+                inside=main.id,
             )
         await engine.containers.start(name)
 
@@ -68,7 +81,8 @@ class Helpers:
         await self._house.engine.volumes.destroy(volume, path, service.image)
 
     async def let_go(self, service: ServiceRecord) -> None:
-        """A server that serves and is not archived keeps nothing for a helper: one may have ended while it was stopped."""
+        """A server that serves and is not archived keeps nothing for a helper: one may have ended
+        while it was stopped."""
         provider = self._house.registry.provider(service.service_type)
         archived = await self._house.store.read(lambda tx: archives.find(tx, service.id))
         if archived is None and provider.offers("archive_end"):
@@ -77,7 +91,9 @@ class Helpers:
     async def end(self, service: ServiceRecord) -> None:
         """Remove it, and have the server keep nothing for it any more, if it can be asked."""
         await self.remove(service)
-        found = await self._house.engine.containers.inspect(service.container_name, foreign=service.imported is not None)
+        found = await self._house.engine.containers.inspect(
+            service.container_name, foreign=service.imported is not None
+        )
         if found is not None and found.state == "running":
             provider = self._house.registry.provider(service.service_type)
             await provider.archive_end(service.view(), self._main(service))
@@ -87,7 +103,8 @@ class Helpers:
         return ServiceAccess(self._house.engine, kind, service, self._house.logger)
 
     async def first_beat(self, service: ServiceRecord) -> None:
-        """Wait until a helper that was just started follows. Raises what keeps it from that, with its own last words."""
+        """Wait until a helper that was just started follows. Raises what keeps it from that, with
+        its own last words."""
         provider = self._house.registry.provider(service.service_type)
         engine, name = self._house.engine, self.name(service)
         for _ in range(BEATS):
@@ -97,7 +114,9 @@ class Helpers:
                 raise Failed(
                     f"The helper that writes down the changes of {service.name} ended: "
                     f"{' / '.join(lines) or 'it printed nothing'}",
-                    remedy="Its server has to let replication in from its own loopback (pg_hba.conf).",
+                    remedy=(
+                        "Its server has to let replication in from its own loopback (pg_hba.conf)."
+                    ),
                 )
             try:
                 await provider.archive_beat(service.view(), self._main(service))

@@ -1,7 +1,8 @@
-"""The sealed format of backups: age (age-encryption.org/v1), through its library. Whoever has the key opens it with any age tool.
+"""The sealed format of backups: age (age-encryption.org/v1), through its library. Whoever has the
+key opens it with any age tool.
 
-A backup is sealed for one X25519 identity that is derived from the backup key. That says nothing of who sealed it: the
-manifest's signature does.
+A backup is sealed for one X25519 identity that is derived from the backup key. That says nothing of
+who sealed it: the manifest's signature does.
 """
 
 import threading
@@ -37,7 +38,9 @@ class Sealer:
 
     def __init__(self, key: bytes) -> None:
         recipient = pyrage.x25519.Identity.from_str(identity(key)).to_public()
-        self._through = _Through(lambda reader, writer: pyrage.encrypt_io(reader, writer, [recipient]))
+        self._through = _Through(
+            lambda reader, writer: pyrage.encrypt_io(reader, writer, [recipient])
+        )
 
     def seal(self, data: bytes, last: bool) -> bytes:
         return self._through.turn(data, last)
@@ -66,15 +69,18 @@ class _GivenUp(Exception):
 
 
 class _Through:
-    """A library's work, which reads and writes when it likes, as something that takes a piece and answers with what came of it.
+    """A library's work, which reads and writes when it likes, as something that takes a piece and
+    answers with what came of it.
 
-    It has a thread of its own. Only one of the two threads runs at a time: that one until all of the piece is read, and it
-    wants more. It ends when this object is gone.
+    It has a thread of its own. Only one of the two threads runs at a time: that one until all of
+    the piece is read, and it wants more. It ends when this object is gone.
     """
 
     def __init__(self, work: Work) -> None:
         self._ends = _Ends()
-        self._thread = threading.Thread(target=self._ends.run, args=(work,), name="age", daemon=True)
+        self._thread = threading.Thread(
+            target=self._ends.run, args=(work,), name="age", daemon=True
+        )
         weakref.finalize(self, _end, self._ends, self._thread)
 
     def turn(self, data: bytes, last: bool) -> bytes:
@@ -104,7 +110,8 @@ def _end(ends: "_Ends", thread: threading.Thread) -> None:
 
 
 class _Ends:
-    """The two ends of the work, in the work's own thread: the file that it reads and the file that it writes."""
+    """The two ends of the work, in the work's own thread: the file that it reads and the file that
+    it writes."""
 
     def __init__(self) -> None:
         self.given, self.at, self.last = b"", 0, False
@@ -127,7 +134,8 @@ class _Ends:
         self.more.release()
 
     def read(self, size: int) -> bytes:
-        while self.at >= len(self.given) and not self.last and not self._gone:  # an empty piece is not the end
+        # an empty piece is not the end
+        while self.at >= len(self.given) and not self.last and not self._gone:
             self.answered.release()
             self.more.acquire()
         if self._gone:

@@ -30,9 +30,11 @@ Write = Callable[[bytes], Awaitable[None]]
 
 
 class Packer:
-    """Takes plain bytes by `write`, hands packed ones on; `close` ends the stream. The computing is done in a thread.
+    """Takes plain bytes by `write`, hands packed ones on; `close` ends the stream. The computing is
+    done in a thread.
 
-    Counts and hashes what it hands on: `stored` bytes, `sha256`; and counts what came: `plain` bytes.
+    Counts and hashes what it hands on: `stored` bytes, `sha256`; and counts what came: `plain`
+    bytes.
     """
 
     def __init__(self, hand_on: Write, key: bytes | None) -> None:
@@ -42,7 +44,8 @@ class Packer:
         self._hash = hashlib.sha256()
         self._waiting: list[bytes] = []
         self._gathered = 0
-        self._thread = anyio.CapacityLimiter(1)  # one of its own: whoever waits for a thread of the many waits for no backup
+        # one of its own: whoever waits for a thread of the many waits for no backup
+        self._thread = anyio.CapacityLimiter(1)
         self._turn = anyio.Lock()
         self.plain = 0
         self.stored = 0
@@ -79,11 +82,14 @@ class Packer:
         return self._hash.hexdigest()
 
 
-async def unpacked(stored: AsyncIterator[bytes], key: bytes | None, sha256: str, most: int) -> AsyncIterator[bytes]:
-    """The plain bytes of a packed stream, in chunks of at most 1 MiB, in constant memory; the computing is done in a thread.
+async def unpacked(
+    stored: AsyncIterator[bytes], key: bytes | None, sha256: str, most: int
+) -> AsyncIterator[bytes]:
+    """The plain bytes of a packed stream, in chunks of at most 1 MiB, in constant memory; the
+    computing is done in a thread.
 
-    Raises `BadInput` when a single bit is not as it was, for the wrong key, and for more than `most` plain bytes; the hash is
-    compared before the last bytes are handed out.
+    Raises `BadInput` when a single bit is not as it was, for the wrong key, and for more than
+    `most` plain bytes; the hash is compared before the last bytes are handed out.
     """
     thread = anyio.CapacityLimiter(1)
     plain = _unpacked(_pulled(stored), key, sha256, most)
@@ -101,7 +107,9 @@ def _pulled(stored: AsyncIterator[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _unpacked(stored: Iterator[bytes], key: bytes | None, sha256: str, most: int) -> Iterator[bytes]:
+def _unpacked(
+    stored: Iterator[bytes], key: bytes | None, sha256: str, most: int
+) -> Iterator[bytes]:
     seen = hashlib.sha256()
 
     def hashed() -> Iterator[bytes]:
@@ -110,7 +118,9 @@ def _unpacked(stored: Iterator[bytes], key: bytes | None, sha256: str, most: int
             yield chunk
 
     packed = _opened(hashed(), key) if key else hashed()
-    reader = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_reader(cast(IO[bytes], _Feed(packed)), read_size=BLOCK)
+    reader = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_reader(
+        cast(IO[bytes], _Feed(packed)), read_size=BLOCK
+    )
     held, size = b"", 0
     try:
         while plain := reader.read(BLOCK):
@@ -162,7 +172,8 @@ def _opened(stored: Iterator[bytes], key: bytes) -> Iterator[bytes]:
 
 
 def _opened_blocks(stored: Iterator[bytes], key: bytes) -> Iterator[bytes]:
-    """The older format: each block says how long it is, which one it is and whether it is the last."""
+    """The older format: each block says how long it is, which one it is and whether it is the
+    last."""
     cipher = AESGCM(key)
     buffer = bytearray()
     prefix, number, ended = b"", 0, False
@@ -199,12 +210,17 @@ def _open(cipher: AESGCM, nonce: bytes, sealed: bytes) -> tuple[bytes, bool]:
 
 def _closed() -> BadInput:
     return BadInput(
-        "The backup cannot be opened: its data was altered, or the key is not the one that it was sealed with.",
-        remedy="Put the right backup.key into the state directory. A backup whose key is lost cannot be opened by anybody.",
+        "The backup cannot be opened: its data was altered, or the key is not the one that it was "
+        "sealed with.",
+        remedy=(
+            "Put the right backup.key into the state directory. A backup whose key is lost "
+            "cannot be opened by anybody."
+        ),
     )
 
 
 def _damaged() -> BadInput:
     return BadInput(
-        "The backup's data is not what was written: its checksum differs.", remedy="Nothing was restored. Choose another backup."
+        "The backup's data is not what was written: its checksum differs.",
+        remedy="Nothing was restored. Choose another backup.",
     )

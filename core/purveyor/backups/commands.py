@@ -19,7 +19,9 @@ BACKUPS = "/api/backups"
 
 
 unsigned_option = click.option(
-    "--accept-unsigned", is_flag=True, help="Use it although nothing proves that it is yours: who wrote it chooses what is run."
+    "--accept-unsigned",
+    is_flag=True,
+    help="Use it although nothing proves that it is yours: who wrote it chooses what is run.",
 )
 
 
@@ -32,7 +34,10 @@ def _proven(item: Mapping[str, Any]) -> str:
     if not item["proven_at"]:
         return "not proven yet"
     deep = ", contents compared" if item["metadata"].get("deep") else ""
-    return f"proven {item['proven_at'][:16].replace('T', ' ')}{deep}, took {item['proven_seconds']:.0f} s"
+    return (
+        f"proven {item['proven_at'][:16].replace('T', ' ')}{deep}, took "
+        f"{item['proven_seconds']:.0f} s"
+    )
 
 
 def _show(options: Options, item: Mapping[str, Any]) -> None:
@@ -68,13 +73,20 @@ def _show(options: Options, item: Mapping[str, Any]) -> None:
 
 @backup_command.command("run")
 @click.argument("service")
-@click.option("--to", "source", metavar="SOURCE", help="An S3 source instead of the folder of this host.")
+@click.option(
+    "--to", "source", metavar="SOURCE", help="An S3 source instead of the folder of this host."
+)
 @click.option("--encrypt/--plain", default=None, help="Instead of what the settings say.")
 @click.option("--keep-days", type=click.IntRange(1), help="Delete it by itself after so many days.")
 @plan_option
 @click.pass_obj
 def run_backup(
-    options: Options, service: str, source: str | None, encrypt: bool | None, keep_days: int | None, plan: bool
+    options: Options,
+    service: str,
+    source: str | None,
+    encrypt: bool | None,
+    keep_days: int | None,
+    plan: bool,
 ) -> None:
     """Make a backup of a service, now."""
     body = {"s3_source_id": source, "encrypt": encrypt, "keep_days": keep_days}
@@ -95,8 +107,10 @@ def list_backups(options: Options, service: str | None) -> None:
         output.show_json(found)
         return
     rows = [
-        (item["id"], item["service_name"], output.status(item["state"]), item["started_at"][:16].replace("T", " "),
-         output.size(item["size_bytes"]), item["backup_type"], _proven(item), (item["expires_at"] or "never")[:10],
+        (item["id"], item["service_name"], output.status(item["state"]),
+        item["started_at"][:16].replace("T", " "),
+         output.size(item["size_bytes"]), item["backup_type"], _proven(item),
+         (item["expires_at"] or "never")[:10],
          item["location"].removesuffix(f"/{item['backup_id']}"))
         for item in found
     ]  # fmt: skip
@@ -114,25 +128,50 @@ def show_backup(options: Options, backup: str) -> None:
 
 @backup_command.command("verify")
 @click.argument("backup")
-@click.option("--deep", is_flag=True, help="Compare what is in it as well: each table, key, object, document.")
+@click.option(
+    "--deep", is_flag=True, help="Compare what is in it as well: each table, key, object, document."
+)
 @unsigned_option
 @plan_option
 @click.pass_obj
-def verify_backup(options: Options, backup: str, deep: bool, accept_unsigned: bool, plan: bool) -> None:
+def verify_backup(
+    options: Options, backup: str, deep: bool, accept_unsigned: bool, plan: bool
+) -> None:
     """Prove a backup: restore it into a service made for that, and count what is in it."""
     asked = {"deep": deep, "accept_unsigned": accept_unsigned}
     params = {name: "true" for name, given in asked.items() if given}
-    if act(options, f"Proving {backup}", "POST", f"{BACKUPS}/{backup}/verify", plan=plan, params=params):
+    if act(
+        options, f"Proving {backup}", "POST", f"{BACKUPS}/{backup}/verify", plan=plan, params=params
+    ):
         _show(options, run(options, lambda client: client.get(f"{BACKUPS}/{backup}")))
 
 
 @backup_command.command("restore")
 @click.argument("backup")
-@click.option("--at", metavar="TIME", help="To a moment: BACKUP is then a service that is archived, or a base copy.")
+@click.option(
+    "--at",
+    metavar="TIME",
+    help="To a moment: BACKUP is then a service that is archived, or a base copy.",
+)
 @click.option("--new", "new_name", metavar="NAME", help="Into a new service.")
-@click.option("--in-place", "service", metavar="SERVICE", help="Instead of the data that a service holds; that is kept.")
-@click.option("--database", "databases", multiple=True, metavar="NAME", help="Only this database or bucket; may be repeated.")
-@click.option("--keep-going", is_flag=True, help="Go on although not all comes: in place, or from an archive with a gap.")
+@click.option(
+    "--in-place",
+    "service",
+    metavar="SERVICE",
+    help="Instead of the data that a service holds; that is kept.",
+)
+@click.option(
+    "--database",
+    "databases",
+    multiple=True,
+    metavar="NAME",
+    help="Only this database or bucket; may be repeated.",
+)
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    help="Go on although not all comes: in place, or from an archive with a gap.",
+)
 @unsigned_option
 @yes_option
 @plan_option
@@ -165,11 +204,16 @@ def restore_backup(
     archived = at is not None and not run(options, lambda client: _is_backup(client, backup))
     path = f"{BACKUPS}/archives/{backup}/restore" if archived else f"{BACKUPS}/{backup}/restore"
     if operation := act(options, f"Restoring {backup}", "POST", path, plan=plan, json=body):
-        found = run(options, lambda client: client.get(f"/api/external-services/{operation['service_id']}"))["service"]
+        found = run(
+            options, lambda client: client.get(f"/api/external-services/{operation['service_id']}")
+        )["service"]
         if options.as_json:
             output.show_json({**found, "outcome": operation["outcome"]})
         elif operation["arguments"].get("base"):
-            click.echo(f"{found['slug']} is as it was{f' at {at}' if at else ' at the end of the archive'}.")
+            click.echo(
+                f"{found['slug']} is as it "
+                f"was{f' at {at}' if at else ' at the end of the archive'}."
+            )
             output.outcome(operation)
         elif output.outcome(operation):
             click.echo(f"{found['slug']} holds the data of the backup, counted and compared.")
@@ -183,7 +227,11 @@ def restore_backup(
 @click.argument("backup")
 @click.option("--database", required=True, metavar="NAME", help="The database or bucket.")
 @click.option(
-    "-o", "--output", "target", type=click.Path(dir_okay=False, path_type=Path), help="A file, instead of standard output."
+    "-o",
+    "--output",
+    "target",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file, instead of standard output.",
 )
 @click.pass_obj
 def extract_database(options: Options, backup: str, database: str, target: Path | None) -> None:
@@ -197,7 +245,8 @@ def extract_database(options: Options, backup: str, database: str, target: Path 
             async for chunk in chunks:
                 sys.stdout.buffer.write(chunk)
             return
-        unfinished = target.with_name(f"{target.name}.unfinished")  # a file of this name is never taken for the whole
+        # a file of this name is never taken for the whole
+        unfinished = target.with_name(f"{target.name}.unfinished")
         try:
             with unfinished.open("wb") as file:
                 async for chunk in chunks:
@@ -226,23 +275,33 @@ async def _is_backup(client: Client, reference: str) -> bool:
 @click.pass_obj
 def delete_backup(options: Options, backup: str, yes: bool, plan: bool) -> None:
     """Delete a backup and its files."""
-    destroys(f"This deletes the backup {backup} for good.", backup, yes=yes, plan=plan, thing="its id")
+    destroys(
+        f"This deletes the backup {backup} for good.", backup, yes=yes, plan=plan, thing="its id"
+    )
     if act(options, f"Deleting {backup}", "DELETE", f"{BACKUPS}/{backup}", plan=plan):
-        output.show_json({"deleted": backup}) if options.as_json else click.echo(f"The backup {backup} is deleted.")
+        output.show_json({"deleted": backup}) if options.as_json else click.echo(
+            f"The backup {backup} is deleted."
+        )
 
 
 @backup_command.command("adopt")
-@click.option("--from", "source", metavar="SOURCE", help="An S3 source instead of the folder of this host.")
+@click.option(
+    "--from", "source", metavar="SOURCE", help="An S3 source instead of the folder of this host."
+)
 @unsigned_option
 @click.pass_obj
 def adopt_backups(options: Options, source: str | None, accept_unsigned: bool) -> None:
-    """Take up backups that are there and have no record: after the host was lost, before a restore."""
+    """Take up backups that are there and have no record: after the host was lost, before a
+    restore."""
     path = f"{BACKUPS}/s3-sources/{source}/adopt" if source else f"{BACKUPS}/adopt"
     params = {"accept_unsigned": str(accept_unsigned).lower()}
     answer = run(options, lambda client: client.send("POST", path, params=params))
     found, refused = answer.json(), int(answer.headers.get("X-Refused", 0))
     if refused:
-        text = f"{refused} were not taken up: altered, or not signed with the backup.key that is here. See the log."
+        text = (
+            f"{refused} were not taken up: altered, or not signed with the backup.key that is "
+            "here. See the log."
+        )
         click.secho(text, fg="yellow", err=True)
     if options.as_json:
         output.show_json(found)
@@ -262,14 +321,34 @@ def archive_group() -> None:
 
 @archive_group.command("start")
 @click.argument("service")
-@click.option("--to", "source", metavar="SOURCE", help="An S3 source instead of the folder of this host.")
+@click.option(
+    "--to", "source", metavar="SOURCE", help="An S3 source instead of the folder of this host."
+)
 @click.option("--encrypt/--plain", default=None, help="Instead of what the settings say.")
-@click.option("--keep-days", default=7, show_default=True, type=click.IntRange(1), help="How far back one can go.")
+@click.option(
+    "--keep-days",
+    default=7,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How far back one can go.",
+)
 @plan_option
 @click.pass_obj
-def start_archive(options: Options, service: str, source: str | None, encrypt: bool | None, keep_days: int, plan: bool) -> None:
+def start_archive(
+    options: Options,
+    service: str,
+    source: str | None,
+    encrypt: bool | None,
+    keep_days: int,
+    plan: bool,
+) -> None:
     """Write down every change of a service from now on."""
-    body = {"service_id": service, "s3_source_id": source, "encrypt": encrypt, "keep_days": keep_days}
+    body = {
+        "service_id": service,
+        "s3_source_id": source,
+        "encrypt": encrypt,
+        "keep_days": keep_days,
+    }
     if act(options, f"Archiving {service}", "POST", f"{BACKUPS}/archives", plan=plan, json=body):
         _list_archives(options)
 
@@ -281,9 +360,19 @@ def start_archive(options: Options, service: str, source: str | None, encrypt: b
 @click.pass_obj
 def stop_archive(options: Options, service: str, yes: bool, plan: bool) -> None:
     """Write down no more; what was archived stays and can be restored."""
-    interrupts(f"What {service} writes from now on can be restored from backups alone.", yes=yes, plan=plan)
-    if act(options, f"Ending the archive of {service}", "DELETE", f"{BACKUPS}/archives/{service}", plan=plan):
-        output.show_json({"ended": service}) if options.as_json else click.echo(f"{service} is archived no more.")
+    interrupts(
+        f"What {service} writes from now on can be restored from backups alone.", yes=yes, plan=plan
+    )
+    if act(
+        options,
+        f"Ending the archive of {service}",
+        "DELETE",
+        f"{BACKUPS}/archives/{service}",
+        plan=plan,
+    ):
+        output.show_json({"ended": service}) if options.as_json else click.echo(
+            f"{service} is archived no more."
+        )
 
 
 @archive_group.command("list")
@@ -299,13 +388,17 @@ def _list_archives(options: Options) -> None:
         output.show_json(found)
         return
     rows = [
-        (item["service"], output.status(item["state"]), (item["since"] or "")[:19], (item["until"] or "")[:19],
-         f"{item['lag_seconds']:.0f} s" if item["lag_seconds"] is not None else "", output.size(item["queue_bytes"]),
+        (item["service"], output.status(item["state"]), (item["since"] or "")[:19],
+        (item["until"] or "")[:19],
+         f"{item['lag_seconds']:.0f} s" if item["lag_seconds"] is not None else "",
+         output.size(item["queue_bytes"]),
          item["reason"])
         for item in found
     ]  # fmt: skip
     headings = ["service", "state", "since", "until", "lag", "waits", "why"]
-    output.table(headings, rows, "No service is archived. Begin: purveyor backup archive start NAME")
+    output.table(
+        headings, rows, "No service is archived. Begin: purveyor backup archive start NAME"
+    )
 
 
 # ---------------------------------------------------------------- buckets
@@ -320,7 +413,11 @@ def source_group() -> None:
 @click.argument("name")
 @click.option("-p", "--parameter", "given", multiple=True, required=True, metavar="NAME=VALUE",
               help="bucket_name, access_key_id, secret_key; region, endpoint, bucket_path, force_path_style.")  # fmt: skip
-@click.option("--accept-own", is_flag=True, help="Take a bucket of this very installation, which is lost with its host.")
+@click.option(
+    "--accept-own",
+    is_flag=True,
+    help="Take a bucket of this very installation, which is lost with its host.",
+)
 @click.pass_obj
 def add_source(options: Options, name: str, given: tuple[str, ...], accept_own: bool) -> None:
     """Add a bucket; it is written to and read from first."""
@@ -328,7 +425,9 @@ def add_source(options: Options, name: str, given: tuple[str, ...], accept_own: 
     if "force_path_style" in body:
         body["force_path_style"] = body["force_path_style"].lower() in ("true", "1", "yes")
     found = run(options, lambda client: client.call("POST", f"{BACKUPS}/s3-sources", json=body))
-    output.show_json(found) if options.as_json else click.echo(f"{found['name']} is there (id {found['id']}).")
+    output.show_json(found) if options.as_json else click.echo(
+        f"{found['name']} is there (id {found['id']})."
+    )
 
 
 @source_group.command("list")
@@ -339,8 +438,15 @@ def list_sources(options: Options) -> None:
     if options.as_json:
         output.show_json(found)
     else:
-        rows = [(item["id"], item["name"], item["bucket_name"], item["bucket_path"], item["endpoint"]) for item in found]
-        output.table(["id", "name", "bucket", "path", "endpoint"], rows, "There are none; backups go to a folder of this host.")
+        rows = [
+            (item["id"], item["name"], item["bucket_name"], item["bucket_path"], item["endpoint"])
+            for item in found
+        ]
+        output.table(
+            ["id", "name", "bucket", "path", "endpoint"],
+            rows,
+            "There are none; backups go to a folder of this host.",
+        )
 
 
 @source_group.command("delete")
@@ -349,7 +455,9 @@ def list_sources(options: Options) -> None:
 def delete_source(options: Options, name: str) -> None:
     """Forget a bucket; what is in it stays."""
     run(options, lambda client: client.call("DELETE", f"{BACKUPS}/s3-sources/{name}"))
-    output.show_json({"deleted": name}) if options.as_json else click.echo(f"{name} is forgotten; what is in it stays.")
+    output.show_json({"deleted": name}) if options.as_json else click.echo(
+        f"{name} is forgotten; what is in it stays."
+    )
 
 
 # ---------------------------------------------------------------- the key
@@ -363,30 +471,46 @@ def key_group() -> None:
 @key_group.command("print")
 @click.pass_obj
 def print_key(options: Options) -> None:
-    """Print the key for paper: after the host is lost, nothing else proves that a backup is yours."""
+    """Print the key for paper: after the host is lost, nothing else proves that a backup is
+    yours."""
     from purveyor.backups import age
     from purveyor.backups.manifest import key_id
     from purveyor.backups.repository import KEY_FILE, read_key
 
     path = options.state / KEY_FILE
     if options.url or not path.exists():
-        where = "on the host of the daemon" if options.url else "after the first backup: it makes the key"
+        where = (
+            "on the host of the daemon"
+            if options.url
+            else "after the first backup: it makes the key"
+        )
         raise BadInput(f"{path} is not here.", remedy=f"Do this {where}.")
     key = read_key(path)
     try:
-        run(options, lambda client: client.call("POST", "/api/audit/backup-key-printed"), resume=False)
-    except (PurveyorError, ExceptionGroup):  # it lies in a file: who may read that needs nobody's leave
-        click.echo("Note: it could not be written into the audit log that the key was printed.", err=True)
+        run(
+            options,
+            lambda client: client.call("POST", "/api/audit/backup-key-printed"),
+            resume=False,
+        )
+    except (PurveyorError, ExceptionGroup):
+        # it lies in a file: who may read that needs nobody's leave
+        click.echo(
+            "Note: it could not be written into the audit log that the key was printed.", err=True
+        )
     lines = paper.printed(key)
     paper.note_printed(path, key_id(key))
     if options.as_json:
         output.show_json({"key": key_id(key), "lines": lines, "age": age.identity(key)})
         return
-    click.echo(f"Key of the backups of this installation (id {key_id(key)}). Keep it away from this host.\n")
+    click.echo(
+        f"Key of the backups of this installation (id {key_id(key)}). Keep it away from this "
+        "host.\n"
+    )
     for line in lines:
         click.echo(f"    {line}")
     click.echo(
-        "\nTo put it back: purveyor backup key restore\n\nWhere there is no Purveyor, age opens sealed backups with this:\n"
+        "\nTo put it back: purveyor backup key restore\n\nWhere there is no Purveyor, age opens "
+        "sealed backups with this:\n"
     )
     click.echo(f"    {age.identity(key)}")
 
@@ -404,7 +528,9 @@ def restore_key(options: Options) -> None:
         if read_key(path) == key:
             click.echo("It is the key that is here.")
             return
-        raise Conflict(f"{path} holds another key.", remedy="Move that file away first, if no backup needs it.")
+        raise Conflict(
+            f"{path} holds another key.", remedy="Move that file away first, if no backup needs it."
+        )
     options.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_key(path, key)
     click.echo(f"The key is in {path}.")
@@ -421,14 +547,33 @@ def schedule_group() -> None:
 @schedule_group.command("add")
 @click.argument("name")
 @click.argument("expression")
-@click.option("--service", "services", multiple=True, metavar="SERVICE", help="Only these; all without it.")
+@click.option(
+    "--service", "services", multiple=True, metavar="SERVICE", help="Only these; all without it."
+)
 @click.option("--to", "source", type=int, metavar="SOURCE", help="The id of an S3 source.")
 @click.option("--keep-days", default=30, show_default=True, type=click.IntRange(1))
-@click.option("--keep-count", default=0, type=click.IntRange(0), help="At most so many of each service; 0 is any number.")
+@click.option(
+    "--keep-count",
+    default=0,
+    type=click.IntRange(0),
+    help="At most so many of each service; 0 is any number.",
+)
 @click.option("--verify", is_flag=True, help="Prove each one right after it was made.")
 @click.option("--verify-deep", is_flag=True, help="The same, with its contents compared.")
-@click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="Where the cron line is read: Europe/Berlin.")
-@click.option("--jitter", default=0, type=click.IntRange(0), metavar="SECONDS", help="A run comes up to so much later.")
+@click.option(
+    "--timezone",
+    default="UTC",
+    show_default=True,
+    metavar="ZONE",
+    help="Where the cron line is read: Europe/Berlin.",
+)
+@click.option(
+    "--jitter",
+    default=0,
+    type=click.IntRange(0),
+    metavar="SECONDS",
+    help="A run comes up to so much later.",
+)
 @click.pass_obj
 def add_schedule(
     options: Options,
@@ -470,19 +615,31 @@ def list_schedules(options: Options) -> None:
     if options.as_json:
         output.show_json(found)
         return
-    sources = {item["id"]: item["name"] for item in run(options, lambda client: client.get(f"{BACKUPS}/s3-sources"))}
+    sources = {
+        item["id"]: item["name"]
+        for item in run(options, lambda client: client.get(f"{BACKUPS}/s3-sources"))
+    }
     rows = [
-        (item["name"], f"{item['schedule_expression']} {item['timezone']}", "enabled" if item["enabled"] else "disabled",
-         (item["next_run"] or "")[:16], (item["last_run"] or "never")[:16], _result(item["last_result"]),
-         sources.get(item["s3_source_id"], "this host"), f"{item['retention_period']} days", _asked(item))
+        (item["name"], f"{item['schedule_expression']} {item['timezone']}",
+        "enabled" if item["enabled"] else "disabled",
+         (item["next_run"] or "")[:16], (item["last_run"] or "never")[:16],
+         _result(item["last_result"]),
+         sources.get(item["s3_source_id"], "this host"), f"{item['retention_period']} days",
+         _asked(item))
         for item in found
     ]  # fmt: skip
-    output.table(["name", "when", "state", "next", "last", "result", "where", "kept", "proof"], rows, "There are none.")
+    output.table(
+        ["name", "when", "state", "next", "last", "result", "where", "kept", "proof"],
+        rows,
+        "There are none.",
+    )
 
 
 def _result(found: Mapping[str, int] | None) -> str:
     """What came of a run: only what there was."""
-    return ", ".join(f"{number} {word}" for word, number in (found or {}).items() if number) or ("nothing to do" if found else "")
+    return ", ".join(f"{number} {word}" for word, number in (found or {}).items() if number) or (
+        "nothing to do" if found else ""
+    )
 
 
 def _asked(item: Mapping[str, Any]) -> str:
@@ -517,4 +674,6 @@ def disable_schedule(options: Options, name: str) -> None:
 def delete_schedule(options: Options, name: str) -> None:
     """Delete a schedule; its backups stay."""
     run(options, lambda client: client.call("DELETE", f"{BACKUPS}/schedules/{name}"))
-    output.show_json({"deleted": name}) if options.as_json else click.echo(f"{name} is deleted; its backups stay.")
+    output.show_json({"deleted": name}) if options.as_json else click.echo(
+        f"{name} is deleted; its backups stay."
+    )

@@ -1,4 +1,5 @@
-"""What is in two backups, thing by thing, side by side on disk: memory stays bounded however many there are."""
+"""What is in two backups, thing by thing, side by side on disk: memory stays bounded however many
+there are."""
 
 import hashlib
 import secrets
@@ -39,14 +40,28 @@ class Side:
         self._column = column
         self._batch: list[tuple[Any, ...]] = []
         self._put = (
-            "INSERT INTO things (kind, name, what, digest, saved, restored, fleeting) VALUES (?, ?, ?, ?, 0, 0, ?) "
+            "INSERT INTO things (kind, name, what, digest, saved, restored, fleeting) VALUES (?, "
+            "?, ?, ?, 0, 0, ?) "
             "ON CONFLICT DO UPDATE SET fleeting = max(fleeting, excluded.fleeting)",
-            f"UPDATE things SET {column} = {column} + ? WHERE kind = ? AND name = ? AND what = ? AND digest = ?",
+            f"UPDATE things SET {column} = {column} + ? WHERE kind = ? AND name = ? AND what = ? "
+            "AND digest = ?",
         )
 
-    async def put(self, kind: str, name: str, what: str, digest: bytes, *, number: int = 1, fleeting: bool = False) -> None:
+    async def put(
+        self,
+        kind: str,
+        name: str,
+        what: str,
+        digest: bytes,
+        *,
+        number: int = 1,
+        fleeting: bool = False,
+    ) -> None:
         if len(what) > LONGEST:
-            what = f"{what[:LONGEST]}… ({hashlib.sha256(what.encode(errors='surrogatepass')).hexdigest()[:16]})"
+            what = (
+                f"{what[:LONGEST]}… "
+                f"({hashlib.sha256(what.encode(errors='surrogatepass')).hexdigest()[:16]})"
+            )
         what = what.encode(errors="backslashreplace").decode()
         self._batch.append((kind, name, what, digest, number, fleeting))
         if len(self._batch) >= BATCH:
@@ -71,7 +86,9 @@ class Side:
 
     def _forget(self, kind: str, name: str) -> None:
         with told(self._path):
-            self._db.execute(f"UPDATE things SET {self._column} = 0 WHERE kind = ? AND name = ?", (kind, name))
+            self._db.execute(
+                f"UPDATE things SET {self._column} = 0 WHERE kind = ? AND name = ?", (kind, name)
+            )
 
 
 class Compared:
@@ -83,7 +100,12 @@ class Compared:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             try:
                 # nothing of it is worth a journal, and one would have a name
-                for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE}", "temp_store = MEMORY"):
+                for pragma in (
+                    "journal_mode = OFF",
+                    "synchronous = OFF",
+                    f"cache_size = -{CACHE}",
+                    "temp_store = MEMORY",
+                ):
                     self._db.execute(f"PRAGMA {pragma}")
                 self._db.execute(TABLE)
             finally:
@@ -124,7 +146,10 @@ class Compared:
             for name in sorted({*lasting, *fleeting}):
                 wanted = lasting.get(name, 0) + fleeting.get(name, 0)
                 if names.get(name, 0) != wanted and (holder_of(name, every) or name) not in failed:
-                    said.append(f"{kind} of {name}: {wanted} were counted when it was written, it holds {names.get(name, 0)}")
+                    said.append(
+                        f"{kind} of {name}: {wanted} were counted when it was written, it holds "
+                        f"{names.get(name, 0)}"
+                    )
         return said
 
 

@@ -1,7 +1,9 @@
-"""What is written beside a backup, last: without it there is no backup, and with it a fresh installation can restore.
+"""What is written beside a backup, last: without it there is no backup, and with it a fresh
+installation can restore.
 
-It decides which image runs, which data is read and how: so it is signed, and `verified` is the only way from its bytes to
-what it says. HMAC and no public-key signature: who can read backups here can also write them, both keys lie on one host.
+It decides which image runs, which data is read and how: so it is signed, and `verified` is the only
+way from its bytes to what it says. HMAC and no public-key signature: who can read backups here can
+also write them, both keys lie on one host.
 """
 
 import hashlib
@@ -33,9 +35,11 @@ class HeldBinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is needed to list and restore a backup after the host is lost; secrets are not in it.
+    """All that is needed to list and restore a backup after the host is lost; secrets are not in
+    it.
 
-    `sums` is the SHA-256 of the file of that name: one SHA-256 for each `sums_chunk` bytes of the data.
+    `sums` is the SHA-256 of the file of that name: one SHA-256 for each `sums_chunk` bytes of the
+    data.
     """
 
     version: int = VERSION
@@ -94,7 +98,8 @@ class _Mac(msgspec.Struct, frozen=True):
 
 
 class _Envelope(msgspec.Struct, frozen=True):
-    """The manifest as text, and what vouches for it. The first version had a bare hash of the text: that finds accidents."""
+    """The manifest as text, and what vouches for it. The first version had a bare hash of the text:
+    that finds accidents."""
 
     manifest: msgspec.Raw
     mac: _Mac | None = None
@@ -102,12 +107,13 @@ class _Envelope(msgspec.Struct, frozen=True):
 
 
 class KeyMissing(BadInput):
-    """The key that a backup is signed or sealed with is not here: that says nothing about the backup."""
+    """The key that a backup is signed or sealed with is not here: that says nothing about the
+    backup."""
 
 
 class Verified:
-    """A manifest that was found to be ours, or that a person has vouched for. Made by `verified` alone; whatever reads a
-    backup takes one of these."""
+    """A manifest that was found to be ours, or that a person has vouched for. Made by `verified`
+    alone; whatever reads a backup takes one of these."""
 
     def __init__(self, manifest: Manifest, mac: str, *, token: object) -> None:
         if token is not _TOKEN:
@@ -124,7 +130,8 @@ _TOKEN = object()
 
 
 class OnRecord(msgspec.Struct, frozen=True):
-    """What our own database knows of a backup: the signature of its manifest; for one of the first version, what it said."""
+    """What our own database knows of a backup: the signature of its manifest; for one of the first
+    version, what it said."""
 
     mac: str = ""
     checksum: str = ""
@@ -152,13 +159,19 @@ def _sign(text: bytes, folder: str, key: bytes) -> str:
 
 
 def verified(
-    content: bytes, folder: str, keys: Mapping[str, bytes], *, known: OnRecord | None = None, accept_unsigned: bool = False
+    content: bytes,
+    folder: str,
+    keys: Mapping[str, bytes],
+    *,
+    known: OnRecord | None = None,
+    accept_unsigned: bool = False,
 ) -> Verified:
     """What a manifest says, once it is known whose it is.
 
-    `keys` are the installation's, by their ids. `known` is what our own database has: a manifest of another signature than the
-    recorded one is an older one put in its place, and one of the first version is ours when it says what was recorded.
-    `accept_unsigned` is a person's word for one that nothing else vouches for. Raises `BadInput`.
+    `keys` are the installation's, by their ids. `known` is what our own database has: a manifest of
+    another signature than the recorded one is an older one put in its place, and one of the first
+    version is ours when it says what was recorded. `accept_unsigned` is a person's word for one
+    that nothing else vouches for. Raises `BadInput`.
     """
     envelope = _opened(content)
     text = bytes(envelope.manifest)
@@ -196,7 +209,10 @@ def _opened(content: bytes) -> _Envelope:
         envelope = msgspec.json.decode(content, type=_Envelope)
     except msgspec.MsgspecError as error:
         raise _unreadable(error) from None
-    if envelope.mac is None and hashlib.sha256(bytes(envelope.manifest)).hexdigest() != envelope.sha256:
+    if (
+        envelope.mac is None
+        and hashlib.sha256(bytes(envelope.manifest)).hexdigest() != envelope.sha256
+    ):
         raise _altered("its checksum differs")
     return envelope
 
@@ -209,7 +225,11 @@ def _decoded(text: bytes) -> Manifest:
 
 
 def _says(manifest: Manifest, known: OnRecord) -> bool:
-    return (f"sha256:{manifest.sha256}", manifest.image, manifest.counts) == (known.checksum, known.image, known.counts)
+    return (f"sha256:{manifest.sha256}", manifest.image, manifest.counts) == (
+        known.checksum,
+        known.image,
+        known.counts,
+    )
 
 
 def _altered(why: str) -> BadInput:
@@ -217,4 +237,6 @@ def _altered(why: str) -> BadInput:
 
 
 def _unreadable(error: Exception) -> BadInput:
-    return BadInput(f"The backup's manifest cannot be read: {error}.", remedy="Choose another backup.")
+    return BadInput(
+        f"The backup's manifest cannot be read: {error}.", remedy="Choose another backup."
+    )

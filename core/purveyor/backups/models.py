@@ -24,7 +24,8 @@ class SourceRecord(Record, frozen=True):
 
 
 class LastResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a schedule's last run: how many backups were made, failed, and were not even tried."""
+    """What came of a schedule's last run: how many backups were made, failed, and were not even
+    tried."""
 
     made: int = 0
     suspect: int = 0
@@ -33,10 +34,11 @@ class LastResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScheduleRecord(Record, frozen=True):
-    """When backups are made by themselves. Without `service_ids` every service that can be backed up is meant.
+    """When backups are made by themselves. Without `service_ids` every service that can be backed
+    up is meant.
 
-    The cron line is read in `timezone` (IANA); `jitter` are seconds by which a run may come later, so that many installations
-    do not meet at one bucket.
+    The cron line is read in `timezone` (IANA); `jitter` are seconds by which a run may come later,
+    so that many installations do not meet at one bucket.
     """
 
     id: int
@@ -86,5 +88,6 @@ class BackupRecord(Record, frozen=True):
 
     @property
     def skipped(self) -> bool:
-        """It was due, and not even begun: stored as failed, for the table of the first version knows no other word."""
+        """It was due, and not even begun: stored as failed, for the table of the first version
+        knows no other word."""
         return bool(self.metadata.get("skipped"))

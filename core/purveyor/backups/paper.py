@@ -1,8 +1,10 @@
-"""The backup key on paper: four lines of sixteen characters. A slip of the pen is found, and the line that it is in is named.
+"""The backup key on paper: four lines of sixteen characters. A slip of the pen is found, and the
+line that it is in is named.
 
-The alphabet is Crockford's base32, without letters that look like digits. Each line ends with two characters that know its
-text and its number: with them it is a word of a Reed-Solomon code, in which any one or two wrong characters, and any two that
-are exchanged, are found for certain. The whole holds three bytes of the key's own hash, for whatever else may happen to it.
+The alphabet is Crockford's base32, without letters that look like digits. Each line ends with two
+characters that know its text and its number: with them it is a word of a Reed-Solomon code, in
+which any one or two wrong characters, and any two that are exchanged, are found for certain. The
+whole holds three bytes of the key's own hash, for whatever else may happen to it.
 """
 
 import hashlib
@@ -36,7 +38,8 @@ def printed(key: bytes) -> list[str]:
 
 
 def note_printed(path: Path, name: str) -> None:
-    """Note beside a key's file that the key of this name was printed: until then the doctor asks for it."""
+    """Note beside a key's file that the key of this name was printed: until then the doctor asks
+    for it."""
     with suppress(OSError):  # on a full disk it is asked for again
         path.with_name(f"{path.name}{PRINTED}").write_text(f"{name}\n")
 
@@ -49,14 +52,22 @@ def was_printed(path: Path, name: str) -> bool:
 
 
 def read(lines: Sequence[str]) -> bytes:
-    """The key of such lines, in any case and with any blanks. Raises `BadInput` that names the lines that are not right."""
+    """The key of such lines, in any case and with any blanks. Raises `BadInput` that names the
+    lines that are not right."""
     given = [line for line in lines if line.strip()]
     if len(given) != LINES:
-        raise BadInput(f"A key on paper has {LINES} lines; {len(given)} were given.", errors={"key": f"{LINES} lines"})
+        raise BadInput(
+            f"A key on paper has {LINES} lines; {len(given)} were given.",
+            errors={"key": f"{LINES} lines"},
+        )
     texts, wrong = [], []
     for number, line in enumerate(given, 1):
         text = "".join(line.upper().replace("-", "").split()).translate(ALIKE)
-        whole = len(text) == TEXT + CHECK and set(text) <= set(ALPHABET) and text[TEXT:] == _check(text[:TEXT], number)
+        whole = (
+            len(text) == TEXT + CHECK
+            and set(text) <= set(ALPHABET)
+            and text[TEXT:] == _check(text[:TEXT], number)
+        )
         if not whole:
             wrong.append(str(number))
         texts.append(text[:TEXT])
@@ -72,7 +83,11 @@ def read(lines: Sequence[str]) -> bytes:
         value = value << 5 | ALPHABET.index(character)
     content = value.to_bytes(KEY + SUM, "big")
     if _sum(content[:KEY]) != content[KEY:]:
-        raise BadInput("The lines are not of one key.", remedy="Take all four from one sheet.", errors={"key": "not of one key"})
+        raise BadInput(
+            "The lines are not of one key.",
+            remedy="Take all four from one sheet.",
+            errors={"key": "not of one key"},
+        )
     return content[:KEY]
 
 
@@ -81,7 +96,8 @@ def _text(value: int, length: int) -> str:
 
 
 def _check(text: str, number: int) -> str:
-    """Two characters with which the line's sum is its number, and its sum weighted by place is 0, in the field of 32."""
+    """Two characters with which the line's sum is its number, and its sum weighted by place is 0,
+    in the field of 32."""
     plain, weighted = number, 0
     for place, character in enumerate(text):
         value = ALPHABET.index(character)

@@ -35,7 +35,18 @@ from purveyor.projects import store as projects
 from purveyor.services import store as services
 from purveyor.services.handle import ServiceAccess
 from purveyor.services.models import ServiceRecord
-from purveyor_hooks import BadInput, Census, Contents, Failed, Finding, Image, PurveyorError, RestoreOptions, ServiceType, Sink
+from purveyor_hooks import (
+    BadInput,
+    Census,
+    Contents,
+    Failed,
+    Finding,
+    Image,
+    PurveyorError,
+    RestoreOptions,
+    ServiceType,
+    Sink,
+)
 from purveyor_hooks.types import HOLDERS, holder_of
 
 KEY_FILE = "backup.key"
@@ -75,7 +86,8 @@ def _reading() -> Iterator[None]:
 
 
 class _Source:
-    """`Source` from a packed file, heard by the pulse. `error` is why it ended early, whatever its reader makes of that."""
+    """`Source` from a packed file, heard by the pulse. `error` is why it ended early, whatever its
+    reader makes of that."""
 
     def __init__(self, chunks: AsyncIterator[bytes], pulse: Pulse) -> None:
         self._chunks = chunks
@@ -112,12 +124,15 @@ class Keeper:
 
     async def place_of(self, backup: BackupRecord) -> Place:
         number = backup.s3_source_id
-        return self.place(await self._house.store.read(lambda tx: backups.source(tx, number)) if number else None)
+        return self.place(
+            await self._house.store.read(lambda tx: backups.source(tx, number)) if number else None
+        )
 
     # ---------------------------------------------------------------- writing
 
     async def write(self, number: int, tell: Tell) -> None:
-        """Make a recorded backup: data first, the manifest last. What it is, is written to its record."""
+        """Make a recorded backup: data first, the manifest last. What it is, is written to its
+        record."""
         store = self._house.store
         backup, record = await store.read(lambda tx: _backup_and_service(tx, number))
         place = await self.place_of(backup)
@@ -129,13 +144,18 @@ class Keeper:
         health = await provider.ready(record.view(), self.access(record))
         if not health.healthy:
             raise Failed(
-                f"{record.name} does not serve now: {health.detail or health.stage}", remedy=f"See: purveyor health {record.slug}"
+                f"{record.name} does not serve now: {health.detail or health.stage}",
+                remedy=f"See: purveyor health {record.slug}",
             )
         file = await place.begin(f"{backup.folder}/{DATA}")
         summing = Summing(file.write)
         packer = Packer(summing.write, key)
 
-        archive = await store.read(lambda tx: archives.find(tx, record.id)) if backup.backup_type == BASE else None
+        archive = (
+            await store.read(lambda tx: archives.find(tx, record.id))
+            if backup.backup_type == BASE
+            else None
+        )
         first = ""
 
         async def pour(pulse: Pulse) -> Census:
@@ -146,7 +166,9 @@ class Keeper:
             else:  # it is the data set itself: nothing of it is counted
                 census = Census(counts={})
                 helper = Helpers(self._house).access(record)
-                first = await provider.archive_base(record.view(), self.access(record), helper, sink)
+                first = await provider.archive_base(
+                    record.view(), self.access(record), helper, sink
+                )
             await packer.close()
             await file.commit()
             return census
@@ -205,23 +227,34 @@ class Keeper:
     # ---------------------------------------------------------------- reading
 
     async def manifest(self, backup: BackupRecord, *, accept_unsigned: bool = False) -> Verified:
-        """What a backup says of itself, once it is known to be ours. Raises `NotFound`, `BadInput`."""
+        """What a backup says of itself, once it is known to be ours. Raises `NotFound`,
+        `BadInput`."""
         place = await self.place_of(backup)
         known = None if backup.metadata.get(UNSIGNED) else on_record(backup)
-        return await self.verified(place, backup.folder, known=known, accept_unsigned=accept_unsigned)
+        return await self.verified(
+            place, backup.folder, known=known, accept_unsigned=accept_unsigned
+        )
 
     async def verified(
-        self, place: Place, folder: str, *, known: OnRecord | None = None, accept_unsigned: bool = False
+        self,
+        place: Place,
+        folder: str,
+        *,
+        known: OnRecord | None = None,
+        accept_unsigned: bool = False,
     ) -> Verified:
         """The manifest in a folder of a place. Raises `NotFound`, `BadInput`."""
         with _reading():
             content = await place.get(f"{folder}/{MANIFEST}")
         key = await self.key()
         keys = {manifests.key_id(key): key} if key else {}
-        return manifests.verified(content, folder, keys, known=known, accept_unsigned=accept_unsigned)
+        return manifests.verified(
+            content, folder, keys, known=known, accept_unsigned=accept_unsigned
+        )
 
     async def stored(self, backup: BackupRecord, verified: Verified) -> AsyncIterator[bytes]:
-        """The plain bytes of a backup, each part checked before it is handed on. Raises `NotFound`, `BadInput`."""
+        """The plain bytes of a backup, each part checked before it is handed on. Raises `NotFound`,
+        `BadInput`."""
         place, manifest = await self.place_of(backup), verified.manifest
         key = await self.opening_key(manifest)
         with _reading():
@@ -229,26 +262,40 @@ class Keeper:
             sums = await place.get(f"{backup.folder}/{SUMS}") if manifest.sums else b""
         if manifest.sums:
             if hashlib.sha256(sums).hexdigest() != manifest.sums:
-                raise BadInput("The backup's list of checksums was altered.", remedy="Choose another backup.")
+                raise BadInput(
+                    "The backup's list of checksums was altered.", remedy="Choose another backup."
+                )
             content = checked(content, sums, manifest.sums_chunk)
         return unpacked(content, key, manifest.sha256, manifest.plain_bytes)
 
     async def read_into(
-        self, backup: BackupRecord, verified: Verified, record: ServiceRecord, tell: Tell, options: RestoreOptions
+        self,
+        backup: BackupRecord,
+        verified: Verified,
+        record: ServiceRecord,
+        tell: Tell,
+        options: RestoreOptions,
     ) -> tuple[Finding, ...]:
-        """Restore a backup, or some databases of it, into an empty service; the answer is what is not as it was."""
+        """Restore a backup, or some databases of it, into an empty service; the answer is what is
+        not as it was."""
         provider = self._house.registry.provider(record.service_type)
 
         async def pour(pulse: Pulse) -> tuple[Finding, ...]:
             source = _Source(await self.stored(backup, verified), pulse)
             try:
-                return await provider.restore(record.view(), self.access(record, pulse), source, options)
+                return await provider.restore(
+                    record.view(), self.access(record, pulse), source, options
+                )
             except Exception as error:
                 raise source.error or error from None
 
-        return await while_it_goes_on(pour, self._house.settings.stall_timeout, f"The restore into {record.name}", tell)
+        return await while_it_goes_on(
+            pour, self._house.settings.stall_timeout, f"The restore into {record.name}", tell
+        )
 
-    async def extract(self, backup: BackupRecord, verified: Verified, database: str, sink: Sink) -> None:
+    async def extract(
+        self, backup: BackupRecord, verified: Verified, database: str, sink: Sink
+    ) -> None:
         """One database or bucket of a backup, as its server's own tools read it."""
         source = _Plain(await self.stored(backup, verified))
         await self._house.registry.provider(backup.service_type).extract(source, database, sink)
@@ -256,7 +303,8 @@ class Keeper:
     async def pipe(
         self, old: ServiceRecord, new: ServiceRecord, tell: Tell, options: RestoreOptions
     ) -> tuple[Census, tuple[Finding, ...]]:
-        """Everything from one running service into another, empty one: the count of what went over, and what is not as it was."""
+        """Everything from one running service into another, empty one: the count of what went over,
+        and what is not as it was."""
         provider = self._house.registry.provider(old.service_type)
 
         async def pour(pulse: Pulse) -> tuple[Census, tuple[Finding, ...]]:
@@ -269,11 +317,17 @@ class Keeper:
             async def give() -> None:
                 async with sending:
                     sink: Sink = _Pipe(sending, pulse)
-                    census.append(await provider.backup(old.view(), self.access(old, pulse), sink, tools))
+                    census.append(
+                        await provider.backup(old.view(), self.access(old, pulse), sink, tools)
+                    )
 
             async def take() -> None:
                 async with receiving:
-                    findings.extend(await provider.restore(new.view(), into, _Source(aiter(receiving), pulse), options))
+                    findings.extend(
+                        await provider.restore(
+                            new.view(), into, _Source(aiter(receiving), pulse), options
+                        )
+                    )
 
             try:
                 async with anyio.create_task_group() as group:
@@ -286,9 +340,12 @@ class Keeper:
         what = f"Carrying the data of {old.name} over"
         return await while_it_goes_on(pour, self._house.settings.stall_timeout, what, tell)
 
-    async def compare_contents(self, backup: BackupRecord, verified: Verified, record: ServiceRecord, tell: Tell) -> list[str]:
-        """What of a backup is not the same in the service that it was restored into, which is backed up to nowhere for that; and
-        where the backup holds another number of things than was counted when it was written."""
+    async def compare_contents(
+        self, backup: BackupRecord, verified: Verified, record: ServiceRecord, tell: Tell
+    ) -> list[str]:
+        """What of a backup is not the same in the service that it was restored into, which is
+        backed up to nowhere for that; and where the backup holds another number of things than was
+        counted when it was written."""
         provider = self._house.registry.provider(record.service_type)
         compared = await anyio.to_thread.run_sync(Compared, self._house.state)
 
@@ -314,7 +371,9 @@ class Keeper:
 
         async def give() -> None:
             async with sending:
-                await provider.backup(record.view(), self.access(record, pulse), _Pipe(sending, pulse))
+                await provider.backup(
+                    record.view(), self.access(record, pulse), _Pipe(sending, pulse)
+                )
 
         async def take() -> None:
             async with receiving:
@@ -334,18 +393,26 @@ class Keeper:
         return await provider.census(record.view(), self.access(record))
 
     async def upgrade_check(self, record: ServiceRecord, image: Image) -> tuple[Finding, ...]:
-        """What another image's version will refuse. A server that cannot be asked is no reason against a plan."""
+        """What another image's version will refuse. A server that cannot be asked is no reason
+        against a plan."""
         provider = self._house.registry.provider(record.service_type)
         try:
             return await provider.upgrade_check(record.view(), self.access(record), image)
         except PurveyorError as error:
-            return (Finding(where="", what="", why=f"it could not be asked what will be refused: {error.detail}", notice=True),)
+            return (
+                Finding(
+                    where="",
+                    what="",
+                    why=f"it could not be asked what will be refused: {error.detail}",
+                    notice=True,
+                ),
+            )
 
     # ---------------------------------------------------------------- the key
 
     async def key(self, *, create: bool = False) -> bytes | None:
-        """The key that signs backups and seals encrypted ones; made when it is first needed. Keep a copy elsewhere: without it
-        none that is encrypted opens, and none can be known as ours."""
+        """The key that signs backups and seals encrypted ones; made when it is first needed. Keep a
+        copy elsewhere: without it none that is encrypted opens, and none can be known as ours."""
         return await anyio.to_thread.run_sync(lambda: _key(self._house.state / KEY_FILE, create))
 
     async def opening_key(self, manifest: Manifest) -> bytes | None:
@@ -409,7 +476,10 @@ def read_key(path: Path) -> bytes:
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise BadInput(f"{path} does not hold a key.", remedy="It must be 32 bytes in base64. Put back your copy.")
+        raise BadInput(
+            f"{path} does not hold a key.",
+            remedy="It must be 32 bytes in base64. Put back your copy.",
+        )
     return key
 
 
@@ -447,7 +517,9 @@ def _suspicion(tx: Tx, backup: BackupRecord, census: Census) -> str:
     if census.failed:
         return f"It lacks what could not be read: {'; '.join(str(item) for item in census.failed)}."
     earlier = [
-        item for item in backups.listed(tx, service_id=backup.service_id) if item.state == "ok" and item.backup_type != BASE
+        item
+        for item in backups.listed(tx, service_id=backup.service_id)
+        if item.state == "ok" and item.backup_type != BASE
     ]
     if not earlier:
         return ""
@@ -458,27 +530,38 @@ def _suspicion(tx: Tx, backup: BackupRecord, census: Census) -> str:
     for kind in HOLDERS:
         missing = sorted({*counts.get(kind, {})} - {*census.counts.get(kind, {})} - purged)
         if missing:
-            return f"{', '.join(missing)} was in the backup {last.backup_id} and is not in this one."
-    before, now = _content(counts, last.metadata.get("fleeting", {})), _content(census.counts, census.fleeting)
+            return (
+                f"{', '.join(missing)} was in the backup {last.backup_id} and is not in this one."
+            )
+    before, now = (
+        _content(counts, last.metadata.get("fleeting", {})),
+        _content(census.counts, census.fleeting),
+    )
     for holder, held in sorted(before.items()):
         left = now.get(holder, 0)
         if held >= FLOOR and left < held * SHRUNK and holder not in purged:
             where = f"{holder} holds" if holder else "It holds"
-            return f"{where} less than a tenth of what was in the backup {last.backup_id} ({left} of {held})."
+            return (
+                f"{where} less than a tenth of what was in the backup {last.backup_id} ({left} "
+                f"of {held})."
+            )
     return ""
 
 
 def owned(bindings: Sequence[HeldBinding]) -> list[str]:
     """The databases and buckets of projects, as a census calls them: by name, or by number."""
     slots = [f"db{item.slot}" for item in bindings if item.slot is not None]
-    return sorted([*slots, *(name for item in bindings for name in (item.resource, *item.extras.values()))])
+    return sorted(
+        [*slots, *(name for item in bindings for name in (item.resource, *item.extras.values()))]
+    )
 
 
 CONTENT = ("rows", "keys", "documents", "objects", "large objects")
 
 
 def _content(*counts: dict[str, dict[str, int]]) -> dict[str, int]:
-    """How much of somebody's data is in each database or bucket: rows, keys, documents, objects. What holds none is left out."""
+    """How much of somebody's data is in each database or bucket: rows, keys, documents, objects.
+    What holds none is left out."""
     found: Counter[str] = Counter()
     holders = {name for part in counts for kind in HOLDERS for name in part.get(kind, {})}
     for part in counts:
@@ -493,20 +576,27 @@ def own_service(tx: Tx, endpoint: str) -> ServiceRecord | None:
     address = urlsplit(endpoint)
     host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
     for record in services.every(tx):
-        published = {int(value) for name, value in record.parameters.items() if name.endswith("port") and str(value).isdecimal()}
+        published = {
+            int(value)
+            for name, value in record.parameters.items()
+            if name.endswith("port") and str(value).isdecimal()
+        }
         if host == record.container_name or (host in LOOPBACK and port in published):
             return record
     return None
 
 
 def require_elsewhere(tx: Tx, endpoint: str) -> None:
-    """Raise `BadInput` for a bucket in a service of this installation: what is backed up to it burns with the host."""
+    """Raise `BadInput` for a bucket in a service of this installation: what is backed up to it
+    burns with the host."""
     record = own_service(tx, endpoint) if endpoint else None
     if record is not None:
         why = f"it is a bucket of {record.name}, a service of this installation"
         raise BadInput(
             f"That is no place for backups: {why}, and is lost with it.",
-            remedy="Give a bucket on another machine. To use it nevertheless, for tests: --accept-own",
+            remedy=(
+                "Give a bucket on another machine. To use it nevertheless, for tests: --accept-own"
+            ),
             errors={"endpoint": why},
         )
 
@@ -515,12 +605,16 @@ def on_record(backup: BackupRecord) -> OnRecord:
     """What vouches for a backup's manifest in our own database."""
     facts = backup.metadata
     return OnRecord(
-        mac=facts.get("mac", ""), checksum=backup.checksum, image=facts.get("image", ""), counts=facts.get("counts", {})
+        mac=facts.get("mac", ""),
+        checksum=backup.checksum,
+        image=facts.get("image", ""),
+        counts=facts.get("counts", {}),
     )
 
 
 def facts(manifest: Manifest, mac: str) -> dict[str, object]:
-    """A manifest as a backup's record has it, with its signature: "" for one that a person vouched for."""
+    """A manifest as a backup's record has it, with its signature: "" for one that a person vouched
+    for."""
     return {
         "size_bytes": manifest.size_bytes,
         "plain_bytes": manifest.plain_bytes,
@@ -539,7 +633,9 @@ def facts(manifest: Manifest, mac: str) -> dict[str, object]:
             **({"mac": mac} if mac else {UNSIGNED: True}),
             "left_out": msgspec.to_builtins(manifest.left_out),
             "failed": msgspec.to_builtins(manifest.failed),
-            **({"elsewhere": msgspec.to_builtins(manifest.elsewhere)} if manifest.elsewhere else {}),
+            **(
+                {"elsewhere": msgspec.to_builtins(manifest.elsewhere)} if manifest.elsewhere else {}
+            ),
             **({"changes": manifest.changes, "first": manifest.first} if manifest.changes else {}),
         },
     }

@@ -11,7 +11,12 @@ from purveyor.backups import scheduler
 from purveyor.backups import store as backups
 from purveyor.backups.models import BackupRecord, ScheduleRecord, SourceRecord
 from purveyor.backups.operations import adopt
-from purveyor.backups.operations.backup import BackupArguments, ProveArguments, VerifyArguments, readable
+from purveyor.backups.operations.backup import (
+    BackupArguments,
+    ProveArguments,
+    VerifyArguments,
+    readable,
+)
 from purveyor.backups.operations.restore import RestoreArguments
 from purveyor.backups.repository import Keeper, require_elsewhere
 from purveyor.backups.schemas import (
@@ -77,7 +82,12 @@ async def list_backups(
     core: App, service: str | None = None, limit: Limit = 100, offset: Offset = 0
 ) -> Response[list[BackupView]]:
     def work(tx: Tx) -> Page[BackupRecord]:
-        return backups.page(tx, service_id=services.get(tx, service).id if service else None, limit=limit, offset=offset)
+        return backups.page(
+            tx,
+            service_id=services.get(tx, service).id if service else None,
+            limit=limit,
+            offset=offset,
+        )
 
     found = await core.house.store.read(work)
     return page([view(item) for item in found.items], found.total)
@@ -89,20 +99,26 @@ async def show_backup(core: App, reference: str) -> BackupView:
 
 
 @post("/external-services/{service:str}/run", guards=[admin])
-async def run_backup(request: Req, core: App, service: str, data: RunRequest | None = None, plan: bool = False) -> Response[Any]:
+async def run_backup(
+    request: Req, core: App, service: str, data: RunRequest | None = None, plan: bool = False
+) -> Response[Any]:
     given = BackupArguments(service=service, **msgspec.structs.asdict(data or RunRequest()))
     return await answer(request, core, "backup", given, plan=plan, status=201, then=_made(core))
 
 
 def _made(core: App) -> Any:
     async def then(operation: OperationRecord) -> BackupView:
-        return view(await core.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"])))
+        return view(
+            await core.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
+        )
 
     return then
 
 
 @post("/{reference:str}/restore", guards=[admin])
-async def restore_backup(request: Req, core: App, reference: str, data: RestoreRequest, plan: bool = False) -> Response[Any]:
+async def restore_backup(
+    request: Req, core: App, reference: str, data: RestoreRequest, plan: bool = False
+) -> Response[Any]:
     async def then(operation: OperationRecord) -> Any:
         return await service_routes.service_view(core, operation.service)
 
@@ -120,27 +136,41 @@ async def restore_backup(request: Req, core: App, reference: str, data: RestoreR
 
 @get("/{reference:str}/extract", guards=[admin], opt={"reveals": "backup"})
 async def extract_database(core: App, reference: str, database: str) -> Stream:
-    """One database or bucket of a backup, in the form that its server's own tools read. A body that ends early is none: the
-    data is checked while it is read."""
+    """One database or bucket of a backup, in the form that its server's own tools read. A body that
+    ends early is none: the data is checked while it is read."""
     backup = await core.house.store.read(lambda tx: readable(tx, reference, database))
     keeper = Keeper(core.house)
     verified = await keeper.manifest(backup)
     assert core.workers is not None
-    chunks = await begun(flow(core.workers, lambda sink: keeper.extract(backup, verified, database, sink)))
-    headers = {"Content-Disposition": attachment(f"{backup.backup_id}-{database}"), "X-Content-Type-Options": "nosniff"}
+    chunks = await begun(
+        flow(core.workers, lambda sink: keeper.extract(backup, verified, database, sink))
+    )
+    headers = {
+        "Content-Disposition": attachment(f"{backup.backup_id}-{database}"),
+        "X-Content-Type-Options": "nosniff",
+    }
     return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
 
 @post("/{reference:str}/verify", guards=[admin])
 async def verify_backup(
-    request: Req, core: App, reference: str, plan: bool = False, accept_unsigned: bool = False, deep: bool = False
+    request: Req,
+    core: App,
+    reference: str,
+    plan: bool = False,
+    accept_unsigned: bool = False,
+    deep: bool = False,
 ) -> Response[Any]:
     given = VerifyArguments(backup=reference, accept_unsigned=accept_unsigned, deep=deep)
-    return await answer(request, core, "verify-backup", given, plan=plan, status=200, then=_made(core))
+    return await answer(
+        request, core, "verify-backup", given, plan=plan, status=200, then=_made(core)
+    )
 
 
 @delete("/{reference:str}", guards=[admin], status_code=200)
-async def delete_backup(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+async def delete_backup(
+    request: Req, core: App, reference: str, plan: bool = False
+) -> Response[Any]:
     given = ProveArguments(backup=reference)
     return await answer(request, core, "delete-backup", given, plan=plan, status=204, then=nothing)
 
@@ -173,14 +203,20 @@ async def create_source(request: Req, core: App, data: SourceRequest) -> SourceV
 
 
 def _check_source(values: dict[str, Any]) -> None:
-    empty = [name for name in ("name", "bucket_name", "access_key_id", "secret_key") if not str(values[name]).strip()]
+    empty = [
+        name
+        for name in ("name", "bucket_name", "access_key_id", "secret_key")
+        if not str(values[name]).strip()
+    ]
     errors = dict.fromkeys(empty, "must not be empty")
     if values["endpoint"] and not values["endpoint"].startswith(("http://", "https://")):
         errors["endpoint"] = "must begin with http:// or https://"
     if values["name"].isdecimal():
         errors["name"] = "must not be a number"
     if errors:
-        raise BadInput("The S3 source cannot be used as it is.", remedy="Correct what is named.", errors=errors)
+        raise BadInput(
+            "The S3 source cannot be used as it is.", remedy="Correct what is named.", errors=errors
+        )
 
 
 @get("/s3-sources/{reference:str}", guards=[reader])
@@ -191,7 +227,9 @@ async def show_source(core: App, reference: str) -> SourceView:
 @put("/s3-sources/{reference:str}", guards=[admin])
 async def update_source(core: App, reference: str, data: SourceChange) -> SourceView:
     record = await core.house.store.read(lambda tx: backups.source(tx, reference))
-    changes = {name: value for name, value in msgspec.structs.asdict(data).items() if value is not None}
+    changes = {
+        name: value for name, value in msgspec.structs.asdict(data).items() if value is not None
+    }
     changed = msgspec.structs.replace(record, **changes)
     _check_source({name: getattr(changed, name) for name in SourceRequest.__struct_fields__})
     await Bucket(changed, changed.secret_key).check()
@@ -222,7 +260,9 @@ async def found_backups(core: App, reference: str) -> list[FoundBackup]:
     place, found = keeper.place(record), []
     for path in await place.list():
         try:
-            verified = await keeper.verified(place, path.removesuffix(f"/{MANIFEST}"), accept_unsigned=True)
+            verified = await keeper.verified(
+                place, path.removesuffix(f"/{MANIFEST}"), accept_unsigned=True
+            )
             item = verified.manifest
             found.append(
                 FoundBackup(
@@ -242,13 +282,19 @@ async def found_backups(core: App, reference: str) -> list[FoundBackup]:
 
 
 @post("/s3-sources/{reference:str}/adopt", guards=[admin], status_code=200)
-async def adopt_from_bucket(core: App, reference: str, accept_unsigned: bool = False) -> Response[list[BackupView]]:
-    """Take up what the bucket holds and we have no record of, so that it can be restored. ``X-Refused`` says how many were not:
-    see what the bucket holds."""
-    return await _adopted(core, await core.house.store.read(lambda tx: backups.source(tx, reference)), accept_unsigned)
+async def adopt_from_bucket(
+    core: App, reference: str, accept_unsigned: bool = False
+) -> Response[list[BackupView]]:
+    """Take up what the bucket holds and we have no record of, so that it can be restored.
+    ``X-Refused`` says how many were not: see what the bucket holds."""
+    return await _adopted(
+        core, await core.house.store.read(lambda tx: backups.source(tx, reference)), accept_unsigned
+    )
 
 
-async def _adopted(core: App, source: SourceRecord | None, accept_unsigned: bool) -> Response[list[BackupView]]:
+async def _adopted(
+    core: App, source: SourceRecord | None, accept_unsigned: bool
+) -> Response[list[BackupView]]:
     made, refused = await adopt.adopt(core.house, source, accept_unsigned=accept_unsigned)
     for path, why in refused.items():
         core.house.logger.warning("backup.refused", path=path, why=why)
@@ -306,7 +352,10 @@ async def delete_schedule(core: App, reference: str) -> None:
 async def switch_schedule(core: App, reference: str, word: str) -> ScheduleRecord:
     """``/enable`` and ``/disable``."""
     if word not in ("enable", "disable"):
-        raise BadInput("A schedule can be enabled or disabled.", errors={"path": "must end with /enable or /disable"})
+        raise BadInput(
+            "A schedule can be enabled or disabled.",
+            errors={"path": "must end with /enable or /disable"},
+        )
 
     def work(tx: Tx) -> ScheduleRecord:
         record = backups.schedule(tx, reference)

@@ -1,7 +1,12 @@
 """A bucket of any S3 server, for backups."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from typing import Any
 
 import anyio
@@ -52,18 +57,22 @@ def errors(what: str) -> Any:
         if code in ("NoSuchKey", "404", "NotFound"):
             raise NotFound(f"There is no {what} in the bucket.") from None
         raise Failed(
-            f"The bucket refused to let us reach {what}: {code}.", remedy="Check the keys and the bucket's name."
+            f"The bucket refused to let us reach {what}: {code}.",
+            remedy="Check the keys and the bucket's name.",
         ) from None
     except (BotoCoreError, OSError, TimeoutError) as error:
         raise Failed(
-            f"The bucket does not answer ({type(error).__name__}).", remedy="Check the endpoint, and try again."
+            f"The bucket does not answer ({type(error).__name__}).",
+            remedy="Check the endpoint, and try again.",
         ) from None
 
 
 class Upload:
     """A `Writer`: parts are sent as they fill; nothing appears before `commit`."""
 
-    def __init__(self, connect: Callable[[], AbstractAsyncContextManager[Any]], bucket: str, key: str) -> None:
+    def __init__(
+        self, connect: Callable[[], AbstractAsyncContextManager[Any]], bucket: str, key: str
+    ) -> None:
         self._connect = connect
         self._bucket = bucket
         self._key = key
@@ -87,23 +96,34 @@ class Upload:
     async def _send(self, part: bytes) -> None:
         with errors(self._key):
             if not self._upload:
-                begun = await self._client.create_multipart_upload(Bucket=self._bucket, Key=self._key)
+                begun = await self._client.create_multipart_upload(
+                    Bucket=self._bucket, Key=self._key
+                )
                 self._upload = begun["UploadId"]
             number = len(self._parts) + 1
             sent = await self._client.upload_part(
-                Bucket=self._bucket, Key=self._key, UploadId=self._upload, PartNumber=number, Body=part
+                Bucket=self._bucket,
+                Key=self._key,
+                UploadId=self._upload,
+                PartNumber=number,
+                Body=part,
             )
             self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
 
     async def commit(self) -> None:
         with errors(self._key):
             if not self._upload:
-                await self._client.put_object(Bucket=self._bucket, Key=self._key, Body=bytes(self._buffer))
+                await self._client.put_object(
+                    Bucket=self._bucket, Key=self._key, Body=bytes(self._buffer)
+                )
             else:
                 if self._buffer:
                     await self._send(bytes(self._buffer))
                 await self._client.complete_multipart_upload(
-                    Bucket=self._bucket, Key=self._key, UploadId=self._upload, MultipartUpload={"Parts": self._parts}
+                    Bucket=self._bucket,
+                    Key=self._key,
+                    UploadId=self._upload,
+                    MultipartUpload={"Parts": self._parts},
                 )
         self._upload = ""
         await self._stack.aclose()
@@ -112,7 +132,9 @@ class Upload:
         try:
             if self._upload:
                 with anyio.move_on_after(TIMEOUT), errors(self._key):
-                    await self._client.abort_multipart_upload(Bucket=self._bucket, Key=self._key, UploadId=self._upload)
+                    await self._client.abort_multipart_upload(
+                        Bucket=self._bucket, Key=self._key, UploadId=self._upload
+                    )
         except (Failed, NotFound):
             pass  # what was begun is no file; the bucket's own rules sweep it
         finally:
@@ -148,7 +170,9 @@ async def put_new(client: Any, bucket: str, key: str, content: bytes) -> None:
 async def keys(client: Any, bucket: str, prefix: str, after: str = "") -> list[str]:
     found: list[str] = []
     with errors(prefix or bucket):
-        async for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, StartAfter=after):
+        async for page in client.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket, Prefix=prefix, StartAfter=after
+        ):
             found += [item["Key"] for item in page.get("Contents", [])]
     return found
 

@@ -11,7 +11,12 @@ from croniter import CroniterError, croniter
 
 from purveyor.backups import store as backups
 from purveyor.backups.models import BackupRecord, LastResult, ScheduleRecord
-from purveyor.backups.operations.backup import BackupArguments, ProveArguments, VerifyArguments, insert_backup
+from purveyor.backups.operations.backup import (
+    BackupArguments,
+    ProveArguments,
+    VerifyArguments,
+    insert_backup,
+)
 from purveyor.kernel import hold
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Verb
@@ -29,16 +34,20 @@ ACTOR = "schedule"
 
 
 def following(expression: str, after: datetime, zone: str = "UTC") -> datetime:
-    """When a cron line, read in a time zone, comes next; the answer is in UTC. Raises `BadInput` for what is none.
+    """When a cron line, read in a time zone, comes next; the answer is in UTC. Raises `BadInput`
+    for what is none.
 
-    A moment that the clocks skip comes at the next one that there is, one that they repeat comes once.
+    A moment that the clocks skip comes at the next one that there is, one that they repeat comes
+    once.
     """
     try:
         where = ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         why = f"there is no time zone {zone!r}"
         raise BadInput(
-            f"The schedule cannot be used: {why}.", remedy="For example: Europe/Berlin", errors={"timezone": why}
+            f"The schedule cannot be used: {why}.",
+            remedy="For example: Europe/Berlin",
+            errors={"timezone": why},
         ) from None
     try:
         if len(expression.split()) != 5:
@@ -54,7 +63,9 @@ def following(expression: str, after: datetime, zone: str = "UTC") -> datetime:
     return found.astimezone(UTC)
 
 
-def next_run(schedule: ScheduleRecord, after: datetime, random: Callable[[float, float], float] = uniform) -> datetime:
+def next_run(
+    schedule: ScheduleRecord, after: datetime, random: Callable[[float, float], float] = uniform
+) -> datetime:
     """When a schedule is due next, its jitter included."""
     due = following(schedule.schedule_expression, after, schedule.timezone)
     return due + timedelta(seconds=random(0, schedule.jitter)) if schedule.jitter else due
@@ -72,19 +83,26 @@ def check(name: str, days: int, count: int, jitter: int) -> None:
     if not 0 <= jitter <= LONGEST_JITTER:
         errors["jitter"] = f"must be from 0 to {LONGEST_JITTER} seconds"
     if errors:
-        raise BadInput("The schedule cannot be used as it is.", remedy="Correct what is named.", errors=errors)
+        raise BadInput(
+            "The schedule cannot be used as it is.", remedy="Correct what is named.", errors=errors
+        )
 
 
 def _beyond(schedule: ScheduleRecord, now: datetime) -> bool:
-    """Whether a time was noted while the clock went ahead: it may be years away, and nothing would be made until then."""
-    latest = following(schedule.schedule_expression, now, schedule.timezone) + timedelta(seconds=schedule.jitter)
+    """Whether a time was noted while the clock went ahead: it may be years away, and nothing would
+    be made until then."""
+    latest = following(schedule.schedule_expression, now, schedule.timezone) + timedelta(
+        seconds=schedule.jitter
+    )
     return schedule.next_run is not None and schedule.next_run > latest
 
 
 class Scheduler:
     """Runs what is due, in turn, for as long as the daemon serves."""
 
-    def __init__(self, house: House, runner: Runner, verbs: Mapping[str, Verb], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, house: House, runner: Runner, verbs: Mapping[str, Verb], now: Callable[[], datetime]
+    ) -> None:
         self._house = house
         self._runner = runner
         self._verbs = verbs
@@ -99,18 +117,22 @@ class Scheduler:
             await anyio.sleep(PAUSE)
 
     async def turn(self) -> None:
-        """What is due now; a schedule whose time passed while nothing ran is made up for once. Nothing is while services are
-        being brought back."""
+        """What is due now; a schedule whose time passed while nothing ran is made up for once.
+        Nothing is while services are being brought back."""
         if await self._house.store.read(hold.coming):
             return
         for schedule in await self._house.store.read(backups.schedules):
             now = self._now()
             if schedule.enabled and _beyond(schedule, now):
                 after, number = next_run(schedule, now), schedule.id
-                await self._house.store.write(lambda tx: backups.update_schedule(tx, number, next_run=after))  # noqa: B023
+                await self._house.store.write(
+                    lambda tx: backups.update_schedule(tx, number, next_run=after)  # noqa: B023
+                )
             elif schedule.enabled and schedule.next_run is not None and schedule.next_run <= now:
                 after, number = next_run(schedule, now), schedule.id
-                await self._house.store.write(lambda tx: backups.update_schedule(tx, number, next_run=after, last_run=tx.now))  # noqa: B023
+                await self._house.store.write(
+                    lambda tx: backups.update_schedule(tx, number, next_run=after, last_run=tx.now)  # noqa: B023
+                )
                 result = await self._make(schedule)
                 await self._house.store.write(lambda tx: _ended(tx, number, result))  # noqa: B023
         await self._expire()
@@ -119,12 +141,18 @@ class Scheduler:
         ended: Counter[str] = Counter()
         for service in await self._house.store.read(services.every):
             provider = self._house.registry.find(service.service_type)
-            wanted = service.id in schedule.service_ids if schedule.service_ids else bool(provider and provider.offers("backup"))
+            wanted = (
+                service.id in schedule.service_ids
+                if schedule.service_ids
+                else bool(provider and provider.offers("backup"))
+            )
             if not wanted:
                 continue
             if service.desired != "running" or service.state != "active":
                 why = "it is stopped" if service.state == "active" else f"it is {service.state}"
-                await self._house.store.write(lambda tx: _skip(tx, self._house, schedule, service, why))  # noqa: B023
+                await self._house.store.write(
+                    lambda tx: _skip(tx, self._house, schedule, service, why)  # noqa: B023
+                )
                 ended["skipped"] += 1
                 continue
             given = BackupArguments(
@@ -137,14 +165,25 @@ class Scheduler:
             made = await self._run("backup", given)
             ended[await self._state(made)] += 1
             if made is not None and (schedule.verify or schedule.verify_deep):
-                await self._run("verify-backup", VerifyArguments(backup=str(made), deep=schedule.verify_deep))
+                await self._run(
+                    "verify-backup", VerifyArguments(backup=str(made), deep=schedule.verify_deep)
+                )
             if schedule.retention_count:
                 await self._thin(schedule, service.id)
 
-        return LastResult(made=ended["ok"], suspect=ended["suspect"], failed=ended["failed"], skipped=ended["skipped"])
+        return LastResult(
+            made=ended["ok"],
+            suspect=ended["suspect"],
+            failed=ended["failed"],
+            skipped=ended["skipped"],
+        )
 
     async def _state(self, number: int | None) -> str:
-        found = await self._house.store.read(lambda tx: backups.find(tx, number)) if number is not None else None
+        found = (
+            await self._house.store.read(lambda tx: backups.find(tx, number))
+            if number is not None
+            else None
+        )
         return found.state if found else "failed"
 
     async def _run(self, verb: str, given: BackupArguments | ProveArguments) -> int | None:
@@ -159,24 +198,31 @@ class Scheduler:
         return int(found.arguments["backup"])
 
     async def _thin(self, schedule: ScheduleRecord, service_id: int) -> None:
-        """Delete what is more than the schedule keeps of a service; the last good one always stays."""
+        """Delete what is more than the schedule keeps of a service; the last good one always
+        stays."""
         if await self._house.store.read(hold.keeps_all):
             return
 
         def work(tx: Tx) -> list[BackupRecord]:
             made = [
-                item for item in backups.listed(tx, service_id=service_id, schedule_id=schedule.id) if item.state != "running"
+                item
+                for item in backups.listed(tx, service_id=service_id, schedule_id=schedule.id)
+                if item.state != "running"
             ]
             kept = [item for item in made if item.state == "ok"][: schedule.retention_count]
             oldest = kept[-1].id if kept else 0
-            return [item for item in made if item.id < oldest] if len(kept) == schedule.retention_count else []
+            return (
+                [item for item in made if item.id < oldest]
+                if len(kept) == schedule.retention_count
+                else []
+            )
 
         for item in await self._house.store.read(work):
             await self._run("delete-backup", ProveArguments(backup=str(item.id)))
 
     async def _expire(self) -> None:
-        """Delete what has passed its time, unless it is the last good backup of its service. What a recovery came from stays
-        until a person has looked at what came."""
+        """Delete what has passed its time, unless it is the last good backup of its service. What a
+        recovery came from stays until a person has looked at what came."""
         if await self._house.store.read(hold.keeps_all):
             return
         for number in await self._house.store.read(backups.expired):
@@ -194,10 +240,22 @@ def _skip(tx: Tx, house: House, schedule: ScheduleRecord, service: ServiceRecord
     )
     number = insert_backup(tx, house, service, given)
     said = f"{service.name} was not backed up: {why}."
-    backups.update(tx, number, state="failed", metadata={"skipped": True}, error_message=said, completed_at=tx.now)
-    tx.emit("backup.skipped", service=service.id, data={"id": number, "schedule": schedule.name, "reason": why})
+    backups.update(
+        tx,
+        number,
+        state="failed",
+        metadata={"skipped": True},
+        error_message=said,
+        completed_at=tx.now,
+    )
+    tx.emit(
+        "backup.skipped",
+        service=service.id,
+        data={"id": number, "schedule": schedule.name, "reason": why},
+    )
 
 
 def _ended(tx: Tx, number: int, result: LastResult) -> None:
-    if tx.value("SELECT 1 FROM schedules WHERE id = ?", [number]):  # it may have been deleted meanwhile
+    # it may have been deleted meanwhile
+    if tx.value("SELECT 1 FROM schedules WHERE id = ?", [number]):
         backups.update_schedule(tx, number, last_result=result)

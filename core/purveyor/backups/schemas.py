@@ -7,7 +7,8 @@ import msgspec
 
 
 class BackupView(msgspec.Struct, frozen=True, kw_only=True):
-    """A backup: `state` is running, ok, suspect, failed or skipped; `error_message` says why it is not ok."""
+    """A backup: `state` is running, ok, suspect, failed or skipped; `error_message` says why it is
+    not ok."""
 
     id: int
     backup_id: str
@@ -31,8 +32,8 @@ class BackupView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A bucket; it is written to and read from before it is taken. One of this installation's own services burns with the host:
-    it is refused, unless `accept_own`."""
+    """A bucket; it is written to and read from before it is taken. One of this installation's own
+    services burns with the host: it is refused, unless `accept_own`."""
 
     name: str
     bucket_name: str
@@ -45,7 +46,9 @@ class SourceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     accept_own: bool = False
 
 
-class SourceChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class SourceChange(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """What is to be another; the rest stays."""
 
     name: str | None = None
@@ -72,9 +75,10 @@ class SourceView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`schedule_expression` is a cron line, read in `timezone`; a run comes up to `jitter` seconds later. Backups older than
-    `retention_period` days, and more than `retention_count` (0: any number), are deleted; `verify` proves each one right
-    after it was made, `verify_deep` with its contents compared."""
+    """`schedule_expression` is a cron line, read in `timezone`; a run comes up to `jitter` seconds
+    later. Backups older than `retention_period` days, and more than `retention_count` (0: any
+    number), are deleted; `verify` proves each one right after it was made, `verify_deep` with its
+    contents compared."""
 
     name: str
     schedule_expression: str
@@ -100,8 +104,9 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class RestoreRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Into a new service, or in place of the data of an existing one; `databases` are the only ones to restore. In place, a
-    difference between what was saved and what came stops the restore unless `keep_going`."""
+    """Into a new service, or in place of the data of an existing one; `databases` are the only ones
+    to restore. In place, a difference between what was saved and what came stops the restore unless
+    `keep_going`."""
 
     new_name: str | None = None
     service_id: int | str | None = None
@@ -112,8 +117,8 @@ class RestoreRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class FoundBackup(msgspec.Struct, frozen=True, kw_only=True):
-    """What a bucket itself says that it holds; `problem` is why it cannot be used. One that is not `signed` by a key of this
-    installation may say anything."""
+    """What a bucket itself says that it holds; `problem` is why it cannot be used. One that is not
+    `signed` by a key of this installation may say anything."""
 
     path: str
     backup_id: str = ""

@@ -1,4 +1,5 @@
-"""Where backups are kept: a folder of this host, or a bucket. A file appears whole or not at all."""
+"""Where backups are kept: a folder of this host, or a bucket. A file appears whole or not at
+all."""
 
 import os
 import shutil
@@ -78,7 +79,8 @@ class Place(ABC):
         """The paths of all files below a folder that come after a path, in their order."""
 
     def held(self) -> "AbstractAsyncContextManager[Place]":
-        """The same place for many calls one after the other: what leads there is kept open meanwhile."""
+        """The same place for many calls one after the other: what leads there is kept open
+        meanwhile."""
         return nullcontext(self)
 
     async def put(self, path: str, content: bytes) -> None:
@@ -115,7 +117,9 @@ class _FileWriter:
     async def open(self) -> None:
         def make() -> Any:
             _make_folder(self._path.parent)
-            return os.fdopen(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+            return os.fdopen(
+                os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
+            )
 
         self._handle = await _disk(make)
 
@@ -164,7 +168,8 @@ async def _disk(work: Any, done: str = "written") -> Any:
         return await anyio.to_thread.run_sync(work)
     except OSError as error:
         raise Failed(
-            f"The backup cannot be {done}: {error.strerror or error}.", remedy="Is the disk full, or read-only?"
+            f"The backup cannot be {done}: {error.strerror or error}.",
+            remedy="Is the disk full, or read-only?",
         ) from None
 
 
@@ -188,24 +193,34 @@ class Folder(Place):
         except FileNotFoundError:
             raise NotFound(f"The backup's file {self.root / path} is gone.") from None
         except OSError as error:
-            raise Failed(f"The backup's file {self.root / path} cannot be read: {error.strerror}.") from None
+            raise Failed(
+                f"The backup's file {self.root / path} cannot be read: {error.strerror}."
+            ) from None
 
     async def size(self, path: str) -> int:
         try:
             return int((await anyio.to_thread.run_sync((self.root / path).stat)).st_size)
         except OSError as error:
-            raise NotFound(f"The backup's file {self.root / path} is not there: {error.strerror}.") from None
+            raise NotFound(
+                f"The backup's file {self.root / path} is not there: {error.strerror}."
+            ) from None
 
     async def list(self) -> list[str]:
         def look() -> list[str]:
-            return sorted(str(path.relative_to(self.root)) for path in self.root.glob(f"*/*/{MANIFEST}"))
+            return sorted(
+                str(path.relative_to(self.root)) for path in self.root.glob(f"*/*/{MANIFEST}")
+            )
 
         return await anyio.to_thread.run_sync(look)
 
     async def names(self, folder: str) -> Sequence[str]:
         def look() -> Sequence[str]:
             path = self.root / folder
-            return sorted(item.name for item in path.iterdir() if item.suffix != ".part") if path.is_dir() else []
+            return (
+                sorted(item.name for item in path.iterdir() if item.suffix != ".part")
+                if path.is_dir()
+                else []
+            )
 
         return await anyio.to_thread.run_sync(look)
 
@@ -219,8 +234,14 @@ class Folder(Place):
 
     async def below(self, folder: str, after: str = "") -> Sequence[str]:
         def look() -> Sequence[str]:
-            every = (item for item in (self.root / folder).rglob("*") if item.suffix != ".part" and item.is_file())
-            return sorted(path for item in every if (path := str(item.relative_to(self.root))) > after)
+            every = (
+                item
+                for item in (self.root / folder).rglob("*")
+                if item.suffix != ".part" and item.is_file()
+            )
+            return sorted(
+                path for item in every if (path := str(item.relative_to(self.root))) > after
+            )
 
         found: list[str] = await _disk(look, "looked for")
         return found
@@ -284,25 +305,33 @@ class Bucket(Place):
     async def list(self) -> list[str]:
         async with self._client() as client:
             keys = await s3.keys(client, self._source.bucket_name, self._prefix)
-        return sorted(key.removeprefix(self._prefix) for key in keys if key.endswith(f"/{MANIFEST}"))
+        return sorted(
+            key.removeprefix(self._prefix) for key in keys if key.endswith(f"/{MANIFEST}")
+        )
 
     async def names(self, folder: str) -> Sequence[str]:
         prefix = f"{self._prefix}{folder}/"
         async with self._client() as client:
-            return sorted(key.removeprefix(prefix) for key in await s3.keys(client, self._source.bucket_name, prefix))
+            return sorted(
+                key.removeprefix(prefix)
+                for key in await s3.keys(client, self._source.bucket_name, prefix)
+            )
 
     async def claim(self, path: str, content: bytes) -> bool:
         async with self._client() as client:
             await s3.put_new(client, self._source.bucket_name, self._prefix + path, content)
         try:
-            return await self.get(path) == content  # a server that does not know the condition has overwritten: the last stays
+            # a server that does not know the condition has overwritten: the last stays
+            return await self.get(path) == content
         except NotFound:
             return False
 
     async def below(self, folder: str, after: str = "") -> Sequence[str]:
         prefix = f"{self._prefix}{folder}/"
         async with self._client() as client:
-            found = await s3.keys(client, self._source.bucket_name, prefix, self._prefix + after if after else "")
+            found = await s3.keys(
+                client, self._source.bucket_name, prefix, self._prefix + after if after else ""
+            )
         return sorted(key.removeprefix(self._prefix) for key in found)
 
     async def delete(self, path: str) -> None:

@@ -48,29 +48,39 @@ def get(tx: Tx, reference: str | int) -> BackupRecord:
     """Raises `NotFound`."""
     found = find(tx, reference)
     if found is None:
-        raise NotFound(f"There is no backup {reference!r}.", remedy="List them with: purveyor backup list")
+        raise NotFound(
+            f"There is no backup {reference!r}.", remedy="List them with: purveyor backup list"
+        )
     return found
 
 
-def listed(tx: Tx, *, service_id: int | None = None, schedule_id: int | None = None) -> list[BackupRecord]:
+def listed(
+    tx: Tx, *, service_id: int | None = None, schedule_id: int | None = None
+) -> list[BackupRecord]:
     """All backups of a service or a schedule, newest first."""
     where, given = matching(service_id=service_id, schedule_id=schedule_id)
-    return [_backup(tx, row) for row in tx.rows(f"SELECT * FROM backups WHERE {where} ORDER BY id DESC", given)]
+    return [
+        _backup(tx, row)
+        for row in tx.rows(f"SELECT * FROM backups WHERE {where} ORDER BY id DESC", given)
+    ]
 
 
 def page(tx: Tx, *, service_id: int | None = None, limit: int, offset: int) -> Page[BackupRecord]:
     """A part of them."""
     where, given = matching(service_id=service_id)
-    found = tx.page("*", f"backups WHERE {where}", given, order="id DESC", limit=limit, offset=offset)
+    found = tx.page(
+        "*", f"backups WHERE {where}", given, order="id DESC", limit=limit, offset=offset
+    )
     return Page([_backup(tx, row) for row in found.items], found.total)
 
 
 def expired(tx: Tx) -> list[int]:
-    """The numbers of backups whose time has passed and that may go: never the last good one of a service, nor its last good base
-    copy, of which neither stands for the other."""
+    """The numbers of backups whose time has passed and that may go: never the last good one of a
+    service, nor its last good base copy, of which neither stands for the other."""
     last = (
         "SELECT max(id) FROM backups AS good "
-        "WHERE good.service_id IS backups.service_id AND good.service_name = backups.service_name AND good.state = 'ok' "
+        "WHERE good.service_id IS backups.service_id AND good.service_name = backups.service_name "
+        "AND good.state = 'ok' "
         "AND (good.backup_type = ?) = (backups.backup_type = ?)"
     )
     where = f"expires_at <= ? AND state != 'running' AND id IS NOT ({last})"
@@ -85,7 +95,11 @@ def bases_since(tx: Tx, service_ids: Sequence[int]) -> dict[int, datetime]:
         f"service_id IN ({marks}) AND state = 'ok' AND completed_at IS NOT NULL "
         "AND coalesce(json_extract(metadata, '$.changes'), '') != ''"
     )
-    rows = tx.rows(f"SELECT service_id, min(completed_at) AS at FROM backups WHERE {where} GROUP BY service_id", service_ids)
+    rows = tx.rows(
+        f"SELECT service_id, min(completed_at) AS at FROM backups WHERE {where} GROUP BY "
+        "service_id",
+        service_ids,
+    )
     return {row["service_id"]: datetime.fromisoformat(row["at"]) for row in rows}
 
 
@@ -102,8 +116,12 @@ def _source(tx: Tx, row: Row) -> SourceRecord:
 
 def insert_source(tx: Tx, *, secret_key: str, **values: Any) -> int:
     if tx.value("SELECT 1 FROM s3_sources WHERE name = ?", [values["name"]]):
-        raise Conflict(f"There is an S3 source named {values['name']!r} already.", errors={"name": "taken"})
-    return tx.insert("s3_sources", **values, secret_key=tx.vault.seal(secret_key), created_at=tx.now)
+        raise Conflict(
+            f"There is an S3 source named {values['name']!r} already.", errors={"name": "taken"}
+        )
+    return tx.insert(
+        "s3_sources", **values, secret_key=tx.vault.seal(secret_key), created_at=tx.now
+    )
 
 
 def update_source(tx: Tx, number: int, **values: Any) -> None:
@@ -117,7 +135,10 @@ def source(tx: Tx, reference: str | int) -> SourceRecord:
     text = str(reference)
     row = tx.row("SELECT * FROM s3_sources WHERE name = ? OR id = ?", [text, number_of(text)])
     if row is None:
-        raise NotFound(f"There is no S3 source {reference!r}.", remedy="List them with: purveyor backup source list")
+        raise NotFound(
+            f"There is no S3 source {reference!r}.",
+            remedy="List them with: purveyor backup source list",
+        )
     return _source(tx, row)
 
 
@@ -131,7 +152,8 @@ def delete_source(tx: Tx, number: int) -> None:
     used += tx.value("SELECT count(*) FROM archives WHERE s3_source_id = ?", [number])
     if used:
         raise Conflict(
-            "Backups, schedules or archives use this S3 source.", remedy="Delete or stop them first; what is in the bucket stays."
+            "Backups, schedules or archives use this S3 source.",
+            remedy="Delete or stop them first; what is in the bucket stays.",
         )
     tx.db.execute("DELETE FROM s3_sources WHERE id = ?", [number])
 
@@ -145,7 +167,9 @@ def _schedule(tx: Tx, row: Row) -> ScheduleRecord:
 
 def insert_schedule(tx: Tx, **values: Any) -> int:
     if tx.value("SELECT 1 FROM schedules WHERE name = ?", [values["name"]]):
-        raise Conflict(f"There is a schedule named {values['name']!r} already.", errors={"name": "taken"})
+        raise Conflict(
+            f"There is a schedule named {values['name']!r} already.", errors={"name": "taken"}
+        )
     return tx.insert("schedules", **_stored(values), created_at=tx.now)
 
 
@@ -158,7 +182,10 @@ def schedule(tx: Tx, reference: str | int) -> ScheduleRecord:
     text = str(reference)
     row = tx.row("SELECT * FROM schedules WHERE name = ? OR id = ?", [text, number_of(text)])
     if row is None:
-        raise NotFound(f"There is no schedule {reference!r}.", remedy="List them with: purveyor backup schedule list")
+        raise NotFound(
+            f"There is no schedule {reference!r}.",
+            remedy="List them with: purveyor backup schedule list",
+        )
     return _schedule(tx, row)
 
 

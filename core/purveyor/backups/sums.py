@@ -1,4 +1,5 @@
-"""A hash of each part of a file, so that each part is checked before it is used: not the whole when all of it was used."""
+"""A hash of each part of a file, so that each part is checked before it is used: not the whole when
+all of it was used."""
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -43,7 +44,8 @@ def _digest(part: bytes) -> bytes:
 
 
 async def checked(stored: AsyncIterator[bytes], sums: bytes, chunk: int) -> AsyncIterator[bytes]:
-    """The same bytes, none of which is handed on before its part was found to be what was written. Raises `BadInput`."""
+    """The same bytes, none of which is handed on before its part was found to be what was written.
+    Raises `BadInput`."""
     if not 0 < chunk <= CHUNK or len(sums) % SIZE:
         raise _damaged()
     buffer, number = bytearray(), 0

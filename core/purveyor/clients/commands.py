@@ -12,22 +12,33 @@ from purveyor.kernel.cli.options import Options
 from purveyor_hooks.confirm import interrupts, yes_option
 
 COLOURS = {"+": "green", "~": "yellow", "-": "red"}
-file_argument = click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default="purveyor.toml")
+file_argument = click.argument(
+    "file", type=click.Path(path_type=Path, dir_okay=False), default="purveyor.toml"
+)
 
 
 def _show(changes: list[Change], left: list[Change]) -> None:
     for change in changes:
         if change.text:
-            click.echo(f"{click.style(change.sign, fg=COLOURS[change.sign], bold=True)} {change.text}")
+            click.echo(
+                f"{click.style(change.sign, fg=COLOURS[change.sign], bold=True)} {change.text}"
+            )
     if not [change for change in changes if change.text]:
         click.echo("Everything is as the file says.")
     for change in left:
-        click.secho(f"  not in the file, and left as it is: {change.text}  (--prune {change.name})", dim=True)
+        click.secho(
+            f"  not in the file, and left as it is: {change.text}  (--prune {change.name})",
+            dim=True,
+        )
 
 
 def _as_json(options: Options, changes: list[Change], left: list[Change]) -> None:
     def plain(items: list[Change]) -> list[dict[str, str]]:
-        return [{"change": item.sign, "name": item.name, "text": item.text} for item in items if item.text]
+        return [
+            {"change": item.sign, "name": item.name, "text": item.text}
+            for item in items
+            if item.text
+        ]
 
     output.show_json({"changes": plain(changes), "left": plain(left)})
 
@@ -48,7 +59,9 @@ def plan_command(options: Options, file: Path, prune: tuple[str, ...]) -> None:
         now = await declarative.present(client)
         left = declarative.beyond(wanted, now)
         ends = declarative.chosen(left, prune)
-        return [*declarative.differences(wanted, now), *ends], [item for item in left if item not in ends]
+        return [*declarative.differences(wanted, now), *ends], [
+            item for item in left if item not in ends
+        ]
 
     changes, left = run(options, work)
     _as_json(options, changes, left) if options.as_json else _show(changes, left)
@@ -57,7 +70,10 @@ def plan_command(options: Options, file: Path, prune: tuple[str, ...]) -> None:
 @click.command("apply")
 @file_argument
 @click.option(
-    "--prune", multiple=True, metavar="NAME", help="End what is not in the file, by its name: service.old. Data is kept."
+    "--prune",
+    multiple=True,
+    metavar="NAME",
+    help="End what is not in the file, by its name: service.old. Data is kept.",
 )
 @yes_option
 @click.pass_obj
@@ -70,12 +86,22 @@ def apply_command(options: Options, file: Path, prune: tuple[str, ...], yes: boo
         left = declarative.beyond(wanted, now)
         ends = declarative.chosen(left, prune)
         changes = [*declarative.differences(wanted, now), *ends]
-        if hit := [change.text for change in changes if change.sign in HARMFUL and change.path.startswith(SERVED)]:
+        if hit := [
+            change.text
+            for change in changes
+            if change.sign in HARMFUL and change.path.startswith(SERVED)
+        ]:
             interrupts(f"This interrupts what is used now: {'; '.join(hit)}.", yes=yes)
         for change in changes:
             if change.text and not options.as_json:
-                click.echo(f"{click.style(change.sign, fg=COLOURS[change.sign], bold=True)} {change.text}")
-            await client.call(change.method, change.path, **({"json": change.body} if change.body is not None else {}))
+                click.echo(
+                    f"{click.style(change.sign, fg=COLOURS[change.sign], bold=True)} {change.text}"
+                )
+            await client.call(
+                change.method,
+                change.path,
+                **({"json": change.body} if change.body is not None else {}),
+            )
         return changes, [item for item in left if item not in ends]
 
     changes, left = run(options, work)

@@ -1,8 +1,8 @@
 """``purveyor compose``: Purveyor as a provider of docker compose.
 
-Compose runs ``purveyor compose --project-name=NAME up --OPTION=VALUE SERVICE`` for a service that says ``provider: {type:
-purveyor, options: {service: postgres}}``, reads JSON lines, and hands what we set on to the services that depend on it, each
-name with the compose service's name before it.
+Compose runs ``purveyor compose --project-name=NAME up --OPTION=VALUE SERVICE`` for a service that
+says ``provider: {type: purveyor, options: {service: postgres}}``, reads JSON lines, and hands what
+we set on to the services that depend on it, each name with the compose service's name before it.
 """
 
 import json
@@ -20,11 +20,27 @@ from purveyor_hooks import BadInput, Conflict, NotFound, PurveyorError
 
 OWN = ("service", "name", "version", "image", "environment")
 PARAMETERS = [
-    {"name": "service", "description": "A service type (postgres), or the name of a service that is there", "required": True},
-    {"name": "name", "description": "The service's name in Purveyor; the type's own without it", "required": False},
-    {"name": "version", "description": "The version of the default image, when it is made", "required": False},
+    {
+        "name": "service",
+        "description": "A service type (postgres), or the name of a service that is there",
+        "required": True,
+    },
+    {
+        "name": "name",
+        "description": "The service's name in Purveyor; the type's own without it",
+        "required": False,
+    },
+    {
+        "name": "version",
+        "description": "The version of the default image, when it is made",
+        "required": False,
+    },
     {"name": "image", "description": "The Docker image, when it is made", "required": False},
-    {"name": "environment", "description": "The environment of the project; production without it", "required": False},
+    {
+        "name": "environment",
+        "description": "The environment of the project; production without it",
+        "required": False,
+    },
 ]
 
 
@@ -33,7 +49,9 @@ def _say(kind: str, message: str) -> None:
 
 
 @click.group("compose")
-@click.option("--project-name", default="", help="The compose project: it is the project in Purveyor, too.")
+@click.option(
+    "--project-name", default="", help="The compose project: it is the project in Purveyor, too."
+)
 @click.pass_context
 def compose_command(context: click.Context, project_name: str) -> None:
     """What docker compose calls for a service with `provider: {type: purveyor}`."""
@@ -45,7 +63,9 @@ def metadata() -> None:
     """What compose may ask for, as JSON."""
     up = {"parameters": PARAMETERS}
     description = "A managed database or store, with an account of its own for the project"
-    click.echo(json.dumps({"description": description, "up": up, "down": {"parameters": PARAMETERS[:2]}}))
+    click.echo(
+        json.dumps({"description": description, "up": up, "down": {"parameters": PARAMETERS[:2]}})
+    )
 
 
 @compose_command.command("up", context_settings={"ignore_unknown_options": True})
@@ -116,7 +136,9 @@ async def _up(client: Client, project: str, service: str, given: Mapping[str, st
     if not project or not given.get("service"):
         field = "service" if project else "project-name"
         remedy = "In the compose file: provider: {type: purveyor, options: {service: postgres}}"
-        raise BadInput(f"It is not said which {field} is meant.", remedy=remedy, errors={field: "needed"})
+        raise BadInput(
+            f"It is not said which {field} is meant.", remedy=remedy, errors={field: "needed"}
+        )
     name = _name(given, service)
     try:
         found = (await client.get(f"{BASE}/{name}"))["service"]
@@ -132,10 +154,14 @@ async def _up(client: Client, project: str, service: str, given: Mapping[str, st
     links = await client.get(f"{BASE}/projects/{project}")
     if found["slug"] not in [link["service"]["slug"] for link in links]:
         _say("info", f"linking {found['slug']} to {project}")
-        await client.verb("POST", f"{BASE}/{found['slug']}/projects", _told, json={"project_id": project})
+        await client.verb(
+            "POST", f"{BASE}/{found['slug']}/projects", _told, json={"project_id": project}
+        )
     environment = given.get("environment") or "production"
     if environment != "production":  # the compose file names it: it is made when there is none
-        await client.verb("POST", f"/api/projects/{project}/environments", _told, json={"name": environment})
+        await client.verb(
+            "POST", f"/api/projects/{project}/environments", _told, json={"name": environment}
+        )
     path = f"{BASE}/{found['slug']}/projects/{project}/environment"
     values = await client.get(path, environment=environment)
     for variable, value in {**_short(values), **values}.items():
@@ -147,7 +173,11 @@ async def _created(client: Client, name: str, given: Mapping[str, str]) -> Mappi
     parameters = {key: value for key, value in given.items() if key not in OWN and value}
     if given.get("image"):
         parameters["docker_image"] = given["image"]
-    body: dict[str, Any] = {"name": name, "service_type": given["service"], "parameters": parameters}
+    body: dict[str, Any] = {
+        "name": name,
+        "service_type": given["service"],
+        "parameters": parameters,
+    }
     if given.get("version"):
         body["version"] = given["version"]
     try:
@@ -168,7 +198,12 @@ def _told(event: Mapping[str, Any]) -> None:
 
 
 def _short(values: Mapping[str, str]) -> dict[str, str]:
-    """The variables without their type's name: compose puts the name of its own service before each (``DB_URL``)."""
+    """The variables without their type's name: compose puts the name of its own service before each
+    (``DB_URL``)."""
     counted = Counter(name.partition("_")[0] for name in values)
     first = counted.most_common(1)[0][0] if counted else ""
-    return {name.removeprefix(f"{first}_"): value for name, value in values.items() if first and name.startswith(f"{first}_")}
+    return {
+        name.removeprefix(f"{first}_"): value
+        for name, value in values.items()
+        if first and name.startswith(f"{first}_")
+    }

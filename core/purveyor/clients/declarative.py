@@ -21,7 +21,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class DeclaredService(Table, frozen=True):
-    """`type`, and what is not the type's default. `version` chooses the default image's tag when it is made."""
+    """`type`, and what is not the type's default. `version` chooses the default image's tag when it
+    is made."""
 
     type: str
     version: str | None = None
@@ -57,7 +58,8 @@ class Declared(Table, frozen=True):
 
 
 class Change(NamedTuple):
-    """One difference, as a person reads it, and the call that ends it. `name` is what ``--prune`` takes."""
+    """One difference, as a person reads it, and the call that ends it. `name` is what ``--prune``
+    takes."""
 
     sign: str
     name: str
@@ -84,12 +86,16 @@ def load(path: Path) -> Declared:
         return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8-sig")), Declared)
     except FileNotFoundError:
         remedy = "Write one, or begin with what is: purveyor export > purveyor.toml"
-        raise BadInput(f"There is no file {path}.", remedy=remedy, errors={"file": "there is none"}) from None
+        raise BadInput(
+            f"There is no file {path}.", remedy=remedy, errors={"file": "there is none"}
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not TOML: {error}.", errors={"file": str(error)}) from None
     except msgspec.ValidationError as error:
         raise BadInput(
-            f"{path} cannot be used: {error}.", remedy="To see a valid file: purveyor export", errors={"file": str(error)}
+            f"{path} cannot be used: {error}.",
+            remedy="To see a valid file: purveyor export",
+            errors={"file": str(error)},
         ) from None
 
 
@@ -100,8 +106,13 @@ async def present(client: Client) -> Present:
     projects = {item["slug"]: item for item in await client.pages(PROJECTS)}
     links, environments = set(), {}
     for slug in projects:
-        links |= {(link["service"]["slug"], slug) for link in await client.get(f"{SERVICES}/projects/{slug}")}
-        environments[slug] = {item["slug"] for item in await client.get(f"{PROJECTS}/{slug}/environments")}
+        links |= {
+            (link["service"]["slug"], slug)
+            for link in await client.get(f"{SERVICES}/projects/{slug}")
+        }
+        environments[slug] = {
+            item["slug"] for item in await client.get(f"{PROJECTS}/{slug}/environments")
+        }
     schedules = {item["name"]: item for item in await client.get(f"{BACKUPS}/schedules")}
     return Present(services, details, projects, links, environments, schedules)
 
@@ -109,19 +120,39 @@ async def present(client: Client) -> Present:
 def differences(wanted: Declared, now: Present) -> list[Change]:
     """What has to be done, in the order in which it can be. Raises `BadInput` for what cannot."""
     _check(wanted, now)
-    found = [change for name, item in wanted.services.items() for change in _service(name, item, now)]
+    found = [
+        change for name, item in wanted.services.items() for change in _service(name, item, now)
+    ]
     for name, project in wanted.projects.items():
         if name not in now.projects:
-            found.append(Change("+", f"project.{name}", f"project {name}", "POST", PROJECTS, {"name": name}))
+            found.append(
+                Change("+", f"project.{name}", f"project {name}", "POST", PROJECTS, {"name": name})
+            )
         for environment in project.environments:
             if environment not in now.environments.get(name, set()):
-                text, path = f"environment {environment} of {name}", f"{PROJECTS}/{name}/environments"
-                found.append(Change("+", f"environment.{name}.{environment}", text, "POST", path, {"name": environment}))
+                text, path = (
+                    f"environment {environment} of {name}",
+                    f"{PROJECTS}/{name}/environments",
+                )
+                found.append(
+                    Change(
+                        "+",
+                        f"environment.{name}.{environment}",
+                        text,
+                        "POST",
+                        path,
+                        {"name": environment},
+                    )
+                )
         for service in project.links:
             if (service, name) not in now.links:
                 text, path = f"link {service} → {name}", f"{SERVICES}/{service}/projects"
-                found.append(Change("+", f"link.{service}.{name}", text, "POST", path, {"project_id": name}))
-    found += [change for name, item in wanted.schedules.items() for change in _schedule(name, item, now)]
+                found.append(
+                    Change("+", f"link.{service}.{name}", text, "POST", path, {"project_id": name})
+                )
+    found += [
+        change for name, item in wanted.schedules.items() for change in _schedule(name, item, now)
+    ]
     return found
 
 
@@ -132,11 +163,16 @@ def _check(wanted: Declared, now: Present) -> None:
     named |= {f"projects.{name}": name for name in wanted.projects.keys() - now.projects.keys()}
     for name, project in wanted.projects.items():
         named |= {
-            f"projects.{name}.environments": environment for environment in project.environments if not _is_slug(environment)
+            f"projects.{name}.environments": environment
+            for environment in project.environments
+            if not _is_slug(environment)
         }
     for field, name in named.items():
         if not _is_slug(name):
-            errors[field] = f"{name!r} must be lower-case letters, digits and hyphens: by that it is found again"
+            errors[field] = (
+                f"{name!r} must be lower-case letters, digits and hyphens: by that it is found "
+                "again"
+            )
     for name, project in wanted.projects.items():
         for service in project.links:
             if service not in known:
@@ -147,12 +183,16 @@ def _check(wanted: Declared, now: Present) -> None:
     for name, item in wanted.services.items():
         held = now.services.get(name)
         if held and held["service_type"] != item.type:
-            errors[f"services.{name}.type"] = f"it is a {held['service_type']}, and cannot become a {item.type}"
+            errors[f"services.{name}.type"] = (
+                f"it is a {held['service_type']}, and cannot become a {item.type}"
+            )
         if item.image and item.version:
             errors[f"services.{name}.version"] = "give it or image, not both"
     if errors:
         listed = "; ".join(f"{field}: {why}" for field, why in errors.items())
-        raise BadInput(f"The file cannot be made so: {listed}.", remedy="Correct what is named.", errors=errors)
+        raise BadInput(
+            f"The file cannot be made so: {listed}.", remedy="Correct what is named.", errors=errors
+        )
 
 
 def _is_slug(name: str) -> bool:
@@ -167,7 +207,16 @@ def _service(name: str, item: DeclaredService, now: Present) -> list[Change]:
         if item.version:
             body["version"] = item.version
         image = f" ({item.image or item.version})" if item.image or item.version else ""
-        return [Change("+", f"service.{name}", f"service {name}: {item.type}{image}", "POST", f"{SERVICES}/", body)]
+        return [
+            Change(
+                "+",
+                f"service.{name}",
+                f"service {name}: {item.type}{image}",
+                "POST",
+                f"{SERVICES}/",
+                body,
+            )
+        ]
     found = []
     details = now.details[name]
     schema, current = details["parameter_schema"]["properties"], details["current_parameters"]
@@ -179,12 +228,27 @@ def _service(name: str, item: DeclaredService, now: Present) -> list[Change]:
         if before != _text(value):
             changed[parameter] = (before, value)
     if changed:
-        text = ", ".join(f"{parameter} {before} → {value}" for parameter, (before, value) in changed.items())
+        text = ", ".join(
+            f"{parameter} {before} → {value}" for parameter, (before, value) in changed.items()
+        )
         body = {"parameters": {parameter: value for parameter, (_, value) in changed.items()}}
-        found.append(Change("~", f"service.{name}", f"service {name}: {text}", "PUT", f"{SERVICES}/{name}", body))
+        found.append(
+            Change(
+                "~", f"service.{name}", f"service {name}: {text}", "PUT", f"{SERVICES}/{name}", body
+            )
+        )
     if item.image and item.image != held["docker_image"]:
         text = f"service {name}: image {held['docker_image']} → {item.image}"
-        found.append(Change("~", f"service.{name}", text, "POST", f"{SERVICES}/{name}/upgrade", {IMAGE: item.image}))
+        found.append(
+            Change(
+                "~",
+                f"service.{name}",
+                text,
+                "POST",
+                f"{SERVICES}/{name}/upgrade",
+                {IMAGE: item.image},
+            )
+        )
     return found
 
 
@@ -204,11 +268,21 @@ def _schedule(name: str, item: DeclaredSchedule, now: Present) -> list[Change]:
         "enabled": item.enabled,
     }
     held = now.schedules.get(name)
-    made = Change("+", f"schedule.{name}", f"schedule {name}: {item.when}", "POST", f"{BACKUPS}/schedules", body)
+    made = Change(
+        "+",
+        f"schedule.{name}",
+        f"schedule {name}: {item.when}",
+        "POST",
+        f"{BACKUPS}/schedules",
+        body,
+    )
     if held is None:
         return [made]
     ids = {view["id"]: slug for slug, view in now.services.items()}
-    as_is = {**{key: held[key] for key in body if key != "service_ids"}, "service_ids": [ids.get(n) for n in held["service_ids"]]}
+    as_is = {
+        **{key: held[key] for key in body if key != "service_ids"},
+        "service_ids": [ids.get(n) for n in held["service_ids"]],
+    }
     different = [key for key in body if body[key] != as_is[key]]
     if not different:
         return []
@@ -218,7 +292,10 @@ def _schedule(name: str, item: DeclaredSchedule, now: Present) -> list[Change]:
         return [Change("~", f"schedule.{name}", f"schedule {name}: {word}", "POST", path)]
     text = f"schedule {name}: {', '.join(different)}"
     # its backups do not depend on it
-    return [Change("~", f"schedule.{name}", text, "DELETE", f"{BACKUPS}/schedules/{name}"), made._replace(sign="", text="")]
+    return [
+        Change("~", f"schedule.{name}", text, "DELETE", f"{BACKUPS}/schedules/{name}"),
+        made._replace(sign="", text=""),
+    ]
 
 
 def beyond(wanted: Declared, now: Present) -> list[Change]:
@@ -228,14 +305,34 @@ def beyond(wanted: Declared, now: Present) -> list[Change]:
         if project in wanted.projects and service not in wanted.projects[project].links:
             path = f"{SERVICES}/{service}/projects/{project}"
             found.append(
-                Change("-", f"link.{service}.{project}", f"link {service} → {project} (its data is kept)", "DELETE", path)
+                Change(
+                    "-",
+                    f"link.{service}.{project}",
+                    f"link {service} → {project} (its data is kept)",
+                    "DELETE",
+                    path,
+                )
             )
     for name in now.schedules.keys() - wanted.schedules.keys():
-        found.append(Change("-", f"schedule.{name}", f"schedule {name}", "DELETE", f"{BACKUPS}/schedules/{name}"))
+        found.append(
+            Change(
+                "-", f"schedule.{name}", f"schedule {name}", "DELETE", f"{BACKUPS}/schedules/{name}"
+            )
+        )
     for name in now.projects.keys() - wanted.projects.keys():
-        found.append(Change("-", f"project.{name}", f"project {name}", "DELETE", f"{PROJECTS}/{name}"))
+        found.append(
+            Change("-", f"project.{name}", f"project {name}", "DELETE", f"{PROJECTS}/{name}")
+        )
     for name in now.services.keys() - wanted.services.keys():
-        found.append(Change("-", f"service.{name}", f"service {name} (its data is kept)", "DELETE", f"{SERVICES}/{name}"))
+        found.append(
+            Change(
+                "-",
+                f"service.{name}",
+                f"service {name} (its data is kept)",
+                "DELETE",
+                f"{SERVICES}/{name}",
+            )
+        )
     return found
 
 
@@ -256,14 +353,25 @@ def export(now: Present) -> str:
     services: dict[str, Any] = {}
     for slug, view in now.services.items():
         details = now.details[slug]
-        schema, current = details["parameter_schema"].get("properties", {}), details["current_parameters"]
-        kept = {name: _typed(schema[name], value) for name, value in current.items() if _is_told(name, value, schema)}
-        services[slug] = {"type": view["service_type"], "image": view["docker_image"]} | ({"parameters": kept} if kept else {})
+        schema, current = (
+            details["parameter_schema"].get("properties", {}),
+            details["current_parameters"],
+        )
+        kept = {
+            name: _typed(schema[name], value)
+            for name, value in current.items()
+            if _is_told(name, value, schema)
+        }
+        services[slug] = {"type": view["service_type"], "image": view["docker_image"]} | (
+            {"parameters": kept} if kept else {}
+        )
     projects: dict[str, Any] = {}
     for slug in now.projects:
         links = sorted(service for service, project in now.links if project == slug)
         extra = sorted(now.environments[slug] - {"production"})
-        projects[slug] = ({"links": links} if links else {}) | ({"environments": extra} if extra else {})
+        projects[slug] = ({"links": links} if links else {}) | (
+            {"environments": extra} if extra else {}
+        )
     ids = {view["id"]: slug for slug, view in now.services.items()}
     schedules = {
         name: {
@@ -293,4 +401,8 @@ def _typed(schema: Mapping[str, Any], value: str) -> Any:
     kinds = schema.get("type")
     if kinds == "boolean":
         return value == "true"
-    return int(value) if isinstance(kinds, list) and "integer" in kinds and value.lstrip("-").isdigit() else value
+    return (
+        int(value)
+        if isinstance(kinds, list) and "integer" in kinds and value.lstrip("-").isdigit()
+        else value
+    )

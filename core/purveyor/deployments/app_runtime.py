@@ -1,4 +1,5 @@
-"""Running an app's containers: what deploy hooks are handed, and how the core cleans up after them."""
+"""Running an app's containers: what deploy hooks are handed, and how the core cleans up after
+them."""
 
 from dataclasses import dataclass
 
@@ -16,7 +17,18 @@ from purveyor.services import certificates, networks
 from purveyor.services.incidents import astray
 from purveyor.services.models import AUTHORITIES
 from purveyor.services.networks import Networks, lost
-from purveyor_hooks import Address, AppSpec, Conflict, Deployment, Failed, File, ImageMissing, NotFound, PurveyorError, Scope
+from purveyor_hooks import (
+    Address,
+    AppSpec,
+    Conflict,
+    Deployment,
+    Failed,
+    File,
+    ImageMissing,
+    NotFound,
+    PurveyorError,
+    Scope,
+)
 
 PORT_BASE = 18000
 PORT_ATTEMPTS = 20
@@ -36,8 +48,9 @@ async def remove_containers(engine: Engine, *, keep: int = 0, **fields: object) 
 
 @dataclass(frozen=True)
 class DockerWorkshop:
-    """`Workshop` over the engine, for one project's environment. `plainly`: what the engine says goes to the daemon's log, for
-    who asks is not to learn of this host what only its administrators know."""
+    """`Workshop` over the engine, for one project's environment. `plainly`: what the engine says
+    goes to the daemon's log, for who asks is not to learn of this host what only its administrators
+    know."""
 
     house: House
     project_id: int
@@ -62,7 +75,9 @@ class DockerWorkshop:
         network = await self._network(deployment.scope)
         hosts = await self.house.store.read(address.hosts)
         spec = containment.spec_of(deployment, app, self.house.settings)
-        marks = engine.labels.of(project=self.project_id, environment=self.environment_id, deployment=deployment.id)
+        marks = engine.labels.of(
+            project=self.project_id, environment=self.environment_id, deployment=deployment.id
+        )
         for _ in range(PORT_ATTEMPTS):
             published = {app.port: await self._port(deployment.id)} if app.port else {}
             found = await engine.containers.inspect(name)
@@ -70,7 +85,14 @@ class DockerWorkshop:
             if found is None or found.labels.get(labels.SPEC) != wanted or found.hosts != hosts:
                 await engine.containers.remove(name)
                 await engine.containers.create(
-                    name, spec, labels=marks, ports=published, volume=None, seed=False, network=network, hosts=hosts
+                    name,
+                    spec,
+                    labels=marks,
+                    ports=published,
+                    volume=None,
+                    seed=False,
+                    network=network,
+                    hosts=hosts,
                 )
             if bundle := await self.house.store.read(certificates.bundle):
                 await engine.containers.put(name, [File(path=AUTHORITIES, content=bundle)])
@@ -78,7 +100,9 @@ class DockerWorkshop:
                 await engine.containers.start(name)
                 return name
             except PortTaken:
-                await self.house.store.write(lambda tx: port_registry.release_ports(tx, deployment=deployment.id))
+                await self.house.store.write(
+                    lambda tx: port_registry.release_ports(tx, deployment=deployment.id)
+                )
         raise PortTaken(f"No port from {PORT_BASE} up could be had for the app.")
 
     async def _network(self, scope: Scope) -> str:
@@ -90,14 +114,18 @@ class DockerWorkshop:
         def work(tx: Tx) -> int:
             port = port_registry.claimed_port(tx, deployment=deployment_id)
             if port is None:
-                port = ports.lowest_free(PORT_BASE + self.house.settings.port_offset, port_registry.ports_taken(tx))
+                port = ports.lowest_free(
+                    PORT_BASE + self.house.settings.port_offset, port_registry.ports_taken(tx)
+                )
                 port_registry.claim_port(tx, port, "port", deployment=deployment_id)
             return port
 
         return await self.house.store.write(work)
 
     async def address(self, deployment: Deployment) -> Address | None:
-        port = await self.house.store.read(lambda tx: port_registry.claimed_port(tx, deployment=deployment.id))
+        port = await self.house.store.read(
+            lambda tx: port_registry.claimed_port(tx, deployment=deployment.id)
+        )
         return Address(host="127.0.0.1", port=port) if port else None
 
     async def state(self, deployment: Deployment) -> tuple[str, str]:
@@ -107,11 +135,16 @@ class DockerWorkshop:
         return ("restarting" if found.restarting else found.state), found.health
 
     async def log(self, deployment: Deployment, lines: int = 20) -> str:
-        text = "\n".join(await self.house.engine.containers.log(self._name(deployment), lines=lines))
-        return redact.scrub(text, [variable.value for variable in deployment.variables if variable.secret])
+        text = "\n".join(
+            await self.house.engine.containers.log(self._name(deployment), lines=lines)
+        )
+        return redact.scrub(
+            text, [variable.value for variable in deployment.variables if variable.secret]
+        )
 
     async def promote(self, deployment: Deployment) -> None:
-        """The new one gets the name before the old one loses it: there is always somebody to answer."""
+        """The new one gets the name before the old one loses it: there is always somebody to
+        answer."""
         await self._rename(deployment.scope, deployment.id)
 
     async def has(self, deployment_id: int) -> bool:
@@ -119,10 +152,13 @@ class DockerWorkshop:
         return bool(await self.house.engine.containers.listed(deployment=deployment_id))
 
     async def bring_back(self, deployment_id: int) -> None:
-        """Have the container of a deployment on the network and running, if there is one. One whose name for the API leads
-        astray goes: the engine changes no name of a container that there is."""
+        """Have the container of a deployment on the network and running, if there is one. One whose
+        name for the API leads astray goes: the engine changes no name of a container that there
+        is."""
         engine = self.house.engine
-        record = await self.house.store.read(lambda tx: deployment_store.deployment(tx, deployment_id))
+        record = await self.house.store.read(
+            lambda tx: deployment_store.deployment(tx, deployment_id)
+        )
         listed = await engine.containers.listed(deployment=deployment_id)
         if not listed:
             return
@@ -130,7 +166,10 @@ class DockerWorkshop:
         found = await engine.containers.inspect(brief.id)
         if found is None:
             return
-        if astray(found, await self.house.store.read(address.hosts)) and record.variables is not None:
+        if (
+            astray(found, await self.house.store.read(address.hosts))
+            and record.variables is not None
+        ):
             await engine.containers.remove(found.id)
             return
         if found.name != record.container:
@@ -141,7 +180,8 @@ class DockerWorkshop:
         if lost(found, expected):
             await engine.containers.connect(found.id, [], network)
         home = found.network_ids.get(engine.namespace)
-        if home is not None and home != await engine.network_id():  # of before; one that was lost keeps it from starting
+        # of before; one that was lost keeps it from starting
+        if home is not None and home != await engine.network_id():
             await engine.containers.leave(found.id)
         if found.state == "paused":
             await engine.containers.unpause(found.id)
@@ -156,19 +196,26 @@ class DockerWorkshop:
         engine, alias = self.house.engine, names.alias(scope.project, scope.environment)
         network = await self._network(scope)
         found = await engine.containers.listed(environment=self.environment_id)
-        for item in sorted(found, key=lambda item: labels.id_in(item.labels, labels.DEPLOYMENT) != current):
+        for item in sorted(
+            found, key=lambda item: labels.id_in(item.labels, labels.DEPLOYMENT) != current
+        ):
             wanted = labels.id_in(item.labels, labels.DEPLOYMENT) == current
             if (alias in await engine.containers.aliases(item.name, network)) != wanted:
                 await engine.containers.connect(item.name, [alias] if wanted else [], network)
 
     async def retire_others(self, deployment: Deployment) -> None:
-        await remove_containers(self.house.engine, keep=deployment.id, environment=self.environment_id)
+        await remove_containers(
+            self.house.engine, keep=deployment.id, environment=self.environment_id
+        )
 
     async def withdraw(self, scope: Scope, deployment_id: int) -> None:
-        """Take a deployment back that did not come up: its containers go, the active one has the name."""
+        """Take a deployment back that did not come up: its containers go, the active one has the
+        name."""
         engine = self.house.engine
         active = await self.house.store.read(
-            lambda tx: deployment_store.deployments(tx, environment_id=self.environment_id, state="active")
+            lambda tx: deployment_store.deployments(
+                tx, environment_id=self.environment_id, state="active"
+            )
         )
         await remove_containers(engine, deployment=deployment_id)
         if active:
@@ -185,9 +232,14 @@ def _plain(error: PurveyorError, app: AppSpec) -> PurveyorError:
     """What a project's own token is told."""
     remedy = "Check its name; an administrator finds what the engine said in the daemon's log."
     if isinstance(error, ImageMissing):
-        return ImageMissing(f"The image {app.image} cannot be had.", remedy=remedy, errors={"image": "cannot be had"})
+        return ImageMissing(
+            f"The image {app.image} cannot be had.",
+            remedy=remedy,
+            errors={"image": "cannot be had"},
+        )
     return Failed(
-        "The app's container could not be started.", remedy=f"Does its command exist in the image {app.image}? {remedy}"
+        "The app's container could not be started.",
+        remedy=f"Does its command exist in the image {app.image}? {remedy}",
     )
 
 

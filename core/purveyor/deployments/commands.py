@@ -15,14 +15,39 @@ from purveyor.projects.commands import PROJECTS, environment_option
 @click.argument("project")
 @click.argument("image", required=False)
 @environment_option
-@click.option("--create", is_flag=True, help="Make the environment when there is none of that name.")
-@click.option("--port", type=int, help="The port that the app listens on; it is published on 127.0.0.1.")
+@click.option(
+    "--create", is_flag=True, help="Make the environment when there is none of that name."
+)
+@click.option(
+    "--port", type=int, help="The port that the app listens on; it is published on 127.0.0.1."
+)
 @click.option("--health-path", metavar="PATH", help="Ask this path until it answers below 500.")
-@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds that the app may take to come up.")
+@click.option(
+    "--timeout",
+    type=float,
+    default=60.0,
+    show_default=True,
+    help="Seconds that the app may take to come up.",
+)
 @click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="A further variable.")
-@click.option("--memory", type=int, metavar="MB", help="Memory that the app has at most, within the setting app-memory.")
-@click.option("--pids", type=int, help="Processes and threads that the app has at most, within the setting app-pids.")
-@click.option("--cap-add", "cap_add", multiple=True, metavar="NAME", help="A capability of Linux that the app gets: admins only.")
+@click.option(
+    "--memory",
+    type=int,
+    metavar="MB",
+    help="Memory that the app has at most, within the setting app-memory.",
+)
+@click.option(
+    "--pids",
+    type=int,
+    help="Processes and threads that the app has at most, within the setting app-pids.",
+)
+@click.option(
+    "--cap-add",
+    "cap_add",
+    multiple=True,
+    metavar="NAME",
+    help="A capability of Linux that the app gets: admins only.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @plan_option
 @click.pass_obj
@@ -46,15 +71,31 @@ def deploy_command(
 
     Without an IMAGE the hooks run and another tool brings the app up.
     """
-    body: dict[str, Any] = {"environment": environment, "create": create, "timeout": timeout, "variables": pairs(given, "--set")}
+    body: dict[str, Any] = {
+        "environment": environment,
+        "create": create,
+        "timeout": timeout,
+        "variables": pairs(given, "--set"),
+    }
     body |= {"image": image, "command": list(command), "port": port, "health_path": health_path}
     body |= {"memory": memory, "pids": pids, "cap_add": list(cap_add)}
-    operation = act(options, f"Deploying {project}", "POST", f"{PROJECTS}/{project}/deployments", plan=plan, json=body)
+    operation = act(
+        options,
+        f"Deploying {project}",
+        "POST",
+        f"{PROJECTS}/{project}/deployments",
+        plan=plan,
+        json=body,
+    )
     if operation:
         number = operation["arguments"]["deployment"]
-        found = run(options, lambda client: client.get(f"{PROJECTS}/{project}/deployments/{number}"))
+        found = run(
+            options, lambda client: client.get(f"{PROJECTS}/{project}/deployments/{number}")
+        )
         if options.as_json:
             output.show_json(found)
         else:
             where = f" at {found['url']}" if found["url"] else ""
-            click.echo(f"Deployment {number} of {project} is {output.status(found['state'])}{where}")
+            click.echo(
+                f"Deployment {number} of {project} is {output.status(found['state'])}{where}"
+            )

@@ -1,19 +1,22 @@
 """What an app may do, and what a project's own token may ask for: decided here, and nowhere else.
 
-Every app's container starts without any of Linux's capabilities, can gain none (no-new-privileges), has an end to its memory and
-to its processes, and runs as the user that its image names. What begins as root in an image and then goes on as somebody else
-(nginx, PHP's and Apache's images) needs CHOWN, SETGID and SETUID for that step, which an app that was taken over could use as
-well. Peers differ: Docker gives fourteen capabilities to everybody, Kubernetes' profile "restricted" and OpenShift give none.
-None is what is given here. Who needs one takes an image with a user of its own (nginxinc/nginx-unprivileged and the like; ports
-below 1024 are open to all inside a container), or has an administrator add it: to one deployment (`cap_add`), or to every app
-(the setting `app-capabilities`). A deploy that fails for want of one says so.
+Every app's container starts without any of Linux's capabilities, can gain none (no-new-privileges),
+has an end to its memory and to its processes, and runs as the user that its image names. What
+begins as root in an image and then goes on as somebody else (nginx, PHP's and Apache's images)
+needs CHOWN, SETGID and SETUID for that step, which an app that was taken over could use as well.
+Peers differ: Docker gives fourteen capabilities to everybody, Kubernetes' profile "restricted" and
+OpenShift give none. None is what is given here. Who needs one takes an image with a user of its own
+(nginxinc/nginx-unprivileged and the like; ports below 1024 are open to all inside a container), or
+has an administrator add it: to one deployment (`cap_add`), or to every app (the setting
+`app-capabilities`). A deploy that fails for want of one says so.
 
-A project's token asks for nothing beyond that: no capability, no more memory or processes than the settings say, environments up
-to `project-environments`, and images that `deploy-images` lists. Where that lists nothing, any registry will do that is reached
-by a name and its usual port: with an address, `localhost` or a port in it the engine would be made to try doors of this host and
-of its neighbours. An image that another project runs, and this one does not, is that project's: it may hold what is nobody
-else's business, and it is on the engine already. What the project itself has run, an administrator or an older Purveyor let in:
-later tags of it are let in as well.
+A project's token asks for nothing beyond that: no capability, no more memory or processes than the
+settings say, environments up to `project-environments`, and images that `deploy-images` lists.
+Where that lists nothing, any registry will do that is reached by a name and its usual port: with an
+address, `localhost` or a port in it the engine would be made to try doors of this host and of its
+neighbours. An image that another project runs, and this one does not, is that project's: it may
+hold what is nobody else's business, and it is on the engine already. What the project itself has
+run, an administrator or an older Purveyor let in: later tags of it are let in as well.
 """
 
 import re
@@ -26,7 +29,15 @@ from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
 from purveyor.projects.models import ProjectRecord
-from purveyor_hooks import AppSpec, Conflict, ContainerSpec, Deployment, Forbidden, Limits, references
+from purveyor_hooks import (
+    AppSpec,
+    Conflict,
+    ContainerSpec,
+    Deployment,
+    Forbidden,
+    Limits,
+    references,
+)
 
 MB = 1024 * 1024
 LEAST_MEMORY, MOST_MEMORY = 8, 16_777_216
@@ -69,10 +80,12 @@ def wrong(*, memory: int | None, pids: int | None, cap_add: Sequence[str]) -> di
     return errors
 
 
-# ---------------------------------------------------------------- what a project's own token may ask for
+# ----------------------------------------------------------- what a project's own token may ask for
 
 
-def require_modest(settings: Settings, *, memory: int | None, pids: int | None, cap_add: Sequence[str]) -> None:
+def require_modest(
+    settings: Settings, *, memory: int | None, pids: int | None, cap_add: Sequence[str]
+) -> None:
     """Raise `Forbidden` for what only an administrator may ask for."""
     errors = {}
     if cap_add:
@@ -84,7 +97,9 @@ def require_modest(settings: Settings, *, memory: int | None, pids: int | None, 
     if errors:
         listed = "; ".join(f"{name}: {why}" for name, why in errors.items())
         remedy = "Leave it out, or have an administrator deploy this once or change the setting."
-        raise Forbidden(f"A project's token may not ask for this: {listed}.", remedy=remedy, errors=errors)
+        raise Forbidden(
+            f"A project's token may not ask for this: {listed}.", remedy=remedy, errors=errors
+        )
 
 
 def require_room(tx: Tx, settings: Settings, project: ProjectRecord) -> None:
@@ -92,15 +107,19 @@ def require_room(tx: Tx, settings: Settings, project: ProjectRecord) -> None:
     number, most = len(projects.environments(tx, project.id)), settings.project_environments
     if number >= most:
         raise Conflict(
-            f"{project.slug} has {number} environments, and a project's own token makes no more than {most}.",
-            remedy="Deploy to one that there is, or have an administrator make this one, or raise project-environments.",
+            f"{project.slug} has {number} environments, and a project's own token makes no more "
+            f"than {most}.",
+            remedy=(
+                "Deploy to one that there is, or have an administrator make this one, or raise "
+                "project-environments."
+            ),
             errors={"environment": "too many"},
         )
 
 
 def require_image(tx: Tx, settings: Settings, project: ProjectRecord, image: str) -> str:
-    """The image as it is to be deployed, with a tag: a bare word may be the beginning of any image's id. Raises `Forbidden` for
-    one that is not listed, or another's."""
+    """The image as it is to be deployed, with a tag: a bare word may be the beginning of any
+    image's id. Raises `Forbidden` for one that is not listed, or another's."""
     parts = references.parse(image)
     if parts.repository == "sha256":  # what the engine takes for an image's id
         raise _refused(image, "it is an image's id")
@@ -108,8 +127,16 @@ def require_image(tx: Tx, settings: Settings, project: ProjectRecord, image: str
     listed = [pattern.replace("{project}", project.slug) for pattern in settings.deploy_images]
     fitting = [pattern for pattern in listed if fits(repository, parts.registry, pattern)]
     if listed and not fitting:
-        raise _refused(image, "it is not listed in deploy-images", "List it there, or have an administrator deploy it.")
-    users = {number for number, used in deployment_store.images(tx) if whole(references.parts_of(used).repository) == repository}
+        raise _refused(
+            image,
+            "it is not listed in deploy-images",
+            "List it there, or have an administrator deploy it.",
+        )
+    users = {
+        number
+        for number, used in deployment_store.images(tx)
+        if whole(references.parts_of(used).repository) == repository
+    }
     if project.id not in users and not [pattern for pattern in fitting if pattern != "*"]:
         if inner := _inner(parts.registry):
             raise _refused(image, f"its registry {inner}")
@@ -127,17 +154,25 @@ def whole(repository: str) -> str:
 
 
 def fits(repository: str, registry: str, pattern: str) -> bool:
-    """Whether a pattern lists a repository. One that is reached by an address or a port has to be listed with it spelt out."""
+    """Whether a pattern lists a repository. One that is reached by an address or a port has to be
+    listed with it spelt out."""
     if _inner(registry) and not pattern.startswith(f"{registry}/"):
         return False
     first = pattern.partition("/")[0]
-    named = "/" in pattern and ("." in first or ":" in first or "*" in first or first == "localhost")
-    plain = pattern if named or pattern == "*" else f"{HUB}/{pattern if '/' in pattern else f'library/{pattern}'}"
+    named = "/" in pattern and (
+        "." in first or ":" in first or "*" in first or first == "localhost"
+    )
+    plain = (
+        pattern
+        if named or pattern == "*"
+        else f"{HUB}/{pattern if '/' in pattern else f'library/{pattern}'}"
+    )
     return fnmatchcase(repository, plain)
 
 
 def _inner(registry: str) -> str:
-    """Why a registry may be a door of this host or of its neighbours, "" when it is reached as all the world reaches it."""
+    """Why a registry may be a door of this host or of its neighbours, "" when it is reached as all
+    the world reaches it."""
     host, port = registry, ""
     if not registry.startswith("[") or "]:" in registry:
         host, _, port = registry.rpartition(":") if ":" in registry else (registry, "", "")
@@ -152,13 +187,18 @@ def _inner(registry: str) -> str:
 def _refused(image: str, why: str, remedy: str = "") -> Forbidden:
     return Forbidden(
         f"A project's token may not deploy {image}: {why}.",
-        remedy=remedy or "Have an administrator deploy it to this project once, or list it in the setting deploy-images.",
+        remedy=remedy
+        or (
+            "Have an administrator deploy it to this project once, or list it in the setting "
+            "deploy-images."
+        ),
         errors={"image": why},
     )
 
 
 def advice(app: AppSpec, user: str, settings: Settings, said: str) -> str:
-    """What to do about an app that ended for want of a capability, "" where it does not look like that."""
+    """What to do about an app that ended for want of a capability, "" where it does not look like
+    that."""
     if user.partition(":")[0] not in ("", "0", "root") or not WITHHELD.search(said):
         return ""
     missing = [name for name in TO_CHANGE_USER if name not in capabilities_of(app, settings)]
@@ -166,6 +206,8 @@ def advice(app: AppSpec, user: str, settings: Settings, said: str) -> str:
         return ""
     flags = " ".join(f"--cap-add {name}" for name in TO_CHANGE_USER)
     return (
-        f"The image {app.image} starts as root, and apps have none of root's capabilities. Use one that starts as a user of its "
-        f"own, or have an administrator deploy it with {flags}, or set app-capabilities for all apps."
+        f"The image {app.image} starts as root, and apps have none of root's capabilities. Use one "
+        "that starts as a user of its "
+        f"own, or have an administrator deploy it with {flags}, or set app-capabilities for all "
+        "apps."
     )

@@ -30,17 +30,28 @@ async def _views(core: App, records: Sequence[DeploymentRecord]) -> list[Deploym
     numbers = sorted({record.environment_id for record in records})
 
     def look(tx: Tx) -> tuple[dict[int, EnvironmentRecord], dict[str, str]]:
-        digests = {number: image_registry.digest_of(tx, number) for number in {record.image_id for record in records} if number}
+        digests = {
+            number: image_registry.digest_of(tx, number)
+            for number in {record.image_id for record in records}
+            if number
+        }
         return projects.environments_by_id(tx, numbers), digests
 
     places, digests = await core.house.store.read(look)
     return [
-        _deployment(record, places[record.environment_id].slug, seen[record.id], digests.get(record.image_id, ""))
+        _deployment(
+            record,
+            places[record.environment_id].slug,
+            seen[record.id],
+            digests.get(record.image_id, ""),
+        )
         for record in records
     ]
 
 
-def _deployment(record: DeploymentRecord, environment: str, seen: Status, digest: str) -> DeploymentView:
+def _deployment(
+    record: DeploymentRecord, environment: str, seen: Status, digest: str
+) -> DeploymentView:
     app = record.app
     return DeploymentView(
         id=record.id,
@@ -63,19 +74,30 @@ def _deployment(record: DeploymentRecord, environment: str, seen: Status, digest
 
 
 @get("/{project:str}/deployments", guards=[own_project])
-async def list_deployments(core: App, project: str, limit: Limit = 100, offset: Offset = 0) -> Response[list[DeploymentView]]:
+async def list_deployments(
+    core: App, project: str, limit: Limit = 100, offset: Offset = 0
+) -> Response[list[DeploymentView]]:
     def work(tx: Tx) -> Page[DeploymentRecord]:
-        return deployment_store.deployments_page(tx, projects.get(tx, project).id, limit=limit, offset=offset)
+        return deployment_store.deployments_page(
+            tx, projects.get(tx, project).id, limit=limit, offset=offset
+        )
 
     found = await core.house.store.read(work)
     return page(await _views(core, found.items), found.total)
 
 
 @post("/{project:str}/deployments", guards=[own_project])
-async def deploy(request: Req, core: App, project: str, data: DeployRequest, plan: bool = False) -> Response[Any]:
+async def deploy(
+    request: Req, core: App, project: str, data: DeployRequest, plan: bool = False
+) -> Response[Any]:
     async def then(operation: OperationRecord) -> DeploymentView:
         number = operation.arguments["deployment"]
-        return (await _views(core, [await core.house.store.read(lambda tx: deployment_store.deployment(tx, number))]))[0]
+        return (
+            await _views(
+                core,
+                [await core.house.store.read(lambda tx: deployment_store.deployment(tx, number))],
+            )
+        )[0]
 
     fields = {name: getattr(data, name) for name in data.__struct_fields__}
     given = DeployArguments(project=project, by_project=request.user.scope != "admin", **fields)
@@ -102,12 +124,16 @@ async def deployment_log(core: App, project: str, number: int) -> Response[str]:
         if found.project_id != record.id:
             raise NotFound(f"{record.slug} has no deployment {number}.")
         used = {link.service_id for link in projects.links(tx, project_id=record.id)}
-        held = [item.password for number in used for item in projects.bindings(tx, service_id=number)]
+        held = [
+            item.password for number in used for item in projects.bindings(tx, service_id=number)
+        ]
         return found, held
 
     record, secrets = await core.house.store.read(work)
     if not record.container:
-        raise NotFound("The deployment has no container.", remedy="It only ran hooks, or it never came up.")
+        raise NotFound(
+            "The deployment has no container.", remedy="It only ran hooks, or it never came up."
+        )
     lines = await core.house.engine.containers.log(record.container, lines=400)
     return Response(redact.scrub("\n".join(lines), secrets), media_type="text/plain; charset=utf-8")
 

@@ -5,7 +5,19 @@ from typing import Any
 from purveyor_hooks import Actor
 
 Who = Actor | str  # a name alone is one of Purveyor's own parts, or a plugin
-OWN = ("local", "plugin", "purveyor", "reconciler", "scheduler", "sweep", "archivist", "recovery", "root", "admin", "system")
+OWN = (
+    "local",
+    "plugin",
+    "purveyor",
+    "reconciler",
+    "scheduler",
+    "sweep",
+    "archivist",
+    "recovery",
+    "root",
+    "admin",
+    "system",
+)
 
 
 def name_of(who: Who) -> str:

@@ -1,4 +1,5 @@
-"""What was read from the store, remembered until something changes: every change publishes an event."""
+"""What was read from the store, remembered until something changes: every change publishes an
+event."""
 
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
@@ -19,7 +20,8 @@ class Memory:
         self._answers.clear()
 
     async def recall(self, question: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
-        """The answer to a question, asked anew unless it is known. None, and what raises, is not remembered."""
+        """The answer to a question, asked anew unless it is known. None, and what raises, is not
+        remembered."""
         known: T | None = self._answers.get(question)
         if known is not None:
             return known

@@ -1,4 +1,5 @@
-"""The settings of an installation: one small TOML file in the state directory, and a few variables."""
+"""The settings of an installation: one small TOML file in the state directory, and a few
+variables."""
 
 import ipaddress
 import os
@@ -17,54 +18,74 @@ from purveyor_hooks import BadInput
 FILE = "settings.toml"
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+class Settings(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"
+):
     """What the person who runs the host may choose. Each has a default that works.
 
     - namespace: the name of the Docker network, and what container and volume names begin with.
-    - network-range: the addresses of the networks that apps are on, a private range such as 10.213.0.0/16, one in which nobody
-      else on this host's networks is; empty is one that nobody uses when the first is made.
+    - network-range: the addresses of the networks that apps are on, a private range such as
+      10.213.0.0/16, one in which nobody else on this host's networks is; empty is one that nobody
+      uses when the first is made.
     - listen: the address and port of the HTTP API.
-    - api-url: where apps reach the HTTP API, such as https://purveyor.example.com; empty is the daemon's own address on
-      the containers' network, where it then listens too.
+    - api-url: where apps reach the HTTP API, such as https://purveyor.example.com; empty is the
+      daemon's own address on the containers' network, where it then listens too.
     - default-images: service type -> image, instead of the type's own default.
-    - volumes: the folder that holds the data of all services; empty is `volumes` in the state directory.
-    - port-offset: added to a type's first port when one is chosen, 0 to 40000: for hosts that run servers of their own.
-    - ssl-mode: TLS of services that are created without saying how: disable, prefer, require, verify-ca or verify-full.
-    - self-repair: "on" starts again what should run and was stopped, killed, paused, removed or taken from the network by
-      somebody else, later and later while it does not stay up, and says so; "off" only says so.
+    - volumes: the folder that holds the data of all services; empty is `volumes` in the state
+      directory.
+    - port-offset: added to a type's first port when one is chosen, 0 to 40000: for hosts that run
+      servers of their own.
+    - ssl-mode: TLS of services that are created without saying how: disable, prefer, require,
+      verify-ca or verify-full.
+    - self-repair: "on" starts again what should run and was stopped, killed, paused, removed or
+      taken from the network by somebody else, later and later while it does not stay up, and says
+      so; "off" only says so.
     - health-interval: seconds between two health checks of a running service.
     - ready-timeout: seconds that a started service may take until it serves.
     - pull-timeout: seconds without progress after which a pull is given up.
-    - backups: the folder for backups that go to no bucket; empty is `backups` in the state directory.
-    - encrypt-backups: seal every backup with the key in `backup.key` of the state directory, made when first needed.
+    - backups: the folder for backups that go to no bucket; empty is `backups` in the state
+      directory.
+    - encrypt-backups: seal every backup with the key in `backup.key` of the state directory, made
+      when first needed.
     - stall-timeout: seconds without progress after which a backup, restore or upgrade is given up.
     - archive-interval: seconds between two looks at what continuous archiving has written down.
-    - archive-queue: MB that wait at most while the place of an archive cannot be reached; then archiving ends, and says so.
+    - archive-queue: MB that wait at most while the place of an archive cannot be reached; then
+      archiving ends, and says so.
     - old-data-days: days for which the data from before a restore or an upgrade is kept at least.
-    - connections: how many connections the HTTP API has at most, 16 to 65536; a quarter of them for one peer. Fewer when the
-      system gives fewer file handles.
-    - history-days: days for which events, operations that have ended and webhook deliveries are kept, 1 to 3650.
-    - history-events: events that are kept at most, 1000 to 10000000; an operation goes with its events.
-    - app-memory: MB of memory that an app has at most, 0 for no limit; a deploy may ask for less, an admin token for more.
-    - app-pids: processes and threads that an app has at most; a deploy may ask for less, an admin token for more.
-    - app-capabilities: capabilities of Linux that every app has, such as CHOWN, SETGID, SETUID for images that start as root.
-    - deploy-images: what a project's own token may deploy, as patterns of repositories ("ghcr.io/acme/*", "nginx"; {project} is
-      the project's slug); empty is whatever a registry's name and usual port reach, but for what only other projects run.
-    - project-environments: how many environments a project may have for its own token to make another.
+    - connections: how many connections the HTTP API has at most, 16 to 65536; a quarter of them for
+      one peer. Fewer when the system gives fewer file handles.
+    - history-days: days for which events, operations that have ended and webhook deliveries are
+      kept, 1 to 3650.
+    - history-events: events that are kept at most, 1000 to 10000000; an operation goes with its
+      events.
+    - app-memory: MB of memory that an app has at most, 0 for no limit; a deploy may ask for less,
+      an admin token for more.
+    - app-pids: processes and threads that an app has at most; a deploy may ask for less, an admin
+      token for more.
+    - app-capabilities: capabilities of Linux that every app has, such as CHOWN, SETGID, SETUID for
+      images that start as root.
+    - deploy-images: what a project's own token may deploy, as patterns of repositories
+      ("ghcr.io/acme/*", "nginx"; {project} is the project's slug); empty is whatever a registry's
+      name and usual port reach, but for what only other projects run.
+    - project-environments: how many environments a project may have for its own token to make
+      another.
     - audit-days: days for which entries of the audit log are kept, 1 to 3650.
-    - dashboard-url: where people reach the dashboard, such as https://purveyor.example.com: a proxy that speaks TLS and passes
-      the header Host on. Under that name cookies are for TLS alone, and browsers are told to come by no other way.
-    - oidc-issuer: an OpenID Connect provider whose people may sign in at the dashboard, as it calls itself; needs dashboard-url,
-      at which /sign-in/oidc/return is the address to register there.
+    - dashboard-url: where people reach the dashboard, such as https://purveyor.example.com: a proxy
+      that speaks TLS and passes the header Host on. Under that name cookies are for TLS alone, and
+      browsers are told to come by no other way.
+    - oidc-issuer: an OpenID Connect provider whose people may sign in at the dashboard, as it calls
+      itself; needs dashboard-url, at which /sign-in/oidc/return is the address to register there.
     - oidc-client-id: what the provider calls this installation.
-    - oidc-client-secret-file: a file with the secret that goes with it, which nobody else may read; empty where there is none.
+    - oidc-client-secret-file: a file with the secret that goes with it, which nobody else may read;
+      empty where there is none.
     - oidc-scopes: what is asked for; some providers want "groups" as well.
-    - oidc-claim: what people are called by, and their users here: email (which has to be verified), or a claim that people cannot
-      choose themselves.
+    - oidc-claim: what people are called by, and their users here: email (which has to be verified),
+      or a claim that people cannot choose themselves.
     - oidc-groups-claim: the claim that lists somebody's groups.
     - oidc-admins: who may change things, by name or as "group:NAME".
     - oidc-readers: who may look.
-    - health-samples: health checks, and samples of memory and CPU, that are kept of each service, 10 to 10000.
+    - health-samples: health checks, and samples of memory and CPU, that are kept of each service,
+      10 to 10000.
     """
 
     namespace: str = "purveyor"
@@ -129,7 +150,8 @@ def address_of(listen: str) -> tuple[str, int]:
 
 
 def state_directory(given: str | None = None) -> Path:
-    """The folder that holds everything: the one given, $PURVEYOR_STATE, or the system's place for it."""
+    """The folder that holds everything: the one given, $PURVEYOR_STATE, or the system's place for
+    it."""
     chosen = given or os.environ.get("PURVEYOR_STATE")
     if chosen:
         return Path(chosen).absolute()
@@ -142,7 +164,8 @@ def load(state: Path) -> Settings:
     """Read the settings file of a state directory; without one, all defaults. Raises `BadInput`."""
     path = state / FILE
     try:
-        settings = msgspec.toml.decode(path.read_bytes().removeprefix(BOM_UTF8), type=Settings)  # some editors put one there
+        # some editors put one there
+        settings = msgspec.toml.decode(path.read_bytes().removeprefix(BOM_UTF8), type=Settings)
     except FileNotFoundError:
         settings = Settings()
     except msgspec.ValidationError as error:
@@ -158,7 +181,11 @@ def load(state: Path) -> Settings:
         if folder and not Path(folder).is_absolute():
             raise _bad(path, f"{name} is {folder!r}; it must be a whole path, beginning with /")
     if settings.network_range and not _is_range(settings.network_range):
-        raise _bad(path, f"network-range is {settings.network_range!r}; a private range is meant, from /8 to /26: 10.213.0.0/16")
+        raise _bad(
+            path,
+            f"network-range is {settings.network_range!r}; a private range is meant, from /8 to "
+            "/26: 10.213.0.0/16",
+        )
     if settings.api_url and not settings.api_url.startswith(("http://", "https://")):
         raise _bad(path, f"api-url is {settings.api_url!r}; it must begin with http:// or https://")
     if wrong := _wrong_of_sign_in(settings):
@@ -170,9 +197,19 @@ def load(state: Path) -> Settings:
             raise _bad(path, f"app-capabilities[{number}]: {error}") from None
     for number, pattern in enumerate(settings.deploy_images):
         if not pattern or pattern != pattern.strip() or not pattern.isprintable():
-            raise _bad(path, f"deploy-images[{number}] is {pattern!r}, no pattern of a repository such as ghcr.io/acme/*")
+            raise _bad(
+                path,
+                f"deploy-images[{number}] is {pattern!r}, no pattern of a repository such as "
+                "ghcr.io/acme/*",
+            )
     name = settings.namespace
-    if not (name and name[0].isalnum() and name.replace("-", "").isalnum() and name.islower() and name.isascii()):
+    if not (
+        name
+        and name[0].isalnum()
+        and name.replace("-", "").isalnum()
+        and name.islower()
+        and name.isascii()
+    ):
         raise _bad(path, f"namespace is {name!r}; lower-case letters, digits and hyphens only")
     return settings
 
@@ -180,20 +217,38 @@ def load(state: Path) -> Settings:
 def _wrong_of_sign_in(settings: Settings) -> str:
     """What is wrong with where people sign in, "" for nothing."""
     if settings.dashboard_url and not _is_origin(settings.dashboard_url):
-        return f"dashboard-url is {settings.dashboard_url!r}; the root is meant, without a path: https://purveyor.example.com"
+        return (
+            f"dashboard-url is {settings.dashboard_url!r}; the root is meant, without a path: "
+            "https://purveyor.example.com"
+        )
     if not settings.oidc_issuer:
         return ""
     if not is_safe_address(settings.oidc_issuer):
-        return f"oidc-issuer is {settings.oidc_issuer!r}; it must begin with https://, or be on this very host"
+        return (
+            f"oidc-issuer is {settings.oidc_issuer!r}; it must begin with https://, or be on "
+            "this very host"
+        )
     if not settings.dashboard_url or not is_safe_address(settings.dashboard_url):
-        return "oidc-issuer needs dashboard-url, with https:// or on this very host: people come back to it from there"
+        return (
+            "oidc-issuer needs dashboard-url, with https:// or on this very host: people come "
+            "back to it from there"
+        )
     if not settings.oidc_client_id:
         return "oidc-client-id is missing: oidc-issuer needs it"
     if "openid" not in settings.oidc_scopes:
         return 'oidc-scopes lacks "openid"'
-    if settings.oidc_client_secret_file and not Path(settings.oidc_client_secret_file).is_absolute():
-        return f"oidc-client-secret-file is {settings.oidc_client_secret_file!r}; it must be a whole path, beginning with /"
-    for name, listed in (("oidc-admins", settings.oidc_admins), ("oidc-readers", settings.oidc_readers)):
+    if (
+        settings.oidc_client_secret_file
+        and not Path(settings.oidc_client_secret_file).is_absolute()
+    ):
+        return (
+            f"oidc-client-secret-file is {settings.oidc_client_secret_file!r}; it must be a "
+            "whole path, beginning with /"
+        )
+    for name, listed in (
+        ("oidc-admins", settings.oidc_admins),
+        ("oidc-readers", settings.oidc_readers),
+    ):
         for number, item in enumerate(listed):
             if item != item.strip() or not item.removeprefix("group:"):
                 return f"{name}[{number}] is {item!r}, neither a name nor group:NAME"
@@ -206,10 +261,14 @@ def is_safe_address(text: str) -> bool:
     """Whether what is sent there is read by nobody else: with TLS, or on this very host."""
     try:
         found = urlsplit(text)
-        local = found.hostname == "localhost" or ipaddress.ip_address(found.hostname or "").is_loopback
+        local = (
+            found.hostname == "localhost" or ipaddress.ip_address(found.hostname or "").is_loopback
+        )
     except ValueError:
         local = False
-    return text.isprintable() and (text.startswith("https://") or (text.startswith("http://") and local))
+    return text.isprintable() and (
+        text.startswith("https://") or (text.startswith("http://") and local)
+    )
 
 
 def _is_origin(text: str) -> bool:
@@ -235,4 +294,7 @@ def _is_range(text: str) -> bool:
 
 
 def _bad(path: Path, what: str) -> BadInput:
-    return BadInput(f"The settings file {path} cannot be used: {what}.", remedy="Correct it, or remove it to use the defaults.")
+    return BadInput(
+        f"The settings file {path} cannot be used: {what}.",
+        remedy="Correct it, or remove it to use the defaults.",
+    )

@@ -1,7 +1,8 @@
-"""What an installation that was brought back from a lost host does not do before a person has looked at it.
+"""What an installation that was brought back from a lost host does not do before a person has
+looked at it.
 
-Nothing acts on others meanwhile: no app, no deploy, no webhook; and nothing at the places of backups expires, nor for a week
-after that.
+Nothing acts on others meanwhile: no app, no deploy, no webhook; and nothing at the places of
+backups expires, nor for a week after that.
 """
 
 from datetime import datetime, timedelta

@@ -16,16 +16,21 @@ SECRET_FIELDS = ("password", "token", "secret", "key", "authorization")
 
 
 class Mask:
-    """The last to see what is logged, tracebacks included: fields named for secrets, passwords in URLs, and what the vault has
-    sealed or opened, whatever it is called."""
+    """The last to see what is logged, tracebacks included: fields named for secrets, passwords in
+    URLs, and what the vault has sealed or opened, whatever it is called."""
 
     def __init__(self, secrets: Callable[[], Iterable[str]]) -> None:
         self._secrets = secrets
-        self._encoded: dict[str, str] = {}  # each secret as it is in URLs: there may be thousands, at every line
+        # each secret as it is in URLs: there may be thousands, at every line
+        self._encoded: dict[str, str] = {}
 
     def __call__(self, _: Any, __: str, fields: Any) -> Any:
         before = self._encoded
-        known = {secret: before.get(secret) or quote(secret, safe="") for secret in self._secrets() if len(secret) >= SHORTEST}
+        known = {
+            secret: before.get(secret) or quote(secret, safe="")
+            for secret in self._secrets()
+            if len(secret) >= SHORTEST
+        }
         self._encoded = known
         return {name: self._masked(name, value, known) for name, value in fields.items()}
 
@@ -33,7 +38,14 @@ class Mask:
         if any(word in name.lower() for word in SECRET_FIELDS):
             return MASK
         if isinstance(value, str):
-            return scrub(value, [secret for secret, encoded in known.items() if secret in value or encoded in value])
+            return scrub(
+                value,
+                [
+                    secret
+                    for secret, encoded in known.items()
+                    if secret in value or encoded in value
+                ],
+            )
         if isinstance(value, (list, tuple)):
             return [self._masked("", item, known) for item in value]
         if isinstance(value, dict):
@@ -57,8 +69,11 @@ class _Careful:
             self._stream.flush()
 
 
-def make_logger(level: int, stream: TextIO = sys.stderr, secrets: Callable[[], Iterable[str]] = tuple) -> Any:
-    """A logger that prints what is at least as grave as `level` (of the `logging` module), without any of `secrets`."""
+def make_logger(
+    level: int, stream: TextIO = sys.stderr, secrets: Callable[[], Iterable[str]] = tuple
+) -> Any:
+    """A logger that prints what is at least as grave as `level` (of the `logging` module), without
+    any of `secrets`."""
     renderer: Any = structlog.processors.JSONRenderer()
     if stream.isatty():
         renderer = structlog.dev.ConsoleRenderer()
@@ -76,7 +91,8 @@ def make_logger(level: int, stream: TextIO = sys.stderr, secrets: Callable[[], I
 
 
 class _Libraries(logging.Handler):
-    """Their errors are errors; a warning of theirs, with its traceback, is nothing for whoever runs a command."""
+    """Their errors are errors; a warning of theirs, with its traceback, is nothing for whoever runs
+    a command."""
 
     def __init__(self, logger: Any) -> None:
         super().__init__()
@@ -84,7 +100,9 @@ class _Libraries(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.ERROR:
-            self._logger.error("library", of=record.name, text=record.getMessage(), exc_info=record.exc_info)
+            self._logger.error(
+                "library", of=record.name, text=record.getMessage(), exc_info=record.exc_info
+            )
         else:
             self._logger.info("library", of=record.name, text=record.getMessage())
 

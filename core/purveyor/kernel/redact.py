@@ -20,13 +20,19 @@ def mask_url(text: str) -> str:
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """Mask these secrets, also percent-encoded, and the passwords of URLs."""
-    for secret in sorted({form for value in secrets if len(value) > 3 for form in (value, quote(value, safe=""))}, key=len)[::-1]:
+    for secret in sorted(
+        {form for value in secrets if len(value) > 3 for form in (value, quote(value, safe=""))},
+        key=len,
+    )[::-1]:
         text = text.replace(secret, MASK)
     return mask_url(text)
 
 
-async def scrubbed(chunks: AsyncGenerator[str, None], secrets: Iterable[str]) -> AsyncGenerator[str, None]:
-    """The same of a stream, by whole lines: a secret may be cut in two by the pieces that it comes in."""
+async def scrubbed(
+    chunks: AsyncGenerator[str, None], secrets: Iterable[str]
+) -> AsyncGenerator[str, None]:
+    """The same of a stream, by whole lines: a secret may be cut in two by the pieces that it comes
+    in."""
     hidden, held = list(secrets), ""
     async with aclosing(chunks):
         async for chunk in chunks:
@@ -34,7 +40,8 @@ async def scrubbed(chunks: AsyncGenerator[str, None], secrets: Iterable[str]) ->
             whole, newline, held = held.rpartition("\n")
             if newline:
                 yield scrub(whole, hidden) + newline
-            if len(held) > LONGEST_LINE:  # what is shown of it is masked as a whole, and goes on on a line of its own
+            # what is shown of it is masked as a whole, and goes on on a line of its own
+            if len(held) > LONGEST_LINE:
                 yield scrub(held, hidden) + "\n"
                 held = ""
     if held:
@@ -43,7 +50,11 @@ async def scrubbed(chunks: AsyncGenerator[str, None], secrets: Iterable[str]) ->
 
 def secret_values(kind: ServiceType, parameters: Mapping[str, Any]) -> list[str]:
     """The values of a service's secret parameters."""
-    return [str(parameters[item.name]) for item in kind.parameters if item.secret and parameters.get(item.name)]
+    return [
+        str(parameters[item.name])
+        for item in kind.parameters
+        if item.secret and parameters.get(item.name)
+    ]
 
 
 def secret_names(kind: ServiceType) -> set[str]:
@@ -64,7 +75,8 @@ def _text(value: Any) -> str:
 
 
 def mask_variable(variable: Variable) -> str:
-    """A variable's value as previews show it: secrets hidden, a URL with only its password hidden."""
+    """A variable's value as previews show it: secrets hidden, a URL with only its password
+    hidden."""
     if not variable.secret:
         return mask_url(variable.value)
     masked = mask_url(variable.value)

@@ -1,4 +1,5 @@
-"""One supervisor for all that runs as long as the daemon does: a fault ends the turn, never the daemon."""
+"""One supervisor for all that runs as long as the daemon does: a fault ends the turn, never the
+daemon."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -25,9 +26,12 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Supervisor:
-    """Keeps loops alive. What fails is begun again, later and later; it is logged and published, and the doctor tells it."""
+    """Keeps loops alive. What fails is begun again, later and later; it is logged and published,
+    and the doctor tells it."""
 
-    def __init__(self, store: Store, logger: Logger, *, first: float = FIRST, settled: float = SETTLED) -> None:
+    def __init__(
+        self, store: Store, logger: Logger, *, first: float = FIRST, settled: float = SETTLED
+    ) -> None:
         self._store = store
         self._logger = logger
         self.first = first
@@ -42,7 +46,8 @@ class Supervisor:
     async def keep(self, loop: str, work: Work, turn: float = 0.0) -> None:
         """Run `work` until it returns or is cancelled; begin it again whenever it raises.
 
-        `turn` is how many seconds go by until it first does something: its fault is over later than that.
+        `turn` is how many seconds go by until it first does something: its fault is over later than
+        that.
         """
         failures = 0
         while True:
@@ -66,7 +71,11 @@ class Supervisor:
         await self._over(loop)
 
     async def _note(self, loop: str, error: Exception) -> None:
-        said = error.detail if isinstance(error, PurveyorError) else f"a fault of the program ({type(error).__name__})"
+        said = (
+            error.detail
+            if isinstance(error, PurveyorError)
+            else f"a fault of the program ({type(error).__name__})"
+        )
         known = self._troubles.get(loop)
         since, times = (known.since, known.times + 1) if known else (datetime.now(UTC), 1)
         self._troubles[loop] = Trouble(loop=loop, error=said, since=since, times=times)

@@ -29,7 +29,8 @@ async def while_it_goes_on(
     tell: Callable[[int], Awaitable[None]] | None = None,
     every: float = 2.0,
 ) -> T:
-    """Run work that beats; when it has not for `limit` seconds it is cancelled and `DeadlineExceeded` raised.
+    """Run work that beats; when it has not for `limit` seconds it is cancelled and
+    `DeadlineExceeded` raised.
 
     `tell` hears how many bytes have passed, now and then.
     """
@@ -67,6 +68,7 @@ async def while_it_goes_on(
     if not answer:
         assert stalled
         raise DeadlineExceeded(
-            f"{what} made no progress for {limit:.0f} s and was ended.", remedy="Is the disk or network stuck?"
+            f"{what} made no progress for {limit:.0f} s and was ended.",
+            remedy="Is the disk or network stuck?",
         )
     return answer[0]

@@ -22,8 +22,15 @@ from purveyor.services.networks import Networks
 from purveyor_hooks import Conflict, NotFound
 
 
-def intend(tx: Tx, house: House, service: ServiceRecord, project: ProjectRecord, environment: EnvironmentRecord) -> BindingRecord:
-    """The recorded binding of an environment on a service, chosen now if there is none. Raises `Conflict`."""
+def intend(
+    tx: Tx,
+    house: House,
+    service: ServiceRecord,
+    project: ProjectRecord,
+    environment: EnvironmentRecord,
+) -> BindingRecord:
+    """The recorded binding of an environment on a service, chosen now if there is none. Raises
+    `Conflict`."""
     found = projects.taken_up(tx, service.id, project, environment)
     kind = house.registry.provider(service.service_type).kind
     if kind.uses_api:
@@ -46,7 +53,9 @@ def intend(tx: Tx, house: House, service: ServiceRecord, project: ProjectRecord,
     else:
         number = found.id
         if found.state == "unbound":  # the old password stays revoked for good
-            account = naming.account(kind, found.resource, found.account, projects.names_taken(tx, service.id))
+            account = naming.account(
+                kind, found.resource, found.account, projects.names_taken(tx, service.id)
+            )
             projects.choose_again(tx, number, account, names.password())
     record = projects.binding(tx, number)
     assert record is not None
@@ -55,17 +64,25 @@ def intend(tx: Tx, house: House, service: ServiceRecord, project: ProjectRecord,
 
 def wanted_extras(tx: Tx, service: ServiceRecord, project: ProjectRecord) -> set[str]:
     """What any environment of a project has beside its first resource, every one has."""
-    return {name for item in projects.bindings(tx, service_id=service.id, project_id=project.id) for name in item.extras}
+    return {
+        name
+        for item in projects.bindings(tx, service_id=service.id, project_id=project.id)
+        for name in item.extras
+    }
 
 
-def with_extras(tx: Tx, house: House, service: ServiceRecord, record: BindingRecord, wanted: Collection[str]) -> BindingRecord:
+def with_extras(
+    tx: Tx, house: House, service: ServiceRecord, record: BindingRecord, wanted: Collection[str]
+) -> BindingRecord:
     """A binding with further resources, named now if they are not there."""
     kind = house.registry.provider(service.service_type).kind
     extras = dict(record.extras)
     for name in sorted(wanted):
         if name not in extras:
             taken = projects.names_taken(tx, service.id) | set(extras.values())
-            extras[name] = naming.further(record.project, record.environment, name, kind.naming, taken)
+            extras[name] = naming.further(
+                record.project, record.environment, name, kind.naming, taken
+            )
     if extras != record.extras:
         projects.update_binding(tx, record.id, extras=extras)
     return msgspec.structs.replace(record, extras=extras)
@@ -77,8 +94,14 @@ def _slot(tx: Tx, service: ServiceRecord, slots: tuple[int, int]) -> int:
     for slot in range(first, last + 1):
         if slot not in taken:
             return slot
-    idle = [item for item in projects.bindings(tx, service_id=service.id) if item.state == "unbound"]
-    hint = f"purge what is not linked any more ({', '.join(item.resource for item in idle)}), or " if idle else ""
+    idle = [
+        item for item in projects.bindings(tx, service_id=service.id) if item.state == "unbound"
+    ]
+    hint = (
+        f"purge what is not linked any more ({', '.join(item.resource for item in idle)}), or "
+        if idle
+        else ""
+    )
     raise Conflict(
         f"All {last - first + 1} numbers of {service.name} are in use.",
         remedy=f"To go on, {hint}create another one: purveyor create {service.service_type} NAME",
@@ -86,7 +109,8 @@ def _slot(tx: Tx, service: ServiceRecord, slots: tuple[int, int]) -> int:
 
 
 def environment_of(tx: Tx, project: ProjectRecord, given: str) -> EnvironmentRecord:
-    """The project's environment of this name. Raises `NotFound` that names the nearest one there is."""
+    """The project's environment of this name. Raises `NotFound` that names the nearest one there
+    is."""
     found = projects.find_environment(tx, project.id, given)
     if found is not None:
         return found
@@ -95,7 +119,10 @@ def environment_of(tx: Tx, project: ProjectRecord, given: str) -> EnvironmentRec
     meant = f"Did you mean {near[0]}? " if near else f"It has {', '.join(known)}. "
     raise NotFound(
         f"{project.slug} has no environment {given[:100]!r}.",
-        remedy=f"{meant}To make it: purveyor project add-environment {project.slug} NAME, or purveyor deploy … -e NAME --create",
+        remedy=(
+            f"{meant}To make it: purveyor project add-environment {project.slug} NAME, or "
+            "purveyor deploy … -e NAME --create"
+        ),
     )
 
 
@@ -126,7 +153,9 @@ class Binder:
             binding, service = loaded
             provider = self._house.registry.provider(service.service_type)
             await provider.bind(service.view(), self._access(service), binding.view())
-            await self._house.store.write(lambda tx: projects.update_binding(tx, binding_id, state="bound"))  # noqa: B023
+            await self._house.store.write(
+                lambda tx: projects.update_binding(tx, binding_id, state="bound")  # noqa: B023
+            )
             await self._networks.join(service.id)
 
     async def unbind(self, binding_ids: Sequence[int]) -> None:
@@ -140,7 +169,9 @@ class Binder:
                     service.id, binding.environment_id
                 )  # its sessions have ended: one that is cut off hangs
                 ended: dict[str, Any] = {"state": "unbound", "former_until": None}
-                await self._house.store.write(lambda tx: projects.update_binding(tx, binding_id, **ended))  # noqa: B023
+                await self._house.store.write(
+                    lambda tx: projects.update_binding(tx, binding_id, **ended)  # noqa: B023
+                )
 
     async def retire(self, binding_ids: Sequence[int]) -> None:
         """End what rotations have replaced."""
@@ -149,7 +180,9 @@ class Binder:
                 binding, service = loaded
                 provider = self._house.registry.provider(service.service_type)
                 await provider.retire(service.view(), self._access(service), binding.view())
-                await self._house.store.write(lambda tx: projects.update_binding(tx, binding_id, former_until=None))  # noqa: B023
+                await self._house.store.write(
+                    lambda tx: projects.update_binding(tx, binding_id, former_until=None)  # noqa: B023
+                )
 
     async def purge(self, binding_ids: Sequence[int]) -> None:
         """Drop account, resource and data of each, and forget it."""
@@ -163,11 +196,17 @@ class Binder:
 
 
 def revoke_unused(tx: Tx, house: House, project_id: int) -> None:
-    """End the tokens of a project's environments that have no account any more on a service that uses the API."""
-    if any(_uses_api(house, link.service_type) for link in projects.links(tx, project_id=project_id)):
+    """End the tokens of a project's environments that have no account any more on a service that
+    uses the API."""
+    if any(
+        _uses_api(house, link.service_type) for link in projects.links(tx, project_id=project_id)
+    ):
         return
     for environment in projects.environments(tx, project_id):
-        held = [services.get(tx, item.service_id) for item in projects.ending(tx, environment_id=environment.id)]
+        held = [
+            services.get(tx, item.service_id)
+            for item in projects.ending(tx, environment_id=environment.id)
+        ]
         if not any(_uses_api(house, service.service_type) for service in held):
             api_tokens.revoke_of_environment(tx, environment.id)
 
@@ -177,8 +216,11 @@ def _uses_api(house: House, service_type: str) -> bool:
     return provider is not None and provider.kind.uses_api
 
 
-def apps(tx: Tx, service: ServiceRecord, effect: str, environment_ids: Collection[int] | None = None) -> list[PlannedApp]:
-    """The apps that run with an account of a service, for plans; `effect` says what happens to them."""
+def apps(
+    tx: Tx, service: ServiceRecord, effect: str, environment_ids: Collection[int] | None = None
+) -> list[PlannedApp]:
+    """The apps that run with an account of a service, for plans; `effect` says what happens to
+    them."""
     return [
         PlannedApp(
             project=binding.project,

@@ -15,7 +15,9 @@ from purveyor_hooks import BadInput
 from purveyor_hooks.confirm import destroys, interrupts, yes_option
 
 PROJECTS = "/api/projects"
-environment_option = click.option("-e", "--environment", default="production", show_default=True, help="Which environment.")
+environment_option = click.option(
+    "-e", "--environment", default="production", show_default=True, help="Which environment."
+)
 
 
 @click.group("project")
@@ -29,9 +31,13 @@ def project_command() -> None:
 @click.pass_obj
 def create(options: Options, name: str, plan: bool) -> None:
     """Create a project with its production environment."""
-    if operation := act(options, f"Creating {name}", "POST", f"{PROJECTS}/", plan=plan, json={"name": name}):
+    if operation := act(
+        options, f"Creating {name}", "POST", f"{PROJECTS}/", plan=plan, json={"name": name}
+    ):
         found = run(options, lambda client: client.get(f"{PROJECTS}/{operation['project_id']}"))
-        output.show_json(found) if options.as_json else click.echo(f"The project {found['slug']} is there (id {found['id']}).")
+        output.show_json(found) if options.as_json else click.echo(
+            f"The project {found['slug']} is there (id {found['id']})."
+        )
 
 
 @project_command.command("list")
@@ -51,7 +57,11 @@ def list_projects(options: Options) -> None:
         output.show_json(found)
         return
     rows = [(item["id"], item["slug"], ", ".join(item["services"])) for item in found]
-    output.table(["id", "project", "services"], rows, "There are no projects yet. Make one: purveyor project create shop")
+    output.table(
+        ["id", "project", "services"],
+        rows,
+        "There are no projects yet. Make one: purveyor project create shop",
+    )
 
 
 @project_command.command("show")
@@ -76,13 +86,22 @@ def show(options: Options, project: str) -> None:
     output.fields(
         {
             "project": f"{found['slug']} (id {found['id']})",
-            "services": ", ".join(f"{link['service']['slug']} ({link['service']['service_type']})" for link in found["links"]),
+            "services": ", ".join(
+                f"{link['service']['slug']} ({link['service']['service_type']})"
+                for link in found["links"]
+            ),
             "ending": ", ".join(f"{item['service']}: {ending(item)}" for item in found["endings"]),
             "environments": ", ".join(item["slug"] for item in found["environments"]),
         }
     )
     rows = [
-        (item["id"], item["environment"], output.status(item["status"]), item["image"] or "", _about(item))
+        (
+            item["id"],
+            item["environment"],
+            output.status(item["status"]),
+            item["image"] or "",
+            _about(item),
+        )
         for item in found["deployments"]
     ]
     output.table(["deploy", "environment", "state", "image", ""], rows, "Nothing is deployed yet.")
@@ -111,14 +130,18 @@ def delete(options: Options, project: str, yes: bool, plan: bool) -> None:
 @plan_option
 @click.pass_obj
 def add_environment(options: Options, project: str, environment: str, plan: bool) -> None:
-    """Make an environment such as a preview, with an account and a database of its own on each linked service."""
+    """Make an environment such as a preview, with an account and a database of its own on each
+    linked service."""
     path, body = f"{PROJECTS}/{project}/environments", {"name": environment}
     if operation := act(options, f"Adding {environment}", "POST", path, plan=plan, json=body):
         slug = operation["arguments"]["environment"]
         if options.as_json:
             output.show_json({"project": operation["arguments"]["project"], "environment": slug})
         else:
-            click.echo(f"{project} has the environment {slug}. Its variables: purveyor env {project} -e {slug}")
+            click.echo(
+                f"{project} has the environment {slug}. Its variables: purveyor env {project} -e "
+                f"{slug}"
+            )
 
 
 @project_command.command("remove-environment")
@@ -128,7 +151,9 @@ def add_environment(options: Options, project: str, environment: str, plan: bool
 @yes_option
 @plan_option
 @click.pass_obj
-def remove_environment(options: Options, project: str, environment: str, purge: bool, yes: bool, plan: bool) -> None:
+def remove_environment(
+    options: Options, project: str, environment: str, purge: bool, yes: bool, plan: bool
+) -> None:
     """End an environment such as a preview: its containers and accounts go, its data is kept."""
     if purge:
         what = f"This deletes all data of {project}/{environment} in every service for good."
@@ -145,18 +170,32 @@ def remove_environment(options: Options, project: str, environment: str, purge: 
 @click.command("link")
 @click.argument("service")
 @click.argument("project")
-@click.option("--extra-database", "extras", metavar="NAME", multiple=True, help="One more database, such as test. Repeatable.")
+@click.option(
+    "--extra-database",
+    "extras",
+    metavar="NAME",
+    multiple=True,
+    help="One more database, such as test. Repeatable.",
+)
 @plan_option
 @click.pass_obj
-def link_command(options: Options, service: str, project: str, extras: tuple[str, ...], plan: bool) -> None:
+def link_command(
+    options: Options, service: str, project: str, extras: tuple[str, ...], plan: bool
+) -> None:
     """Link a service to a project: an account and a database of its own."""
     path, body = f"{BASE}/{service}/projects", {"project_id": project, "extra_databases": extras}
-    if operation := act(options, f"Linking {service} to {project}", "POST", path, plan=plan, json=body):
-        names = run(options, lambda client: client.get(f"{BASE}/{service}/preview-environment-names"))
+    if operation := act(
+        options, f"Linking {service} to {project}", "POST", path, plan=plan, json=body
+    ):
+        names = run(
+            options, lambda client: client.get(f"{BASE}/{service}/preview-environment-names")
+        )
         if options.as_json:
             output.show_json({"service": service, "project": project, "variables": names})
         else:
-            click.echo(f"{service} is linked to {project}. The next deploy gets {', '.join(names)}.")
+            click.echo(
+                f"{service} is linked to {project}. The next deploy gets {', '.join(names)}."
+            )
             output.outcome(operation)
 
 
@@ -164,13 +203,26 @@ def link_command(options: Options, service: str, project: str, extras: tuple[str
 @click.argument("service")
 @click.argument("project")
 @click.option("--purge", is_flag=True, help="Delete the project's data on the service too.")
-@click.option("--force", is_flag=True, help="Also when the service does not serve; its accounts end when it does.")
-@click.option("--now", is_flag=True, help="End accounts that apps use at once, not with their next deploy.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Also when the service does not serve; its accounts end when it does.",
+)
+@click.option(
+    "--now", is_flag=True, help="End accounts that apps use at once, not with their next deploy."
+)
 @yes_option
 @plan_option
 @click.pass_obj
 def unlink_command(
-    options: Options, service: str, project: str, purge: bool, force: bool, now: bool, yes: bool, plan: bool
+    options: Options,
+    service: str,
+    project: str,
+    purge: bool,
+    force: bool,
+    now: bool,
+    yes: bool,
+    plan: bool,
 ) -> None:
     """Unlink a service from a project; the data is kept and comes back with the next link.
 
@@ -189,7 +241,9 @@ def unlink_command(
         told = f"{service} is unlinked from {project}{kept}."
         if until:
             command = f"purveyor unlink {service} {project} --now"
-            told += f"\n{', '.join(until)} has its account until its next deploy; end it now: {command}"
+            told += (
+                f"\n{', '.join(until)} has its account until its next deploy; end it now: {command}"
+            )
         output.say(options, {"service": service, "unlinked": project, "until": until}, told)
 
 
@@ -205,13 +259,26 @@ def _variables(options: Options, project: str, environment: str, reach: str) -> 
 @click.command("env")
 @click.argument("project")
 @environment_option
-@click.option("--format", "form", type=click.Choice(["dotenv", "json", "shell", "docker"]), default="dotenv", show_default=True)
-@click.option("--host", "reach", flag_value="host", default="network", help="For commands on this host, not in containers.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["dotenv", "json", "shell", "docker"]),
+    default="dotenv",
+    show_default=True,
+)
+@click.option(
+    "--host",
+    "reach",
+    flag_value="host",
+    default="network",
+    help="For commands on this host, not in containers.",
+)
 @click.pass_obj
 def env_command(options: Options, project: str, environment: str, form: str, reach: str) -> None:
     """Print the variables that a deploy of a project's environment gets, secrets in clear.
 
-    The form dotenv is read alike by python-dotenv, node and a shell. For docker --env-file there is the form docker.
+    The form dotenv is read alike by python-dotenv, node and a shell. For docker --env-file there is
+    the form docker.
     """
     variables = _variables(options, project, environment, reach)
     if options.as_json or form == "json":
@@ -227,20 +294,32 @@ def env_command(options: Options, project: str, environment: str, form: str, rea
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
 def run_command(options: Options, project: str, environment: str, command: tuple[str, ...]) -> None:
-    """Run a COMMAND on this host with a project's variables: purveyor run shop -- ./manage.py migrate"""
+    """Run a COMMAND on this host with a project's variables: purveyor run shop -- ./manage.py
+    migrate"""
     variables = _variables(options, project, environment, "host")
     try:
         os.execvpe(command[0], list(command), {**os.environ, **variables})
     except OSError as error:
-        raise BadInput(f"{command[0]} cannot be run: {error.strerror}.", errors={"command": str(error.strerror)}) from None
+        raise BadInput(
+            f"{command[0]} cannot be run: {error.strerror}.",
+            errors={"command": str(error.strerror)},
+        ) from None
 
 
 @click.command("rotate")
 @click.argument("project", required=False)
 @environment_option
 @click.option("--service", metavar="SERVICE", help="Only the credentials on one service.")
-@click.option("--grace", metavar="TIME", help="How long the old credentials go on working: 10m, 2h, 1d. At once without.")
-@click.option("--administrator", metavar="SERVICE", help="Instead of a project's: those of a service's administrator.")
+@click.option(
+    "--grace",
+    metavar="TIME",
+    help="How long the old credentials go on working: 10m, 2h, 1d. At once without.",
+)
+@click.option(
+    "--administrator",
+    metavar="SERVICE",
+    help="Instead of a project's: those of a service's administrator.",
+)
 @yes_option
 @plan_option
 @click.pass_obj
@@ -256,19 +335,43 @@ def rotate_command(
 ) -> None:
     """Give a project's environment new credentials, or a service's administrator."""
     if (project is None) == (administrator is None):
-        raise BadInput("It is not clear whose credentials are meant.", remedy="Give a PROJECT, or --administrator SERVICE.")
+        raise BadInput(
+            "It is not clear whose credentials are meant.",
+            remedy="Give a PROJECT, or --administrator SERVICE.",
+        )
     if administrator is not None:
         if grace:
-            raise BadInput("An administrator's credentials have no grace: no app has them.", errors={"grace": "leave it out"})
-        interrupts(f"The container of {administrator} is made anew: it serves nobody until it is up again.", yes=yes, plan=plan)
-        if act(options, f"Rotating {administrator}", "POST", f"{BASE}/{administrator}/rotate", plan=plan):
-            _told(options, administrator, "The administrator of {slug} has new credentials. No app had the old ones.")
+            raise BadInput(
+                "An administrator's credentials have no grace: no app has them.",
+                errors={"grace": "leave it out"},
+            )
+        interrupts(
+            f"The container of {administrator} is made anew: it serves nobody until it is up "
+            "again.",
+            yes=yes,
+            plan=plan,
+        )
+        if act(
+            options,
+            f"Rotating {administrator}",
+            "POST",
+            f"{BASE}/{administrator}/rotate",
+            plan=plan,
+        ):
+            _told(
+                options,
+                administrator,
+                "The administrator of {slug} has new credentials. No app had the old ones.",
+            )
         return
     params: dict[str, str | int] = {"service": service} if service else {}
     if grace:
         params["grace"] = seconds(grace, "grace")
     else:
-        what = f"The credentials of {project}/{environment} end: the app that runs needs a deploy to connect again."
+        what = (
+            f"The credentials of {project}/{environment} end: the app that runs needs a deploy "
+            "to connect again."
+        )
         interrupts(what, yes=yes, plan=plan)
     path = f"{PROJECTS}/{project}/environments/{environment}/rotate"
     if act(options, f"Rotating {project}", "POST", path, plan=plan, params=params):
@@ -276,4 +379,7 @@ def rotate_command(
             output.show_json({"project": project, "environment": environment})
         else:
             end = f"work for {grace} more" if grace else "are ended"
-            click.echo(f"The old credentials of {project}/{environment} {end}. Deploy it to inject the new ones.")
+            click.echo(
+                f"The old credentials of {project}/{environment} {end}. Deploy it to inject the "
+                "new ones."
+            )

@@ -1,5 +1,5 @@
-"""The end of accounts that outlived their link, or the rotation that replaced them: looked for from time to time, for whoever
-stopped using them may not deploy."""
+"""The end of accounts that outlived their link, or the rotation that replaced them: looked for from
+time to time, for whoever stopped using them may not deploy."""
 
 from collections.abc import Mapping
 
@@ -33,11 +33,16 @@ class Endings:
                 self._house.logger.warning("endings.fault", exc_info=error)
 
     async def turn(self) -> None:
-        """End what is due on every service that serves; what cannot be ended now is looked at again."""
+        """End what is due on every service that serves; what cannot be ended now is looked at
+        again."""
 
         def look(tx: Tx) -> list[int]:
             due = {item.service_id for item in projects.ending(tx) if projects.due(tx, item)}
-            due |= {item.service_id for item in projects.outlived(tx) if item.former_until and item.former_until <= tx.now}
+            due |= {
+                item.service_id
+                for item in projects.outlived(tx)
+                if item.former_until and item.former_until <= tx.now
+            }
             found = [services.get(tx, number) for number in sorted(due)]
             return [item.id for item in found if item.desired == "running" and not item.refusal]
 
@@ -46,7 +51,9 @@ class Endings:
                 continue
             try:
                 await (
-                    await self._runner.submit(self._verbs["end-access"], ServiceArguments(service=str(number)), "sweep")
+                    await self._runner.submit(
+                        self._verbs["end-access"], ServiceArguments(service=str(number)), "sweep"
+                    )
                 ).wait()
             except PurveyorError as error:
                 self._house.logger.warning("endings", service=number, error=error.detail)

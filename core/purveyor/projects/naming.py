@@ -10,16 +10,22 @@ from purveyor.kernel import naming
 from purveyor_hooks import Naming, ServiceType
 
 # What people call further resources of a link.
-Extras = Annotated[tuple[Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,19}$")], ...], msgspec.Meta(max_length=5)]
+Extras = Annotated[
+    tuple[Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,19}$")], ...],
+    msgspec.Meta(max_length=5),
+]
 
 
 def resource(project: str, environment: str, naming: Naming, taken: set[str]) -> str:
     """The name of a project's resource on one service; two different scopes never share one.
 
-    ``{project}_{environment}``, lower-cased, other characters to the separator, a leading digit prefixed, cut to
-    the limit. Where cutting or folding made it another's name, a hash of the scope tells them apart.
+    ``{project}_{environment}``, lower-cased, other characters to the separator, a leading digit
+    prefixed, cut to the limit. Where cutting or folding made it another's name, a hash of the scope
+    tells them apart.
     """
-    plain = re.sub(r"[^a-z0-9]+", naming.separator, f"{project}{naming.separator}{environment}".lower()).strip(naming.separator)
+    plain = re.sub(
+        r"[^a-z0-9]+", naming.separator, f"{project}{naming.separator}{environment}".lower()
+    ).strip(naming.separator)
     if plain[:1].isdigit() and naming.separator == "_":
         plain = f"p_{plain}"
     if len(plain) <= naming.limit and plain not in taken:
@@ -38,7 +44,8 @@ def further(project: str, environment: str, name: str, naming: Naming, taken: se
 
 
 def account(kind: ServiceType, resource: str, before: str, taken: set[str]) -> str:
-    """The name of an account for a new credential; `before` is that of the last one, "" where there was none."""
+    """The name of an account for a new credential; `before` is that of the last one, "" where there
+    was none."""
     if not kind.numbered_accounts:
         return before or (naming.key(kind.account_length) if kind.account_length else resource)
     number = 0

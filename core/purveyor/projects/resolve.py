@@ -1,4 +1,5 @@
-"""Who uses a service through the API: from a token and the names in a request to one environment's binding."""
+"""Who uses a service through the API: from a token and the names in a request to one environment's
+binding."""
 
 from purveyor.kernel.db import Tx
 from purveyor.kernel.parts import House
@@ -13,7 +14,12 @@ from purveyor_hooks import Actor, BadInput, Bound, Conflict, Forbidden, NotFound
 
 
 def find(
-    tx: Tx, house: House, service_type: str, actor: Actor, project: str | int | None, environment: str | None
+    tx: Tx,
+    house: House,
+    service_type: str,
+    actor: Actor,
+    project: str | int | None,
+    environment: str | None,
 ) -> Bound | Scope:
     """What the actor may use: the binding, or the scope that has to be bound first.
 
@@ -42,27 +48,43 @@ def _project(tx: Tx, actor: Actor, given: str | int | None) -> ProjectRecord:
     if actor.project_id is None:
         if given in (None, ""):
             why = "needed, for this token is of no project"
-            raise BadInput("It is not said which project is meant.", remedy="Send project_id.", errors={"project_id": why})
+            raise BadInput(
+                "It is not said which project is meant.",
+                remedy="Send project_id.",
+                errors={"project_id": why},
+            )
         return projects.get(tx, str(given))
     own = projects.get(tx, actor.project_id)
     if given not in (None, "") and str(given) not in (str(own.id), own.slug):
-        raise Forbidden("This token is of another project.", remedy="Use the project's own token, or leave project_id out.")
+        raise Forbidden(
+            "This token is of another project.",
+            remedy="Use the project's own token, or leave project_id out.",
+        )
     return own
 
 
 def _environment(actor: Actor, given: str | None) -> str:
     if actor.environment and given and given != actor.environment:
-        raise Forbidden("This token is of another environment.", remedy="Use that environment's own token.")
+        raise Forbidden(
+            "This token is of another environment.", remedy="Use that environment's own token."
+        )
     return actor.environment or given or PRODUCTION
 
 
-def _ending(tx: Tx, service_type: str, environment: EnvironmentRecord | None) -> ServiceRecord | None:
-    """The service that the environment's app still uses, although its project is not linked to it any more."""
+def _ending(
+    tx: Tx, service_type: str, environment: EnvironmentRecord | None
+) -> ServiceRecord | None:
+    """The service that the environment's app still uses, although its project is not linked to it
+    any more."""
     if environment is None or any(
-        link.service_type == service_type for link in projects.links(tx, project_id=environment.project_id)
+        link.service_type == service_type
+        for link in projects.links(tx, project_id=environment.project_id)
     ):
         return None
-    held = [services.get(tx, item.service_id) for item in projects.ending(tx, environment_id=environment.id)]
+    held = [
+        services.get(tx, item.service_id)
+        for item in projects.ending(tx, environment_id=environment.id)
+    ]
     return next((item for item in held if item.service_type == service_type), None)
 
 
@@ -71,7 +93,10 @@ def _service(tx: Tx, service_type: str, project: ProjectRecord) -> ServiceRecord
         if link.service_type == service_type:
             if link.state == "linked":
                 return services.get(tx, link.service_id)
-            raise Conflict(f"The link of {project.slug} is {link.state}.", remedy="Try again in a moment.")
+            raise Conflict(
+                f"The link of {project.slug} is {link.state}.", remedy="Try again in a moment."
+            )
     raise NotFound(
-        f"{project.slug} is linked to no {service_type}.", remedy=f"Link it: purveyor link {service_type} {project.slug}"
+        f"{project.slug} is linked to no {service_type}.",
+        remedy=f"Link it: purveyor link {service_type} {project.slug}",
     )

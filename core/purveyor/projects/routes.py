@@ -23,7 +23,11 @@ from purveyor.projects.models import EnvironmentRecord, LinkRecord, ProjectRecor
 from purveyor.projects.operations.bind import BindArguments
 from purveyor.projects.operations.environments import EnvironmentArguments
 from purveyor.projects.operations.link import LinkArguments, UnlinkArguments
-from purveyor.projects.operations.projects import PRODUCTION, CreateProjectArguments, ProjectArguments
+from purveyor.projects.operations.projects import (
+    PRODUCTION,
+    CreateProjectArguments,
+    ProjectArguments,
+)
 from purveyor.projects.operations.rotate import LONGEST, RotateArguments
 from purveyor.projects.schemas import (
     EnvironmentRequest,
@@ -40,30 +44,52 @@ from purveyor.services import schemas as service_schemas
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor.services.routes import service_views
-from purveyor_hooks import Actor, Binding, Conflict, EngineUnavailable, Forbidden, NotFound, Scope, Variable
+from purveyor_hooks import (
+    Actor,
+    Binding,
+    Conflict,
+    EngineUnavailable,
+    Forbidden,
+    NotFound,
+    Scope,
+    Variable,
+)
 
 Req = Request[Any, Any, Any]
 Grace = Annotated[int, Parameter(ge=0, le=LONGEST)]
 
 
 @get("/", guards=[reader])
-async def list_projects(core: App, q: str = "", limit: Limit = 100, offset: Offset = 0) -> Response[list[ProjectView]]:
-    """A part of the projects: those whose name holds `q`, with the names of the services that each is linked to."""
+async def list_projects(
+    core: App, q: str = "", limit: Limit = 100, offset: Offset = 0
+) -> Response[list[ProjectView]]:
+    """A part of the projects: those whose name holds `q`, with the names of the services that each
+    is linked to."""
 
     def work(tx: Tx) -> Page[ProjectView]:
         found = projects.page(tx, q=q, limit=limit, offset=offset)
         linked = projects.linked_services(tx, [record.id for record in found.items])
-        return Page([_listed(record, linked.get(record.id, [])) for record in found.items], found.total)
+        return Page(
+            [_listed(record, linked.get(record.id, [])) for record in found.items], found.total
+        )
 
     return page(*await core.house.store.read(work))
 
 
 def _listed(record: ProjectRecord, linked: list[str]) -> ProjectView:
-    return ProjectView(id=record.id, slug=record.slug, name=record.name, created_at=record.created_at, services=linked)
+    return ProjectView(
+        id=record.id,
+        slug=record.slug,
+        name=record.name,
+        created_at=record.created_at,
+        services=linked,
+    )
 
 
 @post("/", guards=[admin])
-async def create_project(request: Req, core: App, data: CreateProjectArguments, plan: bool = False) -> Response[Any]:
+async def create_project(
+    request: Req, core: App, data: CreateProjectArguments, plan: bool = False
+) -> Response[Any]:
     async def then(operation: OperationRecord) -> ProjectRecord:
         return await core.house.store.read(lambda tx: projects.get(tx, operation.project_id or 0))
 
@@ -71,7 +97,8 @@ async def create_project(request: Req, core: App, data: CreateProjectArguments, 
 
 
 async def own_project(connection: Connection, _: BaseRouteHandler) -> None:
-    """Admin tokens, and the token of the very project that the path names; not an app's, which is of one environment."""
+    """Admin tokens, and the token of the very project that the path names; not an app's, which is
+    of one environment."""
     actor: Actor = connection.user
     if actor.scope == "admin":
         return
@@ -82,7 +109,8 @@ async def own_project(connection: Connection, _: BaseRouteHandler) -> None:
         if record is not None and record.id == actor.project_id:
             return
     raise Forbidden(
-        "This token may not read or change that project.", remedy="Use a token of the scope admin, or the project's own."
+        "This token may not read or change that project.",
+        remedy="Use a token of the scope admin, or the project's own.",
     )
 
 
@@ -92,14 +120,18 @@ async def show_project(core: App, project: str) -> ProjectRecord:
 
 
 @delete("/{project:str}", guards=[admin], status_code=200)
-async def delete_project(request: Req, core: App, project: str, plan: bool = False) -> Response[Any]:
+async def delete_project(
+    request: Req, core: App, project: str, plan: bool = False
+) -> Response[Any]:
     given = ProjectArguments(project=project)
     return await answer(request, core, "delete-project", given, plan=plan, status=204, then=nothing)
 
 
 @get("/{project:str}/environments", guards=[own_project])
 async def list_environments(core: App, project: str) -> list[EnvironmentRecord]:
-    return await core.house.store.read(lambda tx: projects.environments(tx, projects.get(tx, project).id))
+    return await core.house.store.read(
+        lambda tx: projects.environments(tx, projects.get(tx, project).id)
+    )
 
 
 @post("/{project:str}/environments", guards=[admin])
@@ -108,7 +140,9 @@ async def create_environment(
 ) -> Response[Any]:
     async def then(operation: OperationRecord) -> EnvironmentRecord:
         def work(tx: Tx) -> EnvironmentRecord:
-            found = projects.find_environment(tx, operation.project_id or 0, operation.arguments["environment"])
+            found = projects.find_environment(
+                tx, operation.project_id or 0, operation.arguments["environment"]
+            )
             assert found is not None
             return found
 
@@ -123,12 +157,15 @@ async def delete_environment(
     request: Req, core: App, project: str, environment: str, purge: bool = False, plan: bool = False
 ) -> Response[Any]:
     given = EnvironmentArguments(project=project, environment=environment, purge=purge)
-    return await answer(request, core, "delete-environment", given, plan=plan, status=204, then=nothing)
+    return await answer(
+        request, core, "delete-environment", given, plan=plan, status=204, then=nothing
+    )
 
 
 @get("/{project:str}/environments/{environment:str}/masked", guards=[reader])
 async def masked_variables(core: App, project: str, environment: str) -> EnvironmentVariables:
-    """What the next deploy gets, secrets masked. Nothing is bound: what is not yet, has names as in the preview."""
+    """What the next deploy gets, secrets masked. Nothing is bound: what is not yet, has names as in
+    the preview."""
 
     def work(tx: Tx) -> EnvironmentVariables:
         record = projects.get(tx, project)
@@ -136,13 +173,17 @@ async def masked_variables(core: App, project: str, environment: str) -> Environ
         values: dict[str, str] = {}
         for link in projects.links(tx, project_id=record.id):
             service = services.get(tx, link.service_id)
-            bound_here = found is not None and project_variables.ready(tx, core.house, service, found.id)
+            bound_here = found is not None and project_variables.ready(
+                tx, core.house, service, found.id
+            )
             held = projects.binding_of(tx, service.id, found.id) if found and bound_here else None
             if held is None:
                 shown = preview(core, service)
             else:
                 provider = core.house.registry.provider(service.service_type)
-                view = project_variables.with_api(tx, core.house, provider.kind, held, from_host=False)
+                view = project_variables.with_api(
+                    tx, core.house, provider.kind, held, from_host=False
+                )
                 shown = provider.environment(service.view(), view)
             values |= {variable.name: redact.mask_variable(variable) for variable in shown}
         return EnvironmentVariables(project=record.slug, environment=environment, variables=values)
@@ -150,11 +191,20 @@ async def masked_variables(core: App, project: str, environment: str) -> Environ
     return await core.house.store.read(work)
 
 
-@get("/{project:str}/environments/{environment:str}/variables", guards=[own_project], opt={"reveals": "variables"})
+@get(
+    "/{project:str}/environments/{environment:str}/variables",
+    guards=[own_project],
+    opt={"reveals": "variables"},
+)
 async def environment_variables(
-    request: Req, core: App, project: str, environment: str, reach: Literal["network", "host"] = "network"
+    request: Req,
+    core: App,
+    project: str,
+    environment: str,
+    reach: Literal["network", "host"] = "network",
 ) -> EnvironmentVariables:
-    """Everything that a deploy of this environment gets, bound on first ask. Two services that disagree → 409.
+    """Everything that a deploy of this environment gets, bound on first ask. Two services that
+    disagree → 409.
 
     `reach` is from where: containers on the network, or commands on this host.
     """
@@ -165,22 +215,38 @@ async def environment_variables(
     return EnvironmentVariables(project=record.slug, environment=environment, variables=values)
 
 
-@post("/{project:str}/environments/{environment:str}/reveal", guards=[own_project], status_code=200, opt={"reveals": "variables"})
-async def reveal_variables(request: Req, core: App, project: str, environment: str) -> EnvironmentVariables:
+@post(
+    "/{project:str}/environments/{environment:str}/reveal",
+    guards=[own_project],
+    status_code=200,
+    opt={"reveals": "variables"},
+)
+async def reveal_variables(
+    request: Req, core: App, project: str, environment: str
+) -> EnvironmentVariables:
     """The variables in clear; who looked is in the journal."""
     found = await environment_variables.fn(request, core, project, environment)
     record = await core.house.store.read(lambda tx: projects.get(tx, project))
     data = told(request.user)
-    await core.house.store.write(lambda tx: tx.emit("project.revealed", project=record.id, data=data))
+    await core.house.store.write(
+        lambda tx: tx.emit("project.revealed", project=record.id, data=data)
+    )
     shown: EnvironmentVariables = found
     return shown
 
 
 @post("/{project:str}/environments/{environment:str}/rotate", guards=[admin], status_code=200)
 async def rotate(
-    request: Req, core: App, project: str, environment: str, service: str | None = None, grace: Grace = 0, plan: bool = False
+    request: Req,
+    core: App,
+    project: str,
+    environment: str,
+    service: str | None = None,
+    grace: Grace = 0,
+    plan: bool = False,
 ) -> Response[Any]:
-    """New credentials for one environment; its next deploy injects them. The old ones work for `grace` seconds more."""
+    """New credentials for one environment; its next deploy injects them. The old ones work for
+    `grace` seconds more."""
     given = RotateArguments(project=project, environment=environment, service=service, grace=grace)
     return await answer(request, core, "rotate", given, plan=plan, status=204, then=nothing)
 
@@ -197,17 +263,25 @@ async def linked_projects(
 
 
 @post("/{reference:str}/projects", guards=[admin])
-async def link(request: Req, core: App, reference: str, data: LinkRequest, plan: bool = False) -> Response[Any]:
+async def link(
+    request: Req, core: App, reference: str, data: LinkRequest, plan: bool = False
+) -> Response[Any]:
     async def then(operation: OperationRecord) -> project_schemas.LinkView:
         def work(tx: Tx) -> list[Any]:
-            return projects.links(tx, service_id=operation.service_id, project_id=operation.project_id)
+            return projects.links(
+                tx, service_id=operation.service_id, project_id=operation.project_id
+            )
 
         found = await link_views(core, await core.house.store.read(work))
         if not found:
-            raise Conflict("It was linked, and unlinked again by somebody else.", remedy="See: purveyor events")
+            raise Conflict(
+                "It was linked, and unlinked again by somebody else.", remedy="See: purveyor events"
+            )
         return found[0]
 
-    given = LinkArguments(service=reference, project=str(data.project_id), extra_databases=data.extra_databases)
+    given = LinkArguments(
+        service=reference, project=str(data.project_id), extra_databases=data.extra_databases
+    )
     return await answer(request, core, "link", given, plan=plan, status=201, then=then)
 
 
@@ -222,7 +296,8 @@ async def unlink(
     now: bool = False,
     plan: bool = False,
 ) -> Response[Any]:
-    """The data is kept. An account that an active deployment uses ends with that environment's next deploy, or `now`."""
+    """The data is kept. An account that an active deployment uses ends with that environment's next
+    deploy, or `now`."""
     given = UnlinkArguments(service=reference, project=project, purge=purge, force=force, now=now)
     return await answer(request, core, "unlink", given, plan=plan, status=204, then=nothing)
 
@@ -237,9 +312,11 @@ async def project_links(core: App, project: str) -> list[project_schemas.LinkVie
 
 @get("/projects/{project:str}/endings", guards=[own_project])
 async def project_endings(core: App, project: str) -> list[service_schemas.EndingView]:
-    """What the project's apps still use although it is not linked any more, which ends with the next deploy; and what a rotation
-    has replaced, which ends at a time."""
-    return await core.house.store.read(lambda tx: service_routes.endings(tx, project_id=projects.get(tx, project).id))
+    """What the project's apps still use although it is not linked any more, which ends with the
+    next deploy; and what a rotation has replaced, which ends at a time."""
+    return await core.house.store.read(
+        lambda tx: service_routes.endings(tx, project_id=projects.get(tx, project).id)
+    )
 
 
 @get("/{reference:str}/preview-environment-names", guards=[reader])
@@ -254,9 +331,11 @@ async def preview_masked(core: App, reference: str) -> dict[str, str]:
     return {variable.name: redact.mask_variable(variable) for variable in preview(core, record)}
 
 
-async def bound(request: Req, core: App, project: str, environment: str, from_host: bool = False) -> dict[int, list[Variable]]:
-    """The variables of a project's environment by service id; what of it is not bound yet is bound now. Raises `NotFound` for an
-    environment that there is not: asking makes none."""
+async def bound(
+    request: Req, core: App, project: str, environment: str, from_host: bool = False
+) -> dict[int, list[Variable]]:
+    """The variables of a project's environment by service id; what of it is not bound yet is bound
+    now. Raises `NotFound` for an environment that there is not: asking makes none."""
 
     addresses = await _addresses(core, project) if from_host else {}
 
@@ -264,13 +343,19 @@ async def bound(request: Req, core: App, project: str, environment: str, from_ho
         record = projects.get(tx, project)
         found = bindings.environment_of(tx, record, environment)
         linked = _services(tx, record)
-        if not all(project_variables.ready(tx, core.house, service, found.id) for service in linked):
+        if not all(
+            project_variables.ready(tx, core.house, service, found.id) for service in linked
+        ):
             return None
-        return project_variables.variables_of(tx, core.house, record.id, found.id, from_host=from_host, addresses=addresses)
+        return project_variables.variables_of(
+            tx, core.house, record.id, found.id, from_host=from_host, addresses=addresses
+        )
 
     found = await core.house.store.read(work)
     if found is None:
-        await core.run("bind", BindArguments(project=project, environment=environment), request.user.name)
+        await core.run(
+            "bind", BindArguments(project=project, environment=environment), request.user.name
+        )
         found = await core.house.store.read(work)
     return found or {}
 
@@ -280,7 +365,8 @@ def _services(tx: Tx, project: ProjectRecord) -> list[ServiceRecord]:
 
 
 async def _addresses(core: App, project: str) -> dict[str, str]:
-    """Where this host reaches the containers of linked services, by name: for ports that are not published."""
+    """Where this host reaches the containers of linked services, by name: for ports that are not
+    published."""
     linked = await core.house.store.read(lambda tx: _services(tx, projects.get(tx, project)))
     engine = core.house.engine
     if not linked:
@@ -292,7 +378,9 @@ async def _addresses(core: App, project: str) -> dict[str, str]:
     return {item.name: item.networks.get(engine.namespace, "") for item in found}
 
 
-async def _linked(request: Req, core: App, reference: str, project: str, environment: str) -> list[Variable]:
+async def _linked(
+    request: Req, core: App, reference: str, project: str, environment: str
+) -> list[Variable]:
     def work(tx: Tx) -> int:
         service, record = services.get(tx, reference), projects.get(tx, project)
         if projects.find_link(tx, service.id, record.id) is None:
@@ -304,18 +392,29 @@ async def _linked(request: Req, core: App, reference: str, project: str, environ
     found = await bound(request, core, project, environment)
     if service_id not in found:
         raise NotFound(
-            f"{reference} is not linked to {project} any more.", remedy=f"Link it: purveyor link {reference} {project}"
+            f"{reference} is not linked to {project} any more.",
+            remedy=f"Link it: purveyor link {reference} {project}",
         )
     return found[service_id]
 
 
-@get("/{reference:str}/projects/{project:str}/environment", guards=[own_project], opt={"reveals": "variables"})
-async def environment(request: Req, core: App, reference: str, project: str, environment: str = PRODUCTION) -> dict[str, str]:
+@get(
+    "/{reference:str}/projects/{project:str}/environment",
+    guards=[own_project],
+    opt={"reveals": "variables"},
+)
+async def environment(
+    request: Req, core: App, reference: str, project: str, environment: str = PRODUCTION
+) -> dict[str, str]:
     found = await _linked(request, core, reference, project, environment)
     return {variable.name: variable.value for variable in found}
 
 
-@get("/{reference:str}/projects/{project:str}/environment/{name:str}", guards=[own_project], opt={"reveals": "variables"})
+@get(
+    "/{reference:str}/projects/{project:str}/environment/{name:str}",
+    guards=[own_project],
+    opt={"reveals": "variables"},
+)
 async def environment_variable(
     request: Req, core: App, reference: str, project: str, name: str, environment: str = PRODUCTION
 ) -> VariableView:
@@ -326,9 +425,14 @@ async def environment_variable(
 
 
 @get("/projects/{project:str}/environment", guards=[own_project], opt={"reveals": "variables"})
-async def project_environment(request: Req, core: App, project: str, environment: str = PRODUCTION) -> dict[str, dict[str, str]]:
+async def project_environment(
+    request: Req, core: App, project: str, environment: str = PRODUCTION
+) -> dict[str, dict[str, str]]:
     found = await bound(request, core, project, environment)
-    return {str(number): {item.name: item.value for item in variables} for number, variables in found.items()}
+    return {
+        str(number): {item.name: item.value for item in variables}
+        for number, variables in found.items()
+    }
 
 
 def preview(app: App, record: ServiceRecord) -> list[Variable]:
@@ -337,13 +441,21 @@ def preview(app: App, record: ServiceRecord) -> list[Variable]:
     first = provider.kind.slots[0] if provider.kind.slots else None
     placeholder = f"project{provider.kind.naming.separator}environment"
     scope = Scope(project="project", environment="environment")
-    binding = Binding(id=0, scope=scope, resource=placeholder, account=placeholder, password="preview-only", slot=first)
+    binding = Binding(
+        id=0,
+        scope=scope,
+        resource=placeholder,
+        account=placeholder,
+        password="preview-only",
+        slot=first,
+    )
     binding = msgspec.structs.replace(binding, api=handle.PLACEHOLDER)
     return provider.environment(record.view(), binding)
 
 
 async def link_views(app: App, links: Sequence[LinkRecord]) -> list[LinkView]:
-    """Links as clients see them. Each one's service is asked about once, however many links it has."""
+    """Links as clients see them. Each one's service is asked about once, however many links it
+    has."""
 
     def work(tx: Tx) -> tuple[dict[int, ProjectRecord], dict[int, ServiceRecord]]:
         of_projects = projects.named(tx, sorted({link.project_id for link in links}))
@@ -355,7 +467,9 @@ async def link_views(app: App, links: Sequence[LinkRecord]) -> list[LinkView]:
         LinkView(
             id=link.id,
             project=project_brief(of_projects[link.project_id]),
-            service=msgspec.structs.replace(views[link.service_id], projects=[of_projects[link.project_id].slug]),
+            service=msgspec.structs.replace(
+                views[link.service_id], projects=[of_projects[link.project_id].slug]
+            ),
             state=link.state,
             notes=_notes(app, link.service_type),
         )

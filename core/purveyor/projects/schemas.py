@@ -51,9 +51,11 @@ class ProjectBrief(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LinkView(msgspec.Struct, frozen=True, kw_only=True):
-    """A link; `state` is linking, linked or unlinking; `notes` are what to know of the type's isolation.
+    """A link; `state` is linking, linked or unlinking; `notes` are what to know of the type's
+    isolation.
 
-    Of the projects of `service` it names this one alone: the list of a service's links would grow with its square.
+    Of the projects of `service` it names this one alone: the list of a service's links would grow
+    with its square.
     """
 
     id: int

@@ -29,13 +29,18 @@ def get(tx: Tx, reference: str | int) -> ProjectRecord:
     """The project with this id or slug. Raises `NotFound`."""
     record = find(tx, reference)
     if record is None:
-        remedy = "List them with: purveyor project list; make one with: purveyor project create NAME"
+        remedy = (
+            "List them with: purveyor project list; make one with: purveyor project create NAME"
+        )
         raise NotFound(f"There is no project {reference!r}.", remedy=remedy)
     return record
 
 
 def every(tx: Tx) -> list[ProjectRecord]:
-    return [convert(row, ProjectRecord, tx.vault) for row in tx.rows("SELECT * FROM projects ORDER BY id")]
+    return [
+        convert(row, ProjectRecord, tx.vault)
+        for row in tx.rows("SELECT * FROM projects ORDER BY id")
+    ]
 
 
 def page(tx: Tx, *, q: str = "", limit: int, offset: int) -> Page[ProjectRecord]:
@@ -104,7 +109,10 @@ def linked_slugs(tx: Tx, service_ids: Sequence[int]) -> dict[int, list[str]]:
     """The slugs of the projects that each of these services is linked to."""
     found: dict[int, list[str]] = {}
     marks = ", ".join("?" for _ in service_ids)
-    join = f"links JOIN projects ON projects.id = project_id WHERE service_id IN ({marks}) AND state = 'linked'"
+    join = (
+        f"links JOIN projects ON projects.id = project_id WHERE service_id IN ({marks}) AND "
+        "state = 'linked'"
+    )
     for row in tx.rows(f"SELECT service_id, slug FROM {join} ORDER BY slug", service_ids):
         found.setdefault(row["service_id"], []).append(row["slug"])
     return found
@@ -114,18 +122,25 @@ def linked_services(tx: Tx, project_ids: Sequence[int]) -> dict[int, list[str]]:
     """The names of the services that each of these projects is linked to."""
     found: dict[int, list[str]] = {}
     marks = ", ".join("?" for _ in project_ids)
-    join = f"links JOIN services ON services.id = service_id WHERE project_id IN ({marks}) AND links.state = 'linked'"
+    join = (
+        f"links JOIN services ON services.id = service_id WHERE project_id IN ({marks}) AND "
+        "links.state = 'linked'"
+    )
     for row in tx.rows(f"SELECT project_id, name FROM {join} ORDER BY name", project_ids):
         found.setdefault(row["project_id"], []).append(row["name"])
     return found
 
 
 def find_link(tx: Tx, service_id: int, project_id: int) -> LinkRecord | None:
-    row = tx.row("SELECT * FROM links WHERE service_id = ? AND project_id = ?", [service_id, project_id])
+    row = tx.row(
+        "SELECT * FROM links WHERE service_id = ? AND project_id = ?", [service_id, project_id]
+    )
     return convert(row, LinkRecord, tx.vault) if row else None
 
 
-def links(tx: Tx, *, service_id: int | None = None, project_id: int | None = None) -> list[LinkRecord]:
+def links(
+    tx: Tx, *, service_id: int | None = None, project_id: int | None = None
+) -> list[LinkRecord]:
     """The links of a service, of a project, or of neither: all."""
     where, given = matching(service_id=service_id, project_id=project_id)
     rows = tx.rows(f"SELECT * FROM links WHERE {where} ORDER BY id", given)
@@ -134,7 +149,9 @@ def links(tx: Tx, *, service_id: int | None = None, project_id: int | None = Non
 
 def links_page(tx: Tx, service_id: int, *, limit: int, offset: int) -> Page[LinkRecord]:
     """A part of the links of a service."""
-    found = tx.page("*", "links WHERE service_id = ?", [service_id], order="id", limit=limit, offset=offset)
+    found = tx.page(
+        "*", "links WHERE service_id = ?", [service_id], order="id", limit=limit, offset=offset
+    )
     return Page([convert(row, LinkRecord, tx.vault) for row in found.items], found.total)
 
 
@@ -159,7 +176,11 @@ def insert_binding(tx: Tx, *, password: str, **values: Any) -> int:
 
 
 def _encoded(values: dict[str, Any]) -> dict[str, Any]:
-    return values | {"extras": msgspec.json.encode(values["extras"]).decode()} if "extras" in values else values
+    return (
+        values | {"extras": msgspec.json.encode(values["extras"]).decode()}
+        if "extras" in values
+        else values
+    )
 
 
 def choose_again(tx: Tx, binding_id: int, account: str, password: str) -> None:
@@ -173,7 +194,9 @@ def _last_deployment(tx: Tx) -> int:
     return number
 
 
-def insert_restored_binding(tx: Tx, service_id: int, project: str, environment: str, password: str, **values: Any) -> None:
+def insert_restored_binding(
+    tx: Tx, service_id: int, project: str, environment: str, password: str, **values: Any
+) -> None:
     """Record whose data a restored resource is; linking brings that project back to it."""
     owner = find(tx, project)
     place = find_environment(tx, owner.id, environment) if owner else None
@@ -193,10 +216,17 @@ def insert_restored_binding(tx: Tx, service_id: int, project: str, environment: 
 
 
 def take_in_binding(
-    tx: Tx, *, number: int, owner: tuple[int, int] | None, service_type: str, service_id: int, password: str, **values: Any
+    tx: Tx,
+    *,
+    number: int,
+    owner: tuple[int, int] | None,
+    service_type: str,
+    service_id: int,
+    password: str,
+    **values: Any,
 ) -> None:
-    """Record an account that a server holds, by the number of its mark. Its `owner`, a project and an environment, is linked; one
-    without waits for its project."""
+    """Record an account that a server holds, by the number of its mark. Its `owner`, a project and
+    an environment, is linked; one without waits for its project."""
     project_id, environment_id = owner or (None, None)
     known = binding(tx, number) is not None  # one that came with a backup has the number of another
     tx.insert(
@@ -211,13 +241,26 @@ def take_in_binding(
         created_at=tx.now,
         **_encoded(values),
     )
-    linked = {link.service_type for link in links(tx, project_id=project_id)} if project_id else {service_type}
+    linked = (
+        {link.service_type for link in links(tx, project_id=project_id)}
+        if project_id
+        else {service_type}
+    )
     if project_id and service_type not in linked:
-        update_link(tx, insert_link(tx, service_id=service_id, project_id=project_id, service_type=service_type), "linked")
+        update_link(
+            tx,
+            insert_link(
+                tx, service_id=service_id, project_id=project_id, service_type=service_type
+            ),
+            "linked",
+        )
 
 
-def taken_up(tx: Tx, service_id: int, project: ProjectRecord, environment: EnvironmentRecord) -> BindingRecord | None:
-    """The binding of an environment on a service; restored data that waits for one of its name becomes its own."""
+def taken_up(
+    tx: Tx, service_id: int, project: ProjectRecord, environment: EnvironmentRecord
+) -> BindingRecord | None:
+    """The binding of an environment on a service; restored data that waits for one of its name
+    becomes its own."""
     found = binding_of(tx, service_id, environment.id)
     if found is None:
         where = "service_id = ? AND awaited = 1 AND project = ? AND environment = ?"
@@ -250,40 +293,64 @@ def bindings(tx: Tx, *, service_id: int, project_id: int | None = None) -> list[
     return [_binding(tx, row) for row in rows]
 
 
-NOBODY = -1  # the deployment that an ending account waits for, where there is none: it ends when its service serves
+# the deployment that an ending account waits for, where there is none: it ends when its service
+# serves
+NOBODY = -1
 UNLINKED = (
-    "NOT EXISTS (SELECT 1 FROM links WHERE links.service_id = bindings.service_id AND links.project_id = bindings.project_id) "
-    "AND EXISTS (SELECT 1 FROM services WHERE services.id = bindings.service_id AND services.state = 'active')"
+    "NOT EXISTS (SELECT 1 FROM links WHERE links.service_id = bindings.service_id AND "
+    "links.project_id = bindings.project_id) "
+    "AND EXISTS (SELECT 1 FROM services WHERE services.id = bindings.service_id AND services.state "
+    "= 'active')"
 )
 
 
 def ending(
-    tx: Tx, *, service_id: int | None = None, project_id: int | None = None, environment_id: int | None = None
+    tx: Tx,
+    *,
+    service_id: int | None = None,
+    project_id: int | None = None,
+    environment_id: int | None = None,
 ) -> list[BindingRecord]:
-    """The bindings whose account is there although their link is not: it ends with the deployment that still uses it."""
+    """The bindings whose account is there although their link is not: it ends with the deployment
+    that still uses it."""
     chosen = {"service_id": service_id, "project_id": project_id, "environment_id": environment_id}
     given = {name: value for name, value in chosen.items() if value is not None}
-    # by the few that end: the plus keeps SQLite from going through all bindings of a service instead
-    few = "SELECT id FROM bindings WHERE ends_after > 0 UNION ALL SELECT id FROM bindings WHERE ends_after < 0"
+    # by the few that end: the plus keeps SQLite from going through all bindings of a service
+    # instead
+    few = (
+        "SELECT id FROM bindings WHERE ends_after > 0 UNION ALL SELECT id FROM bindings WHERE "
+        "ends_after < 0"
+    )
     where = "".join(f" AND +{name} = ?" for name in given)
-    sql = f"SELECT * FROM bindings WHERE id IN ({few}) AND +state = 'bound'{where} AND {UNLINKED} ORDER BY id"
+    sql = (
+        f"SELECT * FROM bindings WHERE id IN ({few}) AND +state = 'bound'{where} AND "
+        f"{UNLINKED} ORDER BY id"
+    )
     return [_binding(tx, row) for row in tx.rows(sql, list(given.values()))]
 
 
-def outlived(tx: Tx, *, service_id: int | None = None, project_id: int | None = None) -> list[BindingRecord]:
+def outlived(
+    tx: Tx, *, service_id: int | None = None, project_id: int | None = None
+) -> list[BindingRecord]:
     """The bindings whose credentials of before a rotation go on working for a while."""
     where, given = matching(service_id=service_id, project_id=project_id)
-    rows = tx.rows(f"SELECT * FROM bindings WHERE former_until IS NOT NULL AND {where} ORDER BY id", given)
+    rows = tx.rows(
+        f"SELECT * FROM bindings WHERE former_until IS NOT NULL AND {where} ORDER BY id", given
+    )
     return [_binding(tx, row) for row in rows]
 
 
 def due(tx: Tx, record: BindingRecord) -> bool:
     """Whether nobody uses the account of an ending binding any more."""
-    return tx.row("SELECT id FROM deployments WHERE id = ? AND state = 'active'", [record.ends_after]) is None
+    return (
+        tx.row("SELECT id FROM deployments WHERE id = ? AND state = 'active'", [record.ends_after])
+        is None
+    )
 
 
 def names_taken(tx: Tx, service_id: int) -> set[str]:
-    """Names of resources that hold somebody's data on this service, also of those who are gone, and of accounts."""
+    """Names of resources that hold somebody's data on this service, also of those who are gone, and
+    of accounts."""
     found = bindings(tx, service_id=service_id)
     return {name for item in found for name in (item.resource, item.account, *item.extras.values())}
 

@@ -26,15 +26,25 @@ def ready(tx: Tx, house: House, service: ServiceRecord, environment_id: int) -> 
 
 
 def with_api(
-    tx: Tx, house: House, kind: ServiceType, binding: BindingRecord, *, from_host: bool, by_name: bool = False
+    tx: Tx,
+    house: House,
+    kind: ServiceType,
+    binding: BindingRecord,
+    *,
+    from_host: bool,
+    by_name: bool = False,
 ) -> Binding:
-    """A binding as `environment` takes it: with the API's address and the environment's token, for types that use it."""
+    """A binding as `environment` takes it: with the API's address and the environment's token, for
+    types that use it."""
     view = binding.view()
     if not kind.uses_api:
         return view
     token = tokens.of_environment(tx, binding.environment_id or 0)
     if token is None:
-        raise NotFound("The environment has no token yet.", remedy="Deploy it, or ask for its variables: purveyor env PROJECT")
+        raise NotFound(
+            "The environment has no token yet.",
+            remedy="Deploy it, or ask for its variables: purveyor env PROJECT",
+        )
     where = address.url(tx, house.settings, from_host=from_host, by_name=by_name)
     api = Api(url=where, token=token, project_id=binding.project_id or 0)
     return msgspec.structs.replace(view, api=api)
@@ -50,9 +60,9 @@ def variables_of(
     addresses: Mapping[str, str] | None = None,
     by_name: bool = False,
 ) -> dict[int, list[Variable]]:
-    """The variables of every linked service for one environment, by service id: for apps on the network, `by_name`
-    those that are deployed, or for commands on this host, by the `addresses` of containers. Raises `NotFound` without a
-    binding."""
+    """The variables of every linked service for one environment, by service id: for apps on the
+    network, `by_name` those that are deployed, or for commands on this host, by the `addresses` of
+    containers. Raises `NotFound` without a binding."""
     found = {}
     for link in projects.links(tx, project_id=project_id):
         service = services.get(tx, link.service_id)
@@ -68,7 +78,8 @@ def variables_of(
 
 
 def merged(tx: Tx, by_service: dict[int, list[Variable]]) -> list[Variable]:
-    """One list of all variables. Raises `Conflict` when two services set the same one differently."""
+    """One list of all variables. Raises `Conflict` when two services set the same one
+    differently."""
     owner: dict[str, tuple[int, Variable]] = {}
     for service_id, variables in by_service.items():
         for variable in variables:

@@ -1,1 +1,2 @@
-"""The installation's own state, sealed at every place of its backups, and the way back from there."""
+"""The installation's own state, sealed at every place of its backups, and the way back from
+there."""

@@ -1,7 +1,8 @@
-"""What lies beside the database and belongs to the state: settings, the vault's key, hooks, what plugins keep.
+"""What lies beside the database and belongs to the state: settings, the vault's key, hooks, what
+plugins keep.
 
-Whatever is in the state directory is carried, but for what is listed here: a plugin's folder is not forgotten because nobody
-thought of it. A SQLite file is copied as one whole state of it.
+Whatever is in the state directory is carried, but for what is listed here: a plugin's folder is not
+forgotten because nobody thought of it. A SQLite file is copied as one whole state of it.
 """
 
 import os
@@ -33,7 +34,8 @@ ASIDE = ("-wal", "-shm", "-journal")  # of SQLite's own, beside a file of that n
 
 
 def carried(state: Path, without: Collection[Path] = ()) -> dict[str, File]:
-    """Each file, by its path in the state directory. Folders `without` are left out: of data, of backups."""
+    """Each file, by its path in the state directory. Folders `without` are left out: of data, of
+    backups."""
     found: dict[str, File] = {}
     for path in _files(state, without):
         try:
@@ -66,9 +68,15 @@ def _size(path: Path) -> int:
 def _files(state: Path, without: Collection[Path]) -> Iterator[Path]:
     for folder, folders, names in os.walk(state):
         top = Path(folder) == state
-        folders[:] = sorted(name for name in folders if not (top and name in LEFT) and Path(folder) / name not in without)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not (top and name in LEFT) and Path(folder) / name not in without
+        )
         for name in sorted(names):
-            if top and (name in LEFT or name.startswith(DATABASE) or name.endswith((".log", ".part"))):
+            if top and (
+                name in LEFT or name.startswith(DATABASE) or name.endswith((".log", ".part"))
+            ):
                 continue
             path = Path(folder) / name
             if not path.is_file() or name.endswith(ASIDE):  # of a link, what it leads to
@@ -77,15 +85,16 @@ def _files(state: Path, without: Collection[Path]) -> Iterator[Path]:
 
 
 def _content(path: Path, size: int) -> bytes:
-    """A file's bytes. SQLite is asked first whether it is one of its own: opening and closing one of those by ourselves would
-    drop the locks that this process holds on it."""
+    """A file's bytes. SQLite is asked first whether it is one of its own: opening and closing one
+    of those by ourselves would drop the locks that this process holds on it."""
     if size < SMALLEST:
         return path.read_bytes() if size else b""
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=PATIENCE)) as db:
             db.execute("BEGIN")
-            db.execute("SELECT count(*) FROM sqlite_master")  # waits so long and no longer; `backup` would wait for ever
+            # waits so long and no longer; `backup` would wait for ever
+            db.execute("SELECT count(*) FROM sqlite_master")
             return db.serialize()
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
@@ -94,7 +103,8 @@ def _content(path: Path, size: int) -> bytes:
 
 
 def stamp(state: Path, without: Collection[Path] = ()) -> tuple[tuple[str, int, int], ...]:
-    """What tells one state of these files from another, without reading them: names, sizes, times."""
+    """What tells one state of these files from another, without reading them: names, sizes,
+    times."""
     found = []
     for path in _files(state, without):
         for item in (path, path.with_name(f"{path.name}-wal")):

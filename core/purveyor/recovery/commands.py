@@ -28,7 +28,9 @@ FROM = "from"
 class _Recover(click.Group):
     """`purveyor recover PLACE` is `purveyor recover from PLACE`: what is no command is a place."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             args = [FROM, *args]
         return super().resolve_command(ctx, args)
@@ -51,44 +53,91 @@ def recover_command() -> None:
     metavar="FILE",
     help="Its backup.key, or a file with the four lines from paper; without it they are asked for.",
 )
-@click.option("--endpoint", envvar="AWS_ENDPOINT_URL", help="Of the bucket, where it is not Amazon's.  [env: AWS_ENDPOINT_URL]")
-@click.option("--region", envvar="AWS_REGION", default="us-east-1", show_default=True, help="[env: AWS_REGION]")
+@click.option(
+    "--endpoint",
+    envvar="AWS_ENDPOINT_URL",
+    help="Of the bucket, where it is not Amazon's.  [env: AWS_ENDPOINT_URL]",
+)
+@click.option(
+    "--region",
+    envvar="AWS_REGION",
+    default="us-east-1",
+    show_default=True,
+    help="[env: AWS_REGION]",
+)
 @click.option(
     "--access-key",
     envvar="AWS_ACCESS_KEY_ID",
-    help="Its access key; the secret one is asked for.  [env: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY]",
+    help=(
+        "Its access key; the secret one is asked for.  [env: AWS_ACCESS_KEY_ID, "
+        "AWS_SECRET_ACCESS_KEY]"
+    ),
 )
-@click.option("--path-style/--host-style", default=None, help="How the bucket is addressed; path style with an endpoint.")
-@click.option("--installation", default="", metavar="ID", help="Which one, where the key opens several.")
-@click.option("--at", metavar="TIME", help="As it was at a moment of the past: 2026-11-25T13:13:53Z")
-@click.option("--accept-unsigned", multiple=True, metavar="SERVICE", help="Take a backup of it that nothing vouches for.")
 @click.option(
-    "--accept-suspect", multiple=True, metavar="SERVICE", help="Take its newest backup, though it looked wrong when made."
+    "--path-style/--host-style",
+    default=None,
+    help="How the bucket is addressed; path style with an endpoint.",
 )
-@click.option("--move-ports", is_flag=True, help="Choose other ports of this host for those that are taken.")
-@click.option("--keep-purged", is_flag=True, help="Keep what was purged after the backup, closed, instead of purging it again.")
+@click.option(
+    "--installation", default="", metavar="ID", help="Which one, where the key opens several."
+)
+@click.option(
+    "--at", metavar="TIME", help="As it was at a moment of the past: 2026-11-25T13:13:53Z"
+)
+@click.option(
+    "--accept-unsigned",
+    multiple=True,
+    metavar="SERVICE",
+    help="Take a backup of it that nothing vouches for.",
+)
+@click.option(
+    "--accept-suspect",
+    multiple=True,
+    metavar="SERVICE",
+    help="Take its newest backup, though it looked wrong when made.",
+)
+@click.option(
+    "--move-ports", is_flag=True, help="Choose other ports of this host for those that are taken."
+)
+@click.option(
+    "--keep-purged",
+    is_flag=True,
+    help="Keep what was purged after the backup, closed, instead of purging it again.",
+)
 @yes_option
 @plan_option
 @click.pass_obj
 def recover_from(options: Options, /, place: str, yes: bool, plan: bool, **given: Any) -> None:
-    """Bring everything back: services, data, projects, links, credentials, ports, schedules, tokens, settings."""
+    """Bring everything back: services, data, projects, links, credentials, ports, schedules,
+    tokens, settings."""
     import anyio
 
     if options.url:
-        raise BadInput("A recovery is done on the machine itself.", remedy="Without --url, on that host.")
+        raise BadInput(
+            "A recovery is done on the machine itself.", remedy="Without --url, on that host."
+        )
     try:
-        anyio.run(lambda: _recover(options, place, yes, plan, given), backend_options={"use_uvloop": True})
+        anyio.run(
+            lambda: _recover(options, place, yes, plan, given), backend_options={"use_uvloop": True}
+        )
     except KeyboardInterrupt:
-        raise LeftAlone("What was begun goes on when this is called again, or when the daemon starts.") from None
+        raise LeftAlone(
+            "What was begun goes on when this is called again, or when the daemon starts."
+        ) from None
 
 
-async def _recover(options: Options, place: str, yes: bool, plan: bool, given: Mapping[str, Any]) -> None:
+async def _recover(
+    options: Options, place: str, yes: bool, plan: bool, given: Mapping[str, Any]
+) -> None:
     from purveyor.app import built
     from purveyor.recovery import rebuild
 
     under_way = rebuild.require_empty(options.state)
     if under_way is not None:
-        click.echo(f"A recovery from {under_way.place} is under way in {options.state}; it goes on.", err=True)
+        click.echo(
+            f"A recovery from {under_way.place} is under way in {options.state}; it goes on.",
+            err=True,
+        )
     else:
         wanted = _wanted(options.state, place, given)
         async with rebuild.prospect(wanted, built) as found:
@@ -97,24 +146,32 @@ async def _recover(options: Options, place: str, yes: bool, plan: bool, given: M
                 return
             rebuild.problems(wanted, found)
             owner = found.owner.host if found.owner else found.header.host
-            interrupts(f"{owner}, should it still live, is refused at {wanted.place.label} from now on.", yes=yes)
+            interrupts(
+                f"{owner}, should it still live, is refused at {wanted.place.label} from now on.",
+                yes=yes,
+            )
             await rebuild.claim(wanted, found)
     await _bring_back(options)
 
 
 @recover_command.command("containers")
-@click.option("--leave", multiple=True, metavar="CONTAINER", help="Leave out one that cannot be taken in.")
+@click.option(
+    "--leave", multiple=True, metavar="CONTAINER", help="Leave out one that cannot be taken in."
+)
 @plan_option
 @click.pass_obj
 def recover_containers(options: Options, /, leave: tuple[str, ...], plan: bool) -> None:
-    """Take services in again whose database was lost, and no copy of it is left: from their containers and data on this host.
+    """Take services in again whose database was lost, and no copy of it is left: from their
+    containers and data on this host.
 
     What runs, runs on. Passwords that nothing here holds are made anew.
     """
     import anyio
 
     if options.url:
-        raise BadInput("A recovery is done on the machine itself.", remedy="Without --url, on that host.")
+        raise BadInput(
+            "A recovery is done on the machine itself.", remedy="Without --url, on that host."
+        )
     anyio.run(lambda: _take_in(options, leave, plan), backend_options={"use_uvloop": True})
 
 
@@ -122,14 +179,20 @@ async def _take_in(options: Options, leave: tuple[str, ...], plan: bool) -> None
     from purveyor.app import built, docker_engine
     from purveyor.recovery import retaken
 
-    async with retaken.retaken(options.state, built, docker_engine, plan=plan, leave=leave) as taken:
+    async with retaken.retaken(
+        options.state, built, docker_engine, plan=plan, leave=leave
+    ) as taken:
         told = taken.told()
     if options.as_json:
         output.show_json(told)
         return
-    click.echo(f"Installation {told['installation']}{', as it would be taken in' if plan else ' is taken in again'}:")
+    click.echo(
+        "Installation "
+        f"{told['installation']}{', as it would be taken in' if plan else ' is taken in again'}:"
+    )
     rows = [
-        (item["service"], item["service_type"], item["image"], ", ".join(item["accounts"]) or "–") for item in told["services"]
+        (item["service"], item["service_type"], item["image"], ", ".join(item["accounts"]) or "–")
+        for item in told["services"]
     ]
     output.table(["service", "type", "image", "accounts"], rows, "There are no services in it.")
     for item in told["services"]:
@@ -141,11 +204,13 @@ async def _take_in(options: Options, leave: tuple[str, ...], plan: bool) -> None
         click.echo(f"  Left alone: {text}")
     for name in told["rotate"]:
         click.echo(
-            f"  {name}: the passwords of its accounts are lost; its app runs on with them. purveyor rotate {name}, then deploy"
+            f"  {name}: the passwords of its accounts are lost; its app runs on with them. "
+            f"purveyor rotate {name}, then deploy"
         )
     if not plan:
         click.echo(
-            "Lost for good: tokens, schedules, webhooks, the journal, parameters that no container shows. See: purveyor doctor"
+            "Lost for good: tokens, schedules, webhooks, the journal, parameters that no container "
+            "shows. See: purveyor doctor"
         )
 
 
@@ -176,8 +241,13 @@ async def _tell(app: Any) -> None:
 
     names = {record.id: record.name for record in await app.house.store.read(services.every)}
     async for event in app.bus.follow(await app.bus.last()):
-        if event.type.startswith("service.recover.") and event.type.endswith((".step", ".succeeded", ".failed", ".progress")):
-            name, step = names.get(event.service, event.service), event.data.get("step", event.type.rpartition(".")[2])
+        if event.type.startswith("service.recover.") and event.type.endswith(
+            (".step", ".succeeded", ".failed", ".progress")
+        ):
+            name, step = (
+                names.get(event.service, event.service),
+                event.data.get("step", event.type.rpartition(".")[2]),
+            )
             what = event.data.get("text") or event.data.get("error") or event.data.get("state", "")
             click.echo(f"  {name}: {step} {what}".rstrip(), err=True)
 
@@ -199,7 +269,9 @@ def _wanted(state: Path, place: str, given: Mapping[str, Any]) -> "Wanted":
     if place.startswith("s3://"):
         bucket, _, path = place.removeprefix("s3://").partition("/")
         access = given["access_key"] or click.prompt("Access key", err=True)
-        secret = os.environ.get("AWS_SECRET_ACCESS_KEY") or click.prompt("Secret key", hide_input=True, err=True)
+        secret = os.environ.get("AWS_SECRET_ACCESS_KEY") or click.prompt(
+            "Secret key", hide_input=True, err=True
+        )
         endpoint = given["endpoint"] or ""
         style = bool(endpoint) if given["path_style"] is None else given["path_style"]
         source = SourceRecord(
@@ -237,8 +309,8 @@ def _wanted(state: Path, place: str, given: Mapping[str, Any]) -> "Wanted":
 
 
 def _key(path: Path | None) -> tuple[bytes, bool]:
-    """The key in a file, as it is or as it is on paper; without a file, the four lines from the terminal. The second is
-    whether it came from paper."""
+    """The key in a file, as it is or as it is on paper; without a file, the four lines from the
+    terminal. The second is whether it came from paper."""
     from purveyor.backups import paper
     from purveyor.backups.repository import read_key
 
@@ -248,7 +320,9 @@ def _key(path: Path | None) -> tuple[bytes, bool]:
     try:
         lines = [line for line in path.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read: {error}.", errors={"key": "the file cannot be read"}) from None
+        raise BadInput(
+            f"{path} cannot be read: {error}.", errors={"key": "the file cannot be read"}
+        ) from None
     return (paper.read(lines), True) if len(lines) == paper.LINES else (read_key(path), False)
 
 
@@ -261,7 +335,11 @@ def _moment(text: str | None) -> datetime | None:
         found = None
     if found is None or found.tzinfo is None:
         why = "give date, time and zone"
-        raise BadInput(f"{text} is no moment: {why}.", remedy="For example: 2026-11-25T13:13:53Z", errors={"at": why})
+        raise BadInput(
+            f"{text} is no moment: {why}.",
+            remedy="For example: 2026-11-25T13:13:53Z",
+            errors={"at": why},
+        )
     return found
 
 
@@ -283,7 +361,8 @@ def _show(options: Options, found: "Prospect") -> None:
         )
         return
     click.echo(
-        f"Installation {header.name} ({header.installation}) of {header.host}: state of {header.moment:%Y-%m-%d %H:%M:%S} UTC, "
+        f"Installation {header.name} ({header.installation}) of {header.host}: state of "
+        f"{header.moment:%Y-%m-%d %H:%M:%S} UTC, "
         f"revision {header.revision}, term {header.term}. Is this the last that you remember?"
     )
     if found.newest.revision != header.revision:
@@ -291,7 +370,11 @@ def _show(options: Options, found: "Prospect") -> None:
     for text in found.refused:
         click.echo(f"  Passed over: {text}")
     rows = [_row(item) for item in outlook.services]
-    output.table(["service", "from", "of", "size", "image", "port", "projects"], rows, "There are no services in it.")
+    output.table(
+        ["service", "from", "of", "size", "image", "port", "projects"],
+        rows,
+        "There are no services in it.",
+    )
     for item in outlook.services:
         for text in item.passed_over:
             click.echo(f"  {item.name}: passed over {text}")
@@ -304,14 +387,18 @@ def _show(options: Options, found: "Prospect") -> None:
     for text in [*found.record.notes, *outlook.gone_backups.values()]:
         click.echo(f"  {text}")
     needed, free = output.size(outlook.disk_needed), output.size(outlook.disk_free)
-    click.echo(f"Disk: {needed} of {free} that are free. Until `purveyor recover finish`: no deploys, no webhooks, no expiry.")
+    click.echo(
+        f"Disk: {needed} of {free} that are free. Until `purveyor recover finish`: no deploys, no "
+        "webhooks, no expiry."
+    )
 
 
 def _row(item: "ServiceOutlook") -> tuple[Any, ...]:
     made = f"{item.of:%Y-%m-%d %H:%M}" if item.of else "–"
     origin = f"{item.backup} and what followed" if item.base else (item.backup or "–")
     port = "TAKEN" if item.ports_taken else "free"
-    return (item.name, origin, made, output.size(item.plain_bytes), "here" if item.image_here else "pull", port,
+    return (item.name, origin, made, output.size(item.plain_bytes),
+        "here" if item.image_here else "pull", port,
             ", ".join(item.bound) or "–")  # fmt: skip
 
 
@@ -323,17 +410,30 @@ def _report(options: Options, state: Mapping[str, Any]) -> None:
     if recovery is None:
         click.echo("No recovery is under way.")
     else:
-        click.echo(f"Recovered from {recovery['place']}: the state of {recovery['host']}, {recovery['state_of'][:19]} UTC.")
-        rows = [(item["service"], output.status(item["state"]), item["error"]) for item in recovery["services"]]
+        click.echo(
+            f"Recovered from {recovery['place']}: the state of {recovery['host']}, "
+            f"{recovery['state_of'][:19]} UTC."
+        )
+        rows = [
+            (item["service"], output.status(item["state"]), item["error"])
+            for item in recovery["services"]
+        ]
         output.table(["service", "state", "why"], rows, "There are no services in it.")
         for item in recovery["services"]:
             for text in item["differences"]:
                 click.echo(f"  {item['service']}: {text}")
         for text in recovery["notes"]:
             click.echo(f"  {text}")
-        click.echo("When all is as it should be: purveyor recover finish. Until then: no deploys, no webhooks, no expiry.")
+        click.echo(
+            "When all is as it should be: purveyor recover finish. Until then: no deploys, no "
+            "webhooks, no expiry."
+        )
     for item in state["copies"]:
-        told = item["superseded"] or item["error"] or (f"of {item['at'][:19]} UTC" if item["at"] else "none yet")
+        told = (
+            item["superseded"]
+            or item["error"]
+            or (f"of {item['at'][:19]} UTC" if item["at"] else "none yet")
+        )
         click.echo(f"Copy of the state at {item['place']}: {told}")
 
 
@@ -354,10 +454,19 @@ def recover_status(options: Options) -> None:
 @click.option("--accept-unsigned", is_flag=True, help="Take a backup that nothing vouches for.")
 @plan_option
 @click.pass_obj
-def recover_one(options: Options, service: str, backup: str, empty: bool, accept_unsigned: bool, plan: bool) -> None:
+def recover_one(
+    options: Options, service: str, backup: str, empty: bool, accept_unsigned: bool, plan: bool
+) -> None:
     """Try one service again that did not come back."""
     body = {"backup": backup, "empty": empty, "accept_unsigned": accept_unsigned}
-    act(options, f"Bringing {service} back", "POST", f"{RECOVERY}/services/{service}", plan=plan, json=body)
+    act(
+        options,
+        f"Bringing {service} back",
+        "POST",
+        f"{RECOVERY}/services/{service}",
+        plan=plan,
+        json=body,
+    )
 
 
 @recover_command.command("finish")

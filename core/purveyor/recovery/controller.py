@@ -1,4 +1,5 @@
-"""Brings the services of a recovery back, two at a time, the small ones first; goes on with it after a crash."""
+"""Brings the services of a recovery back, two at a time, the small ones first; goes on with it
+after a crash."""
 
 from collections.abc import Mapping
 
@@ -29,9 +30,11 @@ class Recovery:
         self._verbs = verbs
 
     async def run(self) -> None:
-        """Try each service that nothing was tried with yet, then tell what came of it. Without a recovery, nothing."""
+        """Try each service that nothing was tried with yet, then tell what came of it. Without a
+        recovery, nothing."""
         if await self._house.store.read(hold.coming):
-            await self._runner.recover()  # what an earlier process had begun comes first: it has the locks
+            # what an earlier process had begun comes first: it has the locks
+            await self._runner.recover()
         while True:
             now = await self._house.store.read(recovering)
             if now is None or (not now.pending and now.reported):
@@ -47,7 +50,9 @@ class Recovery:
         operation: int | None = None
         error = ""
         try:
-            handle = await self._runner.submit(self._verbs["recover"], RecoverArguments(service=str(service_id)), ACTOR)
+            handle = await self._runner.submit(
+                self._verbs["recover"], RecoverArguments(service=str(service_id)), ACTOR
+            )
             operation = handle.operation_id
             await handle.wait()
         except PurveyorError as raised:
@@ -83,13 +88,16 @@ def _report(tx: Tx) -> None:
 
 
 def finish(tx: Tx) -> Recovering:
-    """A person says that the recovery is finished. Raises `Conflict` while services are still being brought back, and for those
-    that are not: what they can come back from is forgotten with it."""
+    """A person says that the recovery is finished. Raises `Conflict` while services are still being
+    brought back, and for those that are not: what they can come back from is forgotten with it."""
     now = recovering(tx)
     if now is None:
         raise Conflict("No recovery is under way.", remedy="See: purveyor recover status")
     if now.pending:
-        raise Conflict(f"{len(now.pending)} services are still being brought back.", remedy="See: purveyor recover status")
+        raise Conflict(
+            f"{len(now.pending)} services are still being brought back.",
+            remedy="See: purveyor recover status",
+        )
     missing = [record for record in services.every(tx) if record.state == "creating"]
     if missing:
         slug = missing[0].slug

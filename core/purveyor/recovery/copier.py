@@ -1,10 +1,12 @@
 """Keeps a sealed copy of the state at every place of backups, a second or two behind.
 
-One object is one whole document: nothing depends on an earlier one, there is no queue, and nothing of this has to survive a
-crash but the database itself. Each place has a task of its own, so that one that is away holds up nobody.
+One object is one whole document: nothing depends on an earlier one, there is no queue, and nothing
+of this has to survive a crash but the database itself. Each place has a task of its own, so that
+one that is away holds up nobody.
 
-Who may write is a claimed term. Each process claims the next one; a recovery elsewhere claims above all. Whoever sees a later
-term than its own writes and deletes nothing at that place any more, goes on serving, and says so.
+Who may write is a claimed term. Each process claims the next one; a recovery elsewhere claims above
+all. Whoever sees a later term than its own writes and deletes nothing at that place any more, goes
+on serving, and says so.
 """
 
 import os
@@ -31,12 +33,25 @@ from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation, note, remembered
 from purveyor.kernel.parts import House
 from purveyor.recovery import beside, document
-from purveyor.recovery.sealing import OWNER, ROOT, Header, Keys, Mark, is_document, owner_path, read_mark, seal, write_mark
+from purveyor.recovery.sealing import (
+    OWNER,
+    ROOT,
+    Header,
+    Keys,
+    Mark,
+    is_document,
+    owner_path,
+    read_mark,
+    seal,
+    write_mark,
+)
 from purveyor.recovery.thinning import surplus
 from purveyor_hooks import Backoff, Failed, NotFound, PurveyorError
 
-LOOK = 60.0  # seconds between two looks for a later term, and for files beside the database that changed
-HEARTBEAT = 6 * 3600.0  # seconds after which the same is written again: it says that nothing newer was taken away
+# seconds between two looks for a later term, and for files beside the database that changed
+LOOK = 60.0
+# seconds after which the same is written again: it says that nothing newer was taken away
+HEARTBEAT = 6 * 3600.0
 THIN = 60.0  # seconds between two thinnings at least
 PER_SECOND = 100_000  # bytes: larger documents are written less often,
 SHORTEST, LONGEST = 1.0, 5.0  # but not less often than this, in seconds
@@ -95,7 +110,11 @@ class Identity(NamedTuple):
     @property
     def mark(self) -> Mark:
         return Mark(
-            installation=self.installation, term=self.term, incarnation=self.incarnation, host=platform.node(), at=self.at
+            installation=self.installation,
+            term=self.term,
+            incarnation=self.incarnation,
+            host=platform.node(),
+            at=self.at,
         )
 
 
@@ -138,15 +157,16 @@ class StateCopies:
                     await changed.wait()
 
     async def settle(self, seconds: float) -> None:
-        """Wait until every place has what an earlier process left, or has failed once: what is begun from now on cannot pile up
-        on it in a row of crashes."""
+        """Wait until every place has what an earlier process left, or has failed once: what is
+        begun from now on cannot pile up on it in a row of crashes."""
         targets = await self._targets()
         with anyio.move_on_after(seconds):
             for address in targets:
                 await self._settled.setdefault(address, anyio.Event()).wait()
 
     async def flush(self, seconds: float) -> list[str]:
-        """Have every place get what this process changed; the answer is those that did not. For a process that ends."""
+        """Have every place get what this process changed; the answer is those that did not. For a
+        process that ends."""
         missing: list[str] = []
 
         async def ship(target: Target) -> None:
@@ -170,7 +190,9 @@ class StateCopies:
             return missing
         for address in targets:
             known = self.statuses.get(address)
-            if number > (known.revision if known else self._found) and not (known and known.superseded):
+            if number > (known.revision if known else self._found) and not (
+                known and known.superseded
+            ):
                 missing.append(address)
         with anyio.move_on_after(seconds):
             async with anyio.create_task_group() as group:
@@ -202,13 +224,15 @@ class StateCopies:
         return {address: target.place.label for address, target in (await self._targets()).items()}
 
     async def too_large(self) -> dict[Path, int]:
-        """What of the state directory no copy has, since it is larger than any state, and its bytes."""
+        """What of the state directory no copy has, since it is larger than any state, and its
+        bytes."""
         return await anyio.to_thread.run_sync(beside.too_large, self._house.state, self._left_out)
 
     async def _targets(self) -> dict[str, Target]:
         def work(tx: Tx) -> dict[str, Target]:
             found = []
-            if not self._keeper.folder.resolve().is_relative_to(self._house.state.resolve()):  # else it is lost with the state
+            # else it is lost with the state
+            if not self._keeper.folder.resolve().is_relative_to(self._house.state.resolve()):
                 found.append(Target(Folder(self._keeper.folder), "folder"))
             for source in backups.sources(tx):
                 if own_service(tx, source.endpoint) is None:
@@ -223,7 +247,8 @@ class StateCopies:
     # ---------------------------------------------------------------- one place
 
     async def _keep(self, target: Target, scope: anyio.CancelScope) -> None:
-        """Ship to one place; whatever it does, it is tried again. One that somebody took over is left alone."""
+        """Ship to one place; whatever it does, it is tried again. One that somebody took over is
+        left alone."""
         place, failures, backoff = target.place, 0, Backoff(SHORTEST, LONGEST)
         settled = self._settled.setdefault(place.address, anyio.Event())
         with scope:
@@ -232,7 +257,8 @@ class StateCopies:
                 try:
                     await self._live(place, status, settled)
                 except Superseded as error:
-                    if not scope.cancel_called:  # else a person has said meanwhile that it is this one that goes on
+                    # else a person has said meanwhile that it is this one that goes on
+                    if not scope.cancel_called:
                         await self._give_way(place, str(error))
                     settled.set()
                     return
@@ -256,9 +282,16 @@ class StateCopies:
             changed = self._changed
             what = await self._state()
             # a clock that was put back makes what arrived a thing of the future
-            late = status.at is None or not 0 <= (self._now() - status.at).total_seconds() < HEARTBEAT
-            # what lies beside the database may change with every event: it goes with the next change, or after a while
-            rest = max(0.0, shipped_at + LOOK - anyio.current_time()) if shipped and what[0] == shipped[0] else 0.0
+            late = (
+                status.at is None or not 0 <= (self._now() - status.at).total_seconds() < HEARTBEAT
+            )
+            # what lies beside the database may change with every event: it goes with the next
+            # change, or after a while
+            rest = (
+                max(0.0, shipped_at + LOOK - anyio.current_time())
+                if shipped and what[0] == shipped[0]
+                else 0.0
+            )
             if late or (what != shipped and not rest):
                 status.fall_behind(self._now())
                 with anyio.fail_after(DEADLINE):
@@ -285,7 +318,9 @@ class StateCopies:
         """What tells this state from another."""
 
         def look() -> Any:
-            return document.revision(self._house.store.path), beside.stamp(self._house.state, self._left_out)
+            return document.revision(self._house.store.path), beside.stamp(
+                self._house.state, self._left_out
+            )
 
         return await anyio.to_thread.run_sync(look)
 
@@ -296,7 +331,9 @@ class StateCopies:
             if self._made is None or self._made[0] != known_by:
 
                 def make() -> tuple[int, bytes]:
-                    return document.make(self._house.store.path, beside.carried(self._house.state, self._left_out))
+                    return document.make(
+                        self._house.store.path, beside.carried(self._house.state, self._left_out)
+                    )
 
                 number, body = await anyio.to_thread.run_sync(make)
                 known_by = (number, known_by[1])
@@ -329,7 +366,8 @@ class StateCopies:
     # ---------------------------------------------------------------- terms
 
     async def identity(self) -> Identity:
-        """Who this process is: its term is the next one, claimed at each place when that is first reached."""
+        """Who this process is: its term is the next one, claimed at each place when that is first
+        reached."""
         async with self._claiming:
             if self._identity is None:
                 key = await self._keeper.key(create=True)
@@ -339,8 +377,8 @@ class StateCopies:
             return self._identity
 
     async def _claim(self, place: Place) -> None:
-        """Take this process's term at a place. Raises `Superseded`: a later one of another incarnation is a recovery elsewhere,
-        one of our own a copy of this very state that runs."""
+        """Take this process's term at a place. Raises `Superseded`: a later one of another
+        incarnation is a recovery elsewhere, one of our own a copy of this very state that runs."""
         who = await self.identity()
         newest = await newest_mark(place, who.installation, who.keys)
         if newest is not None:
@@ -349,7 +387,8 @@ class StateCopies:
                 raise Superseded(f"{newest.who} (term {newest.term})")
         mark = who.mark
         content = write_mark(mark, who.keys)
-        if not await place.claim(mark.path, content):  # it is ours already when the place was away meanwhile
+        # it is ours already when the place was away meanwhile
+        if not await place.claim(mark.path, content):
             taken = read_mark(await place.get(mark.path), mark.path, who.keys)
             if taken is not None:
                 raise Superseded(f"{taken.who} (term {who.term})")
@@ -358,7 +397,8 @@ class StateCopies:
             await place.put(mark.path, content)
 
     async def look(self, address: str) -> None:
-        """See who writes at a place now, for the fence. One that cannot be reached lets nobody delete either."""
+        """See who writes at a place now, for the fence. One that cannot be reached lets nobody
+        delete either."""
         place = self._reached.get(address)
         if place is None:
             target = (await self._targets()).get(address)
@@ -370,9 +410,12 @@ class StateCopies:
             with anyio.fail_after(DEADLINE):
                 await (self._look(place) if address in self._reached else self._claim(place))
         except TimeoutError:
-            raise Failed(f"{place.label} does not answer.", remedy="Is it there? Try again.") from None
+            raise Failed(
+                f"{place.label} does not answer.", remedy="Is it there? Try again."
+            ) from None
         except Superseded as error:
-            if who == self._identity:  # else a person has said meanwhile that it is this one that goes on
+            # else a person has said meanwhile that it is this one that goes on
+            if who == self._identity:
                 await self._give_way(place, str(error))
         else:
             self._reached[address] = place
@@ -396,7 +439,8 @@ class StateCopies:
                     raise Superseded(f"{mark.who} (term {mark.term})")
 
     async def _thin(self, place: Place, newest: str) -> None:
-        """Take away what need not stay. What has a later name than our own last one is not ours, and counts for nothing."""
+        """Take away what need not stay. What has a later name than our own last one is not ours,
+        and counts for nothing."""
         await self._look(place)  # never delete what another one relies on
         if await self._house.store.read(hold.held):
             return  # a person may find that another copy is the right one
@@ -404,14 +448,18 @@ class StateCopies:
         paths = await place.below(f"{ROOT}/{who.installation}")
         own = owner_path(who.installation, who.term)
         marks = sorted(path for path in paths if path.endswith(f"/{OWNER}") and path <= own)
-        for path in [*surplus([path for path in paths if is_document(path) and path <= newest]), *marks[:-MARKS]]:
+        for path in [
+            *surplus([path for path in paths if is_document(path) and path <= newest]),
+            *marks[:-MARKS],
+        ]:
             await place.delete(path)
 
     # ---------------------------------------------------------------- telling
 
     async def take_over(self, *, anew: bool = False) -> int:
-        """A person says that this is the one that goes on: claim above all others at every place that answers, and write there
-        again. The answer is the term. `anew` is for a recovery: what wrote before is another one from now on."""
+        """A person says that this is the one that goes on: claim above all others at every place
+        that answers, and write there again. The answer is the term. `anew` is for a recovery: what
+        wrote before is another one from now on."""
         targets = await self._targets()
         who = await self.identity()
         terms = [who.term]
@@ -431,7 +479,9 @@ class StateCopies:
         highest = max(terms)
         async with self._claiming:
             keys = who.keys
-            self._identity = await self._house.store.write(lambda tx: begin_term(tx, keys, above=highest, anew=anew))
+            self._identity = await self._house.store.write(
+                lambda tx: begin_term(tx, keys, above=highest, anew=anew)
+            )
         for _, scope in self._wanted.values():
             scope.cancel()
         self._wanted.clear()
@@ -456,7 +506,8 @@ class StateCopies:
         status.fall_behind(self._now())
 
     async def _watch_late(self) -> None:
-        """Tell of a place once it is late, whether it refuses or hangs. What it lacks is seen here: it may hang at anything."""
+        """Tell of a place once it is late, whether it refuses or hangs. What it lacks is seen here:
+        it may hang at anything."""
         while True:
             with suppress(sqlite3.Error):  # a disk that is gone is told of elsewhere
                 number = await anyio.to_thread.run_sync(document.revision, self._house.store.path)
@@ -466,7 +517,9 @@ class StateCopies:
             for status in list(self.statuses.values()):
                 if status.late and not status.told and not status.superseded:
                     status.told = True
-                    await self._say("state-copy.late", {"place": status.place, "error": status.error or SILENT})
+                    await self._say(
+                        "state-copy.late", {"place": status.place, "error": status.error or SILENT}
+                    )
             await anyio.sleep(LATE / 12)
 
     async def _told_again(self, status: Status) -> None:
@@ -485,24 +538,34 @@ class StateCopies:
 def told(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return SILENT
-    return error.detail if isinstance(error, PurveyorError) else f"{type(error).__name__}: {error}".rstrip(": ")
+    return (
+        error.detail
+        if isinstance(error, PurveyorError)
+        else f"{type(error).__name__}: {error}".rstrip(": ")
+    )
 
 
 def begin_term(tx: Tx, keys: Keys, *, above: int = 0, anew: bool = False) -> Identity:
-    """Record the next term: after the last one of this database, and above all that somebody else has claimed. `anew` is for a
-    recovery: whoever wrote before is another one from now on."""
+    """Record the next term: after the last one of this database, and above all that somebody else
+    has claimed. `anew` is for a recovery: whoever wrote before is another one from now on."""
     term = max(int(remembered(tx, "term") or 0), above) + 1
     incarnation = "" if anew else remembered(tx, "incarnation") or ""
     incarnation = incarnation or os.urandom(8).hex()
     took_over = max(int(remembered(tx, "took-over") or 0), above)
     for name, value in (("term", term), ("incarnation", incarnation), ("took-over", took_over)):
         note(tx, name, str(value))
-    return Identity(installation(tx), incarnation, term, took_over, keys, int(tx.now.timestamp() * 1000))
+    return Identity(
+        installation(tx), incarnation, term, took_over, keys, int(tx.now.timestamp() * 1000)
+    )
 
 
 async def newest_mark(place: Place, installation_id: str, keys: Keys) -> Mark | None:
     """Who claimed the last term of an installation at a place."""
-    paths = [path for path in await place.below(f"{ROOT}/{installation_id}") if path.endswith(f"/{OWNER}")]
+    paths = [
+        path
+        for path in await place.below(f"{ROOT}/{installation_id}")
+        if path.endswith(f"/{OWNER}")
+    ]
     for path in sorted(paths, reverse=True):
         try:
             mark = read_mark(await place.get(path), path, keys)

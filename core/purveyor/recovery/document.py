@@ -1,7 +1,9 @@
-"""The state as one small database: every row that matters, and history only as far as it is unfinished.
+"""The state as one small database: every row that matters, and history only as far as it is
+unfinished.
 
-What changed is known by a counter. Triggers of the writer's own connection raise it in the very transaction that changes
-something that matters: they see cascades and raw SQL alike, need no migration, and leave nothing behind in the file.
+What changed is known by a counter. Triggers of the writer's own connection raise it in the very
+transaction that changes something that matters: they see cascades and raw SQL alike, need no
+migration, and leave nothing behind in the file.
 """
 
 import os
@@ -14,7 +16,8 @@ from typing import Any, NamedTuple
 from purveyor_hooks import BadInput
 
 UNDER_WAY = "state IN ('running', 'undoing')"
-# Of these tables a document has the rows named here alone, or none. A table that nobody has put here is carried whole.
+# Of these tables a document has the rows named here alone, or none. A table that nobody has put
+# here is carried whole.
 HISTORY = {
     "audit": "FALSE",
     "audit_marks": "TRUE",  # from the last number the log goes on
@@ -24,7 +27,8 @@ HISTORY = {
     "operations": UNDER_WAY,
     "steps": f"operation_id IN (SELECT id FROM main.operations WHERE {UNDER_WAY})",
 }
-PASSING = ("audit", "audit_marks", "events", "looks", "steps", "web_sessions")  # tables of which no change is one
+# tables of which no change is one
+PASSING = ("audit", "audit_marks", "events", "looks", "steps", "web_sessions")
 COUNTED = {"operations": "{row}." + UNDER_WAY}  # of these, rows alone that a document has
 # Columns that say what was seen. They travel along with the next change, and are none themselves.
 OBSERVED = {
@@ -34,7 +38,8 @@ OBSERVED = {
     "tokens": {"last_used_at"},
 }
 REVISION = "revision"
-OWN_FACTS = (REVISION, "term", "incarnation", "took-over")  # rows of `meta` that are the copies' own
+# rows of `meta` that are the copies' own
+OWN_FACTS = (REVISION, "term", "incarnation", "took-over")
 SEEN_FACTS = "incident-%"  # rows of `meta` that say what was seen
 CARRIED = "carried"
 UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
@@ -49,8 +54,9 @@ class File(NamedTuple):
 
 
 def watch(writer: sqlite3.Connection) -> None:
-    """Have every transaction of this connection that changes what matters raise the revision. To be called once the tables
-    are as they should be; whatever happened before is a change, unless the disk is full: then it is one with the next."""
+    """Have every transaction of this connection that changes what matters raise the revision. To be
+    called once the tables are as they should be; whatever happened before is a change, unless the
+    disk is full: then it is one with the next."""
     try:
         with writer:
             writer.execute("INSERT OR IGNORE INTO meta VALUES (?, '0')", [REVISION])
@@ -67,8 +73,13 @@ def watch(writer: sqlite3.Connection) -> None:
 def _watch(writer: sqlite3.Connection, table: str) -> None:
     columns = [row[1] for row in writer.execute(f'PRAGMA main.table_info("{table}")')]
     telling = [name for name in columns if name not in OBSERVED.get(table, ())]
-    differs = " OR ".join(f'OLD."{name}" IS NOT NEW."{name}"' for name in telling)  # an update to the same is no change
-    for word, row, condition in (("INSERT", "NEW", "TRUE"), ("DELETE", "OLD", "TRUE"), ("UPDATE", "NEW", f"({differs})")):
+    # an update to the same is no change
+    differs = " OR ".join(f'OLD."{name}" IS NOT NEW."{name}"' for name in telling)
+    for word, row, condition in (
+        ("INSERT", "NEW", "TRUE"),
+        ("DELETE", "OLD", "TRUE"),
+        ("UPDATE", "NEW", f"({differs})"),
+    ):
         if table in COUNTED:
             rows = ("OLD", "NEW") if word == "UPDATE" else (row,)
             condition += f" AND ({' OR '.join(COUNTED[table].format(row=item) for item in rows)})"
@@ -76,7 +87,8 @@ def _watch(writer: sqlite3.Connection, table: str) -> None:
             own = ", ".join(f"'{name}'" for name in OWN_FACTS)
             condition += f" AND {row}.key NOT IN ({own}) AND {row}.key NOT LIKE '{SEEN_FACTS}'"
         writer.execute(
-            f'CREATE TEMP TRIGGER "copy {table} {word}" AFTER {word} ON main."{table}" WHEN {condition} BEGIN {RAISE}; END'
+            f'CREATE TEMP TRIGGER "copy {table} {word}" AFTER {word} ON main."{table}" WHEN '
+            f"{condition} BEGIN {RAISE}; END"
         )
 
 
@@ -92,34 +104,51 @@ def _revision(db: sqlite3.Connection) -> int:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=10)
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=10
+    )
 
 
 def _tables(db: sqlite3.Connection) -> list[str]:
-    found = db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite^_%' ESCAPE '^'")
+    found = db.execute(
+        "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite^_%' "
+        "ESCAPE '^'"
+    )
     return sorted(row[0] for row in found)
 
 
 def make(path: Path, files: Mapping[str, File]) -> tuple[int, bytes]:
-    """The revision and the bytes of a database that holds what matters, and `files` beside it: one read transaction, for which
-    no writer waits."""
+    """The revision and the bytes of a database that holds what matters, and `files` beside it: one
+    read transaction, for which no writer waits."""
     with closing(_connect(path)) as db:
         db.execute("ATTACH ':memory:' AS copy")
         db.execute("BEGIN")
         number = _revision(db)  # the snapshot is taken here
-        found = db.execute("SELECT type, name, sql FROM main.sqlite_master WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
+        found = db.execute(
+            "SELECT type, name, sql FROM main.sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"
+        ).fetchall()
         own = [(kind, name, sql) for kind, name, sql in found if not name.startswith("sqlite_")]
         for kind, name, sql in own:
             if kind == "table":
                 db.execute(_in_copy(sql, "TABLE"))
-                db.execute(f'INSERT INTO copy."{name}" SELECT * FROM main."{name}" WHERE {HISTORY.get(name, "TRUE")}')
+                db.execute(
+                    f'INSERT INTO copy."{name}" SELECT * FROM main."{name}" WHERE '
+                    f"{HISTORY.get(name, 'TRUE')}"
+                )
         for kind, _, sql in own:
             if kind != "table":
                 db.execute(_in_copy(sql, kind.upper()))
-        db.execute("DELETE FROM copy.sqlite_sequence")  # numbers go on where they were, not where the rows end
+        # numbers go on where they were, not where the rows end
+        db.execute("DELETE FROM copy.sqlite_sequence")
         db.execute("INSERT INTO copy.sqlite_sequence SELECT * FROM main.sqlite_sequence")
-        db.execute(f"CREATE TABLE copy.{CARRIED} (name TEXT PRIMARY KEY, mode INTEGER NOT NULL, content BLOB NOT NULL) STRICT")
-        db.executemany(f"INSERT INTO copy.{CARRIED} VALUES (?, ?, ?)", [(name, *file) for name, file in files.items()])
+        db.execute(
+            f"CREATE TABLE copy.{CARRIED} (name TEXT PRIMARY KEY, mode INTEGER NOT NULL, content "
+            "BLOB NOT NULL) STRICT"
+        )
+        db.executemany(
+            f"INSERT INTO copy.{CARRIED} VALUES (?, ?, ?)",
+            [(name, *file) for name, file in files.items()],
+        )
         db.execute("COMMIT")
         return number, db.serialize(name="copy")
 
@@ -131,7 +160,8 @@ def _in_copy(sql: str, word: str) -> str:
 
 
 def write(body: bytes, target: Path) -> dict[str, File]:
-    """Make the database file of a document, whole or not at all; the answer is the files that it carries beside.
+    """Make the database file of a document, whole or not at all; the answer is the files that it
+    carries beside.
 
     Raises `BadInput` for one that is not whole.
     """
@@ -142,13 +172,25 @@ def write(body: bytes, target: Path) -> dict[str, File]:
         opened.write(body)
     try:
         with closing(sqlite3.connect(part, isolation_level=None)) as db:
-            files = {name: File(*file) for name, *file in db.execute(f"SELECT name, mode, content FROM {CARRIED}")}
+            files = {
+                name: File(*file)
+                for name, *file in db.execute(f"SELECT name, mode, content FROM {CARRIED}")
+            }
             db.execute(f"DROP TABLE {CARRIED}")
-            found = db.execute("PRAGMA integrity_check").fetchone()[0], db.execute("PRAGMA foreign_key_check").fetchall()
+            found = (
+                db.execute("PRAGMA integrity_check").fetchone()[0],
+                db.execute("PRAGMA foreign_key_check").fetchall(),
+            )
         if found != ("ok", []):
-            raise BadInput(f"The copy of the state is not whole: {found}.", remedy="Choose an older one: --at TIME")
+            raise BadInput(
+                f"The copy of the state is not whole: {found}.",
+                remedy="Choose an older one: --at TIME",
+            )
     except sqlite3.Error as error:
-        raise BadInput(f"The copy of the state cannot be read: {error}.", remedy="Choose an older one: --at TIME") from None
+        raise BadInput(
+            f"The copy of the state cannot be read: {error}.",
+            remedy="Choose an older one: --at TIME",
+        ) from None
     with part.open("rb") as opened:
         os.fsync(opened.fileno())
     part.replace(target)
@@ -156,13 +198,21 @@ def write(body: bytes, target: Path) -> dict[str, File]:
 
 
 def rows(db: sqlite3.Connection) -> Iterator[tuple[str, list[Any]]]:
-    """What of a database has to be the same in its document, by table: for comparing, and apart from `make` on purpose."""
+    """What of a database has to be the same in its document, by table: for comparing, and apart
+    from `make` on purpose."""
     for table in _tables(db):
         if table == CARRIED or table in PASSING:
             continue
-        names = [row[1] for row in db.execute(f'PRAGMA main.table_info("{table}")') if row[1] not in OBSERVED.get(table, ())]
+        names = [
+            row[1]
+            for row in db.execute(f'PRAGMA main.table_info("{table}")')
+            if row[1] not in OBSERVED.get(table, ())
+        ]
         listed = ", ".join(f'"{name}"' for name in names)
         where = f" WHERE {HISTORY[table]}" if table in HISTORY else ""
         if table == "meta":
             where = f" WHERE key NOT IN {OWN_FACTS} AND key NOT LIKE '{SEEN_FACTS}'"
-        yield table, sorted(db.execute(f'SELECT {listed} FROM main."{table}"{where}').fetchall(), key=repr)
+        yield (
+            table,
+            sorted(db.execute(f'SELECT {listed} FROM main."{table}"{where}').fetchall(), key=repr),
+        )

@@ -18,7 +18,8 @@ class Found(NamedTuple):
 
 
 async def documents(place: Place) -> dict[str, list[str]]:
-    """The copies at a place by installation, newest first: by term and revision, which no clock can turn round."""
+    """The copies at a place by installation, newest first: by term and revision, which no clock can
+    turn round."""
     found: dict[str, list[str]] = {}
     for path in await place.below(ROOT):
         if is_document(path):
@@ -27,12 +28,16 @@ async def documents(place: Place) -> dict[str, list[str]]:
 
 
 async def chosen(place: Place, keys: Keys, installation: str = "") -> tuple[str, list[str]]:
-    """The installation that is meant, and its copies. Raises `NotFound`, and `BadInput` when that has to be said."""
+    """The installation that is meant, and its copies. Raises `NotFound`, and `BadInput` when that
+    has to be said."""
     every = await documents(place)
     if not every:
         raise NotFound(
             f"There is no copy of an installation's state at {place.label}.",
-            remedy="Give the bucket or the folder that its backups went to, with the path that its source has there.",
+            remedy=(
+                "Give the bucket or the folder that its backups went to, with the path that "
+                "its source has there."
+            ),
         )
     if installation:
         if installation not in every:
@@ -47,14 +52,17 @@ async def chosen(place: Place, keys: Keys, installation: str = "") -> tuple[str,
     if len(ours) > 1:
         told = [await _described(place, paths, keys) for paths in ours.values()]
         raise BadInput(
-            f"The key opens the copies of {len(ours)} installations at {place.label}: {'; '.join(told)}.",
+            f"The key opens the copies of {len(ours)} installations at {place.label}: "
+            f"{'; '.join(told)}.",
             remedy="Say which one: --installation ID",
             errors={"installation": "which one?"},
         )
     if not ours:
         raise BadInput(
             f"The key opens no copy of a state at {place.label}.",
-            remedy="Give the key of the installation that wrote them: from paper, or its backup.key.",
+            remedy=(
+                "Give the key of the installation that wrote them: from paper, or its backup.key."
+            ),
             errors={"key": "it opens none"},
         )
     return next(iter(ours.items()))
@@ -70,11 +78,17 @@ async def _opens(place: Place, paths: Sequence[str], keys: Keys) -> bool:
 
 async def _described(place: Place, paths: Sequence[str], keys: Keys) -> str:
     header = (await newest(place, paths[:5], keys)).header
-    return f"{header.installation} ({header.name} on {header.host}, {header.moment:%Y-%m-%d %H:%M} UTC)"
+    return (
+        f"{header.installation} ({header.name} on {header.host}, "
+        f"{header.moment:%Y-%m-%d %H:%M} UTC)"
+    )
 
 
-async def newest(place: Place, paths: Sequence[str], keys: Keys, at: datetime | None = None) -> Found:
-    """The newest copy that opens, made at a moment at the latest. Raises `BadInput` when none does."""
+async def newest(
+    place: Place, paths: Sequence[str], keys: Keys, at: datetime | None = None
+) -> Found:
+    """The newest copy that opens, made at a moment at the latest. Raises `BadInput` when none
+    does."""
     refused = []
     fitting = [path for path in paths if at is None or moment_of(path) <= at.timestamp() * 1000]
     for path in fitting:
@@ -88,7 +102,9 @@ async def newest(place: Place, paths: Sequence[str], keys: Keys, at: datetime | 
             return Found(header, body, tuple(refused))
     if not fitting and paths:
         why = f"the oldest copy is of {min(map(_moment, paths))}"
-        raise BadInput(f"There is no copy of the state from before that moment: {why}.", errors={"at": why})
+        raise BadInput(
+            f"There is no copy of the state from before that moment: {why}.", errors={"at": why}
+        )
     raise BadInput(
         f"No copy of the state opens: {refused[0] if refused else 'there is none'}",
         remedy="Give the key of the installation that wrote them, or another place.",

@@ -23,21 +23,34 @@ from purveyor.recovery.outlook import Outlook
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 
-SPACE = 1000  # numbers that are left out: what was made after the copy may carry them, in data or at other places
+# numbers that are left out: what was made after the copy may carry them, in data or at other places
+SPACE = 1000
 LOST = "The host was lost."
 
 
 def take_source(tx: Tx, given: SourceRecord) -> str:
-    """Have the place that is recovered from under the address and with the keys that work here; the answer says what changed."""
+    """Have the place that is recovered from under the address and with the keys that work here; the
+    answer says what changed."""
     for source in backups.sources(tx):
-        if (source.bucket_name, source.bucket_path.strip("/")) != (given.bucket_name, given.bucket_path.strip("/")):
+        if (source.bucket_name, source.bucket_path.strip("/")) != (
+            given.bucket_name,
+            given.bucket_path.strip("/"),
+        ):
             continue
         names = ("endpoint", "region", "access_key_id", "secret_key", "force_path_style")
-        changed = {name: getattr(given, name) for name in names if getattr(given, name) != getattr(source, name)}
+        changed = {
+            name: getattr(given, name)
+            for name in names
+            if getattr(given, name) != getattr(source, name)
+        }
         if changed:
             backups.update_source(tx, source.id, **changed)
         told_of = sorted(set(changed) - {"secret_key"})
-        return f"The S3 source {source.name} has changed: {', '.join(told_of) or 'its secret key'}." if changed else ""
+        return (
+            f"The S3 source {source.name} has changed: {', '.join(told_of) or 'its secret key'}."
+            if changed
+            else ""
+        )
     name = f"recovered-{given.bucket_name}"
     backups.insert_source(
         tx,
@@ -73,14 +86,26 @@ def take_folder(state: Path, folder: Path) -> str:
 
 
 def lay_out(
-    tx: Tx, house: House, verbs: Mapping[str, Verb], final: Path, record: Recovering, outlook: Outlook, *, move_ports: bool
+    tx: Tx,
+    house: House,
+    verbs: Mapping[str, Verb],
+    final: Path,
+    record: Recovering,
+    outlook: Outlook,
+    *,
+    move_ports: bool,
 ) -> None:
-    """Write what holds on this machine: nothing runs, no data is there yet, and what is to be brought back from where.
+    """Write what holds on this machine: nothing runs, no data is there yet, and what is to be
+    brought back from where.
 
     `final` is the state directory to be; `house` may have another one.
     """
     _end_unfinished(tx, house, verbs)
-    wanted = [item for item in services.every(tx) if item.state in ("active", "creating") and item.imported is None]
+    wanted = [
+        item
+        for item in services.every(tx)
+        if item.state in ("active", "creating") and item.imported is None
+    ]
     for volume in services.volumes(tx, ("kept",)):
         services.update_volume(tx, volume.id, state="purged")
         record.notes.append(f"The data of before that was kept in {volume.name} is lost.")
@@ -95,13 +120,17 @@ def lay_out(
         if service.imported is not None:
             why = "its container was made by somebody else, and cannot be made by Purveyor"
             services.update(tx, service.id, refusal=f"It was not brought back: {why}.")
-            record.notes.append(f"{service.name} is not back: {why}. Its backups can be restored into new services.")
+            record.notes.append(
+                f"{service.name} is not back: {why}. Its backups can be restored into new services."
+            )
     for number, reason in outlook.gone_backups.items():
         mark_failed(tx, number, {"detail": f"It is lost: {reason}"})
     tx.db.execute("UPDATE sqlite_sequence SET seq = seq + ?", [SPACE])
     record.choices = {item.id: item.choice for item in outlook.services}
     sizes = {item.id: item.plain_bytes for item in outlook.services}
-    record.pending = sorted((item.id for item in wanted), key=lambda number: (sizes.get(number, 0), number))
+    record.pending = sorted(
+        (item.id for item in wanted), key=lambda number: (sizes.get(number, 0), number)
+    )
     keep(tx, record)
     hold.begin(tx)
 
@@ -114,8 +143,11 @@ def _end_unfinished(tx: Tx, house: House, verbs: Mapping[str, Verb]) -> None:
         if verb is not None:
             try:
                 verb.fail(tx, operation, error)
-            except Exception as raised:  # what it is about may be gone, and an older version may have begun it
-                house.logger.warning("recover.unfinished", operation=operation.id, error=type(raised).__name__)
+            except Exception as raised:
+                # what it is about may be gone, and an older version may have begun it
+                house.logger.warning(
+                    "recover.unfinished", operation=operation.id, error=type(raised).__name__
+                )
         operations.set_state(tx, operation.id, "failed", error)
 
 
@@ -141,8 +173,13 @@ def _move_ports(tx: Tx, house: House, service: ServiceRecord, record: Recovering
     for item in provider.kind.parameters if provider else ():
         if item.generated == "port" and not ports.is_free(int(parameters[item.name])):
             before = parameters[item.name]
-            parameters[item.name] = ports.lowest_free(int(before) + 1, port_registry.ports_taken(tx))
+            parameters[item.name] = ports.lowest_free(
+                int(before) + 1, port_registry.ports_taken(tx)
+            )
             port_registry.move_port(tx, service.id, item.name, parameters[item.name])
-            record.notes.append(f"{service.name} listens on port {parameters[item.name]} of this host, and not on {before}.")
+            record.notes.append(
+                f"{service.name} listens on port {parameters[item.name]} of this host, and not on "
+                f"{before}."
+            )
     if parameters != service.parameters:
         services.update(tx, service.id, parameters=parameters)

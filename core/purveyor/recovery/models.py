@@ -11,8 +11,9 @@ RECOVERING = "recovering"
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """What a service is brought back from: backups, by their numbers, the best one first; why there is none. `image` is one
-    that the data asks for, where it is another than the recorded one; `empty` is a person's word for a service without data."""
+    """What a service is brought back from: backups, by their numbers, the best one first; why there
+    is none. `image` is one that the data asks for, where it is another than the recorded one;
+    `empty` is a person's word for a service without data."""
 
     backups: tuple[int, ...] = ()
     reason: str = ""
@@ -29,8 +30,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recovering(msgspec.Struct, kw_only=True):
-    """A recovery that no person has called finished. `at` is the moment that was asked for, `highest` the last number that a
-    binding had in the state; `pending` are the services that nothing was tried with yet, in their turn."""
+    """A recovery that no person has called finished. `at` is the moment that was asked for,
+    `highest` the last number that a binding had in the state; `pending` are the services that
+    nothing was tried with yet, in their turn."""
 
     since: datetime
     place: str

@@ -1,4 +1,5 @@
-"""What a recovery would bring back, and from where: looked at on this machine and at the places, with nothing changed."""
+"""What a recovery would bring back, and from where: looked at on this machine and at the places,
+with nothing changed."""
 
 import shutil
 from datetime import datetime
@@ -26,15 +27,18 @@ from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import BadInput, Failed, PurveyorError
 
-ENOUGH = 3  # good backups of a service that are looked for: the next one is used when the best one does not come
+# good backups of a service that are looked for: the next one is used when the best one does not
+# come
+ENOUGH = 3
 SAFETY = "safety"  # what a person threw away by restoring something else
 
 
 class ServiceOutlook(msgspec.Struct, kw_only=True):
-    """One service: what it comes from (`backup` is its backup_id, "" for none), and what is in the way.
+    """One service: what it comes from (`backup` is its backup_id, "" for none), and what is in the
+    way.
 
-    `bound` are its projects' resources that come with data, `late` those that were made after the backup and come back
-    empty, `purged` those of the backup that were purged since.
+    `bound` are its projects' resources that come with data, `late` those that were made after the
+    backup and come back empty, `purged` those of the backup that were purged since.
     """
 
     id: int
@@ -57,7 +61,8 @@ class ServiceOutlook(msgspec.Struct, kw_only=True):
 
 
 class Outlook(msgspec.Struct, kw_only=True):
-    """All services; `notes` are for the person, `gone_backups` why a recorded backup is none any more, by its number.
+    """All services; `notes` are for the person, `gone_backups` why a recorded backup is none any
+    more, by its number.
 
     `in_the_way` are containers of this very installation that are on this machine.
     """
@@ -88,14 +93,18 @@ class Accepts(NamedTuple):
     suspect: bool
 
 
-async def look(house: House, final: Path, *, at: datetime | None, accepted: Accepted, highest: int) -> Outlook:
+async def look(
+    house: House, final: Path, *, at: datetime | None, accepted: Accepted, highest: int
+) -> Outlook:
     """Look at everything that a recovery needs."""
     keeper = Keeper(house)
     found = Outlook()
     recorded = await house.store.read(services.every)
     for record in recorded:
         if record.imported is None and record.state in ("active", "creating"):
-            found.services.append(await _service(house, keeper, record, at, accepted.of(record), highest))
+            found.services.append(
+                await _service(house, keeper, record, at, accepted.of(record), highest)
+            )
     found.in_the_way = [item.name for item in await house.engine.containers.listed()]
     found.disk_needed = int(sum(item.plain_bytes for item in found.services) * 1.3)
     folder = house.settings.folder_of_volumes(final)
@@ -126,7 +135,11 @@ async def _service(
     highest: int,
 ) -> ServiceOutlook:
     seen = ServiceOutlook(
-        id=record.id, name=record.name, service_type=record.service_type, desired=record.desired, image=record.image
+        id=record.id,
+        name=record.name,
+        service_type=record.service_type,
+        desired=record.desired,
+        image=record.image,
     )
     good: list[tuple[BackupRecord, Manifest]] = []
     reasons: list[str] = []
@@ -146,30 +159,51 @@ async def _service(
     )
     if good:
         backup, manifest = good[0]
-        seen.backup, seen.base, seen.of = backup.backup_id, backup.backup_type == BASE, manifest.completed_at
+        seen.backup, seen.base, seen.of = (
+            backup.backup_id,
+            backup.backup_type == BASE,
+            manifest.completed_at,
+        )
         seen.size_bytes, seen.plain_bytes = manifest.size_bytes, manifest.plain_bytes
         if seen.base:  # its server reads what its own major wrote
             seen.image = record.image if record.major == manifest.major else manifest.image
         held = {item.number: item for item in manifest.bindings}
         rows = await house.store.read(lambda tx: projects.bindings(tx, service_id=record.id))
         ours = {item.origin or item.id: item for item in rows}
-        seen.bound = [item.resource for number, item in sorted(ours.items()) if number in held or seen.base]
-        seen.late = [item.resource for number, item in sorted(ours.items()) if number not in held and not seen.base]
-        seen.purged = [item.resource for number, item in sorted(held.items()) if number not in ours and number <= highest]
+        seen.bound = [
+            item.resource for number, item in sorted(ours.items()) if number in held or seen.base
+        ]
+        seen.late = [
+            item.resource
+            for number, item in sorted(ours.items())
+            if number not in held and not seen.base
+        ]
+        seen.purged = [
+            item.resource
+            for number, item in sorted(held.items())
+            if number not in ours and number <= highest
+        ]
     if seen.image != record.image:
         seen.choice = msgspec.structs.replace(seen.choice, image=seen.image)
     seen.image_here = await house.engine.images.inspect(seen.image) is not None
     provider = house.registry.find(record.service_type)
     if provider is None:
-        seen.choice = Choice(reason=f"The plugin of the type {record.service_type} is not installed here.")
+        seen.choice = Choice(
+            reason=f"The plugin of the type {record.service_type} is not installed here."
+        )
         return seen
-    wanted = [int(record.parameters[item.name]) for item in provider.kind.parameters if item.generated == "port"]
+    wanted = [
+        int(record.parameters[item.name])
+        for item in provider.kind.parameters
+        if item.generated == "port"
+    ]
     seen.ports_taken = [port for port in wanted if not ports.is_free(port)]
     return seen
 
 
 def _candidates(tx: Tx, record: ServiceRecord, at: datetime | None) -> list[BackupRecord]:
-    """The backups that may be used, the best one first: an archive's newest base copy, for what was written since follows."""
+    """The backups that may be used, the best one first: an archive's newest base copy, for what was
+    written since follows."""
     made = [
         item
         for item in backups.listed(tx, service_id=record.id)
@@ -179,16 +213,28 @@ def _candidates(tx: Tx, record: ServiceRecord, at: datetime | None) -> list[Back
         and (at is None or item.completed_at <= at)
     ]
     archive = archives.find(tx, record.id)
-    current = [item for item in made if archive and item.backup_type == BASE and item.metadata.get("changes") == archive.folder]
+    current = [
+        item
+        for item in made
+        if archive and item.backup_type == BASE and item.metadata.get("changes") == archive.folder
+    ]
     whole = [item for item in made if item not in current]
-    return [*current, *sorted(whole, key=lambda item: item.completed_at or item.started_at, reverse=True)]
+    return [
+        *current,
+        *sorted(whole, key=lambda item: item.completed_at or item.started_at, reverse=True),
+    ]
 
 
-async def _checked(house: House, keeper: Keeper, backup: BackupRecord, accepts: Accepts) -> Manifest:
-    """What a backup says of itself, once it is known to be ours and whole. Raises what is wrong with it."""
+async def _checked(
+    house: House, keeper: Keeper, backup: BackupRecord, accepts: Accepts
+) -> Manifest:
+    """What a backup says of itself, once it is known to be ours and whole. Raises what is wrong
+    with it."""
     place = await keeper.place_of(backup)
     known = None if backup.metadata.get(UNSIGNED) else on_record(backup)
-    verified = await keeper.verified(place, backup.folder, known=known, accept_unsigned=accepts.unsigned)
+    verified = await keeper.verified(
+        place, backup.folder, known=known, accept_unsigned=accepts.unsigned
+    )
     manifest = verified.manifest
     if manifest.state != "ok" and not accepts.suspect:
         raise BadInput(f"It is suspect: {manifest.note}")

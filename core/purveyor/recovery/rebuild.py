@@ -1,4 +1,5 @@
-"""From a copy at a place to a state directory of this machine: looked at first, then claimed, then put in place whole."""
+"""From a copy at a place to a state directory of this machine: looked at first, then claimed, then
+put in place whole."""
 
 import os
 import shutil
@@ -54,7 +55,11 @@ class Wanted(NamedTuple):
 
     @property
     def place(self) -> Place:
-        return Bucket(self.source, self.source.secret_key) if self.source else Folder(self.folder or Path())
+        return (
+            Bucket(self.source, self.source.secret_key)
+            if self.source
+            else Folder(self.folder or Path())
+        )
 
 
 class Core(Protocol):
@@ -69,7 +74,8 @@ class Core(Protocol):
 
 @dataclass
 class Prospect:
-    """What would come back. `newest` is the newest copy that opens, `header` the one that is used; `owner` has claimed last."""
+    """What would come back. `newest` is the newest copy that opens, `header` the one that is used;
+    `owner` has claimed last."""
 
     app: Core
     header: Header
@@ -86,8 +92,8 @@ Build = Callable[[Path], AbstractAsyncContextManager[Core]]
 
 @asynccontextmanager
 async def prospect(wanted: Wanted, build: Build) -> AsyncIterator[Prospect]:
-    """What a recovery would do. Nothing but a folder beside the state directory is written, and that is taken away again; once
-    it is claimed, it takes the place of the state directory."""
+    """What a recovery would do. Nothing but a folder beside the state directory is written, and
+    that is taken away again; once it is claimed, it takes the place of the state directory."""
     part = wanted.state.with_name(wanted.state.name + PART)
     keys = Keys(wanted.key)
     async with wanted.place.held() as place:
@@ -107,7 +113,9 @@ async def prospect(wanted: Wanted, build: Build) -> AsyncIterator[Prospect]:
             if wanted.at is not None:
                 body = newest.body
                 await store.write(lambda tx: _keep_revoked(tx, body))
-            outlook = await look(app.house, wanted.state, at=wanted.at, accepted=wanted.accepted, highest=highest)
+            outlook = await look(
+                app.house, wanted.state, at=wanted.at, accepted=wanted.accepted, highest=highest
+            )
             record = Recovering(
                 since=app.now(),
                 place=wanted.place.label,
@@ -142,20 +150,26 @@ def _write_part(part: Path, body: bytes, wanted: Wanted) -> list[str]:
 
 
 def _require_known(database: Path) -> None:
-    """Raise `StateRefused` for the state of a later version, whose changes this one does not know."""
+    """Raise `StateRefused` for the state of a later version, whose changes this one does not
+    know."""
     with closing(sqlite3.connect(database)) as opened:
         names = migrations.unknown(Database(opened))
         theirs = _first(opened, "SELECT value FROM meta WHERE key = 'version'") or "a later version"
     if names:
         raise StateRefused(
-            f"The copy of the state was written by Purveyor {theirs}, and this is {__version__}: it does not know the changes "
+            f"The copy of the state was written by Purveyor {theirs}, and this is {__version__}: "
+            "it does not know the changes "
             f"{', '.join(names)}.",
-            remedy=f"Nothing was touched here or at the place. Install Purveyor {theirs} or a later one, and recover with that.",
+            remedy=(
+                f"Nothing was touched here or at the place. Install Purveyor {theirs} or a "
+                "later one, and recover with that."
+            ),
         )
 
 
 def _highest(tx: Tx) -> int:
-    """The last number of a binding that the lost host gave. A recovery that was interrupted has left numbers out since."""
+    """The last number of a binding that the lost host gave. A recovery that was interrupted has
+    left numbers out since."""
     earlier = recovering(tx)
     if earlier is not None:
         return earlier.highest
@@ -163,15 +177,24 @@ def _highest(tx: Tx) -> int:
 
 
 async def claim(wanted: Wanted, found: Prospect) -> None:
-    """Make the state of the lost host that of this one, and say so at the place: from then on the lost one is refused there.
+    """Make the state of the lost host that of this one, and say so at the place: from then on the
+    lost one is refused there.
 
-    The claim and the first copy belong together: whoever comes next finds what was written here, and not what the lost host
-    wrote after it. Raises `Failed` when the place has not got both.
+    The claim and the first copy belong together: whoever comes next finds what was written here,
+    and not what the lost host wrote after it. Raises `Failed` when the place has not got both.
     """
     app, house = found.app, found.app.house
 
     def work(tx: Tx) -> None:
-        layout.lay_out(tx, house, app.verbs, wanted.state, found.record, found.outlook, move_ports=wanted.move_ports)
+        layout.lay_out(
+            tx,
+            house,
+            app.verbs,
+            wanted.state,
+            found.record,
+            found.outlook,
+            move_ports=wanted.move_ports,
+        )
 
     await house.store.write(work)
     await app.copies.take_over(anew=True)
@@ -180,7 +203,8 @@ async def claim(wanted: Wanted, found: Prospect) -> None:
     status = app.copies.statuses.get(address)
     if address in missing or status is None or status.at is None:
         raise Failed(
-            f"{label} has not taken the first copy of the recovered state: {status.error if status else 'no answer'}",
+            f"{label} has not taken the first copy of the recovered state: "
+            f"{status.error if status else 'no answer'}",
             remedy="Nothing was brought back. Try again when it can be written to.",
         )
     found.claimed = True
@@ -190,7 +214,8 @@ def _put_in_place(state: Path) -> None:
     """Have the state directory be what was made beside it, and nothing in between."""
     part = state.with_name(state.name + PART)
     (part / "lock").unlink(missing_ok=True)
-    for folder, _, _ in os.walk(part):  # the files' names, too, are on the disk before the folder's own
+    # the files' names, too, are on the disk before the folder's own
+    for folder, _, _ in os.walk(part):
         _keep(Path(folder))
     if state.exists() and any(state.iterdir()):
         aside = state.with_name(f"{state.name}.before-recovery-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
@@ -212,11 +237,12 @@ def _keep(folder: Path) -> None:
 
 
 def require_empty(state: Path) -> Recovering | None:
-    """Raise `Conflict` for a state directory that an installation lives in, `StateLocked` for one in use. The answer is the
-    recovery that is under way there."""
+    """Raise `Conflict` for a state directory that an installation lives in, `StateLocked` for one
+    in use. The answer is the recovery that is under way there."""
     if os.path.ismount(state):
         raise Conflict(
-            f"{state} is a file system of its own: a state directory is put in place whole, and that cannot be.",
+            f"{state} is a file system of its own: a state directory is put in place whole, and "
+            "that cannot be.",
             remedy=f"Give a folder in it: --state {state / 'purveyor'}",
         )
     database = state / beside.DATABASE
@@ -249,27 +275,54 @@ def _first(db: sqlite3.Connection, sql: str) -> Any:
 
 
 def _keep_revoked(tx: Tx, newest: bytes) -> None:
-    """With a state of the past: what was revoked since stays revoked, and apps have the passwords that they have today."""
+    """With a state of the past: what was revoked since stays revoked, and apps have the passwords
+    that they have today."""
     with closing(sqlite3.connect(":memory:")) as db:
         db.deserialize(newest)
         db.row_factory = sqlite3.Row
-        tokens = {row["id"]: row for row in db.execute("SELECT id, hash, expires_at, revoked_at FROM tokens")}
-        known = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'users'").fetchone()  # not to an older version
-        left = db.execute("SELECT * FROM users WHERE disabled_at IS NOT NULL").fetchall() if known else []
+        tokens = {
+            row["id"]: row
+            for row in db.execute("SELECT id, hash, expires_at, revoked_at FROM tokens")
+        }
+        # not to an older version
+        known = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'users'").fetchone()
+        left = (
+            db.execute("SELECT * FROM users WHERE disabled_at IS NOT NULL").fetchall()
+            if known
+            else []
+        )
         passwords = {
-            row["id"]: row for row in db.execute("SELECT id, service_id, resource, password FROM bindings WHERE state = 'bound'")
+            row["id"]: row
+            for row in db.execute(
+                "SELECT id, service_id, resource, password FROM bindings WHERE state = 'bound'"
+            )
         }
     for user in left:
-        tx.update("users", "name = ?", [user["name"]], disabled_at=user["disabled_at"], removed_at=user["removed_at"])
+        tx.update(
+            "users",
+            "name = ?",
+            [user["name"]],
+            disabled_at=user["disabled_at"],
+            removed_at=user["removed_at"],
+        )
     for row in list(tx.rows("SELECT id, hash FROM tokens")):
         now = tokens.get(row["id"])
         if now is None or now["hash"] != row["hash"]:
             tx.update("tokens", "id = ?", [row["id"]], revoked_at=tx.now)
         else:
-            tx.update("tokens", "id = ?", [row["id"]], revoked_at=now["revoked_at"], expires_at=now["expires_at"])
+            tx.update(
+                "tokens",
+                "id = ?",
+                [row["id"]],
+                revoked_at=now["revoked_at"],
+                expires_at=now["expires_at"],
+            )
     for row in list(tx.rows("SELECT id, service_id, resource FROM bindings")):
         now = passwords.get(row["id"])
-        if now is not None and (now["service_id"], now["resource"]) == (row["service_id"], row["resource"]):
+        if now is not None and (now["service_id"], now["resource"]) == (
+            row["service_id"],
+            row["resource"],
+        ):
             tx.update("bindings", "id = ?", [row["id"]], password=now["password"])
 
 
@@ -279,19 +332,29 @@ def problems(wanted: Wanted, found: Prospect) -> None:
     if outlook.in_the_way:
         names = ", ".join(sorted(outlook.in_the_way)[:5])
         raise Conflict(
-            f"This machine has {len(outlook.in_the_way)} containers of that very installation: {names}.",
-            remedy="Their data is newer than any backup. If it is not to be kept, remove them; else recover on another machine.",
+            f"This machine has {len(outlook.in_the_way)} containers of that very installation: "
+            f"{names}.",
+            remedy=(
+                "Their data is newer than any backup. If it is not to be kept, remove them; "
+                "else recover on another machine."
+            ),
         )
     taken = {item.name: item.ports_taken for item in outlook.services if item.ports_taken}
     if taken and not wanted.move_ports:
-        named = "; ".join(f"{name}: {', '.join(map(str, numbers))}" for name, numbers in taken.items())
+        named = "; ".join(
+            f"{name}: {', '.join(map(str, numbers))}" for name, numbers in taken.items()
+        )
         raise Conflict(
             f"Ports of this machine are taken by another program ({named}).",
-            remedy="Free them, or have others chosen: --move-ports. Apps on the containers' network do not notice.",
+            remedy=(
+                "Free them, or have others chosen: --move-ports. Apps on the containers' "
+                "network do not notice."
+            ),
             errors={"ports": named},
         )
     if outlook.disk_free < outlook.disk_needed:
         raise BadInput(
-            f"The disk has {outlook.disk_free >> 20} MB free, and about {outlook.disk_needed >> 20} MB are needed.",
+            f"The disk has {outlook.disk_free >> 20} MB free, and about "
+            f"{outlook.disk_needed >> 20} MB are needed.",
             remedy="Make room first.",
         )

@@ -1,6 +1,8 @@
-"""Services taken in again after the database was lost without a copy: from labels, volumes and what containers and servers say.
+"""Services taken in again after the database was lost without a copy: from labels, volumes and what
+containers and servers say.
 
-What runs, runs on. A new database is made in a folder of its own, and put in place once all is known.
+What runs, runs on. A new database is made in a folder of its own, and put in place once all is
+known.
 """
 
 import os
@@ -24,7 +26,16 @@ from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
 from purveyor.kernel.db.secrets import open_vault
 from purveyor.kernel.docker import Engine, Labels, image_registry, port_registry, ports
-from purveyor.kernel.docker.labels import DEPLOYMENT, ENVIRONMENT, INSTALLATION, PROJECT, SERVICE, TYPE, VOLUME, id_in
+from purveyor.kernel.docker.labels import (
+    DEPLOYMENT,
+    ENVIRONMENT,
+    INSTALLATION,
+    PROJECT,
+    SERVICE,
+    TYPE,
+    VOLUME,
+    id_in,
+)
 from purveyor.kernel.docker.models import Found, FoundVolume
 from purveyor.kernel.parts import House
 from purveyor.kernel.plugins.registry import Provider
@@ -34,7 +45,17 @@ from purveyor.recovery.beside import DATABASE, KEY, PART
 from purveyor.services import networks, parameters
 from purveyor.services import store as services
 from purveyor.services.handle import ServiceAccess
-from purveyor_hooks import Binding, Conflict, FoundContainer, HeldAccount, Image, NotFound, PurveyorError, Retold, Scope
+from purveyor_hooks import (
+    Binding,
+    Conflict,
+    FoundContainer,
+    HeldAccount,
+    Image,
+    NotFound,
+    PurveyorError,
+    Retold,
+    Scope,
+)
 
 ASIDE = ("", "-wal", "-shm")
 PATIENCE = 120.0  # seconds for a server that was started anew to answer
@@ -115,19 +136,29 @@ def require_lost(state: Path) -> None:
     path = state / DATABASE
     if (path.exists() and path.stat().st_size) or not state.is_dir():
         raise Conflict(
-            f"{state} has a database." if state.is_dir() else f"There is no state directory {state}.",
-            remedy="This is for one whose database was lost while its containers and data are there.",
+            f"{state} has a database."
+            if state.is_dir()
+            else f"There is no state directory {state}.",
+            remedy=(
+                "This is for one whose database was lost while its containers and data are there."
+            ),
         )
 
 
 async def installation_of(folder: Path, engine: Engine) -> str:
-    """Whose the data in a folder of volumes is. Raises `NotFound`, and `Conflict` for that of several."""
+    """Whose the data in a folder of volumes is. Raises `NotFound`, and `Conflict` for that of
+    several."""
     volumes = [item for item in await engine.volumes.listed() if Path(item.path).parent == folder]
     found = sorted({item.labels.get(INSTALLATION, "") for item in volumes})
     if not found:
-        raise NotFound(f"No volume of the engine has its data in {folder}.", remedy="Give the state directory that it was in.")
+        raise NotFound(
+            f"No volume of the engine has its data in {folder}.",
+            remedy="Give the state directory that it was in.",
+        )
     if len(found) > 1:
-        raise Conflict(f"The data in {folder} is of {len(found)} installations: {', '.join(found)}.")
+        raise Conflict(
+            f"The data in {folder} is of {len(found)} installations: {', '.join(found)}."
+        )
     return found[0]
 
 
@@ -135,8 +166,9 @@ async def installation_of(folder: Path, engine: Engine) -> str:
 async def retaken(
     state: Path, build: Build, make_engine: MakeEngine, *, plan: bool, leave: Collection[str] = ()
 ) -> AsyncIterator[Taken]:
-    """What is taken in; without `plan` the database is in place afterwards. Raises `Conflict`, and records nothing, while there
-    is a service that cannot be taken in and is not among those to `leave`."""
+    """What is taken in; without `plan` the database is in place afterwards. Raises `Conflict`, and
+    records nothing, while there is a service that cannot be taken in and is not among those to
+    `leave`."""
     require_lost(state)
     settings = config.load(state)
     part = state / PART
@@ -152,7 +184,9 @@ async def retaken(
                 taken = await _look(app.house, installation, frozenset(leave), plan=plan)
                 if not plan:
                     rotate: list[str] = []
-                    await app.house.store.write(lambda tx: rotate.extend(_record(tx, app.house, taken)))
+                    await app.house.store.write(
+                        lambda tx: rotate.extend(_record(tx, app.house, taken))
+                    )
                     taken = taken._replace(rotate=tuple(sorted(set(rotate))))
             if not plan:
                 await anyio.to_thread.run_sync(_put_in_place, part, state)
@@ -162,7 +196,8 @@ async def retaken(
 
 
 async def _begin(state: Path, part: Path, installation: str) -> None:
-    """A state directory of the same settings and key, with an empty database of that very installation."""
+    """A state directory of the same settings and key, with an empty database of that very
+    installation."""
     shutil.rmtree(part, ignore_errors=True)
     with told(part):
         part.mkdir(mode=0o700)
@@ -196,7 +231,9 @@ def _put_in_place(part: Path, state: Path) -> None:
 
 async def _look(house: House, installation: str, leave: frozenset[str], *, plan: bool) -> Taken:
     engine = house.engine
-    volumes = {item.name: item for item in await engine.volumes.listed() if engine.labels.ours(item.labels)}
+    volumes = {
+        item.name: item for item in await engine.volumes.listed() if engine.labels.ours(item.labels)
+    }
     users = await engine.containers.users({name: item.path for name, item in volumes.items()})
     of = {item.id: volumes[name] for name, items in users.items() for item in items}
     found, apps, left = [], [], []
@@ -213,29 +250,60 @@ async def _look(house: House, installation: str, leave: frozenset[str], *, plan:
                 if not plan and item.name not in leave:
                     raise Conflict(
                         f"{item.name} cannot be taken in: {error.detail}",
-                        remedy=f"Nothing is taken in. Mend it, or leave it out for good: --leave {item.name}",
+                        remedy=(
+                            "Nothing is taken in. Mend it, or leave it out for good: --leave "
+                            f"{item.name}"
+                        ),
                     ) from error
                 left.append(f"{item.name}: {error.detail}")
         else:
             left.append(f"{item.name}: a helper of an operation that is lost as well")
     newest = {app.environment_id: app for app in sorted(apps, key=lambda app: app.deployment_id)}
-    left += [f"{app.container.name}: an earlier app" for app in apps if newest[app.environment_id] is not app]
+    left += [
+        f"{app.container.name}: an earlier app"
+        for app in apps
+        if newest[app.environment_id] is not app
+    ]
     return Taken(installation, tuple(found), tuple(newest.values()), tuple(left), ())
 
 
 async def _app(engine: Engine, item: Found) -> TakenApp | None:
     parts = item.name.removeprefix(f"{engine.namespace}.").split(".")
     shown = await engine.containers.foreign_of(item.id)
-    project, environment, deployment = (id_in(item.labels, name) for name in (PROJECT, ENVIRONMENT, DEPLOYMENT))
-    if len(parts) != 3 or shown is None or not item.holds_on or not (project and environment and deployment):
+    project, environment, deployment = (
+        id_in(item.labels, name) for name in (PROJECT, ENVIRONMENT, DEPLOYMENT)
+    )
+    if (
+        len(parts) != 3
+        or shown is None
+        or not item.holds_on
+        or not (project and environment and deployment)
+    ):
         return None
     scope = Scope(project=parts[0], environment=parts[1])
     if item.name != container_name(engine, scope, deployment):
         return None
     name = networks.name_of(engine.namespace, *_words(scope))
-    subnet = next((one.subnets[0] for one in await engine.networks.listed() if one.name == name and one.subnets), "")
+    subnet = next(
+        (
+            one.subnets[0]
+            for one in await engine.networks.listed()
+            if one.name == name and one.subnets
+        ),
+        "",
+    )
     published = await engine.containers.published(item.id)
-    return TakenApp(project, environment, deployment, scope, item, shown, await _image(engine, shown), published, subnet)
+    return TakenApp(
+        project,
+        environment,
+        deployment,
+        scope,
+        item,
+        shown,
+        await _image(engine, shown),
+        published,
+        subnet,
+    )
 
 
 async def _image(engine: Engine, shown: FoundContainer) -> Image:
@@ -243,12 +311,20 @@ async def _image(engine: Engine, shown: FoundContainer) -> Image:
     return msgspec.structs.replace(found or shown.image, reference=shown.image.reference)
 
 
-async def _service(house: House, item: Found, volume: FoundVolume | None, *, plan: bool) -> TakenService:
-    """What its container, and its server if that runs, say of a service. Raises what keeps it from being taken in."""
+async def _service(
+    house: House, item: Found, volume: FoundVolume | None, *, plan: bool
+) -> TakenService:
+    """What its container, and its server if that runs, say of a service. Raises what keeps it from
+    being taken in."""
     engine = house.engine
     slug = item.name.removeprefix(f"{engine.namespace}-")
     shown = await engine.containers.foreign_of(item.id)
-    if shown is None or volume is None or not item.name.startswith(f"{engine.namespace}-") or naming.slug_of(slug) != slug:
+    if (
+        shown is None
+        or volume is None
+        or not item.name.startswith(f"{engine.namespace}-")
+        or naming.slug_of(slug) != slug
+    ):
         raise Conflict("its container was renamed, or has no volume of this installation")
     provider = house.registry.provider(item.labels.get(TYPE, ""))
     image = await _image(engine, shown)
@@ -259,18 +335,31 @@ async def _service(house: House, item: Found, volume: FoundVolume | None, *, pla
     retold = await provider.retell(shown, read)
     secret = [one for one in provider.kind.parameters if one.secret and one.generated]
     renewed = tuple(one.name for one in secret if one.name not in retold.parameters)
-    told = {**retold.parameters, **{one.name: naming.password(one.length) for one in secret if one.name in renewed}}
-    published = {inner: outer for outer, inner in (await engine.containers.published(item.id)).items()}
+    told = {
+        **retold.parameters,
+        **{one.name: naming.password(one.length) for one in secret if one.name in renewed},
+    }
+    published = {
+        inner: outer for outer, inner in (await engine.containers.published(item.id)).items()
+    }
     taken = TakenService(
-        id_in(item.labels, SERVICE), slug, provider, Retold(parameters=told, secrets=retold.secrets), volume, item, shown, image,
+        id_in(item.labels, SERVICE), slug, provider,
+        Retold(parameters=told, secrets=retold.secrets), volume, item, shown, image,
         published, renewed, (), "", (),
     )  # fmt: skip
-    notes = [f"{', '.join(renewed)} of the administrator is made anew, and it is started again"] if renewed else []
+    notes = (
+        [f"{', '.join(renewed)} of the administrator is made anew, and it is started again"]
+        if renewed
+        else []
+    )
     if renewed:
         provider.require("regain", "new credentials for an administrator whose own are lost")
     if item.state != "running":
         if renewed:
-            raise Conflict(f"it does not run, and its {', '.join(renewed)} is lost: docker start {item.name}, then try again")
+            raise Conflict(
+                f"it does not run, and its {', '.join(renewed)} is lost: docker start {item.name}, "
+                "then try again"
+            )
         notes.append(f"it does not run: purveyor start {slug} --accept-data")
         return taken._replace(notes=tuple(notes))
     record = await _recorded_as(house, taken)
@@ -282,9 +371,12 @@ async def _service(house: House, item: Found, volume: FoundVolume | None, *, pla
         await engine.containers.stop(item.id)
         await engine.containers.start(item.id)
     await _answers(provider, record, access)
-    identity = await provider.identity(record.view(), access, False) if provider.offers("identity") else ""
+    identity = (
+        await provider.identity(record.view(), access, False) if provider.offers("identity") else ""
+    )
     return taken._replace(
-        accounts=tuple(await provider.held(record.view(), access)), identity=identity, notes=tuple(notes)
+        accounts=tuple(await provider.held(record.view(), access)), identity=identity,
+        notes=tuple(notes)
     )  # fmt: skip
 
 
@@ -330,9 +422,17 @@ def _insert(tx: Tx, house: House, taken: TakenService) -> None:
         values[port.parameter] = taken.ports.get(port.container) or ports.lowest_free(
             known[port.parameter].base, port_registry.ports_taken(tx)
         )
-    services.insert_volume(tx, id=volume_id, name=volume.name, path=volume.path, service_type=kind.name, origin=taken.slug)
+    services.insert_volume(
+        tx,
+        id=volume_id,
+        name=volume.name,
+        path=volume.path,
+        service_type=kind.name,
+        origin=taken.slug,
+    )
     services.update_volume(
-        tx, volume_id, state="used", identity=taken.identity, major=taken.provider.data_major(taken.image, values)
+        tx, volume_id, state="used", identity=taken.identity,
+        major=taken.provider.data_major(taken.image, values)
     )  # fmt: skip
     services.insert(
         tx,
@@ -394,17 +494,25 @@ def _insert_app(tx: Tx, house: House, app: TakenApp) -> None:
 def _variables(app: TakenApp) -> dict[str, str]:
     """What a deployment gave its container: what its image does not bring."""
     image = app.image.environment
-    return {name: value for name, value in app.shown.environment.items() if image.get(name) != value}
+    return {
+        name: value for name, value in app.shown.environment.items() if image.get(name) != value
+    }
 
 
-def _insert_binding(tx: Tx, service: TakenService, account: HeldAccount, apps: tuple[TakenApp, ...]) -> Iterator[str]:
+def _insert_binding(
+    tx: Tx, service: TakenService, account: HeldAccount, apps: tuple[TakenApp, ...]
+) -> Iterator[str]:
     kind = service.provider.kind
     app = next(
-        (app for app in apps if resources.resource(*_words(app.scope), kind.naming, set()) == account.resource), None
+        (app for app in apps if resources.resource(*_words(app.scope), kind.naming,
+        set()) == account.resource), None
     )  # fmt: skip
     if app is None:
         project, _, environment = account.resource.rpartition(kind.naming.separator)
-        scope = Scope(project=project.replace("_", "-") or account.resource, environment=environment.replace("_", "-"))
+        scope = Scope(
+            project=project.replace("_", "-") or account.resource,
+            environment=environment.replace("_", "-"),
+        )
     else:
         scope = app.scope
     record = services.get(tx, service.id)
@@ -431,12 +539,20 @@ def _words(scope: Scope) -> tuple[str, str]:
     return scope.project, scope.environment
 
 
-def _password(provider: Provider, service: Any, account: HeldAccount, scope: Scope, app: TakenApp) -> str:
-    """The password that an app has, told by the variables that it would have with another, "" when they do not fit."""
+def _password(
+    provider: Provider, service: Any, account: HeldAccount, scope: Scope, app: TakenApp
+) -> str:
+    """The password that an app has, told by the variables that it would have with another, "" when
+    they do not fit."""
     if provider.kind.uses_api:
         return ""
     binding = Binding(
-        id=account.number, scope=scope, resource=account.resource, account=account.account, password=STAND_IN, slot=account.slot
+        id=account.number,
+        scope=scope,
+        resource=account.resource,
+        account=account.account,
+        password=STAND_IN,
+        slot=account.slot,
     )
     found: set[str] = set()
     for variable in provider.environment(service, binding):

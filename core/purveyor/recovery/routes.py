@@ -12,7 +12,14 @@ from purveyor.kernel.operations import store as operations
 from purveyor.recovery import controller
 from purveyor.recovery.models import Recovering, Result, recovering
 from purveyor.recovery.operations.recover import RecoverArguments
-from purveyor.recovery.schemas import RecoverServiceRequest, RecoveryView, ServiceBack, StateView, TakenOver, copy_view
+from purveyor.recovery.schemas import (
+    RecoverServiceRequest,
+    RecoveryView,
+    ServiceBack,
+    StateView,
+    TakenOver,
+    copy_view,
+)
 from purveyor.services import routes as service_routes
 from purveyor.services import store as services
 
@@ -27,7 +34,10 @@ async def show(core: App) -> StateView:
 
 async def _state(core: App) -> StateView:
     recovery = await core.house.store.read(_view)
-    return StateView(recovery=recovery, copies=[copy_view(item) for _, item in sorted(core.copies.statuses.items())])
+    return StateView(
+        recovery=recovery,
+        copies=[copy_view(item) for _, item in sorted(core.copies.statuses.items())],
+    )
 
 
 def _view(tx: Tx) -> RecoveryView | None:
@@ -72,7 +82,8 @@ async def finish(core: App) -> StateView:
 
 @post("/takeover", guards=[admin], status_code=200)
 async def take_over(core: App) -> TakenOver:
-    """This is the installation that goes on: every other one is refused at the places of backups from now on."""
+    """This is the installation that goes on: every other one is refused at the places of backups
+    from now on."""
     return TakenOver(term=await core.copies.take_over())
 
 
@@ -81,8 +92,17 @@ async def recover_service(
     request: Req, core: App, reference: str, data: RecoverServiceRequest, plan: bool = False
 ) -> Response[Any]:
     """Bring one service back that a recovery could not."""
-    given = RecoverArguments(service=reference, backup=data.backup, empty=data.empty, accept_unsigned=data.accept_unsigned)
-    return await answer(request, core, "recover", given, plan=plan, status=200, then=service_routes.shown(core))
+    given = RecoverArguments(
+        service=reference,
+        backup=data.backup,
+        empty=data.empty,
+        accept_unsigned=data.accept_unsigned,
+    )
+    return await answer(
+        request, core, "recover", given, plan=plan, status=200, then=service_routes.shown(core)
+    )
 
 
-router = Router("/recovery", route_handlers=[show, finish, take_over, recover_service], tags=["backups"])
+router = Router(
+    "/recovery", route_handlers=[show, finish, take_over, recover_service], tags=["backups"]
+)

@@ -8,8 +8,8 @@ from purveyor.recovery.copier import Status
 
 
 class CopyView(msgspec.Struct, frozen=True, kw_only=True):
-    """The copy of the state at one place: `current` when it holds all that has changed, `superseded` when another installation
-    has taken over there."""
+    """The copy of the state at one place: `current` when it holds all that has changed,
+    `superseded` when another installation has taken over there."""
 
     place: str
     current: bool
@@ -33,7 +33,8 @@ def copy_view(status: Status) -> CopyView:
 
 
 class ServiceBack(msgspec.Struct, frozen=True, kw_only=True):
-    """A service of a recovery: `state` is waiting, back or missing; `operation` says what was not as it was."""
+    """A service of a recovery: `state` is waiting, back or missing; `operation` says what was not
+    as it was."""
 
     service: str
     service_id: int

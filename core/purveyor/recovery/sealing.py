@@ -1,7 +1,7 @@
 """What a copy of the state is sealed with, and how it is told whose it is.
 
-A document's header is in clear, for the place's lists, and authenticated with the rest: installation, incarnation, term,
-revision and moment. It has to be the same as the object's name.
+A document's header is in clear, for the place's lists, and authenticated with the rest:
+installation, incarnation, term, revision and moment. It has to be the same as the object's name.
 """
 
 import hashlib
@@ -77,13 +77,21 @@ def seal(header: Header, body: bytes, keys: Keys) -> bytes:
     text = msgspec.json.encode(header)
     front = MAGIC + LENGTH.pack(len(text)) + text
     nonce = os.urandom(NONCE)
-    return front + nonce + AESGCM(keys.state).encrypt(nonce, zstandard.ZstdCompressor(level=LEVEL).compress(body), front)
+    return (
+        front
+        + nonce
+        + AESGCM(keys.state).encrypt(
+            nonce, zstandard.ZstdCompressor(level=LEVEL).compress(body), front
+        )
+    )
 
 
 def unseal(content: bytes, path: str, keys: Keys) -> tuple[Header, bytes]:
-    """The header and the document in an object of this name. Nothing in it is used before its seal has held.
+    """The header and the document in an object of this name. Nothing in it is used before its seal
+    has held.
 
-    Raises `BadInput` for one that was altered, is of another key, or lies under another name than its own.
+    Raises `BadInput` for one that was altered, is of another key, or lies under another name than
+    its own.
     """
     try:
         if not content.startswith(MAGIC):
@@ -120,7 +128,9 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def who(self) -> str:
-        return f"{self.host}, at {datetime.fromtimestamp(self.at / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return (
+            f"{self.host}, at {datetime.fromtimestamp(self.at / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        )
 
 
 class _Signed(msgspec.Struct, frozen=True):

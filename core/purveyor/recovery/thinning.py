@@ -7,13 +7,15 @@ from purveyor.recovery.sealing import moment_of
 HOUR = 3_600_000  # milliseconds
 DAY = 24 * HOUR
 NEWEST = 10
-STEPS = ((HOUR, 0), (2 * DAY, HOUR), (35 * DAY, DAY), (366 * DAY, 7 * DAY))  # up to this age: one in so much time
+# up to this age: one in so much time
+STEPS = ((HOUR, 0), (2 * DAY, HOUR), (35 * DAY, DAY), (366 * DAY, 7 * DAY))
 
 
 def surplus(paths: Sequence[str]) -> list[str]:
-    """All of the last hour stay, then one an hour for two days, one a day for 35 days, one a week for a year; the newest ten
-    stay, whatever their age. Ages count from the newest one by its number, not from this host's clock; what a clock that was
-    put back since calls the future is as old as it is away."""
+    """All of the last hour stay, then one an hour for two days, one a day for 35 days, one a week
+    for a year; the newest ten stay, whatever their age. Ages count from the newest one by its
+    number, not from this host's clock; what a clock that was put back since calls the future is as
+    old as it is away."""
     ordered = sorted(paths, reverse=True)
     if not ordered:
         return []

@@ -24,9 +24,20 @@ def show(options: Options) -> None:
         output.show_json(found)
         return
     rows = [
-        (item["id"], item["state"], item["expires_at"][:10], item["sha256"][:16], ", ".join(item["services"])) for item in found
+        (
+            item["id"],
+            item["state"],
+            item["expires_at"][:10],
+            item["sha256"][:16],
+            ", ".join(item["services"]),
+        )
+        for item in found
     ]
-    output.table(["id", "state", "until", "sha256", "services"], rows, "There is none yet: it comes with the first service.")
+    output.table(
+        ["id", "state", "until", "sha256", "services"],
+        rows,
+        "There is none yet: it comes with the first service.",
+    )
 
 
 @ca_command.command("rotate")
@@ -34,18 +45,34 @@ def show(options: Options) -> None:
 def rotate(options: Options) -> None:
     """Begin to replace the authority: apps get to know another one, which signs nothing yet."""
     found = run(options, lambda client: client.call("POST", f"{AUTHORITIES}/rotate"))
-    text = "Another authority is there. Deploy the apps again that verify, then have it sign: purveyor ca finish"
-    output.say(options, found, text + (f"\nNot yet: {', '.join(found['unaware'])}" if found["unaware"] else ""))
+    text = (
+        "Another authority is there. Deploy the apps again that verify, then have it sign: "
+        "purveyor ca finish"
+    )
+    output.say(
+        options,
+        found,
+        text + (f"\nNot yet: {', '.join(found['unaware'])}" if found["unaware"] else ""),
+    )
 
 
 @ca_command.command("finish")
 @yes_option
 @click.pass_obj
 def finish(options: Options, yes: bool) -> None:
-    """Have the other authority sign from now on; servers show its certificates while they run, and the old one goes."""
+    """Have the other authority sign from now on; servers show its certificates while they run, and
+    the old one goes."""
     known = run(options, lambda client: client.call("GET", f"{AUTHORITIES}/"))
     unaware: list[str] = next((item["unaware"] for item in known if item["state"] == "next"), [])
     if unaware:
-        interrupts(f"Apps of {', '.join(unaware)} do not know it: those that verify will refuse their servers.", yes=yes)
+        interrupts(
+            f"Apps of {', '.join(unaware)} do not know it: those that verify will refuse their "
+            "servers.",
+            yes=yes,
+        )
     found = run(options, lambda client: client.call("POST", f"{AUTHORITIES}/finish"))
-    output.say(options, found, "It signs from now on. What stands still shows its certificate from its next start on.")
+    output.say(
+        options,
+        found,
+        "It signs from now on. What stands still shows its certificate from its next start on.",
+    )

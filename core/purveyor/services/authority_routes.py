@@ -27,8 +27,9 @@ class Renewing(Core, Protocol):
 
 
 class AuthorityView(msgspec.Struct, frozen=True, kw_only=True):
-    """An authority: `current` signs, `next` will, `old` does no more. `services` show a certificate of it; the apps of `unaware`
-    were deployed before it was there, and cannot verify what it signs until they are deployed again."""
+    """An authority: `current` signs, `next` will, `old` does no more. `services` show a certificate
+    of it; the apps of `unaware` were deployed before it was there, and cannot verify what it signs
+    until they are deployed again."""
 
     id: int
     state: str
@@ -55,7 +56,9 @@ def _view(tx: Tx, record: AuthorityRecord) -> AuthorityView:
 
 @get("/", guards=[reader])
 async def list_authorities(core: Core) -> list[AuthorityView]:
-    return await core.house.store.read(lambda tx: [_view(tx, record) for record in certificates.authorities(tx)])
+    return await core.house.store.read(
+        lambda tx: [_view(tx, record) for record in certificates.authorities(tx)]
+    )
 
 
 @post("/rotate", guards=[admin])
@@ -80,7 +83,9 @@ async def finish(request: Req, core: Renewing) -> AuthorityView:
     def work(tx: Tx) -> AuthorityView:
         record = certificates.finish(tx)
         tx.emit("authority.signs", data={"id": record.id, **told(request.user)})
-        return next(_view(tx, item) for item in certificates.authorities(tx) if item.id == record.id)
+        return next(
+            _view(tx, item) for item in certificates.authorities(tx) if item.id == record.id
+        )
 
     signs = await core.house.store.write(work)
     note(request, target=f"authority {signs.id}")
@@ -88,4 +93,6 @@ async def finish(request: Req, core: Renewing) -> AuthorityView:
     return signs
 
 
-router = Router("/authorities", route_handlers=[list_authorities, rotate, finish], tags=["installation"])
+router = Router(
+    "/authorities", route_handlers=[list_authorities, rotate, finish], tags=["installation"]
+)

@@ -1,7 +1,8 @@
 """The installation's own authority, and a certificate of it for each service's server.
 
-The authority's key is sealed in the database, is opened to sign, and is in no container. One authority signs; what apps are
-given names all that are recorded, so that another can take its place while certificates of both are about.
+The authority's key is sealed in the database, is opened to sign, and is in no container. One
+authority signs; what apps are given names all that are recorded, so that another can take its place
+while certificates of both are about.
 """
 
 import ipaddress
@@ -62,20 +63,27 @@ def authorities(tx: Tx) -> list[AuthorityRecord]:
 
 def bundle(tx: Tx) -> str:
     """The certificates of all authorities, as PEM text; "" before there is one."""
-    return "".join(row["certificate"] for row in tx.rows("SELECT certificate FROM authorities ORDER BY id"))
+    return "".join(
+        row["certificate"] for row in tx.rows("SELECT certificate FROM authorities ORDER BY id")
+    )
 
 
 def find(tx: Tx, service_id: int) -> CertificateRecord | None:
     row = tx.row("SELECT * FROM certificates WHERE service_id = ?", [service_id])
-    return convert(row, CertificateRecord, tx.vault, plain=["names"], sealed=["key"]) if row else None
+    return (
+        convert(row, CertificateRecord, tx.vault, plain=["names"], sealed=["key"]) if row else None
+    )
 
 
 def due(tx: Tx, service_id: int, names: Sequence[str]) -> bool:
-    """Whether a service's server needs another certificate: for its age, its names or its authority."""
+    """Whether a service's server needs another certificate: for its age, its names or its
+    authority."""
     found = find(tx, service_id)
     if found is None or found.names != list(names) or found.expires_at - tx.now < RENEWED:
         return True
-    return bool(tx.value("SELECT state FROM authorities WHERE id = ?", [found.authority_id]) == "old")
+    return bool(
+        tx.value("SELECT state FROM authorities WHERE id = ?", [found.authority_id]) == "old"
+    )
 
 
 def issue(tx: Tx, service_id: int, names: Sequence[str]) -> CertificateRecord:
@@ -106,11 +114,21 @@ def _signing(tx: Tx) -> AuthorityRecord:
 
 
 def _make(tx: Tx, state: Literal["next", "current"]) -> AuthorityRecord:
-    number = 1 + int(tx.value("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'authorities'") or 0)
+    number = 1 + int(
+        tx.value("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'authorities'")
+        or 0
+    )
     until = tx.now + OF_AUTHORITY
     # a name of its own: clients look for who signed by it
     certificate, key = _self_signed(f"Purveyor {installation(tx)[:8]} CA {number}", tx.now, until)
-    tx.insert("authorities", state=state, certificate=certificate, key=tx.vault.seal(key), created_at=tx.now, expires_at=until)
+    tx.insert(
+        "authorities",
+        state=state,
+        certificate=certificate,
+        key=tx.vault.seal(key),
+        created_at=tx.now,
+        expires_at=until,
+    )
     return authorities(tx)[-1]
 
 
@@ -118,18 +136,24 @@ def _make(tx: Tx, state: Literal["next", "current"]) -> AuthorityRecord:
 
 
 def rotate(tx: Tx) -> AuthorityRecord:
-    """Begin to replace the authority: the next one is among those that apps get from now on, and signs nothing yet."""
+    """Begin to replace the authority: the next one is among those that apps get from now on, and
+    signs nothing yet."""
     found = authorities(tx)
     under_way = next((item for item in found if item.state != "current"), None)
     if under_way is not None:
-        remedy = "Have it sign: purveyor ca finish" if under_way.state == "next" else "It goes by itself; see: purveyor ca show"
+        remedy = (
+            "Have it sign: purveyor ca finish"
+            if under_way.state == "next"
+            else "It goes by itself; see: purveyor ca show"
+        )
         raise Conflict("The authority is being replaced already.", remedy=remedy)
     _signing(tx)
     return _make(tx, "next")
 
 
 def finish(tx: Tx) -> AuthorityRecord:
-    """Have the next authority sign from now on. The old one goes when no server shows a certificate of it any more."""
+    """Have the next authority sign from now on. The old one goes when no server shows a certificate
+    of it any more."""
     waiting = next((item for item in authorities(tx) if item.state == "next"), None)
     if waiting is None:
         raise Conflict("No other authority waits to sign.", remedy="Begin with: purveyor ca rotate")
@@ -140,9 +164,15 @@ def finish(tx: Tx) -> AuthorityRecord:
 
 def let_go(tx: Tx) -> list[int]:
     """Drop old authorities of which no server shows a certificate; the answer is which."""
-    gone = "DELETE FROM certificates WHERE service_id IN (SELECT id FROM services WHERE state = 'deleted')"
+    gone = (
+        "DELETE FROM certificates WHERE service_id IN (SELECT id FROM services WHERE state = "
+        "'deleted')"
+    )
     tx.db.execute(gone)  # what comes back gets another at its start
-    unused = "state = 'old' AND NOT EXISTS (SELECT 1 FROM certificates WHERE authority_id = authorities.id)"
+    unused = (
+        "state = 'old' AND NOT EXISTS (SELECT 1 FROM certificates WHERE authority_id = "
+        "authorities.id)"
+    )
     found = [row["id"] for row in tx.rows(f"SELECT id FROM authorities WHERE {unused}")]
     for number in found:
         tx.db.execute("DELETE FROM authorities WHERE id = ?", [number])
@@ -151,15 +181,25 @@ def let_go(tx: Tx) -> list[int]:
 
 def shown_by(tx: Tx, authority_id: int) -> list[str]:
     """The services whose servers show a certificate of an authority, by name."""
-    sql = "SELECT slug FROM services JOIN certificates ON service_id = services.id WHERE authority_id = ? AND state != 'deleted'"
+    sql = (
+        "SELECT slug FROM services JOIN certificates ON service_id = services.id WHERE "
+        "authority_id = ? AND state != 'deleted'"
+    )
     return [row["slug"] for row in tx.rows(f"{sql} ORDER BY slug", [authority_id])]
 
 
 def unaware(tx: Tx, authority: AuthorityRecord) -> list[str]:
-    """The environments whose apps were deployed before an authority was there, and know nothing of it."""
+    """The environments whose apps were deployed before an authority was there, and know nothing of
+    it."""
     sql = "SELECT DISTINCT projects.slug || '/' || environments.slug AS name FROM deployments "
-    sql += "JOIN environments ON environments.id = environment_id JOIN projects ON projects.id = environments.project_id "
-    sql += "WHERE deployments.state = 'active' AND app IS NOT NULL AND deployments.created_at < ? ORDER BY name"
+    sql += (
+        "JOIN environments ON environments.id = environment_id JOIN projects ON projects.id = "
+        "environments.project_id "
+    )
+    sql += (
+        "WHERE deployments.state = 'active' AND app IS NOT NULL AND deployments.created_at < ? "
+        "ORDER BY name"
+    )
     return [row["name"] for row in tx.rows(sql, [authority.created_at])]
 
 
@@ -206,7 +246,9 @@ def _self_signed(name: str, now: datetime, until: datetime) -> tuple[str, str]:
     return _pem(built, key, key)
 
 
-def _signed(names: Sequence[str], authority: AuthorityRecord, now: datetime, until: datetime) -> tuple[str, str]:
+def _signed(
+    names: Sequence[str], authority: AuthorityRecord, now: datetime, until: datetime
+) -> tuple[str, str]:
     """A server's certificate and its key. MongoDB also shows it as a client."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
@@ -223,7 +265,9 @@ def _signed(names: Sequence[str], authority: AuthorityRecord, now: datetime, unt
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
     )
     return _pem(built, signer, key)
 
@@ -247,8 +291,20 @@ def _name(name: str) -> Any:
 def _usage(*, signs: bool) -> Any:
     from cryptography import x509
 
-    others = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only")
-    return x509.KeyUsage(digital_signature=not signs, key_cert_sign=signs, crl_sign=signs, **dict.fromkeys(others, False))
+    others = (
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "encipher_only",
+        "decipher_only",
+    )
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        **dict.fromkeys(others, False),
+    )
 
 
 def _builder(subject: Any, issuer: Any, key: Any, now: datetime, until: datetime) -> Any:

@@ -53,12 +53,20 @@ def types_command(options: Options, service_type: str | None) -> None:
     metavar="NAME=VALUE",
     help="A parameter; see: purveyor types TYPE. @FILE reads a file.",
 )
-@click.option("--version", "wanted", metavar="VERSION", help="The version of the default image, such as 17.")
+@click.option(
+    "--version", "wanted", metavar="VERSION", help="The version of the default image, such as 17."
+)
 @click.option("--image", metavar="IMAGE", help="The Docker image, instead of the default.")
 @plan_option
 @click.pass_obj
 def create_command(
-    options: Options, service_type: str, name: str, given: tuple[str, ...], wanted: str | None, image: str | None, plan: bool
+    options: Options,
+    service_type: str,
+    name: str,
+    given: tuple[str, ...],
+    wanted: str | None,
+    image: str | None,
+    plan: bool,
 ) -> None:
     """Create a service and wait until it serves."""
     parameters = pairs(given, "-p") | ({"docker_image": image} if image else {})
@@ -70,7 +78,9 @@ def create_command(
 
 
 @click.command("list")
-@click.option("--deleted", is_flag=True, help="The volumes that were kept when their service was deleted.")
+@click.option(
+    "--deleted", is_flag=True, help="The volumes that were kept when their service was deleted."
+)
 @click.pass_obj
 def list_command(options: Options, deleted: bool) -> None:
     """List the services."""
@@ -82,7 +92,8 @@ def list_command(options: Options, deleted: bool) -> None:
         output.show_json(found)
         return
     rows = [
-        (item["id"], item["slug"], item["service_type"], item["version"], output.status(item["status"]),
+        (item["id"], item["slug"], item["service_type"], item["version"],
+        output.status(item["status"]),
          item["port"] or "", item["docker_image"])
         for item in found
     ]  # fmt: skip
@@ -122,11 +133,18 @@ def _show(options: Options, service: str) -> None:
             "image": item["docker_image"],
             "projects": ", ".join(link["project"]["slug"] for link in links),
             "ending": ", ".join(map(ending, details["endings"])),
-            **{f"  {name}": value for name, value in details["current_parameters"].items() if name != "docker_image"},
+            **{
+                f"  {name}": value
+                for name, value in details["current_parameters"].items()
+                if name != "docker_image"
+            },
         }
     )
     if details["newer_image"]:
-        text = f"{item['docker_image']} means another image now than the one that runs. Take it: purveyor update {item['slug']} "
+        text = (
+            f"{item['docker_image']} means another image now than the one that runs. Take it: "
+            f"purveyor update {item['slug']} "
+        )
         click.secho(f"Note: {text}--image {item['docker_image']}", fg="yellow")
     for note in details["notes"]:
         click.secho(f"Note: {note}", dim=True)
@@ -135,25 +153,42 @@ def _show(options: Options, service: str) -> None:
 def ending(item: Mapping[str, Any]) -> str:
     """An account that outlived its link or a rotation, in words."""
     if item["until"]:
-        return f"the former credentials of {item['project']}/{item['environment']} work until {item['until']}"
-    until = f"its next deploy (deployment {item['deployment']} uses it)" if item["deployment"] else "the service serves"
+        return (
+            f"the former credentials of {item['project']}/{item['environment']} work until "
+            f"{item['until']}"
+        )
+    until = (
+        f"its next deploy (deployment {item['deployment']} uses it)"
+        if item["deployment"]
+        else "the service serves"
+    )
     return f"{item['project']}/{item['environment']} has its account until {until}"
 
 
-def _lifecycle(options: Options, service: str, verb: str, title: str, plan: bool, **params: Any) -> None:
+def _lifecycle(
+    options: Options, service: str, verb: str, title: str, plan: bool, **params: Any
+) -> None:
     if act(options, title, "POST", f"{BASE}/{service}/{verb}", plan=plan, params=params):
         found = run(options, lambda client: client.get(f"{BASE}/{service}"))["service"]
-        output.show_json(found) if options.as_json else click.echo(f"{found['slug']} is {output.status(found['status'])}")
+        output.show_json(found) if options.as_json else click.echo(
+            f"{found['slug']} is {output.status(found['status'])}"
+        )
 
 
 @click.command("start")
 @click.argument("service")
-@click.option("--accept-data", is_flag=True, help="Take the data set that is in the volume now for the recorded one.")
+@click.option(
+    "--accept-data",
+    is_flag=True,
+    help="Take the data set that is in the volume now for the recorded one.",
+)
 @plan_option
 @click.pass_obj
 def start_command(options: Options, service: str, accept_data: bool, plan: bool) -> None:
     """Start a service and wait until it serves."""
-    _lifecycle(options, service, "start", f"Starting {service}", plan, accept_data=str(accept_data).lower())
+    _lifecycle(
+        options, service, "start", f"Starting {service}", plan, accept_data=str(accept_data).lower()
+    )
 
 
 @click.command("stop")
@@ -180,26 +215,37 @@ def restart_command(options: Options, service: str, yes: bool, plan: bool) -> No
 
 @click.command("update")
 @click.argument("service")
-@click.option("-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="An editable parameter.")
+@click.option(
+    "-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="An editable parameter."
+)
 @click.option("--image", metavar="IMAGE", help="Another image of the same major version.")
 @yes_option
 @plan_option
 @click.pass_obj
-def update_command(options: Options, service: str, given: tuple[str, ...], image: str | None, yes: bool, plan: bool) -> None:
-    """Change a service's parameters; when the change does not work, the old container comes back."""
+def update_command(
+    options: Options, service: str, given: tuple[str, ...], image: str | None, yes: bool, plan: bool
+) -> None:
+    """Change a service's parameters; when the change does not work, the old container comes
+    back."""
     body: dict[str, Any] = {"parameters": pairs(given, "-p")}
     if image:
         body["docker_image"] = image
     if not given and not image:
         raise BadInput("There is nothing to change.", remedy="Give -p NAME=VALUE or --image IMAGE.")
-    interrupts(f"The container of {service} is made anew: it serves nobody until it is up again.", yes=yes, plan=plan)
+    interrupts(
+        f"The container of {service} is made anew: it serves nobody until it is up again.",
+        yes=yes,
+        plan=plan,
+    )
     if act(options, f"Updating {service}", "PUT", f"{BASE}/{service}", plan=plan, json=body):
         _show(options, service)
 
 
 @click.command("delete")
 @click.argument("service")
-@click.option("--purge", is_flag=True, help="Delete the data too. Without it the volume is kept and listed.")
+@click.option(
+    "--purge", is_flag=True, help="Delete the data too. Without it the volume is kept and listed."
+)
 @yes_option
 @plan_option
 @click.pass_obj
@@ -214,7 +260,10 @@ def delete_command(options: Options, service: str, purge: bool, yes: bool, plan:
         if options.as_json:
             output.show_json({"deleted": service, "purged": purge})
         else:
-            click.echo(f"{service} is deleted{' with its data' if purge else '; its data is kept: purveyor list --deleted'}.")
+            click.echo(
+                f"{service} is "
+                f"deleted{' with its data' if purge else '; its data is kept: purveyor list --deleted'}."
+            )
 
 
 @click.command("health")
@@ -227,7 +276,10 @@ def health_command(options: Options, service: str) -> None:
         output.show_json(found)
     else:
         word = "healthy" if found["healthy"] else "unhealthy"
-        click.echo(f"{service} is {output.status(word)}: {found['version']} {found['latency_ms']} ms".rstrip(": "))
+        click.echo(
+            f"{service} is {output.status(word)}: {found['version']} {found['latency_ms']} "
+            "ms".rstrip(": ")
+        )
         if found["detail"]:
             reached = "" if found["healthy"] else f"no further than {found['stage']}: "
             click.echo(f"  {reached}{found['detail']}")
@@ -238,7 +290,14 @@ def health_command(options: Options, service: str) -> None:
 @click.command("logs")
 @click.argument("service")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
-@click.option("-n", "--tail", default=200, show_default=True, type=click.IntRange(0, 100_000), help="How many lines back.")
+@click.option(
+    "-n",
+    "--tail",
+    default=200,
+    show_default=True,
+    type=click.IntRange(0, 100_000),
+    help="How many lines back.",
+)
 @click.pass_obj
 def logs_command(options: Options, service: str, follow: bool, tail: int) -> None:
     """Show what a service's container printed."""
@@ -269,15 +328,29 @@ def _volumes(options: Options, states: list[str]) -> None:
         output.show_json(found)
         return
     rows = [
-        (item["id"][:12], item["origin"], f"{item['service_type']} {item['major']}".strip(), item["state"],
-         output.size(item["size_bytes"]), item["facts"].get("before", ""), _moment(item["kept_at"] or item["created_at"]),
+        (item["id"][:12], item["origin"], f"{item['service_type']} {item['major']}".strip(),
+        item["state"],
+         output.size(item["size_bytes"]), item["facts"].get("before", ""),
+         _moment(item["kept_at"] or item["created_at"]),
          (item["kept_until"] or "")[:10], item["path"])
         for item in found
     ]  # fmt: skip
-    headings = ["id", "made for", "type", "state", "size", "kept before", "since", "until", "where the data is"]
+    headings = [
+        "id",
+        "made for",
+        "type",
+        "state",
+        "size",
+        "kept before",
+        "since",
+        "until",
+        "where the data is",
+    ]
     output.table(headings, rows, "There are none.")
     for reason in sorted({item["size_missing"] for item in found} - {""}):
-        origins = ", ".join(sorted({item["origin"] for item in found if item["size_missing"] == reason}))
+        origins = ", ".join(
+            sorted({item["origin"] for item in found if item["size_missing"] == reason})
+        )
         click.secho(f"The size of {origins} is not known. {reason}", fg="yellow", err=True)
 
 
@@ -289,9 +362,22 @@ def _told(options: Options, service: str, text: str) -> None:
 @click.command("import")
 @click.argument("container", required=False)
 @click.argument("name", required=False)
-@click.option("--type", "service_type", metavar="TYPE", help="Its service type, where that cannot be told.")
-@click.option("-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="A credential. @FILE reads a file.")
-@click.option("--use-found", is_flag=True, help="Take what is not given from the container's own environment; do not ask.")
+@click.option(
+    "--type", "service_type", metavar="TYPE", help="Its service type, where that cannot be told."
+)
+@click.option(
+    "-p",
+    "--parameter",
+    "given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A credential. @FILE reads a file.",
+)
+@click.option(
+    "--use-found",
+    is_flag=True,
+    help="Take what is not given from the container's own environment; do not ask.",
+)
 @plan_option
 @click.pass_obj
 def import_command(
@@ -303,22 +389,43 @@ def import_command(
     use_found: bool,
     plan: bool,
 ) -> None:
-    """Take a CONTAINER that somebody else made into the list, as NAME. Without arguments: what could be imported."""
+    """Take a CONTAINER that somebody else made into the list, as NAME. Without arguments: what
+    could be imported."""
     found = run(options, lambda client: client.get(f"{BASE}/available-containers"))
     if container is None:
         _available(options, found)
         return
-    mine = [item for item in found if container in (item["container_name"], item["container_id"], item["container_id"][:12])]
+    mine = [
+        item
+        for item in found
+        if container in (item["container_name"], item["container_id"], item["container_id"][:12])
+    ]
     kind = service_type or next((item["service_type"] for item in mine), None)
     if kind is None:
-        raise BadInput(f"It cannot be told what {container} is.", remedy="Say it: --type postgres. Or see: purveyor import")
+        raise BadInput(
+            f"It cannot be told what {container} is.",
+            remedy="Say it: --type postgres. Or see: purveyor import",
+        )
     if mine and mine[0]["suggested"] and not use_found and sys.stdin.isatty():
         told = ", ".join(f"{key}={value}" for key, value in mine[0]["suggested"].items())
-        use_found = click.confirm(f"Its environment tells {told}. Use what you did not give?", err=True)
-    body = {"container_id": container, "name": name or container, "service_type": kind, "parameters": pairs(given, "-p")}
+        use_found = click.confirm(
+            f"Its environment tells {told}. Use what you did not give?", err=True
+        )
+    body = {
+        "container_id": container,
+        "name": name or container,
+        "service_type": kind,
+        "parameters": pairs(given, "-p"),
+    }
     title = f"Importing {container}"
-    if operation := act(options, title, "POST", f"{BASE}/import", plan=plan, json={**body, "use_found": use_found}):
-        _told(options, str(operation["service_id"]), "{slug} is imported. Its container is untouched, and stays yours.")
+    if operation := act(
+        options, title, "POST", f"{BASE}/import", plan=plan, json={**body, "use_found": use_found}
+    ):
+        _told(
+            options,
+            str(operation["service_id"]),
+            "{slug} is imported. Its container is untouched, and stays yours.",
+        )
 
 
 def _available(options: Options, found: list[dict[str, Any]]) -> None:
@@ -326,22 +433,31 @@ def _available(options: Options, found: list[dict[str, Any]]) -> None:
         output.show_json(found)
         return
     rows = [
-        (item["container_name"], item["service_type"], item["version"], "yes" if item["is_running"] else "no", item["image"],
+        (item["container_name"], item["service_type"], item["version"],
+        "yes" if item["is_running"] else "no", item["image"],
          ", ".join(sorted(item["suggested"])))
         for item in found
     ]  # fmt: skip
     headings = ["container", "type", "version", "runs", "image", "its environment tells"]
-    output.table(headings, rows, "No container on this engine looks like a service that could be imported.")
+    output.table(
+        headings, rows, "No container on this engine looks like a service that could be imported."
+    )
 
 
 @click.command("clone")
 @click.argument("service")
 @click.argument("name")
-@click.option("--image", metavar="IMAGE", help="The Docker image of the copy, instead of the same one.")
-@click.option("--keep-going", is_flag=True, help="Copy the rest where that image's server does not take all.")
+@click.option(
+    "--image", metavar="IMAGE", help="The Docker image of the copy, instead of the same one."
+)
+@click.option(
+    "--keep-going", is_flag=True, help="Copy the rest where that image's server does not take all."
+)
 @plan_option
 @click.pass_obj
-def clone_command(options: Options, service: str, name: str, image: str | None, keep_going: bool, plan: bool) -> None:
+def clone_command(
+    options: Options, service: str, name: str, image: str | None, keep_going: bool, plan: bool
+) -> None:
     """Copy a service with all its data into a new one called NAME."""
     title = f"Copying {service}"
     body: dict[str, Any] = {"name": name} | ({"docker_image": image} if image else {})
@@ -358,17 +474,24 @@ def clone_command(options: Options, service: str, name: str, image: str | None, 
 @click.pass_obj
 def undelete_command(options: Options, service: str, plan: bool) -> None:
     """Bring a deleted service back, with the data that was kept."""
-    if operation := act(options, f"Bringing {service} back", "POST", f"{BASE}/{service}/undelete", plan=plan):
+    if operation := act(
+        options, f"Bringing {service} back", "POST", f"{BASE}/{service}/undelete", plan=plan
+    ):
         _told(options, str(operation["service_id"]), "{slug} is back.")
 
 
 @click.command("purge")
 @click.argument("volume")
-@click.option("--confirm", metavar="NAME", help="The name of the service that the data was made for, instead of being asked.")
+@click.option(
+    "--confirm",
+    metavar="NAME",
+    help="The name of the service that the data was made for, instead of being asked.",
+)
 @plan_option
 @click.pass_obj
 def purge_command(options: Options, volume: str, confirm: str | None, plan: bool) -> None:
-    """Delete the data of a VOLUME that is kept, for good. It is named as `purveyor volumes` does."""
+    """Delete the data of a VOLUME that is kept, for good. It is named as `purveyor volumes`
+    does."""
     _purge(options, volume, confirm, plan)
 
 
@@ -376,7 +499,9 @@ def _purge(options: Options, volume: str, confirm: str | None, plan: bool) -> No
     if confirm is None:
         confirm = _origin(options, volume) if plan or sys.stdin.isatty() else volume
         whose, flag = "the name of its service", "--confirm NAME"
-        destroys("This deletes the data for good.", confirm, yes=False, plan=plan, thing=whose, flag=flag)
+        destroys(
+            "This deletes the data for good.", confirm, yes=False, plan=plan, thing=whose, flag=flag
+        )
     path = f"/api/volumes/{volume}/purge"
     if act(options, f"Purging {volume}", "POST", path, plan=plan, json={"confirm": confirm}):
         output.show_json({"purged": volume}) if options.as_json else click.echo("The data is gone.")
@@ -395,10 +520,26 @@ def volume_command() -> None:
 @click.pass_obj
 def attach_volume(options: Options, volume: str, service: str, yes: bool, plan: bool) -> None:
     """Have a SERVICE go on with the data of a VOLUME; what it holds now is kept."""
-    destroys(f"{service} gets other data: what it holds now is not in it, and is kept aside.", service, yes=yes, plan=plan)
+    destroys(
+        f"{service} gets other data: what it holds now is not in it, and is kept aside.",
+        service,
+        yes=yes,
+        plan=plan,
+    )
     title = f"Attaching {volume}"
-    if act(options, title, "POST", f"/api/volumes/{volume}/attach", plan=plan, json={"service": service}):
-        _told(options, service, "{slug} goes on with the data of that volume. What it held is kept: purveyor volumes")
+    if act(
+        options,
+        title,
+        "POST",
+        f"/api/volumes/{volume}/attach",
+        plan=plan,
+        json={"service": service},
+    ):
+        _told(
+            options,
+            service,
+            "{slug} goes on with the data of that volume. What it held is kept: purveyor volumes",
+        )
 
 
 @volume_command.command("clone")
@@ -409,13 +550,19 @@ def attach_volume(options: Options, volume: str, service: str, yes: bool, plan: 
 def clone_volume(options: Options, volume: str, name: str, plan: bool) -> None:
     """Copy the data of a VOLUME into a new service called NAME."""
     title = f"Copying {volume}"
-    if operation := act(options, title, "POST", f"/api/volumes/{volume}/clone", plan=plan, json={"name": name}):
+    if operation := act(
+        options, title, "POST", f"/api/volumes/{volume}/clone", plan=plan, json={"name": name}
+    ):
         _told(options, str(operation["service_id"]), "{slug} is there, with a copy of that data.")
 
 
 @volume_command.command("delete")
 @click.argument("volume")
-@click.option("--confirm", metavar="NAME", help="The name of the service that the data was made for, instead of being asked.")
+@click.option(
+    "--confirm",
+    metavar="NAME",
+    help="The name of the service that the data was made for, instead of being asked.",
+)
 @plan_option
 @click.pass_obj
 def delete_volume(options: Options, volume: str, confirm: str | None, plan: bool) -> None:
@@ -426,4 +573,6 @@ def delete_volume(options: Options, volume: str, confirm: str | None, plan: bool
 def _origin(options: Options, volume: str) -> str:
     """The service that a volume was made for."""
     found = run(options, lambda client: client.pages("/api/volumes"))
-    return next((str(item["origin"]) for item in found if volume in (item["id"], item["name"])), volume)
+    return next(
+        (str(item["origin"]) for item in found if volume in (item["id"], item["name"])), volume
+    )

@@ -30,8 +30,8 @@ CHUNK = 64 * 1024
 def connect_command(options: Options, service: str, arguments: tuple[str, ...]) -> None:
     """Open psql, redis-cli or the like as the service's administrator.
 
-    Where the service's image has no such client, a Python prompt with a connected one opens on this host. Further
-    ARGUMENTS go to the client: purveyor connect main -- -c 'select 1'
+    Where the service's image has no such client, a Python prompt with a connected one opens on this
+    host. Further ARGUMENTS go to the client: purveyor connect main -- -c 'select 1'
     """
     found = run(options, lambda client: _client(client, service))
     client = found["client"]
@@ -59,7 +59,9 @@ async def _has(container: str, program: str) -> bool:
     """Whether the image has a program."""
     engine = _engine()
     try:
-        ended = await engine.containers.execute(container, Command(argv=("sh", "-c", f"command -v {program}")))
+        ended = await engine.containers.execute(
+            container, Command(argv=("sh", "-c", f"command -v {program}"))
+        )
         return ended.exit_code == 0
     except Failed:  # it has no shell either
         return False
@@ -71,7 +73,9 @@ async def _attach(container: str, argv: list[str], environment: dict[str, str]) 
     engine = _engine()
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     try:
-        async with engine.containers.session(container, argv, environment, tty=interactive) as session:
+        async with engine.containers.session(
+            container, argv, environment, tty=interactive
+        ) as session:
             with _raw_terminal(interactive):
                 async with anyio.create_task_group() as group:
                     group.start_soon(_send, session)
@@ -95,7 +99,9 @@ async def _send(session: Any) -> None:
             await anyio.wait_readable(descriptor)
             data = os.read(descriptor, CHUNK)
         else:
-            data = await anyio.to_thread.run_sync(os.read, descriptor, CHUNK, abandon_on_cancel=True)
+            data = await anyio.to_thread.run_sync(
+                os.read, descriptor, CHUNK, abandon_on_cancel=True
+            )
         if not data:
             await session.end_input()
             return

@@ -20,7 +20,8 @@ from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import EngineUnavailable, Health
 
 WAITING = 2_000  # looks that are not stored yet
-FEW = 6  # services whose containers are asked for one by one; with more of them the engine lists all
+# services whose containers are asked for one by one; with more of them the engine lists all
+FEW = 6
 FRESH = 5.0  # seconds for which a listing is good, while nothing is heard to change
 SHORTEST = 0.2  # seconds between two samples
 CLOSED = ("exited", "dead", "created")
@@ -29,8 +30,9 @@ CLOSED = ("exited", "dead", "created")
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """An observation.
 
-    `status`: creating, deleting, running, unhealthy, starting, restarting, paused, stopped (by its owner), down (by anything
-    else), missing, refused, unknown. `reason` says why when it is not plain.
+    `status`: creating, deleting, running, unhealthy, starting, restarting, paused, stopped (by its
+    owner), down (by anything else), missing, refused, unknown. `reason` says why when it is not
+    plain.
     """
 
     status: str
@@ -51,7 +53,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """What a service's container used: memory in bytes, CPU in per cent of one core since the sample before."""
+    """What a service's container used: memory in bytes, CPU in per cent of one core since the
+    sample before."""
 
     at: datetime
     memory_bytes: int
@@ -81,10 +84,12 @@ class Observer:
         self._provision = provision
         self._incidents = incidents
         self._checking: dict[int, _Round] = {}
-        self._health: dict[int, tuple[Checked, datetime]] = {}  # with the last change of the service that was checked
+        # with the last change of the service that was checked
+        self._health: dict[int, tuple[Checked, datetime]] = {}
         self._samples: dict[int, Sample] = {}
         self._unkept: deque[samples.Look] = deque(maxlen=WAITING)
-        self._cpu: dict[int, tuple[float, int]] = {}  # service -> when, and the CPU time that was used until then
+        # service -> when, and the CPU time that was used until then
+        self._cpu: dict[int, tuple[float, int]] = {}
         self._listing: tuple[float, list[Found]] | None = None  # when, and all containers of ours
         self._changes = 0
         self.following = False  # whether every change on the engine is heard of, and `stale` called
@@ -118,7 +123,8 @@ class Observer:
                 self._samples[look.service_id] = msgspec.json.decode(look.seen, type=Sample)
 
     async def keep(self) -> None:
-        """Store what was seen since the last time. Charts may lack what a crash took; nothing else reads it."""
+        """Store what was seen since the last time. Charts may lack what a crash took; nothing else
+        reads it."""
         seen = list(self._unkept)
         if not seen:
             return
@@ -127,7 +133,8 @@ class Observer:
             await self._house.store.write(lambda tx: samples.add(tx, seen, most))
         except Exception as error:  # a full disk, for one, must not end the watch over the services
             self._house.logger.warning("history.lost", error=str(error))
-        for _ in range(min(len(seen), len(self._unkept))):  # they are seen there, or here, at every moment
+        # they are seen there, or here, at every moment
+        for _ in range(min(len(seen), len(self._unkept))):
             self._unkept.popleft()
 
     def _note(self, service_id: int, seen: Checked | Sample) -> None:
@@ -149,35 +156,48 @@ class Observer:
         if before is None or used.cpu < before[1] or now - before[0] < SHORTEST:
             return
         cpu = (used.cpu - before[1]) / ((now - before[0]) * 1e9) * 100
-        self._note(record.id, Sample(at=datetime.now(UTC), memory_bytes=used.memory, cpu_percent=round(cpu, 1)))
+        self._note(
+            record.id,
+            Sample(at=datetime.now(UTC), memory_bytes=used.memory, cpu_percent=round(cpu, 1)),
+        )
 
     def forget(self, service_id: int) -> None:
         """Drop what was seen: the container has changed since."""
         self._health.pop(service_id, None)
 
     async def statuses(self, records: Sequence[ServiceRecord]) -> dict[int, Status]:
-        """The status of each service by one look at the engine; unknown is said when there is none."""
+        """The status of each service by one look at the engine; unknown is said when there is
+        none."""
         now = datetime.now(UTC)
         try:
             found = await self._containers(records)
         except EngineUnavailable as error:
-            return {record.id: Status(status="unknown", reason=error.detail, checked_at=now) for record in records}
+            return {
+                record.id: Status(status="unknown", reason=error.detail, checked_at=now)
+                for record in records
+            }
         return {record.id: self._status(record, found.get(record.id), now) for record in records}
 
     def stale(self) -> None:
-        """Something has changed, or may have: what the engine listed before is not told any more."""
+        """Something has changed, or may have: what the engine listed before is not told any
+        more."""
         self._changes += 1
         self._listing = None
 
     async def _containers(self, records: Sequence[ServiceRecord]) -> Mapping[int, Found]:
-        """The containers of services. A listing takes the engine a millisecond for each of all containers: of a few services
-        it is asked for theirs alone, and what it has listed is told again until something changes."""
+        """The containers of services. A listing takes the engine a millisecond for each of all
+        containers: of a few services it is asked for theirs alone, and what it has listed is told
+        again until something changes."""
         containers = self._house.engine.containers
         own = [record for record in records if record.imported is None]
         imported = [record.container_name for record in records if record.imported]
         found = _by_service(await self._listed("service", [record.id for record in own]), own)
         theirs = {item.name: item for item in await containers.named(imported)} if imported else {}
-        return found | {record.id: theirs[record.container_name] for record in records if record.container_name in theirs}
+        return found | {
+            record.id: theirs[record.container_name]
+            for record in records
+            if record.container_name in theirs
+        }
 
     async def _listed(self, kind: str, numbers: Sequence[int]) -> list[Found]:
         """Containers of ours, those of these services or deployments among them."""
@@ -185,7 +205,9 @@ class Observer:
         if self._listing is not None and self.following and monotonic() - self._listing[0] < FRESH:
             return self._listing[1]
         if len(numbers) <= FEW:
-            return [item for number in numbers for item in await containers.listed(**{kind: number})]
+            return [
+                item for number in numbers for item in await containers.listed(**{kind: number})
+            ]
         changes, began = self._changes, monotonic()
         listed = await containers.listed()
         if changes == self._changes:
@@ -199,54 +221,86 @@ class Observer:
         if record.refusal and (state != "running" or record.imported):
             return Status(status="refused", reason=record.refusal, checked_at=now)
         if self._house.registry.find(record.service_type) is None:
-            reason = f"The plugin for {record.service_type} is not installed; the data is kept. Install it again."
-            return Status(status="unknown" if state == "running" else "stopped", reason=reason, checked_at=now)
+            reason = (
+                f"The plugin for {record.service_type} is not installed; the data is kept. "
+                "Install it again."
+            )
+            return Status(
+                status="unknown" if state == "running" else "stopped", reason=reason, checked_at=now
+            )
         if record.desired == "stopped":
             if state == "running":
-                return Status(status="running", reason="It was started outside Purveyor.", checked_at=now)
+                return Status(
+                    status="running", reason="It was started outside Purveyor.", checked_at=now
+                )
             return Status(status="stopped", checked_at=now)
         if state == "missing":
-            owner = "its owner has to bring it back" if record.imported else "it comes back on its volume"
-            return Status(status="missing", reason=f"Its container is gone; {owner}.", checked_at=now)
+            owner = (
+                "its owner has to bring it back"
+                if record.imported
+                else "it comes back on its volume"
+            )
+            return Status(
+                status="missing", reason=f"Its container is gone; {owner}.", checked_at=now
+            )
         reason = self._incidents.reason(Subject("service", record.id))
         if state in CLOSED:
-            return Status(status="down", reason=reason or f"Its container is {state}, and not by Purveyor.", checked_at=now)
+            return Status(
+                status="down",
+                reason=reason or f"Its container is {state}, and not by Purveyor.",
+                checked_at=now,
+            )
         if state != "running":
             return Status(status=state, reason=reason, checked_at=now)
         if reason:
             return Status(status="unhealthy", reason=reason, checked_at=now)
         health, checked = self._health.get(record.id, (None, None))
-        if health and not health.healthy and checked == record.updated_at:  # else it was before the last change
-            return Status(status="unhealthy", reason=health.detail or "", checked_at=health.checked_at)
+        # else it was before the last change
+        if health and not health.healthy and checked == record.updated_at:
+            return Status(
+                status="unhealthy", reason=health.detail or "", checked_at=health.checked_at
+            )
         return Status(status="running", checked_at=health.checked_at if health else now)
 
     async def deployments(self, records: Sequence[DeploymentRecord]) -> dict[int, Status]:
-        """What the apps of deployments are, by one look at the engine: active, or why an active one does not run; for any other
-        deployment what is recorded."""
+        """What the apps of deployments are, by one look at the engine: active, or why an active one
+        does not run; for any other deployment what is recorded."""
         now = datetime.now(UTC)
-        found = {record.id: Status(status=record.state, reason=record.error, checked_at=now) for record in records}
-        watched = [record for record in records if record.state == "active" and record.app is not None]
+        found = {
+            record.id: Status(status=record.state, reason=record.error, checked_at=now)
+            for record in records
+        }
+        watched = [
+            record for record in records if record.state == "active" and record.app is not None
+        ]
         if not watched:
             return found
         try:
             listed = await self._listed("deployment", [record.id for record in watched])
         except EngineUnavailable as error:
-            return found | {record.id: Status(status="unknown", reason=error.detail, checked_at=now) for record in watched}
+            return found | {
+                record.id: Status(status="unknown", reason=error.detail, checked_at=now)
+                for record in watched
+            }
         states = {id_in(item.labels, DEPLOYMENT): item.state for item in listed}
         for record in watched:
             state = states.get(record.id, "missing")
             reason = self._incidents.reason(Subject("app", record.id))
             if state != "running" or reason:
                 word = "down" if state in CLOSED else "unhealthy" if state == "running" else state
-                said = reason or ("Its container is gone." if state == "missing" else f"Its container is {state}.")
+                said = reason or (
+                    "Its container is gone." if state == "missing" else f"Its container is {state}."
+                )
                 found[record.id] = Status(status=word, reason=said, checked_at=now)
         return found
 
     async def check(self, record: ServiceRecord) -> Checked:
-        """A real round trip now; whoever asks while one is under way gets its outcome. Raises `EngineUnavailable`."""
+        """A real round trip now; whoever asks while one is under way gets its outcome. Raises
+        `EngineUnavailable`."""
         while (under_way := self._checking.get(record.id)) is not None:
             await under_way.ended.wait()
-            if under_way.outcome is not None:  # else whoever made it was called away, or saw no engine
+            # else whoever made it was called away, or saw no engine
+            if under_way.outcome is not None:
                 return under_way.outcome
         mine = self._checking[record.id] = _Round()
         try:
@@ -264,7 +318,9 @@ class Observer:
         now = datetime.now(UTC)
         checked = Checked(
             healthy=health.healthy,
-            status="running" if health.healthy else ("stopped" if health.stage == "container" else "unhealthy"),
+            status="running"
+            if health.healthy
+            else ("stopped" if health.stage == "container" else "unhealthy"),
             stage=health.stage,
             version=health.version,
             latency_ms=round(took, 2),
@@ -282,7 +338,9 @@ def _by_service(listed: Sequence[Found], records: Sequence[ServiceRecord]) -> di
     own: dict[int, Found] = {}
     for item in listed:
         record = known.get(id_in(item.labels, SERVICE))
-        if record is not None and (record.id not in own or _rank(item, record) > _rank(own[record.id], record)):
+        if record is not None and (
+            record.id not in own or _rank(item, record) > _rank(own[record.id], record)
+        ):
             own[record.id] = item
     return own
 

@@ -1,4 +1,5 @@
-"""Incidents: what should run and does not. Told once, brought back later and later, told again when over."""
+"""Incidents: what should run and does not. Told once, brought back later and later, told again when
+over."""
 
 from collections.abc import Callable, Mapping
 from time import monotonic
@@ -36,7 +37,8 @@ class Incidents:
         self._house = house
         self.clock = clock
         self._told: dict[Subject, Told] = {}
-        self._tries: dict[Subject, tuple[int, float]] = {}  # how often in a row, and when it may be tried next
+        # how often in a row, and when it may be tried next
+        self._tries: dict[Subject, tuple[int, float]] = {}
         self._ended: dict[Subject, float] = {}  # when the last incident was over
 
     async def recall(self) -> None:
@@ -55,7 +57,8 @@ class Incidents:
         return list(self._told)
 
     async def tell(self, subject: Subject, reason: str, **where: Any) -> None:
-        """An incident begins, or has another reason now: an event each. `where` is what the event carries beside that."""
+        """An incident begins, or has another reason now: an event each. `where` is what the event
+        carries beside that."""
         reasons = self._told[subject].reasons if subject in self._told else []
         if reasons and reasons[-1] == reason:
             return
@@ -93,7 +96,8 @@ class Incidents:
         return tries == 0 or at <= self.clock()
 
     def _row(self, subject: Subject) -> tuple[int, float]:
-        """How often it was tried in a row, and when it may be next; a row ends when all was calm for some time."""
+        """How often it was tried in a row, and when it may be next; a row ends when all was calm
+        for some time."""
         if subject in self._ended and self.clock() - self._ended[subject] > CALM:
             self._tries.pop(subject, None)
         return self._tries.get(subject, (0, 0.0))
@@ -102,7 +106,10 @@ class Incidents:
         """It is tried now; the next time is later than after the last one."""
         tries, _ = self._row(subject)
         self._ended.pop(subject, None)
-        self._tries[subject] = (tries + 1, self.clock() + Backoff(FIRST_PAUSE, LONGEST_PAUSE).pause(tries))
+        self._tries[subject] = (
+            tries + 1,
+            self.clock() + Backoff(FIRST_PAUSE, LONGEST_PAUSE).pause(tries),
+        )
 
     def hurry(self) -> None:
         """The engine is back: whatever is in trouble may be tried at once."""
@@ -117,16 +124,22 @@ class Incidents:
 
 def _emit(tx: Tx, subject: Subject, word: str, reason: str, where: dict[str, Any]) -> None:
     project = where.get("project")
-    data = {name: value for name, value in {**where, "reason": reason}.items() if value and name != "project"}
+    data = {
+        name: value
+        for name, value in {**where, "reason": reason}.items()
+        if value and name != "project"
+    }
     if subject.kind == "service":
         tx.emit(f"service.{word}", service=subject.id, data=data)
     else:
         tx.emit(f"app.{word}", project=project, data=data)
 
 
-def trouble(found: Found | None, networks: Mapping[str, str], name: str, hosts: Mapping[str, str] = ANYWHERE) -> str:
-    """Why a container that should serve under a name on these networks, by their ids, does not, or looks for one of these
-    `hosts` elsewhere; "" when all is well."""
+def trouble(
+    found: Found | None, networks: Mapping[str, str], name: str, hosts: Mapping[str, str] = ANYWHERE
+) -> str:
+    """Why a container that should serve under a name on these networks, by their ids, does not, or
+    looks for one of these `hosts` elsewhere; "" when all is well."""
     if found is None:
         return "Its container was removed."
     if found.state == "paused":
@@ -144,14 +157,20 @@ def trouble(found: Found | None, networks: Mapping[str, str], name: str, hosts: 
     if found.name != name:
         return f"Its container was renamed to {found.name}."
     if called := astray(found, hosts):
-        return f"It looks for {called} at {found.hosts[called]}, and that is at {hosts[called]} now."
+        return (
+            f"It looks for {called} at {found.hosts[called]}, and that is at {hosts[called]} now."
+        )
     return ""
 
 
 def astray(found: Found, hosts: Mapping[str, str]) -> str:
     """The first of these names that a container knows by another address, "" when there is none."""
-    return next((name for name, address in hosts.items() if found.hosts.get(name, address) != address), "")
+    return next(
+        (name for name, address in hosts.items() if found.hosts.get(name, address) != address), ""
+    )
 
 
 def _because(found: Found) -> str:
-    return " for want of memory (exit code 137)" if found.killed else f" (exit code {found.exit_code})"
+    return (
+        " for want of memory (exit code 137)" if found.killed else f" (exit code {found.exit_code})"
+    )

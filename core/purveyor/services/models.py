@@ -10,7 +10,8 @@ AUTHORITIES = "/etc/purveyor/ca.crt"  # in the containers of apps and services
 
 
 class Credentials(Record, frozen=True):
-    """What opens a data set: its service's parameters and secrets at the time when it was put away."""
+    """What opens a data set: its service's parameters and secrets at the time when it was put
+    away."""
 
     parameters: dict[str, Any]
     secrets: dict[str, str]
@@ -35,8 +36,9 @@ class VolumeRecord(Record, frozen=True):
 class Imported(Record, frozen=True):
     """What is known of a container that somebody else made.
 
-    `address` is where it was last reached from this host and `started_at` the start of it that was seen to; `ports` are
-    where the server listens by the type's usual port. `joined` means that we put it on our network.
+    `address` is where it was last reached from this host and `started_at` the start of it that was
+    seen to; `ports` are where the server listens by the type's usual port. `joined` means that we
+    put it on our network.
     """
 
     container: str
@@ -48,7 +50,8 @@ class Imported(Record, frozen=True):
 
 
 class ServiceRecord(Record, frozen=True):
-    """`authorities` are the certificates that vouch for its server's, "" while this one has none."""
+    """`authorities` are the certificates that vouch for its server's, "" while this one has
+    none."""
 
     id: int
     name: str

@@ -1,11 +1,14 @@
-"""The networks of environments: each whose apps run here has one, and the services that it has accounts on are joined to it.
+"""The networks of environments: each whose apps run here has one, and the services that it has
+accounts on are joined to it.
 
-So apps reach what is linked to them, and nothing of others. Services have the installation's own network for a home: their
-published ports, their way out, and what a person attaches by hand. A container's name resolves on every network that it is on,
-so that variables name the same hosts everywhere.
+So apps reach what is linked to them, and nothing of others. Services have the installation's own
+network for a home: their published ports, their way out, and what a person attaches by hand. A
+container's name resolves on every network that it is on, so that variables name the same hosts
+everywhere.
 
-The addresses are ours and recorded: the engine's own ranges end at some thirty networks, and a network that is made anew has to
-be the same. What is recorded comes first, and everything here may be done again after a crash.
+The addresses are ours and recorded: the engine's own ranges end at some thirty networks, and a
+network that is made anew has to be the same. What is recorded comes first, and everything here may
+be done again after a crash.
 """
 
 import ipaddress
@@ -21,14 +24,18 @@ from purveyor.kernel.parts import House
 from purveyor_hooks import Conflict, EngineUnavailable, PurveyorError
 
 RANGE = "network-range"
-# /16 each, in the order in which they are tried: out of the way of what engines, clouds, clusters and homes use
+# /16 each, in the order in which they are tried: out of the way of what engines, clouds, clusters
+# and homes use
 CANDIDATES = [f"10.{number}.0.0/16" for number in (213, 199, 187, 171, *range(170, 127, -1))]
-CANDIDATES += [f"172.{number}.0.0/16" for number in range(31, 19, -1)]  # where a route takes all of 10.0.0.0/8
+# where a route takes all of 10.0.0.0/8
+CANDIDATES += [f"172.{number}.0.0/16" for number in range(31, 19, -1)]
 PREFIX = 26  # 61 containers
 MOST = 300  # networks of environments on one host: as far as it was measured
 MOST_OF_SERVICE = 100  # a start joins them one by one
 
-USED = "EXISTS (SELECT 1 FROM deployments WHERE deployments.environment_id = networks.environment_id "
+USED = (
+    "EXISTS (SELECT 1 FROM deployments WHERE deployments.environment_id = networks.environment_id "
+)
 USED += "AND deployments.state IN ('active', 'deploying') AND deployments.app IS NOT NULL)"
 JOINED = "SELECT service_id FROM bindings JOIN services ON services.id = service_id "
 JOINED += "WHERE bindings.state = 'bound' AND services.state != 'deleted' AND environment_id"
@@ -54,13 +61,17 @@ def find(tx: Tx, environment_id: int) -> NetworkRecord | None:
 
 def of_service(tx: Tx, service_id: int) -> list[NetworkRecord]:
     """The networks that a service has to be on: those of the environments with an account on it."""
-    sql = "SELECT networks.* FROM networks JOIN bindings ON bindings.environment_id = networks.environment_id "
+    sql = (
+        "SELECT networks.* FROM networks JOIN bindings ON bindings.environment_id = "
+        "networks.environment_id "
+    )
     sql += "WHERE bindings.service_id = ? AND bindings.state = 'bound' ORDER BY networks.id"
     return [convert(row, NetworkRecord, tx.vault) for row in tx.rows(sql, [service_id])]
 
 
 class Home(NamedTuple):
-    """The environment whose network an address is on, and its project; both 0 for one that is on none of them."""
+    """The environment whose network an address is on, and its project; both 0 for one that is on
+    none of them."""
 
     environment_id: int = 0
     project_id: int = 0
@@ -71,7 +82,10 @@ def home(tx: Tx, address: str) -> Home:
     with suppress(ValueError):
         found = ipaddress.ip_address(address)
         found = getattr(found, "ipv4_mapped", None) or found
-        sql = "SELECT subnet, environment_id, project_id FROM networks JOIN environments ON environments.id = environment_id"
+        sql = (
+            "SELECT subnet, environment_id, project_id FROM networks JOIN environments ON "
+            "environments.id = environment_id"
+        )
         for row in list(tx.rows(sql)):
             if found in ipaddress.ip_network(row["subnet"]):
                 return Home(row["environment_id"], row["project_id"])
@@ -79,7 +93,10 @@ def home(tx: Tx, address: str) -> Home:
 
 
 def _every(tx: Tx) -> list[NetworkRecord]:
-    return [convert(row, NetworkRecord, tx.vault) for row in tx.rows("SELECT * FROM networks ORDER BY id")]
+    return [
+        convert(row, NetworkRecord, tx.vault)
+        for row in tx.rows("SELECT * FROM networks ORDER BY id")
+    ]
 
 
 def _is_over(tx: Tx, record: NetworkRecord) -> bool:
@@ -88,20 +105,28 @@ def _is_over(tx: Tx, record: NetworkRecord) -> bool:
 
 
 def require_room(tx: Tx, environment_id: int) -> None:
-    """Raise `Conflict` unless an environment may have a network, with all the services that it uses."""
+    """Raise `Conflict` unless an environment may have a network, with all the services that it
+    uses."""
     if find(tx, environment_id) is not None:
         return
     if int(tx.value("SELECT count(*) FROM networks")) >= MOST:
         raise Conflict(
-            f"{MOST} environments have apps on this host, and each has a network of its own; no more were tried.",
-            remedy="Delete environments that are over: purveyor project remove-environment PROJECT ENVIRONMENT",
+            f"{MOST} environments have apps on this host, and each has a network of its own; no "
+            "more were tried.",
+            remedy=(
+                "Delete environments that are over: purveyor project remove-environment "
+                "PROJECT ENVIRONMENT"
+            ),
         )
     for row in tx.rows(f"{JOINED} = ?", [environment_id]):
         if len(of_service(tx, row["service_id"])) >= MOST_OF_SERVICE:
             name = tx.value("SELECT name FROM services WHERE id = ?", [row["service_id"]])
             raise Conflict(
                 f"{name} is on the networks of {MOST_OF_SERVICE} environments already.",
-                remedy="Link this project to another service of the type, or delete environments that are over.",
+                remedy=(
+                    "Link this project to another service of the type, or delete environments "
+                    "that are over."
+                ),
             )
 
 
@@ -110,7 +135,12 @@ def _allocated(tx: Tx, environment_id: int, name: str, taken: Iterable[str]) -> 
     found = find(tx, environment_id)
     if found is None:
         subnet = _free(tx, taken)
-        values = {"environment_id": environment_id, "name": name, "subnet": str(subnet), "gateway": str(subnet[1])}
+        values = {
+            "environment_id": environment_id,
+            "name": name,
+            "subnet": str(subnet),
+            "gateway": str(subnet[1]),
+        }
         tx.insert("networks", **values)
         found = find(tx, environment_id)
         assert found is not None
@@ -133,10 +163,13 @@ def _moved(tx: Tx, record: NetworkRecord, taken: Iterable[str]) -> NetworkRecord
 
 
 def _free(tx: Tx, taken: Iterable[str]) -> ipaddress.IPv4Network:
-    recorded = {ipaddress.IPv4Network(row["subnet"]) for row in tx.rows("SELECT subnet FROM networks")}
+    recorded = {
+        ipaddress.IPv4Network(row["subnet"]) for row in tx.rows("SELECT subnet FROM networks")
+    }
     others = [item for item in _ranges(taken) if item not in recorded]
     whole = ipaddress.IPv4Network(_range(tx, others))
-    # a wider route, of a VPN that came later for one, gives way to ours; nobody's deploys end because of it
+    # a wider route, of a VPN that came later for one, gives way to ours; nobody's deploys end
+    # because of it
     others = [item for item in others if not whole.subnet_of(item)]
     for subnet in whole.subnets(new_prefix=max(PREFIX, whole.prefixlen)):
         if subnet not in recorded and not any(subnet.overlaps(item) for item in others):
@@ -148,7 +181,8 @@ def _free(tx: Tx, taken: Iterable[str]) -> ipaddress.IPv4Network:
 
 
 def _range(tx: Tx, others: Iterable[ipaddress.IPv4Network]) -> str:
-    """The range that all the networks are in: the one that was chosen, or the first that nobody uses."""
+    """The range that all the networks are in: the one that was chosen, or the first that nobody
+    uses."""
     known = remembered(tx, RANGE)
     if known:
         return known
@@ -157,7 +191,10 @@ def _range(tx: Tx, others: Iterable[ipaddress.IPv4Network]) -> str:
         if not any(ipaddress.IPv4Network(candidate).overlaps(item) for item in used):
             note(tx, RANGE, candidate)
             return candidate
-    raise Conflict("No range of addresses is free on this host.", remedy="Choose one in the settings file: network-range")
+    raise Conflict(
+        "No range of addresses is free on this host.",
+        remedy="Choose one in the settings file: network-range",
+    )
 
 
 def choose_range(tx: Tx, wanted: str) -> None:
@@ -185,7 +222,8 @@ class Networks:
         self._engine = house.engine.networks
 
     async def ensure(self, environment_id: int, name: str) -> NetworkRecord:
-        """The network of an environment whose app is about to run, with the services that it uses."""
+        """The network of an environment whose app is about to run, with the services that it
+        uses."""
         async with self._engine.turn:
             record = await self._house.store.read(lambda tx: find(tx, environment_id))
             if record is None:
@@ -197,24 +235,32 @@ class Networks:
 
                 record = await self._house.store.write(work)
             record, _ = await self._made(record)
-        rows = await self._house.store.read(lambda tx: list(tx.rows(f"{JOINED} = ?", [environment_id])))
+        rows = await self._house.store.read(
+            lambda tx: list(tx.rows(f"{JOINED} = ?", [environment_id]))
+        )
         for row in rows:
             await self.join(row["service_id"])
         return record
 
     async def _made(self, record: NetworkRecord) -> tuple[NetworkRecord, str]:
-        """The network on the engine, and its id; made anew with other addresses when its own are somebody's by now."""
+        """The network on the engine, and its id; made anew with other addresses when its own are
+        somebody's by now."""
         for _ in range(MOST):
             try:
-                return record, await self._engine.ensure(record.name, (record.subnet, record.gateway), record.environment_id)
+                return record, await self._engine.ensure(
+                    record.name, (record.subnet, record.gateway), record.environment_id
+                )
             except AddressesTaken:
                 taken, before = await self._engine.taken(), record
                 record = await self._house.store.write(lambda tx: _moved(tx, before, taken))  # noqa: B023
-        raise Conflict("No addresses could be had for the network.", remedy="Choose a range: network-range in the settings file.")
+        raise Conflict(
+            "No addresses could be had for the network.",
+            remedy="Choose a range: network-range in the settings file.",
+        )
 
     async def expected(self, *, service: int = 0, environment: int = 0) -> dict[str, str]:
-        """The networks that the container of a service, or of an environment's app, has to be on, and which ones those are now;
-        "" for one that is not there."""
+        """The networks that the container of a service, or of an environment's app, has to be on,
+        and which ones those are now; "" for one that is not there."""
 
         def look(tx: Tx) -> list[str]:
             found = of_service(tx, service) if service else [find(tx, environment)]
@@ -222,7 +268,8 @@ class Networks:
 
         names = await self._house.store.read(look)
         expected = {}
-        if service or not names:  # an app that was deployed before there were networks of environments is on this one
+        # an app that was deployed before there were networks of environments is on this one
+        if service or not names:
             expected[self._house.engine.namespace] = await self._house.engine.network_id()
         if names:
             ids = await self._engine.ids()
@@ -230,8 +277,8 @@ class Networks:
         return expected
 
     async def take_in(self, environment_id: int, name: str, found: Found) -> None:
-        """Have a network for an app that was deployed before there were any, and it on there under its names: it goes on being on
-        the installation's own one until its next deployment."""
+        """Have a network for an app that was deployed before there were any, and it on there under
+        its names: it goes on being on the installation's own one until its next deployment."""
         aliases = await self._house.engine.containers.aliases(found.id)
         await self.ensure(environment_id, name)
         if name not in found.networks:
@@ -240,16 +287,23 @@ class Networks:
             )
 
     async def join(self, service_id: int) -> None:
-        """Have a service's container on the networks of all environments that use it, and on no other of ours: one that is gone
-        by now would keep it from starting."""
+        """Have a service's container on the networks of all environments that use it, and on no
+        other of ours: one that is gone by now would keep it from starting."""
         if (found := await self._container(service_id)) is not None:
-            await self._join(found, await self._house.store.read(lambda tx: of_service(tx, service_id)))
+            await self._join(
+                found, await self._house.store.read(lambda tx: of_service(tx, service_id))
+            )
 
     async def _container(self, service_id: int) -> Found | None:
-        """A service's container. It is asked for before the records are read: a network that it is on was recorded first, so one
-        that is not recorded afterwards is over, and not about to begin."""
-        name = await self._house.store.read(lambda tx: tx.value("SELECT container_name FROM services WHERE id = ?", [service_id]))
-        return await self._house.engine.containers.inspect(str(name), foreign=True) if name else None
+        """A service's container. It is asked for before the records are read: a network that it is
+        on was recorded first, so one that is not recorded afterwards is over, and not about to
+        begin."""
+        name = await self._house.store.read(
+            lambda tx: tx.value("SELECT container_name FROM services WHERE id = ?", [service_id])
+        )
+        return (
+            await self._house.engine.containers.inspect(str(name), foreign=True) if name else None
+        )
 
     async def _join(self, found: Found, wanted: Iterable[NetworkRecord]) -> None:
         records = {record.name: record for record in wanted}
@@ -270,7 +324,8 @@ class Networks:
                     await containers.connect(found.id, [], name)
             except EngineUnavailable:
                 raise
-            except PurveyorError as error:  # one that cannot be had keeps no service from starting, and is told as an incident
+            except PurveyorError as error:
+                # one that cannot be had keeps no service from starting, and is told as an incident
                 self._house.logger.warning("network", network=name, error=error.detail)
 
     async def _again(self, record: NetworkRecord) -> str:
@@ -282,10 +337,15 @@ class Networks:
         return number
 
     async def leave(self, service_id: int, environment_id: int | None = None) -> None:
-        """Take a service's container from the network of an environment whose account on it has ended, or from all of them."""
+        """Take a service's container from the network of an environment whose account on it has
+        ended, or from all of them."""
 
         def look(tx: Tx) -> list[NetworkRecord]:
-            return [item for item in of_service(tx, service_id) if environment_id not in (None, item.environment_id)]
+            return [
+                item
+                for item in of_service(tx, service_id)
+                if environment_id not in (None, item.environment_id)
+            ]
 
         if (found := await self._container(service_id)) is not None:
             await self._join(found, await self._house.store.read(look))
@@ -299,8 +359,8 @@ class Networks:
         return name.startswith(f"{self._house.engine.namespace}.")
 
     async def drop(self, environment_id: int) -> None:
-        """Remove the network of an environment whose apps are gone. What others have on it is named, and it stays until they
-        have left."""
+        """Remove the network of an environment whose apps are gone. What others have on it is
+        named, and it stays until they have left."""
         async with self._engine.turn:
             await self._drop(environment_id)
 
@@ -309,12 +369,17 @@ class Networks:
         if record is None:
             return
         if others := await self._engine.delete(record.name):
-            self._house.logger.warning("network.in_use", network=record.name, containers=", ".join(others))
+            self._house.logger.warning(
+                "network.in_use", network=record.name, containers=", ".join(others)
+            )
             return
-        await self._house.store.write(lambda tx: tx.db.execute("DELETE FROM networks WHERE id = ?", [record.id]))
+        await self._house.store.write(
+            lambda tx: tx.db.execute("DELETE FROM networks WHERE id = ?", [record.id])
+        )
 
     async def settle(self) -> None:
-        """Remove the networks of environments without an app, and make those anew that somebody has removed."""
+        """Remove the networks of environments without an app, and make those anew that somebody has
+        removed."""
 
         recorded = await self._house.store.read(_every)
         if not recorded:
@@ -336,10 +401,12 @@ class Networks:
 def lost(found: Found | None, wanted: Mapping[str, str]) -> str:
     """The first network that a container has to be on and is not, "" when there is none."""
     here: Mapping[str, str] = found.network_ids if found is not None else {}
-    return next((name for name, number in wanted.items() if not number or here.get(name) != number), "")
+    return next(
+        (name for name, number in wanted.items() if not number or here.get(name) != number), ""
+    )
 
 
 def name_of(namespace: str, project: str, environment: str) -> str:
-    """Sorts after the installation's own network, whose name it begins with: the engine takes the first by name for a
-    container's way out and its published ports."""
+    """Sorts after the installation's own network, whose name it begins with: the engine takes the
+    first by name for a container's way out and its published ports."""
     return f"{namespace}.{project}.{environment}"

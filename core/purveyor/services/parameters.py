@@ -1,4 +1,5 @@
-"""A service's parameters: what may be given, what is made up, and what is wrong with what was given."""
+"""A service's parameters: what may be given, what is made up, and what is wrong with what was
+given."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -46,7 +47,12 @@ def schema(kind: ServiceType, settings: Settings) -> dict[str, Any]:
             "description": item.help,
             "x-editable": item.editable,
         }
-        bounds = {"minimum": item.minimum, "maximum": item.maximum, "pattern": item.pattern, "default": item.default}
+        bounds = {
+            "minimum": item.minimum,
+            "maximum": item.maximum,
+            "pattern": item.pattern,
+            "default": item.default,
+        }
         entry |= {name: value for name, value in bounds.items() if value is not None}
         if item.choices:
             entry["enum"] = list(item.choices)
@@ -84,11 +90,15 @@ def image_for(kind: ServiceType, settings: Settings, version: str) -> str:
     if not re.fullmatch(r"\d[\w.]{0,20}", version) or not tag or parts.digest:
         why = f"not a version of {image}"
         remedy = "Give a number such as 17, or the whole image in parameters.docker_image."
-        raise BadInput(f"The version {version!r} cannot be used.", remedy=remedy, errors={"version": why})
+        raise BadInput(
+            f"The version {version!r} cannot be used.", remedy=remedy, errors={"version": why}
+        )
     return str(msgspec.structs.replace(parts, tag=f"{version}{tag['rest']}"))
 
 
-def fresh(kind: ServiceType, settings: Settings, given: Mapping[str, Any], taken: Collection[int]) -> dict[str, Any]:
+def fresh(
+    kind: ServiceType, settings: Settings, given: Mapping[str, Any], taken: Collection[int]
+) -> dict[str, Any]:
     """Complete, typed parameters for a new service. Raises `BadInput` naming each field."""
     known = declared(kind, settings)
     values = _checked(known, given)
@@ -111,19 +121,32 @@ def fresh(kind: ServiceType, settings: Settings, given: Mapping[str, Any], taken
 
 
 def claimed(kind: ServiceType, settings: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Typed parameters for a container that is there already: nothing is made up, and ports are the container's own.
+    """Typed parameters for a container that is there already: nothing is made up, and ports are the
+    container's own.
 
     A secret that is not given is "". Raises as `fresh` does.
     """
-    known = {name: item for name, item in declared(kind, settings).items() if item.generated != "port" and name != IMAGE}
+    known = {
+        name: item
+        for name, item in declared(kind, settings).items()
+        if item.generated != "port" and name != IMAGE
+    }
     values = _checked(known, {name: value for name, value in given.items() if value != ""})
-    return {name: values.get(name, "" if item.generated else item.default) for name, item in known.items()}
+    return {
+        name: values.get(name, "" if item.generated else item.default)
+        for name, item in known.items()
+    }
 
 
 def changed(
-    kind: ServiceType, settings: Settings, current: Mapping[str, Any], given: Mapping[str, Any], taken: Collection[int]
+    kind: ServiceType,
+    settings: Settings,
+    current: Mapping[str, Any],
+    given: Mapping[str, Any],
+    taken: Collection[int],
 ) -> dict[str, Any]:
-    """The parameters after a change. A read-only one may be repeated, not altered. Raises as `fresh` does."""
+    """The parameters after a change. A read-only one may be repeated, not altered. Raises as
+    `fresh` does."""
     known = declared(kind, settings)
     values = _checked(known, given)
     errors = {
@@ -134,12 +157,19 @@ def changed(
     if errors:
         raise _bad(kind.name, errors)
     mine = {current.get(item.name) for item in known.values() if item.generated == "port"}
-    _check_ports(known, {name: value for name, value in values.items() if value not in mine}, set(taken) - mine)
+    _check_ports(
+        known,
+        {name: value for name, value in values.items() if value not in mine},
+        set(taken) - mine,
+    )
     return {**current, **values}
 
 
-def remade(kind: ServiceType, settings: Settings, before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters of data that is made anew from a service's: of what cannot be changed, a choice can be made again then."""
+def remade(
+    kind: ServiceType, settings: Settings, before: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All parameters of data that is made anew from a service's: of what cannot be changed, a
+    choice can be made again then."""
     known = declared(kind, settings)
     errors = {
         name: "may not be chosen in an upgrade" if name in known else "unknown"
@@ -189,7 +219,11 @@ def _typed(item: Parameter, value: Any) -> Any:
             if item.generated == "port":
                 low, high = max(low or 1, 1), min(high or ports.LAST, ports.LAST)
             if (low is not None and value < low) or (high is not None and value > high):
-                raise ValueError(f"must be from {low} to {high}" if high is not None else f"must be at least {low}")
+                raise ValueError(
+                    f"must be from {low} to {high}"
+                    if high is not None
+                    else f"must be at least {low}"
+                )
         case "boolean":
             if isinstance(value, str) and value.lower() in ("true", "false"):
                 value = value.lower() == "true"
@@ -211,7 +245,9 @@ def _typed(item: Parameter, value: Any) -> Any:
     return value
 
 
-def _check_ports(known: Mapping[str, Parameter], values: Mapping[str, Any], taken: Collection[int]) -> None:
+def _check_ports(
+    known: Mapping[str, Parameter], values: Mapping[str, Any], taken: Collection[int]
+) -> None:
     errors: dict[str, str] = {}
     seen: set[int] = set()
     for name, value in values.items():
@@ -225,4 +261,8 @@ def _check_ports(known: Mapping[str, Parameter], values: Mapping[str, Any], take
             seen.add(value)
     if errors:
         listed = "; ".join(f"{name}: {why}" for name, why in errors.items())
-        raise BadInput(f"Ports cannot be had: {listed}.", remedy="Choose another, or leave it out.", errors=errors)
+        raise BadInput(
+            f"Ports cannot be had: {listed}.",
+            remedy="Choose another, or leave it out.",
+            errors=errors,
+        )

@@ -1,7 +1,9 @@
-"""Making a service's container match its record: the steps that create, start, update and repair share.
+"""Making a service's container match its record: the steps that create, start, update and repair
+share.
 
-Every function may be called again after a crash. Data comes first: a container is only started on the volume
-that is recorded, and only goes on serving when the data set in it carries the recorded mark.
+Every function may be called again after a crash. Data comes first: a container is only started on
+the volume that is recorded, and only goes on serving when the data set in it carries the recorded
+mark.
 """
 
 from collections import defaultdict
@@ -49,7 +51,8 @@ class Provisioner:
     def __init__(self, house: House) -> None:
         self._house = house
         self._networks = Networks(house)
-        self._asking: defaultdict[int, anyio.Lock] = defaultdict(anyio.Lock)  # two at once may take each other's marks
+        # two at once may take each other's marks
+        self._asking: defaultdict[int, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def _load(self, service_id: int) -> tuple[ServiceRecord, Provider]:
         record = await self._house.store.read(lambda tx: services.get(tx, service_id))
@@ -57,7 +60,11 @@ class Provisioner:
 
     async def _volume(self, record: ServiceRecord) -> VolumeRecord | None:
         volume_id = record.volume_id
-        return await self._house.store.read(lambda tx: services.volume(tx, volume_id)) if volume_id else None
+        return (
+            await self._house.store.read(lambda tx: services.volume(tx, volume_id))
+            if volume_id
+            else None
+        )
 
     def access(self, record: ServiceRecord, provider: Provider) -> ServiceAccess:
         return ServiceAccess(self._house.engine, provider.kind, record, self._house.logger)
@@ -65,25 +72,34 @@ class Provisioner:
     # ---------------------------------------------------------------- image
 
     async def image(self, service_id: int, progress: Callable[[str], Awaitable[None]]) -> None:
-        """Have the service's image on the engine and record what it is. Raises `ImageMissing`, `BadInput`.
+        """Have the service's image on the engine and record what it is. Raises `ImageMissing`,
+        `BadInput`.
 
-        What is recorded by its id is what runs, whatever its name means by now: a verb that asks for an image clears the id.
+        What is recorded by its id is what runs, whatever its name means by now: a verb that asks
+        for an image clears the id.
         """
         record, provider = await self._load(service_id)
         if record.imported:
             return
         if record.image_id and (held := await self._house.engine.images.inspect(record.image_id)):
-            if held.digest != await self._house.store.read(lambda tx: image_registry.digest_of(tx, held.id)):
+            if held.digest != await self._house.store.read(
+                lambda tx: image_registry.digest_of(tx, held.id)
+            ):
                 await self._house.store.write(lambda tx: image_registry.note(tx, held))
             return
-        found = await self._house.engine.images.ensure(record.image, progress, self._house.settings.pull_timeout)
+        found = await self._house.engine.images.ensure(
+            record.image, progress, self._house.settings.pull_timeout
+        )
         major = provider.data_major(found, record.parameters)
         volume = await self._volume(record)
         if volume and volume.state == "used" and volume.major != major:
             former = volume.major or "before"
             raise BadInput(
-                f"{record.name} holds data of version {former}; the image {record.image} is of version {major}.",
-                remedy=f"Data has to be carried over: purveyor upgrade {record.slug} {record.image}",
+                f"{record.name} holds data of version {former}; the image {record.image} is of "
+                f"version {major}.",
+                remedy=(
+                    f"Data has to be carried over: purveyor upgrade {record.slug} {record.image}"
+                ),
                 errors={"docker_image": f"another major version than {volume.major}"},
             )
 
@@ -97,18 +113,24 @@ class Provisioner:
             await self._house.store.write(work)
 
     async def newer_image(self, record: ServiceRecord) -> str:
-        """The id of the image that the service's reference means now, "" when it is the one that it runs."""
+        """The id of the image that the service's reference means now, "" when it is the one that it
+        runs."""
         if record.imported or not record.image_id:
             return ""
         found = await self._house.engine.images.inspect(record.image)
         return found.id if found and found.id != record.image_id else ""
 
     async def _runnable(self, record: ServiceRecord, spec: ContainerSpec) -> ContainerSpec:
-        """The container with the recorded image: by its name while that means it, for people to read, else by its id."""
+        """The container with the recorded image: by its name while that means it, for people to
+        read, else by its id."""
         if spec.image != record.image or not record.image_id:
             return spec
         found = await self._house.engine.images.inspect(record.image)
-        return spec if found and found.id == record.image_id else msgspec.structs.replace(spec, image=record.image_id)
+        return (
+            spec
+            if found and found.id == record.image_id
+            else msgspec.structs.replace(spec, image=record.image_id)
+        )
 
     # ---------------------------------------------------------------- volume
 
@@ -135,8 +157,8 @@ class Provisioner:
     async def container(self, service_id: int) -> None:
         """Have the container that the record describes, created; one that differs is replaced.
 
-        One that was imported is only put on the network. Raises `DataRefused` when the volume no longer holds what must
-        be in it.
+        One that was imported is only put on the network. Raises `DataRefused` when the volume no
+        longer holds what must be in it.
         """
         record, provider = await self._load(service_id)
         if record.imported:
@@ -151,7 +173,8 @@ class Provisioner:
         volume = await self._volume(record)
         new = volume is None or volume.state == "new"
         found = await self._claim(record, volume)
-        if found and found.network_ids.get(engine.namespace) != await engine.network_id():  # one that was lost has its name
+        # one that was lost has its name
+        if found and found.network_ids.get(engine.namespace) != await engine.network_id():
             await engine.containers.connect(found.id, [])
             found = await engine.containers.inspect(found.id)
         by_id = msgspec.structs.replace(spec, image=record.image_id)
@@ -177,12 +200,17 @@ class Provisioner:
             for path in spec.evidence:
                 if not await engine.containers.holds(container_id, path):
                     raise DataRefused(
-                        f"The data of {record.name} is not in its volume: {path} is missing in {volume.path}.",
-                        remedy="The folder was emptied or replaced. Put the data back, or restore a backup into a new service.",
+                        f"The data of {record.name} is not in its volume: {path} is missing in "
+                        f"{volume.path}.",
+                        remedy=(
+                            "The folder was emptied or replaced. Put the data back, or restore "
+                            "a backup into a new service."
+                        ),
                     )
 
     async def _certify(self, record: ServiceRecord, spec: ContainerSpec, container_id: str) -> None:
-        """Put its certificate into a container that does not run, and what vouches for it; another one when it is time."""
+        """Put its certificate into a container that does not run, and what vouches for it; another
+        one when it is time."""
         wanted = spec.certificate
         if wanted is None:
             return
@@ -193,7 +221,8 @@ class Provisioner:
         await self.hand_over(record, wanted, container_id)
 
     async def renew_certificate(self, service_id: int) -> None:
-        """Another certificate for a server that runs, which goes on. Raises `Conflict` when its container has none yet."""
+        """Another certificate for a server that runs, which goes on. Raises `Conflict` when its
+        container has none yet."""
         record, provider = await self._load(service_id)
         wanted = provider.container(record.view()).certificate
         if wanted is None or not record.authorities:
@@ -207,20 +236,28 @@ class Provisioner:
             record, provider = await self._load(service_id)
             await provider.renew_certificate(record.view(), self.access(record, provider))
 
-    async def hand_over(self, record: ServiceRecord, wanted: Certificate, container_id: str) -> None:
+    async def hand_over(
+        self, record: ServiceRecord, wanted: Certificate, container_id: str
+    ) -> None:
         """Put the recorded certificate into a container, whether it runs or not."""
-        held, bundle = await self._house.store.read(lambda tx: (certificates.find(tx, record.id), certificates.bundle(tx)))
+        held, bundle = await self._house.store.read(
+            lambda tx: (certificates.find(tx, record.id), certificates.bundle(tx))
+        )
         assert held is not None
         files = [File(path=wanted.file, content=held.key + held.certificate, mode=0o600)]
         if wanted.chain:
             files.append(File(path=wanted.chain, content=held.certificate))
         await self._house.engine.containers.put(container_id, files, wanted.owners)
-        await self._house.engine.containers.put(container_id, [File(path=AUTHORITIES, content=bundle)])
+        await self._house.engine.containers.put(
+            container_id, [File(path=AUTHORITIES, content=bundle)]
+        )
 
     async def _claim(self, record: ServiceRecord, volume: VolumeRecord | None) -> Found | None:
-        """The service's container, whatever it is called now: one that was renamed gets its name back.
+        """The service's container, whatever it is called now: one that was renamed gets its name
+        back.
 
-        Raises `Conflict` when another container runs on the service's data, for two servers on one data set destroy it.
+        Raises `Conflict` when another container runs on the service's data, for two servers on one
+        data set destroy it.
         """
         containers = self._house.engine.containers
         if volume is None or volume.state == "new":  # nobody can know it yet
@@ -231,24 +268,32 @@ class Provisioner:
         running = [item for item in others if item.holds_on]
         mine = [item for item in running or others if self._is_of(item, record)]
         if running and (len(running) > 1 or not mine or (named is not None and named.holds_on)):
-            strangers = [item.name for item in running if item not in mine] or [item.name for item in running]
+            strangers = [item.name for item in running if item not in mine] or [
+                item.name for item in running
+            ]
             raise Conflict(
                 f"The data of {record.name} is in use by the container {', '.join(strangers)}.",
                 remedy=f"Two servers on one data set destroy it. Stop it (docker stop {' '.join(strangers)}), "
                 f"then: purveyor start {record.slug}",
             )
         if len(mine) == 1 and (running or named is None):
-            self._house.logger.warning("service.renamed", service=record.name, container=mine[0].name)
+            self._house.logger.warning(
+                "service.renamed", service=record.name, container=mine[0].name
+            )
             if named is not None:  # one that was made in its place and does not run
                 await containers.remove(named.id)
             await containers.rename(mine[0].id, record.container_name)
         return await containers.inspect(record.container_name)
 
     def _is_of(self, item: Found, record: ServiceRecord) -> bool:
-        """Whether a container is the one that was made for a service. A copy of it (docker commit) has its labels and another
-        image."""
+        """Whether a container is the one that was made for a service. A copy of it (docker commit)
+        has its labels and another image."""
         labels = self._house.engine.labels
-        return labels.ours(item.labels) and item.labels.get(SERVICE) == str(record.id) and item.image_id == record.image_id
+        return (
+            labels.ours(item.labels)
+            and item.labels.get(SERVICE) == str(record.id)
+            and item.image_id == record.image_id
+        )
 
     async def remove_container(self, service_id: int) -> None:
         """Remove the container; one that was imported is left as it was found."""
@@ -261,13 +306,20 @@ class Provisioner:
             await self._house.engine.containers.leave(record.container_name)
 
     async def found(self, record: ServiceRecord) -> Found | None:
-        """The service's container as it is: that of its name, unless one of its own runs under another."""
+        """The service's container as it is: that of its name, unless one of its own runs under
+        another."""
         containers = self._house.engine.containers
         found = await containers.inspect(record.container_name, foreign=record.imported is not None)
         if record.imported or (found is not None and found.holds_on):
             return found
-        labelled = [item for item in await containers.listed(service=record.id) if self._is_of(item, record)]
-        renamed = [item for item in labelled if item.name != record.container_name and (item.holds_on or found is None)]
+        labelled = [
+            item for item in await containers.listed(service=record.id) if self._is_of(item, record)
+        ]
+        renamed = [
+            item
+            for item in labelled
+            if item.name != record.container_name and (item.holds_on or found is None)
+        ]
         return await containers.inspect(renamed[0].id) if len(renamed) == 1 else found
 
     # ---------------------------------------------------------------- somebody else's container
@@ -280,7 +332,10 @@ class Provisioner:
         if found is None:
             raise NotFound(
                 f"The container {record.container_name} is gone, and Purveyor did not make it.",
-                remedy=f"Bring it back the way it was made, under the same name. Or let go of it: purveyor delete {record.slug}",
+                remedy=(
+                    "Bring it back the way it was made, under the same name. Or let go of it: "
+                    f"purveyor delete {record.slug}"
+                ),
             )
         if engine.namespace not in found.networks:
             await self._note(record, joined=True)
@@ -292,15 +347,22 @@ class Provisioner:
         found = await self.found(record)
         if found is not None:
             address = found.networks.get(self._house.engine.namespace, "")
-            await self._note(record, container=found.id, address=address, started_at=found.started_at)
+            await self._note(
+                record, container=found.id, address=address, started_at=found.started_at
+            )
 
     def moved(self, record: ServiceRecord, found: Found) -> bool:
-        """Whether an imported container was started anew, or taken from the network, since it was last seen to."""
+        """Whether an imported container was started anew, or taken from the network, since it was
+        last seen to."""
         known = record.imported
         if known is None:
             return False
         here = found.networks.get(self._house.engine.namespace)
-        return (known.container, known.started_at, known.address) != (found.id, found.started_at, here)
+        return (known.container, known.started_at, known.address) != (
+            found.id,
+            found.started_at,
+            here,
+        )
 
     async def _note(self, record: ServiceRecord, **facts: Any) -> None:
         def work(tx: Tx) -> None:
@@ -311,31 +373,38 @@ class Provisioner:
         await self._house.store.write(work)
 
     async def adopt(self, service_id: int) -> None:
-        """Log in with the credentials that were given. Raises `BadInput` with the reason when they do not do."""
+        """Log in with the credentials that were given. Raises `BadInput` with the reason when they
+        do not do."""
         record, provider = await self._load(service_id)
         provider.require("adopt", "imports")
         health = await _asked(provider.adopt(record.view(), self.access(record, provider)))
         if not health.healthy:
             raise BadInput(
-                f"The container {record.container_name} cannot be imported: {health.detail or f'no further than {health.stage}'}",
-                remedy="Check the parameters; nothing was registered, and nothing in it was changed.",
+                f"The container {record.container_name} cannot be imported: "
+                f"{health.detail or f'no further than {health.stage}'}",
+                remedy=(
+                    "Check the parameters; nothing was registered, and nothing in it was changed."
+                ),
                 errors={"parameters": health.detail or f"no further than {health.stage}"},
             )
 
     async def reach(self, service_id: int) -> None:
-        """See that an imported server also answers on our network, where apps look for it. Raises `Conflict`."""
+        """See that an imported server also answers on our network, where apps look for it. Raises
+        `Conflict`."""
         record, provider = await self._load(service_id)
         health = await _asked(provider.adopt(record.view(), self.access(record, provider)))
         if not health.healthy:
             raise Conflict(
-                f"{record.container_name} answers on its own network and not on {self._house.engine.namespace}: {health.detail}",
+                f"{record.container_name} answers on its own network and not on "
+                f"{self._house.engine.namespace}: {health.detail}",
                 remedy="Have its server listen on all addresses (0.0.0.0), then import it again.",
             )
 
     # ---------------------------------------------------------------- start
 
     async def start(self, service_id: int) -> None:
-        """Start the container. A port that somebody took in the meantime is settled by the next one, if ours to choose."""
+        """Start the container. A port that somebody took in the meantime is settled by the next
+        one, if ours to choose."""
         for _ in range(PORT_ATTEMPTS):
             record, _provider = await self._load(service_id)
             try:
@@ -350,7 +419,10 @@ class Provisioner:
                     port = record.parameters.get("port")
                     raise PortTaken(
                         f"Port {port} on 127.0.0.1 is in use by another program.",
-                        remedy=f"Free it, or choose another: purveyor update {record.slug} -p port=NUMBER",
+                        remedy=(
+                            f"Free it, or choose another: purveyor update {record.slug} -p "
+                            "port=NUMBER"
+                        ),
                         errors={"port": "in use"},
                     ) from error
                 await self.container(service_id)
@@ -366,25 +438,38 @@ class Provisioner:
         await containers.start(record.container_name)
 
     def _move_port(self, tx: Tx, service_id: int) -> bool:
-        """Choose other ports for a service that has never served; False when its owner relies on those it has."""
+        """Choose other ports for a service that has never served; False when its owner relies on
+        those it has."""
         record = services.get(tx, service_id)
         volume = services.volume(tx, record.volume_id) if record.volume_id else None
         if record.state != "creating" or (volume and volume.state != "new"):
             return False
         provider = self._house.registry.provider(record.service_type)
         parameters = dict(record.parameters)
-        ours = [item for item in provider.kind.parameters if item.generated == "port" and item.name not in record.given]
+        ours = [
+            item
+            for item in provider.kind.parameters
+            if item.generated == "port" and item.name not in record.given
+        ]
         blocked = [item for item in ours if not ports.is_free(int(parameters[item.name]))] or ours
         for item in blocked:
-            parameters[item.name] = ports.lowest_free(int(parameters[item.name]) + 1, port_registry.ports_taken(tx))
+            parameters[item.name] = ports.lowest_free(
+                int(parameters[item.name]) + 1, port_registry.ports_taken(tx)
+            )
             port_registry.move_port(tx, service_id, item.name, parameters[item.name])
         services.update(tx, service_id, parameters=parameters)
         return bool(blocked)
 
     async def lift(self, service_id: int) -> None:
-        """Have a server run that should, for an operation on it that cannot end without: as a repair does, under its locks."""
+        """Have a server run that should, for an operation on it that cannot end without: as a
+        repair does, under its locks."""
         record = await self._house.store.read(lambda tx: services.find(tx, service_id))
-        if record is None or record.imported or record.refusal or (record.state, record.desired) != ("active", "running"):
+        if (
+            record is None
+            or record.imported
+            or record.refusal
+            or (record.state, record.desired) != ("active", "running")
+        ):
             return
         found = await self.found(record)
         expected = await self._networks.expected(service=record.id)
@@ -405,7 +490,8 @@ class Provisioner:
     # ---------------------------------------------------------------- serving
 
     async def ready(self, service_id: int) -> None:
-        """Wait until the driver's round trip succeeds. Raises as soon as the container has given up."""
+        """Wait until the driver's round trip succeeds. Raises as soon as the container has given
+        up."""
         record, provider = await self._load(service_id)
         access = self.access(record, provider)
         limit = self._house.settings.ready_timeout
@@ -419,10 +505,12 @@ class Provisioner:
                 found = await self.found(record)
                 if found is None or found.restarting or found.state in ("exited", "dead"):
                     raise Failed(
-                        f"The server of {record.name} ended at once: {await self._last_words(record)}",
+                        f"The server of {record.name} ended at once: "
+                        f"{await self._last_words(record)}",
                         remedy=f"See: purveyor logs {record.slug}",
                     )
-                if record.imported is None and self._house.engine.namespace not in found.networks:  # its ports went with it
+                # its ports went with it
+                if record.imported is None and self._house.engine.namespace not in found.networks:
                     raise Failed(
                         f"{record.name} was taken from the network {self._house.engine.namespace}.",
                         remedy=f"Start it again: purveyor start {record.slug}",
@@ -431,14 +519,23 @@ class Provisioner:
                 pause = min(pause * 1.5, LONGEST_PAUSE)
         reason = health.detail or f"no further than {health.stage}"
         raise DeadlineExceeded(
-            f"{record.name} did not serve within {limit:.0f} s: {reason}", remedy=f"See: purveyor logs {record.slug}"
+            f"{record.name} did not serve within {limit:.0f} s: {reason}",
+            remedy=f"See: purveyor logs {record.slug}",
         )
 
     async def answers(self, record: ServiceRecord, either: Sequence[Mapping[str, Any]]) -> None:
-        """Wait until the server takes one of these parameters for its administrator's. Raises `DeadlineExceeded`."""
+        """Wait until the server takes one of these parameters for its administrator's. Raises
+        `DeadlineExceeded`."""
         provider = self._house.registry.provider(record.service_type)
-        access, limit, pause = self.access(record, provider), self._house.settings.ready_timeout, FIRST_PAUSE
-        views = [msgspec.structs.replace(record.view(), parameters=dict(parameters)) for parameters in either]
+        access, limit, pause = (
+            self.access(record, provider),
+            self._house.settings.ready_timeout,
+            FIRST_PAUSE,
+        )
+        views = [
+            msgspec.structs.replace(record.view(), parameters=dict(parameters))
+            for parameters in either
+        ]
         with anyio.move_on_after(limit):
             while True:
                 for view in views:
@@ -446,7 +543,10 @@ class Provisioner:
                         return
                 await anyio.sleep(pause)
                 pause = min(pause * 1.5, LONGEST_PAUSE)
-        raise DeadlineExceeded(f"{record.name} did not serve within {limit:.0f} s.", remedy=f"See: purveyor logs {record.slug}")
+        raise DeadlineExceeded(
+            f"{record.name} did not serve within {limit:.0f} s.",
+            remedy=f"See: purveyor logs {record.slug}",
+        )
 
     async def _last_words(self, record: ServiceRecord) -> str:
         try:
@@ -455,8 +555,11 @@ class Provisioner:
             return "its container is gone."
         return " / ".join(line.strip() for line in lines if line.strip()) or "it printed nothing."
 
-    async def identity(self, service_id: int, accept: bool = False, *, watching: bool = False) -> None:
-        """Mark a new data set, or compare the mark of a known one; with another mark the service is stopped.
+    async def identity(
+        self, service_id: int, accept: bool = False, *, watching: bool = False
+    ) -> None:
+        """Mark a new data set, or compare the mark of a known one; with another mark the service is
+        stopped.
 
         `accept` records the mark that is found instead. Raises `DataRefused`.
         """
@@ -468,11 +571,16 @@ class Provisioner:
         if volume is None:
             return
         fresh = volume.state == "new"
-        if not provider.offers("identity"):  # without a mark it is still somebody's data from now on
+        # without a mark it is still somebody's data from now on
+        if not provider.offers("identity"):
             if fresh:
-                await self._house.store.write(lambda tx: services.update_volume(tx, volume.id, state="used"))
+                await self._house.store.write(
+                    lambda tx: services.update_volume(tx, volume.id, state="used")
+                )
             return
-        found = await provider.identity(record.view(), self.access(record, provider), fresh or accept, watching=watching)
+        found = await provider.identity(
+            record.view(), self.access(record, provider), fresh or accept, watching=watching
+        )
         if not fresh and not accept and found != volume.identity:
             await self._house.engine.containers.stop(record.container_name)
             raise DataRefused(
@@ -481,19 +589,30 @@ class Provisioner:
                 f"purveyor start {record.slug} --accept-data",
             )
         if fresh or found != volume.identity:
-            await self._house.store.write(lambda tx: services.update_volume(tx, volume.id, identity=found, state="used"))
+            await self._house.store.write(
+                lambda tx: services.update_volume(tx, volume.id, identity=found, state="used")
+            )
 
-    async def _compare(self, record: ServiceRecord, provider: Provider, accept: bool, watching: bool) -> None:
-        """An imported container goes on running whatever it holds; it is not used when that is another data set."""
+    async def _compare(
+        self, record: ServiceRecord, provider: Provider, accept: bool, watching: bool
+    ) -> None:
+        """An imported container goes on running whatever it holds; it is not used when that is
+        another data set."""
         if record.imported is None or not provider.offers("identity"):
             return
         known = record.imported.identity
         create = accept or not known
-        found = await provider.identity(record.view(), self.access(record, provider), create, watching=watching)
+        found = await provider.identity(
+            record.view(), self.access(record, provider), create, watching=watching
+        )
         if known and not accept and found != known:
             raise DataRefused(
-                f"The container {record.container_name} holds another data set than the one that was imported.",
-                remedy=f"Put the right one back. If you replaced it on purpose: purveyor start {record.slug} --accept-data",
+                f"The container {record.container_name} holds another data set than the one that "
+                "was imported.",
+                remedy=(
+                    "Put the right one back. If you replaced it on purpose: purveyor start "
+                    f"{record.slug} --accept-data"
+                ),
             )
         if found != known:
             await self._note(record, identity=found)
@@ -508,7 +627,9 @@ class Provisioner:
         if found is None:
             return Health(healthy=False, stage="container", detail="There is no container.")
         if found.state != "running":
-            return Health(healthy=False, stage="container", detail=f"The container is {found.state}.")
+            return Health(
+                healthy=False, stage="container", detail=f"The container is {found.state}."
+            )
         try:
             return await self._asked(record, provider.ready, self.access(record, provider))
         except Failed as error:
@@ -525,9 +646,14 @@ async def _asked(answer: Awaitable[Health]) -> Health:
 
 def _matches(found: Found, record: ServiceRecord, specs: Sequence[str], network: str) -> bool:
     """Whether a container is the one that the record describes, and complete."""
-    if found.state == "created":  # never started: a crash may have come before its files were put in
+    # never started: a crash may have come before its files were put in
+    if found.state == "created":
         return False
-    return found.labels.get(SPEC) in specs and found.image_id == record.image_id and network in found.networks
+    return (
+        found.labels.get(SPEC) in specs
+        and found.image_id == record.image_id
+        and network in found.networks
+    )
 
 
 def published_ports(record: ServiceRecord, spec: ContainerSpec) -> dict[int, int]:

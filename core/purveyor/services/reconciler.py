@@ -1,4 +1,5 @@
-"""Reconciliation: the world is compared with intent, at start-up and whenever the engine says something."""
+"""Reconciliation: the world is compared with intent, at start-up and whenever the engine says
+something."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -31,15 +32,20 @@ from purveyor.services.operations.lifecycle import ServiceArguments
 from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import DataRefused, EngineUnavailable, NotFound, PurveyorError
 
-TELLING = frozenset(["die", "destroy", "start", "oom", "pause", "unpause", "rename", "health_status"])
+TELLING = frozenset(
+    ["die", "destroy", "start", "oom", "pause", "unpause", "rename", "health_status"]
+)
 SETTLE = 0.3
 RECONNECT = 2.0
-STEADY = timedelta(seconds=60)  # a server that the engine had to start again is well when it has run for so long
-CHECKS, REPAIRS = 32, 8  # at a time; a check that hangs takes a place for as long as the type's hook may take
+# a server that the engine had to start again is well when it has run for so long
+STEADY = timedelta(seconds=60)
+# at a time; a check that hangs takes a place for as long as the type's hook may take
+CHECKS, REPAIRS = 32, 8
 
 
 class Reconciler:
-    """Follows the engine's events, checks health from time to time, and brings back what should run and does not."""
+    """Follows the engine's events, checks health from time to time, and brings back what should run
+    and does not."""
 
     def __init__(
         self,
@@ -59,10 +65,14 @@ class Reconciler:
         self._helpers = Helpers(house)
         self._networks = Networks(house)
         self._told = anyio.Event()
-        self._changed: set[str] = set()  # "service-3", "app-7", names and ids of containers that are not ours
-        self._unverified: set[int] = set()  # services that run on data which could not be compared yet
-        self._verified: dict[int, datetime | None] = {}  # service -> start of the container whose data was compared
-        self._restarts: dict[Subject, tuple[str, int]] = {}  # container and how often the engine had started it again
+        # "service-3", "app-7", names and ids of containers that are not ours
+        self._changed: set[str] = set()
+        # services that run on data which could not be compared yet
+        self._unverified: set[int] = set()
+        # service -> start of the container whose data was compared
+        self._verified: dict[int, datetime | None] = {}
+        # container and how often the engine had started it again
+        self._restarts: dict[Subject, tuple[str, int]] = {}
         self._ended: dict[str, str] = {}  # container -> what it last ended with
         self._shared: dict[int, str] = {}  # service -> another container that runs on its data
         self._turns: defaultdict[Subject, anyio.Lock] = defaultdict(anyio.Lock)
@@ -83,13 +93,15 @@ class Reconciler:
                 group.start_soon(keep, "health checks", lambda: self._check_regularly(group), every)
                 group.start_soon(keep, "new data sets", lambda: self._insist(group))
         finally:
-            with anyio.CancelScope(shield=True), suppress(PurveyorError):  # what was observed may be lost, the end may not
+            # what was observed may be lost, the end may not
+            with anyio.CancelScope(shield=True), suppress(PurveyorError):
                 await self._observer.keep()
 
     # ---------------------------------------------------------------- when to look
 
     async def _follow(self, group: anyio.abc.TaskGroup) -> None:
-        """Follow the engine; each time the connection is made anew, look at everything, and listen meanwhile."""
+        """Follow the engine; each time the connection is made anew, look at everything, and listen
+        meanwhile."""
         silent = False
         while True:
             try:
@@ -152,11 +164,14 @@ class Reconciler:
             changed, self._changed = self._changed, set()
             every, apps = await self._house.store.read(_intended)
             if "data" in changed:
-                changed |= {Subject("service", number).key for number in await self._watch_data(every)}
+                changed |= {
+                    Subject("service", number).key for number in await self._watch_data(every)
+                }
             if "network" in changed:
                 group.start_soon(self._steady_sweep)
                 continue
-            if any(len(item) == 64 for item in changed):  # ids of containers that were taken from the network
+            # ids of containers that were taken from the network
+            if any(len(item) == 64 for item in changed):
                 listed = await self._house.engine.containers.listed()
                 changed |= {_key(item.labels) for item in listed if item.id in changed}
             for record in every:
@@ -181,17 +196,20 @@ class Reconciler:
             await self._observer.keep()
 
     async def _insist(self, group: anyio.abc.TaskGroup) -> None:
-        """Look soon, not at the next regular check, at a server whose data could not be compared at the first look, and at
-        what is in trouble and due to be tried again."""
+        """Look soon, not at the next regular check, at a server whose data could not be compared at
+        the first look, and at what is in trouble and due to be tried again."""
         while True:
             await anyio.sleep(RECONNECT)
             due, self._unverified = self._unverified, set()
-            for subject in {*(Subject("service", number) for number in due), *self._incidents.waiting()}:
+            for subject in {
+                *(Subject("service", number) for number in due),
+                *self._incidents.waiting(),
+            }:
                 group.start_soon(self._see, subject)
 
     async def sweep(self) -> None:
-        """Go on with what was left unfinished, look at every service, then at the apps that are linked to them, and remove apps
-        that are over."""
+        """Go on with what was left unfinished, look at every service, then at the apps that are
+        linked to them, and remove apps that are over."""
         await self._runner.recover(wait=False)
         await self._settle_network()
         every, apps = await self._house.store.read(_intended)
@@ -211,7 +229,8 @@ class Reconciler:
             for number in linked.get(record.project_id, []):
                 if number in seen:
                     await seen[number].wait()
-            async with self._projects[record.project_id]:  # while one is brought back, no other is looked at
+            # while one is brought back, no other is looked at
+            async with self._projects[record.project_id]:
                 await self._see(Subject("app", record.id))
 
         async with anyio.create_task_group() as group:
@@ -224,9 +243,14 @@ class Reconciler:
     async def _sweep_apps(self) -> None:
         def current(tx: Tx) -> set[int]:
             states = ("active", "deploying")
-            return {item.id for state in states for item in deployment_store.deployments(tx, state=state)}
+            return {
+                item.id
+                for state in states
+                for item in deployment_store.deployments(tx, state=state)
+            }
 
-        found = await self._house.engine.containers.listed()  # first: of a deploy that begins meanwhile there is nothing in it
+        # first: of a deploy that begins meanwhile there is nothing in it
+        found = await self._house.engine.containers.listed()
         wanted = await self._house.store.read(current)
         for item in found:
             if (deployment := id_in(item.labels, DEPLOYMENT)) and deployment not in wanted:
@@ -236,12 +260,15 @@ class Reconciler:
         """Have the network, with the addresses that it had: apps know the host by one of them."""
         engine = self._house.engine
         await engine.ensure_network()
-        if await engine.network_id() and engine.subnets != await self._house.store.read(address.subnets):
+        if await engine.network_id() and engine.subnets != await self._house.store.read(
+            address.subnets
+        ):
             await self._house.store.write(lambda tx: address.note_subnets(tx, engine.subnets))
         await self._networks.settle()
 
     async def _take_in(self, apps: list[DeploymentRecord]) -> None:
-        """Give apps that were deployed before there were networks of environments theirs, without a break."""
+        """Give apps that were deployed before there were networks of environments theirs, without a
+        break."""
         for record in apps:
             name = await self._house.store.read(lambda tx: self._network_of(tx, record))  # noqa: B023
             found = await self._app(record) if name else None
@@ -258,24 +285,35 @@ class Reconciler:
         if networks.find(tx, record.environment_id) is not None:
             return ""
         environment = projects.environment_by_id(tx, record.environment_id).slug
-        return networks.name_of(self._house.engine.namespace, projects.get(tx, record.project_id).slug, environment)
+        return networks.name_of(
+            self._house.engine.namespace, projects.get(tx, record.project_id).slug, environment
+        )
 
     async def _watch_data(self, every: list[ServiceRecord]) -> set[int]:
-        """Look for containers that somebody started on the data of a service that runs; the answer is whose that are now or
-        were before."""
+        """Look for containers that somebody started on the data of a service that runs; the answer
+        is whose that are now or were before."""
 
         def look(tx: Tx) -> dict[int, VolumeRecord]:
             known: dict[int, VolumeRecord] = {}
             for item in every:
-                with suppress(NotFound):  # it was taken back since it was listed, and its volume with it
-                    known |= {item.id: services.volume(tx, item.volume_id)} if item.volume_id else {}
+                # it was taken back since it was listed, and its volume with it
+                with suppress(NotFound):
+                    known |= (
+                        {item.id: services.volume(tx, item.volume_id)} if item.volume_id else {}
+                    )
             return known
 
         volumes = await self._house.store.read(look)
-        users = await self._house.engine.containers.users({item.name: item.path for item in volumes.values()})
+        users = await self._house.engine.containers.users(
+            {item.name: item.path for item in volumes.values()}
+        )
         found: dict[int, str] = {}
         for record in every:
-            running = [item for item in users[volumes[record.id].name] if item.holds_on] if record.id in volumes else []
+            running = (
+                [item for item in users[volumes[record.id].name] if item.holds_on]
+                if record.id in volumes
+                else []
+            )
             others = [item.name for item in running if item.name != record.container_name]
             if len(running) > len(others) > 0:
                 found[record.id] = ", ".join(sorted(others))
@@ -283,9 +321,14 @@ class Reconciler:
         self._shared = found
         return told
 
-    async def _close_forgotten(self, every: list[ServiceRecord], apps: list[DeploymentRecord]) -> None:
+    async def _close_forgotten(
+        self, every: list[ServiceRecord], apps: list[DeploymentRecord]
+    ) -> None:
         """Incidents of what is not there any more are over."""
-        there = {*(Subject("service", item.id) for item in every), *(Subject("app", item.id) for item in apps)}
+        there = {
+            *(Subject("service", item.id) for item in every),
+            *(Subject("app", item.id) for item in apps),
+        }
         for subject in self._incidents.open:
             if subject not in there:
                 await self._incidents.over(subject, "It is not wanted any more.")
@@ -307,11 +350,16 @@ class Reconciler:
     async def _guarded(self, subject: Subject) -> None:
         try:
             if subject.kind == "service":
-                if (record := await self._house.store.read(lambda tx: services.find(tx, subject.id))) is not None:
+                if (
+                    record := await self._house.store.read(lambda tx: services.find(tx, subject.id))
+                ) is not None:
                     await self._look(subject, record)
             else:
                 await self._look_at_app(
-                    subject, await self._house.store.read(lambda tx: deployment_store.deployment(tx, subject.id))
+                    subject,
+                    await self._house.store.read(
+                        lambda tx: deployment_store.deployment(tx, subject.id)
+                    ),
                 )
         except PurveyorError as error:
             self._house.logger.warning("reconcile", subject=subject.key, error=error.detail)
@@ -319,15 +367,22 @@ class Reconciler:
             self._house.logger.warning("reconcile.fault", subject=subject.key, exc_info=error)
 
     async def _look(self, subject: Subject, record: ServiceRecord) -> None:
-        """One service: bring it back if it should run and does not, else check its health. Operations go first."""
-        if record.state != "active" or self._runner.busy(record.id) or not self._house.registry.find(record.service_type):
+        """One service: bring it back if it should run and does not, else check its health.
+        Operations go first."""
+        if (
+            record.state != "active"
+            or self._runner.busy(record.id)
+            or not self._house.registry.find(record.service_type)
+        ):
             return
         found = await self._provision.found(record)
         if record.desired != "running":
             await self._incidents.over(subject, "It is stopped as its owner wants.")
         elif record.imported:
             if found is None or not found.holds_on:
-                await self._incidents.tell(subject, trouble(found, {}, "") + " Its owner has to bring it back.")
+                await self._incidents.tell(
+                    subject, trouble(found, {}, "") + " Its owner has to bring it back."
+                )
         elif reason := await self._trouble(subject, found, record.container_name):
             self._observer.forget(record.id)
             if record.refusal:  # told by an event of its own
@@ -341,8 +396,12 @@ class Reconciler:
             if record.refusal or await self._trouble(subject, found, record.container_name):
                 return
         if others := self._shared.get(record.id):
-            remedy = f"Two servers on one data set destroy it: docker stop {others.replace(',', '')}"
-            await self._incidents.tell(subject, f"Its data is in use by the container {others} as well. {remedy}")
+            remedy = (
+                f"Two servers on one data set destroy it: docker stop {others.replace(',', '')}"
+            )
+            await self._incidents.tell(
+                subject, f"Its data is in use by the container {others} as well. {remedy}"
+            )
             return
         moved = found is not None and found.state == "running" and await self._moved(record, found)
         if moved and record.desired == "running":  # an imported one
@@ -355,18 +414,25 @@ class Reconciler:
             self._observer.forget(record.id)
 
     async def _moved(self, record: ServiceRecord, found: Found) -> bool:
-        """Whether an imported container was started anew, or taken from a network, since it was last seen."""
+        """Whether an imported container was started anew, or taken from a network, since it was
+        last seen."""
         if record.imported is None:
             return False
-        return self._provision.moved(record, found) or lost(found, await self._networks.expected(service=record.id)) != ""
+        return (
+            self._provision.moved(record, found)
+            or lost(found, await self._networks.expected(service=record.id)) != ""
+        )
 
     async def _check(self, record: ServiceRecord, found: Found) -> bool:
-        """Whether a running server is healthy, and has the data that it should have; what is new is told."""
+        """Whether a running server is healthy, and has the data that it should have; what is new is
+        told."""
         before = self._observer.last_health(record.id)
         async with self._checks:
             checked = await self._observer.check(record)
             await self._observer.sample(record)
-        if self._verified.get(record.id) != found.started_at and not (record.imported and record.refusal):
+        if self._verified.get(record.id) != found.started_at and not (
+            record.imported and record.refusal
+        ):
             self._unverified.add(record.id)
             if checked.healthy:
                 known = await self._verify(record)
@@ -375,14 +441,25 @@ class Reconciler:
                     return False
                 self._verified[record.id] = found.started_at
                 await self._helpers.let_go(record)
-        worth = checked.healthy and before is not None and (before.detail or "") != (checked.detail or "")
+        worth = (
+            checked.healthy
+            and before is not None
+            and (before.detail or "") != (checked.detail or "")
+        )
         if before is None or before.healthy != checked.healthy or worth:
-            await self._publish(record, "healthy" if checked.healthy else "unhealthy", checked.detail or "")
+            await self._publish(
+                record, "healthy" if checked.healthy else "unhealthy", checked.detail or ""
+            )
         return checked.healthy
 
     async def _look_at_app(self, subject: Subject, record: DeploymentRecord) -> None:
-        """One app: brought back, from its recorded deployment, if it does not run. Operations of its project go first."""
-        if record.state != "active" or record.app is None or self._runner.busy(record.project_id, "project"):
+        """One app: brought back, from its recorded deployment, if it does not run. Operations of
+        its project go first."""
+        if (
+            record.state != "active"
+            or record.app is None
+            or self._runner.busy(record.project_id, "project")
+        ):
             return
         found = await self._app(record)
         where = await self._house.store.read(lambda tx: _where(tx, record))
@@ -406,7 +483,9 @@ class Reconciler:
         named = sorted(found, key=lambda item: item.name != record.container)
         return await self._house.engine.containers.inspect(named[0].id) if named else None
 
-    async def _trouble(self, subject: Subject, found: Found | None, name: str, environment: int = 0) -> str:
+    async def _trouble(
+        self, subject: Subject, found: Found | None, name: str, environment: int = 0
+    ) -> str:
         """Why something does not run as it should, "" when it does."""
         service = subject.id if subject.kind == "service" else 0
         expected = await self._networks.expected(service=service, environment=environment)
@@ -420,14 +499,19 @@ class Reconciler:
         self._restarts[subject] = (found.id, found.restarts)
         if not reason and known == found.id and found.restarts > before:
             code = self._ended.get(found.id, "")
-            told = f"It ended{f' with exit code {code}' if code else ''} and was started again by the engine."
+            told = (
+                f"It ended{f' with exit code {code}' if code else ''} and was started again by "
+                "the engine."
+            )
             await self._incidents.tell(subject, told, **(await self._place(subject)))
         return reason
 
     async def _place(self, subject: Subject) -> dict[str, Any]:
         if subject.kind == "service":
             return {}
-        return await self._house.store.read(lambda tx: _where(tx, deployment_store.deployment(tx, subject.id)))
+        return await self._house.store.read(
+            lambda tx: _where(tx, deployment_store.deployment(tx, subject.id))
+        )
 
     def _at_it(self, found: Found | None) -> bool:
         """Whether the engine brings it back itself."""
@@ -437,13 +521,15 @@ class Reconciler:
         return self._house.settings.self_repair == "on" and self._incidents.due(subject)
 
     def _steady(self, subject: Subject, found: Found) -> bool:
-        """Whether what runs may be taken for well: one that the engine had to start again has to stay up for some time."""
+        """Whether what runs may be taken for well: one that the engine had to start again has to
+        stay up for some time."""
         if found.restarts == 0 or found.started_at is None or not self._incidents.reason(subject):
             return True
         return datetime.now(UTC) - found.started_at > STEADY
 
     async def _verify(self, record: ServiceRecord) -> bool:
-        """Compare the data set of a container that somebody else started, Docker after a reboot for one.
+        """Compare the data set of a container that somebody else started, Docker after a reboot for
+        one.
 
         A foreign one is stopped by the comparison and refused from then on.
         """
@@ -464,7 +550,8 @@ class Reconciler:
     # ---------------------------------------------------------------- bringing back
 
     async def _repair(self, subject: Subject, record: ServiceRecord | DeploymentRecord) -> None:
-        """Try to bring it back, as an operation; why that failed is told as the incident's reason."""
+        """Try to bring it back, as an operation; why that failed is told as the incident's
+        reason."""
         self._incidents.tried(subject)
         try:
             async with self._repairs:
@@ -477,14 +564,20 @@ class Reconciler:
 
     async def _bring_back(self, record: ServiceRecord | DeploymentRecord) -> None:
         if isinstance(record, ServiceRecord):
-            handle = await self._runner.submit(self._verbs["repair"], ServiceArguments(service=str(record.id)), "reconciler")
+            handle = await self._runner.submit(
+                self._verbs["repair"], ServiceArguments(service=str(record.id)), "reconciler"
+            )
         else:
-            handle = await self._runner.submit(self._verbs["repair-app"], AppArguments(deployment=record.id), "reconciler")
+            handle = await self._runner.submit(
+                self._verbs["repair-app"], AppArguments(deployment=record.id), "reconciler"
+            )
         await handle.wait()
 
     async def _publish(self, record: ServiceRecord, word: str, reason: str) -> None:
         data = {"reason": reason} if reason else {}
-        await self._house.store.write(lambda tx: tx.emit(f"service.{word}", service=record.id, data=data))
+        await self._house.store.write(
+            lambda tx: tx.emit(f"service.{word}", service=record.id, data=data)
+        )
 
 
 def _key(labels: Mapping[str, str]) -> str:
@@ -496,7 +589,9 @@ def _key(labels: Mapping[str, str]) -> str:
 
 def _intended(tx: Tx) -> tuple[list[ServiceRecord], list[DeploymentRecord]]:
     """Every service, and every app that should run."""
-    apps = [item for item in deployment_store.deployments(tx, state="active") if item.app is not None]
+    apps = [
+        item for item in deployment_store.deployments(tx, state="active") if item.app is not None
+    ]
     if hold.held(tx):  # an app acts on others: it waits for a person's word
         apps = []
     return services.every(tx), sorted(apps, key=lambda item: item.id)
@@ -511,6 +606,7 @@ def _linked(tx: Tx) -> dict[int, list[int]]:
 
 
 def _where(tx: Tx, record: DeploymentRecord) -> dict[str, Any]:
-    """What an app's events carry: its project, environment and deployment. Raises `NotFound` when they are gone."""
+    """What an app's events carry: its project, environment and deployment. Raises `NotFound` when
+    they are gone."""
     environment = projects.environment_by_id(tx, record.environment_id).slug
     return {"project": record.project_id, "environment": environment, "deployment": record.id}

@@ -39,13 +39,18 @@ class Renewals:
                 await self._wake.wait()
 
     async def turn(self) -> None:
-        """Renew what is due of every service that serves and can show another one without a restart."""
+        """Renew what is due of every service that serves and can show another one without a
+        restart."""
 
         def look(tx: Tx) -> list[int]:
             found = []
             for item in services.every(tx):
                 serves = item.state == "active" and item.desired == "running" and not item.refusal
-                if serves and item.authorities and certificates.due(tx, item.id, certificates.names_of(item.container_name)):
+                if (
+                    serves
+                    and item.authorities
+                    and certificates.due(tx, item.id, certificates.names_of(item.container_name))
+                ):
                     provider = self._house.registry.find(item.service_type)
                     if provider is not None and provider.offers("renew_certificate"):
                         found.append(item.id)
@@ -56,7 +61,9 @@ class Renewals:
                 continue
             try:
                 given = ServiceArguments(service=str(number))
-                await (await self._runner.submit(self._verbs["renew-certificate"], given, "sweep")).wait()
+                await (
+                    await self._runner.submit(self._verbs["renew-certificate"], given, "sweep")
+                ).wait()
             except PurveyorError as error:
                 self._house.logger.warning("renewals", service=number, error=error.detail)
         await self._house.store.write(self._let_go)

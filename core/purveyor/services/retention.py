@@ -31,7 +31,9 @@ class Retention:
         settings = self._house.settings
         before = self._now() - timedelta(days=settings.history_days)
         whole = 0
-        while forgotten := await self._house.store.write(lambda tx: retention_store.forget(tx, before, settings.history_events)):
+        while forgotten := await self._house.store.write(
+            lambda tx: retention_store.forget(tx, before, settings.history_events)
+        ):
             whole += forgotten
             await anyio.sleep(BREATH)
         if whole:

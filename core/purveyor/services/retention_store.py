@@ -1,4 +1,5 @@
-"""What may be forgotten: events and operations that are over for long, looks at services that are gone."""
+"""What may be forgotten: events and operations that are over for long, looks at services that are
+gone."""
 
 from datetime import datetime
 
@@ -10,10 +11,11 @@ LEAST = 1_000  # the newest of each are kept, however old they are
 
 
 def forget(tx: Tx, before: datetime, most: int) -> int:
-    """Forget a batch of what happened before a moment, or of all but the last `most` events. The answer is how many rows.
+    """Forget a batch of what happened before a moment, or of all but the last `most` events. The
+    answer is how many rows.
 
-    The line of events goes from its beginning on, without gaps, and not beyond the first event of an operation that is
-    unfinished. An operation goes when all its events have gone.
+    The line of events goes from its beginning on, without gaps, and not beyond the first event of
+    an operation that is unfinished. An operation goes when all its events have gone.
     """
     return _events(tx, before, most) + _operations(tx) + samples.forget_deleted(tx, BATCH)
 
@@ -36,6 +38,9 @@ def _operations(tx: Tx) -> int:
     if first is None or first["id"] == 1:
         return 0  # all that ever happened is still told
     last = tx.value("SELECT max(id) FROM operations") or 0
-    ended = "SELECT id FROM operations WHERE ended_at < ? AND state IN ('succeeded', 'failed') AND id <= ? ORDER BY id LIMIT ?"
+    ended = (
+        "SELECT id FROM operations WHERE ended_at < ? AND state IN ('succeeded', 'failed') AND "
+        "id <= ? ORDER BY id LIMIT ?"
+    )
     statement = f"DELETE FROM operations WHERE id IN ({ended})"
     return tx.db.execute(statement, [first["at"], last - LEAST, BATCH]).rowcount

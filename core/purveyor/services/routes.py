@@ -50,7 +50,16 @@ from purveyor.services.schemas import (
     ServiceView,
     VolumeView,
 )
-from purveyor_hooks import BadInput, Binding, Listing, NotFound, PurveyorError, Scope, ServiceType, Sink
+from purveyor_hooks import (
+    BadInput,
+    Binding,
+    Listing,
+    NotFound,
+    PurveyorError,
+    Scope,
+    ServiceType,
+    Sink,
+)
 from purveyor_hooks.references import parts_of
 from purveyor_hooks.streams import attachment
 
@@ -96,14 +105,25 @@ async def provider(core: App, service_type: str) -> ProviderMetadata:
 
 @get("/", guards=[reader])
 async def list_services(
-    core: App, q: str = "", service_type: str = "", sort: service_schemas.Sort = "id", limit: Limit = 100, offset: Offset = 0
+    core: App,
+    q: str = "",
+    service_type: str = "",
+    sort: service_schemas.Sort = "id",
+    limit: Limit = 100,
+    offset: Offset = 0,
 ) -> Response[list[service_schemas.ServiceView]]:
     """A part of the services: those whose name holds `q`, of a type."""
-    return page(*await service_page(core, service_schemas.Listed(q=q, service_type=service_type, sort=sort), limit, offset))
+    return page(
+        *await service_page(
+            core, service_schemas.Listed(q=q, service_type=service_type, sort=sort), limit, offset
+        )
+    )
 
 
 @post("/", guards=[admin])
-async def create_service(request: Req, core: App, data: CreateArguments, plan: bool = False) -> Response[Any]:
+async def create_service(
+    request: Req, core: App, data: CreateArguments, plan: bool = False
+) -> Response[Any]:
     async def then(operation: OperationRecord) -> service_schemas.ServiceView:
         return await service_view(core, operation.service)
 
@@ -116,18 +136,26 @@ async def show_service(core: App, reference: str) -> service_schemas.ServiceDeta
 
 
 @put("/{reference:str}", guards=[admin])
-async def update_service(request: Req, core: App, reference: str, data: ServiceChange, plan: bool = False) -> Response[Any]:
-    given = UpdateArguments(service=reference, parameters=data.parameters, docker_image=data.docker_image)
+async def update_service(
+    request: Req, core: App, reference: str, data: ServiceChange, plan: bool = False
+) -> Response[Any]:
+    given = UpdateArguments(
+        service=reference, parameters=data.parameters, docker_image=data.docker_image
+    )
     return await _answer_service(request, core, "update", given, plan)
 
 
 @delete("/{reference:str}", guards=[admin], status_code=200)
-async def delete_service(request: Req, core: App, reference: str, purge: bool = False, plan: bool = False) -> Response[Any]:
+async def delete_service(
+    request: Req, core: App, reference: str, purge: bool = False, plan: bool = False
+) -> Response[Any]:
     given = DeleteArguments(service=reference, purge=purge)
     return await answer(request, core, "delete", given, plan=plan, status=204, then=nothing)
 
 
-async def _answer_service(request: Req, core: App, verb: str, given: msgspec.Struct, plan: bool) -> Response[Any]:
+async def _answer_service(
+    request: Req, core: App, verb: str, given: msgspec.Struct, plan: bool
+) -> Response[Any]:
     async def then(operation: OperationRecord) -> service_schemas.ServiceView:
         return await service_view(core, operation.service)
 
@@ -135,18 +163,28 @@ async def _answer_service(request: Req, core: App, verb: str, given: msgspec.Str
 
 
 @post("/{reference:str}/start", guards=[admin])
-async def start_service(request: Req, core: App, reference: str, accept_data: bool = False, plan: bool = False) -> Response[Any]:
-    return await _answer_service(request, core, "start", StartArguments(service=reference, accept_data=accept_data), plan)
+async def start_service(
+    request: Req, core: App, reference: str, accept_data: bool = False, plan: bool = False
+) -> Response[Any]:
+    return await _answer_service(
+        request, core, "start", StartArguments(service=reference, accept_data=accept_data), plan
+    )
 
 
 @post("/{reference:str}/stop", guards=[admin])
-async def stop_service(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+async def stop_service(
+    request: Req, core: App, reference: str, plan: bool = False
+) -> Response[Any]:
     return await _answer_service(request, core, "stop", ServiceArguments(service=reference), plan)
 
 
 @post("/{reference:str}/restart", guards=[admin])
-async def restart_service(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
-    return await _answer_service(request, core, "restart", ServiceArguments(service=reference), plan)
+async def restart_service(
+    request: Req, core: App, reference: str, plan: bool = False
+) -> Response[Any]:
+    return await _answer_service(
+        request, core, "restart", ServiceArguments(service=reference), plan
+    )
 
 
 @get("/{reference:str}/health", guards=[reader])
@@ -163,14 +201,21 @@ async def service_history(core: App, reference: str) -> History:
 
 
 @get("/{reference:str}/browse", guards=[admin], opt={"reveals": "rows"})
-async def browse_service(core: App, reference: str, path: list[str] | None = None, cursor: str = "", order: str = "") -> Listing:
-    """One page of what a service holds; `path` is what was opened so far. Nothing can be changed this way."""
+async def browse_service(
+    core: App, reference: str, path: list[str] | None = None, cursor: str = "", order: str = ""
+) -> Listing:
+    """One page of what a service holds; `path` is what was opened so far. Nothing can be changed
+    this way."""
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     handle.require_serving(record)
     if cursor and len(cursor) > 2000:
-        raise BadInput("The cursor is none of ours.", errors={"cursor": "as an earlier answer said"})
+        raise BadInput(
+            "The cursor is none of ours.", errors={"cursor": "as an earlier answer said"}
+        )
     provider = core.house.registry.provider(record.service_type)
-    return await provider.browse(record.view(), core.provision.access(record, provider), tuple(path or ()), cursor, order)
+    return await provider.browse(
+        record.view(), core.provision.access(record, provider), tuple(path or ()), cursor, order
+    )
 
 
 @get("/{reference:str}/download", guards=[admin], opt={"reveals": "data"})
@@ -181,8 +226,13 @@ async def download_from_service(core: App, reference: str, path: list[str]) -> S
     provider = core.house.registry.provider(record.service_type)
     assert core.workers is not None
     access = core.provision.access(record, provider)
-    chunks = await begun(flow(core.workers, lambda sink: provider.download(record.view(), access, tuple(path), sink)))
-    headers = {"Content-Disposition": attachment(path[-1] if path else ""), "X-Content-Type-Options": "nosniff"}
+    chunks = await begun(
+        flow(core.workers, lambda sink: provider.download(record.view(), access, tuple(path), sink))
+    )
+    headers = {
+        "Content-Disposition": attachment(path[-1] if path else ""),
+        "X-Content-Type-Options": "nosniff",
+    }
     return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
 
@@ -201,20 +251,31 @@ async def reveal_service(request: Req, core: App, reference: str) -> dict[str, s
 
 @get("/{reference:str}/logs", guards=[admin], opt={"reveals": "log"})
 async def service_logs(
-    request: Req, core: App, reference: str, tail: Annotated[int, Parameter(ge=0, le=100_000)] = 200, follow: bool = False
+    request: Req,
+    core: App,
+    reference: str,
+    tail: Annotated[int, Parameter(ge=0, le=100_000)] = 200,
+    follow: bool = False,
 ) -> Stream:
-    """What a service's container printed. With `follow` it goes on, for as long as the token holds."""
+    """What a service's container printed. With `follow` it goes on, for as long as the token
+    holds."""
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     engine = core.house.engine
     if await core.provision.found(record) is None:
-        raise NotFound(f"{record.name} has no container now.", remedy=f"Start it: purveyor start {record.slug}")
-    passwords = await core.house.store.read(lambda tx: [item.password for item in projects.bindings(tx, service_id=record.id)])
+        raise NotFound(
+            f"{record.name} has no container now.", remedy=f"Start it: purveyor start {record.slug}"
+        )
+    passwords = await core.house.store.read(
+        lambda tx: [item.password for item in projects.bindings(tx, service_id=record.id)]
+    )
     kind = core.house.registry.provider(record.service_type).kind
     hidden = [*redact.secret_values(kind, record.parameters), *record.secrets.values(), *passwords]
 
     async def write(sink: Sink) -> None:
         if follow:
-            async with aclosing(redact.scrubbed(engine.containers.follow(record.container_name, lines=tail), hidden)) as lines:
+            async with aclosing(
+                redact.scrubbed(engine.containers.follow(record.container_name, lines=tail), hidden)
+            ) as lines:
                 async for line in lines:
                     if not await still_valid(request):
                         return
@@ -223,7 +284,8 @@ async def service_logs(
             for line in await engine.containers.log(record.container_name, lines=tail):
                 await sink.write(f"{redact.scrub(line, hidden)}\n".encode())
 
-    # in a task of its own: the generators of an answer whose reader just goes away are closed in any order, and fail
+    # in a task of its own: the generators of an answer whose reader just goes away are closed in
+    # any order, and fail
     assert core.workers is not None
     return Stream(flow(core.workers, write), media_type="text/plain; charset=utf-8")
 
@@ -232,11 +294,13 @@ async def service_logs(
 async def service_client(core: App, reference: str) -> ClientView:
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     provider = core.house.registry.provider(record.service_type)
-    client = provider.client(handle.seen_from(provider.kind, record, core.house.state, from_host=True))
+    client = provider.client(
+        handle.seen_from(provider.kind, record, core.house.state, from_host=True)
+    )
     return ClientView(container=record.container_name, client=client)
 
 
-# ---------------------------------------------------------------- containers that somebody else made
+# --------------------------------------------------------------- containers that somebody else made
 
 
 @get("/available-containers", guards=[admin])
@@ -266,7 +330,9 @@ async def available_containers(core: App) -> list[AvailableContainer]:
 
 
 @post("/import", guards=[admin])
-async def import_container(request: Req, core: App, data: ImportRequest, plan: bool = False) -> Response[Any]:
+async def import_container(
+    request: Req, core: App, data: ImportRequest, plan: bool = False
+) -> Response[Any]:
     given = ImportArguments(**msgspec.structs.asdict(data))
     return await answer(request, core, "import", given, plan=plan, status=201, then=shown(core))
 
@@ -275,26 +341,38 @@ async def import_container(request: Req, core: App, data: ImportRequest, plan: b
 
 
 @post("/{reference:str}/clone", guards=[admin])
-async def clone_service(request: Req, core: App, reference: str, data: CloneRequest, plan: bool = False) -> Response[Any]:
+async def clone_service(
+    request: Req, core: App, reference: str, data: CloneRequest, plan: bool = False
+) -> Response[Any]:
     given = CloneArguments(service=reference, **msgspec.structs.asdict(data))
     return await answer(request, core, "clone", given, plan=plan, status=201, then=shown(core))
 
 
 @post("/{reference:str}/rotate", guards=[admin])
-async def rotate_administrator(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+async def rotate_administrator(
+    request: Req, core: App, reference: str, plan: bool = False
+) -> Response[Any]:
     given = ServiceArguments(service=reference)
-    return await answer(request, core, "rotate-administrator", given, plan=plan, status=200, then=shown(core))
+    return await answer(
+        request, core, "rotate-administrator", given, plan=plan, status=200, then=shown(core)
+    )
 
 
 @post("/{reference:str}/renew-certificate", guards=[admin])
-async def renew_certificate(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+async def renew_certificate(
+    request: Req, core: App, reference: str, plan: bool = False
+) -> Response[Any]:
     """Another certificate for its server, which goes on."""
     given = ServiceArguments(service=reference)
-    return await answer(request, core, "renew-certificate", given, plan=plan, status=200, then=shown(core))
+    return await answer(
+        request, core, "renew-certificate", given, plan=plan, status=200, then=shown(core)
+    )
 
 
 @post("/{reference:str}/undelete", guards=[admin])
-async def undelete_service(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+async def undelete_service(
+    request: Req, core: App, reference: str, plan: bool = False
+) -> Response[Any]:
     given = UndeleteArguments(service=reference)
     return await answer(request, core, "undelete", given, plan=plan, status=200, then=shown(core))
 
@@ -307,9 +385,11 @@ async def list_volumes(
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Response[list[VolumeView]]:
-    """A part of the volumes, or of those in one state. `sizes` adds up what is in each, as far as this process may read it and
-    there is time: where a size is null, `size_missing` says why."""
-    found = await core.house.store.read(lambda tx: services.volumes_page(tx, volume_state, limit=limit, offset=offset))
+    """A part of the volumes, or of those in one state. `sizes` adds up what is in each, as far as
+    this process may read it and there is time: where a size is null, `size_missing` says why."""
+    found = await core.house.store.read(
+        lambda tx: services.volumes_page(tx, volume_state, limit=limit, offset=offset)
+    )
     measured = await sizes_of([item.path for item, _ in found.items], SIZES_WITHIN) if sizes else {}
     listed = [
         VolumeView(
@@ -340,35 +420,52 @@ def _missing(measured: Mapping[str, int | None], path: str) -> str:
 
 
 @post("/volumes/{reference:str}/purge", guards=[admin], status_code=200)
-async def purge_volume(request: Req, core: App, reference: str, data: PurgeRequest, plan: bool = False) -> Response[Any]:
+async def purge_volume(
+    request: Req, core: App, reference: str, data: PurgeRequest, plan: bool = False
+) -> Response[Any]:
     given = PurgeArguments(volume=reference, confirm=data.confirm)
     return await answer(request, core, "purge-volume", given, plan=plan, status=204, then=nothing)
 
 
 @post("/volumes/{reference:str}/attach", guards=[admin], status_code=200)
-async def attach_volume(request: Req, core: App, reference: str, data: AttachRequest, plan: bool = False) -> Response[Any]:
+async def attach_volume(
+    request: Req, core: App, reference: str, data: AttachRequest, plan: bool = False
+) -> Response[Any]:
     given = AttachVolumeArguments(service=str(data.service), volume=reference)
-    return await answer(request, core, "attach-volume", given, plan=plan, status=200, then=shown(core))
+    return await answer(
+        request, core, "attach-volume", given, plan=plan, status=200, then=shown(core)
+    )
 
 
 @post("/volumes/{reference:str}/clone", guards=[admin], status_code=201)
-async def clone_volume(request: Req, core: App, reference: str, data: CopyRequest, plan: bool = False) -> Response[Any]:
+async def clone_volume(
+    request: Req, core: App, reference: str, data: CopyRequest, plan: bool = False
+) -> Response[Any]:
     given = CloneVolumeArguments(volume=reference, name=data.name)
-    return await answer(request, core, "clone-volume", given, plan=plan, status=201, then=shown(core))
+    return await answer(
+        request, core, "clone-volume", given, plan=plan, status=201, then=shown(core)
+    )
 
 
 async def service_views(app: App, records: Sequence[ServiceRecord]) -> list[ServiceView]:
     statuses = await app.observer.statuses(records)
-    linked = await app.house.store.read(lambda tx: projects.linked_slugs(tx, [record.id for record in records]))
-    return [_service(app, record, statuses[record.id], linked.get(record.id, [])) for record in records]
+    linked = await app.house.store.read(
+        lambda tx: projects.linked_slugs(tx, [record.id for record in records])
+    )
+    return [
+        _service(app, record, statuses[record.id], linked.get(record.id, [])) for record in records
+    ]
 
 
 async def service_page(app: App, listed: Listed, limit: int, offset: int) -> Page[ServiceView]:
-    """A part of the services. What is seen of them is looked at for those alone, unless the order depends on it."""
+    """A part of the services. What is seen of them is looked at for those alone, unless the order
+    depends on it."""
     store, chosen = app.house.store, {"q": listed.q, "service_type": listed.service_type}
     order = listed.sort
     if order == "id" or order == "name" or order == "service_type":
-        found = await store.read(lambda tx: services.page(tx, **chosen, order=order, limit=limit, offset=offset))
+        found = await store.read(
+            lambda tx: services.page(tx, **chosen, order=order, limit=limit, offset=offset)
+        )
         return Page(await service_views(app, found.items), found.total)
     every = await store.read(lambda tx: services.outlines(tx, **chosen))
     if order == "status":
@@ -379,7 +476,10 @@ async def service_page(app: App, listed: Listed, limit: int, offset: int) -> Pag
         every.sort(key=lambda record: -(getattr(used[record.id], order, None) or 0))
     numbers = [record.id for record in every[offset : offset + limit]]
     of_page = await store.read(lambda tx: services.numbered(tx, numbers))
-    return Page(await service_views(app, [of_page[number] for number in numbers if number in of_page]), len(every))
+    return Page(
+        await service_views(app, [of_page[number] for number in numbers if number in of_page]),
+        len(every),
+    )
 
 
 async def service_view(app: App, reference: str | int) -> ServiceView:
@@ -444,7 +544,10 @@ def _connection(app: App, record: ServiceRecord) -> str:
         api=handle.PLACEHOLDER,
     )
     variables = provider.environment(record.view(), owner)
-    found = next((variable.value for variable in variables if variable.name.endswith(("_URL", "_ENDPOINT"))), "")
+    found = next(
+        (variable.value for variable in variables if variable.name.endswith(("_URL", "_ENDPOINT"))),
+        "",
+    )
     return redact.mask_url(found)
 
 
@@ -460,13 +563,18 @@ async def service_details(app: App, reference: str) -> ServiceDetails:
         current_parameters={**shown, parameters.IMAGE: record.image},
         notes=list(kind.notes) if kind else [],
         newer_image=await _newer(app, record),
-        image_digest=await app.house.store.read(lambda tx: image_registry.digest_of(tx, record.image_id)),
+        image_digest=await app.house.store.read(
+            lambda tx: image_registry.digest_of(tx, record.image_id)
+        ),
         endings=await app.house.store.read(lambda tx: endings(tx, service_id=record.id)),
     )
 
 
-def endings(tx: Tx, *, service_id: int | None = None, project_id: int | None = None) -> list[EndingView]:
-    """The accounts that outlived their link, and the credentials that a rotation has left working."""
+def endings(
+    tx: Tx, *, service_id: int | None = None, project_id: int | None = None
+) -> list[EndingView]:
+    """The accounts that outlived their link, and the credentials that a rotation has left
+    working."""
     former = [
         EndingView(
             service=services.get(tx, item.service_id).slug,

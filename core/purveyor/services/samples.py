@@ -1,4 +1,5 @@
-"""Looks at services, from which charts are drawn: the last so many of each kind for each service."""
+"""Looks at services, from which charts are drawn: the last so many of each kind for each
+service."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,27 +19,40 @@ class Look(NamedTuple):
 
 
 def add(tx: Tx, looks: Sequence[Look], most: int) -> None:
-    """Keep these, and of what was kept before so much that there are at most `most` of a kind for a service."""
+    """Keep these, and of what was kept before so much that there are at most `most` of a kind for a
+    service."""
     for look in looks:
         tx.insert("looks", **look._asdict())
     for service_id, kind in {(look.service_id, look.kind) for look in looks}:
         held = [service_id, kind]
-        newest = "SELECT id FROM looks WHERE service_id = ? AND kind = ? ORDER BY id DESC LIMIT 1 OFFSET ?"
+        newest = (
+            "SELECT id FROM looks WHERE service_id = ? AND kind = ? ORDER BY id DESC LIMIT 1 "
+            "OFFSET ?"
+        )
         last = tx.value(newest, [*held, most])
         if last is not None:
-            tx.db.execute("DELETE FROM looks WHERE service_id = ? AND kind = ? AND id <= ?", [*held, last])
+            tx.db.execute(
+                "DELETE FROM looks WHERE service_id = ? AND kind = ? AND id <= ?", [*held, last]
+            )
 
 
 def forget_deleted(tx: Tx, limit: int) -> int:
     """Forget some of the looks at services that are deleted; the answer is how many."""
-    over = "SELECT looks.id FROM services JOIN looks ON looks.service_id = services.id WHERE services.state = 'deleted' LIMIT ?"
+    over = (
+        "SELECT looks.id FROM services JOIN looks ON looks.service_id = services.id WHERE "
+        "services.state = 'deleted' LIMIT ?"
+    )
     return tx.db.execute(f"DELETE FROM looks WHERE id IN ({over})", [limit]).rowcount
 
 
 def of(tx: Tx, service_id: int, most: int) -> list[Look]:
     """The last looks of each kind at a service, oldest first."""
     each = f"SELECT {COLUMNS} FROM looks WHERE service_id = ? AND kind = ? ORDER BY id DESC LIMIT ?"
-    return [Look(**row) for kind in KINDS for row in reversed(list(tx.rows(each, [service_id, kind, most])))]
+    return [
+        Look(**row)
+        for kind in KINDS
+        for row in reversed(list(tx.rows(each, [service_id, kind, most])))
+    ]
 
 
 def last_of_each(tx: Tx, kind: str) -> list[Look]:

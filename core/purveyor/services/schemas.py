@@ -9,9 +9,9 @@ from purveyor_hooks import Client
 
 
 class VolumeView(msgspec.Struct, frozen=True, kw_only=True):
-    """A volume and where its data is. `service_id` is empty for one that is kept; `facts` say of what it is the data, and
-    `kept_until` how long it is promised to stay. Nothing deletes it by itself. `size_missing` says why a size that was asked
-    for is not known."""
+    """A volume and where its data is. `service_id` is empty for one that is kept; `facts` say of
+    what it is the data, and `kept_until` how long it is promised to stay. Nothing deletes it by
+    itself. `size_missing` says why a size that was asked for is not known."""
 
     id: str
     name: str
@@ -55,8 +55,8 @@ class ServiceChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A container by id or name, and its credentials as the type's parameters; `use_found` takes those that are not
-    given from the container's own environment."""
+    """A container by id or name, and its credentials as the type's parameters; `use_found` takes
+    those that are not given from the container's own environment."""
 
     container_id: str
     name: str
@@ -82,8 +82,8 @@ class ClientView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AvailableContainer(msgspec.Struct, frozen=True, kw_only=True):
-    """A container that can be imported. `suggested` are parameters that its environment tells, secrets masked: they are
-    used when the import says `use_found`."""
+    """A container that can be imported. `suggested` are parameters that its environment tells,
+    secrets masked: they are used when the import says `use_found`."""
 
     container_id: str
     container_name: str
@@ -96,8 +96,8 @@ class AvailableContainer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CloneRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The name of the copy, and the image that it runs where that is another one; `keep_going` although that one's server does
-    not take all."""
+    """The name of the copy, and the image that it runs where that is another one; `keep_going`
+    although that one's server does not take all."""
 
     name: str
     docker_image: str | None = None
@@ -110,7 +110,8 @@ Sort = Literal["id", "name", "service_type", "status", "memory_bytes", "cpu_perc
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     """A service as clients see it; times are RFC 3339, `status_reason` is empty when all is plain.
 
-    `healthy`, `latency_ms`, `memory_bytes` and `cpu_percent` (of one core) are of the last look, null before the first.
+    `healthy`, `latency_ms`, `memory_bytes` and `cpu_percent` (of one core) are of the last look,
+    null before the first.
     """
 
     id: int
@@ -138,8 +139,9 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndingView(msgspec.Struct, frozen=True, kw_only=True):
-    """An account that outlived its link: the active `deployment` uses it until the environment's next deploy. Null: it ends as
-    soon as its service serves. With `until`: what a rotation has replaced, which works until then."""
+    """An account that outlived its link: the active `deployment` uses it until the environment's
+    next deploy. Null: it ends as soon as its service serves. With `until`: what a rotation has
+    replaced, which works until then."""
 
     service: str
     project: str
@@ -149,9 +151,9 @@ class EndingView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServiceDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """`endings` are accounts that outlived their link or a rotation. `newer_image` is the id of the image that the service's
-    reference means now, when that is another one than it runs; `image_digest` is what a registry calls the one that runs, ""
-    where none is known.
+    """`endings` are accounts that outlived their link or a rotation. `newer_image` is the id of the
+    image that the service's reference means now, when that is another one than it runs;
+    `image_digest` is what a registry calls the one that runs, "" where none is known.
     """
 
     service: ServiceView

@@ -1,7 +1,7 @@
 """A service made beside another: to prove a backup, to restore, to carry data over, to copy.
 
-Its container, volume and ports are its own. In the end it is taken away again, or its volume takes the place of the
-other's, which is kept.
+Its container, volume and ports are its own. In the end it is taken away again, or its volume takes
+the place of the other's, which is kept.
 """
 
 import math
@@ -45,7 +45,9 @@ class BesideVerb(ServiceVerb):
 
     # ---------------------------------------------------------------- intent
 
-    def make_scratch(self, tx: Tx, record: ServiceRecord, *, image: str = "", label: str = "next") -> int:
+    def make_scratch(
+        self, tx: Tx, record: ServiceRecord, *, image: str = "", label: str = "next"
+    ) -> int:
         """Record a service like another, credentials included, on ports and a volume of its own."""
         provider = self.house.registry.provider(record.service_type)
         ours = {item.name for item in provider.kind.parameters if item.generated == "port"}
@@ -55,34 +57,62 @@ class BesideVerb(ServiceVerb):
             service_type=record.service_type,
             parameters={**values, "docker_image": image or record.image},
         )
-        return make(tx, self.house, given, slug=f"{record.slug}.{label}", purpose=SCRATCH, secrets=record.secrets)
+        return make(
+            tx,
+            self.house,
+            given,
+            slug=f"{record.slug}.{label}",
+            purpose=SCRATCH,
+            secrets=record.secrets,
+        )
 
     def make_like(
-        self, tx: Tx, name: str, service_type: str, image: str, parameters: Mapping[str, Any], *, scratch: str = ""
+        self,
+        tx: Tx,
+        name: str,
+        service_type: str,
+        image: str,
+        parameters: Mapping[str, Any],
+        *,
+        scratch: str = "",
     ) -> int:
-        """Record a new service of a type with the parameters of another, on ports and with credentials of its own;
-        `scratch` is the slug of one that is taken away again."""
+        """Record a new service of a type with the parameters of another, on ports and with
+        credentials of its own; `scratch` is the slug of one that is taken away again."""
         provider = self.house.registry.provider(service_type)
         own = {item.name for item in provider.kind.parameters if item.generated or item.secret}
         values = _chosen(provider.kind, parameters, own)
-        given = CreateArguments(name=name, service_type=service_type, parameters={**values, "docker_image": image})
+        given = CreateArguments(
+            name=name, service_type=service_type, parameters={**values, "docker_image": image}
+        )
         return make(tx, self.house, given, slug=scratch, purpose=SCRATCH if scratch else "")
 
     # ---------------------------------------------------------------- steps
 
     def beside_steps(self, operation: OperationRecord, service_id: int) -> list[Step]:
         """Make it and have it serve; all of it is taken away again when the operation fails."""
-        steps = [self.image_step(operation, service_id), self.volume_step(service_id), self.container_step(service_id)]
+        steps = [
+            self.image_step(operation, service_id),
+            self.volume_step(service_id),
+            self.container_step(service_id),
+        ]
         steps += self.start_steps(service_id)
         named = [step._replace(name=f"new {step.name}") for step in steps]
-        return [named[0], named[1]._replace(undo=lambda: self.discard(operation, service_id)), *named[2:]]
+        return [
+            named[0],
+            named[1]._replace(undo=lambda: self.discard(operation, service_id)),
+            *named[2:],
+        ]
 
     async def discard(self, operation: OperationRecord, service_id: int) -> None:
-        """Take a service away that was made beside another, with its data: it is a copy of what is elsewhere."""
+        """Take a service away that was made beside another, with its data: it is a copy of what is
+        elsewhere."""
 
         def look(tx: Tx) -> Any:
             record = services.find(tx, service_id)
-            return record and (record, services.volume(tx, record.volume_id) if record.volume_id else None)
+            return record and (
+                record,
+                services.volume(tx, record.volume_id) if record.volume_id else None,
+            )
 
         found = await self.house.store.read(look)
         if not found:
@@ -91,8 +121,10 @@ class BesideVerb(ServiceVerb):
         if not (record.purpose == SCRATCH or record.state == "creating"):
             return
         if volume is not None and volume.id == (operation.private or {}).get("volume_id"):
-            raise Failed(f"{record.slug} holds the data of before; it is not deleted.")  # never, whatever led here
-        for name in (record.container_name, unpacker(record)):  # the second when it could not be removed in time
+            # never, whatever led here
+            raise Failed(f"{record.slug} holds the data of before; it is not deleted.")
+        # the second when it could not be removed in time
+        for name in (record.container_name, unpacker(record)):
             await self.house.engine.containers.remove(name)
         if volume is not None and volume.state != "purged":
             await self.house.engine.volumes.destroy(volume.name, volume.path, record.image)
@@ -111,17 +143,23 @@ class BesideVerb(ServiceVerb):
     def teller(self, operation: OperationRecord, step: str) -> Callable[[int], Awaitable[None]]:
         async def tell(size: int) -> None:
             text = f"{size / 1024 / 1024:.0f} MB"
-            await self.house.store.write(lambda tx: emit(tx, self, operation, "progress", {"step": step, "text": text}))
+            await self.house.store.write(
+                lambda tx: emit(tx, self, operation, "progress", {"step": step, "text": text})
+            )
 
         return tell
 
     async def load(self, service_id: int) -> ServiceRecord:
         return await self.house.store.read(lambda tx: services.get(tx, service_id))
 
-    async def fill(self, operation: OperationRecord, service_id: int, pour: Callable[[], Awaitable[None]]) -> None:
-        """Fill an empty service. Where an earlier process was at it already, the service is made anew first: half of what it
-        poured in would be taken for damage, or for too much."""
-        if not await self.house.store.write(lambda tx: services.begin_filling(tx, service_id, operation.id)):
+    async def fill(
+        self, operation: OperationRecord, service_id: int, pour: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Fill an empty service. Where an earlier process was at it already, the service is made
+        anew first: half of what it poured in would be taken for damage, or for too much."""
+        if not await self.house.store.write(
+            lambda tx: services.begin_filling(tx, service_id, operation.id)
+        ):
             await self._empty(service_id)
             for step in self.beside_steps(operation, service_id):
                 await step.do()
@@ -133,7 +171,9 @@ class BesideVerb(ServiceVerb):
         volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
         await self.house.engine.containers.remove(record.container_name)
         await self.house.engine.volumes.destroy(volume.name, volume.path, record.image)
-        await self.house.store.write(lambda tx: services.update_volume(tx, volume.id, state="new", identity=""))
+        await self.house.store.write(
+            lambda tx: services.update_volume(tx, volume.id, state="new", identity="")
+        )
 
     async def compare(
         self,
@@ -145,8 +185,9 @@ class BesideVerb(ServiceVerb):
         only: Collection[str] = (),
         stop: bool = False,
     ) -> None:
-        """Count what has come, and note everything that is not as it was. Raises `Failed` that names it where that is to
-        `stop` the operation, for data that is in use would be exchanged; else the person is told, and has the rest."""
+        """Count what has come, and note everything that is not as it was. Raises `Failed` that
+        names it where that is to `stop` the operation, for data that is in use would be exchanged;
+        else the person is told, and has the rest."""
         found = await self.keeper.census(await self.load(service_id))
         if only:
             expected, found = expected.only(only), found.only(only)
@@ -166,19 +207,23 @@ class BesideVerb(ServiceVerb):
     # ---------------------------------------------------------------- switching
 
     def switch_step(self, operation: OperationRecord, service_id: int, scratch_id: int) -> Step:
-        """The service goes on with the scratch service's volume and image; its own volume is kept."""
+        """The service goes on with the scratch service's volume and image; its own volume is
+        kept."""
 
         async def work() -> None:
             scratch = await self.load(scratch_id)
             await self.house.engine.containers.remove(scratch.container_name)
-            await self.provision.remove_container(service_id)  # a container keeps the volume that it was made with
+            # a container keeps the volume that it was made with
+            await self.provision.remove_container(service_id)
             await self.house.store.write(lambda tx: _switch(tx, operation, service_id, scratch_id))
             await self._serve(service_id)
 
         async def back() -> None:
             await self.provision.remove_container(service_id)
             await self.forget_volume(service_id)
-            await self.house.store.write(lambda tx: _switch_back(tx, operation, service_id, scratch_id))
+            await self.house.store.write(
+                lambda tx: _switch_back(tx, operation, service_id, scratch_id)
+            )
             record = await self.load(service_id)
             if record.desired == "running":
                 await self._serve(service_id)
@@ -204,18 +249,21 @@ class BesideVerb(ServiceVerb):
         return Step("put away", work)
 
     def accounts_step(self, service_id: int) -> Step:
-        """The data may hold accounts as they were: give each the password that is recorded, or none."""
+        """The data may hold accounts as they were: give each the password that is recorded, or
+        none."""
 
         async def work() -> None:
-            held = await self.house.store.read(lambda tx: projects.bindings(tx, service_id=service_id))
+            held = await self.house.store.read(
+                lambda tx: projects.bindings(tx, service_id=service_id)
+            )
             await self.binder.bind([item.id for item in held if item.state == "bound"])
             await self.binder.unbind([item.id for item in held if item.state == "unbound"])
 
         return Step("accounts", work, deadline=600.0)
 
     async def claim(self, service_id: int, held: Sequence[HeldBinding]) -> None:
-        """Record whose data the resources of a copy are, so that linking brings each project back to its own; until then no
-        account in it is open."""
+        """Record whose data the resources of a copy are, so that linking brings each project back
+        to its own; until then no account in it is open."""
 
         def work(tx: Tx) -> list[int]:
             known = {item.resource for item in projects.bindings(tx, service_id=service_id)}
@@ -226,20 +274,31 @@ class BesideVerb(ServiceVerb):
 
         await self.binder.unbind(await self.house.store.write(work))
 
-    def keep_old(self, tx: Tx, operation: OperationRecord, service_id: int, scratch_id: int, facts: Mapping[str, Any]) -> None:
-        """The volume that the service had is kept for the stated time, and says what it is; the scratch service ends."""
+    def keep_old(
+        self,
+        tx: Tx,
+        operation: OperationRecord,
+        service_id: int,
+        scratch_id: int,
+        facts: Mapping[str, Any],
+    ) -> None:
+        """The volume that the service had is kept for the stated time, and says what it is; the
+        scratch service ends."""
         before = (operation.private or {})["volume_id"]
         services.update(tx, scratch_id, volume_id=None)
         services.forget_scratch(tx, scratch_id)
         until = tx.now + timedelta(days=self.house.settings.old_data_days)
         image, image_id = (operation.private or {})["image"], (operation.private or {})["image_id"]
         owner = services.get(tx, service_id)
-        owner = msgspec.structs.replace(owner, parameters=(operation.private or {}).get("parameters", owner.parameters))
+        owner = msgspec.structs.replace(
+            owner, parameters=(operation.private or {}).get("parameters", owner.parameters)
+        )
         services.keep_volume(tx, before, owner, facts, image=image, image_id=image_id, until=until)
 
 
 def take_in(tx: Tx, service_id: int, item: HeldBinding) -> None:
-    """Record whose data a resource is that came with a backup; nobody knows its account's password."""
+    """Record whose data a resource is that came with a backup; nobody knows its account's
+    password."""
     projects.insert_restored_binding(
         tx,
         service_id,
@@ -261,9 +320,14 @@ def few(told: Sequence[str]) -> str:
 
 
 def _chosen(kind: ServiceType, parameters: Mapping[str, Any], ours: set[str]) -> dict[str, Any]:
-    """The parameters to give to another service: those that are not the default, and are not for us to choose."""
+    """The parameters to give to another service: those that are not the default, and are not for us
+    to choose."""
     defaults = {item.name: item.default for item in kind.parameters if item.name not in ours}
-    return {name: value for name, value in parameters.items() if name in defaults and value != defaults[name]}
+    return {
+        name: value
+        for name, value in parameters.items()
+        if name in defaults and value != defaults[name]
+    }
 
 
 def _forget(tx: Tx, service_id: int) -> None:
@@ -292,11 +356,15 @@ def before(record: ServiceRecord) -> dict[str, Any]:
 
 def _switch(tx: Tx, operation: OperationRecord, service_id: int, scratch_id: int) -> None:
     scratch, record = services.get(tx, scratch_id), services.get(tx, service_id)
-    if scratch.volume_id == (operation.private or {})["volume_id"] or record.volume_id == scratch.volume_id:
+    if (
+        scratch.volume_id == (operation.private or {})["volume_id"]
+        or record.volume_id == scratch.volume_id
+    ):
         return  # done before a crash
     old = record.volume_id
     services.update(tx, scratch_id, volume_id=old)
-    chosen = {name: scratch.parameters[name] for name in operation.arguments.get("parameters", {})}  # what its data is made with
+    # what its data is made with
+    chosen = {name: scratch.parameters[name] for name in operation.arguments.get("parameters", {})}
     services.update(
         tx,
         service_id,
@@ -310,12 +378,15 @@ def _switch(tx: Tx, operation: OperationRecord, service_id: int, scratch_id: int
 
 
 def _switch_back(tx: Tx, operation: OperationRecord, service_id: int, scratch_id: int) -> None:
-    """Go back to the volume of before. The one that the service has had since is kept: apps may have written to it."""
+    """Go back to the volume of before. The one that the service has had since is kept: apps may
+    have written to it."""
     if operation.private is None:
         raise NotFound("The operation does not say what was before.")
     record = services.get(tx, service_id)
     if record.volume_id and record.volume_id != operation.private["volume_id"]:
-        services.keep_volume(tx, record.volume_id, record, {"before": f"the undo of operation {operation.id}"})
+        services.keep_volume(
+            tx, record.volume_id, record, {"before": f"the undo of operation {operation.id}"}
+        )
         services.update(tx, scratch_id, volume_id=None)
     services.update(tx, service_id, **operation.private)
 

@@ -13,11 +13,26 @@ from purveyor_hooks.confirm import destroys, interrupts, yes_option
 @click.command("upgrade")
 @click.argument("service")
 @click.argument("image", required=False)
-@click.option("-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="A choice that only new data takes.")
+@click.option(
+    "-p",
+    "--parameter",
+    "given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A choice that only new data takes.",
+)
 @click.option("--rehearse", is_flag=True, help="Run the whole of it on a copy, and change nothing.")
-@click.option("--undo", is_flag=True, help="Go back to the image and the data of before the last upgrade.")
+@click.option(
+    "--undo", is_flag=True, help="Go back to the image and the data of before the last upgrade."
+)
 @click.option("--keep-going", is_flag=True, help="Go on although not all came over.")
-@click.option("--skip-setting", "skipped", multiple=True, metavar="NAME", help="A server setting that is not to come along.")
+@click.option(
+    "--skip-setting",
+    "skipped",
+    multiple=True,
+    metavar="NAME",
+    help="A server setting that is not to come along.",
+)
 @yes_option
 @plan_option
 @click.pass_obj
@@ -33,16 +48,28 @@ def upgrade_command(
     yes: bool,
     plan: bool,
 ) -> None:
-    """Take a service to another IMAGE, or its data to another form; when that does not work, it goes on as before."""
+    """Take a service to another IMAGE, or its data to another form; when that does not work, it
+    goes on as before."""
     if undo == bool(image or given) or (undo and rehearse):
         raise BadInput("It is not clear what to do.", remedy="Give an IMAGE, or --undo.")
     if undo:
-        what = f"{service} goes back to the data of before the upgrade: what was written since is not in it, and is kept aside."
+        what = (
+            f"{service} goes back to the data of before the upgrade: what was written since is "
+            "not in it, and is kept aside."
+        )
         destroys(what, service, yes=yes, plan=plan)
-        if act(options, f"Going back with {service}", "POST", f"{BASE}/{service}/undo-upgrade", plan=plan):
+        if act(
+            options,
+            f"Going back with {service}",
+            "POST",
+            f"{BASE}/{service}/undo-upgrade",
+            plan=plan,
+        ):
             _told(options, service, "{slug} is back on {docker_image}, with the data of before.")
         return
-    interrupts(f"{service} serves nobody while its data is carried over.", yes=yes, plan=plan or rehearse)
+    interrupts(
+        f"{service} serves nobody while its data is carried over.", yes=yes, plan=plan or rehearse
+    )
     body = {
         "docker_image": image or "",
         "parameters": pairs(given, "-p"),
@@ -54,7 +81,18 @@ def upgrade_command(
     if operation := act(options, title, "POST", f"{BASE}/{service}/upgrade", plan=plan, json=body):
         whole = options.as_json or output.outcome(operation)
         if rehearse:
-            word = "It works" if whole else "It works, with the differences above, which would stop the upgrade"
-            click.echo(f"{word}: see how long each step took with: purveyor operations {operation['id']}", err=options.as_json)
+            word = (
+                "It works"
+                if whole
+                else "It works, with the differences above, which would stop the upgrade"
+            )
+            click.echo(
+                f"{word}: see how long each step took with: purveyor operations {operation['id']}",
+                err=options.as_json,
+            )
         else:
-            _told(options, service, "{slug} runs {docker_image}. The data of before is kept: purveyor volumes")
+            _told(
+                options,
+                service,
+                "{slug} runs {docker_image}. The data of before is kept: purveyor volumes",
+            )

@@ -16,7 +16,9 @@ Req = Request[Any, Any, Any]
 
 
 @post("/{reference:str}/upgrade", guards=[admin])
-async def upgrade_service(request: Req, core: App, reference: str, data: UpgradeRequest, plan: bool = False) -> Response[Any]:
+async def upgrade_service(
+    request: Req, core: App, reference: str, data: UpgradeRequest, plan: bool = False
+) -> Response[Any]:
     given = UpgradeArguments(
         service=reference,
         docker_image=data.docker_image,
@@ -29,9 +31,13 @@ async def upgrade_service(request: Req, core: App, reference: str, data: Upgrade
 
 
 @post("/{reference:str}/undo-upgrade", guards=[admin])
-async def undo_upgrade(request: Req, core: App, reference: str, plan: bool = False) -> Response[Any]:
+async def undo_upgrade(
+    request: Req, core: App, reference: str, plan: bool = False
+) -> Response[Any]:
     given = UndoUpgradeArguments(service=reference)
-    return await answer(request, core, "undo-upgrade", given, plan=plan, status=200, then=shown(core))
+    return await answer(
+        request, core, "undo-upgrade", given, plan=plan, status=200, then=shown(core)
+    )
 
 
 router = Router(

@@ -4,9 +4,10 @@ In a suite of yours, one line::
 
     class TestAcme(Conformance): service_type = "acme"
 
-On the command line, without pytest: ``purveyor plugin check acme``. Both run the same checks, in the same order, on an
-installation of their own, and leave nothing behind. What a type does not claim (a hook that it does not implement) is not
-asked of it. The kit uses services as an app would: by the plugin's hook `exercise`.
+On the command line, without pytest: ``purveyor plugin check acme``. Both run the same checks, in
+the same order, on an installation of their own, and leave nothing behind. What a type does not
+claim (a hook that it does not implement) is not asked of it. The kit uses services as an app would:
+by the plugin's hook `exercise`.
 """
 
 from collections.abc import Iterator
@@ -25,7 +26,8 @@ except ModuleNotFoundError:  # without it the command line's way remains
 if pytest is not None:
 
     class Conformance:
-        """A test class of all checks. `service_type` is the type's name, `image` one to use instead of its default."""
+        """A test class of all checks. `service_type` is the type's name, `image` one to use instead
+        of its default."""
 
         service_type: ClassVar[str] = ""
         image: ClassVar[str] = ""

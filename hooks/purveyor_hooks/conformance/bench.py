@@ -38,7 +38,8 @@ class ApiFailed(Exception):
 
 
 class Bench:
-    """One run of the kit. Everything on the engine has the run's own name, and is gone in the end."""
+    """One run of the kit. Everything on the engine has the run's own name, and is gone in the
+    end."""
 
     def __init__(self, service_type: str, image: str = "") -> None:
         self.name = service_type
@@ -51,7 +52,9 @@ class Bench:
         self._daemon: subprocess.Popen[bytes] | None = None
         self.plugin = self.plugin_of(service_type)
         self.kind: ServiceType = self.plugin.service_type()
-        self.exercise: Exercise | None = self.plugin.exercise() if hasattr(self.plugin, "exercise") else None
+        self.exercise: Exercise | None = (
+            self.plugin.exercise() if hasattr(self.plugin, "exercise") else None
+        )
 
     @staticmethod
     def plugin_of(service_type: str) -> Any:
@@ -61,7 +64,12 @@ class Bench:
     # ---------------------------------------------------------------- its life
 
     def __enter__(self) -> "Bench":
-        settings = [f'namespace = "{self.namespace}"', 'listen = "127.0.0.1:0"', "health-interval = 2", "ready-timeout = 90"]
+        settings = [
+            f'namespace = "{self.namespace}"',
+            'listen = "127.0.0.1:0"',
+            "health-interval = 2",
+            "ready-timeout = 90",
+        ]
         settings.append(f"port-offset = {random.randrange(1000, 30_000)}")
         if self._image:
             settings.append(f'[default-images]\n"{self.name}" = "{self._image}"')
@@ -71,13 +79,23 @@ class Bench:
         with self.log.open("ab") as log:
             self._daemon = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
-            self.eventually(lambda: (self._state / "purveyor.sock").exists() and '"serving"' in self.log.read_text(), "it serves")
+            self.eventually(
+                lambda: (
+                    (self._state / "purveyor.sock").exists() and '"serving"' in self.log.read_text()
+                ),
+                "it serves",
+            )
         except BaseException:
             self.__exit__(None, None, None)
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._daemon is not None:
             self._daemon.terminate()
             self._daemon.wait(60)
@@ -112,10 +130,16 @@ class Bench:
     def call(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
         """One call of the API. Raises `ApiFailed` with what it answers instead."""
         transport = httpx.HTTPTransport(uds=str(self._state / "purveyor.sock"))
-        with httpx.Client(transport=transport, base_url="http://purveyor/api", timeout=VERB_PATIENCE) as http:
+        with httpx.Client(
+            transport=transport, base_url="http://purveyor/api", timeout=VERB_PATIENCE
+        ) as http:
             answer = http.request(method, path, json=body, params=params)
         if answer.is_error:
-            said = answer.json() if "json" in answer.headers.get("content-type", "") else {"detail": answer.text}
+            said = (
+                answer.json()
+                if "json" in answer.headers.get("content-type", "")
+                else {"detail": answer.text}
+            )
             raise ApiFailed(f"{method} {path}: {answer.status_code} {said.get('detail', '')}")
         return answer.json() if answer.content else None
 
@@ -127,7 +151,9 @@ class Bench:
         found = {}
         for item in self.kind.parameters:
             if item.secret and item.generated:
-                found[item.name] = f"kit{secrets.token_hex(max(6, item.length // 2))}"[: max(12, item.length)]
+                found[item.name] = f"kit{secrets.token_hex(max(6, item.length // 2))}"[
+                    : max(12, item.length)
+                ]
         self.secrets |= set(found.values())
         return found
 
@@ -147,7 +173,9 @@ class Bench:
         self.call("DELETE", f"/external-services/{service}/projects/{name}", **params)
 
     def variables(self, project: str, reach: str = "host") -> dict[str, str]:
-        answer = self.call("GET", f"/projects/{project}/environments/production/variables", reach=reach)
+        answer = self.call(
+            "GET", f"/projects/{project}/environments/production/variables", reach=reach
+        )
         found: dict[str, str] = answer["variables"]
         return found
 
@@ -178,7 +206,8 @@ class Bench:
 
     @contextmanager
     def writing(self, project: str) -> Iterator[None]:
-        """An app that writes new things, and one of the old ones anew, without pause meanwhile. Raises what its driver raised."""
+        """An app that writes new things, and one of the old ones anew, without pause meanwhile.
+        Raises what its driver raised."""
         exercise, account, ended = self.exercise, self.account(project), threading.Event()
         assert exercise is not None
         failed: list[Exception] = []
@@ -219,7 +248,9 @@ class Bench:
 
     def outcome(self, verb: str) -> Any:
         """What the last operation of a verb found."""
-        found = next(item for item in self.call("GET", "/operations", limit=50) if item["verb"] == verb)
+        found = next(
+            item for item in self.call("GET", "/operations", limit=50) if item["verb"] == verb
+        )
         return found["outcome"] or {}
 
     def missing(self, project: str) -> list[str]:
@@ -233,17 +264,24 @@ class Bench:
         """A service as the core would hand it to the plugin's pure hooks."""
         image = self.kind.default_image if not self._image else self._image
         found = self.engine.image(image)
-        environment = dict(entry.partition("=")[::2] for entry in (found or {}).get("Config", {}).get("Env") or [])
+        environment = dict(
+            entry.partition("=")[::2] for entry in (found or {}).get("Config", {}).get("Env") or []
+        )
         seen = ImageValue(reference=image, id=(found or {}).get("Id", ""), environment=environment)
-        values = {item.name: item.default for item in self.kind.parameters if item.name != "docker_image"}
+        values = {
+            item.name: item.default for item in self.kind.parameters if item.name != "docker_image"
+        }
         for item in self.kind.parameters:
             if item.generated == "port":
                 values[item.name] = item.base
             elif item.generated:
-                values[item.name] = f"kit{secrets.token_hex(item.length)}"[: max(12, item.length)].lower()
+                values[item.name] = f"kit{secrets.token_hex(item.length)}"[
+                    : max(12, item.length)
+                ].lower()
         chosen = {**values, **parameters}
         made = Service(
-            id=1, name=name, slug=name, service_type=self.name, parameters=chosen, secrets={}, image=seen, host=name,
+            id=1, name=name, slug=name, service_type=self.name, parameters=chosen, secrets={},
+            image=seen, host=name,
             major=self._major(seen, chosen),
         )  # fmt: skip
         if hasattr(self.plugin, "secrets"):
@@ -257,7 +295,11 @@ class Bench:
             return ""
         taken = inspect.signature(self.plugin.data_major).parameters
         values = {"image": image, "parameters": parameters}
-        return str(self.plugin.data_major(**{name: value for name, value in values.items() if name in taken}))
+        return str(
+            self.plugin.data_major(
+                **{name: value for name, value in values.items() if name in taken}
+            )
+        )
 
     def journal(self) -> str:
         """All that was said of what was done: events and operations."""
@@ -267,7 +309,9 @@ class Bench:
     def _all(self, path: str) -> Any:
         transport = httpx.HTTPTransport(uds=str(self._state / "purveyor.sock"))
         with httpx.Client(transport=transport, base_url="http://purveyor/api", timeout=60) as http:
-            return http.get(path, params={"after": 0, "limit": 1000}, headers={"Accept": "application/json"}).json()
+            return http.get(
+                path, params={"after": 0, "limit": 1000}, headers={"Accept": "application/json"}
+            ).json()
 
 
 def _plugin(service_type: str) -> Any:
@@ -281,7 +325,9 @@ def _plugin(service_type: str) -> Any:
             continue
         if hasattr(plugin, "service_type") and plugin.service_type().name == service_type:
             return plugin
-    raise LookupError(f"No installed plugin brings the service type {service_type!r}. {' '.join(wrong)}".strip())
+    raise LookupError(
+        f"No installed plugin brings the service type {service_type!r}. {' '.join(wrong)}".strip()
+    )
 
 
 def _run(work: Callable[[], Awaitable[T]]) -> T:

@@ -1,4 +1,5 @@
-"""What is checked: one function for each promise, in an order in which each can rely on those before it."""
+"""What is checked: one function for each promise, in an order in which each can rely on those
+before it."""
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -47,7 +48,9 @@ class Check(NamedTuple):
         """Make the check. Raises `Unclaimed`."""
         lacking = [hook for hook in self.needs if not hasattr(bench.plugin, hook)]
         if lacking:
-            raise Unclaimed(f"{bench.name} does not claim this: it has no hook {', '.join(lacking)}")
+            raise Unclaimed(
+                f"{bench.name} does not claim this: it has no hook {', '.join(lacking)}"
+            )
         try:
             seen = self.run(bench) or ""
         except Unclaimed:
@@ -73,7 +76,9 @@ def promise(text: str, *hooks: str, needs: tuple[str, ...] = ()) -> Callable[[Bo
     return register
 
 
-def run_all(bench: Bench, only: Collection[str] = ()) -> Iterator[tuple[Check, Outcome | Unclaimed]]:
+def run_all(
+    bench: Bench, only: Collection[str] = ()
+) -> Iterator[tuple[Check, Outcome | Unclaimed]]:
     """All checks, or those of these names, one after the other."""
     for check in CHECKS:
         if only and check.name not in only:
@@ -108,17 +113,32 @@ def it_is_created(bench: Bench) -> str | None:
     return None if health["version"] else "health tells no version of the server"
 
 
-@promise("nothing listens on other addresses of the host than its own loopback", "container", "startup", "bind")
+@promise(
+    "nothing listens on other addresses of the host than its own loopback",
+    "container",
+    "startup",
+    "bind",
+)
 def ports_are_on_loopback(bench: Bench) -> str | None:
     bench.project("alpha")
     for item in bench.engine.containers(bench.namespace):
-        open_to_all = [port for port in item.get("Ports", []) if port.get("IP") and port["IP"] not in LOOPBACK]
+        open_to_all = [
+            port for port in item.get("Ports", []) if port.get("IP") and port["IP"] not in LOOPBACK
+        ]
         if open_to_all:
-            return f"{item['Names'][0].lstrip('/')} is published on {open_to_all[0]['IP']}:{open_to_all[0].get('PublicPort')}"
+            return (
+                f"{item['Names'][0].lstrip('/')} is published on "
+                f"{open_to_all[0]['IP']}:{open_to_all[0].get('PublicPort')}"
+            )
     return None
 
 
-@promise("two projects are linked, and what each is given works", "bind", "environment", needs=("bind", "exercise"))
+@promise(
+    "two projects are linked, and what each is given works",
+    "bind",
+    "environment",
+    needs=("bind", "exercise"),
+)
 def projects_are_linked(bench: Bench) -> str | None:
     bench.project("beta")
     bench.fill("alpha")
@@ -147,7 +167,9 @@ def the_administrator_is_not_given_away(bench: Bench) -> str | None:
     return None
 
 
-@promise("each project has an account of its own", "bind", "environment", needs=("bind", "exercise"))
+@promise(
+    "each project has an account of its own", "bind", "environment", needs=("bind", "exercise")
+)
 def accounts_differ(bench: Bench) -> str | None:
     alpha, beta = bench.account("alpha"), bench.account("beta")
     if alpha.password == beta.password:
@@ -157,7 +179,11 @@ def accounts_differ(bench: Bench) -> str | None:
     return None
 
 
-@promise("one project reaches nothing of another's with its own credentials", "bind", needs=("bind", "exercise"))
+@promise(
+    "one project reaches nothing of another's with its own credentials",
+    "bind",
+    needs=("bind", "exercise"),
+)
 def projects_are_kept_apart(bench: Bench) -> str | None:
     alpha, beta = bench.account("alpha"), bench.account("beta")
     if bench.read(beta, "thing1") is not None:
@@ -173,7 +199,11 @@ def projects_are_kept_apart(bench: Bench) -> str | None:
         bench.write(crossed, "thing1", "written by beta")
     except Exception:  # refused
         return None
-    return "beta's credentials overwrite alpha's data" if bench.read(alpha, "thing1") != bench.items["thing1"] else None
+    return (
+        "beta's credentials overwrite alpha's data"
+        if bench.read(alpha, "thing1") != bench.items["thing1"]
+        else None
+    )
 
 
 # ---------------------------------------------------------------- its life
@@ -200,11 +230,15 @@ def health_is_a_real_round_trip(bench: Bench) -> str | None:
         health = bench.call("GET", "/external-services/main/health")
     if health["healthy"]:
         return "health says yes while the server's process is halted"
-    bench.eventually(lambda: bench.call("GET", "/external-services/main/health")["healthy"], "it is healthy again")
+    bench.eventually(
+        lambda: bench.call("GET", "/external-services/main/health")["healthy"],
+        "it is healthy again",
+    )
     return None
 
 
-@promise("unlinking ends the access at once and keeps the data; linking again brings it back", "unbind", "bind",
+@promise("unlinking ends the access at once and keeps the data; linking again brings it back",
+    "unbind", "bind",
          needs=("bind", "unbind", "exercise"))  # fmt: skip
 def unlinking_keeps_the_data(bench: Bench) -> str | None:
     before = bench.account("alpha")
@@ -218,7 +252,12 @@ def unlinking_keeps_the_data(bench: Bench) -> str | None:
     return _lost(bench, "alpha")
 
 
-@promise("purging a link drops that project's data and no other's", "purge", "bind", needs=("purge", "exercise"))
+@promise(
+    "purging a link drops that project's data and no other's",
+    "purge",
+    "bind",
+    needs=("purge", "exercise"),
+)
 def purging_drops_one_projects_data(bench: Bench) -> str | None:
     bench.unlink("beta", purge="true")
     bench.project("beta")
@@ -230,7 +269,11 @@ def purging_drops_one_projects_data(bench: Bench) -> str | None:
 # ---------------------------------------------------------------- the life of data
 
 
-@promise("a project gets new credentials: they work, and the old ones end", "rotate", needs=("rotate", "exercise"))
+@promise(
+    "a project gets new credentials: they work, and the old ones end",
+    "rotate",
+    needs=("rotate", "exercise"),
+)
 def credentials_are_rotated(bench: Bench) -> str | None:
     old = bench.account("alpha")
     bench.call("POST", "/projects/alpha/environments/production/rotate")
@@ -256,7 +299,8 @@ def the_administrator_is_rotated(bench: Bench) -> str | None:
 
 
 @promise("a backup that is made while it is written to counts what went into it, and is restored into a new service",
-         "backup", "restore", "census", needs=("backup", "restore", "census", "exercise"))  # fmt: skip
+         "backup", "restore", "census",
+         needs=("backup", "restore", "census", "exercise"))  # fmt: skip
 def a_backup_is_restored(bench: Bench) -> str | None:
     with bench.writing("alpha"):
         made = bench.call("POST", "/backups/external-services/main/run")
@@ -271,11 +315,16 @@ def a_backup_is_restored(bench: Bench) -> str | None:
     bench.unlink("alpha", "again")
     bench.project("alpha")
     bench.call("DELETE", "/external-services/again", purge="true")
-    return f"after the restore {len(lost)} of {len(bench.items)} things are missing or altered" if lost else None
+    return (
+        f"after the restore {len(lost)} of {len(bench.items)} things are missing or altered"
+        if lost
+        else None
+    )
 
 
 @promise("a backup of a service that is written to is proven by restoring it, its contents compared where the type tells them",
-         "backup", "restore", "census", "contents", needs=("backup", "restore", "census", "exercise"))  # fmt: skip
+         "backup", "restore", "census", "contents",
+         needs=("backup", "restore", "census", "exercise"))  # fmt: skip
 def a_backup_is_proven(bench: Bench) -> str | None:
     deep = hasattr(bench.plugin, "contents")
     with bench.writing("alpha"):
@@ -294,7 +343,11 @@ def it_is_cloned(bench: Bench) -> str | None:
         bench.call("POST", "/external-services/main/clone", {"name": "copy"})
     seen = bench.outcome("clone").get("differences")
     bench.call("DELETE", "/external-services/copy", purge="true")
-    return f"what came is not what was counted: {'; '.join(seen[:3])}" if seen else _lost(bench, "alpha")
+    return (
+        f"what came is not what was counted: {'; '.join(seen[:3])}"
+        if seen
+        else _lost(bench, "alpha")
+    )
 
 
 @promise("restoring in place brings back what was, and keeps what each project has", "restore",
@@ -306,7 +359,8 @@ def a_backup_is_restored_in_place(bench: Bench) -> str | None:
     return _lost(bench, "alpha")
 
 
-@promise("another image of the same version is taken, and the data goes along", "upgrade_plan", "data_major",
+@promise("another image of the same version is taken, and the data goes along", "upgrade_plan",
+    "data_major",
          needs=("upgrade_plan", "exercise"))  # fmt: skip
 def it_is_upgraded(bench: Bench) -> str | None:
     image = bench.service()["docker_image"]
@@ -315,7 +369,9 @@ def it_is_upgraded(bench: Bench) -> str | None:
     other = f"{tag}-kit" if "-kit" not in tag else tag.replace("-kit", "")
     bench.engine.tag(image, repository, other)
     try:
-        bench.call("POST", "/external-services/main/upgrade", {"docker_image": f"{repository}:{other}"})
+        bench.call(
+            "POST", "/external-services/main/upgrade", {"docker_image": f"{repository}:{other}"}
+        )
         seen = _lost(bench, "alpha")
         bench.call("POST", "/external-services/main/undo-upgrade")
     finally:
@@ -324,7 +380,8 @@ def it_is_upgraded(bench: Bench) -> str | None:
 
 
 @promise("whatever a hostile project leaves in its data, every verb goes on, and it can do no more afterwards than before",
-         "bind", "backup", "restore", "census", needs=("backup", "restore", "exercise"))  # fmt: skip
+         "bind", "backup", "restore", "census",
+         needs=("backup", "restore", "exercise"))  # fmt: skip
 def a_hostile_project_gains_nothing(bench: Bench) -> str | None:
     hostile = bench.hostile
     if hostile is None:
@@ -347,7 +404,8 @@ def a_hostile_project_gains_nothing(bench: Bench) -> str | None:
 
 
 def _verbs(bench: Bench) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What touches the data of all projects, in an order in which each finds what the one before has left."""
+    """What touches the data of all projects, in an order in which each finds what the one before
+    has left."""
     numbers: list[int] = []
 
     def back_up() -> None:
@@ -364,26 +422,55 @@ def _verbs(bench: Bench) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "a backup", back_up
     yield "a verification", lambda: bench.call("POST", f"/backups/{numbers[0]}/verify")
     yield "a copy", copy
-    yield "a restore", lambda: bench.call("POST", f"/backups/{numbers[0]}/restore", {"service_id": "main"})
+    yield (
+        "a restore",
+        lambda: bench.call("POST", f"/backups/{numbers[0]}/restore", {"service_id": "main"}),
+    )
     if hasattr(bench.plugin, "rotate"):
-        yield "a rotation", lambda: bench.call("POST", "/projects/beta/environments/production/rotate")
-    yield "a stop and a start", lambda: [bench.call("POST", f"/external-services/main/{verb}") for verb in ("stop", "start")]
+        yield (
+            "a rotation",
+            lambda: bench.call("POST", "/projects/beta/environments/production/rotate"),
+        )
+    yield (
+        "a stop and a start",
+        lambda: [
+            bench.call("POST", f"/external-services/main/{verb}") for verb in ("stop", "start")
+        ],
+    )
 
 
-@promise("a container that somebody else made is recognised, proven, used, and left as it was", "recognise", "adopt",
+@promise("a container that somebody else made is recognised, proven, used, and left as it was",
+    "recognise", "adopt",
          needs=("recognise", "adopt", "exercise"))  # fmt: skip
 def a_container_is_adopted(bench: Bench) -> str | None:
     service = bench.value("foreign", {})
-    bench.secrets |= {str(service.parameters[item.name]) for item in bench.kind.parameters if item.secret and item.generated}
+    bench.secrets |= {
+        str(service.parameters[item.name])
+        for item in bench.kind.parameters
+        if item.secret and item.generated
+    }
     name = f"{bench.namespace}-foreign"
     bench.engine.run(name, bench.plugin.container(service=service))
     found = bench.call("GET", "/external-services/available-containers")
     if bench.name not in [item["service_type"] for item in found if item["container_name"] == name]:
         return "it is not recognised among the containers that can be imported"
-    given = {item.name: service.parameters[item.name] for item in bench.kind.parameters if item.generated != "port"}
+    given = {
+        item.name: service.parameters[item.name]
+        for item in bench.kind.parameters
+        if item.generated != "port"
+    }
     given = {key: value for key, value in given.items() if value not in (None, "")}
-    body = {"container_id": name, "name": "foreign", "service_type": bench.name, "parameters": given}
-    wrong = {item.name: "kit-wrong-secret" for item in bench.kind.parameters if item.secret and item.generated}
+    body = {
+        "container_id": name,
+        "name": "foreign",
+        "service_type": bench.name,
+        "parameters": given,
+    }
+    wrong = {
+        item.name: "kit-wrong-secret"
+        for item in bench.kind.parameters
+        if item.secret and item.generated
+    }
     started = bench.engine.inspect(name)["State"]["StartedAt"]
     bench.eventually(lambda: _imported(bench, body), "it is imported with its own credentials")
     bench.call("DELETE", "/external-services/foreign")
@@ -397,7 +484,11 @@ def a_container_is_adopted(bench: Bench) -> str | None:
     bench.unlink("gamma", "foreign")
     bench.call("DELETE", "/external-services/foreign")
     state = bench.engine.inspect(name)["State"]
-    return None if state["Running"] and state["StartedAt"] == started else "the container was stopped or started anew"
+    return (
+        None
+        if state["Running"] and state["StartedAt"] == started
+        else "the container was stopped or started anew"
+    )
 
 
 def _imported(bench: Bench, body: Mapping[str, object]) -> bool:
@@ -411,7 +502,11 @@ def _imported(bench: Bench, body: Mapping[str, object]) -> bool:
 # ---------------------------------------------------------------- the end
 
 
-@promise("deleting keeps the volume; undeleting brings service and data back", "container", needs=("exercise",))
+@promise(
+    "deleting keeps the volume; undeleting brings service and data back",
+    "container",
+    needs=("exercise",),
+)
 def it_is_deleted_and_comes_back(bench: Bench) -> str | None:
     bench.unlink("alpha")
     bench.unlink("beta")
@@ -429,7 +524,11 @@ def nothing_is_left(bench: Bench) -> str | None:
         except ApiFailed:
             continue
     name = bench.service()["container_name"]
-    volumes = [item for item in bench.call("GET", "/volumes") if item["service_id"] == bench.service()["id"]]
+    volumes = [
+        item
+        for item in bench.call("GET", "/volumes")
+        if item["service_id"] == bench.service()["id"]
+    ]
     bench.call("DELETE", "/external-services/main", purge="true")
     left = [item["Names"][0] for item in bench.engine.containers(name)]
     left += [item["name"] for item in volumes if item["name"] in bench.engine.volumes(item["name"])]
@@ -438,7 +537,10 @@ def nothing_is_left(bench: Bench) -> str | None:
 
 @promise("no secret is in a log, an event or an operation", "bind", "ready", "on_event")
 def secrets_are_kept(bench: Bench) -> str | None:
-    for where, text in (("the daemon's log", bench.log.read_text()), ("the journal", bench.journal())):
+    for where, text in (
+        ("the daemon's log", bench.log.read_text()),
+        ("the journal", bench.journal()),
+    ):
         for secret in bench.secrets:
             if secret and re.search(re.escape(secret), text):
                 return f"{where} holds a password or a secret parameter"

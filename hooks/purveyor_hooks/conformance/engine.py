@@ -31,12 +31,20 @@ class EngineView:
     def call(self, method: str, path: str, **options: Any) -> Any:
         answer = self._http.request(method, path, **options)
         answer.raise_for_status()
-        return answer.json() if answer.content and "json" in answer.headers.get("content-type", "") else None
+        return (
+            answer.json()
+            if answer.content and "json" in answer.headers.get("content-type", "")
+            else None
+        )
 
     def containers(self, prefix: str) -> list[dict[str, Any]]:
         """All whose names begin so."""
         found = self.call("GET", "/containers/json", params={"all": "true"})
-        return [item for item in found if any(name.lstrip("/").startswith(prefix) for name in item["Names"])]
+        return [
+            item
+            for item in found
+            if any(name.lstrip("/").startswith(prefix) for name in item["Names"])
+        ]
 
     def volumes(self, prefix: str) -> list[str]:
         found = self.call("GET", "/volumes")["Volumes"] or []
@@ -50,7 +58,8 @@ class EngineView:
         """To every process of a container: the first one may be a launcher."""
         body = {"Cmd": ["sh", "-c", f"kill -{word} -1"], "User": "0", "Tty": True}
         exec_id = self.call("POST", f"/containers/{name}/exec", json=body)["Id"]
-        self._http.post(f"/exec/{exec_id}/start", json={"Detach": False, "Tty": True})  # an image without a shell has one process
+        # an image without a shell has one process
+        self._http.post(f"/exec/{exec_id}/start", json={"Detach": False, "Tty": True})
         self.call("POST", f"/containers/{name}/kill", params={"signal": f"SIG{word}"})
 
     def remove(self, name: str) -> None:
@@ -80,7 +89,9 @@ class EngineView:
         self.call("POST", "/containers/create", params={"name": name}, json=body)
         self._put(name, spec.files)
         if spec.certificate is not None:
-            self._put(name, _certified(name, spec.certificate), self._owner(name, spec.certificate.owners))
+            self._put(
+                name, _certified(name, spec.certificate), self._owner(name, spec.certificate.owners)
+            )
         self.call("POST", f"/containers/{name}/start")
 
     def _put(self, name: str, files: Sequence[File], owner: tuple[int, int] = (0, 0)) -> None:
@@ -92,17 +103,24 @@ class EngineView:
                 entry.size, entry.mode = len(content), file.mode
                 entry.uid, entry.gid = owner
                 tar.addfile(entry, io.BytesIO(content))
-        self.call("PUT", f"/containers/{name}/archive", params={"path": "/"}, content=buffer.getvalue())
+        self.call(
+            "PUT", f"/containers/{name}/archive", params={"path": "/"}, content=buffer.getvalue()
+        )
 
     def _owner(self, name: str, owners: Sequence[str]) -> tuple[int, int]:
-        """The numbers of the first of these users that a container knows, root's where it knows none."""
+        """The numbers of the first of these users that a container knows, root's where it knows
+        none."""
         answer = self._http.get(f"/containers/{name}/archive", params={"path": "/etc/passwd"})
         known: dict[str, list[str]] = {}
         if answer.status_code == 200:
             with tarfile.open(fileobj=io.BytesIO(answer.content)) as tar:
                 held = tar.extractfile("passwd")
                 lines = held.read().decode(errors="replace").splitlines() if held else []
-            known = {fields[0]: fields for fields in (line.split(":") for line in lines) if len(fields) > 3}
+            known = {
+                fields[0]: fields
+                for fields in (line.split(":") for line in lines)
+                if len(fields) > 3
+            }
         found = next((known[owner] for owner in owners if owner in known), None)
         return (int(found[2]), int(found[3])) if found else (0, 0)
 

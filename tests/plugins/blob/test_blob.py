@@ -1,4 +1,5 @@
-"""Blob, on RustFS, SeaweedFS and MinIO: what goes in comes out, in constant memory, and projects see their own alone."""
+"""Blob, on RustFS, SeaweedFS and MinIO: what goes in comes out, in constant memory, and projects
+see their own alone."""
 
 import hashlib
 import json
@@ -65,7 +66,9 @@ async def _made() -> AsyncBlob:
 
 
 @pytest.fixture(params=["sync", "async"])
-def blob(request: pytest.FixtureRequest, values: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def blob(
+    request: pytest.FixtureRequest, values: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
     """Configured from the injected variables alone, as an app is, and empty."""
     for name, value in values.items():
         monkeypatch.setenv(name, value)
@@ -98,15 +101,21 @@ def http(stage: Stage, values: dict[str, str]) -> httpx.Client:
 def test_bytes_come_back_as_they_were(size: int, blob: Any) -> None:
     body = noise(size)
     made = blob.put("some/bytes.bin", body)
-    assert (made.size, made.pathname, made.content_type) == (size, "some/bytes.bin", "application/octet-stream")
+    assert (made.size, made.pathname, made.content_type) == (
+        size,
+        "some/bytes.bin",
+        "application/octet-stream",
+    )
     assert blob.get("some/bytes.bin") == body
     assert blob.get(made.url) == body
     assert blob.head("some/bytes.bin").size == size
 
 
 @pytest.mark.parametrize("name", [
-    "a", "images/cat.png", "with space", "grün 💚/ü.txt", "100%", "a?b#c&d=e+f", "...", ".hidden/..x", "2024/report", "status",
-    "copy", "'quoted\"", "dir/" + "y" * 255, "/".join(["x" * 100] * 9), "<script>", "~tilde;semi:colon@at,comma=",
+    "a", "images/cat.png", "with space", "grün 💚/ü.txt", "100%", "a?b#c&d=e+f", "...",
+    ".hidden/..x", "2024/report", "status",
+    "copy", "'quoted\"", "dir/" + "y" * 255, "/".join(["x" * 100] * 9), "<script>",
+    "~tilde;semi:colon@at,comma=",
 ], ids=ascii)  # fmt: skip
 def test_a_name_may_be_any_text(name: str, blob: Any) -> None:
     made = blob.put(name, b"content")
@@ -123,7 +132,10 @@ def test_the_type_is_said_or_told_by_the_name(blob: Any) -> None:
     assert blob.put("a.png", b"x").content_type == "image/png"
     assert blob.put("a", b"x").content_type == "application/octet-stream"
     assert blob.put("a.txt", "grün").content_type == "text/plain"
-    assert blob.put("a.txt", b"x", content_type="text/html; charset=utf-8").content_type == "text/html; charset=utf-8"
+    assert (
+        blob.put("a.txt", b"x", content_type="text/html; charset=utf-8").content_type
+        == "text/html; charset=utf-8"
+    )
     assert blob.head("a.txt").content_type == "text/html; charset=utf-8"
     assert blob.copy("a.txt", "b").content_type == "text/html; charset=utf-8"
 
@@ -146,7 +158,9 @@ def test_writing_again_replaces(blob: Any) -> None:
 def test_a_blob_is_read_in_chunks_and_from_a_byte_on(values: dict[str, str]) -> None:
     body = noise(3 * MIB)
     with Blob(values["PURVEYOR_API_URL"], values["PURVEYOR_TOKEN"]) as opened:
-        opened.put("chunks", (body[start : start + 10_000] for start in range(0, len(body), 10_000)))
+        opened.put(
+            "chunks", (body[start : start + 10_000] for start in range(0, len(body), 10_000))
+        )
         with opened.stream("chunks") as chunks:
             assert b"".join(chunks) == body
         with opened.stream("chunks", offset=MIB) as chunks:
@@ -187,7 +201,8 @@ def test_a_blob_that_is_not_there(blob: Any) -> None:
 
 
 def test_a_blob_beside_a_folder_of_its_name_loses_nothing(blob: Any) -> None:
-    """On servers that keep objects as files, a name that is a folder's too is refused or kept, never swallowed."""
+    """On servers that keep objects as files, a name that is a folder's too is refused or kept,
+    never swallowed."""
     blob.put("a", b"file")
     said = []
     try:
@@ -219,7 +234,9 @@ BAD: dict[str, Callable[[Any], Any]] = {
     "a part of 256 bytes": lambda blob: blob.put("x" * 256, b"x"),
     "951 bytes of unicode": lambda blob: blob.put("ü" * 475 + "x", b"x"),
     "a type that is none": lambda blob: blob.put("a", b"x", content_type="text"),
-    "a type with a header in it": lambda blob: blob.put("a", b"x", content_type="text/plain\r\nX-Evil: 1"),
+    "a type with a header in it": lambda blob: blob.put(
+        "a", b"x", content_type="text/plain\r\nX-Evil: 1"
+    ),
     "a copy to nowhere": lambda blob: blob.copy("there", ""),
     "a copy from above": lambda blob: blob.copy("../there", "b"),
     "a copy from a stranger": lambda blob: blob.copy("https://example.com/cat.png", "b"),
@@ -247,7 +264,10 @@ def test_without_configuration_the_sdk_says_what_to_do(monkeypatch: pytest.Monke
             monkeypatch.delenv(f"{prefix}_{name}", raising=False)
     with pytest.raises(BlobError, match="PURVEYOR_API_URL"):
         Blob()
-    with Blob("http://127.0.0.1:9", "token") as lost, pytest.raises(BlobError, match="does not answer"):
+    with (
+        Blob("http://127.0.0.1:9", "token") as lost,
+        pytest.raises(BlobError, match="does not answer"),
+    ):
         lost.get("a")
 
 
@@ -257,17 +277,27 @@ def test_without_configuration_the_sdk_says_what_to_do(monkeypatch: pytest.Monke
 def test_the_calls_of_the_contract(stage: Stage, values: dict[str, str]) -> None:
     project = values["PURVEYOR_PROJECT_ID"]
     with http(stage, values) as client:
-        given = {"pathname": "a/b.txt", "content_type": "text/plain", "add_random_suffix": "false", "project_id": project}
+        given = {
+            "pathname": "a/b.txt",
+            "content_type": "text/plain",
+            "add_random_suffix": "false",
+            "project_id": project,
+        }
         made = client.post("/api/blob", params=given, content=b"hello")
         assert made.status_code == 201
         found = made.json()
         assert {"url", "pathname", "contentType", "size", "uploadedAt"} <= set(found)
         assert urlsplit(found["url"]).path == f"/api/blob/{project}/a/b.txt"
         assert found["uploadedAt"].endswith("Z")
-        page = client.get("/api/blob", params={"limit": 10, "prefix": "a/", "project_id": project}).json()
+        page = client.get(
+            "/api/blob", params={"limit": 10, "prefix": "a/", "project_id": project}
+        ).json()
         assert set(page) == {"blobs", "cursor", "hasMore"}
         assert page["blobs"] == [found]
-        copied = client.post("/api/blob/copy", json={"fromUrl": found["url"], "toPathname": "c", "projectId": int(project)})
+        copied = client.post(
+            "/api/blob/copy",
+            json={"fromUrl": found["url"], "toPathname": "c", "projectId": int(project)},
+        )
         assert copied.json()["pathname"] == "c"
         assert client.get("/api/blob/c").text == "hello"
         body = {"pathnames": ["a/b.txt", "c"], "projectId": int(project)}
@@ -278,7 +308,11 @@ def test_ranges_and_conditions(stage: Stage, values: dict[str, str]) -> None:
     with http(stage, values) as client:
         client.post("/api/blob", params={"pathname": "r"}, content=b"0123456789")
         whole = client.get("/api/blob/r")
-        assert (whole.status_code, whole.headers["accept-ranges"], whole.headers["content-length"]) == (200, "bytes", "10")
+        assert (
+            whole.status_code,
+            whole.headers["accept-ranges"],
+            whole.headers["content-length"],
+        ) == (200, "bytes", "10")
         for asked, expected, said in (
             ("bytes=2-4", b"234", "bytes 2-4/10"),
             ("bytes=7-", b"789", "bytes 7-9/10"),
@@ -286,7 +320,11 @@ def test_ranges_and_conditions(stage: Stage, values: dict[str, str]) -> None:
             ("bytes=8-99", b"89", "bytes 8-9/10"),
         ):
             part = client.get("/api/blob/r", headers={"Range": asked})
-            assert (part.status_code, part.content, part.headers["content-range"]) == (206, expected, said)
+            assert (part.status_code, part.content, part.headers["content-range"]) == (
+                206,
+                expected,
+                said,
+            )
             assert part.headers["content-length"] == str(len(expected))
         assert client.get("/api/blob/r", headers={"Range": "bytes=10-"}).status_code == 416
         for odd in ("bytes=0-1,3-4", "lines=1-2", "bytes=x"):
@@ -305,14 +343,18 @@ def test_ranges_and_conditions(stage: Stage, values: dict[str, str]) -> None:
 
 def test_what_is_stored_cannot_act_for_this_host(stage: Stage, values: dict[str, str]) -> None:
     with http(stage, values) as client:
-        client.post("/api/blob", params={"pathname": "evil.html"}, content=b"<script>alert(1)</script>")
+        client.post(
+            "/api/blob", params={"pathname": "evil.html"}, content=b"<script>alert(1)</script>"
+        )
         said = client.get("/api/blob/evil.html").headers
     assert said["x-content-type-options"] == "nosniff"
     assert "sandbox" in said["content-security-policy"]
 
 
 @pytest.mark.parametrize("size", [1000, 20 * MIB])
-def test_a_body_cut_off_midway_leaves_nothing_and_the_old_blob(size: int, stage: Stage, values: dict[str, str]) -> None:
+def test_a_body_cut_off_midway_leaves_nothing_and_the_old_blob(
+    size: int, stage: Stage, values: dict[str, str]
+) -> None:
     with Blob(values["PURVEYOR_API_URL"], values["PURVEYOR_TOKEN"]) as opened:
         empty(opened)
         opened.put("kept", b"old")
@@ -320,7 +362,8 @@ def test_a_body_cut_off_midway_leaves_nothing_and_the_old_blob(size: int, stage:
             place = urlsplit(stage.address)
             with socket.create_connection((place.hostname, place.port)) as raw:
                 head = (
-                    f"POST /api/blob?pathname={name} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {values['PURVEYOR_TOKEN']}\r\n"
+                    f"POST /api/blob?pathname={name} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+                    f"{values['PURVEYOR_TOKEN']}\r\n"
                     f"Content-Length: {size * 2}\r\n\r\n"
                 )
                 raw.sendall(head.encode() + noise(size))
@@ -331,7 +374,9 @@ def test_a_body_cut_off_midway_leaves_nothing_and_the_old_blob(size: int, stage:
 
 def uploads(stage: Stage, values: dict[str, str]) -> int:
     """Uploads that are begun and not ended, as the server itself says."""
-    script = "print('begun', sum(len(s3.list_multipart_uploads(Bucket=b['Name']).get('Uploads', [])) "
+    script = (
+        "print('begun', sum(len(s3.list_multipart_uploads(Bucket=b['Name']).get('Uploads', [])) "
+    )
     script += "for b in s3.list_buckets()['Buckets']))\n"
     said = stage.run("connect", "blob", stdin=script).stdout
     return int(said.partition("begun ")[2].split()[0])
@@ -341,7 +386,10 @@ def test_a_reader_who_leaves_early_harms_nobody(stage: Stage, values: dict[str, 
     with Blob(values["PURVEYOR_API_URL"], values["PURVEYOR_TOKEN"]) as opened:
         opened.put("big", (noise(MIB, number) for number in range(40)))
         for _ in range(20):
-            with Blob(values["PURVEYOR_API_URL"], values["PURVEYOR_TOKEN"]) as reader, reader.stream("big") as chunks:
+            with (
+                Blob(values["PURVEYOR_API_URL"], values["PURVEYOR_TOKEN"]) as reader,
+                reader.stream("big") as chunks,
+            ):
                 next(chunks)
         assert len(opened.get("big")) == 40 * MIB
 
@@ -352,7 +400,9 @@ def resident(daemon: Path, field: str) -> int:
 
 
 @pytest.mark.parametrize("blocks", [256, pytest.param(1024, marks=pytest.mark.nightly)])
-def test_what_is_large_goes_through_in_constant_memory(blocks: int, stage: Stage, values: dict[str, str]) -> None:
+def test_what_is_large_goes_through_in_constant_memory(
+    blocks: int, stage: Stage, values: dict[str, str]
+) -> None:
     some = [noise(MIB, number) for number in range(8)]
     sent, came = hashlib.sha256(), hashlib.sha256()
     daemon = Path(f"/proc/{stage.daemon}")
@@ -379,7 +429,9 @@ def test_what_is_large_goes_through_in_constant_memory(blocks: int, stage: Stage
 # ---------------------------------------------------------------- who may what
 
 
-def test_a_project_sees_its_own_blobs_only(stage: Stage, values: dict[str, str], beta: dict[str, str]) -> None:
+def test_a_project_sees_its_own_blobs_only(
+    stage: Stage, values: dict[str, str], beta: dict[str, str]
+) -> None:
     with http(stage, beta) as client:
         secret = client.post("/api/blob", params={"pathname": "secret"}, content=b"beta's").json()
     foreign = beta["PURVEYOR_PROJECT_ID"]
@@ -387,12 +439,20 @@ def test_a_project_sees_its_own_blobs_only(stage: Stage, values: dict[str, str],
         assert client.get(urlsplit(secret["url"]).path).status_code in (403, 404)
         assert client.get("/api/blob/secret").status_code == 404
         assert client.get("/api/blob", params={"project_id": foreign}).status_code == 403
-        assert client.post("/api/blob", params={"pathname": "x", "project_id": foreign}, content=b"x").status_code == 403
+        assert (
+            client.post(
+                "/api/blob", params={"pathname": "x", "project_id": foreign}, content=b"x"
+            ).status_code
+            == 403
+        )
         stolen = {"fromUrl": secret["url"], "toPathname": "loot"}
         assert client.post("/api/blob/copy", json=stolen).status_code == 400
         body = {"pathnames": ["secret"], "projectId": int(foreign)}
         assert client.request("DELETE", "/api/blob", json=body).status_code == 403
-        assert client.request("DELETE", "/api/blob", json={"pathnames": [secret["url"]]}).status_code == 400
+        assert (
+            client.request("DELETE", "/api/blob", json={"pathnames": [secret["url"]]}).status_code
+            == 400
+        )
         assert "secret" not in client.get("/api/blob").text
     with http(stage, beta) as client:
         assert client.get(urlsplit(secret["url"]).path).text == "beta's"
@@ -411,7 +471,9 @@ def test_environments_of_a_project_do_not_share_blobs(stage: Stage, values: dict
 def test_an_administrator_says_whom_he_means(stage: Stage, beta: dict[str, str]) -> None:
     with stage.local() as client:
         assert list(client.get("/api/blob").json()["errors"]) == ["project_id"]
-        client.post("/api/blob", params={"pathname": "by/admin", "project_id": "beta"}, content=b"x")
+        client.post(
+            "/api/blob", params={"pathname": "by/admin", "project_id": "beta"}, content=b"x"
+        )
         assert client.get("/api/blob/beta/by/admin").text == "x"
         assert client.get(f"/api/blob/{beta['PURVEYOR_PROJECT_ID']}/by/admin").text == "x"
         assert client.get("/api/blob/nobody/by/admin").status_code == 404
@@ -420,7 +482,8 @@ def test_an_administrator_says_whom_he_means(stage: Stage, beta: dict[str, str])
 def test_the_variables_are_those_of_the_contract(stage: Stage) -> None:
     inside = stage.variables("alpha", host=False)
     assert set(inside) == {
-        "PURVEYOR_API_URL", "PURVEYOR_TOKEN", "PURVEYOR_PROJECT_ID", "TEMPS_API_URL", "TEMPS_TOKEN", "TEMPS_PROJECT_ID",
+        "PURVEYOR_API_URL", "PURVEYOR_TOKEN", "PURVEYOR_PROJECT_ID", "TEMPS_API_URL", "TEMPS_TOKEN",
+        "TEMPS_PROJECT_ID",
         "VERCEL_BLOB_API_URL", "BLOB_READ_WRITE_TOKEN",
     }  # fmt: skip
     masked = stage.call("GET", "/external-services/blob/preview-environment-masked")
@@ -436,22 +499,35 @@ def test_the_command_line_does_what_the_api_does(stage: Stage, tmp_path: Path) -
     whose = ("-p", "shell")
     (tmp_path / "photo.png").write_bytes(noise(9 * MIB))
     assert "image/png" in stage.cli("blob", "put", str(tmp_path / "photo.png"), *whose)
-    assert "photos/1.jpg" in stage.cli("blob", "put", str(tmp_path / "photo.png"), "photos/1.jpg", *whose)
+    assert "photos/1.jpg" in stage.cli(
+        "blob", "put", str(tmp_path / "photo.png"), "photos/1.jpg", *whose
+    )
     assert stage.run("blob", "put", "-", "note.txt", *whose, stdin="hello").returncode == 0
     assert stage.cli("blob", "get", "note.txt", *whose) == "hello"
     stage.cli("blob", "get", "photos/1.jpg", "-o", str(tmp_path / "back.jpg"), *whose)
     assert (tmp_path / "back.jpg").read_bytes() == noise(9 * MIB)
     listed = stage.cli("blob", "list", *whose)
-    assert [line.split()[-1] for line in listed.splitlines()] == ["note.txt", "photo.png", "photos/1.jpg"]
-    assert [item["pathname"] for item in json.loads(stage.cli("--json", "blob", "list", "photos/", *whose))] == ["photos/1.jpg"]
+    assert [line.split()[-1] for line in listed.splitlines()] == [
+        "note.txt",
+        "photo.png",
+        "photos/1.jpg",
+    ]
+    assert [
+        item["pathname"]
+        for item in json.loads(stage.cli("--json", "blob", "list", "photos/", *whose))
+    ] == ["photos/1.jpg"]
     assert stage.cli("blob", "copy", "note.txt", "copied.txt", *whose).strip() == "copied.txt"
     assert stage.cli("blob", "del", "note.txt", "none", *whose).strip() == "1"
-    assert "no such blob" in stage.cli("blob", "get", "note.txt", "-o", str(tmp_path / "none"), *whose, code=4)
+    assert "no such blob" in stage.cli(
+        "blob", "get", "note.txt", "-o", str(tmp_path / "none"), *whose, code=4
+    )
     assert sorted(os.listdir(tmp_path)) == ["back.jpg", "photo.png"]
     assert "healthy" in stage.cli("blob", "status")
 
 
-def test_disable_stops_it_and_enable_brings_everything_back(stage: Stage, beta: dict[str, str]) -> None:
+def test_disable_stops_it_and_enable_brings_everything_back(
+    stage: Stage, beta: dict[str, str]
+) -> None:
     with http(stage, beta) as client:
         client.post("/api/blob", params={"pathname": "kept"}, content=b"42")
         found = stage.call("DELETE", "/blob/disable")
@@ -490,23 +566,35 @@ def test_unlinking_ends_access_and_linking_again_brings_the_blobs_back(stage: St
 
 def test_names_that_fold_alike_get_buckets_of_their_own(stage: Stage) -> None:
     longest = "e" * 40
-    tokens = [stage.variables("alpha", environment)["PURVEYOR_TOKEN"] for environment in (longest, "a-b", "a")]
+    tokens = [
+        stage.variables("alpha", environment)["PURVEYOR_TOKEN"]
+        for environment in (longest, "a-b", "a")
+    ]
     for number, token in enumerate(tokens):
         with stage.http(token) as client:
             assert client.get("/api/blob").json()["blobs"] == []
             client.post("/api/blob", params={"pathname": f"of-{number}"}, content=b"x")
     for number, token in enumerate(tokens):
         with stage.http(token) as client:
-            assert [item["pathname"] for item in client.get("/api/blob").json()["blobs"]] == [f"of-{number}"]
+            assert [item["pathname"] for item in client.get("/api/blob").json()["blobs"]] == [
+                f"of-{number}"
+            ]
 
 
 def test_a_url_names_the_host_that_was_asked(stage: Stage, values: dict[str, str]) -> None:
     with http(stage, values) as client:
-        made = client.post("/api/blob", params={"pathname": quote("x y")}, content=b"x", headers={"Host": "files.example:8000"})
+        made = client.post(
+            "/api/blob",
+            params={"pathname": quote("x y")},
+            content=b"x",
+            headers={"Host": "files.example:8000"},
+        )
     assert made.json()["url"].startswith("http://files.example:8000/api/blob/")
 
 
-def test_a_backup_brings_the_blobs_back_and_tokens_go_on(stage: Stage, beta: dict[str, str]) -> None:
+def test_a_backup_brings_the_blobs_back_and_tokens_go_on(
+    stage: Stage, beta: dict[str, str]
+) -> None:
     with http(stage, beta) as client:
         client.post("/api/blob", params={"pathname": "kept.txt"}, content=b"42")
         made = stage.call("POST", "/backups/external-services/blob/run")
@@ -517,7 +605,9 @@ def test_a_backup_brings_the_blobs_back_and_tokens_go_on(stage: Stage, beta: dic
         assert (found.text, found.headers["content-type"]) == ("42", "text/plain")
 
 
-@pytest.mark.parametrize(("code", "message"), [("XMinioStorageFull", "x"), ("InternalError", "Disk full")])
+@pytest.mark.parametrize(
+    ("code", "message"), [("XMinioStorageFull", "x"), ("InternalError", "Disk full")]
+)
 def test_a_full_disk_behind_blob_is_told_as_that(code: str, message: str) -> None:
     error = ClientError({"Error": {"Code": code, "Message": message}}, "PutObject")
     assert getattr(store.told(error), "status", 0) == 507

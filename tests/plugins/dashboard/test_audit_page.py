@@ -12,7 +12,9 @@ pytestmark = pytest.mark.anyio
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-async def test_it_shows_who_did_what_and_what_was_revealed_and_nothing_in_it_is_markup(scene: Scene) -> None:
+async def test_it_shows_who_did_what_and_what_was_revealed_and_nothing_in_it_is_markup(
+    scene: Scene,
+) -> None:
     async with signed_in(scene) as client:
         await client.get(f"/services/{HOSTILE}/logs")
         await client.get("/services/main/logs")
@@ -29,7 +31,10 @@ async def test_it_is_narrowed_and_what_is_no_time_is_said(scene: Scene) -> None:
         none = await client.get("/audit", params={"user": HOSTILE})
         assert "There are no such entries." in none.text
         assert HOSTILE not in none.text
-        assert "log revealed" in (await client.get("/audit", params={"user": "token:ada", "target": "main"})).text
+        assert (
+            "log revealed"
+            in (await client.get("/audit", params={"user": "token:ada", "target": "main"})).text
+        )
         wrong = await client.get("/audit", params={"since": "soon"})
         assert wrong.status_code == 400
         assert "is not a time" in wrong.text

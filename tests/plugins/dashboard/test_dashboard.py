@@ -24,7 +24,8 @@ from support import DEMO, PATIENCE, REDIS, Stage, docker, eventually, hanging
 pytestmark = pytest.mark.weekly
 
 ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 WIDTHS = (360, 1440)
@@ -66,9 +67,17 @@ def page(context: BrowserContext) -> Iterator[Page]:
     """A page on which nothing may go wrong in the console."""
     made = context.new_page()
     said: list[str] = []
-    made.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    made.on(
+        "console",
+        lambda message: said.append(message.text) if message.type in ("error", "warning") else None,
+    )
     made.on("pageerror", lambda error: said.append(str(error)))
-    made.on("response", lambda answer: said.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+    made.on(
+        "response",
+        lambda answer: (
+            said.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None
+        ),
+    )
     yield made
     made.close()
     assert said == []
@@ -116,12 +125,23 @@ def test_a_form_that_another_site_made_changes_nothing(stage: Stage, token: str)
         assert client.post("/projects", data={"name": "forged"}).status_code == 403
         assert client.post("/projects", data={"name": "forged", "csrf": "x"}).status_code == 403
         headers = {"Origin": "https://evil.example"}
-        assert client.post("/projects", data={"name": "forged", "csrf": csrf[1]}, headers=headers).status_code == 403
-        assert client.get("/projects").headers["content-security-policy"].startswith("default-src 'none'")
+        assert (
+            client.post(
+                "/projects", data={"name": "forged", "csrf": csrf[1]}, headers=headers
+            ).status_code
+            == 403
+        )
+        assert (
+            client.get("/projects")
+            .headers["content-security-policy"]
+            .startswith("default-src 'none'")
+        )
     assert "forged" not in stage.cli("project", "list")
 
 
-def test_a_token_that_may_only_read_sees_no_button_and_changes_nothing(browser: Browser, stage: Stage) -> None:
+def test_a_token_that_may_only_read_sees_no_button_and_changes_nothing(
+    browser: Browser, stage: Stage
+) -> None:
     reader = stage.cli("token", "create", "looker", "--scope", "read").strip()
     with httpx.Client(base_url=stage.address) as client:
         enter(client, reader)
@@ -152,7 +172,9 @@ def test_a_service_is_created_and_watched_until_it_serves(page: Page, stage: Sta
     expect(page.locator("#charts svg").first).to_be_visible()
 
 
-def test_what_is_wrong_is_said_at_its_field_and_nothing_is_lost(context: BrowserContext, stage: Stage) -> None:
+def test_what_is_wrong_is_said_at_its_field_and_nothing_is_lost(
+    context: BrowserContext, stage: Stage
+) -> None:
     page = context.new_page()
     visit(page, "/services/new?type=postgres")
     page.get_by_label("Name", exact=True).fill("other")
@@ -172,7 +194,9 @@ def test_it_is_linked_and_its_variables_are_seen(page: Page, stage: Stage) -> No
     page.get_by_role("button", name="Link", exact=True).click()
     done(page)
     page.get_by_role("link", name="Go on").click()
-    expect(page.locator("#variables").locator("xpath=ancestor::section")).to_contain_text("shop_production")
+    expect(page.locator("#variables").locator("xpath=ancestor::section")).to_contain_text(
+        "shop_production"
+    )
     password = stage.variables("shop", host=False)["POSTGRES_PASSWORD"]
     assert password not in page.content()
     page.get_by_role("button", name="Reveal").click()
@@ -182,14 +206,18 @@ def test_it_is_linked_and_its_variables_are_seen(page: Page, stage: Stage) -> No
 
 def test_secrets_of_a_service_are_behind_a_reveal_that_is_noted(page: Page, stage: Stage) -> None:
     visit(page, "/services/main")
-    secret = stage.call("GET", "/external-services/main/client")["client"]["environment"]["PGPASSWORD"]
+    secret = stage.call("GET", "/external-services/main/client")["client"]["environment"][
+        "PGPASSWORD"
+    ]
     assert secret not in page.content()
     page.get_by_role("button", name="Reveal secrets").click()
     expect(page.locator("#secret-password")).to_have_text(secret)
     assert "service.revealed" in stage.cli("events", "-n", "50")
 
 
-def test_it_is_stopped_and_started_and_others_see_it_at_once(page: Page, context: BrowserContext) -> None:
+def test_it_is_stopped_and_started_and_others_see_it_at_once(
+    page: Page, context: BrowserContext
+) -> None:
     watching = context.new_page()
     visit(watching, "/services")
     expect(watching.locator("#list")).to_contain_text("running")
@@ -251,7 +279,11 @@ def test_it_is_backed_up_proven_scheduled_and_restored(page: Page, stage: Stage)
 
 
 def test_what_it_holds_is_looked_at_page_by_page(page: Page, stage: Stage) -> None:
-    aside(data.ask, stage.variables("shop"), "CREATE TABLE numbers AS SELECT g, 'n' || g AS name FROM generate_series(1, 120) g")
+    aside(
+        data.ask,
+        stage.variables("shop"),
+        "CREATE TABLE numbers AS SELECT g, 'n' || g AS name FROM generate_series(1, 120) g",
+    )
     visit(page, "/services/main/data")
     page.get_by_role("link", name="shop_production").click()
     page.get_by_role("link", name="public.numbers").click()
@@ -274,7 +306,9 @@ def others(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_what_the_other_types_hold_is_looked_at(kind: str, others: None, page: Page, stage: Stage) -> None:
+def test_what_the_other_types_hold_is_looked_at(
+    kind: str, others: None, page: Page, stage: Stage
+) -> None:
     stage.cli("project", "create", f"of-{kind}")
     stage.cli("link", f"look-{kind}", f"of-{kind}")
     plugin = Bench.plugin_of(kind)
@@ -300,7 +334,8 @@ def test_what_the_other_types_hold_is_looked_at(kind: str, others: None, page: P
 
 
 def readers_leave_in_the_middle(stage: Stage, small: str) -> None:
-    """What is large is cut off again and again, by readers of the API, and then taken whole; what is not there is said."""
+    """What is large is cut off again and again, by readers of the API, and then taken whole; what
+    is not there is said."""
     asked = parse_qs(urlsplit(small).query)["path"]
     path = f"/api/external-services/{urlsplit(small).path.partition('/services/')[2].replace('/data', '')}"
     large = [asked[0], asked[1].replace("greeting", "large")]
@@ -323,9 +358,19 @@ def bindings(stage: Stage, kind: str) -> int:
 
 
 def test_a_deployment_shows_its_log(page: Page, stage: Stage) -> None:
-    stage.cli("deploy", "shop", DEMO, "--", "python3", "-c", "import time; print('it is up', flush=True); time.sleep(600)")
+    stage.cli(
+        "deploy",
+        "shop",
+        DEMO,
+        "--",
+        "python3",
+        "-c",
+        "import time; print('it is up', flush=True); time.sleep(600)",
+    )
     visit(page, "/projects/shop")
-    page.locator("#deployments").locator("xpath=ancestor::section").get_by_role("link", name="1", exact=True).click()
+    page.locator("#deployments").locator("xpath=ancestor::section").get_by_role(
+        "link", name="1", exact=True
+    ).click()
     expect(page.locator("#log")).to_contain_text("it is up")
 
 
@@ -369,16 +414,22 @@ def test_what_interrupts_says_first_what_that_costs_and_whom(page: Page, stage: 
         expect(page.get_by_role("heading", level=1)).to_have_text(heading)
         expect(page.locator("main")).to_contain_text("Downtime")
         page.evaluate((npm.installed() / "node_modules/axe-core/axe.min.js").read_text())
-        found: Any = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice']})")
+        found: Any = page.evaluate(
+            "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice']})"
+        )
         assert [item["id"] for item in found["violations"]] == []
         page.get_by_role("link", name="Back").click()
         expect(page.get_by_role("heading", level=1)).not_to_have_text(heading)
     assert stage.call("GET", "/operations")[0]["id"] == last
 
 
-def test_an_operation_is_cancelled_once_it_was_seen_what_that_takes_back(page: Page, stage: Stage) -> None:
+def test_an_operation_is_cancelled_once_it_was_seen_what_that_takes_back(
+    page: Page, stage: Stage
+) -> None:
     with hanging(f"{stage.namespace}-main"):
-        begun = stage.call("POST", "/external-services/main/rotate", headers={"Prefer": "respond-async"})["operation_id"]
+        begun = stage.call(
+            "POST", "/external-services/main/rotate", headers={"Prefer": "respond-async"}
+        )["operation_id"]
         visit(page, f"/operations/{begun}")
         page.get_by_role("button", name="Cancel").click()
         expect(page.get_by_role("heading", level=1)).to_have_text(f"Cancel operation {begun}?")
@@ -433,7 +484,9 @@ def test_what_was_deleted_comes_back_or_goes_for_good(page: Page, stage: Stage) 
     assert "copy" not in stage.cli("list", "--deleted")
 
 
-def test_every_moment_is_kept_and_one_is_restored(page: Page, context: BrowserContext, stage: Stage) -> None:
+def test_every_moment_is_kept_and_one_is_restored(
+    page: Page, context: BrowserContext, stage: Stage
+) -> None:
     visit(page, "/services/main/backups")
     page.get_by_role("button", name="Begin archiving").click()
     done(page)
@@ -468,13 +521,17 @@ def test_schedules_are_paused_and_deleted(page: Page, stage: Stage) -> None:
     expect(page.get_by_text("No schedule makes backups of it.")).to_be_visible()
 
 
-def test_a_bucket_is_tried_added_and_backed_up_to(page: Page, context: BrowserContext, stage: Stage) -> None:
+def test_a_bucket_is_tried_added_and_backed_up_to(
+    page: Page, context: BrowserContext, stage: Stage
+) -> None:
     keys = stage.variables("of-s3")
     wrong = context.new_page()
     for opened, secret in ((wrong, "wrong"), (page, keys["S3_SECRET_KEY"])):
         visit(opened, "/server")
         opened.get_by_text("Add a bucket…").click()
-        places = opened.locator("section", has=opened.get_by_role("heading", name="Where backups can go"))
+        places = opened.locator(
+            "section", has=opened.get_by_role("heading", name="Where backups can go")
+        )
         places.get_by_label("Name", exact=True).fill("far")
         places.get_by_label("Bucket", exact=True).fill(keys["S3_BUCKET"])
         places.get_by_label("Endpoint").fill(keys["S3_ENDPOINT"])
@@ -494,7 +551,10 @@ def test_a_bucket_is_tried_added_and_backed_up_to(page: Page, context: BrowserCo
     done(page)
     visit(page, "/services/main/backups")
     page.get_by_role("link", name="Restore…").first.click()
-    number = page.get_by_label("Type its id").locator("xpath=preceding-sibling::label").text_content() or ""
+    number = (
+        page.get_by_label("Type its id").locator("xpath=preceding-sibling::label").text_content()
+        or ""
+    )
     page.get_by_label("Type its id").fill(number.rpartition(" ")[2])
     before = len(stage.json("backup", "list"))
     page.get_by_role("button", name="Delete backup").click()
@@ -524,7 +584,9 @@ def test_an_environment_is_made_deployed_to_and_removed(page: Page, stage: Stage
     visit(page, "/projects/shop")
     page.get_by_label("New environment").fill("preview-7")
     page.get_by_role("button", name="Create environment").click()
-    expect(page.locator("#variables").locator("xpath=ancestor::section")).to_contain_text("shop_preview_7")
+    expect(page.locator("#variables").locator("xpath=ancestor::section")).to_contain_text(
+        "shop_preview_7"
+    )
     page.get_by_label("Image").fill(DEMO)
     page.get_by_label("Command").fill("python3 -c 'import time; time.sleep(600)'")
     page.get_by_role("button", name="Deploy to preview-7").click()
@@ -534,38 +596,62 @@ def test_an_environment_is_made_deployed_to_and_removed(page: Page, stage: Stage
     page.get_by_label("Type its name: preview-7").fill("preview-7")
     page.get_by_role("button", name="Delete environment").click()
     done(page)
-    assert [item["slug"] for item in stage.call("GET", "/projects/shop/environments")] == ["production"]
+    assert [item["slug"] for item in stage.call("GET", "/projects/shop/environments")] == [
+        "production"
+    ]
 
 
 # ---------------------------------------------------------------- for everybody
 
 PATHS = (
-    "/services", "/services/new", "/services/new?type=postgres", "/services/main", "/services/main/links", "/services/main/data",
-    "/services/main/backups", "/services/main/logs", "/services/main/events", "/services/main/settings", "/projects",
-    "/projects/shop", "/import", "/activity", "/audit", "/operations/1", "/kept", "/server", "/backups/1/restore?from=main",
+    "/services", "/services/new", "/services/new?type=postgres", "/services/main",
+    "/services/main/links", "/services/main/data",
+    "/services/main/backups", "/services/main/logs", "/services/main/events",
+    "/services/main/settings", "/projects",
+    "/projects/shop", "/import", "/activity", "/audit", "/operations/1", "/kept", "/server",
+    "/backups/1/restore?from=main",
 )  # fmt: skip
 
 
 def test_every_page_is_accessible_and_fits_at_both_widths_light_and_dark(
-    share: Share, browser: Browser, context: BrowserContext, stage: Stage, tmp_path_factory: pytest.TempPathFactory
+    share: Share,
+    browser: Browser,
+    context: BrowserContext,
+    stage: Stage,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     axe = (npm.installed() / "node_modules/axe-core/axe.min.js").read_text()
     shots = Path(tmp_path_factory.getbasetemp()) / "screenshots"
     shots.mkdir(exist_ok=True)
     for scheme in ("light", "dark"):
-        own = browser.new_context(base_url=stage.address, color_scheme=scheme, storage_state=context.storage_state())  # type: ignore[arg-type]
+        own = browser.new_context(
+            base_url=stage.address, color_scheme=scheme, storage_state=context.storage_state()
+        )  # type: ignore[arg-type]
         same(own, context)
         page = own.new_page()
         said: list[str] = []
-        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on(
+            "console",
+            lambda message: said.append(message.text) if message.type == "error" else None,
+        )
         for path, width in product(share.of(PATHS), WIDTHS):
             page.set_viewport_size({"width": width, "height": 900})
             visit(page, path)
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{path} is wider than {width}"
-            page.screenshot(path=shots / f"{path.strip('/').replace('/', '-')}-{scheme}-{width}.png", full_page=True)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (
+                f"{path} is wider than {width}"
+            )
+            page.screenshot(
+                path=shots / f"{path.strip('/').replace('/', '-')}-{scheme}-{width}.png",
+                full_page=True,
+            )
             page.evaluate(axe)
-            found: Any = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice']})")
-            wrong = [(item["id"], [node["html"][:200] for node in item["nodes"]]) for item in found["violations"]]
+            found: Any = page.evaluate(
+                "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice']})"
+            )
+            wrong = [
+                (item["id"], [node["html"][:200] for node in item["nodes"]])
+                for item in found["violations"]
+            ]
             assert wrong == [], f"{path} {scheme} {width}"
             assert said == [], f"{path} {scheme} {width}"
         own.close()
@@ -582,8 +668,12 @@ def test_it_can_be_worked_by_the_keyboard_alone(page: Page) -> None:
     expect(page.get_by_role("heading", name="Create Service")).to_be_visible()
 
 
-def test_it_reads_without_javascript(browser: Browser, context: BrowserContext, stage: Stage) -> None:
-    plain = browser.new_context(base_url=stage.address, java_script_enabled=False, storage_state=context.storage_state())
+def test_it_reads_without_javascript(
+    browser: Browser, context: BrowserContext, stage: Stage
+) -> None:
+    plain = browser.new_context(
+        base_url=stage.address, java_script_enabled=False, storage_state=context.storage_state()
+    )
     same(plain, context)
     page = plain.new_page()
     for path in ("/services", "/services/main", "/projects/shop", "/activity"):
@@ -592,14 +682,18 @@ def test_it_reads_without_javascript(browser: Browser, context: BrowserContext, 
     plain.close()
 
 
-def test_no_page_weighs_more_than_150_kb_or_asks_another_host(context: BrowserContext, stage: Stage) -> None:
+def test_no_page_weighs_more_than_150_kb_or_asks_another_host(
+    context: BrowserContext, stage: Stage
+) -> None:
     for path in PATHS:
         page = context.new_page()
         answers: list[Any] = []
         page.on("response", lambda answer: answers.append(answer))
         visit(page, path)
         own = [answer for answer in answers if "stream" not in answer.url]
-        assert {answer.url.partition("://")[2].partition("/")[0] for answer in own} == {stage.address.partition("://")[2]}
+        assert {answer.url.partition("://")[2].partition("/")[0] for answer in own} == {
+            stage.address.partition("://")[2]
+        }
         assert 10_000 < sum(len(answer.body()) for answer in own) < 150_000, path
         page.close()
 

@@ -1,4 +1,5 @@
-"""What strangers send to the dashboard, on the fake engine: no fault of ours, and no way to another place."""
+"""What strangers send to the dashboard, on the fake engine: no fault of ours, and no way to another
+place."""
 
 import logging
 import re
@@ -25,14 +26,20 @@ DASHBOARD = EntryPoint(name="dashboard", value="purveyor_dashboard", group="purv
 async def signed_in(scene: Scene) -> AsyncIterator[httpx.AsyncClient]:
     path, plugins = scene.state / "pages.sock", [*PLUGINS, DASHBOARD]
     async with (
-        open_app(scene.state, make_engine=scene.engine_of, plugins=plugins, log_level=logging.CRITICAL) as app,
+        open_app(
+            scene.state, make_engine=scene.engine_of, plugins=plugins, log_level=logging.CRITICAL
+        ) as app,
         serving(create_api(app), local=[listen_local(path)]),
         httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(path), verify=False), base_url="http://purveyor", timeout=60
+            transport=httpx.AsyncHTTPTransport(uds=str(path), verify=False),
+            base_url="http://purveyor",
+            timeout=60,
         ) as client,
     ):
         _, token = await app.house.store.write(
-            lambda tx: tokens.create(tx, name="ada", scope="admin", project_id=None, expires_at=None)
+            lambda tx: tokens.create(
+                tx, name="ada", scope="admin", project_id=None, expires_at=None
+            )
         )
         location = (await client.post("/sign-in", data={"token": token})).headers["location"]
         assert location == f"{base_of(location)}/services"
@@ -45,19 +52,27 @@ async def test_every_address_on_a_page_is_below_the_key_of_the_session(scene: Sc
     async with signed_in(scene) as client:
         base = client.base_url.path
         pages = (
-            "/services", "/services/new", "/services/new?type=fake", "/services/main", "/services/main/links",
-            "/services/main/data", "/services/main/backups", "/services/main/logs", "/services/main/events",
-            "/services/main/settings", "/projects", "/projects/shop", "/projects/shop/deployments/1", "/import", "/activity",
-            "/operations/1", "/kept", "/server", "/sessions", "/backups/1/restore?from=main", "/services/tracked/backups",
+            "/services", "/services/new", "/services/new?type=fake", "/services/main",
+            "/services/main/links",
+            "/services/main/data", "/services/main/backups", "/services/main/logs",
+            "/services/main/events",
+            "/services/main/settings", "/projects", "/projects/shop",
+            "/projects/shop/deployments/1", "/import", "/activity",
+            "/operations/1", "/kept", "/server", "/sessions", "/backups/1/restore?from=main",
+            "/services/tracked/backups",
             "/services/tracked/moment", "/services/nothing",
         )  # fmt: skip
         for path in pages:
             answer = await client.get(path)
             assert answer.status_code in (200, 404), path
-            addresses = re.findall(r'(?:href|src|action|hx-get|hx-post|data-[a-z]+)="([^"]*/[^"]*)"', answer.text)
+            addresses = re.findall(
+                r'(?:href|src|action|hx-get|hx-post|data-[a-z]+)="([^"]*/[^"]*)"', answer.text
+            )
             assert addresses
             outside = [item for item in addresses if not f"{item}/".startswith(base)]
-            assert {item for item in outside if not item.startswith(("/static/", "http://127.0.0.1:"))} == set(), path
+            assert {
+                item for item in outside if not item.startswith(("/static/", "http://127.0.0.1:"))
+            } == set(), path
 
 
 async def test_the_way_back_leads_to_no_other_host(scene: Scene) -> None:
@@ -77,7 +92,9 @@ async def test_a_number_that_is_too_long_is_said_at_its_field(scene: Scene) -> N
         csrf, long = {"csrf": found[1]}, "9" * 5000
         answer = await client.post("/server/tokens", data={**csrf, "name": "x", "days": long})
         assert (answer.status_code, "life is not one" in answer.text) == (400, True)
-        answer = await client.post("/projects/shop/deploy", data={**csrf, "image": "app:1", "port": long})
+        answer = await client.post(
+            "/projects/shop/deploy", data={**csrf, "image": "app:1", "port": long}
+        )
         assert (answer.status_code, "The port is no number" in answer.text) == (400, True)
 
 

@@ -1,4 +1,5 @@
-"""Deploy hooks: executables that may refuse a deploy, and webhooks that arrive, signed, whatever happens meanwhile."""
+"""Deploy hooks: executables that may refuse a deploy, and webhooks that arrive, signed, whatever
+happens meanwhile."""
 
 import hashlib
 import hmac
@@ -103,7 +104,9 @@ def test_a_before_deploy_hook_refuses_with_its_reason_and_nothing_is_deployed(
 
 def test_hooks_are_told_what_happens_but_no_secret(stage: Stage, tmp_path: Path) -> None:
     note = tmp_path / "note"
-    before = hook(stage, "before-deploy", f"cat >> {note}; echo >> {note}; echo $PURVEYOR_PROJECT >> {note}")
+    before = hook(
+        stage, "before-deploy", f"cat >> {note}; echo >> {note}; echo $PURVEYOR_PROJECT >> {note}"
+    )
     after = hook(stage, "after-deploy", f"cat >> {note}; echo >> {note}")
     event = hook(stage, "project.deploy.succeeded", f"cat >> {note}; echo >> {note}")
     try:
@@ -137,8 +140,13 @@ def test_a_webhook_arrives_signed(stage: Stage, receiver: Receiver) -> None:
     assert all(kind.startswith("service.restart") for kind in receiver.types())
     headers, body = receiver.got[-1]
     signed = f"{headers['Purveyor-Timestamp']}.".encode() + body
-    assert headers["Purveyor-Signature"] == "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
-    assert Webhook(secret).verify(body, headers) == json.loads(body), "as any verifier of Standard Webhooks has it"
+    assert (
+        headers["Purveyor-Signature"]
+        == "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
+    )
+    assert Webhook(secret).verify(body, headers) == json.loads(body), (
+        "as any verifier of Standard Webhooks has it"
+    )
     assert headers["Purveyor-Event"] == json.loads(body)["type"]
     listed = stage.call("GET", "/webhooks")
     assert secret not in json.dumps(listed)
@@ -147,29 +155,47 @@ def test_a_webhook_arrives_signed(stage: Stage, receiver: Receiver) -> None:
     stage.cli("webhook", "delete", "mine")
 
 
-def test_one_that_fails_is_tried_again_then_dead_and_can_be_sent_again(stage: Stage, receiver: Receiver) -> None:
+def test_one_that_fails_is_tried_again_then_dead_and_can_be_sent_again(
+    stage: Stage, receiver: Receiver
+) -> None:
     receiver.status = 500
     stage.cli(
-        "webhook", "add", "weak", receiver.url, "--event", "service.restart.succeeded", "--attempts", "3", "--first-retry", "0.2"
+        "webhook",
+        "add",
+        "weak",
+        receiver.url,
+        "--event",
+        "service.restart.succeeded",
+        "--attempts",
+        "3",
+        "--first-retry",
+        "0.2",
     )
     stage.cli("restart", "cache")
     eventually(lambda: stage.json("webhook", "deliveries", "weak", "--state", "dead"))
     (dead,) = stage.json("webhook", "deliveries", "weak")
     assert (dead["attempts"], dead["status"], dead["error"]) == (3, 500, "it answered 500")
     assert len(receiver.got) == 3
-    assert len({(headers["Purveyor-Delivery"], headers["webhook-id"]) for headers, _ in receiver.got}) == 1
+    assert (
+        len({(headers["Purveyor-Delivery"], headers["webhook-id"]) for headers, _ in receiver.got})
+        == 1
+    )
     receiver.status = 204
     stage.cli("webhook", "resend", "weak")
     eventually(lambda: stage.json("webhook", "deliveries", "weak")[0]["state"] == "delivered")
     stage.cli("webhook", "delete", "weak")
 
 
-def test_redirects_are_not_followed_and_one_that_never_answers_holds_up_nobody(stage: Stage, receiver: Receiver) -> None:
+def test_redirects_are_not_followed_and_one_that_never_answers_holds_up_nobody(
+    stage: Stage, receiver: Receiver
+) -> None:
     other = Receiver()
     receiver.status, receiver.headers = 302, {"Location": "http://169.254.169.254/latest/meta-data"}
     other.hang = True
     for name, url in (("astray", receiver.url), ("silent", other.url)):
-        stage.cli("webhook", "add", name, url, "--event", "service.restart.succeeded", "--attempts", "1")
+        stage.cli(
+            "webhook", "add", name, url, "--event", "service.restart.succeeded", "--attempts", "1"
+        )
     stage.cli("restart", "cache")
     eventually(lambda: stage.json("webhook", "deliveries", "astray", "--state", "dead"))
     assert "redirects" in stage.json("webhook", "deliveries", "astray")[0]["error"]
@@ -188,7 +214,9 @@ def test_redirects_are_not_followed_and_one_that_never_answers_holds_up_nobody(s
     ({"name": "x", "url": "http://127.0.0.1:9", "attempts": 0}, "attempts"),
     ({"name": "x", "url": "http://127.0.0.1:9", "first_retry": 0}, "first_retry"),
 ])  # fmt: skip
-def test_a_webhook_that_cannot_be_is_refused(body: dict[str, Any], field: str, stage: Stage) -> None:
+def test_a_webhook_that_cannot_be_is_refused(
+    body: dict[str, Any], field: str, stage: Stage
+) -> None:
     with stage.local() as client:
         answer = client.post("/api/webhooks", json=body)
     assert answer.status_code == 400
@@ -202,11 +230,22 @@ def test_only_administrators_may_look(stage: Stage) -> None:
         assert client.get("/api/webhooks").status_code == 403
 
 
-def test_what_happens_while_the_daemon_is_down_is_delivered_later(make_stage: Callable[..., Stage], receiver: Receiver) -> None:
+def test_what_happens_while_the_daemon_is_down_is_delivered_later(
+    make_stage: Callable[..., Stage], receiver: Receiver
+) -> None:
     stage = make_stage()
     with stage.serving():
         stage.cli("create", "redis", "cache")
-        stage.cli("webhook", "add", "late", receiver.url, "--event", "service.restart.succeeded", "--first-retry", "0.2")
+        stage.cli(
+            "webhook",
+            "add",
+            "late",
+            receiver.url,
+            "--event",
+            "service.restart.succeeded",
+            "--first-retry",
+            "0.2",
+        )
         receiver.status = 503
         stage.cli("restart", "cache")
         eventually(lambda: receiver.got)

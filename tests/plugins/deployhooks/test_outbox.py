@@ -1,4 +1,5 @@
-"""The webhooks' outbox, with receivers in this process: who hangs, what is lost by a fault, what is kept."""
+"""The webhooks' outbox, with receivers in this process: who hangs, what is lost by a fault, what is
+kept."""
 
 import asyncio
 import base64
@@ -40,7 +41,11 @@ class Line:
 
     def tell(self, kind: str, count: int = 1) -> None:
         for _ in range(count):
-            self.told.append(Event(id=len(self.told) + 1, type=kind, at=datetime(2026, 1, 1, tzinfo=UTC), data={}))
+            self.told.append(
+                Event(
+                    id=len(self.told) + 1, type=kind, at=datetime(2026, 1, 1, tzinfo=UTC), data={}
+                )
+            )
 
     async def last_event(self) -> int:
         return len(self.told)
@@ -84,7 +89,8 @@ async def receiver(answer: Callable[[], Awaitable[None]]) -> AsyncIterator[tuple
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        with contextlib.suppress(asyncio.CancelledError):  # at the end of the test, which asyncio's server would log
+        # at the end of the test, which asyncio's server would log
+        with contextlib.suppress(asyncio.CancelledError):
             await answer()
         times.append(time.monotonic())
         writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
@@ -108,7 +114,11 @@ async def at_once() -> None:
 
 async def test_a_receiver_that_hangs_holds_up_nobody_else(tmp_path: Path) -> None:
     line = Line(tmp_path)
-    async with running(line) as made, receiver(at_once) as (quick, times), receiver(lambda: anyio.sleep(60)) as (slow, _):
+    async with (
+        running(line) as made,
+        receiver(at_once) as (quick, times),
+        receiver(lambda: anyio.sleep(60)) as (slow, _),
+    ):
         await made.add(WebhookRequest(name="slow", url=slow))
         await made.add(WebhookRequest(name="quick", url=quick))
         begun = time.monotonic()
@@ -119,7 +129,9 @@ async def test_a_receiver_that_hangs_holds_up_nobody_else(tmp_path: Path) -> Non
         assert shown["deliveries"] == {"pending": 80}
 
 
-async def test_without_a_webhook_nothing_is_written_and_a_new_one_hears_what_comes(tmp_path: Path) -> None:
+async def test_without_a_webhook_nothing_is_written_and_a_new_one_hears_what_comes(
+    tmp_path: Path,
+) -> None:
     line = Line(tmp_path)
     line.tell("before", 5)
     async with running(line) as made, receiver(at_once) as (url, times):
@@ -165,21 +177,30 @@ async def until_async(what: Callable[[], Awaitable[Any]]) -> None:
             await anyio.sleep(0.01)
 
 
-@pytest.mark.parametrize("secret", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "text of one's own, été", "whsec_ that is none"])
+@pytest.mark.parametrize(
+    "secret",
+    ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "text of one's own, été", "whsec_ that is none"],
+)
 def test_a_standard_verifier_and_one_of_before_take_a_delivery_with_any_secret(secret: str) -> None:
     body = '{"type":"service.healthy","data":{"name":"café"}}'
     headers = signed(secret, 7, body, datetime.now(UTC))
-    usual = secret if "MfKQ" in secret else f"whsec_{base64.b64encode(secret.encode()).decode()}"  # as docs/ say
+    # as docs/ say
+    usual = secret if "MfKQ" in secret else f"whsec_{base64.b64encode(secret.encode()).decode()}"
     assert Webhook(usual).verify(body, headers)["data"] == {"name": "café"}
     with pytest.raises(WebhookVerificationError):
         Webhook(usual).verify(body, {**headers, "webhook-id": "msg_8_0"})
-    before = hmac.digest(secret.encode(), f"{headers['Purveyor-Timestamp']}.{body}".encode(), hashlib.sha256).hex()
+    before = hmac.digest(
+        secret.encode(), f"{headers['Purveyor-Timestamp']}.{body}".encode(), hashlib.sha256
+    ).hex()
     assert headers["Purveyor-Signature"] == f"sha256={before}"
 
 
 def test_a_number_that_comes_again_after_a_recovery_is_not_the_same_delivery() -> None:
     now = datetime.now(UTC)
-    assert signed("s", 7, '{"id":1}', now)["webhook-id"] != signed("s", 7, '{"id":2}', now)["webhook-id"]
+    assert (
+        signed("s", 7, '{"id":1}', now)["webhook-id"]
+        != signed("s", 7, '{"id":2}', now)["webhook-id"]
+    )
 
 
 async def test_a_secret_that_no_verifier_would_take_is_bad_input(tmp_path: Path) -> None:
@@ -193,16 +214,30 @@ async def test_a_secret_that_no_verifier_would_take_is_bad_input(tmp_path: Path)
 async def test_what_failed_together_does_not_come_back_together(tmp_path: Path) -> None:
     line = Line(tmp_path)
     async with running(line) as made:
-        await made.add(WebhookRequest(name="away", url="http://127.0.0.1:1/", first_retry=LONGEST_PAUSE))
+        await made.add(
+            WebhookRequest(name="away", url="http://127.0.0.1:1/", first_retry=LONGEST_PAUSE)
+        )
         line.tell("service.healthy", 8)
-        while [item["attempts"] for item in (await made.deliveries("away", None, 10))[0]] != [1] * 8:  # noqa: ASYNC110
+        while [item["attempts"] for item in (await made.deliveries("away", None, 10))[0]] != [  # noqa: ASYNC110
+            1
+        ] * 8:
             await anyio.sleep(0.01)
-        at = [item["next_at"] - time.time() for item in (await made.deliveries("away", None, 10))[0]]
+        at = [
+            item["next_at"] - time.time() for item in (await made.deliveries("away", None, 10))[0]
+        ]
         assert max(at) - min(at) > 10, "by chance below this once in some million runs"
         assert max(at) <= LONGEST_PAUSE
 
 
-NO_ADDRESSES = ["http://x:99999/", "http://x:port/", "http://[::1", f"http://{'é' * 70}/", "http://x/\x01", "http://\0/", "x"]
+NO_ADDRESSES = [
+    "http://x:99999/",
+    "http://x:port/",
+    "http://[::1",
+    f"http://{'é' * 70}/",
+    "http://x/\x01",
+    "http://\0/",
+    "x",
+]
 
 
 @pytest.mark.parametrize("url", NO_ADDRESSES)
@@ -240,5 +275,7 @@ async def test_a_clock_that_is_put_back_holds_no_delivery_up(tmp_path: Path) -> 
         while (await made.get("mine"))["deliveries"] != {"delivered": 1}:  # noqa: ASYNC110
             await anyio.sleep(0.01)
         later = time.time() + 3600
-        await made._run(lambda db: db.execute("UPDATE deliveries SET state = 'pending', next_at = ?", [later]))
+        await made._run(
+            lambda db: db.execute("UPDATE deliveries SET state = 'pending', next_at = ?", [later])
+        )
         await until(lambda: len(times) == 2, 5)

@@ -1,4 +1,5 @@
-"""KV: one suite over all four ways to it, the REST protocol, and projects that do not see each other's keys."""
+"""KV: one suite over all four ways to it, the REST protocol, and projects that do not see each
+other's keys."""
 
 import asyncio
 import json
@@ -52,7 +53,9 @@ class Blocking:
 
 
 @pytest.fixture(params=["http", "http-async", "redis", "redis-async"])
-def kv(request: pytest.FixtureRequest, values: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def kv(
+    request: pytest.FixtureRequest, values: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
     """Configured from the injected variables alone, as an app is."""
     for name, value in values.items():
         monkeypatch.setenv(name, value)
@@ -72,8 +75,10 @@ async def _made(direct: bool) -> AsyncKV:
 
 
 @pytest.mark.parametrize("value", [
-    "text", "", "grün 💚 \u0000 \"quoted\"", 0, -7, 2**53, 1.5, True, False, None, [], {}, [1, [2, {"x": None}]],
-    {"name": "Ada", "tags": ["a", "b"], "n": {"deep": [True]}}, "null", "12", '{"text": "that looks like JSON"}', "x" * 200_000,
+    "text", "", "grün 💚 \u0000 \"quoted\"", 0, -7, 2**53, 1.5, True, False, None, [], {},
+    [1, [2, {"x": None}]],
+    {"name": "Ada", "tags": ["a", "b"], "n": {"deep": [True]}}, "null", "12",
+    '{"text": "that looks like JSON"}', "x" * 200_000,
 ], ids=str)  # fmt: skip
 def test_a_json_value_comes_back_as_it_was(value: Any, kv: Any) -> None:
     assert kv.set("key", value) is True
@@ -82,7 +87,11 @@ def test_a_json_value_comes_back_as_it_was(value: Any, kv: Any) -> None:
     assert type(found) is type(value)
 
 
-@pytest.mark.parametrize("key", ["a", "with space", "a/b", "grün 💚", "100%", "a?b#c", "..", "{x}", "*", "k" * 32_768], ids=ascii)
+@pytest.mark.parametrize(
+    "key",
+    ["a", "with space", "a/b", "grün 💚", "100%", "a?b#c", "..", "{x}", "*", "k" * 32_768],
+    ids=ascii,
+)
 def test_a_key_may_be_any_text(key: str, kv: Any) -> None:
     assert kv.set(key, 1)
     assert kv.get(key) == 1
@@ -269,7 +278,9 @@ def token_of(stage: Stage, project: str, environment: str = "production") -> str
 
 def test_a_project_sees_its_own_keys_only(stage: Stage) -> None:
     alpha, beta = token_of(stage, "alpha"), token_of(stage, "beta")
-    assert post(stage, beta, "/set", {"key": "secret", "value": "beta's"}).json() == {"result": "OK"}
+    assert post(stage, beta, "/set", {"key": "secret", "value": "beta's"}).json() == {
+        "result": "OK"
+    }
     assert post(stage, alpha, "/get", {"key": "secret"}).json() == {"value": None}
     assert "secret" not in post(stage, alpha, "/keys", {"pattern": "*"}).json()["keys"]
     assert post(stage, alpha, "/del", {"keys": ["secret"]}).json() == {"deleted": 0}
@@ -285,7 +296,9 @@ def test_environments_of_a_project_do_not_share_keys(stage: Stage) -> None:
 def test_a_token_cannot_name_another_project(stage: Stage) -> None:
     beta = stage.json("project", "show", "beta")["id"]
     for named in (beta, str(beta), "beta"):
-        refused = post(stage, token_of(stage, "alpha"), "/get", {"key": "secret", "project_id": named})
+        refused = post(
+            stage, token_of(stage, "alpha"), "/get", {"key": "secret", "project_id": named}
+        )
         assert refused.status_code == 403
         assert refused.headers["content-type"] == "application/problem+json"
 
@@ -297,8 +310,10 @@ def test_no_token_and_a_foreign_token_are_refused(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("verb", "body"), [
-    ("set", {"key": "a"}), ("set", {"value": 1}), ("get", {}), ("get", {"key": 7}), ("del", {"keys": "a"}),
-    ("incr", {"key": "a", "amount": "much"}), ("expire", {"key": "a"}), ("keys", {"pattern": 1}), ("get", ["a"]), ("get", "a"),
+    ("set", {"key": "a"}), ("set", {"value": 1}), ("get", {}), ("get", {"key": 7}),
+    ("del", {"keys": "a"}),
+    ("incr", {"key": "a", "amount": "much"}), ("expire", {"key": "a"}), ("keys", {"pattern": 1}),
+    ("get", ["a"]), ("get", "a"),
 ])  # fmt: skip
 def test_bodies_that_do_not_fit_are_refused_by_name(verb: str, body: Any, stage: Stage) -> None:
     refused = post(stage, token_of(stage, "alpha"), f"/{verb}", body)
@@ -309,7 +324,9 @@ def test_bodies_that_do_not_fit_are_refused_by_name(verb: str, body: Any, stage:
 def test_a_body_that_is_not_json_is_refused(stage: Stage) -> None:
     with stage.http(token_of(stage, "alpha")) as client:
         for body in (b"{", b'{"key": "a", "value": nope}', b"\xff", b""):
-            refused = client.post("/api/kv/set", content=body, headers={"Content-Type": "application/json"})
+            refused = client.post(
+                "/api/kv/set", content=body, headers={"Content-Type": "application/json"}
+            )
             assert refused.status_code == 400
 
 
@@ -317,17 +334,24 @@ def test_a_body_that_is_not_json_is_refused(stage: Stage) -> None:
 
 
 REFUSED = [
-    ["SELECT", "18"], ["select", 0], ["AUTH", "x"], ["HELLO", 3], ["RESET"], ["QUIT"], ["CLIENT", "REPLY", "OFF"], ["MULTI"],
-    ["WATCH", "a"], ["EXEC"], ["SUBSCRIBE", "c"], ["PSUBSCRIBE", "*"], ["MONITOR"], ["BLPOP", "a", 0], ["WAIT", 1, 0],
-    ["XREAD", "block", 0, "STREAMS", "s", "$"], ["CONFIG", "GET", "*"], ["ACL", "LIST"], ["FLUSHALL"], ["SWAPDB", 17, 18],
-    ["MOVE", "a", 18], ["COPY", "a", "b", "DB", 18], ["EVAL", "return redis.call('SELECT', '18')", 0], ["SHUTDOWN"],
-    ["FUNCTION", "FLUSH"], ["DEBUG", "SLEEP", 0], ["REPLICAOF", "h", 1], ["KEYS"], ["NO-SUCH-COMMAND"], [], {}, "GET a", None,
+    ["SELECT", "18"], ["select", 0], ["AUTH", "x"], ["HELLO", 3], ["RESET"], ["QUIT"],
+    ["CLIENT", "REPLY", "OFF"], ["MULTI"],
+    ["WATCH", "a"], ["EXEC"], ["SUBSCRIBE", "c"], ["PSUBSCRIBE", "*"], ["MONITOR"],
+    ["BLPOP", "a", 0], ["WAIT", 1, 0],
+    ["XREAD", "block", 0, "STREAMS", "s", "$"], ["CONFIG", "GET", "*"], ["ACL", "LIST"],
+    ["FLUSHALL"], ["SWAPDB", 17, 18],
+    ["MOVE", "a", 18], ["COPY", "a", "b", "DB", 18],
+    ["EVAL", "return redis.call('SELECT', '18')", 0], ["SHUTDOWN"],
+    ["FUNCTION", "FLUSH"], ["DEBUG", "SLEEP", 0], ["REPLICAOF", "h", 1], ["KEYS"],
+    ["NO-SUCH-COMMAND"], [], {}, "GET a", None,
     [["GET"]],
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", REFUSED, ids=json.dumps)
-def test_rest_refuses_and_goes_on(command: Any, stage: Stage, values: dict[str, str], beta: str) -> None:
+def test_rest_refuses_and_goes_on(
+    command: Any, stage: Stage, values: dict[str, str], beta: str
+) -> None:
     token = values["PURVEYOR_TOKEN"]
     refused = post(stage, token, "/rest", command)
     assert refused.status_code == 400
@@ -360,17 +384,23 @@ def test_rest_encodes_in_base64_when_asked(stage: Stage) -> None:
     assert post(stage, token, "/rest", ["GET", "none"], **encoded).json() == {"result": None}
     assert post(stage, token, "/rest", ["STRLEN", "k"], **encoded).json() == {"result": 5}
     post(stage, token, "/rest", ["HSET", "h", "OK", "OK"])
-    assert post(stage, token, "/rest", ["HGETALL", "h"], **encoded).json() == {"result": ["T0s=", "T0s="]}
+    assert post(stage, token, "/rest", ["HGETALL", "h"], **encoded).json() == {
+        "result": ["T0s=", "T0s="]
+    }
 
 
 def test_rest_pipelines_go_on_and_transactions_do_not(stage: Stage) -> None:
     token = token_of(stage, "alpha")
     post(stage, token, "/rest", ["DEL", "t"])
-    found = post(stage, token, "/rest/pipeline", [["SET", "t", "x"], ["INCR", "t"], ["GET", "t"]]).json()
+    found = post(
+        stage, token, "/rest/pipeline", [["SET", "t", "x"], ["INCR", "t"], ["GET", "t"]]
+    ).json()
     assert found[0] == {"result": "OK"}
     assert "not an integer" in found[1]["error"]
     assert found[2] == {"result": "x"}
-    done = post(stage, token, "/rest/multi-exec", [["SET", "t", 5], ["INCR", "t"], ["MGET", "t", "none"]])
+    done = post(
+        stage, token, "/rest/multi-exec", [["SET", "t", 5], ["INCR", "t"], ["MGET", "t", "none"]]
+    )
     assert done.json() == [{"result": "OK"}, {"result": 6}, {"result": ["6", None]}]
     undone = post(stage, token, "/rest/multi-exec", [["SET", "t", 9], ["NO-SUCH-COMMAND"]])
     assert undone.status_code == 400
@@ -384,13 +414,19 @@ def test_many_at_once_never_get_each_others_replies(stage: Stage) -> None:
     async def one(client: httpx.AsyncClient, project: str, number: int) -> None:
         headers = {"Authorization": f"Bearer {tokens[project]}"}
         value = f"{project}-{number}"
-        body = [["SET", f"n{number % 7}:{number}", value], ["GET", f"n{number % 7}:{number}"], ["ACL", "WHOAMI"]]
+        body = [
+            ["SET", f"n{number % 7}:{number}", value],
+            ["GET", f"n{number % 7}:{number}"],
+            ["ACL", "WHOAMI"],
+        ]
         answer = await client.post("/api/kv/rest/pipeline", json=body, headers=headers)
         assert [item["result"] for item in answer.json()] == ["OK", value, f"{project}_production"]
 
     async def work() -> None:
         async with httpx.AsyncClient(base_url=stage.address, timeout=120) as client:
-            await asyncio.gather(*(one(client, project, number) for number in range(200) for project in tokens))
+            await asyncio.gather(
+                *(one(client, project, number) for number in range(200) for project in tokens)
+            )
 
     asyncio.run(work())
 
@@ -401,7 +437,8 @@ def test_many_at_once_never_get_each_others_replies(stage: Stage) -> None:
 def test_the_variables_are_those_of_the_contract(stage: Stage) -> None:
     inside = stage.variables("alpha", host=False)
     assert set(inside) == {
-        "PURVEYOR_API_URL", "PURVEYOR_TOKEN", "PURVEYOR_PROJECT_ID", "TEMPS_API_URL", "TEMPS_TOKEN", "TEMPS_PROJECT_ID",
+        "PURVEYOR_API_URL", "PURVEYOR_TOKEN", "PURVEYOR_PROJECT_ID", "TEMPS_API_URL", "TEMPS_TOKEN",
+        "TEMPS_PROJECT_ID",
         "KV_REST_API_URL", "KV_REST_API_TOKEN", "KV_URL",
     }  # fmt: skip
     assert inside["KV_REST_API_URL"] == f"{inside['PURVEYOR_API_URL']}/api/kv/rest"
@@ -463,29 +500,41 @@ def test_update_changes_the_image_and_keeps_the_keys(stage: Stage) -> None:
         refused = client.patch("/api/kv/update", json={"parameters": {"nonsense": 1}})
     assert refused.status_code == 400
     assert "nonsense" in refused.json()["errors"]
-    found = stage.call("PATCH", "/kv/update", json={"parameters": {"port": stage.json("show", "kv")["service"]["port"] + 3}})
+    found = stage.call(
+        "PATCH",
+        "/kv/update",
+        json={"parameters": {"port": stage.json("show", "kv")["service"]["port"] + 3}},
+    )
     assert found["healthy"]
     assert post(stage, token, "/get", {"key": "kept"}).json() == {"value": 43}
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "enable"), ("DELETE", "disable"), ("PATCH", "update")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "enable"), ("DELETE", "disable"), ("PATCH", "update")]
+)
 def test_an_app_may_not_switch_it(method: str, path: str, stage: Stage) -> None:
     with stage.http(token_of(stage, "alpha")) as client:
         assert client.request(method, f"/api/kv/{path}", json={}).status_code == 403
 
 
-def test_before_it_is_enabled_status_says_so_and_update_says_what_to_do(make_stage: Callable[..., Stage]) -> None:
+def test_before_it_is_enabled_status_says_so_and_update_says_what_to_do(
+    make_stage: Callable[..., Stage],
+) -> None:
     with make_stage().serving() as fresh:
         assert fresh.call("GET", "/kv/status")["enabled"] is False
         with fresh.local() as client:
             for method, path in (("PATCH", "update"), ("DELETE", "disable")):
-                refused = client.request(method, f"/api/kv/{path}", json={} if method == "PATCH" else None)
+                refused = client.request(
+                    method, f"/api/kv/{path}", json={} if method == "PATCH" else None
+                )
                 assert refused.status_code == 404
                 assert "enable" in refused.json()["remedy"]
         assert "kv enable" in fresh.cli("kv", "status")
 
 
-def test_unlinking_ends_access_on_every_way_and_linking_again_brings_the_keys_back(stage: Stage) -> None:
+def test_unlinking_ends_access_on_every_way_and_linking_again_brings_the_keys_back(
+    stage: Stage,
+) -> None:
     stage.cli("project", "create", "back")
     stage.cli("link", "kv", "back")
     before = stage.variables("back")
@@ -516,7 +565,9 @@ def test_a_request_that_is_given_up_leaves_no_reply_behind_for_the_next(stage: S
             with stage.http(token) as client, pytest.raises(httpx.ReadTimeout):
                 client.post("/api/kv/rest", json=["ECHO", f"late {number}"], timeout=0.3)
     for number in range(50):
-        assert post(stage, token, "/rest", ["ECHO", f"n{number}"]).json() == {"result": f"n{number}"}
+        assert post(stage, token, "/rest", ["ECHO", f"n{number}"]).json() == {
+            "result": f"n{number}"
+        }
 
 
 def test_a_server_that_hangs_is_given_up_and_taken_up_again(stage: Stage) -> None:

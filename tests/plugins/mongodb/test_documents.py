@@ -1,6 +1,8 @@
-"""MongoDB: what a project may do in its own database; stop, start and delete keep the data. Attacks: `tests/attacks`.
+"""MongoDB: what a project may do in its own database; stop, start and delete keep the data.
+Attacks: `tests/attacks`.
 
-The server is SecantusDB, by MongoDB's own protocol and driver; mongod itself cannot be had where this is tested.
+The server is SecantusDB, by MongoDB's own protocol and driver; mongod itself cannot be had where
+this is tested.
 """
 
 from collections.abc import Iterator
@@ -25,7 +27,9 @@ def docs(house: Stage) -> Stage:
     return house
 
 
-def connect(stage: Stage, project: str, variables: dict[str, str] | None = None) -> pymongo.MongoClient[Any]:
+def connect(
+    stage: Stage, project: str, variables: dict[str, str] | None = None
+) -> pymongo.MongoClient[Any]:
     url = (variables or stage.variables(project))["MONGODB_URL"]
     return pymongo.MongoClient(url, serverSelectionTimeoutMS=5000)
 
@@ -37,7 +41,10 @@ def test_a_project_may_do_everything_in_its_own_database(docs: Stage) -> None:
         own.orders.insert_many([{"n": number} for number in range(10)])
         own.orders.create_index("n", unique=True)
         assert own.orders.count_documents({"n": {"$gte": 5}}) == 5
-        assert next(own.orders.aggregate([{"$group": {"_id": None, "sum": {"$sum": "$n"}}}]))["sum"] == 45
+        assert (
+            next(own.orders.aggregate([{"$group": {"_id": None, "sum": {"$sum": "$n"}}}]))["sum"]
+            == 45
+        )
         own.orders.drop()
 
 
@@ -45,7 +52,9 @@ def test_the_variables_name_the_container_and_its_own_port(docs: Stage) -> None:
     found = docs.variables("alpha", host=False)
     assert found["MONGODB_HOST"] == f"{docs.namespace}-docs"
     assert found["MONGODB_PORT"] == "27017"
-    assert set(found) == {f"MONGODB_{name}" for name in ("URL", "HOST", "PORT", "DATABASE", "USERNAME", "PASSWORD")}
+    assert set(found) == {
+        f"MONGODB_{name}" for name in ("URL", "HOST", "PORT", "DATABASE", "USERNAME", "PASSWORD")
+    }
     names = docs.call("GET", "/external-services/docs/preview-environment-names")
     masked = docs.call("GET", "/external-services/docs/preview-environment-masked")
     assert set(names) == set(masked) == set(found)
@@ -78,7 +87,8 @@ def test_unlinking_ends_access_and_keeps_the_data_and_linking_brings_it_back(doc
 
 
 def administrator(stage: Stage, code: str) -> str:
-    """What pymongo answers the administrator: the image has no mongosh, so a Python prompt opens."""
+    """What pymongo answers the administrator: the image has no mongosh, so a Python prompt
+    opens."""
     done = stage.run("connect", "docs", stdin=f"print({code})\n")
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -115,7 +125,9 @@ def with_shell(make_stage: Any) -> Iterator[Stage]:
 
 
 def test_connect_opens_mongosh_where_the_image_has_it(with_shell: Stage) -> None:
-    said = with_shell.cli("connect", "docs", "--", "--eval", "print('users: ' + db.getUsers().users.length)")
+    said = with_shell.cli(
+        "connect", "docs", "--", "--eval", "print('users: ' + db.getUsers().users.length)"
+    )
     assert "users: 1" in said
 
 

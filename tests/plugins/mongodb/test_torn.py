@@ -31,8 +31,9 @@ class Chunks:
 
 
 class Database:
-    """One collection of ten documents; as often as it is `torn`, what reads it is ended by the server after three, and another
-    one of its name has its place afterwards where it is `exchanged`."""
+    """One collection of ten documents; as often as it is `torn`, what reads it is ended by the
+    server after three, and another one of its name has its place afterwards where it is
+    `exchanged`."""
 
     def __init__(self, torn: int, *, exchanged: bool) -> None:
         self.torn, self.exchanged, self.number = torn, exchanged, 1
@@ -42,7 +43,12 @@ class Database:
 
     async def list_collections(self) -> AsyncIterator[dict[str, Any]]:
         async def listed() -> AsyncIterator[dict[str, Any]]:
-            yield {"name": "report", "type": "collection", "options": {}, "info": {"uuid": self.number}}
+            yield {
+                "name": "report",
+                "type": "collection",
+                "options": {},
+                "info": {"uuid": self.number},
+            }
 
         return listed()
 
@@ -67,11 +73,15 @@ async def saved(database: Database) -> tuple[Census, list[tuple[str, int]]]:
     writer = PartWriter(chunks)
     await snapshot._database(database, "shop", writer, tally)
     await writer.close()
-    return tally.census(), [(part.name, len(await part.read())) async for part in read_parts(chunks)]
+    return tally.census(), [
+        (part.name, len(await part.read())) async for part in read_parts(chunks)
+    ]
 
 
 @pytest.mark.parametrize("exchanged", [True, False])
-async def test_one_that_is_exchanged_while_it_is_read_is_read_again_and_is_whole(exchanged: bool) -> None:
+async def test_one_that_is_exchanged_while_it_is_read_is_read_again_and_is_whole(
+    exchanged: bool,
+) -> None:
     census, parts = await saved(Database(1, exchanged=exchanged))
     assert census.failed == ()
     assert census.counts["documents"] == {"shop.report": 10}

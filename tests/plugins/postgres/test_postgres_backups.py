@@ -1,4 +1,5 @@
-"""Backups of PostgreSQL by the plugin's own hooks: what was there is there again, beside a writer, and what is not is named."""
+"""Backups of PostgreSQL by the plugin's own hooks: what was there is there again, beside a writer,
+and what is not is named."""
 
 import asyncio
 import re
@@ -23,7 +24,17 @@ from servers import Server, Stream, awaited
 from support import docker
 
 EVERYTHING = (Path(__file__).parents[2] / "everything/postgres.sql").read_text()
-DATABASES = ["a=b", "archive2024", "bare", "bytes", 'it\'s "odd"', "mould", "postgres", "shop", "template1"]
+DATABASES = [
+    "a=b",
+    "archive2024",
+    "bare",
+    "bytes",
+    'it\'s "odd"',
+    "mould",
+    "postgres",
+    "shop",
+    "template1",
+]
 Make = Callable[..., Server]
 
 
@@ -67,7 +78,13 @@ def sources(make: Make) -> Callable[[int], Server]:
 async def written_to(server: Server) -> AsyncIterator[list[int]]:
     """A writer that inserts and deletes all the time; it answers how often it did."""
     rounds = [0]
-    opened = await asyncpg.connect(host="127.0.0.1", port=server.port, user="postgres", password=server.password, database="shop")
+    opened = await asyncpg.connect(
+        host="127.0.0.1",
+        port=server.port,
+        user="postgres",
+        password=server.password,
+        database="shop",
+    )
 
     async def write() -> None:
         while True:
@@ -90,7 +107,12 @@ async def save(server: Server, stream: Stream, tools: Server | None = None) -> C
 
 
 async def fill(server: Server, stream: Stream, **options: Any) -> list[str]:
-    return [str(item) for item in await postgres.restore(server.service, server, stream, RestoreOptions(**options))]
+    return [
+        str(item)
+        for item in await postgres.restore(
+            server.service, server, stream, RestoreOptions(**options)
+        )
+    ]
 
 
 async def count(server: Server) -> Census:
@@ -119,7 +141,10 @@ def shared(server: Server) -> list[str]:
 
 @contextmanager
 def opened(server: Server, database: str) -> Iterator[None]:
-    closed = server.psql(f"SELECT NOT datallowconn FROM pg_database WHERE datname = $q${database}$q$") == "t"
+    closed = (
+        server.psql(f"SELECT NOT datallowconn FROM pg_database WHERE datname = $q${database}$q$")
+        == "t"
+    )
     if closed:
         server.psql(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS true')
     yield
@@ -128,18 +153,28 @@ def opened(server: Server, database: str) -> Iterator[None]:
 
 
 def different(new: Server, old: Server, database: str) -> list[str]:
-    """What is not the same in a database as the newer server's pg_dump writes it, rows and all, of both."""
+    """What is not the same in a database as the newer server's pg_dump writes it, rows and all, of
+    both."""
     less = ("-T", "app.busy", "--no-subscriptions")
     with opened(new, database), opened(old, database):
         one, other = (new.dumped(database, of=server, less=less) for server in (old, new))
-    # a check is written down in other words once, and a sequence goes on while somebody writes; views of 15 say whose a column
-    # is, and MAINTAIN came with 17
-    drop = re.compile(r"busy_id_seq|OWNER TO (postgres|purveyor_heir);|customers_status_check|ON TABLE app.revoked")
-    left, right = ([line.replace("orders.", "") for line in lines if not drop.search(line)] for lines in (one, other))
+    # a check is written down in other words once, and a sequence goes on while somebody writes;
+    # views of 15 say whose a column is, and MAINTAIN came with 17
+    drop = re.compile(
+        r"busy_id_seq|OWNER TO (postgres|purveyor_heir);|customers_status_check|ON TABLE "
+        r"app.revoked"
+    )
+    left, right = (
+        [line.replace("orders.", "") for line in lines if not drop.search(line)]
+        for lines in (one, other)
+    )
     return sorted({*left} ^ {*right}) if sorted(left) != sorted(right) else []
 
 
-PAIRS = [(15, 18), *(pytest.param(*pair, marks=pytest.mark.nightly) for pair in [(15, 15), (18, 18), (17, 18)])]
+PAIRS = [
+    (15, 18),
+    *(pytest.param(*pair, marks=pytest.mark.nightly) for pair in [(15, 15), (18, 18), (17, 18)]),
+]
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
@@ -169,7 +204,8 @@ async def test_one_of_everything_comes_back_beside_a_writer(
 def one(server: Server, database: str, *statements: str, owner: str = "shop") -> None:
     """A database of a project's."""
     server.psql(
-        f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{owner}') THEN CREATE ROLE {owner} LOGIN; "
+        f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{owner}') THEN CREATE "
+        f"ROLE {owner} LOGIN; "
         f"COMMENT ON ROLE {owner} IS 'purveyor binding 1'; END IF; END $$"
     )
     server.psql(f"CREATE DATABASE {database} OWNER {owner}")
@@ -184,10 +220,15 @@ def plain(make: Make) -> Server:
 
 @pytest.mark.weekly
 @awaited
-async def test_what_a_live_database_does_in_between_is_no_difference(plain: Server, make: Make) -> None:
+async def test_what_a_live_database_does_in_between_is_no_difference(
+    plain: Server, make: Make
+) -> None:
     """A sequence moves on while it is dumped: later it is at least so far."""
     one(
-        plain, "live", "CREATE TABLE o (id serial PRIMARY KEY, x int)", "INSERT INTO o (x) SELECT 1 FROM generate_series(1, 1000)"
+        plain,
+        "live",
+        "CREATE TABLE o (id serial PRIMARY KEY, x int)",
+        "INSERT INTO o (x) SELECT 1 FROM generate_series(1, 1000)",
     )
     stream = Stream()
     census = await save(plain, stream)
@@ -198,25 +239,40 @@ async def test_what_a_live_database_does_in_between_is_no_difference(plain: Serv
 
 
 CHANGES = (
-    "CREATE TABLE passing AS SELECT 1 AS x", "DROP TABLE passing", "SELECT lo_unlink(l) FROM lo_create(0) l",
+    "CREATE TABLE passing AS SELECT 1 AS x", "DROP TABLE passing",
+    "SELECT lo_unlink(l) FROM lo_create(0) l",
     "CREATE FUNCTION passes() RETURNS int LANGUAGE sql AS 'SELECT 1'", "DROP FUNCTION passes()",
     "ALTER TABLE kept RENAME TO other", "SELECT pg_sleep(0.1)", "ALTER TABLE other RENAME TO kept",
-    "CREATE TEMP TABLE t AS SELECT 1", "DROP TABLE t", "ALTER TABLE big ADD COLUMN y int", "ALTER TABLE big DROP COLUMN y",
+    "CREATE TEMP TABLE t AS SELECT 1", "DROP TABLE t", "ALTER TABLE big ADD COLUMN y int",
+    "ALTER TABLE big DROP COLUMN y",
 )  # fmt: skip
 
 
 @pytest.mark.weekly
 @awaited
-async def test_a_project_that_makes_drops_and_renames_all_the_time_is_backed_up(plain: Server, make: Make) -> None:
-    """As a migration does. What it owns is not the database's owner's: large objects, too, whatever their number."""
+async def test_a_project_that_makes_drops_and_renames_all_the_time_is_backed_up(
+    plain: Server, make: Make
+) -> None:
+    """As a migration does. What it owns is not the database's owner's: large objects, too, whatever
+    their number."""
     plain.psql("CREATE ROLE mover LOGIN PASSWORD 'secret'")
-    one(plain, "moving", "GRANT CREATE ON SCHEMA public TO mover", "CREATE TABLE fixed AS SELECT generate_series(1, 7) AS x")
-    opened = await asyncpg.connect(host="127.0.0.1", port=plain.port, user="mover", password="secret", database="moving")
+    one(
+        plain,
+        "moving",
+        "GRANT CREATE ON SCHEMA public TO mover",
+        "CREATE TABLE fixed AS SELECT generate_series(1, 7) AS x",
+    )
+    opened = await asyncpg.connect(
+        host="127.0.0.1", port=plain.port, user="mover", password="secret", database="moving"
+    )
     rounds = 0
 
     async def move() -> None:
         nonlocal rounds
-        await opened.execute("CREATE TABLE kept AS SELECT generate_series(1, 100) AS x; CREATE TABLE big AS TABLE kept")
+        await opened.execute(
+            "CREATE TABLE kept AS SELECT generate_series(1, 100) AS x; CREATE TABLE big AS TABLE "
+            "kept"
+        )
         await opened.execute("SELECT lo_from_bytea(4711, 'one'), lo_from_bytea(0, 'another')")
         while True:
             for statement in CHANGES:
@@ -238,10 +294,15 @@ async def test_a_project_that_makes_drops_and_renames_all_the_time_is_backed_up(
         await opened.close()
     target = make(17)
     findings = await fill(target, stream)
-    assert census.only(["moving"]).differences((await count(target)).only(["moving"])) == [], findings
+    assert census.only(["moving"]).differences((await count(target)).only(["moving"])) == [], (
+        findings
+    )
     assert target.psql("SELECT count(*) FROM fixed", "moving") == "7"
     assert target.psql("SELECT convert_from(lo_get(4711), 'UTF8')", "moving") == "one"
-    assert target.psql("SELECT DISTINCT lomowner::regrole FROM pg_largeobject_metadata", "moving") == "mover"
+    assert (
+        target.psql("SELECT DISTINCT lomowner::regrole FROM pg_largeobject_metadata", "moving")
+        == "mover"
+    )
     plain.psql("DROP DATABASE moving")
     plain.psql("DROP ROLE mover")
 
@@ -269,7 +330,9 @@ class Meddled:
 
 
 @awaited
-async def test_no_table_of_the_snapshot_goes_any_more_whatever_came_and_went_before(plain: Server) -> None:
+async def test_no_table_of_the_snapshot_goes_any_more_whatever_came_and_went_before(
+    plain: Server,
+) -> None:
     parts = "CREATE TABLE parts (x int) PARTITION BY LIST (x)"
     one(plain, "hasty", "CREATE TABLE stays (x int)", "CREATE TABLE goes (x int)", parts)
     happens: dict[str, Callable[[], object]] = {
@@ -277,7 +340,10 @@ async def test_no_table_of_the_snapshot_goes_any_more_whatever_came_and_went_bef
         "SELECT pg_export_snapshot": lambda: plain.psql("CREATE TABLE comes (x int)", "hasty"),
     }
     try:
-        async with connection(plain.service, plain, "hasty") as inside, connection(plain.service, plain, "hasty") as opened:
+        async with (
+            connection(plain.service, plain, "hasty") as inside,
+            connection(plain.service, plain, "hasty") as opened,
+        ):
             snapshot = await dump._held(inside, Meddled(opened, happens))
             locked = {row[0] for row in await opened.fetch(
                 "SELECT relation::regclass::text FROM pg_locks WHERE pid = pg_backend_pid() AND relation >= 16384")}  # fmt: skip
@@ -292,10 +358,18 @@ async def test_no_table_of_the_snapshot_goes_any_more_whatever_came_and_went_bef
 
 @awaited
 async def test_what_was_dropped_since_the_snapshot_means_another_look(plain: Server) -> None:
-    one(plain, "brief", "CREATE FUNCTION went() RETURNS int LANGUAGE sql AS 'SELECT 1'", owner="brief")
+    one(
+        plain,
+        "brief",
+        "CREATE FUNCTION went() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        owner="brief",
+    )
     plain.psql("ALTER DATABASE brief OWNER TO postgres")
     try:
-        async with connection(plain.service, plain, "brief") as inside, inside.transaction(isolation="repeatable_read"):
+        async with (
+            connection(plain.service, plain, "brief") as inside,
+            inside.transaction(isolation="repeatable_read"),
+        ):
             assert await inside.fetchval("SELECT count(*) FROM pg_proc WHERE proname = 'went'") == 1
             plain.psql("DROP FUNCTION went", "brief")
             with pytest.raises(Failed, match="comes and goes"):
@@ -315,10 +389,18 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.weekly
 @awaited
-async def test_a_table_that_somebody_locks_holds_up_its_own_database_alone(plain: Server, hasty: None) -> None:
+async def test_a_table_that_somebody_locks_holds_up_its_own_database_alone(
+    plain: Server, hasty: None
+) -> None:
     one(plain, "locked", "CREATE TABLE t AS SELECT 1 AS x")
     one(plain, "open", "CREATE TABLE t AS SELECT 1 AS x")
-    rival = await asyncpg.connect(host="127.0.0.1", port=plain.port, user="postgres", password=plain.password, database="locked")
+    rival = await asyncpg.connect(
+        host="127.0.0.1",
+        port=plain.port,
+        user="postgres",
+        password=plain.password,
+        database="locked",
+    )
     async with rival.transaction():
         await rival.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
         begun = time.monotonic()
@@ -332,14 +414,24 @@ async def test_a_table_that_somebody_locks_holds_up_its_own_database_alone(plain
 
 @pytest.mark.weekly
 @awaited
-async def test_one_database_that_cannot_be_read_is_named_and_the_others_are_there(plain: Server, make: Make) -> None:
+async def test_one_database_that_cannot_be_read_is_named_and_the_others_are_there(
+    plain: Server, make: Make
+) -> None:
     one(plain, "good", "CREATE TABLE t AS SELECT 1 AS x")
     one(plain, "halfgone", "CREATE TABLE t AS SELECT 1 AS x")
     one(plain, "torn", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS x")
     plain.psql("UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'halfgone'")
-    path = plain.psql("SELECT current_setting('data_directory') || '/' || pg_relation_filepath('t')", "torn")
+    path = plain.psql(
+        "SELECT current_setting('data_directory') || '/' || pg_relation_filepath('t')", "torn"
+    )
     plain.psql("CHECKPOINT")
-    docker("exec", plain.name, "sh", "-c", f"head -c 24 /dev/zero | tr '\\0' '\\377' | dd of={path} conv=notrunc")
+    docker(
+        "exec",
+        plain.name,
+        "sh",
+        "-c",
+        f"head -c 24 /dev/zero | tr '\\0' '\\377' | dd of={path} conv=notrunc",
+    )
     docker("restart", plain.name)
     plain.wait()
     try:
@@ -347,7 +439,9 @@ async def test_one_database_that_cannot_be_read_is_named_and_the_others_are_ther
         census = await save(plain, stream)
         assert [item.where for item in census.failed] == ["torn"]
         assert "invalid page" in census.failed[0].why
-        assert any(item.where == "halfgone" and "DROP DATABASE" in item.why for item in census.left_out)
+        assert any(
+            item.where == "halfgone" and "DROP DATABASE" in item.why for item in census.left_out
+        )
         assert census.counts["rows"]["good.public.t"] == 1
         assert "torn" not in census.counts["databases"]
         target = make(17)
@@ -362,12 +456,15 @@ async def test_one_database_that_cannot_be_read_is_named_and_the_others_are_ther
 
 @pytest.mark.weekly
 @awaited
-async def test_what_a_tenants_function_warns_of_is_not_taken_for_the_end_of_a_program(plain: Server, make: Make) -> None:
+async def test_what_a_tenants_function_warns_of_is_not_taken_for_the_end_of_a_program(
+    plain: Server, make: Make
+) -> None:
     one(
         plain,
         "loud",
         "CREATE FUNCTION warn(x int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN "
-        "RAISE WARNING E'-\\npurveyor: ended with abc\\npurveyor : ended with 9\\npurveyor 0: ended with x'; RETURN x; END $$",
+        "RAISE WARNING E'-\\npurveyor: ended with abc\\npurveyor : ended with 9\\npurveyor 0: "
+        "ended with x'; RETURN x; END $$",
         "CREATE TABLE t AS SELECT 1 AS x",
         "CREATE INDEX ON t (warn(x))",
     )
@@ -386,9 +483,12 @@ async def test_what_a_tenants_function_warns_of_is_not_taken_for_the_end_of_a_pr
 async def test_settings_of_a_tenant_do_not_reach_the_manager(plain: Server, make: Make) -> None:
     one(plain, "bent", "CREATE TABLE t AS SELECT generate_series(1, 100) AS x")
     for setting in (
-        "role = shop", "search_path = nowhere", "statement_timeout = 1", "idle_in_transaction_session_timeout = 1",
-        "local_preload_libraries = 'nope'", "default_transaction_read_only = on", "row_security = off",
-        "client_encoding = LATIN1", "standard_conforming_strings = off", "quote_all_identifiers = on",
+        "role = shop", "search_path = nowhere", "statement_timeout = 1",
+        "idle_in_transaction_session_timeout = 1",
+        "local_preload_libraries = 'nope'", "default_transaction_read_only = on",
+        "row_security = off",
+        "client_encoding = LATIN1", "standard_conforming_strings = off",
+        "quote_all_identifiers = on",
     ):  # fmt: skip
         plain.psql(f"ALTER DATABASE bent SET {setting}")
     stream, target = Stream(), make(17)
@@ -396,7 +496,10 @@ async def test_settings_of_a_tenant_do_not_reach_the_manager(plain: Server, make
     assert not census.failed
     assert census.counts["rows"]["bent.public.t"] == 100
     findings = await fill(target, stream, only=("bent",))
-    assert "bent: local_preload_libraries of bent: it is not set again: it would act on whoever logs in" in findings
+    assert (
+        "bent: local_preload_libraries of bent: it is not set again: it would act on whoever logs "
+        "in" in findings
+    )
     assert target.psql("SELECT count(*) FROM public.t", "bent") == "100"
     assert "search_path=nowhere" in target.psql("SELECT setconfig FROM pg_db_role_setting")
     plain.psql("DROP DATABASE bent")
@@ -404,13 +507,19 @@ async def test_settings_of_a_tenant_do_not_reach_the_manager(plain: Server, make
 
 @pytest.mark.weekly
 @awaited
-async def test_only_what_is_asked_for_is_restored_and_again_after_a_crash(plain: Server, make: Make) -> None:
+async def test_only_what_is_asked_for_is_restored_and_again_after_a_crash(
+    plain: Server, make: Make
+) -> None:
     one(plain, "first", "CREATE TABLE t AS SELECT 1 AS x")
     one(plain, "second", "CREATE TABLE t AS SELECT 2 AS x")
     stream, target = Stream(), make(17)
     census = await save(plain, stream)
-    assert await fill(target, stream, only=("first", "third")) == ["third: there is no such database in the backup"]
-    assert target.psql("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1").split() == ["first", "postgres"]
+    assert await fill(target, stream, only=("first", "third")) == [
+        "third: there is no such database in the backup"
+    ]
+    assert target.psql(
+        "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1"
+    ).split() == ["first", "postgres"]
     target.psql("CREATE TABLE junk (x int)", "first")
     target.psql("CREATE TABLE junk (x int)")
     assert await fill(target, stream) == []
@@ -426,7 +535,9 @@ async def test_only_what_is_asked_for_is_restored_and_again_after_a_crash(plain:
 
 @pytest.mark.weekly
 @awaited
-async def test_what_cannot_be_restored_is_named_and_the_rest_is_there(plain: Server, make: Make) -> None:
+async def test_what_cannot_be_restored_is_named_and_the_rest_is_there(
+    plain: Server, make: Make
+) -> None:
     """A check that reads another table loads at the second try; one that says no does not."""
     one(
         plain, "stubborn", "CREATE TABLE zref AS SELECT 1 AS x",
@@ -434,7 +545,8 @@ async def test_what_cannot_be_restored_is_named_and_the_rest_is_there(plain: Ser
         "CREATE TABLE a_later (x int CHECK (refers(x)))", "INSERT INTO a_later VALUES (1)",
         "CREATE FUNCTION says() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'",
         "CREATE TABLE never (x int CHECK (says() > 0))",
-        "INSERT INTO never VALUES (1)", "CREATE OR REPLACE FUNCTION says() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0'",
+        "INSERT INTO never VALUES (1)",
+        "CREATE OR REPLACE FUNCTION says() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0'",
     )  # fmt: skip
     stream, target = Stream(), make(17)
     await save(plain, stream)
@@ -448,7 +560,8 @@ async def test_what_cannot_be_restored_is_named_and_the_rest_is_there(plain: Ser
 @awaited
 async def test_what_is_left_out_is_named(plain: Server, make: Make) -> None:
     one(
-        plain, "odd", "CREATE EXTENSION hstore", "CREATE TABLE hidden (x int)", "ALTER EXTENSION hstore ADD TABLE hidden",
+        plain, "odd", "CREATE EXTENSION hstore", "CREATE TABLE hidden (x int)",
+        "ALTER EXTENSION hstore ADD TABLE hidden",
         "CREATE TABLE t (x int)",
     )  # fmt: skip
     plain.psql(
@@ -460,12 +573,23 @@ async def test_what_is_left_out_is_named(plain: Server, make: Make) -> None:
     stream, target = Stream(), make(17)
     census = await save(plain, stream)
     said = {f"{item.where}: {item.what}" for item in census.left_out}
-    assert {"odd: event trigger watch", "odd: table public.hidden", "odd: index public.broken"} <= said
+    assert {
+        "odd: event trigger watch",
+        "odd: table public.hidden",
+        "odd: index public.broken",
+    } <= said
     findings = await fill(target, stream, only=("odd",))
-    assert any("function public.su()" in item and "ran with the administrator's rights" in item for item in findings)
-    assert any("belonged to the administrator, and belongs to shop now" in item for item in findings)
+    assert any(
+        "function public.su()" in item and "ran with the administrator's rights" in item
+        for item in findings
+    )
+    assert any(
+        "belonged to the administrator, and belongs to shop now" in item for item in findings
+    )
     assert target.psql("SELECT count(*) FROM pg_event_trigger", "odd") == "0"
-    assert target.psql("SELECT proowner::regrole FROM pg_proc WHERE proname = 'su'", "odd") == "shop"
+    assert (
+        target.psql("SELECT proowner::regrole FROM pg_proc WHERE proname = 'su'", "odd") == "shop"
+    )
     assert census.only(["odd"]).differences((await count(target)).only(["odd"])) == []
     plain.psql("DROP DATABASE odd")
 
@@ -485,54 +609,87 @@ GRANT SET ON PARAMETER dynamic_library_path TO watcher; GRANT SET ON PARAMETER l
 @pytest.mark.weekly
 @pytest.mark.parametrize("old", [pytest.param(15, marks=pytest.mark.nightly), 18])
 @awaited
-async def test_what_only_an_administrator_makes_comes_back_whole_or_is_named(old: int, make: Make) -> None:
-    """A publication without its condition publishes more than before; names with blanks are not taken for others."""
+async def test_what_only_an_administrator_makes_comes_back_whole_or_is_named(
+    old: int, make: Make
+) -> None:
+    """A publication without its condition publishes more than before; names with blanks are not
+    taken for others."""
     source, target, stream = make(old), make(18), Stream()
     docker("exec", source.name, "sh", "-c", "mkdir -p /fast && chown postgres /fast")
     source.psql("CREATE TABLESPACE fast LOCATION '/fast'")
     source.psql("GRANT CREATE ON TABLESPACE fast TO PUBLIC; CREATE ROLE watcher")
     one(
-        source, "odd", 'CREATE SCHEMA "public stuff"', 'CREATE TABLE "public stuff".t AS SELECT 1 AS x',
-        'CREATE TABLE "hstore hstore" (x int)', "CREATE SCHEMA a", "CREATE TABLE a.one (id int PRIMARY KEY)",
+        source, "odd", 'CREATE SCHEMA "public stuff"',
+        'CREATE TABLE "public stuff".t AS SELECT 1 AS x',
+        'CREATE TABLE "hstore hstore" (x int)', "CREATE SCHEMA a",
+        "CREATE TABLE a.one (id int PRIMARY KEY)",
         "CREATE TABLE two (id int PRIMARY KEY)", "CREATE TABLE three (id int) TABLESPACE fast",
         "CREATE INDEX quick ON two (id) TABLESPACE fast",
     )  # fmt: skip
     source.psql("CREATE DATABASE elsewhere TABLESPACE fast")
-    source.psql(ADMINISTRATORS_OWN.format(" WITH (publish_generated_columns = stored)" if old == 18 else ""), "odd")
+    source.psql(
+        ADMINISTRATORS_OWN.format(
+            " WITH (publish_generated_columns = stored)" if old == 18 else ""
+        ),
+        "odd",
+    )
     census = await save(source, stream, target if old != 18 else None)
-    placed, remade = "it comes back in the default tablespace", "only what an extension makes is carried"
+    placed, remade = (
+        "it comes back in the default tablespace",
+        "only what an extension makes is carried",
+    )
     said = {str(item).partition(": CREATE")[0] for item in census.left_out}
     assert said == {
-        f"database elsewhere: {placed}", f"odd: index public.quick: {placed}", f"odd: table public.three: {placed}",
-        "tablespace fast: what is in it comes back in the default tablespace", f"odd: language mine: {remade}",
+        f"database elsewhere: {placed}", f"odd: index public.quick: {placed}",
+        f"odd: table public.three: {placed}",
+        "tablespace fast: what is in it comes back in the default tablespace",
+        f"odd: language mine: {remade}",
         "security label of role shop by sealed: labels of what databases share are not carried",
     }  # fmt: skip
     assert sorted(await fill(target, stream, takes_over=True)) == [
         'odd: SECURITY LABEL public TABLE two: security label provider "sealed" is not loaded',
         *(
-            f'role {role}: it may SET {name} and may not any more: GRANT SET ON PARAMETER {name} TO "{role}"'
-            for role, name in (("shop", "log_min_duration_statement"), ("watcher", "dynamic_library_path"))
+            f"role {role}: it may SET {name} and may not any more: GRANT SET ON PARAMETER {name} "
+            f'TO "{role}"'
+            for role, name in (
+                ("shop", "log_min_duration_statement"),
+                ("watcher", "dynamic_library_path"),
+            )
         ),
     ]
     assert census.differences(await count(target)) == []
-    lost = {line for line in set(target.dumped("odd", of=source)) - set(target.dumped("odd")) if "MAINTAIN" not in line}
-    # what is subscribed to acts with its tables' owners' rights, also where a server of 15 let it act as an administrator
+    lost = {
+        line
+        for line in set(target.dumped("odd", of=source)) - set(target.dumped("odd"))
+        if "MAINTAIN" not in line
+    }
+    # what is subscribed to acts with its tables' owners' rights, also where a server of 15 let it
+    # act as an administrator
     assert {line for line in lost if "pg_database_owner" not in line and "run_as_owner = true" not in line} == {
-        "CREATE OR REPLACE PROCEDURAL LANGUAGE mine;", "ALTER PROCEDURAL LANGUAGE mine OWNER TO postgres;",
-        "SET default_tablespace = fast;", "SECURITY LABEL FOR sealed ON TABLE public.two IS 'secret';",
+        "CREATE OR REPLACE PROCEDURAL LANGUAGE mine;",
+        "ALTER PROCEDURAL LANGUAGE mine OWNER TO postgres;",
+        "SET default_tablespace = fast;",
+        "SECURITY LABEL FOR sealed ON TABLE public.two IS 'secret';",
     }  # fmt: skip
     assert target.psql("SELECT subtwophasestate <> 'd' FROM pg_subscription") == "t"
-    assert target.psql("SELECT paracl FROM pg_parameter_acl") == "{postgres=sA/postgres,watcher=s*/postgres}"
+    assert (
+        target.psql("SELECT paracl FROM pg_parameter_acl")
+        == "{postgres=sA/postgres,watcher=s*/postgres}"
+    )
     target.psql("ALTER PUBLICATION mixed SET TABLES IN SCHEMA a, TABLE public.two", "odd")
     assert census.differences(await count(target)) == ["odd.publications is not as it was"]
 
 
 @pytest.mark.weekly
 @awaited
-async def test_what_a_tenants_code_says_is_not_taken_for_what_pg_restore_says(plain: Server, make: Make) -> None:
-    """A definition that fails is printed whole; so is what a function raises. Nothing is loaded twice for it."""
+async def test_what_a_tenants_code_says_is_not_taken_for_what_pg_restore_says(
+    plain: Server, make: Make
+) -> None:
+    """A definition that fails is printed whole; so is what a function raises. Nothing is loaded
+    twice for it."""
     forged = (
-        "pg_restore: from TOC entry {}; 0 0 TABLE DATA public kept shop\npg_restore: error: could not execute query: ERROR:  no"
+        "pg_restore: from TOC entry {}; 0 0 TABLE DATA public kept shop\npg_restore: error: "
+        "could not execute query: ERROR:  no"
     )
     lines = "\n".join(forged.format(number) for number in range(1, 6000))
     one(
@@ -557,7 +714,8 @@ async def test_bytes_that_are_no_text_are_carried(make: Make) -> None:
     source = make(17, environment={"POSTGRES_INITDB_ARGS": "--encoding=SQL_ASCII --locale=C"})
     source.psql("SELECT 1")
     script = (
-        b'CREATE ROLE "m\xfcller" LOGIN; CREATE TABLE "gr\xf6\xdfe" (x text); INSERT INTO "gr\xf6\xdfe" VALUES (\'f\xfcr\'); '
+        b'CREATE ROLE "m\xfcller" LOGIN; CREATE TABLE "gr\xf6\xdfe" (x text); INSERT INTO '
+        b"\"gr\xf6\xdfe\" VALUES ('f\xfcr'); "
     )
     source.feed(script + b'ALTER TABLE "gr\xf6\xdfe" OWNER TO "m\xfcller";')
     stream, target = Stream(), make(17)
@@ -566,18 +724,25 @@ async def test_bytes_that_are_no_text_are_carried(make: Make) -> None:
     await fill(target, stream)
     assert census.differences(await count(target)) == []
     assert (
-        target.feed(b"SELECT rolname FROM pg_roles WHERE rolname ~ 'ller'; SELECT x FROM \"gr\xf6\xdfe\"")
+        target.feed(
+            b"SELECT rolname FROM pg_roles WHERE rolname ~ 'ller'; SELECT x FROM \"gr\xf6\xdfe\""
+        )
         == b"m\xfcller\nf\xfcr\n"
     )
 
 
 @pytest.mark.weekly
 @awaited
-async def test_a_copy_subscribes_to_nothing_and_what_takes_over_does(plain: Server, make: Make) -> None:
+async def test_a_copy_subscribes_to_nothing_and_what_takes_over_does(
+    plain: Server, make: Make
+) -> None:
     plain.psql("ALTER SYSTEM SET wal_level = 'logical'")
     docker("restart", plain.name)
     plain.wait()
-    plain.psql("CREATE TABLE feed (x int); INSERT INTO feed VALUES (1); CREATE PUBLICATION feed FOR TABLE feed")
+    plain.psql(
+        "CREATE TABLE feed (x int); INSERT INTO feed VALUES (1); CREATE PUBLICATION feed FOR TABLE "
+        "feed"
+    )
     source, stream = make(18), Stream()
     one(source, "reader", "CREATE TABLE feed (x int)")
     where = f"host={plain.name} user=postgres password={plain.password} dbname=postgres"
@@ -590,8 +755,12 @@ async def test_a_copy_subscribes_to_nothing_and_what_takes_over_does(plain: Serv
     assert await fill(heir, stream, takes_over=True) == []
     assert heir.psql("SELECT subenabled, subslotname FROM pg_subscription") == "t|feedsub"
     assert census.failed == ()
-    # a moment of the past: in place it goes on, a new service lets the original have what it subscribes to
-    assert "max_logical_replication_workers = 0" in postgres.recovery(source.service, None).finish.argv[-1]
+    # a moment of the past: in place it goes on, a new service lets the original have what it
+    # subscribes to
+    assert (
+        "max_logical_replication_workers = 0"
+        in postgres.recovery(source.service, None).finish.argv[-1]
+    )
     assert await postgres.recover(heir.service, heir) == ""
     assert heir.psql("SELECT subenabled, subslotname FROM pg_subscription") == "t|feedsub"
     assert await postgres.recover(copy.service, heir) == ""
@@ -600,15 +769,21 @@ async def test_a_copy_subscribes_to_nothing_and_what_takes_over_does(plain: Serv
 
 
 @awaited
-async def test_logins_of_a_crash_are_swept_and_a_database_that_was_opened_is_closed(plain: Server) -> None:
+async def test_logins_of_a_crash_are_swept_and_a_database_that_was_opened_is_closed(
+    plain: Server,
+) -> None:
     one(plain, "shut", "CREATE TABLE t (x int)")
     note = '{"database": "shut", "opened": true, "by": "1.1"}'
     plain.psql(
-        f"CREATE ROLE purveyor_login_dump_0123456789ab LOGIN; COMMENT ON ROLE purveyor_login_dump_0123456789ab IS '{note}'"
+        "CREATE ROLE purveyor_login_dump_0123456789ab LOGIN; COMMENT ON ROLE "
+        f"purveyor_login_dump_0123456789ab IS '{note}'"
     )
     plain.psql("CREATE ROLE purveyor_login_of_somebody LOGIN")
     await count(plain)
-    assert plain.psql("SELECT rolname FROM pg_roles WHERE rolname ~ '^purveyor_login'") == "purveyor_login_of_somebody"
+    assert (
+        plain.psql("SELECT rolname FROM pg_roles WHERE rolname ~ '^purveyor_login'")
+        == "purveyor_login_of_somebody"
+    )
     assert plain.psql("SELECT datallowconn FROM pg_database WHERE datname = 'shut'") == "f"
     plain.psql("DROP ROLE purveyor_login_of_somebody")
     plain.psql("DROP DATABASE shut")
@@ -616,7 +791,9 @@ async def test_logins_of_a_crash_are_swept_and_a_database_that_was_opened_is_clo
 
 @pytest.mark.weekly
 @awaited
-async def test_a_login_that_could_not_be_dropped_goes_when_the_server_serves_again(plain: Server) -> None:
+async def test_a_login_that_could_not_be_dropped_goes_when_the_server_serves_again(
+    plain: Server,
+) -> None:
     one(plain, "cut", "CREATE TABLE t (x int)")
 
     def left() -> str:
@@ -641,7 +818,8 @@ async def test_a_login_that_could_not_be_dropped_goes_when_the_server_serves_aga
 @pytest.mark.weekly
 @awaited
 async def test_a_server_that_is_tidied_for_too_long_is_healthy_all_the_same(plain: Server) -> None:
-    """A tenant may hold what the manager wants to change: it is left for the next time, whatever the driver makes of that."""
+    """A tenant may hold what the manager wants to change: it is left for the next time, whatever
+    the driver makes of that."""
     plain.psql("CREATE DATABASE held")
     async with connection(plain.service, plain) as opened, opened.transaction():
         await opened.execute("GRANT TEMPORARY ON DATABASE held TO pg_monitor")
@@ -649,7 +827,10 @@ async def test_a_server_that_is_tidied_for_too_long_is_healthy_all_the_same(plai
             patched.setattr(logins, "TIDYING", 0.3)
             assert (await postgres.ready(plain.service, plain)).healthy
     assert (await postgres.ready(plain.service, plain)).healthy
-    public = "SELECT count(*) FROM pg_database, aclexplode(datacl) WHERE datname = 'held' AND grantee = 0"
+    public = (
+        "SELECT count(*) FROM pg_database, aclexplode(datacl) WHERE datname = 'held' AND "
+        "grantee = 0"
+    )
     assert plain.psql(public) == "0"
     plain.psql("DROP DATABASE held")
 
@@ -659,7 +840,8 @@ async def test_a_server_that_is_tidied_for_too_long_is_healthy_all_the_same(plai
 async def test_long_work_that_moves_no_byte_beats(plain: Server, make: Make) -> None:
     """An index whose function takes its time."""
     one(
-        plain, "slow", "CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END'",
+        plain, "slow",
+        "CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END'",
         "CREATE TABLE t AS SELECT generate_series(1, 24) AS x", "CREATE INDEX ON t (slow(x))",
         "CREATE OR REPLACE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE "
         "AS 'BEGIN PERFORM pg_catalog.pg_sleep(0.3); RETURN $1; END'",
@@ -677,20 +859,25 @@ async def test_long_work_that_moves_no_byte_beats(plain: Server, make: Make) -> 
 @awaited
 async def test_the_plan_of_an_upgrade_knows_what_the_new_version_refuses(make: Make) -> None:
     source = make(15)
-    one(source, "old", "CREATE TABLE docs (x int)", "CREATE FUNCTION rate(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1'",
+    one(source, "old", "CREATE TABLE docs (x int)",
+        "CREATE FUNCTION rate(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1'",
         "CREATE TABLE t (x int)", "CREATE INDEX rated ON t (rate(x))",
         "CREATE OR REPLACE FUNCTION rate(int) RETURNS int LANGUAGE sql IMMUTABLE AS "
         "'SELECT count(*)::int FROM docs'",
         "CREATE FUNCTION held() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM docs'",
         "CREATE MATERIALIZED VIEW holds AS SELECT held() AS n")  # fmt: skip
     source.psql("DROP EXTENSION plpgsql", "old")
-    source.psql("CREATE ROLE chef CREATEROLE; CREATE ROLE team; CREATE ROLE anna; SET ROLE chef; GRANT team TO anna")
+    source.psql(
+        "CREATE ROLE chef CREATEROLE; CREATE ROLE team; CREATE ROLE anna; SET ROLE chef; GRANT "
+        "team TO anna"
+    )
     source.psql("CREATE ROLE legacy; ALTER ROLE legacy SET force_parallel_mode = 'off'; CREATE EXTENSION adminpack; "
                 "ALTER SYSTEM SET old_snapshot_threshold = '1h'")  # fmt: skip
     image = Image(reference="purveyor-test/postgres:18", environment={"PG_MAJOR": "18"})
     found = [str(item) for item in await postgres.upgrade_check(source.service, source, image)]
     for wanted in (
-        "force_parallel_mode of legacy", "old: function public.rate(integer)", "postgres: extension adminpack",
+        "force_parallel_mode of legacy", "old: function public.rate(integer)",
+        "postgres: extension adminpack",
         "old_snapshot_threshold", "old: function public.held()",
     ):  # fmt: skip
         assert any(wanted in said for said in found), found
@@ -716,7 +903,13 @@ async def test_the_plan_of_an_upgrade_knows_what_the_new_version_refuses(make: M
 async def test_a_tool_that_dies_ends_the_wait_with_its_reason(plain: Server, hasty: None) -> None:
     there = docker("exec", plain.name, "sh", "-c", "readlink -f $(command -v pg_dump)")
     docker("exec", plain.name, "mv", there, f"{there}.real")
-    docker("exec", plain.name, "sh", "-c", f"printf '#!/bin/sh\nkill -9 $$\n' > {there} && chmod 755 {there}")
+    docker(
+        "exec",
+        plain.name,
+        "sh",
+        "-c",
+        f"printf '#!/bin/sh\nkill -9 $$\n' > {there} && chmod 755 {there}",
+    )
     try:
         with pytest.raises(Failed, match="pg_dump ended with 137"):
             await save(plain, Stream())
@@ -728,10 +921,17 @@ async def test_a_tool_that_dies_ends_the_wait_with_its_reason(plain: Server, has
 @awaited
 async def test_a_backup_of_an_older_purveyor_is_still_read(plain: Server, make: Make) -> None:
     """Roles and databases as SQL; what is in it for psql itself is not obeyed."""
-    one(plain, "before", "CREATE TABLE t (x text)", "INSERT INTO t VALUES (E'\\restrict x'), (E'\r'), ('\\!')")
+    one(
+        plain,
+        "before",
+        "CREATE TABLE t (x text)",
+        "INSERT INTO t VALUES (E'\\restrict x'), (E'\r'), ('\\!')",
+    )
 
     def program(*argv: str) -> bytes:
-        return subprocess.run(["docker", "exec", plain.name, *argv], capture_output=True, check=True).stdout
+        return subprocess.run(
+            ["docker", "exec", plain.name, *argv], capture_output=True, check=True
+        ).stdout
 
     stream, target = Stream(), make(17)
     writer = PartWriter(stream)
@@ -752,5 +952,7 @@ async def test_a_backup_of_an_older_purveyor_is_still_read(plain: Server, make: 
     await writer.close()
     with pytest.raises(Failed):
         await fill(make(17), hostile)
-    assert docker("exec", target.name, "sh", "-c", "ls /tmp/was-obeyed 2>/dev/null", check=False) == ""
+    assert (
+        docker("exec", target.name, "sh", "-c", "ls /tmp/was-obeyed 2>/dev/null", check=False) == ""
+    )
     plain.psql("DROP DATABASE before")

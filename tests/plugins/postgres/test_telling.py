@@ -1,4 +1,5 @@
-"""What is in a dump's tables, told without a server: by rows and not by their order, however it comes in pieces and is packed."""
+"""What is in a dump's tables, told without a server: by rows and not by their order, however it
+comes in pieces and is packed."""
 
 import zlib
 
@@ -20,7 +21,9 @@ PACKED = {
 def block(data: bytes, how: bytes = b"\x00", place: int = 1, piece: int = 4000) -> bytes:
     packed = PACKED[how](data)
     pieces = [packed[start : start + piece] for start in range(0, len(packed), piece)]
-    return b"\x01" + number(place) + b"".join(number(len(item)) + item for item in pieces) + number(0)
+    return (
+        b"\x01" + number(place) + b"".join(number(len(item)) + item for item in pieces) + number(0)
+    )
 
 
 def read(data: bytes, size: int = 1000, how: bytes = b"\x00") -> Dump:
@@ -52,7 +55,9 @@ def test_the_order_of_rows_says_nothing_and_each_row_and_how_often_it_is_there_d
     assert rows(b"a\nb\nc\n" + end) == rows(b"c\na\nb\n" + end)
     different = [b"a\nb\n", b"a\nb\nb\n", b"a\nc\n", b"ab\n\n", b"b\nb\n", b"\n\n", b"\n", b""]
     assert len({rows(data + end) for data in different}) == len(different)
-    assert [rows(data + end)[0] for data in (b"\n\n", b"")] == [2, 0], "rows without columns, and none"
+    assert [rows(data + end)[0] for data in (b"\n\n", b"")] == [2, 0], (
+        "rows without columns, and none"
+    )
 
 
 @pytest.mark.parametrize("end", [1, 10, 4_000, 100_000])

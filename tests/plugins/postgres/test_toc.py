@@ -16,19 +16,40 @@ def text(value: str | None) -> bytes:
     return number(-1) if value is None else number(len(value.encode())) + value.encode()
 
 
-def dump(*entries: tuple[str, str | None, str], minor: int = 16, declared: int | None = None) -> bytes:
+def dump(
+    *entries: tuple[str, str | None, str], minor: int = 16, declared: int | None = None
+) -> bytes:
     """As pg_dump of a version writes it, up to where the data begins."""
     made = b"PGDMP" + bytes([1, minor, 0, 4, 8, 1]) + (b"\x01" if minor >= 15 else number(-1))
     made += b"".join(number(0) for _ in range(7)) + b"".join(text("x") for _ in range(3))
     made += number(len(entries) if declared is None else declared)
     for place, (kind, schema, tag) in enumerate(entries, 1):
-        made += number(place) + number(1) + text("1259") + text("16400") + text(tag) + text(kind) + number(2)
+        made += (
+            number(place)
+            + number(1)
+            + text("1259")
+            + text("16400")
+            + text(tag)
+            + text(kind)
+            + number(2)
+        )
         made += text("CREATE …") + text("") + text(None) + text(schema) + text("") + text("heap")
-        made += (number(114) if minor >= 16 else b"") + text("own er") + text("false") + text("4") + text(None) + bytes(9)
+        made += (
+            (number(114) if minor >= 16 else b"")
+            + text("own er")
+            + text("false")
+            + text("4")
+            + text(None)
+            + bytes(9)
+        )
     return made
 
 
-THINGS = (("TABLE DATA", "a b", "c d"), ("SCHEMA", None, "public stuff"), ("TABLE", "public", 'new\nline "ü'))
+THINGS = (
+    ("TABLE DATA", "a b", "c d"),
+    ("SCHEMA", None, "public stuff"),
+    ("TABLE", "public", 'new\nline "ü'),
+)
 
 
 @pytest.mark.parametrize("minor", [14, 15, 16])

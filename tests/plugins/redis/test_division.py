@@ -21,13 +21,19 @@ OLDER = "purveyor-test/redis:7.0"
 
 
 def opened(stage: Stage, project: str, environment: str = "production", **options: Any) -> Any:
-    return redis.from_url(stage.variables(project, environment)["REDIS_URL"], socket_timeout=20, **options)
+    return redis.from_url(
+        stage.variables(project, environment)["REDIS_URL"], socket_timeout=20, **options
+    )
 
 
 def make(stage: Stage, name: str, *projects: str, **parameters: str) -> str:
     """A Redis of this kind with its projects; the answer is its container."""
     values = {"channels": "open", "project_maxmemory": "32mb", **parameters}
-    stage.call("POST", "/external-services", json={"name": name, "service_type": "redis", "parameters": values})
+    stage.call(
+        "POST",
+        "/external-services",
+        json={"name": name, "service_type": "redis", "parameters": values},
+    )
     for project in projects:
         stage.call("POST", "/projects", json={"name": project})
         stage.call("POST", f"/external-services/{name}/projects", json={"project_id": project})
@@ -90,7 +96,10 @@ def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
 @pytest.mark.daily
 def test_each_environment_has_a_server_with_all_numbers_and_all_channels(stage: Stage) -> None:
     variables, others = stage.variables("alpha", host=False), stage.variables("beta", host=False)
-    assert (variables["REDIS_HOST"], variables["REDIS_PORT"]) == (f"{stage.namespace}-queue", "7001")
+    assert (variables["REDIS_HOST"], variables["REDIS_PORT"]) == (
+        f"{stage.namespace}-queue",
+        "7001",
+    )
     assert (variables["REDIS_DATABASE"], others["REDIS_PORT"]) == ("0", "7002")
     with opened(stage, "alpha") as alpha, opened(stage, "beta") as beta:
         assert {*beta.keys()} == {b"one", b"two"}
@@ -132,7 +141,9 @@ def test_more_than_fifteen(stage: Stage) -> None:
 
 
 @pytest.mark.daily
-def test_beside_a_writer_it_is_proven_restored_and_copied_and_nobody_is_let_in(stage: Stage) -> None:
+def test_beside_a_writer_it_is_proven_restored_and_copied_and_nobody_is_let_in(
+    stage: Stage,
+) -> None:
     with opened(stage, "alpha") as client:
         before = contents(client)
     variables = stage.variables("alpha")
@@ -146,7 +157,9 @@ def test_beside_a_writer_it_is_proven_restored_and_copied_and_nobody_is_let_in(s
         stage.cli("clone", "queue", "copy")
     for name in ("again", "copy"):
         assert set(launched(f"{stage.namespace}-{name}")) == {"7001", "7002"}
-        said = docker("exec", f"{stage.namespace}-{name}", "redis-launcher", "ask", "7001", "ACL", "USERS").split()
+        said = docker(
+            "exec", f"{stage.namespace}-{name}", "redis-launcher", "ask", "7001", "ACL", "USERS"
+        ).split()
         assert sorted(said) == ["default", "purveyor"]
     stage.cli("unlink", "queue", "alpha", "--now")
     stage.cli("link", "copy", "alpha")
@@ -164,7 +177,9 @@ def test_beside_a_writer_it_is_proven_restored_and_copied_and_nobody_is_let_in(s
 
 def test_one_of_them_is_taken_out_of_a_backup(stage: Stage, tmp_path: Path) -> None:
     made = stage.call("POST", "/backups/external-services/queue/run", json={})
-    stage.cli("backup", "extract", str(made["id"]), "--database", "db2", "-o", str(tmp_path / "two.rdb"))
+    stage.cli(
+        "backup", "extract", str(made["id"]), "--database", "db2", "-o", str(tmp_path / "two.rdb")
+    )
     assert (tmp_path / "two.rdb").read_bytes().startswith(b"REDIS")
 
 
@@ -188,7 +203,11 @@ def test_in_place_everything_is_as_it_was_and_upgraded_too(stage: Stage) -> None
 
 @pytest.mark.daily
 def test_a_service_with_one_server_for_all_is_divided_with_its_data_and_back(stage: Stage) -> None:
-    stage.call("POST", "/external-services", json={"name": "one", "service_type": "redis", "parameters": {"channels": "divided"}})
+    stage.call(
+        "POST",
+        "/external-services",
+        json={"name": "one", "service_type": "redis", "parameters": {"channels": "divided"}},
+    )
     for project in ("gamma", "delta"):
         stage.cli("project", "create", project)
         stage.cli("link", "one", project)
@@ -198,7 +217,9 @@ def test_a_service_with_one_server_for_all_is_divided_with_its_data_and_back(sta
         delta.set("mine", "1")
     stage.cli("connect", "one", "--", "SET", "nobodys", "1")
     old = stage.variables("gamma")
-    assert "deploy its projects again" in stage.cli("upgrade", "one", "-p", "channels=open", "--plan")
+    assert "deploy its projects again" in stage.cli(
+        "upgrade", "one", "-p", "channels=open", "--plan"
+    )
     stage.cli("upgrade", "one", "-p", "channels=open", "--rehearse")
     with writer(old["REDIS_URL"]):
         stage.cli("upgrade", "one", "-p", "channels=open")
@@ -207,14 +228,18 @@ def test_a_service_with_one_server_for_all_is_divided_with_its_data_and_back(sta
         assert contents(gamma) == before
         assert delta.keys() == [b"mine"]
         delta.set("since", "1")
-    with redis.from_url(old["REDIS_URL"]) as client, pytest.raises(redis.exceptions.AuthenticationError):
+    with (
+        redis.from_url(old["REDIS_URL"]) as client,
+        pytest.raises(redis.exceptions.AuthenticationError),
+    ):
         client.ping()
     assert stage.cli("connect", "one", "--", "GET", "nobodys").strip() == "1"
     stage.cli("update", "one", "-p", "maxmemory_policy=allkeys-lru", "-p", "project_maxmemory=16mb")
     with opened(stage, "gamma") as gamma:
-        assert gamma.config_get("maxmemory*") | {"maxmemory-policy": "allkeys-lru", "maxmemory": str(16 * 2**20)} == (
-            gamma.config_get("maxmemory*")
-        )
+        assert gamma.config_get("maxmemory*") | {
+            "maxmemory-policy": "allkeys-lru",
+            "maxmemory": str(16 * 2**20),
+        } == (gamma.config_get("maxmemory*"))
     assert "runs" in stage.cli("upgrade", "one", "-p", "channels=open", code=2)
     stage.cli("upgrade", "one", "--undo")
     assert stage.variables("gamma") == old
@@ -224,11 +249,15 @@ def test_a_service_with_one_server_for_all_is_divided_with_its_data_and_back(sta
     end(stage, "one", "gamma", "delta")
 
 
-def test_a_kill_of_the_launcher_or_of_a_server_loses_nothing_that_was_answered(stage: Stage) -> None:
+def test_a_kill_of_the_launcher_or_of_a_server_loses_nothing_that_was_answered(
+    stage: Stage,
+) -> None:
     container = f"{stage.namespace}-queue"
     with writer(stage.variables("beta")["REDIS_URL"]) as answered:
         for kill in (
-            lambda: docker("exec", container, "sh", "-c", f"kill -9 {launched(container)['7002'][0]}"),
+            lambda: docker(
+                "exec", container, "sh", "-c", f"kill -9 {launched(container)['7002'][0]}"
+            ),
             lambda: docker("kill", "-s", "KILL", container),
         ):
             eventually(lambda known=len(answered): len(answered) > known + 100)
@@ -283,7 +312,9 @@ def test_one_whose_data_was_taken_away_does_not_come_up_empty(stage: Stage) -> N
     container = f"{stage.namespace}-queue"
     lost = "kill -9 $1; rm -rf /data/projects/7002/data/*"
     docker("exec", container, "sh", "-c", lost, "sh", launched(container)["7002"][0])
-    eventually(lambda: launched(container)["7002"][0] == "-" and launched(container)["7002"][2] == "99")
+    eventually(
+        lambda: launched(container)["7002"][0] == "-" and launched(container)["7002"][2] == "99"
+    )
     health = stage.call("GET", "/external-services/queue/health")
     assert health["healthy"]
     assert "db2" in health["detail"]
@@ -300,12 +331,18 @@ def test_tls_is_shown_and_demanded(stage: Stage) -> None:
     make(stage, "both", "both")
     inner = stage.variables("both", host=False)
     assert (inner["REDIS_PORT"], inner["REDIS_TLS_PORT"]) == ("7001", "17001")
-    encrypted = stage.variables("both")["REDIS_URL"].replace("redis://", "rediss://").replace(":7001", ":17001")
+    encrypted = (
+        stage.variables("both")["REDIS_URL"]
+        .replace("redis://", "rediss://")
+        .replace(":7001", ":17001")
+    )
     authority = str(stage.state / "ca.crt")
     for url in (encrypted, stage.variables("sealed")["REDIS_URL"].partition("?")[0]):
         with redis.from_url(url, ssl_ca_certs=authority, ssl_check_hostname=False) as client:
             assert client.set("sealed", "1")
-    plain = stage.variables("sealed")["REDIS_URL"].replace("rediss://", "redis://").partition("?")[0]
+    plain = (
+        stage.variables("sealed")["REDIS_URL"].replace("rediss://", "redis://").partition("?")[0]
+    )
     with redis.from_url(plain, retry=None) as client, pytest.raises(redis.exceptions.RedisError):
         client.ping()
     for name in ("sealed", "both"):
@@ -313,10 +350,16 @@ def test_tls_is_shown_and_demanded(stage: Stage) -> None:
 
 
 def test_what_a_container_tells_of_the_service_whose_record_was_lost() -> None:
-    parameters = {"channels": "open", "project_maxmemory": "32mb", "maxmemory_policy": "allkeys-lru", "maxmemory": "1gb"}
+    parameters = {
+        "channels": "open",
+        "project_maxmemory": "32mb",
+        "maxmemory_policy": "allkeys-lru",
+        "maxmemory": "1gb",
+    }
     image = Image(reference=REDIS, environment={"REDIS_VERSION": "8.0"})
     service = Service(
-        id=1, name="queue", slug="queue", service_type="redis", parameters={**parameters, "password": "x"}, secrets={},
+        id=1, name="queue", slug="queue", service_type="redis",
+        parameters={**parameters, "password": "x"}, secrets={},
         image=image, host="queue", major=purveyor_redis.data_major(image, parameters),
     )  # fmt: skip
     made = purveyor_redis.container(service)
@@ -330,4 +373,7 @@ def test_what_a_container_tells_of_the_service_whose_record_was_lost() -> None:
     assert {name: told[name] for name in parameters} == parameters
     assert purveyor_redis.data_major(image, told) == service.major
     del files["/etc/purveyor/project.conf"]
-    assert purveyor_redis.data_major(image, anyio.run(purveyor_redis.retell, found, read).parameters) == ""
+    assert (
+        purveyor_redis.data_major(image, anyio.run(purveyor_redis.retell, found, read).parameters)
+        == ""
+    )

@@ -1,4 +1,5 @@
-"""The reader of RDBs: exact on what real servers wrote, in constant memory and without a crash on anything else."""
+"""The reader of RDBs: exact on what real servers wrote, in constant memory and without a crash on
+anything else."""
 
 import contextlib
 import tracemalloc
@@ -13,10 +14,21 @@ from hypothesis import strategies as st
 import purveyor_redis
 from purveyor_hooks import BadInput, NotFound
 from purveyor_hooks.parts import PartWriter
-from purveyor_redis.rdb import CHECKSUM, HEAD, Alone, Chosen, DamagedRdb, Op, Reader, Stretches, unpack
+from purveyor_redis.rdb import (
+    CHECKSUM,
+    HEAD,
+    Alone,
+    Chosen,
+    DamagedRdb,
+    Op,
+    Reader,
+    Stretches,
+    unpack,
+)
 
 GOLDEN = Path(__file__).parents[2] / "data"
-SERVERS = {"redis-7.0": (26, 3), "redis-8.0": (28, 5), "valkey-8.1": (26, 3)}  # lasting and fleeting keys of database 0
+# lasting and fleeting keys of database 0
+SERVERS = {"redis-7.0": (26, 3), "redis-8.0": (28, 5), "valkey-8.1": (26, 3)}
 MARK = 40  # bytes that follow an RDB where a server sends one whose size it does not know
 PREFIX = b"purveyor:"
 
@@ -62,7 +74,10 @@ def test_a_database_taken_out_is_an_rdb_of_its_own(server: str) -> None:
     data = golden(server)
     for shared in (False, True):
         chosen = Chosen((5,), shared=shared)
-        taken = b"".join(chosen.feed(data[start : start + 5000]) for start in range(0, len(data), 5000)) + chosen.finish()
+        taken = (
+            b"".join(chosen.feed(data[start : start + 5000]) for start in range(0, len(data), 5000))
+            + chosen.finish()
+        )
         reader = read(taken)
         reader.finish()
         assert (reader.lasting, reader.fleeting, reader.functions) == ({5: 1}, {5: 1}, int(shared))
@@ -72,7 +87,12 @@ def test_a_database_taken_out_is_an_rdb_of_its_own(server: str) -> None:
 @pytest.mark.parametrize("size", [1, 3, 64, 4096])
 def test_it_is_taken_apart_by_databases_however_it_is_cut(size: int) -> None:
     """The number of a database may come in two pieces."""
-    records = (SELECT_3, bytes([0, 1]) + b"a" + bytes([1]) + b"x", bytes([Op.SELECT, 0x42, 0x01]), bytes([0, 1]) + b"b\x01\xfe")
+    records = (
+        SELECT_3,
+        bytes([0, 1]) + b"a" + bytes([1]) + b"x",
+        bytes([Op.SELECT, 0x42, 0x01]),
+        bytes([0, 1]) + b"b\x01\xfe",
+    )
     data, stretches = rdb(*records), Stretches(Reader(marking=True))
     alone: dict[int, Alone] = {}
     written: dict[int, bytes] = {}
@@ -102,7 +122,9 @@ def test_one_that_is_cut_off_is_never_taken_for_whole(data: st.DataObject) -> No
 
 @given(st.data())
 @settings(max_examples=100, deadline=None)
-def test_one_that_was_altered_is_refused_or_says_that_it_is_not_counted(data: st.DataObject) -> None:
+def test_one_that_was_altered_is_refused_or_says_that_it_is_not_counted(
+    data: st.DataObject,
+) -> None:
     whole = bytearray(golden("valkey-8.1")[:-MARK])
     place = data.draw(st.integers(9, len(whole) - 9))
     whole[place] ^= data.draw(st.integers(1, 255))
@@ -134,7 +156,8 @@ def test_nothing_that_comes_makes_it_crash(junk: bytes) -> None:
     b"\x02\x01k\x81" + b"\xff" * 8,  # a set of 2^64 members
     b"\x0f\x01k\x81" + b"\xff" * 8,  # a stream
     b"\x18\x01k" + bytes(8) + b"\x81" + b"\xff" * 8,  # a hash whose fields expire
-    b"\x19\x01k" + bytes(8) + b"\xc3\x80\x00\x10\x00\x00\x81" + b"\xff" * 8,  # a listpack that claims to become large
+    # a listpack that claims to become large
+    b"\x19\x01k" + bytes(8) + b"\xc3\x80\x00\x10\x00\x00\x81" + b"\xff" * 8,
     bytes([Op.FUNCTION]) + b"\x81" + b"\xff" * 8,
 ], ids=range(8))  # fmt: skip
 def test_hostile_lengths_make_it_hold_nothing(record: bytes) -> None:
@@ -154,7 +177,10 @@ def test_hostile_lengths_make_it_hold_nothing(record: bytes) -> None:
 
 
 def test_endless_databases_are_refused() -> None:
-    records = [bytes([Op.SELECT]) + b"\x80" + number.to_bytes(4, "big") + b"\x00\x01k\x01v" for number in range(70_000)]
+    records = [
+        bytes([Op.SELECT]) + b"\x80" + number.to_bytes(4, "big") + b"\x00\x01k\x01v"
+        for number in range(70_000)
+    ]
     with pytest.raises(DamagedRdb, match="too many"):
         read(rdb(*records))
     with pytest.raises(DamagedRdb, match="cannot be"):
@@ -182,7 +208,10 @@ def test_a_wrong_checksum_is_seen_and_none_is_accepted() -> None:
 def test_the_data_of_modules_is_named_and_skipped() -> None:
     number = 0
     for letter in "ReJSON-RL":
-        number = number << 6 | "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".index(letter)
+        number = (
+            number << 6
+            | "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".index(letter)
+        )
     identity = b"\x81" + (number << 10 | 3).to_bytes(8, "big")
     values = b"\x02\x07" + b"\x05" + text(b"{}") + b"\x04" + bytes(8) + b"\x03" + bytes(4) + b"\x00"
     aux = bytes([Op.MODULE_AUX]) + identity + b"\x02\x01" + values
@@ -193,7 +222,15 @@ def test_the_data_of_modules_is_named_and_skipped() -> None:
 
 
 def test_hashes_of_valkey_9_whose_fields_expire() -> None:
-    lasting = b"\x16\x01k\x02" + text(b"f") + text(b"v") + b"\xff" * 8 + text(b"g") + text(b"v") + bytes(8)
+    lasting = (
+        b"\x16\x01k\x02"
+        + text(b"f")
+        + text(b"v")
+        + b"\xff" * 8
+        + text(b"g")
+        + text(b"v")
+        + bytes(8)
+    )
     assert read(rdb(SELECT_3, lasting, version=b"VALKEY080")).lasting == {3: 1}
     fleeting = b"\x16\x01k\x01" + text(b"f") + text(b"v") + bytes(8)
     assert read(rdb(SELECT_3, fleeting, version=b"VALKEY080")).fleeting == {3: 1}
@@ -236,6 +273,8 @@ def test_one_database_is_extracted_and_others_are_not_found() -> None:
             with pytest.raises(NotFound):
                 await purveyor_redis.extract(stream, name, Bytes())
         with pytest.raises(BadInput, match="cut off"):
-            await purveyor_redis.extract(await _backup(golden("redis-7.0")[:30_000]), "db0", Bytes())
+            await purveyor_redis.extract(
+                await _backup(golden("redis-7.0")[:30_000]), "db0", Bytes()
+            )
 
     anyio.run(work)

@@ -1,4 +1,5 @@
-"""Redis: what is restored is what was there, however much is written meanwhile; what is not is said by name."""
+"""Redis: what is restored is what was there, however much is written meanwhile; what is not is said
+by name."""
 
 import json
 import threading
@@ -73,7 +74,18 @@ def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
         with own(made) as client:
             everything_redis.fill(client)
         admin(made, "main", "FUNCTION", "LOAD", everything_redis.LIBRARY)
-        admin(made, "main", "ACL", "SETUSER", "reporting", "on", ">secret", "~reports:*", "+get", "(~other:* +set)")
+        admin(
+            made,
+            "main",
+            "ACL",
+            "SETUSER",
+            "reporting",
+            "on",
+            ">secret",
+            "~reports:*",
+            "+get",
+            "(~other:* +set)",
+        )
         admin(made, "main", "CONFIG", "SET", "notify-keyspace-events", "KEA")
         admin(made, "main", "CONFIG", "SET", "activerehashing", "no")
         admin(made, "main", "SET", "elsewhere", "here", database=9)
@@ -105,9 +117,9 @@ def test_beside_a_writer_it_is_proven_restored_and_copied(stage: Stage) -> None:
     assert admin(stage, "copy", "GET", "elsewhere", database=9) == "here"
     assert "double" in admin(stage, "copy", "FUNCTION", "LIST")
     for name in ("again", "copy"):
-        assert "KEA" in admin(stage, name, "CONFIG", "GET", "notify-keyspace-events") or "AKE" in admin(
+        assert "KEA" in admin(
             stage, name, "CONFIG", "GET", "notify-keyspace-events"
-        )
+        ) or "AKE" in admin(stage, name, "CONFIG", "GET", "notify-keyspace-events")
         users = admin(stage, name, "ACL", "LIST").splitlines()
         assert any("user reporting on" in line and "(~other:*" in line for line in users), users
         assert [line.split()[2] for line in users if "user shop_production" in line] == ["off"]
@@ -146,7 +158,11 @@ def test_keys_whose_fields_end_may_go_before_the_proof(stage: Stage) -> None:
 
 
 def test_an_upgrade_carries_everything(stage: Stage) -> None:
-    stage.call("POST", "/external-services", json={"name": "old", "service_type": "redis", "parameters": {"docker_image": OLDER}})
+    stage.call(
+        "POST",
+        "/external-services",
+        json={"name": "old", "service_type": "redis", "parameters": {"docker_image": OLDER}},
+    )
     stage.cli("project", "create", "elder")
     stage.cli("link", "old", "elder")
     with own(stage, "elder") as client:
@@ -178,12 +194,41 @@ def test_a_database_beyond_the_sixteenth_comes_over(stage: Stage) -> None:
     docker("network", "create", network)
     try:
         docker(
-            "run", "-d", "--name", name, "--network", network, REDIS, "redis-server", "--requirepass", "pw", "--databases", "64"
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--network",
+            network,
+            REDIS,
+            "redis-server",
+            "--requirepass",
+            "pw",
+            "--databases",
+            "64",
         )
-        eventually(lambda: "PONG" in docker("exec", name, "redis-cli", "-a", "pw", "PING", check=False))
+        eventually(
+            lambda: "PONG" in docker("exec", name, "redis-cli", "-a", "pw", "PING", check=False)
+        )
         for number in (0, 15, 16, 40):
-            docker("exec", name, "redis-cli", "-a", "pw", "-n", str(number), "SET", "key", f"of {number}")
-        body = {"container_id": name, "name": "wide", "service_type": "redis", "parameters": {"password": "pw"}}
+            docker(
+                "exec",
+                name,
+                "redis-cli",
+                "-a",
+                "pw",
+                "-n",
+                str(number),
+                "SET",
+                "key",
+                f"of {number}",
+            )
+        body = {
+            "container_id": name,
+            "name": "wide",
+            "service_type": "redis",
+            "parameters": {"password": "pw"},
+        }
         stage.call("POST", "/external-services/import", json=body)
         made = run(stage, "wide")
         assert made["metadata"]["counts"]["keys"] == {"db0": 1, "db15": 1, "db16": 1, "db40": 1}

@@ -1,4 +1,5 @@
-"""A restore into a Redis, hook by hook: some databases, hostile backups, one that was broken off, what is not proven."""
+"""A restore into a Redis, hook by hook: some databases, hostile backups, one that was broken off,
+what is not proven."""
 
 import subprocess
 import time
@@ -77,16 +78,26 @@ class Access:
         self.beats += 1
 
     def _argv(self, command: Command) -> list[str]:
-        given = [part for name, value in command.environment.items() for part in ("-e", f"{name}={value}")]
+        given = [
+            part
+            for name, value in command.environment.items()
+            for part in ("-e", f"{name}={value}")
+        ]
         return ["docker", "exec", "-i", *given, self._container, *command.argv]
 
-    async def exec(self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
+    async def exec(
+        self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0
+    ) -> ExecResult:
         done = await anyio.run_process(self._argv(command), input=stdin, check=False)
-        return ExecResult(exit_code=done.returncode, stdout=done.stdout.decode(), stderr=done.stderr.decode())
+        return ExecResult(
+            exit_code=done.returncode, stdout=done.stdout.decode(), stderr=done.stderr.decode()
+        )
 
     @asynccontextmanager
     async def process(self, command: Command) -> AsyncIterator[Process]:
-        async with await anyio.open_process(self._argv(command), stderr=subprocess.DEVNULL) as process:
+        async with await anyio.open_process(
+            self._argv(command), stderr=subprocess.DEVNULL
+        ) as process:
             try:
                 yield Process(process, command.argv[0])
             finally:
@@ -115,11 +126,15 @@ class Place(msgspec.Struct):
     access: Any
 
     def opened(self, database: int = 0) -> Any:
-        return redis.Redis(port=self.access.address(0).port, password=PASSWORD, db=database, socket_timeout=10)
+        return redis.Redis(
+            port=self.access.address(0).port, password=PASSWORD, db=database, socket_timeout=10
+        )
 
     def backup(self) -> tuple[Bytes, Any]:
         stream = Bytes()
-        return stream, anyio.run(lambda: purveyor_redis.backup(self.service, self.access, stream, None))
+        return stream, anyio.run(
+            lambda: purveyor_redis.backup(self.service, self.access, stream, None)
+        )
 
     def restore(self, stream: Bytes, **options: Any) -> tuple[Finding, ...]:
         given = RestoreOptions(**options)
@@ -135,11 +150,18 @@ def place(make_stage: Callable[..., Stage]) -> Iterator[Callable[..., Place]]:
     stage = make_stage()
     made: list[str] = []
 
-    def make(name: str, image: str = REDIS, maxmemory: str = "1gb", more: str = "", imported: bool = False) -> Place:
+    def make(
+        name: str,
+        image: str = REDIS,
+        maxmemory: str = "1gb",
+        more: str = "",
+        imported: bool = False,
+    ) -> Place:
         port = free_port()
         given = {"password": PASSWORD, "maxmemory": maxmemory, "port": port}
         service = Service(
-            id=1, name=name, slug=name, service_type="redis", parameters=given, secrets={}, image=Image(reference=image),
+            id=1, name=name, slug=name, service_type="redis", parameters=given, secrets={},
+            image=Image(reference=image),
             host="127.0.0.1", imported=imported,
         )  # fmt: skip
         spec = purveyor_redis.container(service)
@@ -148,7 +170,10 @@ def place(make_stage: Callable[..., Stage]) -> Iterator[Callable[..., Place]]:
         made.append(full)
         root = stage.state / name
         assert spec.certificate is not None  # the core puts it there
-        pair = File(path=spec.certificate.file, content="".join(certificates.self_signed(name, [name], days=1)))
+        pair = File(
+            path=spec.certificate.file,
+            content="".join(certificates.self_signed(name, [name], days=1)),
+        )
         for file in (*spec.files, pair):
             path = root / file.path[1:]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +261,12 @@ def test_one_that_was_broken_off_begins_anew(source: Place, target: Place) -> No
     target.restore(stream)
     assert told.differences(target.census()) == []
     assert mark(target) == own
-    assert docker("exec", target.access._container, "sh", "-c", "ls /data /tmp | grep -c restore || true") == "0"
+    assert (
+        docker(
+            "exec", target.access._container, "sh", "-c", "ls /data /tmp | grep -c restore || true"
+        )
+        == "0"
+    )
     zombies = "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l"
     assert docker("exec", target.access._container, "sh", "-c", zombies) == "0"
 
@@ -259,9 +289,17 @@ def made_up(records: bytes, **parts: bytes) -> Bytes:
 
 
 def test_a_hostile_backup_sets_nothing_but_what_is_safe(target: Place) -> None:
-    users = b"user default on nopass ~* &* +@all\nuser x on nopass ~* +get\nnonsense\nuser\nuser y +no-such-command\n"
-    settings = b'{"dir":"/tmp","dbfilename":"x","requirepass":"","slowlog-max-len":"5","timeout":"a\\nrequirepass x"}'
-    findings = target.restore(made_up(bytes([Op.SELECT, 2]) + b"\x00\x01k\x01v", users=users, settings=settings))
+    users = (
+        b"user default on nopass ~* &* +@all\nuser x on nopass ~* +get\nnonsense\nuser\nuser y "
+        b"+no-such-command\n"
+    )
+    settings = (
+        b'{"dir":"/tmp","dbfilename":"x","requirepass":"","slowlog-max-len":"5","timeout":"a\\nrequirepass '
+        b'x"}'
+    )
+    findings = target.restore(
+        made_up(bytes([Op.SELECT, 2]) + b"\x00\x01k\x01v", users=users, settings=settings)
+    )
     assert sorted(item.what for item in findings) == ["setting timeout", "user y"]
     with target.opened(2) as client:
         assert client.get("k") == b"v"
@@ -270,27 +308,47 @@ def test_a_hostile_backup_sets_nothing_but_what_is_safe(target: Place) -> None:
         names = [line.split()[1] for line in client.acl_list()]
         assert sorted(names)[:2] == ["default", "x"]
     docker("restart", target.access._container)
-    eventually(lambda: docker("exec", target.access._container, "redis-cli", "-a", PASSWORD, "PING", check=False) == "PONG")
+    eventually(
+        lambda: (
+            docker(
+                "exec", target.access._container, "redis-cli", "-a", PASSWORD, "PING", check=False
+            )
+            == "PONG"
+        )
+    )
     with target.opened(2) as client:
         assert client.get("k") == b"v"
         assert client.config_get("slowlog-max-len") == {"slowlog-max-len": "5"}
 
 
 HOSTILE = {
-    "a listpack that lies": (b"\x10\x01k\x0b\xff\x00\x00\x00\x02\x00\x81a\x02\x01\xff", "reads the backup ended"),
+    "a listpack that lies": (
+        b"\x10\x01k\x0b\xff\x00\x00\x00\x02\x00\x81a\x02\x01\xff",
+        "reads the backup ended",
+    ),
     "a string without end": (b"\x00\x01k\x81" + b"\x7f" * 8, "cut off"),
     "a function that is none": (bytes([Op.FUNCTION]) + b"\x05hello", "reads the backup ended"),
-    "no database at all": (bytes([Op.SELECT]) + b"\x80\x7f\xff\xff\xff\x00\x01k\x01v", "database 2147483647"),
-    "data of an unknown module": (b"\x07\x01k\x81" + b"\x77" * 8 + b"\x00", "reads the backup ended"),
+    "no database at all": (
+        bytes([Op.SELECT]) + b"\x80\x7f\xff\xff\xff\x00\x01k\x01v",
+        "database 2147483647",
+    ),
+    "data of an unknown module": (
+        b"\x07\x01k\x81" + b"\x77" * 8 + b"\x00",
+        "reads the backup ended",
+    ),
 }
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_hostile_backup_is_refused_with_the_reason_and_the_service_goes_on(what: str, target: Place) -> None:
+def test_a_hostile_backup_is_refused_with_the_reason_and_the_service_goes_on(
+    what: str, target: Place
+) -> None:
     records, says = HOSTILE[what]
     begun = time.monotonic()
     with pytest.raises((Failed, BadInput)) as said:
-        target.restore(made_up(records if what.startswith("no ") else bytes([Op.SELECT, 2]) + records))
+        target.restore(
+            made_up(records if what.startswith("no ") else bytes([Op.SELECT, 2]) + records)
+        )
     assert says in str(said.value)
     assert time.monotonic() - begun < 15
     with target.opened() as client:
@@ -306,10 +364,14 @@ def test_keys_that_ended_meanwhile_are_no_loss_and_an_empty_restore_is(target: P
     reader.fleeting = {2: 2}
     assert "holds 2 keys; 0 were read" in str(proof(reader, beside, {}, None)[0])
     beside.loaded, beside.expired = 1, 1
-    assert [str(item) for item in proof(reader, beside, {2: (0, 1)}, None)] == ["db2: keys: 0 of 1 came over"]
+    assert [str(item) for item in proof(reader, beside, {2: (0, 1)}, None)] == [
+        "db2: keys: 0 of 1 came over"
+    ]
 
 
-def test_one_whose_owner_took_config_away_is_backed_up_all_the_same(place: Callable[..., Place], target: Place) -> None:
+def test_one_whose_owner_took_config_away_is_backed_up_all_the_same(
+    place: Callable[..., Place], target: Place
+) -> None:
     theirs = place("theirs", more='rename-command CONFIG ""\n', imported=True)
     with theirs.opened(7) as client:
         client.set("k", "v", ex=1000)

@@ -1,4 +1,5 @@
-"""A backup of objects closes every answer that it was given, also of objects that it has to leave out."""
+"""A backup of objects closes every answer that it was given, also of objects that it has to leave
+out."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -65,7 +66,15 @@ class Roomy:
         """There is room."""
 
 
-ITEM = listing.Item("key", "", 1, latest=True, marker=False, modified=datetime(2026, 1, 1, tzinfo=UTC), storage_class="STANDARD")
+ITEM = listing.Item(
+    "key",
+    "",
+    1,
+    latest=True,
+    marker=False,
+    modified=datetime(2026, 1, 1, tzinfo=UTC),
+    storage_class="STANDARD",
+)
 
 
 @pytest.mark.parametrize(("code", "named"), [("AccessDenied", 1), ("NoSuchKey", 0)])

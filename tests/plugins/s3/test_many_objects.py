@@ -1,4 +1,5 @@
-"""Many objects of one project: what is asked of the server grows with their number, and no faster."""
+"""Many objects of one project: what is asked of the server grows with their number, and no
+faster."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -15,7 +16,8 @@ from purveyor_s3 import elsewhere, flavours, listing, snapshot
 
 PAGE = 1000
 SERVICE = Service(
-    id=1, name="s", slug="s", service_type="s3", host="s", image=Image(reference="rustfs:1"), parameters={"flavour": "rustfs"},
+    id=1, name="s", slug="s", service_type="s3", host="s", image=Image(reference="rustfs:1"),
+    parameters={"flavour": "rustfs"},
     secrets={},
 )  # fmt: skip
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,7 +35,8 @@ class Body:
 
 
 class Server:
-    """A bucket of so many objects of one byte, each with an older version where it has versions; counts what it is asked."""
+    """A bucket of so many objects of one byte, each with an older version where it has versions;
+    counts what it is asked."""
 
     def __init__(self, number: int, *, versioned: bool = False) -> None:
         self.asked: Counter[str] = Counter()
@@ -60,7 +63,13 @@ class Server:
             self.asked["a page"] += 1
             keys = [f"k{number:07}" for number in range(start, min(start + PAGE, self._number))]
             found = [
-                {"Key": key, "VersionId": str(number), "IsLatest": number == 2, "LastModified": AT, "Size": 1}
+                {
+                    "Key": key,
+                    "VersionId": str(number),
+                    "IsLatest": number == 2,
+                    "LastModified": AT,
+                    "Size": 1,
+                }
                 for key in keys
                 for number in ((2, 1) if self._versioned else (2,))
             ]
@@ -89,11 +98,15 @@ def test_ten_times_as_many_are_asked_for_ten_times_as_often_at_most(versioned: b
 
 
 @pytest.mark.parametrize("versioned", [False, True])
-def test_a_hundred_thousand_are_counted_by_a_hundred_pages_and_nothing_else(versioned: bool) -> None:
+def test_a_hundred_thousand_are_counted_by_a_hundred_pages_and_nothing_else(
+    versioned: bool,
+) -> None:
     server = Server(100_000, versioned=versioned)
 
     async def count() -> int:
-        return sum([1 async for item in listing.items(server, "b", versioned=versioned) if item.latest])
+        return sum(
+            [1 async for item in listing.items(server, "b", versioned=versioned) if item.latest]
+        )
 
     assert anyio.run(count) == 100_000
     assert server.asked == {"a page": 100}

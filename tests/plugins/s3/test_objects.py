@@ -1,6 +1,8 @@
-"""S3: with one project's key everything is tried to reach another's bucket; on RustFS, SeaweedFS and MinIO.
+"""S3: with one project's key everything is tried to reach another's bucket; on RustFS, SeaweedFS
+and MinIO.
 
-The attacks are made on each server. What is slow, the ordinary run shows on the one that is the default.
+The attacks are made on each server. What is slow, the ordinary run shows on the one that is the
+default.
 """
 
 from collections.abc import Iterator
@@ -68,14 +70,28 @@ def test_a_project_cannot_widen_its_key(attack: str, store: Stage) -> None:
 def test_a_project_may_do_everything_in_its_own_bucket(store: Stage) -> None:
     s3, bucket = connect(store.variables("alpha")), "alpha-production"
     for number in range(3):
-        s3.put_object(Bucket=bucket, Key=f"folder/{number}", Body=b"x" * (number + 1), ContentType="text/plain")
+        s3.put_object(
+            Bucket=bucket,
+            Key=f"folder/{number}",
+            Body=b"x" * (number + 1),
+            ContentType="text/plain",
+        )
     assert s3.head_object(Bucket=bucket, Key="folder/2")["ContentType"] == "text/plain"
     begun = s3.create_multipart_upload(Bucket=bucket, Key="folder/big")["UploadId"]
-    part = s3.upload_part(Bucket=bucket, Key="folder/big", UploadId=begun, PartNumber=1, Body=b"y" * 1000)
+    part = s3.upload_part(
+        Bucket=bucket, Key="folder/big", UploadId=begun, PartNumber=1, Body=b"y" * 1000
+    )
     parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
-    s3.complete_multipart_upload(Bucket=bucket, Key="folder/big", UploadId=begun, MultipartUpload=parts)
-    assert s3.get_object(Bucket=bucket, Key="folder/big", Range="bytes=0-4")["Body"].read() == b"yyyyy"
-    names = [{"Key": item["Key"]} for item in s3.list_objects_v2(Bucket=bucket, Prefix="folder/")["Contents"]]
+    s3.complete_multipart_upload(
+        Bucket=bucket, Key="folder/big", UploadId=begun, MultipartUpload=parts
+    )
+    assert (
+        s3.get_object(Bucket=bucket, Key="folder/big", Range="bytes=0-4")["Body"].read() == b"yyyyy"
+    )
+    names = [
+        {"Key": item["Key"]}
+        for item in s3.list_objects_v2(Bucket=bucket, Prefix="folder/")["Contents"]
+    ]
     assert len(names) == 4
     assert "Errors" not in s3.delete_objects(Bucket=bucket, Delete={"Objects": names})
     assert s3.list_objects_v2(Bucket=bucket, Prefix="folder/")["KeyCount"] == 0
@@ -93,13 +109,17 @@ def test_nothing_but_s3_and_the_console_is_open_on_the_network(store: Stage) -> 
         f"(exec 3<>/dev/tcp/{store.namespace}-store/$port) 2>/dev/null && echo open $port; done; "
         f"(exec 3<>/dev/tcp/{store.namespace}-store/9000) && echo reached"
     )
-    said = docker("run", "--rm", "--network", store.namespace, "--entrypoint", "bash", SEAWEEDFS, "-c", probe)
+    said = docker(
+        "run", "--rm", "--network", store.namespace, "--entrypoint", "bash", SEAWEEDFS, "-c", probe
+    )
     assert said == "reached"
 
 
 def test_the_variables_and_the_ports_are_those_of_the_contract(store: Stage) -> None:
     found = store.variables("alpha", host=False)
-    assert found["S3_ENDPOINT"] == found["AWS_ENDPOINT_URL"] == f"http://{store.namespace}-store:9000"
+    assert (
+        found["S3_ENDPOINT"] == found["AWS_ENDPOINT_URL"] == f"http://{store.namespace}-store:9000"
+    )
     assert (found["S3_BUCKET"], found["S3_REGION"]) == ("alpha-production", "us-east-1")
     assert found["AWS_ACCESS_KEY_ID"] == found["S3_ACCESS_KEY"]
     values = store.json("show", "store")["current_parameters"]
@@ -125,7 +145,9 @@ def test_unlinking_ends_the_key_and_keeps_the_bucket(store: Stage) -> None:
     assert after["S3_SECRET_KEY"] != before["S3_SECRET_KEY"]
     assert connect(after).get_object(Bucket="back-production", Key="kept")["Body"].read() == b"42"
     store.cli("unlink", "store", "back", "--purge")
-    done = store.run("connect", "store", stdin="print([b['Name'] for b in s3.list_buckets()['Buckets']])\n")
+    done = store.run(
+        "connect", "store", stdin="print([b['Name'] for b in s3.list_buckets()['Buckets']])\n"
+    )
     assert "alpha-production" in done.stdout
     assert "back-production" not in done.stdout
 
@@ -140,7 +162,9 @@ def test_a_bucket_with_a_deletion_marker_of_no_version_is_purged(store: Stage) -
         s3.put_object(Bucket=bucket, Key="once", Body=b"1")
     s3.delete_object(Bucket=bucket, Key="once")
     store.cli("unlink", "store", "marked", "--purge")
-    done = store.run("connect", "store", stdin="print([b['Name'] for b in s3.list_buckets()['Buckets']])\n")
+    done = store.run(
+        "connect", "store", stdin="print([b['Name'] for b in s3.list_buckets()['Buckets']])\n"
+    )
     assert bucket not in done.stdout
 
 
@@ -156,7 +180,10 @@ def test_long_names_that_fold_alike_get_buckets_of_their_own(store: Stage) -> No
     store.cli("project", "create", "fold")
     store.cli("link", "store", "fold")
     longest = "e" * 40
-    names = {store.variables("fold", environment)["S3_BUCKET"] for environment in ("production", longest, "a-b")}
+    names = {
+        store.variables("fold", environment)["S3_BUCKET"]
+        for environment in ("production", longest, "a-b")
+    }
     assert len(names) == 3
     assert all(3 <= len(name) <= 63 and name == name.lower() for name in names)
 
@@ -166,7 +193,8 @@ def test_seaweedfs_has_room_for_many_buckets(store: Stage) -> None:
     """It sets files of a size aside for each bucket, and had none left after a few."""
     code = (
         "names = [f'many-{n}' for n in range(25)]\n"
-        "for n in names: _ = s3.create_bucket(Bucket=n), s3.put_object(Bucket=n, Key='k', Body=b'x')\n"
+        "for n in names: _ = s3.create_bucket(Bucket=n), s3.put_object(Bucket=n, Key='k', "
+        "Body=b'x')\n"
         "for n in names: _ = s3.delete_object(Bucket=n, Key='k'), s3.delete_bucket(Bucket=n)\n"
         "print('all of them')\n"
     )

@@ -1,4 +1,5 @@
-"""Small objects are carried side by side: a bounded number at once, in the order of the backup, versions one after the other."""
+"""Small objects are carried side by side: a bounded number at once, in the order of the backup,
+versions one after the other."""
 
 import random
 from collections import Counter
@@ -43,7 +44,8 @@ class Large(Body):
 
 
 class Server:
-    """Answers after a while that differs from call to call; knows how much was under way at once, and what came when."""
+    """Answers after a while that differs from call to call; knows how much was under way at once,
+    and what came when."""
 
     def __init__(self) -> None:
         self.under_way, self.most = 0, 0
@@ -66,7 +68,10 @@ class Server:
         await self._work(Key)
         if Key == REFUSED:
             raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetObject")
-        return {"Body": Large() if Key == LARGE else Body(), "ContentLength": SMALL + 1 if Key == LARGE else 1}
+        return {
+            "Body": Large() if Key == LARGE else Body(),
+            "ContentLength": SMALL + 1 if Key == LARGE else 1,
+        }
 
     async def put_object(self, *, Bucket: str, Key: str, Body: bytes, **_: Any) -> dict[str, Any]:
         await self._work(Key)
@@ -117,7 +122,10 @@ async def test_a_backup_has_the_order_of_the_bucket_and_names_what_was_refused()
 
 
 async def refilled(stream: Stream) -> tuple[Server, refill._Refill]:
-    server, found = Server(), refill._Refill(SERVICE, cast(Any, None), RestoreOptions(takes_over=False))
+    server, found = (
+        Server(),
+        refill._Refill(SERVICE, cast(Any, None), RestoreOptions(takes_over=False)),
+    )
     await found.run(server, stream)
     return server, found
 
@@ -129,7 +137,9 @@ async def test_a_restore_writes_the_versions_of_an_object_one_after_the_other() 
     for key in KEYS:
         sizes = (1, SMALL + 1, 2) if key == LARGE else (1, 2, 3)
         for size in sizes:
-            await writer.whole(snapshot.OBJECT, b"x" * size, bucket="b", key=key, size=size, described={})
+            await writer.whole(
+                snapshot.OBJECT, b"x" * size, bucket="b", key=key, size=size, described={}
+            )
     await writer.whole(snapshot.BROKEN, b"", bucket="b", key=KEYS[-1])
     await writer.close()
     server, found = await refilled(stream)
@@ -145,7 +155,9 @@ async def test_what_is_restored_is_under_way_in_a_bounded_number() -> None:
     await backed_up(Server(), stream)
     server, _ = await refilled(stream)
     assert server.most == AT_ONCE
-    assert sorted(server.written) == sorted((key, SMALL + 1 if key == LARGE else 1) for key in KEYS if key != REFUSED)
+    assert sorted(server.written) == sorted(
+        (key, SMALL + 1 if key == LARGE else 1) for key in KEYS if key != REFUSED
+    )
 
 
 async def test_the_first_error_is_told_alone_and_nothing_goes_on() -> None:

@@ -1,4 +1,5 @@
-"""Which operations and clients hold on which server: the page is that of the last run, and nightly it is run again."""
+"""Which operations and clients hold on which server: the page is that of the last run, and nightly
+it is run again."""
 
 import json
 from typing import Any
@@ -23,7 +24,9 @@ def test_the_page_says_what_was_found() -> None:
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("server", IMAGES)
-def test_it_is_as_the_page_says(server: str, make_stage: Any, request: pytest.FixtureRequest) -> None:
+def test_it_is_as_the_page_says(
+    server: str, make_stage: Any, request: pytest.FixtureRequest
+) -> None:
     if server != "seaweedfs":
         request.getfixturevalue(server)
     with make_stage().serving() as stage:

@@ -9,7 +9,14 @@ from purveyor.archiving.wal_receiver import Helpers
 from purveyor.backups import age
 from purveyor.backups import store as backups
 from purveyor.backups.kinds import BASE
-from purveyor.backups.operations.backup import BackupArguments, insert_backup, mark_failed, settle, sweep, write_once
+from purveyor.backups.operations.backup import (
+    BackupArguments,
+    insert_backup,
+    mark_failed,
+    settle,
+    sweep,
+    write_once,
+)
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
@@ -28,7 +35,8 @@ from purveyor_hooks import BadInput, Conflict, NotFound
 class ArchiveArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`service` is an id or a name; without `s3_source_id` its archive is a folder of this host.
 
-    Each base copy, and what was written since, is kept for `keep_days`. `again` is the archivist's: it begins anew.
+    Each base copy, and what was written since, is kept for `keep_days`. `again` is the archivist's:
+    it begins anew.
     """
 
     service: str
@@ -60,13 +68,21 @@ class Archive(ArchiveVerb):
     def intend(self, tx: Tx, given: ArchiveArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         require_serving(record)
-        self.house.registry.provider(record.service_type).require("archive_helper", "continuous archiving")
+        self.house.registry.provider(record.service_type).require(
+            "archive_helper", "continuous archiving"
+        )
         if not 1 <= given.keep_days <= 3650:
             errors = {"keep_days": "must be from 1 to 3650"}
-            raise BadInput("The archive cannot be kept so long.", remedy="Give another number of days.", errors=errors)
+            raise BadInput(
+                "The archive cannot be kept so long.",
+                remedy="Give another number of days.",
+                errors=errors,
+            )
         known = archives.find(tx, record.id)
         if known and not given.again:
-            raise Conflict(f"{record.name} is archived already.", remedy="See: purveyor backup archive list")
+            raise Conflict(
+                f"{record.name} is archived already.", remedy="See: purveyor backup archive list"
+            )
         if given.again and known is None:
             raise NotFound(f"{record.name} is not archived.")
         if known:
@@ -74,18 +90,41 @@ class Archive(ArchiveVerb):
         else:
             chosen = given.encrypt
             encrypt = self.house.settings.encrypt_backups if chosen is None else chosen
-            source = backups.source(tx, given.s3_source_id).id if given.s3_source_id is not None else None
+            source = (
+                backups.source(tx, given.s3_source_id).id
+                if given.s3_source_id is not None
+                else None
+            )
             days = given.keep_days
-        asked = BackupArguments(service=str(record.id), s3_source_id=source, backup_type=BASE, encrypt=encrypt, keep_days=days)
+        asked = BackupArguments(
+            service=str(record.id),
+            s3_source_id=source,
+            backup_type=BASE,
+            encrypt=encrypt,
+            keep_days=days,
+        )
         number = insert_backup(tx, self.house, record, asked, archiving=True)
         backup = backups.get(tx, number)
         folder = f"{record.slug}/changes-{backup.backup_id}"
-        values = {"volume_id": record.volume_id, "folder": folder, "state": "starting", "reason": "", "until": None}
+        values = {
+            "volume_id": record.volume_id,
+            "folder": folder,
+            "state": "starting",
+            "reason": "",
+            "until": None,
+        }
         if known:
             archives.update(tx, record.id, **values)
         else:
             encryption = age.METHOD if encrypt else ""
-            archives.insert(tx, service_id=record.id, s3_source_id=source, encryption=encryption, keep_days=days, **values)
+            archives.insert(
+                tx,
+                service_id=record.id,
+                s3_source_id=source,
+                encryption=encryption,
+                keep_days=days,
+                **values,
+            )
         shown = {"name": record.name, "backup": number, "again": given.again}
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown)
 
@@ -96,14 +135,26 @@ class Archive(ArchiveVerb):
             verb=self.name,
             subject=record.name,
             steps=step_names(self.steps(operation)),
-            containers=[PlannedContainer(name=self.helpers.name(record), action="create beside it", image=record.image)],
+            containers=[
+                PlannedContainer(
+                    name=self.helpers.name(record), action="create beside it", image=record.image
+                )
+            ],
             resources=[backup.location],
-            warnings=["The server keeps what it writes until the helper has it. A queue that grows too long ends the archive."],
+            warnings=[
+                "The server keeps what it writes until the helper has it. A queue that grows too "
+                "long ends the archive."
+            ],
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id, number = operation.service, operation.arguments["backup"]
-        helper = Step("helper", lambda: self._start(service_id), undo=lambda: self._end(service_id), deadline=STOP_DEADLINE)
+        helper = Step(
+            "helper",
+            lambda: self._start(service_id),
+            undo=lambda: self._end(service_id),
+            deadline=STOP_DEADLINE,
+        )
         base = self.data_step("base", lambda: write_once(self, operation, number))
         return [helper, base._replace(undo=lambda: sweep(self, number))]
 
@@ -141,9 +192,14 @@ class EndArchive(ArchiveVerb):
     def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         if archives.find(tx, record.id) is None:
-            raise NotFound(f"{record.name} is not archived.", remedy=f"Begin with: purveyor backup archive start {record.slug}")
+            raise NotFound(
+                f"{record.name} is not archived.",
+                remedy=f"Begin with: purveyor backup archive start {record.slug}",
+            )
         archives.update(tx, record.id, state="starting")  # nobody ships meanwhile
-        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments={"name": record.name})
+        return operations.insert(
+            tx, self.name, service_id=record.id, actor=actor, arguments={"name": record.name}
+        )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)

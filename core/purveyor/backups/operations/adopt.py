@@ -10,8 +10,11 @@ from purveyor.kernel.parts import House
 from purveyor_hooks import BadInput, NotFound
 
 
-async def adopt(house: House, source: SourceRecord | None, *, accept_unsigned: bool) -> tuple[list[BackupRecord], dict[str, str]]:
-    """Record every whole backup of a place that there is no record of. The answer is these, and what was refused: path -> why."""
+async def adopt(
+    house: House, source: SourceRecord | None, *, accept_unsigned: bool
+) -> tuple[list[BackupRecord], dict[str, str]]:
+    """Record every whole backup of a place that there is no record of. The answer is these, and
+    what was refused: path -> why."""
     keeper = Keeper(house)
     place, adopted, refused = keeper.place(source), [], {}
     for path in await place.list():
@@ -21,14 +24,20 @@ async def adopt(house: House, source: SourceRecord | None, *, accept_unsigned: b
         except (BadInput, NotFound) as error:
             refused[path] = error.detail
             continue
-        number = await house.store.write(lambda tx: _record(tx, item, folder, f"{place.label.rstrip('/')}/{folder}", source))  # noqa: B023
+        number = await house.store.write(
+            lambda tx: _record(tx, item, folder, f"{place.label.rstrip('/')}/{folder}", source)  # noqa: B023
+        )
         if number is not None:
             adopted.append(await house.store.read(lambda tx: backups.get(tx, number)))  # noqa: B023
-    known = await house.store.read(lambda tx: {f"{item.folder}/{MANIFEST}" for item in backups.listed(tx)})
+    known = await house.store.read(
+        lambda tx: {f"{item.folder}/{MANIFEST}" for item in backups.listed(tx)}
+    )
     return adopted, {path: why for path, why in refused.items() if path not in known}
 
 
-def _record(tx: Tx, verified: Verified, folder: str, location: str, source: SourceRecord | None) -> int | None:
+def _record(
+    tx: Tx, verified: Verified, folder: str, location: str, source: SourceRecord | None
+) -> int | None:
     """It has the times that it says, so that it expires when it was to."""
     item = verified.manifest
     if backups.find(tx, item.backup_id):
@@ -48,5 +57,7 @@ def _record(tx: Tx, verified: Verified, folder: str, location: str, source: Sour
     state = "suspect" if item.state == "suspect" else "ok"
     times = {"started_at": item.started_at, "expires_at": item.expires_at}
     backups.update(tx, number, **facts(item, verified.mac), **times, state=state)
-    tx.emit("backup.adopted", data={"id": number, "backup_id": item.backup_id, "service": item.service})
+    tx.emit(
+        "backup.adopted", data={"id": number, "backup_id": item.backup_id, "service": item.service}
+    )
     return number

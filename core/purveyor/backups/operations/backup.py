@@ -30,7 +30,8 @@ UNITS = ("keys",)  # of a server without databases of names: what its counts are
 
 
 class BackupArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`service` is an id or a name; without `s3_source_id` the backup goes to a folder of this host.
+    """`service` is an id or a name; without `s3_source_id` the backup goes to a folder of this
+    host.
 
     `keep_days` is when it may be deleted by itself; never without it.
     """
@@ -44,7 +45,8 @@ class BackupArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ProveArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`backup` is an id or a backup_id; `accept_unsigned` is a person's word for one that nothing else vouches for."""
+    """`backup` is an id or a backup_id; `accept_unsigned` is a person's word for one that nothing
+    else vouches for."""
 
     backup: str
     accept_unsigned: bool = False
@@ -56,7 +58,9 @@ class VerifyArguments(ProveArguments, frozen=True, kw_only=True, forbid_unknown_
     deep: bool = False
 
 
-def insert_backup(tx: Tx, house: House, record: ServiceRecord, given: BackupArguments, *, archiving: bool = False) -> int:
+def insert_backup(
+    tx: Tx, house: House, record: ServiceRecord, given: BackupArguments, *, archiving: bool = False
+) -> int:
     """Record a backup that is about to be made."""
     house.registry.provider(record.service_type).require("backup", "backups")
     archive = archives.find(tx, record.id)
@@ -68,7 +72,8 @@ def insert_backup(tx: Tx, house: House, record: ServiceRecord, given: BackupArgu
     backup_id = f"{tx.now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     folder = f"{record.slug}/{backup_id}"
     encrypt = house.settings.encrypt_backups if given.encrypt is None else given.encrypt
-    if archive is not None and given.backup_type == BASE and not archiving:  # one key opens a base copy and what follows it
+    # one key opens a base copy and what follows it
+    if archive is not None and given.backup_type == BASE and not archiving:
         encrypt = bool(archive.encryption)
     label = Keeper(house).place(source).label.rstrip("/")
     return backups.insert(
@@ -83,12 +88,15 @@ def insert_backup(tx: Tx, house: House, record: ServiceRecord, given: BackupArgu
         folder=folder,
         location=f"{label}/{folder}",
         encryption=age.METHOD if encrypt else "",
-        expires_at=tx.now + timedelta(days=given.keep_days) if given.keep_days is not None else None,
+        expires_at=tx.now + timedelta(days=given.keep_days)
+        if given.keep_days is not None
+        else None,
     )
 
 
 class Backup(BesideVerb):
-    """A stopped or interrupted one is failed, and nothing of it is left that looks like a backup."""
+    """A stopped or interrupted one is failed, and nothing of it is left that looks like a
+    backup."""
 
     name: ClassVar[str] = "backup"
     lock: ClassVar[str] = "backup"
@@ -107,7 +115,10 @@ class Backup(BesideVerb):
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         backup = backups.get(tx, operation.arguments["backup"])
         return Plan(
-            verb=self.name, subject=backup.service_name, steps=step_names(self.steps(operation)), resources=[backup.location]
+            verb=self.name,
+            subject=backup.service_name,
+            steps=step_names(self.steps(operation)),
+            resources=[backup.location],
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
@@ -135,7 +146,9 @@ async def write_once(verb: BesideVerb, operation: OperationRecord, number: int) 
         return bool(backup.metadata.get("begun"))
 
     if await store.write(begin):
-        raise Failed("The backup was interrupted when Purveyor stopped.", remedy="Make another one.")
+        raise Failed(
+            "The backup was interrupted when Purveyor stopped.", remedy="Make another one."
+        )
     await verb.keeper.write(number, verb.teller(operation, "write"))
 
 
@@ -148,7 +161,8 @@ async def remove_files(verb: BesideVerb, number: int) -> None:
 
 
 async def sweep(verb: BesideVerb, number: int) -> None:
-    """Remove what there is of a backup that failed. A bucket that is away keeps it: without a manifest it is none."""
+    """Remove what there is of a backup that failed. A bucket that is away keeps it: without a
+    manifest it is none."""
     try:
         await remove_files(verb, number)
     except PurveyorError as error:
@@ -162,17 +176,26 @@ def settle(tx: Tx, number: int) -> BackupRecord:
 
 
 def doubt(tx: Tx, operation: OperationRecord, backup: BackupRecord) -> bool:
-    """Whether the whole of a backup was restored and is not what was written: it is suspect then, whatever was said before."""
+    """Whether the whole of a backup was restored and is not what was written: it is suspect then,
+    whatever was said before."""
     outcome = operations.outcome(tx, operation.id)
     lost = [*outcome.differences, *(str(item) for item in outcome.findings if not item.notice)]
     if lost:
         message = f"It was restored, and is not what was written: {few(lost)}."
-        backups.update(tx, backup.id, state="suspect", error_message=message, metadata={**backup.metadata, DIFFERENCES: lost})
+        backups.update(
+            tx,
+            backup.id,
+            state="suspect",
+            error_message=message,
+            metadata={**backup.metadata, DIFFERENCES: lost},
+        )
     return bool(lost)
 
 
 def mark_failed(tx: Tx, number: int, error: dict[str, Any]) -> None:
-    backups.update(tx, number, state="failed", error_message=error.get("detail", ""), completed_at=tx.now)
+    backups.update(
+        tx, number, state="failed", error_message=error.get("detail", ""), completed_at=tx.now
+    )
 
 
 class DeleteBackup(BesideVerb):
@@ -185,16 +208,25 @@ class DeleteBackup(BesideVerb):
     def intend(self, tx: Tx, given: ProveArguments, actor: str) -> int:
         backup = backups.get(tx, given.backup)
         if backup.state == "running":
-            raise Conflict("The backup is still being made.", remedy="Follow it with: purveyor operations")
+            raise Conflict(
+                "The backup is still being made.", remedy="Follow it with: purveyor operations"
+            )
         if (reader := _under_way(tx, backup)) is not None:
             remedy = f"Follow it with: purveyor operations {reader.id}; then try again."
-            raise Conflict(f"The backup is being read by operation {reader.id} ({reader.verb}).", remedy=remedy)
+            raise Conflict(
+                f"The backup is being read by operation {reader.id} ({reader.verb}).", remedy=remedy
+            )
         shown = {"name": backup.backup_id, "backup": backup.id}
         return operations.insert(tx, self.name, actor=actor, arguments=shown)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         backup = backups.get(tx, operation.arguments["backup"])
-        return Plan(verb=self.name, subject=backup.backup_id, steps=["remove"], resources=[f"DELETE {backup.location}"])
+        return Plan(
+            verb=self.name,
+            subject=backup.backup_id,
+            steps=["remove"],
+            resources=[f"DELETE {backup.location}"],
+        )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         number = operation.arguments["backup"]
@@ -205,20 +237,24 @@ class DeleteBackup(BesideVerb):
 
 
 def require_vouched(backup: BackupRecord, accepted: bool) -> None:
-    """Raise `BadInput` for a backup that was adopted unsigned, unless a person says, each time, that it is to be used."""
+    """Raise `BadInput` for a backup that was adopted unsigned, unless a person says, each time,
+    that it is to be used."""
     if backup.metadata.get(UNSIGNED) and not accepted:
         raise BadInput(
-            f"The backup {backup.backup_id} is not signed by this installation: whoever can write to its place can have made it.",
+            f"The backup {backup.backup_id} is not signed by this installation: whoever can write "
+            "to its place can have made it.",
             remedy="If you know that it is yours: --accept-unsigned",
             errors={"accept_unsigned": "it is not signed"},
         )
 
 
 def image_for(house: House, backup: BackupRecord) -> str:
-    """The image that a copy of a backup runs: the one that it was made under; the installation's own, where nobody but the
-    backup itself says what that was."""
+    """The image that a copy of a backup runs: the one that it was made under; the installation's
+    own, where nobody but the backup itself says what that was."""
     if backup.metadata.get(UNSIGNED):
-        return parameters.default_image(house.registry.provider(backup.service_type).kind, house.settings)
+        return parameters.default_image(
+            house.registry.provider(backup.service_type).kind, house.settings
+        )
     return str(backup.metadata["image"])
 
 
@@ -226,7 +262,9 @@ def holders(backup: BackupRecord) -> set[str]:
     """The databases, or buckets, that a backup holds."""
     counts = backup.metadata.get("counts", {}), backup.metadata.get("fleeting", {})
     named = {name for part in counts for kind in HOLDERS for name in part.get(kind, {})}
-    return named or {name for part in counts for kind in UNITS for name in part.get(kind, {}) if name}
+    return named or {
+        name for part in counts for kind in UNITS for name in part.get(kind, {}) if name
+    }
 
 
 def missing(backup: BackupRecord) -> list[str]:
@@ -240,19 +278,31 @@ def usable(tx: Tx, reference: str) -> BackupRecord:
     backup = backups.get(tx, reference)
     if backup.state in ("running", "failed"):
         ended = "was not made" if backup.skipped else "failed"
-        word = "is still being made" if backup.state == "running" else f"{ended}: {backup.error_message}"
-        raise Conflict(f"The backup {backup.backup_id} {word}", remedy="Choose another: purveyor backup list")
+        word = (
+            "is still being made"
+            if backup.state == "running"
+            else f"{ended}: {backup.error_message}"
+        )
+        raise Conflict(
+            f"The backup {backup.backup_id} {word}", remedy="Choose another: purveyor backup list"
+        )
     if (other := _under_way(tx, backup)) is not None and other.verb == DeleteBackup.name:
-        raise Conflict(f"The backup {backup.backup_id} is being deleted.", remedy="Choose another: purveyor backup list")
+        raise Conflict(
+            f"The backup {backup.backup_id} is being deleted.",
+            remedy="Choose another: purveyor backup list",
+        )
     return backup
 
 
 def readable(tx: Tx, reference: str, database: str) -> BackupRecord:
-    """A backup from which one database can be taken out. Raises `BadInput` for one that is not in it."""
+    """A backup from which one database can be taken out. Raises `BadInput` for one that is not in
+    it."""
     backup = usable(tx, reference)
     if backup.backup_type == BASE:
         remedy = f"Restore it into a new service: purveyor backup restore {backup.id} --new NAME"
-        raise BadInput("A base copy is of the whole server.", remedy=remedy, errors={"backup": "a base copy"})
+        raise BadInput(
+            "A base copy is of the whole server.", remedy=remedy, errors={"backup": "a base copy"}
+        )
     if database not in (held := holders(backup)):
         why = f"it holds {', '.join(sorted(held)) or 'none'}"
         detail = f"{database} is not in the backup {backup.backup_id}."
@@ -261,6 +311,9 @@ def readable(tx: Tx, reference: str, database: str) -> BackupRecord:
 
 
 def _under_way(tx: Tx, backup: BackupRecord) -> OperationRecord | None:
-    """An operation that is not finished and reads or deletes a backup: decided in the intent's transaction, so that readers
-    and deleters exclude each other and readers do not."""
-    return next((item for item in operations.unfinished(tx) if item.arguments.get("backup") == backup.id), None)
+    """An operation that is not finished and reads or deletes a backup: decided in the intent's
+    transaction, so that readers and deleters exclude each other and readers do not."""
+    return next(
+        (item for item in operations.unfinished(tx) if item.arguments.get("backup") == backup.id),
+        None,
+    )

@@ -40,18 +40,21 @@ from purveyor_hooks import BadInput, Conflict, Finding, RestoreOptions
 
 
 class RestoreArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Into a new service named `new_name`, or in place of the data of `service_id` (an id or a name).
+    """Into a new service named `new_name`, or in place of the data of `service_id` (an id or a
+    name).
 
-    `databases` are the only ones (or buckets) to restore, all without them. What came is compared with what was saved: a new
-    service keeps what came, and the operation's outcome names each difference; in place any difference stops the restore
-    before the data is exchanged, unless `keep_going`; so does what the backup knows that this server does not take, before
-    anything begins. `accept_unsigned` is a person's word for a backup that nothing else
-    vouches for.
+    `databases` are the only ones (or buckets) to restore, all without them. What came is compared
+    with what was saved: a new service keeps what came, and the operation's outcome names each
+    difference; in place any difference stops the restore before the data is exchanged, unless
+    `keep_going`; so does what the backup knows that this server does not take, before anything
+    begins. `accept_unsigned` is a person's word for a backup that nothing else vouches for.
 
-    An archive that lacks a file of changes is refused, and with `keep_going` restored up to that file at most.
+    An archive that lacks a file of changes is refused, and with `keep_going` restored up to that
+    file at most.
 
-    From a `backup`; or to the moment `at` of a service that is or was archived: from its newest base copy before that, or
-    from the one that is named. Without `at` a base copy is followed by all that was written down after it.
+    From a `backup`; or to the moment `at` of a service that is or was archived: from its newest
+    base copy before that, or from the one that is named. Without `at` a base copy is followed by
+    all that was written down after it.
     """
 
     backup: str = ""
@@ -65,7 +68,8 @@ class RestoreArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class Restore(NewServiceVerb):
-    """From a backup: what came is counted and compared with what was written, and each difference is named."""
+    """From a backup: what came is counted and compared with what was written, and each difference
+    is named."""
 
     name: ClassVar[str] = "restore"
     arguments = RestoreArguments
@@ -86,14 +90,23 @@ class Restore(NewServiceVerb):
     def intend(self, tx: Tx, given: RestoreArguments, actor: str) -> int:
         backup = self._chosen(tx, given)
         if (given.new_name is None) == (given.service_id is None):
-            errors = {"new_name": "give this one or service_id", "service_id": "give this one or new_name"}
-            raise BadInput("It is not said where to restore to.", remedy="Give new_name or service_id.", errors=errors)
+            errors = {
+                "new_name": "give this one or service_id",
+                "service_id": "give this one or new_name",
+            }
+            raise BadInput(
+                "It is not said where to restore to.",
+                remedy="Give new_name or service_id.",
+                errors=errors,
+            )
         provider = self.house.registry.provider(backup.service_type)
         provider.require("restore", "restores")
         if given.new_name is not None:
             image, values = image_for(self.house, backup), backup.metadata["parameters"]
             made = self.make_like(tx, given.new_name, backup.service_type, image, values)
-            shown = {"name": given.new_name, "scratch": None, "safety": None} | _shown(backup, given)
+            shown = {"name": given.new_name, "scratch": None, "safety": None} | _shown(
+                backup, given
+            )
             return operations.insert(tx, self.name, service_id=made, actor=actor, arguments=shown)
         return self._in_place(tx, backup, given, actor)
 
@@ -102,12 +115,20 @@ class Restore(NewServiceVerb):
         at = given.at
         if at is not None and at.tzinfo is None:
             why = "it does not say of which time zone it is"
-            raise BadInput(f"The moment is not one: {why}.", remedy=f"For UTC: {at.isoformat()}Z", errors={"at": why})
+            raise BadInput(
+                f"The moment is not one: {why}.",
+                remedy=f"For UTC: {at.isoformat()}Z",
+                errors={"at": why},
+            )
         if given.archive is None:
             backup = usable(tx, given.backup)
             if at is not None and backup.backup_type != BASE:
                 why = "this backup is of one moment only"
-                raise BadInput(f"It cannot be chosen: {why}.", remedy="Leave it out, or name a service.", errors={"at": why})
+                raise BadInput(
+                    f"It cannot be chosen: {why}.",
+                    remedy="Leave it out, or name a service.",
+                    errors={"at": why},
+                )
         else:
             record = services.get(tx, given.archive)
             bases = [
@@ -115,11 +136,23 @@ class Restore(NewServiceVerb):
                 for item in backups.listed(tx, service_id=record.id)
                 if item.backup_type == BASE and item.state == "ok" and item.completed_at
             ]
-            fitting = [item for item in bases if at is None or (item.completed_at and item.completed_at <= at)]
+            fitting = [
+                item
+                for item in bases
+                if at is None or (item.completed_at and item.completed_at <= at)
+            ]
             if not fitting:
-                earliest = min((item.completed_at for item in bases if item.completed_at), default=None)
-                why = f"its archive begins at {earliest.isoformat()}" if earliest else "it was never archived"
-                raise BadInput(f"{record.name} cannot be restored to that moment: {why}.", errors={"at": why})
+                earliest = min(
+                    (item.completed_at for item in bases if item.completed_at), default=None
+                )
+                why = (
+                    f"its archive begins at {earliest.isoformat()}"
+                    if earliest
+                    else "it was never archived"
+                )
+                raise BadInput(
+                    f"{record.name} cannot be restored to that moment: {why}.", errors={"at": why}
+                )
             backup = fitting[0]
         self._require_reached(tx, backup, at)
         require_vouched(backup, given.accept_unsigned)
@@ -136,35 +169,70 @@ class Restore(NewServiceVerb):
         current = archive is not None and archive.folder == backup.metadata.get("changes")
         until = archive.until if archive and current else tx.now
         if until is None or at > until:
-            why = f"what was written down reaches to {until.isoformat() if until else 'nowhere yet'}"
+            why = (
+                f"what was written down reaches to {until.isoformat() if until else 'nowhere yet'}"
+            )
         if why:
-            raise BadInput(f"That moment cannot be reached: {why}.", remedy="Choose another one.", errors={"at": why})
+            raise BadInput(
+                f"That moment cannot be reached: {why}.",
+                remedy="Choose another one.",
+                errors={"at": why},
+            )
 
     def _in_place(self, tx: Tx, backup: BackupRecord, given: RestoreArguments, actor: str) -> int:
         record = services.get(tx, str(given.service_id))
         if given.databases:
-            why = "a restore in place exchanges all data of a service, also what is not in this list"
-            remedy = f"Restore them into a new service: purveyor backup restore {backup.id} --new NAME --database ..."
-            raise BadInput(f"Single databases cannot be restored in place: {why}.", remedy=remedy, errors={"databases": why})
+            why = (
+                "a restore in place exchanges all data of a service, also what is not in this list"
+            )
+            remedy = (
+                f"Restore them into a new service: purveyor backup restore {backup.id} --new "
+                "NAME --database ..."
+            )
+            raise BadInput(
+                f"Single databases cannot be restored in place: {why}.",
+                remedy=remedy,
+                errors={"databases": why},
+            )
         require_active(record)
         require_own(record)
         if record.service_type != backup.service_type:
-            why = f"the backup is of the type {backup.service_type}, {record.name} is of the type {record.service_type}"
-            raise BadInput(f"The backup does not fit: {why}.", remedy="Choose another.", errors={"service_id": why})
+            why = (
+                f"the backup is of the type {backup.service_type}, {record.name} is of the "
+                f"type {record.service_type}"
+            )
+            raise BadInput(
+                f"The backup does not fit: {why}.",
+                remedy="Choose another.",
+                errors={"service_id": why},
+            )
         refused = _refused(backup, record)
         if any(not item.notice for item in refused) and not given.keep_going:
             raise Conflict(
-                f"{record.name} would not take all of the backup: {few([str(item) for item in refused])}.",
+                f"{record.name} would not take all of the backup: "
+                f"{few([str(item) for item in refused])}.",
                 remedy="To go on with the rest: --keep-going. Into a service with the server of the backup: "
                 f"purveyor backup restore {backup.id} --new NAME",
             )
         scratch = self.make_scratch(tx, record, image=record.image)
         safety = None
         if record.desired == "running" and not record.refusal:
-            safety = insert_backup(tx, self.house, record, BackupArguments(service=str(record.id), backup_type="safety"))
+            safety = insert_backup(
+                tx,
+                self.house,
+                record,
+                BackupArguments(service=str(record.id), backup_type="safety"),
+            )
         shown = {"name": record.name, "scratch": scratch, "safety": safety} | _shown(backup, given)
         shown["refused"] = [str(item) for item in refused]
-        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before(record))
+        return operations.insert(
+            tx,
+            self.name,
+            service_id=record.id,
+            actor=actor,
+            arguments=shown,
+            private=before(record),
+        )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         scratch = operation.arguments["scratch"]
@@ -178,29 +246,47 @@ class Restore(NewServiceVerb):
             subject=record.name,
             steps=step_names(self.steps(operation)),
             containers=[
-                PlannedContainer(name=beside.container_name, action="create, remove", image=beside.image),
+                PlannedContainer(
+                    name=beside.container_name, action="create, remove", image=beside.image
+                ),
                 PlannedContainer(name=record.container_name, action="replace", image=beside.image),
             ],
             volumes=[PlannedVolume(name=volume.name, action=f"keep for {days} days")],
             apps=bindings.apps(tx, record, f"finds the data of the backup in {record.name}"),
-            downtime="while the containers are exchanged, some seconds; what is written during the restore is not in it",
+            downtime=(
+                "while the containers are exchanged, some seconds; what is written during the "
+                "restore is not in it"
+            ),
             warnings=self._warnings(tx, operation)
-            + [f"{record.name} will not take it: {item}" for item in operation.arguments.get("refused", [])],
+            + [
+                f"{record.name} will not take it: {item}"
+                for item in operation.arguments.get("refused", [])
+            ],
         )
 
     def _warnings(self, tx: Tx, operation: OperationRecord) -> list[str]:
         """What the backup says that it does not hold."""
-        return [f"Not in the backup: {item}" for item in missing(backups.get(tx, operation.arguments["backup"]))]
+        return [
+            f"Not in the backup: {item}"
+            for item in missing(backups.get(tx, operation.arguments["backup"]))
+        ]
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        service_id, scratch, safety = operation.service, operation.arguments["scratch"], operation.arguments["safety"]
+        service_id, scratch, safety = (
+            operation.service,
+            operation.arguments["scratch"],
+            operation.arguments["safety"],
+        )
         target = scratch or service_id
         steps = self.beside_steps(operation, target)
         if operation.arguments["base"]:
             steps.insert(2, self.data_step("unpack", lambda: self._unpack(operation, target)))
             steps.insert(5, self.data_step("recover", lambda: self._arrive(operation, target)))
         else:
-            restore = self.data_step("restore", lambda: self.fill(operation, target, lambda: self._restore(operation, target)))
+            restore = self.data_step(
+                "restore",
+                lambda: self.fill(operation, target, lambda: self._restore(operation, target)),
+            )
             steps.append(restore)
         if scratch is None:
             return [*steps, Step("claims", lambda: self._claim(operation), deadline=600.0)]
@@ -216,31 +302,51 @@ class Restore(NewServiceVerb):
             await sweep(self, safety)
 
     async def _unpack(self, operation: OperationRecord, target: int) -> None:
-        backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
+        backup = await self.house.store.read(
+            lambda tx: backups.get(tx, operation.arguments["backup"])
+        )
         record, verified = await self.load(target), await self._verified(operation, backup)
         volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
-        at = datetime.fromisoformat(operation.arguments["at"]) if operation.arguments["at"] else None
-        await pitr.unpack(self.house, backup, verified, record, volume, at, self.teller(operation, "unpack"))
+        at = (
+            datetime.fromisoformat(operation.arguments["at"]) if operation.arguments["at"] else None
+        )
+        await pitr.unpack(
+            self.house, backup, verified, record, volume, at, self.teller(operation, "unpack")
+        )
 
     async def _arrive(self, operation: OperationRecord, target: int) -> None:
-        await pitr.arrive(self.house, self.provision, await self.load(target), self.teller(operation, "recover"))
+        await pitr.arrive(
+            self.house, self.provision, await self.load(target), self.teller(operation, "recover")
+        )
 
     async def _restore(self, operation: OperationRecord, target: int) -> None:
-        backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
+        backup = await self.house.store.read(
+            lambda tx: backups.get(tx, operation.arguments["backup"])
+        )
         verified = await self._verified(operation, backup)
-        in_place, only = operation.arguments["scratch"] is not None, tuple(operation.arguments.get("databases", ()))
+        in_place, only = (
+            operation.arguments["scratch"] is not None,
+            tuple(operation.arguments.get("databases", ())),
+        )
         options = RestoreOptions(only=only, takes_over=in_place)
         record, tell = await self.load(target), self.teller(operation, "restore")
         findings = await self.keeper.read_into(backup, verified, record, tell, options)
         stop = in_place and not operation.arguments.get("keep_going", False)
-        await self.compare(operation, verified.manifest.census, target, findings, only=only, stop=stop)
+        await self.compare(
+            operation, verified.manifest.census, target, findings, only=only, stop=stop
+        )
 
     async def _verified(self, operation: OperationRecord, backup: BackupRecord) -> Verified:
-        return await self.keeper.manifest(backup, accept_unsigned=operation.arguments.get("accept_unsigned", False))
+        return await self.keeper.manifest(
+            backup, accept_unsigned=operation.arguments.get("accept_unsigned", False)
+        )
 
     async def _claim(self, operation: OperationRecord) -> None:
-        """Record whose data the new service's resources are, so that linking brings each project back to its own."""
-        backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
+        """Record whose data the new service's resources are, so that linking brings each project
+        back to its own."""
+        backup = await self.house.store.read(
+            lambda tx: backups.get(tx, operation.arguments["backup"])
+        )
         manifest = (await self._verified(operation, backup)).manifest
         await self.claim(operation.service, manifest.bindings)
 
@@ -248,12 +354,16 @@ class Restore(NewServiceVerb):
         scratch, safety = operation.arguments["scratch"], operation.arguments["safety"]
         if scratch is None:
             super().succeed(tx, operation)
-            if not operation.arguments.get("databases") and (backup := backups.find(tx, operation.arguments["backup"])):
+            if not operation.arguments.get("databases") and (
+                backup := backups.find(tx, operation.arguments["backup"])
+            ):
                 doubt(tx, operation, backup)
             return
         services.end_filling(tx, operation.service)
         services.update(tx, operation.service, refusal="")
-        self.keep_old(tx, operation, operation.service, scratch, {"before": f"restore {operation.id}"})
+        self.keep_old(
+            tx, operation, operation.service, scratch, {"before": f"restore {operation.id}"}
+        )
         if safety is not None:
             settle(tx, safety)
 
@@ -273,7 +383,10 @@ class Restore(NewServiceVerb):
 
 def _refused(backup: BackupRecord, record: ServiceRecord) -> list[Finding]:
     """What the server of a service does not take of a backup that was made of another one."""
-    return [msgspec.convert(item, Finding) for item in backup.metadata.get("elsewhere", {}).get(record.major, [])]
+    return [
+        msgspec.convert(item, Finding)
+        for item in backup.metadata.get("elsewhere", {}).get(record.major, [])
+    ]
 
 
 def _text(at: datetime | None) -> str:
@@ -297,10 +410,16 @@ def _require_held(backup: BackupRecord, databases: Sequence[str]) -> None:
         return
     if backup.backup_type == BASE:
         why = "a base copy is of the whole server"
-        raise BadInput(f"Single databases cannot be chosen: {why}.", remedy="Leave them out.", errors={"databases": why})
+        raise BadInput(
+            f"Single databases cannot be chosen: {why}.",
+            remedy="Leave them out.",
+            errors={"databases": why},
+        )
     held = holders(backup)
     if wrong := sorted({*databases} - held):
         why = f"it holds {', '.join(sorted(held)) or 'none'}"
         raise BadInput(
-            f"{', '.join(wrong)} is not in the backup {backup.backup_id}.", remedy=f"Choose: {why}.", errors={"databases": why}
+            f"{', '.join(wrong)} is not in the backup {backup.backup_id}.",
+            remedy=f"Choose: {why}.",
+            errors={"databases": why},
         )

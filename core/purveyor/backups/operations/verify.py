@@ -9,7 +9,14 @@ from purveyor.backups import store as backups
 from purveyor.backups.kinds import BASE
 from purveyor.backups.manifest import KeyMissing, Verified
 from purveyor.backups.models import BackupRecord
-from purveyor.backups.operations.backup import DIFFERENCES, VerifyArguments, doubt, image_for, require_vouched, usable
+from purveyor.backups.operations.backup import (
+    DIFFERENCES,
+    VerifyArguments,
+    doubt,
+    image_for,
+    require_vouched,
+    usable,
+)
 from purveyor.backups.repository import PlaceAway
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step
@@ -32,11 +39,16 @@ from purveyor_hooks import (
 
 DEEP = "deep"  # in a backup's metadata: its proof compared contents
 # What servers and their programs say when the disk or the memory that they were given is used up.
-NO_ROOM = re.compile(r"no space left|disk (is )?full|storage ?full|insufficient ?storage|out of memory|cannot allocate", re.I)
+NO_ROOM = re.compile(
+    r"no space left|disk (is )?full|storage ?full|insufficient ?storage|out of memory|cannot "
+    r"allocate",
+    re.I,
+)
 
 
 class VerifyBackup(BesideVerb):
-    """Restore a backup into a service made for that, count or compare what is in it, and take it away again."""
+    """Restore a backup into a service made for that, count or compare what is in it, and take it
+    away again."""
 
     name: ClassVar[str] = "verify-backup"
     subject: ClassVar[str] = "backup"
@@ -47,8 +59,14 @@ class VerifyBackup(BesideVerb):
         backup = usable(tx, given.backup)
         require_vouched(backup, given.accept_unsigned)
         if backup.backup_type == BASE:
-            remedy = f"Restore it into a new service: purveyor backup restore {backup.id} --new NAME"
-            raise BadInput("A base copy is not compared by counting.", remedy=remedy, errors={"backup": "a base copy"})
+            remedy = (
+                f"Restore it into a new service: purveyor backup restore {backup.id} --new NAME"
+            )
+            raise BadInput(
+                "A base copy is not compared by counting.",
+                remedy=remedy,
+                errors={"backup": "a base copy"},
+            )
         provider = self.house.registry.provider(backup.service_type)
         provider.require("restore", "restores")
         if given.deep:
@@ -56,21 +74,35 @@ class VerifyBackup(BesideVerb):
         facts = backup.metadata
         slug = f"backup-{backup.id}.verify"
         image = image_for(self.house, backup)
-        scratch = self.make_like(tx, backup.service_name, backup.service_type, image, facts["parameters"], scratch=slug)
-        shown = {"name": backup.service_name, "backup": backup.id, "scratch": scratch, "accept_unsigned": given.accept_unsigned}
+        scratch = self.make_like(
+            tx, backup.service_name, backup.service_type, image, facts["parameters"], scratch=slug
+        )
+        shown = {
+            "name": backup.service_name,
+            "backup": backup.id,
+            "scratch": scratch,
+            "accept_unsigned": given.accept_unsigned,
+        }
         shown["deep"] = given.deep
         return operations.insert(tx, self.name, service_id=None, actor=actor, arguments=shown)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         backup = backups.get(tx, operation.arguments["backup"])
-        return Plan(verb=self.name, subject=backup.backup_id, steps=step_names(self.steps(operation)))
+        return Plan(
+            verb=self.name, subject=backup.backup_id, steps=step_names(self.steps(operation))
+        )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         scratch = operation.arguments["scratch"]
-        restore = self.data_step("restore", lambda: self.fill(operation, scratch, lambda: self._restore(operation, scratch)))
+        restore = self.data_step(
+            "restore",
+            lambda: self.fill(operation, scratch, lambda: self._restore(operation, scratch)),
+        )
         steps = [*self.beside_steps(operation, scratch), restore]
         if operation.arguments.get("deep"):
-            steps.append(self.data_step("compare contents", lambda: self._compare(operation, scratch)))
+            steps.append(
+                self.data_step("compare contents", lambda: self._compare(operation, scratch))
+            )
         return [*steps, self.discard_step(operation, scratch)]
 
     async def _restore(self, operation: OperationRecord, scratch: int) -> None:
@@ -82,20 +114,27 @@ class VerifyBackup(BesideVerb):
         except (BadInput, NotFound, Failed) as error:
             if await self._speaks_against_it(error, scratch):
                 found = Outcome(findings=(Finding(where="", what="", why=error.detail),))
-                await self.house.store.write(lambda tx: operations.note_outcome(tx, operation.id, found))
+                await self.house.store.write(
+                    lambda tx: operations.note_outcome(tx, operation.id, found)
+                )
             raise
 
     async def _verified(self, operation: OperationRecord) -> tuple[BackupRecord, Verified]:
-        backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
+        backup = await self.house.store.read(
+            lambda tx: backups.get(tx, operation.arguments["backup"])
+        )
         accept = operation.arguments.get("accept_unsigned", False)
         return backup, await self.keeper.manifest(backup, accept_unsigned=accept)
 
     async def _speaks_against_it(self, error: PurveyorError, scratch: int) -> bool:
-        """Whether a failure says something about the backup, and not about what it was restored into or read from, or a plugin. A
-        server that is well after it, and has room, was given something that it does not take."""
+        """Whether a failure says something about the backup, and not about what it was restored
+        into or read from, or a plugin. A server that is well after it, and has room, was given
+        something that it does not take."""
         if isinstance(error, BadInput):
             return not isinstance(error, KeyMissing)
-        if isinstance(error, PlaceAway | DeadlineExceeded | ImageMissing | PluginFault) or NO_ROOM.search(error.detail):
+        if isinstance(
+            error, PlaceAway | DeadlineExceeded | ImageMissing | PluginFault
+        ) or NO_ROOM.search(error.detail):
             return False
         try:
             record = await self.load(scratch)
@@ -115,25 +154,39 @@ class VerifyBackup(BesideVerb):
 
         def note(tx: Tx) -> None:
             outcome = operations.outcome(tx, operation.id)
-            differences = tuple(dict.fromkeys((*outcome.differences, *found)))  # an earlier try may have noted some
-            operations.note_outcome(tx, operation.id, msgspec.structs.replace(outcome, differences=differences))
+            # an earlier try may have noted some
+            differences = tuple(dict.fromkeys((*outcome.differences, *found)))
+            operations.note_outcome(
+                tx, operation.id, msgspec.structs.replace(outcome, differences=differences)
+            )
 
         await self.house.store.write(note)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        """Proven, when all that was written came back and nothing else speaks against it. Else it is usable with what is named,
-        and not called proven."""
+        """Proven, when all that was written came back and nothing else speaks against it. Else it
+        is usable with what is named, and not called proven."""
         backup = backups.get(tx, operation.arguments["backup"])
         if doubt(tx, operation, backup):
             return
-        facts = {name: value for name, value in backup.metadata.items() if name not in (DIFFERENCES, DEEP)}
+        facts = {
+            name: value
+            for name, value in backup.metadata.items()
+            if name not in (DIFFERENCES, DEEP)
+        }
         if operation.arguments.get("deep"):
             facts[DEEP] = True
         backups.update(tx, backup.id, metadata=facts)
         if not facts.get("suspect"):  # what an earlier verification said is answered
             seconds = (tx.now - operation.created_at).total_seconds()
             note = facts.get("note", "")
-            backups.update(tx, backup.id, state="ok", error_message=note, proven_at=tx.now, proven_seconds=seconds)
+            backups.update(
+                tx,
+                backup.id,
+                state="ok",
+                error_message=note,
+                proven_at=tx.now,
+                proven_seconds=seconds,
+            )
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         if services.find(tx, operation.arguments["scratch"]):

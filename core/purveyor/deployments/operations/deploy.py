@@ -1,4 +1,5 @@
-"""Deploy a project's environment: bind, gather the variables, bring the app up, retire the old one."""
+"""Deploy a project's environment: bind, gather the variables, bring the app up, retire the old
+one."""
 
 import re
 from contextlib import suppress
@@ -54,9 +55,10 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Without an `image` the hooks run and another tool brings the app up.
 
-    `port` is what the app listens on; `health_path` is asked until it answers; `timeout` in seconds; `variables`
-    are further ones, which may not be set by a linked service. `memory` in MB and `pids`, processes and threads, are limits
-    within the installation's; `cap_add` names capabilities of Linux that the app is given, which an admin token may ask for.
+    `port` is what the app listens on; `health_path` is asked until it answers; `timeout` in
+    seconds; `variables` are further ones, which may not be set by a linked service. `memory` in MB
+    and `pids`, processes and threads, are limits within the installation's; `cap_add` names
+    capabilities of Linux that the app is given, which an admin token may ask for.
     """
 
     environment: str = PRODUCTION
@@ -73,7 +75,8 @@ class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class DeployArguments(DeployRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`project` is an id or slug; `by_project`: its own token asks, which may do less (see `containment`)."""
+    """`project` is an id or slug; `by_project`: its own token asks, which may do less (see
+    `containment`)."""
 
     project: str
     by_project: bool = False
@@ -119,7 +122,11 @@ class Deploy(Verb):
                 pids=given.pids,
             )
         deployment_id = deployment_store.insert_deployment(
-            tx, project_id=project.id, environment_id=environment.id, app=app, variables=given.variables
+            tx,
+            project_id=project.id,
+            environment_id=environment.id,
+            app=app,
+            variables=given.variables,
         )
         shown = {
             "project": project.slug,
@@ -131,52 +138,92 @@ class Deploy(Verb):
             "by_project": given.by_project,
         }
         operation_id = operations.insert(
-            tx, self.name, project_id=project.id, actor=actor, arguments=shown, private={"variables": given.variables}
+            tx,
+            self.name,
+            project_id=project.id,
+            actor=actor,
+            arguments=shown,
+            private={"variables": given.variables},
         )
-        self._variables(tx, operations.get(tx, operation_id))  # a conflict is found before anything is done
+        # a conflict is found before anything is done
+        self._variables(tx, operations.get(tx, operation_id))
         return operation_id
 
     def _allowed(self, tx: Tx, project: ProjectRecord, given: DeployArguments) -> str | None:
-        """The image that a project's own token gets. Raises `Forbidden` and `Conflict` for what is not its to ask for."""
+        """The image that a project's own token gets. Raises `Forbidden` and `Conflict` for what is
+        not its to ask for."""
         settings = self.house.settings
-        containment.require_modest(settings, memory=given.memory, pids=given.pids, cap_add=given.cap_add)
+        containment.require_modest(
+            settings, memory=given.memory, pids=given.pids, cap_add=given.cap_add
+        )
         if given.create:
             slug = naming.slug_of(given.environment, "environment")
             if projects.find_environment(tx, project.id, slug) is None:
                 containment.require_room(tx, settings, project)
-        return containment.require_image(tx, settings, project, given.image) if given.image else None
+        return (
+            containment.require_image(tx, settings, project, given.image) if given.image else None
+        )
 
     def _variables(self, tx: Tx, operation: OperationRecord) -> list[Variable]:
         """All variables of the deployment. Raises `Conflict` when two disagree."""
         environment_id = operation.arguments["environment_id"]
         injected = project_variables.merged(
-            tx, project_variables.variables_of(tx, self.house, operation.project_id or 0, environment_id, by_name=True)
+            tx,
+            project_variables.variables_of(
+                tx, self.house, operation.project_id or 0, environment_id, by_name=True
+            ),
         )
         recorded = deployment_store.deployment(tx, operation.arguments["deployment"]).variables
         own: dict[str, str] = recorded or (operation.private or {}).get("variables", {})
         taken = {variable.name for variable in injected} & set(own)
         if taken:
             errors = {f"variables.{name}": "set by a linked service" for name in sorted(taken)}
-            raise BadInput(f"{', '.join(sorted(taken))} is set by a linked service.", remedy="Leave it out.", errors=errors)
-        return [*injected, *(Variable(name=name, value=value, secret=True) for name, value in own.items())]
+            raise BadInput(
+                f"{', '.join(sorted(taken))} is set by a linked service.",
+                remedy="Leave it out.",
+                errors=errors,
+            )
+        return [
+            *injected,
+            *(Variable(name=name, value=value, secret=True) for name, value in own.items()),
+        ]
 
     def _deployment(self, tx: Tx, operation: OperationRecord) -> Deployment:
         record = deployment_store.deployment(tx, operation.arguments["deployment"])
-        scope = Scope(project=operation.arguments["project"], environment=operation.arguments["environment"])
-        return Deployment(id=record.id, scope=scope, app=record.app, variables=tuple(self._variables(tx, operation)))
+        scope = Scope(
+            project=operation.arguments["project"], environment=operation.arguments["environment"]
+        )
+        return Deployment(
+            id=record.id,
+            scope=scope,
+            app=record.app,
+            variables=tuple(self._variables(tx, operation)),
+        )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         deployment = self._deployment(tx, operation)
         name = container_name(self.house.engine, deployment.scope, deployment.id)
         environment_id = operation.arguments["environment_id"]
-        old = [item.container for item in deployment_store.deployments(tx, environment_id=environment_id, state="active")]
+        old = [
+            item.container
+            for item in deployment_store.deployments(
+                tx, environment_id=environment_id, state="active"
+            )
+        ]
         held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
-        planned = [PlannedContainer(name=name, action="create", image=deployment.app.image)] if deployment.app else []
+        planned = (
+            [PlannedContainer(name=name, action="create", image=deployment.app.image)]
+            if deployment.app
+            else []
+        )
         return Plan(
             verb=self.name,
             subject=f"{deployment.scope.project}/{deployment.scope.environment}",
             steps=step_names(self.steps(operation)),
-            containers=[*planned, *(PlannedContainer(name=name, action="retire") for name in old if name)],
+            containers=[
+                *planned,
+                *(PlannedContainer(name=name, action="retire") for name in old if name),
+            ],
             resources=[record.resource for record in held if record],
             variables=sorted(variable.name for variable in deployment.variables),
             warnings=[*self._more(deployment.app), *self._over(tx, environment_id)],
@@ -184,11 +231,19 @@ class Deploy(Verb):
 
     @staticmethod
     def _more(app: AppSpec | None) -> list[str]:
-        return [f"It gets {', '.join(app.capabilities)}, which apps are kept from."] if app and app.capabilities else []
+        return (
+            [f"It gets {', '.join(app.capabilities)}, which apps are kept from."]
+            if app and app.capabilities
+            else []
+        )
 
     def _over(self, tx: Tx, environment_id: int) -> list[str]:
         ending = projects.ending(tx, environment_id=environment_id)
-        return [f"Its account on {services.get(tx, item.service_id).name} ends: it is not linked any more." for item in ending]
+        return [
+            f"Its account on {services.get(tx, item.service_id).name} ends: it is not linked any "
+            "more."
+            for item in ending
+        ]
 
     # ---------------------------------------------------------------- steps
 
@@ -196,7 +251,12 @@ class Deploy(Verb):
         return [
             self._binding.step(operation),
             Step("before", lambda: self._before(operation), deadline=HOOK_DEADLINE * 10),
-            Step("deploy", lambda: self._deploy(operation), lambda: self._withdraw(operation), DEPLOY_DEADLINE),
+            Step(
+                "deploy",
+                lambda: self._deploy(operation),
+                lambda: self._withdraw(operation),
+                DEPLOY_DEADLINE,
+            ),
             Step("switch", lambda: self._switch(operation), final=True),
             Step("retire", lambda: self._retire(operation), deadline=DEPLOY_DEADLINE),
             Step("accounts", lambda: self._end_accounts(operation), deadline=BIND_DEADLINE),
@@ -208,11 +268,15 @@ class Deploy(Verb):
 
     def _workshop(self, operation: OperationRecord) -> DockerWorkshop:
         plainly = bool(operation.arguments.get("by_project"))
-        return DockerWorkshop(self.house, operation.project_id or 0, operation.arguments["environment_id"], plainly)
+        return DockerWorkshop(
+            self.house, operation.project_id or 0, operation.arguments["environment_id"], plainly
+        )
 
     async def _before(self, operation: OperationRecord) -> None:
         deployment = await self._load(operation)
-        async for plugin, reason in self.house.registry.ask("before_deploy", HOOK_DEADLINE, deployment=deployment):
+        async for plugin, reason in self.house.registry.ask(
+            "before_deploy", HOOK_DEADLINE, deployment=deployment
+        ):
             if reason:
                 raise Vetoed(f"The plugin {plugin.name} refused the deploy: {reason}")
 
@@ -220,7 +284,9 @@ class Deploy(Verb):
         deployment = await self._load(operation)
         workshop = self._workshop(operation)
         try:
-            answers = await self.house.registry.strictly("deploy", DEPLOY_DEADLINE, deployment=deployment, workshop=workshop)
+            answers = await self.house.registry.strictly(
+                "deploy", DEPLOY_DEADLINE, deployment=deployment, workshop=workshop
+            )
         except Failed as error:
             error.remedy = await self._advised(deployment.app, error)
             raise
@@ -232,7 +298,9 @@ class Deploy(Verb):
             image = await self._image(results[0].container)
 
             def work(tx: Tx) -> None:
-                deployment_store.update_deployment(tx, deployment.id, image_id=image.id if image else "", **values)
+                deployment_store.update_deployment(
+                    tx, deployment.id, image_id=image.id if image else "", **values
+                )
                 if image is not None:
                     image_registry.note(tx, image)
 
@@ -255,20 +323,24 @@ class Deploy(Verb):
         return " ".join(part for part in (error.remedy, advice) if part)
 
     async def _switch(self, operation: OperationRecord) -> None:
-        """Hand the name over and record it. Until it is recorded, a failure gives the name back to the old one."""
+        """Hand the name over and record it. Until it is recorded, a failure gives the name back to
+        the old one."""
         deployment = await self._load(operation)
         if deployment.app is not None:
             await self._workshop(operation).promote(deployment)
             await self.house.store.write(lambda tx: self._activate(tx, operation))
 
     async def _retire(self, operation: OperationRecord) -> None:
-        """Remove the old containers; what cannot be removed now is swept up later and fails no deploy."""
+        """Remove the old containers; what cannot be removed now is swept up later and fails no
+        deploy."""
         deployment = await self._load(operation)
         if deployment.app is not None:
             try:
                 await self._workshop(operation).retire_others(deployment)
             except PurveyorError as error:
-                self.house.logger.warning("deploy.retire", deployment=deployment.id, error=error.detail)
+                self.house.logger.warning(
+                    "deploy.retire", deployment=deployment.id, error=error.detail
+                )
 
     async def _end_accounts(self, operation: OperationRecord) -> None:
         """What the environment is not linked to any more, and only the old app used."""
@@ -277,21 +349,33 @@ class Deploy(Verb):
 
     def _activate(self, tx: Tx, operation: OperationRecord) -> None:
         number = operation.arguments["deployment"]
-        for other in deployment_store.deployments(tx, environment_id=operation.arguments["environment_id"], state="active"):
+        for other in deployment_store.deployments(
+            tx, environment_id=operation.arguments["environment_id"], state="active"
+        ):
             if other.id != number:
-                deployment_store.update_deployment(tx, other.id, state="retired", variables=None, ended_at=tx.now)
+                deployment_store.update_deployment(
+                    tx, other.id, state="retired", variables=None, ended_at=tx.now
+                )
                 port_registry.release_ports(tx, deployment=other.id)
         deployment_store.update_deployment(tx, number, state="active")
 
     async def _after(self, operation: OperationRecord) -> None:
         deployment = await self._load(operation)
-        record = await self.house.store.read(lambda tx: deployment_store.deployment(tx, deployment.id))
-        result = DeployResult(container=record.container, url=record.url) if record.container else None
-        async for _ in self.house.registry.ask("after_deploy", HOOK_DEADLINE, deployment=deployment, result=result):
+        record = await self.house.store.read(
+            lambda tx: deployment_store.deployment(tx, deployment.id)
+        )
+        result = (
+            DeployResult(container=record.container, url=record.url) if record.container else None
+        )
+        async for _ in self.house.registry.ask(
+            "after_deploy", HOOK_DEADLINE, deployment=deployment, result=result
+        ):
             pass
 
     async def _withdraw(self, operation: OperationRecord) -> None:
-        scope = Scope(project=operation.arguments["project"], environment=operation.arguments["environment"])
+        scope = Scope(
+            project=operation.arguments["project"], environment=operation.arguments["environment"]
+        )
         await self._workshop(operation).withdraw(scope, operation.arguments["deployment"])
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
@@ -300,7 +384,9 @@ class Deploy(Verb):
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         number = operation.arguments["deployment"]
         port_registry.release_ports(tx, deployment=number)
-        deployment_store.update_deployment(tx, number, state="failed", variables=None, error=error["detail"], ended_at=tx.now)
+        deployment_store.update_deployment(
+            tx, number, state="failed", variables=None, error=error["detail"], ended_at=tx.now
+        )
         self._binding.forget(tx, operation)
 
     def settle(self, tx: Tx, operation: OperationRecord, reason: str) -> None:
@@ -308,7 +394,9 @@ class Deploy(Verb):
         number = operation.arguments["deployment"]
         if deployment_store.deployment(tx, number).state == "deploying":
             port_registry.release_ports(tx, deployment=number)
-            deployment_store.update_deployment(tx, number, state="failed", error=reason, ended_at=tx.now)
+            deployment_store.update_deployment(
+                tx, number, state="failed", error=reason, ended_at=tx.now
+            )
 
 
 def _check(given: DeployArguments) -> None:
@@ -328,7 +416,9 @@ def _check(given: DeployArguments) -> None:
             errors["image"] = str(error)
     if given.image is None and (given.command or given.port):
         errors["image"] = "needed for a command or a port"
-    if given.image is None and (given.memory is not None or given.pids is not None or given.cap_add):
+    if given.image is None and (
+        given.memory is not None or given.pids is not None or given.cap_add
+    ):
         errors["image"] = "needed for limits and capabilities"
     errors |= containment.wrong(memory=given.memory, pids=given.pids, cap_add=given.cap_add)
     if any("\0" in word for word in given.command):

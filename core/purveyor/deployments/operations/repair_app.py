@@ -1,4 +1,5 @@
-"""Bring an app back that should run and does not: the container of its active deployment, as it was recorded."""
+"""Bring an app back that should run and does not: the container of its active deployment, as it was
+recorded."""
 
 from typing import Any, ClassVar
 
@@ -23,8 +24,8 @@ class AppArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class RepairApp(Deploy):
-    """A container that is there is started, renamed, connected as need be; one that was removed is made anew, with the
-    variables of today."""
+    """A container that is there is started, renamed, connected as need be; one that was removed is
+    made anew, with the variables of today."""
 
     name: ClassVar[str] = "repair-app"
     subject: ClassVar[str] = "app"
@@ -44,10 +45,14 @@ class RepairApp(Deploy):
             "environment_id": record.environment_id,
             "deployment": record.id,
         }
-        return operations.insert(tx, self.name, project_id=record.project_id, actor=actor, arguments=shown)
+        return operations.insert(
+            tx, self.name, project_id=record.project_id, actor=actor, arguments=shown
+        )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        scope = Scope(project=operation.arguments["project"], environment=operation.arguments["environment"])
+        scope = Scope(
+            project=operation.arguments["project"], environment=operation.arguments["environment"]
+        )
         name = container_name(self.house.engine, scope, operation.arguments["deployment"])
         return Plan(
             verb=self.name,
@@ -67,21 +72,28 @@ class RepairApp(Deploy):
         await self._workshop(operation).bring_back(operation.arguments["deployment"])
 
     async def _app(self, operation: OperationRecord) -> None:
-        """Only when its container is gone: else it would be made anew for every variable that has changed since."""
+        """Only when its container is gone: else it would be made anew for every variable that has
+        changed since."""
         if await self._workshop(operation).has(operation.arguments["deployment"]):
             return
-        record = await self.house.store.read(lambda tx: deployment_store.deployment(tx, operation.arguments["deployment"]))
+        record = await self.house.store.read(
+            lambda tx: deployment_store.deployment(tx, operation.arguments["deployment"])
+        )
         if record.variables is None:
             scope = f"{operation.arguments['project']} -e {operation.arguments['environment']}"
             raise Conflict(
-                "Its container was removed, and the variables that were given to it are not recorded.",
+                "Its container was removed, and the variables that were given to it are not "
+                "recorded.",
                 remedy=f"Deploy it again: purveyor deploy {scope} IMAGE",
             )
         await self._deploy(operation)
 
     async def _name(self, operation: OperationRecord) -> None:
         await self._workshop(operation).name(
-            Scope(project=operation.arguments["project"], environment=operation.arguments["environment"]),
+            Scope(
+                project=operation.arguments["project"],
+                environment=operation.arguments["environment"],
+            ),
             operation.arguments["deployment"],
         )
 

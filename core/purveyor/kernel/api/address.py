@@ -30,20 +30,22 @@ def note_subnets(tx: Tx, subnets: tuple[Subnet, ...]) -> None:
 
 
 def subnets(tx: Tx) -> tuple[Subnet, ...]:
-    """The ranges that the network had when it was last seen: one that is made anew asks for them, for apps know the host by
-    its address there."""
+    """The ranges that the network had when it was last seen: one that is made anew asks for them,
+    for apps know the host by its address there."""
     parts = (item.partition("=") for item in (remembered(tx, SUBNETS) or "").split())
     return tuple((subnet, gateway) for subnet, _, gateway in parts)
 
 
 def hosts(tx: Tx) -> dict[str, str]:
-    """The API's name, as apps have it, and the address that it stands for: none before a daemon has opened its door."""
+    """The API's name, as apps have it, and the address that it stands for: none before a daemon has
+    opened its door."""
     gateway = remembered(tx, GATEWAY)
     return {NAME: gateway} if gateway else {}
 
 
 def url(tx: Tx, settings: Settings, *, from_host: bool, by_name: bool = False) -> str:
-    """The root of the API, without ``/api``: for this host, or for a container, `by_name` where it knows that.
+    """The root of the API, without ``/api``: for this host, or for a container, `by_name` where it
+    knows that.
 
     Raises `Conflict` while no daemon has ever opened its door to containers.
     """

@@ -1,8 +1,10 @@
-"""What of the HTTP API goes into the audit log: whatever changes something, whatever reveals something, whoever is refused.
+"""What of the HTTP API goes into the audit log: whatever changes something, whatever reveals
+something, whoever is refused.
 
-It is asked when an answer begins: nothing is revealed before it is written down. A route says with `opt` what it reveals
-(`reveals="log"`), or that apps' and people's data go through it (`audit="data"`: told once a minute, and for an environment's
-own app not at all). What a route knows and its address does not say is added with `note`.
+It is asked when an answer begins: nothing is revealed before it is written down. A route says with
+`opt` what it reveals (`reveals="log"`), or that apps' and people's data go through it
+(`audit="data"`: told once a minute, and for an environment's own app not at all). What a route
+knows and its address does not say is added with `note`.
 """
 
 from collections.abc import Hashable, Mapping
@@ -17,10 +19,12 @@ from purveyor.kernel.parts import Core
 from purveyor_hooks import Actor
 
 NOTES = "purveyor.audit"
-ORIGIN: ContextVar[str] = ContextVar("origin", default="")  # of the request from outside, also for what it asks in this process
+# of the request from outside, also for what it asks in this process
+ORIGIN: ContextVar[str] = ContextVar("origin", default="")
 API = "/api/"
 LOOKED = ("GET", "HEAD", "OPTIONS")
-NAMING = ("service", "project", "environment", "name", "backup")  # fields of a verb's arguments that say what it is about
+# fields of a verb's arguments that say what it is about
+NAMING = ("service", "project", "environment", "name", "backup")
 LONGEST = 200  # characters of a target
 
 
@@ -43,11 +47,14 @@ def note(request: Any, **fields: Any) -> None:
 def about(given: msgspec.Struct) -> str:
     """What a verb's arguments name."""
     named = (getattr(given, name, None) for name in NAMING)
-    return "/".join(str(value) for value in named if isinstance(value, str | int) and value not in ("", None))
+    return "/".join(
+        str(value) for value in named if isinstance(value, str | int) and value not in ("", None)
+    )
 
 
 async def on_answer(message: Message, scope: Scope) -> None:
-    """Write down the request whose answer begins. As a `before_send` hook it sees every route's, a plugin's too."""
+    """Write down the request whose answer begins. As a `before_send` hook it sees every route's, a
+    plugin's too."""
     if message["type"] != "http.response.start":
         return
     found = _entry(message["status"], scope)
@@ -57,7 +64,8 @@ async def on_answer(message: Message, scope: Scope) -> None:
 
 
 def _entry(status: int, scope: Any) -> tuple[Entry, Hashable] | None:
-    """The entry, and the kind of which one a minute is enough; None for what is not written down."""
+    """The entry, and the kind of which one a minute is enough; None for what is not written
+    down."""
     handler = scope.get("route_handler")
     opt: Mapping[str, Any] = handler.opt if handler is not None else {}
     user = scope.get("user")
@@ -94,10 +102,14 @@ def _entry(status: int, scope: Any) -> tuple[Entry, Hashable] | None:
 
 
 def _action(scope: Any) -> tuple[str, str]:
-    """Method and pattern of the address, and what it names. Words of a whole path are left out: they may be values."""
+    """Method and pattern of the address, and what it names. Words of a whole path are left out:
+    they may be values."""
     given: Mapping[str, Any] = scope.get("path_params") or {}
     named = [str(value) for value in given.values() if isinstance(value, str | int)]
-    return f"{scope['method']} {scope.get('path_template') or 'an address that there is not'}", "/".join(named)
+    return (
+        f"{scope['method']} {scope.get('path_template') or 'an address that there is not'}",
+        "/".join(named),
+    )
 
 
 def _outcome(status: int) -> Outcome:

@@ -17,7 +17,8 @@ from purveyor.projects import store as projects
 from purveyor_hooks import Actor, Forbidden, StateUnavailable, Unauthorized
 
 TRUSTED = "purveyor.trusted"
-INWARD = "purveyor.inward"  # in the scope of what a plugin asks in this very process: there a session is as good as its token
+# in the scope of what a plugin asks in this very process: there a session is as good as its token
+INWARD = "purveyor.inward"
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
@@ -34,7 +35,10 @@ class Authentication(AbstractAuthenticationMiddleware):
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthorized(
                 "No token was sent.",
-                remedy="Send: Authorization: Bearer TOKEN. Make one on the server: purveyor token create NAME",
+                remedy=(
+                    "Send: Authorization: Bearer TOKEN. Make one on the server: purveyor token "
+                    "create NAME"
+                ),
             )
         core: App = connection.app.state.core
         text = token.strip()
@@ -43,9 +47,12 @@ class Authentication(AbstractAuthenticationMiddleware):
             if not connection.scope.get(INWARD):
                 await core.wrong_tokens.note(connection.client.host if connection.client else "")
             raise Unauthorized(
-                "This token is unknown, expired or revoked.", remedy="Make another on the server: purveyor token create NAME"
+                "This token is unknown, expired or revoked.",
+                remedy="Make another on the server: purveyor token create NAME",
             )
-        if connection.scope.get(REACH) is Reach.APPS and await _is_strange(core, connection, known.record):
+        if connection.scope.get(REACH) is Reach.APPS and await _is_strange(
+            core, connection, known.record
+        ):
             await core.wrong_tokens.note(connection.client.host if connection.client else "")
             raise Forbidden(
                 "This token is of another environment than the app that sent it.",
@@ -65,18 +72,23 @@ class Authentication(AbstractAuthenticationMiddleware):
 
 
 async def _is_strange(core: App, connection: Connection, record: TokenRecord) -> bool:
-    """Whether an app sends a token of another project or environment. Who is on the installation's own network was put there by
-    a person, and is nobody's app."""
+    """Whether an app sends a token of another project or environment. Who is on the installation's
+    own network was put there by a person, and is nobody's app."""
     peer = connection.client.host if connection.client else ""
     if record.project_id is None:
         return False
     home = await core.memory.recall(("home", peer), lambda: core.home(peer))
-    other = home.environment_id != record.environment_id if record.environment_id else home.project_id != record.project_id
+    other = (
+        home.environment_id != record.environment_id
+        if record.environment_id
+        else home.project_id != record.project_id
+    )
     return bool(home.environment_id) and other
 
 
 class Known(NamedTuple):
-    """A valid token: its record, and who it stands for; `session` when it is one that was opened with the token."""
+    """A valid token: its record, and who it stands for; `session` when it is one that was opened
+    with the token."""
 
     record: TokenRecord
     actor: Actor
@@ -84,13 +96,20 @@ class Known(NamedTuple):
 
 
 async def known_by(connection: Connection, text: str) -> Known | None:
-    """What a token, or from within a session, stands for now; None for one that is unknown or over."""
+    """What a token, or from within a session, stands for now; None for one that is unknown or
+    over."""
     core: App = connection.app.state.core
     if connection.scope.get(INWARD) and sessions.MARK in text:
         found = await core.sign_ins.lookup(text)
         return Known(found.token, _actor(found.token, None), found.session.id) if found else None
-    known = await core.memory.recall(("token", text), lambda: core.house.store.read(lambda tx: _look_up(tx, text)))
-    return None if known is None or (known.record.expires_at and known.record.expires_at <= core.now()) else known
+    known = await core.memory.recall(
+        ("token", text), lambda: core.house.store.read(lambda tx: _look_up(tx, text))
+    )
+    return (
+        None
+        if known is None or (known.record.expires_at and known.record.expires_at <= core.now())
+        else known
+    )
 
 
 async def still_valid(connection: Connection) -> bool:
@@ -103,22 +122,34 @@ def _look_up(tx: Tx, token: str) -> Known | None:
     record = tokens.check(tx, token)
     if record is None:
         return None
-    environment = projects.environment_by_id(tx, record.environment_id).slug if record.environment_id else None
+    environment = (
+        projects.environment_by_id(tx, record.environment_id).slug
+        if record.environment_id
+        else None
+    )
     return Known(record, _actor(record, environment))
 
 
 def _actor(record: TokenRecord, environment: str | None) -> Actor:
     return Actor(
-        name=actor_of(record), scope=record.scope, project_id=record.project_id, environment=environment, token_id=record.id
+        name=actor_of(record),
+        scope=record.scope,
+        project_id=record.project_id,
+        environment=environment,
+        token_id=record.id,
     )
 
 
 async def admin(connection: Connection, _: BaseRouteHandler) -> None:
-    """Only admin tokens. (Guards that are not async are run in a thread, which costs more than they do.)"""
+    """Only admin tokens. (Guards that are not async are run in a thread, which costs more than they
+    do.)"""
     connection.user.require("admin")
 
 
 async def reader(connection: Connection, _: BaseRouteHandler) -> None:
     """Admin and read tokens."""
     if connection.user.scope not in ("admin", "read"):
-        raise Forbidden("A project's token may only use its own project.", remedy="Use a token of the scope read or admin.")
+        raise Forbidden(
+            "A project's token may only use its own project.",
+            remedy="Use a token of the scope read or admin.",
+        )

@@ -1,7 +1,7 @@
 """Who is at the door: a connection from a container gets what is for apps, and nothing else.
 
-Cookies and ports make no difference between an app of this host and its administrator, addresses do: apps arrive with those
-of the engine's networks, through whichever address of the host.
+Cookies and ports make no difference between an app of this host and its administrator, addresses
+do: apps arrive with those of the engine's networks, through whichever address of the host.
 """
 
 import socket
@@ -19,15 +19,22 @@ from purveyor.kernel.docker.models import Network
 from purveyor_hooks import FOR_APPS, Forbidden, Logger, PurveyorError
 
 REACH = "purveyor.reach"  # in a connection's scope, where it is less than everything
-FRESH = 5.0  # seconds for which a look at the engine's networks tells that an address is on none of them
+# seconds for which a look at the engine's networks tells that an address is on none of them
+FRESH = 5.0
 MOST = 10_000  # addresses that are remembered
 NO_NEIGHBOUR = Forbidden(
     "This address serves the apps of this installation, and you are on none of its networks.",
-    remedy="Connect the container to the installation's network: docker network connect NETWORK CONTAINER",
+    remedy=(
+        "Connect the container to the installation's network: docker network connect NETWORK "
+        "CONTAINER"
+    ),
 )
 NOT_FOR_APPS = Forbidden(
     "From a container only what is for apps is reached; this is not.",
-    remedy="Use the API and the dashboard from the host itself, or from elsewhere through a tunnel to it.",
+    remedy=(
+        "Use the API and the dashboard from the host itself, or from elsewhere through a "
+        "tunnel to it."
+    ),
 )
 
 
@@ -55,7 +62,8 @@ def address_of(text: str) -> IPv4Address | IPv6Address:
 
 
 def is_own(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is this host's: the system answers those from themselves. Nothing is sent."""
+    """Whether an address is this host's: the system answers those from themselves. Nothing is
+    sent."""
     if address.is_loopback:
         return True
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
@@ -68,12 +76,16 @@ def is_own(address: IPv4Address | IPv6Address) -> bool:
 
 
 class Neighbours:
-    """The engine's networks, and who is on them. `gateway` is the host's address on the network of this installation."""
+    """The engine's networks, and who is on them. `gateway` is the host's address on the network of
+    this installation."""
 
-    def __init__(self, networks: Callable[[], Awaitable[Sequence[Network]]], logger: Logger) -> None:
+    def __init__(
+        self, networks: Callable[[], Awaitable[Sequence[Network]]], logger: Logger
+    ) -> None:
         self._ask = networks
         self._logger = logger
-        self._networks: tuple[Network, ...] | None = None  # None while the engine has never answered
+        # None while the engine has never answered
+        self._networks: tuple[Network, ...] | None = None
         self._looked = 0.0  # when the last look began
         self._looking = anyio.Lock()
         self._complained = False
@@ -83,8 +95,9 @@ class Neighbours:
     async def reach(self, peer: str, arrived: str, *, at_door: bool) -> Reach:
         """What a connection gets: `peer` is who, `arrived` the address of ours that it came to.
 
-        `at_door` is for the listener that only containers are to use. On one that listens everywhere, what arrives at the
-        gateway's address is at the door as well, unless the host itself asks.
+        `at_door` is for the listener that only containers are to use. On one that listens
+        everywhere, what arrives at the gateway's address is at the door as well, unless the host
+        itself asks.
         """
         whose = await self.whose(peer)
         if whose is Whose.HOST:
@@ -94,8 +107,9 @@ class Neighbours:
         return Reach.ALL if whose is Whose.OUTSIDE else Reach.APPS
 
     async def whose(self, peer: str) -> Whose:
-        """Whose an address is. One that is on no network that is known is looked for again: an app may be on one that has just
-        been made. While the engine has never told its networks, anybody else may be a container, and counts as one."""
+        """Whose an address is. One that is on no network that is known is looked for again: an app
+        may be on one that has just been made. While the engine has never told its networks, anybody
+        else may be a container, and counts as one."""
         now = time.monotonic()
         known = self._known.get(peer)
         if known is not None and (known[0] is not Whose.OUTSIDE or now - known[1] < FRESH):
@@ -163,8 +177,8 @@ def judged(application: Any, neighbours: Neighbours, *, at_door: bool) -> Any:
 
 
 def door(app: Any) -> Any:
-    """The middleware of all routes: who is at the door passes to those that are marked as for apps. The refusal is told here, in
-    the API's own way, whatever the route makes of errors."""
+    """The middleware of all routes: who is at the door passes to those that are marked as for apps.
+    The refusal is told here, in the API's own way, whatever the route makes of errors."""
 
     async def call(scope: Any, receive: Any, send: Any) -> None:
         reach = scope.get(REACH, Reach.ALL)

@@ -1,4 +1,5 @@
-"""The API's door on the containers' network: apps reach the daemon at the host's own address there."""
+"""The API's door on the containers' network: apps reach the daemon at the host's own address
+there."""
 
 import anyio
 
@@ -11,7 +12,8 @@ LOOK = 5.0  # seconds between two looks; the network is seldom made anew
 
 
 async def keep(app: App, servers: Servers, host: str, port: int) -> None:
-    """Listen on the network's gateway for as long as this runs, also when the network, or the engine, comes later."""
+    """Listen on the network's gateway for as long as this runs, also when the network, or the
+    engine, comes later."""
     known = noted = ""
     complained = False
     end = _nothing

@@ -1,4 +1,5 @@
-"""What a connection may cost before anybody is known: time for its header, time without a byte, and how many one peer has."""
+"""What a connection may cost before anybody is known: time for its header, time without a byte, and
+how many one peer has."""
 
 import asyncio
 import resource
@@ -10,11 +11,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from purveyor_hooks import Logger
 
-HEADER_TIME = 10.0  # seconds for a whole header, from its first byte or from the connection's beginning
+# seconds for a whole header, from its first byte or from the connection's beginning
+HEADER_TIME = 10.0
 BODY_TIME = 60.0  # seconds without a byte of a body that is waited for
 HEADER_BYTES = 64 * 1024
 SHARE = 4  # no peer has more than one of so many parts of all connections
-RESERVE = 256  # file handles that are kept for our own work: the engine, databases, the store, the local socket
+# file handles that are kept for our own work: the engine, databases, the store, the local socket
+RESERVE = 256
 MOST_HANDLES = 1_048_576
 TELL_EVERY = 60.0
 
@@ -45,7 +48,9 @@ class Guard:
         if self._all >= self.most or self._peers[peer] >= self.each:
             if time.monotonic() - self._told > TELL_EVERY:
                 self._told = time.monotonic()
-                self._logger.warning("connections.refused", peer=peer, of_peer=self._peers[peer], all=self._all)
+                self._logger.warning(
+                    "connections.refused", peer=peer, of_peer=self._peers[peer], all=self._all
+                )
             return False
         self._all += 1
         self._peers[peer] += 1
@@ -110,7 +115,9 @@ class Guarded(HttpToolsProtocol):
         super().on_message_complete()
 
     def _wait_for_header(self) -> None:
-        self._timer = self.loop.call_later(HEADER_TIME, self._refuse, 408, "Request Timeout", "The header did not come in time.")
+        self._timer = self.loop.call_later(
+            HEADER_TIME, self._refuse, 408, "Request Timeout", "The header did not come in time."
+        )
 
     def _look_at_body(self) -> None:
         """A body that we do not take for now is not one that does not come."""
@@ -127,7 +134,8 @@ class Guarded(HttpToolsProtocol):
             return
         body = said.encode()
         head = (
-            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain\r\ncontent-length: "
+            f"{len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.transport.close()

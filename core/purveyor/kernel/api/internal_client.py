@@ -1,4 +1,5 @@
-"""The HTTP API as this very process reaches it: for plugins that are clients of it, such as a dashboard."""
+"""The HTTP API as this very process reaches it: for plugins that are clients of it, such as a
+dashboard."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping
 from contextlib import aclosing, asynccontextmanager
@@ -21,7 +22,9 @@ Message = MutableMapping[str, Any]
 class InwardClient:
     """`ApiClient` without a socket."""
 
-    def __init__(self, application: Any, http: httpx.AsyncClient, group: anyio.abc.TaskGroup) -> None:
+    def __init__(
+        self, application: Any, http: httpx.AsyncClient, group: anyio.abc.TaskGroup
+    ) -> None:
         self._application = application
         self._http = http
         self._group = group
@@ -102,7 +105,9 @@ def _error(status: int, content: bytes) -> PurveyorError:
 
 
 @asynccontextmanager
-async def inward(api: Litestar, token: str, group: anyio.abc.TaskGroup) -> AsyncIterator[InwardClient]:
+async def inward(
+    api: Litestar, token: str, group: anyio.abc.TaskGroup
+) -> AsyncIterator[InwardClient]:
     """A client with a token, or a session, of its own; what it streams runs in `group`."""
 
     whole: Any = api
@@ -112,5 +117,10 @@ async def inward(api: Litestar, token: str, group: anyio.abc.TaskGroup) -> Async
 
     headers = {"Authorization": f"Bearer {token}"}
     transport = httpx.ASGITransport(app=application)
-    async with httpx.AsyncClient(transport=transport, base_url="http://purveyor", headers=headers, timeout=None) as http:  # noqa: S113
+    async with httpx.AsyncClient(
+        transport=transport,
+        base_url="http://purveyor",
+        headers=headers,
+        timeout=None,  # noqa: S113
+    ) as http:
         yield InwardClient(application, http, group)

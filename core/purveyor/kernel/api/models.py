@@ -20,8 +20,8 @@ class TokenRecord(Record, frozen=True):
 
 
 class SessionRecord(Record, frozen=True):
-    """Somebody's session in a browser: `token` is the name of what it was opened with, `user` whose that is, `peer` and `agent`
-    say from where."""
+    """Somebody's session in a browser: `token` is the name of what it was opened with, `user` whose
+    that is, `peer` and `agent` say from where."""
 
     id: int
     token_id: int

@@ -14,7 +14,8 @@ TYPE = "urn:purveyor:error:"
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The body of every error answer; `errors` says what is wrong with each field, `remedy` what to do next."""
+    """The body of every error answer; `errors` says what is wrong with each field, `remedy` what to
+    do next."""
 
     type: str
     title: str
@@ -54,7 +55,11 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Base
         return render(request, NotFound(f"There is nothing at {request.url.path}.", remedy=remedy))
     if error.status_code == 400:
         return render(
-            request, BadInput("The body is not what this call takes: send JSON.", remedy="See /api/schema/openapi.json")
+            request,
+            BadInput(
+                "The body is not what this call takes: send JSON.",
+                remedy="See /api/schema/openapi.json",
+            ),
         )
     problem = Problem(
         type="about:blank",
@@ -63,7 +68,9 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Base
         detail=error.detail or "Refused.",
         instance=request.url.path,
     )
-    return Response(problem, status_code=error.status_code, media_type=MEDIA_TYPE, headers=error.headers)
+    return Response(
+        problem, status_code=error.status_code, media_type=MEDIA_TYPE, headers=error.headers
+    )
 
 
 def _validation(error: ValidationException) -> BadInput:
@@ -78,13 +85,18 @@ def _validation(error: ValidationException) -> BadInput:
 
 
 def on_deep_body(request: Request[Any, Any, Any], error: Exception) -> BaseResponse[Any]:
-    """JSON that is nested too deep to be read, or holds a number too long to be one; anything else is a fault of ours."""
+    """JSON that is nested too deep to be read, or holds a number too long to be one; anything else
+    is a fault of ours."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     if trace is None or "serialization" not in trace.tb_frame.f_globals.get("__name__", ""):
         return on_fault(request, error)
-    why = "nested too deep" if isinstance(error, RecursionError) else "it holds a value that cannot be read"
+    why = (
+        "nested too deep"
+        if isinstance(error, RecursionError)
+        else "it holds a value that cannot be read"
+    )
     return render(request, BadInput(f"The body cannot be used: {why}.", errors={"body": why}))
 
 
@@ -94,5 +106,12 @@ def on_fault(request: Request[Any, Any, Any], error: Exception) -> BaseResponse[
     if core is not None:
         # the route's pattern: what stands in its place may be a secret
         route = request.scope.get("path_template", "")
-        core.house.logger.warning("api.fault", path=route, error=type(error).__name__, exc_info=error)
-    return render(request, PurveyorError("Purveyor made a mistake; the daemon's log says which.", remedy="Please report it."))
+        core.house.logger.warning(
+            "api.fault", path=route, error=type(error).__name__, exc_info=error
+        )
+    return render(
+        request,
+        PurveyorError(
+            "Purveyor made a mistake; the daemon's log says which.", remedy="Please report it."
+        ),
+    )

@@ -1,4 +1,5 @@
-"""Wrong tokens: whoever sends them is slowed and then refused, and the journal tells of them, one event a minute at most."""
+"""Wrong tokens: whoever sends them is slowed and then refused, and the journal tells of them, one
+event a minute at most."""
 
 import time
 from collections.abc import Callable
@@ -16,16 +17,20 @@ LIMIT = 10_000  # names that are remembered
 
 
 class Buckets:
-    """Token buckets by name: so many tries at once, then one more every so many seconds. A full one is forgotten."""
+    """Token buckets by name: so many tries at once, then one more every so many seconds. A full one
+    is forgotten."""
 
-    def __init__(self, size: int, every: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, size: int, every: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.size = size
         self._every = every
         self._clock = clock
         self._left: dict[str, tuple[float, float]] = {}  # how many were left, and when that was
 
     def take(self, name: str) -> int | None:
-        """Use a try up. The answer is how many were used before it, None when there was none left."""
+        """Use a try up. The answer is how many were used before it, None when there was none
+        left."""
         left, now = self._now(name)
         if left < 1:
             return None
@@ -42,15 +47,20 @@ class Buckets:
 
     def _tidy(self) -> None:
         """Forget the full ones; where that is not enough, those that were used longest ago."""
-        self._left = {name: state for name, state in self._left.items() if self._now(name)[0] < self.size}
+        self._left = {
+            name: state for name, state in self._left.items() if self._now(name)[0] < self.size
+        }
         for name in list(self._left)[: max(0, len(self._left) - LIMIT // 2)]:
             del self._left[name]
 
 
 class Refusals:
-    """Counts what was refused, and tells it as events of one kind: the first at once, the others once a minute."""
+    """Counts what was refused, and tells it as events of one kind: the first at once, the others
+    once a minute."""
 
-    def __init__(self, store: Store, kind: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, store: Store, kind: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._kind = kind
         self._clock = clock

@@ -25,7 +25,8 @@ async def answer(
     status: int,
     then: Callable[[OperationRecord], Awaitable[Any]],
 ) -> Response[Any]:
-    """Run a verb for a request: its plan when that is asked for, 202 at once when the client prefers, else its result."""
+    """Run a verb for a request: its plan when that is asked for, 202 at once when the client
+    prefers, else its result."""
     note(request, target=about(given), planned=plan)
     if plan:
         return Response(await app.plan(verb, given), status_code=200)
@@ -33,8 +34,13 @@ async def answer(
         after = await app.bus.last()
         operation_id = await app.begin(verb, given, request.user)
         note(request, operation=operation_id)
-        headers = {"Location": f"/api/operations/{operation_id}", "Preference-Applied": "respond-async"}
-        return Response({"operation_id": operation_id, "after": after}, status_code=202, headers=headers)
+        headers = {
+            "Location": f"/api/operations/{operation_id}",
+            "Preference-Applied": "respond-async",
+        }
+        return Response(
+            {"operation_id": operation_id, "after": after}, status_code=202, headers=headers
+        )
     operation = await app.run(verb, given, request.user)
     note(request, operation=operation.id)
     return Response(await then(operation), status_code=status)

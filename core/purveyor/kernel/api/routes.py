@@ -38,14 +38,22 @@ async def version() -> Version:
 
 
 @get("/tokens", guards=[admin])
-async def list_tokens(core: App, people: bool = False, limit: Limit = 100, offset: Offset = 0) -> Response[list[TokenView]]:
-    """A part of the tokens. `people`: those that are valid and were not made for an environment's apps."""
+async def list_tokens(
+    core: App, people: bool = False, limit: Limit = 100, offset: Offset = 0
+) -> Response[list[TokenView]]:
+    """A part of the tokens. `people`: those that are valid and were not made for an environment's
+    apps."""
 
     def work(tx: Tx) -> Page[TokenView]:
         found = tokens.page(tx, people=people, limit=limit, offset=offset)
-        named = projects.named(tx, sorted({item.project_id for item in found.items if item.project_id}))
+        named = projects.named(
+            tx, sorted({item.project_id for item in found.items if item.project_id})
+        )
         slugs = {number: record.slug for number, record in named.items()}
-        shown = [TokenView(**msgspec.structs.asdict(item), project=slugs.get(item.project_id or 0)) for item in found.items]
+        shown = [
+            TokenView(**msgspec.structs.asdict(item), project=slugs.get(item.project_id or 0))
+            for item in found.items
+        ]
         return Page(shown, found.total)
 
     return page(*await core.house.store.read(work))
@@ -60,20 +68,35 @@ async def create_token(request: Req, core: App, data: TokenRequest) -> NewToken:
         why = "needed for the scope project, and only for it"
         raise BadInput("The token's scope and project do not go together.", errors={"project": why})
     if data.expires_in is not None and not 0 < data.expires_in <= 10 * 365 * 86400:
-        raise BadInput("The token's life is not one.", errors={"expires_in": "seconds, more than 0, at most ten years"})
+        raise BadInput(
+            "The token's life is not one.",
+            errors={"expires_in": "seconds, more than 0, at most ten years"},
+        )
 
     def work(tx: Tx) -> NewToken:
         project_id = projects.get(tx, data.project).id if data.project is not None else None
-        expires = tx.now + timedelta(seconds=data.expires_in) if data.expires_in is not None else None
+        expires = (
+            tx.now + timedelta(seconds=data.expires_in) if data.expires_in is not None else None
+        )
         user = users.require_enabled(tx, data.user) if data.user is not None else None
         given = {"name": data.name.strip(), "scope": data.scope}
-        number, token = tokens.create(tx, **given, project_id=project_id, expires_at=expires, user_id=user.id if user else None)
+        number, token = tokens.create(
+            tx,
+            **given,
+            project_id=project_id,
+            expires_at=expires,
+            user_id=user.id if user else None,
+        )
         shown = {"id": number, **given, "user": user.name if user else "", **told(request.user)}
         tx.emit("token.created", project=project_id, data=shown)
         return NewToken(id=number, **given, token=token, user=data.user)
 
     made = await core.house.store.write(work)
-    note(request, target=str(made.id), detail=f"{made.name}, {made.scope}{f', for {made.user}' if made.user else ''}")
+    note(
+        request,
+        target=str(made.id),
+        detail=f"{made.name}, {made.scope}{f', for {made.user}' if made.user else ''}",
+    )
     return made
 
 
@@ -90,11 +113,22 @@ async def revoke_token(request: Req, core: App, number: int) -> None:
 
 
 @get("/sessions", guards=[reader])
-async def list_sessions(request: Req, core: App, limit: Limit = 100, offset: Offset = 0) -> Response[list[SessionView]]:
-    """A part of the open sessions, the last used first: all of them for administrators, else those of one's token."""
+async def list_sessions(
+    request: Req, core: App, limit: Limit = 100, offset: Offset = 0
+) -> Response[list[SessionView]]:
+    """A part of the open sessions, the last used first: all of them for administrators, else those
+    of one's token."""
     owner, own = await _asking(request)
-    found = await core.house.store.read(lambda tx: sessions.page(tx, token_id=owner, limit=limit, offset=offset))
-    return page([SessionView(**msgspec.structs.asdict(item), current=item.id == own) for item in found.items], found.total)
+    found = await core.house.store.read(
+        lambda tx: sessions.page(tx, token_id=owner, limit=limit, offset=offset)
+    )
+    return page(
+        [
+            SessionView(**msgspec.structs.asdict(item), current=item.id == own)
+            for item in found.items
+        ],
+        found.total,
+    )
 
 
 @delete("/sessions/{number:int}", guards=[reader])
@@ -111,15 +145,21 @@ async def end_session(request: Req, core: App, number: int) -> None:
 
 @delete("/sessions", guards=[reader])
 async def end_sessions(request: Req, core: App) -> None:
-    """Sign everybody out but whoever asks: everybody for administrators, else those of one's token."""
+    """Sign everybody out but whoever asks: everybody for administrators, else those of one's
+    token."""
     owner, own = await _asking(request)
-    await core.house.store.write(lambda tx: sessions.end(tx, request.user.name, token_id=owner, but=own))
+    await core.house.store.write(
+        lambda tx: sessions.end(tx, request.user.name, token_id=owner, but=own)
+    )
 
 
 async def _asking(request: Req) -> tuple[int | None, int | None]:
     """The token whose sessions the asker may see, None for all; and the asker's own session."""
     known = await known_by(request, request.auth) if request.auth else None
-    return None if request.user.scope == "admin" or known is None else known.record.id, known.session if known else None
+    return (
+        None if request.user.scope == "admin" or known is None else known.record.id,
+        known.session if known else None,
+    )
 
 
 @get("/plugins", guards=[reader])
@@ -127,7 +167,10 @@ async def list_plugins(core: App) -> list[PluginView]:
     noted = {item.distribution: item for item in await core.house.store.read(installed.every)}
 
     def work() -> list[PluginView]:
-        return [_plugin_view(plugin, noted.get(files.canonical(plugin.distribution))) for plugin in core.house.registry.plugins]
+        return [
+            _plugin_view(plugin, noted.get(files.canonical(plugin.distribution)))
+            for plugin in core.house.registry.plugins
+        ]
 
     return await anyio.to_thread.run_sync(work)
 
@@ -148,7 +191,8 @@ def _plugin_view(plugin: Plugin, noted: InstalledRecord | None) -> PluginView:
 
 @post("/plugins/installed", guards=[admin])
 async def note_installed(request: Req, core: App, data: InstalledRequest) -> InstalledRecord:
-    """Note what was installed on this host, and from which wheel: whoever installs it does that without the API."""
+    """Note what was installed on this host, and from which wheel: whoever installs it does that
+    without the API."""
     note(request, target=data.distribution, detail=f"{data.version}, sha256:{data.sha256}")
     shown = {"distribution": data.distribution, "version": data.version, "sha256": data.sha256}
 
@@ -166,7 +210,11 @@ async def note_removed(request: Req, core: App, distribution: str) -> None:
     def work(tx: Tx) -> None:
         found = installed.find(tx, distribution)
         if found is not None:
-            shown = {"distribution": found.distribution, "version": found.version, "sha256": found.sha256}
+            shown = {
+                "distribution": found.distribution,
+                "version": found.version,
+                "sha256": found.sha256,
+            }
             tx.emit("plugin.removed", data={**shown, **told(request.user)})
             installed.forget(tx, distribution)
 
@@ -177,11 +225,14 @@ async def note_removed(request: Req, core: App, distribution: str) -> None:
 async def run_doctor(
     core: App, project: str | None = None, environment: str = "production", quick: bool = False
 ) -> Response[list[doctor.Check]]:
-    """Every part of the path from an app to its data. `quick` leaves out what reads the whole store."""
+    """Every part of the path from an app to its data. `quick` leaves out what reads the whole
+    store."""
     return Response(await doctor.examine(core, project, environment, quick=quick))
 
 
 TOKENS = (list_tokens, create_token, revoke_token)
 SESSIONS = (list_sessions, end_session, end_sessions)
 PLUGINS = (list_plugins, note_installed, note_removed)
-router = Router("/", route_handlers=[version, *TOKENS, *SESSIONS, *PLUGINS, run_doctor], tags=["installation"])
+router = Router(
+    "/", route_handlers=[version, *TOKENS, *SESSIONS, *PLUGINS, run_doctor], tags=["installation"]
+)

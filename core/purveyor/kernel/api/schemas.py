@@ -9,8 +9,8 @@ from purveyor.kernel.plugins.registry import Plugin
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`expires_in` is in seconds; a token of the scope project needs its project. What is done with a token of a `user` is
-    done in that one's name."""
+    """`expires_in` is in seconds; a token of the scope project needs its project. What is done with
+    a token of a `user` is done in that one's name."""
 
     name: str
     scope: Literal["admin", "read", "project"] = "admin"
@@ -20,7 +20,8 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class TokenView(msgspec.Struct, frozen=True, kw_only=True):
-    """A token without its text; `project` is the slug of the project that it is of, `user` the name of whose it is."""
+    """A token without its text; `project` is the slug of the project that it is of, `user` the name
+    of whose it is."""
 
     id: int
     name: str
@@ -36,7 +37,8 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionView(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody's session in a browser: the token that opened it, whose that is, from where; whether it is the one that asks."""
+    """Somebody's session in a browser: the token that opened it, whose that is, from where; whether
+    it is the one that asks."""
 
     id: int
     token_id: int
@@ -70,9 +72,12 @@ Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class InstalledRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A distribution that was installed: its version, the wheel that it came from, and the hash of its list of files."""
+    """A distribution that was installed: its version, the wheel that it came from, and the hash of
+    its list of files."""
 
-    distribution: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?$")]
+    distribution: Annotated[
+        str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?$")
+    ]
     version: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9.!+_-]{1,100}$")]
     source: Annotated[str, msgspec.Meta(max_length=4096)]
     sha256: Sha256
@@ -81,8 +86,9 @@ class InstalledRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class PluginView(Plugin, kw_only=True):
-    """A plugin. `sha256` and `size_bytes` are of the wheel that it was installed from, `differs` is what is not as it was
-    installed; empty for what comes with Purveyor, or was installed by other means."""
+    """A plugin. `sha256` and `size_bytes` are of the wheel that it was installed from, `differs` is
+    what is not as it was installed; empty for what comes with Purveyor, or was installed by other
+    means."""
 
     sha256: str = ""
     size_bytes: int = 0

@@ -22,8 +22,8 @@ KEEP_ALIVE = 60  # seconds of silence until a peer is asked whether it is still 
 
 
 def _placed(api: Any, trusted: str) -> Any:
-    """The same application, which knows where a request comes from: a peer's address, or the name of a socket that only the
-    owner of the state directory can open."""
+    """The same application, which knows where a request comes from: a peer's address, or the name
+    of a socket that only the owner of the state directory can open."""
 
     async def call(scope: Any, receive: Any, send: Any) -> None:
         peer = scope.get("client")
@@ -59,16 +59,20 @@ def _server(application: Any, guard: Guard | None) -> _Server:
 def listen_tcp(host: str, port: int) -> socket.socket:
     """A listening socket. Raises `Conflict` when the address is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's delay off only where the protocol is said: without it an answer waits 40 ms for an ACK
+    # asyncio turns Nagle's delay off only where the protocol is said: without it an answer waits 40
+    # ms for an ACK
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a peer that is gone without a word is noticed
+    # a peer that is gone without a word is noticed
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE)
     try:
         listener.bind((host, port))
     except (OSError, TypeError) as error:  # the second for a host that is no name
         listener.close()
-        remedy = "Choose another: purveyor serve --listen HOST:PORT, or `listen` in the settings file."
+        remedy = (
+            "Choose another: purveyor serve --listen HOST:PORT, or `listen` in the settings file."
+        )
         why = error.strerror if isinstance(error, OSError) else "it is no name of a host"
         raise Conflict(f"Cannot listen on {host}:{port}: {why}.", remedy=remedy) from error
     listener.listen(256)
@@ -80,7 +84,8 @@ def _is_loopback(listener: socket.socket) -> bool:
 
 
 def listen_local(path: Path) -> socket.socket:
-    """A listening Unix socket that only this user can open; the state lock is held, so an old one is left over."""
+    """A listening Unix socket that only this user can open; the state lock is held, so an old one
+    is left over."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(path))
@@ -100,11 +105,14 @@ class Servers:
         self.neighbours = Neighbours(house.engine.networks.listed, house.logger)
         self._running: list[_Server] = []
 
-    async def open(self, *sockets: socket.socket, trusted: str = "", at_door: bool = False) -> Callable[[], None]:
-        """Serve on further sockets; the answer ends that. Those that are not trusted are guarded, all together; those that are
-        have a name for the audit log.
+    async def open(
+        self, *sockets: socket.socket, trusted: str = "", at_door: bool = False
+    ) -> Callable[[], None]:
+        """Serve on further sockets; the answer ends that. Those that are not trusted are guarded,
+        all together; those that are have a name for the audit log.
 
-        `at_door` are for containers alone. Nobody but this host reaches a loopback address: there nobody is asked who it is.
+        `at_door` are for containers alone. Nobody but this host reaches a loopback address: there
+        nobody is asked who it is.
         """
         application: Any = _placed(self._api, trusted)
         if not trusted and (at_door or not all(_is_loopback(item) for item in sockets)):
@@ -127,10 +135,15 @@ class Servers:
 
 @asynccontextmanager
 async def serving(
-    api: Litestar, *, local: Sequence[socket.socket], public: Sequence[socket.socket] = (), called: str = "local socket"
+    api: Litestar,
+    *,
+    local: Sequence[socket.socket],
+    public: Sequence[socket.socket] = (),
+    called: str = "local socket",
 ) -> AsyncIterator[Servers]:
-    """Serve on these sockets for as long as the block runs; requests under way are given a few seconds to end. `called` is what
-    the audit log has as the origin of what comes by a local one."""
+    """Serve on these sockets for as long as the block runs; requests under way are given a few
+    seconds to end. `called` is what the audit log has as the origin of what comes by a local
+    one."""
     async with anyio.create_task_group() as group:
         servers = Servers(api, group)
         await servers.open(*local, trusted=called)

@@ -1,4 +1,5 @@
-"""Sessions of people in a browser: opened with a token, used, ended. The database has the hash of what opens one, and no more."""
+"""Sessions of people in a browser: opened with a token, used, ended. The database has the hash of
+what opens one, and no more."""
 
 import hashlib
 import secrets
@@ -14,7 +15,8 @@ IDLE = timedelta(hours=2)
 MOST = 50  # of one token: the one that was used longest ago makes room
 COLUMNS = (
     "web_sessions.id, web_sessions.token_id, tokens.name AS token, "
-    "(SELECT name FROM users WHERE users.id = tokens.user_id) AS user, web_sessions.peer, web_sessions.agent, "
+    "(SELECT name FROM users WHERE users.id = tokens.user_id) AS user, web_sessions.peer, "
+    "web_sessions.agent, "
     "web_sessions.created_at, web_sessions.last_used_at, web_sessions.expires_at"
 )
 VALID = (
@@ -42,10 +44,16 @@ def create(tx: Tx, token_id: int, credential: str, *, peer: str, agent: str) -> 
     until = tx.now + LIFE
     if token["expires_at"]:
         until = min(until, datetime.fromisoformat(token["expires_at"]))
-    kept = "SELECT id FROM web_sessions WHERE token_id = ? ORDER BY last_used_at DESC, id DESC LIMIT ?"
-    tx.db.execute(f"DELETE FROM web_sessions WHERE token_id = ? AND id NOT IN ({kept})", [token_id, token_id, MOST - 1])
+    kept = (
+        "SELECT id FROM web_sessions WHERE token_id = ? ORDER BY last_used_at DESC, id DESC LIMIT ?"
+    )
+    tx.db.execute(
+        f"DELETE FROM web_sessions WHERE token_id = ? AND id NOT IN ({kept})",
+        [token_id, token_id, MOST - 1],
+    )
     number = tx.insert(
-        "web_sessions", hash=hash_of(credential), token_id=token_id, peer=peer, agent=agent, created_at=tx.now,
+        "web_sessions", hash=hash_of(credential), token_id=token_id, peer=peer, agent=agent,
+        created_at=tx.now,
         last_used_at=tx.now, expires_at=until,
     )  # fmt: skip
     tx.emit("session.opened", data={"id": number, "token": token["name"], "peer": peer})
@@ -55,7 +63,9 @@ def create(tx: Tx, token_id: int, credential: str, *, peer: str, agent: str) -> 
 def find(tx: Tx, credential: str) -> SessionRecord | None:
     """The session that this opens now."""
     where = f"web_sessions.hash = ? AND {VALID}"
-    row = tx.row(f"SELECT {COLUMNS} FROM {SOURCE} WHERE {where}", [hash_of(credential), *_valid(tx)])
+    row = tx.row(
+        f"SELECT {COLUMNS} FROM {SOURCE} WHERE {where}", [hash_of(credential), *_valid(tx)]
+    )
     return convert(row, SessionRecord, tx.vault) if row else None
 
 
@@ -65,7 +75,8 @@ def touch(tx: Tx, number: int) -> None:
 
 
 def page(tx: Tx, *, token_id: int | None, limit: int, offset: int) -> Page[SessionRecord]:
-    """A part of the sessions that are open, of one token or of all; the one that was used last comes first."""
+    """A part of the sessions that are open, of one token or of all; the one that was used last
+    comes first."""
     of_token, given = matching(token_id=token_id)
     source = f"{SOURCE} WHERE {VALID} AND {of_token}"
     order = "web_sessions.last_used_at DESC, web_sessions.id DESC"
@@ -77,13 +88,25 @@ def require(tx: Tx, number: int, *, token_id: int | None) -> None:
     """Raise `NotFound` unless there is such a session, of this token if one is named."""
     owner = tx.value("SELECT token_id FROM web_sessions WHERE id = ?", [number])
     if owner is None or token_id not in (None, owner):
-        raise NotFound(f"There is no open session with the id {number}.", remedy="List them with: purveyor token sessions")
+        raise NotFound(
+            f"There is no open session with the id {number}.",
+            remedy="List them with: purveyor token sessions",
+        )
 
 
-def end(tx: Tx, actor: str, *, number: int | None = None, token_id: int | None = None, but: int | None = None) -> int:
+def end(
+    tx: Tx,
+    actor: str,
+    *,
+    number: int | None = None,
+    token_id: int | None = None,
+    but: int | None = None,
+) -> int:
     """End one session, those of a token, or all; one may stay. The answer is how many."""
     where, given = matching(id=number, token_id=token_id)
-    ended = list(tx.rows(f"SELECT id FROM web_sessions WHERE {where} AND id IS NOT ?", [*given, but]))
+    ended = list(
+        tx.rows(f"SELECT id FROM web_sessions WHERE {where} AND id IS NOT ?", [*given, but])
+    )
     for row in ended:
         tx.db.execute("DELETE FROM web_sessions WHERE id = ?", [row["id"]])
         tx.emit("session.ended", data={"id": row["id"], "actor": actor})

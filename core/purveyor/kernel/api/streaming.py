@@ -21,11 +21,14 @@ class _Into:
         await self._stream.send(chunk)
 
 
-async def flow(group: anyio.abc.TaskGroup, write: Callable[[Sink], Awaitable[None]]) -> AsyncGenerator[bytes, None]:
-    """What `write` gives its sink, as it comes; it is cancelled when the reader leaves. Raises what it raised.
+async def flow(
+    group: anyio.abc.TaskGroup, write: Callable[[Sink], Awaitable[None]]
+) -> AsyncGenerator[bytes, None]:
+    """What `write` gives its sink, as it comes; it is cancelled when the reader leaves. Raises what
+    it raised.
 
-    It runs in `group` and not in one of this generator's: a reader who leaves may have it closed by another task, and
-    a group can only be left by the one that entered it.
+    It runs in `group` and not in one of this generator's: a reader who leaves may have it closed by
+    another task, and a group can only be left by the one that entered it.
     """
     sending, receiving = anyio.create_memory_object_stream[bytes](BUFFER)
     failed: list[Exception] = []
@@ -51,7 +54,8 @@ async def flow(group: anyio.abc.TaskGroup, write: Callable[[Sink], Awaitable[Non
 
 
 async def begun(chunks: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
-    """The same chunks, once the first is there: what fails before it can still be answered as an error."""
+    """The same chunks, once the first is there: what fails before it can still be answered as an
+    error."""
     first = await anext(chunks, b"")
 
     async def all_of_them() -> AsyncIterator[bytes]:

@@ -13,14 +13,36 @@ AUDIT = "/api/audit"
 
 
 @click.group("audit", invoke_without_command=True)
-@click.option("--user", metavar="NAME", help="What one user did; local for this host's command line, token:NAME for a token.")
-@click.option("--target", metavar="NAME", help="What was done to one thing, or seen of it: main, shop/production.")
-@click.option("--since", metavar="TIME", help="From this time on: 2026-11-27, 2026-11-27T13:00 (UTC).")
+@click.option(
+    "--user",
+    metavar="NAME",
+    help="What one user did; local for this host's command line, token:NAME for a token.",
+)
+@click.option(
+    "--target",
+    metavar="NAME",
+    help="What was done to one thing, or seen of it: main, shop/production.",
+)
+@click.option(
+    "--since", metavar="TIME", help="From this time on: 2026-11-27, 2026-11-27T13:00 (UTC)."
+)
 @click.option("--until", metavar="TIME", help="Before this time.")
-@click.option("-n", "--tail", default=100, show_default=True, type=click.IntRange(1, 1_000_000), help="How many at most.")
+@click.option(
+    "-n",
+    "--tail",
+    default=100,
+    show_default=True,
+    type=click.IntRange(1, 1_000_000),
+    help="How many at most.",
+)
 @click.pass_context
 def audit_command(
-    context: click.Context, user: str | None, target: str | None, since: str | None, until: str | None, tail: int
+    context: click.Context,
+    user: str | None,
+    target: str | None,
+    since: str | None,
+    until: str | None,
+    tail: int,
 ) -> None:
     """Show who did what, and which secrets were seen: purveyor audit --user ada"""
     if context.invoked_subcommand is not None:
@@ -32,7 +54,9 @@ def audit_command(
     async def work(client: Client) -> list[Any]:
         found: list[Any] = []
         while len(found) < tail:
-            part = await client.get(f"{AUDIT}/", **wanted, limit=min(tail - len(found), 1000), offset=len(found))
+            part = await client.get(
+                f"{AUDIT}/", **wanted, limit=min(tail - len(found), 1000), offset=len(found)
+            )
             found += part
             if not part:
                 break
@@ -43,15 +67,22 @@ def audit_command(
         output.show_json(found)
         return
     rows = [
-        (item["id"], item["at"][:19], output.who(item) or "nobody known", item["origin"], _what(item), item["target"],
+        (item["id"], item["at"][:19], output.who(item) or "nobody known", item["origin"],
+        _what(item), item["target"],
          output.status(item["outcome"]), _more(item))
         for item in reversed(found)
     ]  # fmt: skip
-    output.table(["entry", "when", "who", "from", "what", "target", "outcome", "more"], rows, "There are no such entries.")
+    output.table(
+        ["entry", "when", "who", "from", "what", "target", "outcome", "more"],
+        rows,
+        "There are no such entries.",
+    )
 
 
 def _what(item: Mapping[str, Any]) -> str:
-    return f"{item['action']} [{item['reveals']} revealed]" if item["reveals"] else str(item["action"])
+    return (
+        f"{item['action']} [{item['reveals']} revealed]" if item["reveals"] else str(item["action"])
+    )
 
 
 def _more(item: Mapping[str, Any]) -> str:
@@ -73,6 +104,8 @@ def verify(options: Options) -> None:
     else:
         for problem in found["problems"]:
             click.echo(f"{click.style('✖', fg='red', bold=True)} {problem}")
-        click.echo("Somebody has changed the database by hand, or put back an older copy of it.", err=True)
+        click.echo(
+            "Somebody has changed the database by hand, or put back an older copy of it.", err=True
+        )
     if found["problems"]:
         raise SystemExit(1)

@@ -1,4 +1,5 @@
-"""What is written into the audit log, and when: at once, counted within a minute, or as soon as the disk lets us."""
+"""What is written into the audit log, and when: at once, counted within a minute, or as soon as the
+disk lets us."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ HELD = 1_000  # entries that wait for the disk; the oldest are told as a number 
 
 @dataclass
 class Repeat:
-    """What came again within a minute: its last entry, and how many more there were than the one that was written."""
+    """What came again within a minute: its last entry, and how many more there were than the one
+    that was written."""
 
     entry: Entry
     since: datetime
@@ -30,9 +32,12 @@ class Repeat:
 
 
 class AuditLog:
-    """Writes entries. What cannot be written now keeps nobody from reading: it waits, and the daemon's own log has it."""
+    """Writes entries. What cannot be written now keeps nobody from reading: it waits, and the
+    daemon's own log has it."""
 
-    def __init__(self, store: Store, logger: Logger, now: Callable[[], datetime], days: int) -> None:
+    def __init__(
+        self, store: Store, logger: Logger, now: Callable[[], datetime], days: int
+    ) -> None:
         self._store = store
         self._logger = logger
         self._now = now
@@ -52,11 +57,14 @@ class AuditLog:
         return Entry(at=self._now(), **{"actor": audit.OWN, "origin": "", **fields}, action=action)
 
     async def record(self, entry: Entry, kind: Hashable = None) -> None:
-        """Write an entry. Of those of one `kind` the first within a minute is written, and then how many more there were."""
+        """Write an entry. Of those of one `kind` the first within a minute is written, and then how
+        many more there were."""
         if kind is not None:
             if kind not in self._repeats and len(self._repeats) >= KINDS:
                 kind = ("many", entry.outcome)
-                entry = msgspec.structs.replace(entry, actor="", token_id=None, origin="many", action="many kinds", target="")
+                entry = msgspec.structs.replace(
+                    entry, actor="", token_id=None, origin="many", action="many kinds", target=""
+                )
             if (repeat := self._repeats.get(kind)) is not None:
                 repeat.entry, repeat.more = entry, repeat.more + 1
                 return
@@ -74,12 +82,21 @@ class AuditLog:
             await anyio.sleep(TURN)
 
     async def turn(self, *, all_of_them: bool = False) -> None:
-        """Write what was counted in minutes that are over, and what the disk did not take before."""
+        """Write what was counted in minutes that are over, and what the disk did not take
+        before."""
         now = self._now()
-        over = {kind: item for kind, item in self._repeats.items() if all_of_them or not now - WINDOW < item.since <= now}
+        over = {
+            kind: item
+            for kind, item in self._repeats.items()
+            if all_of_them or not now - WINDOW < item.since <= now
+        }
         for kind in over:
             del self._repeats[kind]
-        told = [msgspec.structs.replace(item.entry, times=item.more) for item in over.values() if item.more]
+        told = [
+            msgspec.structs.replace(item.entry, times=item.more)
+            for item in over.values()
+            if item.more
+        ]
         if told or self._waiting or self._lost:
             await self._write(told)
 
@@ -98,12 +115,22 @@ class AuditLog:
         batch, lost = [*self._waiting, *entries], self._lost
         self._waiting, self._lost = [], 0
         if lost:
-            batch.append(self.entry("entries lost", times=lost, outcome="failed", detail="the state could not be written"))
+            batch.append(
+                self.entry(
+                    "entries lost",
+                    times=lost,
+                    outcome="failed",
+                    detail="the state could not be written",
+                )
+            )
 
         def work(tx: Tx) -> audit.Mark:
             there = audit.end(tx)
             if self._end is not None and there != self._end:
-                how = f"it ended with entry {self._end.entry}, and ended with entry {there.entry} then"
+                how = (
+                    f"it ended with entry {self._end.entry}, and ended with entry "
+                    f"{there.entry} then"
+                )
                 audit.append(tx, audit.by_hand(tx, how))
             for entry in batch:
                 made = audit.append(tx, entry)
@@ -125,15 +152,21 @@ def cut_off(tx: Tx, gone: Sequence[int], why: str) -> audit.Mark:
     first, last = gone
     tx.emit("audit.cut", data={"first": first, "last": last})
     detail = f"entries {first} to {last}: {why}"
-    return audit.append(tx, Entry(at=tx.now, actor=audit.OWN, origin="", action="entries let go", detail=detail))
+    return audit.append(
+        tx, Entry(at=tx.now, actor=audit.OWN, origin="", action="entries let go", detail=detail)
+    )
 
 
 def came_back(tx: Tx) -> None:
-    """Say in the log of an installation that was brought back which entries stayed on the lost host."""
+    """Say in the log of an installation that was brought back which entries stayed on the lost
+    host."""
     if gone := audit.begin_anew(tx):
         cut_off(tx, gone, "they stayed on the lost host")
 
 
 def _fields(entry: Entry) -> dict[str, str]:
-    shown = {name: getattr(entry, name) for name in ("actor", "token_id", "origin", "action", "target", "outcome", "reveals")}
+    shown = {
+        name: getattr(entry, name)
+        for name in ("actor", "token_id", "origin", "action", "target", "outcome", "reveals")
+    }
     return {name: str(value) for name, value in shown.items() if value not in ("", None)}

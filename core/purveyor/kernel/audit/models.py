@@ -13,7 +13,8 @@ Outcome = Literal["ok", "begun", "refused", "failed"]
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be written down; no field ever holds a secret.
 
-    - actor: as the journal has it, "" for somebody who is not known; `token_id` is the token that was shown.
+    - actor: as the journal has it, "" for somebody who is not known; `token_id` is the token that
+      was shown.
     - origin: the peer's address, "local socket" or "command line".
     - action: the method and the pattern of the address, or what Purveyor did by itself.
     - target: what the address names. `detail` are names or numbers, never values.
@@ -65,7 +66,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the entries are as they were written: how many were looked at, the first and the last, and what is wrong."""
+    """Whether the entries are as they were written: how many were looked at, the first and the
+    last, and what is wrong."""
 
     entries: int
     first: int

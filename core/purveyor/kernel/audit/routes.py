@@ -24,10 +24,15 @@ async def list_entries(
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Response[list[AuditRecord]]:
-    """A part of the audit log, newest first: what one `user` did (or `local`, or `token:NAME`), what had one `target`, what was
-    from `since` on and before `until`: times of ISO 8601, in UTC unless they say another zone."""
-    wanted = Wanted(actor=user, target=target, since=_moment("since", since), until=_moment("until", until))
-    return page(*await core.house.store.read(lambda tx: audit.page(tx, wanted, limit=limit, offset=offset)))
+    """A part of the audit log, newest first: what one `user` did (or `local`, or `token:NAME`),
+    what had one `target`, what was from `since` on and before `until`: times of ISO 8601, in UTC
+    unless they say another zone."""
+    wanted = Wanted(
+        actor=user, target=target, since=_moment("since", since), until=_moment("until", until)
+    )
+    return page(
+        *await core.house.store.read(lambda tx: audit.page(tx, wanted, limit=limit, offset=offset))
+    )
 
 
 def _moment(field: str, text: str | None) -> datetime | None:
@@ -37,19 +42,26 @@ def _moment(field: str, text: str | None) -> datetime | None:
         found = datetime.fromisoformat(text)
     except ValueError:
         why = "for example 2026-11-27 or 2026-11-27T13:00"
-        raise BadInput(f"{text!r} is not a time.", remedy=f"Say it in ISO 8601, {why}.", errors={field: why}) from None
+        raise BadInput(
+            f"{text!r} is not a time.", remedy=f"Say it in ISO 8601, {why}.", errors={field: why}
+        ) from None
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 @get("/verify", guards=[admin])
-async def verify_entries(core: Core, newest: Annotated[int | None, Parameter(ge=1)] = None) -> Verdict:
+async def verify_entries(
+    core: Core, newest: Annotated[int | None, Parameter(ge=1)] = None
+) -> Verdict:
     """Whether all entries are there, and as they were written; or the newest so many."""
     return await core.house.store.examine(lambda tx: audit.verify(tx, newest))
 
 
 @post("/backup-key-printed", guards=[admin], opt={"reveals": "backup key"})
 async def note_printed_key() -> None:
-    """Write down that the key of the backups is shown: it is in a file, and whoever prints it needs no API for that."""
+    """Write down that the key of the backups is shown: it is in a file, and whoever prints it needs
+    no API for that."""
 
 
-router = Router("/audit", route_handlers=[list_entries, verify_entries, note_printed_key], tags=["journal"])
+router = Router(
+    "/audit", route_handlers=[list_entries, verify_entries, note_printed_key], tags=["journal"]
+)

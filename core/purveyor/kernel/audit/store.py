@@ -1,8 +1,9 @@
 """Entries of the audit log, each chained to the one before it.
 
-An entry's hash is an HMAC, with a key of the installation's, over the entry and the hash before it: whoever changes the table
-by hand cannot make a hash that fits. Where the log begins and ends is marked likewise, so that entries cannot be cut off
-either. Who has the key and the database can write any log; who has an older copy of the marks can cut back to that.
+An entry's hash is an HMAC, with a key of the installation's, over the entry and the hash before it:
+whoever changes the table by hand cannot make a hash that fits. Where the log begins and ends is
+marked likewise, so that entries cannot be cut off either. Who has the key and the database can
+write any log; who has an older copy of the marks can cut back to that.
 """
 
 import hashlib
@@ -33,7 +34,9 @@ class Mark(NamedTuple):
 
 
 def _mac(tx: Tx, *parts: Any) -> str:
-    return hmac.new(tx.vault.derived(PURPOSE), msgspec.json.encode(parts), hashlib.sha256).hexdigest()
+    return hmac.new(
+        tx.vault.derived(PURPOSE), msgspec.json.encode(parts), hashlib.sha256
+    ).hexdigest()
 
 
 def _hash(tx: Tx, before: str, number: int, row: Row) -> str:
@@ -43,7 +46,9 @@ def _hash(tx: Tx, before: str, number: int, row: Row) -> str:
 def _mark(tx: Tx, name: str) -> Mark | None:
     """A mark; None where there is none, or one that we did not make."""
     row = tx.row("SELECT entry, hash, mac FROM audit_marks WHERE name = ?", [name])
-    if row is None or not hmac.compare_digest(row["mac"], _mac(tx, name, row["entry"], row["hash"])):
+    if row is None or not hmac.compare_digest(
+        row["mac"], _mac(tx, name, row["entry"], row["hash"])
+    ):
         return None
     return Mark(row["entry"], row["hash"])
 
@@ -96,7 +101,14 @@ def page(tx: Tx, wanted: Wanted, *, limit: int, offset: int) -> Page[AuditRecord
         if moment is not None:
             conditions.append(f"at {word} ?")
             given.append(moment)
-    found = tx.page("*", f"audit WHERE {' AND '.join(conditions)}", given, order="id DESC", limit=limit, offset=offset)
+    found = tx.page(
+        "*",
+        f"audit WHERE {' AND '.join(conditions)}",
+        given,
+        order="id DESC",
+        limit=limit,
+        offset=offset,
+    )
     return Page([convert(row, AuditRecord, tx.vault) for row in found.items], found.total)
 
 
@@ -108,7 +120,8 @@ def verify(tx: Tx, newest: int | None = None) -> Verdict:
     found = list(_problems(tx, newest))
     start = _start(tx, newest)
     seen = tx.row(
-        "SELECT count(*) AS entries, coalesce(min(id), 0) AS first, coalesce(max(id), 0) AS last FROM audit WHERE id > ?",
+        "SELECT count(*) AS entries, coalesce(min(id), 0) AS first, coalesce(max(id), 0) AS last "
+        "FROM audit WHERE id > ?",
         [start.entry if start else -1],
     )
     assert seen is not None
@@ -119,16 +132,29 @@ def verify(tx: Tx, newest: int | None = None) -> Verdict:
 def _problems(tx: Tx, newest: int | None) -> Iterator[str]:
     first, last, end_ = _mark(tx, FIRST), _mark(tx, LAST), _newest(tx)
     if first is None or last is None:
-        if first is last is None and end_ == Mark() and not tx.value("SELECT count(*) FROM audit_marks"):
+        if (
+            first is last is None
+            and end_ == Mark()
+            and not tx.value("SELECT count(*) FROM audit_marks")
+        ):
             return  # nothing was ever written
-        yield "where the log begins and ends is not marked as Purveyor marks it: entries may be missing at both ends"
+        yield (
+            "where the log begins and ends is not marked as Purveyor marks it: entries may be "
+            "missing at both ends"
+        )
     before = _start(tx, newest)
-    for row in tx.rows("SELECT * FROM audit WHERE id > ? ORDER BY id", [before.entry if before else -1]):
+    for row in tx.rows(
+        "SELECT * FROM audit WHERE id > ? ORDER BY id", [before.entry if before else -1]
+    ):
         number = row["id"]
         if before is not None and number != before.entry + 1:
             yield _missing(before.entry + 1, number - 1)
-        elif before is not None and not hmac.compare_digest(row["hash"], _hash(tx, before.hash, number, row)):
-            yield f"entry {number} is not as it was written, or does not follow entry {before.entry}"
+        elif before is not None and not hmac.compare_digest(
+            row["hash"], _hash(tx, before.hash, number, row)
+        ):
+            yield (
+                f"entry {number} is not as it was written, or does not follow entry {before.entry}"
+            )
         elif row["action"] == BY_HAND:
             yield f"entry {number} says that the log was changed by hand: {row['detail']}"
         before = Mark(number, row["hash"])
@@ -143,21 +169,27 @@ def _start(tx: Tx, newest: int | None) -> Mark | None:
     """The entry before those that are looked at, None when it is not known."""
     row = None
     if newest is not None:
-        where = "SELECT id, hash FROM audit WHERE id <= (SELECT max(id) FROM audit) - ? ORDER BY id DESC LIMIT 1"
+        where = (
+            "SELECT id, hash FROM audit WHERE id <= (SELECT max(id) FROM audit) - ? ORDER BY "
+            "id DESC LIMIT 1"
+        )
         row = tx.row(where, [newest])
     return Mark(row["id"], row["hash"]) if row else _mark(tx, FIRST)
 
 
 def _missing(first: int, last: int) -> str:
-    return f"entry {first} is missing" if first == last else f"entries {first} to {last} are missing"
+    return (
+        f"entry {first} is missing" if first == last else f"entries {first} to {last} are missing"
+    )
 
 
 # ---------------------------------------------------------------- what is let go
 
 
 def cut(tx: Tx, before: datetime) -> Sequence[int]:
-    """Let go the oldest entries, as far as all of them are from before a moment; the answer is the numbers of the first and the
-    last, or nothing. The newest stays, for the chain goes on from it."""
+    """Let go the oldest entries, as far as all of them are from before a moment; the answer is the
+    numbers of the first and the last, or nothing. The newest stays, for the chain goes on from
+    it."""
     row: Row | None = None
     first, newest = 0, _newest(tx).entry
     for found in tx.rows("SELECT id, at, hash FROM audit ORDER BY id LIMIT ?", [BATCH]):
@@ -171,8 +203,8 @@ def cut(tx: Tx, before: datetime) -> Sequence[int]:
 
 
 def begin_anew(tx: Tx) -> Sequence[int]:
-    """Go on, from the last number, without the entries that stayed on a lost host; the answer is the numbers of the first and
-    the last of those, or nothing."""
+    """Go on, from the last number, without the entries that stayed on a lost host; the answer is
+    the numbers of the first and the last of those, or nothing."""
     first, last = _mark(tx, FIRST) or Mark(), end(tx)
     if _newest(tx) != Mark() or last.entry <= first.entry:
         return ()

@@ -1,4 +1,5 @@
-"""What commands share: NAME=VALUE options, and an operation that is run with progress or planned."""
+"""What commands share: NAME=VALUE options, and an operation that is run with progress or
+planned."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from purveyor_hooks import BadInput
 
 
 def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
-    """NAME=VALUE options as a mapping; @FILE stands for what a file holds, which no process list shows, and @@ for @.
+    """NAME=VALUE options as a mapping; @FILE stands for what a file holds, which no process list
+    shows, and @@ for @.
 
     Raises `BadInput`.
     """
@@ -18,19 +20,26 @@ def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
     for item in given:
         name, separator, value = item.partition("=")
         if not separator or not name:
-            raise BadInput(f"{item!r} is not NAME=VALUE.", remedy=f"For example: {option} port=5433")
+            raise BadInput(
+                f"{item!r} is not NAME=VALUE.", remedy=f"For example: {option} port=5433"
+            )
         if value.startswith("@@"):
             value = value[1:]
         elif value.startswith("@"):
             try:
                 value = Path(value[1:]).read_text().removesuffix("\n")
             except (OSError, UnicodeDecodeError) as error:
-                raise BadInput(f"{value[1:]} cannot be read: {error}.", errors={name: "the file cannot be read"}) from None
+                raise BadInput(
+                    f"{value[1:]} cannot be read: {error}.",
+                    errors={name: "the file cannot be read"},
+                ) from None
         found[name] = value
     return found
 
 
-def act(options: Options, title: str, method: str, path: str, *, plan: bool, **request: Any) -> dict[str, Any] | None:
+def act(
+    options: Options, title: str, method: str, path: str, *, plan: bool, **request: Any
+) -> dict[str, Any] | None:
     """Run a verb with progress, or show its plan; the answer is the operation, None for a plan."""
 
     async def work(client: Client) -> dict[str, Any] | None:

@@ -1,4 +1,5 @@
-"""The way to the API: a daemon elsewhere, the daemon of this host, or the core in this very process."""
+"""The way to the API: a daemon elsewhere, the daemon of this host, or the core in this very
+process."""
 
 import asyncio
 import os
@@ -25,19 +26,30 @@ from purveyor_hooks import DaemonUnavailable, Failed, Interrupted, NotFound, Pur
 T = TypeVar("T")
 SOCKET = "purveyor.sock"
 ENDS = (".succeeded", ".failed", ".waiting", ".abandoned")
-PATIENCE = 30.0  # seconds that a command waits for another one, or for a daemon that is about to serve
-TIMEOUT = httpx.Timeout(10.0, read=600.0)  # seconds; verbs answer at once, only bindings are waited for
-FIRST_LOOK, HANGS, LOOKS = 0.8, 4.0, 2.0  # seconds: until it is asked whether it is there at all; for the answer; between two
-MISSES = 3  # of those looks, after which a call that changes something is given up; one that reads is at the first
+# seconds that a command waits for another one, or for a daemon that is about to serve
+PATIENCE = 30.0
+# seconds; verbs answer at once, only bindings are waited for
+TIMEOUT = httpx.Timeout(10.0, read=600.0)
+# seconds: until it is asked whether it is there at all; for the answer; between two
+FIRST_LOOK, HANGS, LOOKS = 0.8, 4.0, 2.0
+# of those looks, after which a call that changes something is given up; one that reads is at the
+# first
+MISSES = 3
 AWAY = 60.0  # seconds that a daemon may be away while one of its operations is followed
 SILENCE = 40.0  # seconds without a sign of life from the event stream, which gives one each 15
 LOOKED = {"GET", "HEAD"}
-ANYWHERE = ("/api/version", "/api/plugins", "/api/external-services/types", "/api/external-services/providers")
+ANYWHERE = (
+    "/api/version",
+    "/api/plugins",
+    "/api/external-services/types",
+    "/api/external-services/providers",
+)
 Listener = Callable[[Mapping[str, Any]], None]
 
 
 class Client:
-    """Calls the API; its errors are raised as ours. `who` is the daemon's name in sentences, "" for the core in this process.
+    """Calls the API; its errors are raised as ours. `who` is the daemon's name in sentences, "" for
+    the core in this process.
 
     `waits_for` is the operation that is waited for, with its verb.
     """
@@ -65,19 +77,25 @@ class Client:
         return response
 
     async def get(self, path: str, **parameters: Any) -> Any:
-        return await self.call("GET", path, params={name: value for name, value in parameters.items() if value is not None})
+        return await self.call(
+            "GET",
+            path,
+            params={name: value for name, value in parameters.items() if value is not None},
+        )
 
     async def pages(self, path: str, **parameters: Any) -> list[Any]:
         """A whole list, however many pages it has."""
         items: list[Any] = []
         while True:
-            response = await self.send("GET", path, params={**parameters, "limit": 500, "offset": len(items)})
+            response = await self.send(
+                "GET", path, params={**parameters, "limit": 500, "offset": len(items)}
+            )
             page = response.json()
             items += page
             if not page or len(items) >= int(response.headers.get("X-Total-Count", len(items))):
                 return items
 
-    # ---------------------------------------------------------------- a daemon that hangs, or is away
+    # -------------------------------------------------------------- a daemon that hangs, or is away
 
     @contextmanager
     def _translated(self, reads: bool) -> Iterator[None]:
@@ -89,16 +107,20 @@ class Client:
                 f"{self._named} does not answer.", remedy="Is it running? Start it: purveyor serve"
             ) from error
         except httpx.TransportError as error:
-            remedy = "Try again." if reads else "What it had begun goes on: see purveyor operations."
-            raise DaemonUnavailable(f"{self._named} went away before it answered.", remedy=remedy) from error
+            remedy = (
+                "Try again." if reads else "What it had begun goes on: see purveyor operations."
+            )
+            raise DaemonUnavailable(
+                f"{self._named} went away before it answered.", remedy=remedy
+            ) from error
 
     @property
     def _named(self) -> str:
         return (self.who or "Purveyor")[0].upper() + (self.who or "Purveyor")[1:]
 
     async def _watched(self, work: Callable[[], Awaitable[T]], misses: int) -> T:
-        """Run a call, and look beside it whether the daemon is there at all. Raises `DaemonUnavailable` after so many looks in
-        vain; the first is told as soon as it is seen."""
+        """Run a call, and look beside it whether the daemon is there at all. Raises
+        `DaemonUnavailable` after so many looks in vain; the first is told as soon as it is seen."""
         if not self.who:
             return await work()
         answers: list[T] = []
@@ -117,7 +139,11 @@ class Client:
                 missed = 0 if await self._is_there() else missed + 1
                 if missed >= misses:
                     detail = f"{self._named} does not answer, though it runs."
-                    failures.append(DaemonUnavailable(detail, remedy="See its log; if it hangs for good, restart it."))
+                    failures.append(
+                        DaemonUnavailable(
+                            detail, remedy="See its log; if it hangs for good, restart it."
+                        )
+                    )
                     scope.cancel()
                     return
                 if missed == 1:
@@ -133,7 +159,8 @@ class Client:
         raise failures[0]
 
     async def _is_there(self) -> bool:
-        """Whether it answers anything; one that is gone has its connections broken, and need not be looked for."""
+        """Whether it answers anything; one that is gone has its connections broken, and need not be
+        looked for."""
         with anyio.move_on_after(HANGS) as scope:
             try:
                 await self._http.get("/api/version")
@@ -146,14 +173,19 @@ class Client:
 
     # ---------------------------------------------------------------- operations and events
 
-    async def verb(self, method: str, path: str, listener: Listener, **options: Any) -> Mapping[str, Any]:
-        """Run a verb, telling `listener` its events; the answer is the operation. Raises what it failed with."""
+    async def verb(
+        self, method: str, path: str, listener: Listener, **options: Any
+    ) -> Mapping[str, Any]:
+        """Run a verb, telling `listener` its events; the answer is the operation. Raises what it
+        failed with."""
         begun = await self.call(method, path, headers={"Prefer": "respond-async"}, **options)
         return await self._to_its_end(begun["operation_id"], begun["after"], listener)
 
     async def follow_operation(self, number: int, listener: Listener) -> Mapping[str, Any]:
         """Wait for an operation that is under way, as `verb` does."""
-        newest = await self.call("GET", "/api/events", params={"limit": 1}, headers={"Accept": "application/json"})
+        newest = await self.call(
+            "GET", "/api/events", params={"limit": 1}, headers={"Accept": "application/json"}
+        )
         operation: Mapping[str, Any] = await self.get(f"/api/operations/{number}")
         if operation["state"] not in ("running", "undoing"):
             return _ended(operation, {})
@@ -165,11 +197,14 @@ class Client:
             return LeftAlone("")
         number, verb = self.waits_for
         where = "in the daemon" if self.who else "when Purveyor is started again"
-        return LeftAlone(f"Operation {number} ({verb}) is not done: it goes on {where}. {how_to_go_on(number)}")
+        return LeftAlone(
+            f"Operation {number} ({verb}) is not done: it goes on {where}. {how_to_go_on(number)}"
+        )
 
     async def _to_its_end(self, number: int, after: int, listener: Listener) -> Mapping[str, Any]:
-        """Follow an operation until it has ended, or cannot be taken back now: over streams that break and restarts of the
-        daemon. Raises what it failed with, and `Interrupted` when the daemon is away for too long."""
+        """Follow an operation until it has ended, or cannot be taken back now: over streams that
+        break and restarts of the daemon. Raises what it failed with, and `Interrupted` when the
+        daemon is away for too long."""
         position = after
         told: Mapping[str, Any] = {}  # what the event that ended it, or says why it waits, told
 
@@ -191,7 +226,8 @@ class Client:
                 if not operation:
                     operation = await self.get(f"/api/operations/{number}")
                     self.waits_for = (number, operation["verb"])
-                if not told:  # else it went away between the event and the answer: the event does not come again
+                # else it went away between the event and the answer: the event does not come again
+                if not told:
                     await self._watched(follow, MISSES)
                 operation = await self.get(f"/api/operations/{number}")
                 waits = str(told.get("type", "")).endswith(".waiting")
@@ -203,29 +239,38 @@ class Client:
                 if monotonic() - there > AWAY:
                     verb = self.waits_for[1] if self.waits_for else "It"
                     remedy = f"It goes on when the daemon is started again. {how_to_go_on(number)}"
-                    raise Interrupted(f"{verb} was interrupted: {self.who} is away for {AWAY:.0f} s.", remedy=remedy) from error
+                    raise Interrupted(
+                        f"{verb} was interrupted: {self.who} is away for {AWAY:.0f} s.",
+                        remedy=remedy,
+                    ) from error
                 if not away:
-                    self._say(f"is away; operation {number} goes on when it is back. Waiting for it …")
+                    self._say(
+                        f"is away; operation {number} goes on when it is back. Waiting for it …"
+                    )
                 away = True
             await anyio.sleep(0.3)
 
     async def events(self, **parameters: Any) -> AsyncGenerator[Mapping[str, Any], None]:
-        """The event line after a number, until the stream ends. Raises `DaemonUnavailable` when it breaks."""
+        """The event line after a number, until the stream ends. Raises `DaemonUnavailable` when it
+        breaks."""
         given = {name: value for name, value in parameters.items() if value is not None}
         headers = {"Accept": "text/event-stream"}
         if "after" in given:
             headers["Last-Event-ID"] = str(given.pop("after"))
         timeout = httpx.Timeout(10.0, read=SILENCE)
         with self._translated(reads=True):
-            async with self._http.stream("GET", "/api/events", params=given, headers=headers, timeout=timeout) as response:
+            async with self._http.stream(
+                "GET", "/api/events", params=given, headers=headers, timeout=timeout
+            ) as response:
                 await _raise_for(response)
                 async for line in response.aiter_lines():
                     if line.startswith("data:"):
                         yield msgspec.json.decode(line[5:])
 
     async def follow(self, after: int, **filters: Any) -> AsyncIterator[Mapping[str, Any]]:
-        """The event line after a number, for ever, over restarts of the daemon. Raises `DaemonUnavailable` when it is away for
-        too long, and `Unauthorized` when the token has ended."""
+        """The event line after a number, for ever, over restarts of the daemon. Raises
+        `DaemonUnavailable` when it is away for too long, and `Unauthorized` when the token has
+        ended."""
         position, there, told = after, monotonic(), False
         while True:
             try:
@@ -260,10 +305,13 @@ class Client:
 
 
 def _ended(operation: Mapping[str, Any], told: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An operation that has ended. Raises what it failed with; `told` is what its last event says."""
+    """An operation that has ended. Raises what it failed with; `told` is what its last event
+    says."""
     if operation["state"] == "succeeded":
         return operation
-    error = error_from(operation["error"] or {"detail": told.get("because") or "It could not be ended."})
+    error = error_from(
+        operation["error"] or {"detail": told.get("because") or "It could not be ended."}
+    )
     number = operation["id"]
     if operation["state"] == "undoing":
         error.remedy += " What was begun is taken back as soon as that is possible."
@@ -300,11 +348,17 @@ async def connected(options: Options, *, resume: bool = True) -> AsyncIterator[C
     if options.url:
         token = os.environ.get("PURVEYOR_TOKEN", "")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        async with httpx.AsyncClient(base_url=options.url, headers=headers, timeout=TIMEOUT) as http:
+        async with httpx.AsyncClient(
+            base_url=options.url, headers=headers, timeout=TIMEOUT
+        ) as http:
             yield Client(http, f"the daemon at {options.url}")
         return
     state = options.state
-    if not (state / "settings.toml").exists() and not (state / "purveyor.db").exists() and not (state / "key").exists():
+    if (
+        not (state / "settings.toml").exists()
+        and not (state / "purveyor.db").exists()
+        and not (state / "key").exists()
+    ):
         async with _when_needed(options) as client:
             yield client
         return
@@ -320,8 +374,14 @@ async def connected(options: Options, *, resume: bool = True) -> AsyncIterator[C
                 if monotonic() - started > PATIENCE:
                     raise
         elif monotonic() - started > PATIENCE:
-            detail = f"The daemon (process {holder(state, DAEMON) or 'unknown'}) is there, and does not serve yet."
-            raise DaemonUnavailable(detail, remedy=f"It may wait for process {holder(state)}. Try again, or see its log.")
+            detail = (
+                f"The daemon (process {holder(state, DAEMON) or 'unknown'}) is there, and does "
+                "not serve yet."
+            )
+            raise DaemonUnavailable(
+                detail,
+                remedy=f"It may wait for process {holder(state)}. Try again, or see its log.",
+            )
         await anyio.sleep(0.2)
     number = holder(state)
     async with _over(path) as http:
@@ -329,26 +389,36 @@ async def connected(options: Options, *, resume: bool = True) -> AsyncIterator[C
 
 
 def listens(path: Path) -> bool:
-    """Whether somebody takes connections on a socket. Raises `DaemonUnavailable` when somebody should, and does not."""
+    """Whether somebody takes connections on a socket. Raises `DaemonUnavailable` when somebody
+    should, and does not."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(HANGS)
         try:
             probe.connect(str(path))
-        except (TimeoutError, BlockingIOError) as error:  # so many wait already that the system lets no more
-            detail = f"The daemon (process {holder(path.parent) or 'unknown'}) takes no connections, though it runs."
-            raise DaemonUnavailable(detail, remedy="See its log; if it hangs for good, restart it.") from error
+        except (TimeoutError, BlockingIOError) as error:
+            # so many wait already that the system lets no more
+            detail = (
+                f"The daemon (process {holder(path.parent) or 'unknown'}) takes no "
+                "connections, though it runs."
+            )
+            raise DaemonUnavailable(
+                detail, remedy="See its log; if it hangs for good, restart it."
+            ) from error
         except OSError:
             return False
     return True
 
 
 def _transport(path: Path) -> httpx.AsyncHTTPTransport:
-    return httpx.AsyncHTTPTransport(uds=str(path), verify=False)  # no TLS there: reading the certificates takes 30 ms
+    # no TLS there: reading the certificates takes 30 ms
+    return httpx.AsyncHTTPTransport(uds=str(path), verify=False)
 
 
 @asynccontextmanager
 async def _over(path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=_transport(path), base_url="http://purveyor", timeout=TIMEOUT) as http:
+    async with httpx.AsyncClient(
+        transport=_transport(path), base_url="http://purveyor", timeout=TIMEOUT
+    ) as http:
         yield http
 
 
@@ -360,7 +430,9 @@ async def _in_process(state: Path, resume: bool) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def _served(state: Path, resume: bool = True, *, patience: float = 0.0) -> AsyncIterator[Path]:
+async def _served(
+    state: Path, resume: bool = True, *, patience: float = 0.0
+) -> AsyncIterator[Path]:
     """The socket of a core that runs here, once whoever else has the state directory lets it go."""
     from purveyor.app import open_app
     from purveyor.asgi import create_api
@@ -374,10 +446,11 @@ async def _served(state: Path, resume: bool = True, *, patience: float = 0.0) ->
 
 
 class _Late(httpx.AsyncBaseTransport):
-    """The core of a state directory that there is not yet: begun by the first call that changes something.
+    """The core of a state directory that there is not yet: begun by the first call that changes
+    something.
 
-    What only looks makes nothing: it is told that nothing is there, or, about what is the same everywhere, answered by a core
-    that forgets.
+    What only looks makes nothing: it is told that nothing is there, or, about what is the same
+    everywhere, answered by a core that forgets.
     """
 
     def __init__(self, options: Options, group: anyio.abc.TaskGroup, over: anyio.Event) -> None:
@@ -394,16 +467,23 @@ class _Late(httpx.AsyncBaseTransport):
                 with tempfile.TemporaryDirectory(prefix="purveyor-") as folder:
                     async with _served(Path(folder)) as path, _transport(path) as transport:
                         answer = await transport.handle_async_request(request)
-                        return httpx.Response(answer.status_code, headers=answer.headers, content=await answer.aread())
+                        return httpx.Response(
+                            answer.status_code, headers=answer.headers, content=await answer.aread()
+                        )
             else:
                 raise NotFound(
                     f"There is no installation in {self._options.state} ({self._options.why}).",
-                    remedy="Begin one by creating something, or say where yours is: purveyor --state DIR, or $PURVEYOR_STATE.",
+                    remedy=(
+                        "Begin one by creating something, or say where yours is: purveyor "
+                        "--state DIR, or $PURVEYOR_STATE."
+                    ),
                 )
         assert self._inner is not None
         return await self._inner.handle_async_request(request)
 
-    async def _serve(self, state: Path, *, task_status: anyio.abc.TaskStatus[httpx.AsyncBaseTransport]) -> None:
+    async def _serve(
+        self, state: Path, *, task_status: anyio.abc.TaskStatus[httpx.AsyncBaseTransport]
+    ) -> None:
         async with _served(state, patience=PATIENCE) as path, _transport(path) as transport:
             task_status.started(transport)
             await self._over.wait()
@@ -414,7 +494,9 @@ async def _when_needed(options: Options) -> AsyncIterator[Client]:
     over = anyio.Event()
     async with anyio.create_task_group() as group:
         transport = _Late(options, group, over)
-        async with httpx.AsyncClient(transport=transport, base_url="http://purveyor", timeout=TIMEOUT) as http:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://purveyor", timeout=TIMEOUT
+        ) as http:
             try:
                 yield Client(http)
             finally:
@@ -422,16 +504,19 @@ async def _when_needed(options: Options) -> AsyncIterator[Client]:
 
 
 def _quiet(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What the event loop has to say of its callbacks: nothing of a call that was given up and answered in the same turn.
+    """What the event loop has to say of its callbacks: nothing of a call that was given up and
+    answered in the same turn.
 
-    anyio's UNIX sockets wake a future that was cancelled; the loop would print that as a stack trace.
+    anyio's UNIX sockets wake a future that was cancelled; the loop would print that as a stack
+    trace.
     """
     if not isinstance(context.get("exception"), asyncio.InvalidStateError):
         loop.default_exception_handler(context)
 
 
 def run(options: Options, work: Callable[[Client], Awaitable[T]], *, resume: bool = True) -> T:
-    """Run a command's work with a client. Raises `LeftAlone` when it is interrupted from the keyboard."""
+    """Run a command's work with a client. Raises `LeftAlone` when it is interrupted from the
+    keyboard."""
     clients: list[Client] = []
 
     async def go() -> T:

@@ -1,4 +1,5 @@
-"""Variables as lines of the files that other programs read. What a form cannot say is refused, and never said wrongly."""
+"""Variables as lines of the files that other programs read. What a form cannot say is refused, and
+never said wrongly."""
 
 import re
 import shlex
@@ -10,9 +11,11 @@ BARE = re.compile(r"[A-Za-z0-9_./:@%+,=-]*")  # means itself to every reader, so
 
 
 def dotenv(name: str, value: str) -> str:
-    """A line that python-dotenv, node and a shell read alike; one without quotes means the same to ``docker --env-file``.
+    """A line that python-dotenv, node and a shell read alike; one without quotes means the same to
+    ``docker --env-file``.
 
-    They differ in what a backslash and a dollar do, and in which quotes take which: what they would read differently is refused.
+    They differ in what a backslash and a dollar do, and in which quotes take which: what they would
+    read differently is refused.
     """
     if BARE.fullmatch(value):
         return f"{name}={value}"
@@ -43,9 +46,11 @@ FORMS: dict[str, Callable[[str, str], str]] = {"dotenv": dotenv, "shell": shell,
 
 
 def _refused(name: str, form: str) -> BadInput:
-    why = {"dotenv": "its readers would read it differently", "docker": "it has several lines", "shell": "it holds a zero byte"}[
-        form
-    ]
+    why = {
+        "dotenv": "its readers would read it differently",
+        "docker": "it has several lines",
+        "shell": "it holds a zero byte",
+    }[form]
     return BadInput(
         f"The value of {name} cannot be said in the form {form}: {why}.",
         remedy="Use --format json" + (" or shell." if form != "shell" else "."),

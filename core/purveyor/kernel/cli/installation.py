@@ -17,12 +17,23 @@ def token_command() -> None:
 
 @token_command.command("create")
 @click.argument("name")
-@click.option("--scope", type=click.Choice(["admin", "read", "project"]), default="admin", show_default=True)
+@click.option(
+    "--scope", type=click.Choice(["admin", "read", "project"]), default="admin", show_default=True
+)
 @click.option("--project", metavar="PROJECT", help="The project of a token of that scope.")
-@click.option("--user", metavar="USER", help="Whose it is: what is done with it is done in that name.")
+@click.option(
+    "--user", metavar="USER", help="Whose it is: what is done with it is done in that name."
+)
 @click.option("--expires", metavar="TIME", help="How long it is valid: 30m, 12h, 90d.")
 @click.pass_obj
-def create(options: Options, name: str, scope: str, project: str | None, user: str | None, expires: str | None) -> None:
+def create(
+    options: Options,
+    name: str,
+    scope: str,
+    project: str | None,
+    user: str | None,
+    expires: str | None,
+) -> None:
     """Make a token and print it, this once."""
     body: dict[str, Any] = {"name": name, "scope": scope, "project": project, "user": user}
     if expires:
@@ -41,11 +52,14 @@ def list_tokens(options: Options) -> None:
         return
     rows = [
         (item["id"], item["name"], item["user"] or "", item["scope"],
-         "revoked" if item["revoked_at"] else (item["expires_at"] or "never")[:19], (item["last_used_at"] or "never")[:19])
+         "revoked" if item["revoked_at"] else (item["expires_at"] or "never")[:19],
+         (item["last_used_at"] or "never")[:19])
         for item in found
     ]  # fmt: skip
     output.table(
-        ["id", "name", "user", "scope", "ends", "last used"], rows, "There are none. Make one: purveyor token create NAME"
+        ["id", "name", "user", "scope", "ends", "last used"],
+        rows,
+        "There are none. Make one: purveyor token create NAME",
     )
 
 
@@ -70,10 +84,19 @@ def list_sessions(options: Options) -> None:
         output.show_json(found)
         return
     rows = [
-        (item["id"], item["token"], item["peer"], item["created_at"][:19], item["last_used_at"][:19], item["agent"])
+        (
+            item["id"],
+            item["token"],
+            item["peer"],
+            item["created_at"][:19],
+            item["last_used_at"][:19],
+            item["agent"],
+        )
         for item in found
     ]
-    output.table(["id", "token", "from", "since", "last used", "browser"], rows, "Nobody is signed in.")
+    output.table(
+        ["id", "token", "from", "since", "last used", "browser"], rows, "Nobody is signed in."
+    )
 
 
 @token_command.command("end-session")
@@ -93,8 +116,8 @@ def end_session(options: Options, number: int, yes: bool) -> None:
 @click.option("-e", "--environment", default="production", show_default=True)
 @click.pass_obj
 def doctor_command(options: Options, project: str | None, environment: str) -> None:
-    """Check engine, network, store, and whatever should run, backups, schedules and disks; for a PROJECT, its app as it runs and
-    each step from its network to its data."""
+    """Check engine, network, store, and whatever should run, backups, schedules and disks; for a
+    PROJECT, its app as it runs and each step from its network to its data."""
 
     async def work(client: Client) -> Any:
         return await client.get("/api/doctor", project=project, environment=environment)
@@ -104,8 +127,15 @@ def doctor_command(options: Options, project: str | None, environment: str) -> N
         output.show_json(found)
     else:
         for item in found:
-            mark = click.style("✓", fg="green") if item["ok"] else click.style("✖", fg="red", bold=True)
-            click.echo(f"{mark} {item['subject']}: {item['name']}  {click.style(item['detail'], dim=True)}".rstrip())
+            mark = (
+                click.style("✓", fg="green")
+                if item["ok"]
+                else click.style("✖", fg="red", bold=True)
+            )
+            click.echo(
+                f"{mark} {item['subject']}: {item['name']}  "
+                f"{click.style(item['detail'], dim=True)}".rstrip()
+            )
             if item["remedy"]:
                 click.echo(f"    {item['remedy']}")
     if not all(item["ok"] for item in found):

@@ -1,4 +1,5 @@
-"""The entry point: options that hold for every command, and commands that are loaded when they are called."""
+"""The entry point: options that hold for every command, and commands that are loaded when they are
+called."""
 
 import importlib
 import json
@@ -66,7 +67,8 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Loads a command's module when it is called; plugins' commands when no own one has the name."""
+    """Loads a command's module when it is called; plugins' commands when no own one has the
+    name."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return [*COMMANDS, *(name for name in _added() if name not in COMMANDS)]
@@ -80,15 +82,23 @@ class LazyGroup(click.Group):
 
 
 def _answering(command: click.Command) -> click.Command:
-    """The command, and all of its own, with the option --json: it may be said before and after. Those that hand their arguments
-    on to another program leave it to that."""
+    """The command, and all of its own, with the option --json: it may be said before and after.
+    Those that hand their arguments on to another program leave it to that."""
     if isinstance(command, click.Group):
         for inner in command.commands.values():
             _answering(inner)
         if not command.invoke_without_command:
             return command
-    if not command.context_settings.get("ignore_unknown_options") and not any("--json" in item.opts for item in command.params):
-        option = click.Option(["--json"], is_flag=True, expose_value=False, callback=_as_json, help="Answer with JSON.")
+    if not command.context_settings.get("ignore_unknown_options") and not any(
+        "--json" in item.opts for item in command.params
+    ):
+        option = click.Option(
+            ["--json"],
+            is_flag=True,
+            expose_value=False,
+            callback=_as_json,
+            help="Answer with JSON.",
+        )
         command.params.append(option)
     return command
 
@@ -110,10 +120,15 @@ def _added() -> dict[str, click.Command]:
     return {str(command.name): command for command in registry.gather("cli_commands")}
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="purveyor")
 @click.option("--state", metavar="DIR", help="The state directory.  [env: PURVEYOR_STATE]")
-@click.option("--url", envvar="PURVEYOR_URL", help="A daemon elsewhere: https://host.  [env: PURVEYOR_URL]")
+@click.option(
+    "--url", envvar="PURVEYOR_URL", help="A daemon elsewhere: https://host.  [env: PURVEYOR_URL]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
 @click.pass_context
 def cli(context: click.Context, state: str | None, url: str | None, as_json: bool) -> None:
@@ -127,7 +142,8 @@ def cli(context: click.Context, state: str | None, url: str | None, as_json: boo
 
 
 class LeftAlone(Exception):
-    """Ctrl-C: what the command was waiting for goes on, and `text` says how to follow it; it is empty for nothing."""
+    """Ctrl-C: what the command was waiting for goes on, and `text` says how to follow it; it is
+    empty for nothing."""
 
     exit_code = 130
 
@@ -137,7 +153,8 @@ class LeftAlone(Exception):
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line; errors become two lines, or one problem document with --json, and an exit code, never a trace."""
+    """Run the command line; errors become two lines, or one problem document with --json, and an
+    exit code, never a trace."""
     with safe_output():
         _main(arguments)
 
@@ -164,7 +181,10 @@ def _main(arguments: list[str] | None) -> None:
             error.show()
             sys.exit(error.exit_code)
         options.as_json = True
-        found = BadInput(error.format_message(), remedy=f"See: {error.ctx.command_path if error.ctx else 'purveyor'} --help")
+        found = BadInput(
+            error.format_message(),
+            remedy=f"See: {error.ctx.command_path if error.ctx else 'purveyor'} --help",
+        )
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -175,7 +195,8 @@ def _main(arguments: list[str] | None) -> None:
         sys.stderr.close()
         sys.exit(141)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still held back has nowhere to go
+        # what is still held back has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         click.echo(f"Error: {error.strerror or error}: {error.filename or 'the output'}", err=True)
         sys.exit(1)
     _tell(found, options.as_json)
@@ -196,7 +217,8 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> Any:
 def _tell(error: Any, as_json: bool) -> None:
     if as_json:
         problem = {
-            "type": f"urn:purveyor:error:{error.code}", "title": error.title, "status": error.status, "detail": error.detail,
+            "type": f"urn:purveyor:error:{error.code}", "title": error.title,
+            "status": error.status, "detail": error.detail,
             "remedy": error.remedy, "errors": error.errors,
         }  # fmt: skip
         click.echo(json.dumps(problem, indent=2, ensure_ascii=False))

@@ -16,7 +16,9 @@ plan_option = click.option("--plan", is_flag=True, help="Show what it would do, 
 class Options:
     """What holds for every command."""
 
-    def __init__(self, state: str | None = None, url: str | None = None, as_json: bool = False) -> None:
+    def __init__(
+        self, state: str | None = None, url: str | None = None, as_json: bool = False
+    ) -> None:
         self.state_given = state
         self.url = url
         self.as_json = as_json
@@ -32,7 +34,11 @@ class Options:
         """Why the state directory is where it is."""
         if self.state_given:
             return "the one that --state names"
-        return "the one that $PURVEYOR_STATE names" if os.environ.get("PURVEYOR_STATE") else "the default place"
+        return (
+            "the one that $PURVEYOR_STATE names"
+            if os.environ.get("PURVEYOR_STATE")
+            else "the default place"
+        )
 
     def run(self, work: Any) -> Any:
         """Run a command's work with the API: `CommandLine` as plugins' commands get it."""
@@ -45,5 +51,9 @@ def seconds(text: str, option: str) -> int:
     """A span of time as people write it. Raises `BadInput` that names the option."""
     parts = re.fullmatch(r"(\d{1,6})([mhd])", text)
     if not parts:
-        raise BadInput(f"{text!r} is not a time.", remedy="For example 30m, 12h or 90d.", errors={option: "30m, 12h, 90d"})
+        raise BadInput(
+            f"{text!r} is not a time.",
+            remedy="For example 30m, 12h or 90d.",
+            errors={option: "30m, 12h, 90d"},
+        )
     return int(parts[1]) * UNITS[parts[2]]

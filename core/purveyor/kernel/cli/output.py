@@ -71,7 +71,8 @@ def size(count: float | None) -> str:
 
 
 def outcome(operation: Mapping[str, Any]) -> bool:
-    """Tell what an operation that moved data found; true when all is as it was. Each thing has a line of its own."""
+    """Tell what an operation that moved data found; true when all is as it was. Each thing has a
+    line of its own."""
     found = operation.get("outcome") or {}
     findings, left_out = found.get("findings", []), found.get("left_out", [])
     notices = [item for item in (*findings, *left_out) if item.get("notice")]
@@ -83,7 +84,9 @@ def outcome(operation: Mapping[str, Any]) -> bool:
     ]
     for heading, lines in groups:
         for line in lines:
-            click.secho(f"  {heading}: {line}", fg=None if heading == "Note" else "yellow", err=True)
+            click.secho(
+                f"  {heading}: {line}", fg=None if heading == "Note" else "yellow", err=True
+            )
     return not any(lines for heading, lines in groups if heading != "Note")
 
 
@@ -93,28 +96,37 @@ def _finding(item: Mapping[str, Any]) -> str:
 
 
 def who(item: Mapping[str, Any]) -> str:
-    """Who did something; with the token that was shown, where its name alone says who: two tokens may have one name."""
+    """Who did something; with the token that was shown, where its name alone says who: two tokens
+    may have one name."""
     unnamed = item["token_id"] and item["actor"].startswith("token:")
     return f"{item['actor']} ({item['token_id']})" if unnamed else str(item["actor"])
 
 
 def table(headings: Sequence[str], rows: Sequence[tuple[object, ...]], empty: str) -> None:
-    """Columns; `empty` instead of a table without rows. On a terminal cells are wrapped to its width, else a row is a line."""
+    """Columns; `empty` instead of a table without rows. On a terminal cells are wrapped to its
+    width, else a row is a line."""
     if not rows:
         click.echo(empty)
         return
-    names, cells = [name.upper() for name in headings], [[str(cell) for cell in row] for row in rows]
+    names, cells = (
+        [name.upper() for name in headings],
+        [[str(cell) for cell in row] for row in rows],
+    )
     if sys.stdout.isatty():
         _draw(names, cells)
         return
     widths = [max(len(click.unstyle(row[i])) for row in [names, *cells]) for i in range(len(names))]
     for row in [names, *cells]:
-        padded = (cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True))
+        padded = (
+            cell + " " * (width - len(click.unstyle(cell)))
+            for cell, width in zip(row, widths, strict=True)
+        )
         click.echo("  ".join(padded).rstrip())
 
 
 def _draw(names: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    from rich.table import Table  # rich is loaded where somebody looks, and for no help, version or completion
+    # rich is loaded where somebody looks, and for no help, version or completion
+    from rich.table import Table
     from rich.text import Text
 
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -129,7 +141,11 @@ def _console(stream: Any) -> "Console":
     """What draws on a terminal: on the stream itself, for it moves the cursor."""
     from rich.console import Console
 
-    return Console(file=raw(stream), highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
+    return Console(
+        file=raw(stream),
+        highlight=False,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+    )
 
 
 def fields(values: Mapping[str, object]) -> None:
@@ -146,13 +162,18 @@ def show_plan(plan: Mapping[str, Any]) -> None:
     click.echo(" (a plan; nothing has been changed)")
     rows = {
         "steps": " → ".join(plan["steps"]),
-        "containers": ", ".join(f"{c['action']} {c['name']} {c['image']}".strip() for c in plan["containers"]),
+        "containers": ", ".join(
+            f"{c['action']} {c['name']} {c['image']}".strip() for c in plan["containers"]
+        ),
         "volumes": ", ".join(f"{v['name']}: {v['action']}" for v in plan["volumes"]),
-        "ports": ", ".join(f"{p['host']}:{p['port']} → {p['container_port']}" for p in plan["ports"]),
+        "ports": ", ".join(
+            f"{p['host']}:{p['port']} → {p['container_port']}" for p in plan["ports"]
+        ),
         "resources": ", ".join(plan["resources"]),
         "variables": ", ".join(plan["variables"]),
         "apps": "; ".join(
-            f"{a['project']}/{a['environment']} (deployment {a['deployment']}): {a['effect']}" for a in plan["apps"]
+            f"{a['project']}/{a['environment']} (deployment {a['deployment']}): {a['effect']}"
+            for a in plan["apps"]
         ),
         "downtime": plan["downtime"],
     }

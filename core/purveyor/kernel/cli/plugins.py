@@ -1,4 +1,5 @@
-"""``purveyor plugin``: what is installed, installing, removing, and checking what a type promises."""
+"""``purveyor plugin``: what is installed, installing, removing, and checking what a type
+promises."""
 
 import importlib.metadata
 import json
@@ -41,13 +42,16 @@ def list_plugins(options: Options) -> None:
         output.show_json(found)
         return
     rows = [
-        (item["name"], item["distribution"], item["version"], item["service_type"] or "", len(item["hooks"]),
+        (item["name"], item["distribution"], item["version"], item["service_type"] or "",
+        len(item["hooks"]),
          "all" if "on_event" in item["hooks"] else "",
          item["sha256"][:12], _state(item))
         for item in found
     ]  # fmt: skip
     output.table(
-        ["plugin", "distribution", "version", "type", "hooks", "events", "sha256", "state"], rows, "No plugin is installed."
+        ["plugin", "distribution", "version", "type", "hooks", "events", "sha256", "state"],
+        rows,
+        "No plugin is installed.",
     )
 
 
@@ -62,9 +66,15 @@ def _state(item: Mapping[str, Any]) -> str:
 @click.pass_obj
 def show_plugin(options: Options, name: str) -> None:
     """Show a plugin: the hooks that it implements, and what went wrong."""
-    found = [item for item in run(options, lambda client: client.get("/api/plugins")) if item["name"] == name]
+    found = [
+        item
+        for item in run(options, lambda client: client.get("/api/plugins"))
+        if item["name"] == name
+    ]
     if not found:
-        raise NotFound(f"There is no plugin {name!r}.", remedy="List them with: purveyor plugin list")
+        raise NotFound(
+            f"There is no plugin {name!r}.", remedy="List them with: purveyor plugin list"
+        )
     if options.as_json:
         output.show_json(found[0])
         return
@@ -73,8 +83,12 @@ def show_plugin(options: Options, name: str) -> None:
         {
             "plugin": item["name"],
             "from": f"{item['distribution']} {item['version']}".strip(),
-            "wheel": f"sha256:{item['sha256']}, {output.size(item['size_bytes'])}" if item["sha256"] else "",
-            "installed": f"{item['installed_at'][:19]} by {item['installed_by']}" if item["sha256"] else "",
+            "wheel": f"sha256:{item['sha256']}, {output.size(item['size_bytes'])}"
+            if item["sha256"]
+            else "",
+            "installed": f"{item['installed_at'][:19]} by {item['installed_by']}"
+            if item["sha256"]
+            else "",
             "differs": item["differs"],
             "type": item["service_type"],
             "hooks": ", ".join(item["hooks"]),
@@ -87,23 +101,43 @@ def show_plugin(options: Options, name: str) -> None:
 
 @plugin_command.command("install")
 @click.argument("what")
-@click.option("--hash", "wanted", metavar="sha256:HASH", help="Refuse any other file than the one with this hash.")
+@click.option(
+    "--hash",
+    "wanted",
+    metavar="sha256:HASH",
+    help="Refuse any other file than the one with this hash.",
+)
 @click.option(
     "--constraint",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Refuse what it depends on in any other version, or file, than this names: NAME==VERSION --hash=sha256:HASH.",
+    help=(
+        "Refuse what it depends on in any other version, or file, than this names: "
+        "NAME==VERSION --hash=sha256:HASH."
+    ),
 )
-@click.option("--build", is_flag=True, help="Build a wheel of a folder or an sdist here first, which runs its code.")
+@click.option(
+    "--build",
+    is_flag=True,
+    help="Build a wheel of a folder or an sdist here first, which runs its code.",
+)
 @click.option("--no-deps", is_flag=True, help="Without what it depends on.")
 @yes_option
 @click.pass_obj
 def install_plugin(
-    options: Options, what: str, wanted: str | None, constraint: Path | None, build: bool, no_deps: bool, yes: bool
+    options: Options,
+    what: str,
+    wanted: str | None,
+    constraint: Path | None,
+    build: bool,
+    no_deps: bool,
+    yes: bool,
 ) -> None:
-    """Install a plugin into Purveyor's own Python: a wheel, or NAME==VERSION, which is fetched as a wheel first.
+    """Install a plugin into Purveyor's own Python: a wheel, or NAME==VERSION, which is fetched as a
+    wheel first.
 
-    Its code runs as the user of the daemon: what is installed, and whose code that is, is shown and asked before.
+    Its code runs as the user of the daemon: what is installed, and whose code that is, is shown and
+    asked before.
     """
     _require_here(options)
     expected = wheels.wanted_hash(wanted)
@@ -127,24 +161,42 @@ def install_plugin(
             yes=yes,
         )  # fmt: skip
         wheels.install(wheel, needed, folder)
-    new = sorted(set(_plugins()) - set(before)) or [key for key, value in _plugins().items() if value == wheel.distribution]
+    new = sorted(set(_plugins()) - set(before)) or [
+        key for key, value in _plugins().items() if value == wheel.distribution
+    ]
     _note(options, wheel)
     found = {item["name"]: item for item in _listed(options)}
-    told = [{**found[key], "sha256": wheel.sha256, "size_bytes": wheel.size} for key in new if key in found]
+    told = [
+        {**found[key], "sha256": wheel.sha256, "size_bytes": wheel.size}
+        for key in new
+        if key in found
+    ]
     if options.as_json:
         output.show_json(told)
     for item in told:
         if item["error"]:
-            raise Failed(f"The plugin {item['name']} was installed and does not load: {item['error']}")
+            raise Failed(
+                f"The plugin {item['name']} was installed and does not load: {item['error']}"
+            )
         if not options.as_json:
-            brings = f", which brings the service type {item['service_type']}" if item["service_type"] else ""
-            click.echo(f"The plugin {item['name']} {item['version']} is installed{brings}. {DAEMON}")
+            brings = (
+                f", which brings the service type {item['service_type']}"
+                if item["service_type"]
+                else ""
+            )
+            click.echo(
+                f"The plugin {item['name']} {item['version']} is installed{brings}. {DAEMON}"
+            )
 
 
 def _require_here(options: Options) -> None:
     if options.url:
         remedy = "Do it on the host of the daemon, without --url and $PURVEYOR_URL."
-        raise BadInput("A plugin is installed into the Python of this host.", remedy=remedy, errors={"url": "another host's"})
+        raise BadInput(
+            "A plugin is installed into the Python of this host.",
+            remedy=remedy,
+            errors={"url": "another host's"},
+        )
 
 
 def _user(options: Options | None) -> str:
@@ -176,12 +228,21 @@ def _note(options: Options, wheel: wheels.Wheel) -> None:
         "record_sha256": record_of(importlib.metadata.distribution(wheel.distribution)),
     }
     try:
-        run(options, lambda client: client.call("POST", "/api/plugins/installed", json=body), resume=False)
+        run(
+            options,
+            lambda client: client.call("POST", "/api/plugins/installed", json=body),
+            resume=False,
+        )
     except (PurveyorError, ExceptionGroup) as error:
         found = first_error(error) if isinstance(error, ExceptionGroup) else error
         why = found.detail if found is not None else type(error).__name__
-        again = "Have that put right, and install it again: until then nothing tells when it is changed."
-        raise Failed(f"{wheel.distribution} is installed, and that could not be noted: {why}", remedy=again) from error
+        again = (
+            "Have that put right, and install it again: until then nothing tells when it is "
+            "changed."
+        )
+        raise Failed(
+            f"{wheel.distribution} is installed, and that could not be noted: {why}", remedy=again
+        ) from error
 
 
 @plugin_command.command("uninstall")
@@ -193,12 +254,16 @@ def uninstall_plugin(options: Options, name: str, yes: bool) -> None:
     _require_here(options)
     plugins = _plugins()
     if name not in plugins:
-        raise NotFound(f"There is no plugin {name!r}.", remedy="List them with: purveyor plugin list")
+        raise NotFound(
+            f"There is no plugin {name!r}.", remedy="List them with: purveyor plugin list"
+        )
     if plugins[name] == OWN:
         raise Conflict(f"The plugin {name} comes with Purveyor and cannot be removed.")
     kinds = {item["name"]: item["service_type"] for item in _listed(options)}
     services = run(options, lambda client: client.pages("/api/external-services/"))
-    held = [item["slug"] for item in services if kinds.get(name) and item["service_type"] == kinds[name]]
+    held = [
+        item["slug"] for item in services if kinds.get(name) and item["service_type"] == kinds[name]
+    ]
     if held:
         interrupts(f"{', '.join(held)} cannot be used without {name}; the data is kept.", yes=yes)
     wheels.pip("uninstall", "--yes", plugins[name])
@@ -208,7 +273,9 @@ def uninstall_plugin(options: Options, name: str, yes: bool) -> None:
         output.show_json({"removed": name, "services": held})
     else:
         kept = f" {', '.join(held)} stay listed, with their data." if held else ""
-        click.echo(f"The plugin {name} is removed.{kept} A daemon that runs has it until its next start.")
+        click.echo(
+            f"The plugin {name} is removed.{kept} A daemon that runs has it until its next start."
+        )
 
 
 def _plugins() -> dict[str, str]:
@@ -238,44 +305,74 @@ print(json.dumps(msgspec.to_builtins(list(registry.plugins))))
 
 @plugin_command.command("check")
 @click.argument("service_type")
-@click.option("--image", default="", metavar="IMAGE", help="The Docker image, instead of the type's default.")
-@click.option("--only", multiple=True, metavar="CHECK", help="One check, as --json names it; may be given again.")
+@click.option(
+    "--image", default="", metavar="IMAGE", help="The Docker image, instead of the type's default."
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="CHECK",
+    help="One check, as --json names it; may be given again.",
+)
 @click.pass_obj
 def check_plugin(options: Options, service_type: str, image: str, only: tuple[str, ...]) -> None:
-    """Check everything that a service type promises, on an installation made for that; exit code 1 when one is not kept."""
+    """Check everything that a service type promises, on an installation made for that; exit code 1
+    when one is not kept."""
     from purveyor.kernel.config import load
     from purveyor_hooks.conformance import CHECKS, Bench, Outcome, run_all
 
     known = [check.name for check in CHECKS]
     if unknown := sorted({*only} - {*known}):
         raise BadInput(
-            f"There is no check {unknown[0]!r}.", remedy=f"Known are: {', '.join(known)}.", errors={"only": "no check"}
+            f"There is no check {unknown[0]!r}.",
+            remedy=f"Known are: {', '.join(known)}.",
+            errors={"only": "no check"},
         )
     chosen = image or load(options.state).default_images.get(service_type, "")
     try:
         bench = Bench(service_type, chosen)
     except LookupError as error:
-        raise BadInput(str(error), remedy="See: purveyor plugin list", errors={"service_type": "no plugin brings it"}) from None
+        raise BadInput(
+            str(error),
+            remedy="See: purveyor plugin list",
+            errors={"service_type": "no plugin brings it"},
+        ) from None
     found: list[dict[str, Any]] = []
     with bench:
         for check, outcome in run_all(bench, only):
             kept = outcome.kept if isinstance(outcome, Outcome) else None
             seen = outcome.seen if isinstance(outcome, Outcome) else str(outcome)
-            found.append({"check": check.name, "promise": check.promise, "kept": kept, "seen": seen, "hooks": check.hooks})
+            found.append(
+                {
+                    "check": check.name,
+                    "promise": check.promise,
+                    "kept": kept,
+                    "seen": seen,
+                    "hooks": check.hooks,
+                }
+            )
             if not options.as_json:
                 _tell_check(found[-1])
     if options.as_json:
         output.show_json(found)
     failed = [item for item in found if item["kept"] is False]
     if not options.as_json:
-        count = f"{len(failed)} of {len(found)} promises are not kept" if failed else f"{service_type} keeps its promises"
+        count = (
+            f"{len(failed)} of {len(found)} promises are not kept"
+            if failed
+            else f"{service_type} keeps its promises"
+        )
         click.secho(f"{count}.", bold=True)
     if failed:
         raise SystemExit(1)
 
 
 def _tell_check(item: Mapping[str, Any]) -> None:
-    mark = {True: click.style("✓", fg="green"), None: click.style("–", dim=True), False: click.style("✖", fg="red", bold=True)}
+    mark = {
+        True: click.style("✓", fg="green"),
+        None: click.style("–", dim=True),
+        False: click.style("✖", fg="red", bold=True),
+    }
     click.echo(f"{mark[item['kept']]} {item['promise']}")
     if item["kept"] is False:
         click.echo(f"    seen:    {item['seen']}")

@@ -14,13 +14,17 @@ import click
 
 from purveyor.kernel.cli.options import Options
 
-MOMENT = 2.0  # seconds that it tries to be the only one: whoever looks whether there is one is in the way for less
+# seconds that it tries to be the only one: whoever looks whether there is one is in the way for
+# less
+MOMENT = 2.0
 PATIENCE = 60.0  # seconds that it waits for a command that runs the core itself
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
 
 @click.command("serve")
-@click.option("--listen", metavar="HOST:PORT", help="Where to listen, instead of what the settings say.")
+@click.option(
+    "--listen", metavar="HOST:PORT", help="Where to listen, instead of what the settings say."
+)
 @click.option("--log-level", type=click.Choice(list(LEVELS)), default="info", show_default=True)
 @click.pass_obj
 def serve_command(options: Options, listen: str | None, log_level: str) -> None:
@@ -70,7 +74,8 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
     if listens(state / SOCKET):  # another daemon: to wait for that is to wait for ever
         with StateLock(state):
             pass
-    # a thread that builds a long list hands the interpreter on after 1 ms, not 5: each answer meanwhile waits for some turns
+    # a thread that builds a long list hands the interpreter on after 1 ms, not 5: each answer
+    # meanwhile waits for some turns
     sys.setswitchinterval(0.001)
     with told(state):
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -78,23 +83,39 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
         daemon = StateLock(state, DAEMON)
         await daemon.wait(MOMENT)
         stack.enter_context(daemon)
-        app = await stack.enter_async_context(open_app(state, log_level=level, serve=True, patience=PATIENCE))
-        settings = msgspec.structs.replace(app.house.settings, listen=listen) if listen else app.house.settings
+        app = await stack.enter_async_context(
+            open_app(state, log_level=level, serve=True, patience=PATIENCE)
+        )
+        settings = (
+            msgspec.structs.replace(app.house.settings, listen=listen)
+            if listen
+            else app.house.settings
+        )
         host, port = settings.address
         public = listen_tcp(host, port)
         bound = public.getsockname()
         with suppress(StateUnavailable):  # it is noted at a later start
             await app.house.store.write(lambda tx: note_port(tx, bound[1]))
         async with (
-            serving(create_api(app), local=[listen_local(state / SOCKET)], public=[public]) as servers,
+            serving(
+                create_api(app), local=[listen_local(state / SOCKET)], public=[public]
+            ) as servers,
             anyio.create_task_group() as group,
         ):
             if not settings.api_url:
                 keep = app.house.supervisor.keep
-                group.start_soon(keep, "the door for containers", lambda: gateway_listener.keep(app, servers, host, bound[1]))
+                group.start_soon(
+                    keep,
+                    "the door for containers",
+                    lambda: gateway_listener.keep(app, servers, host, bound[1]),
+                )
             gc.collect()
-            gc.freeze()  # what is there now stays: looking through all of it again and again holds up every answer for 60 ms
-            app.house.logger.info("serving", address=f"http://{bound[0]}:{bound[1]}", state=str(state))
+            # what is there now stays: looking through all of it again and again holds up every
+            # answer for 60 ms
+            gc.freeze()
+            app.house.logger.info(
+                "serving", address=f"http://{bound[0]}:{bound[1]}", state=str(state)
+            )
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async for _ in signals:
                     break

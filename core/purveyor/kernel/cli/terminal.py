@@ -1,4 +1,5 @@
-"""What reaches a terminal: an app may print what it likes, and none of it moves a cursor, or sets a title or a clipboard."""
+"""What reaches a terminal: an app may print what it likes, and none of it moves a cursor, or sets a
+title or a clipboard."""
 
 import os
 import re
@@ -8,7 +9,9 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 # All that is no text, but for line ends and tabs. Colours stay: they are ours as well.
-CONTROLS = re.compile(r"(\x1b\[[0-9;]*m)|(?!\r\n)[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+CONTROLS = re.compile(
+    r"(\x1b\[[0-9;]*m)|(?!\r\n)[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+)
 
 
 def visible(text: str) -> str:
@@ -22,7 +25,8 @@ def plain(text: str) -> str:
 
 
 class Visible:
-    """A text stream that writes what acts on a terminal out instead. Bytes go through its `buffer` as they are.
+    """A text stream that writes what acts on a terminal out instead. Bytes go through its `buffer`
+    as they are.
 
     Colours are left out where $NO_COLOR says so (no-color.org).
     """

@@ -9,10 +9,11 @@ MARK = "beginning"  # there from the first moment of a new installation until it
 
 
 def begin(state: Path, *folders: Path) -> None:
-    """Mark a directory that nothing was ever kept in as a new installation. Raises `StateRefused` when there are a key or data
-    and no database: that is no new one.
+    """Mark a directory that nothing was ever kept in as a new installation. Raises `StateRefused`
+    when there are a key or data and no database: that is no new one.
 
-    `folders` hold the installation's data. Backups and their key are where a new installation begins after the host was lost.
+    `folders` hold the installation's data. Backups and their key are where a new installation
+    begins after the host was lost.
     """
     path = state / "purveyor.db"
     if (state / MARK).exists() or (path.exists() and path.stat().st_size):

@@ -1,4 +1,5 @@
-"""Copies of the database: one before its tables are changed, and one each day, so that its loss is not the end."""
+"""Copies of the database: one before its tables are changed, and one each day, so that its loss is
+not the end."""
 
 import os
 import sqlite3
@@ -28,7 +29,8 @@ def copy(path: Path, name: str) -> Path:
         os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
             with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(part)) as target:
-                source.backup(target)  # in one step: part by part it begins anew whenever somebody writes, and never ends
+                # in one step: part by part it begins anew whenever somebody writes, and never ends
+                source.backup(target)
             part.rename(made)
         finally:
             part.unlink(missing_ok=True)
@@ -43,8 +45,12 @@ async def keep(path: Path) -> None:
 
 
 def _turn(path: Path) -> None:
-    numbered = ((number_of(item.stem.partition("-")[2]), item) for item in (path.parent / FOLDER).glob("daily-*.db"))
-    copies = sorted((number, item) for number, item in numbered if number > 0)  # any other is somebody's own
+    numbered = (
+        (number_of(item.stem.partition("-")[2]), item)
+        for item in (path.parent / FOLDER).glob("daily-*.db")
+    )
+    # any other is somebody's own
+    copies = sorted((number, item) for number, item in numbered if number > 0)
     # one from the future is of a clock that was put back since
     if not copies or not 0 <= time.time() - copies[-1][1].stat().st_mtime < EVERY:
         number = copies[-1][0] + 1 if copies else 1

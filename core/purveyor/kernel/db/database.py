@@ -1,4 +1,5 @@
-"""The database: one writer, transactions in a worker thread, events handed on in the order of their numbers."""
+"""The database: one writer, transactions in a worker thread, events handed on in the order of their
+numbers."""
 
 import os
 import sqlite3
@@ -36,7 +37,8 @@ class Page(NamedTuple, Generic[T]):
 
 
 class Tx:
-    """One transaction: the database, the vault, the time, and the events that are published if it commits."""
+    """One transaction: the database, the vault, the time, and the events that are published if it
+    commits."""
 
     def __init__(self, db: Database, vault: Vault, now: datetime) -> None:
         self.db = db
@@ -56,7 +58,9 @@ class Tx:
         """Update the rows that match; the answer is how many did."""
         plain = list(_plain(values).values())
         changes = ", ".join(f'"{name}" = ?' for name in values)
-        cursor = self.db.execute(f"UPDATE {table} SET {changes} WHERE {where}", [*plain, *_plain_list(parameters)])
+        cursor = self.db.execute(
+            f"UPDATE {table} SET {changes} WHERE {where}", [*plain, *_plain_list(parameters)]
+        )
         return cursor.rowcount
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
@@ -74,13 +78,24 @@ class Tx:
             self._cursors.discard(cursor)
 
     def end(self) -> None:
-        """Take no more rows. SQLite commits while a SELECT is not read to its end, and leaves the connection with the view of
-        that moment: whoever reads over it next would not see what has been written since."""
+        """Take no more rows. SQLite commits while a SELECT is not read to its end, and leaves the
+        connection with the view of that moment: whoever reads over it next would not see what has
+        been written since."""
         for cursor in self._cursors:
             cursor.close()
 
-    def page(self, columns: str, source: str, parameters: Sequence[Any], *, order: str, limit: int, offset: int) -> Page[Row]:
-        """A part of what ``SELECT columns FROM source`` finds, in an order, and how much it finds."""
+    def page(
+        self,
+        columns: str,
+        source: str,
+        parameters: Sequence[Any],
+        *,
+        order: str,
+        limit: int,
+        offset: int,
+    ) -> Page[Row]:
+        """A part of what ``SELECT columns FROM source`` finds, in an order, and how much it
+        finds."""
         total = self.value(f"SELECT count(*) FROM {source}", parameters)
         if offset >= total:
             return Page([], total)
@@ -105,13 +120,27 @@ class Tx:
         data: dict[str, Any] | None = None,
     ) -> None:
         """Append an event to the journal; subscribers see it once this transaction is durable."""
-        values = {"type": kind, "at": self.now, "operation": operation, "service": service, "project": project}
+        values = {
+            "type": kind,
+            "at": self.now,
+            "operation": operation,
+            "service": service,
+            "project": project,
+        }
         number = self.insert("events", **values, data=msgspec.json.encode(data or {}).decode())
         self.events.append(msgspec.convert({"id": number, **values, "data": data or {}}, Event))
 
 
-def convert(row: Row, kind: type[Record], vault: Vault, *, plain: Sequence[str] = (), sealed: Sequence[str] = ()) -> Record:
-    """A record from a row whose `plain` columns hold JSON and whose `sealed` ones hold sealed JSON."""
+def convert(
+    row: Row,
+    kind: type[Record],
+    vault: Vault,
+    *,
+    plain: Sequence[str] = (),
+    sealed: Sequence[str] = (),
+) -> Record:
+    """A record from a row whose `plain` columns hold JSON and whose `sealed` ones hold sealed
+    JSON."""
     for name in plain:
         row[name] = None if row[name] is None else msgspec.json.decode(row[name])
     for name in sealed:
@@ -120,13 +149,17 @@ def convert(row: Row, kind: type[Record], vault: Vault, *, plain: Sequence[str] 
 
 
 def matching(**columns: Any) -> tuple[str, list[Any]]:
-    """A WHERE clause for the columns whose value is given, and its parameters: an index serves what is left of it."""
+    """A WHERE clause for the columns whose value is given, and its parameters: an index serves what
+    is left of it."""
     given = {name: value for name, value in columns.items() if value is not None}
     return " AND ".join(f"{name} = ?" for name in given) or EVERY, list(given.values())
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in values.items()
+    }
 
 
 def _plain_list(values: Sequence[Any]) -> list[Any]:
@@ -141,10 +174,11 @@ def utc_now() -> datetime:
 
 
 class Store:
-    """The database of a state directory. `write` and `read` run a function of a `Tx` in a worker thread.
+    """The database of a state directory. `write` and `read` run a function of a `Tx` in a worker
+    thread.
 
-    `published` is called with the events of each transaction after it is durable, in the order of their
-    numbers, before the next transaction may begin.
+    `published` is called with the events of each transaction after it is durable, in the order of
+    their numbers, before the next transaction may begin.
     """
 
     def __init__(self, state: Path, vault: Vault, clock: Callable[[], datetime] = utc_now) -> None:
@@ -160,10 +194,11 @@ class Store:
         self.committed: Callable[[], None] = lambda: None  # after every transaction
 
     def open(self) -> None:
-        """Open the file, bring its tables up to date, and check that the vault's key is the right one.
+        """Open the file, bring its tables up to date, and check that the vault's key is the right
+        one.
 
-        Raises `StateRefused` for one that is damaged, lost or of a newer version, `StateUnavailable` when the disk does not
-        let it be opened.
+        Raises `StateRefused` for one that is damaged, lost or of a newer version,
+        `StateUnavailable` when the disk does not let it be opened.
         """
         try:
             with told(self._path):
@@ -208,7 +243,8 @@ class Store:
         row = next(db.query("SELECT value FROM meta WHERE key = 'version'"), None)
         theirs = f"Purveyor {row['value']}" if row else "a later Purveyor"
         raise StateRefused(
-            f"The database {self._path} was last used by {theirs}, and this is Purveyor {__version__}: "
+            f"The database {self._path} was last used by {theirs}, and this is Purveyor "
+            f"{__version__}: "
             f"it does not know the changes {', '.join(names)}.",
             remedy=f"Nothing was touched. Install that version again, or a later one. What was there before each change is in "
             f"{self._path.parent / copies.FOLDER}.",
@@ -256,7 +292,8 @@ class Store:
             return result, tx.events
 
         async with self._writing:
-            with anyio.CancelScope(shield=True):  # a committed transaction's events are published, come what may
+            # a committed transaction's events are published, come what may
+            with anyio.CancelScope(shield=True):
                 result, events = await anyio.to_thread.run_sync(run)
             if events:
                 self.published(events)
@@ -264,7 +301,8 @@ class Store:
         return result
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` on one consistent view of the database; it cannot change anything. Some do so side by side."""
+        """Run `work` on one consistent view of the database; it cannot change anything. Some do so
+        side by side."""
         self._opened(self._writer)
 
         def run() -> T:
@@ -284,7 +322,8 @@ class Store:
         return result
 
     async def examine(self, work: Callable[[Tx], T]) -> T:
-        """`read` for what takes long: one at a time, on a connection of its own, so that no other reader waits for it."""
+        """`read` for what takes long: one at a time, on a connection of its own, so that no other
+        reader waits for it."""
         self._opened(self._writer)
 
         def run() -> T:

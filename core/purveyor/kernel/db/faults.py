@@ -1,4 +1,5 @@
-"""What a disk, a file system or the operating system does to the state directory, told once and in words."""
+"""What a disk, a file system or the operating system does to the state directory, told once and in
+words."""
 
 import errno
 import os
@@ -12,13 +13,18 @@ from purveyor_hooks import PurveyorError, StateRefused, StateUnavailable, Storag
 FULL = frozenset([errno.ENOSPC, errno.EDQUOT])
 HANDLES = frozenset([errno.EMFILE, errno.ENFILE])
 DENIED = frozenset([errno.EACCES, errno.EPERM])
-NO_PLACE = frozenset([errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP])
+NO_PLACE = frozenset(
+    [errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP]
+)
 LITTLE = 64 * 1024  # bytes: with less, SQLite cannot even make the files that it works with
 
 
 @contextmanager
-def told(path: Path, kinds: tuple[type[Exception], ...] = (sqlite3.Error, OSError)) -> Iterator[None]:
-    """Errors of SQLite and of the operating system at `path` are raised as ours, with what to do."""
+def told(
+    path: Path, kinds: tuple[type[Exception], ...] = (sqlite3.Error, OSError)
+) -> Iterator[None]:
+    """Errors of SQLite and of the operating system at `path` are raised as ours, with what to
+    do."""
     try:
         yield
     except kinds as error:
@@ -35,7 +41,8 @@ def translated(error: Exception, path: Path) -> PurveyorError | None:
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return _full(path)
-    if code == sqlite3.SQLITE_READONLY:  # with a file system that can be written it is a reader of ours that writes
+    # with a file system that can be written it is a reader of ours that writes
+    if code == sqlite3.SQLITE_READONLY:
         cause = _cause(path)
         return _system(cause, path) if cause in (errno.EROFS, errno.EACCES) else None
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -45,7 +52,8 @@ def translated(error: Exception, path: Path) -> PurveyorError | None:
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StateRefused(f"The database {path} is damaged: {error}.", remedy=way_back(path))
-    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):  # SQLite does not say why: the system does
+    # SQLite does not say why: the system does
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):
         return _system(_cause(path), path)
     return None
 
@@ -74,7 +82,10 @@ def _system(number: int, path: Path) -> PurveyorError | None:
     if number in HANDLES:
         return StateUnavailable(
             "This process has no file handle left.",
-            remedy="It passes when connections end. Raise the limit: LimitNOFILE in purveyor.service, or ulimit -n.",
+            remedy=(
+                "It passes when connections end. Raise the limit: LimitNOFILE in "
+                "purveyor.service, or ulimit -n."
+            ),
         )
     if number in DENIED:
         return StateUnavailable(
@@ -84,11 +95,15 @@ def _system(number: int, path: Path) -> PurveyorError | None:
     if number in NO_PLACE:
         return StateUnavailable(
             f"{path} cannot be made: {os.strerror(number)}.",
-            remedy="A state directory is a folder, or a name for one in a folder: choose another --state.",
+            remedy=(
+                "A state directory is a folder, or a name for one in a folder: choose another "
+                "--state."
+            ),
         )
     if number == errno.EIO:
         return StateUnavailable(
-            f"The disk under {path.parent} does not read or write.", remedy="See what the kernel says of it: dmesg."
+            f"The disk under {path.parent} does not read or write.",
+            remedy="See what the kernel says of it: dmesg.",
         )
     return None
 
@@ -103,15 +118,27 @@ def _full(path: Path) -> StorageFull:
 def _read_only(path: Path) -> StateUnavailable:
     return StateUnavailable(
         f"The state cannot be written: {path.parent} is read-only.",
-        remedy="Nothing was changed. Mount it for writing (mount -o remount,rw), and see dmesg for why it became so.",
+        remedy=(
+            "Nothing was changed. Mount it for writing (mount -o remount,rw), and see dmesg "
+            "for why it became so."
+        ),
     )
 
 
 def way_back(path: Path) -> str:
     """How a database comes back: from the newest copy that there is."""
     folder = path.parent / "copies"
-    copies = sorted(folder.glob("*.db"), key=lambda item: item.stat().st_mtime) if folder.is_dir() else []
+    copies = (
+        sorted(folder.glob("*.db"), key=lambda item: item.stat().st_mtime)
+        if folder.is_dir()
+        else []
+    )
     begin = f"Stop Purveyor, keep what is left of {path} elsewhere, and put it back"
     if copies:
-        return f"{begin} from your newest copy; the newest of Purveyor's own: cp {copies[-1]} {path}"
-    return f"{begin} from your copy of the state directory. Without one: purveyor recover containers --plan"
+        return (
+            f"{begin} from your newest copy; the newest of Purveyor's own: cp {copies[-1]} {path}"
+        )
+    return (
+        f"{begin} from your copy of the state directory. Without one: purveyor recover "
+        "containers --plan"
+    )

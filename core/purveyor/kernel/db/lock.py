@@ -35,14 +35,15 @@ def holder(state: Path, name: str = "lock") -> str:
 
 
 def daemon_is_there(state: Path) -> bool:
-    """Whether a daemon serves, is about to, or ends: nobody else begins to run the core before it, for it would wait for ever
-    behind one command after the other."""
+    """Whether a daemon serves, is about to, or ends: nobody else begins to run the core before it,
+    for it would wait for ever behind one command after the other."""
     try:
         handle = os.open(state / DAEMON, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for a moment: a daemon that begins just then tries again
+        # for a moment: a daemon that begins just then tries again
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
@@ -72,9 +73,11 @@ class StateLock:
             os.write(handle, f"{os.getpid()}\n".encode())
         self._handle = handle
 
-    async def wait(self, patience: float, tell: Callable[[StateLocked], None] = lambda locked: None) -> None:
-        """Take the lock, and wait for whoever has it. `tell` hears once that it is waited. Raises `StateLocked` after `patience`
-        seconds."""
+    async def wait(
+        self, patience: float, tell: Callable[[StateLocked], None] = lambda locked: None
+    ) -> None:
+        """Take the lock, and wait for whoever has it. `tell` hears once that it is waited. Raises
+        `StateLocked` after `patience` seconds."""
         until = anyio.current_time() + patience
         waited = False
         while True:
@@ -99,5 +102,10 @@ class StateLock:
             self.acquire()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.release()

@@ -168,7 +168,8 @@ ALTER TABLE tokens ADD COLUMN environment_id INTEGER REFERENCES environments (id
 ALTER TABLE tokens ADD COLUMN sealed TEXT;
 """
 
-# A scratch service is one that an operation makes beside another: to prove a backup, to carry data over.
+# A scratch service is one that an operation makes beside another: to prove a backup, to carry data
+# over.
 BACKUPS = """
 ALTER TABLE services ADD COLUMN purpose TEXT NOT NULL DEFAULT '';
 ALTER TABLE bindings ADD COLUMN origin INTEGER NOT NULL DEFAULT 0;
@@ -257,7 +258,8 @@ CREATE TABLE archives (
 ) STRICT;
 """
 
-# What was seen of services, for charts. No reference: a look may be written after its service's end.
+# What was seen of services, for charts. No reference: a look may be written after its service's
+# end.
 LOOKS = """
 CREATE TABLE looks (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -268,9 +270,11 @@ CREATE TABLE looks (
 CREATE INDEX looks_service ON looks (service_id, kind, id);
 """
 
-# JSON: the names of an operation's steps, decided with its intent. NULL for those that an older version began.
+# JSON: the names of an operation's steps, decided with its intent. NULL for those that an older
+# version began.
 STEP_NAMES = "ALTER TABLE operations ADD COLUMN step_names TEXT"
-# JSON: the locks that an operation holds until it has ended. NULL for those that an older version began.
+# JSON: the locks that an operation holds until it has ended. NULL for those that an older version
+# began.
 OPERATION_LOCKS = """
 ALTER TABLE operations ADD COLUMN locks TEXT;
 """
@@ -292,7 +296,8 @@ ALTER TABLE schedules ADD COLUMN jitter INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE schedules ADD COLUMN last_result TEXT
 """
 
-# Every list, and whatever is asked about one service, project, operation or backup, is led there by one of these.
+# Every list, and whatever is asked about one service, project, operation or backup, is led there by
+# one of these.
 INDEXES = """
 CREATE INDEX services_name ON services (name) WHERE state != 'deleted';
 CREATE INDEX services_type ON services (service_type) WHERE state != 'deleted' AND purpose = '';
@@ -324,13 +329,15 @@ CREATE INDEX backups_source ON backups (s3_source_id);
 CREATE INDEX backups_expiry ON backups (expires_at);
 """
 
-# JSON, sealed: the variables that a deploy was given beside those of its links, for as long as it may have to be brought back.
+# JSON, sealed: the variables that a deploy was given beside those of its links, for as long as it
+# may have to be brought back.
 DEPLOYMENT_VARIABLES = """
 ALTER TABLE deployments ADD COLUMN variables TEXT;
 """
 
 
-# An operation that a person abandoned has ended as well. SQLite can only make a table anew to change what it checks.
+# An operation that a person abandoned has ended as well. SQLite can only make a table anew to
+# change what it checks.
 ABANDONED = """
 DROP INDEX operations_unfinished;
 ALTER TABLE operations RENAME TO operations_before;
@@ -374,19 +381,20 @@ ACCOUNTS_OUTLIVE_LINKS = """
 ALTER TABLE bindings ADD COLUMN ends_after INTEGER NOT NULL DEFAULT 0;
 """
 
-# The last deployment there was when a binding, or its password, was chosen: no earlier one has that account. Of those that
-# were chosen before it was noted, any may have it.
+# The last deployment there was when a binding, or its password, was chosen: no earlier one has that
+# account. Of those that were chosen before it was noted, any may have it.
 BINDINGS_CHOSEN_AFTER = """
 ALTER TABLE bindings ADD COLUMN chosen_after INTEGER NOT NULL DEFAULT 0;
 """
 
-# The place of a step among those of its operation: a clock may be put back. 0 for those begun before it was noted.
+# The place of a step among those of its operation: a clock may be put back. 0 for those begun
+# before it was noted.
 STEP_NUMBERS = """
 ALTER TABLE steps ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
 """
 
-# 1 for restored data whose project or environment is not here: the first one of that name takes it up, once. What belonged to
-# somebody who was here, and left, is nobody's.
+# 1 for restored data whose project or environment is not here: the first one of that name takes it
+# up, once. What belonged to somebody who was here, and left, is nobody's.
 BINDINGS_AWAITED = """
 ALTER TABLE bindings ADD COLUMN awaited INTEGER NOT NULL DEFAULT 0
 """
@@ -402,8 +410,8 @@ BINDINGS_EXTRAS = """
 ALTER TABLE bindings ADD COLUMN extras TEXT NOT NULL DEFAULT '{}';
 """
 
-# Each environment whose apps run here has a network of its own. Without a reference: it outlives its environment until the engine
-# has removed it.
+# Each environment whose apps run here has a network of its own. Without a reference: it outlives
+# its environment until the engine has removed it.
 NETWORKS = """
 CREATE TABLE networks (
     id INTEGER PRIMARY KEY,
@@ -415,7 +423,8 @@ CREATE TABLE networks (
 """
 
 
-# What images are called by the registries that they came from, by their ids; and which image each deployment ran.
+# What images are called by the registries that they came from, by their ids; and which image each
+# deployment ran.
 IMAGE_DIGESTS = """
 CREATE TABLE images (id TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT;
 ALTER TABLE deployments ADD COLUMN image_id TEXT NOT NULL DEFAULT ''
@@ -437,7 +446,8 @@ CREATE TABLE web_sessions (
 CREATE INDEX web_sessions_token ON web_sessions (token_id);
 """
 
-# People. A name is never given twice: the journal tells by it. A token stands for a user, or for itself alone.
+# People. A name is never given twice: the journal tells by it. A token stands for a user, or for
+# itself alone.
 USERS = """
 CREATE TABLE users (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -451,8 +461,9 @@ CREATE INDEX tokens_user ON tokens (user_id);
 ALTER TABLE operations ADD COLUMN token_id INTEGER;
 """
 
-# Who did or saw what. Entries are added, and let go from the beginning on once the mark `first` has moved: `audit_marks` holds
-# the last entry that is gone, and the newest one, each with a MAC. `hash` chains an entry to the one before it.
+# Who did or saw what. Entries are added, and let go from the beginning on once the mark `first` has
+# moved: `audit_marks` holds the last entry that is gone, and the newest one, each with a MAC.
+# `hash` chains an entry to the one before it.
 AUDIT = """
 CREATE TABLE audit (
     id INTEGER PRIMARY KEY,
@@ -480,7 +491,8 @@ CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit
     BEGIN SELECT RAISE(ABORT, 'entries of the audit log are kept'); END;
 """
 
-# What was installed beside Purveyor: the file that it came from, and the hash of the list of files that it brought.
+# What was installed beside Purveyor: the file that it came from, and the hash of the list of files
+# that it brought.
 INSTALLED_PLUGINS = """
 CREATE TABLE installed_plugins (
     distribution TEXT PRIMARY KEY,
@@ -494,8 +506,8 @@ CREATE TABLE installed_plugins (
 ) STRICT;
 """
 
-# Who vouches for services' servers, and what it vouches for: keys are sealed. Of the authorities one signs (`current`), one may
-# be on its way in (`next`) and one on its way out (`old`).
+# Who vouches for services' servers, and what it vouches for: keys are sealed. Of the authorities
+# one signs (`current`), one may be on its way in (`next`) and one on its way out (`old`).
 CERTIFICATES = """
 CREATE TABLE authorities (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -521,7 +533,8 @@ VERIFY_DEEP = """
 ALTER TABLE schedules ADD COLUMN verify_deep INTEGER NOT NULL DEFAULT 0;
 """
 
-# Which account of which provider a user is: what a provider calls people may be given to another of them.
+# Which account of which provider a user is: what a provider calls people may be given to another of
+# them.
 OIDC_ACCOUNTS = """
 ALTER TABLE users ADD COLUMN account TEXT;
 """

@@ -18,7 +18,8 @@ from purveyor_hooks import BadInput
 
 VARIABLE = "PURVEYOR_KEY"
 REMEMBERED = 10_000  # secrets
-SECRET_WORDS = ("password", "secret", "token", "key", "variables")  # in the names of sealed fields that hold some
+# in the names of sealed fields that hold some
+SECRET_WORDS = ("password", "secret", "token", "key", "variables")
 
 
 class Vault:
@@ -42,7 +43,9 @@ class Vault:
         elif isinstance(value, list):
             for item in value:
                 self._note(item, name)
-        elif isinstance(value, str) and (not name or any(word in name.lower() for word in SECRET_WORDS)):
+        elif isinstance(value, str) and (
+            not name or any(word in name.lower() for word in SECRET_WORDS)
+        ):
             with self._noting:
                 self._known.pop(value, None)
                 self._known[value] = None
@@ -52,7 +55,9 @@ class Vault:
     def derived(self, purpose: str) -> bytes:
         """A key of its own for another use than sealing: 32 bytes."""
         if purpose not in self._derived:
-            self._derived[purpose] = HKDF(SHA256(), 32, salt=None, info=purpose.encode()).derive(self._key)
+            self._derived[purpose] = HKDF(SHA256(), 32, salt=None, info=purpose.encode()).derive(
+                self._key
+            )
         return self._derived[purpose]
 
     def seal(self, value: Any) -> str:
@@ -73,7 +78,8 @@ class Vault:
 
 
 def open_vault(state: Path) -> Vault:
-    """The vault of a state directory; its key file is made (mode 0600) when there is no database yet."""
+    """The vault of a state directory; its key file is made (mode 0600) when there is no database
+    yet."""
     text = os.environ.get(VARIABLE, "").strip()
     source = f"${VARIABLE}"
     if not text:
@@ -82,12 +88,15 @@ def open_vault(state: Path) -> Vault:
         if not path.exists():
             if (state / "purveyor.db").exists():
                 raise BadInput(
-                    f"The key file {path} is missing, and the secrets of this installation are sealed with it.",
+                    f"The key file {path} is missing, and the secrets of this installation are "
+                    "sealed with it.",
                     remedy=f"Put it back from your copy, or give the key in ${VARIABLE}.",
                 )
             write_new(path, Fernet.generate_key())
         if path.stat().st_mode & 0o077:
-            raise BadInput(f"The key file {path} can be read by others.", remedy=f"Run: chmod 600 {path}")
+            raise BadInput(
+                f"The key file {path} can be read by others.", remedy=f"Run: chmod 600 {path}"
+            )
         text = path.read_text().strip()
     try:
         return Vault(text.encode())
@@ -97,7 +106,8 @@ def open_vault(state: Path) -> Vault:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Create a file that is whole or not there, also after a loss of power. One that another has just made is left as it is."""
+    """Create a file that is whole or not there, also after a loss of power. One that another has
+    just made is left as it is."""
     handle, part = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # for its owner alone
     try:
         with os.fdopen(handle, "wb") as opened:

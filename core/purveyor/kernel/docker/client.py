@@ -21,7 +21,8 @@ from purveyor.kernel.docker.volumes import DockerVolumes
 
 
 class DockerEngine(Engine):
-    """A Docker Engine with the API 1.41 and up: the one that DOCKER_HOST or the Docker context names."""
+    """A Docker Engine with the API 1.41 and up: the one that DOCKER_HOST or the Docker context
+    names."""
 
     def __init__(self, namespace: str, labels: Labels) -> None:
         self.namespace = namespace
@@ -54,19 +55,27 @@ class DockerEngine(Engine):
 
     @staticmethod
     def errors(what: str, within: float | None = LOOK) -> AbstractContextManager[None]:
-        """Turn what the engine or the connection raises into our errors; `what` ends "could not …". Whoever does not answer
-        `within` so many seconds is away; None waits for as long as it takes."""
+        """Turn what the engine or the connection raises into our errors; `what` ends "could not …".
+        Whoever does not answer `within` so many seconds is away; None waits for as long as it
+        takes."""
         return translated(what, within)
 
-    async def ask(self, path: str, params: Mapping[str, str], method: str = "GET") -> aiohttp.ClientResponse:
-        """What the library has no call for: the answer, to be read and closed. Raises as the library does."""
+    async def ask(
+        self, path: str, params: Mapping[str, str], method: str = "GET"
+    ) -> aiohttp.ClientResponse:
+        """What the library has no call for: the answer, to be read and closed. Raises as the
+        library does."""
         try:
-            answer = await self.docker.session.request(method, f"{self.docker.docker_host}/{path}", params=params)
+            answer = await self.docker.session.request(
+                method, f"{self.docker.docker_host}/{path}", params=params
+            )
         except aiohttp.ClientConnectionError as error:
             raise aiodocker.DockerError(UNREACHABLE, str(error)) from error
         if answer.status >= 400:
             with closing(answer):
-                raise aiodocker.DockerError(answer.status, _message((await answer.read()).decode(errors="replace")))
+                raise aiodocker.DockerError(
+                    answer.status, _message((await answer.read()).decode(errors="replace"))
+                )
         return answer
 
     async def version(self) -> dict[str, Any]:
@@ -86,23 +95,38 @@ class DockerEngine(Engine):
 
     async def _named_networks(self) -> list[dict[str, Any]]:
         with self.errors(f"look for the network {self.namespace}"):
-            found: list[dict[str, Any]] = await self.docker.networks.list(filters={"name": [f"^{self.namespace}$"]})
+            found: list[dict[str, Any]] = await self.docker.networks.list(
+                filters={"name": [f"^{self.namespace}$"]}
+            )
             return found
 
     async def _leave_one(self, found: list[dict[str, Any]]) -> None:
-        """Two networks of one name: a process that was killed while it made one, and the next one, that did not see it yet.
-        The one that is used stays, else the oldest; whoever else looks at the same moment decides alike."""
+        """Two networks of one name: a process that was killed while it made one, and the next one,
+        that did not see it yet. The one that is used stays, else the oldest; whoever else looks at
+        the same moment decides alike."""
         with self.errors(f"look at the network {self.namespace}", CHANGE):
             shown = [await (await self.docker.networks.get(item["Id"])).show() for item in found]
-            shown.sort(key=lambda item: (not item.get("Containers"), item.get("Created", ""), item["Id"]))
+            shown.sort(
+                key=lambda item: (not item.get("Containers"), item.get("Created", ""), item["Id"])
+            )
             for item in shown[1:]:
-                if not item.get("Containers") and (item.get("Labels") or {}).items() >= self.labels.of().items():
+                if (
+                    not item.get("Containers")
+                    and (item.get("Labels") or {}).items() >= self.labels.of().items()
+                ):
                     await (await self.docker.networks.get(item["Id"])).delete()
 
     async def _make_network(self) -> None:
-        config: dict[str, Any] = {"Name": self.namespace, "CheckDuplicate": True, "Labels": self.labels.of()}
+        config: dict[str, Any] = {
+            "Name": self.namespace,
+            "CheckDuplicate": True,
+            "Labels": self.labels.of(),
+        }
         if self.subnets:
-            pools = [{"Subnet": subnet, **({"Gateway": gateway} if gateway else {})} for subnet, gateway in self.subnets]
+            pools = [
+                {"Subnet": subnet, **({"Gateway": gateway} if gateway else {})}
+                for subnet, gateway in self.subnets
+            ]
             try:
                 await self.docker.networks.create({**config, "IPAM": {"Config": pools}})
                 return
@@ -119,13 +143,18 @@ class DockerEngine(Engine):
         """The network as the engine shows it, {} when there is none."""
         with self.errors(f"look at the network {self.namespace}"):
             try:
-                found: dict[str, Any] = await (await self.docker.networks.get(self.namespace)).show()
+                found: dict[str, Any] = await (
+                    await self.docker.networks.get(self.namespace)
+                ).show()
             except aiodocker.DockerError as error:
                 if error.status != 404:
                     raise
                 return {}
         pools = (found.get("IPAM") or {}).get("Config") or []
-        parts = ((str(pool.get("Subnet") or ""), str(pool.get("Gateway") or "").partition("/")[0]) for pool in pools)
+        parts = (
+            (str(pool.get("Subnet") or ""), str(pool.get("Gateway") or "").partition("/")[0])
+            for pool in pools
+        )
         self.subnets = tuple(part for part in parts if part[0])
         return found
 

@@ -20,7 +20,16 @@ from purveyor.kernel.docker.labels import INSTALLATION, SPEC, whole
 from purveyor.kernel.docker.models import Found, Usage, digest
 from purveyor.kernel.docker.protocols import Containers, Session
 from purveyor.kernel.docker.terminal import DockerSession
-from purveyor_hooks import Command, Conflict, ContainerSpec, DeadlineExceeded, ExecResult, File, FoundContainer, Image
+from purveyor_hooks import (
+    Command,
+    Conflict,
+    ContainerSpec,
+    DeadlineExceeded,
+    ExecResult,
+    File,
+    FoundContainer,
+    Image,
+)
 
 if TYPE_CHECKING:
     from purveyor.kernel.docker.client import DockerEngine
@@ -61,7 +70,11 @@ class DockerContainers(Containers):
     async def foreign(self) -> list[FoundContainer]:
         with self._engine.errors("list its containers"):
             answer = await self._engine.docker.containers.list(all=True)
-        found = [await self.foreign_of(item.id) for item in answer if INSTALLATION not in (item["Labels"] or {})]
+        found = [
+            await self.foreign_of(item.id)
+            for item in answer
+            if INSTALLATION not in (item["Labels"] or {})
+        ]
         return [item for item in found if item is not None]
 
     async def foreign_of(self, reference: str) -> FoundContainer | None:
@@ -73,7 +86,10 @@ class DockerContainers(Containers):
                     raise
                 return None
         config, settings = shown["Config"], shown["NetworkSettings"]
-        ports = {int(port.partition("/")[0]) for port in {**(config.get("ExposedPorts") or {}), **(settings.get("Ports") or {})}}
+        ports = {
+            int(port.partition("/")[0])
+            for port in {**(config.get("ExposedPorts") or {}), **(settings.get("Ports") or {})}
+        }
         environment = dict(entry.partition("=")[::2] for entry in config.get("Env") or [])
         return FoundContainer(
             id=shown["Id"],
@@ -90,7 +106,11 @@ class DockerContainers(Containers):
         with self._engine.errors(f"look at the container {name}"):
             shown = await self._engine.docker.containers.container(name).show()
         ports = shown["NetworkSettings"].get("Ports") or {}
-        return {int(end["HostPort"]): int(inner.partition("/")[0]) for inner, ends in ports.items() for end in ends or ()}
+        return {
+            int(end["HostPort"]): int(inner.partition("/")[0])
+            for inner, ends in ports.items()
+            for end in ends or ()
+        }
 
     async def named(self, names: Sequence[str]) -> list[Found]:
         with self._engine.errors("list its containers"):
@@ -101,7 +121,9 @@ class DockerContainers(Containers):
 
     async def listed(self, **fields: object) -> list[Found]:
         with self._engine.errors("list its containers"):
-            answer = await self._engine.docker.containers.list(all=True, filters=filters(self._engine.labels.filters(**fields)))
+            answer = await self._engine.docker.containers.list(
+                all=True, filters=filters(self._engine.labels.filters(**fields))
+            )
         return [_brief(item) for item in answer]
 
     async def create(
@@ -121,7 +143,10 @@ class DockerContainers(Containers):
         hosts: Mapping[str, str] | None = None,
     ) -> str:
         host: dict[str, Any] = {
-            "PortBindings": {f"{inner}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(outer)}] for inner, outer in ports.items()},
+            "PortBindings": {
+                f"{inner}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(outer)}]
+                for inner, outer in ports.items()
+            },
             "RestartPolicy": {"Name": "unless-stopped" if restart else "no"},
             "ShmSize": spec.shared_memory,
             "LogConfig": LOG_OPTIONS,
@@ -129,9 +154,17 @@ class DockerContainers(Containers):
             "ExtraHosts": [f"{called}:{address}" for called, address in (hosts or {}).items()],
         }
         if spec.mount and volume:
-            # what the image has at the mount's place is copied into a new volume only, never over somebody's data
+            # what the image has at the mount's place is copied into a new volume only, never over
+            # somebody's data
             options = {"NoCopy": not seed}
-            host["Mounts"] = [{"Type": "volume", "Source": volume, "Target": spec.mount.target, "VolumeOptions": options}]
+            host["Mounts"] = [
+                {
+                    "Type": "volume",
+                    "Source": volume,
+                    "Target": spec.mount.target,
+                    "VolumeOptions": options,
+                }
+            ]
         for name_of_volume, where in (read_only or {}).items():
             mount = {"Type": "volume", "Source": name_of_volume, "Target": where, "ReadOnly": True}
             host.setdefault("Mounts", []).append(mount)
@@ -165,25 +198,36 @@ class DockerContainers(Containers):
                 await container.put_archive("/", _archive(files))
         return str(container.id)
 
-    async def put(self, container_id: str, files: Sequence[File], owners: Sequence[str] = ()) -> None:
+    async def put(
+        self, container_id: str, files: Sequence[File], owners: Sequence[str] = ()
+    ) -> None:
         with self._engine.errors(f"put files into the container {container_id[:12]}", CHANGE):
             container = self._engine.docker.containers.container(container_id)
             owner = await _owner(container, owners) if owners else None
-            await container.put_archive("/", _archive(files, owner, open_to_all=bool(owners) and owner is None))
+            await container.put_archive(
+                "/", _archive(files, owner, open_to_all=bool(owners) and owner is None)
+            )
 
     async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
         with self._engine.errors("list its containers"):
             answer = await self._engine.docker.containers.list(all=True)
         with self._engine.errors("list its volumes"):
             volumes = (await self._engine.docker.volumes.list()).get("Volumes") or []
-        bound = {str(item["Name"]): str((item.get("Options") or {}).get("device") or "") for item in volumes}
+        bound = {
+            str(item["Name"]): str((item.get("Options") or {}).get("device") or "")
+            for item in volumes
+        }
         found: dict[str, list[Found]] = {name: [] for name in folders}
         for item in answer:
             written = [mount for mount in item["Mounts"] or [] if mount.get("RW")]
             names = {str(mount.get("Name") or "") for mount in written}
-            paths = {bound.get(name, "") for name in names} | {str(mount.get("Source") or "") for mount in written}
+            paths = {bound.get(name, "") for name in names} | {
+                str(mount.get("Source") or "") for mount in written
+            }
             for name, folder in folders.items():
-                if name in names or any(path == folder or path.startswith(f"{folder}/") for path in paths):
+                if name in names or any(
+                    path == folder or path.startswith(f"{folder}/") for path in paths
+                ):
                     found[name].append(_brief(item))
         return found
 
@@ -212,7 +256,9 @@ class DockerContainers(Containers):
     async def contents(self, container_id: str, path: str) -> str | None:
         with self._engine.errors(f"read {path}", CHANGE):
             try:
-                archive = await self._engine.docker.containers.container(container_id).get_archive(path)
+                archive = await self._engine.docker.containers.container(container_id).get_archive(
+                    path
+                )
             except aiodocker.DockerError as error:
                 if error.status != 404:
                     raise
@@ -248,8 +294,11 @@ class DockerContainers(Containers):
     async def delete(self, container_id: str) -> None:
         with self._engine.errors(f"remove the container {container_id}", CHANGE):
             try:
-                # v: anonymous volumes of the image's other VOLUME lines; the service's own is named and stays
-                await self._engine.docker.containers.container(container_id).delete(force=True, v=True)
+                # v: anonymous volumes of the image's other VOLUME lines; the service's own is named
+                # and stays
+                await self._engine.docker.containers.container(container_id).delete(
+                    force=True, v=True
+                )
             except aiodocker.DockerError as error:
                 if error.status not in (404, 409):  # 409: its removal is already in progress
                     raise
@@ -259,13 +308,17 @@ class DockerContainers(Containers):
             return int((await self._engine.docker.containers.container(name).wait())["StatusCode"])
 
     async def connect(self, name: str, aliases: Sequence[str], network: str = "") -> None:
-        with self._engine.errors(f"connect {name} to the network {network or self._engine.namespace}", CHANGE):
+        with self._engine.errors(
+            f"connect {name} to the network {network or self._engine.namespace}", CHANGE
+        ):
             await self._disconnect(name, network)
             found = await self._engine.docker.networks.get(network or self._engine.namespace)
             await found.connect({"Container": name, "EndpointConfig": _endpoint(network, aliases)})
 
     async def join(self, name: str, network: str = "") -> None:
-        with self._engine.errors(f"connect {name} to the network {network or self._engine.namespace}", CHANGE):
+        with self._engine.errors(
+            f"connect {name} to the network {network or self._engine.namespace}", CHANGE
+        ):
             found = await self._engine.docker.networks.get(network or self._engine.namespace)
             try:
                 await found.connect({"Container": name, "EndpointConfig": _endpoint(network)})
@@ -274,11 +327,14 @@ class DockerContainers(Containers):
                     raise
 
     async def leave(self, name: str, network: str = "") -> None:
-        with self._engine.errors(f"take {name} from the network {network or self._engine.namespace}", CHANGE):
+        with self._engine.errors(
+            f"take {name} from the network {network or self._engine.namespace}", CHANGE
+        ):
             await self._disconnect(name, network)
 
     async def _disconnect(self, name: str, network: str) -> None:
-        """By the network's name: a container that was stopped names one that is gone, and does not start until it leaves it."""
+        """By the network's name: a container that was stopped names one that is gone, and does not
+        start until it leaves it."""
         try:
             found = DockerNetwork(self._engine.docker, network or self._engine.namespace)
             await found.disconnect({"Container": name, "Force": True})
@@ -292,17 +348,24 @@ class DockerContainers(Containers):
         endpoint = shown["NetworkSettings"]["Networks"].get(network or self._engine.namespace) or {}
         return list(endpoint.get("Aliases") or [])
 
-    async def log(self, name: str, *, lines: int | str = 200, timestamps: bool = False) -> list[str]:
+    async def log(
+        self, name: str, *, lines: int | str = 200, timestamps: bool = False
+    ) -> list[str]:
         with self._engine.errors(f"read the log of {name}", CHANGE):
             container = self._engine.docker.containers.container(name)
-            chunks = await container.log(stdout=True, stderr=True, tail=lines, timestamps=timestamps)
+            chunks = await container.log(
+                stdout=True, stderr=True, tail=lines, timestamps=timestamps
+            )
         return "".join(chunks).splitlines()
 
     async def follow(self, name: str, *, lines: int | str = 200) -> AsyncGenerator[str, None]:
         with self._engine.errors(f"look at the container {name}"):
-            tty = bool((await self._engine.docker.containers.container(name).show())["Config"]["Tty"])
+            tty = bool(
+                (await self._engine.docker.containers.container(name).show())["Config"]["Tty"]
+            )
             params = {"stdout": "true", "stderr": "true", "follow": "true", "tail": str(lines)}
-            # not by `log` of the library: when a reader just goes away, its nested generators are closed in any order, and fail
+            # not by `log` of the library: when a reader just goes away, its nested generators are
+            # closed in any order, and fail
             answer = await self._engine.ask(f"containers/{name}/logs", params)
         with self._engine.errors(f"follow the log of {name}", None):
             try:
@@ -314,21 +377,32 @@ class DockerContainers(Containers):
 
     async def usage(self, name: str) -> Usage | None:
         with self._engine.errors(f"ask what {name} uses"):
-            async with await self._engine.ask(f"containers/{name}/stats", {"stream": "false", "one-shot": "true"}) as answer:
+            async with await self._engine.ask(
+                f"containers/{name}/stats", {"stream": "false", "one-shot": "true"}
+            ) as answer:
                 found = await answer.json() or {}  # null: the container went away meanwhile
-        memory, cpu = found.get("memory_stats") or {}, (found.get("cpu_stats") or {}).get("cpu_usage") or {}
+        memory, cpu = (
+            found.get("memory_stats") or {},
+            (found.get("cpu_stats") or {}).get("cpu_usage") or {},
+        )
         if "usage" not in memory:
             return None
         details = memory.get("stats") or {}
         cache = details.get("total_inactive_file", details.get("inactive_file", 0))
-        return Usage(memory=max(0, int(memory["usage"]) - int(cache)), cpu=int(cpu.get("total_usage", 0)))
+        return Usage(
+            memory=max(0, int(memory["usage"]) - int(cache)), cpu=int(cpu.get("total_usage", 0))
+        )
 
-    async def execute(self, name: str, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
+    async def execute(
+        self, name: str, command: Command, *, stdin: bytes = b"", timeout: float = 60.0
+    ) -> ExecResult:
         output: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
         with self._engine.errors(f"run {command.argv[0]} in {name}", None):
             with anyio.move_on_after(timeout) as scope:
                 container = self._engine.docker.containers.container(name)
-                job = await container.exec(list(command.argv), stdin=bool(stdin), environment=dict(command.environment))
+                job = await container.exec(
+                    list(command.argv), stdin=bool(stdin), environment=dict(command.environment)
+                )
                 async with job.start(detach=False) as stream:
                     if stdin:
                         await stream.write_in(stdin)
@@ -337,9 +411,13 @@ class DockerContainers(Containers):
                         kept += message.data[: OUTPUT_LIMIT - len(kept)]
                 exit_code = (await job.inspect())["ExitCode"]
             if scope.cancelled_caught:
-                raise DeadlineExceeded(f"{command.argv[0]} in {name} did not end within {timeout:.0f} s.")
+                raise DeadlineExceeded(
+                    f"{command.argv[0]} in {name} did not end within {timeout:.0f} s."
+                )
         stdout, stderr = (output[number].decode(errors="replace") for number in (1, 2))
-        return ExecResult(exit_code=exit_code if exit_code is not None else -1, stdout=stdout, stderr=stderr)
+        return ExecResult(
+            exit_code=exit_code if exit_code is not None else -1, stdout=stdout, stderr=stderr
+        )
 
     @asynccontextmanager
     async def session(
@@ -348,22 +426,27 @@ class DockerContainers(Containers):
         with self._engine.errors(f"run {argv[0]} in {name}", None):
             found = self._engine.docker.containers.container(name)
             with anyio.fail_after(LOOK):
-                job = await found.exec(list(argv), stdin=True, tty=tty, environment=dict(environment))
+                job = await found.exec(
+                    list(argv), stdin=True, tty=tty, environment=dict(environment)
+                )
             async with started(self._engine.docker, job.id, tty) as line:
                 yield DockerSession(job, line)
 
 
 def _endpoint(network: str, aliases: Sequence[str] = ()) -> dict[str, Any]:
-    """How a container is on a network. Its way out and its published ports are of the installation's own one; engines before the
-    API 1.48 take the first by name for that, and ours sort so."""
+    """How a container is on a network. Its way out and its published ports are of the
+    installation's own one; engines before the API 1.48 take the first by name for that, and ours
+    sort so."""
     return {"Aliases": list(aliases), **({"GwPriority": LOWEST} if network else {})}
 
 
 def _contained(spec: ContainerSpec, *, own_network: bool) -> dict[str, Any]:
-    """What keeps a container in: of its capabilities those that its spec names, no way to gain more, an end to what it uses.
+    """What keeps a container in: of its capabilities those that its spec names, no way to gain
+    more, an end to what it uses.
 
-    The root file system stays writable: the engine puts no file into a container where it is not, and that is how each gets its
-    secrets. A container that is on several networks passes nothing on between them.
+    The root file system stays writable: the engine puts no file into a container where it is not,
+    and that is how each gets its secrets. A container that is on several networks passes nothing on
+    between them.
     """
     host: dict[str, Any] = {
         "CapDrop": ["ALL"],
@@ -392,7 +475,9 @@ def _found(shown: dict[str, Any]) -> Found:
         health=(state.get("Health") or {}).get("Status", ""),
         exit_code=state.get("ExitCode", 0),
         restarting=state.get("Restarting", False),
-        started_at=None if started.startswith("0001") else datetime.fromisoformat(f"{started[:19]}+00:00"),
+        started_at=None
+        if started.startswith("0001")
+        else datetime.fromisoformat(f"{started[:19]}+00:00"),
         networks=_addresses(shown["NetworkSettings"]),
         network_ids=_network_ids(shown["NetworkSettings"]),
         restarts=int(shown.get("RestartCount") or 0),
@@ -405,12 +490,16 @@ def _found(shown: dict[str, Any]) -> Found:
 
 def _network_ids(settings: dict[str, Any] | None) -> dict[str, str]:
     networks = (settings or {}).get("Networks") or {}
-    return {name: str((endpoint or {}).get("NetworkID") or "") for name, endpoint in networks.items()}
+    return {
+        name: str((endpoint or {}).get("NetworkID") or "") for name, endpoint in networks.items()
+    }
 
 
 def _addresses(settings: dict[str, Any] | None) -> dict[str, str]:
     networks = (settings or {}).get("Networks") or {}
-    return {name: str((endpoint or {}).get("IPAddress") or "") for name, endpoint in networks.items()}
+    return {
+        name: str((endpoint or {}).get("IPAddress") or "") for name, endpoint in networks.items()
+    }
 
 
 def _brief(item: Any) -> Found:
@@ -436,15 +525,23 @@ async def _owner(container: DockerContainer, owners: Sequence[str]) -> tuple[int
         if error.status != 404:
             raise
         return None
-    known = {fields[0]: fields for fields in (line.split(":") for line in lines) if len(fields) > OWN_GROUP}
+    known = {
+        fields[0]: fields
+        for fields in (line.split(":") for line in lines)
+        if len(fields) > OWN_GROUP
+    }
     found = next((known[name] for name in owners if name in known), None)
     return (int(found[OWN_NUMBER]), int(found[OWN_GROUP])) if found else None
 
 
-def _archive(files: Sequence[File], owner: tuple[int, int] | None = None, *, open_to_all: bool = False) -> bytes:
+def _archive(
+    files: Sequence[File], owner: tuple[int, int] | None = None, *, open_to_all: bool = False
+) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for folder in sorted({file.path.rpartition("/")[0] for file in files if file.path.startswith(OURS)}):
+        for folder in sorted(
+            {file.path.rpartition("/")[0] for file in files if file.path.startswith(OURS)}
+        ):
             entry = tarfile.TarInfo(folder.lstrip("/"))
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(entry)

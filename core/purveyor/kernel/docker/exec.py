@@ -26,7 +26,9 @@ class HelperAccess:
     def beat(self) -> None:
         """Nobody watches."""
 
-    async def exec(self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
+    async def exec(
+        self, command: Command, *, stdin: bytes = b"", timeout: float = 60.0
+    ) -> ExecResult:
         found = await self.engine.containers.require_running(self.container)
         return await self.engine.containers.execute(found.id, command, stdin=stdin, timeout=timeout)
 

@@ -1,6 +1,8 @@
-"""A command's own line into its container: the connection that the engine hands over when an exec starts.
+"""A command's own line into its container: the connection that the engine hands over when an exec
+starts.
 
-aiodocker's stream cannot end the input and go on reading; httpx hands out the connection after an upgrade.
+aiodocker's stream cannot end the input and go on reading; httpx hands out the connection after an
+upgrade.
 """
 
 import socket
@@ -20,7 +22,8 @@ CONNECT_DEADLINE = 5.0
 
 
 class Line:
-    """Bytes to and from a command. Without a terminal its output comes in frames that say which stream they are of."""
+    """Bytes to and from a command. Without a terminal its output comes in frames that say which
+    stream they are of."""
 
     def __init__(self, stream: Any, tty: bool) -> None:
         self._stream = stream
@@ -57,10 +60,17 @@ async def started(docker: aiodocker.Docker, exec_id: str, tty: bool) -> AsyncIte
     root = "http://engine" if path else docker.docker_host.replace("tcp://", "http://", 1)
     try:
         async with httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=path), base_url=root, timeout=httpx.Timeout(None, connect=CONNECT_DEADLINE)
+            transport=httpx.AsyncHTTPTransport(uds=path),
+            base_url=root,
+            timeout=httpx.Timeout(None, connect=CONNECT_DEADLINE),
         ) as client:
             upgrade = {"Connection": "Upgrade", "Upgrade": "tcp"}
-            request = client.build_request("POST", f"/exec/{exec_id}/start", json={"Detach": False, "Tty": tty}, headers=upgrade)
+            request = client.build_request(
+                "POST",
+                f"/exec/{exec_id}/start",
+                json={"Detach": False, "Tty": tty},
+                headers=upgrade,
+            )
             with anyio.fail_after(CONNECT_DEADLINE):
                 answer = await client.send(request, stream=True)
             try:

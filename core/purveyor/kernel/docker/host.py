@@ -1,7 +1,7 @@
 """Which engine is meant, and whether it is on this host.
 
-Data folders, published ports and helpers are on the engine's host, and Purveyor reads and reaches them itself: an engine
-elsewhere would be given folders that it does not have.
+Data folders, published ports and helpers are on the engine's host, and Purveyor reads and reaches
+them itself: an engine elsewhere would be given folders that it does not have.
 """
 
 import socket
@@ -16,15 +16,19 @@ from purveyor_hooks import BadInput
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 LOOKUP_DEADLINE = 1.0  # seconds
-REMEDY = "Run Purveyor on the engine's own host; there, leave DOCKER_HOST and DOCKER_CONTEXT alone, or let them name its socket."
+REMEDY = (
+    "Run Purveyor on the engine's own host; there, leave DOCKER_HOST and DOCKER_CONTEXT alone, "
+    "or let them name its socket."
+)
 
 
 def connect() -> aiodocker.Docker:
-    """A client of the engine that DOCKER_HOST or the Docker context names; no call has been made yet. Raises `BadInput` for
-    one that is reached in a way that leads to other hosts only."""
+    """A client of the engine that DOCKER_HOST or the Docker context names; no call has been made
+    yet. Raises `BadInput` for one that is reached in a way that leads to other hosts only."""
     try:
         return aiodocker.Docker()
-    except (ImportError, aiodocker.DockerError) as error:  # ssh:// needs a library that we have no use for
+    except (ImportError, aiodocker.DockerError) as error:
+        # ssh:// needs a library that we have no use for
         raise elsewhere("reached over ssh") from error
     except (AssertionError, ValueError):  # no socket where it looks; that is said at the first call
         return aiodocker.Docker(url=DEFAULT_HOST)
@@ -32,7 +36,8 @@ def connect() -> aiodocker.Docker:
 
 def elsewhere(what: str) -> BadInput:
     return BadInput(
-        f"The Docker Engine is {what}. Purveyor keeps data in folders of this host and reaches services on 127.0.0.1, "
+        f"The Docker Engine is {what}. Purveyor keeps data in folders of this host and reaches "
+        "services on 127.0.0.1, "
         "so the engine has to be on this host too.",
         remedy=REMEDY,
     )

@@ -39,7 +39,8 @@ class DockerImages(Images):
         parts = references.parts_of(reference)
         params = {"fromImage": reference} | ({} if parts.tag or parts.digest else {"tag": "latest"})
         try:
-            # not by `pull` of the library: it leaves the connection open when it is not read to its end
+            # not by `pull` of the library: it leaves the connection open when it is not read to its
+            # end
             with anyio.fail_after(stall):
                 answer = await self._engine.ask("images/create", params, "POST")
             with closing(answer):
@@ -54,7 +55,11 @@ class DockerImages(Images):
                     detail = line.get("progressDetail") or {}
                     if detail.get("total"):
                         layers[line.get("id", "")] = (detail.get("current", 0), detail["total"])
-                        share = 100 * sum(now for now, _ in layers.values()) // sum(total for _, total in layers.values())
+                        share = (
+                            100
+                            * sum(now for now, _ in layers.values())
+                            // sum(total for _, total in layers.values())
+                        )
                         if share // 10 != told:
                             told = share // 10
                             await progress(f"pulling {reference}: {share} %")
@@ -64,8 +69,13 @@ class DockerImages(Images):
         except aiodocker.DockerError as error:
             if error.status == UNREACHABLE:
                 raise unavailable(str(error.message)) from error
-            message = f"The image {reference} is not on this machine and cannot be pulled: {str(error.message).strip()}."
-            raise ImageMissing(message, remedy=pull_remedy(reference), errors={"docker_image": "cannot be had"}) from error
+            message = (
+                f"The image {reference} is not on this machine and cannot be pulled: "
+                f"{str(error.message).strip()}."
+            )
+            raise ImageMissing(
+                message, remedy=pull_remedy(reference), errors={"docker_image": "cannot be had"}
+            ) from error
         except aiohttp.ClientError as error:
             raise unavailable(str(error)) from error
 
@@ -84,6 +94,9 @@ def _image(reference: str, found: dict[str, Any]) -> Image:
 
 
 def _digest(reference: str, known: list[str]) -> str:
-    """What the image's registry calls it: in the repository that it was asked for by, where it is known in several."""
+    """What the image's registry calls it: in the repository that it was asked for by, where it is
+    known in several."""
     own = references.parts_of(reference).repository
-    return next((item for item in known if item.partition("@")[0] == own), known[0] if known else "")
+    return next(
+        (item for item in known if item.partition("@")[0] == own), known[0] if known else ""
+    )

@@ -14,11 +14,13 @@ ENVIRONMENT = f"{PREFIX}environment"
 VOLUME = f"{PREFIX}volume"
 DEPLOYMENT = f"{PREFIX}deployment"
 SPEC = f"{PREFIX}spec"
-WORDS = ("service", "type", "project", "environment", "deployment", "purpose")  # the short names of what containers carry
+# the short names of what containers carry
+WORDS = ("service", "type", "project", "environment", "deployment", "purpose")
 
 
 def whole(labels: Mapping[str, str]) -> dict[str, str]:
-    """The labels of a new container: those of ours that it has no use for are empty, for its image may bring some."""
+    """The labels of a new container: those of ours that it has no use for are empty, for its image
+    may bring some."""
     return {**dict.fromkeys((f"{PREFIX}{word}" for word in WORDS), ""), **labels}
 
 

@@ -24,11 +24,12 @@ class AddressesTaken(Conflict):
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A container as the engine shows it.
 
-    `state` is Docker's word: created, running, exited, …; `networks` are those that it is on, with its address on each, and
-    `network_ids` which ones those are, for a network that is made anew has the old one's name. `restarts` is how often the
-    engine has started it again by itself. A list leaves out `health`, `exit_code`, `killed` (for want of memory), `error`
-    (why the engine could not start it), `restarts`, `started_at`, `contained` (it has none of root's capabilities by itself)
-    and `hosts` (further names that it knows, with their addresses).
+    `state` is Docker's word: created, running, exited, …; `networks` are those that it is on, with
+    its address on each, and `network_ids` which ones those are, for a network that is made anew has
+    the old one's name. `restarts` is how often the engine has started it again by itself. A list
+    leaves out `health`, `exit_code`, `killed` (for want of memory), `error` (why the engine could
+    not start it), `restarts`, `started_at`, `contained` (it has none of root's capabilities by
+    itself) and `hosts` (further names that it knows, with their addresses).
     """
 
     id: str
@@ -55,7 +56,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FoundVolume(msgspec.Struct, frozen=True, kw_only=True):
-    """A volume as the engine shows it. `path` is the folder that it is bound to, "" when the engine keeps it itself."""
+    """A volume as the engine shows it. `path` is the folder that it is bound to, "" when the engine
+    keeps it itself."""
 
     name: str
     path: str
@@ -63,7 +65,8 @@ class FoundVolume(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
-    """A network as the engine shows it, with its ranges of addresses; `ours` when it is one of this installation's."""
+    """A network as the engine shows it, with its ranges of addresses; `ours` when it is one of this
+    installation's."""
 
     name: str
     subnets: tuple[str, ...]
@@ -71,7 +74,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a container uses: `memory` in bytes without the page cache, `cpu` in nanoseconds since it started."""
+    """What a container uses: `memory` in bytes without the page cache, `cpu` in nanoseconds since
+    it started."""
 
     memory: int
     cpu: int

@@ -52,16 +52,20 @@ class DockerNetworks(Networks):
             except aiodocker.DockerError as error:
                 said = str(error.message)
                 if "overlap" in said:
-                    raise AddressesTaken(f"The addresses {subnet[0]} are in use by another network.") from error
+                    raise AddressesTaken(
+                        f"The addresses {subnet[0]} are in use by another network."
+                    ) from error
                 if error.status != 409:  # made a moment ago, by a process that was killed then
                     raise
         return await self._named(name)
 
     async def _named(self, name: str) -> str:
-        """The id of our network of this name, "" when there is none. Raises `Conflict` when it is somebody else's."""
+        """The id of our network of this name, "" when there is none. Raises `Conflict` when it is
+        somebody else's."""
         with self._engine.errors(f"look for the network {name}"):
             listed = await self._engine.docker.networks.list(filters={"name": [name]})
-        listed = [item for item in listed if item["Name"] == name]  # the filter takes parts of names
+        # the filter takes parts of names
+        listed = [item for item in listed if item["Name"] == name]
         ours = [item for item in listed if self.labels.ours(item.get("Labels"))]
         if listed and not ours:
             raise Conflict(
@@ -104,7 +108,11 @@ class DockerNetworks(Networks):
         return [
             Network(
                 name=item["Name"],
-                subnets=tuple(pool["Subnet"] for pool in (item.get("IPAM") or {}).get("Config") or () if pool.get("Subnet")),
+                subnets=tuple(
+                    pool["Subnet"]
+                    for pool in (item.get("IPAM") or {}).get("Config") or ()
+                    if pool.get("Subnet")
+                ),
                 ours=item["Name"] == self._engine.namespace or self.labels.ours(item.get("Labels")),
             )
             for item in found
@@ -116,11 +124,16 @@ class DockerNetworks(Networks):
 
 
 def _of_host() -> list[str]:
-    """Where this host sends packets, in all its tables; its own addresses; and whom it asks for names."""
+    """Where this host sends packets, in all its tables; its own addresses; and whom it asks for
+    names."""
     found = list(_routes())
     if RESOLVERS.exists():
         lines = (line.split() for line in RESOLVERS.read_text(errors="replace").splitlines())
-        found += [line[1] for line in lines if len(line) > 1 and line[0] == "nameserver" and ":" not in line[1]]
+        found += [
+            line[1]
+            for line in lines
+            if len(line) > 1 and line[0] == "nameserver" and ":" not in line[1]
+        ]
     return [item for item in found if _is_range(item)]
 
 
@@ -129,8 +142,12 @@ def _routes() -> Iterator[str]:
         for item in msgspec.json.decode(_asked("route", "show", "table", "all")):
             yield str(item.get("dst", ""))
         for item in msgspec.json.decode(_asked("addr")):
-            yield from (f"{address.get('local')}/{address.get('prefixlen')}" for address in item.get("addr_info", []))
-    except (OSError, subprocess.SubprocessError, msgspec.DecodeError):  # the program is not there: the kernel's own table
+            yield from (
+                f"{address.get('local')}/{address.get('prefixlen')}"
+                for address in item.get("addr_info", [])
+            )
+    except (OSError, subprocess.SubprocessError, msgspec.DecodeError):
+        # the program is not there: the kernel's own table
         for line in Path("/proc/net/route").read_text().splitlines()[1:]:
             target, mask = line.split()[1], line.split()[7]
             yield f"{_little(target)}/{_little(mask)}"

@@ -8,7 +8,9 @@ def ports_taken(tx: Tx) -> set[int]:
     return {row["port"] for row in tx.rows("SELECT port FROM ports")}
 
 
-def claim_port(tx: Tx, port: int, parameter: str, *, service: int | None = None, deployment: int | None = None) -> None:
+def claim_port(
+    tx: Tx, port: int, parameter: str, *, service: int | None = None, deployment: int | None = None
+) -> None:
     tx.insert("ports", port=port, service_id=service, deployment_id=deployment, parameter=parameter)
 
 
@@ -23,4 +25,6 @@ def claimed_port(tx: Tx, *, deployment: int) -> int | None:
 
 
 def release_ports(tx: Tx, *, service: int | None = None, deployment: int | None = None) -> None:
-    tx.db.execute("DELETE FROM ports WHERE service_id = ? OR deployment_id = ?", [service, deployment])
+    tx.db.execute(
+        "DELETE FROM ports WHERE service_id = ? OR deployment_id = ?", [service, deployment]
+    )

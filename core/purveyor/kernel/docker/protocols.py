@@ -1,8 +1,9 @@
 """What the core asks of a Docker Engine.
 
-Two classes answer it: `DockerEngine` over aiodocker, and the fake of the tests, which keeps its containers in memory. What
-both do alike (to remove, to run once, to look before a volume is used) stands here, written on what each does by itself.
-Errors are ours: `EngineUnavailable` when it does not answer, `NotFound`, `Conflict`, `Failed`.
+Two classes answer it: `DockerEngine` over aiodocker, and the fake of the tests, which keeps its
+containers in memory. What both do alike (to remove, to run once, to look before a volume is used)
+stands here, written on what each does by itself. Errors are ours: `EngineUnavailable` when it does
+not answer, `NotFound`, `Conflict`, `Failed`.
 """
 
 import shutil
@@ -35,7 +36,8 @@ from purveyor_hooks import (
 Subnet = tuple[str, str]  # its range of addresses, and the host's own one in it
 Progress = Callable[[str], Awaitable[None]]
 COPY_DEADLINE = 6 * 3600.0
-UNPACKING = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID")  # what files take that keep their owners and modes
+# what files take that keep their owners and modes
+UNPACKING = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID")
 
 
 class Session(Protocol):
@@ -58,22 +60,25 @@ class Session(Protocol):
 
 
 class Containers(Protocol):
-    """Containers: made from a `ContainerSpec`, found by our labels, changed only when they are ours.
+    """Containers: made from a `ContainerSpec`, found by our labels, changed only when they are
+    ours.
 
-    One that was imported is somebody else's (`foreign`): it is looked at, started, stopped, and put on the network.
+    One that was imported is somebody else's (`foreign`): it is looked at, started, stopped, and put
+    on the network.
     """
 
     labels: Labels
 
     async def inspect(self, name: str, *, foreign: bool = False) -> Found | None:
-        """The container of this name, None when there is none. Raises `Conflict` when it is somebody else's, unless that is
-        meant."""
+        """The container of this name, None when there is none. Raises `Conflict` when it is
+        somebody else's, unless that is meant."""
 
     async def foreign(self) -> list[FoundContainer]:
         """Every container that no Purveyor has made, as plugins see it."""
 
     async def foreign_of(self, reference: str) -> FoundContainer | None:
-        """A container by its name or id (or how that begins), as plugins see it; None when there is none."""
+        """A container by its name or id (or how that begins), as plugins see it; None when there is
+        none."""
 
     async def published(self, name: str) -> dict[int, int]:
         """Host port -> container port, of a container of anybody's."""
@@ -100,17 +105,20 @@ class Containers(Protocol):
         inside: str = "",
         hosts: Mapping[str, str] | None = None,
     ) -> str:
-        """Create (not start) a container; the answer is its id. `ports` maps container ports to host ports, `read_only`
-        further volumes to where they are mounted, `hosts` further names to addresses. One that is `inside` another's network
-        has none of its own."""
+        """Create (not start) a container; the answer is its id. `ports` maps container ports to
+        host ports, `read_only` further volumes to where they are mounted, `hosts` further names to
+        addresses. One that is `inside` another's network has none of its own."""
 
-    async def put(self, container_id: str, files: Sequence[File], owners: Sequence[str] = ()) -> None:
-        """Put files into a container, whether it runs or not, for the first of the `owners` that it has as a user; for
-        everybody in it where it has none of them."""
+    async def put(
+        self, container_id: str, files: Sequence[File], owners: Sequence[str] = ()
+    ) -> None:
+        """Put files into a container, whether it runs or not, for the first of the `owners` that it
+        has as a user; for everybody in it where it has none of them."""
 
     async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
-        """The containers, whosever they are and whether they run or not, that can write to these volumes: by the volume's
-        name, by another name of its folder, or by the folder itself or one in it. `folders` maps names to folders."""
+        """The containers, whosever they are and whether they run or not, that can write to these
+        volumes: by the volume's name, by another name of its folder, or by the folder itself or one
+        in it. `folders` maps names to folders."""
 
     async def rename(self, container_id: str, name: str) -> None:
         """Give a container another name. Raises `Conflict` when it is somebody's."""
@@ -119,10 +127,12 @@ class Containers(Protocol):
         """Let a container that was paused go on; one that is not is fine."""
 
     async def holds(self, container_id: str, path: str) -> bool:
-        """Whether a file is there, volumes included; the container need not run. Small files only."""
+        """Whether a file is there, volumes included; the container need not run. Small files
+        only."""
 
     async def contents(self, container_id: str, path: str) -> str | None:
-        """The text of a small file, volumes included, None when there is none; the container need not run."""
+        """The text of a small file, volumes included, None when there is none; the container need
+        not run."""
 
     async def start(self, name: str) -> None:
         """Start a container; one that runs stays as it is. Raises `PortTaken`."""
@@ -131,14 +141,15 @@ class Containers(Protocol):
         """Stop a container and wait until it has; one that is gone or stopped is fine."""
 
     async def delete(self, container_id: str) -> None:
-        """Remove a container and its anonymous volumes, whether it runs or not; one that is gone is fine."""
+        """Remove a container and its anonymous volumes, whether it runs or not; one that is gone is
+        fine."""
 
     async def wait(self, name: str) -> int:
         """Wait until a container has ended; the answer is its exit code."""
 
     async def connect(self, name: str, aliases: Sequence[str], network: str = "") -> None:
-        """Put a container on a network under these further names, instead of those it had. Of this and what follows `network`
-        is one of `Networks`, "" the installation's own."""
+        """Put a container on a network under these further names, instead of those it had. Of this
+        and what follows `network` is one of `Networks`, "" the installation's own."""
 
     async def join(self, name: str, network: str = "") -> None:
         """Put a container on a network, beside those that it is on; it may be there already."""
@@ -149,7 +160,9 @@ class Containers(Protocol):
     async def aliases(self, name: str, network: str = "") -> list[str]:
         """The further names of a container on a network."""
 
-    async def log(self, name: str, *, lines: int | str = 200, timestamps: bool = False) -> list[str]:
+    async def log(
+        self, name: str, *, lines: int | str = 200, timestamps: bool = False
+    ) -> list[str]:
         """The last lines that the container printed, both streams."""
 
     def follow(self, name: str, *, lines: int | str = 200) -> AsyncGenerator[str, None]:
@@ -158,8 +171,11 @@ class Containers(Protocol):
     async def usage(self, name: str) -> Usage | None:
         """What a running container uses now, None when the engine does not tell."""
 
-    async def execute(self, name: str, command: Command, *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
-        """Run a command in a running container. Raises `DeadlineExceeded`, `NotFound`, `Conflict`."""
+    async def execute(
+        self, name: str, command: Command, *, stdin: bytes = b"", timeout: float = 60.0
+    ) -> ExecResult:
+        """Run a command in a running container. Raises `DeadlineExceeded`, `NotFound`,
+        `Conflict`."""
 
     def session(
         self, name: str, argv: Sequence[str], environment: Mapping[str, str], *, tty: bool = False
@@ -232,7 +248,8 @@ class Images(Protocol):
         """The image as it is on the engine, None when it is not there."""
 
     async def pull(self, reference: str, progress: Progress, stall: float) -> None:
-        """Pull an image; given up after `stall` seconds without progress. Raises `ImageMissing` that says why."""
+        """Pull an image; given up after `stall` seconds without progress. Raises `ImageMissing`
+        that says why."""
 
     async def ensure(self, reference: str, progress: Progress, stall: float) -> Image:
         """The image, pulled when it is not there. Raises `ImageMissing` that says why."""
@@ -241,7 +258,9 @@ class Images(Protocol):
             await self.pull(reference, progress, stall)
             image = await self.inspect(reference)
         if image is None:
-            raise ImageMissing(f"The image {reference} was pulled and is not there.", remedy=pull_remedy(reference))
+            raise ImageMissing(
+                f"The image {reference} was pulled and is not there.", remedy=pull_remedy(reference)
+            )
         return image
 
 
@@ -252,8 +271,9 @@ def pull_remedy(reference: str) -> str:
 class Volumes(Protocol):
     """Volumes: a folder on the host that Docker knows by name.
 
-    The data is not in Docker's own folder but in one of ours, bound by the local driver: what removes volumes on
-    the engine (``docker volume rm``, ``docker system prune --volumes``) removes a name and never the data.
+    The data is not in Docker's own folder but in one of ours, bound by the local driver: what
+    removes volumes on the engine (``docker volume rm``, ``docker system prune --volumes``) removes
+    a name and never the data.
     """
 
     containers: Containers
@@ -279,18 +299,23 @@ class Volumes(Protocol):
         await self.bind(name, path, volume_id)
 
     async def require(self, name: str, path: str, volume_id: str) -> None:
-        """Make sure that a recorded volume is there and is the recorded one. Raises `DataRefused`."""
+        """Make sure that a recorded volume is there and is the recorded one. Raises
+        `DataRefused`."""
         if not await anyio.to_thread.run_sync(Path(path).is_dir):
             raise DataRefused(
                 f"The folder {path} that holds this service's data is gone.",
-                remedy="Put it back (a mount that is missing, a folder that was moved), or restore a backup into a new service.",
+                remedy=(
+                    "Put it back (a mount that is missing, a folder that was moved), or "
+                    "restore a backup into a new service."
+                ),
             )
         found = await self.show(name)
         if found is None:
             await self.bind(name, path, volume_id)  # the name was removed, the data is there
         elif found.path != path:
             raise DataRefused(
-                f"The Docker volume {name} is not the recorded one: it holds {found.path or 'a folder of its own'}, not {path}.",
+                f"The Docker volume {name} is not the recorded one: it holds "
+                f"{found.path or 'a folder of its own'}, not {path}.",
                 remedy=f"Somebody replaced it. Your data is in {path}. Remove the wrong volume (docker volume rm {name}), "
                 "then start the service again.",
             )
@@ -304,10 +329,12 @@ class Volumes(Protocol):
     async def destroy(self, name: str, path: str, image: str) -> None:
         """Remove the volume and delete its data.
 
-        The servers own their files: where this process may not delete them, a container of `image` does.
+        The servers own their files: where this process may not delete them, a container of `image`
+        does.
         """
         folder = Path(path)
-        await self.containers.remove(f"{name}-copy")  # there when the copy that fills the volume could not be ended in time
+        # there when the copy that fills the volume could not be ended in time
+        await self.containers.remove(f"{name}-copy")
         await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
         if await anyio.to_thread.run_sync(folder.exists):
             spec = ContainerSpec(
@@ -321,11 +348,14 @@ class Volumes(Protocol):
             await self.containers.run_once(f"{name}-purge", spec, volume=name, network=None)
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
             if await anyio.to_thread.run_sync(folder.exists):
-                raise Failed(f"The data in {path} could not be deleted.", remedy=f"As root: rm -r {path}")
+                raise Failed(
+                    f"The data in {path} could not be deleted.", remedy=f"As root: rm -r {path}"
+                )
         await self.forget(name)
 
     async def copy(self, source: str, target: str, target_path: str, image: str) -> None:
-        """Copy all files of one volume into another, with owners and times; what an earlier try left is removed first.
+        """Copy all files of one volume into another, with owners and times; what an earlier try
+        left is removed first.
 
         Both are read and written by a container of `image`, for the files are the server's own.
         """
@@ -339,14 +369,23 @@ class Volumes(Protocol):
             capabilities=UNPACKING,
         )
         ended = await self.containers.run_once(
-            f"{target}-copy", spec, volume=target, network=None, timeout=COPY_DEADLINE, read_only={source: "/from"}
+            f"{target}-copy",
+            spec,
+            volume=target,
+            network=None,
+            timeout=COPY_DEADLINE,
+            read_only={source: "/from"},
         )
         if ended.exit_code:
-            raise Failed(f"The data could not be copied to {target_path}: {ended.stdout[-300:]}", remedy="Is the disk full?")
+            raise Failed(
+                f"The data could not be copied to {target_path}: {ended.stdout[-300:]}",
+                remedy="Is the disk full?",
+            )
 
 
 class Networks(Protocol):
-    """Further networks of this installation, each of an environment: its apps, and the services that they use.
+    """Further networks of this installation, each of an environment: its apps, and the services
+    that they use.
 
     Whoever makes or removes one holds `turn`: the engine lets two networks have one name.
     """
@@ -361,18 +400,19 @@ class Networks(Protocol):
         """Name -> id of all networks of this installation."""
 
     async def ensure(self, name: str, subnet: Subnet, environment: int) -> str:
-        """The id of a network, made with these addresses when there is none of its name. Raises `AddressesTaken`, and
-        `Conflict` when it is somebody else's."""
+        """The id of a network, made with these addresses when there is none of its name. Raises
+        `AddressesTaken`, and `Conflict` when it is somebody else's."""
 
     async def delete(self, name: str) -> tuple[str, ...]:
-        """Take our containers from a network and remove it; the answer are the containers of others that are in the way. One
-        that is gone is fine."""
+        """Take our containers from a network and remove it; the answer are the containers of others
+        that are in the way. One that is gone is fine."""
 
     async def listed(self) -> list[Network]:
         """The engine's networks, whosever they are."""
 
     async def taken(self) -> list[str]:
-        """Every range of addresses that the engine's networks have, or that this host uses or sends to."""
+        """Every range of addresses that the engine's networks have, or that this host uses or sends
+        to."""
 
 
 class Engine(Protocol):
@@ -391,10 +431,12 @@ class Engine(Protocol):
     async def version(self) -> dict[str, Any]:
         """The engine's version answer. Raises `EngineUnavailable` within five seconds."""
 
-    subnets: tuple[Subnet, ...] = ()  # of the network when it was last seen: one that is made anew asks for the same
+    # of the network when it was last seen: one that is made anew asks for the same
+    subnets: tuple[Subnet, ...] = ()
 
     async def ensure_network(self) -> None:
-        """Make the network unless it is there; with the addresses of the last one, if they can be had."""
+        """Make the network unless it is there; with the addresses of the last one, if they can be
+        had."""
 
     async def network_id(self) -> str:
         """Which network it is, "" when there is none."""

@@ -22,8 +22,8 @@ EACH = 5.0  # seconds in which the files of one folder are added up
 
 
 async def sizes_of(paths: Sequence[str], within: float) -> dict[str, int | None]:
-    """The size of each folder, see `size_of`; those that it took too long for, alone or all together, are left out. `within` is
-    in seconds."""
+    """The size of each folder, see `size_of`; those that it took too long for, alone or all
+    together, are left out. `within` is in seconds."""
     found: dict[str, int | None] = {}
     until = monotonic() + within
     for path in paths:
@@ -39,8 +39,8 @@ async def sizes_of(paths: Sequence[str], within: float) -> dict[str, int | None]
 
 
 def size_of(path: str, budget: float = EACH) -> int | None:
-    """The bytes that the files of a folder take on the disk; None where it may not be read. Raises `TimeoutError` when they
-    cannot be added up in so many seconds."""
+    """The bytes that the files of a folder take on the disk; None where it may not be read. Raises
+    `TimeoutError` when they cannot be added up in so many seconds."""
     until, total, folders = monotonic() + budget, 0, [path]
     while folders:
         try:

@@ -1,7 +1,7 @@
 """The bus: one numbered line of events, durable in the journal, followed by cursors.
 
-Publishing never waits: it puts the event into a ring and wakes the followers. A follower that lags behind the
-ring reads on from the journal, so a slow one costs nobody anything and misses nothing.
+Publishing never waits: it puts the event into a ring and wakes the followers. A follower that lags
+behind the ring reads on from the journal, so a slow one costs nobody anything and misses nothing.
 """
 
 from collections import deque
@@ -43,7 +43,8 @@ class Bus:
         return self._ring[-1].id if self._ring else await self._store.read(events.last)
 
     async def follow(self, after: int) -> AsyncIterator[Event]:
-        """Every event with a higher number than `after`, in order and without gaps, then those to come, until `close`."""
+        """Every event with a higher number than `after`, in order and without gaps, then those to
+        come, until `close`."""
         while True:
             advanced = self._advanced
             batch = await self._since(after)
@@ -56,7 +57,8 @@ class Bus:
                 await advanced.wait()
 
     def close(self) -> None:
-        """End every `follow` once it has told what there is: streams are to end, and not to tear."""
+        """End every `follow` once it has told what there is: streams are to end, and not to
+        tear."""
         self._closed = True
         self._advanced.set()
 

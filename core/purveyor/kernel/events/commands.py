@@ -12,20 +12,46 @@ from purveyor.kernel.cli.options import Options
 
 
 def _line(event: Mapping[str, Any]) -> str:
-    data = " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in event["data"].items())
-    subject = f"service={event['service']}" if event["service"] else f"project={event['project']}" if event["project"] else ""
+    data = " ".join(
+        f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in event["data"].items()
+    )
+    subject = (
+        f"service={event['service']}"
+        if event["service"]
+        else f"project={event['project']}"
+        if event["project"]
+        else ""
+    )
     at = click.style(event["at"][11:19], dim=True)
     return f"{event['id']:>6}  {at}  {click.style(event['type'], bold=True)}  {subject}  {data}".rstrip()
 
 
 @click.command("events")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
-@click.option("-n", "--tail", default=50, show_default=True, type=click.IntRange(0, 1000), help="How many back.")
+@click.option(
+    "-n",
+    "--tail",
+    default=50,
+    show_default=True,
+    type=click.IntRange(0, 1000),
+    help="How many back.",
+)
 @click.option("--type", "kind", metavar="PREFIX", help="Only types that begin so: service.create")
 @click.option("--service", metavar="SERVICE", help="Only those of one service.")
-@click.option("--catalogue", is_flag=True, help="Instead: every type of event, when it comes, and what it carries.")
+@click.option(
+    "--catalogue",
+    is_flag=True,
+    help="Instead: every type of event, when it comes, and what it carries.",
+)
 @click.pass_obj
-def events_command(options: Options, follow: bool, tail: int, kind: str | None, service: str | None, catalogue: bool) -> None:
+def events_command(
+    options: Options,
+    follow: bool,
+    tail: int,
+    kind: str | None,
+    service: str | None,
+    catalogue: bool,
+) -> None:
     """Show what happened, and with -f what happens."""
     if catalogue:
         _catalogue(options)
@@ -39,7 +65,9 @@ def events_command(options: Options, follow: bool, tail: int, kind: str | None, 
         filters = {name: value for name, value in given.items() if value}
         parameters = {**filters, "limit": max(tail, 1)}
         last = 0
-        found = await client.call("GET", "/api/events", params=parameters, headers={"Accept": "application/json"})
+        found = await client.call(
+            "GET", "/api/events", params=parameters, headers={"Accept": "application/json"}
+        )
         for event in found:
             last = event["id"]
             if tail:

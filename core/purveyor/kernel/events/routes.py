@@ -31,19 +31,26 @@ async def follow_events(
     operation: int | None = None,
     limit: Limit = 50,
 ) -> Response[Any]:
-    """The event line: a stream (SSE) from `after` or Last-Event-ID, or from now on; as JSON, the last ones.
+    """The event line: a stream (SSE) from `after` or Last-Event-ID, or from now on; as JSON, the
+    last ones.
 
-    410 when what follows that number is not kept any more; 0 is the beginning of what is kept. A stream ends when its token does.
+    410 when what follows that number is not kept any more; 0 is the beginning of what is kept. A
+    stream ends when its token does.
 
     `type` keeps the events whose type begins with it, `service` and `operation` those of one.
     """
-    service_id = (await core.house.store.read(lambda tx: services.get(tx, service))).id if service else None
+    service_id = (
+        (await core.house.store.read(lambda tx: services.get(tx, service))).id if service else None
+    )
     chosen = events.Wanted(kind=kind or "", service=service_id, operation=operation)
 
     last_seen = request.headers.get("last-event-id")
     if last_seen is not None:
         if not (last_seen.isascii() and last_seen.isdecimal() and len(last_seen) < 19):
-            raise BadInput("Last-Event-ID is not a number.", errors={"Last-Event-ID": "the id of the last event seen"})
+            raise BadInput(
+                "Last-Event-ID is not a number.",
+                errors={"Last-Event-ID": "the id of the last event seen"},
+            )
         after = int(last_seen)
     if after:
         await _require_kept(core, after)
@@ -51,7 +58,11 @@ async def follow_events(
     if request.headers.get("accept", "") == "application/json":
         return Response(
             await core.house.store.read(
-                lambda tx: events.latest(tx, limit, chosen) if after is None else events.after(tx, after, limit, chosen)
+                lambda tx: (
+                    events.latest(tx, limit, chosen)
+                    if after is None
+                    else events.after(tx, after, limit, chosen)
+                )
             )
         )
 
@@ -65,18 +76,25 @@ async def follow_events(
             if event is None:
                 yield ServerSentEventMessage(comment="alive", data=None)
             elif chosen.holds(event):
-                yield ServerSentEventMessage(data=msgspec.json.encode(event).decode(), id=str(event.id), event=event.type)
+                yield ServerSentEventMessage(
+                    data=msgspec.json.encode(event).decode(), id=str(event.id), event=event.type
+                )
 
     return ServerSentEvent(messages())
 
 
 async def _require_kept(core: App, after: int) -> None:
-    """Raise `Gone` when events that come after this one have been forgotten: nobody may miss them without being told."""
+    """Raise `Gone` when events that come after this one have been forgotten: nobody may miss them
+    without being told."""
     first = await core.house.store.read(events.first)
     if after < first - 1:
         raise Gone(
-            f"The events that follow number {after} are not kept any more; the first that is kept is number {first}.",
-            remedy=f"Look at how things are now, then go on with after={first - 1}, or after=0 for all that is kept.",
+            f"The events that follow number {after} are not kept any more; the first that is kept "
+            f"is number {first}.",
+            remedy=(
+                f"Look at how things are now, then go on with after={first - 1}, or after=0 "
+                "for all that is kept."
+            ),
         )
 
 

@@ -47,7 +47,8 @@ def latest(tx: Tx, limit: int, wanted: Wanted = ALL) -> list[Event]:
 
 
 def _rows(tx: Tx, wanted: Wanted, number: int, *, last_first: bool) -> Iterator[Row]:
-    """The rows of events above a number, read as they are taken; an index leads to them, whatever is wanted."""
+    """The rows of events above a number, read as they are taken; an index leads to them, whatever
+    is wanted."""
     where, given = matching(service=wanted.service, operation=wanted.operation)
     order = "DESC" if last_first else "ASC"
     sql, given = f"SELECT * FROM events WHERE {where} AND id > ?", [*given, number]
@@ -71,5 +72,6 @@ def first(tx: Tx) -> int:
 
 
 def last(tx: Tx) -> int:
-    """The highest number so far, 0 without any. Numbers go on where events were forgotten, or left on a lost host."""
+    """The highest number so far, 0 without any. Numbers go on where events were forgotten, or left
+    on a lost host."""
     return int(tx.value("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'"))

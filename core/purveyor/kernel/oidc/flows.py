@@ -11,7 +11,8 @@ MOST = 10_000  # at once; the oldest make room
 
 
 class Flow(NamedTuple):
-    """One sign-in. `redirect` is the address that the answer comes to, `wanted` the page that somebody wanted."""
+    """One sign-in. `redirect` is the address that the answer comes to, `wanted` the page that
+    somebody wanted."""
 
     state: str
     nonce: str
@@ -23,7 +24,9 @@ class Flow(NamedTuple):
     @property
     def challenge(self) -> str:
         """What the provider is told of `verifier` (RFC 7636)."""
-        return urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
+        return (
+            urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
+        )
 
 
 class Flows:
@@ -35,7 +38,9 @@ class Flows:
     def begin(self, redirect: str, wanted: str) -> tuple[str, Flow]:
         """A new one, and the secret of the browser that goes."""
         now, secret = time.monotonic(), secrets.token_urlsafe(32)
-        while self._open and (len(self._open) >= MOST or next(iter(self._open.values())).until <= now):
+        while self._open and (
+            len(self._open) >= MOST or next(iter(self._open.values())).until <= now
+        ):
             del self._open[next(iter(self._open))]
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         flow = Flow(state, nonce, verifier, redirect, wanted, now + LIFE)

@@ -1,7 +1,8 @@
 """An OpenID Connect provider: where it sends people, and whom its answers are about.
 
-Authorization code with PKCE (OpenID Connect Core 1.0 section 3.1, RFC 7636, RFC 9207). Whatever it says is checked to be from
-it and for us; it may be away, slow or wrong, and then nobody is signed in.
+Authorization code with PKCE (OpenID Connect Core 1.0 section 3.1, RFC 7636, RFC 9207). Whatever it
+says is checked to be from it and for us; it may be away, slow or wrong, and then nobody is signed
+in.
 """
 
 import os
@@ -24,7 +25,19 @@ DEADLINE = 10.0  # seconds for one answer, its body included
 LARGEST = 256 * 1024  # bytes of one
 KEPT = 3600.0  # seconds for which its description and keys are taken as they were
 LEEWAY = 60  # seconds that its clock and ours may differ
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")  # never none or HS*
+# never none or HS*
+ALGORITHMS = (
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+)
 NEEDED = ("iss", "sub", "aud", "exp", "iat", "nonce")
 BESIDE = "Signing in with a token works all the same: purveyor token create NAME"
 Claims = Mapping[str, Any]
@@ -59,7 +72,9 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
 class Provider:
     """The one of the settings. `transport` carries the requests."""
 
-    def __init__(self, settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self, settings: Settings, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         self._settings = settings
         self._transport = transport
         self._known: dict[str, tuple[Any, float]] = {}
@@ -73,26 +88,32 @@ class Provider:
         """Where a browser goes to sign in there, and comes back from to `redirect`."""
         found = await self._described()
         asked = {
-            "response_type": "code", "client_id": self._settings.oidc_client_id, "redirect_uri": redirect,
+            "response_type": "code", "client_id": self._settings.oidc_client_id,
+            "redirect_uri": redirect,
             "scope": " ".join(self._settings.oidc_scopes), "state": state, "nonce": nonce,
             "code_challenge": challenge, "code_challenge_method": "S256",
         }  # fmt: skip
         return f"{found.authorization_endpoint}{'&' if '?' in found.authorization_endpoint else '?'}{urlencode(asked)}"
 
     async def check_sender(self, given: str | None) -> None:
-        """Raise `Unauthorized` for another provider's answer, and for one without a sender if this one names itself."""
+        """Raise `Unauthorized` for another provider's answer, and for one without a sender if this
+        one names itself."""
         expected = (await self._described()).authorization_response_iss_parameter_supported
         if given != self._settings.oidc_issuer and (given is not None or expected):
             raise self._refused("the answer is of another provider")
 
     async def claims(self, code: str, redirect: str, *, verifier: str, nonce: str) -> Claims:
-        """What it says of who signed in, for the code that it sent. Raises `Unauthorized` for what is not from it, for us and for
-        this very sign-in, `Failed` when it cannot be asked."""
+        """What it says of who signed in, for the code that it sent. Raises `Unauthorized` for what
+        is not from it, for us and for this very sign-in, `Failed` when it cannot be asked."""
         found = await self._described()
         tokens = await self._exchange(found, code, redirect, verifier)
         claims = await self._verified(found, tokens.id_token, nonce)
         wanted = (self._settings.oidc_claim, self._settings.oidc_groups_claim)
-        if tokens.access_token and found.userinfo_endpoint and any(name not in claims for name in wanted):
+        if (
+            tokens.access_token
+            and found.userinfo_endpoint
+            and any(name not in claims for name in wanted)
+        ):
             return {**await self._told(found, tokens.access_token, str(claims["sub"])), **claims}
         return claims
 
@@ -102,7 +123,12 @@ class Provider:
         issuer = self._settings.oidc_issuer
         address = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
         found = await self._remembered(address, Described, "its description")
-        addresses = (found.authorization_endpoint, found.token_endpoint, found.jwks_uri, found.userinfo_endpoint or issuer)
+        addresses = (
+            found.authorization_endpoint,
+            found.token_endpoint,
+            found.jwks_uri,
+            found.userinfo_endpoint or issuer,
+        )
         if found.issuer != issuer:
             raise self._away(f"it calls itself {found.issuer[:200]!r}, not {issuer!r}")
         if not all(is_safe_address(item) for item in addresses):
@@ -111,7 +137,12 @@ class Provider:
 
     async def _exchange(self, found: Described, code: str, redirect: str, verifier: str) -> Tokens:
         client, secret = self._settings.oidc_client_id, await anyio.to_thread.run_sync(self._secret)
-        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect, "code_verifier": verifier}
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": redirect,
+            "code_verifier": verifier,
+        }
         auth: tuple[str, str] | None = None
         if secret and "client_secret_basic" in found.token_endpoint_auth_methods_supported:
             auth = (quote(client, safe=""), quote(secret, safe=""))  # RFC 6749 section 2.3.1
@@ -126,7 +157,9 @@ class Provider:
 
     async def _told(self, found: Described, token: str, subject: str) -> Claims:
         """What it says beside the ID token, and only of the same person."""
-        status, text = await self._ask("GET", found.userinfo_endpoint, headers={"Authorization": f"Bearer {token}"})
+        status, text = await self._ask(
+            "GET", found.userinfo_endpoint, headers={"Authorization": f"Bearer {token}"}
+        )
         if status != 200:
             raise self._away(f"it answered {status} when asked who that is")
         told = self._read(text, dict[str, Any], "who that is")
@@ -145,7 +178,8 @@ class Provider:
                 raise self._refused("its ID token is not signed by a key of its own")
             key = await self._key(found, head)
             claims: dict[str, Any] = jwt.decode(
-                text, key, algorithms=[head["alg"]], audience=client, issuer=found.issuer, leeway=LEEWAY,
+                text, key, algorithms=[head["alg"]], audience=client, issuer=found.issuer,
+                leeway=LEEWAY,
                 options={"require": list(NEEDED)},
             )  # fmt: skip
         except jwt.PyJWTError as error:
@@ -158,7 +192,8 @@ class Provider:
         return claims
 
     async def _key(self, found: Described, head: Mapping[str, Any]) -> Any:
-        """The provider's key that an ID token names; its keys are asked for again when that is none of those that are known."""
+        """The provider's key that an ID token names; its keys are asked for again when that is none
+        of those that are known."""
         import jwt
 
         for fresh in (False, True):
@@ -167,14 +202,16 @@ class Provider:
                 item
                 for item in keys
                 if item.get("use", "sig") == "sig" and item.get("kty") != "oct"
-                if head.get("kid") in (None, item.get("kid")) and item.get("alg", head["alg"]) == head["alg"]
+                if head.get("kid") in (None, item.get("kid"))
+                and item.get("alg", head["alg"]) == head["alg"]
             ]
             if len(fitting) == 1:
                 return jwt.PyJWK(fitting[0], algorithm=head["alg"]).key
         raise self._refused("its ID token is not signed by one of its keys")
 
     def _secret(self) -> str:
-        """Our own secret at the provider, "" for a client that has none. Raises `BadInput` for a file that others may read."""
+        """Our own secret at the provider, "" for a client that has none. Raises `BadInput` for a
+        file that others may read."""
         path = self._settings.oidc_client_secret_file
         if not path:
             return ""
@@ -182,15 +219,23 @@ class Provider:
             with open(path) as file:
                 mode = os.fstat(file.fileno()).st_mode
                 if stat.S_IMODE(mode) & 0o077:
-                    raise BadInput(f"Others may read {path}, the secret of oidc-client-secret-file.", remedy=f"chmod 600 {path}")
+                    raise BadInput(
+                        f"Others may read {path}, the secret of oidc-client-secret-file.",
+                        remedy=f"chmod 600 {path}",
+                    )
                 return file.read(LARGEST).strip()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is no text"
-            raise BadInput(f"{Path(path)}, the file of oidc-client-secret-file, cannot be read: {why}.", remedy=BESIDE) from None
+            raise BadInput(
+                f"{Path(path)}, the file of oidc-client-secret-file, cannot be read: {why}.",
+                remedy=BESIDE,
+            ) from None
 
     # ------------------------------------------------------------ how it is asked
 
-    async def _remembered(self, address: str, kind: type[T], what: str, *, fresh: bool = False) -> T:
+    async def _remembered(
+        self, address: str, kind: type[T], what: str, *, fresh: bool = False
+    ) -> T:
         """What is at an address, for a while as it was; what cannot be used is not kept."""
         known, until = self._known.get(address, (None, 0.0))
         if isinstance(known, kind) and not fresh and time.monotonic() < until:
@@ -203,8 +248,13 @@ class Provider:
         return found
 
     async def _ask(self, method: str, address: str, **given: Any) -> tuple[int, bytes]:
-        """One answer, of a bounded size and within a bounded time. It leads nowhere else, and nothing is unpacked."""
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity", **given.pop("headers", {})}
+        """One answer, of a bounded size and within a bounded time. It leads nowhere else, and
+        nothing is unpacked."""
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            **given.pop("headers", {}),
+        }
         body = bytearray()
         try:
             with anyio.fail_after(DEADLINE):
@@ -234,7 +284,9 @@ class Provider:
         return Failed(f"{self.name} cannot sign anybody in now: {why}.", remedy=BESIDE)
 
     def _refused(self, why: str) -> Unauthorized:
-        return Unauthorized(f"The answer of {self.name} was refused: {why}.", remedy="Sign in again.")
+        return Unauthorized(
+            f"The answer of {self.name} was refused: {why}.", remedy="Sign in again."
+        )
 
 
 def _code(text: bytes) -> str:
@@ -243,7 +295,11 @@ def _code(text: bytes) -> str:
         said = str(msgspec.json.decode(text, type=dict[str, Any]).get("error"))
     except msgspec.DecodeError:
         said = ""
-    return said if said.isascii() and said.replace("_", "").isalnum() and len(said) < 60 else "no reason"
+    return (
+        said
+        if said.isascii() and said.replace("_", "").isalnum() and len(said) < 60
+        else "no reason"
+    )
 
 
 def _list(value: Any) -> list[Any]:

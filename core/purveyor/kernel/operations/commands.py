@@ -15,7 +15,9 @@ from purveyor_hooks.confirm import destroys, yes_option
 class Numbered(click.Group):
     """A group whose first argument may be a number: that stands for `show NUMBER`."""
 
-    def resolve_command(self, context: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         return super().resolve_command(context, ["show", *args] if args[0].isdigit() else args)
 
 
@@ -31,14 +33,21 @@ def operations_command(context: click.Context) -> None:
         output.show_json(found)
         return
     rows = [
-        (item["id"], item["verb"], output.status(item["state"]), output.who(item), item["created_at"][:19],
+        (item["id"], item["verb"], output.status(item["state"]), output.who(item),
+        item["created_at"][:19],
          _why(item)[:60])
         for item in found
     ]  # fmt: skip
-    output.table(["id", "verb", "state", "who", "when", "error"], rows, "Nothing has been done yet.")
+    output.table(
+        ["id", "verb", "state", "who", "when", "error"], rows, "Nothing has been done yet."
+    )
     for item in found:
         if item["waits"]:
-            click.secho(f"{item['id']} cannot be ended yet, and is tried again: {item['waits']}", fg="yellow", err=True)
+            click.secho(
+                f"{item['id']} cannot be ended yet, and is tried again: {item['waits']}",
+                fg="yellow",
+                err=True,
+            )
 
 
 def _why(item: Mapping[str, Any]) -> str:
@@ -50,18 +59,29 @@ def _why(item: Mapping[str, Any]) -> str:
 @click.pass_obj
 def show(options: Options, number: int) -> None:
     """Show the steps of an operation."""
-    _show(options, run(options, lambda client: client.get(f"/api/operations/{number}"), resume=False))
+    _show(
+        options, run(options, lambda client: client.get(f"/api/operations/{number}"), resume=False)
+    )
 
 
 def _show(options: Options, found: Mapping[str, Any]) -> None:
     if options.as_json:
         output.show_json(found)
         return
-    output.fields({"operation": found["id"], "verb": found["verb"], "state": output.status(found["state"])})
-    output.fields({"error": _why(found), "waits": found["waits"], "remedy": (found["error"] or {}).get("remedy")})
+    output.fields(
+        {"operation": found["id"], "verb": found["verb"], "state": output.status(found["state"])}
+    )
+    output.fields(
+        {
+            "error": _why(found),
+            "waits": found["waits"],
+            "remedy": (found["error"] or {}).get("remedy"),
+        }
+    )
     output.outcome(found)
     rows: list[tuple[object, ...]] = [
-        (step["name"], step["state"], step["started_at"][11:23], (step["ended_at"] or "")[11:23]) for step in found["steps"]
+        (step["name"], step["state"], step["started_at"][11:23], (step["ended_at"] or "")[11:23])
+        for step in found["steps"]
     ]
     output.table(["step", "state", "from", "to"], rows, "It has no steps.")
 
@@ -70,14 +90,17 @@ def _show(options: Options, found: Mapping[str, Any]) -> None:
 @click.argument("number", type=int)
 @click.pass_obj
 def follow(options: Options, number: int) -> None:
-    """Wait for an operation that is under way; it ends as the command that began it would have ended."""
+    """Wait for an operation that is under way; it ends as the command that began it would have
+    ended."""
 
     async def work(client: Client) -> Mapping[str, Any]:
         with output.progress(f"Operation {number}") as listener:
             return await client.follow_operation(number, listener)
 
     found = run(options, work)
-    output.show_json(found) if options.as_json else click.echo(f"Operation {number} ({found['verb']}) is done.")
+    output.show_json(found) if options.as_json else click.echo(
+        f"Operation {number} ({found['verb']}) is done."
+    )
 
 
 @operations_command.command("cancel")
@@ -94,10 +117,13 @@ def cancel(options: Options, number: int, plan: bool) -> None:
     if options.as_json:
         output.show_json(found)
     elif found["state"] == "failed":
-        click.echo(f"Operation {number} ({found['verb']}) is cancelled, and what it began is taken back.")
+        click.echo(
+            f"Operation {number} ({found['verb']}) is cancelled, and what it began is taken back."
+        )
     else:
         click.echo(
-            f"Operation {number} ({found['verb']}) is cancelled; what it began is still to be taken back: {found['waits']}"
+            f"Operation {number} ({found['verb']}) is cancelled; what it began is still to be "
+            f"taken back: {found['waits']}"
         )
 
 
@@ -114,7 +140,9 @@ def abandon(options: Options, number: int, yes: bool, plan: bool) -> None:
         return
     if not yes and sys.stdin.isatty():
         _plan(options, path)
-    destroys(f"What operation {number} began is left as it is.", "abandon", yes=yes, thing="the word")
+    destroys(
+        f"What operation {number} began is left as it is.", "abandon", yes=yes, thing="the word"
+    )
     found = run(options, lambda client: client.call("POST", path), resume=False)
     if options.as_json:
         output.show_json(found)
@@ -123,5 +151,7 @@ def abandon(options: Options, number: int, yes: bool, plan: bool) -> None:
 
 
 def _plan(options: Options, path: str) -> None:
-    plan = run(options, lambda client: client.call("POST", path, params={"plan": "true"}), resume=False)
+    plan = run(
+        options, lambda client: client.call("POST", path, params={"plan": "true"}), resume=False
+    )
     output.show_json(plan) if options.as_json else output.show_plan(plan)

@@ -10,8 +10,8 @@ from purveyor_hooks import Finding
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an operation that moved data found: `differences` between what was there and what came, `findings` about single
-    things, `left_out` what exists and is not carried."""
+    """What an operation that moved data found: `differences` between what was there and what came,
+    `findings` about single things, `left_out` what exists and is not carried."""
 
     differences: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()

@@ -12,9 +12,11 @@ from purveyor.kernel.operations.plan import Plan
 
 
 class Step(NamedTuple):
-    """One idempotent step. `undo`, when given, takes back what `do` did or began; `deadline` is in seconds.
+    """One idempotent step. `undo`, when given, takes back what `do` did or began; `deadline` is in
+    seconds.
 
-    Once a step that is `final` is begun there is no way back: the operation cannot be cancelled any more.
+    Once a step that is `final` is begun there is no way back: the operation cannot be cancelled any
+    more.
     """
 
     name: str
@@ -30,8 +32,8 @@ Key = tuple[str, int]  # a lock: its kind, and the id of what it is on
 class Target(NamedTuple):
     """What a verb is about to touch: for locks, events and vetoes.
 
-    Verbs that change a service take turns by the lock "service"; one that only reads it has a lock of its own. `also` are
-    further locks, for a verb that may not run beside those readers.
+    Verbs that change a service take turns by the lock "service"; one that only reads it has a lock
+    of its own. `also` are further locks, for a verb that may not run beside those readers.
     """
 
     service: int | None = None
@@ -44,12 +46,17 @@ class Target(NamedTuple):
     def keys(self) -> list[Key]:
         """The locks to take, in the order in which everybody takes them: by kind, then by id."""
         ids = {*self.services, *([self.service] if self.service else [])}
-        wanted = {*self.also, *((self.lock, number) for number in ids), *([("project", self.project)] if self.project else [])}
+        wanted = {
+            *self.also,
+            *((self.lock, number) for number in ids),
+            *([("project", self.project)] if self.project else []),
+        }
         return sorted(wanted)
 
 
 class Verb(ABC):
-    """A verb of the orchestrator. `name` is stored with its operations; `subject` begins its events' types."""
+    """A verb of the orchestrator. `name` is stored with its operations; `subject` begins its
+    events' types."""
 
     name: ClassVar[str]
     subject: ClassVar[str] = "service"
@@ -67,12 +74,14 @@ class Verb(ABC):
         return Target()
 
     async def prepare(self, given: Any) -> Any:
-        """Find out what has to be known before the intent, and changes nothing of ours; the answer replaces `given`."""
+        """Find out what has to be known before the intent, and changes nothing of ours; the answer
+        replaces `given`."""
         return given
 
     @abstractmethod
     def intend(self, tx: Tx, given: Any, actor: str) -> int:
-        """Check everything and write the operation and the intended state; the answer is the operation's id.
+        """Check everything and write the operation and the intended state; the answer is the
+        operation's id.
 
         Raises our errors, upon which nothing has happened. A plan runs this too, and takes it back.
         """
@@ -86,10 +95,13 @@ class Verb(ABC):
         """The steps, the same ones each time they are asked for."""
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:  # noqa: B027
-        """Write the state that holds once all steps are done, in the transaction that ends the operation."""
+        """Write the state that holds once all steps are done, in the transaction that ends the
+        operation."""
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:  # noqa: B027
-        """Write the state that holds once all is undone, in the transaction that ends the operation."""
+        """Write the state that holds once all is undone, in the transaction that ends the
+        operation."""
 
     def settle(self, tx: Tx, operation: OperationRecord, reason: str) -> None:  # noqa: B027
-        """Write what keeps its records usable when it is abandoned, in the transaction that does so: all else stays as it is."""
+        """Write what keeps its records usable when it is abandoned, in the transaction that does
+        so: all else stays as it is."""

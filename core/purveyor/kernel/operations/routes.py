@@ -37,7 +37,10 @@ async def list_operations(
             limit=limit,
             offset=offset,
         )
-        shown = [operation_schemas.operation_view(record, waits=core.runner.waiting(record.id)) for record in found.items]
+        shown = [
+            operation_schemas.operation_view(record, waits=core.runner.waiting(record.id))
+            for record in found.items
+        ]
         return Page(shown, found.total)
 
     return page(*await core.house.store.read(work))
@@ -54,10 +57,14 @@ async def show_operation(core: App, number: int) -> operation_schemas.OperationV
 
 
 @post("/operations/{number:int}/cancel", guards=[admin], status_code=200)
-async def cancel_operation(request: Req, core: App, number: int, plan: bool = False) -> Response[Any]:
-    """Stop an operation where it is and take back what it began. One that has no way back any more → 409 with the reason.
+async def cancel_operation(
+    request: Req, core: App, number: int, plan: bool = False
+) -> Response[Any]:
+    """Stop an operation where it is and take back what it began. One that has no way back any more
+    → 409 with the reason.
 
-    Answers when all is taken back, or has to wait; with `Prefer: respond-async` 202 as soon as that has begun.
+    Answers when all is taken back, or has to wait; with `Prefer: respond-async` 202 as soon as that
+    has begun.
     """
     note(request, planned=plan, operation=number)
     if plan:
@@ -73,8 +80,11 @@ async def cancel_operation(request: Req, core: App, number: int, plan: bool = Fa
 
 
 @post("/operations/{number:int}/abandon", guards=[admin], status_code=200)
-async def abandon_operation(request: Req, core: App, number: int, plan: bool = False) -> Response[Any]:
-    """Leave an operation that cannot be ended as it is, and free its target. The plan says what may stay behind."""
+async def abandon_operation(
+    request: Req, core: App, number: int, plan: bool = False
+) -> Response[Any]:
+    """Leave an operation that cannot be ended as it is, and free its target. The plan says what may
+    stay behind."""
     note(request, planned=plan, operation=number)
     if plan:
         return Response(await core.runner.plan_to_abandon(number))

@@ -1,11 +1,13 @@
 """Runs operations: one at a time for each service and project, journalled, resumed after a crash.
 
-An operation holds the locks of its target until it is done or undone. One that cannot be brought to its end now (an undo
-that fails, a journal that cannot be written) is tried again by itself, later and later; meanwhile whoever wants the same
-target is told which operation is in the way. So no old intent is ever replayed over a newer one.
+An operation holds the locks of its target until it is done or undone. One that cannot be brought to
+its end now (an undo that fails, a journal that cannot be written) is tried again by itself, later
+and later; meanwhile whoever wants the same target is told which operation is in the way. So no old
+intent is ever replayed over a newer one.
 
-A person has two ways to end one: to cancel it, which stops it where it is and takes back what was begun, up to the step after
-which there is no way back; and to abandon one that cannot be ended, which leaves everything as it is and frees its target.
+A person has two ways to end one: to cancel it, which stops it where it is and takes back what was
+begun, up to the step after which there is no way back; and to abandon one that cannot be ended,
+which leaves everything as it is and frees its target.
 """
 
 from collections import defaultdict
@@ -44,7 +46,8 @@ BACKOFF = Backoff(FIRST_PAUSE, 60.0)
 VETO_DEADLINE = 10.0
 UNDO_DEADLINE = 120.0
 LIFT_DEADLINE = 180.0  # for the servers that an undo needs
-ANSWER_DEADLINE = 30.0  # seconds within which one that is to be cancelled or abandoned says whether it is
+# seconds within which one that is to be cancelled or abandoned says whether it is
+ANSWER_DEADLINE = 30.0
 END = "its end"  # after the last step
 
 
@@ -90,7 +93,8 @@ class Handle:
 
     def again(self) -> None:
         """Have `wait` wait for the next try, and have that made now."""
-        if self._tried.is_set():  # else somebody waits for that one already, and would never hear of another
+        # else somebody waits for that one already, and would never hear of another
+        if self._tried.is_set():
             self._tried = anyio.Event()
         self.wake()
 
@@ -98,7 +102,8 @@ class Handle:
         self._woken.set()
 
     async def rest(self, seconds: float) -> bool:
-        """Wait for the next try; the answer is whether somebody asked for it, since the last one began at the earliest."""
+        """Wait for the next try; the answer is whether somebody asked for it, since the last one
+        began at the earliest."""
         with anyio.move_on_after(seconds):
             await self._woken.wait()
         asked, self._woken = self._woken.is_set(), anyio.Event()
@@ -128,7 +133,8 @@ class Handle:
         return None
 
     async def work(self, work: Callable[[], Awaitable[None]], deadline: float) -> bool:
-        """Do a part of it, which is stopped when it is cancelled or abandoned; was it done in time? Raises `Cancelled`."""
+        """Do a part of it, which is stopped when it is cancelled or abandoned; was it done in time?
+        Raises `Cancelled`."""
         with anyio.CancelScope() as scope:
             self._scope = scope
             try:
@@ -150,7 +156,9 @@ class Handle:
 class Runner:
     """Starts, runs, undoes and resumes operations in the task group it is given."""
 
-    def __init__(self, store: Store, registry: Registry, logger: Logger, verbs: Mapping[str, Verb]) -> None:
+    def __init__(
+        self, store: Store, registry: Registry, logger: Logger, verbs: Mapping[str, Verb]
+    ) -> None:
         self._store = store
         self._registry = registry
         self._logger = logger
@@ -158,10 +166,12 @@ class Runner:
         self._locks: defaultdict[Key, anyio.Semaphore] = defaultdict(_lock)
         self._holders: dict[Key, Handle] = {}
         self._running: dict[int, Handle] = {}
-        self._left: dict[int, Handle] = {}  # of an earlier process: their locks are taken, and nobody works on them yet
+        # of an earlier process: their locks are taken, and nobody works on them yet
+        self._left: dict[int, Handle] = {}
         self._looked = False
         self._group: anyio.abc.TaskGroup | None = None
-        self.lift: Callable[[Sequence[Key]], Awaitable[None]] | None = None  # has servers run that an undo waits for
+        # has servers run that an undo waits for
+        self.lift: Callable[[Sequence[Key]], Awaitable[None]] | None = None
 
     def attach(self, group: anyio.abc.TaskGroup) -> None:
         """Name the task group that all operations run in."""
@@ -174,7 +184,8 @@ class Runner:
     # ---------------------------------------------------------------- starting
 
     async def plan(self, verb: Verb, given: Any) -> Plan:
-        """What the verb would do: its own intent and description, in a transaction that is taken back."""
+        """What the verb would do: its own intent and description, in a transaction that is taken
+        back."""
         given = await verb.prepare(given)
 
         def work(tx: Tx) -> None:
@@ -190,19 +201,26 @@ class Runner:
     async def submit(self, verb: Verb, given: Any, actor: Who) -> Handle:
         """Check, write the intent, and start the steps; the handle follows them.
 
-        Raises `Vetoed` when a plugin refuses, `Conflict` when another operation holds the target for too long.
+        Raises `Vetoed` when a plugin refuses, `Conflict` when another operation holds the target
+        for too long.
         """
         if self._group is None:
             raise RuntimeError("the runner has no task group")
         for _ in range(TURNS):
             try:
                 return self._launch(verb, await self._begin(verb, given, actor))
-            except _Moved:  # while it waited for its turn: a name is another service's now, or there is another link
+            except _Moved:
+                # while it waited for its turn: a name is another service's now, or there is another
+                # link
                 self._logger.info("operation.moved", verb=verb.name)
-        raise Conflict(f"What {verb.name} is about changes all the time.", remedy="Try again; see: purveyor operations")
+        raise Conflict(
+            f"What {verb.name} is about changes all the time.",
+            remedy="Try again; see: purveyor operations",
+        )
 
     async def _begin(self, verb: Verb, given: Any, actor: Who) -> Handle:
-        """The intent, written under the locks of all that it touches. Raises `_Moved` when that needs other locks."""
+        """The intent, written under the locks of all that it touches. Raises `_Moved` when that
+        needs other locks."""
         target = await self._store.read(lambda tx: verb.target(tx, given))
         await self._ask_for_vetoes(verb, target, given)
         prepared = await verb.prepare(given)
@@ -232,8 +250,8 @@ class Runner:
         return operation_id
 
     def _launch(self, verb: Verb, handle: Handle) -> Handle:
-        """Run an operation, and let its locks go when it has ended. It holds them already, but for those that an older
-        operation of an earlier process has."""
+        """Run an operation, and let its locks go when it has ended. It holds them already, but for
+        those that an older operation of an earlier process has."""
         assert self._group is not None
         self._running[handle.operation_id] = handle
 
@@ -255,8 +273,8 @@ class Runner:
         return handle
 
     async def _queue(self, handle: Handle, key: Key) -> bool:
-        """Wait for a lock that an older operation has, and say so meanwhile. The answer is whether it was got: one that is
-        abandoned needs none."""
+        """Wait for a lock that an older operation has, and say so meanwhile. The answer is whether
+        it was got: one that is abandoned needs none."""
         had = False
         async with anyio.create_task_group() as group:
 
@@ -284,14 +302,18 @@ class Runner:
         for name in ("parameters", "variables"):
             if isinstance(shown.get(name), dict):
                 shown[name] = sorted(shown[name])  # names only: values may be secret
-        operation = Operation(id=0, verb=verb.name, service=target.service, project=target.project, arguments=shown)
-        async for plugin, reason in self._registry.ask("before_operation", VETO_DEADLINE, operation=operation):
+        operation = Operation(
+            id=0, verb=verb.name, service=target.service, project=target.project, arguments=shown
+        )
+        async for plugin, reason in self._registry.ask(
+            "before_operation", VETO_DEADLINE, operation=operation
+        ):
             if reason:
                 raise Vetoed(f"The plugin {plugin.name} refused to {verb.name}: {reason}")
 
     async def _take(self, keys: Sequence[Key]) -> None:
-        """Take locks, in their order. Raises `Conflict` that names the operation in the way: at once when that one waits
-        itself, else after some patience."""
+        """Take locks, in their order. Raises `Conflict` that names the operation in the way: at
+        once when that one waits itself, else after some patience."""
         for key in keys:
             if (holder := self._holders.get(key)) is not None and holder.waits:
                 raise _in_the_way(holder)
@@ -338,7 +360,8 @@ class Runner:
             handle.interrupt()
 
     async def _have_it_lifted(self, handle: Handle) -> None:
-        """What an undo needs may be down, and nobody else may bring it back: the operation that waits has the locks."""
+        """What an undo needs may be down, and nobody else may bring it back: the operation that
+        waits has the locks."""
         lift = self.lift
         if lift is None or not handle.undoing:
             return
@@ -348,9 +371,13 @@ class Runner:
             detail = error.detail if isinstance(error, PurveyorError) else type(error).__name__
             self._logger.warning("operation.lift", operation=handle.operation_id, error=detail)
 
-    async def _say_that_it_waits(self, verb: Verb, handle: Handle, error: PurveyorError, reason: str) -> None:
+    async def _say_that_it_waits(
+        self, verb: Verb, handle: Handle, error: PurveyorError, reason: str
+    ) -> None:
         data = {"error": error.detail, "because": reason}
-        self._logger.warning("operation.waits", operation=handle.operation_id, verb=verb.name, **data)
+        self._logger.warning(
+            "operation.waits", operation=handle.operation_id, verb=verb.name, **data
+        )
 
         def work(tx: Tx) -> None:
             emit(tx, verb, operations.get(tx, handle.operation_id), "waiting", data)
@@ -358,14 +385,18 @@ class Runner:
         try:
             await self._store.write(work)
         except Exception as raised:  # it may be the journal itself that cannot be written
-            self._logger.warning("operation.untold", operation=handle.operation_id, error=type(raised).__name__)
+            self._logger.warning(
+                "operation.untold", operation=handle.operation_id, error=type(raised).__name__
+            )
 
     async def _try(self, verb: Verb, handle: Handle) -> tuple[PurveyorError | None, bool]:
         """One try: what it failed with, and whether it has ended."""
         handle.because = ""
         try:
             if not handle.abandoned_by:
-                operation = await self._store.read(lambda tx: operations.get(tx, handle.operation_id))
+                operation = await self._store.read(
+                    lambda tx: operations.get(tx, handle.operation_id)
+                )
                 error, ended = await self._drive(verb, operation, handle)
                 if ended or not handle.abandoned_by:
                     return error, ended
@@ -375,10 +406,15 @@ class Runner:
             return raised, False
         except Exception as raised:  # a fault of ours at the very end
             self._logger.warning("operation.fault", operation=handle.operation_id, exc_info=raised)
-            detail = f"{verb.name} could not be brought to its end ({type(raised).__name__}); it is tried again."
+            detail = (
+                f"{verb.name} could not be brought to its end ({type(raised).__name__}); it is "
+                "tried again."
+            )
             return Failed(detail, remedy="See the daemon's log."), False
 
-    async def _drive(self, verb: Verb, operation: OperationRecord, handle: Handle) -> tuple[PurveyorError | None, bool]:
+    async def _drive(
+        self, verb: Verb, operation: OperationRecord, handle: Handle
+    ) -> tuple[PurveyorError | None, bool]:
         """Go on with an operation from wherever it is."""
         if operation.state == "undoing":
             return await self._undo(verb, operation, handle, error_from(operation.error or {}))
@@ -397,9 +433,13 @@ class Runner:
             ended = previous
             await self._store.write(lambda tx: self._advance(tx, verb, operation, ended, step))  # noqa: B023
             try:
-                await self._within(handle, step.do, step.deadline, f"The step {step.name!r} of {verb.name}")
+                await self._within(
+                    handle, step.do, step.deadline, f"The step {step.name!r} of {verb.name}"
+                )
             except PurveyorError as raised:
-                return await self._give_up(verb, operation, handle, step, handle.stopped or raised, "failed")
+                return await self._give_up(
+                    verb, operation, handle, step, handle.stopped or raised, "failed"
+                )
             previous = step
         if (stopped := handle.stopped) is not None:
             return await self._give_up(verb, operation, handle, previous, stopped)
@@ -411,7 +451,9 @@ class Runner:
             raise
         return None, True
 
-    def _advance(self, tx: Tx, verb: Verb, operation: OperationRecord, ended: Step | None, step: Step) -> None:
+    def _advance(
+        self, tx: Tx, verb: Verb, operation: OperationRecord, ended: Step | None, step: Step
+    ) -> None:
         """One durable transaction for the end of a step and the beginning of the next."""
         self._end_step(tx, verb, operation, ended)
         operations.start_step(tx, operation.id, step.name)
@@ -447,7 +489,13 @@ class Runner:
             if step is not None:
                 operations.end_step(tx, operation.id, step.name, state)
                 data = {"step": step.name, "state": state}
-                emit(tx, verb, operation, "step", data | ({"error": error.detail} if state == "failed" else {}))
+                emit(
+                    tx,
+                    verb,
+                    operation,
+                    "step",
+                    data | ({"error": error.detail} if state == "failed" else {}),
+                )
             operations.set_state(tx, operation.id, "undoing", describe(error))
 
         with anyio.CancelScope(shield=True):
@@ -457,11 +505,17 @@ class Runner:
     async def _undo(
         self, verb: Verb, operation: OperationRecord, handle: Handle, error: PurveyorError
     ) -> tuple[PurveyorError | None, bool]:
-        """Take back every step that was begun, last first, up to one that cannot be taken back now."""
+        """Take back every step that was begun, last first, up to one that cannot be taken back
+        now."""
         handle.undoing = True
         handle.answered.set()
-        begun = {step.name: step.state for step in await self._store.read(lambda tx: operations.steps(tx, operation.id))}
-        over = {name for name in operation.step_names or () if begun.get(name, "undone") == "undone"}
+        begun = {
+            step.name: step.state
+            for step in await self._store.read(lambda tx: operations.steps(tx, operation.id))
+        }
+        over = {
+            name for name in operation.step_names or () if begun.get(name, "undone") == "undone"
+        }
         try:
             planned = _planned(verb, operation, without=over)
         except PurveyorError as raised:
@@ -471,17 +525,30 @@ class Runner:
             if step.undo is None or begun.get(step.name, "undone") == "undone":
                 continue
             try:
-                await self._within(handle, step.undo, UNDO_DEADLINE, f"Undoing the step {step.name!r} of {verb.name}")
+                await self._within(
+                    handle,
+                    step.undo,
+                    UNDO_DEADLINE,
+                    f"Undoing the step {step.name!r} of {verb.name}",
+                )
             except PurveyorError as raised:
                 handle.because = raised.detail
                 return error, False
             name = step.name
-            await self._store.write(lambda tx: operations.end_step(tx, operation.id, name, "undone"))  # noqa: B023
+            await self._store.write(
+                lambda tx: operations.end_step(tx, operation.id, name, "undone")  # noqa: B023
+            )
 
         def work(tx: Tx) -> None:
             verb.fail(tx, operation, describe(error))
             operations.set_state(tx, operation.id, "failed", describe(error))
-            emit(tx, verb, operation, "failed", {"error": error.detail, "remedy": error.remedy, "code": error.code})
+            emit(
+                tx,
+                verb,
+                operation,
+                "failed",
+                {"error": error.detail, "remedy": error.remedy, "code": error.code},
+            )
 
         try:
             await self._store.write(work)
@@ -490,40 +557,60 @@ class Runner:
             return error, False
         except Exception as raised:  # what it is about may be gone
             self._logger.warning("operation.fault", operation=operation.id, exc_info=raised)
-            handle.because = f"Its end could not be written ({type(raised).__name__}). See the daemon's log."
+            handle.because = (
+                f"Its end could not be written ({type(raised).__name__}). See the daemon's log."
+            )
             return error, False
         return error, True
 
-    async def _within(self, handle: Handle, work: Callable[[], Awaitable[None]], deadline: float, what: str) -> None:
+    async def _within(
+        self, handle: Handle, work: Callable[[], Awaitable[None]], deadline: float, what: str
+    ) -> None:
         try:
             if not await handle.work(work, deadline):
                 raise DeadlineExceeded(f"{what} took longer than {deadline:.0f} s.")
         except PurveyorError:
             raise
-        except Exception as error:  # a fault of ours: told to people without its text, which may hold anything
-            self._logger.warning("operation.fault", what=what, error=type(error).__name__, exc_info=error)
-            raise Failed(f"{what} failed unexpectedly ({type(error).__name__}).", remedy="See the daemon's log.") from error
+        except Exception as error:
+            # a fault of ours: told to people without its text, which may hold anything
+            self._logger.warning(
+                "operation.fault", what=what, error=type(error).__name__, exc_info=error
+            )
+            raise Failed(
+                f"{what} failed unexpectedly ({type(error).__name__}).",
+                remedy="See the daemon's log.",
+            ) from error
 
     # ---------------------------------------------------------------- ended by a person
 
     async def cancel(self, operation_id: int, actor: str) -> Handle:
         """Have an operation stopped where it is and taken back; the handle follows that.
 
-        Raises `Conflict` with the reason when it has ended, is being taken back already, or has no way back.
+        Raises `Conflict` with the reason when it has ended, is being taken back already, or has no
+        way back.
         """
         operation, verb = await self._unfinished(operation_id)
         steps = await self._store.read(lambda tx: operations.steps(tx, operation_id))
-        handle = self._running.get(operation_id) or self._left.get(operation_id)  # nothing is awaited from here on
+        # nothing is awaited from here on
+        handle = self._running.get(operation_id) or self._left.get(operation_id)
         what = f"Operation {operation_id} ({operation.verb})"
         if handle is None:
-            raise Conflict(f"{what} has just ended.", remedy=f"See: purveyor operations {operation_id}")
+            raise Conflict(
+                f"{what} has just ended.", remedy=f"See: purveyor operations {operation_id}"
+            )
         if verb is None:
-            raise Conflict(f"{what} cannot be taken back: {handle.waits}.", remedy=_abandon(operation_id))
+            raise Conflict(
+                f"{what} cannot be taken back: {handle.waits}.", remedy=_abandon(operation_id)
+            )
         if operation.state == "undoing" or handle.undoing:
-            raise Conflict(f"{what} is being taken back already{_colon(handle.waits)}.", remedy=_abandon(operation_id))
+            raise Conflict(
+                f"{what} is being taken back already{_colon(handle.waits)}.",
+                remedy=_abandon(operation_id),
+            )
         if final := handle.final or _no_way_back(verb, operation, steps):
             raise Conflict(
-                f"{what} can no longer be taken back: it has come to {final if final == END else f'the step {final!r}'}.",
+                f"{what} can no longer be taken back: it has come to "
+                f"{final if final == END else f'the step {final!r}'}.",
                 remedy=f"Wait for its end: purveyor operations follow {operation_id}",
             )
         if self._left.pop(operation_id, None) is not None:
@@ -559,7 +646,9 @@ class Runner:
         handle = self._running.get(operation_id)
         if handle is None or not handle.waits:
             word = "under way" if operation.state == "running" else "being taken back"
-            raise Conflict(f"{what} is {word}, and is not stuck.", remedy=how_to_go_on(operation_id))
+            raise Conflict(
+                f"{what} is {word}, and is not stuck.", remedy=how_to_go_on(operation_id)
+            )
         handle.again()
         handle.abandon(actor)
         with anyio.move_on_after(ANSWER_DEADLINE) as scope:
@@ -568,35 +657,60 @@ class Runner:
             except Cancelled:
                 return
             except PurveyorError as error:
-                raise Conflict(f"{what} could not be abandoned: {error.detail}", remedy=error.remedy) from error
+                raise Conflict(
+                    f"{what} could not be abandoned: {error.detail}", remedy=error.remedy
+                ) from error
         if scope.cancelled_caught:
-            raise Conflict(f"{what} is in the middle of something that cannot be stopped.", remedy="Try again in a minute.")
+            raise Conflict(
+                f"{what} is in the middle of something that cannot be stopped.",
+                remedy="Try again in a minute.",
+            )
 
     async def _unfinished(self, operation_id: int) -> tuple[OperationRecord, Verb | None]:
         operation = await self._store.read(lambda tx: operations.get(tx, operation_id))
         if operation.state not in ("running", "undoing"):
             what = f"Operation {operation_id} ({operation.verb})"
-            raise Conflict(f"{what} has ended: {operation.state}.", remedy=f"See: purveyor operations {operation_id}")
+            raise Conflict(
+                f"{what} has ended: {operation.state}.",
+                remedy=f"See: purveyor operations {operation_id}",
+            )
         return operation, self._verbs.get(operation.verb)
 
-    async def _write_off(self, verb: Verb | None, operation_id: int, actor: Who, reason: str) -> None:
-        """Mark an operation abandoned. A verb that cannot settle its records leaves them as they are."""
+    async def _write_off(
+        self, verb: Verb | None, operation_id: int, actor: Who, reason: str
+    ) -> None:
+        """Mark an operation abandoned. A verb that cannot settle its records leaves them as they
+        are."""
 
         def work(tx: Tx, settle: bool) -> None:
             operation = operations.get(tx, operation_id)
-            begun = [step.name for step in operations.steps(tx, operation_id) if step.state != "undone"]
+            begun = [
+                step.name for step in operations.steps(tx, operation_id) if step.state != "undone"
+            ]
             failed = (operation.error or {}).get("detail", "")
             why = " ".join(part for part in (failed, reason) if part)
             detail = f"{operation.verb} was abandoned by {name_of(actor)}{_colon(why)}."
-            remedy = "What it had begun is left as it is: see purveyor list, purveyor volumes, purveyor doctor."
+            remedy = (
+                "What it had begun is left as it is: see purveyor list, purveyor volumes, "
+                "purveyor doctor."
+            )
             if settle and verb is not None:
                 verb.settle(tx, operation, detail)
-            operations.set_state(tx, operation_id, "abandoned", {"code": "abandoned", "detail": detail, "remedy": remedy})
+            operations.set_state(
+                tx,
+                operation_id,
+                "abandoned",
+                {"code": "abandoned", "detail": detail, "remedy": remedy},
+            )
             data = {**told(actor), "error": why, "left": begun}
             if verb is not None:
                 emit(tx, verb, operation, "abandoned", data)
             else:
-                where = {"operation": operation.id, "service": operation.service_id, "project": operation.project_id}
+                where = {
+                    "operation": operation.id,
+                    "service": operation.service_id,
+                    "project": operation.project_id,
+                }
                 tx.emit("operation.abandoned", **where, data=data)
 
         try:
@@ -605,8 +719,11 @@ class Runner:
             self._logger.warning("operation.settle", operation=operation_id, exc_info=error)
             await self._store.write(lambda tx: work(tx, False))
 
-    def _plan_end(self, tx: Tx, operation: OperationRecord, verb: Verb | None) -> tuple[Plan, list[str]]:
-        """What the operation's own plan says, and the steps that were begun and are not taken back."""
+    def _plan_end(
+        self, tx: Tx, operation: OperationRecord, verb: Verb | None
+    ) -> tuple[Plan, list[str]]:
+        """What the operation's own plan says, and the steps that were begun and are not taken
+        back."""
         begun = [step.name for step in operations.steps(tx, operation.id) if step.state != "undone"]
         subject = f"operation {operation.id} ({operation.verb})"
         plan = Plan(verb=operation.verb, subject=subject, steps=[])
@@ -614,7 +731,9 @@ class Runner:
             try:
                 plan = msgspec.structs.replace(verb.describe(tx, operation), subject=subject)
             except Exception as error:  # what it is about may be gone
-                self._logger.info("operation.undescribed", operation=operation.id, error=type(error).__name__)
+                self._logger.info(
+                    "operation.undescribed", operation=operation.id, error=type(error).__name__
+                )
         return plan, begun
 
     async def plan_to_cancel(self, operation_id: int) -> Plan:
@@ -622,7 +741,9 @@ class Runner:
         operation, verb = await self._unfinished(operation_id)
         plan, begun = await self._store.read(lambda tx: self._plan_end(tx, operation, verb))
         undone = reversed(verb.steps(operation)) if verb is not None else ()
-        steps = [f"undo {step.name}" for step in undone if step.undo is not None and step.name in begun]
+        steps = [
+            f"undo {step.name}" for step in undone if step.undo is not None and step.name in begun
+        ]
         return Plan(verb="cancel", subject=plan.subject, steps=steps, apps=plan.apps)
 
     async def plan_to_abandon(self, operation_id: int) -> Plan:
@@ -630,7 +751,9 @@ class Runner:
         operation, verb = await self._unfinished(operation_id)
         plan, begun = await self._store.read(lambda tx: self._plan_end(tx, operation, verb))
         left = "may be left as it is"
-        warnings = [f"These steps were begun and are not taken back: {', '.join(begun)}."] if begun else []
+        warnings = (
+            [f"These steps were begun and are not taken back: {', '.join(begun)}."] if begun else []
+        )
         if reason := self.waiting(operation_id):
             warnings.append(f"It waits: {reason}")
         return msgspec.structs.replace(
@@ -652,22 +775,24 @@ class Runner:
         return handle.waits if handle is not None else ""
 
     def interrupt(self) -> None:
-        """Tell whoever waits for an operation that this process ends first; it goes on at the next start."""
+        """Tell whoever waits for an operation that this process ends first; it goes on at the next
+        start."""
         for handle in self._running.values():
             handle.interrupt()
 
     # ---------------------------------------------------------------- recovery
 
     async def hold_unfinished(self) -> None:
-        """Take the locks of every operation that an earlier process left unfinished. Once, before a new one is let in: one that
-        this process has just begun is unfinished as well."""
+        """Take the locks of every operation that an earlier process left unfinished. Once, before a
+        new one is let in: one that this process has just begun is unfinished as well."""
         self._looked = True
         for operation in await self._store.read(operations.unfinished):
             await self._decide(operation)
             handle = Handle(operation.id, operation.verb, self._keys(operation))
             handle.waits = "it is of an earlier start, and not finished yet"
             for key in handle.keys:
-                if self._locks[key].value:  # else an older one has it: an older version let in two on one target
+                # else an older one has it: an older version let in two on one target
+                if self._locks[key].value:
                     self._locks[key].acquire_nowait()
                     self._holders[key] = handle
             self._left[operation.id] = handle
@@ -679,13 +804,15 @@ class Runner:
             return
         try:
             names = [step.name for step in verb.steps(operation)]
-        except Exception as error:  # it is told when it is gone on with, and keeps nobody from starting
+        except Exception as error:
+            # it is told when it is gone on with, and keeps nobody from starting
             self._logger.warning("operation.undecided", operation=operation.id, exc_info=error)
             return
         await self._store.write(lambda tx: operations.keep_steps(tx, operation.id, names))
 
     def _keys(self, operation: OperationRecord) -> Sequence[Key]:
-        """The locks that an operation took; of one that an older version left, those of what it is about."""
+        """The locks that an operation took; of one that an older version left, those of what it is
+        about."""
         if operation.locks is not None:
             return operation.locks
         verb = self._verbs.get(operation.verb)
@@ -693,8 +820,8 @@ class Runner:
         return Target(service=operation.service_id, project=operation.project_id, lock=lock).keys
 
     async def recover(self, *, wait: bool = True) -> None:
-        """Go on with every operation that is unfinished: what a crash left, and what waits for the engine or for its next try.
-        With `wait`, return when each has been tried."""
+        """Go on with every operation that is unfinished: what a crash left, and what waits for the
+        engine or for its next try. With `wait`, return when each has been tried."""
         if not self._looked:
             await self.hold_unfinished()
         left, self._left = self._left, {}
@@ -711,15 +838,22 @@ class Runner:
         for handle in waiting:
             handle.again()
         if wait:
-            for handle in [*(item for item in left.values() if item.operation_id in self._running), *waiting]:
+            for handle in [
+                *(item for item in left.values() if item.operation_id in self._running),
+                *waiting,
+            ]:
                 try:
                     await handle.wait()
                 except PurveyorError as error:
-                    self._logger.warning("operation.failed", operation=handle.operation_id, error=error.detail)
+                    self._logger.warning(
+                        "operation.failed", operation=handle.operation_id, error=error.detail
+                    )
 
     def unfinished(self) -> str:
         """The operations that are under way, in words."""
-        return ", ".join(f"operation {handle.operation_id} ({handle.verb})" for handle in self._running.values())
+        return ", ".join(
+            f"operation {handle.operation_id} ({handle.verb})" for handle in self._running.values()
+        )
 
     def handle(self, operation_id: int) -> Handle | None:
         """The handle of an operation that is under way in this process."""
@@ -727,24 +861,30 @@ class Runner:
 
 
 def _lock() -> anyio.Semaphore:
-    """A lock that another task than the one that took it may release: the operation outlives its caller."""
+    """A lock that another task than the one that took it may release: the operation outlives its
+    caller."""
     return anyio.Semaphore(1, max_value=1)
 
 
 def _in_the_way(holder: Handle | None) -> Conflict:
     if holder is None:
-        return Conflict("Another operation is under way on the same target.", remedy="Follow it with: purveyor operations")
+        return Conflict(
+            "Another operation is under way on the same target.",
+            remedy="Follow it with: purveyor operations",
+        )
     what = f"Operation {holder.operation_id} ({holder.verb})"
     remedy = f"Follow it with: purveyor operations {holder.operation_id}; then try again."
     if holder.waits:
         remedy += f" If it can never be ended: purveyor operations abandon {holder.operation_id}"
-        return Conflict(f"{what} is in the way until it has ended: {holder.waits.rstrip('.')}.", remedy=remedy)
+        return Conflict(
+            f"{what} is in the way until it has ended: {holder.waits.rstrip('.')}.", remedy=remedy
+        )
     return Conflict(f"{what} is under way on the same service or project.", remedy=remedy)
 
 
 def _planned(verb: Verb, operation: OperationRecord, without: Collection[str]) -> list[Step]:
-    """The steps that were decided with the intent, in their order, but for those that are over. Raises `Failed` for one that
-    this version does not know: it is never left out."""
+    """The steps that were decided with the intent, in their order, but for those that are over.
+    Raises `Failed` for one that this version does not know: it is never left out."""
     known = {step.name: step for step in verb.steps(operation)}
     wanted = [name for name in operation.step_names or known if name not in without]
     if strange := [name for name in wanted if name not in known]:
@@ -758,7 +898,9 @@ def _planned(verb: Verb, operation: OperationRecord, without: Collection[str]) -
 def _no_way_back(verb: Verb, operation: OperationRecord, steps: Sequence[StepRecord]) -> str:
     """The step that was begun and after which there is no way back, "" while there is one."""
     begun = {step.name for step in steps}
-    return next((step.name for step in verb.steps(operation) if step.final and step.name in begun), "")
+    return next(
+        (step.name for step in verb.steps(operation) if step.final and step.name in begun), ""
+    )
 
 
 def _colon(reason: str) -> str:

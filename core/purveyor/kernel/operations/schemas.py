@@ -17,9 +17,10 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperationView(msgspec.Struct, frozen=True, kw_only=True):
-    """An operation: `state` is running, undoing, succeeded, failed or abandoned. `outcome` is of one that moved data: what is
-    not as it was, and what exists and was not carried. `token_id` is the token that its `actor` showed. `waits` says why one
-    that has not ended cannot be ended now; it is tried again."""
+    """An operation: `state` is running, undoing, succeeded, failed or abandoned. `outcome` is of
+    one that moved data: what is not as it was, and what exists and was not carried. `token_id` is
+    the token that its `actor` showed. `waits` says why one that has not ended cannot be ended now;
+    it is tried again."""
 
     id: int
     verb: str
@@ -37,7 +38,9 @@ class OperationView(msgspec.Struct, frozen=True, kw_only=True):
     steps: list[StepView] = []
 
 
-def operation_view(record: OperationRecord, steps: Sequence[StepRecord] = (), waits: str = "") -> OperationView:
+def operation_view(
+    record: OperationRecord, steps: Sequence[StepRecord] = (), waits: str = ""
+) -> OperationView:
     return OperationView(
         id=record.id,
         verb=record.verb,
@@ -45,12 +48,19 @@ def operation_view(record: OperationRecord, steps: Sequence[StepRecord] = (), wa
         project_id=record.project_id,
         actor=record.actor,
         token_id=record.token_id,
-        arguments={name: value for name, value in record.arguments.items() if name not in ("bindings", "new_bindings", "later")},
+        arguments={
+            name: value
+            for name, value in record.arguments.items()
+            if name not in ("bindings", "new_bindings", "later")
+        },
         state=record.state,
         error=record.error,
         created_at=record.created_at,
         ended_at=record.ended_at,
         outcome=record.outcome,
         waits=waits,
-        steps=[StepView(name=s.name, state=s.state, started_at=s.started_at, ended_at=s.ended_at) for s in steps],
+        steps=[
+            StepView(name=s.name, state=s.state, started_at=s.started_at, ended_at=s.ended_at)
+            for s in steps
+        ],
     )

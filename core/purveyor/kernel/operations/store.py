@@ -12,7 +12,11 @@ from purveyor_hooks import NotFound
 
 def _record(tx: Tx, row: Row) -> OperationRecord:
     return convert(
-        row, OperationRecord, tx.vault, plain=["arguments", "error", "locks", "outcome", "step_names"], sealed=["private"]
+        row,
+        OperationRecord,
+        tx.vault,
+        plain=["arguments", "error", "locks", "outcome", "step_names"],
+        sealed=["private"],
     )
 
 
@@ -39,15 +43,26 @@ def insert(
     )
 
 
-def keep_intent(tx: Tx, operation_id: int, token_id: int | None, keys: Sequence[tuple[str, int]]) -> None:
-    """Note the token that an operation was asked for with, and the locks that it holds until it has ended: after a crash they
-    are taken again."""
-    tx.update("operations", "id = ?", [operation_id], token_id=token_id, locks=msgspec.json.encode(keys).decode())
+def keep_intent(
+    tx: Tx, operation_id: int, token_id: int | None, keys: Sequence[tuple[str, int]]
+) -> None:
+    """Note the token that an operation was asked for with, and the locks that it holds until it has
+    ended: after a crash they are taken again."""
+    tx.update(
+        "operations",
+        "id = ?",
+        [operation_id],
+        token_id=token_id,
+        locks=msgspec.json.encode(keys).decode(),
+    )
 
 
 def keep_steps(tx: Tx, operation_id: int, names: Sequence[str]) -> None:
-    """Note what an operation will do, step by step: whoever goes on with it does these and no others, also a later version."""
-    tx.update("operations", "id = ?", [operation_id], step_names=msgspec.json.encode(names).decode())
+    """Note what an operation will do, step by step: whoever goes on with it does these and no
+    others, also a later version."""
+    tx.update(
+        "operations", "id = ?", [operation_id], step_names=msgspec.json.encode(names).decode()
+    )
 
 
 def note_outcome(tx: Tx, operation_id: int, outcome: Outcome) -> None:
@@ -77,7 +92,9 @@ def listed(
 ) -> Page[OperationRecord]:
     """Operations, newest first."""
     where, given = matching(service_id=service_id, project_id=project_id, state=state)
-    found = tx.page("*", f"operations WHERE {where}", given, order="id DESC", limit=limit, offset=offset)
+    found = tx.page(
+        "*", f"operations WHERE {where}", given, order="id DESC", limit=limit, offset=offset
+    )
     return Page([_record(tx, row) for row in found.items], found.total)
 
 
@@ -93,8 +110,8 @@ def of_service(tx: Tx, service_id: int) -> OperationRecord | None:
 
 
 def set_state(tx: Tx, operation_id: int, state: str, error: dict[str, Any] | None = None) -> None:
-    """Note how an operation stands. What only it knows is forgotten once it is done or undone; one that was abandoned may have
-    left a password that is nowhere else."""
+    """Note how an operation stands. What only it knows is forgotten once it is done or undone; one
+    that was abandoned may have left a password that is nowhere else."""
     ended = tx.now if state in ("succeeded", "failed", "abandoned") else None
     values: dict[str, Any] = {"state": state, "ended_at": ended}
     if error is not None:
@@ -106,16 +123,29 @@ def set_state(tx: Tx, operation_id: int, state: str, error: dict[str, Any] | Non
 
 def steps(tx: Tx, operation_id: int) -> list[StepRecord]:
     """The steps that were begun, in that order."""
-    rows = tx.rows("SELECT * FROM steps WHERE operation_id = ? ORDER BY number, started_at", [operation_id])
+    rows = tx.rows(
+        "SELECT * FROM steps WHERE operation_id = ? ORDER BY number, started_at", [operation_id]
+    )
     return [convert(row, StepRecord, tx.vault) for row in rows]
 
 
 def start_step(tx: Tx, operation_id: int, name: str) -> None:
     """Note that a step begins, for the first time or again."""
     tx.db.execute("DELETE FROM steps WHERE operation_id = ? AND name = ?", [operation_id, name])
-    number = tx.value("SELECT coalesce(max(number), 0) + 1 FROM steps WHERE operation_id = ?", [operation_id])
-    tx.insert("steps", operation_id=operation_id, name=name, state="started", started_at=tx.now, number=number)
+    number = tx.value(
+        "SELECT coalesce(max(number), 0) + 1 FROM steps WHERE operation_id = ?", [operation_id]
+    )
+    tx.insert(
+        "steps",
+        operation_id=operation_id,
+        name=name,
+        state="started",
+        started_at=tx.now,
+        number=number,
+    )
 
 
 def end_step(tx: Tx, operation_id: int, name: str, state: str) -> None:
-    tx.update("steps", "operation_id = ? AND name = ?", [operation_id, name], state=state, ended_at=tx.now)
+    tx.update(
+        "steps", "operation_id = ? AND name = ?", [operation_id, name], state=state, ended_at=tx.now
+    )

@@ -1,7 +1,8 @@
 """The files of an installed distribution, compared with what was noted when it was installed.
 
-Its list of files (RECORD) has a hash of each but for what Python compiles by itself. Whoever may write there may as well change
-Purveyor: this finds what was changed or put in another version by hand, and not somebody who hides.
+Its list of files (RECORD) has a hash of each but for what Python compiles by itself. Whoever may
+write there may as well change Purveyor: this finds what was changed or put in another version by
+hand, and not somebody who hides.
 """
 
 import base64

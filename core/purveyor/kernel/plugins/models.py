@@ -6,7 +6,8 @@ from purveyor.kernel.db.models import Record
 
 
 class InstalledRecord(Record, frozen=True):
-    """A distribution that was installed: the wheel that it came from, and the hash of its list of files (RECORD)."""
+    """A distribution that was installed: the wheel that it came from, and the hash of its list of
+    files (RECORD)."""
 
     distribution: str
     version: str

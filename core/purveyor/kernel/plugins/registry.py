@@ -79,7 +79,9 @@ NOTHING_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, Looku
 class Provider:
     """The type hooks of the one plugin that owns a service type, each call guarded."""
 
-    def __init__(self, kind: ServiceType, plugin: Plugin, hooks: Callable[[str], Callable[..., list[Any]]]) -> None:
+    def __init__(
+        self, kind: ServiceType, plugin: Plugin, hooks: Callable[[str], Callable[..., list[Any]]]
+    ) -> None:
         self.kind = kind
         self.plugin = plugin
         self._hooks = hooks
@@ -101,25 +103,43 @@ class Provider:
                 raise NotImplementedError(f"the hook {hook} is not implemented")
             return answers[0] if answers else None  # pluggy leaves None out
 
-    async def _await(self, hook: str, deadline: float, service: Service, *, watching: bool = False, **arguments: Any) -> Any:
-        """`watching` is for whoever looks on while others may stop the server: what fails then is no fault of the plugin's."""
+    async def _await(
+        self,
+        hook: str,
+        deadline: float,
+        service: Service,
+        *,
+        watching: bool = False,
+        **arguments: Any,
+    ) -> Any:
+        """`watching` is for whoever looks on while others may stop the server: what fails then is
+        no fault of the plugin's."""
         pending = self._call(hook, service, **arguments)
         path = arguments.get("path") if hook in NAMED_BY_PEOPLE else ()
-        with self._guard(hook, service, arguments.get("binding"), counted=not watching and not path):
+        with self._guard(
+            hook, service, arguments.get("binding"), counted=not watching and not path
+        ):
             try:
                 with anyio.move_on_after(deadline):
-                    return await pending  # a driver's own TimeoutError is its own, and told with the driver's words
-            except NOTHING_THERE as error:  # a person's path that leads nowhere is no fault of the plugin's
+                    # a driver's own TimeoutError is its own, and told with the driver's words
+                    return await pending
+            except NOTHING_THERE as error:
+                # a person's path that leads nowhere is no fault of the plugin's
                 if not path:
                     raise
                 raise NotFound(
-                    f"There is nothing at {'/'.join(path)} in {service.name}.", remedy="Open it from its list."
+                    f"There is nothing at {'/'.join(path)} in {service.name}.",
+                    remedy="Open it from its list.",
                 ) from error
             what = f"{hook} of {service.name}"
-            raise DeadlineExceeded(f"The plugin {self.plugin.name} did not finish {what} within {deadline:.0f} s.")
+            raise DeadlineExceeded(
+                f"The plugin {self.plugin.name} did not finish {what} within {deadline:.0f} s."
+            )
 
     @contextmanager
-    def _guard(self, hook: str, service: Service | None, binding: Binding | None, *, counted: bool = True) -> Any:
+    def _guard(
+        self, hook: str, service: Service | None, binding: Binding | None, *, counted: bool = True
+    ) -> Any:
         try:
             yield
         except PurveyorError:
@@ -142,7 +162,11 @@ class Provider:
     # pure hooks
 
     def data_major(self, image: Image, parameters: Mapping[str, Any]) -> str:
-        return str(self._call("data_major", None, image=image, parameters=parameters)) if self.offers("data_major") else ""
+        return (
+            str(self._call("data_major", None, image=image, parameters=parameters))
+            if self.offers("data_major")
+            else ""
+        )
 
     def secrets(self, service: Service) -> dict[str, str]:
         return dict(self._call("secrets", service)) if self.offers("secrets") else service.secrets
@@ -156,7 +180,9 @@ class Provider:
         return list(self._call("environment", service, binding=binding))
 
     def recognise(self, container: FoundContainer) -> Recognition | None:
-        found = self._call("recognise", None, container=container) if self.offers("recognise") else None
+        found = (
+            self._call("recognise", None, container=container) if self.offers("recognise") else None
+        )
         assert found is None or isinstance(found, Recognition)
         return found
 
@@ -176,8 +202,14 @@ class Provider:
         assert isinstance(health, Health)
         return health
 
-    async def identity(self, service: Service, access: Access, create: bool, *, watching: bool = False) -> str:
-        return str(await self._await("identity", BIND_DEADLINE, service, watching=watching, access=access, create=create))
+    async def identity(
+        self, service: Service, access: Access, create: bool, *, watching: bool = False
+    ) -> str:
+        return str(
+            await self._await(
+                "identity", BIND_DEADLINE, service, watching=watching, access=access, create=create
+            )
+        )
 
     async def adopt(self, service: Service, access: Access) -> Health:
         health = await self._await("adopt", HEALTH_DEADLINE, service, access=access)
@@ -217,11 +249,21 @@ class Provider:
     async def census(self, service: Service, access: Access) -> Census:
         return _census(await self._await("census", math.inf, service, access=access, binding=None))
 
-    async def backup(self, service: Service, access: Access, sink: Sink, tools: Access | None = None) -> Census:
-        return _census(await self._await("backup", math.inf, service, access=access, sink=sink, tools=tools))
+    async def backup(
+        self, service: Service, access: Access, sink: Sink, tools: Access | None = None
+    ) -> Census:
+        return _census(
+            await self._await("backup", math.inf, service, access=access, sink=sink, tools=tools)
+        )
 
-    async def restore(self, service: Service, access: Access, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
-        return _findings(await self._await("restore", math.inf, service, access=access, source=source, options=options))
+    async def restore(
+        self, service: Service, access: Access, source: Source, options: RestoreOptions
+    ) -> tuple[Finding, ...]:
+        return _findings(
+            await self._await(
+                "restore", math.inf, service, access=access, source=source, options=options
+            )
+        )
 
     async def extract(self, source: Source, database: str, sink: Sink) -> None:
         self.require("extract", "taking one database or bucket out of a backup")
@@ -233,30 +275,54 @@ class Provider:
         with self._guard("contents", None, None):
             await self._call("contents", None, source=source, into=into)
 
-    async def upgrade_check(self, service: Service, access: Access, image: Image) -> tuple[Finding, ...]:
+    async def upgrade_check(
+        self, service: Service, access: Access, image: Image
+    ) -> tuple[Finding, ...]:
         if not self.offers("upgrade_check"):
             return ()
-        return _findings(await self._await("upgrade_check", BIND_DEADLINE, service, access=access, image=image))
+        return _findings(
+            await self._await("upgrade_check", BIND_DEADLINE, service, access=access, image=image)
+        )
 
     async def rotate(
-        self, service: Service, access: Access, binding: Binding, previous: str, until: datetime | None = None
+        self,
+        service: Service,
+        access: Access,
+        binding: Binding,
+        previous: str,
+        until: datetime | None = None,
     ) -> None:
-        given: dict[str, Any] = {"access": access, "binding": binding, "previous": previous, "until": until}
+        given: dict[str, Any] = {
+            "access": access,
+            "binding": binding,
+            "previous": previous,
+            "until": until,
+        }
         await self._await("rotate", BIND_DEADLINE, service, **given)
 
     async def retire(self, service: Service, access: Access, binding: Binding) -> None:
         await self._await("retire", BIND_DEADLINE, service, access=access, binding=binding)
 
-    async def rotate_administrator(self, service: Service, access: Access, previous: Service) -> None:
-        await self._await("rotate_administrator", BIND_DEADLINE, service, access=access, previous=previous)
+    async def rotate_administrator(
+        self, service: Service, access: Access, previous: Service
+    ) -> None:
+        await self._await(
+            "rotate_administrator", BIND_DEADLINE, service, access=access, previous=previous
+        )
 
     def archive_helper(self, service: Service) -> ContainerSpec:
         spec = self._call("archive_helper", service)
         assert isinstance(spec, ContainerSpec)
         return spec
 
-    async def archive_base(self, service: Service, access: Access, helper: Access, sink: Sink) -> str:
-        return str(await self._await("archive_base", math.inf, service, access=access, helper=helper, sink=sink))
+    async def archive_base(
+        self, service: Service, access: Access, helper: Access, sink: Sink
+    ) -> str:
+        return str(
+            await self._await(
+                "archive_base", math.inf, service, access=access, helper=helper, sink=sink
+            )
+        )
 
     async def archive_beat(self, service: Service, access: Access) -> datetime:
         found = await self._await("archive_beat", BIND_DEADLINE, service, access=access)
@@ -264,9 +330,13 @@ class Provider:
         return found
 
     def archive_gap(self, names: Sequence[str]) -> str:
-        return str(self._call("archive_gap", None, names=names)) if self.offers("archive_gap") else ""
+        return (
+            str(self._call("archive_gap", None, names=names)) if self.offers("archive_gap") else ""
+        )
 
-    async def archive_end(self, service: Service, access: Access, *, watching: bool = False) -> None:
+    async def archive_end(
+        self, service: Service, access: Access, *, watching: bool = False
+    ) -> None:
         await self._await("archive_end", BIND_DEADLINE, service, watching=watching, access=access)
 
     def recovery(self, service: Service, at: datetime | None) -> Recovery:
@@ -277,13 +347,19 @@ class Provider:
     async def recover(self, service: Service, access: Access) -> str:
         return str(await self._await("recover", BIND_DEADLINE, service, access=access))
 
-    async def browse(self, service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str) -> Listing:
+    async def browse(
+        self, service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str
+    ) -> Listing:
         self.require("browse", "a look at what it holds")
-        found = await self._await("browse", BIND_DEADLINE, service, access=access, path=path, cursor=cursor, order=order)
+        found = await self._await(
+            "browse", BIND_DEADLINE, service, access=access, path=path, cursor=cursor, order=order
+        )
         assert isinstance(found, Listing)
         return found
 
-    async def download(self, service: Service, access: Access, path: tuple[str, ...], sink: Sink) -> None:
+    async def download(
+        self, service: Service, access: Access, path: tuple[str, ...], sink: Sink
+    ) -> None:
         self.require("download", "downloads")
         await self._await("download", math.inf, service, access=access, path=path, sink=sink)
 
@@ -325,8 +401,11 @@ class Registry:
         return [self._providers[name].kind for name in sorted(self._providers)]
 
     def load(self, found: Iterable[EntryPoint] | None = None) -> None:
-        """Load every plugin that is installed; what fails is listed with its error and the rest go on."""
-        for entry in sorted(found if found is not None else entry_points(group=GROUP), key=lambda entry: entry.name):
+        """Load every plugin that is installed; what fails is listed with its error and the rest go
+        on."""
+        for entry in sorted(
+            found if found is not None else entry_points(group=GROUP), key=lambda entry: entry.name
+        ):
             plugin = Plugin(
                 name=entry.name,
                 distribution=entry.dist.name if entry.dist else "",
@@ -341,22 +420,35 @@ class Registry:
         """Take one plugin in; what is wrong with it is recorded in `plugin.error`."""
         wanted = getattr(module, "PURVEYOR_CONTRACT", CONTRACT_VERSION)
         if wanted != CONTRACT_VERSION:
-            self._refuse(plugin, f"it is for version {wanted} of the contract, this is version {CONTRACT_VERSION}")
+            self._refuse(
+                plugin,
+                f"it is for version {wanted} of the contract, this is version {CONTRACT_VERSION}",
+            )
             return
         if plugin.name in self._plugins:
-            self._refuse(msgspec.structs.replace(plugin, name=f"{plugin.name} (second)"), "the name is taken by another plugin")
+            self._refuse(
+                msgspec.structs.replace(plugin, name=f"{plugin.name} (second)"),
+                "the name is taken by another plugin",
+            )
             return
         self._manager.register(module, plugin.name)
         try:
             callers = self._manager.get_hookcallers(module) or []
             plugin.hooks = sorted(caller.name for caller in callers)
             if unknown := sorted(set(plugin.hooks) - set(_hook_names())):
-                raise ValueError(f"it implements hooks that the contract does not have: {', '.join(unknown)}")
+                raise ValueError(
+                    f"it implements hooks that the contract does not have: {', '.join(unknown)}"
+                )
             if "service_type" in plugin.hooks:
                 self._provide(module, plugin)
         except Exception as error:
             self._manager.unregister(module)
-            self._refuse(plugin, f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error))
+            self._refuse(
+                plugin,
+                f"{type(error).__name__}: {error}"
+                if not isinstance(error, ValueError)
+                else str(error),
+            )
             return
         self._plugins[plugin.name] = plugin
 
@@ -390,14 +482,18 @@ class Registry:
         if found is None:
             raise NotFound(
                 f"No plugin provides the service type {service_type!r}.",
-                remedy="Install its plugin again; the service and its data are kept. See: purveyor plugin list",
+                remedy=(
+                    "Install its plugin again; the service and its data are kept. See: "
+                    "purveyor plugin list"
+                ),
             )
         return found
 
     # ---------------------------------------------------------------- everyone's hooks
 
     def everyone(self, hook: str, **arguments: Any) -> list[tuple[Plugin, Any]]:
-        """Call a hook of all plugins, one by one; what one raises is noted and stops nobody else."""
+        """Call a hook of all plugins, one by one; what one raises is noted and stops nobody
+        else."""
         answers = []
         for plugin, call in self._callers(hook):
             try:
@@ -411,7 +507,11 @@ class Registry:
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
             plugin = self._plugins.get(implementation.plugin_name)
             if plugin is not None:
-                others = [other for other in self._manager.get_plugins() if other is not implementation.plugin]
+                others = [
+                    other
+                    for other in self._manager.get_plugins()
+                    if other is not implementation.plugin
+                ]
                 caller = self._manager.subset_hook_caller(hook, others)
                 found.append((plugin, lambda caller=caller, **arguments: caller(**arguments)[0]))
         return found
@@ -426,8 +526,11 @@ class Registry:
         """The answers of all plugins to a pure hook that answers a sequence, flattened."""
         return [item for _, answer in self.everyone(hook, **arguments) for item in answer or ()]
 
-    async def ask(self, hook: str, deadline: float, **arguments: Any) -> AsyncIterator[tuple[Plugin, Any]]:
-        """The answers of all plugins to an async hook, in turn; what raises or hangs is noted and left out."""
+    async def ask(
+        self, hook: str, deadline: float, **arguments: Any
+    ) -> AsyncIterator[tuple[Plugin, Any]]:
+        """The answers of all plugins to an async hook, in turn; what raises or hangs is noted and
+        left out."""
         for plugin, pending in self.everyone(hook, **arguments):
             try:
                 with anyio.fail_after(deadline):
@@ -441,19 +544,24 @@ class Registry:
             yield plugin, answer
 
     async def strictly(self, hook: str, deadline: float, **arguments: Any) -> list[Any]:
-        """The answers of all plugins to an async hook whose failure is the caller's: it is raised."""
+        """The answers of all plugins to an async hook whose failure is the caller's: it is
+        raised."""
         answers = []
         for plugin, call in self._callers(hook):
             try:
                 with anyio.move_on_after(deadline) as scope:
                     answers.append(await _awaitable(call(**arguments)))
                 if scope.cancelled_caught:
-                    raise DeadlineExceeded(f"The plugin {plugin.name} did not finish {hook} within {deadline:.0f} s.")
+                    raise DeadlineExceeded(
+                        f"The plugin {plugin.name} did not finish {hook} within {deadline:.0f} s."
+                    )
             except PurveyorError:
                 raise
             except Exception as error:
                 self.note_fault(plugin, hook, error)
-                message = f"The plugin {plugin.name} failed in its hook {hook}: {type(error).__name__}."
+                message = (
+                    f"The plugin {plugin.name} failed in its hook {hook}: {type(error).__name__}."
+                )
                 raise Failed(message, remedy="See: purveyor plugin list") from error
         return answers
 
@@ -467,4 +575,8 @@ async def _awaitable(pending: Awaitable[T]) -> T:
 
 
 def _hook_names() -> list[str]:
-    return [name for name, member in inspect.getmembers(specs, inspect.isfunction) if hasattr(member, f"{PROJECT_NAME}_spec")]
+    return [
+        name
+        for name, member in inspect.getmembers(specs, inspect.isfunction)
+        if hasattr(member, f"{PROJECT_NAME}_spec")
+    ]

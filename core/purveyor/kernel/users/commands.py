@@ -27,7 +27,11 @@ def user_command() -> None:
 def add(options: Options, name: str) -> None:
     """Add a user. A token for that one: purveyor token create laptop --user NAME"""
     found = run(options, lambda client: client.call("POST", f"{USERS}/", json={"name": name}))
-    output.say(options, found, f"The user {name} is there. A token: purveyor token create laptop --user {name}")
+    output.say(
+        options,
+        found,
+        f"The user {name} is there. A token: purveyor token create laptop --user {name}",
+    )
 
 
 @user_command.command("list")
@@ -39,9 +43,19 @@ def list_users(options: Options) -> None:
         output.show_json(found)
         return
     rows = [
-        (item["name"], "disabled" if item["disabled_at"] else "active", item["tokens"], item["created_at"][:19]) for item in found
+        (
+            item["name"],
+            "disabled" if item["disabled_at"] else "active",
+            item["tokens"],
+            item["created_at"][:19],
+        )
+        for item in found
     ]
-    output.table(["name", "state", "tokens", "since"], rows, "There are none. Add one: purveyor user add NAME")
+    output.table(
+        ["name", "state", "tokens", "since"],
+        rows,
+        "There are none. Add one: purveyor user add NAME",
+    )
 
 
 @user_command.command("disable")
@@ -61,7 +75,11 @@ def disable(options: Options, name: str, yes: bool) -> None:
 def enable(options: Options, name: str) -> None:
     """Let a user have tokens again; those that were ended stay so."""
     found = run(options, lambda client: client.call("POST", _path(name, "/enable")))
-    output.say(options, found, f"The user {name} may have tokens. Make one: purveyor token create laptop --user {name}")
+    output.say(
+        options,
+        found,
+        f"The user {name} may have tokens. Make one: purveyor token create laptop --user {name}",
+    )
 
 
 @user_command.command("remove")
@@ -69,7 +87,12 @@ def enable(options: Options, name: str) -> None:
 @yes_option
 @click.pass_obj
 def remove(options: Options, name: str, yes: bool) -> None:
-    """End a user's tokens and remove the user. The name stays in the journal, and nobody else gets it."""
-    interrupts(f"Whoever uses a token of {name} is refused from now on, and nobody can be called {name} again.", yes=yes)
+    """End a user's tokens and remove the user. The name stays in the journal, and nobody else gets
+    it."""
+    interrupts(
+        f"Whoever uses a token of {name} is refused from now on, and nobody can be called {name} "
+        "again.",
+        yes=yes,
+    )
     run(options, lambda client: client.call("DELETE", _path(name)))
     output.say(options, {"removed": name}, f"The user {name} is removed.")

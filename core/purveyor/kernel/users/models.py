@@ -6,7 +6,8 @@ from purveyor.kernel.db.models import Record
 
 
 class UserRecord(Record, frozen=True):
-    """Somebody with a name. One who was removed stays as a row, so that nobody else is ever called so."""
+    """Somebody with a name. One who was removed stays as a row, so that nobody else is ever called
+    so."""
 
     id: int
     name: str

@@ -37,7 +37,13 @@ class UserView(msgspec.Struct, frozen=True, kw_only=True):
 
 def _view(tx: Tx, record: UserRecord) -> UserView:
     valid = len(tokens.of_user(tx, record.id))
-    return UserView(id=record.id, name=record.name, created_at=record.created_at, disabled_at=record.disabled_at, tokens=valid)
+    return UserView(
+        id=record.id,
+        name=record.name,
+        created_at=record.created_at,
+        disabled_at=record.disabled_at,
+        tokens=valid,
+    )
 
 
 def _changed(tx: Tx, how: str, record: UserRecord, who: Who) -> None:
@@ -51,7 +57,9 @@ def _end_tokens(tx: Tx, record: UserRecord, who: Who) -> None:
 
 
 @get("/", guards=[admin])
-async def list_users(core: Core, limit: Limit = 100, offset: Offset = 0) -> Response[list[UserView]]:
+async def list_users(
+    core: Core, limit: Limit = 100, offset: Offset = 0
+) -> Response[list[UserView]]:
     def work(tx: Tx) -> Page[UserView]:
         found = users.page(tx, limit=limit, offset=offset)
         return Page([_view(tx, record) for record in found.items], found.total)
@@ -73,7 +81,8 @@ async def create_user(request: Req, core: Core, data: UserRequest) -> UserView:
 
 @post("/{name:str}/disable", guards=[admin], status_code=200)
 async def disable_user(request: Req, core: Core, name: str) -> UserView:
-    """End a user's tokens, all of them and at once; no new ones are made until the user is enabled."""
+    """End a user's tokens, all of them and at once; no new ones are made until the user is
+    enabled."""
 
     def work(tx: Tx) -> UserView:
         record = users.get(tx, name)
@@ -102,7 +111,8 @@ async def enable_user(request: Req, core: Core, name: str) -> UserView:
 
 @delete("/{name:str}", guards=[admin])
 async def remove_user(request: Req, core: Core, name: str) -> None:
-    """End a user's tokens and forget the user; the name stays in the journal and is never given again."""
+    """End a user's tokens and forget the user; the name stays in the journal and is never given
+    again."""
 
     def work(tx: Tx) -> None:
         record = users.get(tx, name)
@@ -113,4 +123,8 @@ async def remove_user(request: Req, core: Core, name: str) -> None:
     await core.house.store.write(work)
 
 
-router = Router("/users", route_handlers=[list_users, create_user, disable_user, enable_user, remove_user], tags=["installation"])
+router = Router(
+    "/users",
+    route_handlers=[list_users, create_user, disable_user, enable_user, remove_user],
+    tags=["installation"],
+)

@@ -1,4 +1,5 @@
-"""Bind an environment: its resources and accounts on every service that its project is linked to."""
+"""Bind an environment: its resources and accounts on every service that its project is linked
+to."""
 
 from typing import Any, ClassVar
 
@@ -31,8 +32,8 @@ class BindArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def environment_for(tx: Tx, house: House, project: ProjectRecord, given: str) -> EnvironmentRecord:
-    """The project's environment of this name, made now if there is none. Raises `BadInput`, and `Conflict` where its app would
-    answer by another's name."""
+    """The project's environment of this name, made now if there is none. Raises `BadInput`, and
+    `Conflict` where its app would answer by another's name."""
     slug = naming.slug_of(given, "environment")
     found = projects.find_environment(tx, project.id, slug)
     if found is None:
@@ -41,9 +42,12 @@ def environment_for(tx: Tx, house: House, project: ProjectRecord, given: str) ->
     return found
 
 
-def intend_missing(tx: Tx, house: House, project: ProjectRecord, environment: EnvironmentRecord) -> tuple[list[int], list[int]]:
-    """Choose bindings for all linked services: those that are not made yet, and which of these are new. A token that an
-    environment lacks is made now; for that alone no account is touched, which an app may be using."""
+def intend_missing(
+    tx: Tx, house: House, project: ProjectRecord, environment: EnvironmentRecord
+) -> tuple[list[int], list[int]]:
+    """Choose bindings for all linked services: those that are not made yet, and which of these are
+    new. A token that an environment lacks is made now; for that alone no account is touched, which
+    an app may be using."""
     missing, new = [], []
     for link in projects.links(tx, project_id=project.id):
         service = services.get(tx, link.service_id)
@@ -63,7 +67,8 @@ def intend_missing(tx: Tx, house: House, project: ProjectRecord, environment: En
 
 
 class BindingSteps:
-    """The step that makes what `intend_missing` chose, for verbs that need an environment's variables."""
+    """The step that makes what `intend_missing` chose, for verbs that need an environment's
+    variables."""
 
     def __init__(self, house: House) -> None:
         self._binder = Binder(house)
@@ -105,7 +110,12 @@ class Bind(Verb):
         project = projects.get(tx, given.project)
         environment = environment_for(tx, self.house, project, given.environment)
         missing, new = intend_missing(tx, self.house, project, environment)
-        shown = {"project": project.slug, "environment": environment.slug, "bindings": missing, "new_bindings": new}
+        shown = {
+            "project": project.slug,
+            "environment": environment.slug,
+            "bindings": missing,
+            "new_bindings": new,
+        }
         return operations.insert(tx, self.name, project_id=project.id, actor=actor, arguments=shown)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:

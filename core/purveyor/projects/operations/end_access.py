@@ -1,4 +1,5 @@
-"""End the accounts that outlived their link, once the app that used them is gone, and what rotations replaced, in its time."""
+"""End the accounts that outlived their link, once the app that used them is gone, and what
+rotations replaced, in its time."""
 
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
@@ -39,7 +40,9 @@ class EndAccess(Verb):
     def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
         service = services.get(tx, given.service)
         handle.require_serving(service)
-        due = [item for item in projects.ending(tx, service_id=service.id) if projects.due(tx, item)]
+        due = [
+            item for item in projects.ending(tx, service_id=service.id) if projects.due(tx, item)
+        ]
         ended = {item.id for item in due}
         former = [
             item.id
@@ -47,7 +50,10 @@ class EndAccess(Verb):
             if item.former_until and item.former_until <= tx.now and item.id not in ended
         ]
         if not due and not former:
-            raise Conflict(f"No account of {service.name} waits for its end.", remedy=f"See: purveyor show {service.slug}")
+            raise Conflict(
+                f"No account of {service.name} waits for its end.",
+                remedy=f"See: purveyor show {service.slug}",
+            )
         shown = {
             "name": service.name,
             "bindings": [item.id for item in due],
@@ -65,14 +71,24 @@ class EndAccess(Verb):
             steps=step_names(self.steps(operation)),
             resources=[
                 *(f"the account of {item.project}/{item.environment}" for item in held if item),
-                *(f"the former credentials of {item.project}/{item.environment}" for item in former if item),
+                *(
+                    f"the former credentials of {item.project}/{item.environment}"
+                    for item in former
+                    if item
+                ),
             ],
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         held, former = operation.arguments["bindings"], operation.arguments.get("former", [])
-        unbind = Step("unbind", lambda: self._binder.unbind(held), lambda: self._binder.bind(held), BIND_DEADLINE)
-        retire = Step("retire", lambda: self._binder.retire(former), deadline=BIND_DEADLINE)  # what it has ended stays ended
+        unbind = Step(
+            "unbind",
+            lambda: self._binder.unbind(held),
+            lambda: self._binder.bind(held),
+            BIND_DEADLINE,
+        )
+        # what it has ended stays ended
+        retire = Step("retire", lambda: self._binder.retire(former), deadline=BIND_DEADLINE)
         return [unbind, retire] if former else [unbind]
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
@@ -80,9 +96,12 @@ class EndAccess(Verb):
             bindings.revoke_unused(tx, self.house, number)
 
 
-def end_of_environment(house: House, operation: OperationRecord, environment_id: int) -> Callable[[], Awaitable[None]]:
-    """The step of a deploy that ends what its environment is not linked to any more, on the services that it has locked. What
-    cannot be ended now is left to the sweep, and fails no deploy."""
+def end_of_environment(
+    house: House, operation: OperationRecord, environment_id: int
+) -> Callable[[], Awaitable[None]]:
+    """The step of a deploy that ends what its environment is not linked to any more, on the
+    services that it has locked. What cannot be ended now is left to the sweep, and fails no
+    deploy."""
     locked = {number for kind, number in operation.locks or [] if kind == "service"}
     binder = Binder(house)
 
@@ -98,6 +117,8 @@ def end_of_environment(house: House, operation: OperationRecord, environment_id:
             except PurveyorError as error:
                 house.logger.warning("deploy.accounts", binding=item.id, error=error.detail)
         if due:
-            await house.store.write(lambda tx: bindings.revoke_unused(tx, house, operation.project_id or 0))
+            await house.store.write(
+                lambda tx: bindings.revoke_unused(tx, house, operation.project_id or 0)
+            )
 
     return work

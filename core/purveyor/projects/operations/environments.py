@@ -50,7 +50,9 @@ class DeleteEnvironment(Verb):
         return Target(project=project.id, services=(*linked, *ending))
 
     def _bindings(self, tx: Tx, environment_id: int) -> list[BindingRecord]:
-        found = (projects.binding_of(tx, service.id, environment_id) for service in services.every(tx))
+        found = (
+            projects.binding_of(tx, service.id, environment_id) for service in services.every(tx)
+        )
         return [record for record in found if record]
 
     def intend(self, tx: Tx, given: EnvironmentArguments, actor: str) -> int:
@@ -60,7 +62,9 @@ class DeleteEnvironment(Verb):
             raise NotFound(f"{project.slug} has no environment {given.environment!r}.")
         if environment.slug == PRODUCTION:
             remedy = f"Delete the project instead: purveyor project delete {project.slug}"
-            raise BadInput("The production environment stays while its project does.", remedy=remedy)
+            raise BadInput(
+                "The production environment stays while its project does.", remedy=remedy
+            )
         held = self._bindings(tx, environment.id)
         for record in held:
             handle.require_serving(services.get(tx, record.service_id))
@@ -75,31 +79,51 @@ class DeleteEnvironment(Verb):
         return operations.insert(tx, self.name, project_id=project.id, actor=actor, arguments=shown)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        active = deployment_store.deployments(tx, environment_id=operation.arguments["environment_id"], state="active")
+        active = deployment_store.deployments(
+            tx, environment_id=operation.arguments["environment_id"], state="active"
+        )
         held = self._bindings(tx, operation.arguments["environment_id"])
         return Plan(
             verb=self.name,
             subject=f"{operation.arguments['project']}/{operation.arguments['environment']}",
             steps=step_names(self.steps(operation)),
-            containers=[PlannedContainer(name=item.container, action="remove") for item in active if item.container],
+            containers=[
+                PlannedContainer(name=item.container, action="remove")
+                for item in active
+                if item.container
+            ],
             resources=[record.resource for record in held],
             downtime="for good",
-            warnings=["The data of these resources is deleted."] if operation.arguments["purge"] and held else [],
+            warnings=["The data of these resources is deleted."]
+            if operation.arguments["purge"] and held
+            else [],
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        environment_id, held = operation.arguments["environment_id"], operation.arguments["bindings"]
+        environment_id, held = (
+            operation.arguments["environment_id"],
+            operation.arguments["bindings"],
+        )
 
         async def remove() -> None:
             await remove_containers(self.house.engine, environment=environment_id)
             await self.house.store.write(lambda tx: _retire(tx, environment_id))
             await Networks(self.house).drop(environment_id)
 
-        containers = Step("containers", remove, deadline=STOP_DEADLINE, final=True)  # an app that is gone is not brought back
+        # an app that is gone is not brought back
+        containers = Step("containers", remove, deadline=STOP_DEADLINE, final=True)
         if operation.arguments["purge"]:  # what a purge has begun cannot be had back
-            return [containers, Step("bindings", lambda: self._binder.purge(held), deadline=BIND_DEADLINE)]
+            return [
+                containers,
+                Step("bindings", lambda: self._binder.purge(held), deadline=BIND_DEADLINE),
+            ]
         bound = operation.arguments.get("bound", [])
-        unbind = Step("bindings", lambda: self._binder.unbind(held), lambda: self._binder.bind(bound), BIND_DEADLINE)
+        unbind = Step(
+            "bindings",
+            lambda: self._binder.unbind(held),
+            lambda: self._binder.bind(bound),
+            BIND_DEADLINE,
+        )
         return [containers, unbind]
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
@@ -109,5 +133,7 @@ class DeleteEnvironment(Verb):
 def _retire(tx: Tx, environment_id: int) -> None:
     """Its apps are gone."""
     for item in deployment_store.deployments(tx, environment_id=environment_id, state="active"):
-        deployment_store.update_deployment(tx, item.id, state="retired", variables=None, ended_at=tx.now)
+        deployment_store.update_deployment(
+            tx, item.id, state="retired", variables=None, ended_at=tx.now
+        )
         port_registry.release_ports(tx, deployment=item.id)

@@ -35,8 +35,8 @@ class UseArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class LinkArguments(UseArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Each of `extra_databases` is the name of one more database for every environment, which the same account reaches. A project
-    that is linked already gets those that it does not have."""
+    """Each of `extra_databases` is the name of one more database for every environment, which the
+    same account reaches. A project that is linked already gets those that it does not have."""
 
     extra_databases: Extras = ()
 
@@ -44,8 +44,8 @@ class LinkArguments(UseArguments, frozen=True, kw_only=True, forbid_unknown_fiel
 class UnlinkArguments(UseArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An account that an active deployment uses ends with the next one, or `now`.
 
-    `purge` drops the project's data on the service, now; `force` unlinks although the service does not serve, which leaves
-    the accounts as they are until it does.
+    `purge` drops the project's data on the service, now; `force` unlinks although the service does
+    not serve, which leaves the accounts as they are until it does.
     """
 
     purge: bool = False
@@ -63,15 +63,25 @@ class LinkVerb(Verb):
         self.binder = Binder(house)
 
     def target(self, tx: Tx, given: UseArguments) -> Target:
-        return Target(service=services.get(tx, given.service).id, project=projects.get(tx, given.project).id)
+        return Target(
+            service=services.get(tx, given.service).id, project=projects.get(tx, given.project).id
+        )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         service = services.get(tx, operation.service)
         provider = self.house.registry.provider(service.service_type)
         held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
         # names alone are wanted: where the API is does not matter
-        views = [msgspec.structs.replace(record.view(), api=handle.PLACEHOLDER) for record in held if record]
-        names = {variable.name for view in views for variable in provider.environment(service.view(), view)}
+        views = [
+            msgspec.structs.replace(record.view(), api=handle.PLACEHOLDER)
+            for record in held
+            if record
+        ]
+        names = {
+            variable.name
+            for view in views
+            for variable in provider.environment(service.view(), view)
+        }
         return Plan(
             verb=self.name,
             subject=f"{service.name} and {operation.arguments['project']}",
@@ -102,7 +112,9 @@ class Link(LinkVerb):
                     f"{project.slug} has a {service.service_type} already: {other.name}.",
                     remedy=f"Unlink it first: purveyor unlink {other.slug} {project.slug}",
                 )
-        projects.insert_link(tx, service_id=service.id, project_id=project.id, service_type=service.service_type)
+        projects.insert_link(
+            tx, service_id=service.id, project_id=project.id, service_type=service.service_type
+        )
         environment = projects.find_environment(tx, project.id, PRODUCTION)
         chosen = []
         before = None
@@ -112,7 +124,8 @@ class Link(LinkVerb):
             chosen.append(bindings.with_extras(tx, self.house, service, record, wanted).id)
         elif wanted:
             raise Conflict(
-                f"{project.slug} has no environment {PRODUCTION}, which further databases begin with.",
+                f"{project.slug} has no environment {PRODUCTION}, which further databases begin "
+                "with.",
                 remedy=f"Make it: purveyor project add-environment {project.slug} {PRODUCTION}",
             )
         shown = {
@@ -122,9 +135,18 @@ class Link(LinkVerb):
             "known": before is not None,
             "bound": before is not None and before.state == "bound",
         }
-        number = operations.insert(tx, self.name, service_id=service.id, project_id=project.id, actor=actor, arguments=shown)
+        number = operations.insert(
+            tx,
+            self.name,
+            service_id=service.id,
+            project_id=project.id,
+            actor=actor,
+            arguments=shown,
+        )
         if before is None and (others := projects.awaiting(tx, service.id)):
-            operations.note_outcome(tx, number, Outcome(findings=(_beside(service, project, others),)))
+            operations.note_outcome(
+                tx, number, Outcome(findings=(_beside(service, project, others),))
+            )
         return number
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
@@ -133,21 +155,37 @@ class Link(LinkVerb):
         return msgspec.structs.replace(plan, warnings=[*plan.warnings, *map(str, found)])
 
     def _wanted(self, service: ServiceRecord, given: LinkArguments) -> set[str]:
-        if given.extra_databases and not self.house.registry.provider(service.service_type).kind.extra_resources:
+        if (
+            given.extra_databases
+            and not self.house.registry.provider(service.service_type).kind.extra_resources
+        ):
             raise BadInput(
-                f"The service type {service.service_type!r} makes one resource for each environment.",
+                f"The service type {service.service_type!r} makes one resource for each "
+                "environment.",
                 errors={"extra_databases": "leave it out"},
             )
         return set(given.extra_databases)
 
-    def _more(self, tx: Tx, service: ServiceRecord, project: ProjectRecord, wanted: set[str], actor: str) -> int:
-        """Further databases for a project that is linked: for each environment that has its account."""
-        held = [item for item in projects.bindings(tx, service_id=service.id, project_id=project.id) if item.state == "bound"]
+    def _more(
+        self, tx: Tx, service: ServiceRecord, project: ProjectRecord, wanted: set[str], actor: str
+    ) -> int:
+        """Further databases for a project that is linked: for each environment that has its
+        account."""
+        held = [
+            item
+            for item in projects.bindings(tx, service_id=service.id, project_id=project.id)
+            if item.state == "bound"
+        ]
         lacking = [item for item in held if wanted - set(item.extras)]
         if not lacking:
-            raise Conflict(f"{service.name} is linked to {project.slug} already, with {', '.join(sorted(wanted))}.")
+            raise Conflict(
+                f"{service.name} is linked to {project.slug} already, with "
+                f"{', '.join(sorted(wanted))}."
+            )
         before = {str(item.id): item.extras for item in lacking}
-        chosen = [bindings.with_extras(tx, self.house, service, item, wanted).id for item in lacking]
+        chosen = [
+            bindings.with_extras(tx, self.house, service, item, wanted).id for item in lacking
+        ]
         shown = {
             "service": service.name,
             "project": project.slug,
@@ -156,24 +194,41 @@ class Link(LinkVerb):
             "bound": True,
             "extras": before,
         }
-        return operations.insert(tx, self.name, service_id=service.id, project_id=project.id, actor=actor, arguments=shown)
+        return operations.insert(
+            tx,
+            self.name,
+            service_id=service.id,
+            project_id=project.id,
+            actor=actor,
+            arguments=shown,
+        )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         chosen = operation.arguments["bindings"]
-        # what a failed first link began is empty and nobody's; what was there before is somebody's data
+        # what a failed first link began is empty and nobody's; what was there before is somebody's
+        # data
         take_back = self.binder.unbind if operation.arguments["known"] else self.binder.purge
-        step = Step("bind", lambda: self.binder.bind(chosen), undo=lambda: take_back(chosen), deadline=BIND_DEADLINE)
-        return [step._replace(undo=None) if operation.arguments.get("bound") else step]  # an app still uses that account
+        step = Step(
+            "bind",
+            lambda: self.binder.bind(chosen),
+            undo=lambda: take_back(chosen),
+            deadline=BIND_DEADLINE,
+        )
+        # an app still uses that account
+        return [step._replace(undo=None) if operation.arguments.get("bound") else step]
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         link = projects.find_link(tx, operation.service, operation.project_id or 0)
         if link:
             projects.update_link(tx, link.id, "linked")
-            for item in projects.bindings(tx, service_id=link.service_id, project_id=link.project_id):
+            for item in projects.bindings(
+                tx, service_id=link.service_id, project_id=link.project_id
+            ):
                 projects.update_binding(tx, item.id, ends_after=0)
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
-        if "extras" in operation.arguments:  # it was linked before; an empty database may be left, and is found again by its name
+        # it was linked before; an empty database may be left, and is found again by its name
+        if "extras" in operation.arguments:
             for number, extras in operation.arguments["extras"].items():
                 projects.update_binding(tx, int(number), extras=extras)
             return
@@ -189,16 +244,20 @@ class Link(LinkVerb):
                 projects.delete_binding(tx, number)
 
 
-def _beside(service: ServiceRecord, project: ProjectRecord, others: Sequence[BindingRecord]) -> Finding:
-    """A project that gets nothing of what was restored has to hear of it: it may be the same one, under another name."""
+def _beside(
+    service: ServiceRecord, project: ProjectRecord, others: Sequence[BindingRecord]
+) -> Finding:
+    """A project that gets nothing of what was restored has to hear of it: it may be the same one,
+    under another name."""
     told = ", ".join(f"{item.resource} (of {item.project}/{item.environment})" for item in others)
     why = f"{service.name} holds restored data that waits for a project of its name: {told}"
     return Finding(where=project.slug, what="gets an empty one", why=why, notice=True)
 
 
 class Unlink(LinkVerb):
-    """The next deploy gets no variables of the service. An account that an app runs with ends with that deploy: until then it
-    has no link, stays bound, and a new link takes it up again, password included."""
+    """The next deploy gets no variables of the service. An account that an app runs with ends with
+    that deploy: until then it has no link, stays bound, and a new link takes it up again, password
+    included."""
 
     name: ClassVar[str] = "unlink"
     arguments = UnlinkArguments
@@ -209,10 +268,16 @@ class Unlink(LinkVerb):
         link = projects.find_link(tx, service.id, project.id)
         held = projects.bindings(tx, service_id=service.id, project_id=project.id)
         self._check(tx, given, service, project)
-        users = {item.id: user.id for item in held if (user := deployment_store.user_of(tx, item)) is not None}
+        users = {
+            item.id: user.id
+            for item in held
+            if (user := deployment_store.user_of(tx, item)) is not None
+        }
         later = []
         if not given.now and not given.purge:
-            later = [item for item in held if item.state == "bound" and (given.force or item.id in users)]
+            later = [
+                item for item in held if item.state == "bound" and (given.force or item.id in users)
+            ]
         chosen = [item for item in held if item not in later]
         if not given.force and (chosen or not later):
             try:
@@ -232,9 +297,18 @@ class Unlink(LinkVerb):
             "purge": given.purge,
             "force": given.force,
         }
-        return operations.insert(tx, self.name, service_id=service.id, project_id=project.id, actor=actor, arguments=shown)
+        return operations.insert(
+            tx,
+            self.name,
+            service_id=service.id,
+            project_id=project.id,
+            actor=actor,
+            arguments=shown,
+        )
 
-    def _check(self, tx: Tx, given: UnlinkArguments, service: ServiceRecord, project: ProjectRecord) -> None:
+    def _check(
+        self, tx: Tx, given: UnlinkArguments, service: ServiceRecord, project: ProjectRecord
+    ) -> None:
         if given.force and (given.purge or given.now):
             raise BadInput("force excludes purge and now: those are done by a server that serves.")
         if projects.find_link(tx, service.id, project.id) is not None:
@@ -243,7 +317,8 @@ class Unlink(LinkVerb):
             raise NotFound(f"{service.name} is not linked to {project.slug}.")
         if not given.now and not given.purge:
             raise NotFound(
-                f"{service.name} is not linked to {project.slug} any more; an app has its account until the next deploy.",
+                f"{service.name} is not linked to {project.slug} any more; an app has its account "
+                "until the next deploy.",
                 remedy=f"End it now: purveyor unlink {service.slug} {project.slug} --now",
             )
 
@@ -251,28 +326,46 @@ class Unlink(LinkVerb):
         plan = super().describe(tx, operation)
         service, given = services.get(tx, operation.service), operation.arguments
         project = projects.get(tx, operation.project_id or 0)
-        held = {item.id: item.environment_id for item in projects.bindings(tx, service_id=service.id, project_id=project.id)}
+        held = {
+            item.id: item.environment_id
+            for item in projects.bindings(tx, service_id=service.id, project_id=project.id)
+        }
         ended = {held[number] or 0 for number in given["bindings"] if number in held}
         kept = {held[number] or 0 for number, _ in given["later"]}
         lost = bindings.apps(tx, service, f"loses {service.name} at once", ended)
-        waits = bindings.apps(tx, service, f"keeps its account on {service.name} until its next deploy", kept)
+        waits = bindings.apps(
+            tx, service, f"keeps its account on {service.name} until its next deploy", kept
+        )
         warnings = []
         if waits:
             how = f"purveyor unlink {service.slug} {project.slug} --now"
             warnings.append(f"An account that is used ends with the next deploy; now with: {how}")
         if given["purge"] and held:
             warnings.append(f"The data of {project.slug} on {service.name} is deleted.")
-        downtime = f"of the apps named, until they are deployed without {service.name}" if lost else "none"
-        return msgspec.structs.replace(plan, apps=[*lost, *waits], downtime=downtime, warnings=warnings)
+        downtime = (
+            f"of the apps named, until they are deployed without {service.name}" if lost else "none"
+        )
+        return msgspec.structs.replace(
+            plan, apps=[*lost, *waits], downtime=downtime, warnings=warnings
+        )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         chosen = operation.arguments["bindings"]
         if operation.arguments["force"] or not chosen:
             return []
         if operation.arguments["purge"]:  # what a purge has begun cannot be had back
-            return [Step("purge", lambda: self.binder.purge(chosen), deadline=BIND_DEADLINE, final=True)]
+            return [
+                Step("purge", lambda: self.binder.purge(chosen), deadline=BIND_DEADLINE, final=True)
+            ]
         bound = operation.arguments.get("bound", [])
-        return [Step("unbind", lambda: self.binder.unbind(chosen), lambda: self.binder.bind(bound), BIND_DEADLINE)]
+        return [
+            Step(
+                "unbind",
+                lambda: self.binder.unbind(chosen),
+                lambda: self.binder.bind(bound),
+                BIND_DEADLINE,
+            )
+        ]
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         link = projects.find_link(tx, operation.service, operation.project_id or 0)

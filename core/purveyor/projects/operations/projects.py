@@ -48,12 +48,18 @@ class CreateProject(Verb):
     def intend(self, tx: Tx, given: CreateProjectArguments, actor: str) -> int:
         slug = naming.slug_of(given.slug, "slug") if given.slug else naming.slug_of(given.name)
         if projects.find(tx, slug):
-            raise Conflict(f"There is a project {slug!r} already.", remedy="Choose another name.", errors={"name": "taken"})
+            raise Conflict(
+                f"There is a project {slug!r} already.",
+                remedy="Choose another name.",
+                errors={"name": "taken"},
+            )
         names.require_project(self.house.engine.namespace, slug)
         names.require_app(tx, self.house.engine.namespace, slug, PRODUCTION)
         project_id = projects.insert(tx, slug=slug, name=given.name.strip())
         projects.insert_environment(tx, project_id, PRODUCTION)
-        return operations.insert(tx, self.name, project_id=project_id, actor=actor, arguments={"project": slug})
+        return operations.insert(
+            tx, self.name, project_id=project_id, actor=actor, arguments={"project": slug}
+        )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         return Plan(verb=self.name, subject=operation.arguments["project"], steps=[])
@@ -77,13 +83,19 @@ class DeleteProject(Verb):
 
     def intend(self, tx: Tx, given: ProjectArguments, actor: str) -> int:
         project = projects.get(tx, given.project)
-        linked = [services.get(tx, link.service_id) for link in projects.links(tx, project_id=project.id)]
+        linked = [
+            services.get(tx, link.service_id) for link in projects.links(tx, project_id=project.id)
+        ]
         if linked:
             raise BadInput(
-                f"{project.slug} is still linked to {', '.join(service.name for service in linked)}.",
-                remedy="Unlink first: " + "; ".join(f"purveyor unlink {item.slug} {project.slug}" for item in linked),
+                f"{project.slug} is still linked to "
+                f"{', '.join(service.name for service in linked)}.",
+                remedy="Unlink first: "
+                + "; ".join(f"purveyor unlink {item.slug} {project.slug}" for item in linked),
             )
-        return operations.insert(tx, self.name, project_id=project.id, actor=actor, arguments={"project": project.slug})
+        return operations.insert(
+            tx, self.name, project_id=project.id, actor=actor, arguments={"project": project.slug}
+        )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         active = deployment_store.deployments(tx, project_id=operation.project_id, state="active")
@@ -91,18 +103,26 @@ class DeleteProject(Verb):
             verb=self.name,
             subject=operation.arguments["project"],
             steps=step_names(self.steps(operation)),
-            containers=[PlannedContainer(name=item.container, action="remove") for item in active if item.container],
+            containers=[
+                PlannedContainer(name=item.container, action="remove")
+                for item in active
+                if item.container
+            ],
             downtime="for good",
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         project_id = operation.project_id or 0
-        return [Step("containers", lambda: self._remove(project_id), deadline=STOP_DEADLINE, final=True)]
+        return [
+            Step("containers", lambda: self._remove(project_id), deadline=STOP_DEADLINE, final=True)
+        ]
 
     async def _remove(self, project_id: int) -> None:
         await remove_containers(self.house.engine, project=project_id)
         networks = Networks(self.house)
-        for environment in await self.house.store.read(lambda tx: projects.environments(tx, project_id)):
+        for environment in await self.house.store.read(
+            lambda tx: projects.environments(tx, project_id)
+        ):
             await networks.drop(environment.id)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:

@@ -29,8 +29,9 @@ LONGEST = 7 * 24 * 3600  # seconds of grace
 
 
 class RotateArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`project` by id or slug; all services that it is linked to, or the one that is named. What is replaced goes on working for
-    `grace` seconds, and then ends by itself; without, it ends at once."""
+    """`project` by id or slug; all services that it is linked to, or the one that is named. What is
+    replaced goes on working for `grace` seconds, and then ends by itself; without, it ends at
+    once."""
 
     project: str
     environment: str = PRODUCTION
@@ -72,7 +73,9 @@ class Rotate(Verb):
             provider.require("rotate", "new credentials")
             if given.grace:
                 _require_room(provider, service, held, tx.now)
-            account = accounts.account(provider.kind, held.resource, held.account, projects.names_taken(tx, service.id))
+            account = accounts.account(
+                provider.kind, held.resource, held.account, projects.names_taken(tx, service.id)
+            )
             private[str(held.id)] = {
                 "new": {"account": account, "password": naming.password()},
                 "old": {"account": held.account, "password": held.password},
@@ -90,7 +93,9 @@ class Rotate(Verb):
             "accounts": {number: turned["new"]["account"] for number, turned in private.items()},
             "until": (tx.now + timedelta(seconds=given.grace)).isoformat() if given.grace else None,
         }
-        return operations.insert(tx, self.name, project_id=project.id, actor=actor, arguments=shown, private=private)
+        return operations.insert(
+            tx, self.name, project_id=project.id, actor=actor, arguments=shown, private=private
+        )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
@@ -101,17 +106,27 @@ class Rotate(Verb):
             verb=self.name,
             subject=f"{operation.arguments['project']}/{operation.arguments['environment']}",
             steps=step_names(self.steps(operation)),
-            resources=[_told(item, operation.arguments["accounts"][str(item.id)]) for item in held if item],
+            resources=[
+                _told(item, operation.arguments["accounts"][str(item.id)]) for item in held if item
+            ],
             apps=[
-                msgspec.structs.replace(app, effect=f"loses {app.service} {lost} it is deployed again")
+                msgspec.structs.replace(
+                    app, effect=f"loses {app.service} {lost} it is deployed again"
+                )
                 for item in held
                 if item and item.environment_id
-                for app in bindings.apps(tx, services.get(tx, item.service_id), "", [item.environment_id])
+                for app in bindings.apps(
+                    tx, services.get(tx, item.service_id), "", [item.environment_id]
+                )
             ],
             warnings=[
-                f"The old credentials, and the sessions that they opened, end at {until}: deploy the app before."
+                f"The old credentials, and the sessions that they opened, end at {until}: deploy "
+                "the app before."
                 if until
-                else "Sessions that the old credentials opened end at once: an app that runs needs a deploy."
+                else (
+                    "Sessions that the old credentials opened end at once: an app that runs "
+                    "needs a deploy."
+                )
             ],
         )
 
@@ -130,9 +145,13 @@ class Rotate(Verb):
             access = ServiceAccess(self.house.engine, provider.kind, service, self.house.logger)
             view = msgspec.structs.replace(binding.view(), **new)
             await provider.rotate(service.view(), access, view, old["password"], until)
-            await self.house.store.write(lambda tx: projects.update_binding(tx, number, **new, former_until=until))
+            await self.house.store.write(
+                lambda tx: projects.update_binding(tx, number, **new, former_until=until)
+            )
 
-        return Step(f"rotate {number}", lambda: turn(new, old, grace), undo=lambda: turn(old, new, None))
+        return Step(
+            f"rotate {number}", lambda: turn(new, old, grace), undo=lambda: turn(old, new, None)
+        )
 
     def _load(self, tx: Tx, number: int) -> tuple[BindingRecord, ServiceRecord]:
         binding = projects.binding(tx, number)
@@ -145,17 +164,24 @@ def at(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S %Z}"
 
 
-def _require_room(provider: Provider, service: ServiceRecord, held: BindingRecord, now: datetime) -> None:
+def _require_room(
+    provider: Provider, service: ServiceRecord, held: BindingRecord, now: datetime
+) -> None:
     """One former credential at a time, where the server can have two."""
     if not provider.offers("retire"):
         raise BadInput(
-            f"{service.name} keeps one credential for a project: what is replaced there ends at once.",
-            remedy="Rotate without a grace, or the credentials on another service alone: --service NAME",
+            f"{service.name} keeps one credential for a project: what is replaced there ends at "
+            "once.",
+            remedy=(
+                "Rotate without a grace, or the credentials on another service alone: "
+                "--service NAME"
+            ),
             errors={"grace": f"not on the type {service.service_type}"},
         )
     if held.former_until and held.former_until > now:
         raise Conflict(
-            f"Former credentials of {held.project}/{held.environment} work until {at(held.former_until)} already.",
+            f"Former credentials of {held.project}/{held.environment} work until "
+            f"{at(held.former_until)} already.",
             remedy="Wait for that, or rotate without a grace, which ends all of them now.",
         )
 
@@ -163,5 +189,9 @@ def _require_room(provider: Provider, service: ServiceRecord, held: BindingRecor
 def _told(held: BindingRecord, account: str) -> str:
     if account == held.account:
         return f"new password of {account}"
-    owner = ", which goes on as the owner of the data, and logs in no more" if held.account == held.resource else ""
+    owner = (
+        ", which goes on as the owner of the data, and logs in no more"
+        if held.account == held.resource
+        else ""
+    )
     return f"new account {account} in place of {held.account}{owner}"

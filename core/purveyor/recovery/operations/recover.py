@@ -1,4 +1,5 @@
-"""Bring one service of a lost host back: made anew, filled from its backup, every account as the apps have it."""
+"""Bring one service of a lost host back: made anew, filled from its backup, every account as the
+apps have it."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,15 +22,28 @@ from purveyor.recovery.models import Choice, recovering
 from purveyor.services import store as services
 from purveyor.services.operations.base import STOP_DEADLINE
 from purveyor.services.shadow import BesideVerb, take_in
-from purveyor_hooks import BadInput, Binding, Conflict, Failed, Finding, NotFound, RestoreOptions, Scope
+from purveyor_hooks import (
+    BadInput,
+    Binding,
+    Conflict,
+    Failed,
+    Finding,
+    NotFound,
+    RestoreOptions,
+    Scope,
+)
 
 USED = "backup"  # in a volume's facts: what its data came from
-REMEDY = "Say what to bring it back from: purveyor recover service {slug} --backup BACKUP, or --empty for one without data."
+REMEDY = (
+    "Say what to bring it back from: purveyor recover service {slug} --backup BACKUP, or "
+    "--empty for one without data."
+)
 
 
 class RecoverArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`service` is an id or a name. Without a `backup` what the recovery has chosen is used, the next one when the best one
-    does not come; `empty` is a person's word for a service that comes back without data."""
+    """`service` is an id or a name. Without a `backup` what the recovery has chosen is used, the
+    next one when the best one does not come; `empty` is a person's word for a service that comes
+    back without data."""
 
     service: str
     backup: str = ""
@@ -50,15 +64,19 @@ class Recover(BesideVerb):
         record = services.get(tx, given.service)
         under_way = recovering(tx)
         if under_way is None:
-            raise Conflict("No recovery is under way.", remedy="To restore a backup: purveyor backup restore")
+            raise Conflict(
+                "No recovery is under way.", remedy="To restore a backup: purveyor backup restore"
+            )
         if record.state != "creating" or record.imported is not None:
             raise Conflict(
-                f"{record.name} is {record.state}: there is nothing to bring back.", remedy="See: purveyor recover status"
+                f"{record.name} is {record.state}: there is nothing to bring back.",
+                remedy="See: purveyor recover status",
             )
         choice = _choice(tx, given, under_way.choices.get(record.id, Choice()))
         if not choice.backups and not choice.empty:
             raise BadInput(
-                f"{record.name} cannot be brought back: {choice.reason or 'there is no backup of it.'}",
+                f"{record.name} cannot be brought back: "
+                f"{choice.reason or 'there is no backup of it.'}",
                 remedy=REMEDY.format(slug=record.slug),
                 errors={"backup": "which one?"},
             )
@@ -83,10 +101,18 @@ class Recover(BesideVerb):
             steps.insert(2, self.data_step("unpack", lambda: self._unpack(operation)))
             steps.insert(5, self.data_step("arrive", lambda: self._arrive(operation)))
         elif operation.arguments["backups"]:
-            steps.append(self.data_step("restore", lambda: self.fill(operation, service_id, lambda: self._restore(operation))))
+            steps.append(
+                self.data_step(
+                    "restore",
+                    lambda: self.fill(operation, service_id, lambda: self._restore(operation)),
+                )
+            )
         steps.append(Step("claims", lambda: self._claims(operation), deadline=600.0))
         steps.append(self.accounts_step(service_id))
-        return [*steps, Step("as it was", lambda: self._as_it_was(service_id), deadline=STOP_DEADLINE)]
+        return [
+            *steps,
+            Step("as it was", lambda: self._as_it_was(service_id), deadline=STOP_DEADLINE),
+        ]
 
     # ---------------------------------------------------------------- data
 
@@ -94,16 +120,20 @@ class Recover(BesideVerb):
         backup, verified = await self._first(operation)
         record = await self.load(operation.service)
         volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
-        at = datetime.fromisoformat(operation.arguments["at"]) if operation.arguments["at"] else None
-        await pitr.unpack(self.house, backup, verified, record, volume, at, self.teller(operation, "unpack"))
+        at = (
+            datetime.fromisoformat(operation.arguments["at"]) if operation.arguments["at"] else None
+        )
+        await pitr.unpack(
+            self.house, backup, verified, record, volume, at, self.teller(operation, "unpack")
+        )
 
     async def _arrive(self, operation: OperationRecord) -> None:
         record = await self.load(operation.service)
         await pitr.arrive(self.house, self.provision, record, self.teller(operation, "arrive"))
 
     async def _restore(self, operation: OperationRecord) -> None:
-        """From the best backup whose every byte holds. One that turns out to be damaged is named, and the next one taken; what
-        fails for any other reason is no reason for older data."""
+        """From the best backup whose every byte holds. One that turns out to be damaged is named,
+        and the next one taken; what fails for any other reason is no reason for older data."""
         service_id = operation.service
         passed: list[Finding] = []
         numbers = operation.arguments["backups"]
@@ -112,17 +142,24 @@ class Recover(BesideVerb):
             try:
                 verified = await self._verified(operation, backup)
                 record, tell = await self.load(service_id), self.teller(operation, "restore")
-                findings = await self.keeper.read_into(backup, verified, record, tell, RestoreOptions())
+                findings = await self.keeper.read_into(
+                    backup, verified, record, tell, RestoreOptions()
+                )
             except (BadInput, NotFound) as error:
-                passed.append(Finding(where="", what=f"the backup {backup.backup_id}", why=error.detail))
+                passed.append(
+                    Finding(where="", what=f"the backup {backup.backup_id}", why=error.detail)
+                )
                 if number == numbers[-1]:
                     raise Failed(
-                        f"No backup of {operation.arguments['name']} could be restored: {error.detail}",
+                        f"No backup of {operation.arguments['name']} could be restored: "
+                        f"{error.detail}",
                         remedy=REMEDY.format(slug=(await self.load(service_id)).slug),
                     ) from error
                 await self._anew(operation)
                 continue
-            await self.compare(operation, verified.manifest.census, service_id, [*passed, *findings])
+            await self.compare(
+                operation, verified.manifest.census, service_id, [*passed, *findings]
+            )
             await self.house.store.write(lambda tx: _note_used(tx, service_id, number))  # noqa: B023
             return
 
@@ -133,19 +170,24 @@ class Recover(BesideVerb):
             await step.do()
 
     async def _verified(self, operation: OperationRecord, backup: BackupRecord) -> Verified:
-        return await self.keeper.manifest(backup, accept_unsigned=operation.arguments["accept_unsigned"])
+        return await self.keeper.manifest(
+            backup, accept_unsigned=operation.arguments["accept_unsigned"]
+        )
 
     async def _first(self, operation: OperationRecord) -> tuple[BackupRecord, Verified]:
-        backup = await self.house.store.read(lambda tx: backups.get(tx, operation.arguments["backups"][0]))
+        backup = await self.house.store.read(
+            lambda tx: backups.get(tx, operation.arguments["backups"][0])
+        )
         return backup, await self._verified(operation, backup)
 
     # ---------------------------------------------------------------- whose it is
 
     async def _claims(self, operation: OperationRecord) -> None:
-        """Bring what the state says of the bindings, and what the data holds, into one: by number, never by name.
+        """Bring what the state says of the bindings, and what the data holds, into one: by number,
+        never by name.
 
-        A name may have been given to somebody else since. Whatever a person purged after the backup is purged again, before any
-        account is opened: its successor must not find it.
+        A name may have been given to somebody else since. Whatever a person purged after the backup
+        is purged again, before any account is opened: its successor must not find it.
         """
         service_id, used = operation.service, await self._used_by(operation)
         if used is None:
@@ -154,12 +196,15 @@ class Recover(BesideVerb):
         rows = await self.house.store.read(lambda tx: projects.bindings(tx, service_id=service_id))
         known = {item.origin or item.id for item in rows}
         only_held = [item for number, item in sorted(held.items()) if number not in known]
-        taken = {item.resource for item in rows} | {item.slot for item in rows if item.slot is not None}
+        taken = {item.resource for item in rows} | {
+            item.slot for item in rows if item.slot is not None
+        }
         keep = operation.arguments["keep_purged"]
         again = [
             item
             for item in only_held
-            if item.number <= operation.arguments["highest"] and not (keep and not taken & {item.resource, item.slot})
+            if item.number <= operation.arguments["highest"]
+            and not (keep and not taken & {item.resource, item.slot})
         ]
         record = await self.load(service_id)
         provider = self.house.registry.provider(record.service_type)
@@ -167,11 +212,13 @@ class Recover(BesideVerb):
             await provider.purge(record.view(), self.keeper.access(record), _ghost(item))
         kept = [item for item in only_held if item not in again]
         numbered = provider.kind.numbered_accounts
-        await self.house.store.write(lambda tx: _settle(tx, service_id, held, kept, numbered=numbered))
+        await self.house.store.write(
+            lambda tx: _settle(tx, service_id, held, kept, numbered=numbered)
+        )
 
     async def _used_by(self, operation: OperationRecord) -> Sequence[HeldBinding] | None:
-        """Whose the data of the backup is that was used; None where there is none, or where more followed it: the archive's
-        changes have brought it to what the state says."""
+        """Whose the data of the backup is that was used; None where there is none, or where more
+        followed it: the archive's changes have brought it to what the state says."""
         if operation.arguments["base"] or not operation.arguments["backups"]:
             return None
 
@@ -209,7 +256,9 @@ def _choice(tx: Tx, given: RecoverArguments, chosen: Choice) -> Choice:
     if given.backup:
         backup = backups.get(tx, given.backup)
         return Choice(backups=(backup.id,), accept_unsigned=given.accept_unsigned)
-    return msgspec.structs.replace(chosen, accept_unsigned=chosen.accept_unsigned or given.accept_unsigned)
+    return msgspec.structs.replace(
+        chosen, accept_unsigned=chosen.accept_unsigned or given.accept_unsigned
+    )
 
 
 def _note_used(tx: Tx, service_id: int, number: int) -> None:
@@ -231,16 +280,23 @@ def _ghost(item: HeldBinding) -> Binding:
 
 
 def _settle(
-    tx: Tx, service_id: int, held: Mapping[int, HeldBinding], only_held: Sequence[HeldBinding], *, numbered: bool
+    tx: Tx,
+    service_id: int,
+    held: Mapping[int, HeldBinding],
+    only_held: Sequence[HeldBinding],
+    *,
+    numbered: bool,
 ) -> None:
-    """The data's own names hold where they differ, but for accounts that a newer credential has replaced since; what is younger
-    than the state is kept for whoever it belonged to."""
+    """The data's own names hold where they differ, but for accounts that a newer credential has
+    replaced since; what is younger than the state is kept for whoever it belonged to."""
     for row in projects.bindings(tx, service_id=service_id):
         item = held.get(row.origin or row.id)
         if item is None:
             continue
         account = row.account if numbered else item.account
         if (item.resource, account, item.slot) != (row.resource, row.account, row.slot):
-            projects.update_binding(tx, row.id, resource=item.resource, account=account, slot=item.slot)
+            projects.update_binding(
+                tx, row.id, resource=item.resource, account=account, slot=item.slot
+            )
     for item in only_held:
         take_in(tx, service_id, item)

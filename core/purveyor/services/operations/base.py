@@ -25,7 +25,9 @@ class ServiceVerb(Verb):
         self.house = house
         self.provision = provisioner
 
-    def plan_of_new(self, tx: Tx, operation: OperationRecord, volume_action: str, warnings: Sequence[str] = ()) -> Plan:
+    def plan_of_new(
+        self, tx: Tx, operation: OperationRecord, volume_action: str, warnings: Sequence[str] = ()
+    ) -> Plan:
         """The plan of a verb that ends with a container that was not there before."""
         record = services.get(tx, operation.service)
         provider = self.house.registry.provider(record.service_type)
@@ -34,7 +36,9 @@ class ServiceVerb(Verb):
             verb=self.name,
             subject=record.name,
             steps=step_names(self.steps(operation)),
-            containers=[PlannedContainer(name=record.container_name, action="create", image=record.image)],
+            containers=[
+                PlannedContainer(name=record.container_name, action="create", image=record.image)
+            ],
             volumes=[PlannedVolume(name=volume.name, action=f"{volume_action} in {volume.path}")],
             ports=planned_ports(provider.kind, record.parameters),
             warnings=list(warnings),
@@ -42,13 +46,17 @@ class ServiceVerb(Verb):
 
     def image_step(self, operation: OperationRecord, service_id: int) -> Step:
         progress = self.progress(operation, "image")
-        return Step("image", lambda: self.provision.image(service_id, progress), deadline=IMAGE_DEADLINE)
+        return Step(
+            "image", lambda: self.provision.image(service_id, progress), deadline=IMAGE_DEADLINE
+        )
 
     def progress(self, operation: OperationRecord, step: str) -> Callable[[str], Awaitable[None]]:
         """Tells how far a step is."""
 
         async def tell(text: str) -> None:
-            await self.house.store.write(lambda tx: emit(tx, self, operation, "progress", {"step": step, "text": text}))
+            await self.house.store.write(
+                lambda tx: emit(tx, self, operation, "progress", {"step": step, "text": text})
+            )
 
         return tell
 
@@ -64,8 +72,9 @@ class ServiceVerb(Verb):
         await self.house.engine.volumes.forget(volume.name)
 
     async def try_again(self, service_id: int, *, start: bool) -> None:
-        """Have the container back that a verb has taken, as far as that is possible. Raises only `EngineUnavailable`: what
-        refuses to come back is seen, and told, by whoever looks at the service next."""
+        """Have the container back that a verb has taken, as far as that is possible. Raises only
+        `EngineUnavailable`: what refuses to come back is seen, and told, by whoever looks at the
+        service next."""
         try:
             await self.provision.volume(service_id)
             await self.provision.container(service_id)
@@ -100,17 +109,22 @@ def require_active(record: ServiceRecord) -> None:
 
 
 def require_own(record: ServiceRecord) -> None:
-    """Raise `Conflict` when the container was imported: what makes a container anew is its owner's to do."""
+    """Raise `Conflict` when the container was imported: what makes a container anew is its owner's
+    to do."""
     if record.imported:
         raise Conflict(
-            f"{record.name} was imported: this needs its container to be made anew, and it is not Purveyor's.",
+            f"{record.name} was imported: this needs its container to be made anew, and it is not "
+            "Purveyor's.",
             remedy=f"Change it where it was made. Or copy it into a service of Purveyor's, and go on there: "
             f"purveyor clone {record.slug} NAME",
         )
 
 
 def planned_ports(kind: ServiceType, parameters: dict[str, Any]) -> list[PlannedPort]:
-    return [PlannedPort(port=int(parameters[port.parameter]), container_port=port.container) for port in kind.ports]
+    return [
+        PlannedPort(port=int(parameters[port.parameter]), container_port=port.container)
+        for port in kind.ports
+    ]
 
 
 def step_names(steps: Sequence[Step]) -> list[str]:
@@ -121,4 +135,6 @@ def require_serving(record: ServiceRecord) -> None:
     require_active(record)
     if record.desired != "running":
         remedy = f"Start it first: purveyor start {record.slug}"
-        raise Conflict(f"{record.name} is stopped; it can be backed up while it runs.", remedy=remedy)
+        raise Conflict(
+            f"{record.name} is stopped; it can be backed up while it runs.", remedy=remedy
+        )

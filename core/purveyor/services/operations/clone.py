@@ -17,8 +17,9 @@ from purveyor_hooks import Conflict, Finding, Image, RestoreOptions
 
 
 class CloneArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`service` is copied into a new one called `name`, which runs the same image or `docker_image`. What that one's server
-    will not take (`refused`, found out before the intent) stops the copy before it begins, unless `keep_going`.
+    """`service` is copied into a new one called `name`, which runs the same image or
+    `docker_image`. What that one's server will not take (`refused`, found out before the intent)
+    stops the copy before it begins, unless `keep_going`.
     """
 
     service: str
@@ -29,7 +30,8 @@ class CloneArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Clone(NewServiceVerb):
-    """A copy of everything that a service holds, into a new one; accounts of projects are not among it."""
+    """A copy of everything that a service holds, into a new one; accounts of projects are not among
+    it."""
 
     name: ClassVar[str] = "clone"
     arguments = CloneArguments
@@ -38,13 +40,16 @@ class Clone(NewServiceVerb):
         return Target(service=services.get(tx, given.service).id, lock="backup")
 
     async def prepare(self, given: CloneArguments) -> CloneArguments:
-        """What another image's server would not take is asked of the data, before anything is made."""
+        """What another image's server would not take is asked of the data, before anything is
+        made."""
         if given.docker_image is None:
             return given
         image = Image(reference=parameters.require_image(given.docker_image))
         record = await self.house.store.read(lambda tx: services.get(tx, given.service))
         require_serving(record)
-        return msgspec.structs.replace(given, refused=await self.keeper.upgrade_check(record, image))
+        return msgspec.structs.replace(
+            given, refused=await self.keeper.upgrade_check(record, image)
+        )
 
     def intend(self, tx: Tx, given: CloneArguments, actor: str) -> int:
         record = services.get(tx, given.service)
@@ -52,30 +57,44 @@ class Clone(NewServiceVerb):
         provider = self.house.registry.provider(record.service_type)
         provider.require("backup", "copies")
         provider.require("restore", "copies")
-        image = parameters.require_image(given.docker_image) if given.docker_image is not None else record.image
+        image = (
+            parameters.require_image(given.docker_image)
+            if given.docker_image is not None
+            else record.image
+        )
         refused = [str(item) for item in given.refused]
         if any(not item.notice for item in given.refused) and not given.keep_going:
             raise Conflict(
-                f"{image} would not take all of {record.name}: {few(refused)}.", remedy="To copy the rest: --keep-going"
+                f"{image} would not take all of {record.name}: {few(refused)}.",
+                remedy="To copy the rest: --keep-going",
             )
         made = self.make_like(tx, given.name, record.service_type, image, record.parameters)
         shown = {"name": given.name, "of": record.id, "refused": refused}
         return operations.insert(tx, self.name, service_id=made, actor=actor, arguments=shown)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        warnings = [f"The copy will not take it: {item}" for item in operation.arguments.get("refused", [])]
+        warnings = [
+            f"The copy will not take it: {item}" for item in operation.arguments.get("refused", [])
+        ]
         return self.plan_of_new(tx, operation, "create", warnings)
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         made = operation.service
-        copy = self.data_step("copy", lambda: self.fill(operation, made, lambda: self._copy(operation, made)))
+        copy = self.data_step(
+            "copy", lambda: self.fill(operation, made, lambda: self._copy(operation, made))
+        )
         claims = Step("claims", lambda: self._claim(operation, made), deadline=600.0)
         return [*self.beside_steps(operation, made), copy, claims]
 
     async def _claim(self, operation: OperationRecord, made: int) -> None:
-        await self.claim(made, await self.house.store.read(lambda tx: held_bindings(tx, operation.arguments["of"])))
+        await self.claim(
+            made,
+            await self.house.store.read(lambda tx: held_bindings(tx, operation.arguments["of"])),
+        )
 
     async def _copy(self, operation: OperationRecord, made: int) -> None:
         old, new = await self.load(operation.arguments["of"]), await self.load(made)
-        census, findings = await self.keeper.pipe(old, new, self.teller(operation, "copy"), RestoreOptions())
+        census, findings = await self.keeper.pipe(
+            old, new, self.teller(operation, "copy"), RestoreOptions()
+        )
         await self.compare(operation, census, made, findings)

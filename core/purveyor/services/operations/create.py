@@ -18,8 +18,11 @@ from purveyor.services import store as services
 from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb
 from purveyor_hooks import BadInput, Conflict, Image, Service, ServiceType
 
-# what addresses have in the place of a service's name: a service of that name could only be reached by its id
-WORDS = frozenset(["types", "providers", "available-containers", "import", "by-slug", "projects", "new"])
+# what addresses have in the place of a service's name: a service of that name could only be reached
+# by its id
+WORDS = frozenset(
+    ["types", "providers", "available-containers", "import", "by-slug", "projects", "new"]
+)
 
 
 class CreateArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,11 +35,18 @@ class CreateArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 def make(
-    tx: Tx, house: House, given: CreateArguments, *, slug: str = "", purpose: str = "", secrets: Mapping[str, str] | None = None
+    tx: Tx,
+    house: House,
+    given: CreateArguments,
+    *,
+    slug: str = "",
+    purpose: str = "",
+    secrets: Mapping[str, str] | None = None,
 ) -> int:
     """Record a new service, its volume and its ports; the answer is its id.
 
-    A `slug` of the caller's is for a service that has a `purpose`: one that an operation makes for itself.
+    A `slug` of the caller's is for a service that has a `purpose`: one that an operation makes for
+    itself.
     """
     kind = require_kind(house, given.service_type)
     slug = slug or naming.slug_of(given.name)
@@ -53,13 +63,22 @@ def make(
     names.require_service(tx, slug, host)
     volume_name = f"{host}-{volume_id[:8]}"
     folder = str(house.volumes / volume_id)
-    services.insert_volume(tx, id=volume_id, name=volume_name, path=folder, service_type=kind.name, origin=given.name.strip())
+    services.insert_volume(
+        tx,
+        id=volume_id,
+        name=volume_name,
+        path=folder,
+        service_type=kind.name,
+        origin=given.name.strip(),
+    )
     view = Service(
-        id=0, name=given.name, slug=slug, service_type=kind.name, parameters=values, secrets=dict(secrets or {}),
+        id=0, name=given.name, slug=slug, service_type=kind.name, parameters=values,
+        secrets=dict(secrets or {}),
         image=Image(reference=image), host=host,
     )  # fmt: skip
     provider = house.registry.provider(kind.name)
-    provider.data_major(view.image, values)  # an image whose version cannot be told is refused before anything is done
+    # an image whose version cannot be told is refused before anything is done
+    provider.data_major(view.image, values)
     service_id = services.insert(
         tx,
         name=given.name.strip(),
@@ -82,13 +101,20 @@ def make(
 
 
 def require_free(tx: Tx, name: str, slug: str) -> None:
-    """Raise `Conflict` when a name, or the slug that is made of it, is taken, `BadInput` when it means something else."""
+    """Raise `Conflict` when a name, or the slug that is made of it, is taken, `BadInput` when it
+    means something else."""
     if slug in WORDS:
         why = f"{slug!r} is a word of the API"
-        raise BadInput(f"The name cannot be used: {why}.", remedy="Choose another name.", errors={"name": why})
+        raise BadInput(
+            f"The name cannot be used: {why}.", remedy="Choose another name.", errors={"name": why}
+        )
     if services.find(tx, slug) or (name and services.find(tx, name)):
         errors = {"name": "taken"}
-        raise Conflict(f"There is a service named {name or slug!r} already.", remedy="Choose another name.", errors=errors)
+        raise Conflict(
+            f"There is a service named {name or slug!r} already.",
+            remedy="Choose another name.",
+            errors=errors,
+        )
 
 
 def require_kind(house: House, service_type: str) -> ServiceType:
@@ -97,7 +123,11 @@ def require_kind(house: House, service_type: str) -> ServiceType:
     if provider is None:
         known = ", ".join(kind.name for kind in house.registry.kinds)
         errors = {"service_type": f"must be one of {known}"}
-        raise BadInput(f"There is no service type {service_type!r}.", remedy=f"Known are: {known}.", errors=errors)
+        raise BadInput(
+            f"There is no service type {service_type!r}.",
+            remedy=f"Known are: {known}.",
+            errors=errors,
+        )
     return provider.kind
 
 
@@ -118,11 +148,18 @@ class Create(ServiceVerb):
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id = operation.service
-        volume = self.volume_step(service_id)._replace(undo=lambda: self.provision.discard_volume(service_id))
+        volume = self.volume_step(service_id)._replace(
+            undo=lambda: self.provision.discard_volume(service_id)
+        )
         container = self.container_step(service_id)._replace(
             undo=lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE
         )
-        return [self.image_step(operation, service_id), volume, container, *self.start_steps(service_id)]
+        return [
+            self.image_step(operation, service_id),
+            volume,
+            container,
+            *self.start_steps(service_id),
+        ]
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         services.update(tx, operation.service, state="active", refusal="")

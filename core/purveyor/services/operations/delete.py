@@ -42,18 +42,26 @@ class Delete(ServiceVerb):
             require_active(record)
         if record.imported and given.purge:
             why = f"{record.name} was imported, and its data is its owner's"
-            raise BadInput(f"Nothing was deleted: {why}.", remedy="Leave --purge out.", errors={"purge": why})
-        linked = [projects.get(tx, link.project_id).slug for link in projects.links(tx, service_id=record.id)]
+            raise BadInput(
+                f"Nothing was deleted: {why}.", remedy="Leave --purge out.", errors={"purge": why}
+            )
+        linked = [
+            projects.get(tx, link.project_id).slug
+            for link in projects.links(tx, service_id=record.id)
+        ]
         if linked:
             raise BadInput(
                 f"{record.name} is still linked to {', '.join(linked)}.",
-                remedy="Unlink first: " + "; ".join(f"purveyor unlink {record.slug} {slug}" for slug in linked),
+                remedy="Unlink first: "
+                + "; ".join(f"purveyor unlink {record.slug} {slug}" for slug in linked),
                 errors={"service": f"linked to {', '.join(linked)}"},
             )
         services.update(tx, record.id, state="deleting", desired="stopped")
         shown = {"name": record.name, "purge": given.purge}
         before = {"desired": record.desired, "state": record.state}
-        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before)
+        return operations.insert(
+            tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before
+        )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
@@ -67,11 +75,18 @@ class Delete(ServiceVerb):
             subject=record.name,
             steps=step_names(self.steps(operation)),
             containers=[PlannedContainer(name=record.container_name, action="remove")],
-            volumes=[PlannedVolume(name=volume.name, action="DELETE WITH ALL DATA" if purge else f"keep in {volume.path}")],
+            volumes=[
+                PlannedVolume(
+                    name=volume.name,
+                    action="DELETE WITH ALL DATA" if purge else f"keep in {volume.path}",
+                )
+            ],
             resources=held,
             apps=bindings.apps(tx, record, f"loses {record.name} for good"),
             downtime="for good",
-            warnings=[f"The data of {len(held)} projects' environments goes with it: {', '.join(held)}."]
+            warnings=[
+                f"The data of {len(held)} projects' environments goes with it: {', '.join(held)}."
+            ]
             if purge and held
             else [],
         )
@@ -89,9 +104,15 @@ class Delete(ServiceVerb):
         service_id = operation.service
         start = (operation.private or {}).get("desired") == "running"
         helper = Step("helper", lambda: self._end_archive(service_id), deadline=STOP_DEADLINE)
-        container = Step("container", lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE)
+        container = Step(
+            "container", lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE
+        )
         if operation.arguments["purge"]:  # what a purge has begun cannot be had back
-            return [helper, container, Step("purge", lambda: self._purge(service_id), deadline=PURGE_DEADLINE, final=True)]
+            return [
+                helper,
+                container,
+                Step("purge", lambda: self._purge(service_id), deadline=PURGE_DEADLINE, final=True),
+            ]
         container = container._replace(undo=lambda: self.try_again(service_id, start=start))
         return [helper, container, Step("volume", lambda: self.forget_volume(service_id))]
 
@@ -124,5 +145,6 @@ class Delete(ServiceVerb):
 
 
 def _left_over(tx: Tx, record: ServiceRecord) -> bool:
-    """Whether a service is on its way in or out and nobody is at it: its operation was abandoned."""
+    """Whether a service is on its way in or out and nobody is at it: its operation was
+    abandoned."""
     return record.state in ("creating", "deleting") and operations.of_service(tx, record.id) is None

@@ -1,4 +1,5 @@
-"""Import a container that somebody else made: log in first, join it to the network, leave it running as it is."""
+"""Import a container that somebody else made: log in first, join it to the network, leave it
+running as it is."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -20,15 +21,18 @@ from purveyor.services.operations.base import ServiceVerb, step_names
 from purveyor.services.operations.create import require_free, require_kind
 from purveyor_hooks import BadInput, Conflict, FoundContainer, NotFound, Recognition
 
-HOST, PORT = "host", "port"  # clients send both; the container is found by its id, wherever its host is said to be
+# clients send both; the container is found by its id, wherever its host is said to be
+HOST, PORT = "host", "port"
 PRIVATE = ("host", "none")  # networks that a container cannot leave or share
 
 
 class ImportArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`container_id` is a container's id or name; `parameters` are its credentials and whatever else its type has.
+    """`container_id` is a container's id or name; `parameters` are its credentials and whatever
+    else its type has.
 
-    With `use_found` the parameters that are not given are taken from the container's own environment. `version` is taken
-    and not needed: the server says its own. `found` is what the container is, found out before the intent.
+    With `use_found` the parameters that are not given are taken from the container's own
+    environment. `version` is taken and not needed: the server says its own. `found` is what the
+    container is, found out before the intent.
     """
 
     container_id: str
@@ -41,7 +45,8 @@ class ImportArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class Import(ServiceVerb):
-    """Wrong credentials register nothing. What is registered is a container that goes on belonging to its owner."""
+    """Wrong credentials register nothing. What is registered is a container that goes on belonging
+    to its owner."""
 
     name: ClassVar[str] = "import"
     arguments = ImportArguments
@@ -50,7 +55,11 @@ class Import(ServiceVerb):
         """What the container is, and where it can be reached before it is on our network."""
         engine = self.house.engine
         provider = self.house.registry.provider(require_kind(self.house, given.service_type).name)
-        found = await engine.containers.foreign_of(given.container_id) if given.container_id.strip() else None
+        found = (
+            await engine.containers.foreign_of(given.container_id)
+            if given.container_id.strip()
+            else None
+        )
         if found is None:
             raise NotFound(
                 f"There is no container {given.container_id!r}.",
@@ -58,13 +67,19 @@ class Import(ServiceVerb):
                 errors={"container_id": "there is none"},
             )
         if not found.running:
-            raise Conflict(f"The container {found.name} does not run.", remedy=f"Start it first: docker start {found.name}")
+            raise Conflict(
+                f"The container {found.name} does not run.",
+                remedy=f"Start it first: docker start {found.name}",
+            )
         seen = await engine.containers.inspect(found.id, foreign=True)
         networks = seen.networks if seen else {}
-        address = next((address for name, address in networks.items() if address and name not in PRIVATE), "")
+        address = next(
+            (address for name, address in networks.items() if address and name not in PRIVATE), ""
+        )
         if not address:
             raise Conflict(
-                f"The container {found.name} uses the network {', '.join(networks) or 'none'}, and cannot join another one.",
+                f"The container {found.name} uses the network {', '.join(networks) or 'none'}, and "
+                "cannot join another one.",
                 remedy="Make it anew with a network of its own: apps reach it there by its name.",
             )
         recognised = provider.recognise(found)
@@ -72,7 +87,10 @@ class Import(ServiceVerb):
             "container": msgspec.to_builtins(found),
             "address": address,
             "started_at": seen.started_at.isoformat() if seen and seen.started_at else None,
-            "published": {str(outer): inner for outer, inner in (await engine.containers.published(found.id)).items()},
+            "published": {
+                str(outer): inner
+                for outer, inner in (await engine.containers.published(found.id)).items()
+            },
             "recognised": msgspec.to_builtins(recognised) if recognised else None,
         }
         return msgspec.structs.replace(given, found=facts)
@@ -108,15 +126,25 @@ class Import(ServiceVerb):
             state="creating",
             imported=Imported(container=container.id, address=facts["address"], ports=ports),
         )
-        shown = {"name": given.name.strip(), "service_type": provider.kind.name, "container": container.name}
+        shown = {
+            "name": given.name.strip(),
+            "service_type": provider.kind.name,
+            "container": container.name,
+        }
         return operations.insert(tx, self.name, service_id=service_id, actor=actor, arguments=shown)
 
     def _require_new(self, tx: Tx, container: FoundContainer) -> None:
         if self.house.engine.labels.installation_of(container.labels):
-            raise Conflict(f"The container {container.name} is a Purveyor's already.", remedy="See: purveyor list")
+            raise Conflict(
+                f"The container {container.name} is a Purveyor's already.",
+                remedy="See: purveyor list",
+            )
         for record in services.every(tx):
             if record.container_name == container.name:
-                raise Conflict(f"The container {container.name} is imported already: {record.name}.", remedy="See: purveyor list")
+                raise Conflict(
+                    f"The container {container.name} is imported already: {record.name}.",
+                    remedy="See: purveyor list",
+                )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
@@ -126,17 +154,26 @@ class Import(ServiceVerb):
             verb=self.name,
             subject=record.name,
             steps=step_names(self.steps(operation)),
-            containers=[PlannedContainer(name=record.container_name, action=action, image=record.image)],
-            warnings=[*notes, "Another image or other parameters would need its container to be made anew: that stays yours."],
+            containers=[
+                PlannedContainer(name=record.container_name, action=action, image=record.image)
+            ],
+            warnings=[
+                *notes,
+                "Another image or other parameters would need its container to be made anew: that "
+                "stays yours.",
+            ],
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id = operation.service
-        join = self.container_step(service_id)._replace(name="join", undo=lambda: self.provision.remove_container(service_id))
+        join = self.container_step(service_id)._replace(
+            name="join", undo=lambda: self.provision.remove_container(service_id)
+        )
         login = Step("log in", lambda: self.provision.adopt(service_id))
         see, ready, identity = self.start_steps(service_id)
         reach = Step("reach", lambda: self.provision.reach(service_id))
-        return [login, join, see, reach, ready, identity._replace(final=True)]  # the mark stays in a server that is not ours
+        # the mark stays in a server that is not ours
+        return [login, join, see, reach, ready, identity._replace(final=True)]
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         services.update(tx, operation.service, state="active", refusal="")
@@ -146,9 +183,14 @@ class Import(ServiceVerb):
 
 
 def _ports(
-    provider: Provider, given: Any, container: FoundContainer, published: Mapping[str, int], recognised: Recognition | None
+    provider: Provider,
+    given: Any,
+    container: FoundContainer,
+    published: Mapping[str, int],
+    recognised: Recognition | None,
 ) -> dict[int, int]:
-    """Where the server listens, by the type's usual ports. `given` may be a port of the container or of this host."""
+    """Where the server listens, by the type's usual ports. `given` may be a port of the container
+    or of this host."""
     ports = {port.container: port.container for port in provider.kind.ports}
     if given is None:
         inside = recognised.port if recognised and recognised.port else None
@@ -156,7 +198,11 @@ def _ports(
         inside = published.get(str(number), number)
     else:
         errors = {PORT: "must be a port of the container, or one that it publishes on this host"}
-        raise BadInput(f"The port {given!r} cannot be used.", remedy="Leave it out for the usual one.", errors=errors)
+        raise BadInput(
+            f"The port {given!r} cannot be used.",
+            remedy="Leave it out for the usual one.",
+            errors=errors,
+        )
     if inside is not None:
         ports[provider.kind.ports[0].container] = inside
     return ports

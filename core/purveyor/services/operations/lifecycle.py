@@ -32,7 +32,8 @@ class StartArguments(ServiceArguments, frozen=True, kw_only=True, forbid_unknown
 
 
 class LifecycleVerb(ServiceVerb):
-    """A verb on one existing service. `desired` is what its owner wants from now on, "" when that stays as it is."""
+    """A verb on one existing service. `desired` is what its owner wants from now on, "" when that
+    stays as it is."""
 
     arguments: ClassVar[type[msgspec.Struct]] = ServiceArguments
     downtime = "none"
@@ -51,7 +52,9 @@ class LifecycleVerb(ServiceVerb):
         before = {"desired": record.desired}
         if self.desired:
             services.update(tx, record.id, desired=self.desired)
-        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before)
+        return operations.insert(
+            tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before
+        )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
@@ -59,7 +62,11 @@ class LifecycleVerb(ServiceVerb):
             verb=self.name,
             subject=record.name,
             steps=step_names(self.steps(operation)),
-            containers=[PlannedContainer(name=record.container_name, action=self.container_action, image=record.image)],
+            containers=[
+                PlannedContainer(
+                    name=record.container_name, action=self.container_action, image=record.image
+                )
+            ],
             apps=bindings.apps(tx, record, self.effect.format(record.name)) if self.effect else [],
             downtime=self.downtime,
         )
@@ -80,7 +87,11 @@ class LifecycleVerb(ServiceVerb):
 
         def look(tx: Tx) -> list[int]:
             imported = services.get(tx, service_id).imported
-            return [item.id for item in projects.bindings(tx, service_id=service_id) if imported and item.state == "bound"]
+            return [
+                item.id
+                for item in projects.bindings(tx, service_id=service_id)
+                if imported and item.state == "bound"
+            ]
 
         await Binder(self.house).bind(await self.house.store.read(look))
 
@@ -88,7 +99,11 @@ class LifecycleVerb(ServiceVerb):
         services.update(tx, operation.service, refusal="")
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
-        refusal = f"{error['detail']} {error['remedy']}".strip() if error["code"] == "data-refused" else ""
+        refusal = (
+            f"{error['detail']} {error['remedy']}".strip()
+            if error["code"] == "data-refused"
+            else ""
+        )
         desired = (operation.private or {}).get("desired", "running")
         services.update(tx, operation.service, refusal=refusal, desired=desired)
 
@@ -105,7 +120,12 @@ class Start(LifecycleVerb):
         steps = self._serve_steps(operation)
         if (operation.private or {}).get("desired") != "stopped":
             return steps
-        return [step._replace(undo=lambda: self.provision.stop(service_id)) if step.name == "start" else step for step in steps]
+        return [
+            step._replace(undo=lambda: self.provision.stop(service_id))
+            if step.name == "start"
+            else step
+            for step in steps
+        ]
 
 
 class Repair(LifecycleVerb):
@@ -117,12 +137,15 @@ class Repair(LifecycleVerb):
     def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         if record.desired != "running":  # its owner was quicker
-            raise Conflict(f"{record.name} is stopped as its owner wants.", remedy=f"Start it: purveyor start {record.slug}")
+            raise Conflict(
+                f"{record.name} is stopped as its owner wants.",
+                remedy=f"Start it: purveyor start {record.slug}",
+            )
         return super().intend(tx, given, actor)
 
     def steps(self, operation: OperationRecord) -> list[Step]:
-        """A container that does not come up is stopped, and stays with what it printed; one that was never started is taken
-        away again, for its files may not be in it."""
+        """A container that does not come up is stopped, and stays with what it printed; one that
+        was never started is taken away again, for its files may not be in it."""
         service_id = operation.service
 
         async def take_away() -> None:
@@ -138,13 +161,19 @@ class Repair(LifecycleVerb):
         pull = self.image_step(operation, service_id)
 
         async def image() -> None:
-            """A container that is there goes on with the image that it was made of, whatever the tag means by now."""
+            """A container that is there goes on with the image that it was made of, whatever the
+            tag means by now."""
             record = await self.house.store.read(lambda tx: services.get(tx, service_id))
             if await self.provision.found(record) is None:
                 await pull.do()
 
-        changed: dict[str, dict[str, Any]] = {"image": {"do": image}, "container": {"undo": take_away}}
-        return [step._replace(**changed.get(step.name, {})) for step in self._serve_steps(operation)]
+        changed: dict[str, dict[str, Any]] = {
+            "image": {"do": image},
+            "container": {"undo": take_away},
+        }
+        return [
+            step._replace(**changed.get(step.name, {})) for step in self._serve_steps(operation)
+        ]
 
 
 class Stop(LifecycleVerb):
@@ -175,4 +204,9 @@ class Restart(LifecycleVerb):
         stop = Step("stop", lambda: self.provision.stop(service_id), deadline=STOP_DEADLINE)
         start = (operation.private or {}).get("desired") != "stopped"
         image, volume, *rest = self._serve_steps(operation)
-        return [image, volume, stop._replace(undo=lambda: self.try_again(service_id, start=start)), *rest]
+        return [
+            image,
+            volume,
+            stop._replace(undo=lambda: self.try_again(service_id, start=start)),
+            *rest,
+        ]

@@ -1,4 +1,5 @@
-"""Delete the data of a volume that is kept: the only thing that removes data, and only when it is named."""
+"""Delete the data of a volume that is kept: the only thing that removes data, and only when it is
+named."""
 
 from typing import ClassVar
 
@@ -18,7 +19,8 @@ DEADLINE = 3600.0
 
 
 class PurgeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`volume` is its id or its name on the engine, whole; `confirm` is the name of the service that it was made for."""
+    """`volume` is its id or its name on the engine, whole; `confirm` is the name of the service
+    that it was made for."""
 
     volume: str
     confirm: str
@@ -35,12 +37,25 @@ class Purge(Verb):
     def intend(self, tx: Tx, given: PurgeArguments, actor: str) -> int:
         volume = services.find_volume(tx, given.volume)
         if volume.state != "kept":
-            word = "of a service that is there" if volume.state in ("new", "used") else "gone already"
-            raise Conflict(f"The volume {volume.name} is {word}.", remedy="Only data that is kept can be purged.")
+            word = (
+                "of a service that is there" if volume.state in ("new", "used") else "gone already"
+            )
+            raise Conflict(
+                f"The volume {volume.name} is {word}.",
+                remedy="Only data that is kept can be purged.",
+            )
         if given.confirm != volume.origin:
             why = "it is not the name of the service that the data was made for"
-            raise BadInput(f"Nothing was deleted: {why}.", remedy=f"Type it: {volume.origin}", errors={"confirm": why})
-        arguments = {"volume": volume.id, "name": volume.name, "image": services.image_of_volume(tx, volume)}
+            raise BadInput(
+                f"Nothing was deleted: {why}.",
+                remedy=f"Type it: {volume.origin}",
+                errors={"confirm": why},
+            )
+        arguments = {
+            "volume": volume.id,
+            "name": volume.name,
+            "image": services.image_of_volume(tx, volume),
+        }
         return operations.insert(tx, self.name, actor=actor, arguments=arguments)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:

@@ -14,7 +14,8 @@ DEADLINE = 300.0
 
 
 class RenewCertificate(LifecycleVerb):
-    """Connections that are open go on. What cannot reload shows it from its next start on: it is in the container by then."""
+    """Connections that are open go on. What cannot reload shows it from its next start on: it is in
+    the container by then."""
 
     name: ClassVar[str] = "renew-certificate"
     container_action = "reload"
@@ -31,4 +32,10 @@ class RenewCertificate(LifecycleVerb):
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id = operation.service
-        return [Step("certificate", lambda: self.provision.renew_certificate(service_id), deadline=DEADLINE)]
+        return [
+            Step(
+                "certificate",
+                lambda: self.provision.renew_certificate(service_id),
+                deadline=DEADLINE,
+            )
+        ]

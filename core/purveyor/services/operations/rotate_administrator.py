@@ -1,4 +1,5 @@
-"""Give a service's administrator new credentials; no app has them, so none notices more than a restart."""
+"""Give a service's administrator new credentials; no app has them, so none notices more than a
+restart."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -14,20 +15,28 @@ from purveyor.kernel.operations.plan import PlannedContainer
 from purveyor.projects import bindings
 from purveyor.services import handle
 from purveyor.services import store as services
-from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb, require_active, require_own, step_names
+from purveyor.services.operations.base import (
+    STOP_DEADLINE,
+    ServiceVerb,
+    require_active,
+    require_own,
+    step_names,
+)
 from purveyor.services.operations.lifecycle import ServiceArguments
 from purveyor_hooks import BadInput
 
 
 class RotateAdministrator(ServiceVerb):
-    """The new ones are recorded before they are set. The container is made anew with them, so that it never holds old ones."""
+    """The new ones are recorded before they are set. The container is made anew with them, so that
+    it never holds old ones."""
 
     name: ClassVar[str] = "rotate-administrator"
     arguments = ServiceArguments
 
     def target(self, tx: Tx, given: ServiceArguments) -> Target:
         number = services.get(tx, given.service).id
-        return Target(service=number, also=(("backup", number),))  # a backup logs in with what is renewed here
+        # a backup logs in with what is renewed here
+        return Target(service=number, also=(("backup", number),))
 
     def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
         record = services.get(tx, given.service)
@@ -38,11 +47,16 @@ class RotateAdministrator(ServiceVerb):
         provider.require("rotate_administrator", "new credentials for its administrator")
         secret = [item for item in provider.kind.parameters if item.secret and item.generated]
         if not secret:
-            raise BadInput(f"The administrator of {record.name} has no credentials.", errors={"service": "nothing to renew"})
+            raise BadInput(
+                f"The administrator of {record.name} has no credentials.",
+                errors={"service": "nothing to renew"},
+            )
         old = {item.name: record.parameters[item.name] for item in secret}
         private = {"old": old, "new": {item.name: naming.password(item.length) for item in secret}}
         shown = {"name": record.name, "parameters": sorted(old)}
-        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=private)
+        return operations.insert(
+            tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=private
+        )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
@@ -50,15 +64,23 @@ class RotateAdministrator(ServiceVerb):
             verb=self.name,
             subject=record.name,
             steps=step_names(self.steps(operation)),
-            containers=[PlannedContainer(name=record.container_name, action="replace", image=record.image)],
-            resources=[f"new {name} of the administrator" for name in operation.arguments["parameters"]],
+            containers=[
+                PlannedContainer(name=record.container_name, action="replace", image=record.image)
+            ],
+            resources=[
+                f"new {name} of the administrator" for name in operation.arguments["parameters"]
+            ],
             apps=bindings.apps(tx, record, f"does not reach {record.name} until it is up again"),
             downtime="while the container is replaced, a few seconds",
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id, private = operation.service, operation.private or {}
-        serve = Step("serve", lambda: self._serve(service_id), deadline=self.house.settings.ready_timeout + STOP_DEADLINE)
+        serve = Step(
+            "serve",
+            lambda: self._serve(service_id),
+            deadline=self.house.settings.ready_timeout + STOP_DEADLINE,
+        )
         return [
             Step(
                 "rotate",
@@ -69,20 +91,32 @@ class RotateAdministrator(ServiceVerb):
             serve,
         ]
 
-    async def _turn(self, service_id: int, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    async def _turn(
+        self, service_id: int, before: Mapping[str, Any], after: Mapping[str, Any]
+    ) -> None:
         record = await self.house.store.read(lambda tx: services.get(tx, service_id))
         provider = self.house.registry.provider(record.service_type)
-        views = [msgspec.structs.replace(record.view(), parameters={**record.parameters, **values}) for values in (before, after)]
-        await provider.rotate_administrator(views[1], self.provision.access(record, provider), views[0])
+        views = [
+            msgspec.structs.replace(record.view(), parameters={**record.parameters, **values})
+            for values in (before, after)
+        ]
+        await provider.rotate_administrator(
+            views[1], self.provision.access(record, provider), views[0]
+        )
         parameters = {**record.parameters, **after}
-        await self.house.store.write(lambda tx: services.update(tx, service_id, parameters=parameters))
+        await self.house.store.write(
+            lambda tx: services.update(tx, service_id, parameters=parameters)
+        )
 
     async def _back(self, service_id: int, private: Mapping[str, Any]) -> None:
-        """The old credentials, on a server that may be down for what went wrong, and may have either."""
+        """The old credentials, on a server that may be down for what went wrong, and may have
+        either."""
         record = await self.house.store.read(lambda tx: services.get(tx, service_id))
         await self.provision.container(service_id)
         await self.provision.start(service_id)
-        await self.provision.answers(record, [{**record.parameters, **private[name]} for name in ("new", "old")])
+        await self.provision.answers(
+            record, [{**record.parameters, **private[name]} for name in ("new", "old")]
+        )
         await self._turn(service_id, private["new"], private["old"])
         await self.provision.container(service_id)
         await self._serve(service_id)

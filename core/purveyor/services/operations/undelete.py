@@ -47,9 +47,15 @@ class Undelete(ServiceVerb):
             if item.generated == "port":
                 taken = port_registry.ports_taken(tx)
                 wanted = int(values[item.name])
-                values[item.name] = wanted if wanted not in taken and ports.is_free(wanted) else ports.lowest_free(wanted, taken)
+                values[item.name] = (
+                    wanted
+                    if wanted not in taken and ports.is_free(wanted)
+                    else ports.lowest_free(wanted, taken)
+                )
                 port_registry.claim_port(tx, values[item.name], item.name, service=record.id)
-        services.update(tx, record.id, state="creating", desired="running", refusal="", parameters=values)
+        services.update(
+            tx, record.id, state="creating", desired="running", refusal="", parameters=values
+        )
         services.update_volume(tx, record.volume_id or "", state="used")
         return operation_id
 
@@ -62,7 +68,12 @@ class Undelete(ServiceVerb):
             undo=lambda: self.provision.remove_container(service_id), deadline=STOP_DEADLINE
         )
         volume = self.volume_step(service_id)._replace(undo=lambda: self.forget_volume(service_id))
-        return [self.image_step(operation, service_id), volume, container, *self.start_steps(service_id)]
+        return [
+            self.image_step(operation, service_id),
+            volume,
+            container,
+            *self.start_steps(service_id),
+        ]
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         record = self._record(tx, operation)
@@ -72,7 +83,9 @@ class Undelete(ServiceVerb):
         record = self._record(tx, operation)
         port_registry.release_ports(tx, service=record.id)
         services.update_volume(tx, record.volume_id or "", state="kept")
-        services.update(tx, record.id, state="deleted", desired="stopped", **(operation.private or {}))
+        services.update(
+            tx, record.id, state="deleted", desired="stopped", **(operation.private or {})
+        )
 
     def _record(self, tx: Tx, operation: OperationRecord) -> ServiceRecord:
         return services.get(tx, operation.service)

@@ -1,4 +1,5 @@
-"""Change a service's parameters or image: the container is made anew on the same volume, or the old one comes back."""
+"""Change a service's parameters or image: the container is made anew on the same volume, or the old
+one comes back."""
 
 from typing import Any, ClassVar
 
@@ -13,7 +14,13 @@ from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.projects import bindings
 from purveyor.services import parameters
 from purveyor.services import store as services
-from purveyor.services.operations.base import ServiceVerb, planned_ports, require_active, require_own, step_names
+from purveyor.services.operations.base import (
+    ServiceVerb,
+    planned_ports,
+    require_active,
+    require_own,
+    step_names,
+)
 from purveyor_hooks import BadInput, Image
 
 
@@ -31,7 +38,11 @@ class UpdateArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     @property
     def image(self) -> str | None:
         """The image that is asked for."""
-        return self.docker_image if self.docker_image is not None else self.parameters.get(parameters.IMAGE)
+        return (
+            self.docker_image
+            if self.docker_image is not None
+            else self.parameters.get(parameters.IMAGE)
+        )
 
 
 class Update(ServiceVerb):
@@ -42,10 +53,13 @@ class Update(ServiceVerb):
         return Target(service=services.get(tx, given.service).id)
 
     async def prepare(self, given: UpdateArguments) -> UpdateArguments:
-        """What the image is, when it is on the engine already; else it is looked into when it has come, before anything stops."""
+        """What the image is, when it is on the engine already; else it is looked into when it has
+        come, before anything stops."""
         if not isinstance(given.image, str):
             return given
-        return msgspec.structs.replace(given, found=await self.house.engine.images.inspect(given.image))
+        return msgspec.structs.replace(
+            given, found=await self.house.engine.images.inspect(given.image)
+        )
 
     def intend(self, tx: Tx, given: UpdateArguments, actor: str) -> int:
         record = services.get(tx, given.service)
@@ -56,12 +70,19 @@ class Update(ServiceVerb):
         if given.docker_image is not None:
             wanted[parameters.IMAGE] = given.docker_image
         before = {**record.parameters, parameters.IMAGE: record.image}
-        after = parameters.changed(provider.kind, self.house.settings, before, wanted, port_registry.ports_taken(tx))
+        after = parameters.changed(
+            provider.kind, self.house.settings, before, wanted, port_registry.ports_taken(tx)
+        )
         image = after.pop(parameters.IMAGE)
-        major = provider.data_major(given.found, after) if given.found and image == given.found.reference else ""
+        major = (
+            provider.data_major(given.found, after)
+            if given.found and image == given.found.reference
+            else ""
+        )
         if record.major and major and major != record.major:
             raise BadInput(
-                f"{record.name} holds data of version {record.major}; the image {image} is of version {major}.",
+                f"{record.name} holds data of version {record.major}; the image {image} is of "
+                f"version {major}.",
                 remedy=f"Data has to be carried over: purveyor upgrade {record.slug} {image}",
                 errors={"docker_image": f"another major version than {record.major}"},
             )
@@ -75,10 +96,22 @@ class Update(ServiceVerb):
             "given": record.given,
         }
         operation_id = operations.insert(
-            tx, self.name, service_id=record.id, actor=actor, arguments={"changes": sorted(wanted)}, private=private
+            tx,
+            self.name,
+            service_id=record.id,
+            actor=actor,
+            arguments={"changes": sorted(wanted)},
+            private=private,
         )
         given_names = sorted({*record.given, *wanted})
-        services.update(tx, record.id, parameters=after, secrets=provider.secrets(view), image=image, given=given_names)
+        services.update(
+            tx,
+            record.id,
+            parameters=after,
+            secrets=provider.secrets(view),
+            image=image,
+            given=given_names,
+        )
         if given.image is not None:  # what its name means now is what is wanted
             services.update(tx, record.id, image_id="", image_environment={})
         for item in provider.kind.parameters:
@@ -95,11 +128,17 @@ class Update(ServiceVerb):
             verb=self.name,
             subject=record.name,
             steps=step_names(self.steps(operation)),
-            containers=[PlannedContainer(name=record.container_name, action="replace", image=record.image)],
+            containers=[
+                PlannedContainer(name=record.container_name, action="replace", image=record.image)
+            ],
             volumes=[PlannedVolume(name=volume.name, action="keep")],
             ports=planned_ports(provider.kind, record.parameters),
-            apps=bindings.apps(tx, record, f"does not reach {record.name} until it is up again") if running else [],
-            downtime="while the container is replaced, a few seconds" if running else "none, it is stopped",
+            apps=bindings.apps(tx, record, f"does not reach {record.name} until it is up again")
+            if running
+            else [],
+            downtime="while the container is replaced, a few seconds"
+            if running
+            else "none, it is stopped",
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:
@@ -107,7 +146,14 @@ class Update(ServiceVerb):
         steps = [self.image_step(operation, service_id), self.volume_step(service_id)]
         container = self.container_step(service_id)._replace(undo=lambda: self._put_back(operation))
         steps.append(container)
-        return [*steps, Step("serve", lambda: self._serve(service_id), deadline=self.house.settings.ready_timeout + 60)]
+        return [
+            *steps,
+            Step(
+                "serve",
+                lambda: self._serve(service_id),
+                deadline=self.house.settings.ready_timeout + 60,
+            ),
+        ]
 
     async def _serve(self, service_id: int) -> None:
         record = await self.house.store.read(lambda tx: services.get(tx, service_id))
@@ -133,7 +179,9 @@ class Update(ServiceVerb):
         port_registry.release_ports(tx, service=service_id)
         for item in provider.kind.parameters:
             if item.generated == "port":
-                port_registry.claim_port(tx, record.parameters[item.name], item.name, service=service_id)
+                port_registry.claim_port(
+                    tx, record.parameters[item.name], item.name, service=service_id
+                )
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         self._claim(tx, operation.service)

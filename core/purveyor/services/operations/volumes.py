@@ -1,4 +1,5 @@
-"""Data that was kept comes back: in place of what a service holds now, or as a service of its own."""
+"""Data that was kept comes back: in place of what a service holds now, or as a service of its
+own."""
 
 from typing import Any, ClassVar
 
@@ -13,7 +14,13 @@ from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.projects import bindings
 from purveyor.services import store as services
 from purveyor.services.models import Credentials, ServiceRecord, VolumeRecord
-from purveyor.services.operations.base import IMAGE_DEADLINE, STOP_DEADLINE, require_active, require_own, step_names
+from purveyor.services.operations.base import (
+    IMAGE_DEADLINE,
+    STOP_DEADLINE,
+    require_active,
+    require_own,
+    step_names,
+)
 from purveyor.services.operations.create import CreateArguments, make
 from purveyor.services.parameters import IMAGE
 from purveyor.services.shadow import NewServiceVerb, before
@@ -21,7 +28,8 @@ from purveyor_hooks import BadInput, Conflict
 
 
 class AttachVolumeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`service` goes on with the data of `volume`, one that is kept (its id or name on the engine)."""
+    """`service` goes on with the data of `volume`, one that is kept (its id or name on the
+    engine)."""
 
     service: str
     volume: str
@@ -35,27 +43,43 @@ class CloneVolumeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
 
 
 class _Exchange(NewServiceVerb):
-    """A service goes on with the data of a volume that is kept; what it held until now is kept in its turn."""
+    """A service goes on with the data of a volume that is kept; what it held until now is kept in
+    its turn."""
 
     def exchange(self, tx: Tx, record: ServiceRecord, volume: VolumeRecord, actor: str) -> int:
         """Write the intent of going on with a volume."""
         require_active(record)
         require_own(record)
         number = (volume.facts or {}).get("image_id", "")
-        shown = {"name": record.name, "volume": volume.id, "image": image_of(tx, volume), "image_id": number}
+        shown = {
+            "name": record.name,
+            "volume": volume.id,
+            "image": image_of(tx, volume),
+            "image_id": number,
+        }
         opening(tx, volume)
         held = {**before(record), "parameters": record.parameters, "secrets": record.secrets}
-        return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=held)
+        return operations.insert(
+            tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=held
+        )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record, given = services.get(tx, operation.service), operation.arguments
-        wanted, held = services.volume(tx, given["volume"]), services.volume(tx, record.volume_id or "")
+        wanted, held = (
+            services.volume(tx, given["volume"]),
+            services.volume(tx, record.volume_id or ""),
+        )
         return Plan(
             verb=self.name,
             subject=record.name,
             steps=step_names(self.steps(operation)),
-            containers=[PlannedContainer(name=record.container_name, action="replace", image=given["image"])],
-            volumes=[PlannedVolume(name=wanted.name, action="use again"), PlannedVolume(name=held.name, action="keep")],
+            containers=[
+                PlannedContainer(name=record.container_name, action="replace", image=given["image"])
+            ],
+            volumes=[
+                PlannedVolume(name=wanted.name, action="use again"),
+                PlannedVolume(name=held.name, action="keep"),
+            ],
             apps=bindings.apps(tx, record, f"finds the data of before in {record.name}"),
             downtime="while the containers are exchanged, some seconds",
             warnings=["What was written since is not in that data; it is kept, and listed."],
@@ -65,21 +89,31 @@ class _Exchange(NewServiceVerb):
         service_id = operation.service
         limit = self.house.settings.ready_timeout + 2 * STOP_DEADLINE + IMAGE_DEADLINE
         back = Step("back", lambda: self._back(operation, service_id), deadline=limit)
-        return [back._replace(undo=lambda: self._forth(operation, service_id)), self.put_away_step(operation)]
+        return [
+            back._replace(undo=lambda: self._forth(operation, service_id)),
+            self.put_away_step(operation),
+        ]
 
     async def _back(self, operation: OperationRecord, service_id: int) -> None:
         given = operation.arguments
         settings = self.house.settings
         images = self.house.engine.images
-        found = await images.inspect(given["image_id"]) if given.get("image_id") else None  # its name may mean another by now
-        found = found or await images.ensure(given["image"], self.progress(operation, "back"), settings.pull_timeout)
+        # its name may mean another by now
+        found = await images.inspect(given["image_id"]) if given.get("image_id") else None
+        found = found or await images.ensure(
+            given["image"], self.progress(operation, "back"), settings.pull_timeout
+        )
         await self.provision.remove_container(service_id)
 
         def work(tx: Tx) -> None:
             opened = opening(tx, services.volume(tx, given["volume"]))
             record = services.get(tx, service_id)
             kind = self.house.registry.provider(record.service_type).kind
-            own = {item.name for item in kind.parameters if not item.editable and item.generated != "port"}
+            own = {
+                item.name
+                for item in kind.parameters
+                if not item.editable and item.generated != "port"
+            }
             theirs = {name: value for name, value in opened.parameters.items() if name in own}
             services.update_volume(tx, given["volume"], state="used")
             services.update(
@@ -104,7 +138,9 @@ class _Exchange(NewServiceVerb):
             services.update(tx, service_id, **(operation.private or {}))
 
         await self.provision.remove_container(service_id)
-        volume = await self.house.store.read(lambda tx: services.volume(tx, operation.arguments["volume"]))
+        volume = await self.house.store.read(
+            lambda tx: services.volume(tx, operation.arguments["volume"])
+        )
         await self.house.engine.volumes.forget(volume.name)
         await self.house.store.write(work)
         await self._serve(service_id)
@@ -139,13 +175,21 @@ class AttachVolume(_Exchange):
     def intend(self, tx: Tx, given: AttachVolumeArguments, actor: str) -> int:
         record, volume = services.get(tx, given.service), require_kept(tx, given.volume)
         if volume.service_type != record.service_type:
-            why = f"it is data of the type {volume.service_type}, {record.name} is of the type {record.service_type}"
-            raise BadInput(f"The volume does not fit: {why}.", remedy="Choose another: purveyor volumes", errors={"volume": why})
+            why = (
+                f"it is data of the type {volume.service_type}, {record.name} is of the type "
+                f"{record.service_type}"
+            )
+            raise BadInput(
+                f"The volume does not fit: {why}.",
+                remedy="Choose another: purveyor volumes",
+                errors={"volume": why},
+            )
         return self.exchange(tx, record, volume, actor)
 
 
 class CloneVolume(NewServiceVerb):
-    """The data is copied; the credentials in it are those of the service that it was made for, so the new one has them too."""
+    """The data is copied; the credentials in it are those of the service that it was made for, so
+    the new one has them too."""
 
     name: ClassVar[str] = "clone-volume"
     subject: ClassVar[str] = "service"
@@ -158,11 +202,19 @@ class CloneVolume(NewServiceVerb):
         shown = {"name": given.name, "volume": volume.id, "of": owner.id if owner else None}
         return operations.insert(tx, self.name, service_id=made, actor=actor, arguments=shown)
 
-    def _make(self, tx: Tx, name: str, volume: VolumeRecord, opened: Credentials, image: str) -> int:
+    def _make(
+        self, tx: Tx, name: str, volume: VolumeRecord, opened: Credentials, image: str
+    ) -> int:
         kind = self.house.registry.provider(volume.service_type).kind
         ours = {item.name for item in kind.parameters if item.generated == "port"}
-        values = {key: value for key, value in opened.parameters.items() if key not in ours and value not in ("", None)}
-        given = CreateArguments(name=name, service_type=volume.service_type, parameters={**values, IMAGE: image})
+        values = {
+            key: value
+            for key, value in opened.parameters.items()
+            if key not in ours and value not in ("", None)
+        }
+        given = CreateArguments(
+            name=name, service_type=volume.service_type, parameters={**values, IMAGE: image}
+        )
         return make(tx, self.house, given, secrets=opened.secrets)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
@@ -194,11 +246,14 @@ class CloneVolume(NewServiceVerb):
         await self.house.store.write(lambda tx: services.update_volume(tx, new.id, **facts))
 
     async def _let_go(self, operation: OperationRecord) -> None:
-        """The kept volume has no name on the engine, but while a container copies it, which may not have ended in time."""
+        """The kept volume has no name on the engine, but while a container copies it, which may not
+        have ended in time."""
 
         def look(tx: Tx) -> tuple[VolumeRecord, VolumeRecord]:
             made = services.get(tx, operation.service)
-            return services.volume(tx, operation.arguments["volume"]), services.volume(tx, made.volume_id or "")
+            return services.volume(tx, operation.arguments["volume"]), services.volume(
+                tx, made.volume_id or ""
+            )
 
         kept, new = await self.house.store.read(look)
         await self.house.engine.containers.remove(f"{new.name}-copy")
@@ -216,7 +271,10 @@ def require_kept(tx: Tx, reference: str) -> VolumeRecord:
     volume = services.find_volume(tx, reference)
     if volume.state != "kept":
         word = "in use by a service" if volume.state in ("new", "used") else "gone"
-        raise Conflict(f"The volume {volume.name} is {word}.", remedy="Choose one that is kept: purveyor volumes")
+        raise Conflict(
+            f"The volume {volume.name} is {word}.",
+            remedy="Choose one that is kept: purveyor volumes",
+        )
     return volume
 
 
@@ -227,16 +285,27 @@ def opening(tx: Tx, volume: VolumeRecord) -> Credentials:
     owner = services.owner_of(tx, volume)
     if owner is None:
         why = "the service that it was made for is not on record any more, nor are its credentials"
-        raise Conflict(f"The volume {volume.name} cannot be opened: {why}.", remedy=f"Its files are in {volume.path}.")
+        raise Conflict(
+            f"The volume {volume.name} cannot be opened: {why}.",
+            remedy=f"Its files are in {volume.path}.",
+        )
     return Credentials(parameters=owner.parameters, secrets=owner.secrets)
 
 
 def image_of(tx: Tx, volume: VolumeRecord) -> str:
-    """The image that a kept volume's data ran under. Raises `Conflict` when that is not on record."""
+    """The image that a kept volume's data ran under. Raises `Conflict` when that is not on
+    record."""
     image = (volume.facts or {}).get("image")
-    if image is None and (owner := services.owner_of(tx, volume)) is not None and owner.major == volume.major:
+    if (
+        image is None
+        and (owner := services.owner_of(tx, volume)) is not None
+        and owner.major == volume.major
+    ):
         image = owner.image
     if image is None:
-        detail = f"It is not on record which image the data of {volume.name} (version {volume.major}) ran under."
+        detail = (
+            f"It is not on record which image the data of {volume.name} (version "
+            f"{volume.major}) ran under."
+        )
         raise Conflict(detail, remedy=f"Its files are in {volume.path}.")
     return str(image)

@@ -22,7 +22,8 @@ class UndoUpgradeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
 
 
 class UndoUpgrade(_Exchange):
-    """Back to the image and the data of before the last upgrade or restore; what was written since stays kept."""
+    """Back to the image and the data of before the last upgrade or restore; what was written since
+    stays kept."""
 
     name: ClassVar[str] = "undo-upgrade"
     arguments = UndoUpgradeArguments
@@ -37,11 +38,13 @@ class UndoUpgrade(_Exchange):
         found = [
             item
             for item in services.volumes(tx, ["kept"])
-            if (item.facts or {}).get("service") == record.id and str((item.facts or {}).get("before")).startswith(UNDOABLE)
+            if (item.facts or {}).get("service") == record.id
+            and str((item.facts or {}).get("before")).startswith(UNDOABLE)
         ]
         if not found:
             raise Conflict(
-                f"There is nothing to go back to: no data of {record.name} from before an upgrade is kept.",
+                f"There is nothing to go back to: no data of {record.name} from before an upgrade "
+                "is kept.",
                 remedy="Restore a backup instead: purveyor backup list",
             )
         newest = max(found, key=lambda item: item.kept_at or datetime.min.replace(tzinfo=UTC))

@@ -1,4 +1,5 @@
-"""Upgrade a service to another image: a plan first; then on a copy, counted, switched; or back as it was."""
+"""Upgrade a service to another image: a plan first; then on a copy, counted, switched; or back as
+it was."""
 
 from typing import Any, ClassVar
 
@@ -20,12 +21,13 @@ MIGRATE, RESTART, REFUSE = "migrate", "restart", "refuse"
 
 
 class UpgradeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`service` goes to `docker_image`, "" for the one that it runs; `parameters` are choices that only data takes that is made
-    anew. `rehearse` runs the whole of it on a copy and changes nothing.
+    """`service` goes to `docker_image`, "" for the one that it runs; `parameters` are choices that
+    only data takes that is made anew. `rehearse` runs the whole of it on a copy and changes
+    nothing.
 
-    What came over is compared with what was there: any loss stops the upgrade, unless `keep_going`; `skip_settings` are not
-    set on the new server. `environment` is the image's own, and `refused` what its version will not take, both found out
-    before the intent.
+    What came over is compared with what was there: any loss stops the upgrade, unless `keep_going`;
+    `skip_settings` are not set on the new server. `environment` is the image's own, and `refused`
+    what its version will not take, both found out before the intent.
     """
 
     service: str
@@ -39,7 +41,8 @@ class UpgradeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class Upgrade(BesideVerb):
-    """The data of before is never touched: a migration reads it, a restart works on a copy of its volume."""
+    """The data of before is never touched: a migration reads it, a restart works on a copy of its
+    volume."""
 
     name: ClassVar[str] = "upgrade"
     arguments = UpgradeArguments
@@ -50,14 +53,19 @@ class Upgrade(BesideVerb):
     async def prepare(self, given: UpgradeArguments) -> UpgradeArguments:
         """What the image is, when it is on the engine already; its tag says the rest."""
         record = await self.house.store.read(lambda tx: services.get(tx, given.service))
-        reference = parameters.require_image(given.docker_image or (record.image if given.parameters else ""))
+        reference = parameters.require_image(
+            given.docker_image or (record.image if given.parameters else "")
+        )
         found = await self.house.engine.images.inspect(reference)
         image = Image(reference=reference, environment=found.environment if found else {})
         refused: tuple[Finding, ...] = ()
         if record.state == "active" and record.desired == "running" and not record.imported:
             refused = await self.keeper.upgrade_check(record, image)
         return msgspec.structs.replace(
-            given, docker_image=reference, environment=found.environment if found else None, refused=refused
+            given,
+            docker_image=reference,
+            environment=found.environment if found else None,
+            refused=refused,
         )
 
     def intend(self, tx: Tx, given: UpgradeArguments, actor: str) -> int:
@@ -65,25 +73,42 @@ class Upgrade(BesideVerb):
         require_active(record)
         require_own(record)
         if record.desired != "running":
-            raise Conflict(f"{record.name} is stopped.", remedy=f"Start it first: purveyor start {record.slug}")
+            raise Conflict(
+                f"{record.name} is stopped.", remedy=f"Start it first: purveyor start {record.slug}"
+            )
         provider = self.house.registry.provider(record.service_type)
         provider.require("upgrade_plan", "upgrades")
         image = given.docker_image
         wanted = Image(reference=image, environment=given.environment or {})
-        chosen = parameters.remade(provider.kind, self.house.settings, record.parameters, given.parameters)
+        chosen = parameters.remade(
+            provider.kind, self.house.settings, record.parameters, given.parameters
+        )
         if image == record.image and provider.data_major(wanted, chosen) == record.major:
             raise BadInput(
                 f"{record.name} runs {image} already.",
-                remedy=f"If that name means a newer image now: purveyor update {record.slug} --image {image}",
+                remedy=(
+                    f"If that name means a newer image now: purveyor update {record.slug} "
+                    f"--image {image}"
+                ),
                 errors={"docker_image": "the one that it runs"},
             )
-        plan = provider.upgrade_plan(msgspec.structs.replace(record.view(), parameters=chosen), wanted)
+        plan = provider.upgrade_plan(
+            msgspec.structs.replace(record.view(), parameters=chosen), wanted
+        )
         if plan.action == REFUSE:
-            raise BadInput(plan.reason, remedy="Choose another image.", errors={"docker_image": plan.reason})
+            raise BadInput(
+                plan.reason, remedy="Choose another image.", errors={"docker_image": plan.reason}
+            )
         if chosen != record.parameters and plan.action != MIGRATE:
             errors = dict.fromkeys(given.parameters, "only data that is made anew takes it")
-            raise BadInput(f"The data of {record.name} is not made anew by this.", remedy="Leave them out.", errors=errors)
-        scratch = self.make_scratch(tx, msgspec.structs.replace(record, parameters=chosen), image=image)
+            raise BadInput(
+                f"The data of {record.name} is not made anew by this.",
+                remedy="Leave them out.",
+                errors=errors,
+            )
+        scratch = self.make_scratch(
+            tx, msgspec.structs.replace(record, parameters=chosen), image=image
+        )
         old = self.make_scratch(tx, record, label="before") if plan.action == MIGRATE else None
         if old is not None:
             services.drop_made_volume(tx, old)
@@ -98,7 +123,9 @@ class Upgrade(BesideVerb):
             "rehearse": given.rehearse,
             "keep_going": given.keep_going,
             "skip_settings": list(given.skip_settings),
-            "refused": [str(item) for item in given.refused if item.what not in given.skip_settings],
+            "refused": [
+                str(item) for item in given.refused if item.what not in given.skip_settings
+            ],
         }
         return operations.insert(
             tx,
@@ -115,20 +142,34 @@ class Upgrade(BesideVerb):
         volume = services.volume(tx, record.volume_id or "")
         days = self.house.settings.old_data_days
         rehearse, until = given["rehearse"], "the new server is up"
-        if rehearse:  # a migration reads from the server that serves; a copy of the volume is of one that is stopped
+        # a migration reads from the server that serves; a copy of the volume is of one that is
+        # stopped
+        if rehearse:
             until = "" if given["action"] == MIGRATE else "the old server is up again"
         return Plan(
             verb=self.name,
             subject=record.name,
             steps=step_names(self.steps(operation)),
             containers=[
-                PlannedContainer(name=record.container_name, action="nothing" if rehearse else "replace", image=given["image"])
+                PlannedContainer(
+                    name=record.container_name,
+                    action="nothing" if rehearse else "replace",
+                    image=given["image"],
+                )
             ],
-            volumes=[PlannedVolume(name=volume.name, action="nothing" if rehearse else f"keep for {days} days")],
+            volumes=[
+                PlannedVolume(
+                    name=volume.name, action="nothing" if rehearse else f"keep for {days} days"
+                )
+            ],
             resources=[f"{given['action']}: {given['reason']}"],
-            apps=bindings.apps(tx, record, f"does not reach {record.name} until {until}") if until else [],
+            apps=bindings.apps(tx, record, f"does not reach {record.name} until {until}")
+            if until
+            else [],
             downtime=f"from the copy of the data until {until}" if until else "none",
-            warnings=[f"The new version will not take it: {item}" for item in given.get("refused", [])],
+            warnings=[
+                f"The new version will not take it: {item}" for item in given.get("refused", [])
+            ],
         )
 
     # ---------------------------------------------------------------- steps
@@ -147,8 +188,11 @@ class Upgrade(BesideVerb):
             steps.append(self.accounts_step(service_id))
         return [*steps, self.put_away_step(operation)]
 
-    def _migrate(self, operation: OperationRecord, service_id: int, scratch: int, old: int) -> list[Step]:
-        """The new server is made first, so that what cannot start costs no downtime; then the old one serves us alone."""
+    def _migrate(
+        self, operation: OperationRecord, service_id: int, scratch: int, old: int
+    ) -> list[Step]:
+        """The new server is made first, so that what cannot start costs no downtime; then the old
+        one serves us alone."""
         steps = self.beside_steps(operation, scratch)
         rehearse = operation.arguments["rehearse"]
         if not rehearse:
@@ -156,7 +200,10 @@ class Upgrade(BesideVerb):
             quiet = Step("quiet", lambda: self._quiet(operation, service_id, old), deadline=limit)
             steps.append(quiet._replace(undo=lambda: self._loud(service_id, old)))
         source = service_id if rehearse else old
-        carry = self.data_step("migrate", lambda: self.fill(operation, scratch, lambda: self._carry(operation, source, scratch)))
+        carry = self.data_step(
+            "migrate",
+            lambda: self.fill(operation, scratch, lambda: self._carry(operation, source, scratch)),
+        )
         steps.append(carry)
         if not rehearse:
             steps.append(Step("end old", lambda: self._end_old(old), deadline=STOP_DEADLINE))
@@ -169,7 +216,13 @@ class Upgrade(BesideVerb):
         record = await self.load(service_id)
 
         def lend(tx: Tx) -> None:
-            services.update(tx, old, volume_id=volume_id, image_id=record.image_id, image_environment=record.image_environment)
+            services.update(
+                tx,
+                old,
+                volume_id=volume_id,
+                image_id=record.image_id,
+                image_environment=record.image_environment,
+            )
 
         await self.house.store.write(lend)
         await self.provision.container(old)
@@ -189,15 +242,21 @@ class Upgrade(BesideVerb):
     async def _carry(self, operation: OperationRecord, old: int, scratch: int) -> None:
         source, target = await self.load(old), await self.load(scratch)
         given = operation.arguments
-        options = RestoreOptions(takes_over=not given["rehearse"], skip_settings=tuple(given.get("skip_settings", ())))
-        census, findings = await self.keeper.pipe(source, target, self.teller(operation, "migrate"), options)
+        options = RestoreOptions(
+            takes_over=not given["rehearse"], skip_settings=tuple(given.get("skip_settings", ()))
+        )
+        census, findings = await self.keeper.pipe(
+            source, target, self.teller(operation, "migrate"), options
+        )
         stop = not given["rehearse"] and not given.get("keep_going", False)
         await self.compare(operation, census, scratch, findings, stop=stop)
 
     def _copy(self, operation: OperationRecord, service_id: int, scratch: int) -> list[Step]:
         """The new server runs on a copy of the volume, taken while the old one is stopped."""
         image = self.image_step(operation, scratch)._replace(name="new image")
-        volume = self.volume_step(scratch)._replace(name="new volume", undo=lambda: self.discard(operation, scratch))
+        volume = self.volume_step(scratch)._replace(
+            name="new volume", undo=lambda: self.discard(operation, scratch)
+        )
         copy = self.data_step("copy", lambda: self._copy_volume(operation, service_id, scratch))
         copy = copy._replace(undo=lambda: self._serve_again(service_id))
         container = self.container_step(scratch)._replace(name="new container")
@@ -205,11 +264,14 @@ class Upgrade(BesideVerb):
         return [image, volume, copy, container, *serve]
 
     async def _copy_volume(self, operation: OperationRecord, service_id: int, scratch: int) -> None:
-        """Copy the folder, then say what it is: the same data set. A rehearsal lets the old server go on afterwards."""
+        """Copy the folder, then say what it is: the same data set. A rehearsal lets the old server
+        go on afterwards."""
         record, beside = await self.load(service_id), await self.load(scratch)
 
         def look(tx: Tx) -> Any:
-            return services.volume(tx, record.volume_id or ""), services.volume(tx, beside.volume_id or "")
+            return services.volume(tx, record.volume_id or ""), services.volume(
+                tx, beside.volume_id or ""
+            )
 
         old, new = await self.house.store.read(look)
         await self.provision.stop(service_id)
@@ -234,7 +296,9 @@ class Upgrade(BesideVerb):
         record = services.get(tx, service_id)
         services.end_filling(tx, service_id)
         services.update(tx, service_id, refusal="", given=sorted({*record.given, "docker_image"}))
-        self.keep_old(tx, operation, service_id, given["scratch"], {"before": f"upgrade {operation.id}"})
+        self.keep_old(
+            tx, operation, service_id, given["scratch"], {"before": f"upgrade {operation.id}"}
+        )
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         self._forget_old(tx, operation.arguments["old"])
