@@ -53,7 +53,7 @@ async def examine(
     checks = [await (_answers(app) if quick else _store(app)), *await of_disks(app)]
     for name, detail, remedy in await stuck(app):
         checks.append(Check(subject="operation", name=name, ok=False, detail=detail, remedy=remedy))
-    for name, detail in [*await endings(app), *await owners(app)]:
+    for name, detail in [*await endings(app), *([] if quick else await owners(app))]:
         checks.append(Check(subject=name, name="account", ok=True, detail=detail))
     engine = await _engine(app)
     checks.append(engine)

@@ -52,6 +52,7 @@ LOOK_FIRST = {
     "plugin install",
     "plugin uninstall",
     "apply",
+    "ca finish",
 }  # they ask when there is something to lose, which they have to look up
 NAMED = {"purge", "volume delete"}  # the name itself is the flag
 HARMLESS = {
@@ -63,11 +64,11 @@ HARMLESS = {
     "kv del": "names each key that goes",
     "blob del": "names each file that goes",
     "compose down": "docker compose asked for it, and data is kept",
+    "ca rotate": "another authority is known, and signs nothing yet",
     "operations cancel": "takes back, and destroys nothing",
 }
 WORDS = {"stop", "restart", "update", "upgrade", "delete", "del", "unlink", "rotate", "purge",
-    "revoke", "disable", "uninstall",
-         "abandon", "cancel", "remove-environment", "restore", "apply", "down"}  # fmt: skip
+         "revoke", "disable", "uninstall", "abandon", "cancel", "remove-environment", "restore", "apply", "down"}  # fmt: skip
 
 
 def walk(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Command]]:

@@ -176,7 +176,7 @@ def test_the_doctor_names_the_one_step_that_fails(shops: Stage) -> None:
     assert path == ["container", "resolve", "tcp", "login", "query", "write"]
     assert all(item["ok"] for item in checks)
     admin = ("connect", "main", "--", "-c")
-    shops.cli(*admin, "ALTER ROLE alpha_production NOLOGIN")
+    shops.cli(*admin, "ALTER ROLE alpha_production_1 NOLOGIN")
     try:
         checks = json.loads(shops.run("--json", "doctor", "alpha").stdout)
         failed = [item for item in checks if not item["ok"]]
@@ -184,7 +184,7 @@ def test_the_doctor_names_the_one_step_that_fails(shops: Stage) -> None:
         assert "not permitted to log in" in failed[0]["detail"]
         assert failed[0]["remedy"]
     finally:
-        shops.cli(*admin, "ALTER ROLE alpha_production LOGIN")
+        shops.cli(*admin, "ALTER ROLE alpha_production_1 LOGIN")
 
 
 def test_a_plan_is_what_is_then_done(shops: Stage) -> None:

@@ -278,12 +278,17 @@ def env_command(options: Options, project: str, environment: str, form: str, rea
     """Print the variables that a deploy of a project's environment gets, secrets in clear.
 
     The form dotenv is read alike by python-dotenv, node and a shell. For docker --env-file there is
-    the form docker.
+    the form docker; it holds no value of several lines, so that *_CA_PEM is left out of it:
+    *_CA_CERT names the file.
     """
     variables = _variables(options, project, environment, reach)
     if options.as_json or form == "json":
         click.echo(json.dumps(variables, indent=2))
     else:
+        if form == "docker":
+            variables, left = envfile.without_texts(variables)
+            for name in left:
+                click.echo(f"{name} is left out: it has several lines.", err=True)
         for name, value in variables.items():
             click.echo(envfile.FORMS[form](name, value))
 

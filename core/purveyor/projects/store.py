@@ -335,7 +335,8 @@ def outlived(
     """The bindings whose credentials of before a rotation go on working for a while."""
     where, given = matching(service_id=service_id, project_id=project_id)
     rows = tx.rows(
-        f"SELECT * FROM bindings WHERE former_until IS NOT NULL AND {where} ORDER BY id", given
+        f"SELECT * FROM bindings WHERE former_until IS NOT NULL AND {where} ORDER BY former_until, id",
+        given,
     )
     return [_binding(tx, row) for row in rows]
 

@@ -3,11 +3,12 @@ never said wrongly."""
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from purveyor_hooks import BadInput
 
 BARE = re.compile(r"[A-Za-z0-9_./:@%+,=-]*")  # means itself to every reader, so it needs no quotes
+FILE, TEXT = "_CA_CERT", "_CA_PEM"  # of one prefix: where a file is, and what is in it
 
 
 def dotenv(name: str, value: str) -> str:
@@ -40,6 +41,17 @@ def docker(name: str, value: str) -> str:
     if any(character in value for character in "\n\r\0"):
         raise _refused(name, "docker")
     return f"{name}={value}"
+
+
+def without_texts(variables: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The variables without those that hold the text of a file which another one names, and the
+    names of these."""
+    left = [
+        name
+        for name in variables
+        if name.endswith(TEXT) and name.removesuffix(TEXT) + FILE in variables
+    ]
+    return {name: value for name, value in variables.items() if name not in left}, left
 
 
 FORMS: dict[str, Callable[[str, str], str]] = {"dotenv": dotenv, "shell": shell, "docker": docker}
