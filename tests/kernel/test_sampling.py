@@ -1,12 +1,12 @@
 """What the ordinary runs of a week take of a long matrix is all of it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import sampling
 from sampling import DAY, DAYS, ORDINARY, Share, days
 
 
@@ -74,10 +74,7 @@ def test_a_whole_run_takes_what_is_weekly_on_its_day_and_who_names_a_file_gets_a
     (tmp_path / "test_short.py").write_text(SHORT)
     (tmp_path / "none.ini").touch()
     run = [sys.executable, "-c", RUN.format(whole=whole)]
-    env = {
-        "PYTHONPATH": str(Path(sampling.__file__).parent),
-        "PYTEST_ADDOPTS": "-p no:cacheprovider",
-    }
+    env = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTEST_ADDOPTS": "-p no:cacheprovider"}
     said = subprocess.run(
         run, cwd=tmp_path, env=env, capture_output=True, text=True, check=True, timeout=120
     ).stdout
