@@ -116,7 +116,7 @@ def test_hooks_are_told_what_happens_but_no_secret(stage: Stage, tmp_path: Path)
         for path in (before, after, event):
             path.unlink()
     first, project, second, third = note.read_text().splitlines()
-    assert json.loads(first)["variables"][0] == "REDIS_DATABASE"
+    assert json.loads(first)["variables"][0] == "REDIS_CA_CERT"
     assert project == "shop"
     assert json.loads(second)["container"].startswith(stage.namespace)
     assert json.loads(third)["type"] == "project.deploy.succeeded"
