@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +58,26 @@ def run(script: str, variables: dict[str, str]) -> Any:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
+
+
+@contextmanager
+def serving(script: str, variables: dict[str, str], output: Path) -> Iterator[None]:
+    """Run an ES module that serves, from when it has printed a line until this is left."""
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            [NODE / "bin/node", "--input-type=module", "--eval", script],
+            cwd=installed(),
+            env=_environment(NODE_NO_WARNINGS="1", **variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline(), output.read_text()
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+        process.stdout.close()
