@@ -534,7 +534,9 @@ def injected(registry: Registry) -> dict[str, list[Variable]]:
             account="key" if kind.account_length else name, password="secret",
             slot=kind.slots[0] if kind.slots else None, api=API,
         )  # fmt: skip
-        found[kind.name] = registry.provider(kind.name).environment(service, binding)
+        found[kind.name] = registry.provider(kind.name).call(
+            "environment", service, binding=binding
+        )
     return found
 
 

@@ -59,7 +59,7 @@ from purveyor.recovery.copier import StateCopies
 from purveyor.recovery.operations.recover import Recover
 from purveyor.services import networks
 from purveyor.services import store as services
-from purveyor.services.handle import seen_from
+from purveyor.services.handle import handle_of
 from purveyor.services.health import Observer
 from purveyor.services.incidents import Incidents
 from purveyor.services.operations.clone import Clone
@@ -270,11 +270,10 @@ class PluginCore:
         return str(self._app.house.store.vault.open(sealed))
 
     async def services(self, service_type: str) -> Sequence[Service]:
-        kind = self._app.house.registry.provider(service_type).kind
-        found = await self._app.house.store.read(services.every)
-        state = self._app.house.state
+        house = self._app.house
+        found = await house.store.read(services.every)
         return [
-            seen_from(kind, item, state, from_host=True)
+            handle_of(house, item).from_host(house).view
             for item in found
             if item.service_type == service_type
         ]

@@ -27,6 +27,7 @@ from purveyor.projects import variables
 from purveyor.recovery.copier import SILENT, Status
 from purveyor.services import certificates
 from purveyor.services import store as services
+from purveyor.services.handle import handle_of
 from purveyor.services.incidents import Subject, trouble
 from purveyor.services.models import ServiceRecord
 from purveyor.services.networks import Networks
@@ -140,8 +141,9 @@ async def of_certificates(app: App) -> list[Check]:
 
     checks = []
     for record, until in await app.house.store.read(look):
-        provider = app.house.registry.find(record.service_type)
-        if provider is None or provider.container(record.view()).certificate is None:
+        if app.house.registry.find(record.service_type) is None:
+            continue
+        if handle_of(app.house, record).container().certificate is None:
             continue
         remedy = f"purveyor restart {record.slug}"
         if until is None:

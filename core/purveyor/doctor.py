@@ -31,6 +31,7 @@ from purveyor.projects import store as projects
 from purveyor.projects.models import BindingRecord
 from purveyor.services import networks
 from purveyor.services import store as services
+from purveyor.services.handle import handle_of
 from purveyor.services.models import AUTHORITIES, ServiceRecord
 from purveyor_hooks import Command, ContainerSpec, EngineUnavailable, File, Probe, PurveyorError
 
@@ -272,7 +273,7 @@ async def _path(app: App, service: ServiceRecord, binding: BindingRecord | None)
     )
     probes = [
         resolve,
-        *app.house.registry.provider(service.service_type).probes(service.view(), binding.view()),
+        *handle_of(app.house, service).probes(binding.view()),
     ]
     for probe in probes:
         check = await _probe(app, service, binding, probe)

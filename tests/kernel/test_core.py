@@ -31,6 +31,7 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.plugins.registry import Plugin, Registry
 from purveyor.kernel.supervisor import Supervisor
 from purveyor.services import samples
+from purveyor.services.handle import ServiceHandle
 from purveyor_hooks import (
     BadInput,
     Conflict,
@@ -626,7 +627,6 @@ async def test_a_path_that_leads_nowhere_is_its_giver_s_mistake_and_not_the_plug
         raise errors[0]
 
     registry = registry_of(thing=module(service_type=kind, browse=browse))
-    provider = registry.provider("thing")
     service = Service(
         id=1,
         name="main",
@@ -637,12 +637,13 @@ async def test_a_path_that_leads_nowhere_is_its_giver_s_mistake_and_not_the_plug
         image=Image(reference="x:1"),
         host="main",
     )
+    server = ServiceHandle(registry.provider("thing"), service, cast("Any", None))
     for expected in (NotFound, NotFound, Failed):
         with pytest.raises(expected):
-            await provider.browse(service, cast("Any", None), ("typed", "by hand"), "", "")
+            await server.browse(("typed", "by hand"), "", "")
         errors.pop(0)
     assert registry.plugins[0].faults == 0
     errors.append(RuntimeError("a fault"))
     with pytest.raises(Failed, match="failed in its hook browse"):
-        await provider.browse(service, cast("Any", None), (), "", "")
+        await server.browse((), "", "")
     assert registry.plugins[0].faults == 1

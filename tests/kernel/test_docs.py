@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import click
 import msgspec
@@ -23,6 +23,7 @@ from purveyor.kernel.cli.main import COMMANDS, cli
 from purveyor.kernel.config import Settings
 from purveyor.kernel.logs import make_logger
 from purveyor.kernel.plugins.registry import Plugin, Registry
+from purveyor.services.handle import ServiceHandle
 from purveyor_hooks import Image, Service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -414,15 +415,15 @@ def test_the_guide_has_an_example_for_each_hook_and_the_contract_takes_them(
 def test_the_pure_hooks_of_the_guide_answer_what_the_contract_asks_for(guide: ModuleType) -> None:
     registry = Registry(make_logger(logging.ERROR))
     registry.register(guide, Plugin(name="hello"))
-    provider = registry.provider("hello")
     service = Service(
         id=1, name="main", slug="main", service_type="hello",
         parameters={"port": 6379, "password": "p"}, secrets={},
         image=Image(reference="redis:8"), host="purveyor-main", major="8",
     )  # fmt: skip
-    assert provider.client(service).argv == ("redis-cli",)
-    assert provider.archive_helper(service).mount is not None
-    assert provider.recovery(service, None).finish.argv
-    assert provider.archive_gap(["000000000001", "000000000003"]) == "000000000002"
+    server = ServiceHandle(registry.provider("hello"), service, cast("Any", None))
+    assert server.client().argv == ("redis-cli",)
+    assert server.archive_helper().mount is not None
+    assert server.recovery(None).finish.argv
+    assert server.archive_gap(["000000000001", "000000000003"]) == "000000000002"
     for tag, action in (("7", "refuse"), ("8.2", "restart"), ("9", "migrate")):
-        assert provider.upgrade_plan(service, Image(reference=f"redis:{tag}")).action == action
+        assert server.upgrade_plan(Image(reference=f"redis:{tag}")).action == action

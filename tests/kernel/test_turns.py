@@ -18,15 +18,16 @@ pytestmark = pytest.mark.anyio
 
 
 class Held:
-    """The first call of a step is held until it is let go; later ones pass."""
+    """The first call of a step, or of one `hook`, is held until it is let go; later ones pass."""
 
-    def __init__(self, owner: Any, name: str) -> None:
+    def __init__(self, owner: Any, name: str, hook: str = "") -> None:
+        self._hook = hook
         self.reached, self.go_on = anyio.Event(), anyio.Event()
         self._original = getattr(owner, name)
         setattr(owner, name, self)
 
     async def __call__(self, *given: Any, **more: Any) -> Any:
-        if not self.reached.is_set():
+        if not self.reached.is_set() and (not self._hook or self._hook == given[0]):
             self.reached.set()
             await self.go_on.wait()
         return await self._original(*given, **more)
@@ -49,9 +50,9 @@ def _first_step(app: App, verb: str) -> Held:
     return {
         "backup": lambda: Held(owner.keeper, "write"),
         "update": lambda: Held(app.provision, "image"),
-        "rotate": lambda: Held(app.house.registry.provider("fake"), "rotate"),
+        "rotate": lambda: Held(app.house.registry.provider("fake"), "run", "rotate"),
         "rotate-administrator": lambda: Held(
-            app.house.registry.provider("fake"), "rotate_administrator"
+            app.house.registry.provider("fake"), "run", "rotate_administrator"
         ),
         "restart": lambda: Held(app.provision, "stop"),
     }[verb]()

@@ -60,15 +60,14 @@ async def test_a_drivers_time_out_is_told_as_its_own_and_ours_as_ours() -> None:
         image=Image(reference="x:1"),
         host="h",
     )
-    for call in (provider._await("ready", 10.0, service, access=None),
-        provider._await("backup", float("inf"), service,
-                 access=None, sink=None)):  # fmt: skip
+    for call in (provider.run("ready", service, deadline=10.0, access=None),
+        provider.run("backup", service, access=None, sink=None)):  # fmt: skip
         with pytest.raises(Failed, match="TimeoutError: the driver's own") as told:
             await call
         assert "within" not in told.value.detail
     plugin.hangs = True
     with pytest.raises(DeadlineExceeded, match=r"did not finish ready of main within 0 s"):
-        await provider._await("ready", 0.05, service, access=None)
+        await provider.run("ready", service, deadline=0.05, access=None)
 
 
 @pytest.mark.parametrize(

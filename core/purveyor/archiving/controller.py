@@ -26,6 +26,7 @@ from purveyor.kernel.operations import Verb
 from purveyor.kernel.operations.runner import Runner
 from purveyor.kernel.parts import House
 from purveyor.services import store as services
+from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Conflict, PurveyorError
 
@@ -93,8 +94,7 @@ class Archivist:
             )
             return
         await self._helpers.ensure(service)
-        provider = self._house.registry.provider(service.service_type)
-        moment = await provider.archive_beat(service.view(), self._keeper.access(service))
+        moment = await handle_of(self._house, service).archive_beat()
         waiting = await wal.waiting(self._helpers.access(service), self._helpers.folder(service))
         try:
             await self._ship(archive, service, place, waiting)

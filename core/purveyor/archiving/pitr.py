@@ -13,7 +13,7 @@ from purveyor.kernel.docker.exec import HelperAccess
 from purveyor.kernel.docker.protocols import UNPACKING
 from purveyor.kernel.parts import House
 from purveyor.kernel.watchdog import Pulse, while_it_goes_on
-from purveyor.services.handle import ServiceAccess
+from purveyor.services.handle import handle_of, hooks_of
 from purveyor.services.models import ServiceRecord, VolumeRecord
 from purveyor.services.provisioning import Provisioner
 from purveyor.services.shadow import unpacker
@@ -29,12 +29,12 @@ async def require_whole(house: House, backup: BackupRecord, verified: Verified) 
     server would serve without what came after it, or end, when all is unpacked already."""
     manifest, keeper = verified.manifest, Keeper(house)
     place, signing = await keeper.place_of(backup), await _signing(keeper, verified)
-    provider = house.registry.provider(backup.service_type)
+    hooks = hooks_of(house, backup.service_type)
     gap = ""
     # what is shipped while a place is listed may be told without what came before it
     for _ in range(2):
         names = await wal.whole(place, manifest.changes, manifest.first, signing)
-        gap = provider.archive_gap(names) if names[0] == manifest.first else manifest.first
+        gap = hooks.archive_gap(names) if names[0] == manifest.first else manifest.first
         if not gap:
             return
     why = f"the archive lacks {gap}"
@@ -75,11 +75,11 @@ async def unpack(
             f"version {record.major}"
         )
         raise BadInput(f"The data would not be read: {why}.", errors={"docker_image": why})
-    keeper, provider = Keeper(house), house.registry.provider(record.service_type)
+    keeper, service = Keeper(house), handle_of(house, record)
     place, key = await keeper.place_of(backup), await keeper.opening_key(manifest)
-    mount = provider.container(record.view()).mount
+    mount = service.container().mount
     assert mount is not None
-    plan = provider.recovery(record.view(), at)
+    plan = service.recovery(at)
     name = unpacker(record)
     spec = ContainerSpec(
         image=record.image,
@@ -142,8 +142,7 @@ async def _run(access: HelperAccess, command: Command) -> None:
 async def arrive(house: House, provision: Provisioner, record: ServiceRecord, tell: Tell) -> None:
     """Wait until the server has come to the moment. Raises `Failed` when it gives up, with its own
     words."""
-    provider = house.registry.provider(record.service_type)
-    access = ServiceAccess(house.engine, provider.kind, record, house.logger)
+    service = handle_of(house, record)
 
     async def watch(pulse: Pulse) -> None:
         last = "?"
@@ -154,7 +153,7 @@ async def arrive(house: House, provision: Provisioner, record: ServiceRecord, te
                     f"The server did not come to that moment: {await _last_words(house, record)}",
                     remedy="The archive may end before it. Choose an earlier one.",
                 )
-            said = await provider.recover(record.view(), access)
+            said = await service.recover()
             if not said:
                 return
             if said != last:

@@ -7,7 +7,7 @@ from purveyor.kernel.docker.exec import HelperAccess
 from purveyor.kernel.docker.labels import SPEC
 from purveyor.kernel.docker.models import digest
 from purveyor.kernel.parts import House
-from purveyor.services.handle import ServiceAccess
+from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Failed
 
@@ -28,7 +28,7 @@ class Helpers:
 
     def folder(self, service: ServiceRecord) -> str:
         """Where the helper writes, inside its container."""
-        spec = self._house.registry.provider(service.service_type).archive_helper(service.view())
+        spec = handle_of(self._house, service).archive_helper()
         assert spec.mount is not None
         return spec.mount.target
 
@@ -44,7 +44,7 @@ class Helpers:
         main = await engine.containers.require_running(
             service.container_name, foreign=service.imported is not None
         )
-        spec = self._house.registry.provider(service.service_type).archive_helper(service.view())
+        spec = handle_of(self._house, service).archive_helper()
         found = await engine.containers.inspect(name)
         volume, path = self._volume(service)
         same = found is not None and found.labels.get(SPEC) == digest(spec, {}, main.id)
@@ -83,10 +83,10 @@ class Helpers:
     async def let_go(self, service: ServiceRecord) -> None:
         """A server that serves and is not archived keeps nothing for a helper: one may have ended
         while it was stopped."""
-        provider = self._house.registry.provider(service.service_type)
+        server = handle_of(self._house, service)
         archived = await self._house.store.read(lambda tx: archives.find(tx, service.id))
-        if archived is None and provider.offers("archive_end"):
-            await provider.archive_end(service.view(), self._main(service), watching=True)
+        if archived is None and server.offers("archive_end"):
+            await server.archive_end(watching=True)
 
     async def end(self, service: ServiceRecord) -> None:
         """Remove it, and have the server keep nothing for it any more, if it can be asked."""
@@ -95,17 +95,12 @@ class Helpers:
             service.container_name, foreign=service.imported is not None
         )
         if found is not None and found.state == "running":
-            provider = self._house.registry.provider(service.service_type)
-            await provider.archive_end(service.view(), self._main(service))
-
-    def _main(self, service: ServiceRecord) -> ServiceAccess:
-        kind = self._house.registry.provider(service.service_type).kind
-        return ServiceAccess(self._house.engine, kind, service, self._house.logger)
+            await handle_of(self._house, service).archive_end()
 
     async def first_beat(self, service: ServiceRecord) -> None:
         """Wait until a helper that was just started follows. Raises what keeps it from that, with
         its own last words."""
-        provider = self._house.registry.provider(service.service_type)
+        server = handle_of(self._house, service)
         engine, name = self._house.engine, self.name(service)
         for _ in range(BEATS):
             found = await engine.containers.inspect(name)
@@ -119,7 +114,7 @@ class Helpers:
                     ),
                 )
             try:
-                await provider.archive_beat(service.view(), self._main(service))
+                await server.archive_beat()
                 return
             except Failed:
                 await anyio.sleep(PAUSE)

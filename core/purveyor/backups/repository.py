@@ -33,7 +33,7 @@ from purveyor.kernel.parts import House
 from purveyor.kernel.watchdog import Pulse, while_it_goes_on
 from purveyor.projects import store as projects
 from purveyor.services import store as services
-from purveyor.services.handle import ServiceAccess
+from purveyor.services.handle import handle_of, hooks_of
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import (
     BadInput,
@@ -118,10 +118,6 @@ class Keeper:
     def place(self, source: SourceRecord | None) -> Place:
         return Folder(self.folder) if source is None else Bucket(source, source.secret_key)
 
-    def access(self, record: ServiceRecord, pulse: Pulse | None = None) -> ServiceAccess:
-        kind = self._house.registry.provider(record.service_type).kind
-        return ServiceAccess(self._house.engine, kind, record, self._house.logger, pulse)
-
     async def place_of(self, backup: BackupRecord) -> Place:
         number = backup.s3_source_id
         return self.place(
@@ -140,8 +136,8 @@ class Keeper:
         signing = await self.key(create=True)
         assert signing is not None
         key = signing if backup.encryption else None
-        provider = self._house.registry.provider(record.service_type)
-        health = await provider.ready(record.view(), self.access(record))
+        service = handle_of(self._house, record)
+        health = await service.ready()
         if not health.healthy:
             raise Failed(
                 f"{record.name} does not serve now: {health.detail or health.stage}",
@@ -162,13 +158,11 @@ class Keeper:
             nonlocal first
             sink = _Sink(packer, pulse)
             if archive is None:
-                census = await provider.backup(record.view(), self.access(record, pulse), sink)
+                census = await handle_of(self._house, record, pulse).backup(sink)
             else:  # it is the data set itself: nothing of it is counted
                 census = Census(counts={})
                 helper = Helpers(self._house).access(record)
-                first = await provider.archive_base(
-                    record.view(), self.access(record), helper, sink
-                )
+                first = await service.archive_base(helper, sink)
             await packer.close()
             await file.commit()
             return census
@@ -191,7 +185,7 @@ class Keeper:
             image=record.image,
             major=record.major,
             server_version=health.version,
-            parameters=_plain_parameters(provider.kind, record),
+            parameters=_plain_parameters(service.kind, record),
             backup_type=backup.backup_type,
             started_at=backup.started_at,
             completed_at=utc_now(),
@@ -278,14 +272,11 @@ class Keeper:
     ) -> tuple[Finding, ...]:
         """Restore a backup, or some databases of it, into an empty service; the answer is what is
         not as it was."""
-        provider = self._house.registry.provider(record.service_type)
 
         async def pour(pulse: Pulse) -> tuple[Finding, ...]:
             source = _Source(await self.stored(backup, verified), pulse)
             try:
-                return await provider.restore(
-                    record.view(), self.access(record, pulse), source, options
-                )
+                return await handle_of(self._house, record, pulse).restore(source, options)
             except Exception as error:
                 raise source.error or error from None
 
@@ -298,36 +289,29 @@ class Keeper:
     ) -> None:
         """One database or bucket of a backup, as its server's own tools read it."""
         source = _Plain(await self.stored(backup, verified))
-        await self._house.registry.provider(backup.service_type).extract(source, database, sink)
+        await hooks_of(self._house, backup.service_type).extract(source, database, sink)
 
     async def pipe(
         self, old: ServiceRecord, new: ServiceRecord, tell: Tell, options: RestoreOptions
     ) -> tuple[Census, tuple[Finding, ...]]:
         """Everything from one running service into another, empty one: the count of what went over,
         and what is not as it was."""
-        provider = self._house.registry.provider(old.service_type)
 
         async def pour(pulse: Pulse) -> tuple[Census, tuple[Finding, ...]]:
             sending, receiving = anyio.create_memory_object_stream[bytes](8)
             census: list[Census] = []
             findings: list[Finding] = []
-            into = self.access(new, pulse)
-            tools = into if new.major != old.major else None
+            from_, into = handle_of(self._house, old, pulse), handle_of(self._house, new, pulse)
+            tools = into.access if new.major != old.major else None
 
             async def give() -> None:
                 async with sending:
-                    sink: Sink = _Pipe(sending, pulse)
-                    census.append(
-                        await provider.backup(old.view(), self.access(old, pulse), sink, tools)
-                    )
+                    census.append(await from_.backup(_Pipe(sending, pulse), tools))
 
             async def take() -> None:
                 async with receiving:
-                    findings.extend(
-                        await provider.restore(
-                            new.view(), into, _Source(aiter(receiving), pulse), options
-                        )
-                    )
+                    source = _Source(aiter(receiving), pulse)
+                    findings.extend(await into.restore(source, options))
 
             try:
                 async with anyio.create_task_group() as group:
@@ -346,13 +330,12 @@ class Keeper:
         """What of a backup is not the same in the service that it was restored into, which is
         backed up to nowhere for that; and where the backup holds another number of things than was
         counted when it was written."""
-        provider = self._house.registry.provider(record.service_type)
         compared = await anyio.to_thread.run_sync(Compared, self._house.state)
 
         async def read(pulse: Pulse) -> None:
             source = _Source(await self.stored(backup, verified), pulse)
             try:
-                await provider.contents(source, compared.saved)
+                await handle_of(self._house, record).contents(source, compared.saved)
             except Exception as error:
                 raise source.error or error from None
             await self._tell_contents(record, compared.restored, pulse)
@@ -366,18 +349,16 @@ class Keeper:
 
     async def _tell_contents(self, record: ServiceRecord, into: Contents, pulse: Pulse) -> None:
         """What a running service holds, as its backup tells it."""
-        provider = self._house.registry.provider(record.service_type)
+        service = handle_of(self._house, record, pulse)
         sending, receiving = anyio.create_memory_object_stream[bytes](8)
 
         async def give() -> None:
             async with sending:
-                await provider.backup(
-                    record.view(), self.access(record, pulse), _Pipe(sending, pulse)
-                )
+                await service.backup(_Pipe(sending, pulse))
 
         async def take() -> None:
             async with receiving:
-                await provider.contents(_Plain(aiter(receiving)), into)
+                await service.contents(_Plain(aiter(receiving)), into)
                 async for _ in receiving:  # what its reader left of it
                     pass
 
@@ -389,15 +370,13 @@ class Keeper:
             raise _first(group_error) from None
 
     async def census(self, record: ServiceRecord) -> Census:
-        provider = self._house.registry.provider(record.service_type)
-        return await provider.census(record.view(), self.access(record))
+        return await handle_of(self._house, record).census()
 
     async def upgrade_check(self, record: ServiceRecord, image: Image) -> tuple[Finding, ...]:
         """What another image's version will refuse. A server that cannot be asked is no reason
         against a plan."""
-        provider = self._house.registry.provider(record.service_type)
         try:
-            return await provider.upgrade_check(record.view(), self.access(record), image)
+            return await handle_of(self._house, record).upgrade_check(image)
         except PurveyorError as error:
             return (
                 Finding(

@@ -16,7 +16,7 @@ from purveyor.projects import naming, tokens
 from purveyor.projects import store as projects
 from purveyor.projects.models import BindingRecord, EnvironmentRecord, ProjectRecord
 from purveyor.services import store as services
-from purveyor.services.handle import ServiceAccess
+from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord
 from purveyor.services.networks import Networks
 from purveyor_hooks import Conflict, NotFound
@@ -32,7 +32,7 @@ def intend(
     """The recorded binding of an environment on a service, chosen now if there is none. Raises
     `Conflict`."""
     found = projects.taken_up(tx, service.id, project, environment)
-    kind = house.registry.provider(service.service_type).kind
+    kind = house.registry.kind(service.service_type)
     if kind.uses_api:
         tokens.ensure_of_environment(tx, project, environment)
     if found is None:
@@ -75,7 +75,7 @@ def with_extras(
     tx: Tx, house: House, service: ServiceRecord, record: BindingRecord, wanted: Collection[str]
 ) -> BindingRecord:
     """A binding with further resources, named now if they are not there."""
-    kind = house.registry.provider(service.service_type).kind
+    kind = house.registry.kind(service.service_type)
     extras = dict(record.extras)
     for name in sorted(wanted):
         if name not in extras:
@@ -140,10 +140,6 @@ class Binder:
 
         return await self._house.store.read(work)
 
-    def _access(self, service: ServiceRecord) -> ServiceAccess:
-        kind = self._house.registry.provider(service.service_type).kind
-        return ServiceAccess(self._house.engine, kind, service, self._house.logger)
-
     async def bind(self, binding_ids: Sequence[int]) -> None:
         """Make resource and account of each, and record that they are there."""
         for binding_id in binding_ids:
@@ -151,8 +147,7 @@ class Binder:
             if loaded is None:
                 raise NotFound("The binding is gone.")
             binding, service = loaded
-            provider = self._house.registry.provider(service.service_type)
-            await provider.bind(service.view(), self._access(service), binding.view())
+            await handle_of(self._house, service).bind(binding.view())
             await self._house.store.write(
                 lambda tx: projects.update_binding(tx, binding_id, state="bound")  # noqa: B023
             )
@@ -163,8 +158,7 @@ class Binder:
         for binding_id in binding_ids:
             if loaded := await self._load(binding_id):
                 binding, service = loaded
-                provider = self._house.registry.provider(service.service_type)
-                await provider.unbind(service.view(), self._access(service), binding.view())
+                await handle_of(self._house, service).unbind(binding.view())
                 await self._networks.leave(
                     service.id, binding.environment_id
                 )  # its sessions have ended: one that is cut off hangs
@@ -178,8 +172,7 @@ class Binder:
         for binding_id in binding_ids:
             if loaded := await self._load(binding_id):
                 binding, service = loaded
-                provider = self._house.registry.provider(service.service_type)
-                await provider.retire(service.view(), self._access(service), binding.view())
+                await handle_of(self._house, service).retire(binding.view())
                 await self._house.store.write(
                     lambda tx: projects.update_binding(tx, binding_id, former_until=None)  # noqa: B023
                 )
@@ -189,8 +182,7 @@ class Binder:
         for binding_id in binding_ids:
             if loaded := await self._load(binding_id):
                 binding, service = loaded
-                provider = self._house.registry.provider(service.service_type)
-                await provider.purge(service.view(), self._access(service), binding.view())
+                await handle_of(self._house, service).purge(binding.view())
                 await self._networks.leave(service.id, binding.environment_id)
                 await self._house.store.write(lambda tx: projects.delete_binding(tx, binding_id))  # noqa: B023
 

@@ -7,8 +7,8 @@ from purveyor.projects import bindings, variables
 from purveyor.projects import store as projects
 from purveyor.projects.models import EnvironmentRecord, ProjectRecord
 from purveyor.projects.operations.projects import PRODUCTION
-from purveyor.services import handle
 from purveyor.services import store as services
+from purveyor.services.handle import handle_of, require_serving
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Actor, BadInput, Bound, Conflict, Forbidden, NotFound, Scope
 
@@ -29,14 +29,13 @@ def find(
     chosen = _environment(actor, environment)
     known = bindings.environment_of(tx, record, chosen)
     service = _ending(tx, service_type, known) or _service(tx, service_type, record)
-    handle.require_serving(service)
+    require_serving(service)
     if not variables.ready(tx, house, service, known.id):
         return Scope(project=record.slug, environment=chosen)
     held = projects.binding_of(tx, service.id, known.id)
     assert held is not None
-    kind = house.registry.provider(service_type).kind
     return Bound(
-        service=handle.seen_from(kind, service, house.state, from_host=True),
+        service=handle_of(house, service).from_host(house).view,
         binding=held.view(),
         project_id=record.id,
         api_url=house.settings.api_url.rstrip("/"),

@@ -38,10 +38,10 @@ from purveyor.projects.schemas import (
     VariableView,
     project_brief,
 )
-from purveyor.services import handle
 from purveyor.services import routes as service_routes
 from purveyor.services import schemas as service_schemas
 from purveyor.services import store as services
+from purveyor.services.handle import PLACEHOLDER, handle_of
 from purveyor.services.models import ServiceRecord
 from purveyor.services.routes import service_views
 from purveyor_hooks import (
@@ -180,11 +180,11 @@ async def masked_variables(core: App, project: str, environment: str) -> Environ
             if held is None:
                 shown = preview(core, service)
             else:
-                provider = core.house.registry.provider(service.service_type)
+                server = handle_of(core.house, service)
                 view = project_variables.with_api(
-                    tx, core.house, provider.kind, held, from_host=False
+                    tx, core.house, server.kind, held, from_host=False
                 )
-                shown = provider.environment(service.view(), view)
+                shown = server.environment(view)
             values |= {variable.name: redact.mask_variable(variable) for variable in shown}
         return EnvironmentVariables(project=record.slug, environment=environment, variables=values)
 
@@ -437,9 +437,9 @@ async def project_environment(
 
 def preview(app: App, record: ServiceRecord) -> list[Variable]:
     """The variables that a link would inject, with placeholders for what is the project's own."""
-    provider = app.house.registry.provider(record.service_type)
-    first = provider.kind.slots[0] if provider.kind.slots else None
-    placeholder = f"project{provider.kind.naming.separator}environment"
+    service = handle_of(app.house, record)
+    first = service.kind.slots[0] if service.kind.slots else None
+    placeholder = f"project{service.kind.naming.separator}environment"
     scope = Scope(project="project", environment="environment")
     binding = Binding(
         id=0,
@@ -449,8 +449,8 @@ def preview(app: App, record: ServiceRecord) -> list[Variable]:
         password="preview-only",
         slot=first,
     )
-    binding = msgspec.structs.replace(binding, api=handle.PLACEHOLDER)
-    return provider.environment(record.view(), binding)
+    binding = msgspec.structs.replace(binding, api=PLACEHOLDER)
+    return service.environment(binding)
 
 
 async def link_views(app: App, links: Sequence[LinkRecord]) -> list[LinkView]:

@@ -11,7 +11,7 @@ from purveyor.projects import store as projects
 from purveyor.projects import tokens
 from purveyor.projects.models import BindingRecord
 from purveyor.services import store as services
-from purveyor.services.handle import seen_from
+from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Api, Binding, Conflict, NotFound, ServiceType, Variable
 
@@ -21,7 +21,7 @@ def ready(tx: Tx, house: House, service: ServiceRecord, environment_id: int) -> 
     binding = projects.binding_of(tx, service.id, environment_id)
     if binding is None or binding.state != "bound":
         return False
-    uses_api = house.registry.provider(service.service_type).kind.uses_api
+    uses_api = house.registry.kind(service.service_type).uses_api
     return not uses_api or tokens.of_environment(tx, environment_id) is not None
 
 
@@ -69,11 +69,12 @@ def variables_of(
         binding = projects.binding_of(tx, service.id, environment_id)
         if binding is None:
             raise NotFound(f"The environment has no binding on {service.name} yet.")
-        provider = house.registry.provider(service.service_type)
+        server = handle_of(house, service)
         address = (addresses or {}).get(service.container_name, "")
-        view = seen_from(provider.kind, service, house.state, from_host=from_host, address=address)
-        bound = with_api(tx, house, provider.kind, binding, from_host=from_host, by_name=by_name)
-        found[service.id] = provider.environment(view, bound)
+        if from_host:
+            server = server.from_host(house, address)
+        bound = with_api(tx, house, server.kind, binding, from_host=from_host, by_name=by_name)
+        found[service.id] = server.environment(bound)
     return found
 
 

@@ -38,13 +38,13 @@ from purveyor.kernel.docker.labels import (
 )
 from purveyor.kernel.docker.models import Found, FoundVolume
 from purveyor.kernel.parts import House
-from purveyor.kernel.plugins.registry import Provider
 from purveyor.projects import naming as resources
 from purveyor.projects import store as projects
 from purveyor.recovery.beside import DATABASE, KEY, PART
 from purveyor.services import networks, parameters
 from purveyor.services import store as services
-from purveyor.services.handle import ServiceAccess
+from purveyor.services.handle import ServiceHandle, handle_of, hooks_of
+from purveyor.services.type_hooks import TypeHooks
 from purveyor_hooks import (
     Binding,
     Conflict,
@@ -75,7 +75,7 @@ class TakenService(NamedTuple):
 
     id: int
     slug: str
-    provider: Provider
+    hooks: TypeHooks
     retold: Retold
     volume: FoundVolume
     container: Found
@@ -118,7 +118,7 @@ class Taken(NamedTuple):
             "services": [
                 {
                     "service": item.slug,
-                    "service_type": item.provider.kind.name,
+                    "service_type": item.hooks.kind.name,
                     "image": item.shown.image.reference,
                     "accounts": [account.account for account in item.accounts],
                     "notes": list(item.notes),
@@ -326,14 +326,14 @@ async def _service(
         or naming.slug_of(slug) != slug
     ):
         raise Conflict("its container was renamed, or has no volume of this installation")
-    provider = house.registry.provider(item.labels.get(TYPE, ""))
+    hooks = hooks_of(house, item.labels.get(TYPE, ""))
     image = await _image(engine, shown)
 
     async def read(path: str) -> str | None:
         return await engine.containers.contents(item.id, path)
 
-    retold = await provider.retell(shown, read)
-    secret = [one for one in provider.kind.parameters if one.secret and one.generated]
+    retold = await hooks.retell(shown, read)
+    secret = [one for one in hooks.kind.parameters if one.secret and one.generated]
     renewed = tuple(one.name for one in secret if one.name not in retold.parameters)
     told = {
         **retold.parameters,
@@ -343,7 +343,7 @@ async def _service(
         inner: outer for outer, inner in (await engine.containers.published(item.id)).items()
     }
     taken = TakenService(
-        id_in(item.labels, SERVICE), slug, provider,
+        id_in(item.labels, SERVICE), slug, hooks,
         Retold(parameters=told, secrets=retold.secrets), volume, item, shown, image,
         published, renewed, (), "", (),
     )  # fmt: skip
@@ -353,7 +353,7 @@ async def _service(
         else []
     )
     if renewed:
-        provider.require("regain", "new credentials for an administrator whose own are lost")
+        hooks.require("regain", "new credentials for an administrator whose own are lost")
     if item.state != "running":
         if renewed:
             raise Conflict(
@@ -363,19 +363,17 @@ async def _service(
         notes.append(f"it does not run: purveyor start {slug} --accept-data")
         return taken._replace(notes=tuple(notes))
     record = await _recorded_as(house, taken)
-    access = ServiceAccess(engine, provider.kind, record, house.logger)
+    service = handle_of(house, record)
     if renewed and plan:
         return taken._replace(notes=(*notes, "its accounts are seen then"))
     if renewed:
-        await provider.regain(record.view(), access)
+        await service.regain()
         await engine.containers.stop(item.id)
         await engine.containers.start(item.id)
-    await _answers(provider, record, access)
-    identity = (
-        await provider.identity(record.view(), access, False) if provider.offers("identity") else ""
-    )
+    await _answers(service)
+    identity = await service.identity(False) if service.offers("identity") else ""
     return taken._replace(
-        accounts=tuple(await provider.held(record.view(), access)), identity=identity,
+        accounts=tuple(await service.held()), identity=identity,
         notes=tuple(notes)
     )  # fmt: skip
 
@@ -398,11 +396,11 @@ async def _recorded_as(house: House, taken: TakenService) -> Any:
     return found[0]
 
 
-async def _answers(provider: Provider, record: Any, access: ServiceAccess) -> None:
+async def _answers(service: ServiceHandle) -> None:
     health = None
     with anyio.move_on_after(PATIENCE):
         while True:
-            health = await provider.ready(record.view(), access)
+            health = await service.ready()
             if health.healthy:
                 return
             await anyio.sleep(0.5)
@@ -413,7 +411,7 @@ async def _answers(provider: Provider, record: Any, access: ServiceAccess) -> No
 
 
 def _insert(tx: Tx, house: House, taken: TakenService) -> None:
-    kind, volume = taken.provider.kind, taken.volume
+    kind, volume = taken.hooks.kind, taken.volume
     volume_id = volume.labels.get(VOLUME) or Path(volume.path).name
     known = parameters.declared(kind, house.settings)
     given = {name: value for name, value in taken.retold.parameters.items() if name in known}
@@ -432,7 +430,7 @@ def _insert(tx: Tx, house: House, taken: TakenService) -> None:
     )
     services.update_volume(
         tx, volume_id, state="used", identity=taken.identity,
-        major=taken.provider.data_major(taken.image, values)
+        major=taken.hooks.data_major(taken.image, values)
     )  # fmt: skip
     services.insert(
         tx,
@@ -464,7 +462,7 @@ def _record(tx: Tx, house: House, taken: Taken) -> Iterator[str]:
         _insert_app(tx, house, app)
     for service in taken.services:
         for account in service.accounts:
-            yield from _insert_binding(tx, service, account, taken.apps)
+            yield from _insert_binding(tx, house, service, account, taken.apps)
 
 
 def _insert_app(tx: Tx, house: House, app: TakenApp) -> None:
@@ -500,9 +498,9 @@ def _variables(app: TakenApp) -> dict[str, str]:
 
 
 def _insert_binding(
-    tx: Tx, service: TakenService, account: HeldAccount, apps: tuple[TakenApp, ...]
+    tx: Tx, house: House, service: TakenService, account: HeldAccount, apps: tuple[TakenApp, ...]
 ) -> Iterator[str]:
-    kind = service.provider.kind
+    kind = service.hooks.kind
     app = next(
         (app for app in apps if resources.resource(*_words(app.scope), kind.naming,
         set()) == account.resource), None
@@ -516,7 +514,7 @@ def _insert_binding(
     else:
         scope = app.scope
     record = services.get(tx, service.id)
-    password = _password(service.provider, record.view(), account, scope, app) if app else ""
+    password = _password(handle_of(house, record), account, scope, app) if app else ""
     projects.take_in_binding(
         tx,
         number=account.number,
@@ -539,12 +537,10 @@ def _words(scope: Scope) -> tuple[str, str]:
     return scope.project, scope.environment
 
 
-def _password(
-    provider: Provider, service: Any, account: HeldAccount, scope: Scope, app: TakenApp
-) -> str:
+def _password(service: ServiceHandle, account: HeldAccount, scope: Scope, app: TakenApp) -> str:
     """The password that an app has, told by the variables that it would have with another, "" when
     they do not fit."""
-    if provider.kind.uses_api:
+    if service.kind.uses_api:
         return ""
     binding = Binding(
         id=account.number,
@@ -555,7 +551,7 @@ def _password(
         slot=account.slot,
     )
     found: set[str] = set()
-    for variable in provider.environment(service, binding):
+    for variable in service.environment(binding):
         pattern = re.escape(variable.value).replace(STAND_IN, "([A-Za-z0-9]{16,64})")
         matched = re.fullmatch(pattern, app.shown.environment.get(variable.name, ""))
         if matched is None:

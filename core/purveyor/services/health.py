@@ -14,6 +14,7 @@ from purveyor.kernel.docker.labels import DEPLOYMENT, SERVICE, id_in
 from purveyor.kernel.docker.models import Found
 from purveyor.kernel.parts import House
 from purveyor.services import samples
+from purveyor.services.handle import handle_of
 from purveyor.services.incidents import Incidents, Subject
 from purveyor.services.models import ServiceRecord
 from purveyor.services.provisioning import Provisioner
@@ -311,9 +312,9 @@ class Observer:
             mine.ended.set()
 
     async def _check(self, record: ServiceRecord) -> Checked:
-        provider = self._house.registry.provider(record.service_type)
+        service = handle_of(self._house, record)
         started = perf_counter()
-        health: Health = await self._provision.health(record, provider)
+        health: Health = await self._provision.health(service)
         took = (perf_counter() - started) * 1000
         now = datetime.now(UTC)
         checked = Checked(

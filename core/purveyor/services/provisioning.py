@@ -18,10 +18,9 @@ from purveyor.kernel.docker import PortTaken, image_registry, port_registry, por
 from purveyor.kernel.docker.labels import SERVICE, SPEC
 from purveyor.kernel.docker.models import Found, digest
 from purveyor.kernel.parts import House
-from purveyor.kernel.plugins.registry import Provider
 from purveyor.services import certificates
 from purveyor.services import store as services
-from purveyor.services.handle import ServiceAccess
+from purveyor.services.handle import ServiceHandle, handle_of
 from purveyor.services.models import AUTHORITIES, ServiceRecord, VolumeRecord
 from purveyor.services.networks import Networks, lost
 from purveyor_hooks import (
@@ -35,10 +34,8 @@ from purveyor_hooks import (
     File,
     Health,
     NotFound,
-    Service,
 )
 
-Ask = Callable[[Service, ServiceAccess], Awaitable[Health]]
 PORT_ATTEMPTS = 20
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
@@ -54,9 +51,9 @@ class Provisioner:
         # two at once may take each other's marks
         self._asking: defaultdict[int, anyio.Lock] = defaultdict(anyio.Lock)
 
-    async def _load(self, service_id: int) -> tuple[ServiceRecord, Provider]:
+    async def _load(self, service_id: int) -> tuple[ServiceRecord, ServiceHandle]:
         record = await self._house.store.read(lambda tx: services.get(tx, service_id))
-        return record, self._house.registry.provider(record.service_type)
+        return record, handle_of(self._house, record)
 
     async def _volume(self, record: ServiceRecord) -> VolumeRecord | None:
         volume_id = record.volume_id
@@ -65,9 +62,6 @@ class Provisioner:
             if volume_id
             else None
         )
-
-    def access(self, record: ServiceRecord, provider: Provider) -> ServiceAccess:
-        return ServiceAccess(self._house.engine, provider.kind, record, self._house.logger)
 
     # ---------------------------------------------------------------- image
 
@@ -78,7 +72,7 @@ class Provisioner:
         What is recorded by its id is what runs, whatever its name means by now: a verb that asks
         for an image clears the id.
         """
-        record, provider = await self._load(service_id)
+        record, service = await self._load(service_id)
         if record.imported:
             return
         if record.image_id and (held := await self._house.engine.images.inspect(record.image_id)):
@@ -90,7 +84,7 @@ class Provisioner:
         found = await self._house.engine.images.ensure(
             record.image, progress, self._house.settings.pull_timeout
         )
-        major = provider.data_major(found, record.parameters)
+        major = service.data_major(found, record.parameters)
         volume = await self._volume(record)
         if volume and volume.state == "used" and volume.major != major:
             former = volume.major or "before"
@@ -160,14 +154,14 @@ class Provisioner:
         One that was imported is only put on the network. Raises `DataRefused` when the volume no
         longer holds what must be in it.
         """
-        record, provider = await self._load(service_id)
+        record, service = await self._load(service_id)
         if record.imported:
             await self._join(record)
         else:
-            await self._create(record, provider, provider.container(record.view()))
+            await self._create(record, service.container())
         await self._networks.join(record.id)
 
-    async def _create(self, record: ServiceRecord, provider: Provider, spec: ContainerSpec) -> None:
+    async def _create(self, record: ServiceRecord, spec: ContainerSpec) -> None:
         engine = self._house.engine
         published = published_ports(record, spec)
         volume = await self._volume(record)
@@ -223,8 +217,8 @@ class Provisioner:
     async def renew_certificate(self, service_id: int) -> None:
         """Another certificate for a server that runs, which goes on. Raises `Conflict` when its
         container has none yet."""
-        record, provider = await self._load(service_id)
-        wanted = provider.container(record.view()).certificate
+        record, service = await self._load(service_id)
+        wanted = service.container().certificate
         if wanted is None or not record.authorities:
             remedy = f"Restart it: purveyor restart {record.slug}" if wanted else ""
             raise Conflict(f"{record.name} has no certificate of Purveyor's.", remedy=remedy)
@@ -232,9 +226,9 @@ class Provisioner:
         names = certificates.names_of(record.container_name)
         await self._house.store.write(lambda tx: certificates.issue(tx, record.id, names))
         await self.hand_over(record, wanted, found.id)
-        if provider.offers("renew_certificate"):
-            record, provider = await self._load(service_id)
-            await provider.renew_certificate(record.view(), self.access(record, provider))
+        if service.offers("renew_certificate"):
+            _, service = await self._load(service_id)
+            await service.renew_certificate()
 
     async def hand_over(
         self, record: ServiceRecord, wanted: Certificate, container_id: str
@@ -375,9 +369,9 @@ class Provisioner:
     async def adopt(self, service_id: int) -> None:
         """Log in with the credentials that were given. Raises `BadInput` with the reason when they
         do not do."""
-        record, provider = await self._load(service_id)
-        provider.require("adopt", "imports")
-        health = await _asked(provider.adopt(record.view(), self.access(record, provider)))
+        record, service = await self._load(service_id)
+        service.require("adopt", "imports")
+        health = await _asked(service.adopt())
         if not health.healthy:
             raise BadInput(
                 f"The container {record.container_name} cannot be imported: "
@@ -391,8 +385,8 @@ class Provisioner:
     async def reach(self, service_id: int) -> None:
         """See that an imported server also answers on our network, where apps look for it. Raises
         `Conflict`."""
-        record, provider = await self._load(service_id)
-        health = await _asked(provider.adopt(record.view(), self.access(record, provider)))
+        record, service = await self._load(service_id)
+        health = await _asked(service.adopt())
         if not health.healthy:
             raise Conflict(
                 f"{record.container_name} answers on its own network and not on "
@@ -406,7 +400,7 @@ class Provisioner:
         """Start the container. A port that somebody took in the meantime is settled by the next
         one, if ours to choose."""
         for _ in range(PORT_ATTEMPTS):
-            record, _provider = await self._load(service_id)
+            record, _ = await self._load(service_id)
             try:
                 await self._launch(record)
                 if record.imported:
@@ -444,11 +438,11 @@ class Provisioner:
         volume = services.volume(tx, record.volume_id) if record.volume_id else None
         if record.state != "creating" or (volume and volume.state != "new"):
             return False
-        provider = self._house.registry.provider(record.service_type)
+        kind = self._house.registry.kind(record.service_type)
         parameters = dict(record.parameters)
         ours = [
             item
-            for item in provider.kind.parameters
+            for item in kind.parameters
             if item.generated == "port" and item.name not in record.given
         ]
         blocked = [item for item in ours if not ports.is_free(int(parameters[item.name]))] or ours
@@ -492,14 +486,13 @@ class Provisioner:
     async def ready(self, service_id: int) -> None:
         """Wait until the driver's round trip succeeds. Raises as soon as the container has given
         up."""
-        record, provider = await self._load(service_id)
-        access = self.access(record, provider)
+        record, service = await self._load(service_id)
         limit = self._house.settings.ready_timeout
         health = Health(healthy=False, stage="container")
         pause = FIRST_PAUSE
         with anyio.move_on_after(limit):
             while True:
-                health = await self._asked(record, provider.ready, access)
+                health = await self._asked(service)
                 if health.healthy:
                     return
                 found = await self.found(record)
@@ -526,20 +519,14 @@ class Provisioner:
     async def answers(self, record: ServiceRecord, either: Sequence[Mapping[str, Any]]) -> None:
         """Wait until the server takes one of these parameters for its administrator's. Raises
         `DeadlineExceeded`."""
-        provider = self._house.registry.provider(record.service_type)
-        access, limit, pause = (
-            self.access(record, provider),
-            self._house.settings.ready_timeout,
-            FIRST_PAUSE,
-        )
-        views = [
-            msgspec.structs.replace(record.view(), parameters=dict(parameters))
-            for parameters in either
+        limit, pause = self._house.settings.ready_timeout, FIRST_PAUSE
+        servers = [
+            handle_of(self._house, record).but(parameters=dict(parameters)) for parameters in either
         ]
         with anyio.move_on_after(limit):
             while True:
-                for view in views:
-                    if (await _asked(provider.ready(view, access))).healthy:
+                for server in servers:
+                    if (await _asked(server.ready())).healthy:
                         return
                 await anyio.sleep(pause)
                 pause = min(pause * 1.5, LONGEST_PAUSE)
@@ -563,24 +550,22 @@ class Provisioner:
 
         `accept` records the mark that is found instead. Raises `DataRefused`.
         """
-        record, provider = await self._load(service_id)
+        record, service = await self._load(service_id)
         if record.imported:
-            await self._compare(record, provider, accept, watching)
+            await self._compare(service, accept, watching)
             return
         volume = await self._volume(record)
         if volume is None:
             return
         fresh = volume.state == "new"
         # without a mark it is still somebody's data from now on
-        if not provider.offers("identity"):
+        if not service.offers("identity"):
             if fresh:
                 await self._house.store.write(
                     lambda tx: services.update_volume(tx, volume.id, state="used")
                 )
             return
-        found = await provider.identity(
-            record.view(), self.access(record, provider), fresh or accept, watching=watching
-        )
+        found = await service.identity(fresh or accept, watching=watching)
         if not fresh and not accept and found != volume.identity:
             await self._house.engine.containers.stop(record.container_name)
             raise DataRefused(
@@ -593,18 +578,15 @@ class Provisioner:
                 lambda tx: services.update_volume(tx, volume.id, identity=found, state="used")
             )
 
-    async def _compare(
-        self, record: ServiceRecord, provider: Provider, accept: bool, watching: bool
-    ) -> None:
+    async def _compare(self, service: ServiceHandle, accept: bool, watching: bool) -> None:
         """An imported container goes on running whatever it holds; it is not used when that is
         another data set."""
-        if record.imported is None or not provider.offers("identity"):
+        record = service.record
+        if record.imported is None or not service.offers("identity"):
             return
         known = record.imported.identity
         create = accept or not known
-        found = await provider.identity(
-            record.view(), self.access(record, provider), create, watching=watching
-        )
+        found = await service.identity(create, watching=watching)
         if known and not accept and found != known:
             raise DataRefused(
                 f"The container {record.container_name} holds another data set than the one that "
@@ -617,13 +599,13 @@ class Provisioner:
         if found != known:
             await self._note(record, identity=found)
 
-    async def _asked(self, record: ServiceRecord, ask: Ask, access: ServiceAccess) -> Health:
-        async with self._asking[record.id]:
-            return await _asked(ask(record.view(), access))
+    async def _asked(self, service: ServiceHandle) -> Health:
+        async with self._asking[service.record.id]:
+            return await _asked(service.ready())
 
-    async def health(self, record: ServiceRecord, provider: Provider) -> Health:
+    async def health(self, service: ServiceHandle) -> Health:
         """One real round trip, from the container's state on."""
-        found = await self.found(record)
+        found = await self.found(service.record)
         if found is None:
             return Health(healthy=False, stage="container", detail="There is no container.")
         if found.state != "running":
@@ -631,7 +613,7 @@ class Provisioner:
                 healthy=False, stage="container", detail=f"The container is {found.state}."
             )
         try:
-            return await self._asked(record, provider.ready, self.access(record, provider))
+            return await self._asked(service)
         except Failed as error:
             return Health(healthy=False, stage="container", detail=error.detail)
 

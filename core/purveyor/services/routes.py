@@ -20,9 +20,10 @@ from purveyor.kernel.docker import image_registry
 from purveyor.kernel.docker.volumes import sizes_of
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import store as projects
-from purveyor.services import handle, parameters
+from purveyor.services import parameters
 from purveyor.services import schemas as service_schemas
 from purveyor.services import store as services
+from purveyor.services.handle import PLACEHOLDER, handle_of, hooks_of, require_serving
 from purveyor.services.health import Checked, History, Status
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.clone import CloneArguments
@@ -77,7 +78,7 @@ async def list_types(core: App) -> list[str]:
 
 @get("/types/{service_type:str}/parameters", guards=[reader])
 async def type_parameters(core: App, service_type: str) -> dict[str, Any]:
-    return parameters.schema(core.house.registry.provider(service_type).kind, core.house.settings)
+    return parameters.schema(core.house.registry.kind(service_type), core.house.settings)
 
 
 def _metadata(kind: ServiceType) -> ProviderMetadata:
@@ -97,7 +98,7 @@ async def providers(core: App) -> list[ProviderMetadata]:
 
 @get("/providers/metadata/{service_type:str}", guards=[reader])
 async def provider(core: App, service_type: str) -> ProviderMetadata:
-    return _metadata(core.house.registry.provider(service_type).kind)
+    return _metadata(core.house.registry.kind(service_type))
 
 
 # ---------------------------------------------------------------- services
@@ -207,28 +208,22 @@ async def browse_service(
     """One page of what a service holds; `path` is what was opened so far. Nothing can be changed
     this way."""
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
-    handle.require_serving(record)
+    require_serving(record)
     if cursor and len(cursor) > 2000:
         raise BadInput(
             "The cursor is none of ours.", errors={"cursor": "as an earlier answer said"}
         )
-    provider = core.house.registry.provider(record.service_type)
-    return await provider.browse(
-        record.view(), core.provision.access(record, provider), tuple(path or ()), cursor, order
-    )
+    return await handle_of(core.house, record).browse(tuple(path or ()), cursor, order)
 
 
 @get("/{reference:str}/download", guards=[admin], opt={"reveals": "data"})
 async def download_from_service(core: App, reference: str, path: list[str]) -> Stream:
     """One thing that a listing offered, as it is."""
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
-    handle.require_serving(record)
-    provider = core.house.registry.provider(record.service_type)
+    require_serving(record)
+    service = handle_of(core.house, record)
     assert core.workers is not None
-    access = core.provision.access(record, provider)
-    chunks = await begun(
-        flow(core.workers, lambda sink: provider.download(record.view(), access, tuple(path), sink))
-    )
+    chunks = await begun(flow(core.workers, lambda sink: service.download(tuple(path), sink)))
     headers = {
         "Content-Disposition": attachment(path[-1] if path else ""),
         "X-Content-Type-Options": "nosniff",
@@ -242,7 +237,7 @@ async def reveal_service(request: Req, core: App, reference: str) -> dict[str, s
 
     def work(tx: Tx) -> dict[str, str]:
         record = services.get(tx, reference)
-        names = redact.secret_names(core.house.registry.provider(record.service_type).kind)
+        names = redact.secret_names(core.house.registry.kind(record.service_type))
         tx.emit("service.revealed", service=record.id, data=told(request.user))
         return {name: str(value) for name, value in record.parameters.items() if name in names}
 
@@ -268,7 +263,7 @@ async def service_logs(
     passwords = await core.house.store.read(
         lambda tx: [item.password for item in projects.bindings(tx, service_id=record.id)]
     )
-    kind = core.house.registry.provider(record.service_type).kind
+    kind = core.house.registry.kind(record.service_type)
     hidden = [*redact.secret_values(kind, record.parameters), *record.secrets.values(), *passwords]
 
     async def write(sink: Sink) -> None:
@@ -293,10 +288,7 @@ async def service_logs(
 @get("/{reference:str}/client", guards=[admin], opt={"reveals": "connection"})
 async def service_client(core: App, reference: str) -> ClientView:
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
-    provider = core.house.registry.provider(record.service_type)
-    client = provider.client(
-        handle.seen_from(provider.kind, record, core.house.state, from_host=True)
-    )
+    client = handle_of(core.house, record).from_host(core.house).client()
     return ClientView(container=record.container_name, client=client)
 
 
@@ -310,7 +302,7 @@ async def available_containers(core: App) -> list[AvailableContainer]:
     found = []
     for item in await core.house.engine.containers.foreign():
         for kind in registry.kinds:
-            recognised = registry.provider(kind.name).recognise(item)
+            recognised = hooks_of(core.house, kind.name).recognise(item)
             if recognised is None or item.name in taken:
                 continue
             found.append(
@@ -530,8 +522,7 @@ def _service(app: App, record: ServiceRecord, status: Status, linked: list[str])
 
 def _connection(app: App, record: ServiceRecord) -> str:
     """The address of the service for its administrator, on the network, without the password."""
-    provider = app.house.registry.find(record.service_type)
-    if provider is None:
+    if app.house.registry.find(record.service_type) is None:
         return record.container_name
     values = record.parameters
     owner = Binding(
@@ -541,9 +532,9 @@ def _connection(app: App, record: ServiceRecord) -> str:
         account=str(values.get("username", "default")),
         password="hidden",
         slot=0,
-        api=handle.PLACEHOLDER,
+        api=PLACEHOLDER,
     )
-    variables = provider.environment(record.view(), owner)
+    variables = handle_of(app.house, record).environment(owner)
     found = next(
         (variable.value for variable in variables if variable.name.endswith(("_URL", "_ENDPOINT"))),
         "",

@@ -49,9 +49,9 @@ class BesideVerb(ServiceVerb):
         self, tx: Tx, record: ServiceRecord, *, image: str = "", label: str = "next"
     ) -> int:
         """Record a service like another, credentials included, on ports and a volume of its own."""
-        provider = self.house.registry.provider(record.service_type)
-        ours = {item.name for item in provider.kind.parameters if item.generated == "port"}
-        values = _chosen(provider.kind, record.parameters, ours)
+        kind = self.house.registry.kind(record.service_type)
+        ours = {item.name for item in kind.parameters if item.generated == "port"}
+        values = _chosen(kind, record.parameters, ours)
         given = CreateArguments(
             name=record.name,
             service_type=record.service_type,
@@ -78,9 +78,9 @@ class BesideVerb(ServiceVerb):
     ) -> int:
         """Record a new service of a type with the parameters of another, on ports and with
         credentials of its own; `scratch` is the slug of one that is taken away again."""
-        provider = self.house.registry.provider(service_type)
-        own = {item.name for item in provider.kind.parameters if item.generated or item.secret}
-        values = _chosen(provider.kind, parameters, own)
+        kind = self.house.registry.kind(service_type)
+        own = {item.name for item in kind.parameters if item.generated or item.secret}
+        values = _chosen(kind, parameters, own)
         given = CreateArguments(
             name=name, service_type=service_type, parameters={**values, "docker_image": image}
         )

@@ -252,9 +252,7 @@ def image_for(house: House, backup: BackupRecord) -> str:
     """The image that a copy of a backup runs: the one that it was made under; the installation's
     own, where nobody but the backup itself says what that was."""
     if backup.metadata.get(UNSIGNED):
-        return parameters.default_image(
-            house.registry.provider(backup.service_type).kind, house.settings
-        )
+        return parameters.default_image(house.registry.kind(backup.service_type), house.settings)
     return str(backup.metadata["image"])
 
 

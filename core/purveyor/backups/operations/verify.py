@@ -24,6 +24,7 @@ from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord, Outcome
 from purveyor.kernel.plugins.registry import PluginFault
 from purveyor.services import store as services
+from purveyor.services.handle import handle_of
 from purveyor.services.operations.base import step_names
 from purveyor.services.shadow import BesideVerb
 from purveyor_hooks import (
@@ -138,11 +139,10 @@ class VerifyBackup(BesideVerb):
             return False
         try:
             record = await self.load(scratch)
-            provider = self.house.registry.provider(record.service_type)
             found = await self.house.engine.containers.inspect(record.container_name)
             if found is None or found.restarts:  # it ended under it, and was brought back
                 return False
-            return (await provider.ready(record.view(), self.keeper.access(record))).healthy
+            return (await handle_of(self.house, record).ready()).healthy
         except PurveyorError:
             return False
 

@@ -2,9 +2,8 @@
 
 import inspect
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -16,36 +15,15 @@ from purveyor.kernel import redact
 from purveyor_hooks import (
     CONTRACT_VERSION,
     PROJECT_NAME,
-    Access,
     BadInput,
     Binding,
-    Census,
-    Client,
-    ContainerSpec,
-    Contents,
     DeadlineExceeded,
     Failed,
-    Finding,
-    FoundContainer,
-    Health,
-    HeldAccount,
-    Image,
-    Listing,
     Logger,
     NotFound,
-    Probe,
     PurveyorError,
-    Reader,
-    Recognition,
-    Recovery,
-    RestoreOptions,
-    Retold,
     Service,
     ServiceType,
-    Sink,
-    Source,
-    UpgradePlan,
-    Variable,
     specs,
 )
 
@@ -94,7 +72,8 @@ class Provider:
         if not self.offers(hook):
             raise BadInput(f"The service type {self.kind.name!r} does not offer {what}.")
 
-    def _call(self, hook: str, service: Service | None, **arguments: Any) -> Any:
+    def call(self, hook: str, service: Service | None = None, **arguments: Any) -> Any:
+        """What a hook answers, at once or as an awaitable; None where it answers nothing."""
         if service is not None:
             arguments["service"] = service
         with self._guard(hook, service, arguments.get("binding")):
@@ -103,19 +82,21 @@ class Provider:
                 raise NotImplementedError(f"the hook {hook} is not implemented")
             return answers[0] if answers else None  # pluggy leaves None out
 
-    async def _await(
+    async def run(
         self,
         hook: str,
-        deadline: float,
-        service: Service,
+        service: Service | None = None,
         *,
+        deadline: float = math.inf,
         watching: bool = False,
         **arguments: Any,
     ) -> Any:
-        """`watching` is for whoever looks on while others may stop the server: what fails then is
-        no fault of the plugin's."""
-        pending = self._call(hook, service, **arguments)
+        """What a hook answers that does I/O, within a deadline in seconds. `watching` is for
+        whoever looks on while others may stop the server: what fails then is no fault of the
+        plugin's."""
+        pending = self.call(hook, service, **arguments)
         path = arguments.get("path") if hook in NAMED_BY_PEOPLE else ()
+        name = service.name if service else self.kind.name
         with self._guard(
             hook, service, arguments.get("binding"), counted=not watching and not path
         ):
@@ -128,12 +109,12 @@ class Provider:
                 if not path:
                     raise
                 raise NotFound(
-                    f"There is nothing at {'/'.join(path)} in {service.name}.",
+                    f"There is nothing at {'/'.join(path)} in {name}.",
                     remedy="Open it from its list.",
                 ) from error
-            what = f"{hook} of {service.name}"
             raise DeadlineExceeded(
-                f"The plugin {self.plugin.name} did not finish {what} within {deadline:.0f} s."
+                f"The plugin {self.plugin.name} did not finish {hook} of {name} "
+                f"within {deadline:.0f} s."
             )
 
     @contextmanager
@@ -158,227 +139,6 @@ class Provider:
                 f"The plugin {self.plugin.name} failed in its hook {hook}: {text}",
                 remedy="See: purveyor plugin list",
             ) from None
-
-    # pure hooks
-
-    def data_major(self, image: Image, parameters: Mapping[str, Any]) -> str:
-        return (
-            str(self._call("data_major", None, image=image, parameters=parameters))
-            if self.offers("data_major")
-            else ""
-        )
-
-    def secrets(self, service: Service) -> dict[str, str]:
-        return dict(self._call("secrets", service)) if self.offers("secrets") else service.secrets
-
-    def container(self, service: Service) -> ContainerSpec:
-        spec = self._call("container", service)
-        assert isinstance(spec, ContainerSpec)
-        return spec
-
-    def environment(self, service: Service, binding: Binding) -> list[Variable]:
-        return list(self._call("environment", service, binding=binding))
-
-    def recognise(self, container: FoundContainer) -> Recognition | None:
-        found = (
-            self._call("recognise", None, container=container) if self.offers("recognise") else None
-        )
-        assert found is None or isinstance(found, Recognition)
-        return found
-
-    def client(self, service: Service) -> Client:
-        self.require("client", "an interactive client")
-        client = self._call("client", service)
-        assert isinstance(client, Client)
-        return client
-
-    def probes(self, service: Service, binding: Binding) -> list[Probe]:
-        return list(self._call("probes", service, binding=binding)) if self.offers("probes") else []
-
-    # hooks that do I/O
-
-    async def ready(self, service: Service, access: Access) -> Health:
-        health = await self._await("ready", HEALTH_DEADLINE, service, access=access)
-        assert isinstance(health, Health)
-        return health
-
-    async def identity(
-        self, service: Service, access: Access, create: bool, *, watching: bool = False
-    ) -> str:
-        return str(
-            await self._await(
-                "identity", BIND_DEADLINE, service, watching=watching, access=access, create=create
-            )
-        )
-
-    async def adopt(self, service: Service, access: Access) -> Health:
-        health = await self._await("adopt", HEALTH_DEADLINE, service, access=access)
-        assert isinstance(health, Health)
-        return health
-
-    async def retell(self, container: FoundContainer, read: Reader) -> Retold:
-        self.require("retell", "a way back without its record")
-        with self._guard("retell", None, None):
-            found = await self._call("retell", None, container=container, read=read)
-        assert isinstance(found, Retold)
-        return found
-
-    async def regain(self, service: Service, access: Access) -> None:
-        self.require("regain", "new credentials for an administrator whose own are lost")
-        await self._await("regain", BIND_DEADLINE, service, access=access)
-
-    async def held(self, service: Service, access: Access) -> list[HeldAccount]:
-        if not self.offers("held"):
-            return []
-        return list(await self._await("held", BIND_DEADLINE, service, access=access))
-
-    async def renew_certificate(self, service: Service, access: Access) -> None:
-        await self._await("renew_certificate", BIND_DEADLINE, service, access=access)
-
-    async def bind(self, service: Service, access: Access, binding: Binding) -> None:
-        await self._await("bind", BIND_DEADLINE, service, access=access, binding=binding)
-
-    async def unbind(self, service: Service, access: Access, binding: Binding) -> None:
-        await self._await("unbind", BIND_DEADLINE, service, access=access, binding=binding)
-
-    async def purge(self, service: Service, access: Access, binding: Binding) -> None:
-        await self._await("purge", BIND_DEADLINE, service, access=access, binding=binding)
-
-    # the life of data: without a deadline, for the caller watches that it goes on
-
-    async def census(self, service: Service, access: Access) -> Census:
-        return _census(await self._await("census", math.inf, service, access=access, binding=None))
-
-    async def backup(
-        self, service: Service, access: Access, sink: Sink, tools: Access | None = None
-    ) -> Census:
-        return _census(
-            await self._await("backup", math.inf, service, access=access, sink=sink, tools=tools)
-        )
-
-    async def restore(
-        self, service: Service, access: Access, source: Source, options: RestoreOptions
-    ) -> tuple[Finding, ...]:
-        return _findings(
-            await self._await(
-                "restore", math.inf, service, access=access, source=source, options=options
-            )
-        )
-
-    async def extract(self, source: Source, database: str, sink: Sink) -> None:
-        self.require("extract", "taking one database or bucket out of a backup")
-        with self._guard("extract", None, None):
-            await self._call("extract", None, source=source, database=database, sink=sink)
-
-    async def contents(self, source: Source, into: Contents) -> None:
-        self.require("contents", "the comparison of contents")
-        with self._guard("contents", None, None):
-            await self._call("contents", None, source=source, into=into)
-
-    async def upgrade_check(
-        self, service: Service, access: Access, image: Image
-    ) -> tuple[Finding, ...]:
-        if not self.offers("upgrade_check"):
-            return ()
-        return _findings(
-            await self._await("upgrade_check", BIND_DEADLINE, service, access=access, image=image)
-        )
-
-    async def rotate(
-        self,
-        service: Service,
-        access: Access,
-        binding: Binding,
-        previous: str,
-        until: datetime | None = None,
-    ) -> None:
-        given: dict[str, Any] = {
-            "access": access,
-            "binding": binding,
-            "previous": previous,
-            "until": until,
-        }
-        await self._await("rotate", BIND_DEADLINE, service, **given)
-
-    async def retire(self, service: Service, access: Access, binding: Binding) -> None:
-        await self._await("retire", BIND_DEADLINE, service, access=access, binding=binding)
-
-    async def rotate_administrator(
-        self, service: Service, access: Access, previous: Service
-    ) -> None:
-        await self._await(
-            "rotate_administrator", BIND_DEADLINE, service, access=access, previous=previous
-        )
-
-    def archive_helper(self, service: Service) -> ContainerSpec:
-        spec = self._call("archive_helper", service)
-        assert isinstance(spec, ContainerSpec)
-        return spec
-
-    async def archive_base(
-        self, service: Service, access: Access, helper: Access, sink: Sink
-    ) -> str:
-        return str(
-            await self._await(
-                "archive_base", math.inf, service, access=access, helper=helper, sink=sink
-            )
-        )
-
-    async def archive_beat(self, service: Service, access: Access) -> datetime:
-        found = await self._await("archive_beat", BIND_DEADLINE, service, access=access)
-        assert isinstance(found, datetime)
-        return found
-
-    def archive_gap(self, names: Sequence[str]) -> str:
-        return (
-            str(self._call("archive_gap", None, names=names)) if self.offers("archive_gap") else ""
-        )
-
-    async def archive_end(
-        self, service: Service, access: Access, *, watching: bool = False
-    ) -> None:
-        await self._await("archive_end", BIND_DEADLINE, service, watching=watching, access=access)
-
-    def recovery(self, service: Service, at: datetime | None) -> Recovery:
-        found = self._call("recovery", service, at=at)
-        assert isinstance(found, Recovery)
-        return found
-
-    async def recover(self, service: Service, access: Access) -> str:
-        return str(await self._await("recover", BIND_DEADLINE, service, access=access))
-
-    async def browse(
-        self, service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str
-    ) -> Listing:
-        self.require("browse", "a look at what it holds")
-        found = await self._await(
-            "browse", BIND_DEADLINE, service, access=access, path=path, cursor=cursor, order=order
-        )
-        assert isinstance(found, Listing)
-        return found
-
-    async def download(
-        self, service: Service, access: Access, path: tuple[str, ...], sink: Sink
-    ) -> None:
-        self.require("download", "downloads")
-        await self._await("download", math.inf, service, access=access, path=path, sink=sink)
-
-    def upgrade_plan(self, service: Service, image: Image) -> UpgradePlan:
-        plan = self._call("upgrade_plan", service, image=image)
-        assert isinstance(plan, UpgradePlan)
-        return plan
-
-
-def _census(answer: Any) -> Census:
-    assert isinstance(answer, Census)
-    return answer
-
-
-def _findings(answer: Any) -> tuple[Finding, ...]:
-    """None, as pluggy leaves it out, is nothing found."""
-    findings = tuple(answer or ())
-    assert all(isinstance(item, Finding) for item in findings)
-    return findings
 
 
 class Registry:
@@ -472,6 +232,10 @@ class Registry:
         plugin.error = why
         self._plugins.setdefault(plugin.name, plugin)
         self._logger.warning("plugin.refused", plugin=plugin.name, error=why)
+
+    def kind(self, service_type: str) -> ServiceType:
+        """A service type as its owner declares it. Raises `NotFound` when its plugin is gone."""
+        return self.provider(service_type).kind
 
     def find(self, service_type: str) -> Provider | None:
         return self._providers.get(service_type)

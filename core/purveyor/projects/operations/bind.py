@@ -18,8 +18,8 @@ from purveyor.projects.bindings import Binder
 from purveyor.projects.models import EnvironmentRecord, ProjectRecord
 from purveyor.projects.operations.link import BIND_DEADLINE
 from purveyor.projects.operations.projects import PRODUCTION
-from purveyor.services import handle
 from purveyor.services import store as services
+from purveyor.services.handle import require_serving
 from purveyor.services.operations.base import step_names
 from purveyor.services.provisioning import Provisioner
 
@@ -56,7 +56,7 @@ def intend_missing(
             continue
         bound = before is not None and before.state == "bound"
         if not bound:
-            handle.require_serving(service)
+            require_serving(service)
         number = bindings.intend(tx, house, service, project, environment).id
         if bound:
             continue

@@ -16,8 +16,8 @@ from purveyor.projects import store as projects
 from purveyor.projects.bindings import Binder
 from purveyor.projects.models import BindingRecord
 from purveyor.projects.operations.link import BIND_DEADLINE
-from purveyor.services import handle
 from purveyor.services import store as services
+from purveyor.services.handle import require_serving
 from purveyor.services.operations.base import step_names
 from purveyor.services.operations.lifecycle import ServiceArguments
 from purveyor.services.provisioning import Provisioner
@@ -39,7 +39,7 @@ class EndAccess(Verb):
 
     def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
         service = services.get(tx, given.service)
-        handle.require_serving(service)
+        require_serving(service)
         due = [
             item for item in projects.ending(tx, service_id=service.id) if projects.due(tx, item)
         ]

@@ -18,8 +18,8 @@ from purveyor.projects.bindings import Binder
 from purveyor.projects.models import BindingRecord
 from purveyor.projects.operations.link import BIND_DEADLINE
 from purveyor.projects.operations.projects import PRODUCTION
-from purveyor.services import handle
 from purveyor.services import store as services
+from purveyor.services.handle import require_serving
 from purveyor.services.networks import Networks
 from purveyor.services.operations.base import STOP_DEADLINE, step_names
 from purveyor.services.provisioning import Provisioner
@@ -67,7 +67,7 @@ class DeleteEnvironment(Verb):
             )
         held = self._bindings(tx, environment.id)
         for record in held:
-            handle.require_serving(services.get(tx, record.service_id))
+            require_serving(services.get(tx, record.service_id))
         shown = {
             "project": project.slug,
             "environment": environment.slug,

@@ -17,8 +17,8 @@ from purveyor.projects.bindings import Binder
 from purveyor.projects.models import BindingRecord, ProjectRecord
 from purveyor.projects.naming import Extras
 from purveyor.projects.operations.projects import PRODUCTION
-from purveyor.services import handle
 from purveyor.services import store as services
+from purveyor.services.handle import PLACEHOLDER, handle_of, require_serving
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import step_names
 from purveyor.services.provisioning import Provisioner
@@ -69,26 +69,20 @@ class LinkVerb(Verb):
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         service = services.get(tx, operation.service)
-        provider = self.house.registry.provider(service.service_type)
+        server = handle_of(self.house, service)
         held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
         # names alone are wanted: where the API is does not matter
         views = [
-            msgspec.structs.replace(record.view(), api=handle.PLACEHOLDER)
-            for record in held
-            if record
+            msgspec.structs.replace(record.view(), api=PLACEHOLDER) for record in held if record
         ]
-        names = {
-            variable.name
-            for view in views
-            for variable in provider.environment(service.view(), view)
-        }
+        names = {variable.name for view in views for variable in server.environment(view)}
         return Plan(
             verb=self.name,
             subject=f"{service.name} and {operation.arguments['project']}",
             steps=step_names(list(self.steps(operation))),
             resources=[name for view in views for name in (view.resource, *view.extras.values())],
             variables=sorted(names),
-            warnings=list(provider.kind.notes) if self.name == "link" else [],
+            warnings=list(server.kind.notes) if self.name == "link" else [],
         )
 
 
@@ -99,7 +93,7 @@ class Link(LinkVerb):
     def intend(self, tx: Tx, given: UseArguments, actor: str) -> int:
         assert isinstance(given, LinkArguments)
         service, project = services.get(tx, given.service), projects.get(tx, given.project)
-        handle.require_serving(service)
+        require_serving(service)
         wanted = self._wanted(service, given)
         if wanted and projects.find_link(tx, service.id, project.id) is not None:
             return self._more(tx, service, project, wanted, actor)
@@ -157,7 +151,7 @@ class Link(LinkVerb):
     def _wanted(self, service: ServiceRecord, given: LinkArguments) -> set[str]:
         if (
             given.extra_databases
-            and not self.house.registry.provider(service.service_type).kind.extra_resources
+            and not self.house.registry.kind(service.service_type).extra_resources
         ):
             raise BadInput(
                 f"The service type {service.service_type!r} makes one resource for each "
@@ -281,7 +275,7 @@ class Unlink(LinkVerb):
         chosen = [item for item in held if item not in later]
         if not given.force and (chosen or not later):
             try:
-                handle.require_serving(service)
+                require_serving(service)
             except Conflict as error:
                 error.remedy += ", or unlink without ending the accounts: --force"
                 raise

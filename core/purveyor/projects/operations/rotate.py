@@ -11,15 +11,13 @@ from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.parts import House
-from purveyor.kernel.plugins.registry import Provider
 from purveyor.projects import bindings
 from purveyor.projects import naming as accounts
 from purveyor.projects import store as projects
 from purveyor.projects.models import BindingRecord
 from purveyor.projects.operations.projects import PRODUCTION
-from purveyor.services import handle
 from purveyor.services import store as services
-from purveyor.services.handle import ServiceAccess
+from purveyor.services.handle import ServiceHandle, handle_of, require_serving
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import step_names
 from purveyor.services.provisioning import Provisioner
@@ -68,13 +66,13 @@ class Rotate(Verb):
             held = projects.binding_of(tx, service.id, environment.id)
             if held is None or held.state != "bound":
                 continue
-            handle.require_serving(service)
-            provider = self.house.registry.provider(service.service_type)
-            provider.require("rotate", "new credentials")
+            require_serving(service)
+            server = handle_of(self.house, service)
+            server.require("rotate", "new credentials")
             if given.grace:
-                _require_room(provider, service, held, tx.now)
+                _require_room(server, held, tx.now)
             account = accounts.account(
-                provider.kind, held.resource, held.account, projects.names_taken(tx, service.id)
+                server.kind, held.resource, held.account, projects.names_taken(tx, service.id)
             )
             private[str(held.id)] = {
                 "new": {"account": account, "password": naming.password()},
@@ -141,10 +139,8 @@ class Rotate(Verb):
 
         async def turn(new: dict[str, str], old: dict[str, str], until: datetime | None) -> None:
             binding, service = await self.house.store.read(lambda tx: self._load(tx, number))
-            provider = self.house.registry.provider(service.service_type)
-            access = ServiceAccess(self.house.engine, provider.kind, service, self.house.logger)
             view = msgspec.structs.replace(binding.view(), **new)
-            await provider.rotate(service.view(), access, view, old["password"], until)
+            await handle_of(self.house, service).rotate(view, old["password"], until)
             await self.house.store.write(
                 lambda tx: projects.update_binding(tx, number, **new, former_until=until)
             )
@@ -164,19 +160,17 @@ def at(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S %Z}"
 
 
-def _require_room(
-    provider: Provider, service: ServiceRecord, held: BindingRecord, now: datetime
-) -> None:
+def _require_room(server: ServiceHandle, held: BindingRecord, now: datetime) -> None:
     """One former credential at a time, where the server can have two."""
-    if not provider.offers("retire"):
+    if not server.offers("retire"):
         raise BadInput(
-            f"{service.name} keeps one credential for a project: what is replaced there ends at "
+            f"{server.record.name} keeps one credential for a project: what is replaced there ends at "
             "once.",
             remedy=(
                 "Rotate without a grace, or the credentials on another service alone: "
                 "--service NAME"
             ),
-            errors={"grace": f"not on the type {service.service_type}"},
+            errors={"grace": f"not on the type {server.kind.name}"},
         )
     if held.former_until and held.former_until > now:
         raise Conflict(

@@ -20,6 +20,7 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import store as projects
 from purveyor.recovery.models import Choice, recovering
 from purveyor.services import store as services
+from purveyor.services.handle import handle_of
 from purveyor.services.operations.base import STOP_DEADLINE
 from purveyor.services.shadow import BesideVerb, take_in
 from purveyor_hooks import (
@@ -207,11 +208,11 @@ class Recover(BesideVerb):
             and not (keep and not taken & {item.resource, item.slot})
         ]
         record = await self.load(service_id)
-        provider = self.house.registry.provider(record.service_type)
+        service = handle_of(self.house, record)
         for item in again:
-            await provider.purge(record.view(), self.keeper.access(record), _ghost(item))
+            await service.purge(_ghost(item))
         kept = [item for item in only_held if item not in again]
-        numbered = provider.kind.numbered_accounts
+        numbered = service.kind.numbered_accounts
         await self.house.store.write(
             lambda tx: _settle(tx, service_id, held, kept, numbered=numbered)
         )

@@ -30,7 +30,7 @@ class ServiceVerb(Verb):
     ) -> Plan:
         """The plan of a verb that ends with a container that was not there before."""
         record = services.get(tx, operation.service)
-        provider = self.house.registry.provider(record.service_type)
+        kind = self.house.registry.kind(record.service_type)
         volume = services.volume(tx, record.volume_id or "")
         return Plan(
             verb=self.name,
@@ -40,7 +40,7 @@ class ServiceVerb(Verb):
                 PlannedContainer(name=record.container_name, action="create", image=record.image)
             ],
             volumes=[PlannedVolume(name=volume.name, action=f"{volume_action} in {volume.path}")],
-            ports=planned_ports(provider.kind, record.parameters),
+            ports=planned_ports(kind, record.parameters),
             warnings=list(warnings),
         )
 

@@ -15,6 +15,7 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.parts import House
 from purveyor.services import parameters
 from purveyor.services import store as services
+from purveyor.services.handle import hooks_of
 from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb
 from purveyor_hooks import BadInput, Conflict, Image, Service, ServiceType
 
@@ -76,16 +77,16 @@ def make(
         secrets=dict(secrets or {}),
         image=Image(reference=image), host=host,
     )  # fmt: skip
-    provider = house.registry.provider(kind.name)
+    hooks = hooks_of(house, kind.name)
     # an image whose version cannot be told is refused before anything is done
-    provider.data_major(view.image, values)
+    hooks.data_major(view.image, values)
     service_id = services.insert(
         tx,
         name=given.name.strip(),
         slug=slug,
         service_type=kind.name,
         parameters=values,
-        secrets=provider.secrets(view),
+        secrets=hooks.secrets(view),
         given=sorted(chosen),
         image=image,
         volume_id=volume_id,
@@ -143,7 +144,7 @@ class Create(ServiceVerb):
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
-        notes = self.house.registry.provider(record.service_type).kind.notes
+        notes = self.house.registry.kind(record.service_type).notes
         return self.plan_of_new(tx, operation, "create", notes)
 
     def steps(self, operation: OperationRecord) -> list[Step]:

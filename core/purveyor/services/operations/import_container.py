@@ -13,13 +13,13 @@ from purveyor.kernel.operations import Plan, Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
-from purveyor.kernel.plugins.registry import Provider
 from purveyor.services import parameters
 from purveyor.services import store as services
+from purveyor.services.handle import hooks_of
 from purveyor.services.models import Imported
 from purveyor.services.operations.base import ServiceVerb, step_names
 from purveyor.services.operations.create import require_free, require_kind
-from purveyor_hooks import BadInput, Conflict, FoundContainer, NotFound, Recognition
+from purveyor_hooks import BadInput, Conflict, FoundContainer, NotFound, Recognition, ServiceType
 
 # clients send both; the container is found by its id, wherever its host is said to be
 HOST, PORT = "host", "port"
@@ -54,7 +54,7 @@ class Import(ServiceVerb):
     async def prepare(self, given: ImportArguments) -> ImportArguments:
         """What the container is, and where it can be reached before it is on our network."""
         engine = self.house.engine
-        provider = self.house.registry.provider(require_kind(self.house, given.service_type).name)
+        hooks = hooks_of(self.house, require_kind(self.house, given.service_type).name)
         found = (
             await engine.containers.foreign_of(given.container_id)
             if given.container_id.strip()
@@ -82,7 +82,7 @@ class Import(ServiceVerb):
                 "cannot join another one.",
                 remedy="Make it anew with a network of its own: apps reach it there by its name.",
             )
-        recognised = provider.recognise(found)
+        recognised = hooks.recognise(found)
         facts = {
             "container": msgspec.to_builtins(found),
             "address": address,
@@ -98,8 +98,8 @@ class Import(ServiceVerb):
     def intend(self, tx: Tx, given: ImportArguments, actor: str) -> int:
         facts = given.found or {}
         container = msgspec.convert(facts["container"], FoundContainer)
-        provider = self.house.registry.provider(given.service_type)
-        provider.require("adopt", "imports")
+        hooks = hooks_of(self.house, given.service_type)
+        hooks.require("adopt", "imports")
         slug = naming.slug_of(given.name)
         require_free(tx, given.name, slug)
         self._require_new(tx, container)
@@ -108,13 +108,15 @@ class Import(ServiceVerb):
         wanted = dict(recognised.suggested) if recognised and given.use_found else {}
         wanted |= given.parameters
         wanted.pop(HOST, None)
-        ports = _ports(provider, wanted.pop(PORT, None), container, facts["published"], recognised)
-        values = parameters.claimed(provider.kind, self.house.settings, wanted)
+        ports = _ports(
+            hooks.kind, wanted.pop(PORT, None), container, facts["published"], recognised
+        )
+        values = parameters.claimed(hooks.kind, self.house.settings, wanted)
         service_id = services.insert(
             tx,
             name=given.name.strip(),
             slug=slug,
-            service_type=provider.kind.name,
+            service_type=hooks.kind.name,
             parameters=values,
             secrets={},
             given=sorted(wanted),
@@ -128,7 +130,7 @@ class Import(ServiceVerb):
         )
         shown = {
             "name": given.name.strip(),
-            "service_type": provider.kind.name,
+            "service_type": hooks.kind.name,
             "container": container.name,
         }
         return operations.insert(tx, self.name, service_id=service_id, actor=actor, arguments=shown)
@@ -148,7 +150,7 @@ class Import(ServiceVerb):
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
-        notes = self.house.registry.provider(record.service_type).kind.notes
+        notes = self.house.registry.kind(record.service_type).notes
         action = f"log in, join to the network {self.house.engine.namespace}; it goes on running"
         return Plan(
             verb=self.name,
@@ -183,7 +185,7 @@ class Import(ServiceVerb):
 
 
 def _ports(
-    provider: Provider,
+    kind: ServiceType,
     given: Any,
     container: FoundContainer,
     published: Mapping[str, int],
@@ -191,7 +193,7 @@ def _ports(
 ) -> dict[int, int]:
     """Where the server listens, by the type's usual ports. `given` may be a port of the container
     or of this host."""
-    ports = {port.container: port.container for port in provider.kind.ports}
+    ports = {port.container: port.container for port in kind.ports}
     if given is None:
         inside = recognised.port if recognised and recognised.port else None
     elif 0 < (number := naming.number_of(str(given).strip())) < 65536:
@@ -204,5 +206,5 @@ def _ports(
             errors=errors,
         )
     if inside is not None:
-        ports[provider.kind.ports[0].container] = inside
+        ports[kind.ports[0].container] = inside
     return ports

@@ -5,8 +5,8 @@ from typing import ClassVar
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.services import handle
 from purveyor.services import store as services
+from purveyor.services.handle import require_serving
 from purveyor.services.operations.base import require_own, step_names
 from purveyor.services.operations.lifecycle import LifecycleVerb, ServiceArguments
 
@@ -23,7 +23,7 @@ class RenewCertificate(LifecycleVerb):
     def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         require_own(record)
-        handle.require_serving(record)
+        require_serving(record)
         return super().intend(tx, given, actor)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:

@@ -4,8 +4,6 @@ restart."""
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import msgspec
-
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
@@ -13,8 +11,8 @@ from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
 from purveyor.projects import bindings
-from purveyor.services import handle
 from purveyor.services import store as services
+from purveyor.services.handle import handle_of, require_serving
 from purveyor.services.operations.base import (
     STOP_DEADLINE,
     ServiceVerb,
@@ -42,10 +40,10 @@ class RotateAdministrator(ServiceVerb):
         record = services.get(tx, given.service)
         require_active(record)
         require_own(record)
-        handle.require_serving(record)
-        provider = self.house.registry.provider(record.service_type)
-        provider.require("rotate_administrator", "new credentials for its administrator")
-        secret = [item for item in provider.kind.parameters if item.secret and item.generated]
+        require_serving(record)
+        server = handle_of(self.house, record)
+        server.require("rotate_administrator", "new credentials for its administrator")
+        secret = [item for item in server.kind.parameters if item.secret and item.generated]
         if not secret:
             raise BadInput(
                 f"The administrator of {record.name} has no credentials.",
@@ -95,14 +93,11 @@ class RotateAdministrator(ServiceVerb):
         self, service_id: int, before: Mapping[str, Any], after: Mapping[str, Any]
     ) -> None:
         record = await self.house.store.read(lambda tx: services.get(tx, service_id))
-        provider = self.house.registry.provider(record.service_type)
-        views = [
-            msgspec.structs.replace(record.view(), parameters={**record.parameters, **values})
+        was, server = (
+            handle_of(self.house, record).but(parameters={**record.parameters, **values})
             for values in (before, after)
-        ]
-        await provider.rotate_administrator(
-            views[1], self.provision.access(record, provider), views[0]
         )
+        await server.rotate_administrator(was.view)
         parameters = {**record.parameters, **after}
         await self.house.store.write(
             lambda tx: services.update(tx, service_id, parameters=parameters)

@@ -33,7 +33,7 @@ class Undelete(ServiceVerb):
                 remedy="Delete it first, or give the id of the one you mean.",
             )
         names.require_service(tx, record.slug, record.container_name)
-        provider = self.house.registry.provider(record.service_type)
+        kind = self.house.registry.kind(record.service_type)
         operation_id = operations.insert(
             tx,
             self.name,
@@ -43,7 +43,7 @@ class Undelete(ServiceVerb):
             private={"parameters": record.parameters},
         )
         values = dict(record.parameters)
-        for item in provider.kind.parameters:
+        for item in kind.parameters:
             if item.generated == "port":
                 taken = port_registry.ports_taken(tx)
                 wanted = int(values[item.name])

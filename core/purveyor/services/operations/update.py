@@ -14,6 +14,7 @@ from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.projects import bindings
 from purveyor.services import parameters
 from purveyor.services import store as services
+from purveyor.services.handle import hooks_of
 from purveyor.services.operations.base import (
     ServiceVerb,
     planned_ports,
@@ -65,17 +66,17 @@ class Update(ServiceVerb):
         record = services.get(tx, given.service)
         require_active(record)
         require_own(record)
-        provider = self.house.registry.provider(record.service_type)
+        hooks = hooks_of(self.house, record.service_type)
         wanted = dict(given.parameters)
         if given.docker_image is not None:
             wanted[parameters.IMAGE] = given.docker_image
         before = {**record.parameters, parameters.IMAGE: record.image}
         after = parameters.changed(
-            provider.kind, self.house.settings, before, wanted, port_registry.ports_taken(tx)
+            hooks.kind, self.house.settings, before, wanted, port_registry.ports_taken(tx)
         )
         image = after.pop(parameters.IMAGE)
         major = (
-            provider.data_major(given.found, after)
+            hooks.data_major(given.found, after)
             if given.found and image == given.found.reference
             else ""
         )
@@ -108,20 +109,20 @@ class Update(ServiceVerb):
             tx,
             record.id,
             parameters=after,
-            secrets=provider.secrets(view),
+            secrets=hooks.secrets(view),
             image=image,
             given=given_names,
         )
         if given.image is not None:  # what its name means now is what is wanted
             services.update(tx, record.id, image_id="", image_environment={})
-        for item in provider.kind.parameters:
+        for item in hooks.kind.parameters:
             if item.generated == "port" and after[item.name] != record.parameters[item.name]:
                 port_registry.claim_port(tx, after[item.name], item.name, service=record.id)
         return operation_id
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
-        provider = self.house.registry.provider(record.service_type)
+        kind = self.house.registry.kind(record.service_type)
         volume = services.volume(tx, record.volume_id or "")
         running = record.desired == "running"
         return Plan(
@@ -132,7 +133,7 @@ class Update(ServiceVerb):
                 PlannedContainer(name=record.container_name, action="replace", image=record.image)
             ],
             volumes=[PlannedVolume(name=volume.name, action="keep")],
-            ports=planned_ports(provider.kind, record.parameters),
+            ports=planned_ports(kind, record.parameters),
             apps=bindings.apps(tx, record, f"does not reach {record.name} until it is up again")
             if running
             else [],
@@ -175,9 +176,9 @@ class Update(ServiceVerb):
     def _claim(self, tx: Tx, service_id: int) -> None:
         """Hold the ports of the record and no others."""
         record = services.get(tx, service_id)
-        provider = self.house.registry.provider(record.service_type)
+        kind = self.house.registry.kind(record.service_type)
         port_registry.release_ports(tx, service=service_id)
-        for item in provider.kind.parameters:
+        for item in kind.parameters:
             if item.generated == "port":
                 port_registry.claim_port(
                     tx, record.parameters[item.name], item.name, service=service_id

@@ -108,7 +108,7 @@ class _Exchange(NewServiceVerb):
         def work(tx: Tx) -> None:
             opened = opening(tx, services.volume(tx, given["volume"]))
             record = services.get(tx, service_id)
-            kind = self.house.registry.provider(record.service_type).kind
+            kind = self.house.registry.kind(record.service_type)
             own = {
                 item.name
                 for item in kind.parameters
@@ -205,7 +205,7 @@ class CloneVolume(NewServiceVerb):
     def _make(
         self, tx: Tx, name: str, volume: VolumeRecord, opened: Credentials, image: str
     ) -> int:
-        kind = self.house.registry.provider(volume.service_type).kind
+        kind = self.house.registry.kind(volume.service_type)
         ours = {item.name for item in kind.parameters if item.generated == "port"}
         values = {
             key: value

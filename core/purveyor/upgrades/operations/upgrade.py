@@ -13,6 +13,7 @@ from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.projects import bindings
 from purveyor.services import parameters
 from purveyor.services import store as services
+from purveyor.services.handle import handle_of
 from purveyor.services.operations.base import STOP_DEADLINE, require_active, require_own, step_names
 from purveyor.services.shadow import BesideVerb, before
 from purveyor_hooks import BadInput, Conflict, Finding, Image, RestoreOptions
@@ -76,14 +77,14 @@ class Upgrade(BesideVerb):
             raise Conflict(
                 f"{record.name} is stopped.", remedy=f"Start it first: purveyor start {record.slug}"
             )
-        provider = self.house.registry.provider(record.service_type)
-        provider.require("upgrade_plan", "upgrades")
+        service = handle_of(self.house, record)
+        service.require("upgrade_plan", "upgrades")
         image = given.docker_image
         wanted = Image(reference=image, environment=given.environment or {})
         chosen = parameters.remade(
-            provider.kind, self.house.settings, record.parameters, given.parameters
+            service.kind, self.house.settings, record.parameters, given.parameters
         )
-        if image == record.image and provider.data_major(wanted, chosen) == record.major:
+        if image == record.image and service.data_major(wanted, chosen) == record.major:
             raise BadInput(
                 f"{record.name} runs {image} already.",
                 remedy=(
@@ -92,9 +93,7 @@ class Upgrade(BesideVerb):
                 ),
                 errors={"docker_image": "the one that it runs"},
             )
-        plan = provider.upgrade_plan(
-            msgspec.structs.replace(record.view(), parameters=chosen), wanted
-        )
+        plan = service.but(parameters=chosen).upgrade_plan(wanted)
         if plan.action == REFUSE:
             raise BadInput(
                 plan.reason, remedy="Choose another image.", errors={"docker_image": plan.reason}
