@@ -107,6 +107,12 @@ def deployments_page(tx: Tx, project_id: int, *, limit: int, offset: int) -> Pag
     )
 
 
+def active(tx: Tx) -> set[int]:
+    """The numbers of the deployments that serve, or are about to."""
+    rows = tx.rows("SELECT id FROM deployments WHERE state IN ('active', 'deploying')")
+    return {row["id"] for row in rows}
+
+
 def images(tx: Tx) -> Iterator[tuple[int, str]]:
     """The projects, and the images that came up in them."""
     sql = (

@@ -1,8 +1,9 @@
 """``purveyor recover`` and ``purveyor takeover``: after the host was lost."""
 
 import os
+import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from purveyor_hooks import BadInput, Failed
 from purveyor_hooks.confirm import interrupts, yes_option
 
 if TYPE_CHECKING:
+    from purveyor.backups.models import SourceRecord
+    from purveyor.backups.storage import Place
     from purveyor.recovery.outlook import ServiceOutlook
     from purveyor.recovery.rebuild import Prospect, Wanted
 
@@ -36,6 +39,49 @@ class _Recover(click.Group):
         return super().resolve_command(ctx, args)
 
 
+KEY_OPTION = click.option(
+    "--key",
+    "key_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Its backup.key, or a file with the four lines from paper; without it they are asked for.",
+)
+BUCKET = (
+    click.option(
+        "--endpoint",
+        envvar="AWS_ENDPOINT_URL",
+        help="Of the bucket, where it is not Amazon's.  [env: AWS_ENDPOINT_URL]",
+    ),
+    click.option(
+        "--region",
+        envvar="AWS_REGION",
+        default="us-east-1",
+        show_default=True,
+        help="[env: AWS_REGION]",
+    ),
+    click.option(
+        "--access-key",
+        envvar="AWS_ACCESS_KEY_ID",
+        help=(
+            "Its access key; the secret one is asked for.  [env: AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY]"
+        ),
+    ),
+    click.option(
+        "--path-style/--host-style",
+        default=None,
+        help="How the bucket is addressed; path style with an endpoint.",
+    ),
+)
+
+
+def _of_bucket(command: Callable[..., None]) -> Callable[..., None]:
+    """What a bucket is reached with."""
+    for option in reversed(BUCKET):
+        command = option(command)
+    return command
+
+
 @click.group("recover", cls=_Recover)
 def recover_command() -> None:
     """Bring a whole installation back after its host was lost: purveyor recover s3://BUCKET/PATH
@@ -46,38 +92,8 @@ def recover_command() -> None:
 
 @recover_command.command(FROM)
 @click.argument("place")
-@click.option(
-    "--key",
-    "key_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Its backup.key, or a file with the four lines from paper; without it they are asked for.",
-)
-@click.option(
-    "--endpoint",
-    envvar="AWS_ENDPOINT_URL",
-    help="Of the bucket, where it is not Amazon's.  [env: AWS_ENDPOINT_URL]",
-)
-@click.option(
-    "--region",
-    envvar="AWS_REGION",
-    default="us-east-1",
-    show_default=True,
-    help="[env: AWS_REGION]",
-)
-@click.option(
-    "--access-key",
-    envvar="AWS_ACCESS_KEY_ID",
-    help=(
-        "Its access key; the secret one is asked for.  [env: AWS_ACCESS_KEY_ID, "
-        "AWS_SECRET_ACCESS_KEY]"
-    ),
-)
-@click.option(
-    "--path-style/--host-style",
-    default=None,
-    help="How the bucket is addressed; path style with an endpoint.",
-)
+@KEY_OPTION
+@_of_bucket
 @click.option(
     "--installation", default="", metavar="ID", help="Which one, where the key opens several."
 )
@@ -214,6 +230,86 @@ async def _take_in(options: Options, leave: tuple[str, ...], plan: bool) -> None
         )
 
 
+@recover_command.command("database")
+@click.argument("place", required=False)
+@click.option(
+    "--key",
+    "key_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="backup.key, or a file with the four lines from paper, where the state directory's is lost.",
+)
+@_of_bucket
+@yes_option
+@plan_option
+@click.pass_obj
+def recover_database(
+    options: Options, /, place: str | None, yes: bool, plan: bool, **given: Any
+) -> None:
+    """Put the database alone back, where it was lost and containers and data are there: from the
+    newest copy.
+
+    Without PLACE the newest of Purveyor's own copies, of those in the folder of backups and in the
+    buckets that they know. What runs, runs on.
+    """
+    import anyio
+
+    if options.url:
+        raise BadInput(
+            "A recovery is done on the machine itself.", remedy="Without --url, on that host."
+        )
+    anyio.run(
+        lambda: _put_back(options, place, yes, plan, given), backend_options={"use_uvloop": True}
+    )
+
+
+async def _put_back(
+    options: Options, place: str | None, yes: bool, plan: bool, given: Mapping[str, Any]
+) -> None:
+    from purveyor.app import built, docker_engine
+    from purveyor.recovery import put_back
+
+    def confirm(host: str) -> None:
+        if host != platform.node():
+            interrupts(
+                f"The newest copy was written by {host}, and this is {platform.node()}: should "
+                "that one live, both would act on the same.",
+                yes=yes,
+            )
+
+    key = _key(given["key_file"])[0] if given["key_file"] else None
+    async with put_back.put_back(
+        options.state,
+        _place(place, given) if place else None,
+        key,
+        built,
+        docker_engine,
+        plan=plan,
+        confirm=confirm,
+    ) as found:
+        told = found.told()
+    if options.as_json:
+        output.show_json(told)
+        return
+    click.echo(
+        f"The database of {found.at:%Y-%m-%d %H:%M:%S} UTC from {found.label} "
+        f"{'would be' if plan else 'is'} put back: {', '.join(found.services) or 'no service'}."
+    )
+    for text in found.passed_over:
+        click.echo(f"  Passed over: {text}")
+    for text in found.missing:
+        click.echo(f"  {text} has no container on this host: see purveyor show {text}")
+    for text in found.unknown:
+        click.echo(f"  Left alone: {text}. It is of after this copy, or was being taken away.")
+    for text in found.ended:
+        click.echo(f"  Was under way, and is not gone on with: {text}. Begin it again.")
+    if not plan:
+        click.echo(
+            "What was changed after that moment is not in it. See: purveyor doctor. Backups expire "
+            "again in a week."
+        )
+
+
 async def _bring_back(options: Options) -> None:
     """Run what is pending in this process, and tell how it goes."""
     import anyio
@@ -259,13 +355,18 @@ async def _view(options: Options) -> Mapping[str, Any]:
         return dict(await client.get(f"{RECOVERY}/"))
 
 
-def _wanted(state: Path, place: str, given: Mapping[str, Any]) -> "Wanted":
+def _place(place: str, given: Mapping[str, Any]) -> "Place":
+    from purveyor.backups.storage import Bucket, Folder
+
+    source, folder = _source(place, given)
+    return Bucket(source, source.secret_key) if source else Folder(folder or Path())
+
+
+def _source(place: str, given: Mapping[str, Any]) -> "tuple[SourceRecord | None, Path | None]":
+    """A bucket, or a folder."""
     from purveyor.backups.models import SourceRecord
-    from purveyor.recovery.outlook import Accepted
-    from purveyor.recovery.rebuild import Wanted
 
     source = folder = None
-    key, on_paper = _key(given["key_file"])
     if place.startswith("s3://"):
         bucket, _, path = place.removeprefix("s3://").partition("/")
         access = given["access_key"] or click.prompt("Access key", err=True)
@@ -294,6 +395,15 @@ def _wanted(state: Path, place: str, given: Mapping[str, Any]) -> "Wanted":
                 remedy="For example: s3://offsite/prod",
                 errors={"place": "not there"},
             )
+    return source, folder
+
+
+def _wanted(state: Path, place: str, given: Mapping[str, Any]) -> "Wanted":
+    from purveyor.recovery.outlook import Accepted
+    from purveyor.recovery.rebuild import Wanted
+
+    key, on_paper = _key(given["key_file"])
+    source, folder = _source(place, given)
     return Wanted(
         state=state,
         source=source,

@@ -100,7 +100,7 @@ def lay_out(
 
     `final` is the state directory to be; `house` may have another one.
     """
-    _end_unfinished(tx, house, verbs)
+    end_unfinished(tx, house, verbs)
     wanted = [
         item
         for item in services.every(tx)
@@ -125,7 +125,7 @@ def lay_out(
             )
     for number, reason in outlook.gone_backups.items():
         mark_failed(tx, number, {"detail": f"It is lost: {reason}"})
-    tx.db.execute("UPDATE sqlite_sequence SET seq = seq + ?", [SPACE])
+    leave_numbers_out(tx)
     record.choices = {item.id: item.choice for item in outlook.services}
     sizes = {item.id: item.plain_bytes for item in outlook.services}
     record.pending = sorted(
@@ -135,9 +135,15 @@ def lay_out(
     hold.begin(tx)
 
 
-def _end_unfinished(tx: Tx, house: House, verbs: Mapping[str, Verb]) -> None:
-    """What was under way is not: of what it had made nothing is left that had to be taken back."""
-    error: dict[str, Any] = {"code": "failed", "detail": LOST, "remedy": "Begin it again."}
+def leave_numbers_out(tx: Tx) -> None:
+    """Have what is made from now on have other numbers than what was made after the copy."""
+    tx.db.execute("UPDATE sqlite_sequence SET seq = seq + ?", [SPACE])
+
+
+def end_unfinished(tx: Tx, house: House, verbs: Mapping[str, Verb], why: str = LOST) -> None:
+    """What was under way is not: of what it had made nothing is left that had to be taken back, or
+    nothing that may be."""
+    error: dict[str, Any] = {"code": "failed", "detail": why, "remedy": "Begin it again."}
     for operation in operations.unfinished(tx):
         verb = verbs.get(operation.verb)
         if verb is not None:

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple, Protocol
 import anyio
 import msgspec
 
+from purveyor.backups.repository import KEY_FILE
 from purveyor.deployments import store as deployments
 from purveyor.deployments.app_runtime import container_name
 from purveyor.kernel import config, naming
-from purveyor.kernel.db import Store, Tx
+from purveyor.kernel.db import Store, Tx, copies
 from purveyor.kernel.db.beginning import MARK
 from purveyor.kernel.db.database import note
 from purveyor.kernel.db.faults import told
@@ -59,6 +60,7 @@ from purveyor_hooks import (
 
 ASIDE = ("", "-wal", "-shm")
 PATIENCE = 120.0  # seconds for a server that was started anew to answer
+FOR_WHAT = "This is for one whose database was lost while its containers and data are there."
 STAND_IN = "PurveyorStandsHereForThePassword"
 
 
@@ -132,17 +134,16 @@ class Taken(NamedTuple):
 
 
 def require_lost(state: Path) -> None:
-    """Raise `Conflict` for a state directory that has a database."""
-    path = state / DATABASE
-    if (path.exists() and path.stat().st_size) or not state.is_dir():
-        raise Conflict(
-            f"{state} has a database."
-            if state.is_dir()
-            else f"There is no state directory {state}.",
-            remedy=(
-                "This is for one whose database was lost while its containers and data are there."
-            ),
-        )
+    """Raise `Conflict` for a state directory that has a database which can be gone on with,
+    `StateLocked` for one in use."""
+    if not state.is_dir():
+        raise Conflict(f"There is no state directory {state}.", remedy=FOR_WHAT)
+    with StateLock(state):
+        if copies.kept(state / DATABASE) is not None:
+            raise Conflict(
+                f"{state} has a database, and it is whole.",
+                remedy=f"{FOR_WHAT} To have an older one, move that away first.",
+            )
 
 
 async def installation_of(folder: Path, engine: Engine) -> str:
@@ -189,7 +190,7 @@ async def retaken(
                     )
                     taken = taken._replace(rotate=tuple(sorted(set(rotate))))
             if not plan:
-                await anyio.to_thread.run_sync(_put_in_place, part, state)
+                await anyio.to_thread.run_sync(in_place, part, state)
             yield taken
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -213,14 +214,17 @@ async def _begin(state: Path, part: Path, installation: str) -> None:
         store.close()
 
 
-def _put_in_place(part: Path, state: Path) -> None:
+def in_place(part: Path, state: Path) -> None:
+    """Have the database, and keys that are lost as well, be those of the folder beside; what is
+    left of the lost one stays, as `.lost`."""
     with told(state):
         for suffix in ASIDE:  # what is left of the lost one is not this one's
             old = state / f"{DATABASE}{suffix}"
             if old.exists():
                 old.replace(old.with_name(f"{old.name}.lost"))
-        if (part / KEY).exists() and not (state / KEY).exists():
-            (part / KEY).replace(state / KEY)
+        for name in (KEY, KEY_FILE):
+            if (part / name).exists() and not (state / name).exists():
+                (part / name).replace(state / name)
         with (part / DATABASE).open("rb") as opened:
             os.fsync(opened.fileno())
         (part / DATABASE).replace(state / DATABASE)

@@ -29,9 +29,9 @@ def begin(state: Path, *folders: Path) -> None:
 
 def lost(path: Path, how: str, traces: list[str]) -> StateRefused:
     """The database of an installation is gone."""
-    there = ", ".join(traces)
+    there = f"{', '.join(traces)} {'are' if len(traces) > 1 else 'is'}"
     return StateRefused(
-        f"The database {path} {how}, but {there} is there: this is not a new installation.",
+        f"The database {path} {how}, but {there} there: this is not a new installation.",
         remedy=f"Nothing was touched; what runs, runs on. {way_back(path)} "
         "To begin anew beside it, give another state directory (--state).",
     )

@@ -4,6 +4,7 @@ numbers."""
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -16,9 +17,9 @@ from sqlite_utils import Database
 from purveyor import __version__
 from purveyor.kernel.db import copies, migrations
 from purveyor.kernel.db.beginning import MARK, begun, lost
-from purveyor.kernel.db.faults import told
+from purveyor.kernel.db.faults import told, way_back
 from purveyor.kernel.db.secrets import Vault
-from purveyor_hooks import Event, NotFound, StateRefused
+from purveyor_hooks import Event, NotFound, PurveyorError, StateRefused
 
 T = TypeVar("T")
 Record = TypeVar("Record", bound=msgspec.Struct)
@@ -186,6 +187,8 @@ class Store:
         self._vault = vault
         self._clock = clock
         self._writer: Database | None = None
+        self._file = (0, 0)  # device and inode of the file that is open
+        self._rescued: Path | None = None  # what was in it when it was found to be gone
         self._idle: list[Database] = []  # connections that read, made when they are first needed
         self._writing = anyio.Lock()
         self._reading = anyio.Semaphore(READERS)
@@ -209,6 +212,8 @@ class Store:
 
     def _open(self) -> None:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        seen = self._path.stat()
+        self._file, self._rescued = (seen.st_dev, seen.st_ino), None
         new = self._path.stat().st_size == 0 or (self._path.parent / MARK).exists()
         self._writer = writer = self._connect()
         self._refuse_newer(writer)
@@ -260,7 +265,9 @@ class Store:
         return self._path
 
     def _connect(self) -> Database:
-        db = Database(sqlite3.connect(self._path, timeout=10, check_same_thread=False))
+        # one that was taken away is not made anew, as an empty one
+        uri = f"{self._path.absolute().as_uri()}?mode=rw"
+        db = Database(sqlite3.connect(uri, uri=True, timeout=10, check_same_thread=False))
         # FULL: a committed intent survives the loss of power, not only the loss of the process.
         for pragma in ("foreign_keys = ON", "busy_timeout = 10000", "synchronous = FULL"):
             db.execute(f"PRAGMA {pragma}")
@@ -283,8 +290,11 @@ class Store:
         writer = self._opened(self._writer)
 
         def run() -> tuple[T, list[Event]]:
+            if how := self._gone():
+                self._rescue(writer)
+                raise self._taken_away(how)
             tx = Tx(writer, self._vault, self._clock())
-            with told(self._path, (sqlite3.Error,)), writer.atomic():
+            with self._told(), writer.atomic():
                 try:
                     result = work(tx)
                 finally:
@@ -309,8 +319,7 @@ class Store:
             try:
                 reader = self._idle.pop()
             except IndexError:
-                with told(self._path, (sqlite3.Error,)):
-                    reader = self._connect_reader()
+                reader = self._new_reader()
             try:
                 return self._look(reader, work)
             finally:
@@ -327,8 +336,7 @@ class Store:
         self._opened(self._writer)
 
         def run() -> T:
-            with told(self._path, (sqlite3.Error,)):
-                reader = self._connect_reader()
+            reader = self._new_reader()
             try:
                 return self._look(reader, work)
             finally:
@@ -339,13 +347,59 @@ class Store:
                 result = await anyio.to_thread.run_sync(run)
         return result
 
+    def _new_reader(self) -> Database:
+        if how := self._gone():
+            raise self._taken_away(how)
+        with self._told():
+            return self._connect_reader()
+
     def _look(self, reader: Database, work: Callable[[Tx], T]) -> T:
         tx = Tx(reader, self._vault, self._clock())
-        with told(self._path, (sqlite3.Error,)), reader.atomic():
+        with self._told(), reader.atomic():
             try:
                 return work(tx)
             finally:
                 tx.end()
+
+    # ---------------------------------------------------------------- a file that is taken away
+
+    def _gone(self) -> str:
+        """What somebody has done to the file under us, "" while it is there."""
+        try:
+            seen = os.stat(self._path)
+        except FileNotFoundError:
+            return "was removed"
+        except OSError:  # told by whoever needs it
+            return ""
+        if (seen.st_dev, seen.st_ino) != self._file:
+            return "was replaced"
+        return "" if seen.st_size else "was emptied"
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors of SQLite as `told` has them; those of a file that is not ours any more say so."""
+        try:
+            with told(self._path, (sqlite3.Error,)):
+                yield
+        except (sqlite3.Error, PurveyorError) as error:
+            if isinstance(error.__cause__ or error, sqlite3.Error) and (how := self._gone()):
+                raise self._taken_away(how) from error
+            raise
+
+    def _rescue(self, writer: Database) -> None:
+        """Copy what is open and has no name any more to where copies are, once."""
+        if self._rescued is None:
+            try:
+                self._rescued = copies.rescue(writer.conn, self._path)
+            except (sqlite3.Error, PurveyorError):
+                return  # there is nothing left of it, or no room: the next one tries again
+
+    def _taken_away(self, how: str) -> StateRefused:
+        kept = f"All that it held is in {self._rescued}. " if self._rescued else ""
+        return StateRefused(
+            f"The database {self._path} {how} while Purveyor used it: nothing is written any more.",
+            remedy=f"What runs, runs on. {kept}{way_back(self._path)}",
+        )
 
     @staticmethod
     def _opened(db: Database | None) -> Database:

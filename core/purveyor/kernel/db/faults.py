@@ -128,17 +128,14 @@ def _read_only(path: Path) -> StateUnavailable:
 def way_back(path: Path) -> str:
     """How a database comes back: from the newest copy that there is."""
     folder = path.parent / "copies"
-    copies = (
+    found = (
         sorted(folder.glob("*.db"), key=lambda item: item.stat().st_mtime)
         if folder.is_dir()
         else []
     )
-    begin = f"Stop Purveyor, keep what is left of {path} elsewhere, and put it back"
-    if copies:
-        return (
-            f"{begin} from your newest copy; the newest of Purveyor's own: cp {copies[-1]} {path}"
-        )
+    own = f" The newest of Purveyor's own is {found[-1]}." if found else ""
     return (
-        f"{begin} from your copy of the state directory. Without one: purveyor recover "
-        "containers --plan"
+        f"Stop Purveyor, and put the newest copy back: purveyor recover database --plan.{own} "
+        "Where a bucket has newer ones, name it: purveyor recover database s3://BUCKET/PATH. "
+        "Without one: purveyor recover containers --plan"
     )
