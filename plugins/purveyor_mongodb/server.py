@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from pymongo import AsyncMongoClient, WriteConcern
+from pymongo import AsyncMongoClient, ReturnDocument, WriteConcern
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
 from purveyor_hooks import Access, Health, Service
@@ -64,10 +64,13 @@ async def ready(service: Service, access: Access) -> Health:
                     detail="The replica set is being initiated.",
                 )
             mark = uuid.uuid4().hex
-            await own(client, "health").replace_one(
-                {"_id": "health"}, {"_id": "health", "mark": mark}, upsert=True
+            # in one piece: another look may be made at the same time
+            found = await own(client, "health").find_one_and_replace(
+                {"_id": "health"},
+                {"_id": "health", "mark": mark},
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
             )
-            found = await own(client, "health").find_one({"_id": "health"})
             if found is None or found["mark"] != mark:
                 return Health(
                     healthy=False,

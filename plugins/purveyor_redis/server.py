@@ -337,8 +337,12 @@ async def ready(service: Service, access: Access) -> Health:
             version = str(info.get("valkey_version") or info.get("redis_version", ""))
             stage = "query"
             mark = uuid.uuid4().hex
-            await client.set(HEALTH_KEY, mark, ex=60)
-            if await client.get(HEALTH_KEY) != mark:
+            # in one piece: another look may be made at the same time
+            async with client.pipeline(transaction=True) as looked:
+                looked.set(HEALTH_KEY, mark, ex=60)
+                looked.get(HEALTH_KEY)
+                _, found = await looked.execute()
+            if found != mark:
                 return Health(
                     healthy=False,
                     stage=stage,

@@ -1,12 +1,13 @@
 """What is in the keys of a backup, as digests: what a value is, and not how its server laid it out.
 
 A server keeps small hashes, sets and sorted sets in one string and large ones in tables without an
-order, by limits that can be set: all are told by their members. What has fields that expire is told
-by those that do not.
+order, by limits that can be set: all are told by their members. It packs texts or does not, and each
+version writes streams down in its own way: told are the texts, the entries, and who has read what.
+What has fields that expire is told by those that do not. A module's value is told as it is.
 """
 
 import struct
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from hashlib import blake2b
 from typing import Any
 
@@ -19,11 +20,11 @@ from purveyor_redis.rdb import (
     HASHES_2,
     LISTPACK_1,
     LISTPACK_2,
+    STREAMS,
     VALKEY_9,
     DamagedRdb,
     Reader,
     Steps,
-    unpack,
 )
 from purveyor_redis.server import OWN_KEYS
 from purveyor_redis.snapshot import DATA, PROJECT
@@ -31,11 +32,12 @@ from purveyor_redis.snapshot import DATA, PROJECT
 SIZE = 16  # bytes of a digest
 MODULO = 1 << (8 * SIZE)
 LONG = 1024 * 1024  # bytes; a longer string is told by its hash
-MEMBER = 4096  # bytes; a longer compressed member is no member of a listpack, and told as it is
-PACKED = 16 * 1024 * 1024  # bytes; a longer listpack is told as it is
-SET, SORTED_SET_TEXT, HASH, SORTED_SET, LIST = 2, 3, 4, 5, 1
+PIECE = 64 * 1024  # bytes of a packed string that are unpacked at once
+PACKED = 16 * 1024 * 1024  # bytes; a longer listpack has one large member, and is told as it is
+STRING, LIST, SET, SORTED_SET_TEXT, HASH, SORTED_SET = range(6)
 INTSET, HASH_PACKED, SORTED_SET_PACKED, LIST_PACKED, SET_PACKED = 11, 16, 17, 18, 20
 NODE_PLAIN = 1
+DELETED, SAME_FIELDS = 1, 2  # flags of a stream's entry
 NUMBERS = {253: "nan", 254: "inf", 255: "-inf"}
 # a database's number, a key, the digest of its value, and whether it may go by itself
 Told = tuple[int, bytes, bytes, bool]
@@ -105,43 +107,61 @@ class Digests(Reader):
             return (yield from self._packed(kind)), False
         if kind in (LIST, LIST_PACKED):
             return (yield from self._list(kind)), False
+        if kind == STRING:
+            found = blake2b(b"string", digest_size=SIZE)
+            yield from self._text_into(found)
+            return found.digest(), False
+        if kind in STREAMS:
+            return (yield from self._entries(kind)), False
         if kind == HASHES_1 and self.version >= VALKEY_9:
             return (yield from self._fields(kind)), True
         if kind in (HASHES_1, HASHES_2) and self.version < VALKEY_9:
             return (yield from self._fields(kind)), True
         if kind in (LISTPACK_1, LISTPACK_2) and self.version < VALKEY_9:
             return (yield from self._packed_fields(kind)), True
-        # strings, streams, modules, and what older servers wrote
+        # modules, and what older servers wrote
         self._heard = blake2b(bytes((kind,)), digest_size=SIZE)
         yield from self._value(kind)
         heard, self._heard = self._heard, None
         return bytes(heard.digest()), False
 
     def _string(self, most: int) -> Generator[None, None, bytes]:
-        """A string; of one that is longer than `most`, or long and compressed, a hash."""
+        """A string; of one that is longer than `most` a hash."""
         size, encoded = yield from self._size()
-        if not encoded:
-            if size <= most:
-                return (yield from self._take(size))
-            return (yield from self._hashed(size))
-        if size < 3:
-            return str(
-                int.from_bytes((yield from self._take(1 << size)), "little", signed=True)
-            ).encode()
-        if size > 3:
-            raise DamagedRdb("a string is encoded in an unknown way")
-        packed, whole = (yield from self._length()), (yield from self._length())
-        if max(packed, whole) > (most if most == PACKED else MEMBER):
-            return (yield from self._hashed(packed))
-        return unpack((yield from self._take(packed)), whole)
+        if not encoded and size <= most:
+            return (yield from self._take(size))
+        heard = _Kept(most)
+        yield from self._heard_by(heard.update, size, encoded)
+        return heard.found()
 
-    def _hashed(self, size: int) -> Generator[None, None, bytes]:
-        found = blake2b(str(size).encode())
+    def _items_of(self) -> Generator[None, None, list[bytes]]:
+        """The members of a listpack."""
+        data = yield from self._string(PACKED)
+        # a listpack begins with its length: a hash in the place of a long one does not
+        whole = len(data) >= 4 and int.from_bytes(data[:4], "little") == len(data)
+        return listpack(data) if whole else [data]
+
+    def _text_into(self, found: Any) -> Steps:
+        yield from self._heard_by(found.update, *(yield from self._size()))
+
+    def _heard_by(self, update: Callable[[bytes], object], size: int, encoded: bool) -> Steps:
+        """A string, piece by piece, whatever way it is written down in."""
+        if encoded and size < 3:
+            number = int.from_bytes((yield from self._take(1 << size)), "little", signed=True)
+            update(str(number).encode())
+            return
+        if encoded and size > 3:
+            raise DamagedRdb("a string is encoded in an unknown way")
+        unpacking = None
+        if encoded:
+            size, whole = (yield from self._length()), (yield from self._length())
+            unpacking = Unpacking(whole)
         while size:
-            piece = yield from self._take(min(size, LONG))
-            found.update(piece)
+            piece = yield from self._take(min(size, PIECE if unpacking else LONG))
             size -= len(piece)
-        return found.digest()
+            update(unpacking.feed(piece) if unpacking else piece)
+        if unpacking:
+            unpacking.finish()
 
     def _members(self, kind: int) -> Generator[None, None, bytes]:
         number = yield from self._length()
@@ -179,13 +199,41 @@ class Digests(Reader):
         nodes = yield from self._length()
         for _ in range(nodes):
             plain = kind == LIST or (yield from self._length()) == NODE_PLAIN
-            items = (
-                [(yield from self._string(LONG))]
-                if plain
-                else listpack((yield from self._string(PACKED)))
-            )
+            items = [(yield from self._string(LONG))] if plain else (yield from self._items_of())
             for item in items:
-                found.update(struct.pack("<Q", len(item)) + item)
+                told = blake2b(item).digest() if not plain and len(item) > LONG else item
+                found.update(struct.pack("<Q", len(told)) + told)
+        return found.digest()
+
+    def _entries(self, kind: int) -> Generator[None, None, bytes]:
+        """Of a stream its entries, its last number, and its groups: who was given what, and has not
+        said that it is done."""
+        found = blake2b(b"stream", digest_size=SIZE)
+
+        def told(*items: bytes) -> None:
+            found.update(b"".join(struct.pack("<Q", len(item)) + item for item in items))
+
+        for _ in range((yield from self._length())):
+            first = yield from self._string(LONG)
+            for entry in entries(first, (yield from self._items_of())):
+                told(*entry)
+        numbers = []
+        for _ in range(3 if kind == STREAMS[0] else 8):
+            numbers.append((yield from self._length()))
+        told(*(str(number).encode() for number in numbers[:3]))
+        for _ in range((yield from self._length())):
+            group = [(yield from self._string(LONG))]
+            for _ in range(2 if kind == STREAMS[0] else 3):
+                group.append(str((yield from self._length())).encode())
+            told(*group[:3])
+            for _ in range((yield from self._length())):
+                told((yield from self._take(24)), str((yield from self._length())).encode())
+            for _ in range((yield from self._length())):
+                told((yield from self._string(LONG)), (yield from self._take(8)))
+                if kind == STREAMS[2]:
+                    yield from self._take(8)
+                for _ in range((yield from self._length())):
+                    told((yield from self._take(16)))
         return found.digest()
 
     def _fields(self, kind: int) -> Generator[None, None, bytes]:
@@ -230,6 +278,91 @@ def _score(text: str) -> bytes:
         return struct.pack("<d", float(text))
     except ValueError:
         raise DamagedRdb("a score is none") from None
+
+
+class _Kept:
+    """A string where it is short enough, else its hash."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._length = most, 0
+        self._whole, self._hash = bytearray(), blake2b()
+
+    def update(self, piece: bytes) -> None:
+        self._length += len(piece)
+        self._hash.update(piece)
+        if self._length <= self._most:
+            self._whole += piece
+
+    def found(self) -> bytes:
+        return bytes(self._whole) if self._length <= self._most else self._hash.digest()
+
+
+class Unpacking:
+    """LZF, piece by piece: what is repeated lies at most 8 KiB behind. Raises `DamagedRdb`."""
+
+    WINDOW = 8192
+
+    def __init__(self, size: int) -> None:
+        self._left, self._rest, self._seen = size, b"", bytearray()
+
+    def feed(self, packed: bytes) -> bytes:
+        data, at, end = self._rest + packed, 0, len(self._rest) + len(packed)
+        found, begun = self._seen, len(self._seen)
+        while at < end:
+            first = data[at]
+            if first < 0x20:
+                if at + first + 2 > end:
+                    break
+                found += data[at + 1 : at + first + 2]
+                at += first + 2
+                continue
+            length, head = first >> 5, 2
+            if length == 7:
+                head = 3
+            if at + head > end:
+                break
+            length += 2 + (data[at + 1] if head == 3 else 0)
+            behind = ((first & 0x1F) << 8 | data[at + head - 1]) + 1
+            if behind > len(found):
+                raise DamagedRdb("a packed string is none")
+            piece = found[-behind:]
+            found += (
+                (piece * (length // behind + 1))[:length] if behind < length else piece[:length]
+            )
+            at += head
+        self._rest = data[at:]
+        new = bytes(found[begun:])
+        self._left -= len(new)
+        self._seen = found[-self.WINDOW :]
+        return new
+
+    def finish(self) -> None:
+        if self._rest or self._left:
+            raise DamagedRdb("a packed string is none")
+
+
+def entries(first: bytes, items: list[bytes]) -> Iterator[list[bytes]]:
+    """Those of a node of a stream that are not deleted, each with its number. The node's own first
+    entry has the fields that most of its entries have. Raises `DamagedRdb`."""
+    try:
+        base = struct.unpack(">QQ", first)
+        common = items[3 : 3 + int(items[2])]
+        at = 4 + len(common)
+        while at < len(items):
+            flags, number = int(items[at]), [int(items[at + 1]), int(items[at + 2])]
+            at += 3
+            if flags & SAME_FIELDS:
+                pairs = [part for pair in zip(common, items[at:], strict=False) for part in pair]
+                at += len(common)
+            else:
+                count = 2 * int(items[at])
+                pairs = items[at + 1 : at + 1 + count]
+                at += 1 + count
+            at += 1  # how many items it has
+            if not flags & DELETED:
+                yield [str(base[place] + number[place]).encode() for place in (0, 1)] + pairs
+    except (ValueError, IndexError, struct.error):
+        raise DamagedRdb("a stream is none") from None
 
 
 def integers(data: bytes) -> list[bytes]:

@@ -143,6 +143,7 @@ def _lay_out_otherwise(client: Any) -> None:
     ):
         client.config_set(name, 1)
     client.config_set("list-max-listpack-size", 3)
+    client.config_set("rdbcompression", "no")
     held = (
         client.hgetall("hash:small"),
         client.zrange("zset:small", 0, -1, withscores=True),
@@ -238,6 +239,21 @@ def test_one_of_everything_is_proven_by_its_contents_and_one_change_is_named(
     )
     assert subject.differences(before, subject.backup()) == []
     assert list(house.state.glob("contents-*")) == []
+
+
+@pytest.mark.nightly
+def test_a_redis_of_another_version_tells_the_same(house: Stage) -> None:
+    subject = Subject(house, "redis", "from7to8", docker_image="purveyor-test/redis:7.0")
+    before = subject.backup()
+    house.call(
+        "POST",
+        f"/external-services/{subject.name}/upgrade",
+        json={"docker_image": "purveyor-test/redis:8.0"},
+    )
+    after = subject.backup()
+    assert subject.differences(before, after) == []
+    house.call("POST", f"/backups/{before['id']}/verify?deep=true")
+    assert house.call("GET", f"/backups/{before['id']}")["metadata"]["deep"]
 
 
 @pytest.mark.nightly

@@ -17,6 +17,7 @@ ALL_DATA = (
     "a_backup_is_restored",
     "a_backup_is_proven",
     "a_backup_is_restored_in_place",
+    "contents_are_told",
     "a_hostile_project_gains_nothing",
     "it_is_cloned",
     "it_is_upgraded",

@@ -173,6 +173,30 @@ async def restore(service, access, source, options):
         await client.delete("thing7")
     return findings
 ''', "a_backup_is_proven"),
+    "tells-nothing": ('''
+@hookimpl
+async def contents(source, into):
+    async for _ in source:
+        pass
+''', "contents_are_told"),
+    "tells-keys-without-their-values": ('''
+class Names:
+    def __init__(self, into):
+        self._into = into
+
+    async def put(self, kind, name, what, digest, *, number=1, fleeting=False):
+        await self._into.put(kind, name, what, b"", number=number, fleeting=fleeting)
+
+@hookimpl
+async def contents(source, into):
+    await sound.contents(source=source, into=Names(into))
+''', "contents_are_told"),
+    "tells-how-it-was-written-down": ('''
+@hookimpl
+async def contents(source, into):
+    written = [chunk async for chunk in source]
+    await into.put("keys", "db1", "all", b"".join(written)[-16:])
+''', "contents_are_told"),
     "a-restore-gives-power": ('''
 RESTORED = set()
 

@@ -22,6 +22,7 @@ import anyio
 import httpx
 
 from purveyor_hooks.conformance.engine import EngineView
+from purveyor_hooks.conformance.told import Stored, Told
 from purveyor_hooks.protocols import Exercise, HostileExercise
 from purveyor_hooks.types import Account, Service, ServiceType
 from purveyor_hooks.types import Image as ImageValue
@@ -245,6 +246,15 @@ class Bench:
     def do(self, work: Callable[[], Awaitable[T]]) -> T:
         """Something that an app does."""
         return _run(work)
+
+    def told(self, service: str = "main") -> Told:
+        """What the type tells of a backup that is made now. Raises `ApiFailed`."""
+        made = self.call("POST", f"/backups/external-services/{service}/run")
+        if made["state"] != "ok":
+            raise ApiFailed(f"the backup is {made['state']}: {made['error_message']}")
+        told = Told()
+        _run(lambda: self.plugin.contents(source=Stored(Path(made["location"])), into=told))
+        return told
 
     def outcome(self, verb: str) -> Any:
         """What the last operation of a verb found."""

@@ -336,6 +336,21 @@ def a_backup_is_proven(bench: Bench) -> str | None:
     return None if bool(found["metadata"].get("deep")) == deep else "its contents were not compared"
 
 
+@promise("what a backup holds is told thing by thing: the same of the same data, and otherwise when one value is another",
+         "contents",
+         needs=("backup", "contents", "exercise"))  # fmt: skip
+def contents_are_told(bench: Bench) -> str | None:
+    first, second = bench.told(), bench.told()
+    if len(first.things) == 0:
+        return f"nothing is told of a backup that holds {len(bench.items)} things"
+    if other := first.besides(second):
+        return f"two backups of the same data tell something else: {other}"
+    bench.write(bench.account("alpha"), "thing1", "another value")
+    seen = second.besides(bench.told())
+    bench.write(bench.account("alpha"), "thing1", bench.items["thing1"])
+    return None if seen else "a value that was changed is told as it was before"
+
+
 @promise("a copy of a service that is written to counts what went into it", "backup",
          "restore", "unbind", needs=("backup", "restore", "census", "exercise"))  # fmt: skip
 def it_is_cloned(bench: Bench) -> str | None:

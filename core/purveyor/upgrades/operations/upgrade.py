@@ -123,7 +123,7 @@ class Upgrade(BesideVerb):
             "keep_going": given.keep_going,
             "skip_settings": list(given.skip_settings),
             "refused": [
-                str(item) for item in given.refused if item.what not in given.skip_settings
+                str(item) for item in given.refused if not _skipped(item, given.skip_settings)
             ],
         }
         return operations.insert(
@@ -308,3 +308,8 @@ class Upgrade(BesideVerb):
         if old is not None and services.find(tx, old):
             services.update(tx, old, volume_id=None)
             services.forget_scratch(tx, old)
+
+
+def _skipped(found: Finding, names: tuple[str, ...]) -> bool:
+    """Whether it is about a setting that is not to come along: NAME, or "NAME of whose it is"."""
+    return found.what.partition(" of ")[0].lower() in {name.lower() for name in names}
