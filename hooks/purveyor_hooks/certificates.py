@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 from purveyor_hooks.types import Parameter, Service, Variable
 
+AUTHORITIES = "/etc/purveyor/ca.crt"  # what vouches for servers, in each container of ours
+
 SSL_MODE = Parameter(
     name="ssl_mode",
     help="TLS on the network. With disable and prefer the server takes both, and addresses do not ask for it; with require, "

@@ -187,11 +187,18 @@ class Certificate(Value, frozen=True):
     """Where the server wants its certificate: in `file` its key and the certificate, as PEM, and
     where it does not read both from one, the certificate alone in `chain`. They are for the first
     of the `owners` that the image has as a user, alone; for everybody in the container where it has
-    none of them. What vouches for it is in /etc/purveyor/ca.crt."""
+    none of them. What vouches for it is in /etc/purveyor/ca.crt.
+
+    `port` is where the server shows it, for `purveyor doctor` to look; 0 is nowhere. Where TLS does
+    not begin at once, a client first says what `asks` has, and goes on when the server answers with
+    `granted`."""
 
     file: str
     chain: str = ""
     owners: tuple[str, ...] = ()
+    port: int = 0
+    asks: bytes = b""
+    granted: bytes = b""
 
 
 class HealthCheck(Value, frozen=True):

@@ -36,9 +36,10 @@ from purveyor_hooks import (
     Source,
     UpgradePlan,
     Variable,
+    certificates,
     hookimpl,
 )
-from purveyor_mongodb import found, image, probing, upgrades
+from purveyor_mongodb import found, image, probing, tls, upgrades
 
 PORT = 27017
 IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -69,6 +70,7 @@ def service_type() -> ServiceType:
                 editable=False,
                 pattern=r"[A-Za-z][A-Za-z0-9_-]{0,39}",
             ),
+            certificates.SSL_MODE,
             Parameter(
                 name="database",
                 help="The database made at first start.",
@@ -127,6 +129,13 @@ def container(service: Service) -> ContainerSpec:
 
 
 @hookimpl
+async def renew_certificate(service: Service, access: Access) -> None:
+    from purveyor_mongodb import server
+
+    await server.renew_certificate(service, access)
+
+
+@hookimpl
 async def ready(service: Service, access: Access) -> Health:
     from purveyor_mongodb import server
 
@@ -179,6 +188,7 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
         options += f"&replicaSet={service.parameters['replica_set']}"
     elif service.parameters["replica_set"]:
         options += "&directConnection=true"
+    options += tls.asked(service)
     url = f"mongodb://{account}:{password}@{service.host}:{port}/{database}?{options}"
     return [
         Variable(name="MONGODB_URL", value=url, secret=True),
@@ -187,6 +197,7 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
         Variable(name="MONGODB_DATABASE", value=binding.resource),
         Variable(name="MONGODB_USERNAME", value=binding.account),
         Variable(name="MONGODB_PASSWORD", value=binding.password, secret=True),
+        *certificates.variables(service, "MONGODB"),
     ]
 
 
@@ -198,8 +209,10 @@ def client(service: Service) -> Client:
         quote(service.parameters[name], safe="") for name in ("username", "password")
     )
 
-    def url(host: str, port: int) -> str:
-        return f"mongodb://{account}:{password}@{host}:{port}/admin?directConnection=true"
+    def url(host: str, port: int, encrypted: str) -> str:
+        return (
+            f"mongodb://{account}:{password}@{host}:{port}/admin?directConnection=true{encrypted}"
+        )
 
     return Client(
         argv=(
@@ -213,8 +226,8 @@ def client(service: Service) -> Client:
         python="import os, pymongo\nclient = pymongo.MongoClient(os.environ['PURVEYOR_HERE'])\ndb = client.admin\n"
         "print('client and db are connected; for example: client.list_database_names()')",
         environment={
-            "PURVEYOR_INSIDE": url("127.0.0.1", PORT),
-            "PURVEYOR_HERE": url(service.host, service.port(PORT)),
+            "PURVEYOR_INSIDE": url("127.0.0.1", PORT, tls.asked(service, certificates.AUTHORITIES)),
+            "PURVEYOR_HERE": url(service.host, service.port(PORT), tls.unverified(service)),
         },
     )
 

@@ -5,6 +5,7 @@ import itertools
 import re
 
 from purveyor_hooks import Access, FoundContainer, Health, Reader, Recognition, Retold, Service
+from purveyor_mongodb import tls
 from purveyor_mongodb.image import KEY_FILE, PASSWORD_FILE
 
 NAMES = re.compile(
@@ -41,6 +42,7 @@ async def retell(container: FoundContainer, read: Reader) -> Retold:
         "database": container.environment.get("MONGO_INITDB_DATABASE"),
         "password": await read(PASSWORD_FILE),
         "replica_set": words.get("--replSet", ""),
+        "ssl_mode": "require" if words.get(tls.MODE) == tls.DEMANDED else "disable",
     }
     key = await read(KEY_FILE) if parameters["replica_set"] else None
     known = {name: value for name, value in parameters.items() if value is not None}

@@ -1,6 +1,7 @@
 """The MongoDB container: the official image's conventions."""
 
 from purveyor_hooks import ContainerSpec, File, Limits, Mount, Port, Service
+from purveyor_mongodb import tls
 
 PORT = 27017
 DATA = "/data/db"
@@ -23,7 +24,7 @@ ENTRYPOINT = (
 def container(service: Service) -> ContainerSpec:
     """The container to run; with a replica set the server also gets a key."""
     values = service.parameters
-    command = ["mongod", "--auth", "--bind_ip_all"]
+    command = ["mongod", "--auth", "--bind_ip_all", *tls.options(service)]
     files = [File(path=PASSWORD_FILE, content=values["password"], mode=0o444)]
     entrypoint: tuple[str, ...] = ()
     if values["replica_set"]:
@@ -45,4 +46,5 @@ def container(service: Service) -> ContainerSpec:
         evidence=(f"{DATA}/WiredTiger", f"{DATA}/WiredTiger.wt"),
         limits=Limits(pids=THREADS),
         stop_timeout=60,
+        certificate=tls.CERTIFICATE,
     )

@@ -13,6 +13,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from purveyor_hooks import Access, Finding, Service
+from purveyor_mongodb import tls
 from purveyor_mongodb.server import OWN_DATABASE, PORT
 
 RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
@@ -109,18 +110,20 @@ async def connected(
     """The administrator's client for work of any length: who watches its progress ends it. What
     moves on the server, though no document comes over, is told by a beat."""
     address = access.address(PORT)
-    client: Any = AsyncMongoClient(
-        address.host,
-        address.port,
-        username=service.parameters["username"],
-        password=service.parameters["password"],
-        authSource="admin",
-        directConnection=True,
-        retryWrites=False,
-        appname=NAME,
-        serverSelectionTimeoutMS=5000,
-        socketTimeoutMS=patience,
-    )
+    with tls.driven(service) as encrypted:
+        client: Any = AsyncMongoClient(
+            address.host,
+            address.port,
+            username=service.parameters["username"],
+            password=service.parameters["password"],
+            authSource="admin",
+            directConnection=True,
+            retryWrites=False,
+            appname=NAME,
+            serverSelectionTimeoutMS=5000,
+            socketTimeoutMS=patience,
+            **encrypted,
+        )
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(_watch, client, access)

@@ -4,6 +4,7 @@ where there is none."""
 from urllib.parse import quote
 
 from purveyor_hooks import Binding, Command, Probe, Service
+from purveyor_mongodb import tls
 
 PORT = 27017
 
@@ -27,6 +28,7 @@ def probes(service: Service, binding: Binding) -> list[Probe]:
         quote(text, safe="") for text in (binding.account, binding.password, binding.resource)
     )
     url = f"mongodb://{account}:{password}@{service.host}:{PORT}/{database}?directConnection=true&serverSelectionTimeoutMS=5000"
+    url += tls.unverified(service)
     tcp = Command(argv=("bash", "-c", f"exec 3<>/dev/tcp/{service.host}/{PORT} && echo open"))
     user = "db.runCommand({connectionStatus: 1}).authInfo.authenticatedUsers[0].user"
     python_user = "db.command('connectionStatus')['authInfo']['authenticatedUsers'][0]['user']"

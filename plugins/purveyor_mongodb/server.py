@@ -9,6 +9,7 @@ from pymongo import AsyncMongoClient, ReturnDocument, WriteConcern
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
 from purveyor_hooks import Access, Health, Service
+from purveyor_mongodb import tls
 
 PORT = 27017
 OWN_DATABASE = "purveyor"  # a project's database always has its environment in its name
@@ -24,22 +25,31 @@ async def connection(
 ) -> AsyncIterator[Any]:
     """The administrator's client. `selection` is how many milliseconds it looks for the server."""
     address = access.address(PORT)
-    client: Any = AsyncMongoClient(
-        address.host,
-        address.port,
-        username=service.parameters["username"],
-        password=service.parameters["password"],
-        authSource="admin",
-        directConnection=True,
-        retryWrites=False,
-        serverSelectionTimeoutMS=selection,
-        connectTimeoutMS=TIMEOUT,
-        socketTimeoutMS=TIMEOUT,
-    )
+    with tls.driven(service) as encrypted:
+        client: Any = AsyncMongoClient(
+            address.host,
+            address.port,
+            username=service.parameters["username"],
+            password=service.parameters["password"],
+            authSource="admin",
+            directConnection=True,
+            retryWrites=False,
+            serverSelectionTimeoutMS=selection,
+            connectTimeoutMS=TIMEOUT,
+            socketTimeoutMS=TIMEOUT,
+            **encrypted,
+        )
     try:
         yield client
     finally:
         await client.close()
+
+
+async def renew_certificate(service: Service, access: Access) -> None:
+    """Have the server read its file again; a pair that does not match is refused, and the old one
+    stays."""
+    async with connection(service, access) as client:
+        await client.admin.command("rotateCertificates", 1)
 
 
 def own(client: Any, name: str) -> Any:

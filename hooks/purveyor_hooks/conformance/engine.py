@@ -128,5 +128,8 @@ class EngineView:
 def _certified(name: str, wanted: Certificate) -> list[File]:
     """A certificate of the owner's own, where the server wants it."""
     key, certificate = certificates.self_signed(name, [name], days=30)
-    files = [File(path=wanted.file, content=key + certificate, mode=0o600)]
+    files = [
+        File(path=wanted.file, content=key + certificate, mode=0o600),
+        File(path=certificates.AUTHORITIES, content=certificate),
+    ]
     return [*files, File(path=wanted.chain, content=certificate)] if wanted.chain else files
