@@ -25,16 +25,13 @@ from purveyor.kernel.docker import names
 from purveyor.projects import store as projects
 from purveyor.projects import variables
 from purveyor.recovery.copier import SILENT, Status
-from purveyor.services import certificates
 from purveyor.services import store as services
-from purveyor.services.handle import handle_of
 from purveyor.services.incidents import Subject, trouble
 from purveyor.services.models import ServiceRecord
 from purveyor.services.networks import Networks
 from purveyor_hooks import PurveyorError, Variable
 
 LATE = timedelta(minutes=10)
-UNRENEWED = timedelta(days=2)
 LEAST_SHARE, LEAST_BYTES = 0.05, 5 * 1024**3  # a disk with less than both is as good as full
 # what is unknown is the engine's fault, and said there
 GOOD = ("running", "creating", "deleting", "stopped", "unknown")
@@ -127,39 +124,6 @@ async def of_containment(app: App) -> list[Check]:
             )
             found.append(Check(subject=subject, name="contained", ok=True, detail=detail))
     return found
-
-
-async def of_certificates(app: App) -> list[Check]:
-    """Servers of Purveyor's that show no certificate of its authority, or one that ends soon."""
-
-    def look(tx: Tx) -> list[tuple[ServiceRecord, datetime | None]]:
-        owned = [
-            item for item in services.every(tx) if item.imported is None and item.state == "active"
-        ]
-        held = [(item, certificates.find(tx, item.id)) for item in owned]
-        return [(item, found.expires_at if found else None) for item, found in held]
-
-    checks = []
-    for record, until in await app.house.store.read(look):
-        if app.house.registry.find(record.service_type) is None:
-            continue
-        if handle_of(app.house, record).container().certificate is None:
-            continue
-        remedy = f"purveyor restart {record.slug}"
-        if until is None:
-            detail = (
-                "Its server was started by an older Purveyor and has no certificate of this "
-                f"one's authority: {remedy}"
-            )
-            checks.append(Check(subject=record.name, name="certificate", ok=True, detail=detail))
-        elif until - app.now() < certificates.RENEWED - UNRENEWED:
-            detail = f"Its certificate ends on {until:%Y-%m-%d} and was not renewed."
-            checks.append(
-                Check(
-                    subject=record.name, name="certificate", ok=False, detail=detail, remedy=remedy
-                )
-            )
-    return checks
 
 
 async def of_names(app: App) -> list[Check]:

@@ -6,12 +6,12 @@ import anyio.to_thread
 from packaging.version import Version
 
 from purveyor.app import App
+from purveyor.certified import of_certificates, of_ports
 from purveyor.checks import (
     Check,
     of_app,
     of_apps,
     of_backups,
-    of_certificates,
     of_containment,
     of_copies,
     of_disks,
@@ -80,10 +80,10 @@ async def examine(
         checks += [] if quick else await _whole(app, engine.ok)
     elif engine.ok:
         checks += await of_app(app, project, environment)
-        for service, binding in await app.house.store.read(
-            lambda tx: _linked(tx, project, environment)
-        ):
+        linked = await app.house.store.read(lambda tx: _linked(tx, project, environment))
+        for service, binding in linked:
             checks += await _path(app, service, binding)
+        checks += [] if quick else await of_ports(app, [service for service, _ in linked])
     return checks
 
 
@@ -104,7 +104,12 @@ def _loop(trouble: Trouble) -> Check:
 async def _whole(app: App, engine: bool) -> list[Check]:
     try:
         running = (
-            [*await of_services(app), *await of_apps(app), *await of_containment(app)]
+            [
+                *await of_services(app),
+                *await of_apps(app),
+                *await of_containment(app),
+                *await of_ports(app),
+            ]
             if engine
             else []
         )

@@ -7,7 +7,8 @@ from purveyor_hooks import Certificate, Service
 from purveyor_hooks.certificates import mode, verifies
 
 PAIR = "/etc/purveyor/server.pem"
-CERTIFICATE = Certificate(file=PAIR, owners=("postgres",))
+ASKS = (8).to_bytes(4) + (80877103).to_bytes(4)  # SSLRequest, before anything else
+CERTIFICATE = Certificate(file=PAIR, owners=("postgres",), port=5432, asks=ASKS, granted=b"S")
 OPTIONS = {"ssl": "on", "ssl_cert_file": PAIR, "ssl_key_file": PAIR}
 
 

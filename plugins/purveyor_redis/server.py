@@ -207,7 +207,9 @@ def container(service: Service, databases: int = DATABASES) -> ContainerSpec:
         evidence=(USERS_FILE, "/data/appendonlydir/appendonly.aof.manifest"),
         limits=Limits(memory=2 * limit + BESIDES if limit else None),
         stop_timeout=60,
-        certificate=Certificate(file=PAIR, owners=OWNERS),
+        certificate=Certificate(
+            file=PAIR, owners=OWNERS, port=PORT if certificates.demanded(service) else TLS_PORT
+        ),
         user="0" if several else "",
         # the entry point of Redis 8 empties the bounding set as well; the launcher stops servers of
         # other users

@@ -59,6 +59,7 @@ DATA, SPOOL = "/data", "/spool"
 FILE = "server.json"
 PORT = 7000
 PAIR = "/etc/purveyor/server.pem"
+ENCRYPTED = 443  # a size with which it speaks TLS, where somebody has put a listener
 
 
 class Held(msgspec.Struct, kw_only=True):
@@ -172,7 +173,13 @@ def container(service: Service) -> ContainerSpec:
         files=(File(path="/etc/fake.conf", content="size"),),
         evidence=(f"{DATA}/{FILE}",),
         stop_timeout=1,
-        certificate=Certificate(file=PAIR, owners=("fake",)),
+        certificate=Certificate(
+            file=PAIR,
+            owners=("fake",),
+            port=PORT if service.parameters["size"] == ENCRYPTED else 0,
+            asks=b"tls?",
+            granted=b"yes",
+        ),
     )
 
 

@@ -17,7 +17,7 @@ STANDS_ON = {
 SDKS = ("purveyor_blob", "purveyor_kv")
 
 # what puts all the rest together: it may import anything, and nothing imports it
-ABOVE = {"app", "asgi", "checks", "doctor"}
+ABOVE = {"app", "asgi", "certified", "checks", "doctor"}
 BELOW = {
     "kernel": set(),
     "services": {"kernel"},

@@ -10,7 +10,7 @@ from fake.engine import Container
 from fake.scene import Scene, do
 from fake.server import PAIR
 from purveyor.app import App
-from purveyor.checks import of_certificates
+from purveyor.certified import of_certificates
 from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Tx
 from purveyor.services import certificates, parameters

@@ -3,6 +3,7 @@ another's does not; plain goes on."""
 
 import asyncio
 import json
+import re
 import socket
 import ssl
 import struct
@@ -12,16 +13,19 @@ from typing import Any
 
 import pytest
 import redis
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo.errors import ConnectionFailure
 
 from purveyor.services import certificates
 from support import Stage, docker, eventually
 
+PORTS = {"main": 5432, "cache": 6380, "docs": 27017}
 ASK = struct.pack("!II", 8, 80877103)  # PostgreSQL's way to TLS: the client asks, the server says S
 
 
 @pytest.fixture(scope="module")
 def served(house: Stage) -> Stage:
-    house.furnish({"main": "postgres", "cache": "redis"}, ["shop"])
+    house.furnish({"main": "postgres", "cache": "redis", "docs": "mongodb"}, ["shop"])
     return house
 
 
@@ -32,9 +36,8 @@ def address(stage: Stage, service: str) -> str:
 
 def shake(stage: Stage, service: str, name: str, context: ssl.SSLContext) -> bytes:
     """The certificate that a server shows to whoever calls it by this name."""
-    with socket.create_connection(
-        (address(stage, service), 5432 if service == "main" else 6380), timeout=10
-    ) as line:
+    where = address(stage, service), PORTS[service]
+    with socket.create_connection(where, timeout=10) as line:
         if service == "main":
             line.sendall(ASK)
             assert line.recv(1) == b"S"
@@ -46,7 +49,16 @@ def ours(stage: Stage) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(stage.state / certificates.FILE))
 
 
-@pytest.mark.parametrize("service", ["main", "cache"])
+def strange(folder: Path) -> str:
+    """The file of an authority that nobody here knows."""
+    crt = folder / "crt"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
+    command += f" -subj /CN=other -keyout {folder / 'key'} -out {crt}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return str(crt)
+
+
+@pytest.mark.parametrize("service", PORTS)
 def test_the_right_name_and_authority_are_verified_and_others_refused(
     served: Stage, service: str, tmp_path: Path
 ) -> None:
@@ -56,29 +68,8 @@ def test_the_right_name_and_authority_are_verified_and_others_refused(
     other = f"{served.namespace}-{'cache' if service == 'main' else 'main'}"
     with pytest.raises(ssl.SSLCertVerificationError):
         shake(served, service, other, ours(served))
-    strange = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "1",
-    ]
-    strange += [
-        "-subj",
-        "/CN=other",
-        "-keyout",
-        str(tmp_path / "key"),
-        "-out",
-        str(tmp_path / "crt"),
-    ]
-    subprocess.run(strange, check=True, capture_output=True)
     with pytest.raises(ssl.SSLCertVerificationError):
-        shake(served, service, name, ssl.create_default_context(cafile=str(tmp_path / "crt")))
+        shake(served, service, name, ssl.create_default_context(cafile=strange(tmp_path)))
 
 
 def test_plain_clients_go_on_and_the_variables_are_those_of_before(served: Stage) -> None:
@@ -88,10 +79,14 @@ def test_plain_clients_go_on_and_the_variables_are_those_of_before(served: Stage
     assert (
         variables["POSTGRES_CA_CERT"]
         == variables["REDIS_CA_CERT"]
+        == variables["MONGODB_CA_CERT"]
         == str(served.state / certificates.FILE)
     )
     assert variables["POSTGRES_CA_PEM"] == (served.state / certificates.FILE).read_text()
     assert redis.Redis.from_url(variables["REDIS_URL"]).set("plain", 1)
+    assert "tls" not in variables["MONGODB_URL"]
+    with MongoClient(variables["MONGODB_URL"]) as client:
+        client.get_default_database().notes.insert_one({"_id": "plain"})
     inside = served.variables("shop", host=False)
     assert inside["REDIS_CA_CERT"] == "/etc/purveyor/ca.crt"
     assert inside["REDIS_TLS_URL"].startswith("rediss://")
@@ -105,7 +100,7 @@ def test_plain_clients_go_on_and_the_variables_are_those_of_before(served: Stage
 
 
 def test_a_certificate_is_renewed_while_the_server_runs(served: Stage) -> None:
-    names = {service: f"{served.namespace}-{service}" for service in ("main", "cache")}
+    names = {service: f"{served.namespace}-{service}" for service in PORTS}
     before = {
         service: shake(served, service, name, ours(served)) for service, name in names.items()
     }
@@ -115,6 +110,8 @@ def test_a_certificate_is_renewed_while_the_server_runs(served: Stage) -> None:
     }
     kept = redis.Redis.from_url(served.variables("shop")["REDIS_URL"])
     kept.ping()
+    documents: Any = MongoClient(served.variables("shop")["MONGODB_URL"])
+    open_before = documents.admin.command("hello")["connectionId"]
 
     for service in names:
         served.call("POST", f"/external-services/{service}/renew-certificate")
@@ -122,10 +119,12 @@ def test_a_certificate_is_renewed_while_the_server_runs(served: Stage) -> None:
         assert shake(served, service, name, ours(served)) != before[service]
         assert json.loads(docker("inspect", name))[0]["State"]["StartedAt"] == begun[service]
     assert kept.ping()  # of a connection that was open
+    assert documents.admin.command("hello")["connectionId"] == open_before
+    documents.close()
 
 
 def test_another_authority_takes_over_while_servers_run(served: Stage) -> None:
-    names = {service: f"{served.namespace}-{service}" for service in ("main", "cache")}
+    names = {service: f"{served.namespace}-{service}" for service in PORTS}
     begun = {
         name: json.loads(docker("inspect", name))[0]["State"]["StartedAt"]
         for name in names.values()
@@ -145,11 +144,43 @@ def test_another_authority_takes_over_while_servers_run(served: Stage) -> None:
         with pytest.raises(ssl.SSLCertVerificationError):
             shake(served, service, name, before)
         assert json.loads(docker("inspect", name))[0]["State"]["StartedAt"] == begun[name]
-    assert "cache, main" in served.cli("ca", "show")
+    assert "cache, docs, main" in served.cli("ca", "show")
+
+
+@pytest.mark.weekly
+def test_the_doctor_tells_a_server_that_presents_another_certificate_than_its_own(
+    served: Stage, tmp_path: Path
+) -> None:
+    assert "3 of 3 servers that speak TLS present what is recorded" in served.cli("doctor")
+    crt, pair = strange(tmp_path), "/etc/purveyor/server.pem"
+    (tmp_path / "pair").write_text((tmp_path / "key").read_text() + Path(crt).read_text())
+    for service in PORTS:  # into the file that its server owns
+        write = ["docker", "exec", "-i", f"{served.namespace}-{service}", "sh", "-c"]
+        text = (tmp_path / "pair").read_bytes()
+        subprocess.run([*write, f"cat > {pair}"], input=text, check=True)
+    docker("kill", "-s", "HUP", f"{served.namespace}-main")
+    served.cli(
+        *("connect", "cache", "--", "CONFIG", "SET", "tls-cert-file", pair, "tls-key-file", pair)
+    )
+    code = "client.admin.command('rotateCertificates', 1)"
+    assert served.run("connect", "docs", stdin=f"{code}\n").returncode == 0
+    eventually(lambda: len(_presented(served)) == 3)
+    assert "another certificate" in served.cli("doctor", "shop", code=1)
+    for service in PORTS:
+        served.cli("restart", service)
+    assert _presented(served) == []
+
+
+def _presented(stage: Stage) -> list[str]:
+    return [
+        check["subject"]
+        for check in stage.call("GET", "/doctor")
+        if check["name"] == "presented certificate" and not check["ok"]
+    ]
 
 
 def test_verify_full_refuses_plain_text_and_its_addresses_work_as_they_are(served: Stage) -> None:
-    for service in ("main", "cache"):
+    for service in PORTS:
         served.cli("update", service, "-p", "ssl_mode=verify-full")
         assert served.json("health", service)["healthy"]
     variables = served.variables("shop")
@@ -163,6 +194,99 @@ def test_verify_full_refuses_plain_text_and_its_addresses_work_as_they_are(serve
     assert "write" in served.cli("doctor", "shop")
     served.cli("backup", "run", "cache")
     served.cli("backup", "run", "main")
+
+
+def test_a_driver_of_mongodb_verifies_and_another_authoritys_is_refused(
+    served: Stage, tmp_path: Path
+) -> None:
+    """As the addresses are of a server that refuses plain text."""
+    url = served.variables("shop")["MONGODB_URL"]
+    assert "&tls=true&tlsCAFile=" in url
+    with MongoClient(url) as client:
+        client.get_default_database().notes.insert_one({"_id": "sealed"})
+    asyncio.run(_written(url))
+    plain = url.partition("&tls=")[0]
+    other = f"{plain}&tls=true&tlsCAFile={strange(tmp_path)}"
+    published = re.search(r"127\.0\.0\.1:\d+", url)
+    assert published
+    unnamed = url.replace(published[0], f"{address(served, 'docs')}:{PORTS['docs']}")
+    for refused in (plain, other, unnamed):
+        with (
+            MongoClient(f"{refused}&serverSelectionTimeoutMS=1500") as client,
+            pytest.raises(ConnectionFailure),
+        ):
+            client.admin.command("ping")
+    with MongoClient(f"{unnamed}&tlsAllowInvalidHostnames=true") as client:
+        assert client.admin.command("ping"), "it was refused for its name alone"
+
+
+async def _written(url: str) -> None:
+    async with AsyncMongoClient(url) as client:
+        await client.get_default_database().notes.insert_one({"_id": "awaited"})
+
+
+def documents(stage: Stage, service: str) -> str:
+    """What the administrator finds in the app's collection, from a prompt of pymongo's."""
+    code = "sorted(str(d['_id']) for d in client.shop_production.notes.find())"
+    done = stage.run("connect", service, stdin=f"print({code})\n")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.weekly
+def test_a_mongodb_that_refuses_plain_text_is_backed_up_cloned_upgraded_and_rotated(
+    served: Stage,
+) -> None:
+    held = "['awaited', 'plain', 'sealed']"
+    assert documents(served, "docs") == held
+    backup = served.json("backup", "run", "docs")["backup_id"]
+    served.cli("backup", "restore", backup, "--new", "again")
+    served.cli("clone", "docs", "twin")
+    for service in ("again", "twin"):
+        assert documents(served, service) == held
+        assert json.loads(docker("inspect", f"{served.namespace}-{service}"))[0]["Args"].count(
+            "requireTLS"
+        )
+        served.cli("delete", service, "--yes")
+    served.cli("rotate", "shop", "--yes")
+    served.cli("rotate", "--administrator", "docs", "--yes")
+    served.cli("upgrade", "docs", "purveyor-test/mongodb:8.0-mongosh", "--yes")
+    assert "shop_production" in served.cli(
+        "connect", "docs", "--", "--eval", "print(db.getMongo().getDBNames())"
+    ), "mongosh inside the container verifies as well"
+    assert "\u2713 docs: write" in served.cli("doctor", "shop")
+    with MongoClient(served.variables("shop")["MONGODB_URL"]) as client:
+        assert client.get_default_database().notes.count_documents({}) == 3
+
+
+@pytest.mark.weekly
+def test_a_foreign_mongodb_that_demands_tls_is_taken_in_as_it_is(
+    served: Stage, tmp_path: Path
+) -> None:
+    """Its certificate is its owner's, so ours verifies nothing there."""
+    crt, name = strange(tmp_path), f"{served.namespace}.foreign"
+    (tmp_path / "pair").write_text((tmp_path / "key").read_text() + Path(crt).read_text())
+    docker(
+        *("create", "--name", name, "--network", served.namespace),
+        *("-e", "MONGO_INITDB_ROOT_USERNAME=root", "-e", "MONGO_INITDB_ROOT_PASSWORD=theirs"),
+        *("purveyor-test/mongodb:8.0", "mongod", "--tlsMode", "requireTLS"),
+        *("--tlsCertificateKeyFile", "/pair", "--tlsCAFile", "/crt"),
+        "--tlsAllowConnectionsWithoutCertificates",
+    )
+    try:
+        for file in ("pair", "crt"):
+            (tmp_path / file).chmod(0o644)
+            docker("cp", str(tmp_path / file), f"{name}:/{file}")
+        docker("start", name)
+        given = ["-p", "username=root", "-p", "password=theirs", "-p", "ssl_mode=require"]
+        served.cli("import", name, "theirs", "--type", "mongodb", *given)
+        served.cli("link", "theirs", "shop")
+        variables = served.variables("shop", host=False)
+        assert variables["MONGODB_URL"].endswith("&tls=true")
+        served.cli("unlink", "theirs", "shop", "--purge")
+        served.cli("delete", "theirs", "--yes")
+    finally:
+        docker("rm", "-f", "-v", name)
 
 
 async def _encrypted(url: str) -> Any:
