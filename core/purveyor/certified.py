@@ -12,7 +12,7 @@ from purveyor.kernel.db import Tx
 from purveyor.services import certificates, presented
 from purveyor.services import store as services
 from purveyor.services.certificates import CertificateRecord
-from purveyor.services.handle import handle_of, seen_from
+from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Address, Certificate
 
@@ -109,8 +109,7 @@ async def _trouble(
 ) -> str:
     """What is wrong with what a server presents; "" when nothing is. One that has just been renewed
     is asked again."""
-    kind = app.house.registry.provider(record.service_type).kind
-    view = seen_from(kind, record, app.house.state, from_host=True, address=at)
+    view = handle_of(app.house, record).from_host(app.house, at).view
     address = Address(host=view.host_of(wanted.port), port=view.port(wanted.port))
     wrong = ""
     for _ in range(2):

@@ -444,7 +444,10 @@ class FakeContainers(Containers):
 
     async def contents(self, container_id: str, path: str) -> str | None:
         self._engine.act("look for a file")
-        found = Path(_inside(self._engine, self._ours(container_id), path))
+        container = self._ours(container_id)
+        if path in container.put:
+            return container.put[path]
+        found = Path(_inside(self._engine, container, path))
         return found.read_text() if found.is_file() else None
 
     async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:

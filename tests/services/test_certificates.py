@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 
@@ -10,13 +11,16 @@ from fake.engine import Container
 from fake.scene import Scene, do
 from fake.server import PAIR
 from purveyor.app import App
+from purveyor.asgi import create_api
 from purveyor.certified import of_certificates
+from purveyor.kernel.api import tokens
 from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Tx
 from purveyor.services import certificates, parameters
 from purveyor.services import store as services
 from purveyor.services.models import AUTHORITIES
-from purveyor_hooks import Conflict, ServiceType
+from purveyor.services.unaware import unaware
+from purveyor_hooks import Conflict, File, ServiceType
 from purveyor_hooks.certificates import SSL_MODE
 
 pytestmark = pytest.mark.anyio
@@ -157,11 +161,9 @@ async def test_another_authority_is_known_before_it_signs_and_the_old_one_goes_w
         second = await store.write(certificates.rotate)
         with pytest.raises(Conflict, match="already"):
             await store.write(certificates.rotate)
-        assert "shop/production" in await store.read(lambda tx: certificates.unaware(tx, second))
+        assert "shop/production" in (await unaware(app.house, [second]))[second.id].apps
         await do(app, "deploy", project="shop", image="app:2")
-        assert "shop/production" not in await store.read(
-            lambda tx: certificates.unaware(tx, second)
-        )
+        assert "shop/production" not in (await unaware(app.house, [second]))[second.id].apps
         found = [
             item
             for item in scene.engine.world.containers
@@ -186,6 +188,59 @@ async def test_another_authority_is_known_before_it_signs_and_the_old_one_goes_w
         (left,) = await store.read(certificates.authorities)
         assert (left.id, left.state) == (second.id, "current")
         assert file.read_text() == second.certificate
+
+
+async def test_who_does_not_know_an_authority_is_told_by_what_is_in_the_containers(
+    scene: Scene,
+) -> None:
+    async with scene.open() as app:
+        engine, store = app.house.engine, app.house.store
+        (first,) = await store.read(certificates.authorities)
+        second = await store.write(certificates.rotate)
+        found = await unaware(app.house, [first, second])
+        assert found[first.id].apps == []
+        assert found[second.id].apps == ["shop/preview", "shop/production"]
+        # without an app of ours, and with an account on a server that shows a certificate
+        assert found[second.id].elsewhere == ["blog/production", "news/production"]
+        assert found[first.id].elsewhere == []
+
+        # what a repair made anew has what is current, whenever it was deployed
+        made = container(scene, "fk.shop.production.1")
+        await engine.containers.put(
+            made.id, [File(path=AUTHORITIES, content=await store.read(certificates.bundle))]
+        )
+        assert (await unaware(app.house, [second]))[second.id].apps == ["shop/preview"]
+        # one that is gone comes back with what is current
+        await engine.containers.remove("fk.shop.preview.2")
+        assert (await unaware(app.house, [second]))[second.id].apps == []
+        # and one that cannot be looked at may know nothing
+        scene.engine.away = "The engine is away."
+        names = ["shop/preview", "shop/production"]
+        assert (await unaware(app.house, [second]))[second.id].apps == names
+
+
+async def test_the_old_authority_signs_on_while_somebody_does_not_know_the_new_one(
+    scene: Scene,
+) -> None:
+    async with scene.open() as app:
+
+        def work(tx: Tx) -> str:
+            return tokens.create(tx, name="t", scope="admin", project_id=None, expires_at=None)[1]
+
+        headers = {"Authorization": f"Bearer {await app.house.store.write(work)}"}
+        transport: Any = httpx.ASGITransport(app=create_api(app))  # type: ignore[arg-type]
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://p/api", headers=headers
+        ) as client:
+            assert (await client.post("/authorities/rotate")).status_code == 201
+            refused = await client.post("/authorities/finish")
+            assert refused.status_code == 409
+            for name in ("shop/production", "shop/preview", "blog/production"):
+                assert name in refused.json()["detail"]
+            (first, _) = (await client.get("/authorities/")).json()
+            assert (first["state"], first["unaware"]) == ("current", [])
+            done = await client.post("/authorities/finish", params={"anyway": True})
+            assert (done.status_code, done.json()["state"]) == (200, "current")
 
 
 def test_the_installations_own_mode_is_the_default_of_types_that_have_one() -> None:

@@ -5,6 +5,7 @@ import click
 from purveyor.kernel.cli import output
 from purveyor.kernel.cli.client import run
 from purveyor.kernel.cli.options import Options
+from purveyor.services.unaware import objection
 from purveyor_hooks.confirm import interrupts, yes_option
 
 AUTHORITIES = "/api/authorities"
@@ -49,10 +50,11 @@ def rotate(options: Options) -> None:
         "Another authority is there. Deploy the apps again that verify, then have it sign: "
         "purveyor ca finish"
     )
+    behind = [*found["unaware"], *(f"{name} (elsewhere)" for name in found["elsewhere"])]
     output.say(
         options,
         found,
-        text + (f"\nNot yet: {', '.join(found['unaware'])}" if found["unaware"] else ""),
+        "\n".join([text, *([f"Not yet: {', '.join(behind)}"] if behind else [])]),
     )
 
 
@@ -63,14 +65,14 @@ def finish(options: Options, yes: bool) -> None:
     """Have the other authority sign from now on; servers show its certificates while they run, and
     the old one goes."""
     known = run(options, lambda client: client.call("GET", f"{AUTHORITIES}/"))
-    unaware: list[str] = next((item["unaware"] for item in known if item["state"] == "next"), [])
-    if unaware:
-        interrupts(
-            f"Apps of {', '.join(unaware)} do not know it: those that verify will refuse their "
-            "servers.",
-            yes=yes,
-        )
-    found = run(options, lambda client: client.call("POST", f"{AUTHORITIES}/finish"))
+    waiting = next((item for item in known if item["state"] == "next"), None)
+    why = objection(waiting["unaware"], waiting["elsewhere"]) if waiting else ""
+    if why:
+        interrupts(why, yes=yes)
+    found = run(
+        options,
+        lambda client: client.call("POST", f"{AUTHORITIES}/finish", params={"anyway": bool(why)}),
+    )
     output.say(
         options,
         found,

@@ -16,6 +16,8 @@ from purveyor.kernel.parts import Core
 from purveyor.services import certificates
 from purveyor.services.certificates import AuthorityRecord
 from purveyor.services.renewals import Renewals
+from purveyor.services.unaware import Unaware, objection, unaware
+from purveyor_hooks import Conflict
 
 Req = Request[Any, Any, Any]
 
@@ -28,8 +30,9 @@ class Renewing(Core, Protocol):
 
 class AuthorityView(msgspec.Struct, frozen=True, kw_only=True):
     """An authority: `current` signs, `next` will, `old` does no more. `services` show a certificate
-    of it; the apps of `unaware` were deployed before it was there, and cannot verify what it signs
-    until they are deployed again."""
+    of it; the apps of `unaware` have a file without it, and cannot verify what it signs until they
+    are deployed again; environments of `elsewhere` have no app that Purveyor deployed, and their
+    variables were given out before it was there."""
 
     id: int
     state: str
@@ -39,9 +42,24 @@ class AuthorityView(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
     services: list[str]
     unaware: list[str]
+    elsewhere: list[str]
 
 
-def _view(tx: Tx, record: AuthorityRecord) -> AuthorityView:
+async def _views(core: Core) -> list[AuthorityView]:
+    def look(tx: Tx) -> tuple[list[AuthorityRecord], dict[int, list[str]]]:
+        found = certificates.authorities(tx)
+        return found, {item.id: certificates.shown_by(tx, item.id) for item in found}
+
+    records, shown = await core.house.store.read(look)
+    lacking = await unaware(core.house, records)
+    return [_view(item, shown[item.id], lacking[item.id]) for item in records]
+
+
+async def _shown(core: Core, authority_id: int) -> AuthorityView:
+    return next(item for item in await _views(core) if item.id == authority_id)
+
+
+def _view(record: AuthorityRecord, services: list[str], lacking: Unaware) -> AuthorityView:
     return AuthorityView(
         id=record.id,
         state=record.state,
@@ -49,48 +67,59 @@ def _view(tx: Tx, record: AuthorityRecord) -> AuthorityView:
         certificate=record.certificate,
         created_at=record.created_at,
         expires_at=record.expires_at,
-        services=certificates.shown_by(tx, record.id),
-        unaware=certificates.unaware(tx, record),
+        services=services,
+        unaware=lacking.apps,
+        elsewhere=lacking.elsewhere,
     )
 
 
 @get("/", guards=[reader])
 async def list_authorities(core: Core) -> list[AuthorityView]:
-    return await core.house.store.read(
-        lambda tx: [_view(tx, record) for record in certificates.authorities(tx)]
-    )
+    return await _views(core)
 
 
 @post("/rotate", guards=[admin])
 async def rotate(request: Req, core: Core) -> AuthorityView:
     """Have another authority beside the one that signs, for apps to know before it does."""
 
-    def work(tx: Tx) -> AuthorityView:
+    def work(tx: Tx) -> int:
         record = certificates.rotate(tx)
         tx.emit("authority.added", data={"id": record.id, **told(request.user)})
-        return _view(tx, record)
+        return record.id
 
     made = await core.house.store.write(work)
-    note(request, target=f"authority {made.id}")
+    note(request, target=f"authority {made}")
     await certificates.publish(core.house)
-    return made
+    return await _shown(core, made)
 
 
 @post("/finish", guards=[admin], status_code=200)
-async def finish(request: Req, core: Renewing) -> AuthorityView:
-    """Have the other one sign from now on, and servers show certificates of it, while they run."""
+async def finish(request: Req, core: Renewing, anyway: bool = False) -> AuthorityView:
+    """Have the other one sign from now on, and servers show certificates of it, while they run.
 
-    def work(tx: Tx) -> AuthorityView:
-        record = certificates.finish(tx)
-        tx.emit("authority.signs", data={"id": record.id, **told(request.user)})
-        return next(
-            _view(tx, item) for item in certificates.authorities(tx) if item.id == record.id
+    Refused while an app does not know it, or while variables that were given out before may be in
+    use elsewhere, but for `anyway`.
+    """
+    waiting = next((item for item in await _views(core) if item.state == "next"), None)
+    if (
+        waiting is not None
+        and not anyway
+        and (why := objection(waiting.unaware, waiting.elsewhere))
+    ):
+        raise Conflict(
+            why,
+            remedy="Deploy them again and give the file anew; or go on all the same: purveyor ca finish --yes",
         )
 
+    def work(tx: Tx) -> int:
+        record = certificates.finish(tx)
+        tx.emit("authority.signs", data={"id": record.id, **told(request.user)})
+        return record.id
+
     signs = await core.house.store.write(work)
-    note(request, target=f"authority {signs.id}")
+    note(request, target=f"authority {signs}")
     core.renewals.wake()
-    return signs
+    return await _shown(core, signs)
 
 
 router = Router(

@@ -188,21 +188,6 @@ def shown_by(tx: Tx, authority_id: int) -> list[str]:
     return [row["slug"] for row in tx.rows(f"{sql} ORDER BY slug", [authority_id])]
 
 
-def unaware(tx: Tx, authority: AuthorityRecord) -> list[str]:
-    """The environments whose apps were deployed before an authority was there, and know nothing of
-    it."""
-    sql = "SELECT DISTINCT projects.slug || '/' || environments.slug AS name FROM deployments "
-    sql += (
-        "JOIN environments ON environments.id = environment_id JOIN projects ON projects.id = "
-        "environments.project_id "
-    )
-    sql += (
-        "WHERE deployments.state = 'active' AND app IS NOT NULL AND deployments.created_at < ? "
-        "ORDER BY name"
-    )
-    return [row["name"] for row in tx.rows(sql, [authority.created_at])]
-
-
 def names_of(container_name: str) -> list[str]:
     """What a server answers to: its name, the same on every network, and this host's own."""
     return [container_name, *LOCAL]

@@ -53,7 +53,8 @@ def test_the_variables_name_the_container_and_its_own_port(docs: Stage) -> None:
     assert found["MONGODB_HOST"] == f"{docs.namespace}-docs"
     assert found["MONGODB_PORT"] == "27017"
     assert set(found) == {
-        f"MONGODB_{name}" for name in ("URL", "HOST", "PORT", "DATABASE", "USERNAME", "PASSWORD")
+        f"MONGODB_{name}"
+        for name in ("URL", "HOST", "PORT", "DATABASE", "USERNAME", "PASSWORD", "CA_CERT", "CA_PEM")
     }
     names = docs.call("GET", "/external-services/docs/preview-environment-names")
     masked = docs.call("GET", "/external-services/docs/preview-environment-masked")
