@@ -25,6 +25,7 @@ from bench_rows import LARGE, SMALL, Amounts
 POSTGRES = "purveyor-test/postgres:17"
 REDIS = "purveyor-test/redis:8.0"
 MINIO = "purveyor-test/minio:2026-02-12"
+RUSTFS = "purveyor-test/rustfs:1.0.1"
 IMAGES = {"redis": REDIS, "postgres": POSTGRES, "kv": REDIS, "blob": MINIO, "s3": MINIO}
 MIB = 1024 * 1024
 PATIENCE = 60.0
@@ -51,6 +52,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     listed: int  # services on the dashboard
     rows: Amounts  # of a full store
     asked: int  # for each list and page
+    objects: tuple[int, ...]  # in one bucket, one size after the other
     peers: bool  # measure beside what has to be fetched first
 
     @property
@@ -61,10 +63,10 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 # an hour has 120 looks at the default health-interval
 FULL = Sizes(rounds=7, blob_rounds=3, fleet_rounds=3, fleet=20, looks=120, requests=5000,
     calls=1000, blob=1024,
-             database=8_000_000, listed=200, rows=LARGE, asked=100, peers=True)  # fmt: skip
+             database=8_000_000, listed=200, rows=LARGE, asked=100, objects=(5_000, 20_000, 100_000), peers=True)  # fmt: skip
 QUICK = Sizes(rounds=1, blob_rounds=1, fleet_rounds=1, fleet=3, looks=3, requests=200, calls=20,
 blob=16,
-              database=20_000, listed=20, rows=SMALL, asked=2, peers=False)  # fmt: skip
+              database=20_000, listed=20, rows=SMALL, asked=2, objects=(50, 100), peers=False)  # fmt: skip
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):

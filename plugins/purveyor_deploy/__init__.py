@@ -20,6 +20,7 @@ PAUSE = 0.1
 SETTLE = 2.0  # an app that listens on nothing is up when it has stayed up for so long
 LINGER = 0.3  # Docker's proxy accepts for an app that does not listen, and hangs up at once
 ANSWER_LIMIT = 5.0
+LINE = 256  # bytes of an answer's first line that are waited for
 
 
 @hookimpl
@@ -56,8 +57,11 @@ async def _is_up(
     app: AppSpec, address: Address | None, health: str, age: float
 ) -> tuple[bool, str]:
     """Whether the app is up, and what was seen."""
-    if health:
-        return health == "healthy", f"its health check says {health}"
+    # its image's own check says nothing of the port and the path that were asked for
+    if health and health != "healthy":
+        return False, f"its health check says {health}"
+    if health and address is None:
+        return True, "its health check says healthy"
     if address is None:
         return age >= SETTLE, "it runs"
     try:
@@ -78,10 +82,13 @@ async def _status(address: Address, path: str) -> int:
             "close\r\n\r\n"
         )
         await stream.send(request.encode())
-        try:
-            words = (await stream.receive(256)).split(b" ", 2)
+        said = b""
+        try:  # a server may write its first line in pieces
+            while b"\n" not in said and len(said) < LINE:
+                said += await stream.receive(LINE)
         except (anyio.EndOfStream, anyio.BrokenResourceError):
             return 0
+        words = said.split(b" ", 2)
     return (
         int(words[1])
         if len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit()

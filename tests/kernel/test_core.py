@@ -647,3 +647,33 @@ async def test_a_path_that_leads_nowhere_is_its_giver_s_mistake_and_not_the_plug
     with pytest.raises(Failed, match="failed in its hook browse"):
         await server.browse((), "", "")
     assert registry.plugins[0].faults == 1
+
+
+async def test_a_connection_that_breaks_is_the_servers_end_and_not_the_plugin_s_fault() -> None:
+    """A driver raises an error of its own, with what the system said behind it."""
+
+    class DriversOwn(Exception):
+        pass
+
+    async def purge(**_: Any) -> None:
+        try:
+            raise ConnectionResetError("reset by peer")
+        except ConnectionResetError:
+            raise DriversOwn("lost it")
+
+    registry = registry_of(thing=module(service_type=kind, purge=purge))
+    service = Service(
+        id=1,
+        name="main",
+        slug="main",
+        service_type="thing",
+        parameters={},
+        secrets={},
+        image=Image(reference="x:1"),
+        host="main",
+    )
+    server = ServiceHandle(registry.provider("thing"), service, cast("Any", None))
+    with pytest.raises(Failed, match="The server of main hung up during purge") as told:
+        await server.purge(cast("Any", None))
+    assert "purveyor health main" in told.value.remedy
+    assert registry.plugins[0].faults == 0

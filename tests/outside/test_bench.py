@@ -29,6 +29,7 @@ NAMES = [
     "data",
     "dashboard",
     "scale",
+    "objects",
 ]
 PEERS = {
     "create-redis": ["by hand"],
@@ -41,6 +42,7 @@ PEERS = {
     "data": ["pg_dump | zstd", "zstd -d | psql", "", "pg_dump | psql"],
     "dashboard": ["the API's answer"],
     "scale": ["", "", *["its processor time"] * (len(LISTS) + len(PAGES) + 1)],
+    "objects": [*["with 50"] * 8, ""],
 }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import compose
@@ -66,6 +67,13 @@ def test_the_protocol_is_spoken_in_json_lines(stage: Stage) -> None:
     again = lines(stage.cli(*words))
     assert dict(item["message"].split("=", 1) for item in again if item["type"] == "setenv") == told
     assert not [item for item in again if item["type"] == "info"]
+    # compose's own name of a folder: ours has no underscore
+    folder = ("compose", "--project-name=my_app", *words[2:])
+    for _ in range(2):
+        assert {item["type"] for item in lines(stage.cli(*folder))} <= {"info", "debug", "setenv"}
+    assert "my-app" in stage.json("show", "cache")["projects"]
+    stage.cli("compose", "--project-name=my_app", "down", "--service=redis", "--name=cache", "db")
+    assert "my-app" not in stage.json("show", "cache")["projects"]
     down = ("compose", "--project-name=talk", "down", "--service=redis", "--name=cache", "db")
     assert "data is kept" in stage.cli(*down)
     stage.cli(*down)
@@ -143,6 +151,16 @@ def test_a_git_push_deploys(stage: Stage, tmp_path: Path) -> None:
         assert "active" in done.stderr
         (found,) = stage.call("GET", f"/projects/{project}/deployments")
         assert docker("logs", found["container"]) == f"{stage.namespace}-cache"
+        run(stage, *git, "config", "purveyor.port", "8000", cwd=bare)
+        (work / "Dockerfile").write_text(f"FROM {DEMO}\n")
+        run(stage, *git, "commit", "-am", "it listens", cwd=work)
+        extra = {"DOCKER_BUILDKIT": "0", "PROJECT": project}
+        run(stage, *git, "push", "origin", "HEAD:feature/Log_in", cwd=work, **extra)
+        newest = stage.call("GET", f"/projects/{project}/deployments")[0]
+        assert newest["environment"] == "feature-log-in"
+        assert httpx.get(f"{newest['url']}/healthz").status_code == 200
+        run(stage, *git, "push", "origin", ":feature/Log_in", cwd=work, **extra)
+        assert len(stage.call("GET", f"/projects/{project}/deployments")) == 2
     finally:
         stage.cli("unlink", "cache", project)
         stage.call("DELETE", f"/projects/{project}")  # with the container that runs the image

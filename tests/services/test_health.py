@@ -14,7 +14,9 @@ from fake.scene import Scene, create, do
 from purveyor.app import App
 from purveyor.kernel.db import Store, Tx
 from purveyor.services import store as services
+from purveyor.services.health import Sample
 from purveyor.services.models import ServiceRecord
+from purveyor.services.routes import service_view
 from purveyor_hooks import Health, hookimpl
 
 pytestmark = pytest.mark.anyio
@@ -149,3 +151,18 @@ async def test_what_is_unhealthy_is_told_when_the_clock_was_put_back_and_no_more
         assert await status() == "unhealthy"
         await app.house.store.write(lambda tx: services.update(tx, main(tx).id, refusal=""))
         assert await status() == "running"
+
+
+async def test_what_a_stopped_service_used_is_not_told_as_what_it_uses(scene: Scene) -> None:
+    async with scene.open() as app:
+        for _ in range(2):
+            record = await app.house.store.read(lambda tx: services.get(tx, "main"))
+            await app.observer.sample(record)
+        app.observer._note(record.id, Sample(at=datetime.now(UTC), memory_bytes=7, cpu_percent=1.0))
+        assert (await service_view(app, "main")).memory_bytes == 7
+        await do(app, "stop", service="main")
+        seen = await service_view(app, "main")
+        assert (seen.status, seen.memory_bytes, seen.cpu_percent) == ("stopped", None, None)
+        await app.reconciler.sweep()
+        await do(app, "start", service="main")
+        assert (await service_view(app, "main")).memory_bytes is None, "of before"

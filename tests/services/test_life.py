@@ -4,9 +4,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 import redis
 
+from purveyor.app import docker_engine
+from purveyor.kernel.docker import Labels
+from purveyor_hooks import Command
 from support import Stage, docker, eventually
 
 pytestmark = pytest.mark.weekly
@@ -50,6 +54,31 @@ def test_stop_and_start_keep_the_data(precious: Stage) -> None:
     assert gold(precious) == "gold"
     precious.cli("restart", "main")
     assert count(precious, "main") == 1000
+
+
+def test_the_input_of_a_command_ends(precious: Stage) -> None:
+    """One that reads all of it is not waited for."""
+
+    async def run() -> list[tuple[int, str]]:
+        engine = docker_engine(precious.namespace, Labels(""))
+        try:
+            name = f"{precious.namespace}-cache"
+            found = [
+                await engine.containers.execute(name, Command(argv=argv), stdin=text, timeout=20)
+                for argv, text in (
+                    (("cat",), b"all of it\n" * 20_000),
+                    (("sh", "-c", "wc -c; exit 3"), b"four"),
+                    (("true",), b"nobody reads this\n" * 100_000),
+                )
+            ]
+        finally:
+            await engine.close()
+        return [(item.exit_code, item.stdout) for item in found]
+
+    (code, text), counted, unread = anyio.run(run)
+    assert (code, text) == (0, ("all of it\n" * 20_000)[: 64 * 1024])
+    assert (counted[0], counted[1].strip()) == (3, "4")
+    assert unread[0] == 0
 
 
 def test_max_connections_and_port_are_really_applied(precious: Stage) -> None:

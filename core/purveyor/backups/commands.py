@@ -550,7 +550,9 @@ def schedule_group() -> None:
 @click.option(
     "--service", "services", multiple=True, metavar="SERVICE", help="Only these; all without it."
 )
-@click.option("--to", "source", type=int, metavar="SOURCE", help="The id of an S3 source.")
+@click.option(
+    "--to", "source", metavar="SOURCE", help="An S3 source instead of the folder of this host."
+)
 @click.option("--keep-days", default=30, show_default=True, type=click.IntRange(1))
 @click.option(
     "--keep-count",
@@ -580,7 +582,7 @@ def add_schedule(
     name: str,
     expression: str,
     services: tuple[str, ...],
-    source: int | None,
+    source: str | None,
     keep_days: int,
     keep_count: int,
     verify: bool,

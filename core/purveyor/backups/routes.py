@@ -325,7 +325,7 @@ async def create_schedule(request: Req, core: App, data: ScheduleRequest) -> Sch
         values["next_run"] = scheduler.following(data.schedule_expression, tx.now, data.timezone)
         scheduler.check(data.name, data.retention_period, data.retention_count, data.jitter)
         if data.s3_source_id is not None:
-            backups.source(tx, data.s3_source_id)
+            values["s3_source_id"] = backups.source(tx, data.s3_source_id).id
         number = backups.insert_schedule(tx, **values)
         tx.emit("schedule.created", data={"id": number, "name": data.name})
         return backups.schedule(tx, number)

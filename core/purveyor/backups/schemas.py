@@ -88,7 +88,7 @@ class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     enabled: bool = True
     description: str = ""
     tags: list[str] = []
-    s3_source_id: int | None = None
+    s3_source_id: int | str | None = None
     service_ids: list[int | str] = []
     verify: bool = False
     verify_deep: bool = False

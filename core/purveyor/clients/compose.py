@@ -14,6 +14,7 @@ import click
 
 from purveyor.kernel.cli.client import Client, run
 from purveyor.kernel.cli.options import Options
+from purveyor.kernel.naming import slug_of
 from purveyor.projects.commands import PROJECTS
 from purveyor.services.commands import BASE
 from purveyor_hooks import BadInput, Conflict, NotFound, PurveyorError
@@ -77,7 +78,7 @@ def up(context: click.Context, words: tuple[str, ...]) -> None:
     given, service = _parsed(words)
 
     async def work(client: Client) -> None:
-        await _up(client, context.meta["project"], service, given)
+        await _up(client, _project(context), service, given)
 
     _guarded(lambda: run(options, work))
 
@@ -93,7 +94,7 @@ def down(context: click.Context, words: tuple[str, ...]) -> None:
     async def work(client: Client) -> None:
         name = _name(given, service)
         try:
-            await client.call("DELETE", f"{BASE}/{name}/projects/{context.meta['project']}")
+            await client.call("DELETE", f"{BASE}/{name}/projects/{_project(context)}")
             _say("info", f"unlinked from {name}; the data is kept")
         except NotFound:
             _say("debug", f"{name} was not linked")
@@ -126,6 +127,13 @@ def _parsed(words: tuple[str, ...]) -> tuple[dict[str, str], str]:
         else:
             names.append(word)
     return options, names[-1] if names else ""
+
+
+def _project(context: click.Context) -> str:
+    """What the compose project is called here: compose takes an underscore, a name of ours is
+    found without."""
+    name: str = context.meta["project"]
+    return slug_of(name, "project-name") if name else ""
 
 
 def _name(given: Mapping[str, str], service: str) -> str:

@@ -155,7 +155,7 @@ def ending(item: Mapping[str, Any]) -> str:
     if item["until"]:
         return (
             f"the former credentials of {item['project']}/{item['environment']} work until "
-            f"{item['until']}"
+            f"{item['until'][:16].replace('T', ' ')} UTC"
         )
     until = (
         f"its next deploy (deployment {item['deployment']} uses it)"

@@ -165,6 +165,8 @@ class Observer:
     def forget(self, service_id: int) -> None:
         """Drop what was seen: the container has changed since."""
         self._health.pop(service_id, None)
+        self._samples.pop(service_id, None)
+        self._cpu.pop(service_id, None)
 
     async def statuses(self, records: Sequence[ServiceRecord]) -> dict[int, Status]:
         """The status of each service by one look at the engine; unknown is said when there is

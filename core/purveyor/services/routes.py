@@ -65,6 +65,7 @@ from purveyor_hooks.references import parts_of
 from purveyor_hooks.streams import attachment
 
 Req = Request[Any, Any, Any]
+RESTS = ("stopped", "down", "missing", "refused")  # of statuses: nothing of it runs
 SIZES_WITHIN = 10.0  # seconds in which the sizes of all volumes of an answer are added up
 
 
@@ -493,6 +494,8 @@ def shown(app: App) -> Callable[[OperationRecord], Awaitable[ServiceView]]:
 
 def _service(app: App, record: ServiceRecord, status: Status, linked: list[str]) -> ServiceView:
     health, sample = app.observer.last_health(record.id), app.observer.last_sample(record.id)
+    if status.status in RESTS:  # it uses nothing
+        sample = None
     port = record.parameters.get("port")
     return ServiceView(
         id=record.id,

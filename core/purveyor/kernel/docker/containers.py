@@ -3,12 +3,13 @@
 import io
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import aiodocker
 import anyio
+import httpcore
 from aiodocker.containers import DockerContainer
 from aiodocker.multiplexed import multiplexed_result_stream
 from aiodocker.networks import DockerNetwork
@@ -397,19 +398,13 @@ class DockerContainers(Containers):
         self, name: str, command: Command, *, stdin: bytes = b"", timeout: float = 60.0
     ) -> ExecResult:
         output: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
+        exit_code: int | None = None
         with self._engine.errors(f"run {command.argv[0]} in {name}", None):
             with anyio.move_on_after(timeout) as scope:
-                container = self._engine.docker.containers.container(name)
-                job = await container.exec(
-                    list(command.argv), stdin=bool(stdin), environment=dict(command.environment)
-                )
-                async with job.start(detach=False) as stream:
-                    if stdin:
-                        await stream.write_in(stdin)
-                    while (message := await stream.read_out()) is not None:
-                        kept = output[2 if message.stream == 2 else 1]
-                        kept += message.data[: OUTPUT_LIMIT - len(kept)]
-                exit_code = (await job.inspect())["ExitCode"]
+                if stdin:
+                    exit_code = await self._fed(name, command, stdin, output)
+                else:
+                    exit_code = await self._run(name, command, output)
             if scope.cancelled_caught:
                 raise DeadlineExceeded(
                     f"{command.argv[0]} in {name} did not end within {timeout:.0f} s."
@@ -418,6 +413,37 @@ class DockerContainers(Containers):
         return ExecResult(
             exit_code=exit_code if exit_code is not None else -1, stdout=stdout, stderr=stderr
         )
+
+    async def _run(self, name: str, command: Command, output: dict[int, bytearray]) -> int | None:
+        container = self._engine.docker.containers.container(name)
+        job = await container.exec(list(command.argv), environment=dict(command.environment))
+        async with job.start(detach=False) as stream:
+            while (message := await stream.read_out()) is not None:
+                kept = output[2 if message.stream == 2 else 1]
+                kept += message.data[: OUTPUT_LIMIT - len(kept)]
+        code: int | None = (await job.inspect())["ExitCode"]
+        return code
+
+    async def _fed(
+        self, name: str, command: Command, stdin: bytes, output: dict[int, bytearray]
+    ) -> int:
+        """The same with input, which ends: a command that reads to the end would wait for ever."""
+        async with (
+            self.session(name, command.argv, command.environment) as session,
+            anyio.create_task_group() as group,
+        ):
+
+            async def feed() -> None:
+                with suppress(OSError, httpcore.NetworkError):  # it ended without reading all
+                    await session.write(stdin)
+                    await session.end_input()
+
+            group.start_soon(feed)
+            async for number, data in session.output():
+                kept = output[2 if number == 2 else 1]
+                kept += data[: OUTPUT_LIMIT - len(kept)]
+            group.cancel_scope.cancel()
+        return await session.exit_code()
 
     @asynccontextmanager
     async def session(

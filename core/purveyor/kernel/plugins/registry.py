@@ -132,6 +132,11 @@ class Provider:
             if binding:
                 secrets.append(binding.password)
             text = redact.scrub(f"{type(error).__name__}: {error}", secrets)
+            if service and _broke(error):
+                raise PluginFault(
+                    f"The server of {service.name} hung up during {hook}: {text}",
+                    remedy=f"See: purveyor health {service.slug}; then try again.",
+                ) from None
             if counted:
                 self.plugin.faults += 1
                 self.plugin.last_fault = f"{hook}: {text}"
@@ -139,6 +144,17 @@ class Provider:
                 f"The plugin {self.plugin.name} failed in its hook {hook}: {text}",
                 remedy="See: purveyor plugin list",
             ) from None
+
+
+def _broke(error: BaseException) -> bool:
+    """Whether a connection that broke is behind what a driver raised: whoever stops a server may do
+    so at any moment, and that is no fault of the plugin's."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ConnectionError | EOFError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 class Registry:
