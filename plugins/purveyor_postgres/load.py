@@ -795,6 +795,8 @@ async def _complete(
             opened, name, facts, version, here.options.takes_over
         ):
             said.append(finding)
+        if finding := statements.withheld(name, facts, administrator):
+            said.append(finding)
     if inside.administrators:
         shown = ", ".join(inside.administrators[:3]) + (
             " and others" if len(inside.administrators) > 3 else ""

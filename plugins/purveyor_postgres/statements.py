@@ -139,7 +139,7 @@ async def role(opened: Any, given: Role, *, trusted: bool, closed: bool) -> list
 async def setting(opened: Any, given: Setting, version: int) -> Finding | None:
     """A setting of a database, of a role, or of both, if anybody could have set it."""
     holder = " in ".join(part for part in (given.role, given.database) if part)
-    what = f"{given.name} of {holder}"
+    what = f"{given.name} of {holder or 'every role'}"
     if not NAME.fullmatch(given.name) or given.name in NEVER:
         return Finding(
             where=given.database,
@@ -164,6 +164,8 @@ async def setting(opened: Any, given: Setting, version: int) -> Finding | None:
             why="it is not set again: only an administrator may set it",
         )
     target = f"ROLE {quoted(given.role)}" if given.role else f"DATABASE {quoted(given.database)}"
+    if not holder:
+        target = "ROLE ALL"
     if given.role and given.database:
         target += f" IN DATABASE {quoted(given.database)}"
     try:
@@ -430,6 +432,26 @@ async def parameter(
 
 STREAMING = {"f": "off", "t": "on", "p": "parallel", "false": "off", "true": "on"}
 SINCE_16, SINCE_17 = 160000, 170000
+
+
+def withheld(database: str, facts: dict[str, Any], administrator: str) -> Finding | None:
+    """What a subscription is made without: what lets its owner, or the publisher, do more."""
+    lost = []
+    if str(facts.get("owner") or administrator) != administrator:
+        lost.append(f"OWNER TO {quoted(str(facts['owner']))}")
+    if facts.get("subpasswordrequired") is False:
+        lost.append("SET (password_required = false)")
+    if facts.get("subrunasowner"):
+        lost.append("SET (run_as_owner = true)")
+    if not lost:
+        return None
+    return Finding(
+        where=database,
+        what=f"subscription {facts['subname']}",
+        why=f"it belongs to the administrator, and runs as whoever owns the tables; it was: "
+        f"ALTER SUBSCRIPTION … {', '.join(lost)}",
+        notice=True,
+    )
 
 
 async def subscription(

@@ -229,9 +229,9 @@ class Digests(Reader):
             for _ in range((yield from self._length())):
                 told((yield from self._take(24)), str((yield from self._length())).encode())
             for _ in range((yield from self._length())):
-                told((yield from self._string(LONG)), (yield from self._take(8)))
-                if kind == STREAMS[2]:
-                    yield from self._take(8)
+                told((yield from self._string(LONG)))
+                # when it was seen: a server that starts from its log takes that for now
+                yield from self._take(16 if kind == STREAMS[2] else 8)
                 for _ in range((yield from self._length())):
                     told((yield from self._take(16)))
         return found.digest()

@@ -125,7 +125,8 @@ class Prefixes:
         while self._open and not key.startswith(self._open[-1]):
             self._open.pop()
         found = (
-            next((other for other in self._open if key.startswith(f"{other}/")), "")
+            # the marker of a folder of the very same name stands beside it
+            next((it for it in self._open if key.startswith(f"{it}/") and key != f"{it}/"), "")
             if self._hidden
             else ""
         )

@@ -3,7 +3,7 @@ CREATE ROLE shop LOGIN PASSWORD 'secret'; COMMENT ON ROLE shop IS 'purveyor bind
 CREATE ROLE reader NOLOGIN; CREATE ROLE ada LOGIN PASSWORD 'it''s \ quoted' VALID UNTIL '2035-01-01' CONNECTION LIMIT 7 IN ROLE reader;
 CREATE ROLE "Odd ""role" CREATEDB; CREATE ROLE chef; GRANT reader TO chef WITH ADMIN OPTION;
 COMMENT ON ROLE ada IS 'who counts; "quoted", ünïcode';
-ALTER ROLE ada SET work_mem = '7MB'; ALTER ROLE ada SET search_path = app, public, "$user"; ALTER ROLE ada SET app.tenant = 'it''s \ 7';
+ALTER ROLE ada SET work_mem = '7MB'; ALTER ROLE ada SET search_path = app, public, "$user"; ALTER ROLE ada SET app.tenant = 'it''s \ 7'; ALTER ROLE ALL SET vacuum_cost_limit = '321';
 CREATE DATABASE shop OWNER shop; REVOKE ALL ON DATABASE shop FROM PUBLIC;
 COMMENT ON DATABASE shop IS 'the shop''s'; ALTER DATABASE shop SET statement_timeout = '12345'; ALTER DATABASE shop SET "DateStyle" = 'German, DMY';
 ALTER ROLE ada IN DATABASE shop SET search_path = app; ALTER DATABASE shop CONNECTION LIMIT 50; GRANT CONNECT ON DATABASE shop TO reader;

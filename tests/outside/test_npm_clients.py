@@ -282,6 +282,25 @@ def test_vercel_blob_refuses_what_is_no_name_and_what_is_another_s(
     assert npm.run(UNTOUCHED % 'return (await head("secret")).size;', apps["beta"]) == 1
 
 
+CLIENT = 'import { generateClientTokenFromReadWriteToken } from "@vercel/blob/client";'
+
+
+def test_vercel_blob_is_told_what_there_is_none_of(apps: dict[str, dict[str, str]]) -> None:
+    """Empty folders, and tokens for browsers: the second its own SDK refuses."""
+    script = (
+        BLOB.replace("import { put", "import { createFolder, put")
+        % """
+        return [await tried(() => createFolder("made/here")),
+                await tried(() => generateClientTokenFromReadWriteToken({ pathname: "c.txt" })),
+                (await list({ mode: "folded" })).folders];
+    """
+    )
+    folder, token, folders = npm.run(CLIENT + script, apps["alpha"])
+    assert "begins or ends with /" in folder
+    assert "Invalid `BLOB_READ_WRITE_TOKEN`" in token
+    assert folders == []
+
+
 def test_vercel_blob_with_a_wrong_token_is_refused(apps: dict[str, dict[str, str]]) -> None:
     variables = {**apps["alpha"], "BLOB_READ_WRITE_TOKEN": "vercel_blob_rw_x_y"}
     assert "Access denied" in npm.run(UNTOUCHED % 'return await tried(() => head("a"));', variables)

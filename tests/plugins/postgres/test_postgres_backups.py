@@ -220,6 +220,69 @@ def plain(make: Make) -> Server:
 
 @pytest.mark.weekly
 @awaited
+async def test_what_a_subscription_or_a_mapping_may_no_longer_is_named(make: Make) -> None:
+    """`password_required = false` opens what only an administrator may open: it is not made by
+    itself. A setting of every role comes along."""
+    source, target, stream = make(18), make(18), Stream()
+    source.psql(
+        "ALTER ROLE ALL SET vacuum_cost_limit = '321'; CREATE ROLE keeper LOGIN; "
+        "GRANT pg_create_subscription TO keeper; CREATE DATABASE fed; GRANT CREATE ON DATABASE fed "
+        "TO keeper"
+    )
+    source.psql(
+        "CREATE EXTENSION postgres_fdw; CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw; "
+        "CREATE USER MAPPING FOR keeper SERVER far OPTIONS (user 'x', password_required 'false'); "
+        "CREATE SUBSCRIPTION feed CONNECTION 'host=nowhere dbname=x' PUBLICATION p WITH (connect = "
+        "false, password_required = false, run_as_owner = true, slot_name = NONE, enabled = false, "
+        "create_slot = false); ALTER SUBSCRIPTION feed OWNER TO keeper; "
+        "CREATE SUBSCRIPTION plain CONNECTION 'host=nowhere dbname=x' PUBLICATION p WITH (connect = "
+        "false, slot_name = NONE, enabled = false, create_slot = false)",
+        "fed",
+    )
+    await save(source, stream)
+    for takes_over in (True, False):
+        said = await fill(target, stream, takes_over=takes_over)
+        (withheld,) = [item for item in said if "ALTER SUBSCRIPTION … OWNER" in item]
+        assert withheld.startswith("fed: subscription feed: ")
+        assert withheld.endswith(
+            'OWNER TO "keeper", SET (password_required = false), SET (run_as_owner = true)'
+        )
+        assert [item for item in said if "user mapping of keeper for far" in item]
+        made = "SELECT subname, subpasswordrequired, subrunasowner FROM pg_subscription ORDER BY 1"
+        assert target.psql(made, "fed").splitlines() == ["feed|t|f", "plain|t|f"]
+        every = "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 0 AND setdatabase = 0"
+        assert target.psql(every) == "{vacuum_cost_limit=321}"
+
+
+@pytest.mark.weekly
+@awaited
+async def test_three_thousand_tables_come_back(plain: Server, make: Make) -> None:
+    target, stream = make(17), Stream()
+    one(
+        plain,
+        "wide",
+        "CREATE TABLE hub (id int PRIMARY KEY)",
+        "INSERT INTO hub VALUES (1)",
+    )
+    for start in range(0, 3000, 500):  # each table takes locks, and a transaction has not so many
+        plain.psql(
+            "SET SESSION AUTHORIZATION shop; DO $$ BEGIN FOR n IN "
+            f"{start + 1}..{start + 500} LOOP EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY, "
+            "hub int REFERENCES hub DEFAULT 1); INSERT INTO t%s SELECT %s', n, n, n); END LOOP; "
+            "END $$",
+            "wide",
+        )
+    census = await save(plain, stream)
+    assert census.failed == ()
+    assert sum(name.startswith("wide.public.t") for name in census.counts["rows"]) == 3000
+    assert not [item for item in await fill(target, stream) if item.startswith("wide")]
+    assert census.only(["wide"]).differences((await count(target)).only(["wide"])) == []
+    total = "SELECT count(*) FROM pg_constraint WHERE contype = 'f'"
+    assert target.psql(total, "wide") == "3000"
+
+
+@pytest.mark.weekly
+@awaited
 async def test_what_a_live_database_does_in_between_is_no_difference(
     plain: Server, make: Make
 ) -> None:
