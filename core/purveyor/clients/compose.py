@@ -6,6 +6,7 @@ we set on to the services that depend on it, each name with the compose service'
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,6 @@ import click
 
 from purveyor.kernel.cli.client import Client, run
 from purveyor.kernel.cli.options import Options
-from purveyor.kernel.naming import slug_of
 from purveyor.projects.commands import PROJECTS
 from purveyor.services.commands import BASE
 from purveyor_hooks import BadInput, Conflict, NotFound, PurveyorError
@@ -132,8 +132,7 @@ def _parsed(words: tuple[str, ...]) -> tuple[dict[str, str], str]:
 def _project(context: click.Context) -> str:
     """What the compose project is called here: compose takes an underscore, a name of ours is
     found without."""
-    name: str = context.meta["project"]
-    return slug_of(name, "project-name") if name else ""
+    return re.sub(r"[^a-z0-9]+", "-", str(context.meta["project"]).lower()).strip("-")
 
 
 def _name(given: Mapping[str, str], service: str) -> str:
