@@ -105,3 +105,10 @@ def test_an_output_that_takes_nothing_is_one_line(tmp_path: Path) -> None:
             command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, timeout=60
         )
     assert (done.returncode, done.stderr) == (1, "Error: No space left on device: the output\n")
+
+
+def test_a_client_is_opened_on_the_machine_itself_alone(tmp_path: Path) -> None:
+    """Elsewhere it would be this host's container of that name, or code that another host sends."""
+    done = call(tmp_path, "--url", "http://127.0.0.1:9", "connect", "main")
+    assert (done.returncode, "on the machine itself" in done.stderr) == (2, True)
+    assert "purveyor connect main" in done.stderr

@@ -1,5 +1,6 @@
 """Store, bus, operations and registry, without an engine."""
 
+import gc
 import logging
 import sqlite3
 from collections.abc import Sequence
@@ -677,3 +678,26 @@ async def test_a_connection_that_breaks_is_the_servers_end_and_not_the_plugin_s_
         await server.purge(cast("Any", None))
     assert "purveyor health main" in told.value.remedy
     assert registry.plugins[0].faults == 0
+
+
+async def test_who_comes_after_a_refusal_is_not_even_called(
+    store: Store, recwarn: pytest.WarningsRecorder
+) -> None:
+    called: list[str] = []
+
+    async def refuses(operation: Any) -> str:
+        called.append("first")
+        return "not today"
+
+    async def agrees(operation: Any) -> None:
+        called.append("second")
+
+    registry = registry_of(
+        one=module(before_operation=refuses), two=module(before_operation=agrees)
+    )
+    async for _, answer in registry.ask("before_operation", 5, operation=cast("Any", None)):
+        assert answer == "not today"
+        break
+    gc.collect()
+    assert called == ["first"]
+    assert not [item for item in recwarn if "never awaited" in str(item.message)]

@@ -25,7 +25,7 @@ def slug_of(name: str, field: str = "name") -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", trimmed.lower()).strip("-")
     if not NAME.fullmatch(trimmed) or len(trimmed) > NAME_LIMIT or not slug:
         why = (
-            f"use 1 to {NAME_LIMIT} letters, digits, spaces, dots, hyphens or underscores, "
+            f"use 1 to {NAME_LIMIT} letters from a to z, digits, spaces, dots, hyphens or underscores, "
             "beginning with a letter or digit"
         )
     elif slug.isdigit():

@@ -15,7 +15,7 @@ import click
 from purveyor.kernel.cli.client import Client, run
 from purveyor.kernel.cli.options import Options
 from purveyor.services.commands import BASE
-from purveyor_hooks import Command, Failed
+from purveyor_hooks import BadInput, Command, Failed
 
 if TYPE_CHECKING:
     from purveyor.kernel.docker import Engine
@@ -33,6 +33,12 @@ def connect_command(options: Options, service: str, arguments: tuple[str, ...]) 
     Where the service's image has no such client, a Python prompt with a connected one opens on this
     host. Further ARGUMENTS go to the client: purveyor connect main -- -c 'select 1'
     """
+    if options.url:  # it would open this host's container of that name, and run what is sent
+        raise BadInput(
+            "A client is opened on the machine itself.",
+            remedy="Without --url, on that host: ssh HOST purveyor connect "
+            f"{service}. An app's way in: purveyor run PROJECT -- COMMAND",
+        )
     found = run(options, lambda client: _client(client, service))
     client = found["client"]
     environment = client.get("environment", {})

@@ -82,8 +82,9 @@ class ServiceRecord(Record, frozen=True):
             name=self.name,
             slug=self.slug,
             service_type=self.service_type,
-            parameters=self.parameters,
-            secrets=self.secrets,
+            # of their own: what a plugin does to them is not done to the record
+            parameters=dict(self.parameters),
+            secrets=dict(self.secrets),
             image=Image(reference=self.image, id=self.image_id, environment=self.image_environment),
             host=self.container_name,
             major=self.major,
