@@ -8,6 +8,7 @@ ones on other days.
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -122,7 +123,12 @@ def assert_accounts(stage: Stage) -> None:
     )
     assert owners == databases == recorded(stage, "main")
     assert logins == recorded(stage, "main", "account", "AND bindings.state = 'bound'")
-    assert set(ask_redis(stage, "ACL", "USERS").split()) - {"default"} == recorded(stage, "cache")
+    assert set(ask_redis(stage, "ACL", "USERS").split()) == {"default"}
+    said = docker("exec", f"{stage.namespace}-cache", "redis-launcher", "accounts")
+    assert set(re.findall(r"^# purveyor-binding-\S+ \S+ (\S+)$", said, re.MULTILINE)) == recorded(
+        stage, "cache"
+    )
+    assert len(re.findall("^@", said, re.MULTILINE)) == len(recorded(stage, "cache"))
 
 
 async def reaches(variables: dict[str, str]) -> None:

@@ -95,6 +95,15 @@ def container(service: Service) -> ContainerSpec:  # type: ignore[empty-body]
 
 
 @hookspec
+def notes(service: Service) -> Sequence[str]:  # type: ignore[empty-body]
+    """Say what a person should know of a service as it is made, beside the notes of its type.
+    Optional. Pure.
+
+    - service: the service, or one that is about to be: its major is "" then.
+    """
+
+
+@hookspec
 def exercise() -> Exercise:  # type: ignore[empty-body]
     """Say how an app uses a service of this type, for the conformance kit (`purveyor plugin
     check`). Pure."""

@@ -24,13 +24,15 @@ class Parameter(Value, frozen=True):
     `kind` is the JSON type. A `generated` parameter that is not given is made by the core: "port"
     (the lowest free one from `base` up), "password" (`length` characters) or "key" (the same,
     lower-case letters and digits). `editable` means that it may change later; a secret is stored
-    encrypted and shown as ``***``.
+    encrypted and shown as ``***``. `former`, unless None, is what a service has that does not say:
+    one from before there was the parameter, or that somebody else made; a new one gets `default`.
     """
 
     name: str
     help: str
     kind: Literal["string", "integer", "boolean"] = "string"
     default: str | int | bool | None = None
+    former: str | int | bool | None = None
     editable: bool = True
     secret: bool = False
     generated: Literal["port", "password", "key"] | None = None

@@ -1,7 +1,7 @@
-"""The service type ``redis``: one database number and one ACL user for each project and
-environment.
+"""The service type ``redis``: for each project and environment a server process of its own in the
+service's container, or one database number and one ACL user on one server for all.
 
-Redis 7.0 and later, and Valkey. Measured on 7.0: ``-select +select|3`` keeps an ACL user out of
+Redis 7.0 and later, and Valkey. Of one server for all, measured on 7.0: ``-select +select|3`` keeps an ACL user out of
 every other database, scripts included; but a connection begins on database 0 before any SELECT, and
 ``COPY … DB n`` crosses databases. So 0 is never given out, and COPY is denied.
 """
@@ -80,16 +80,6 @@ def service_type() -> ServiceType:
             server.POLICY,
             certificates.SSL_MODE,
         ),
-        notes=(
-            "Channels of pub/sub are not part of a Redis database: each project may use those that "
-            "begin with its "
-            "REDIS_USERNAME and a colon. For projects that need all, for Celery, Bull or "
-            "Socket.IO, make a Redis with a server "
-            "process for each environment: purveyor create redis NAME -p channels=open.",
-            "On a Redis that was imported, database 0 has to stay empty: every connection begins "
-            "there. Its database 15 is "
-            "Purveyor's own.",
-        ),
     )
 
 
@@ -98,6 +88,11 @@ def data_major(image: Image, parameters: Mapping[str, Any]) -> str:
     """How the data is divided. Later servers read what earlier ones wrote; one that is too old says
     so and does not start."""
     return upgrades.layout(parameters)
+
+
+@hookimpl
+def notes(service: Service) -> list[str]:
+    return server.notes(service)
 
 
 @hookimpl
@@ -196,7 +191,10 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
 
 @hookimpl
 def client(service: Service) -> Client:
-    return Client(argv=server.cli(service), environment=server.login(service))
+    """Of servers of environments, the arguments say which one: ``-p 7001``."""
+    program, *words = server.cli(service)
+    argv = (division.LAUNCHER, "cli") if server.divided(service) else (program,)
+    return Client(argv=(*argv, *words), environment=server.login(service))
 
 
 @hookimpl

@@ -10,12 +10,11 @@ from purveyor_hooks import Access, Binding, Conflict, Service
 from purveyor_redis import division
 from purveyor_redis.division import MARK, PROJECT
 from purveyor_redis.server import (
-    CHANNELS,
     LAST_SLOT,
-    OPEN,
     connection,
     divided,
     hashed,
+    opens,
     own_database,
 )
 
@@ -57,7 +56,7 @@ def is_ours(rules: Iterable[str]) -> bool:
 
 def is_open(service: Service) -> bool:
     """Whether its one project has all channels."""
-    return bool(service.parameters.get(CHANNELS.name) == OPEN)
+    return opens(service.parameters)
 
 
 def rules(binding: Binding, *, restore: bool = True, opened: bool = False) -> list[str]:

@@ -26,6 +26,7 @@ KEYSPACE = re.compile(r"^db\d+:(.*)$", re.MULTILINE)
 LOADING = re.compile(r"^loading:1", re.MULTILINE)
 LOADED = re.compile(r"^loading_loaded_bytes:(\d+)", re.MULTILINE)
 LIBRARIES = re.compile(r"^number_of_libraries:(\d+)", re.MULTILINE)
+ANSWERS = re.compile("PONG|MISCONF")  # a disk that is full is told to whoever writes
 PAUSE, PATIENCE = 0.1, 40.0  # seconds; a server that keeps falling is tried again every thirty
 UNKNOWN = "-"
 SECTIONS = ("keyspace", "memory", "persistence")
@@ -60,12 +61,16 @@ class Keys(NamedTuple):
     volatile: bool
 
 
+class Taken(Exception):
+    """A server is another's; the text is the line that says whose."""
+
+
 # ---------------------------------------------------------------- commands
 
 
-async def run(access: Access, *words: str) -> str:
+async def run(access: Access, *words: str, stdin: bytes = b"") -> str:
     """A command of the launcher. Raises `Failed` with what it said."""
-    done = await access.exec(Command(argv=(LAUNCHER, *words)))
+    done = await access.exec(Command(argv=(LAUNCHER, *words)), stdin=stdin)
     if done.exit_code:
         said = (done.stderr or done.stdout).strip().partition("\n")[0]
         raise Failed(
@@ -108,7 +113,7 @@ async def settle(access: Access, number: int) -> None:
         if kind:
             await access.exec(Command(argv=(LAUNCHER, "ask", str(port_of(number)), kind, "KILL")))
         said = await access.exec(Command(argv=(LAUNCHER, "ask", str(port_of(number)), "PING")))
-        if "PONG" in said.stdout:
+        if ANSWERS.search(said.stdout + said.stderr):
             return
         if "LOADING" in said.stdout + said.stderr:
             await loaded(access, number)
@@ -154,7 +159,7 @@ def rules(binding: Binding) -> list[str]:
 
 
 def _accounts(held: Held, allowed: Iterable[str]) -> bytes:
-    """What `add` takes: whose it is, and who may log in besides the administrator."""
+    """What `add` takes, up to its last line: whose it is, and who may log in besides the administrator."""
     lines = [
         f"# {MARK}{held.mark} {PROJECT}{held.project} {held.account}"
         if held.mark
@@ -163,15 +168,23 @@ def _accounts(held: Held, allowed: Iterable[str]) -> bytes:
     ]
     if allowed:
         lines.append(" ".join(("user", held.account, *allowed)))
-    return "".join(f"{line}\n" for line in lines).encode()
+    return "".join(f"{line}\n" for line in (*lines, "end")).encode()
 
 
-async def add(access: Access, number: int, held: Held, allowed: Iterable[str] = ()) -> None:
-    """Have a server run, made now unless it is there, with these accounts at its next start."""
-    async with access.process(Command(argv=(LAUNCHER, "add", str(port_of(number))))) as process:
-        await process.write(_accounts(held, allowed))
-        await process.end_input()
-        await process.finish()
+async def add(
+    access: Access, number: int, held: Held, allowed: Iterable[str] = (), *, own: bool = False
+) -> None:
+    """Have a server run, made now unless it is there, with these accounts, now and at each start of
+    it. `own`: only one that is theirs already, or nobody's and empty. Raises `Taken`."""
+    accounts = _accounts(held, allowed)
+    mark = (f"{MARK}{held.mark}",) if own else ()
+    for _ in range(2):
+        said = await run(access, "add", str(port_of(number)), *mark, stdin=accounts)
+        if said.startswith("held"):
+            raise Taken(said.removeprefix("held").strip())
+        if ANSWERS.search(said):
+            return
+        await settle(access, number)  # it has not been told of them while it was busy
 
 
 async def held(access: Access) -> dict[int, Held]:
@@ -192,24 +205,20 @@ def _is_ours(known: Held | None, binding: Binding) -> bool:
 
 
 async def bind(service: Service, access: Access, binding: Binding) -> None:
+    """In one command: a start of the service does it for each of its environments."""
     assert binding.slot is not None
-    known = (await held(access)).get(binding.slot)
-    if known is not None and not _is_ours(known, binding):
-        whose = (
-            f"is marked as {known.account}'s"
-            if known.mark
-            else "holds keys that nobody is recorded for"
-        )
+    try:
+        await add(access, binding.slot, _held_by(binding), rules(binding), own=True)
+    except Taken as taken:
+        known = MARKED.search(str(taken))
+        whose = f"is marked as {known[3]}'s" if known else "holds keys that nobody is recorded for"
         raise Conflict(
             f"The server db{binding.slot} of {service.name} {whose}.",
             remedy=(
                 f"Look at it: purveyor browse {service.slug} db{binding.slot}. Restore what is "
                 "needed of it elsewhere."
             ),
-        )
-    await add(access, binding.slot, _held_by(binding), rules(binding))
-    await settle(access, binding.slot)
-    await ask(access, binding.slot, "ACL", "SETUSER", binding.account, "reset", *rules(binding))
+        ) from None
 
 
 async def rotate(
@@ -229,8 +238,6 @@ async def rotate(
     known = re.search(rf"^user {re.escape(binding.account)} (.*)$", text, re.MULTILINE)
     others = [word for word in known[1].split() if word.startswith("#")] if known else []
     await add(access, number, _held_by(binding), [*rules(binding), *others])
-    await settle(access, number)
-    await ask(access, number, "ACL", "SETUSER", binding.account, hashed(binding.password))
 
 
 async def retire(service: Service, access: Access, binding: Binding) -> None:
@@ -249,7 +256,6 @@ async def unbind(access: Access, binding: Binding) -> None:
         return
     try:
         await add(access, number, _held_by(binding))
-        await settle(access, number)
         await ask(access, number, "ACL", "DELUSER", binding.account)  # which ends its sessions
     except Failed:
         # one that does not run lets nobody in, and comes up with the accounts that it has by now

@@ -2,10 +2,12 @@
 # One server for each folder of /data/projects that has a file "on", named by its port, beside the service's own server.
 #
 #   redis-launcher COMMAND...       the container's entrypoint: keeps COMMAND, the service's own server, and every project's running
-#   redis-launcher add N            take the accounts of the server on port N from stdin, have it run, return when it answers
+#   redis-launcher add N [MARK]     take the accounts of the server on port N from stdin, up to a line "end", have it run and know them, and print what
+#                                   PING says; or "held" and whose it is, when it has data and its first line is not the MARK
 #   redis-launcher load N           make its folder anew, with the RDB that comes by stdin as its data; `add` starts it
 #   redis-launcher purge N          stop it and delete its folder;  restart N: stop it, its keeper starts it again
 #   redis-launcher ask N WORD...    a command as its administrator;  each WORD...: of every server, "@N" before each answer
+#   redis-launcher cli WORD...      redis-cli to the own server, or as its administrator to the server that -p N names
 #   redis-launcher stream N         its data, as an RDB
 #   redis-launcher accounts         what `add` was given, of every folder, "@N" before each
 #   redis-launcher list             port, pid, starts, last exit status of each that should run
@@ -21,7 +23,10 @@ if id "$KIND" >/dev/null 2>&1; then OWNER=$KIND; else OWNER=redis; fi
 
 say() { echo "launcher: $*"; }
 hash() { sha256sum | cut -c1-64; }
-alive() { pid=$(cat "$RUN/$1.pid" 2>/dev/null) && [ -n "$pid" ] && grep -qa -- "-server" "/proc/$pid/cmdline" 2>/dev/null; }
+# by what the process is called as well: the number may be another's by now
+runs() { pid=; read -r pid 2>/dev/null <"$1" && [ -n "$pid" ] && read -r name 2>/dev/null <"/proc/$pid/comm" && [ "${name%"$2"}" != "$name" ]; }
+alive() { runs "$RUN/$1.pid" -server; }
+kept() { [ -e "$RUN/$1.keeper" ] && { [ ! -s "$RUN/$1.keeper/pid" ] || runs "$RUN/$1.keeper/pid" -launcher; }; }
 wanted() { [ ! -e "$RUN/stopping" ] && { [ "$1" = own ] || [ -e "$PROJECTS/$1/on" ]; }; }
 
 as() { # become a program as a user who can never be more
@@ -70,6 +75,7 @@ launch() { # in a process of its own: become the server N, as the user N, within
 
 keep() { # run one server again and again while it is wanted, more slowly while it keeps falling
     n=$1 pause=1 starts=0; shift
+    halt "$n" # that of a keeper which is no more
     while wanted "$n"; do
         began=$(date +%s) starts=$((starts + 1))
         launch "$n" "$@" & child=$!
@@ -81,24 +87,31 @@ keep() { # run one server again and again while it is wanted, more slowly while 
         i=0; while [ "$i" -lt "$pause" ] && wanted "$n"; do sleep 1; i=$((i + 1)); done
         pause=$((pause * 2)); if [ "$pause" -gt 30 ]; then pause=30; fi
     done
-    rm -f "$RUN/$n.pid"; rmdir "$RUN/$n.keeper"
+    rm -rf "$RUN/$n.pid" "$RUN/$n.keeper"
 }
 
-sweep() { # a keeper for each server that is wanted and has none; mkdir is what cannot happen twice
-    for on in "$PROJECTS"/*/on; do
-        n=${on%/on} n=${n##*/}
-        if [ -e "$on" ] && mkdir "$RUN/$n.keeper" 2>/dev/null; then keep "$n" & fi
+hire() { # a keeper for a server, unless it has one that lives; mkdir is what cannot happen twice
+    if [ -e "$RUN/$1.keeper" ] && ! kept "$1"; then say "the keeper of $1 is gone"; rm -rf "$RUN/$1.keeper"; fi
+    if mkdir "$RUN/$1.keeper" 2>/dev/null; then keep "$@" & echo "$!" >"$RUN/$1.keeper/pid"; fi
+}
+sweep() { # process 1 alone does that
+    for on in "$PROJECTS"/[0-9]*/on; do
+        n=${on%/on}; if [ -e "$on" ]; then hire "${n##*/}"; fi
     done
 }
 
-all() { for file in "$RUN"/*.pid; do pid=$(cat "$file"); [ -z "$pid" ] || kill "$1" "$pid"; done; }
+all() { for file in "$RUN"/*.pid; do pid=$(cat "$file"); [ -z "$pid" ] || kill "$1" "$pid" 2>/dev/null; done; }
 stop() { : >"$RUN/stopping"; all -TERM; }
 halt() { # a server in an endless script hears no SIGTERM
     alive "$1" || return 0
     told=$pid i=0; kill -TERM "$told"
     while alive "$1" && [ "$pid" = "$told" ]; do i=$((i + 1)); if [ "$i" = 100 ]; then kill -KILL "$told"; fi; sleep 0.1; done
 }
-end() { rm -f "$PROJECTS/$1/on"; while [ -e "$RUN/$1.keeper" ]; do halt "$1"; sleep 0.05; done; }
+end() { # the server is not wanted; one whose keeper is no more is stopped all the same
+    rm -f "$PROJECTS/$1/on"
+    while kept "$1" || alive "$1"; do halt "$1"; sleep 0.05; done
+    rm -rf "$RUN/$1.keeper"
+}
 
 connect() { # redis-cli as the administrator of the server N, whose password is another after each start of it
     n=$1; shift
@@ -109,24 +122,35 @@ ask() {
     (connect "$n" timeout 30 "$KIND-cli" -e -s "$RUN/$n/sock" --user purveyor --no-auth-warning "$@")
 }
 
+grant() { # what `add` was given, on the server that runs
+    while read -r word user rules; do
+        if [ "$word" = user ] && [ "$user" != default ]; then (set -f; ask "$1" ACL SETUSER "$user" reset $rules) </dev/null >&2 || return 1; fi
+    done <"$PROJECTS/$1/accounts.conf"
+}
+
 case ${1:-} in add | load | purge | restart | ask | stream)
     case ${2:-} in '' | *[!0-9]*) echo "a port number is needed" >&2; exit 2 ;; esac ;;
 esac
 case ${1:-} in
 add)
-    dir=$PROJECTS/$2; mkdir -p "$dir"; (umask 077; cat >"$dir/accounts.new"); [ -s "$dir/accounts.new" ] || exit 2
+    dir=$PROJECTS/$2; whose=; read -r whose 2>/dev/null <"$dir/accounts.conf"
+    if [ -n "${3:-}" ] && [ "${whose#"# $3 "}" = "$whose" ] && { [ -e "$dir/made" ] || [ -e "$dir/data/appendonlydir" ]; }; then echo "held $whose"; exit 0; fi
+    mkdir -p "$dir"
+    (umask 077; while read -r line; do if [ "$line" = end ]; then exit 0; fi; printf '%s\n' "$line"; done >"$dir/accounts.new"; exit 1) || exit 2
     chown "0:$2" "$dir/accounts.new"; chmod 640 "$dir/accounts.new"; mv "$dir/accounts.new" "$dir/accounts.conf"
     chmod 711 "$dir"; alive "$2" || prepare "$2"
     : >"$dir/on"; kill -USR1 1
-    i=0; until ask "$2" PING 2>&1 | grep -qE 'PONG|LOADING|BUSY'; do
+    i=0; until said=$(ask "$2" PING 2>&1); case $said in *PONG* | *LOADING* | *BUSY* | *MISCONF*) true ;; *) false ;; esac; do
         i=$((i + 1)); [ "$i" -lt 150 ] || { echo "the server on port $2 did not start" >&2; exit 1; }; sleep 0.1
     done
-    : >"$dir/made" ;;
+    : >"$dir/made"
+    case $said in *PONG* | *MISCONF*) grant "$2" || exit 1 ;; esac
+    echo "$said" ;;
 load)
     end "$2"; dir=$PROJECTS/$2; rm -rf "$dir"; mkdir -p "$dir/data/appendonlydir"; chmod 711 "$dir"
     cat >"$dir/data/appendonlydir/appendonly.aof.1.base.rdb" || exit 1
     echo 'file appendonly.aof.1.base.rdb seq 1 type b' >"$dir/data/appendonlydir/appendonly.aof.manifest" ;;
-purge) end "$2"; rm -rf "${PROJECTS:?}/$2" "${RUN:?}/$2" "$RUN/admin/$2" ;;
+purge) end "$2"; rm -rf "${PROJECTS:?}/$2/data" "${RUN:?}/$2" "$RUN/admin/$2"; rm -rf "${PROJECTS:?}/$2" ;; # whose it was goes last
 restart) : >"$RUN/$2.again"; halt "$2" ;;
 ask) shift; ask "$@" ;;
 each)
@@ -135,6 +159,15 @@ each)
         n=${on%/on} n=${n##*/}; [ -e "$on" ] || continue
         echo "@$n"; ask "$n" "$@" 2>&1
     done ;;
+cli)
+    shift; n=; left=$#
+    while [ "$left" -gt 0 ]; do # the words are looked at one by one, and put behind again
+        word=$1; shift; left=$((left - 1))
+        if [ "$word" = -p ] && [ -e "$PROJECTS/${1:-}/on" ] && [ "$left" -gt 0 ]; then n=$1; shift; left=$((left - 1)); else set -- "$@" "$word"; fi
+    done
+    if [ -z "$n" ]; then exec "$KIND-cli" "$@"; fi
+    if [ "${1:-}" = --tls ]; then shift 3; fi # with the file of authorities; not on a socket
+    connect "$n" "$KIND-cli" -s "$RUN/$n/sock" --user purveyor --no-auth-warning "$@" ;;
 stream) connect "$2" "$KIND-cli" -s "$RUN/$2/sock" --user purveyor --no-auth-warning --rdb - ;;
 accounts)
     for dir in "$PROJECTS"/[0-9]*/; do
@@ -144,7 +177,8 @@ accounts)
 list)
     for on in "$PROJECTS"/[0-9]*/on; do
         n=${on%/on} n=${n##*/}; [ -e "$on" ] || continue; if ! alive "$n"; then pid=-; fi
-        echo "$n $pid $(cat "$RUN/$n.starts" 2>/dev/null || echo 0) $(cat "$RUN/$n.code" 2>/dev/null || echo -)"
+        starts=0 code=-; read -r starts 2>/dev/null <"$RUN/$n.starts"; read -r code 2>/dev/null <"$RUN/$n.code"
+        echo "$n $pid ${starts:-0} ${code:--}"
     done ;;
 renew)
     for on in "$PROJECTS"/[0-9]*/on; do
@@ -158,8 +192,11 @@ renew)
     chmod 755 /data # else nobody finds the settings in it
     trap sweep USR1; trap stop TERM INT
     for dir in "$PROJECTS"/[0-9]*/; do n=${dir%/}; if [ -e "$dir" ]; then prepare "${n##*/}"; fi; done
-    mkdir "$RUN/own.keeper"; keep own "$@" &
-    sweep; until [ -e "$RUN/stopping" ]; do if [ ! -e "/proc/${idle:-none}" ]; then sleep infinity & idle=$!; fi; wait "$idle"; done
+    hire own "$@"; sweep
+    until [ -e "$RUN/stopping" ]; do
+        if [ ! -e "/proc/${idle:-none}" ]; then hire own "$@"; sweep; sleep 20 & idle=$!; fi # a keeper that was killed is replaced
+        wait "$idle"
+    done
     i=0; while ls -d "$RUN"/*.keeper >/dev/null 2>&1; do i=$((i + 1)); if [ "$i" = 200 ]; then all -KILL; fi; sleep 0.1; done
     say "all are at rest" ;;
 esac

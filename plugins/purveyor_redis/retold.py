@@ -18,6 +18,7 @@ from purveyor_redis.division import MARK
 from purveyor_redis.server import (
     CHANNELS,
     CONFIG_FILE,
+    DIVIDED,
     MAXMEMORY,
     OPEN,
     POLICY,
@@ -39,10 +40,14 @@ async def retell(container: FoundContainer, read: Reader) -> Retold:
     only a hash is kept."""
     config, of_projects = await read(CONFIG_FILE) or "", await read(PROJECT_CONFIG_FILE)
     mode = "require" if re.search(r"^port 0$", config, re.MULTILINE) else "disable"
-    told = {MAXMEMORY.name: _maxmemory(config), certificates.SSL_MODE.name: mode}
+    told = {
+        MAXMEMORY.name: _maxmemory(config),
+        certificates.SSL_MODE.name: mode,
+        CHANNELS.name: DIVIDED if of_projects is None else OPEN,
+    }
     if of_projects is not None:
         policy = re.search(r"^maxmemory-policy (\S+)$", of_projects, re.MULTILINE)
-        told |= {CHANNELS.name: OPEN, PROJECT_MAXMEMORY.name: _maxmemory(of_projects)}
+        told |= {PROJECT_MAXMEMORY.name: _maxmemory(of_projects)}
         told |= {POLICY.name: policy[1]} if policy else {}
     return Retold(parameters=told)
 

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from typing import Any
@@ -59,13 +59,16 @@ MAXMEMORY = Parameter(
 DIVIDED, OPEN = "divided", "open"
 CHANNELS = Parameter(
     name="channels",
-    help="Channels of pub/sub. With divided, one server has a database number for each environment, and channels are divided by "
-    "their names' beginning. With open, each environment has a server process of its own, with all "
-    "channels and all numbers: "
-    "frameworks that name channels themselves (Celery, Bull, Socket.IO, channels_redis) need that.",
-    default=DIVIDED,
+    help=(
+        "How environments are divided. With open, each has a server process of its own, with all "
+        "channels of pub/sub and all numbers. With divided, one server has a database number for "
+        "each, 15 at most, and channels are divided by their names' beginning: frameworks that "
+        "name channels themselves (Celery, Bull, Socket.IO, channels_redis) fail there."
+    ),
+    default=OPEN,
+    former=DIVIDED,
     editable=False,
-    choices=(DIVIDED, OPEN),
+    choices=(OPEN, DIVIDED),
 )
 PROJECT_MAXMEMORY = Parameter(
     name="project_maxmemory",
@@ -99,6 +102,8 @@ LAYOUT = "of projects"
 FIRST_SLOT, LAST_SLOT, LAST_SERVER = 1, 15, 2999
 SERVERS, ENCRYPTED = 7000, 10_000  # number 3 is on port 7003, with TLS on 17003
 LAUNCHER_FILE, PROJECT_CONFIG_FILE = "/usr/local/bin/redis-launcher", "/etc/purveyor/project.conf"
+
+OF_SERVER = 8  # processes and threads: five, a keeper, and what asks or writes the data anew
 
 PROJECT_CONFIG = """\
 protected-mode no
@@ -168,6 +173,35 @@ def divided(service: Service) -> bool:
     return service.major == LAYOUT
 
 
+def opens(parameters: Mapping[str, Any]) -> bool:
+    """Whether a service made with these has all channels for each: a server for each environment,
+    or, imported, one project alone. One from before there was the parameter does not."""
+    return bool(parameters.get(CHANNELS.name, CHANNELS.former) == OPEN)
+
+
+def notes(service: Service) -> list[str]:
+    """What is true of this one, be it there or about to be made."""
+    told = []
+    if not opens(service.parameters):
+        remedy = (
+            f"purveyor upgrade {service.slug} -p channels=open gives each environment a server "
+            "process of its own"
+        )
+        if service.imported:
+            remedy = "make a Redis of ours: purveyor create redis NAME"
+        told.append(
+            "Channels of pub/sub are not part of a Redis database: each project may use those that "
+            "begin with its REDIS_USERNAME and a colon. For projects that need all, for Celery, "
+            f"Bull or Socket.IO: {remedy}."
+        )
+    if service.imported:
+        told.append(
+            "Database 0 has to stay empty: every connection begins there. Its database 15 is "
+            "Purveyor's own."
+        )
+    return told
+
+
 def port_of(number: int) -> int:
     """Where the server of a binding listens in the container."""
     return SERVERS + number
@@ -205,7 +239,10 @@ def container(service: Service, databases: int = DATABASES) -> ContainerSpec:
             *(_files(service) if several else ()),
         ),
         evidence=(USERS_FILE, "/data/appendonlydir/appendonly.aof.manifest"),
-        limits=Limits(memory=2 * limit + BESIDES if limit else None),
+        limits=Limits(
+            memory=2 * limit + BESIDES if limit else None,
+            **({"pids": (LAST_SERVER + 1) * OF_SERVER} if several else {}),
+        ),
         stop_timeout=60,
         certificate=Certificate(
             file=PAIR, owners=OWNERS, port=PORT if certificates.demanded(service) else TLS_PORT

@@ -6,14 +6,14 @@ from typing import Any
 
 from purveyor_hooks import Image, Service, UpgradePlan
 from purveyor_hooks.versions import image_version
-from purveyor_redis.server import CHANNELS, LAYOUT, OPEN
+from purveyor_redis.server import LAYOUT, opens
 
 VERSIONS = ("REDIS_VERSION", "VALKEY_VERSION")
 
 
 def layout(parameters: Mapping[str, Any]) -> str:
     """How data is divided that is made with these parameters."""
-    return LAYOUT if parameters.get(CHANNELS.name) == OPEN else ""
+    return LAYOUT if opens(parameters) else ""
 
 
 def version(image: Image) -> tuple[int, ...] | None:

@@ -1,7 +1,8 @@
 """Every attack of the matrix, made with what one project was given on servers of one installation;
 and its counterpart after it.
 
-S3 is attacked on each of its servers, in `tests/plugins/s3/test_objects.py`.
+S3 is attacked on each of its servers, in `tests/plugins/s3/test_objects.py`, and a Redis with a
+server for each environment in `test_redis_servers.py`; here it is one server for all.
 """
 
 import asyncio
@@ -31,7 +32,10 @@ def of(matrix: Matrix) -> Any:
 def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
     """One of each for two projects; beta has something in each of them."""
     with make_stage().serving() as made:
-        made.furnish({"main": "postgres", "cache": "redis", "docs": "mongodb"}, ["alpha", "beta"])
+        made.cli("create", "redis", "cache", "-p", "channels=divided")
+        made.furnish({"main": "postgres", "docs": "mongodb"}, ["alpha", "beta"])
+        for project in ("alpha", "beta"):
+            made.cli("link", "cache", project)
         for kind in ("kv", "blob"):
             made.cli(kind, "enable")
             for project in ("alpha", "beta"):

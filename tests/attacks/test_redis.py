@@ -1,4 +1,4 @@
-"""A hostile project on a Redis: what it tries against others and the server, and what honest apps
+"""A hostile project on a Redis with one server for all: what it tries against others and the server, and what honest apps
 do all the same."""
 
 import time
@@ -20,9 +20,13 @@ def opened(stage: Stage, project: str, **options: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
-    """One small Redis for two projects, alpha and beta; alpha is the hostile one."""
+    """One small server for two projects, alpha and beta; alpha is the hostile one."""
     with make_stage().serving() as made:
-        body = {"name": "cache", "service_type": "redis", "parameters": {"maxmemory": "48mb"}}
+        body = {
+            "name": "cache",
+            "service_type": "redis",
+            "parameters": {"maxmemory": "48mb", "channels": "divided"},
+        }
         made.call("POST", "/external-services", json=body)
         for project in ("alpha", "beta"):
             made.call("POST", "/projects", json={"name": project})

@@ -27,7 +27,7 @@ def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
         body = {
             "name": "cache",
             "service_type": "redis",
-            "parameters": {"channels": "open", "project_maxmemory": "32mb"},
+            "parameters": {"project_maxmemory": "32mb"},
         }
         made.call("POST", "/external-services", json=body)
         for project in ("alpha", "beta"):

@@ -46,7 +46,7 @@ DAMAGE: dict[str, Callable[[Stage], Any]] = {
     "postgres": lambda stage: data.psql(
         stage, "postgres", "DROP SCHEMA app CASCADE; CREATE TABLE later (x int)"
     ),
-    "redis": lambda stage: stage.cli("connect", "redis", "--", "-n", "1", "FLUSHDB"),
+    "redis": lambda stage: stage.cli("connect", "redis", "--", "-p", "7001", "FLUSHALL"),
     "mongodb": lambda stage: drop_people(stage.variables("shop")),
     "s3": lambda stage: empty_bucket(stage.variables("shop")),
 }

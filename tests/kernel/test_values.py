@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,6 +119,34 @@ def test_defaults_are_those_of_the_contract() -> None:
         "database": False, "username": False, "password": False,
     }  # fmt: skip
     assert own < {name for name, told in editable.items() if told}
+
+
+def test_what_does_not_say_has_what_was_before_the_parameter() -> None:
+    """A new Redis has a server for each environment; one of before, or of somebody else's, not."""
+    assert fresh(REDIS)["channels"] == "open"
+    assert parameters.claimed(REDIS, Settings(), {})["channels"] == "divided"
+    before = {name: value for name, value in fresh(REDIS).items() if name != "channels"}
+    assert purveyor_redis.data_major(Image(reference="redis:8"), before) == ""
+    assert parameters.changed(REDIS, Settings(), before, {"channels": "divided"}, set())
+    with pytest.raises(BadInput):
+        parameters.changed(REDIS, Settings(), before, {"channels": "open"}, set())
+    copied = parameters.alike(REDIS, before, {"port", "password", "docker_image"})
+    assert fresh(REDIS, **copied)["channels"] == "divided"
+
+
+@pytest.mark.parametrize(("changes", "told"), [
+    ({"parameters": {"channels": "open"}}, ()),
+    ({"parameters": {"channels": "divided"}}, ("purveyor upgrade cache -p channels=open",)),
+    ({"parameters": {}}, ("purveyor upgrade cache -p channels=open",)),
+    ({"parameters": {"channels": "divided"}, "imported": True}, ("create redis", "Database 0")),
+    ({"parameters": {"channels": "open"}, "imported": True}, ("Database 0",)),
+])  # fmt: skip
+def test_what_is_said_of_a_redis_is_true_of_it(
+    changes: dict[str, Any], told: tuple[str, ...]
+) -> None:
+    found = purveyor_redis.notes(msgspec.structs.replace(service(REDIS), slug="cache", **changes))
+    assert len(found) == len(told)
+    assert all(part in note for part, note in zip(told, found, strict=True)), found
 
 
 def test_numbers_are_taken_as_text_too() -> None:

@@ -21,7 +21,7 @@ def app(make_stage: Callable[..., Stage]) -> Iterator[dict[str, str]]:
         stage.call("POST", "/projects", json={"name": "shop"})
         for name, kind, values in (
             ("main", "postgres", {}),
-            ("queue", "redis", {"channels": "open"}),
+            ("queue", "redis", {}),
         ):
             stage.call(
                 "POST",

@@ -7,6 +7,8 @@ same, beside writers, with more in it, and kv and blob leave it to the types tha
 those checks are made of them by ``contrib/test --nightly``.
 """
 
+from typing import ClassVar
+
 import pytest
 
 from purveyor_hooks.conformance import CHECKS, Bench, Check, Conformance
@@ -50,6 +52,13 @@ class TestPostgres(Sparing):
 @pytest.mark.weekly
 class TestRedis(Conformance):
     service_type, image = "redis", REDIS
+
+
+@pytest.mark.weekly
+@pytest.mark.nightly
+class TestRedisWithOneServer(Conformance):
+    service_type, image = "redis", REDIS
+    parameters: ClassVar[dict[str, str]] = {"channels": "divided"}
 
 
 @pytest.mark.weekly

@@ -39,7 +39,9 @@ for name in HOOKS:
 @hookimpl
 def service_type():
     kind = sound.service_type()
-    return msgspec.structs.replace(kind, name="FAULTY", label="Faulty", default_image="IMAGE")
+    one = msgspec.structs.replace(server.CHANNELS, default=server.DIVIDED)  # faults are put into one server for all
+    parameters = tuple(one if item.name == one.name else item for item in kind.parameters)
+    return msgspec.structs.replace(kind, name="FAULTY", label="Faulty", default_image="IMAGE", parameters=parameters)
 
 
 @hookimpl

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
 import pytest
 import redis
 
-from support import Stage
+from support import Stage, docker
 
 BETA = "beta_production"
 
@@ -133,9 +133,22 @@ def redis_client(variables: dict[str, str]) -> Any:
     return redis.from_url(variables["REDIS_URL"], decode_responses=True, socket_timeout=60)
 
 
+PAIRS = {"a server for each": ("alpha", "beta"), "one server for all": ("gamma", "delta")}
+
+
+@pytest.fixture(scope="module")
+def pairs(shops: Stage) -> Stage:
+    """Two more projects, on a Redis with one server for all."""
+    shops.cli("create", "redis", "one", "-p", "channels=divided")
+    for project in PAIRS["one server for all"]:
+        shops.cli("project", "create", project)
+        shops.cli("link", "one", project)
+    return shops
+
+
 @pytest.mark.parametrize("attack", REDIS_ATTACKS)
-def test_redis_refuses_to(attack: str, shops: Stage) -> None:
-    alpha, beta = shops.variables("alpha"), shops.variables("beta")
+def test_redis_refuses_to(attack: str, pairs: Stage) -> None:
+    alpha, beta = pairs.variables("gamma"), pairs.variables("delta")
     with redis_client(beta) as client:
         client.set("secret", "beta's")
     words = [
@@ -154,26 +167,59 @@ def test_redis_refuses_to(attack: str, shops: Stage) -> None:
         assert client.keys("*") == ["secret"]
 
 
-def test_redis_gives_a_project_all_of_its_own(shops: Stage) -> None:
-    with redis_client(shops.variables("alpha")) as client:
+@pytest.mark.parametrize("attack", REDIS_ATTACKS)
+def test_with_a_redis_server_for_each_it_is_refused_or_reaches_the_own_alone(
+    attack: str, shops: Stage
+) -> None:
+    """The numbers are its own there: beta's 1 is not alpha's 1."""
+    alpha, beta = shops.variables("alpha"), shops.variables("beta")
+    words = [
+        word.format(alpha=0, beta=1).replace("beta_production", "*")
+        for word in REDIS_ATTACKS[attack]
+    ]
+    with redis_client(beta) as client:
+        client.set("secret", "beta's")
+        client.select(1)
+        client.set("further", "beta's")
+        before = client.info("server")["run_id"], client.function_list()
+    with redis_client(alpha) as client:
+        client.set("mine", "alpha's")
+        with suppress(redis.RedisError):
+            said = str(client.execute_command(*words))
+            assert "further" not in said
+            assert "purveyor" not in said
+        client.connection_pool.disconnect()
+        client.flushall()
+        client.function_flush()
+    with redis_client(beta) as client:
+        assert client.keys("*") == ["secret"]
+        client.select(1)
+        assert (client.keys("*"), client.get("further")) == (["further"], "beta's")
+        assert (client.info("server")["run_id"], client.function_list()) == before
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_redis_gives_a_project_all_of_its_own(pair: str, pairs: Stage) -> None:
+    name = PAIRS[pair][0]
+    with redis_client(pairs.variables(name)) as client:
         client.mset({"a": 1, "b": 2})
         assert client.eval("return redis.call('GET', KEYS[1])", 1, "a") == "1"
         assert client.rename("b", "c")
-        assert client.publish("alpha_production:news", "x") == 0
+        assert client.publish(f"{name}_production:news", "x") == 0
         assert client.info("server")["redis_version"]
         assert {"a", "c"} <= set(client.keys("*"))
         client.flushdb()
         assert client.dbsize() == 0
 
 
-def test_database_0_belongs_to_no_project(shops: Stage) -> None:
-    slots = {int(shops.variables(project)["REDIS_DATABASE"]) for project in ("alpha", "beta")}
+def test_database_0_of_one_server_for_all_belongs_to_no_project(pairs: Stage) -> None:
+    slots = {int(pairs.variables(project)["REDIS_DATABASE"]) for project in ("gamma", "delta")}
     assert len(slots) == 2
     assert 0 not in slots
 
 
 def test_when_no_number_is_left_a_link_says_what_to_do(shops: Stage) -> None:
-    shops.cli("create", "redis", "small")
+    shops.cli("create", "redis", "small", "-p", "channels=divided")
     shops.cli("project", "create", "crowd")
     shops.cli("link", "small", "crowd")
     for number in range(14):
@@ -241,7 +287,9 @@ def test_unlinking_ends_access_and_keeps_the_data_and_linking_again_brings_it_ba
     assert "back_production" not in shops.cli(
         "connect", "main", "--", "-Atc", "SELECT datname FROM pg_database"
     )
-    assert "back_production" not in shops.cli("connect", "cache", "--", "ACL", "USERS")
+    said = docker("exec", f"{shops.namespace}-cache", "redis-launcher", "accounts")
+    assert "alpha_production" in said
+    assert "back_production" not in said
 
 
 def test_a_new_project_never_gets_the_data_of_an_old_one_of_its_name(shops: Stage) -> None:

@@ -111,7 +111,7 @@ def test_deploying_without_an_image_runs_the_hooks_only(shops: Stage) -> None:
 def test_an_environment_of_its_own_has_data_of_its_own(shops: Stage) -> None:
     production, preview = shops.variables("alpha"), shops.variables("alpha", "preview-7")
     assert preview["POSTGRES_DATABASE"] == "alpha_preview_7"
-    assert preview["REDIS_DATABASE"] != production["REDIS_DATABASE"]
+    assert preview["REDIS_PORT"] != production["REDIS_PORT"]
     shops.cli("project", "remove-environment", "alpha", "preview-7")
     assert (
         shops.variables("alpha", "preview-7")["POSTGRES_PASSWORD"] != preview["POSTGRES_PASSWORD"]

@@ -225,7 +225,7 @@ def test_valkey_and_an_older_redis_serve_as_well(precious: Stage) -> None:
         with redis.from_url(precious.variables(f"on-{name}")["REDIS_URL"]) as client:
             assert client.set("k", "v")
             with pytest.raises(redis.ResponseError):
-                client.execute_command("COPY", "k", "k", "DB", "9")
+                client.execute_command("CONFIG", "SET", "maxclients", "9")
         precious.cli("restart", name)
         with redis.from_url(precious.variables(f"on-{name}")["REDIS_URL"]) as client:
             assert client.get("k") == b"v"

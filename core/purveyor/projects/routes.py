@@ -471,16 +471,16 @@ async def link_views(app: App, links: Sequence[LinkRecord]) -> list[LinkView]:
                 views[link.service_id], projects=[of_projects[link.project_id].slug]
             ),
             state=link.state,
-            notes=_notes(app, link.service_type),
+            notes=_notes(app, of_services[link.service_id]),
         )
         for link in links
         if link.project_id in of_projects and link.service_id in views  # else it has just ended
     ]
 
 
-def _notes(app: App, service_type: str) -> list[str]:
-    provider = app.house.registry.find(service_type)
-    return list(provider.kind.notes) if provider else []
+def _notes(app: App, service: ServiceRecord) -> list[str]:
+    known = app.house.registry.find(service.service_type)
+    return handle_of(app.house, service).notes() if known else []
 
 
 router = Router(

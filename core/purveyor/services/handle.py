@@ -93,6 +93,10 @@ class ServiceHandle(TypeHooks):
         assert isinstance(spec, ContainerSpec)
         return spec
 
+    def notes(self) -> list[str]:
+        own = self.provider.call("notes", self.view) if self.offers("notes") else ()
+        return [*self.kind.notes, *own]
+
     def environment(self, binding: Binding) -> list[Variable]:
         return list(self.provider.call("environment", self.view, binding=binding))
 

@@ -133,9 +133,14 @@ def claimed(kind: ServiceType, settings: Settings, given: Mapping[str, Any]) -> 
     }
     values = _checked(known, {name: value for name, value in given.items() if value != ""})
     return {
-        name: values.get(name, "" if item.generated else item.default)
+        name: values.get(name, "" if item.generated else unsaid(item))
         for name, item in known.items()
     }
+
+
+def unsaid(item: Parameter) -> str | int | bool | None:
+    """What a service has that was made without this parameter."""
+    return item.default if item.former is None else item.former
 
 
 def changed(
@@ -152,7 +157,7 @@ def changed(
     errors = {
         name: "cannot be changed after creation"
         for name, value in values.items()
-        if not known[name].editable and value != current.get(name)
+        if not known[name].editable and value != current.get(name, known[name].former)
     }
     if errors:
         raise _bad(kind.name, errors)
@@ -179,6 +184,18 @@ def remade(
     if errors:
         raise _bad(kind.name, errors)
     return {**before, **_checked(known, given)}
+
+
+def alike(kind: ServiceType, values: Mapping[str, Any], ours: Collection[str]) -> dict[str, Any]:
+    """What to give to another service that shall be like one with these: parameters that are not
+    the default, and are not `ours` to choose. One without a parameter is not what a new one is."""
+    defaults = {item.name: item.default for item in kind.parameters if item.name not in ours}
+    former = {item.name: item.former for item in kind.parameters if item.former is not None}
+    return {
+        name: value
+        for name, value in {**former, **values}.items()
+        if name in defaults and value != defaults[name]
+    }
 
 
 def _checked(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:

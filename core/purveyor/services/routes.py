@@ -550,12 +550,14 @@ async def service_details(app: App, reference: str) -> ServiceDetails:
     record = await app.house.store.read(lambda tx: services.get(tx, view.id))
     provider = app.house.registry.find(record.service_type)
     kind = provider.kind if provider else None
-    shown = redact.mask_parameters(kind, record.parameters)
+    unsaid = {item.name: item.former for item in kind.parameters} if kind else {}
+    before = {name: value for name, value in unsaid.items() if value is not None}
+    shown = redact.mask_parameters(kind, {**before, **record.parameters})
     return ServiceDetails(
         service=view,
         parameter_schema=parameters.schema(kind, app.house.settings) if kind else {},
         current_parameters={**shown, parameters.IMAGE: record.image},
-        notes=list(kind.notes) if kind else [],
+        notes=handle_of(app.house, record).notes() if provider else [],
         newer_image=await _newer(app, record),
         image_digest=await app.house.store.read(
             lambda tx: image_registry.digest_of(tx, record.image_id)

@@ -27,8 +27,9 @@ from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb
 from purveyor.services.operations.create import CreateArguments, make
+from purveyor.services.parameters import alike
 from purveyor.services.provisioning import Provisioner
-from purveyor_hooks import Census, Failed, Finding, NotFound, ServiceType
+from purveyor_hooks import Census, Failed, Finding, NotFound
 
 SCRATCH = "scratch"
 FEW = 5
@@ -51,7 +52,7 @@ class BesideVerb(ServiceVerb):
         """Record a service like another, credentials included, on ports and a volume of its own."""
         kind = self.house.registry.kind(record.service_type)
         ours = {item.name for item in kind.parameters if item.generated == "port"}
-        values = _chosen(kind, record.parameters, ours)
+        values = alike(kind, record.parameters, ours)
         given = CreateArguments(
             name=record.name,
             service_type=record.service_type,
@@ -80,7 +81,7 @@ class BesideVerb(ServiceVerb):
         credentials of its own; `scratch` is the slug of one that is taken away again."""
         kind = self.house.registry.kind(service_type)
         own = {item.name for item in kind.parameters if item.generated or item.secret}
-        values = _chosen(kind, parameters, own)
+        values = alike(kind, parameters, own)
         given = CreateArguments(
             name=name, service_type=service_type, parameters={**values, "docker_image": image}
         )
@@ -317,17 +318,6 @@ def few(told: Sequence[str]) -> str:
     """The first of many, for a sentence."""
     more = f", and {len(told) - FEW} more" if len(told) > FEW else ""
     return "; ".join(told[:FEW]) + more
-
-
-def _chosen(kind: ServiceType, parameters: Mapping[str, Any], ours: set[str]) -> dict[str, Any]:
-    """The parameters to give to another service: those that are not the default, and are not for us
-    to choose."""
-    defaults = {item.name: item.default for item in kind.parameters if item.name not in ours}
-    return {
-        name: value
-        for name, value in parameters.items()
-        if name in defaults and value != defaults[name]
-    }
 
 
 def _forget(tx: Tx, service_id: int) -> None:

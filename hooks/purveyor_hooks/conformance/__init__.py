@@ -10,7 +10,7 @@ claim (a hook that it does not implement) is not asked of it. The kit uses servi
 by the plugin's hook `exercise`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from purveyor_hooks.conformance.bench import Bench
@@ -27,15 +27,16 @@ if pytest is not None:
 
     class Conformance:
         """A test class of all checks. `service_type` is the type's name, `image` one to use instead
-        of its default."""
+        of its default, `parameters` what its services are made with."""
 
         service_type: ClassVar[str] = ""
         image: ClassVar[str] = ""
+        parameters: ClassVar[Mapping[str, Any]] = {}
 
         @pytest.fixture(scope="class")
         @classmethod
         def bench(cls) -> Iterator[Bench]:
-            with Bench(cls.service_type, cls.image) as bench:
+            with Bench(cls.service_type, cls.image, cls.parameters) as bench:
                 yield bench
 
         @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)

@@ -11,11 +11,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, TypeVar, cast
 
 import anyio
@@ -42,13 +42,16 @@ class Bench:
     """One run of the kit. Everything on the engine has the run's own name, and is gone in the
     end."""
 
-    def __init__(self, service_type: str, image: str = "") -> None:
+    def __init__(
+        self, service_type: str, image: str = "", chosen: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         self.name = service_type
         self.namespace = f"pvc-{secrets.token_hex(4)}"
         self.secrets: set[str] = set()
         self.items: dict[str, str] = {}
         self.engine = EngineView()
         self._image = image
+        self._chosen = dict(chosen)
         self._state = Path(tempfile.mkdtemp(prefix="purveyor-check-"))
         self._daemon: subprocess.Popen[bytes] | None = None
         self.plugin = self.plugin_of(service_type)
@@ -148,7 +151,8 @@ class Bench:
         return self.call("GET", f"/external-services/{name}")["service"]
 
     def parameters(self) -> dict[str, str]:
-        """Secrets of the kit's own for a new service, so that it can look for them."""
+        """For a new service: what is chosen, and secrets of the kit's own, so that it can look for
+        them."""
         found = {}
         for item in self.kind.parameters:
             if item.secret and item.generated:
@@ -156,7 +160,7 @@ class Bench:
                     : max(12, item.length)
                 ]
         self.secrets |= set(found.values())
-        return found
+        return {**self._chosen, **found}
 
     def create(self, name: str) -> None:
         body = {"name": name, "service_type": self.name, "parameters": self.parameters()}
@@ -288,7 +292,7 @@ class Bench:
                 values[item.name] = f"kit{secrets.token_hex(item.length)}"[
                     : max(12, item.length)
                 ].lower()
-        chosen = {**values, **parameters}
+        chosen = {**values, **self._chosen, **parameters}
         made = Service(
             id=1, name=name, slug=name, service_type=self.name, parameters=chosen, secrets={},
             image=seen, host=name,

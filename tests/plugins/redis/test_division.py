@@ -1,5 +1,6 @@
 """A server for each environment, beside the service's own in its container."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import redis
 
 import everything_redis
 import purveyor_redis
+from purveyor.kernel.db.secrets import open_vault
 from purveyor_hooks import FoundContainer, Image, Service
 from support import REDIS, Stage, docker, eventually
 
@@ -28,7 +30,7 @@ def opened(stage: Stage, project: str, environment: str = "production", **option
 
 def make(stage: Stage, name: str, *projects: str, **parameters: str) -> str:
     """A Redis of this kind with its projects; the answer is its container."""
-    values = {"channels": "open", "project_maxmemory": "32mb", **parameters}
+    values = {"project_maxmemory": "32mb", **parameters}
     stage.call(
         "POST",
         "/external-services",
@@ -306,6 +308,90 @@ def test_rotation_and_unlinking_end_sessions_even_of_a_script_without_end(stage:
     stage.cli("link", "queue", "beta")
     with opened(stage, "beta") as client:
         assert client.get("two") == b"2"
+
+
+def test_a_keeper_that_is_killed_is_replaced_and_its_server_is_kept_again(stage: Stage) -> None:
+    container = make(stage, "kept", "keeper")
+    keeper = "/run/redis-projects/7001.keeper/pid"
+    former, server = docker("exec", container, "cat", keeper), launched(container)["7001"][0]
+    docker("exec", container, "sh", "-c", f"kill -9 {former.strip()} && kill -9 {server}")
+    eventually(lambda: launched(container)["7001"][0] not in ("-", server), 60)
+    assert docker("exec", container, "cat", keeper) != former
+    with opened(stage, "keeper") as client:
+        eventually(lambda: answers(client))
+    former = docker("exec", container, "cat", keeper)
+    docker("exec", container, "sh", "-c", f"kill -9 {former.strip()}")
+    stage.cli("unlink", "kept", "keeper", "--purge")  # the server runs, and nobody keeps it
+    assert launched(container) == {}
+    assert docker("exec", container, "ls", "/data/projects") == ""
+    stage.cli("delete", "kept", "--purge")
+
+
+def test_a_bind_that_was_cut_off_is_made_again(stage: Stage) -> None:
+    container = make(stage, "cut", "cutter")
+    stage.cli("unlink", "cut", "cutter", "--purge")
+    docker(
+        "exec",
+        container,
+        "sh",
+        "-c",
+        "mkdir -p /data/projects/7001 && echo x >/data/projects/7001/accounts.new",
+    )
+    stage.cli("link", "cut", "cutter")
+    with opened(stage, "cutter") as client:
+        assert client.ping()
+    end(stage, "cut", "cutter")
+
+
+def test_one_made_before_there_was_the_choice_stays_one_server_for_all(stage: Stage) -> None:
+    """Started, copied, restored, exported and upgraded: nothing divides it but who says so."""
+    stage.cli("create", "redis", "elder", "-p", "channels=divided")
+    stage.cli("project", "create", "ancient")
+    stage.cli("link", "elder", "ancient")
+    vault = open_vault(stage.state)
+    with sqlite3.connect(stage.state / "purveyor.db") as db:
+        (sealed,) = db.execute("SELECT parameters FROM services WHERE slug = 'elder'").fetchone()
+        values = vault.open(sealed)
+        del values["channels"]
+        db.execute("UPDATE services SET parameters = ? WHERE slug = 'elder'", (vault.seal(values),))
+    before = stage.variables("ancient")
+    with opened(stage, "ancient") as client:
+        client.set("kept", "1")
+    stage.cli("restart", "elder")
+    made = stage.call("POST", "/backups/external-services/elder/run", json={})
+    assert stage.call("POST", f"/backups/{made['id']}/verify")["proven_at"]
+    stage.call("POST", f"/backups/{made['id']}/restore", json={"service_id": "elder"})
+    stage.call("POST", f"/backups/{made['id']}/restore", json={"new_name": "elder-again"})
+    stage.cli("clone", "elder", "elder-copy")
+    assert 'channels = "divided"' in stage.cli("export")
+    for name in ("elder", "elder-again", "elder-copy"):
+        found = stage.json("show", name)
+        assert (found["service"]["major"], found["current_parameters"]["channels"]) == (
+            "",
+            "divided",
+        )
+        assert f"purveyor upgrade {name} -p channels=open" in found["notes"][0]
+    assert stage.variables("ancient") == before
+    with opened(stage, "ancient") as client:
+        assert client.get("kept") == b"1"
+    stage.cli("upgrade", "elder", "-p", "channels=open")
+    found = stage.json("show", "elder")
+    assert (found["service"]["major"] != "", found["notes"]) == (True, [])
+    with opened(stage, "ancient") as client:
+        assert client.get("kept") == b"1"
+    for name in ("elder-again", "elder-copy"):
+        stage.cli("delete", name, "--purge")
+    end(stage, "elder", "ancient")
+
+
+def test_the_administrator_opens_the_server_of_an_environment(stage: Stage) -> None:
+    with opened(stage, "alpha") as client:
+        client.set("seen", "by the administrator")
+    words = ("connect", "queue", "--")
+    assert stage.cli(*words, "-p", "7001", "GET", "seen").strip() == "by the administrator"
+    assert stage.cli(*words, "-n", "3", "-p", "7001", "DBSIZE").strip() == "0"
+    assert stage.cli(*words, "EXISTS", "seen").strip() == "0"
+    assert stage.cli(*words, "ACL", "WHOAMI").strip() == "default"
 
 
 def test_one_whose_data_was_taken_away_does_not_come_up_empty(stage: Stage) -> None:

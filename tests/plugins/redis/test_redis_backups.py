@@ -1,5 +1,5 @@
-"""Redis: what is restored is what was there, however much is written meanwhile; what is not is said
-by name."""
+"""One Redis server for all projects: what is restored is what was there, however much is written
+meanwhile; what is not is said by name."""
 
 import json
 import threading
@@ -70,7 +70,9 @@ def settled(client: Any) -> dict[bytes, Any]:
 def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
     """A Redis that holds one of everything, in the database of the one project and in another."""
     with make_stage().serving() as made:
-        made.furnish({"main": "redis"}, ["shop"])
+        made.cli("create", "redis", "main", "-p", "channels=divided")
+        made.cli("project", "create", "shop")
+        made.cli("link", "main", "shop")
         with own(made) as client:
             everything_redis.fill(client)
         admin(made, "main", "FUNCTION", "LOAD", everything_redis.LIBRARY)
@@ -161,7 +163,11 @@ def test_an_upgrade_carries_everything(stage: Stage) -> None:
     stage.call(
         "POST",
         "/external-services",
-        json={"name": "old", "service_type": "redis", "parameters": {"docker_image": OLDER}},
+        json={
+            "name": "old",
+            "service_type": "redis",
+            "parameters": {"docker_image": OLDER, "channels": "divided"},
+        },
     )
     stage.cli("project", "create", "elder")
     stage.cli("link", "old", "elder")

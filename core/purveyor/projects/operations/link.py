@@ -82,7 +82,7 @@ class LinkVerb(Verb):
             steps=step_names(list(self.steps(operation))),
             resources=[name for view in views for name in (view.resource, *view.extras.values())],
             variables=sorted(names),
-            warnings=list(server.kind.notes) if self.name == "link" else [],
+            warnings=server.notes() if self.name == "link" else [],
         )
 
 

@@ -15,7 +15,7 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.parts import House
 from purveyor.services import parameters
 from purveyor.services import store as services
-from purveyor.services.handle import hooks_of
+from purveyor.services.handle import handle_of, hooks_of
 from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb
 from purveyor_hooks import BadInput, Conflict, Image, Service, ServiceType
 
@@ -144,7 +144,7 @@ class Create(ServiceVerb):
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
-        notes = self.house.registry.kind(record.service_type).notes
+        notes = handle_of(self.house, record).notes()
         return self.plan_of_new(tx, operation, "create", notes)
 
     def steps(self, operation: OperationRecord) -> list[Step]:

@@ -15,7 +15,7 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
 from purveyor.services import parameters
 from purveyor.services import store as services
-from purveyor.services.handle import hooks_of
+from purveyor.services.handle import handle_of, hooks_of
 from purveyor.services.models import Imported
 from purveyor.services.operations.base import ServiceVerb, step_names
 from purveyor.services.operations.create import require_free, require_kind
@@ -150,7 +150,7 @@ class Import(ServiceVerb):
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
-        notes = self.house.registry.kind(record.service_type).notes
+        notes = handle_of(self.house, record).notes()
         action = f"log in, join to the network {self.house.engine.namespace}; it goes on running"
         return Plan(
             verb=self.name,
