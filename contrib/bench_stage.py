@@ -106,7 +106,7 @@ class Stage:
         (state / "settings.toml").write_text(text)
 
     def cli(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "purveyor.kernel.cli.main", *arguments]
+        command = [sys.executable, "-m", "purveyor", *arguments]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"purveyor {' '.join(arguments)}: {done.stdout}{done.stderr}")
@@ -122,7 +122,7 @@ class Stage:
         """A daemon."""
         path = self.state / "daemon.log"
         with path.open("wb") as log:
-            command = [sys.executable, "-m", "purveyor.kernel.cli.main", "serve"]
+            command = [sys.executable, "-m", "purveyor", "serve"]
             daemon = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + PATIENCE

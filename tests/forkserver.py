@@ -287,6 +287,9 @@ def _execute(arguments: list[str]) -> None:
     if arguments[0] == "-m":
         spec = importlib.util.find_spec(arguments[1])
         assert spec is not None
+        if spec.submodule_search_locations is not None:  # a package
+            spec = importlib.util.find_spec(f"{spec.name}.__main__")
+            assert spec is not None
         assert spec.origin is not None
         loader: Any = spec.loader
         code = loader.get_code(spec.name)

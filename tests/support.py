@@ -19,7 +19,7 @@ import httpx
 
 import forkserver
 
-PURVEYOR = [sys.executable, "-m", "purveyor.kernel.cli.main"]
+PURVEYOR = [sys.executable, "-m", "purveyor"]
 POSTGRES = "purveyor-test/postgres:17"
 REDIS = "purveyor-test/redis:8.0"
 MONGODB = "purveyor-test/mongodb:8.0"

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio.abc
 import msgspec
@@ -44,8 +44,10 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.operation import Key
 from purveyor.kernel.parts import House
 from purveyor.kernel.plugins.registry import Plugin, Registry
+from purveyor.kernel.subjects import Subject, Subjects
 from purveyor.kernel.supervisor import Supervisor
 from purveyor.projects import resolve
+from purveyor.projects import store as projects
 from purveyor.projects.endings import Endings
 from purveyor.projects.operations.bind import Bind, BindArguments
 from purveyor.projects.operations.end_access import EndAccess
@@ -99,6 +101,16 @@ RECOVERY = 60.0  # seconds that a command waits for what an earlier process left
 SETTLE, FLUSH = 3.0, 5.0
 
 
+T = TypeVar("T")
+SUBJECTS: Subjects = {
+    "service": Subject(lambda tx, given: services.get(tx, given).id, services.slugs),
+    "project": Subject(lambda tx, given: projects.get(tx, given).id, projects.slugs),
+    "environment": Subject(
+        lambda tx, given: projects.environment_by_id(tx, int(given)).id, projects.environment_slugs
+    ),
+}
+
+
 class StoreFactory(Protocol):
     def __call__(self, state: Path, vault: Vault) -> Store: ...
 
@@ -147,6 +159,15 @@ class App:
         house.store.committed = self.copies.changed
         house.fence.look = self.copies.look
         self.recovery = Recovery(house, self.runner, self.verbs)
+        self.subjects = SUBJECTS
+        parts = (self.provision, self.observer, self.renewals, self.copies)
+        self._parts: Mapping[type, object] = {type(part): part for part in parts}
+
+    def part(self, kind: type[T]) -> T:
+        """What a feature made once, by its class."""
+        found = self._parts[kind]
+        assert isinstance(found, kind)
+        return found
 
     def verb(self, name: str) -> Verb:
         """The verb of this name. Raises `NotFound`."""

@@ -1,7 +1,9 @@
 """The Litestar application: the routes of all features and of the plugins."""
 
-from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import anyio.abc
 from litestar import Litestar, Router
@@ -12,8 +14,8 @@ from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
-from purveyor import __version__
-from purveyor.app import App, PluginCore
+from purveyor import __version__, doctor_routes
+from purveyor.app import App, PluginCore, open_app
 from purveyor.archiving import routes as archiving_routes
 from purveyor.backups import routes as backup_routes
 from purveyor.deployments import routes as deployment_routes
@@ -70,6 +72,7 @@ def create_api(app: App) -> Litestar:
             operation_routes.router,
             event_routes.router,
             api_routes.router,
+            doctor_routes.router,
             user_routes.router,
             authority_routes.router,
             audit_routes.router,
@@ -126,3 +129,10 @@ def _add_plugins(api: Litestar, app: App) -> None:
                 api.register(route)
         except Exception as error:
             registry.note_fault(plugin, "http_routes", error)
+
+
+@asynccontextmanager
+async def open_api(state: Path, **how: Any) -> AsyncIterator[tuple[App, Litestar]]:
+    """The core of a state directory, running, and its API; `how` as `open_app` takes it."""
+    async with open_app(state, **how) as app:
+        yield app, create_api(app)

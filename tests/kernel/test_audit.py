@@ -29,9 +29,9 @@ from purveyor.kernel.audit import store as audit
 from purveyor.kernel.audit.log import came_back
 from purveyor.kernel.audit.models import AuditRecord, Entry
 from purveyor.kernel.cli.client import SOCKET
-from purveyor.kernel.cli.main import cli
 from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.operations import store as operations
+from purveyor.program import cli
 from purveyor.recovery import document
 from purveyor_hooks import BadInput, StorageFull, standing
 

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 import forkserver
-from purveyor.kernel.cli.main import COMMANDS, cli
 from purveyor.kernel.db.lock import StateLock, daemon_is_there
+from purveyor.program import COMMANDS, cli
 from support import PURVEYOR, Stage, docker, eventually
 
 

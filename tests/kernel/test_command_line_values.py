@@ -11,9 +11,9 @@ from typing import Any
 import click
 import pytest
 
-from purveyor.kernel.cli.main import COMMANDS, cli
+from purveyor.program import COMMANDS, cli
 
-PURVEYOR = [sys.executable, "-m", "purveyor.kernel.cli.main"]
+PURVEYOR = [sys.executable, "-m", "purveyor"]
 
 
 def leaves(command: click.Command, path: str = "") -> list[tuple[str, click.Command]]:

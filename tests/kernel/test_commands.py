@@ -18,9 +18,10 @@ from purveyor.asgi import create_api
 from purveyor.kernel.api.server import Servers, listen_local, serving
 from purveyor.kernel.cli import client as client_module
 from purveyor.kernel.cli.client import SOCKET, Client, run
-from purveyor.kernel.cli.main import LeftAlone, cli
+from purveyor.kernel.cli.main import LeftAlone
 from purveyor.kernel.cli.options import Options
 from purveyor.kernel.operations import store as operations
+from purveyor.program import cli
 from purveyor_hooks import Cancelled, Interrupted
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::DeprecationWarning")]

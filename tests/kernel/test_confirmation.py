@@ -13,7 +13,7 @@ import click
 import click.testing
 import pytest
 
-from purveyor.kernel.cli.main import cli
+from purveyor.program import cli
 from purveyor_hooks import BadInput
 
 DESTROY: dict[tuple[str, ...], str] = {
@@ -148,7 +148,7 @@ def at_a_terminal(words: tuple[str, ...], typed: str) -> tuple[int, str]:
     command = [
         sys.executable,
         "-m",
-        "purveyor.kernel.cli.main",
+        "purveyor",
         "--url",
         "http://127.0.0.1:9",
         *words,

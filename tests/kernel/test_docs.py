@@ -19,10 +19,10 @@ import reference_pages
 from distributions import PARTS
 from purveyor.app import VERBS
 from purveyor.clients.declarative import Declared
-from purveyor.kernel.cli.main import COMMANDS, cli
 from purveyor.kernel.config import Settings
 from purveyor.kernel.logs import make_logger
 from purveyor.kernel.plugins.registry import Plugin, Registry
+from purveyor.program import COMMANDS, cli
 from purveyor.services.handle import ServiceHandle
 from purveyor_hooks import Image, Service
 

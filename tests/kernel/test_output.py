@@ -112,7 +112,7 @@ def test_progress_is_shown_to_whoever_looks_and_to_nobody_else() -> None:
 
 def test_the_version_is_told_without_what_draws(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom purveyor.kernel.cli.main import main\n"
+        "import sys\nfrom purveyor.program import main\n"
         "try: main(['--version'])\nexcept SystemExit: pass\n"
         "assert not {'rich', 'litestar', 'httpx', 'aiodocker'} & set(sys.modules), "
         "sorted(sys.modules)"

@@ -17,7 +17,7 @@ from test_docs import DOCS, blocks
 
 from fake import scene as fake_scene
 from fake.scene import PLUGINS, Scene
-from purveyor.kernel.cli.main import cli
+from purveyor.program import cli
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 

@@ -33,7 +33,7 @@ from purveyor.services.operations.lifecycle import Stop
 from purveyor_hooks import Interrupted
 
 pytestmark = pytest.mark.anyio
-PURVEYOR = [sys.executable, "-m", "purveyor.kernel.cli.main"]
+PURVEYOR = [sys.executable, "-m", "purveyor"]
 
 
 @asynccontextmanager

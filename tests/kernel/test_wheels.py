@@ -225,7 +225,7 @@ async def command(python: Path, scene: Scene, *words: str) -> subprocess.Complet
         "PYTHONPATH": os.pathsep.join([*PATHS, *sys.path[1:]]),
         "PIP_NO_INDEX": "1",
     }
-    argv = [str(python), "-m", "purveyor.kernel.cli.main", "--state", str(scene.state), *words]
+    argv = [str(python), "-m", "purveyor", "--state", str(scene.state), *words]
     work = partial(
         subprocess.run,
         argv,

@@ -28,7 +28,7 @@ def stage(
 ) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("bin")
     launcher = folder / "purveyor"
-    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m purveyor.kernel.cli.main "$@"\n')
+    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m purveyor "$@"\n')
     launcher.chmod(0o755)
     with make_stage().serving() as made:
         made.environment["PATH"] = f"{folder}:{os.environ['PATH']}"

@@ -59,7 +59,7 @@ def stage(python: Path, make_stage: Any) -> Iterator[Stage]:
     """An installation run by the clean environment's Python."""
     own = support.PURVEYOR
     made = make_stage(images={"mariadb": IMAGE})
-    support.PURVEYOR = [str(python), "-m", "purveyor.kernel.cli.main"]
+    support.PURVEYOR = [str(python), "-m", "purveyor"]
     try:
         yield made
     finally:

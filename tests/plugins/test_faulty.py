@@ -251,7 +251,7 @@ def check(folder: Path, fault: str, *options: str) -> tuple[int, list[dict[str, 
     command = [
         sys.executable,
         "-m",
-        "purveyor.kernel.cli.main",
+        "purveyor",
         "--json",
         "plugin",
         "check",
@@ -302,7 +302,7 @@ def test_without_a_fault_it_finds_none(tmp_path: Path) -> None:
 
 
 def test_a_type_that_nobody_brings_is_said(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "purveyor.kernel.cli.main", "plugin", "check", "nothing"]
+    command = [sys.executable, "-m", "purveyor", "plugin", "check", "nothing"]
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "PURVEYOR_STATE": str(tmp_path)}
     )
@@ -314,7 +314,7 @@ def test_a_check_that_is_none_is_said(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "purveyor.kernel.cli.main",
+        "purveyor",
         "plugin",
         "check",
         "redis",

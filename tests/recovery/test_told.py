@@ -24,9 +24,9 @@ from purveyor.kernel.api.server import listen_local, serving
 from purveyor.kernel.audit import store as audit
 from purveyor.kernel.audit.models import Wanted
 from purveyor.kernel.cli.client import SOCKET
-from purveyor.kernel.cli.main import cli
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation
+from purveyor.program import cli
 from purveyor.recovery import beside
 from purveyor.recovery.sealing import Mark, write_mark
 

@@ -251,7 +251,7 @@ def test_a_stopped_service_survives_a_prune_of_everything(
         )
 
     def purveyor(*arguments: str) -> str:
-        done = run(sys.executable, "-m", "purveyor.kernel.cli.main", *arguments)
+        done = run(sys.executable, "-m", "purveyor", *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -273,7 +273,7 @@ def test_a_stopped_service_survives_a_prune_of_everything(
     assert run("docker", "ps", "-aq").stdout == ""
     assert run("docker", "images", "-q").stdout == ""
 
-    said = run(sys.executable, "-m", "purveyor.kernel.cli.main", "start", name)
+    said = run(sys.executable, "-m", "purveyor", "start", name)
     assert said.returncode == 6
     assert "not on this machine and cannot be pulled" in said.stderr
     load()  # on a machine with a registry, start pulls it

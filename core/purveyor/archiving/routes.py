@@ -4,7 +4,6 @@ from typing import Any
 
 from litestar import Request, Response, Router, delete, get, post
 
-from purveyor.app import App
 from purveyor.archiving import store as archives
 from purveyor.archiving.operations.archive import ArchiveArguments
 from purveyor.archiving.schemas import ArchiveRequest, ArchiveView, MomentRequest
@@ -12,6 +11,7 @@ from purveyor.backups import store as backups
 from purveyor.backups.operations.restore import RestoreArguments
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import answer, nothing
+from purveyor.kernel.core import Core
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.services import routes as service_routes
@@ -49,13 +49,13 @@ def _archives(tx: Tx, service: str | int | None = None) -> list[ArchiveView]:
 
 
 @get("/archives", guards=[reader])
-async def list_archives(core: App, service: str | None = None) -> list[ArchiveView]:
+async def list_archives(core: Core, service: str | None = None) -> list[ArchiveView]:
     return await core.house.store.read(lambda tx: _archives(tx, service))
 
 
 @post("/archives", guards=[admin])
 async def begin_archive(
-    request: Req, core: App, data: ArchiveRequest, plan: bool = False
+    request: Req, core: Core, data: ArchiveRequest, plan: bool = False
 ) -> Response[Any]:
     async def then(operation: OperationRecord) -> ArchiveView:
         (found,) = await core.house.store.read(lambda tx: _archives(tx, operation.service_id))
@@ -71,7 +71,7 @@ async def begin_archive(
 
 
 @delete("/archives/{service:str}", guards=[admin], status_code=200)
-async def end_archive(request: Req, core: App, service: str, plan: bool = False) -> Response[Any]:
+async def end_archive(request: Req, core: Core, service: str, plan: bool = False) -> Response[Any]:
     return await answer(
         request,
         core,
@@ -85,7 +85,7 @@ async def end_archive(request: Req, core: App, service: str, plan: bool = False)
 
 @post("/archives/{service:str}/restore", guards=[admin])
 async def restore_moment(
-    request: Req, core: App, service: str, data: MomentRequest, plan: bool = False
+    request: Req, core: Core, service: str, data: MomentRequest, plan: bool = False
 ) -> Response[Any]:
     async def then(operation: OperationRecord) -> Any:
         return await service_routes.service_view(core, operation.service)

@@ -6,7 +6,6 @@ import msgspec
 from litestar import Request, Response, Router, delete, get, post, put
 from litestar.response import Stream
 
-from purveyor.app import App
 from purveyor.backups import scheduler
 from purveyor.backups import store as backups
 from purveyor.backups.models import BackupRecord, ScheduleRecord, SourceRecord
@@ -34,6 +33,7 @@ from purveyor.kernel.api.auditing import note
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
 from purveyor.kernel.api.streaming import begun, flow
+from purveyor.kernel.core import Core
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.services import routes as service_routes
@@ -79,7 +79,7 @@ def source_view(record: SourceRecord) -> SourceView:
 
 @get("/", guards=[reader])
 async def list_backups(
-    core: App, service: str | None = None, limit: Limit = 100, offset: Offset = 0
+    core: Core, service: str | None = None, limit: Limit = 100, offset: Offset = 0
 ) -> Response[list[BackupView]]:
     def work(tx: Tx) -> Page[BackupRecord]:
         return backups.page(
@@ -94,19 +94,19 @@ async def list_backups(
 
 
 @get("/{reference:str}", guards=[reader])
-async def show_backup(core: App, reference: str) -> BackupView:
+async def show_backup(core: Core, reference: str) -> BackupView:
     return view(await core.house.store.read(lambda tx: backups.get(tx, reference)))
 
 
 @post("/external-services/{service:str}/run", guards=[admin])
 async def run_backup(
-    request: Req, core: App, service: str, data: RunRequest | None = None, plan: bool = False
+    request: Req, core: Core, service: str, data: RunRequest | None = None, plan: bool = False
 ) -> Response[Any]:
     given = BackupArguments(service=service, **msgspec.structs.asdict(data or RunRequest()))
     return await answer(request, core, "backup", given, plan=plan, status=201, then=_made(core))
 
 
-def _made(core: App) -> Any:
+def _made(core: Core) -> Any:
     async def then(operation: OperationRecord) -> BackupView:
         return view(
             await core.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
@@ -117,7 +117,7 @@ def _made(core: App) -> Any:
 
 @post("/{reference:str}/restore", guards=[admin])
 async def restore_backup(
-    request: Req, core: App, reference: str, data: RestoreRequest, plan: bool = False
+    request: Req, core: Core, reference: str, data: RestoreRequest, plan: bool = False
 ) -> Response[Any]:
     async def then(operation: OperationRecord) -> Any:
         return await service_routes.service_view(core, operation.service)
@@ -135,7 +135,7 @@ async def restore_backup(
 
 
 @get("/{reference:str}/extract", guards=[admin], opt={"reveals": "backup"})
-async def extract_database(core: App, reference: str, database: str) -> Stream:
+async def extract_database(core: Core, reference: str, database: str) -> Stream:
     """One database or bucket of a backup, in the form that its server's own tools read. A body that
     ends early is none: the data is checked while it is read."""
     backup = await core.house.store.read(lambda tx: readable(tx, reference, database))
@@ -155,7 +155,7 @@ async def extract_database(core: App, reference: str, database: str) -> Stream:
 @post("/{reference:str}/verify", guards=[admin])
 async def verify_backup(
     request: Req,
-    core: App,
+    core: Core,
     reference: str,
     plan: bool = False,
     accept_unsigned: bool = False,
@@ -169,7 +169,7 @@ async def verify_backup(
 
 @delete("/{reference:str}", guards=[admin], status_code=200)
 async def delete_backup(
-    request: Req, core: App, reference: str, plan: bool = False
+    request: Req, core: Core, reference: str, plan: bool = False
 ) -> Response[Any]:
     given = ProveArguments(backup=reference)
     return await answer(request, core, "delete-backup", given, plan=plan, status=204, then=nothing)
@@ -179,12 +179,12 @@ async def delete_backup(
 
 
 @get("/s3-sources", guards=[reader])
-async def list_sources(core: App) -> list[SourceView]:
+async def list_sources(core: Core) -> list[SourceView]:
     return [source_view(item) for item in await core.house.store.read(backups.sources)]
 
 
 @post("/s3-sources", guards=[admin])
-async def create_source(request: Req, core: App, data: SourceRequest) -> SourceView:
+async def create_source(request: Req, core: Core, data: SourceRequest) -> SourceView:
     note(request, target=data.name)
     values = msgspec.structs.asdict(data)
     accept_own = values.pop("accept_own")
@@ -220,12 +220,12 @@ def _check_source(values: dict[str, Any]) -> None:
 
 
 @get("/s3-sources/{reference:str}", guards=[reader])
-async def show_source(core: App, reference: str) -> SourceView:
+async def show_source(core: Core, reference: str) -> SourceView:
     return source_view(await core.house.store.read(lambda tx: backups.source(tx, reference)))
 
 
 @put("/s3-sources/{reference:str}", guards=[admin])
-async def update_source(core: App, reference: str, data: SourceChange) -> SourceView:
+async def update_source(core: Core, reference: str, data: SourceChange) -> SourceView:
     record = await core.house.store.read(lambda tx: backups.source(tx, reference))
     changes = {
         name: value for name, value in msgspec.structs.asdict(data).items() if value is not None
@@ -243,7 +243,7 @@ async def update_source(core: App, reference: str, data: SourceChange) -> Source
 
 
 @delete("/s3-sources/{reference:str}", guards=[admin])
-async def delete_source(core: App, reference: str) -> None:
+async def delete_source(core: Core, reference: str) -> None:
     def work(tx: Tx) -> None:
         record = backups.source(tx, reference)
         backups.delete_source(tx, record.id)
@@ -253,7 +253,7 @@ async def delete_source(core: App, reference: str) -> None:
 
 
 @get("/s3-sources/{reference:str}/backups", guards=[reader])
-async def found_backups(core: App, reference: str) -> list[FoundBackup]:
+async def found_backups(core: Core, reference: str) -> list[FoundBackup]:
     """What the bucket itself holds, also after our own records are lost."""
     record = await core.house.store.read(lambda tx: backups.source(tx, reference))
     keeper = Keeper(core.house)
@@ -283,7 +283,7 @@ async def found_backups(core: App, reference: str) -> list[FoundBackup]:
 
 @post("/s3-sources/{reference:str}/adopt", guards=[admin], status_code=200)
 async def adopt_from_bucket(
-    core: App, reference: str, accept_unsigned: bool = False
+    core: Core, reference: str, accept_unsigned: bool = False
 ) -> Response[list[BackupView]]:
     """Take up what the bucket holds and we have no record of, so that it can be restored.
     ``X-Refused`` says how many were not: see what the bucket holds."""
@@ -293,7 +293,7 @@ async def adopt_from_bucket(
 
 
 async def _adopted(
-    core: App, source: SourceRecord | None, accept_unsigned: bool
+    core: Core, source: SourceRecord | None, accept_unsigned: bool
 ) -> Response[list[BackupView]]:
     made, refused = await adopt.adopt(core.house, source, accept_unsigned=accept_unsigned)
     for path, why in refused.items():
@@ -302,7 +302,9 @@ async def _adopted(
 
 
 @post("/adopt", guards=[admin], status_code=200)
-async def adopt_from_folder(core: App, accept_unsigned: bool = False) -> Response[list[BackupView]]:
+async def adopt_from_folder(
+    core: Core, accept_unsigned: bool = False
+) -> Response[list[BackupView]]:
     """Take up what the folder of backups holds and we have no record of."""
     return await _adopted(core, None, accept_unsigned)
 
@@ -311,12 +313,12 @@ async def adopt_from_folder(core: App, accept_unsigned: bool = False) -> Respons
 
 
 @get("/schedules", guards=[reader])
-async def list_schedules(core: App) -> list[ScheduleRecord]:
+async def list_schedules(core: Core) -> list[ScheduleRecord]:
     return await core.house.store.read(backups.schedules)
 
 
 @post("/schedules", guards=[admin])
-async def create_schedule(request: Req, core: App, data: ScheduleRequest) -> ScheduleRecord:
+async def create_schedule(request: Req, core: Core, data: ScheduleRequest) -> ScheduleRecord:
     note(request, target=data.name)
 
     def work(tx: Tx) -> ScheduleRecord:
@@ -334,12 +336,12 @@ async def create_schedule(request: Req, core: App, data: ScheduleRequest) -> Sch
 
 
 @get("/schedules/{reference:str}", guards=[reader])
-async def show_schedule(core: App, reference: str) -> ScheduleRecord:
+async def show_schedule(core: Core, reference: str) -> ScheduleRecord:
     return await core.house.store.read(lambda tx: backups.schedule(tx, reference))
 
 
 @delete("/schedules/{reference:str}", guards=[admin])
-async def delete_schedule(core: App, reference: str) -> None:
+async def delete_schedule(core: Core, reference: str) -> None:
     def work(tx: Tx) -> None:
         record = backups.schedule(tx, reference)
         backups.delete_schedule(tx, record.id)
@@ -349,7 +351,7 @@ async def delete_schedule(core: App, reference: str) -> None:
 
 
 @post("/schedules/{reference:str}/{word:str}", guards=[admin], status_code=200)
-async def switch_schedule(core: App, reference: str, word: str) -> ScheduleRecord:
+async def switch_schedule(core: Core, reference: str, word: str) -> ScheduleRecord:
     """``/enable`` and ``/disable``."""
     if word not in ("enable", "disable"):
         raise BadInput(

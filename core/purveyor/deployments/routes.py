@@ -5,7 +5,6 @@ from typing import Any
 
 from litestar import Request, Response, Router, get, post
 
-from purveyor.app import App
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.containment import MB
 from purveyor.deployments.models import DeploymentRecord
@@ -13,20 +12,21 @@ from purveyor.deployments.operations.deploy import DeployArguments, DeployReques
 from purveyor.deployments.schemas import DeploymentView
 from purveyor.kernel import redact
 from purveyor.kernel.api.responses import Limit, Offset, answer, page
+from purveyor.kernel.core import Core
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.docker import image_registry
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import store as projects
 from purveyor.projects.models import EnvironmentRecord
 from purveyor.projects.routes import own_project
-from purveyor.services.health import Status
+from purveyor.services.health import Observer, Status
 from purveyor_hooks import NotFound
 
 Req = Request[Any, Any, Any]
 
 
-async def _views(core: App, records: Sequence[DeploymentRecord]) -> list[DeploymentView]:
-    seen = await core.observer.deployments(records)
+async def _views(core: Core, records: Sequence[DeploymentRecord]) -> list[DeploymentView]:
+    seen = await core.part(Observer).deployments(records)
     numbers = sorted({record.environment_id for record in records})
 
     def look(tx: Tx) -> tuple[dict[int, EnvironmentRecord], dict[str, str]]:
@@ -75,7 +75,7 @@ def _deployment(
 
 @get("/{project:str}/deployments", guards=[own_project])
 async def list_deployments(
-    core: App, project: str, limit: Limit = 100, offset: Offset = 0
+    core: Core, project: str, limit: Limit = 100, offset: Offset = 0
 ) -> Response[list[DeploymentView]]:
     def work(tx: Tx) -> Page[DeploymentRecord]:
         return deployment_store.deployments_page(
@@ -88,7 +88,7 @@ async def list_deployments(
 
 @post("/{project:str}/deployments", guards=[own_project])
 async def deploy(
-    request: Req, core: App, project: str, data: DeployRequest, plan: bool = False
+    request: Req, core: Core, project: str, data: DeployRequest, plan: bool = False
 ) -> Response[Any]:
     async def then(operation: OperationRecord) -> DeploymentView:
         number = operation.arguments["deployment"]
@@ -105,7 +105,7 @@ async def deploy(
 
 
 @get("/{project:str}/deployments/{number:int}", guards=[own_project])
-async def show_deployment(core: App, project: str, number: int) -> DeploymentView:
+async def show_deployment(core: Core, project: str, number: int) -> DeploymentView:
     def work(tx: Tx) -> DeploymentRecord:
         record = projects.get(tx, project)
         found = deployment_store.deployment(tx, number)
@@ -115,7 +115,7 @@ async def show_deployment(core: App, project: str, number: int) -> DeploymentVie
 
 
 @get("/{project:str}/deployments/{number:int}/log", guards=[own_project], opt={"reveals": "log"})
-async def deployment_log(core: App, project: str, number: int) -> Response[str]:
+async def deployment_log(core: Core, project: str, number: int) -> Response[str]:
     """What the deployment's container printed last; secrets of the environment masked."""
 
     def work(tx: Tx) -> tuple[DeploymentRecord, list[str]]:

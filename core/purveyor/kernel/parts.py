@@ -1,11 +1,8 @@
 """What verbs are built on, made once and passed in."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-from purveyor.kernel.audit.log import AuditLog
 from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Store
 from purveyor.kernel.docker import Engine
@@ -32,13 +29,3 @@ class House:
     def volumes(self) -> Path:
         """The folder that holds the data of all services."""
         return self.settings.folder_of_volumes(self.state)
-
-
-@runtime_checkable
-class Core(Protocol):
-    """What the kernel's own routes need of the core that runs."""
-
-    house: House
-    audit: AuditLog
-
-    def now(self) -> datetime: ...

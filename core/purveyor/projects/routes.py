@@ -8,11 +8,11 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 
-from purveyor.app import App
 from purveyor.kernel import redact
 from purveyor.kernel.actors import told
 from purveyor.kernel.api.auth import Connection, admin, reader
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
+from purveyor.kernel.core import Core
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import bindings
@@ -61,7 +61,7 @@ Grace = Annotated[int, Parameter(ge=0, le=LONGEST)]
 
 @get("/", guards=[reader])
 async def list_projects(
-    core: App, q: str = "", limit: Limit = 100, offset: Offset = 0
+    core: Core, q: str = "", limit: Limit = 100, offset: Offset = 0
 ) -> Response[list[ProjectView]]:
     """A part of the projects: those whose name holds `q`, with the names of the services that each
     is linked to."""
@@ -88,7 +88,7 @@ def _listed(record: ProjectRecord, linked: list[str]) -> ProjectView:
 
 @post("/", guards=[admin])
 async def create_project(
-    request: Req, core: App, data: CreateProjectArguments, plan: bool = False
+    request: Req, core: Core, data: CreateProjectArguments, plan: bool = False
 ) -> Response[Any]:
     async def then(operation: OperationRecord) -> ProjectRecord:
         return await core.house.store.read(lambda tx: projects.get(tx, operation.project_id or 0))
@@ -103,7 +103,7 @@ async def own_project(connection: Connection, _: BaseRouteHandler) -> None:
     if actor.scope == "admin":
         return
     if actor.scope == "project" and actor.environment is None:
-        core: App = connection.app.state.core
+        core: Core = connection.app.state.core
         named = connection.path_params.get("project", "")
         record = await core.house.store.read(lambda tx: projects.find(tx, named))
         if record is not None and record.id == actor.project_id:
@@ -115,20 +115,20 @@ async def own_project(connection: Connection, _: BaseRouteHandler) -> None:
 
 
 @get("/{project:str}", guards=[own_project])
-async def show_project(core: App, project: str) -> ProjectRecord:
+async def show_project(core: Core, project: str) -> ProjectRecord:
     return await core.house.store.read(lambda tx: projects.get(tx, project))
 
 
 @delete("/{project:str}", guards=[admin], status_code=200)
 async def delete_project(
-    request: Req, core: App, project: str, plan: bool = False
+    request: Req, core: Core, project: str, plan: bool = False
 ) -> Response[Any]:
     given = ProjectArguments(project=project)
     return await answer(request, core, "delete-project", given, plan=plan, status=204, then=nothing)
 
 
 @get("/{project:str}/environments", guards=[own_project])
-async def list_environments(core: App, project: str) -> list[EnvironmentRecord]:
+async def list_environments(core: Core, project: str) -> list[EnvironmentRecord]:
     return await core.house.store.read(
         lambda tx: projects.environments(tx, projects.get(tx, project).id)
     )
@@ -136,7 +136,7 @@ async def list_environments(core: App, project: str) -> list[EnvironmentRecord]:
 
 @post("/{project:str}/environments", guards=[admin])
 async def create_environment(
-    request: Req, core: App, project: str, data: EnvironmentRequest, plan: bool = False
+    request: Req, core: Core, project: str, data: EnvironmentRequest, plan: bool = False
 ) -> Response[Any]:
     async def then(operation: OperationRecord) -> EnvironmentRecord:
         def work(tx: Tx) -> EnvironmentRecord:
@@ -154,7 +154,12 @@ async def create_environment(
 
 @delete("/{project:str}/environments/{environment:str}", guards=[admin], status_code=200)
 async def delete_environment(
-    request: Req, core: App, project: str, environment: str, purge: bool = False, plan: bool = False
+    request: Req,
+    core: Core,
+    project: str,
+    environment: str,
+    purge: bool = False,
+    plan: bool = False,
 ) -> Response[Any]:
     given = EnvironmentArguments(project=project, environment=environment, purge=purge)
     return await answer(
@@ -163,7 +168,7 @@ async def delete_environment(
 
 
 @get("/{project:str}/environments/{environment:str}/masked", guards=[reader])
-async def masked_variables(core: App, project: str, environment: str) -> EnvironmentVariables:
+async def masked_variables(core: Core, project: str, environment: str) -> EnvironmentVariables:
     """What the next deploy gets, secrets masked. Nothing is bound: what is not yet, has names as in
     the preview."""
 
@@ -198,7 +203,7 @@ async def masked_variables(core: App, project: str, environment: str) -> Environ
 )
 async def environment_variables(
     request: Req,
-    core: App,
+    core: Core,
     project: str,
     environment: str,
     reach: Literal["network", "host"] = "network",
@@ -222,7 +227,7 @@ async def environment_variables(
     opt={"reveals": "variables"},
 )
 async def reveal_variables(
-    request: Req, core: App, project: str, environment: str
+    request: Req, core: Core, project: str, environment: str
 ) -> EnvironmentVariables:
     """The variables in clear; who looked is in the journal."""
     found = await environment_variables.fn(request, core, project, environment)
@@ -238,7 +243,7 @@ async def reveal_variables(
 @post("/{project:str}/environments/{environment:str}/rotate", guards=[admin], status_code=200)
 async def rotate(
     request: Req,
-    core: App,
+    core: Core,
     project: str,
     environment: str,
     service: str | None = None,
@@ -253,7 +258,7 @@ async def rotate(
 
 @get("/{reference:str}/projects", guards=[reader])
 async def linked_projects(
-    core: App, reference: str, limit: Limit = 100, offset: Offset = 0
+    core: Core, reference: str, limit: Limit = 100, offset: Offset = 0
 ) -> Response[list[project_schemas.LinkView]]:
     def work(tx: Tx) -> Page[LinkRecord]:
         return projects.links_page(tx, services.get(tx, reference).id, limit=limit, offset=offset)
@@ -264,7 +269,7 @@ async def linked_projects(
 
 @post("/{reference:str}/projects", guards=[admin])
 async def link(
-    request: Req, core: App, reference: str, data: LinkRequest, plan: bool = False
+    request: Req, core: Core, reference: str, data: LinkRequest, plan: bool = False
 ) -> Response[Any]:
     async def then(operation: OperationRecord) -> project_schemas.LinkView:
         def work(tx: Tx) -> list[Any]:
@@ -288,7 +293,7 @@ async def link(
 @delete("/{reference:str}/projects/{project:str}", guards=[admin], status_code=200)
 async def unlink(
     request: Req,
-    core: App,
+    core: Core,
     reference: str,
     project: str,
     purge: bool = False,
@@ -303,7 +308,7 @@ async def unlink(
 
 
 @get("/projects/{project:str}", guards=[own_project])
-async def project_links(core: App, project: str) -> list[project_schemas.LinkView]:
+async def project_links(core: Core, project: str) -> list[project_schemas.LinkView]:
     def work(tx: Tx) -> list[Any]:
         return projects.links(tx, project_id=projects.get(tx, project).id)
 
@@ -311,7 +316,7 @@ async def project_links(core: App, project: str) -> list[project_schemas.LinkVie
 
 
 @get("/projects/{project:str}/endings", guards=[own_project])
-async def project_endings(core: App, project: str) -> list[service_schemas.EndingView]:
+async def project_endings(core: Core, project: str) -> list[service_schemas.EndingView]:
     """What the project's apps still use although it is not linked any more, which ends with the
     next deploy; and what a rotation has replaced, which ends at a time."""
     return await core.house.store.read(
@@ -320,19 +325,19 @@ async def project_endings(core: App, project: str) -> list[service_schemas.Endin
 
 
 @get("/{reference:str}/preview-environment-names", guards=[reader])
-async def preview_names(core: App, reference: str) -> list[str]:
+async def preview_names(core: Core, reference: str) -> list[str]:
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     return [variable.name for variable in preview(core, record)]
 
 
 @get("/{reference:str}/preview-environment-masked", guards=[reader])
-async def preview_masked(core: App, reference: str) -> dict[str, str]:
+async def preview_masked(core: Core, reference: str) -> dict[str, str]:
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     return {variable.name: redact.mask_variable(variable) for variable in preview(core, record)}
 
 
 async def bound(
-    request: Req, core: App, project: str, environment: str, from_host: bool = False
+    request: Req, core: Core, project: str, environment: str, from_host: bool = False
 ) -> dict[int, list[Variable]]:
     """The variables of a project's environment by service id; what of it is not bound yet is bound
     now. Raises `NotFound` for an environment that there is not: asking makes none."""
@@ -364,7 +369,7 @@ def _services(tx: Tx, project: ProjectRecord) -> list[ServiceRecord]:
     return [services.get(tx, item.service_id) for item in projects.links(tx, project_id=project.id)]
 
 
-async def _addresses(core: App, project: str) -> dict[str, str]:
+async def _addresses(core: Core, project: str) -> dict[str, str]:
     """Where this host reaches the containers of linked services, by name: for ports that are not
     published."""
     linked = await core.house.store.read(lambda tx: _services(tx, projects.get(tx, project)))
@@ -379,7 +384,7 @@ async def _addresses(core: App, project: str) -> dict[str, str]:
 
 
 async def _linked(
-    request: Req, core: App, reference: str, project: str, environment: str
+    request: Req, core: Core, reference: str, project: str, environment: str
 ) -> list[Variable]:
     def work(tx: Tx) -> int:
         service, record = services.get(tx, reference), projects.get(tx, project)
@@ -404,7 +409,7 @@ async def _linked(
     opt={"reveals": "variables"},
 )
 async def environment(
-    request: Req, core: App, reference: str, project: str, environment: str = PRODUCTION
+    request: Req, core: Core, reference: str, project: str, environment: str = PRODUCTION
 ) -> dict[str, str]:
     found = await _linked(request, core, reference, project, environment)
     return {variable.name: variable.value for variable in found}
@@ -416,7 +421,7 @@ async def environment(
     opt={"reveals": "variables"},
 )
 async def environment_variable(
-    request: Req, core: App, reference: str, project: str, name: str, environment: str = PRODUCTION
+    request: Req, core: Core, reference: str, project: str, name: str, environment: str = PRODUCTION
 ) -> VariableView:
     for variable in await _linked(request, core, reference, project, environment):
         if variable.name == name:
@@ -426,7 +431,7 @@ async def environment_variable(
 
 @get("/projects/{project:str}/environment", guards=[own_project], opt={"reveals": "variables"})
 async def project_environment(
-    request: Req, core: App, project: str, environment: str = PRODUCTION
+    request: Req, core: Core, project: str, environment: str = PRODUCTION
 ) -> dict[str, dict[str, str]]:
     found = await bound(request, core, project, environment)
     return {
@@ -435,7 +440,7 @@ async def project_environment(
     }
 
 
-def preview(app: App, record: ServiceRecord) -> list[Variable]:
+def preview(app: Core, record: ServiceRecord) -> list[Variable]:
     """The variables that a link would inject, with placeholders for what is the project's own."""
     service = handle_of(app.house, record)
     first = service.kind.slots[0] if service.kind.slots else None
@@ -453,7 +458,7 @@ def preview(app: App, record: ServiceRecord) -> list[Variable]:
     return service.environment(binding)
 
 
-async def link_views(app: App, links: Sequence[LinkRecord]) -> list[LinkView]:
+async def link_views(app: Core, links: Sequence[LinkRecord]) -> list[LinkView]:
     """Links as clients see them. Each one's service is asked about once, however many links it
     has."""
 
@@ -478,7 +483,7 @@ async def link_views(app: App, links: Sequence[LinkRecord]) -> list[LinkView]:
     ]
 
 
-def _notes(app: App, service: ServiceRecord) -> list[str]:
+def _notes(app: Core, service: ServiceRecord) -> list[str]:
     known = app.house.registry.find(service.service_type)
     return handle_of(app.house, service).notes() if known else []
 

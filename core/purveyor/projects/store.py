@@ -58,6 +58,11 @@ def named(tx: Tx, project_ids: Sequence[int]) -> dict[int, ProjectRecord]:
     return {row["id"]: convert(row, ProjectRecord, tx.vault) for row in rows}
 
 
+def slugs(tx: Tx, project_ids: Sequence[int]) -> dict[int, str]:
+    """The slugs of the projects with these ids, by id."""
+    return {number: record.slug for number, record in named(tx, project_ids).items()}
+
+
 def delete(tx: Tx, project_id: int) -> None:
     tx.db.execute("DELETE FROM projects WHERE id = ?", [project_id])
 
@@ -91,6 +96,12 @@ def environments_by_id(tx: Tx, environment_ids: Sequence[int]) -> dict[int, Envi
     marks = ", ".join("?" for _ in environment_ids)
     rows = tx.rows(f"SELECT * FROM environments WHERE id IN ({marks})", environment_ids)
     return {row["id"]: convert(row, EnvironmentRecord, tx.vault) for row in rows}
+
+
+def environment_slugs(tx: Tx, environment_ids: Sequence[int]) -> dict[int, str]:
+    """The slugs of the environments with these ids, by id."""
+    found = environments_by_id(tx, environment_ids)
+    return {number: record.slug for number, record in found.items()}
 
 
 def delete_environment(tx: Tx, environment_id: int) -> None:

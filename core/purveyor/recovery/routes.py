@@ -4,12 +4,13 @@ from typing import Any
 
 from litestar import Request, Response, Router, get, post
 
-from purveyor.app import App
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import answer
+from purveyor.kernel.core import Core
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import store as operations
 from purveyor.recovery import controller
+from purveyor.recovery.copier import StateCopies
 from purveyor.recovery.models import Recovering, Result, recovering
 from purveyor.recovery.operations.recover import RecoverArguments
 from purveyor.recovery.schemas import (
@@ -27,16 +28,16 @@ Req = Request[Any, Any, Any]
 
 
 @get("/", guards=[reader])
-async def show(core: App) -> StateView:
+async def show(core: Core) -> StateView:
     """How far the copies are, and the recovery that waits for its end, if there is one."""
     return await _state(core)
 
 
-async def _state(core: App) -> StateView:
+async def _state(core: Core) -> StateView:
     recovery = await core.house.store.read(_view)
     return StateView(
         recovery=recovery,
-        copies=[copy_view(item) for _, item in sorted(core.copies.statuses.items())],
+        copies=[copy_view(item) for _, item in sorted(core.part(StateCopies).statuses.items())],
     )
 
 
@@ -74,22 +75,22 @@ def _service(tx: Tx, now: Recovering, number: int) -> ServiceBack | None:
 
 
 @post("/finish", guards=[admin], status_code=200)
-async def finish(core: App) -> StateView:
+async def finish(core: Core) -> StateView:
     """A person has looked: apps, webhooks, schedules and expiry go on."""
     await core.house.store.write(controller.finish)
     return await _state(core)
 
 
 @post("/takeover", guards=[admin], status_code=200)
-async def take_over(core: App) -> TakenOver:
+async def take_over(core: Core) -> TakenOver:
     """This is the installation that goes on: every other one is refused at the places of backups
     from now on."""
-    return TakenOver(term=await core.copies.take_over())
+    return TakenOver(term=await core.part(StateCopies).take_over())
 
 
 @post("/services/{reference:str}", guards=[admin])
 async def recover_service(
-    request: Req, core: App, reference: str, data: RecoverServiceRequest, plan: bool = False
+    request: Req, core: Core, reference: str, data: RecoverServiceRequest, plan: bool = False
 ) -> Response[Any]:
     """Bring one service back that a recovery could not."""
     given = RecoverArguments(

@@ -3,7 +3,7 @@
 import hashlib
 import ssl
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from litestar import Request, Router, get, post
@@ -11,8 +11,8 @@ from litestar import Request, Router, get, post
 from purveyor.kernel.actors import told
 from purveyor.kernel.api.auditing import note
 from purveyor.kernel.api.auth import admin, reader
+from purveyor.kernel.core import Core
 from purveyor.kernel.db import Tx
-from purveyor.kernel.parts import Core
 from purveyor.services import certificates
 from purveyor.services.certificates import AuthorityRecord
 from purveyor.services.renewals import Renewals
@@ -20,12 +20,6 @@ from purveyor.services.unaware import Unaware, objection, unaware
 from purveyor_hooks import Conflict
 
 Req = Request[Any, Any, Any]
-
-
-class Renewing(Core, Protocol):
-    """A core that renews certificates."""
-
-    renewals: Renewals
 
 
 class AuthorityView(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +88,7 @@ async def rotate(request: Req, core: Core) -> AuthorityView:
 
 
 @post("/finish", guards=[admin], status_code=200)
-async def finish(request: Req, core: Renewing, anyway: bool = False) -> AuthorityView:
+async def finish(request: Req, core: Core, anyway: bool = False) -> AuthorityView:
     """Have the other one sign from now on, and servers show certificates of it, while they run.
 
     Refused while an app does not know it, or while variables that were given out before may be in
@@ -118,7 +112,7 @@ async def finish(request: Req, core: Renewing, anyway: bool = False) -> Authorit
 
     signs = await core.house.store.write(work)
     note(request, target=f"authority {signs}")
-    core.renewals.wake()
+    core.part(Renewals).wake()
     return await _shown(core, signs)
 
 

@@ -9,12 +9,12 @@ from litestar import Request, Response, Router, delete, get, post, put
 from litestar.params import Parameter
 from litestar.response import Stream
 
-from purveyor.app import App
 from purveyor.kernel import redact
 from purveyor.kernel.actors import told
 from purveyor.kernel.api.auth import admin, reader, still_valid
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
 from purveyor.kernel.api.streaming import begun, flow
+from purveyor.kernel.core import Core
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.docker import image_registry
 from purveyor.kernel.docker.volumes import sizes_of
@@ -24,7 +24,7 @@ from purveyor.services import parameters
 from purveyor.services import schemas as service_schemas
 from purveyor.services import store as services
 from purveyor.services.handle import PLACEHOLDER, handle_of, hooks_of, require_serving
-from purveyor.services.health import Checked, History, Status
+from purveyor.services.health import Checked, History, Observer, Status
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.clone import CloneArguments
 from purveyor.services.operations.create import CreateArguments
@@ -35,6 +35,7 @@ from purveyor.services.operations.purge import PurgeArguments
 from purveyor.services.operations.undelete import UndeleteArguments
 from purveyor.services.operations.update import UpdateArguments
 from purveyor.services.operations.volumes import AttachVolumeArguments, CloneVolumeArguments
+from purveyor.services.provisioning import Provisioner
 from purveyor.services.schemas import (
     AttachRequest,
     AvailableContainer,
@@ -73,12 +74,12 @@ SIZES_WITHIN = 10.0  # seconds in which the sizes of all volumes of an answer ar
 
 
 @get("/types", guards=[reader])
-async def list_types(core: App) -> list[str]:
+async def list_types(core: Core) -> list[str]:
     return [kind.name for kind in core.house.registry.kinds]
 
 
 @get("/types/{service_type:str}/parameters", guards=[reader])
-async def type_parameters(core: App, service_type: str) -> dict[str, Any]:
+async def type_parameters(core: Core, service_type: str) -> dict[str, Any]:
     return parameters.schema(core.house.registry.kind(service_type), core.house.settings)
 
 
@@ -93,12 +94,12 @@ def _metadata(kind: ServiceType) -> ProviderMetadata:
 
 
 @get("/providers/metadata", guards=[reader])
-async def providers(core: App) -> list[ProviderMetadata]:
+async def providers(core: Core) -> list[ProviderMetadata]:
     return [_metadata(kind) for kind in core.house.registry.kinds]
 
 
 @get("/providers/metadata/{service_type:str}", guards=[reader])
-async def provider(core: App, service_type: str) -> ProviderMetadata:
+async def provider(core: Core, service_type: str) -> ProviderMetadata:
     return _metadata(core.house.registry.kind(service_type))
 
 
@@ -107,7 +108,7 @@ async def provider(core: App, service_type: str) -> ProviderMetadata:
 
 @get("/", guards=[reader])
 async def list_services(
-    core: App,
+    core: Core,
     q: str = "",
     service_type: str = "",
     sort: service_schemas.Sort = "id",
@@ -124,7 +125,7 @@ async def list_services(
 
 @post("/", guards=[admin])
 async def create_service(
-    request: Req, core: App, data: CreateArguments, plan: bool = False
+    request: Req, core: Core, data: CreateArguments, plan: bool = False
 ) -> Response[Any]:
     async def then(operation: OperationRecord) -> service_schemas.ServiceView:
         return await service_view(core, operation.service)
@@ -133,13 +134,13 @@ async def create_service(
 
 
 @get(["/{reference:str}", "/by-slug/{reference:str}"], guards=[reader])
-async def show_service(core: App, reference: str) -> service_schemas.ServiceDetails:
+async def show_service(core: Core, reference: str) -> service_schemas.ServiceDetails:
     return await service_details(core, reference)
 
 
 @put("/{reference:str}", guards=[admin])
 async def update_service(
-    request: Req, core: App, reference: str, data: ServiceChange, plan: bool = False
+    request: Req, core: Core, reference: str, data: ServiceChange, plan: bool = False
 ) -> Response[Any]:
     given = UpdateArguments(
         service=reference, parameters=data.parameters, docker_image=data.docker_image
@@ -149,14 +150,14 @@ async def update_service(
 
 @delete("/{reference:str}", guards=[admin], status_code=200)
 async def delete_service(
-    request: Req, core: App, reference: str, purge: bool = False, plan: bool = False
+    request: Req, core: Core, reference: str, purge: bool = False, plan: bool = False
 ) -> Response[Any]:
     given = DeleteArguments(service=reference, purge=purge)
     return await answer(request, core, "delete", given, plan=plan, status=204, then=nothing)
 
 
 async def _answer_service(
-    request: Req, core: App, verb: str, given: msgspec.Struct, plan: bool
+    request: Req, core: Core, verb: str, given: msgspec.Struct, plan: bool
 ) -> Response[Any]:
     async def then(operation: OperationRecord) -> service_schemas.ServiceView:
         return await service_view(core, operation.service)
@@ -166,7 +167,7 @@ async def _answer_service(
 
 @post("/{reference:str}/start", guards=[admin])
 async def start_service(
-    request: Req, core: App, reference: str, accept_data: bool = False, plan: bool = False
+    request: Req, core: Core, reference: str, accept_data: bool = False, plan: bool = False
 ) -> Response[Any]:
     return await _answer_service(
         request, core, "start", StartArguments(service=reference, accept_data=accept_data), plan
@@ -175,14 +176,14 @@ async def start_service(
 
 @post("/{reference:str}/stop", guards=[admin])
 async def stop_service(
-    request: Req, core: App, reference: str, plan: bool = False
+    request: Req, core: Core, reference: str, plan: bool = False
 ) -> Response[Any]:
     return await _answer_service(request, core, "stop", ServiceArguments(service=reference), plan)
 
 
 @post("/{reference:str}/restart", guards=[admin])
 async def restart_service(
-    request: Req, core: App, reference: str, plan: bool = False
+    request: Req, core: Core, reference: str, plan: bool = False
 ) -> Response[Any]:
     return await _answer_service(
         request, core, "restart", ServiceArguments(service=reference), plan
@@ -190,21 +191,21 @@ async def restart_service(
 
 
 @get("/{reference:str}/health", guards=[reader])
-async def service_health(core: App, reference: str) -> Checked:
+async def service_health(core: Core, reference: str) -> Checked:
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
-    return await core.observer.check(record)
+    return await core.part(Observer).check(record)
 
 
 @get("/{reference:str}/history", guards=[reader])
-async def service_history(core: App, reference: str) -> History:
+async def service_history(core: Core, reference: str) -> History:
     """The last health checks, and what the container used."""
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
-    return await core.observer.history(record.id)
+    return await core.part(Observer).history(record.id)
 
 
 @get("/{reference:str}/browse", guards=[admin], opt={"reveals": "rows"})
 async def browse_service(
-    core: App, reference: str, path: list[str] | None = None, cursor: str = "", order: str = ""
+    core: Core, reference: str, path: list[str] | None = None, cursor: str = "", order: str = ""
 ) -> Listing:
     """One page of what a service holds; `path` is what was opened so far. Nothing can be changed
     this way."""
@@ -218,7 +219,7 @@ async def browse_service(
 
 
 @get("/{reference:str}/download", guards=[admin], opt={"reveals": "data"})
-async def download_from_service(core: App, reference: str, path: list[str]) -> Stream:
+async def download_from_service(core: Core, reference: str, path: list[str]) -> Stream:
     """One thing that a listing offered, as it is."""
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     require_serving(record)
@@ -233,7 +234,7 @@ async def download_from_service(core: App, reference: str, path: list[str]) -> S
 
 
 @post("/{reference:str}/reveal", guards=[admin], status_code=200, opt={"reveals": "parameters"})
-async def reveal_service(request: Req, core: App, reference: str) -> dict[str, str]:
+async def reveal_service(request: Req, core: Core, reference: str) -> dict[str, str]:
     """The secret parameters in clear; who looked is in the journal."""
 
     def work(tx: Tx) -> dict[str, str]:
@@ -248,7 +249,7 @@ async def reveal_service(request: Req, core: App, reference: str) -> dict[str, s
 @get("/{reference:str}/logs", guards=[admin], opt={"reveals": "log"})
 async def service_logs(
     request: Req,
-    core: App,
+    core: Core,
     reference: str,
     tail: Annotated[int, Parameter(ge=0, le=100_000)] = 200,
     follow: bool = False,
@@ -257,7 +258,7 @@ async def service_logs(
     holds."""
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     engine = core.house.engine
-    if await core.provision.found(record) is None:
+    if await core.part(Provisioner).found(record) is None:
         raise NotFound(
             f"{record.name} has no container now.", remedy=f"Start it: purveyor start {record.slug}"
         )
@@ -287,7 +288,7 @@ async def service_logs(
 
 
 @get("/{reference:str}/client", guards=[admin], opt={"reveals": "connection"})
-async def service_client(core: App, reference: str) -> ClientView:
+async def service_client(core: Core, reference: str) -> ClientView:
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     client = handle_of(core.house, record).from_host(core.house).client()
     return ClientView(container=record.container_name, client=client)
@@ -297,7 +298,7 @@ async def service_client(core: App, reference: str) -> ClientView:
 
 
 @get("/available-containers", guards=[admin])
-async def available_containers(core: App) -> list[AvailableContainer]:
+async def available_containers(core: Core) -> list[AvailableContainer]:
     taken = await core.house.store.read(services.container_names)
     registry = core.house.registry
     found = []
@@ -324,7 +325,7 @@ async def available_containers(core: App) -> list[AvailableContainer]:
 
 @post("/import", guards=[admin])
 async def import_container(
-    request: Req, core: App, data: ImportRequest, plan: bool = False
+    request: Req, core: Core, data: ImportRequest, plan: bool = False
 ) -> Response[Any]:
     given = ImportArguments(**msgspec.structs.asdict(data))
     return await answer(request, core, "import", given, plan=plan, status=201, then=shown(core))
@@ -335,7 +336,7 @@ async def import_container(
 
 @post("/{reference:str}/clone", guards=[admin])
 async def clone_service(
-    request: Req, core: App, reference: str, data: CloneRequest, plan: bool = False
+    request: Req, core: Core, reference: str, data: CloneRequest, plan: bool = False
 ) -> Response[Any]:
     given = CloneArguments(service=reference, **msgspec.structs.asdict(data))
     return await answer(request, core, "clone", given, plan=plan, status=201, then=shown(core))
@@ -343,7 +344,7 @@ async def clone_service(
 
 @post("/{reference:str}/rotate", guards=[admin])
 async def rotate_administrator(
-    request: Req, core: App, reference: str, plan: bool = False
+    request: Req, core: Core, reference: str, plan: bool = False
 ) -> Response[Any]:
     given = ServiceArguments(service=reference)
     return await answer(
@@ -353,7 +354,7 @@ async def rotate_administrator(
 
 @post("/{reference:str}/renew-certificate", guards=[admin])
 async def renew_certificate(
-    request: Req, core: App, reference: str, plan: bool = False
+    request: Req, core: Core, reference: str, plan: bool = False
 ) -> Response[Any]:
     """Another certificate for its server, which goes on."""
     given = ServiceArguments(service=reference)
@@ -364,7 +365,7 @@ async def renew_certificate(
 
 @post("/{reference:str}/undelete", guards=[admin])
 async def undelete_service(
-    request: Req, core: App, reference: str, plan: bool = False
+    request: Req, core: Core, reference: str, plan: bool = False
 ) -> Response[Any]:
     given = UndeleteArguments(service=reference)
     return await answer(request, core, "undelete", given, plan=plan, status=200, then=shown(core))
@@ -372,7 +373,7 @@ async def undelete_service(
 
 @get("/volumes", guards=[reader])
 async def list_volumes(
-    core: App,
+    core: Core,
     volume_state: Annotated[Literal["new", "used", "kept"] | None, Parameter(query="state")] = None,
     sizes: bool = False,
     limit: Limit = 100,
@@ -414,7 +415,7 @@ def _missing(measured: Mapping[str, int | None], path: str) -> str:
 
 @post("/volumes/{reference:str}/purge", guards=[admin], status_code=200)
 async def purge_volume(
-    request: Req, core: App, reference: str, data: PurgeRequest, plan: bool = False
+    request: Req, core: Core, reference: str, data: PurgeRequest, plan: bool = False
 ) -> Response[Any]:
     given = PurgeArguments(volume=reference, confirm=data.confirm)
     return await answer(request, core, "purge-volume", given, plan=plan, status=204, then=nothing)
@@ -422,7 +423,7 @@ async def purge_volume(
 
 @post("/volumes/{reference:str}/attach", guards=[admin], status_code=200)
 async def attach_volume(
-    request: Req, core: App, reference: str, data: AttachRequest, plan: bool = False
+    request: Req, core: Core, reference: str, data: AttachRequest, plan: bool = False
 ) -> Response[Any]:
     given = AttachVolumeArguments(service=str(data.service), volume=reference)
     return await answer(
@@ -432,7 +433,7 @@ async def attach_volume(
 
 @post("/volumes/{reference:str}/clone", guards=[admin], status_code=201)
 async def clone_volume(
-    request: Req, core: App, reference: str, data: CopyRequest, plan: bool = False
+    request: Req, core: Core, reference: str, data: CopyRequest, plan: bool = False
 ) -> Response[Any]:
     given = CloneVolumeArguments(volume=reference, name=data.name)
     return await answer(
@@ -440,8 +441,8 @@ async def clone_volume(
     )
 
 
-async def service_views(app: App, records: Sequence[ServiceRecord]) -> list[ServiceView]:
-    statuses = await app.observer.statuses(records)
+async def service_views(app: Core, records: Sequence[ServiceRecord]) -> list[ServiceView]:
+    statuses = await app.part(Observer).statuses(records)
     linked = await app.house.store.read(
         lambda tx: projects.linked_slugs(tx, [record.id for record in records])
     )
@@ -450,7 +451,7 @@ async def service_views(app: App, records: Sequence[ServiceRecord]) -> list[Serv
     ]
 
 
-async def service_page(app: App, listed: Listed, limit: int, offset: int) -> Page[ServiceView]:
+async def service_page(app: Core, listed: Listed, limit: int, offset: int) -> Page[ServiceView]:
     """A part of the services. What is seen of them is looked at for those alone, unless the order
     depends on it."""
     store, chosen = app.house.store, {"q": listed.q, "service_type": listed.service_type}
@@ -462,10 +463,10 @@ async def service_page(app: App, listed: Listed, limit: int, offset: int) -> Pag
         return Page(await service_views(app, found.items), found.total)
     every = await store.read(lambda tx: services.outlines(tx, **chosen))
     if order == "status":
-        statuses = await app.observer.statuses(every)
+        statuses = await app.part(Observer).statuses(every)
         every.sort(key=lambda record: statuses[record.id].status)
     else:
-        used = {record.id: app.observer.last_sample(record.id) for record in every}
+        used = {record.id: app.part(Observer).last_sample(record.id) for record in every}
         every.sort(key=lambda record: -(getattr(used[record.id], order, None) or 0))
     numbers = [record.id for record in every[offset : offset + limit]]
     of_page = await store.read(lambda tx: services.numbered(tx, numbers))
@@ -475,25 +476,26 @@ async def service_page(app: App, listed: Listed, limit: int, offset: int) -> Pag
     )
 
 
-async def service_view(app: App, reference: str | int) -> ServiceView:
+async def service_view(app: Core, reference: str | int) -> ServiceView:
     """The service of this id or name. Raises `NotFound`."""
     record = await app.house.store.read(lambda tx: services.get(tx, reference))
     return (await service_views(app, [record]))[0]
 
 
-def shown(app: App) -> Callable[[OperationRecord], Awaitable[ServiceView]]:
+def shown(app: Core) -> Callable[[OperationRecord], Awaitable[ServiceView]]:
     """Answers an operation with its service, looked at anew: the server is another one now."""
 
     async def then(operation: OperationRecord) -> ServiceView:
         record = await app.house.store.read(lambda tx: services.get(tx, operation.service))
-        await app.observer.check(record)
+        await app.part(Observer).check(record)
         return await service_view(app, record.id)
 
     return then
 
 
-def _service(app: App, record: ServiceRecord, status: Status, linked: list[str]) -> ServiceView:
-    health, sample = app.observer.last_health(record.id), app.observer.last_sample(record.id)
+def _service(app: Core, record: ServiceRecord, status: Status, linked: list[str]) -> ServiceView:
+    observer = app.part(Observer)
+    health, sample = observer.last_health(record.id), observer.last_sample(record.id)
     if status.status in RESTS:  # it uses nothing
         sample = None
     port = record.parameters.get("port")
@@ -523,7 +525,7 @@ def _service(app: App, record: ServiceRecord, status: Status, linked: list[str])
     )
 
 
-def _connection(app: App, record: ServiceRecord) -> str:
+def _connection(app: Core, record: ServiceRecord) -> str:
     """The address of the service for its administrator, on the network, without the password."""
     if app.house.registry.find(record.service_type) is None:
         return record.container_name
@@ -545,7 +547,7 @@ def _connection(app: App, record: ServiceRecord) -> str:
     return redact.mask_url(found)
 
 
-async def service_details(app: App, reference: str) -> ServiceDetails:
+async def service_details(app: Core, reference: str) -> ServiceDetails:
     view = await service_view(app, reference)
     record = await app.house.store.read(lambda tx: services.get(tx, view.id))
     provider = app.house.registry.find(record.service_type)
@@ -592,9 +594,9 @@ def endings(
     ]
 
 
-async def _newer(app: App, record: ServiceRecord) -> str:
+async def _newer(app: Core, record: ServiceRecord) -> str:
     try:
-        return await app.provision.newer_image(record)
+        return await app.part(Provisioner).newer_image(record)
     except PurveyorError:  # an engine that is away is told by the status
         return ""
 

@@ -4,9 +4,9 @@ from typing import Any
 
 from litestar import Request, Response, Router, post
 
-from purveyor.app import App
 from purveyor.kernel.api.auth import admin
 from purveyor.kernel.api.responses import answer
+from purveyor.kernel.core import Core
 from purveyor.services.routes import shown
 from purveyor.upgrades.operations.undo import UndoUpgradeArguments
 from purveyor.upgrades.operations.upgrade import UpgradeArguments
@@ -17,7 +17,7 @@ Req = Request[Any, Any, Any]
 
 @post("/{reference:str}/upgrade", guards=[admin])
 async def upgrade_service(
-    request: Req, core: App, reference: str, data: UpgradeRequest, plan: bool = False
+    request: Req, core: Core, reference: str, data: UpgradeRequest, plan: bool = False
 ) -> Response[Any]:
     given = UpgradeArguments(
         service=reference,
@@ -32,7 +32,7 @@ async def upgrade_service(
 
 @post("/{reference:str}/undo-upgrade", guards=[admin])
 async def undo_upgrade(
-    request: Req, core: App, reference: str, plan: bool = False
+    request: Req, core: Core, reference: str, plan: bool = False
 ) -> Response[Any]:
     given = UndoUpgradeArguments(service=reference)
     return await answer(

@@ -79,7 +79,7 @@ class Bench:
             settings.append(f'[default-images]\n"{self.name}" = "{self._image}"')
         (self._state / "settings.toml").write_text("\n".join(settings) + "\n")
         environment = {**os.environ, "PURVEYOR_STATE": str(self._state)}
-        command = [sys.executable, "-m", "purveyor.kernel.cli.main", "serve"]
+        command = [sys.executable, "-m", "purveyor", "serve"]
         with self.log.open("ab") as log:
             self._daemon = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:

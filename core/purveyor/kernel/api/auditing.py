@@ -15,7 +15,7 @@ import msgspec
 from litestar.types import Message, Scope
 
 from purveyor.kernel.audit.models import Entry, Outcome
-from purveyor.kernel.parts import Core
+from purveyor.kernel.core import Core
 from purveyor_hooks import Actor
 
 NOTES = "purveyor.audit"

@@ -7,13 +7,12 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
-from purveyor.app import App
 from purveyor.kernel.api import sessions, tokens
 from purveyor.kernel.api.door import REACH, Reach
 from purveyor.kernel.api.models import TokenRecord
 from purveyor.kernel.api.sign_ins import actor_of
+from purveyor.kernel.core import Core
 from purveyor.kernel.db import Tx
-from purveyor.projects import store as projects
 from purveyor_hooks import Actor, Forbidden, StateUnavailable, Unauthorized
 
 TRUSTED = "purveyor.trusted"
@@ -40,7 +39,7 @@ class Authentication(AbstractAuthenticationMiddleware):
                     "create NAME"
                 ),
             )
-        core: App = connection.app.state.core
+        core: Core = connection.app.state.core
         text = token.strip()
         known = await known_by(connection, text)
         if known is None:
@@ -61,7 +60,7 @@ class Authentication(AbstractAuthenticationMiddleware):
         await self._touch(core, known.record)
         return AuthenticationResult(user=known.actor, auth=text)
 
-    async def _touch(self, core: App, record: TokenRecord) -> None:
+    async def _touch(self, core: Core, record: TokenRecord) -> None:
         """Note the use, at most once a minute: reading must not mean writing."""
         now = core.now()
         last = core.token_uses.get(record.id, record.last_used_at)
@@ -71,7 +70,7 @@ class Authentication(AbstractAuthenticationMiddleware):
                 await core.house.store.write(lambda tx: tokens.touch(tx, record.id))
 
 
-async def _is_strange(core: App, connection: Connection, record: TokenRecord) -> bool:
+async def _is_strange(core: Core, connection: Connection, record: TokenRecord) -> bool:
     """Whether an app sends a token of another project or environment. Who is on the installation's
     own network was put there by a person, and is nobody's app."""
     peer = connection.client.host if connection.client else ""
@@ -98,12 +97,12 @@ class Known(NamedTuple):
 async def known_by(connection: Connection, text: str) -> Known | None:
     """What a token, or from within a session, stands for now; None for one that is unknown or
     over."""
-    core: App = connection.app.state.core
+    core: Core = connection.app.state.core
     if connection.scope.get(INWARD) and sessions.MARK in text:
         found = await core.sign_ins.lookup(text)
         return Known(found.token, _actor(found.token, None), found.session.id) if found else None
     known = await core.memory.recall(
-        ("token", text), lambda: core.house.store.read(lambda tx: _look_up(tx, text))
+        ("token", text), lambda: core.house.store.read(lambda tx: _look_up(core, tx, text))
     )
     return (
         None
@@ -118,15 +117,12 @@ async def still_valid(connection: Connection) -> bool:
     return text is None or await known_by(connection, text) is not None
 
 
-def _look_up(tx: Tx, token: str) -> Known | None:
+def _look_up(core: Core, tx: Tx, token: str) -> Known | None:
     record = tokens.check(tx, token)
     if record is None:
         return None
-    environment = (
-        projects.environment_by_id(tx, record.environment_id).slug
-        if record.environment_id
-        else None
-    )
+    number = record.environment_id
+    environment = core.subjects["environment"].slugs(tx, [number])[number] if number else None
     return Known(record, _actor(record, environment))
 
 

@@ -3,15 +3,15 @@ there."""
 
 import anyio
 
-from purveyor.app import App
 from purveyor.kernel.api import address
 from purveyor.kernel.api.server import Servers, listen_tcp
+from purveyor.kernel.core import Core
 from purveyor_hooks import PurveyorError
 
 LOOK = 5.0  # seconds between two looks; the network is seldom made anew
 
 
-async def keep(app: App, servers: Servers, host: str, port: int) -> None:
+async def keep(app: Core, servers: Servers, host: str, port: int) -> None:
     """Listen on the network's gateway for as long as this runs, also when the network, or the
     engine, comes later."""
     known = noted = ""

@@ -7,8 +7,8 @@ import msgspec
 from litestar import Request, Response
 from litestar.params import Parameter
 
-from purveyor.app import App
 from purveyor.kernel.api.auditing import about, note
+from purveyor.kernel.core import Core
 from purveyor.kernel.operations.models import OperationRecord
 
 Req = Request[Any, Any, Any]
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 async def answer(
     request: Req,
-    app: App,
+    app: Core,
     verb: str,
     given: msgspec.Struct,
     *,

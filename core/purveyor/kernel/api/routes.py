@@ -6,8 +6,7 @@ import anyio.to_thread
 import msgspec
 from litestar import Response, Router, delete, get, post
 
-from purveyor import __version__, doctor
-from purveyor.app import App
+from purveyor import __version__
 from purveyor.kernel.actors import told
 from purveyor.kernel.api import sessions, tokens
 from purveyor.kernel.api.auditing import note
@@ -22,13 +21,13 @@ from purveyor.kernel.api.schemas import (
     TokenView,
     Version,
 )
+from purveyor.kernel.core import Core
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.plugins import files
 from purveyor.kernel.plugins import store as installed
 from purveyor.kernel.plugins.models import InstalledRecord
 from purveyor.kernel.plugins.registry import Plugin
 from purveyor.kernel.users import store as users
-from purveyor.projects import store as projects
 from purveyor_hooks import CONTRACT_VERSION, BadInput
 
 
@@ -39,17 +38,15 @@ async def version() -> Version:
 
 @get("/tokens", guards=[admin])
 async def list_tokens(
-    core: App, people: bool = False, limit: Limit = 100, offset: Offset = 0
+    core: Core, people: bool = False, limit: Limit = 100, offset: Offset = 0
 ) -> Response[list[TokenView]]:
     """A part of the tokens. `people`: those that are valid and were not made for an environment's
     apps."""
 
     def work(tx: Tx) -> Page[TokenView]:
         found = tokens.page(tx, people=people, limit=limit, offset=offset)
-        named = projects.named(
-            tx, sorted({item.project_id for item in found.items if item.project_id})
-        )
-        slugs = {number: record.slug for number, record in named.items()}
+        numbers = sorted({item.project_id for item in found.items if item.project_id})
+        slugs = core.subjects["project"].slugs(tx, numbers)
         shown = [
             TokenView(**msgspec.structs.asdict(item), project=slugs.get(item.project_id or 0))
             for item in found.items
@@ -60,7 +57,7 @@ async def list_tokens(
 
 
 @post("/tokens", guards=[admin], opt={"reveals": "token"})
-async def create_token(request: Req, core: App, data: TokenRequest) -> NewToken:
+async def create_token(request: Req, core: Core, data: TokenRequest) -> NewToken:
     if not data.name.strip() or len(data.name) > 80 or not data.name.isprintable():
         why = "1 to 80 characters that can be printed"
         raise BadInput("A token needs a name.", remedy=f"Give one of {why}.", errors={"name": why})
@@ -74,7 +71,9 @@ async def create_token(request: Req, core: App, data: TokenRequest) -> NewToken:
         )
 
     def work(tx: Tx) -> NewToken:
-        project_id = projects.get(tx, data.project).id if data.project is not None else None
+        project_id = (
+            core.subjects["project"].find(tx, data.project) if data.project is not None else None
+        )
         expires = (
             tx.now + timedelta(seconds=data.expires_in) if data.expires_in is not None else None
         )
@@ -101,7 +100,7 @@ async def create_token(request: Req, core: App, data: TokenRequest) -> NewToken:
 
 
 @delete("/tokens/{number:int}", guards=[admin])
-async def revoke_token(request: Req, core: App, number: int) -> None:
+async def revoke_token(request: Req, core: Core, number: int) -> None:
     """End a token, and what was signed in with it."""
 
     def work(tx: Tx) -> None:
@@ -114,7 +113,7 @@ async def revoke_token(request: Req, core: App, number: int) -> None:
 
 @get("/sessions", guards=[reader])
 async def list_sessions(
-    request: Req, core: App, limit: Limit = 100, offset: Offset = 0
+    request: Req, core: Core, limit: Limit = 100, offset: Offset = 0
 ) -> Response[list[SessionView]]:
     """A part of the open sessions, the last used first: all of them for administrators, else those
     of one's token."""
@@ -132,7 +131,7 @@ async def list_sessions(
 
 
 @delete("/sessions/{number:int}", guards=[reader])
-async def end_session(request: Req, core: App, number: int) -> None:
+async def end_session(request: Req, core: Core, number: int) -> None:
     """Sign somebody out."""
     owner, _ = await _asking(request)
 
@@ -144,7 +143,7 @@ async def end_session(request: Req, core: App, number: int) -> None:
 
 
 @delete("/sessions", guards=[reader])
-async def end_sessions(request: Req, core: App) -> None:
+async def end_sessions(request: Req, core: Core) -> None:
     """Sign everybody out but whoever asks: everybody for administrators, else those of one's
     token."""
     owner, own = await _asking(request)
@@ -163,7 +162,7 @@ async def _asking(request: Req) -> tuple[int | None, int | None]:
 
 
 @get("/plugins", guards=[reader])
-async def list_plugins(core: App) -> list[PluginView]:
+async def list_plugins(core: Core) -> list[PluginView]:
     noted = {item.distribution: item for item in await core.house.store.read(installed.every)}
 
     def work() -> list[PluginView]:
@@ -190,7 +189,7 @@ def _plugin_view(plugin: Plugin, noted: InstalledRecord | None) -> PluginView:
 
 
 @post("/plugins/installed", guards=[admin])
-async def note_installed(request: Req, core: App, data: InstalledRequest) -> InstalledRecord:
+async def note_installed(request: Req, core: Core, data: InstalledRequest) -> InstalledRecord:
     """Note what was installed on this host, and from which wheel: whoever installs it does that
     without the API."""
     note(request, target=data.distribution, detail=f"{data.version}, sha256:{data.sha256}")
@@ -204,7 +203,7 @@ async def note_installed(request: Req, core: App, data: InstalledRequest) -> Ins
 
 
 @delete("/plugins/installed/{distribution:str}", guards=[admin])
-async def note_removed(request: Req, core: App, distribution: str) -> None:
+async def note_removed(request: Req, core: Core, distribution: str) -> None:
     """Forget what was noted of a distribution that is not installed any more."""
 
     def work(tx: Tx) -> None:
@@ -221,18 +220,7 @@ async def note_removed(request: Req, core: App, distribution: str) -> None:
     await core.house.store.write(work)
 
 
-@get("/doctor", guards=[reader])
-async def run_doctor(
-    core: App, project: str | None = None, environment: str = "production", quick: bool = False
-) -> Response[list[doctor.Check]]:
-    """Every part of the path from an app to its data. `quick` leaves out what reads the whole
-    store."""
-    return Response(await doctor.examine(core, project, environment, quick=quick))
-
-
 TOKENS = (list_tokens, create_token, revoke_token)
 SESSIONS = (list_sessions, end_session, end_sessions)
 PLUGINS = (list_plugins, note_installed, note_removed)
-router = Router(
-    "/", route_handlers=[version, *TOKENS, *SESSIONS, *PLUGINS, run_doctor], tags=["installation"]
-)
+router = Router("/", route_handlers=[version, *TOKENS, *SESSIONS, *PLUGINS], tags=["installation"])

@@ -10,7 +10,7 @@ from purveyor.kernel.api.auth import admin
 from purveyor.kernel.api.responses import Limit, Offset, page
 from purveyor.kernel.audit import store as audit
 from purveyor.kernel.audit.models import AuditRecord, Verdict, Wanted
-from purveyor.kernel.parts import Core
+from purveyor.kernel.core import Core
 from purveyor_hooks import BadInput
 
 

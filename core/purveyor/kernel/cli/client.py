@@ -19,6 +19,7 @@ import msgspec
 
 from purveyor.kernel.cli.main import LeftAlone
 from purveyor.kernel.cli.options import Options
+from purveyor.kernel.cli.program import Program
 from purveyor.kernel.db.lock import DAEMON, StateLocked, daemon_is_there, holder
 from purveyor.kernel.errors import error_from, how_to_go_on
 from purveyor_hooks import DaemonUnavailable, Failed, Interrupted, NotFound, PurveyorError
@@ -367,7 +368,7 @@ async def connected(options: Options, *, resume: bool = True) -> AsyncIterator[C
     while not listens(path):
         if not daemon_is_there(state):
             try:
-                async with _in_process(state, resume) as client:
+                async with _in_process(options.require_program(), state, resume) as client:
                     yield client
                 return
             except StateLocked:
@@ -423,25 +424,23 @@ async def _over(path: Path) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @asynccontextmanager
-async def _in_process(state: Path, resume: bool) -> AsyncIterator[Client]:
+async def _in_process(program: Program, state: Path, resume: bool) -> AsyncIterator[Client]:
     """The very same API, served to this process alone."""
-    async with _served(state, resume) as path, _over(path) as http:
+    async with _served(program, state, resume) as path, _over(path) as http:
         yield Client(http)
 
 
 @asynccontextmanager
 async def _served(
-    state: Path, resume: bool = True, *, patience: float = 0.0
+    program: Program, state: Path, resume: bool = True, *, patience: float = 0.0
 ) -> AsyncIterator[Path]:
     """The socket of a core that runs here, once whoever else has the state directory lets it go."""
-    from purveyor.app import open_app
-    from purveyor.asgi import create_api
     from purveyor.kernel.api.server import listen_local, serving
 
-    async with open_app(state, resume=resume, patience=patience) as app:
+    async with program.core_and_api(state, resume=resume, patience=patience) as (_, api):
         with tempfile.TemporaryDirectory(prefix="purveyor-") as folder:
             path = Path(folder) / SOCKET
-            async with serving(create_api(app), local=[listen_local(path)], called="command line"):
+            async with serving(api, local=[listen_local(path)], called="command line"):
                 yield path
 
 
@@ -460,12 +459,16 @@ class _Late(httpx.AsyncBaseTransport):
         self._inner: httpx.AsyncBaseTransport | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        program = self._options.require_program()
         if self._inner is None:
             if request.method not in LOOKED:
                 self._inner = await self._group.start(self._serve, self._options.state)
             elif request.url.path.startswith(ANYWHERE):
                 with tempfile.TemporaryDirectory(prefix="purveyor-") as folder:
-                    async with _served(Path(folder)) as path, _transport(path) as transport:
+                    async with (
+                        _served(program, Path(folder)) as path,
+                        _transport(path) as transport,
+                    ):
                         answer = await transport.handle_async_request(request)
                         return httpx.Response(
                             answer.status_code, headers=answer.headers, content=await answer.aread()
@@ -484,7 +487,11 @@ class _Late(httpx.AsyncBaseTransport):
     async def _serve(
         self, state: Path, *, task_status: anyio.abc.TaskStatus[httpx.AsyncBaseTransport]
     ) -> None:
-        async with _served(state, patience=PATIENCE) as path, _transport(path) as transport:
+        program = self._options.require_program()
+        async with (
+            _served(program, state, patience=PATIENCE) as path,
+            _transport(path) as transport,
+        ):
             task_status.started(transport)
             await self._over.wait()
 

@@ -5,77 +5,29 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from purveyor import __version__
 from purveyor.kernel.cli.options import Options
+from purveyor.kernel.cli.program import Program
 from purveyor.kernel.cli.terminal import safe_output
-
-SERVICES = "purveyor.services.commands"
-PROJECTS = "purveyor.projects.commands"
-
-INSTALLATION = "purveyor.kernel.cli.installation"
-
-DECLARE = "purveyor.clients.commands"
-COMMANDS = {
-    "serve": "purveyor.kernel.cli.serve",
-    "types": SERVICES,
-    "create": SERVICES,
-    "list": SERVICES,
-    "show": SERVICES,
-    "start": SERVICES,
-    "stop": SERVICES,
-    "restart": SERVICES,
-    "update": SERVICES,
-    "delete": SERVICES,
-    "health": SERVICES,
-    "logs": SERVICES,
-    "volumes": SERVICES,
-    "upgrade": "purveyor.upgrades.commands",
-    "import": SERVICES,
-    "clone": SERVICES,
-    "undelete": SERVICES,
-    "purge": SERVICES,
-    "volume": SERVICES,
-    "rotate": PROJECTS,
-    "backup": "purveyor.backups.commands",
-    "recover": "purveyor.recovery.commands",
-    "takeover": "purveyor.recovery.commands",
-    "connect": "purveyor.services.connect",
-    "project": PROJECTS,
-    "link": PROJECTS,
-    "unlink": PROJECTS,
-    "env": PROJECTS,
-    "run": PROJECTS,
-    "deploy": "purveyor.deployments.commands",
-    "compose": "purveyor.clients.compose",
-    "plan": DECLARE,
-    "apply": DECLARE,
-    "export": DECLARE,
-    "events": "purveyor.kernel.events.commands",
-    "operations": "purveyor.kernel.operations.commands",
-    "token": INSTALLATION,
-    "user": "purveyor.kernel.users.commands",
-    "ca": "purveyor.services.authority_commands",
-    "audit": "purveyor.kernel.audit.commands",
-    "plugin": "purveyor.kernel.cli.plugins",
-    "doctor": INSTALLATION,
-    "completion": INSTALLATION,
-}
 
 
 class LazyGroup(click.Group):
     """Loads a command's module when it is called; plugins' commands when no own one has the
     name."""
 
+    own: Mapping[str, str] = {}
+
     def list_commands(self, context: click.Context) -> list[str]:
-        return [*COMMANDS, *(name for name in _added() if name not in COMMANDS)]
+        return [*self.own, *(name for name in _added() if name not in self.own)]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name in COMMANDS:
-            module = importlib.import_module(COMMANDS[name])
+        if name in self.own:
+            module = importlib.import_module(self.own[name])
             return _answering(getattr(module, f"{name}_command"))
         found = _added().get(name)
         return _answering(found) if found else None
@@ -120,25 +72,36 @@ def _added() -> dict[str, click.Command]:
     return {str(command.name): command for command in registry.gather("cli_commands")}
 
 
-@click.group(
-    cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-@click.version_option(__version__, prog_name="purveyor")
-@click.option("--state", metavar="DIR", help="The state directory.  [env: PURVEYOR_STATE]")
-@click.option(
-    "--url", envvar="PURVEYOR_URL", help="A daemon elsewhere: https://host.  [env: PURVEYOR_URL]"
-)
-@click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
-@click.pass_context
-def cli(context: click.Context, state: str | None, url: str | None, as_json: bool) -> None:
-    """Managed services for your own Docker host.
+def make(program: Program) -> LazyGroup:
+    """The command line of a program."""
 
-    Talks to the daemon when one runs (purveyor serve), and does the work itself when none does.
-    """
-    given = context.obj if isinstance(context.obj, Options) else Options()
-    given.state_given, given.url, given.as_json = state, url, as_json
-    context.obj = given
+    @click.group(
+        "purveyor",
+        cls=LazyGroup,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    @click.version_option(__version__, prog_name="purveyor")
+    @click.option("--state", metavar="DIR", help="The state directory.  [env: PURVEYOR_STATE]")
+    @click.option(
+        "--url",
+        envvar="PURVEYOR_URL",
+        help="A daemon elsewhere: https://host.  [env: PURVEYOR_URL]",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+    @click.pass_context
+    def cli(context: click.Context, state: str | None, url: str | None, as_json: bool) -> None:
+        """Managed services for your own Docker host.
+
+        Talks to the daemon when one runs (purveyor serve), and does the work itself when none does.
+        """
+        given = context.obj if isinstance(context.obj, Options) else Options()
+        given.state_given, given.url, given.as_json = state, url, as_json
+        given.program = program
+        context.obj = given
+
+    assert isinstance(cli, LazyGroup)
+    cli.own = program.commands
+    return cli
 
 
 class LeftAlone(Exception):
@@ -152,14 +115,14 @@ class LeftAlone(Exception):
         self.text = text
 
 
-def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line; errors become two lines, or one problem document with --json, and an
+def main(cli: click.Group, arguments: list[str] | None = None) -> None:
+    """Run a command line; errors become two lines, or one problem document with --json, and an
     exit code, never a trace."""
     with safe_output():
-        _main(arguments)
+        _main(cli, arguments)
 
 
-def _main(arguments: list[str] | None) -> None:
+def _main(cli: click.Group, arguments: list[str] | None) -> None:
     from purveyor_hooks.errors import BadInput, PurveyorError
 
     options = Options()
@@ -229,7 +192,3 @@ def _tell(error: Any, as_json: bool) -> None:
             click.echo(f"  {field}: {why}", err=True)
     if error.remedy:
         click.echo(f"  {error.remedy}", err=True)
-
-
-if __name__ == "__main__":
-    main()

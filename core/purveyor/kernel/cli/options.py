@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from purveyor.kernel.cli.program import Program
 from purveyor_hooks import BadInput
 
 UNITS = {"m": 60, "h": 3600, "d": 86400}
@@ -22,6 +23,11 @@ class Options:
         self.state_given = state
         self.url = url
         self.as_json = as_json
+        self.program: Program | None = None
+
+    def require_program(self) -> Program:
+        assert self.program is not None, "a command line that nobody composed"
+        return self.program
 
     @property
     def state(self) -> Path:

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import anyio
 import click
 
 from purveyor.kernel.cli.options import Options
+from purveyor.kernel.cli.program import Program
 
 # seconds that it tries to be the only one: whoever looks whether there is one is in the way for
 # less
@@ -36,7 +38,8 @@ def serve_command(options: Options, listen: str | None, log_level: str) -> None:
             address_of(listen)
         except ValueError:
             raise click.BadParameter("must be HOST:PORT", param_hint="--listen") from None
-    anyio.run(serve, options.state, listen, LEVELS[log_level], backend_options={"use_uvloop": True})
+    work = partial(serve, options.require_program())
+    anyio.run(work, options.state, listen, LEVELS[log_level], backend_options={"use_uvloop": True})
 
 
 @contextmanager
@@ -53,7 +56,7 @@ def _without(package: str) -> Iterator[None]:
         del modules[package]
 
 
-async def serve(state: Path, listen: str | None, level: int) -> None:
+async def serve(program: Program, state: Path, listen: str | None, level: int) -> None:
     """Serve until SIGTERM or SIGINT."""
     with _without("rich"):  # for pictures in a terminal, which a daemon never draws: 3 MB of 90
         import httpx  # noqa: F401
@@ -61,8 +64,6 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
 
     import msgspec
 
-    from purveyor.app import open_app
-    from purveyor.asgi import create_api
     from purveyor.kernel.api import gateway_listener
     from purveyor.kernel.api.address import note_port
     from purveyor.kernel.api.server import listen_local, listen_tcp, serving
@@ -83,8 +84,8 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
         daemon = StateLock(state, DAEMON)
         await daemon.wait(MOMENT)
         stack.enter_context(daemon)
-        app = await stack.enter_async_context(
-            open_app(state, log_level=level, serve=True, patience=PATIENCE)
+        app, api = await stack.enter_async_context(
+            program.core_and_api(state, log_level=level, serve=True, patience=PATIENCE)
         )
         settings = (
             msgspec.structs.replace(app.house.settings, listen=listen)
@@ -97,9 +98,7 @@ async def serve(state: Path, listen: str | None, level: int) -> None:
         with suppress(StateUnavailable):  # it is noted at a later start
             await app.house.store.write(lambda tx: note_port(tx, bound[1]))
         async with (
-            serving(
-                create_api(app), local=[listen_local(state / SOCKET)], public=[public]
-            ) as servers,
+            serving(api, local=[listen_local(state / SOCKET)], public=[public]) as servers,
             anyio.create_task_group() as group,
         ):
             if not settings.api_url:

@@ -1,8 +1,8 @@
 """purveyor events."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import click
 import msgspec
@@ -80,11 +80,9 @@ def events_command(
 
 
 def _catalogue(options: Options) -> None:
-    from purveyor.app import VERBS
     from purveyor.kernel.events import catalog
-    from purveyor.kernel.operations import Verb
 
-    entries = catalog.build(cast("Sequence[type[Verb]]", VERBS))
+    entries = catalog.build(options.require_program().operation_types())
     if options.as_json:
         click.echo(msgspec.json.encode(entries))
     else:

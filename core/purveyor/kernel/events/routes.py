@@ -8,12 +8,11 @@ from litestar import Request, Response, Router, get
 from litestar.params import Parameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
-from purveyor.app import App
 from purveyor.kernel.api.auth import reader, still_valid
 from purveyor.kernel.api.responses import Limit
+from purveyor.kernel.core import Core
 from purveyor.kernel.events import catalog
 from purveyor.kernel.events import store as events
-from purveyor.services import store as services
 from purveyor_hooks import BadInput, Gone
 from purveyor_hooks.streams import paced
 
@@ -24,7 +23,7 @@ KEEP_ALIVE = 15.0
 @get("/events", guards=[reader])
 async def follow_events(
     request: Req,
-    core: App,
+    core: Core,
     after: Annotated[int | None, Parameter(ge=0)] = None,
     kind: Annotated[str | None, Parameter(query="type")] = None,
     service: str | None = None,
@@ -40,7 +39,9 @@ async def follow_events(
     `type` keeps the events whose type begins with it, `service` and `operation` those of one.
     """
     service_id = (
-        (await core.house.store.read(lambda tx: services.get(tx, service))).id if service else None
+        await core.house.store.read(lambda tx: core.subjects["service"].find(tx, service))
+        if service
+        else None
     )
     chosen = events.Wanted(kind=kind or "", service=service_id, operation=operation)
 
@@ -83,7 +84,7 @@ async def follow_events(
     return ServerSentEvent(messages())
 
 
-async def _require_kept(core: App, after: int) -> None:
+async def _require_kept(core: Core, after: int) -> None:
     """Raise `Gone` when events that come after this one have been forgotten: nobody may miss them
     without being told."""
     first = await core.house.store.read(events.first)
@@ -99,7 +100,7 @@ async def _require_kept(core: App, after: int) -> None:
 
 
 @get("/events/catalogue", guards=[reader])
-async def event_catalogue(core: App) -> list[catalog.Entry]:
+async def event_catalogue(core: Core) -> list[catalog.Entry]:
     """Every type of event, when it is published, and what it carries."""
     return catalog.build(list(core.verbs.values()))
 

@@ -5,15 +5,13 @@ from typing import Annotated, Any
 from litestar import Request, Response, Router, get, post
 from litestar.params import Parameter
 
-from purveyor.app import App
 from purveyor.kernel.api.auditing import note
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import Limit, Offset, page
+from purveyor.kernel.core import Core
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations import schemas as operation_schemas
 from purveyor.kernel.operations import store as operations
-from purveyor.projects import store as projects
-from purveyor.services import store as services
 from purveyor_hooks import PurveyorError
 
 Req = Request[Any, Any, Any]
@@ -21,7 +19,7 @@ Req = Request[Any, Any, Any]
 
 @get("/operations", guards=[reader])
 async def list_operations(
-    core: App,
+    core: Core,
     service: str | None = None,
     project: str | None = None,
     operation_state: Annotated[str | None, Parameter(query="state")] = None,
@@ -31,8 +29,8 @@ async def list_operations(
     def work(tx: Tx) -> Page[operation_schemas.OperationView]:
         found = operations.listed(
             tx,
-            service_id=services.get(tx, service).id if service else None,
-            project_id=projects.get(tx, project).id if project else None,
+            service_id=core.subjects["service"].find(tx, service) if service else None,
+            project_id=core.subjects["project"].find(tx, project) if project else None,
             state=operation_state,
             limit=limit,
             offset=offset,
@@ -47,7 +45,7 @@ async def list_operations(
 
 
 @get("/operations/{number:int}", guards=[reader])
-async def show_operation(core: App, number: int) -> operation_schemas.OperationView:
+async def show_operation(core: Core, number: int) -> operation_schemas.OperationView:
     def work(tx: Tx) -> operation_schemas.OperationView:
         return operation_schemas.operation_view(
             operations.get(tx, number), operations.steps(tx, number), core.runner.waiting(number)
@@ -58,7 +56,7 @@ async def show_operation(core: App, number: int) -> operation_schemas.OperationV
 
 @post("/operations/{number:int}/cancel", guards=[admin], status_code=200)
 async def cancel_operation(
-    request: Req, core: App, number: int, plan: bool = False
+    request: Req, core: Core, number: int, plan: bool = False
 ) -> Response[Any]:
     """Stop an operation where it is and take back what it began. One that has no way back any more
     → 409 with the reason.
@@ -81,7 +79,7 @@ async def cancel_operation(
 
 @post("/operations/{number:int}/abandon", guards=[admin], status_code=200)
 async def abandon_operation(
-    request: Req, core: App, number: int, plan: bool = False
+    request: Req, core: Core, number: int, plan: bool = False
 ) -> Response[Any]:
     """Leave an operation that cannot be ended as it is, and free its target. The plan says what may
     stay behind."""

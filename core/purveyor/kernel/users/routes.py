@@ -11,8 +11,8 @@ from purveyor.kernel.api import tokens
 from purveyor.kernel.api.auditing import note
 from purveyor.kernel.api.auth import admin
 from purveyor.kernel.api.responses import Limit, Offset, page
+from purveyor.kernel.core import Core
 from purveyor.kernel.db import Page, Tx
-from purveyor.kernel.parts import Core
 from purveyor.kernel.users import store as users
 from purveyor.kernel.users.models import UserRecord
 

@@ -1,0 +1,5 @@
+"""``python -m purveyor``."""
+
+from purveyor.program import main
+
+main()

@@ -1,0 +1,35 @@
+"""What the program is made of, as the command line is handed it: import paths, resolved when they
+are needed."""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from purveyor.kernel.core import Core
+    from purveyor.kernel.operations import Verb
+
+
+class Program(NamedTuple):
+    """`commands` has each command's module; `open_api` opens a state directory and answers the
+    core that runs with its API, as `core_and_api` says; `verbs` are its types of operation."""
+
+    commands: Mapping[str, str]
+    open_api: str
+    verbs: str
+
+    def core_and_api(
+        self, *given: Any, **more: Any
+    ) -> AbstractAsyncContextManager[tuple["Core", Any]]:
+        opener: Callable[..., AbstractAsyncContextManager[tuple[Core, Any]]] = _at(self.open_api)
+        return opener(*given, **more)
+
+    def operation_types(self) -> "Sequence[type[Verb]]":
+        found: Sequence[type[Verb]] = _at(self.verbs)
+        return found
+
+
+def _at(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)

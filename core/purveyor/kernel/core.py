@@ -1,0 +1,64 @@
+"""The core that runs, as the API's routes see it: nothing of what is built on the kernel is named
+here."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Protocol, TypeVar, runtime_checkable
+
+import anyio.abc
+import msgspec
+
+from purveyor.kernel.actors import Who
+from purveyor.kernel.api.refusals import Refusals
+from purveyor.kernel.api.sign_ins import SignIns
+from purveyor.kernel.audit.log import AuditLog
+from purveyor.kernel.cache import Memory
+from purveyor.kernel.events.bus import Bus
+from purveyor.kernel.operations import Plan, Runner, Verb
+from purveyor.kernel.operations.models import OperationRecord
+from purveyor.kernel.parts import House
+from purveyor.kernel.subjects import Subjects
+
+T = TypeVar("T")
+
+
+class Home(Protocol):
+    """The environment and the project of whoever has an address; both 0 for nobody's."""
+
+    @property
+    def environment_id(self) -> int: ...
+    @property
+    def project_id(self) -> int: ...
+
+
+@runtime_checkable
+class Core(Protocol):
+    """What routes need of the core that runs."""
+
+    house: House
+    bus: Bus
+    memory: Memory
+    runner: Runner
+    verbs: Mapping[str, Verb]
+    subjects: Subjects
+    workers: anyio.abc.TaskGroup | None
+    audit: AuditLog
+    sign_ins: SignIns
+    wrong_tokens: Refusals
+    token_uses: dict[int, datetime]
+
+    def now(self) -> datetime: ...
+
+    async def home(self, address: str) -> Home: ...
+
+    def part(self, kind: type[T]) -> T:
+        """What a feature made once, by its class."""
+
+    async def run(self, name: str, given: msgspec.Struct, actor: Who) -> OperationRecord:
+        """Run a verb to its end. Raises what it failed with."""
+
+    async def begin(self, name: str, given: msgspec.Struct, actor: Who) -> int:
+        """Start a verb; the answer is its operation's id."""
+
+    async def plan(self, name: str, given: msgspec.Struct) -> Plan:
+        """What a verb would do."""

@@ -1,0 +1,66 @@
+"""The program: what the command line is made of, by import paths that are resolved when needed, so
+that a command loads no other and no web framework."""
+
+from typing import Any
+
+from purveyor.kernel.cli import main as command_line
+from purveyor.kernel.cli.program import Program
+
+SERVICES = "purveyor.services.commands"
+PROJECTS = "purveyor.projects.commands"
+
+INSTALLATION = "purveyor.kernel.cli.installation"
+
+DECLARE = "purveyor.clients.commands"
+COMMANDS = {
+    "serve": "purveyor.kernel.cli.serve",
+    "types": SERVICES,
+    "create": SERVICES,
+    "list": SERVICES,
+    "show": SERVICES,
+    "start": SERVICES,
+    "stop": SERVICES,
+    "restart": SERVICES,
+    "update": SERVICES,
+    "delete": SERVICES,
+    "health": SERVICES,
+    "logs": SERVICES,
+    "volumes": SERVICES,
+    "upgrade": "purveyor.upgrades.commands",
+    "import": SERVICES,
+    "clone": SERVICES,
+    "undelete": SERVICES,
+    "purge": SERVICES,
+    "volume": SERVICES,
+    "rotate": PROJECTS,
+    "backup": "purveyor.backups.commands",
+    "recover": "purveyor.recovery.commands",
+    "takeover": "purveyor.recovery.commands",
+    "connect": "purveyor.services.connect",
+    "project": PROJECTS,
+    "link": PROJECTS,
+    "unlink": PROJECTS,
+    "env": PROJECTS,
+    "run": PROJECTS,
+    "deploy": "purveyor.deployments.commands",
+    "compose": "purveyor.clients.compose",
+    "plan": DECLARE,
+    "apply": DECLARE,
+    "export": DECLARE,
+    "events": "purveyor.kernel.events.commands",
+    "operations": "purveyor.kernel.operations.commands",
+    "token": INSTALLATION,
+    "user": "purveyor.kernel.users.commands",
+    "ca": "purveyor.services.authority_commands",
+    "audit": "purveyor.kernel.audit.commands",
+    "plugin": "purveyor.kernel.cli.plugins",
+    "doctor": INSTALLATION,
+    "completion": INSTALLATION,
+}
+PROGRAM = Program(commands=COMMANDS, open_api="purveyor.asgi:open_api", verbs="purveyor.app:VERBS")
+cli = command_line.make(PROGRAM)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line."""
+    command_line.main(cli, arguments)
