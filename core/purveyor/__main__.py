@@ -2,4 +2,5 @@
 
 from purveyor.program import main
 
-main()
+if __name__ == "__main__":
+    main()
