@@ -186,9 +186,9 @@ class File(Value, frozen=True):
 
 
 class Certificate(Value, frozen=True):
-    """Where the server wants its certificate: in `file` its key and the certificate, as PEM, and
-    where it does not read both from one, the certificate alone in `chain`. They are for the first
-    of the `owners` that the image has as a user, alone; for everybody in the container where it has
+    """Where the server wants its certificate: in `file` its key and the certificate, as PEM, or
+    where it does not read both from one, the key alone there and the certificate in `chain`. They
+    are for the first of the `owners` that the image has as a user, alone; for everybody in the container where it has
     none of them. What vouches for it is in /etc/purveyor/ca.crt.
 
     `port` is where the server shows it, for `purveyor doctor` to look; 0 is nowhere. Where TLS does

@@ -36,9 +36,10 @@ from purveyor_hooks import (
     Source,
     UpgradePlan,
     Variable,
+    certificates,
     hookimpl,
 )
-from purveyor_s3 import flavours, found, retold, tls, upgrades
+from purveyor_s3 import encrypted, flavours, found, retold, tls, upgrades
 
 PORT, REGION = flavours.PORT, flavours.REGION
 ACCOUNT_LENGTH = 20  # SeaweedFS takes letters and digits only
@@ -85,6 +86,7 @@ PARAMETERS = (
         secret=True,
         pattern=r"[A-Za-z0-9+/=._-]{8,128}",
     ),
+    encrypted.TLS,
 )
 
 
@@ -126,6 +128,11 @@ def secrets(service: Service) -> dict[str, str]:
 @hookimpl
 def container(service: Service) -> ContainerSpec:
     return flavours.of(service).container(service)
+
+
+@hookimpl
+async def renew_certificate(service: Service, access: Access) -> None:
+    """The servers see within some seconds that their files are others."""
 
 
 @hookimpl
@@ -171,7 +178,7 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 @hookimpl
 def environment(service: Service, binding: Binding) -> list[Variable]:
     port = service.port(PORT)
-    endpoint = f"http://{service.host}:{port}"
+    endpoint = encrypted.url(service, service.host, port)
     return [
         Variable(name="S3_ENDPOINT", value=endpoint),
         Variable(name="S3_HOST", value=service.host),
@@ -184,22 +191,26 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
         Variable(name="AWS_SECRET_ACCESS_KEY", value=binding.password, secret=True),
         Variable(name="AWS_DEFAULT_REGION", value=REGION),
         Variable(name="AWS_ENDPOINT_URL", value=endpoint),
+        *(certificates.variables(service, "S3") if encrypted.on(service) else ()),
     ]
 
 
 @hookimpl
 def client(service: Service) -> Client:
     """The servers' images hold no S3 client: boto3 on this host."""
+    verifies = {"AWS_CA_BUNDLE": service.tls.file} if encrypted.on(service) and service.tls else {}
+    word = "" if verifies or not encrypted.on(service) else ", verify=False"
     return Client(
         python=(
-            "import boto3\ns3 = boto3.client('s3')\nprint('s3 is connected; for example: "
+            f"import boto3\ns3 = boto3.client('s3'{word})\nprint('s3 is connected; for example: "
             "s3.list_buckets()')"
         ),
         environment={
-            "AWS_ENDPOINT_URL": f"http://{service.host}:{service.port(PORT)}",
+            "AWS_ENDPOINT_URL": encrypted.url(service, service.host, service.port(PORT)),
             "AWS_ACCESS_KEY_ID": service.parameters["access_key"],
             "AWS_SECRET_ACCESS_KEY": service.parameters["secret_key"],
             "AWS_DEFAULT_REGION": REGION,
+            **verifies,
         },
     )
 
@@ -208,7 +219,7 @@ def client(service: Service) -> Client:
 def probes(service: Service, binding: Binding) -> list[Probe]:
     """Only the way is probed from inside: the images hold no S3 client. Login, query and write are
     what health asks."""
-    return [Probe(name="tcp", command=Command(argv=flavours.reach(service.host)))]
+    return [Probe(name="tcp", command=Command(argv=flavours.reach(service)))]
 
 
 @hookimpl

@@ -4,9 +4,15 @@ It is imported when it is first needed: it takes 20 MB, and most installations h
 """
 
 import functools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
+
+from purveyor_hooks import Access, Service
+from purveyor_s3 import encrypted
+from purveyor_s3.flavours import PORT, REGION
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -20,6 +26,25 @@ def session() -> Any:
     import aioboto3
 
     return aioboto3.Session()
+
+
+@asynccontextmanager
+async def administrator(
+    service: Service, access: Access, chosen: "Config", kind: str = "s3"
+) -> AsyncIterator[Any]:
+    """The administrator's client of one of the APIs at the S3 port."""
+    with encrypted.verified(service) as verify:
+        made = session().client(
+            kind,
+            endpoint_url=encrypted.endpoint(service, access.address(PORT)),
+            region_name=REGION,
+            aws_access_key_id=service.parameters["access_key"],
+            aws_secret_access_key=service.parameters["secret_key"],
+            config=chosen,
+            verify=verify,
+        )
+        async with made as client:
+            yield client
 
 
 def config(read_timeout: float, pool: int = 10, signature: str = "s3v4") -> "Config":

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from purveyor_hooks import BadInput, ContainerSpec, File, Mount, Port, Service
 from purveyor_hooks.references import parts_of
-from purveyor_s3 import tls
+from purveyor_s3 import encrypted, tls
 
 PORT, CONSOLE = 9000, 9001
 REGION = "us-east-1"
@@ -67,6 +67,11 @@ def _rustfs(service: Service) -> ContainerSpec:
     if master := service.secrets.get(MASTER_KEY):
         named["RUSTFS_SSE_S3_MASTER_KEY"] = MASTER_FILE
         files = (*files, File(path=MASTER_FILE, content=master, mode=0o444))
+    watched = {  # it looks at its certificate again after so many seconds
+        "RUSTFS_TLS_PATH": encrypted.FOLDER,
+        "RUSTFS_TLS_RELOAD_ENABLE": "true",
+        "RUSTFS_TLS_RELOAD_INTERVAL": "5",
+    }
     exported = " ".join(f'{name}="$(cat {path})"' for name, path in named.items())
     launch = f'export {exported}; exec /entrypoint.sh "$@"'
     return ContainerSpec(
@@ -80,23 +85,31 @@ def _rustfs(service: Service) -> ContainerSpec:
             "RUSTFS_CONSOLE_ADDRESS": f":{CONSOLE}",
             "RUSTFS_CHECK_UPDATE": "false",  # a managed service calls nobody
             "RUSTFS_KMS_ENFORCE_SSE_KEY_POLICY": "true",
+            **(watched if encrypted.on(service) else {}),
         },
         mount=Mount(target=DATA),
         ports=PORTS,
         files=files,
         evidence=(f"{DATA}/.rustfs.sys/format.json",),
+        certificate=encrypted.certificate(
+            service, PORT, "rustfs_key.pem", "rustfs_cert.pem", ("rustfs",)
+        ),
     )
 
 
 def _minio(service: Service) -> ContainerSpec:
     return ContainerSpec(
         image=service.image.reference,
-        command=("server", DATA, "--address", f":{PORT}", "--console-address", f":{CONSOLE}"),
+        command=(
+            *("server", DATA, "--address", f":{PORT}", "--console-address", f":{CONSOLE}"),
+            *(("--certs-dir", encrypted.FOLDER) if encrypted.on(service) else ()),
+        ),
         environment={"MINIO_ROOT_USER_FILE": ACCESS_FILE, "MINIO_ROOT_PASSWORD_FILE": SECRET_FILE},
         mount=Mount(target=DATA),
         ports=PORTS,
         files=_credentials(service),
         evidence=(f"{DATA}/.minio.sys/format.json",),
+        certificate=encrypted.certificate(service, PORT, "private.key", "public.crt"),
     )
 
 
@@ -138,6 +151,7 @@ end 1
 def _seaweedfs(service: Service) -> ContainerSpec:
     """All parts in one container. Those that speak gRPC among themselves ask each other for our
     certificate."""
+    encrypted.refuse(service)
     values = service.parameters
     admin = {
         "master": "127.0.0.1:9333", "ip": "0.0.0.0", "port": CONSOLE,  # noqa: S104
@@ -167,14 +181,14 @@ def _seaweedfs(service: Service) -> ContainerSpec:
     )
 
 
-def reach(host: str) -> tuple[str, ...]:
+def reach(service: Service) -> tuple[str, ...]:
     """A command that reaches a server from another container of its image: any answer over HTTP
     will do."""
-    url = f"http://{host}:{PORT}/"
+    host, url = service.host, f"{encrypted.url(service, service.host, PORT)}/"
     tools = (
         f"command -v bash >/dev/null && bash -c 'exec 3<>/dev/tcp/{host}/{PORT}'",
-        f"curl -s -o /dev/null {url}",
-        f"wget -q -S -O /dev/null {url} 2>&1 | grep -q HTTP/",
+        f"curl -sk -o /dev/null {url}",
+        f"wget -q -S --no-check-certificate -O /dev/null {url} 2>&1 | grep -q HTTP/",
     )
     return ("sh", "-c", f"({' || '.join(tools)}) && echo open")
 

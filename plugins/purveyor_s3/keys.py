@@ -13,9 +13,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from purveyor_hooks import Access, Binding, Service
-from purveyor_s3 import flavours
-from purveyor_s3.driver import code, config, session
+from purveyor_hooks import Access, Binding, Service, certificates
+from purveyor_s3 import encrypted, flavours
+from purveyor_s3.driver import administrator, code, config
 from purveyor_s3.flavours import REGION
 
 TIMEOUT = 10.0
@@ -103,13 +103,14 @@ class MinioKeys:
         from minio.credentials.providers import StaticProvider
         from minio.error import MinioAdminException
 
-        values = self._service.parameters
-        with urllib3.PoolManager(timeout=TIMEOUT, retries=False) as pool:
+        values, secure = self._service.parameters, encrypted.on(self._service)
+        verifying = certificates.trusting(self._service) if secure else None
+        with urllib3.PoolManager(timeout=TIMEOUT, retries=False, ssl_context=verifying) as pool:
             admin = MinioAdmin(
                 endpoint=f"{self._address.host}:{self._address.port}",
                 credentials=StaticProvider(values["access_key"], values["secret_key"]),
                 region=REGION,
-                secure=False,
+                secure=secure,
                 http_client=pool,
             )
             try:
@@ -160,7 +161,8 @@ class RustfsKeys:
 
     def __init__(self, service: Service, access: Access) -> None:
         address = access.address(flavours.PORT)
-        self._server = f"http://{address.host}:{address.port}"
+        self._server = encrypted.endpoint(service, address)
+        self._verify = encrypted.context(service)
         self._root = f"{self._server}/rustfs/admin/v3"
         self._credentials = Credentials(
             service.parameters["access_key"], service.parameters["secret_key"]
@@ -172,7 +174,7 @@ class RustfsKeys:
         data = b"" if body is None else json.dumps(body).encode()
         request = AWSRequest(method=method, url=f"{self._root}/{name}", params=query, data=data)
         S3SigV4Auth(self._credentials, "s3", REGION).add_auth(request)
-        async with httpx.AsyncClient(timeout=TIMEOUT) as client:
+        async with httpx.AsyncClient(timeout=TIMEOUT, verify=self._verify) as client:
             try:
                 return await client.request(
                     method,
@@ -199,7 +201,7 @@ class RustfsKeys:
 
     async def version(self) -> str:
         """What it says of itself to whoever asks for its health."""
-        async with httpx.AsyncClient(timeout=TIMEOUT) as client:
+        async with httpx.AsyncClient(timeout=TIMEOUT, verify=self._verify) as client:
             try:
                 answer = (await client.get(f"{self._server}/health")).json()
             except (httpx.HTTPError, ValueError) as error:
@@ -245,25 +247,17 @@ class SeaweedKeys:
 
     @asynccontextmanager
     async def _iam(self, binding: Binding | None = None) -> Any:
-        address = self._access.address(flavours.PORT)
-        client = session().client(
-            "iam",
-            endpoint_url=f"http://{address.host}:{address.port}",
-            region_name=REGION,
-            aws_access_key_id=self._service.parameters["access_key"],
-            aws_secret_access_key=self._service.parameters["secret_key"],
-            config=config(TIMEOUT, signature="v4"),
-        )
-        async with client as opened:
+        chosen = config(TIMEOUT, signature="v4")
+        async with administrator(self._service, self._access, chosen, "iam") as opened:
             if binding is not None:
 
-                def chosen(params: dict[str, Any], **_: Any) -> None:
+                def told(params: dict[str, Any], **_: Any) -> None:
                     params["body"] |= {
                         "AccessKeyId": binding.account,
                         "SecretAccessKey": binding.password,
                     }
 
-                opened.meta.events.register("before-call.iam.CreateAccessKey", chosen)
+                opened.meta.events.register("before-call.iam.CreateAccessKey", told)
             try:
                 yield opened
             except ClientError as error:

@@ -11,8 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.handlers import validate_ascii_metadata
 
 from purveyor_hooks import Access, Service
-from purveyor_s3.driver import code, config, session
-from purveyor_s3.flavours import PORT, REGION
+from purveyor_s3.driver import administrator, code, config
 from purveyor_s3.server import HEALTH, IDENTITY, OWN_BUCKET
 
 TIMEOUT = 120.0
@@ -34,16 +33,7 @@ class Item(NamedTuple):
 @asynccontextmanager
 async def connected(service: Service, access: Access) -> AsyncIterator[Any]:
     """The administrator's client, for calls that take long."""
-    address = access.address(PORT)
-    made = session().client(
-        "s3",
-        endpoint_url=f"http://{address.host}:{address.port}",
-        region_name=REGION,
-        aws_access_key_id=service.parameters["access_key"],
-        aws_secret_access_key=service.parameters["secret_key"],
-        config=config(TIMEOUT, pool=16),
-    )
-    async with made as client:
+    async with administrator(service, access, config(TIMEOUT, pool=16)) as client:
         client.meta.events.register("before-parse.s3.ListObjectVersions", _note_order)
         # servers keep what is not ASCII, and it comes back as it is
         for operation in ("PutObject", "CreateMultipartUpload"):

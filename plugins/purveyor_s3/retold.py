@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from purveyor_hooks import FoundContainer, Reader, Retold
-from purveyor_s3 import flavours, tls
+from purveyor_s3 import encrypted, flavours, tls
 
 
 async def retell(container: FoundContainer, read: Reader) -> Retold:
@@ -17,6 +17,8 @@ async def retell(container: FoundContainer, read: Reader) -> Retold:
     if identities := await read(flavours.S3_CONFIG):
         owner = json.loads(identities)["identities"][0]["credentials"][0]
         parameters = {"access_key": owner["accessKey"], "secret_key": owner["secretKey"]}
+    words = (*container.command, *container.environment.values())
+    parameters[encrypted.TLS.name] = "on" if encrypted.FOLDER in words else "off"
     secrets = {
         "tls_key": await read(tls.KEY),
         "tls_certificate": await read(tls.CERTIFICATE),

@@ -12,8 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 
 from purveyor_hooks import Access, Health, Service
 from purveyor_s3 import flavours, keys
-from purveyor_s3.driver import TIMEOUT, code, config, session
-from purveyor_s3.flavours import REGION
+from purveyor_s3.driver import TIMEOUT, administrator, code, config
 
 PORT = flavours.PORT
 OWN_BUCKET = "purveyor"  # a project's bucket always has a hyphen in its name
@@ -27,17 +26,8 @@ EXISTS = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
 @asynccontextmanager
 async def connection(service: Service, access: Access) -> AsyncIterator[Any]:
     """The administrator's client."""
-    address = access.address(PORT)
-    client = session().client(
-        "s3",
-        endpoint_url=f"http://{address.host}:{address.port}",
-        region_name=REGION,
-        aws_access_key_id=service.parameters["access_key"],
-        aws_secret_access_key=service.parameters["secret_key"],
-        config=config(TIMEOUT),
-    )
-    async with client as opened:
-        yield opened
+    async with administrator(service, access, config(TIMEOUT)) as client:
+        yield client
 
 
 async def exists(client: Any, bucket: str) -> bool:

@@ -258,3 +258,6 @@ def test_the_installations_own_mode_is_the_default_of_types_that_have_one() -> N
         ]
         == "prefer"
     )
+    # one that somebody else made speaks as its owner has it, whatever is wanted of ours
+    assert parameters.claimed(kind, {})["ssl_mode"] == "disable"
+    assert parameters.claimed(kind, {"ssl_mode": "require"})["ssl_mode"] == "require"

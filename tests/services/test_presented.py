@@ -120,6 +120,8 @@ async def test_another_certificate_than_the_recorded_one_is_told(
         listener.pair = held.key + held.certificate
         await app.house.store.write(lambda tx: certificates.issue(tx, held.service_id, held.names))
         (told,) = await of_ports(app)
+        assert told.ok, "servers that watch the file are given some seconds"
+        (told,) = await of_ports(app, now=app.now() + timedelta(minutes=2))
         assert not told.ok
         assert "CN=Purveyor" in told.detail
 

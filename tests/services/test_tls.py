@@ -278,15 +278,26 @@ def test_a_foreign_mongodb_that_demands_tls_is_taken_in_as_it_is(
             (tmp_path / file).chmod(0o644)
             docker("cp", str(tmp_path / file), f"{name}:/{file}")
         docker("start", name)
+        (shown,) = json.loads(docker("inspect", name))
+        where = shown["NetworkSettings"]["Networks"][served.namespace]["IPAddress"], 27017
+        eventually(lambda: _listens(where))
         given = ["-p", "username=root", "-p", "password=theirs", "-p", "ssl_mode=require"]
         served.cli("import", name, "theirs", "--type", "mongodb", *given)
-        served.cli("link", "theirs", "shop")
-        variables = served.variables("shop", host=False)
-        assert variables["MONGODB_URL"].endswith("&tls=true")
-        served.cli("unlink", "theirs", "shop", "--purge")
+        served.cli("project", "create", "abroad")
+        served.cli("link", "theirs", "abroad")
+        assert served.variables("abroad", host=False)["MONGODB_URL"].endswith("&tls=true")
+        served.cli("unlink", "theirs", "abroad", "--purge")
         served.cli("delete", "theirs", "--yes")
     finally:
         docker("rm", "-f", "-v", name)
+
+
+def _listens(where: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(where, timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 async def _encrypted(url: str) -> Any:

@@ -419,7 +419,7 @@ def _insert(tx: Tx, house: House, taken: TakenService) -> None:
     volume_id = volume.labels.get(VOLUME) or Path(volume.path).name
     known = parameters.declared(kind, house.settings)
     given = {name: value for name, value in taken.retold.parameters.items() if name in known}
-    values = parameters.claimed(kind, house.settings, given)
+    values = parameters.claimed(kind, given)
     for port in kind.ports:
         values[port.parameter] = taken.ports.get(port.container) or ports.lowest_free(
             known[port.parameter].base, port_registry.ports_taken(tx)

@@ -91,7 +91,7 @@ def issue(tx: Tx, service_id: int, names: Sequence[str]) -> CertificateRecord:
     authority = _signing(tx)
     until = min(tx.now + OF_SERVER, authority.expires_at)
     certificate, key = _signed(names, authority, tx.now, until)
-    tx.db.execute("DELETE FROM certificates WHERE service_id = ?", [service_id])
+    forget(tx, service_id)
     tx.insert(
         "certificates",
         service_id=service_id,
@@ -105,6 +105,11 @@ def issue(tx: Tx, service_id: int, names: Sequence[str]) -> CertificateRecord:
     found = find(tx, service_id)
     assert found is not None
     return found
+
+
+def forget(tx: Tx, service_id: int) -> None:
+    """A service's server shows none any more."""
+    tx.db.execute("DELETE FROM certificates WHERE service_id = ?", [service_id])
 
 
 def _signing(tx: Tx) -> AuthorityRecord:

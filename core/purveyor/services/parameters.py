@@ -120,17 +120,13 @@ def fresh(
     return values
 
 
-def claimed(kind: ServiceType, settings: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Typed parameters for a container that is there already: nothing is made up, and ports are the
-    container's own.
+def claimed(kind: ServiceType, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Typed parameters for a container that is there already: nothing is made up, ports are the
+    container's own, and what an installation wants of its own servers says nothing of this one.
 
     A secret that is not given is "". Raises as `fresh` does.
     """
-    known = {
-        name: item
-        for name, item in declared(kind, settings).items()
-        if item.generated != "port" and name != IMAGE
-    }
+    known = {item.name: item for item in kind.parameters if item.generated != "port"}
     values = _checked(known, {name: value for name, value in given.items() if value != ""})
     return {
         name: values.get(name, "" if item.generated else unsaid(item))

@@ -207,6 +207,8 @@ class Provisioner:
         one when it is time."""
         wanted = spec.certificate
         if wanted is None:
+            if record.authorities:  # it showed one before, and would keep its authority
+                await self._house.store.write(lambda tx: certificates.forget(tx, record.id))
             return
         names = certificates.names_of(record.container_name)
         if await self._house.store.read(lambda tx: certificates.due(tx, record.id, names)):
@@ -238,7 +240,8 @@ class Provisioner:
             lambda tx: (certificates.find(tx, record.id), certificates.bundle(tx))
         )
         assert held is not None
-        files = [File(path=wanted.file, content=held.key + held.certificate, mode=0o600)]
+        text = held.key if wanted.chain else held.key + held.certificate
+        files = [File(path=wanted.file, content=text, mode=0o600)]
         if wanted.chain:
             files.append(File(path=wanted.chain, content=held.certificate))
         await self._house.engine.containers.put(container_id, files, wanted.owners)

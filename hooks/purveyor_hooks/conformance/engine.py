@@ -129,7 +129,7 @@ def _certified(name: str, wanted: Certificate) -> list[File]:
     """A certificate of the owner's own, where the server wants it."""
     key, certificate = certificates.self_signed(name, [name], days=30)
     files = [
-        File(path=wanted.file, content=key + certificate, mode=0o600),
+        File(path=wanted.file, content=key + ("" if wanted.chain else certificate), mode=0o600),
         File(path=certificates.AUTHORITIES, content=certificate),
     ]
     return [*files, File(path=wanted.chain, content=certificate)] if wanted.chain else files

@@ -111,7 +111,7 @@ class Import(ServiceVerb):
         ports = _ports(
             hooks.kind, wanted.pop(PORT, None), container, facts["published"], recognised
         )
-        values = parameters.claimed(hooks.kind, self.house.settings, wanted)
+        values = parameters.claimed(hooks.kind, wanted)
         service_id = services.insert(
             tx,
             name=given.name.strip(),
