@@ -412,12 +412,18 @@ async def owners(app: App) -> list[tuple[str, str]]:
                 continue
             for item in projects.bindings(tx, service_id=service.id):
                 if item.state == "bound" and item.account == item.resource:
-                    how = (
-                        f"purveyor rotate {item.project} -e {item.environment} --service "
-                        f"{service.slug}"
-                    )
+                    where = f"{item.project} -e {item.environment}"
+                    # the old login works on until the deploy has been made, where the type can
+                    grace = " --grace 1h" if provider.offers("retire") else ""
+                    how = f"purveyor rotate {where} --service {service.slug}{grace}"
                     text = f"{item.project}/{item.environment} logs in as the owner of its data."
-                    found.append((service.name, f"{text} Give it a login of its own: {how}"))
+                    found.append(
+                        (
+                            service.name,
+                            f"{text} Give it a login of its own: {how}, then deploy it again: "
+                            f"purveyor deploy {where}",
+                        )
+                    )
         return found
 
     return await app.house.store.read(work)

@@ -46,8 +46,10 @@ async def test_an_account_of_before_is_told_of_and_the_plan_says_what_becomes_of
         assert await doctor.owners(app) == []
         number(app)
         told = dict(await doctor.owners(app))
+        grace = " --grace 1h" if app.house.registry.provider("fake").offers("retire") else ""
         assert told["main"].endswith(
-            "Give it a login of its own: purveyor rotate shop -e preview --service main"
+            f"Give it a login of its own: purveyor rotate shop -e preview --service main{grace}, "
+            "then deploy it again: purveyor deploy shop -e preview"
         )
         plan = await app.plan(
             "rotate",

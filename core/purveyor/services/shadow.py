@@ -185,10 +185,11 @@ class BesideVerb(ServiceVerb):
         *,
         only: Collection[str] = (),
         stop: bool = False,
+        way: str = "",
     ) -> None:
         """Count what has come, and note everything that is not as it was. Raises `Failed` that
-        names it where that is to `stop` the operation, for data that is in use would be exchanged;
-        else the person is told, and has the rest."""
+        names it, and one more `way` to go on, where that is to `stop` the operation, for data that
+        is in use would be exchanged; else the person is told, and has the rest."""
         found = await self.keeper.census(await self.load(service_id))
         if only:
             expected, found = expected.only(only), found.only(only)
@@ -202,7 +203,7 @@ class BesideVerb(ServiceVerb):
             raise Failed(
                 f"What came over is not what was there: {few(lost)}.",
                 remedy="Nothing was switched; the data that was there is untouched. See all of it with: "
-                f"purveyor operations {operation.id}. To go on with what came: --keep-going",
+                f"purveyor operations {operation.id}. To go on with what came: --keep-going{way}",
             )
 
     # ---------------------------------------------------------------- switching

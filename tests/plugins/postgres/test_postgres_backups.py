@@ -254,7 +254,7 @@ async def test_what_a_subscription_or_a_mapping_may_no_longer_is_named(make: Mak
         assert target.psql(every) == "{vacuum_cost_limit=321}"
 
 
-@pytest.mark.weekly
+@pytest.mark.nightly
 @awaited
 async def test_three_thousand_tables_come_back(plain: Server, make: Make) -> None:
     target, stream = make(17), Stream()

@@ -248,7 +248,8 @@ class Upgrade(BesideVerb):
             source, target, self.teller(operation, "migrate"), options
         )
         stop = not given["rehearse"] and not given.get("keep_going", False)
-        await self.compare(operation, census, scratch, findings, stop=stop)
+        way = "; to leave a setting behind: --skip-setting NAME"
+        await self.compare(operation, census, scratch, findings, stop=stop, way=way)
 
     def _copy(self, operation: OperationRecord, service_id: int, scratch: int) -> list[Step]:
         """The new server runs on a copy of the volume, taken while the old one is stopped."""
