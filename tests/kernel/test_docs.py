@@ -46,6 +46,7 @@ OPERATIONS = {verb.name for verb in VERBS}
 OTHERS = {
     *PARTS,
     "hello-follow",
+    "oidc-provider",
     "post-receive",
     "purveyor-api",
     "shop-production",
