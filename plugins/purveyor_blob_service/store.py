@@ -188,7 +188,10 @@ def told(error: BaseException) -> BaseException:
     if name in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"):
         return Failed(
             "The server behind Blob refuses the project's key.",
-            remedy="Unlink the project and link it again.",
+            remedy=(
+                "While it is being rotated that passes: try again. If it stays so: purveyor "
+                "rotate PROJECT, then deploy."
+            ),
         )
     return Failed(
         f"The server behind Blob refused: {name or 'unknown'}.",
