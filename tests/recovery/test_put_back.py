@@ -5,7 +5,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
 
 import anyio
@@ -21,7 +21,7 @@ from purveyor.kernel.operations import store as operations
 from purveyor.projects import store as projects
 from purveyor.recovery.put_back import PutBack, put_back
 from purveyor.services import store as services
-from purveyor_hooks import Conflict, NotFound, StateRefused
+from purveyor_hooks import Conflict, NotFound, PurveyorError, StateRefused
 from support import Stage, docker, eventually
 
 
@@ -122,6 +122,39 @@ async def test_without_a_place_the_newest_of_its_own_copies_comes_back(host: Hos
     assert (found.label, "second" in found.services) == (str(made), True)
     async with host.open() as app:
         await app.house.store.read(lambda tx: services.get(tx, "second"))
+
+
+@pytest.mark.anyio
+async def test_a_place_that_is_named_and_the_key_on_paper_are_enough(
+    host: Host, tmp_path: Path
+) -> None:
+    """The keys are lost together with the database."""
+    async with host.open() as app:
+        before = await app.house.store.read(services.every)
+        await app.copies.flush(10)
+    key = host.key()
+    shutil.rmtree(host.state / "copies", ignore_errors=True)
+    kept = {name: (host.state / name).read_bytes() for name in ("key", "backup.key")}
+    for name in ("purveyor.db", *kept):
+        (host.state / name).unlink()
+
+    def opened(place: Path, with_key: bytes | None) -> AbstractAsyncContextManager[PutBack]:
+        return put_back(host.state, Folder(place), with_key, host.build, host.engine_of, plan=False)
+
+    for place, given, said in (
+        (host.place, None, "need the key"),
+        (host.place, bytes(32), "No copy of the state opens"),
+        (tmp_path, key, "no copy of an installation's state"),
+    ):
+        with pytest.raises(PurveyorError, match=said):
+            async with opened(place, given):
+                raise AssertionError("it was opened")
+        assert not (host.state / "purveyor.db").exists()
+    async with opened(host.place, key) as found:
+        assert found.label == Folder(host.place).label
+    assert {name: (host.state / name).read_bytes() for name in kept} == kept
+    async with host.open() as app:
+        assert await app.house.store.read(services.every) == before
 
 
 @pytest.mark.anyio

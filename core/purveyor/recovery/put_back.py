@@ -35,7 +35,7 @@ from purveyor.recovery.rebuild import Core
 from purveyor.recovery.retaken import in_place, installation_of, require_lost
 from purveyor.recovery.sealing import Keys
 from purveyor.services import store as services
-from purveyor_hooks import Conflict, NotFound, PurveyorError
+from purveyor_hooks import BadInput, Conflict, NotFound, PurveyorError
 
 LOST = "The database was lost, and put back from a copy of before."
 ANSWER = 30.0  # seconds for a place to give its newest copy, and to take the first one
@@ -156,9 +156,13 @@ async def _newest(
             places += await _buckets(state, max(found, key=_order))
     for item in places:
         if key is None:
-            passed_over.append(
-                f"{item.label}: sealed copies need the key: --key FILE, from paper or backup.key"
-            )
+            if place is not None:  # an older copy of Purveyor's own is not what was asked for
+                raise BadInput(
+                    f"The sealed copies at {item.label} need the key.",
+                    remedy="Give backup.key, or the four lines from paper: --key FILE",
+                    errors={"key": "needed"},
+                )
+            passed_over.append(f"{item.label}: its sealed copies need the key: --key FILE")
             continue
         try:
             found.append(await _sealed(item, Keys(key), installation, ours))
