@@ -199,6 +199,21 @@ async def contents(source, into):
     written = [chunk async for chunk in source]
     await into.put("keys", "db1", "all", b"".join(written)[-16:])
 ''', "contents_are_told"),
+    "ends-former-credentials-at-once": ('''
+@hookimpl
+async def retire(service, access, binding):
+    await accounts.retire(service, access, binding)
+
+@hookimpl
+async def rotate(service, access, binding, previous, until):
+    await accounts.bind(service, access, binding)
+    await accounts.retire(service, access, binding)
+''', "former_credentials_have_their_time"),
+    "keeps-former-credentials": ('''
+@hookimpl
+async def retire(service, access, binding):
+    pass
+''', "former_credentials_have_their_time"),
     "a-restore-gives-power": ('''
 RESTORED = set()
 
@@ -298,6 +313,7 @@ def test_without_a_fault_it_finds_none(tmp_path: Path) -> None:
     assert code == 0
     assert {item["check"] for item in found if item["kept"] is None} == {
         "the_administrator_is_rotated", "it_is_upgraded", "a_container_is_adopted",
+        "former_credentials_have_their_time",
     }  # fmt: skip
 
 

@@ -4,15 +4,18 @@ before it."""
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
+from time import monotonic
 from typing import NamedTuple
 
 import msgspec
 
 from purveyor_hooks.conformance.bench import ApiFailed, Bench, halted
 from purveyor_hooks.references import parts_of
+from purveyor_hooks.types import Account
 
 LOOPBACK = ("127.0.0.1", "::1")
 REFUSED_TRIES = 5
+GRACE = 20  # seconds
 
 
 class Unclaimed(Exception):
@@ -287,6 +290,34 @@ def credentials_are_rotated(bench: Bench) -> str | None:
         except Exception:  # noqa: S110 - refused, as it must be
             pass
     return _lost(bench, "alpha")
+
+
+@promise("what a rotation with a grace replaces works beside the new credentials until then, and ends by itself",
+         "rotate", "retire",
+         needs=("rotate", "retire", "exercise"))  # fmt: skip
+def former_credentials_have_their_time(bench: Bench) -> str | None:
+    old = bench.account("alpha")
+    bench.call("POST", "/projects/alpha/environments/production/rotate", grace=GRACE)
+    began, new = monotonic(), bench.account("alpha")
+    if (new.user, new.password) == (old.user, old.password):
+        return "the credentials are the same as before"
+    if seen := _lost(bench, "alpha"):
+        return f"with the new credentials {seen}"
+    try:
+        worked = bench.read(old, "thing1") == bench.items["thing1"]
+    except Exception:
+        worked = False
+    if not worked and monotonic() - began < GRACE:
+        return "the old credentials ended before their time"
+    bench.eventually(lambda: _ended(bench, old), "the old credentials end by themselves")
+    return _lost(bench, "alpha")
+
+
+def _ended(bench: Bench, account: Account) -> bool:
+    try:
+        return bench.read(account, "thing1") is None
+    except Exception:  # refused, as it must be
+        return True
 
 
 @promise("the administrator gets new credentials, and no app notices", "rotate_administrator",
