@@ -50,6 +50,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     blob: int  # MiB
     database: int  # rows: 8 million are about 1 GB as text
     listed: int  # services on the dashboard
+    environments: int  # with an app each, on one host
     rows: Amounts  # of a full store
     asked: int  # for each list and page
     objects: tuple[int, ...]  # in one bucket, one size after the other
@@ -63,10 +64,12 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 # an hour has 120 looks at the default health-interval
 FULL = Sizes(rounds=7, blob_rounds=3, fleet_rounds=3, fleet=20, looks=120, requests=5000,
     calls=1000, blob=1024,
-             database=8_000_000, listed=200, rows=LARGE, asked=100, objects=(5_000, 20_000, 100_000), peers=True)  # fmt: skip
+             database=8_000_000, listed=200, environments=100, rows=LARGE, asked=100,
+             objects=(5_000, 20_000, 100_000), peers=True)  # fmt: skip
 QUICK = Sizes(rounds=1, blob_rounds=1, fleet_rounds=1, fleet=3, looks=3, requests=200, calls=20,
 blob=16,
-              database=20_000, listed=20, rows=SMALL, asked=2, objects=(50, 100), peers=False)  # fmt: skip
+              database=20_000, listed=20, environments=4, rows=SMALL, asked=2,
+              objects=(50, 100), peers=False)  # fmt: skip
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,7 +159,11 @@ class Stage:
             docker("rm", "-f", "-v", container, check=False)
         for volume in docker("volume", "ls", "-q", "--filter", f"name={self.namespace}").split():
             docker("volume", "rm", volume, check=False)
-        docker("network", "rm", self.namespace, check=False)
+        listed = docker(
+            "network", "ls", "--format", "{{.Name}}", "--filter", f"name=^{self.namespace}"
+        )
+        for network in listed.split():
+            docker("network", "rm", network, check=False)
 
 
 @contextmanager

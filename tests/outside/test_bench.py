@@ -29,6 +29,7 @@ NAMES = [
     "data",
     "dashboard",
     "scale",
+    "environments",
     "objects",
 ]
 PEERS = {
@@ -42,6 +43,7 @@ PEERS = {
     "data": ["pg_dump | zstd", "zstd -d | psql", "", "pg_dump | psql"],
     "dashboard": ["the API's answer"],
     "scale": ["", "", *["its processor time"] * (len(LISTS) + len(PAGES) + 1)],
+    "environments": ["the first 2", "", "the first 2", "docker restart", "", "with none", "", ""],
     "objects": [*["with 50"] * 8, ""],
 }
 
