@@ -242,6 +242,12 @@ class ContainerSpec(Value, frozen=True):
     before each start, so that a server never comes up empty on a volume that was emptied.
     `shared_memory` is the size of /dev/shm in bytes, `stop_timeout` the seconds that the server is
     given to stop in peace.
+
+    With `read_only` nothing in the container changes its root file system: written to are the
+    volume and `scratch`, folders in memory for files that are small (64 MB in each), may be made by
+    everybody and are gone at the next start; and, by root alone, the folders that `files` and the
+    certificate are in, which hide nothing when that is /etc/purveyor. Not every server does with
+    that, so that it is asked for.
     """
 
     image: str
@@ -259,6 +265,8 @@ class ContainerSpec(Value, frozen=True):
     user: str = ""
     capabilities: tuple[str, ...] = OF_ENTRY_POINTS
     certificate: Certificate | None = None
+    read_only: bool = False
+    scratch: tuple[str, ...] = ()
 
 
 class Command(Value, frozen=True):

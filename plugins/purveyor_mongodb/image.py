@@ -47,4 +47,6 @@ def container(service: Service) -> ContainerSpec:
         limits=Limits(pids=THREADS),
         stop_timeout=60,
         certificate=tls.CERTIFICATE,
+        read_only=True,
+        scratch=("/tmp",),  # noqa: S108 - in the container: its socket
     )

@@ -214,7 +214,10 @@ def client(service: Service) -> Client:
     """psql over the container's own socket."""
     values = service.parameters
     argv = ("psql", "--username", values["username"], "--dbname", values["database"])
-    return Client(argv=argv, environment={"PGPASSWORD": values["password"]})
+    history = "/tmp/.psql_history"  # noqa: S108 - in the container, whose root is not written to
+    return Client(
+        argv=argv, environment={"PGPASSWORD": values["password"], "PSQL_HISTORY": history}
+    )
 
 
 @hookimpl

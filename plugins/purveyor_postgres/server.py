@@ -82,6 +82,8 @@ def container(service: Service) -> ContainerSpec:
         shared_memory=SHARED_MEMORY,
         stop_timeout=60,
         certificate=tls.CERTIFICATE,
+        read_only=True,
+        scratch=("/tmp", "/var/run/postgresql"),  # noqa: S108 - in the container
     )
 
 

@@ -80,6 +80,7 @@ def helper(service: Service) -> ContainerSpec:
         files=(File(path=PASSFILE, content=f"*:*:*:*:{secret}\n", mode=0o600),),
         user="0",
         stop_timeout=10,
+        read_only=True,
     )
 
 

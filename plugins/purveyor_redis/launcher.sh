@@ -187,7 +187,7 @@ renew)
         certify "$n" && ask "$n" CONFIG SET tls-cert-file "$RUN/$n/server.pem" tls-key-file "$RUN/$n/server.pem" || exit 1
     done ;;
 *)
-    rm -rf "${RUN:?}"; mkdir -p "$PROJECTS" "$RUN/admin"; chmod 711 "$PROJECTS" "$RUN"; chmod 700 "$RUN/admin"
+    rm -rf "${RUN:?}"/*; mkdir -p "$PROJECTS" "$RUN/admin"; chmod 711 "$PROJECTS" "$RUN"; chmod 700 "$RUN/admin"
     find /data -path "$PROJECTS" -prune -o ! -user "$OWNER" -exec chown -h "$OWNER:$OWNER" {} +
     chmod 755 /data # else nobody finds the settings in it
     trap sweep USR1; trap stop TERM INT

@@ -101,7 +101,10 @@ OWNERS = ("redis", "valkey")
 LAYOUT = "of projects"
 FIRST_SLOT, LAST_SLOT, LAST_SERVER = 1, 15, 2999
 SERVERS, ENCRYPTED = 7000, 10_000  # number 3 is on port 7003, with TLS on 17003
-LAUNCHER_FILE, PROJECT_CONFIG_FILE = "/usr/local/bin/redis-launcher", "/etc/purveyor/project.conf"
+OURS = "/etc/purveyor"
+LAUNCHER_FILE, PROJECT_CONFIG_FILE = f"{OURS}/redis-launcher", f"{OURS}/project.conf"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+RUN = "/run/redis-projects"
 
 OF_SERVER = 8  # processes and threads: five, a keeper, and what asks or writes the data anew
 
@@ -251,6 +254,8 @@ def container(service: Service, databases: int = DATABASES) -> ContainerSpec:
         # the entry point of Redis 8 empties the bounding set as well; the launcher stops servers of
         # other users
         capabilities=(*OF_ENTRY_POINTS, "KILL" if several else "SETPCAP"),
+        read_only=True,
+        scratch=("/tmp", *([RUN] if several else [])),  # noqa: S108 - in the container
     )
 
 
@@ -270,6 +275,8 @@ def _of_launcher(service: Service) -> dict[str, str]:
     """What each server may take in all, in KB of addresses, and how it shows its certificate."""
     kilobytes = (2 * project_maxmemory(service) + BESIDES) // 1024
     return {
+        # the launcher by its name, as in containers of before, where it was elsewhere
+        "PATH": f"{service.image.environment.get('PATH', PATH)}:{OURS}",
         "PROJECT_KIB": str(kilobytes),
         "PROJECT_TLS": "only" if certificates.demanded(service) else "beside",
     }

@@ -11,6 +11,7 @@ from purveyor_s3 import encrypted, tls
 PORT, CONSOLE = 9000, 9001
 REGION = "us-east-1"
 DATA = "/data"
+SCRATCH = ("/tmp",)  # noqa: S108 - in the container
 AUTO = "auto"
 RUSTFS, MINIO, SEAWEEDFS = "rustfs", "minio", "seaweedfs"
 ACCESS_FILE, SECRET_FILE = "/etc/purveyor/s3-access-key", "/etc/purveyor/s3-secret-key"
@@ -94,6 +95,8 @@ def _rustfs(service: Service) -> ContainerSpec:
         certificate=encrypted.certificate(
             service, PORT, "rustfs_key.pem", "rustfs_cert.pem", ("rustfs",)
         ),
+        read_only=True,
+        scratch=SCRATCH,
     )
 
 
@@ -110,6 +113,8 @@ def _minio(service: Service) -> ContainerSpec:
         files=_credentials(service),
         evidence=(f"{DATA}/.minio.sys/format.json",),
         certificate=encrypted.certificate(service, PORT, "private.key", "public.crt"),
+        read_only=True,
+        scratch=SCRATCH,
     )
 
 
@@ -178,6 +183,8 @@ def _seaweedfs(service: Service) -> ContainerSpec:
             *tls.files(service.secrets),
         ),
         evidence=(f"{DATA}/vol_dir.uuid", f"{DATA}/filerldb2"),
+        read_only=True,
+        scratch=SCRATCH,
     )
 
 

@@ -407,6 +407,8 @@ LAUNCHED = ("redis-7", "redis-8", "valkey")
 STAY_ROOT = ("minio", "seaweedfs", *LAUNCHED)  # with what their entry points may do
 OFFICIAL = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
 SNIFF = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3)"
+# a way in that would be there after the next start: a program, a library's list, a folder, the root
+CHANGED = ("/usr/bin/own", "/usr/bin/env", "/etc/ld.so.preload", "/etc/passwd", "/root/own", "/own")
 
 
 @pytest.mark.weekly
@@ -414,10 +416,16 @@ SNIFF = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3)"
     "the engine",
     "open a packet socket as root of a server's container",
     "open one as another user there",
+    "change a program there as root",
+    "have the root file system written to again",
+    "change the server's configuration as another user",
+    "run what one has written to a folder for all",
     honest="serves, stops, starts and is made anew, each server that there is",
 )
 @pytest.mark.parametrize("name", SERVERS)
-def test_a_server_that_was_taken_over_reads_nobodys_traffic(name: str, stage: Stage) -> None:
+def test_a_server_that_was_taken_over_reads_nobodys_traffic_and_changes_nothing_of_its_image(
+    name: str, stage: Stage
+) -> None:
     kind, image, options = SERVERS[name]
     if not docker("images", "-q", image):
         pytest.skip(f"there is no {image} here")
@@ -439,13 +447,27 @@ def test_a_server_that_was_taken_over_reads_nobodys_traffic(name: str, stage: St
             "exec", "-u", user, container, "sh", "-c", f"python3 -c '{SNIFF}' 2>&1 || true"
         )
         assert "Operation not permitted" in said
+
+    def tried(script: str, user: str = "0") -> str:
+        return docker("exec", "-u", user, container, "sh", "-c", f"{{ {script}; }} 2>&1 || true")
+
+    assert held["ReadonlyRootfs"]
+    for path in CHANGED:
+        assert "Read-only file system" in tried(f"echo >>{path}"), path
+    assert "mounted" not in tried("mount -o remount,rw / && echo mounted")
+    assert "denied" in tried("echo >/etc/purveyor/own", "1000")
+    assert "denied" in tried("cp /bin/sh /tmp/own && chmod 755 /tmp/own && /tmp/own -c true")
     # on its own data, made by its own user, and once more in a container made anew
     stage.cli("stop", name)
     stage.cli("start", name)
-    docker("rm", "-f", container)
+    docker("rm", "-f", container)  # without -v: its secrets are in a volume that nobody uses
     stage.cli("restart", name)
     assert stage.json("health", name)["healthy"]
+    mark = f"label=dev.purveyor.files={stage.installation}/{container}"
+    assert len(docker("volume", "ls", "-q", "--filter", mark).split()) >= 1
+    assert docker("volume", "ls", "-q", "--filter", mark, "--filter", "dangling=true") == ""
     stage.cli("delete", name, "--purge")
+    assert docker("volume", "ls", "-q", "--filter", mark) == ""
 
 
 def test_the_doctor_tells_of_no_container_that_is_contained(stage: Stage, deploy: Deploy) -> None:

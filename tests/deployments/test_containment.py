@@ -1,5 +1,7 @@
 """What apps may do and what a project's own token may ask for: the rules, on the fake engine."""
 
+import io
+import tarfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +19,7 @@ from purveyor.deployments import store as deployment_store
 from purveyor.kernel import config
 from purveyor.kernel.api import tokens
 from purveyor.kernel.api.server import listen_tcp, serving
+from purveyor.kernel.docker import files as placing
 from purveyor.kernel.docker.models import digest
 from purveyor.projects import store as projects
 from purveyor.projects.models import ProjectRecord
@@ -25,11 +28,14 @@ from purveyor_hooks import (
     OF_ENTRY_POINTS,
     AppSpec,
     BadInput,
+    Certificate,
     Conflict,
     ContainerSpec,
     Failed,
+    File,
     Forbidden,
     ImageMissing,
+    Mount,
 )
 
 pytestmark = pytest.mark.anyio
@@ -409,6 +415,44 @@ async def test_what_runs_goes_on_and_the_next_start_contains_it(scene: Scene) ->
 async def test_a_container_is_made_anew_when_what_it_may_do_changes() -> None:
     plain = ContainerSpec(image="x")
     assert digest(plain, {}, None) != digest(ContainerSpec(image="x", capabilities=()), {}, None)
+    assert digest(plain, {}, None) != digest(ContainerSpec(image="x", read_only=True), {}, None)
+
+
+async def test_a_server_whose_image_has_to_write_to_its_root_may_where_the_settings_say_so(
+    scene: Scene,
+) -> None:
+    async with scene.open() as app:
+        await do(app, "restart", service="main")
+        assert scene.engine.require("fk-main").read_only
+    settle(scene, 'writable-images = ["other/*", "fake*"]')
+    async with scene.open() as app:
+        await do(app, "restart", service="main")
+        assert not scene.engine.require("fk-main").read_only
+        assert scene.server("main").held.resources["shop_production"] == {"precious": "gold"}
+
+
+async def test_files_of_a_container_whose_root_is_read_only_have_volumes_to_be_in() -> None:
+    files = tuple(
+        File(path=path, content="x", mode=0o755)
+        for path in ("/data/users", "/etc/purveyor/a", "/etc/purveyor/own/b", "/etc/weed/c")
+    )
+    spec = ContainerSpec(image="x", mount=Mount(target="/data"), files=files, read_only=True)
+    assert placing.folders_of(spec) == ["/etc/purveyor", "/etc/weed"]
+    certified = ContainerSpec(
+        image="x", mount=Mount(target="/data"), certificate=Certificate(file="/data/pair")
+    )
+    assert placing.folders_of(certified) == ["/etc/purveyor"]  # what vouches for it
+    found = placing.by_place(files, "/data")
+    assert {place: len(some) for place, some in found.items()} == {
+        "/data": 1,
+        "/etc/purveyor": 2,
+        "/etc/weed": 1,
+    }
+    assert list(placing.by_place(files, None)) == ["/"]
+    packed = placing.archive(found["/etc/purveyor"], "/etc/purveyor", (7, 8), open_to_all=True)
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        told = [(item.name, item.uid, oct(item.mode)) for item in tar.getmembers()]
+    assert told == [("own", 0, "0o755"), ("a", 7, "0o755"), ("own/b", 7, "0o755")]
 
 
 # ---------------------------------------------------------------- advice

@@ -82,6 +82,7 @@ class Container(msgspec.Struct, kw_only=True):
     killed: bool = False
     error: str = ""
     contained: bool = True
+    read_only: bool = False
     capabilities: list[str] = []
     pids: int = 0
     memory: int = 0
@@ -416,6 +417,7 @@ class FakeContainers(Containers):
             aliases=list(aliases),
             wanted=[file.path for file in spec.files if seed or not file.seed],
             inside=inside,
+            read_only=spec.read_only,
             capabilities=list(spec.capabilities),
             pids=spec.limits.pids,
             memory=spec.limits.memory or 0,

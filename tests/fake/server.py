@@ -180,6 +180,7 @@ def container(service: Service) -> ContainerSpec:
             asks=b"tls?",
             granted=b"yes",
         ),
+        read_only=True,
     )
 
 

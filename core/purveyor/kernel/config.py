@@ -67,6 +67,8 @@ class Settings(
     - deploy-images: what a project's own token may deploy, as patterns of repositories
       ("ghcr.io/acme/*", "nginx"; {project} is the project's slug); empty is whatever a registry's
       name and usual port reach, but for what only other projects run.
+    - writable-images: images whose servers do not do with a root file system that is read-only, as
+      patterns of repositories ("acme/postgres*").
     - project-environments: how many environments a project may have for its own token to make
       another.
     - audit-days: days for which entries of the audit log are kept, 1 to 3650.
@@ -124,6 +126,7 @@ class Settings(
     app_pids: Annotated[int, Meta(ge=16, le=4_194_304)] = 1024
     app_capabilities: list[str] = []
     deploy_images: list[str] = []
+    writable_images: list[str] = []
     project_environments: Annotated[int, Meta(ge=0, le=10_000)] = 20
 
     def folder_of_volumes(self, state: Path) -> Path:
@@ -195,13 +198,17 @@ def load(state: Path) -> Settings:
             capabilities.name_of(given)
         except ValueError as error:
             raise _bad(path, f"app-capabilities[{number}]: {error}") from None
-    for number, pattern in enumerate(settings.deploy_images):
-        if not pattern or pattern != pattern.strip() or not pattern.isprintable():
-            raise _bad(
-                path,
-                f"deploy-images[{number}] is {pattern!r}, no pattern of a repository such as "
-                "ghcr.io/acme/*",
-            )
+    for setting, patterns in (
+        ("deploy-images", settings.deploy_images),
+        ("writable-images", settings.writable_images),
+    ):
+        for number, pattern in enumerate(patterns):
+            if not pattern or pattern != pattern.strip() or not pattern.isprintable():
+                raise _bad(
+                    path,
+                    f"{setting}[{number}] is {pattern!r}, no pattern of a repository such as "
+                    "ghcr.io/acme/*",
+                )
     name = settings.namespace
     if not (
         name

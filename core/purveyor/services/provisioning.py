@@ -8,6 +8,7 @@ mark.
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import anyio
@@ -34,6 +35,7 @@ from purveyor_hooks import (
     File,
     Health,
     NotFound,
+    references,
 )
 
 PORT_ATTEMPTS = 20
@@ -158,8 +160,17 @@ class Provisioner:
         if record.imported:
             await self._join(record)
         else:
-            await self._create(record, service.container())
+            await self._create(record, self._spec(service))
         await self._networks.join(record.id)
+
+    def _spec(self, service: ServiceHandle) -> ContainerSpec:
+        """The container that its type describes, with a root that is written to where the settings
+        say that the image needs one."""
+        spec = service.container()
+        repository = references.parts_of(service.record.image).repository
+        if any(fnmatchcase(repository, one) for one in self._house.settings.writable_images):
+            return msgspec.structs.replace(spec, read_only=False)
+        return spec
 
     async def _create(self, record: ServiceRecord, spec: ContainerSpec) -> None:
         engine = self._house.engine

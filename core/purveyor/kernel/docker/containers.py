@@ -1,7 +1,5 @@
 """Containers of a real engine, through aiodocker."""
 
-import io
-import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime
@@ -14,10 +12,11 @@ from aiodocker.containers import DockerContainer
 from aiodocker.multiplexed import multiplexed_result_stream
 from aiodocker.networks import DockerNetwork
 
+from purveyor.kernel.docker import files as placing
 from purveyor.kernel.docker.errors import CHANGE, LOOK
 from purveyor.kernel.docker.filters import filters
 from purveyor.kernel.docker.hijack import started
-from purveyor.kernel.docker.labels import INSTALLATION, SPEC, whole
+from purveyor.kernel.docker.labels import FILES, INSTALLATION, SPEC, whole
 from purveyor.kernel.docker.models import Found, Usage, digest
 from purveyor.kernel.docker.protocols import Containers, Session
 from purveyor.kernel.docker.terminal import DockerSession
@@ -41,7 +40,7 @@ DOCKERS_GRACE = 10  # seconds between the engine's two signals when a container 
 STOP_SLACK = 30.0
 LOWEST = -1  # of the priorities that a network's gateway may have
 PASSWD, OWN_NUMBER, OWN_GROUP = "/etc/passwd", 2, 3
-OURS = "/etc/purveyor/"
+SCRATCH = "rw,nosuid,nodev,noexec,mode=1777,size=64m"
 LOG_OPTIONS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 
 
@@ -169,6 +168,13 @@ class DockerContainers(Containers):
         for name_of_volume, where in (read_only or {}).items():
             mount = {"Type": "volume", "Source": name_of_volume, "Target": where, "ReadOnly": True}
             host.setdefault("Mounts", []).append(mount)
+        # the engine puts files into volumes only where the root is not written to
+        folders = placing.folders_of(spec) if spec.read_only else []
+        owner = f"{self.labels.installation}/{name}"
+        host.setdefault("Mounts", []).extend(
+            {"Type": "volume", "Target": folder, "VolumeOptions": {"Labels": {FILES: owner}}}
+            for folder in folders
+        )
         host |= _contained(spec, own_network=bool(network) and not inside)
         config: dict[str, Any] = {
             "Image": spec.image,
@@ -193,11 +199,23 @@ class DockerContainers(Containers):
                 "StartPeriod": int(check.start_period * 1e9),
             }
         with self._engine.errors(f"create the container {name}", CHANGE):
+            if folders:
+                await self._forget_files(owner)
             container = await self._engine.docker.containers.create(config, name=name)
             files = [file for file in spec.files if seed or not file.seed]
-            if files:
-                await container.put_archive("/", _archive(files))
+            within = (spec.mount.target if spec.mount else "") if spec.read_only else None
+            for place, some in placing.by_place(files, within).items():
+                await container.put_archive(place, placing.archive(some, place))
         return str(container.id)
+
+    async def _forget_files(self, owner: str) -> None:
+        """Remove the volumes of an earlier container's files: they go with it, unless somebody else
+        removed it."""
+        found = await self._engine.docker.volumes.list(
+            filters={"label": [f"{FILES}={owner}"], "dangling": ["true"]}
+        )
+        for item in found.get("Volumes") or []:
+            await (await self._engine.docker.volumes.get(item["Name"])).delete()
 
     async def put(
         self, container_id: str, files: Sequence[File], owners: Sequence[str] = ()
@@ -205,9 +223,18 @@ class DockerContainers(Containers):
         with self._engine.errors(f"put files into the container {container_id[:12]}", CHANGE):
             container = self._engine.docker.containers.container(container_id)
             owner = await _owner(container, owners) if owners else None
-            await container.put_archive(
-                "/", _archive(files, owner, open_to_all=bool(owners) and owner is None)
-            )
+            open_to_all = bool(owners) and owner is None
+            for place, some in placing.by_place(files, "").items():
+                try:
+                    await container.put_archive(
+                        place, placing.archive(some, place, owner, open_to_all=open_to_all)
+                    )
+                except aiodocker.DockerError as error:  # a folder that is not there is made
+                    if error.status != 404:
+                        raise
+                    await container.put_archive(
+                        "/", placing.archive(some, "/", owner, open_to_all=open_to_all)
+                    )
 
     async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
         with self._engine.errors("list its containers"):
@@ -468,17 +495,16 @@ def _endpoint(network: str, aliases: Sequence[str] = ()) -> dict[str, Any]:
 
 def _contained(spec: ContainerSpec, *, own_network: bool) -> dict[str, Any]:
     """What keeps a container in: of its capabilities those that its spec names, no way to gain
-    more, an end to what it uses.
-
-    The root file system stays writable: the engine puts no file into a container where it is not,
-    and that is how each gets its secrets. A container that is on several networks passes nothing on
-    between them.
+    more, an end to what it uses; and a root file system that is not written to, where its spec says
+    so. One that is on several networks passes nothing on between them.
     """
     host: dict[str, Any] = {
         "CapDrop": ["ALL"],
         "CapAdd": sorted(spec.capabilities),
         "SecurityOpt": ["no-new-privileges"],
         "PidsLimit": spec.limits.pids,
+        "ReadonlyRootfs": spec.read_only,
+        "Tmpfs": dict.fromkeys(spec.scratch, SCRATCH),
     }
     if own_network:
         host["Sysctls"] = {"net.ipv4.ip_forward": "0"}
@@ -558,24 +584,3 @@ async def _owner(container: DockerContainer, owners: Sequence[str]) -> tuple[int
     }
     found = next((known[name] for name in owners if name in known), None)
     return (int(found[OWN_NUMBER]), int(found[OWN_GROUP])) if found else None
-
-
-def _archive(
-    files: Sequence[File], owner: tuple[int, int] | None = None, *, open_to_all: bool = False
-) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for folder in sorted(
-            {file.path.rpartition("/")[0] for file in files if file.path.startswith(OURS)}
-        ):
-            entry = tarfile.TarInfo(folder.lstrip("/"))
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-            tar.addfile(entry)
-        for file in files:
-            content = file.content.encode()
-            entry = tarfile.TarInfo(file.path.lstrip("/"))
-            entry.size, entry.mode = len(content), file.mode | (0o444 if open_to_all else 0)
-            if owner is not None:
-                entry.uid, entry.gid = owner
-            tar.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()

@@ -14,6 +14,7 @@ ENVIRONMENT = f"{PREFIX}environment"
 VOLUME = f"{PREFIX}volume"
 DEPLOYMENT = f"{PREFIX}deployment"
 SPEC = f"{PREFIX}spec"
+FILES = f"{PREFIX}files"  # of a volume: the installation and container whose files it holds
 # the short names of what containers carry
 WORDS = ("service", "type", "project", "environment", "deployment", "purpose")
 
