@@ -19,7 +19,9 @@ TOLD = "told, not set"
 def environments(sizes: Sizes) -> list[Row]:
     with stage("project-environments = 0") as made, made.serving():
         port = {"port": next(empty_ports())}
-        made.call("POST", "/external-services", name=SERVICE, service_type="redis", parameters=port)
+        made.call(
+            "POST", "/external-services", name=SERVICE, service_type="postgres", parameters=port
+        )
         project = made.call("POST", "/projects", name=PROJECT)["id"]
         link = f"/external-services/{SERVICE}/projects"
         made.call("POST", link, project_id=project)
