@@ -455,7 +455,7 @@ def test_a_server_that_was_taken_over_reads_nobodys_traffic_and_changes_nothing_
     for path in CHANGED:
         assert "Read-only file system" in tried(f"echo >>{path}"), path
     assert "mounted" not in tried("mount -o remount,rw / && echo mounted")
-    assert "denied" in tried("echo >/etc/purveyor/own", "1000")
+    assert "denied" in tried("echo >/etc/purveyor/mine", "1000")
     assert "denied" in tried("cp /bin/sh /tmp/own && chmod 755 /tmp/own && /tmp/own -c true")
     # on its own data, made by its own user, and once more in a container made anew
     stage.cli("stop", name)
