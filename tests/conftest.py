@@ -26,6 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="Write down how long each group of tests took.",
     )
+    parser.addoption(
+        "--sample-long",
+        type=float,
+        metavar="SECONDS",
+        help="Of what takes longer, and of what is weekly, take the day's share alone.",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

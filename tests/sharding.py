@@ -3,7 +3,9 @@
 
 What stays together is what shares its set-up: the tests of a class, and those of a module that are
 in none, as ``--dist loadscope`` has it. ``--write-durations`` measures anew those that are run.
-What is marked ``weekly`` is left out of the ordinary run but on its day.
+What is marked ``weekly`` is left out of the ordinary run but on its day; with ``--sample-long``
+so is what was measured to take longer: for runs on other versions, which look for what is missing
+there, and not for every case.
 """
 
 import json
@@ -31,14 +33,19 @@ class Sharding:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        if ORDINARY in config.option.markexpr and config.option.whole:
-            waiting = self._of_other_days(items)
+        long = config.option.sample_long
+        if ORDINARY in config.option.markexpr and (config.option.whole or long):
+            waiting = self._of_other_days(items, long or NEW)
             items[:] = [item for item in items if item not in waiting]
             config.hook.pytest_deselected(items=list(waiting))
         items.sort(key=lambda item: -self._known.get(_scope(item.nodeid), NEW))
 
-    def _of_other_days(self, items: list[pytest.Item]) -> set[pytest.Item]:
+    def _of_other_days(self, items: list[pytest.Item], long: float) -> set[pytest.Item]:
         marked = {item: scope for item in items if (scope := weekly(item))}
+        for item in items:
+            scope = _scope(item.nodeid)
+            if item not in marked and self._known.get(scope, 0.0) > long:
+                marked[item] = scope
         day = days(marked.values(), self._known)
         return {item for item, scope in marked.items() if day[scope] != today()}
 

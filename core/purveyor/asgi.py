@@ -19,6 +19,7 @@ from purveyor.app import App, PluginCore, open_app
 from purveyor.archiving import routes as archiving_routes
 from purveyor.backups import routes as backup_routes
 from purveyor.deployments import routes as deployment_routes
+from purveyor.distributions import routes as distribution_routes
 from purveyor.kernel.api import problems
 from purveyor.kernel.api import routes as api_routes
 from purveyor.kernel.api.auditing import on_answer
@@ -72,6 +73,7 @@ def create_api(app: App) -> Litestar:
             operation_routes.router,
             event_routes.router,
             api_routes.router,
+            distribution_routes.router,
             doctor_routes.router,
             user_routes.router,
             authority_routes.router,

@@ -18,14 +18,14 @@ from purveyor.checks import (
     of_names,
     of_services,
 )
+from purveyor.distributions import files
+from purveyor.distributions import store as installed
 from purveyor.kernel.audit import store as audit
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import integrity
 from purveyor.kernel.db.faults import way_back
 from purveyor.kernel.events import store as events
 from purveyor.kernel.operations import store as operations
-from purveyor.kernel.plugins import files
-from purveyor.kernel.plugins import store as installed
 from purveyor.kernel.supervisor import Trouble
 from purveyor.projects import store as projects
 from purveyor.projects.models import BindingRecord

@@ -53,7 +53,7 @@ COMMANDS = {
     "user": "purveyor.kernel.users.commands",
     "ca": "purveyor.services.authority_commands",
     "audit": "purveyor.kernel.audit.commands",
-    "plugin": "purveyor.kernel.cli.plugins",
+    "plugin": "purveyor.distributions.commands",
     "doctor": INSTALLATION,
     "completion": INSTALLATION,
 }

@@ -20,6 +20,7 @@ SDKS = ("purveyor_blob", "purveyor_kv")
 ABOVE = {"__main__", "app", "asgi", "certified", "checks", "doctor", "doctor_routes", "program"}
 BELOW = {
     "kernel": set(),
+    "distributions": {"kernel"},
     "services": {"kernel"},
     "projects": {"kernel", "services"},
     "backups": {"kernel", "services", "projects"},

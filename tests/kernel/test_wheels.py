@@ -23,10 +23,10 @@ from attacks.told import attack
 from fake.scene import Scene
 from purveyor.app import App
 from purveyor.asgi import create_api
+from purveyor.distributions import wheels
 from purveyor.kernel.api.server import listen_local, serving
 from purveyor.kernel.audit import store as audit
 from purveyor.kernel.audit.models import AuditRecord, Wanted
-from purveyor.kernel.cli import wheels
 from purveyor.kernel.cli.client import SOCKET
 from purveyor_hooks import BadInput
 
@@ -247,7 +247,7 @@ def differing(python: Path, state: Path) -> str:
     """How what is installed differs, as a daemon of that Python sees it."""
     code = (
         "import sys, sqlite3; from datetime import datetime\n"
-        "from purveyor.kernel.plugins.files import differs; from purveyor.kernel.plugins.models "
+        "from purveyor.distributions.files import differs; from purveyor.distributions.models "
         "import InstalledRecord\n"
         "db = sqlite3.connect(sys.argv[1]); db.row_factory = sqlite3.Row\n"
         "row = dict(db.execute('SELECT * FROM installed_plugins').fetchone())\n"
@@ -348,8 +348,8 @@ async def test_it_is_asked_shown_installed_noted_audited_and_told_when_it_is_ano
 async def test_the_api_and_the_doctor_tell_what_was_noted_and_that_it_is_another(
     scene: Scene,
 ) -> None:
+    from purveyor.distributions import store as installed
     from purveyor.doctor import of_wheels
-    from purveyor.kernel.plugins import store as installed
     from purveyor.kernel.plugins.registry import Plugin
 
     async with daemon(scene) as app:

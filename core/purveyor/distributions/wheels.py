@@ -12,7 +12,7 @@ from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from purveyor.kernel.plugins.files import canonical, sha256_of
+from purveyor.distributions.files import canonical, sha256_of
 from purveyor_hooks import BadInput, Failed
 
 GROUP = "purveyor"

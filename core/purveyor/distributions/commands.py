@@ -15,12 +15,13 @@ from urllib.parse import quote
 
 import click
 
-from purveyor.kernel.cli import output, wheels
+from purveyor.distributions import wheels
+from purveyor.distributions.files import canonical, record_of
+from purveyor.distributions.wheels import GROUP
+from purveyor.kernel.cli import output
 from purveyor.kernel.cli.client import run
 from purveyor.kernel.cli.main import first_error
 from purveyor.kernel.cli.options import Options
-from purveyor.kernel.cli.wheels import GROUP
-from purveyor.kernel.plugins.files import canonical, record_of
 from purveyor_hooks import BadInput, Conflict, Failed, NotFound, PurveyorError
 from purveyor_hooks.confirm import interrupts, yes_option
 

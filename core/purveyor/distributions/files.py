@@ -11,7 +11,7 @@ import re
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from purveyor.kernel.plugins.models import InstalledRecord
+from purveyor.distributions.models import InstalledRecord
 
 
 def canonical(name: str) -> str:

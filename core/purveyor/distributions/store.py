@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from purveyor.distributions.models import InstalledRecord
 from purveyor.kernel.db.database import Tx, convert
-from purveyor.kernel.plugins.models import InstalledRecord
 
 
 def note(tx: Tx, distribution: str, **values: Any) -> InstalledRecord:

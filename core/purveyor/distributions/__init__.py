@@ -1,0 +1,1 @@
+"""What is installed beside Purveyor: distributions of plugins, from which wheel, by whom."""
