@@ -158,11 +158,10 @@ def test_a_setting_that_the_new_version_refuses_is_named_and_left_behind_when_it
 def test_other_types_go_on_on_a_copy_and_come_back(stage: Stage) -> None:
     stage.cli("create", "redis", "cache", "--image", "purveyor-test/redis:7.0")
     stage.cli("link", "cache", "shop")
-    variables = stage.variables("shop")
-    data.fill_redis(variables)
-    before = data.redis_contents(variables)
+    data.fill_redis(stage.variables("shop"))
+    before = data.redis_contents(stage.variables("shop"))
     stage.cli("upgrade", "cache", "purveyor-test/redis:8.0")
-    with redis.from_url(variables["REDIS_URL"]) as client:
+    with redis.from_url(stage.variables("shop")["REDIS_URL"]) as client:
         assert client.info("server")["redis_version"].startswith("8.")
         client.set("since", "1")
     assert "no way back" in stage.cli("upgrade", "cache", "purveyor-test/redis:7.0", code=2)
@@ -170,7 +169,7 @@ def test_other_types_go_on_on_a_copy_and_come_back(stage: Stage) -> None:
         "upgrade", "cache", "purveyor-test/valkey:8.1", code=2
     )
     stage.cli("upgrade", "cache", "--undo")
-    assert data.redis_contents(variables) == before
+    assert data.redis_contents(stage.variables("shop")) == before
     docker("tag", "purveyor-test/demo:1", "purveyor-test/redis:9.9-broken")
     try:
         assert refused(stage, "/cache/upgrade", {"docker_image": "purveyor-test/redis:9.9-broken"})[
@@ -178,7 +177,7 @@ def test_other_types_go_on_on_a_copy_and_come_back(stage: Stage) -> None:
         ]
     finally:
         docker("rmi", "purveyor-test/redis:9.9-broken")
-    assert data.redis_contents(variables) == before
+    assert data.redis_contents(stage.variables("shop")) == before
     assert stage.json("show", "cache")["service"]["docker_image"] == "purveyor-test/redis:7.0"
 
 
