@@ -7,6 +7,7 @@ and Upstash's documentation of its REST API.
 """
 
 import base64
+import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -35,6 +36,9 @@ BLOCKING = frozenset([
     "WAITAOF",
 ])  # fmt: skip
 MAY_BLOCK = frozenset(["XREAD", "XREADGROUP"])
+# Upstash's own flag, which Redis refuses: scripts of @upstash/ratelimit begin with it. One server
+# runs each script alone.
+LOCKING = re.compile(r"\A#!lua flags=allow-key-locking(?=\s)")
 
 
 def command(given: Any) -> Words:
@@ -57,6 +61,8 @@ def command(given: Any) -> Words:
             f"{name} is refused: it would hold a connection.",
             "Ask again and again without blocking.",
         )
+    if name in ("EVAL", "EVAL_RO") and len(words) > 1 and isinstance(words[1], str):
+        return (words[0], LOCKING.sub("#!lua", words[1]), *words[2:])
     return words
 
 

@@ -1,5 +1,5 @@
-"""Clients that people already have, as npm publishes them: @upstash/redis, @vercel/kv,
-@vercel/blob."""
+"""Clients that people already have, as npm publishes them: @upstash/redis,
+@upstash/ratelimit, @vercel/kv, @vercel/blob."""
 
 import os
 import re
@@ -124,6 +124,23 @@ def test_scripts_and_scans(run: Any) -> None:
         return [sum, hello, keys.sort()];
     """)
     assert found == [3, "hello", ["user:1", "user:2"]]
+
+
+def test_upstash_ratelimit_counts_by_each_of_its_ways(run: Any) -> None:
+    found = run("""
+        const { Ratelimit } = await import("@upstash/ratelimit");
+        const ways = [Ratelimit.fixedWindow(2, "1 d"), Ratelimit.slidingWindow(2, "1 d"), Ratelimit.tokenBucket(1, "1 d", 2)];
+        const said = [];
+        for (const [number, limiter] of ways.entries()) {
+            const limit = new Ratelimit({ redis, limiter, prefix: `rl${number}`, ephemeralCache: false });
+            const answers = [];
+            for (const who of ["ada", "ada", "ada", "bob"]) answers.push((await limit.limit(who)).success);
+            await limit.resetUsedTokens("ada");
+            said.push([...answers, (await limit.limit("ada")).success]);
+        }
+        return said;
+    """)
+    assert found == [[True, True, False, True, True]] * 3
 
 
 def test_errors_reach_the_caller(run: Any) -> None:
