@@ -161,13 +161,14 @@ def at_every_point(
     `arguments` and `check` are given the number of the kill. Of "some" of the acts, the day says
     which is the first.
     """
-    first = 1
+    points = [*range(1, MOST_POINTS, step)]
     if when == "some":
         when, step = "act", step * SHARES
-        first += today() * step // DAYS
+        # the first as well: a verb of one command has fewer acts than a day's first is
+        points = [1, *range(1 + (today() * step // DAYS or step), MOST_POINTS, step)]
     with stage.serving():
         given = arguments(stage, 1)
-    for number, count in enumerate(range(first, MOST_POINTS, step), 1):
+    for number, count in enumerate(points, 1):
         killed = kill_at(stage, count, when, verb, **given)
         with stage.serving():
             assert_consistent(stage)
