@@ -30,12 +30,12 @@ def environments(sizes: Sizes) -> list[Row]:
         joins: list[float] = []
         deploys = [_deploy(made, number, joins) for number in range(sizes.environments)]
         few = max(1, min(FEW, sizes.environments // 2))
+        links = [_link(made, link, number) for number in range(sizes.rounds)]
         many = _median(sizes.fleet_rounds, lambda: _restart(made))
         by_hand = _median(
             sizes.fleet_rounds,
             lambda: _timed(lambda: docker("restart", f"{made.namespace}-{SERVICE}")),
         )
-        links = [_link(made, link, number) for number in range(sizes.rounds)]
         memory = resident(made.pid)
         bridges = len(docker("network", "ls", "-q", "--filter", f"name={made.namespace}").split())
         added = _rules() - rules
