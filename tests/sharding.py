@@ -33,7 +33,7 @@ class Sharding:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        long = config.option.sample_long
+        long = config.getoption("--sample-long", default=None)
         if ORDINARY in config.option.markexpr and (config.option.whole or long):
             waiting = self._of_other_days(items, long or NEW)
             items[:] = [item for item in items if item not in waiting]

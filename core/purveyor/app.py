@@ -160,14 +160,13 @@ class App:
         house.fence.look = self.copies.look
         self.recovery = Recovery(house, self.runner, self.verbs)
         self.subjects = SUBJECTS
-        parts = (self.provision, self.observer, self.renewals, self.copies)
-        self._parts: Mapping[type, object] = {type(part): part for part in parts}
 
     def part(self, kind: type[T]) -> T:
         """What a feature made once, by its class."""
-        found = self._parts[kind]
-        assert isinstance(found, kind)
-        return found
+        for found in (self.provision, self.observer, self.renewals, self.copies):
+            if isinstance(found, kind):
+                return found
+        raise LookupError(kind.__name__)
 
     def verb(self, name: str) -> Verb:
         """The verb of this name. Raises `NotFound`."""
