@@ -191,7 +191,7 @@ CHANGED: dict[str, tuple[Callable[[Subject, Any], Any], str]] = {
     ),
     "redis": (
         lambda _, client: client.hset("hash:large", "f7", "another"),
-        f"keys of db{NUMBER}: hash:large is not as it was",
+        f"keys of own/db{NUMBER}: hash:large is not as it was",
     ),
     "mongodb": (
         lambda _, client: client.kinds.indexed.update_one({"_id": 3}, {"$set": {"b": "another"}}),
