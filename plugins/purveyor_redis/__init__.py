@@ -165,14 +165,14 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
     where = f"{account}:{password}@{host}"
     url = f"redis://{where}:{port}/{number}"
     if certificates.demanded(service):
-        url = f"rediss://{where}:{port}/{number}{server.asked(service)}"
+        url = f"rediss://{where}:{port}/{number}{server.asked(service, host)}"
     beside = []
     # it is not published
     if service.tls is not None and not certificates.demanded(service) and not service.ports:
         beside = [
             Variable(
                 name="REDIS_TLS_URL",
-                value=f"rediss://{where}:{encrypted}/{number}{server.asked(service)}",
+                value=f"rediss://{where}:{encrypted}/{number}{server.asked(service, host)}",
                 secret=True,
             ),
             Variable(name="REDIS_TLS_PORT", value=str(encrypted)),

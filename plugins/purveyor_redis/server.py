@@ -327,12 +327,14 @@ def _encrypted(service: Service) -> dict[str, Any]:
     return {"ssl": True, "ssl_ca_data": service.tls.authorities, "ssl_check_hostname": True}
 
 
-def asked(service: Service) -> str:
+def asked(service: Service, host: str) -> str:
     """What an address of TLS says of verifying, for redis-py, Celery and kombu; clients of Node.js
-    read it nowhere."""
+    read it nowhere. At the container's own address, which changes, the certificate's authority is
+    verified and no name."""
     if service.tls is None:
         return ""
-    return f"?ssl_cert_reqs=required&ssl_ca_certs={quote(service.tls.file, safe='/')}"
+    unnamed = "" if host == service.host else "&ssl_check_hostname=false"
+    return f"?ssl_cert_reqs=required&ssl_ca_certs={quote(service.tls.file, safe='/')}{unnamed}"
 
 
 async def renew_certificate(service: Service, access: Access) -> None:
