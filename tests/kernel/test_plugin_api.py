@@ -28,7 +28,8 @@ def service_type():
     kind = purveyor_redis.service_type()
     return ServiceType(
         name="echo", label="Echo", description="", default_image="purveyor-test/redis:8.0",
-        parameters=kind.parameters, ports=kind.ports, slots=kind.slots, uses_api=True,
+        parameters=[item for item in kind.parameters if item.name != "channels"],
+        ports=kind.ports, slots=kind.slots, uses_api=True,
     )
 
 
