@@ -23,6 +23,7 @@ import redis.asyncio
 from purveyor.app import open_app
 from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.db.secrets import Vault
+from purveyor.kernel.docker.containers import DockerContainers
 from purveyor_hooks import PurveyorError
 
 READING = (
@@ -91,6 +92,11 @@ def watch_acts(acted: Callable[[], None]) -> None:
         return method != "GET" and not str(path).endswith("/exec")
 
     watched(aiodocker.Docker, "_do_query", changes_the_engine)
+    watched(
+        DockerContainers,
+        "execute",
+        lambda _, command, **__: command.argv[1:2] in (("add",), ("load",), ("purge",)),
+    )
     watched(asyncpg.Connection, "execute", lambda statement, *_, **__: True)
     watched(
         redis.asyncio.Redis,

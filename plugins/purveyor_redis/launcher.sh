@@ -27,6 +27,7 @@ hash() { sha256sum | cut -c1-64; }
 runs() { pid=; read -r pid 2>/dev/null <"$1" && [ -n "$pid" ] && read -r name 2>/dev/null <"/proc/$pid/comm" && [ "${name%"$2"}" != "$name" ]; }
 alive() { runs "$RUN/$1.pid" -server; }
 kept() { [ -e "$RUN/$1.keeper" ] && { [ ! -s "$RUN/$1.keeper/pid" ] || runs "$RUN/$1.keeper/pid" -launcher; }; }
+owned() { for made in "$PROJECTS"/[0-9]*/made; do [ ! -e "$made" ] || return 0; done; return 1; } # somebody's data is here
 wanted() { [ ! -e "$RUN/stopping" ] && { [ "$1" = own ] || [ -e "$PROJECTS/$1/on" ]; }; }
 
 as() { # become a program as a user who can never be more
@@ -83,6 +84,8 @@ keep() { # run one server again and again while it is wanted, more slowly while 
         wanted "$n" || kill -TERM "$child" # whoever looked for the number above may have come before it
         wait "$child"; code=$?; : >"$RUN/$n.pid"; echo "$code" >"$RUN/$n.code"; say "$n ended with $code"
         if [ -e "$RUN/$n.again" ]; then rm -f "$RUN/$n.again"; continue; fi
+        # the first start of all: an image that cannot serve ends the container, and is told by its last words
+        if [ "$n$starts" = own1 ] && [ $(($(date +%s) - began)) -lt 5 ] && wanted own && ! owned; then : >"$RUN/failed"; kill -TERM 1; fi
         if [ $(($(date +%s) - began)) -ge 60 ]; then pause=1; fi
         i=0; while [ "$i" -lt "$pause" ] && wanted "$n"; do sleep 1; i=$((i + 1)); done
         pause=$((pause * 2)); if [ "$pause" -gt 30 ]; then pause=30; fi
@@ -198,5 +201,6 @@ renew)
         wait "$idle"
     done
     i=0; while ls -d "$RUN"/*.keeper >/dev/null 2>&1; do i=$((i + 1)); if [ "$i" = 200 ]; then all -KILL; fi; sleep 0.1; done
+    if [ -e "$RUN/failed" ]; then exit 1; fi
     say "all are at rest" ;;
 esac
