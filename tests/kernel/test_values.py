@@ -124,7 +124,7 @@ def test_defaults_are_those_of_the_contract() -> None:
 def test_what_does_not_say_has_what_was_before_the_parameter() -> None:
     """A new Redis has a server for each environment; one of before, or of somebody else's, not."""
     assert fresh(REDIS)["channels"] == "open"
-    assert parameters.claimed(REDIS, Settings(), {})["channels"] == "divided"
+    assert parameters.claimed(REDIS, {})["channels"] == "divided"
     before = {name: value for name, value in fresh(REDIS).items() if name != "channels"}
     assert purveyor_redis.data_major(Image(reference="redis:8"), before) == ""
     assert parameters.changed(REDIS, Settings(), before, {"channels": "divided"}, set())
