@@ -211,7 +211,13 @@ def test_the_page_brings_everything_back(
     told = stage.cli(*recover, "--yes")
     assert "missing" not in told
     with stage.serving():
-        assert contents(burnt.variables["shop"]) == burnt.contents
+        given_out, now = burnt.variables["shop"], stage.variables("shop")
+        # a Redis is reached at its container's address on this host, which is another one now
+        expected = {
+            name: value.replace(given_out["REDIS_HOST"], now["REDIS_HOST"])
+            for name, value in given_out.items()
+        }
+        assert contents(expected) == burnt.contents
         assert data.ask(burnt.variables["blog"], "SELECT x FROM t") == "blog"
         assert (
             data.ask(burnt.variables["books"], "SELECT string_agg(x, ', ') FROM t")
@@ -228,8 +234,9 @@ def test_the_page_brings_everything_back(
             stage.sql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'crm%'") == []
         )
         # the file is this host's
-        here = {f"{name}_CA_CERT": str(stage.state / "ca.crt") for name in ("POSTGRES", "REDIS")}
-        assert stage.variables("shop") == burnt.variables["shop"] | here
+        types = ("POSTGRES", "REDIS", "MONGODB")
+        here = {f"{name}_CA_CERT": str(stage.state / "ca.crt") for name in types}
+        assert now == expected | here
         assert (stage.state / "ca.crt").read_text() == burnt.variables["shop"]["POSTGRES_CA_PEM"]
         with stage.http(burnt.token) as client:
             assert client.get("/api/projects/").status_code == 200

@@ -130,29 +130,29 @@ def test_what_is_not_the_same_after_the_migration_is_refused(stage: Stage) -> No
 def test_a_setting_that_the_new_version_refuses_is_named_and_left_behind_when_it_is_skipped(
     stage: Stage,
 ) -> None:
-    stage.cli("create", "postgres", "old")
+    stage.cli("create", "postgres", "outdated")
     stage.sql(
-        "old",
+        "outdated",
         "CREATE ROLE legacy; ALTER ROLE legacy SET force_parallel_mode = 'off'; "
         "ALTER ROLE legacy SET work_mem = '9MB'; CREATE TABLE t AS SELECT 1 AS x",
     )
-    stage.sql("old", "ALTER SYSTEM SET old_snapshot_threshold = '1h'")
-    plan = stage.cli("upgrade", "old", POSTGRES(18), "--plan")
+    stage.sql("outdated", "ALTER SYSTEM SET old_snapshot_threshold = '1h'")
+    plan = stage.cli("upgrade", "outdated", POSTGRES(18), "--plan")
     for name in ("force_parallel_mode of legacy", "old_snapshot_threshold of ALTER SYSTEM"):
         assert name in plan
-    said = stage.cli("upgrade", "old", POSTGRES(18), "--yes", code=6)
+    said = stage.cli("upgrade", "outdated", POSTGRES(18), "--yes", code=6)
     for name in ("force_parallel_mode of legacy", "old_snapshot_threshold", "--skip-setting"):
         assert name in said, said
-    assert stage.sql("old", "SHOW server_version")[0].startswith("15")
+    assert stage.sql("outdated", "SHOW server_version")[0].startswith("15")
     skips = ("--skip-setting", "FORCE_parallel_mode", "--skip-setting", "old_snapshot_threshold")
-    plan = stage.cli("upgrade", "old", POSTGRES(18), *skips, "--plan")
+    plan = stage.cli("upgrade", "outdated", POSTGRES(18), *skips, "--plan")
     for name in ("force_parallel_mode", "old_snapshot_threshold"):
         assert name not in plan.lower().replace("--skip-setting", "")
-    assert "differences" not in stage.cli("upgrade", "old", POSTGRES(18), *skips, "--yes")
-    assert stage.sql("old", "SHOW server_version")[0].startswith("18")
+    assert "differences" not in stage.cli("upgrade", "outdated", POSTGRES(18), *skips, "--yes")
+    assert stage.sql("outdated", "SHOW server_version")[0].startswith("18")
     settings = "SELECT setconfig::text FROM pg_db_role_setting WHERE setrole = 'legacy'::regrole"
-    assert stage.sql("old", settings) == ["{work_mem=9MB}"]
-    assert stage.sql("old", "SELECT x FROM t") == ["1"]
+    assert stage.sql("outdated", settings) == ["{work_mem=9MB}"]
+    assert stage.sql("outdated", "SELECT x FROM t") == ["1"]
 
 
 def test_other_types_go_on_on_a_copy_and_come_back(stage: Stage) -> None:
