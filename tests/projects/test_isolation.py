@@ -129,8 +129,8 @@ def test_postgres_gives_a_project_all_of_its_own(shops: Stage) -> None:
     run(work())
 
 
-def redis_client(variables: dict[str, str]) -> Any:
-    return redis.from_url(variables["REDIS_URL"], decode_responses=True, socket_timeout=60)
+def redis_client(variables: dict[str, str], patience: float = 60) -> Any:
+    return redis.from_url(variables["REDIS_URL"], decode_responses=True, socket_timeout=patience)
 
 
 PAIRS = {"a server for each": ("alpha", "beta"), "one server for all": ("gamma", "delta")}
@@ -182,13 +182,14 @@ def test_with_a_redis_server_for_each_it_is_refused_or_reaches_the_own_alone(
         client.select(1)
         client.set("further", "beta's")
         before = client.info("server")["run_id"], client.function_list()
-    with redis_client(alpha) as client:
+    listens = words[0].endswith("SUBSCRIBE")  # the driver waits for an answer of another kind
+    with redis_client(alpha, 1 if listens else 60) as client:
         client.set("mine", "alpha's")
         with suppress(redis.RedisError):
             said = str(client.execute_command(*words))
             assert "further" not in said
             assert "purveyor" not in said
-        client.connection_pool.disconnect()
+    with redis_client(alpha) as client:
         client.flushall()
         client.function_flush()
     with redis_client(beta) as client:
