@@ -93,10 +93,12 @@ def test_a_copy_that_was_started_by_hand_on_the_data_keeps_the_service_from_star
     name, other = f"{stage.namespace}-{service}", f"{stage.namespace}-by-hand-{service}"
     stage.cli("stop", service)
     volume = volume_of(stage, service)
-    target = docker("inspect", "-f", "{{(index .Mounts 0).Destination}}", name)
+    mounts = json.loads(docker("inspect", "-f", "{{json .Mounts}}", name))
+    (target,) = [item["Destination"] for item in mounts if item["Name"] == volume]
     docker("commit", name, f"{other}:1")
     try:
-        docker("run", "-d", "--name", other, "-v", f"{volume}:{target}", f"{other}:1")
+        mounted = ("-v", f"{volume}:{target}", "--entrypoint", "sleep")
+        docker("run", "-d", "--name", other, *mounted, f"{other}:1", "600")
         said = stage.cli("start", service, code=5)
         assert f"is in use by the container {other}" in said
         assert f"docker stop {other}" in said
