@@ -150,6 +150,7 @@ def test_it_keeps_every_promise(only: tuple[str, ...], stage: Stage) -> None:
     found = json.loads(
         stage.run("--json", "plugin", "check", "mariadb", *chosen, timeout=500).stdout
     )
+    assert isinstance(found, list), found
     assert len(found) >= max(len(only), 1)
     assert {item["check"]: item["seen"] for item in found if item["kept"] is False} == {}
     unclaimed = {item["check"] for item in found if item["kept"] is None}
