@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--sample-long",
         type=float,
         metavar="SECONDS",
-        help="Of what takes longer, and of what is weekly, take the day's share alone.",
+        help="Where no file is named: of what takes longer, too, take the day's share alone.",
     )
 
 
@@ -38,7 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if stale():
         raise pytest.UsageError(STALE)
     # the workers see it in the same arguments
-    config.option.whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    config.option.whole = (
+        config.args_source is pytest.Config.ArgsSource.TESTPATHS or config.args == ["tests"]
+    )
     if not hasattr(config, "workerinput"):
         os.environ.setdefault(DAY, str(today()))  # one day for all of them, over midnight too
     write = config.getoption("--write-durations") and not hasattr(config, "workerinput")

@@ -19,7 +19,7 @@ import pytest
 import redis
 
 import forkserver
-from sampling import DAYS, today
+from sampling import DAYS, turn
 from support import PATIENCE, Stage, docker, eventually
 
 KILLER = Path(__file__).parent / "killer.py"
@@ -165,7 +165,7 @@ def at_every_point(
     if when == "some":
         when, step = "act", step * SHARES
         # the first as well: a verb of one command has fewer acts than a day's first is
-        points = [1, *range(1 + (today() * step // DAYS or step), MOST_POINTS, step)]
+        points = [1, *range(1 + (turn() * step // DAYS or step), MOST_POINTS, step)]
     with stage.serving():
         given = arguments(stage, 1)
     for number, count in enumerate(points, 1):

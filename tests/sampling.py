@@ -2,9 +2,11 @@
 week covers all of it.
 
 Of a long matrix it takes some cases (`Share`). What is marked ``weekly`` (a module, a class, a
-test) it takes on one day of seven. ``contrib/test --nightly``, and pytest without ``-m "not
-nightly"``, take all; who names a file or a test gets the whole of it. The day is printed when a run
-begins, and beside each failure of a test that took a share.
+test) it takes on one day of seven; ``contrib/test`` does so with all that was measured to take
+longer than it says there and is not marked ``daily``. What has its day once a week and takes a
+share of its cases takes another share in each week. ``contrib/test --nightly``, and pytest without
+``-m "not nightly"``, take all; who names a file or a test gets the whole of it. The day is printed
+when a run begins, and beside each failure of a test that took a share.
 """
 
 import os
@@ -14,14 +16,22 @@ from typing import TypeVar
 from zlib import crc32
 
 DAYS = 7
+ROUND = DAYS * DAYS  # days until all is taken of what has its day once a week and takes a share
 DAY = "PURVEYOR_TEST_DAY"
 ORDINARY = "not nightly"
 T = TypeVar("T")
 
 
 def today() -> int:
-    """The number of the day whose share is taken: the variable's, else that of this day's date."""
-    return int(os.environ.get(DAY) or datetime.now(UTC).toordinal() % DAYS)
+    """The number of the day whose share is taken, 0 to 48: the variable's, else this day's."""
+    return int(os.environ.get(DAY) or datetime.now(UTC).toordinal()) % ROUND
+
+
+def turn() -> int:
+    """Which share is taken, 0 to 6: another one on each day of a week, and on one weekday in each
+    of seven weeks."""
+    week, day = divmod(today(), DAYS)
+    return (week + day) % DAYS
 
 
 class Share:
@@ -30,10 +40,10 @@ class Share:
     def __init__(self, name: str, markexpr: str) -> None:
         self.whole = ORDINARY not in markexpr
         # of one test many and of another few: no day has many of all
-        self._day = today() + crc32(name.encode())
+        self._turn = turn() + crc32(name.encode())
 
     def of(self, cases: Sequence[T]) -> Sequence[T]:
-        return cases if self.whole else cases[self._day % DAYS :: DAYS]
+        return cases if self.whole else cases[self._turn % DAYS :: DAYS]
 
 
 def days(scopes: Iterable[str], seconds: Mapping[str, float]) -> dict[str, int]:

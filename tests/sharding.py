@@ -3,9 +3,8 @@
 
 What stays together is what shares its set-up: the tests of a class, and those of a module that are
 in none, as ``--dist loadscope`` has it. ``--write-durations`` measures anew those that are run.
-What is marked ``weekly`` is left out of the ordinary run but on its day; with ``--sample-long``
-so is what was measured to take longer: for runs on other versions, which look for what is missing
-there, and not for every case.
+What is marked ``weekly`` is left out of the ordinary run but on its day, and with ``--sample-long``
+so is what was measured to take longer and is not marked ``daily``. Who names a file gets all of it.
 """
 
 import json
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sampling import ORDINARY, days, today
+from sampling import DAYS, ORDINARY, days, today
 
 DURATIONS = Path(__file__).parent / "durations.json"
 NEW = float("inf")  # what was never measured may take long
@@ -34,7 +33,7 @@ class Sharding:
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
         long = config.getoption("--sample-long", default=None)
-        if ORDINARY in config.option.markexpr and (config.option.whole or long):
+        if ORDINARY in config.option.markexpr and config.option.whole:
             waiting = self._of_other_days(items, long or NEW)
             items[:] = [item for item in items if item not in waiting]
             config.hook.pytest_deselected(items=list(waiting))
@@ -44,10 +43,14 @@ class Sharding:
         marked = {item: scope for item in items if (scope := weekly(item))}
         for item in items:
             scope = _scope(item.nodeid)
-            if item not in marked and self._known.get(scope, 0.0) > long:
+            if (
+                item not in marked
+                and self._known.get(scope, 0.0) > long
+                and not item.get_closest_marker("daily")
+            ):
                 marked[item] = scope
         day = days(marked.values(), self._known)
-        return {item for item, scope in marked.items() if day[scope] != today()}
+        return {item for item, scope in marked.items() if day[scope] != today() % DAYS}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._measured[_scope(report.nodeid)] += report.duration  # type: ignore[assignment]

@@ -35,6 +35,8 @@ async def begin(app: App, verb: str, **given: object) -> Handle:
     return handle
 
 
+@pytest.mark.matrix
+@pytest.mark.daily
 @pytest.mark.parametrize("trial", FORMS, indirect=True)
 async def test_cancelled_at_any_point_a_verb_is_taken_back_or_has_no_way_back(
     trial: Trial, share: Share

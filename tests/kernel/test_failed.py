@@ -5,7 +5,7 @@ import pytest
 from fake.matrix import FORMS, Trial
 from sampling import Share
 
-pytestmark = [pytest.mark.anyio, pytest.mark.matrix]
+pytestmark = [pytest.mark.anyio, pytest.mark.matrix, pytest.mark.daily]
 
 
 @pytest.mark.parametrize("trial", FORMS, indirect=True)

@@ -11,6 +11,8 @@ import pytest
 from purveyor.kernel.config import Settings
 from purveyor_hooks import errors, protocols, specs, types
 
+pytestmark = pytest.mark.daily
+
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"purveyor", "purveyor_hooks"} | {
     path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()

@@ -24,6 +24,8 @@ def test_every_verb_has_a_form() -> None:
     assert {form.verb for form in FORMS.values()} == {kind.name for kind in VERBS}  # type: ignore[attr-defined]
 
 
+@pytest.mark.matrix
+@pytest.mark.daily
 @every_form
 async def test_killed_at_any_point_a_verb_is_done_or_never_was(trial: Trial, share: Share) -> None:
     good = await trial.run()

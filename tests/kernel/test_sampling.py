@@ -7,16 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from sampling import DAY, DAYS, ORDINARY, Share, days
+from sampling import DAY, DAYS, ORDINARY, ROUND, Share, days
 
 
 @pytest.mark.parametrize("count", [0, 1, 6, 7, 8, 100])
 @pytest.mark.parametrize("name", ["a", "b[create]"])
-def test_a_week_takes_every_case_once(
-    count: int, name: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "days",
+    [range(7), range(14, 21), range(0, ROUND, DAYS), range(5, ROUND, DAYS)],
+    ids=["a week", "another week", "one weekday", "another weekday"],
+)
+def test_a_week_takes_every_case_once_and_so_do_seven_weeks_of_one_weekday(
+    days: range, count: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[int] = []
-    for day in range(DAYS):
+    for day in days:
         monkeypatch.setenv(DAY, str(day))
         share = Share(name, ORDINARY).of(range(count))
         assert len(share) <= count // DAYS + 1

@@ -10,6 +10,8 @@ import pytest
 
 from support import POSTGRES, Stage, docker, eventually, free_port
 
+pytestmark = pytest.mark.daily
+
 HOST = "https://your-temps-instance"
 
 

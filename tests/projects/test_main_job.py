@@ -8,6 +8,8 @@ import pytest
 
 from support import DEMO, Stage, docker, eventually, hanging
 
+pytestmark = pytest.mark.daily
+
 
 @pytest.mark.every_engine
 def test_an_app_reads_and_writes_both_of_its_services(shops: Stage) -> None:
