@@ -49,7 +49,8 @@ async def examine(
     service from inside the network up to a write; without one, everything that should run, backups,
     schedules and disks.
 
-    With `quick` the store is asked whether it answers, and nothing is read as a whole.
+    With `quick` the store is asked whether it answers, nothing is read as a whole, and no container
+    is started: a path is looked at as far as the container and the account.
     """
     checks = [await (_answers(app) if quick else _store(app)), *await of_disks(app)]
     for name, detail, remedy in await stuck(app):
@@ -82,7 +83,7 @@ async def examine(
         checks += await of_app(app, project, environment)
         linked = await app.house.store.read(lambda tx: _linked(tx, project, environment))
         for service, binding in linked:
-            checks += await _path(app, service, binding)
+            checks += await _path(app, service, binding, quick=quick)
         checks += [] if quick else await of_ports(app, [service for service, _ in linked])
     return checks
 
@@ -244,7 +245,9 @@ def _linked(
     return answers
 
 
-async def _path(app: App, service: ServiceRecord, binding: BindingRecord | None) -> list[Check]:
+async def _path(
+    app: App, service: ServiceRecord, binding: BindingRecord | None, *, quick: bool
+) -> list[Check]:
     """Container, resolve, then the type's own probes; stops at the first that fails."""
     subject = service.name
     found = await app.provision.found(service)
@@ -273,6 +276,8 @@ async def _path(app: App, service: ServiceRecord, binding: BindingRecord | None)
                 remedy=remedy,
             ),
         ]
+    if quick:
+        return checks
     resolve = Probe(
         name="resolve", command=Command(argv=("getent", "hosts", service.container_name))
     )

@@ -328,6 +328,7 @@ class FakeEngine(Engine):
 
 class FakeContainers(Containers):
     def __init__(self, engine: FakeEngine) -> None:
+        super().__init__()
         self._engine = engine
         self.labels = engine.labels
 

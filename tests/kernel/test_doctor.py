@@ -4,14 +4,19 @@ schedules, disks."""
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+import anyio
+import httpx
 import pytest
 
+from fake.engine import FakeContainers
 from fake.scene import Scene, do
 from purveyor import checks
 from purveyor.app import App
+from purveyor.asgi import create_api
 from purveyor.backups import store as backups
 from purveyor.checks import Check
 from purveyor.doctor import examine
+from purveyor.kernel.api import tokens
 from purveyor.kernel.db import Tx
 
 pytestmark = pytest.mark.anyio
@@ -139,3 +144,70 @@ async def test_an_engine_that_is_away_is_one_check_and_the_rest_is_looked_at(sce
         found = await examine(app, None, "production")
         assert [check.name for check in found if not check.ok] == ["answers"]
         assert {"backups", "disk"} <= {check.subject for check in found}
+
+
+async def test_two_who_look_from_one_network_at_once_see_the_same(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[str] = []
+    most: list[int] = []
+    wait = FakeContainers.wait
+
+    async def slow(self: FakeContainers, name: str) -> int:
+        running.append(name)
+        most.append(len(running))
+        await anyio.sleep(0.01)
+        running.remove(name)
+        return await wait(self, name)
+
+    monkeypatch.setattr(FakeContainers, "wait", slow)
+    found: list[list[tuple[str, bool, str]]] = []
+
+    async def look() -> None:
+        checks = await examine(app, "shop", "production")
+        found.append([(item.name, item.ok, item.detail) for item in checks])
+
+    async with scene.open() as app, anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(look)
+    assert found[0] == found[1] == found[2]
+    assert "resolve" in {name for name, _, _ in found[0]}
+    assert max(most) == 1
+
+
+async def test_who_may_only_read_starts_no_container(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene.open() as app:
+
+        def make(tx: Tx) -> dict[str, str]:
+            return {
+                scope: tokens.create(tx, name=scope, scope=scope, project_id=None, expires_at=None)[
+                    1
+                ]
+                for scope in ("read", "admin")
+            }
+
+        made = await app.house.store.write(make)
+        transport: Any = httpx.ASGITransport(app=create_api(app))  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://p") as client:
+
+            async def ask(scope: str, **params: Any) -> httpx.Response:
+                acts: list[str] = []
+                monkeypatch.setattr(scene.engine, "acted", acts.append)
+                answer = await client.get(
+                    "/api/doctor",
+                    params={"project": "shop", **params},
+                    headers={"Authorization": f"Bearer {made[scope]}"},
+                )
+                started.append("start container" in acts)
+                return answer
+
+            started: list[bool] = []
+            refused = await ask("read")
+            assert refused.status_code == 403
+            assert "quick" in refused.json()["remedy"]
+            assert (await ask("read", quick=True)).status_code == 200
+            assert started == [False, False]
+            assert (await ask("admin")).status_code == 200
+            assert started[-1]

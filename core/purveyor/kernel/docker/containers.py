@@ -48,6 +48,7 @@ class DockerContainers(Containers):
     """`Containers` of a Docker Engine."""
 
     def __init__(self, engine: "DockerEngine") -> None:
+        super().__init__()
         self._engine = engine
         self.labels = engine.labels
 

@@ -7,6 +7,7 @@ not answer, `NotFound`, `Conflict`, `Failed`.
 """
 
 import shutil
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -68,6 +69,10 @@ class Containers(Protocol):
     """
 
     labels: Labels
+    _once: defaultdict[str, anyio.Lock]
+
+    def __init__(self) -> None:
+        self._once = defaultdict(anyio.Lock)
 
     async def inspect(self, name: str, *, foreign: bool = False) -> Found | None:
         """The container of this name, None when there is none. Raises `Conflict` when it is
@@ -207,29 +212,34 @@ class Containers(Protocol):
         timeout: float = 60.0,
         read_only: Mapping[str, str] | None = None,
     ) -> ExecResult:
-        """Run a throw-away container to its end and remove it, whatever happens."""
-        await self.remove(name)
-        try:
-            await self.create(
-                name,
-                spec,
-                labels=self.labels.of(purpose="once"),
-                ports={},
-                volume=volume,
-                seed=False,
-                network=network,
-                restart=False,
-                read_only=read_only,
-            )
-            with anyio.fail_after(timeout):
-                await self.start(name)
-                code = await self.wait(name)
-            return ExecResult(exit_code=code, stdout="\n".join(await self.log(name)), stderr="")
-        except TimeoutError:
-            raise DeadlineExceeded(f"{name} did not end within {timeout:.0f} s.") from None
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self.remove(name)
+        """Run a throw-away container to its end and remove it, whatever happens.
+
+        One of this name that a kill left behind is removed first; one that runs now is waited for.
+        """
+        async with self._once[name]:
+            await self.remove(name)
+            try:
+                await self.create(
+                    name,
+                    spec,
+                    labels=self.labels.of(purpose="once"),
+                    ports={},
+                    volume=volume,
+                    seed=False,
+                    network=network,
+                    restart=False,
+                    read_only=read_only,
+                )
+                with anyio.fail_after(timeout):
+                    await self.start(name)
+                    code = await self.wait(name)
+                output = "\n".join(await self.log(name))
+                return ExecResult(exit_code=code, stdout=output, stderr="")
+            except TimeoutError:
+                raise DeadlineExceeded(f"{name} did not end within {timeout:.0f} s.") from None
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self.remove(name)
 
     async def require_running(self, name: str, *, foreign: bool = False) -> Found:
         """The running container of this name. Raises `NotFound` or `Conflict`."""
