@@ -40,7 +40,11 @@ MARKS = {
     "warn": ("suspect", "waiting", "unknown"),
     "bad": ("unhealthy", "failed", "refused", "missing", "down", "paused", "broken", "dead"),
 }
+KINDS = {word: kind for kind, words in MARKS.items() for word in words}
 SHAPES = {"good": "●", "wait": "◐", "rest": "○", "warn": "▲", "bad": "✖"}
+# a list has many of each, and `Markup.format` takes twice the time of `%`
+STATUS = Markup('<span class="status %s"><span aria-hidden="true">%s</span> %s</span>')
+TIME = Markup('<time datetime="%s" title="%s">%s</time>')
 WIDTH, HEIGHT = 480, 96
 
 
@@ -65,15 +69,13 @@ def environment() -> "Environment":
 
 def kind_of(word: str) -> str:
     """good, wait, rest, warn or bad: what a status means to whoever looks."""
-    return next((kind for kind, words in MARKS.items() if word in words), "rest")
+    return KINDS.get(word, "rest")
 
 
 def status(word: str) -> Markup:
     """A status with a shape, so that it is never told by colour alone."""
     kind = kind_of(word)
-    return Markup('<span class="status {}"><span aria-hidden="true">{}</span> {}</span>').format(
-        kind, SHAPES[kind], word
-    )
+    return STATUS % (kind, SHAPES[kind], word)
 
 
 def size(count: float | None) -> str:
@@ -107,15 +109,18 @@ def ago(text: str | None) -> Markup:
     ):
         if abs(seconds) < limit:
             words = f"{abs(seconds) // divisor:.0f} {unit}"
-            return Markup('<time datetime="{}" title="{}">{}</time>').format(
-                found.isoformat(), moment(text), f"{words} ago" if seconds >= 0 else f"in {words}"
-            )
+            said = f"{words} ago" if seconds >= 0 else f"in {words}"
+            return TIME % (found.isoformat(), _moment(found), said)
     return Markup("")
 
 
 def moment(text: str | None) -> str:
     found = _when(text)
-    return found.strftime("%Y-%m-%d %H:%M:%S UTC") if found else ""
+    return _moment(found) if found else ""
+
+
+def _moment(found: datetime) -> str:
+    return found.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def took(begun: str | None, ended: str | None) -> str:

@@ -1,7 +1,14 @@
 """The HTTP API as this very process reaches it: for plugins that are clients of it, such as a
 dashboard."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    MutableMapping,
+)
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -17,56 +24,44 @@ from purveyor.kernel.errors import error_from
 from purveyor_hooks import Failed, PurveyorError, Sink
 
 Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Message, Receive, Send], Awaitable[None]]
+BASE = "http://purveyor"
 
 
 class InwardClient:
     """`ApiClient` without a socket."""
 
     def __init__(
-        self, application: Any, http: httpx.AsyncClient, group: anyio.abc.TaskGroup
+        self, application: ASGIApp, headers: httpx.Headers, group: anyio.abc.TaskGroup
     ) -> None:
         self._application = application
-        self._http = http
+        self._headers = headers
         self._group = group
 
     async def call(self, method: str, path: str, **options: Any) -> Any:
-        answer = await self._http.request(method, path, **options)
-        if answer.is_error:
-            raise _error(answer.status_code, answer.content)
-        return answer.json() if answer.content else None
+        body = bytearray()
+
+        async def write(chunk: bytes) -> None:
+            body.extend(chunk)
+
+        status = await self._ask(method, path, options, write)
+        if status >= 400:
+            raise _error(status, bytes(body))
+        return msgspec.json.decode(body) if body else None
 
     async def stream(self, path: str, **parameters: Any) -> AsyncGenerator[bytes, None]:
-        """The body as it comes: the transport of `call` gathers it first.
-
-        A reader who leaves ends the request.
-        """
-        request = self._http.build_request("GET", path, params=parameters or None)
+        """The body as it comes. A reader who leaves ends the request."""
         status = 0
 
+        def begin(answered: int) -> None:
+            nonlocal status
+            status = answered
+
         async def write(sink: Sink) -> None:
-            over = anyio.Event()
-            asked = False
-
-            async def receive() -> Message:
-                """The empty body, and then nothing until the answer is whole."""
-                nonlocal asked
-                if asked:
-                    await over.wait()
-                    return {"type": "http.disconnect"}
-                asked = True
-                return {"type": "http.request", "body": b"", "more_body": False}
-
-            async def send(message: Message) -> None:
-                nonlocal status
-                if message["type"] == "http.response.start":
-                    status = message["status"]
-                elif message["type"] == "http.response.body":
-                    if message.get("body"):
-                        await sink.write(message["body"])
-                    if not message.get("more_body"):
-                        over.set()
-
-            await self._application(_scope(request), receive, send)
+            options = {"params": parameters or None}
+            await self._ask("GET", path, options, sink.write, begin)
 
         refused = b""
         async with aclosing(flow(self._group, write)) as chunks:
@@ -77,6 +72,48 @@ class InwardClient:
                     yield chunk
         if status >= 400:
             raise _error(status, refused)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        options: Mapping[str, Any],
+        write: Callable[[bytes], Awaitable[object]],
+        begin: Callable[[int], None] = lambda _: None,
+    ) -> int:
+        """Ask, and pass on the body of the answer as it comes; its status, which `begin` is told
+        before. The application is called as it is: the transport of httpx takes as long as a short
+        answer does."""
+        headers = httpx.Headers([*self._headers.raw, *httpx.Headers(options.get("headers")).raw])
+        given = {name: value for name, value in options.items() if name != "headers"}
+        request = httpx.Request(method, BASE + path, headers=headers, **given)
+        content = request.read()
+        over = anyio.Event()
+        asked = False
+        status = 0
+
+        async def receive() -> Message:
+            """The body, and then nothing until the answer is whole."""
+            nonlocal asked
+            if asked:
+                await over.wait()
+                return {"type": "http.disconnect"}
+            asked = True
+            return {"type": "http.request", "body": content, "more_body": False}
+
+        async def send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                begin(status)
+            elif message["type"] == "http.response.body":
+                if message.get("body"):
+                    await write(message["body"])
+                if not message.get("more_body"):
+                    over.set()
+
+        await self._application(_scope(request), receive, send)
+        return status
 
 
 def _scope(request: httpx.Request) -> Message:
@@ -112,15 +149,7 @@ async def inward(
 
     whole: Any = api
 
-    async def application(scope: Any, receive: Any, send: Any) -> None:
+    async def application(scope: Message, receive: Receive, send: Send) -> None:
         await whole({**scope, INWARD: True}, receive, send)
 
-    headers = {"Authorization": f"Bearer {token}"}
-    transport = httpx.ASGITransport(app=application)
-    async with httpx.AsyncClient(
-        transport=transport,
-        base_url="http://purveyor",
-        headers=headers,
-        timeout=None,  # noqa: S113
-    ) as http:
-        yield InwardClient(application, http, group)
+    yield InwardClient(application, httpx.Headers({"Authorization": f"Bearer {token}"}), group)
