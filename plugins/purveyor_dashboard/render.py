@@ -45,6 +45,9 @@ SHAPES = {"good": "●", "wait": "◐", "rest": "○", "warn": "▲", "bad": "�
 # a list has many of each, and `Markup.format` takes twice the time of `%`
 STATUS = Markup('<span class="status %s"><span aria-hidden="true">%s</span> %s</span>')
 TIME = Markup('<time datetime="%s" title="%s">%s</time>')
+BAR = Markup(
+    '<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"><title>%s</title></rect>'
+)
 WIDTH, HEIGHT = 480, 96
 
 
@@ -151,10 +154,8 @@ def health_chart(checks: Sequence[Mapping[str, Any]]) -> Markup:
             f"healthy, {item['latency_ms']} ms" if item["healthy"] else item["detail"] or "no"
         )
         bars.append(
-            Markup(
-                '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" '
-                'height="{:.1f}"><title>{}</title></rect>'
-            ).format(
+            BAR
+            % (
                 "good" if item["healthy"] else "bad",
                 number * step,
                 HEIGHT - height,

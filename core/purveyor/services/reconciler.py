@@ -37,6 +37,7 @@ TELLING = frozenset(
 )
 SETTLE = 0.3
 RECONNECT = 2.0
+PACE = 0.05  # at most, between two looks of one round
 # a server that the engine had to start again is well when it has run for so long
 STEADY = timedelta(seconds=60)
 # at a time; a check that hangs takes a place for as long as the type's hook may take
@@ -183,16 +184,24 @@ class Reconciler:
                     group.start_soon(self._see, subject)
 
     async def _check_regularly(self, group: anyio.abc.TaskGroup) -> None:
+        every = self._house.settings.health_interval
+        begun = anyio.current_time()
         while True:
-            await anyio.sleep(self._house.settings.health_interval)
+            await anyio.sleep_until(begun + every)
+            begun = anyio.current_time()
             await self._settle_network()
-            every, apps = await self._house.store.read(_intended)
-            await self._close_forgotten(every, apps)
-            await self._watch_data(every)
-            for record in every:
-                group.start_soon(self._see, Subject("service", record.id))
-            for app in apps:
-                group.start_soon(self._see, Subject("app", app.id))
+            records, apps = await self._house.store.read(_intended)
+            await self._close_forgotten(records, apps)
+            await self._watch_data(records)
+            subjects = [
+                *(Subject("service", record.id) for record in records),
+                *(Subject("app", app.id) for app in apps),
+            ]
+            # one after the other: looks at hundreds at once hold up every answer meanwhile
+            pause = min(PACE, every / 2 / (len(subjects) or 1))
+            for subject in subjects:
+                group.start_soon(self._see, subject)
+                await anyio.sleep(pause)
             await self._observer.keep()
 
     async def _insist(self, group: anyio.abc.TaskGroup) -> None:
