@@ -1,5 +1,5 @@
-"""In which order the tests are dealt out to the workers: what takes longest is begun first, as
-`durations.json` says.
+"""In which order the tests are dealt out to the workers: what needs no engine first, for its images
+may still be made, and of each kind what takes longest, as `durations.json` says.
 
 What stays together is what shares its set-up: the tests of a class, and those of a module that are
 in none, as ``--dist loadscope`` has it. ``--write-durations`` measures anew those that are run.
@@ -37,7 +37,13 @@ class Sharding:
             waiting = self._of_other_days(items, long or NEW)
             items[:] = [item for item in items if item not in waiting]
             config.hook.pytest_deselected(items=list(waiting))
-        items.sort(key=lambda item: -self._known.get(_scope(item.nodeid), NEW))
+        later = {_scope(item.nodeid) for item in items if item.get_closest_marker("engine")}
+
+        def place(item: pytest.Item) -> tuple[bool, float]:
+            scope = _scope(item.nodeid)
+            return scope in later, -self._known.get(scope, NEW)
+
+        items.sort(key=place)
 
     def _of_other_days(self, items: list[pytest.Item], long: float) -> set[pytest.Item]:
         marked = {item: scope for item in items if (scope := weekly(item))}

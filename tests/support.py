@@ -1,6 +1,5 @@
 """A stage for tests: a state directory and a namespace of the run's own, on the real engine."""
 
-import functools
 import json
 import os
 import random
@@ -38,7 +37,6 @@ def docker(*arguments: str, check: bool = True) -> str:
     return done.stdout.strip()
 
 
-@functools.cache
 def storage() -> str:
     """The S3 server of stages that name none: RustFS, where it can be had."""
     return RUSTFS if docker("images", "-q", RUSTFS) else SEAWEEDFS

@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ HOOKS = {
 }
 
 
+@cache
 def imports(folder: Path) -> set[tuple[str, str]]:
     """(file, top-level package) of everything that is imported below a folder."""
     found = set()
