@@ -12,8 +12,10 @@ from typing import Any, Protocol, TypeVar
 import anyio.abc
 import msgspec
 
+from purveyor.access.sign_ins import SignIns
 from purveyor.archiving.controller import Archivist
 from purveyor.archiving.operations.archive import Archive, EndArchive
+from purveyor.audit.log import AuditLog
 from purveyor.backups.operations.backup import Backup, DeleteBackup
 from purveyor.backups.operations.restore import Restore
 from purveyor.backups.operations.verify import VerifyBackup
@@ -25,9 +27,8 @@ from purveyor.kernel import hold
 from purveyor.kernel.actors import Who
 from purveyor.kernel.api import address
 from purveyor.kernel.api.refusals import Refusals
-from purveyor.kernel.api.sign_ins import SignIns
-from purveyor.kernel.audit.log import AuditLog
 from purveyor.kernel.cache import Memory
+from purveyor.kernel.core import SignedIn
 from purveyor.kernel.db import Store, copies
 from purveyor.kernel.db.beginning import begin
 from purveyor.kernel.db.database import installation
@@ -163,7 +164,7 @@ class App:
 
     def part(self, kind: type[T]) -> T:
         """What a feature made once, by its class."""
-        for found in (self.provision, self.observer, self.renewals, self.copies):
+        for found in (self.provision, self.observer, self.renewals, self.copies, self.audit):
             if isinstance(found, kind):
                 return found
         raise LookupError(kind.__name__)
@@ -182,6 +183,10 @@ class App:
     async def home(self, address: str) -> networks.Home:
         """The environment on whose network an address is."""
         return await self.house.store.read(lambda tx: networks.home(tx, address))
+
+    async def signed_in(self, credential: str) -> SignedIn | None:
+        """The session that this opens now; None for what is no session's."""
+        return await self.sign_ins.lookup(credential)
 
     async def _lift(self, keys: Sequence[Key]) -> None:
         for number in sorted({number for kind, number in keys if kind == "service"}):

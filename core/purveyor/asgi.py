@@ -15,23 +15,23 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 from purveyor import __version__, doctor_routes
+from purveyor.access import routes as access_routes
+from purveyor.access.sign_ins import SignIns
 from purveyor.app import App, PluginCore, open_app
 from purveyor.archiving import routes as archiving_routes
+from purveyor.audit import routes as audit_routes
+from purveyor.audit.answers import on_answer
 from purveyor.backups import routes as backup_routes
 from purveyor.deployments import routes as deployment_routes
 from purveyor.distributions import routes as distribution_routes
 from purveyor.kernel.api import problems
 from purveyor.kernel.api import routes as api_routes
-from purveyor.kernel.api.auditing import on_answer
 from purveyor.kernel.api.auth import Authentication
 from purveyor.kernel.api.door import door
 from purveyor.kernel.api.headers import Published, guarded
 from purveyor.kernel.api.internal_client import InwardClient, inward
-from purveyor.kernel.api.sign_ins import SignIns
-from purveyor.kernel.audit import routes as audit_routes
 from purveyor.kernel.events import routes as event_routes
 from purveyor.kernel.operations import routes as operation_routes
-from purveyor.kernel.users import routes as user_routes
 from purveyor.projects import routes as project_routes
 from purveyor.recovery import routes as recovery_routes
 from purveyor.services import authority_routes
@@ -73,9 +73,10 @@ def create_api(app: App) -> Litestar:
             operation_routes.router,
             event_routes.router,
             api_routes.router,
+            access_routes.router,
             distribution_routes.router,
             doctor_routes.router,
-            user_routes.router,
+            access_routes.user_router,
             authority_routes.router,
             audit_routes.router,
             service_routes.volume_router,

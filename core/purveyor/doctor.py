@@ -6,6 +6,7 @@ import anyio.to_thread
 from packaging.version import Version
 
 from purveyor.app import App
+from purveyor.audit import store as audit
 from purveyor.certified import of_certificates, of_ports
 from purveyor.checks import (
     Check,
@@ -20,7 +21,6 @@ from purveyor.checks import (
 )
 from purveyor.distributions import files
 from purveyor.distributions import store as installed
-from purveyor.kernel.audit import store as audit
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import integrity
 from purveyor.kernel.db.faults import way_back

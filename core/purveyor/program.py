@@ -9,6 +9,7 @@ from purveyor.kernel.cli.program import Program
 SERVICES = "purveyor.services.commands"
 PROJECTS = "purveyor.projects.commands"
 
+ACCESS = "purveyor.access.commands"
 INSTALLATION = "purveyor.kernel.cli.installation"
 
 DECLARE = "purveyor.clients.commands"
@@ -49,10 +50,10 @@ COMMANDS = {
     "export": DECLARE,
     "events": "purveyor.kernel.events.commands",
     "operations": "purveyor.kernel.operations.commands",
-    "token": INSTALLATION,
-    "user": "purveyor.kernel.users.commands",
+    "token": ACCESS,
+    "user": ACCESS,
     "ca": "purveyor.services.authority_commands",
-    "audit": "purveyor.kernel.audit.commands",
+    "audit": "purveyor.audit.commands",
     "plugin": "purveyor.distributions.commands",
     "doctor": INSTALLATION,
     "completion": INSTALLATION,

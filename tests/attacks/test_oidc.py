@@ -24,10 +24,10 @@ from attacks.test_web import site as site_of
 from attacks.told import attack
 from browsing import base_of, signed_out
 from fake.scene import Scene
+from purveyor.access import provider as provider_module
+from purveyor.access.provider import Provider
 from purveyor.kernel import config
 from purveyor.kernel.api.door import judged
-from purveyor.kernel.oidc import provider as provider_module
-from purveyor.kernel.oidc.provider import Provider
 from purveyor_hooks import BadInput
 
 pytestmark = pytest.mark.anyio

@@ -22,9 +22,11 @@ import pytest
 from attacks.told import attack
 from browsing import PAGES, base_of, signed_out
 from fake.scene import PLUGINS, Scene
+from purveyor.access import session_store as sessions
+from purveyor.access import sign_ins
 from purveyor.app import App, open_app
 from purveyor.asgi import create_api
-from purveyor.kernel.api import sessions, sign_ins, tokens
+from purveyor.kernel.api import tokens
 from purveyor.kernel.api.door import Neighbours, Reach, judged
 from purveyor.kernel.api.refusals import Refusals
 from purveyor.kernel.api.server import listen_tcp, serving

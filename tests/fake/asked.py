@@ -12,9 +12,9 @@ import httpx
 from fake.scene import Scene
 from purveyor.app import App, StoreFactory
 from purveyor.asgi import create_api
+from purveyor.audit import store as audit
+from purveyor.audit.models import AuditRecord, Verdict, Wanted
 from purveyor.kernel.api.server import listen_local, listen_tcp, serving
-from purveyor.kernel.audit import store as audit
-from purveyor.kernel.audit.models import AuditRecord, Verdict, Wanted
 from purveyor.kernel.db import Store
 
 

@@ -20,6 +20,8 @@ SDKS = ("purveyor_blob", "purveyor_kv")
 ABOVE = {"__main__", "app", "asgi", "certified", "checks", "doctor", "doctor_routes", "program"}
 BELOW = {
     "kernel": set(),
+    "audit": {"kernel"},
+    "access": {"kernel", "audit"},
     "distributions": {"kernel"},
     "services": {"kernel"},
     "projects": {"kernel", "services"},
@@ -29,6 +31,7 @@ BELOW = {
     "archiving": {"kernel", "services", "projects", "backups", "deployments", "upgrades"},
     "recovery": {
         "kernel",
+        "audit",
         "services",
         "projects",
         "backups",

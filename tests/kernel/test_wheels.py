@@ -23,10 +23,10 @@ from attacks.told import attack
 from fake.scene import Scene
 from purveyor.app import App
 from purveyor.asgi import create_api
+from purveyor.audit import store as audit
+from purveyor.audit.models import AuditRecord, Wanted
 from purveyor.distributions import wheels
 from purveyor.kernel.api.server import listen_local, serving
-from purveyor.kernel.audit import store as audit
-from purveyor.kernel.audit.models import AuditRecord, Wanted
 from purveyor.kernel.cli.client import SOCKET
 from purveyor_hooks import BadInput
 

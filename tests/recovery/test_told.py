@@ -14,6 +14,8 @@ from fake.copied import Fickle, current, keep_at, living, status, until
 from fake.scene import Scene, do
 from purveyor.app import App
 from purveyor.asgi import create_api
+from purveyor.audit import store as audit
+from purveyor.audit.models import Wanted
 from purveyor.backups import age
 from purveyor.backups import store as backups
 from purveyor.backups.storage import Folder
@@ -21,8 +23,6 @@ from purveyor.checks import Check, of_copies
 from purveyor.doctor import examine
 from purveyor.kernel.api import tokens
 from purveyor.kernel.api.server import listen_local, serving
-from purveyor.kernel.audit import store as audit
-from purveyor.kernel.audit.models import Wanted
 from purveyor.kernel.cli.client import SOCKET
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation

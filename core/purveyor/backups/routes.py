@@ -29,8 +29,8 @@ from purveyor.backups.schemas import (
     SourceView,
 )
 from purveyor.backups.storage import MANIFEST, Bucket
-from purveyor.kernel.api.auditing import note
 from purveyor.kernel.api.auth import admin, reader
+from purveyor.kernel.api.notes import note
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
 from purveyor.kernel.api.streaming import begun, flow
 from purveyor.kernel.core import Core

@@ -9,8 +9,8 @@ from purveyor.distributions import store as installed
 from purveyor.distributions.models import InstalledRecord
 from purveyor.distributions.schemas import InstalledRequest, PluginView
 from purveyor.kernel.actors import told
-from purveyor.kernel.api.auditing import note
 from purveyor.kernel.api.auth import admin, reader
+from purveyor.kernel.api.notes import note
 from purveyor.kernel.api.responses import Req
 from purveyor.kernel.core import Core
 from purveyor.kernel.db import Tx

@@ -9,9 +9,8 @@ import anyio.abc
 import msgspec
 
 from purveyor.kernel.actors import Who
+from purveyor.kernel.api.models import TokenRecord
 from purveyor.kernel.api.refusals import Refusals
-from purveyor.kernel.api.sign_ins import SignIns
-from purveyor.kernel.audit.log import AuditLog
 from purveyor.kernel.cache import Memory
 from purveyor.kernel.events.bus import Bus
 from purveyor.kernel.operations import Plan, Runner, Verb
@@ -31,6 +30,15 @@ class Home(Protocol):
     def project_id(self) -> int: ...
 
 
+class SignedIn(Protocol):
+    """A session that is open, and the token that it was opened with."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def token(self) -> TokenRecord: ...
+
+
 @runtime_checkable
 class Core(Protocol):
     """What routes need of the core that runs."""
@@ -42,14 +50,15 @@ class Core(Protocol):
     verbs: Mapping[str, Verb]
     subjects: Subjects
     workers: anyio.abc.TaskGroup | None
-    audit: AuditLog
-    sign_ins: SignIns
     wrong_tokens: Refusals
     token_uses: dict[int, datetime]
 
     def now(self) -> datetime: ...
 
     async def home(self, address: str) -> Home: ...
+
+    async def signed_in(self, credential: str) -> SignedIn | None:
+        """The session that this opens now; None for what is no session's."""
 
     def part(self, kind: type[T]) -> T:
         """What a feature made once, by its class."""

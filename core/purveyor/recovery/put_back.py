@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import anyio
 import anyio.to_thread
 
+from purveyor.audit.log import came_back
 from purveyor.backups import store as backups
 from purveyor.backups.repository import KEY_FILE, read_key, write_key
 from purveyor.backups.storage import Bucket, Folder, Place
 from purveyor.deployments import store as deployments
 from purveyor.kernel import config, hold
-from purveyor.kernel.audit.log import came_back
 from purveyor.kernel.db import Store, Tx, copies
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock

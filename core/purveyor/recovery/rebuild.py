@@ -17,12 +17,12 @@ import msgspec
 from sqlite_utils import Database
 
 from purveyor import __version__
+from purveyor.audit.log import came_back
 from purveyor.backups import paper
 from purveyor.backups.manifest import key_id
 from purveyor.backups.models import SourceRecord
 from purveyor.backups.repository import KEY_FILE, write_key
 from purveyor.backups.storage import Bucket, Folder, Place
-from purveyor.kernel.audit.log import came_back
 from purveyor.kernel.db import Tx, migrations
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock

@@ -9,8 +9,8 @@ import msgspec
 from litestar import Request, Router, get, post
 
 from purveyor.kernel.actors import told
-from purveyor.kernel.api.auditing import note
 from purveyor.kernel.api.auth import admin, reader
+from purveyor.kernel.api.notes import note
 from purveyor.kernel.core import Core
 from purveyor.kernel.db import Tx
 from purveyor.services import certificates

@@ -7,10 +7,10 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
-from purveyor.kernel.api import sessions, tokens
+from purveyor.kernel.api import tokens
 from purveyor.kernel.api.door import REACH, Reach
 from purveyor.kernel.api.models import TokenRecord
-from purveyor.kernel.api.sign_ins import actor_of
+from purveyor.kernel.api.tokens import actor_of
 from purveyor.kernel.core import Core
 from purveyor.kernel.db import Tx
 from purveyor_hooks import Actor, Forbidden, StateUnavailable, Unauthorized
@@ -98,9 +98,8 @@ async def known_by(connection: Connection, text: str) -> Known | None:
     """What a token, or from within a session, stands for now; None for one that is unknown or
     over."""
     core: Core = connection.app.state.core
-    if connection.scope.get(INWARD) and sessions.MARK in text:
-        found = await core.sign_ins.lookup(text)
-        return Known(found.token, _actor(found.token, None), found.session.id) if found else None
+    if connection.scope.get(INWARD) and (found := await core.signed_in(text)) is not None:
+        return Known(found.token, _actor(found.token, None), found.number)
     known = await core.memory.recall(
         ("token", text), lambda: core.house.store.read(lambda tx: _look_up(core, tx, text))
     )

@@ -17,18 +17,3 @@ class TokenRecord(Record, frozen=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
-
-
-class SessionRecord(Record, frozen=True):
-    """Somebody's session in a browser: `token` is the name of what it was opened with, `user` whose
-    that is, `peer` and `agent` say from where."""
-
-    id: int
-    token_id: int
-    token: str
-    user: str | None
-    peer: str
-    agent: str
-    created_at: datetime
-    last_used_at: datetime
-    expires_at: datetime

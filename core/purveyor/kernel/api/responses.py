@@ -7,7 +7,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.params import Parameter
 
-from purveyor.kernel.api.auditing import about, note
+from purveyor.kernel.api.notes import about, note
 from purveyor.kernel.core import Core
 from purveyor.kernel.operations.models import OperationRecord
 

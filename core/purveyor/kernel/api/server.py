@@ -11,10 +11,10 @@ import anyio.abc
 import uvicorn
 from litestar import Litestar
 
-from purveyor.kernel.api.auditing import ORIGIN
 from purveyor.kernel.api.auth import TRUSTED
 from purveyor.kernel.api.door import Neighbours, address_of, judged
 from purveyor.kernel.api.guard import Guard, Guarded, raise_handle_limit
+from purveyor.kernel.api.notes import ORIGIN
 from purveyor_hooks import Conflict
 
 GRACE = 3

@@ -58,6 +58,11 @@ def get(tx: Tx, token_id: int) -> TokenRecord | None:
     return convert(row, TokenRecord, tx.vault) if row else None
 
 
+def actor_of(token: TokenRecord) -> str:
+    """Whom a token stands for, as the journal has it."""
+    return token.user or f"token:{token.name}"
+
+
 def touch(tx: Tx, token_id: int) -> None:
     """Note that a token was used."""
     tx.update("tokens", "id = ?", [token_id], last_used_at=tx.now)

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from litestar import Request, Response, Router, get, post
 from litestar.params import Parameter
 
-from purveyor.kernel.api.auditing import note
 from purveyor.kernel.api.auth import admin, reader
+from purveyor.kernel.api.notes import note
 from purveyor.kernel.api.responses import Limit, Offset, page
 from purveyor.kernel.core import Core
 from purveyor.kernel.db import Page, Tx

@@ -18,16 +18,16 @@ from fake.asked import Asked, asked
 from fake.scene import Scene
 from purveyor.app import PluginCore
 from purveyor.asgi import create_api
+from purveyor.audit import log as log_module
+from purveyor.audit import store as audit
+from purveyor.audit.log import came_back
+from purveyor.audit.models import AuditRecord, Entry
 from purveyor.doctor import examine
-from purveyor.kernel.api.auditing import ORIGIN
 from purveyor.kernel.api.auth import Authentication
 from purveyor.kernel.api.internal_client import inward
+from purveyor.kernel.api.notes import ORIGIN
 from purveyor.kernel.api.server import listen_local, serving
 from purveyor.kernel.api.tokens import create as create_token
-from purveyor.kernel.audit import log as log_module
-from purveyor.kernel.audit import store as audit
-from purveyor.kernel.audit.log import came_back
-from purveyor.kernel.audit.models import AuditRecord, Entry
 from purveyor.kernel.cli.client import SOCKET
 from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.operations import store as operations

@@ -6,10 +6,10 @@ from typing import Annotated
 from litestar import Response, Router, get, post
 from litestar.params import Parameter
 
+from purveyor.audit import store as audit
+from purveyor.audit.models import AuditRecord, Verdict, Wanted
 from purveyor.kernel.api.auth import admin
 from purveyor.kernel.api.responses import Limit, Offset, page
-from purveyor.kernel.audit import store as audit
-from purveyor.kernel.audit.models import AuditRecord, Verdict, Wanted
 from purveyor.kernel.core import Core
 from purveyor_hooks import BadInput
 

@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 import msgspec
 
-from purveyor.kernel.audit import store as audit
-from purveyor.kernel.audit.models import Entry
+from purveyor.audit import store as audit
+from purveyor.audit.models import Entry
 from purveyor.kernel.db import Store, Tx
 from purveyor_hooks import Logger, PurveyorError
 

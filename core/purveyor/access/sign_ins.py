@@ -8,16 +8,19 @@ from typing import NamedTuple
 
 import anyio
 
-from purveyor.kernel.api import sessions, tokens
-from purveyor.kernel.api.models import SessionRecord, TokenRecord
+from purveyor.access import people
+from purveyor.access import session_store as sessions
+from purveyor.access.flows import Flows
+from purveyor.access.models import SessionRecord
+from purveyor.access.provider import Provider
+from purveyor.audit.log import AuditLog
+from purveyor.kernel.api import tokens
+from purveyor.kernel.api.models import TokenRecord
 from purveyor.kernel.api.refusals import Buckets, Refusals
-from purveyor.kernel.audit.log import AuditLog
+from purveyor.kernel.api.tokens import actor_of
 from purveyor.kernel.cache import Memory
 from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Store, Tx
-from purveyor.kernel.oidc import people
-from purveyor.kernel.oidc.flows import Flows
-from purveyor.kernel.oidc.provider import Provider
 from purveyor_hooks import (
     Arrival,
     Departure,
@@ -42,6 +45,10 @@ class Opened(NamedTuple):
 
     session: SessionRecord
     token: TokenRecord
+
+    @property
+    def number(self) -> int:
+        return self.session.id
 
 
 class SignIns:
@@ -225,6 +232,9 @@ class SignIns:
         )
 
     async def lookup(self, credential: str) -> Opened | None:
+        """The session that this opens now."""
+        if sessions.MARK not in credential:
+            return None
         question = ("session", sessions.hash_of(credential))
         found = await self._memory.recall(
             question, lambda: self._store.read(lambda tx: _look_up(tx, credential))
@@ -269,11 +279,6 @@ class SignIns:
             }
             if await self._store.read(sessions.any_over):
                 await self._store.write(sessions.forget)
-
-
-def actor_of(token: TokenRecord) -> str:
-    """Whom a token stands for, as the journal has it."""
-    return token.user or f"token:{token.name}"
 
 
 def _look_up(tx: Tx, credential: str) -> Opened | None:

@@ -8,48 +8,19 @@ knows and its address does not say is added with `note`.
 """
 
 from collections.abc import Hashable, Mapping
-from contextvars import ContextVar
 from typing import Any
 
-import msgspec
 from litestar.types import Message, Scope
 
-from purveyor.kernel.audit.models import Entry, Outcome
+from purveyor.audit.log import AuditLog
+from purveyor.audit.models import Entry, Outcome
+from purveyor.kernel.api.notes import NOTES, ORIGIN, Notes
 from purveyor.kernel.core import Core
 from purveyor_hooks import Actor
 
-NOTES = "purveyor.audit"
-# of the request from outside, also for what it asks in this process
-ORIGIN: ContextVar[str] = ContextVar("origin", default="")
 API = "/api/"
 LOOKED = ("GET", "HEAD", "OPTIONS")
-# fields of a verb's arguments that say what it is about
-NAMING = ("service", "project", "environment", "name", "backup")
 LONGEST = 200  # characters of a target
-
-
-class Notes(msgspec.Struct):
-    """What a route adds. `planned` is a change that was only asked for its plan."""
-
-    target: str = ""
-    detail: str = ""
-    operation: int | None = None
-    planned: bool = False
-
-
-def note(request: Any, **fields: Any) -> None:
-    """Add to the entry of a request."""
-    notes: Notes = request.scope.setdefault(NOTES, Notes())
-    for name, value in fields.items():
-        setattr(notes, name, value)
-
-
-def about(given: msgspec.Struct) -> str:
-    """What a verb's arguments name."""
-    named = (getattr(given, name, None) for name in NAMING)
-    return "/".join(
-        str(value) for value in named if isinstance(value, str | int) and value not in ("", None)
-    )
 
 
 async def on_answer(message: Message, scope: Scope) -> None:
@@ -60,7 +31,7 @@ async def on_answer(message: Message, scope: Scope) -> None:
     found = _entry(message["status"], scope)
     if found is not None:
         core: Core = scope["litestar_app"].state.core
-        await core.audit.record(*found)
+        await core.part(AuditLog).record(*found)
 
 
 def _entry(status: int, scope: Any) -> tuple[Entry, Hashable] | None:

@@ -5,7 +5,7 @@ import hashlib
 import secrets
 from datetime import datetime, timedelta
 
-from purveyor.kernel.api.models import SessionRecord
+from purveyor.access.models import SessionRecord
 from purveyor.kernel.db.database import Page, Tx, convert, matching
 from purveyor_hooks import NotFound
 

@@ -6,10 +6,10 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from purveyor.access import store as users
+from purveyor.access.models import UserRecord
 from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Tx
-from purveyor.kernel.users import store as users
-from purveyor.kernel.users.models import UserRecord
 from purveyor_hooks import Forbidden
 
 GROUP = "group:"

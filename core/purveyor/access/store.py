@@ -2,9 +2,9 @@
 
 import re
 
+from purveyor.access.models import UserRecord
 from purveyor.kernel.actors import OWN
 from purveyor.kernel.db.database import Page, Tx, convert
-from purveyor.kernel.users.models import UserRecord
 from purveyor_hooks import BadInput, Conflict, NotFound
 
 NAME = re.compile(r"[a-z][a-z0-9._@+-]{0,79}")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from purveyor.kernel.audit.models import AuditRecord, Entry, Verdict, Wanted
+from purveyor.audit.models import AuditRecord, Entry, Verdict, Wanted
 from purveyor.kernel.db.database import Page, Row, Tx, convert, matching
 
 PURPOSE = "purveyor audit 1"

@@ -1,0 +1,1 @@
+"""Who comes in: users, their tokens and sessions, and accounts of an OpenID Connect provider."""

@@ -1,1 +1,0 @@
-"""Signing in with an account of an OpenID Connect provider."""

@@ -1,1 +1,0 @@
-"""Users: people with a name, whose tokens act in it."""
