@@ -19,6 +19,7 @@ from purveyor.audit.log import AuditLog
 from purveyor.backups.operations.backup import Backup, DeleteBackup
 from purveyor.backups.operations.restore import Restore
 from purveyor.backups.operations.verify import VerifyBackup
+from purveyor.backups.repository import Keeper
 from purveyor.backups.scheduler import Scheduler
 from purveyor.deployments.operations.deploy import Deploy
 from purveyor.deployments.operations.repair_app import RepairApp
@@ -49,6 +50,7 @@ from purveyor.kernel.subjects import Subject, Subjects
 from purveyor.kernel.supervisor import Supervisor
 from purveyor.projects import resolve
 from purveyor.projects import store as projects
+from purveyor.projects.bindings import Binder
 from purveyor.projects.endings import Endings
 from purveyor.projects.operations.bind import Bind, BindArguments
 from purveyor.projects.operations.end_access import EndAccess
@@ -56,6 +58,7 @@ from purveyor.projects.operations.environments import DeleteEnvironment
 from purveyor.projects.operations.link import Link, Unlink
 from purveyor.projects.operations.projects import CreateProject, DeleteProject
 from purveyor.projects.operations.rotate import Rotate
+from purveyor.projects.service_links import ProjectLinks
 from purveyor.recovery import document
 from purveyor.recovery.controller import Recovery
 from purveyor.recovery.copier import StateCopies
@@ -141,6 +144,8 @@ class App:
         self.audit = AuditLog(house.store, house.logger, self.now, house.settings.audit_days)
         self.sign_ins = SignIns(house.store, self.memory, self.audit, self.now, house.settings)
         self.provision = Provisioner(house)
+        house.parts.add(self.audit, self.provision, Keeper(house), Binder(house))
+        house.parts.add(ProjectLinks(house))
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
         if house.settings.self_repair == "on":
@@ -159,15 +164,13 @@ class App:
         self.copies = StateCopies(house, self.now)
         house.store.committed = self.copies.changed
         house.fence.look = self.copies.look
+        house.parts.add(self.observer, self.renewals, self.copies)
         self.recovery = Recovery(house, self.runner, self.verbs)
         self.subjects = SUBJECTS
 
     def part(self, kind: type[T]) -> T:
         """What a feature made once, by its class."""
-        for found in (self.provision, self.observer, self.renewals, self.copies, self.audit):
-            if isinstance(found, kind):
-                return found
-        raise LookupError(kind.__name__)
+        return self.house.part(kind)
 
     def verb(self, name: str) -> Verb:
         """The verb of this name. Raises `NotFound`."""

@@ -339,7 +339,7 @@ async def of_copies(app: App) -> list[Check]:
                 subject="copy of the state", name="elsewhere", ok=True, detail=detail, remedy=remedy
             )
         ]
-    key = await Keeper(app.house).key()
+    key = await app.house.part(Keeper).key()
     paper = [await _on_paper(app, key_id(key))] if key else []
     return [
         *paper,

@@ -13,7 +13,7 @@ from purveyor.app import App
 from purveyor.backups import store as backups
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.operations import adopt
-from purveyor.backups.repository import KEY_FILE, require_elsewhere
+from purveyor.backups.repository import KEY_FILE, Keeper, require_elsewhere
 from purveyor.backups.routes import view
 from purveyor.backups.storage import DATA, Folder
 from purveyor.kernel.db import Tx
@@ -350,7 +350,7 @@ async def test_a_place_that_is_away_and_a_key_that_is_missing_say_nothing_about_
         async def place_of(backup: BackupRecord) -> Folder:
             return Away(Path(made.location.removesuffix(made.folder)))
 
-        app.verb("verify-backup").keeper.place_of = place_of  # type: ignore[attr-defined]
+        app.part(Keeper).place_of = place_of  # type: ignore[method-assign]
         with pytest.raises(Failed, match="does not answer"):
             await do(app, "verify-backup", backup=str(made.id))
         assert await proof(app, made.id) == ("ok", True)

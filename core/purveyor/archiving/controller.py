@@ -44,7 +44,7 @@ class Archivist:
         self._house = house
         self._runner = runner
         self._verbs = verbs
-        self._keeper = Keeper(house)
+        self._keeper = house.part(Keeper)
         self._helpers = Helpers(house)
         self._under_way: set[int] = set()
 

@@ -27,7 +27,7 @@ LAST_LINES = 6
 async def require_whole(house: House, backup: BackupRecord, verified: Verified) -> None:
     """Raise `BadInput` that names the first file which the changes after a base copy lack: the
     server would serve without what came after it, or end, when all is unpacked already."""
-    manifest, keeper = verified.manifest, Keeper(house)
+    manifest, keeper = verified.manifest, house.part(Keeper)
     place, signing = await keeper.place_of(backup), await _signing(keeper, verified)
     hooks = hooks_of(house, backup.service_type)
     gap = ""
@@ -75,7 +75,7 @@ async def unpack(
             f"version {record.major}"
         )
         raise BadInput(f"The data would not be read: {why}.", errors={"docker_image": why})
-    keeper, service = Keeper(house), handle_of(house, record)
+    keeper, service = house.part(Keeper), handle_of(house, record)
     place, key = await keeper.place_of(backup), await keeper.opening_key(manifest)
     mount = service.container().mount
     assert mount is not None

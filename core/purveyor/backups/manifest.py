@@ -16,22 +16,11 @@ import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from purveyor.projects.models import HeldBinding
 from purveyor_hooks import BadInput, Census, Finding
 
 VERSION = 2
 PURPOSE = b"purveyor manifest 2"
-
-
-class HeldBinding(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose data a resource of the backup is."""
-
-    project: str
-    environment: str
-    resource: str
-    account: str
-    slot: int | None
-    number: int
-    extras: dict[str, str] = {}
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from purveyor.backups import store as backups
 from purveyor.backups.codec import Packer, unpacked
 from purveyor.backups.contents import Compared
 from purveyor.backups.kinds import BASE
-from purveyor.backups.manifest import HeldBinding, Manifest, OnRecord, Verified
+from purveyor.backups.manifest import Manifest, OnRecord, Verified
 from purveyor.backups.models import BackupRecord, SourceRecord
 from purveyor.backups.storage import DATA, MANIFEST, SUMS, Bucket, Folder, Place
 from purveyor.backups.sums import CHUNK, Summing, checked
@@ -31,17 +31,18 @@ from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.secrets import write_new
 from purveyor.kernel.parts import House
 from purveyor.kernel.watchdog import Pulse, while_it_goes_on
-from purveyor.projects import store as projects
+from purveyor.projects.claims import held_bindings
+from purveyor.projects.models import HeldBinding
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of, hooks_of
 from purveyor.services.models import ServiceRecord
+from purveyor.services.transfer import Pipe, Tell, first_of
 from purveyor_hooks import (
     BadInput,
     Census,
     Contents,
     Failed,
     Finding,
-    Image,
     PurveyorError,
     RestoreOptions,
     ServiceType,
@@ -57,7 +58,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1", "0.0.0.0")  # noqa: S104 - an addre
 OWNED = "owned"  # in a backup's metadata: the databases and buckets that belonged to projects
 UNSIGNED = "unsigned"  # in a backup's metadata: nothing but a person's word vouches for it
 EMPTY = "It is empty: there was nothing to back up."
-Tell = Callable[[int], Awaitable[None]]
 
 
 class _Sink:
@@ -291,39 +291,6 @@ class Keeper:
         source = _Plain(await self.stored(backup, verified))
         await hooks_of(self._house, backup.service_type).extract(source, database, sink)
 
-    async def pipe(
-        self, old: ServiceRecord, new: ServiceRecord, tell: Tell, options: RestoreOptions
-    ) -> tuple[Census, tuple[Finding, ...]]:
-        """Everything from one running service into another, empty one: the count of what went over,
-        and what is not as it was."""
-
-        async def pour(pulse: Pulse) -> tuple[Census, tuple[Finding, ...]]:
-            sending, receiving = anyio.create_memory_object_stream[bytes](8)
-            census: list[Census] = []
-            findings: list[Finding] = []
-            from_, into = handle_of(self._house, old, pulse), handle_of(self._house, new, pulse)
-            tools = into.access if new.major != old.major else None
-
-            async def give() -> None:
-                async with sending:
-                    census.append(await from_.backup(_Pipe(sending, pulse), tools))
-
-            async def take() -> None:
-                async with receiving:
-                    source = _Source(aiter(receiving), pulse)
-                    findings.extend(await into.restore(source, options))
-
-            try:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(give)
-                    group.start_soon(take)
-            except* Exception as group_error:
-                raise _first(group_error) from None
-            return census[0], tuple(findings)
-
-        what = f"Carrying the data of {old.name} over"
-        return await while_it_goes_on(pour, self._house.settings.stall_timeout, what, tell)
-
     async def compare_contents(
         self, backup: BackupRecord, verified: Verified, record: ServiceRecord, tell: Tell
     ) -> list[str]:
@@ -354,7 +321,7 @@ class Keeper:
 
         async def give() -> None:
             async with sending:
-                await service.backup(_Pipe(sending, pulse))
+                await service.backup(Pipe(sending, pulse))
 
         async def take() -> None:
             async with receiving:
@@ -367,25 +334,7 @@ class Keeper:
                 group.start_soon(give)
                 group.start_soon(take)
         except* Exception as group_error:
-            raise _first(group_error) from None
-
-    async def census(self, record: ServiceRecord) -> Census:
-        return await handle_of(self._house, record).census()
-
-    async def upgrade_check(self, record: ServiceRecord, image: Image) -> tuple[Finding, ...]:
-        """What another image's version will refuse. A server that cannot be asked is no reason
-        against a plan."""
-        try:
-            return await handle_of(self._house, record).upgrade_check(image)
-        except PurveyorError as error:
-            return (
-                Finding(
-                    where="",
-                    what="",
-                    why=f"it could not be asked what will be refused: {error.detail}",
-                    notice=True,
-                ),
-            )
+            raise first_of(group_error) from None
 
     # ---------------------------------------------------------------- the key
 
@@ -416,22 +365,6 @@ class _Plain:
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._chunks
-
-
-class _Pipe:
-    def __init__(self, stream: anyio.abc.ObjectSendStream[bytes], pulse: Pulse) -> None:
-        self._stream = stream
-        self._pulse = pulse
-
-    async def write(self, chunk: bytes) -> None:
-        await self._stream.send(chunk)
-        self._pulse.beat(len(chunk))
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _key(path: Path, create: bool) -> bytes | None:
@@ -470,23 +403,6 @@ def _backup_and_service(tx: Tx, number: int) -> tuple[BackupRecord, ServiceRecor
 def _plain_parameters(kind: ServiceType, record: ServiceRecord) -> dict[str, object]:
     secret = redact.secret_names(kind)
     return {name: value for name, value in record.parameters.items() if name not in secret}
-
-
-def held_bindings(tx: Tx, service_id: int) -> list[HeldBinding]:
-    """Whose data the resources of a service are, by the numbers that the data itself carries."""
-    return [
-        HeldBinding(
-            project=item.project,
-            environment=item.environment,
-            resource=item.resource,
-            account=item.account,
-            slot=item.slot,
-            number=item.origin or item.id,
-            extras=item.extras,
-        )
-        for item in projects.bindings(tx, service_id=service_id)
-        if item.state != "intended"
-    ]
 
 
 def _suspicion(tx: Tx, backup: BackupRecord, census: Census) -> str:

@@ -139,7 +139,7 @@ async def extract_database(core: Core, reference: str, database: str) -> Stream:
     """One database or bucket of a backup, in the form that its server's own tools read. A body that
     ends early is none: the data is checked while it is read."""
     backup = await core.house.store.read(lambda tx: readable(tx, reference, database))
-    keeper = Keeper(core.house)
+    keeper = core.house.part(Keeper)
     verified = await keeper.manifest(backup)
     assert core.workers is not None
     chunks = await begun(
@@ -256,7 +256,7 @@ async def delete_source(core: Core, reference: str) -> None:
 async def found_backups(core: Core, reference: str) -> list[FoundBackup]:
     """What the bucket itself holds, also after our own records are lost."""
     record = await core.house.store.read(lambda tx: backups.source(tx, reference))
-    keeper = Keeper(core.house)
+    keeper = core.house.part(Keeper)
     place, found = keeper.place(record), []
     for path in await place.list():
         try:

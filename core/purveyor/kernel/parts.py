@@ -1,7 +1,8 @@
 """What verbs are built on, made once and passed in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Store
@@ -10,6 +11,34 @@ from purveyor.kernel.fence import Fence
 from purveyor.kernel.plugins.registry import Registry
 from purveyor.kernel.supervisor import Supervisor
 from purveyor_hooks import Logger
+
+T = TypeVar("T")
+
+
+class Parts:
+    """What features made once, found by its class.
+
+    A feature asks one that is built on it by an abstract class of its own (`above.py`), which that
+    one's part is: so nothing below imports what is above.
+    """
+
+    def __init__(self) -> None:
+        self._all: list[object] = []
+        self._found: dict[type[object], object] = {}
+
+    def add(self, *parts: object) -> None:
+        self._all += parts
+
+    def find(self, kind: type[T]) -> T:
+        """The part that is of a class. Raises `LookupError` when the program has none."""
+        if kind not in self._found:
+            fitting = [part for part in self._all if isinstance(part, kind)]
+            if len(fitting) != 1:
+                raise LookupError(f"{len(fitting)} parts are of {kind.__name__}")
+            self._found[kind] = fitting[0]
+        found = self._found[kind]
+        assert isinstance(found, kind)
+        return found
 
 
 @dataclass(frozen=True)
@@ -24,6 +53,11 @@ class House:
     logger: Logger
     supervisor: Supervisor
     fence: Fence
+    parts: Parts = field(default_factory=Parts)
+
+    def part(self, kind: type[T]) -> T:
+        """What a feature made once, by its class."""
+        return self.parts.find(kind)
 
     @property
     def volumes(self) -> Path:

@@ -15,7 +15,7 @@ from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
 from purveyor.kernel.core import Core
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.projects import bindings
+from purveyor.projects import bindings, service_links
 from purveyor.projects import schemas as project_schemas
 from purveyor.projects import store as projects
 from purveyor.projects import variables as project_variables
@@ -38,7 +38,6 @@ from purveyor.projects.schemas import (
     VariableView,
     project_brief,
 )
-from purveyor.services import routes as service_routes
 from purveyor.services import schemas as service_schemas
 from purveyor.services import store as services
 from purveyor.services.handle import PLACEHOLDER, handle_of
@@ -320,7 +319,7 @@ async def project_endings(core: Core, project: str) -> list[service_schemas.Endi
     """What the project's apps still use although it is not linked any more, which ends with the
     next deploy; and what a rotation has replaced, which ends at a time."""
     return await core.house.store.read(
-        lambda tx: service_routes.endings(tx, project_id=projects.get(tx, project).id)
+        lambda tx: service_links.endings(tx, project_id=projects.get(tx, project).id)
     )
 
 

@@ -123,7 +123,7 @@ class StateCopies:
 
     def __init__(self, house: House, now: Callable[[], datetime]) -> None:
         self._house = house
-        self._keeper = Keeper(house)
+        self._keeper = house.part(Keeper)
         self._now = now
         self._changed = anyio.Event()
         self._made: tuple[Any, bytes] | None = None

@@ -97,7 +97,7 @@ async def look(
     house: House, final: Path, *, at: datetime | None, accepted: Accepted, highest: int
 ) -> Outlook:
     """Look at everything that a recovery needs."""
-    keeper = Keeper(house)
+    keeper = house.part(Keeper)
     found = Outlook()
     recorded = await house.store.read(services.every)
     for record in recorded:

@@ -19,10 +19,10 @@ from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.docker import image_registry
 from purveyor.kernel.docker.volumes import sizes_of
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.projects import store as projects
 from purveyor.services import parameters
 from purveyor.services import schemas as service_schemas
 from purveyor.services import store as services
+from purveyor.services.above import Links
 from purveyor.services.handle import PLACEHOLDER, handle_of, hooks_of, require_serving
 from purveyor.services.health import Checked, History, Observer, Status
 from purveyor.services.models import ServiceRecord
@@ -42,7 +42,6 @@ from purveyor.services.schemas import (
     ClientView,
     CloneRequest,
     CopyRequest,
-    EndingView,
     ImportRequest,
     Listed,
     ProviderMetadata,
@@ -262,9 +261,8 @@ async def service_logs(
         raise NotFound(
             f"{record.name} has no container now.", remedy=f"Start it: purveyor start {record.slug}"
         )
-    passwords = await core.house.store.read(
-        lambda tx: [item.password for item in projects.bindings(tx, service_id=record.id)]
-    )
+    links = core.part(Links)
+    passwords = await core.house.store.read(lambda tx: links.passwords(tx, record.id))
     kind = core.house.registry.kind(record.service_type)
     hidden = [*redact.secret_values(kind, record.parameters), *record.secrets.values(), *passwords]
 
@@ -443,8 +441,9 @@ async def clone_volume(
 
 async def service_views(app: Core, records: Sequence[ServiceRecord]) -> list[ServiceView]:
     statuses = await app.part(Observer).statuses(records)
+    links = app.part(Links)
     linked = await app.house.store.read(
-        lambda tx: projects.linked_slugs(tx, [record.id for record in records])
+        lambda tx: links.linked(tx, [record.id for record in records])
     )
     return [
         _service(app, record, statuses[record.id], linked.get(record.id, [])) for record in records
@@ -564,34 +563,8 @@ async def service_details(app: Core, reference: str) -> ServiceDetails:
         image_digest=await app.house.store.read(
             lambda tx: image_registry.digest_of(tx, record.image_id)
         ),
-        endings=await app.house.store.read(lambda tx: endings(tx, service_id=record.id)),
+        endings=await app.house.store.read(lambda tx: app.part(Links).endings(tx, record.id)),
     )
-
-
-def endings(
-    tx: Tx, *, service_id: int | None = None, project_id: int | None = None
-) -> list[EndingView]:
-    """The accounts that outlived their link, and the credentials that a rotation has left
-    working."""
-    former = [
-        EndingView(
-            service=services.get(tx, item.service_id).slug,
-            project=item.project,
-            environment=item.environment,
-            deployment=None,
-            until=item.former_until,
-        )
-        for item in projects.outlived(tx, service_id=service_id, project_id=project_id)
-    ]
-    return former + [
-        EndingView(
-            service=services.get(tx, item.service_id).slug,
-            project=item.project,
-            environment=item.environment,
-            deployment=None if projects.due(tx, item) else item.ends_after,
-        )
-        for item in projects.ending(tx, service_id=service_id, project_id=project_id)
-    ]
 
 
 async def _newer(app: Core, record: ServiceRecord) -> str:

@@ -11,9 +11,6 @@ from typing import Any
 
 import msgspec
 
-from purveyor.backups.manifest import HeldBinding
-from purveyor.backups.repository import Keeper
-from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.docker import port_registry
 from purveyor.kernel.operations import Step
@@ -21,14 +18,13 @@ from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord, Outcome
 from purveyor.kernel.operations.runner import emit
 from purveyor.kernel.parts import House
-from purveyor.projects import bindings
-from purveyor.projects import store as projects
 from purveyor.services import store as services
+from purveyor.services.above import Links
+from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb
 from purveyor.services.operations.create import CreateArguments, make
 from purveyor.services.parameters import alike
-from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import Census, Failed, Finding, NotFound
 
 SCRATCH = "scratch"
@@ -38,11 +34,6 @@ PURGE_DEADLINE = 3600.0
 
 class BesideVerb(ServiceVerb):
     """A verb that makes a service beside another."""
-
-    def __init__(self, house: House, provisioner: Provisioner) -> None:
-        super().__init__(house, provisioner)
-        self.keeper = Keeper(house)
-        self.binder = bindings.Binder(house)
 
     # ---------------------------------------------------------------- intent
 
@@ -190,7 +181,7 @@ class BesideVerb(ServiceVerb):
         """Count what has come, and note everything that is not as it was. Raises `Failed` that
         names it, and one more `way` to go on, where that is to `stop` the operation, for data that
         is in use would be exchanged; else the person is told, and has the rest."""
-        found = await self.keeper.census(await self.load(service_id))
+        found = await handle_of(self.house, await self.load(service_id)).census()
         if only:
             expected, found = expected.only(only), found.only(only)
         outcome = Outcome(
@@ -253,28 +244,8 @@ class BesideVerb(ServiceVerb):
     def accounts_step(self, service_id: int) -> Step:
         """The data may hold accounts as they were: give each the password that is recorded, or
         none."""
-
-        async def work() -> None:
-            held = await self.house.store.read(
-                lambda tx: projects.bindings(tx, service_id=service_id)
-            )
-            await self.binder.bind([item.id for item in held if item.state == "bound"])
-            await self.binder.unbind([item.id for item in held if item.state == "unbound"])
-
-        return Step("accounts", work, deadline=600.0)
-
-    async def claim(self, service_id: int, held: Sequence[HeldBinding]) -> None:
-        """Record whose data the resources of a copy are, so that linking brings each project back
-        to its own; until then no account in it is open."""
-
-        def work(tx: Tx) -> list[int]:
-            known = {item.resource for item in projects.bindings(tx, service_id=service_id)}
-            for item in held:
-                if item.resource not in known:
-                    take_in(tx, service_id, item)
-            return [item.id for item in projects.bindings(tx, service_id=service_id)]
-
-        await self.binder.unbind(await self.house.store.write(work))
+        links = self.house.part(Links)
+        return Step("accounts", lambda: links.settle(service_id), deadline=600.0)
 
     def keep_old(
         self,
@@ -298,23 +269,6 @@ class BesideVerb(ServiceVerb):
         services.keep_volume(tx, before, owner, facts, image=image, image_id=image_id, until=until)
 
 
-def take_in(tx: Tx, service_id: int, item: HeldBinding) -> None:
-    """Record whose data a resource is that came with a backup; nobody knows its account's
-    password."""
-    projects.insert_restored_binding(
-        tx,
-        service_id,
-        item.project,
-        item.environment,
-        naming.password(),
-        resource=item.resource,
-        account=item.account,
-        slot=item.slot,
-        origin=item.number,
-        extras=item.extras,
-    )
-
-
 def few(told: Sequence[str]) -> str:
     """The first of many, for a sentence."""
     more = f", and {len(told) - FEW} more" if len(told) > FEW else ""
@@ -326,14 +280,13 @@ def _forget(tx: Tx, service_id: int) -> None:
         services.forget_scratch(tx, service_id)
 
 
-def forget_made(tx: Tx, service_id: int) -> None:
+def forget_made(tx: Tx, house: House, service_id: int) -> None:
     """Forget a service that never came to be, and its discarded volume."""
     record = services.find(tx, service_id)
     if record is None:
         return
     port_registry.release_ports(tx, service=service_id)
-    for binding in projects.bindings(tx, service_id=service_id):
-        projects.delete_binding(tx, binding.id)
+    house.part(Links).forget(tx, service_id)
     services.delete(tx, service_id)
     if record.volume_id:
         services.drop_volume(tx, record.volume_id)
@@ -395,4 +348,4 @@ class NewServiceVerb(BesideVerb):
         services.update(tx, operation.service, state="active", refusal="")
 
     def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
-        forget_made(tx, operation.service)
+        forget_made(tx, self.house, operation.service)

@@ -15,7 +15,7 @@ async def adopt(
 ) -> tuple[list[BackupRecord], dict[str, str]]:
     """Record every whole backup of a place that there is no record of. The answer is these, and
     what was refused: path -> why."""
-    keeper = Keeper(house)
+    keeper = house.part(Keeper)
     place, adopted, refused = keeper.place(source), [], {}
     for path in await place.list():
         folder = path.removesuffix(f"/{MANIFEST}")

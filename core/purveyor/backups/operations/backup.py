@@ -75,7 +75,7 @@ def insert_backup(
     # one key opens a base copy and what follows it
     if archive is not None and given.backup_type == BASE and not archiving:
         encrypt = bool(archive.encryption)
-    label = Keeper(house).place(source).label.rstrip("/")
+    label = house.part(Keeper).place(source).label.rstrip("/")
     return backups.insert(
         tx,
         backup_id=backup_id,
@@ -149,13 +149,13 @@ async def write_once(verb: BesideVerb, operation: OperationRecord, number: int) 
         raise Failed(
             "The backup was interrupted when Purveyor stopped.", remedy="Make another one."
         )
-    await verb.keeper.write(number, verb.teller(operation, "write"))
+    await verb.house.part(Keeper).write(number, verb.teller(operation, "write"))
 
 
 async def remove_files(verb: BesideVerb, number: int) -> None:
     """Remove a backup's files."""
     backup = await verb.house.store.read(lambda tx: backups.get(tx, number))
-    place = await verb.keeper.place_of(backup)
+    place = await verb.house.part(Keeper).place_of(backup)
     await verb.house.fence.require(place.address)
     await place.remove(backup.folder)
 

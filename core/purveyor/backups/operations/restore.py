@@ -26,12 +26,14 @@ from purveyor.backups.operations.backup import (
     usable,
     write_once,
 )
+from purveyor.backups.repository import Keeper
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.projects import bindings
+from purveyor.projects.claims import claim
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import require_active, require_own, step_names
@@ -83,7 +85,9 @@ class Restore(NewServiceVerb):
         """An archive is looked through for what it lacks, before anything is made."""
         backup = await self.house.store.read(lambda tx: self._chosen(tx, given))
         if backup.backup_type == BASE and not given.keep_going:
-            verified = await self.keeper.manifest(backup, accept_unsigned=given.accept_unsigned)
+            verified = await self.house.part(Keeper).manifest(
+                backup, accept_unsigned=given.accept_unsigned
+            )
             await pitr.require_whole(self.house, backup, verified)
         return given
 
@@ -330,14 +334,14 @@ class Restore(NewServiceVerb):
         )
         options = RestoreOptions(only=only, takes_over=in_place)
         record, tell = await self.load(target), self.teller(operation, "restore")
-        findings = await self.keeper.read_into(backup, verified, record, tell, options)
+        findings = await self.house.part(Keeper).read_into(backup, verified, record, tell, options)
         stop = in_place and not operation.arguments.get("keep_going", False)
         await self.compare(
             operation, verified.manifest.census, target, findings, only=only, stop=stop
         )
 
     async def _verified(self, operation: OperationRecord, backup: BackupRecord) -> Verified:
-        return await self.keeper.manifest(
+        return await self.house.part(Keeper).manifest(
             backup, accept_unsigned=operation.arguments.get("accept_unsigned", False)
         )
 
@@ -348,7 +352,7 @@ class Restore(NewServiceVerb):
             lambda tx: backups.get(tx, operation.arguments["backup"])
         )
         manifest = (await self._verified(operation, backup)).manifest
-        await self.claim(operation.service, manifest.bindings)
+        await claim(self.house, operation.service, manifest.bindings)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         scratch, safety = operation.arguments["scratch"], operation.arguments["safety"]

@@ -17,7 +17,7 @@ from purveyor.backups.operations.backup import (
     require_vouched,
     usable,
 )
-from purveyor.backups.repository import PlaceAway
+from purveyor.backups.repository import Keeper, PlaceAway
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step
 from purveyor.kernel.operations import store as operations
@@ -110,7 +110,9 @@ class VerifyBackup(BesideVerb):
         try:
             backup, verified = await self._verified(operation)
             record, tell = await self.load(scratch), self.teller(operation, "restore")
-            findings = await self.keeper.read_into(backup, verified, record, tell, RestoreOptions())
+            findings = await self.house.part(Keeper).read_into(
+                backup, verified, record, tell, RestoreOptions()
+            )
             await self.compare(operation, verified.manifest.census, scratch, findings)
         except (BadInput, NotFound, Failed) as error:
             if await self._speaks_against_it(error, scratch):
@@ -125,7 +127,7 @@ class VerifyBackup(BesideVerb):
             lambda tx: backups.get(tx, operation.arguments["backup"])
         )
         accept = operation.arguments.get("accept_unsigned", False)
-        return backup, await self.keeper.manifest(backup, accept_unsigned=accept)
+        return backup, await self.house.part(Keeper).manifest(backup, accept_unsigned=accept)
 
     async def _speaks_against_it(self, error: PurveyorError, scratch: int) -> bool:
         """Whether a failure says something about the backup, and not about what it was restored
@@ -150,7 +152,7 @@ class VerifyBackup(BesideVerb):
         """Beside the numbers, what the things are."""
         backup, verified = await self._verified(operation)
         record, tell = await self.load(scratch), self.teller(operation, "compare contents")
-        found = await self.keeper.compare_contents(backup, verified, record, tell)
+        found = await self.house.part(Keeper).compare_contents(backup, verified, record, tell)
 
         def note(tx: Tx) -> None:
             outcome = operations.outcome(tx, operation.id)

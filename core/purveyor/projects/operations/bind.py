@@ -71,7 +71,7 @@ class BindingSteps:
     variables."""
 
     def __init__(self, house: House) -> None:
-        self._binder = Binder(house)
+        self._binder = house.part(Binder)
 
     def step(self, operation: OperationRecord) -> Step:
         missing, new = operation.arguments["bindings"], operation.arguments["new_bindings"]

@@ -32,7 +32,7 @@ class EndAccess(Verb):
 
     def __init__(self, house: House, provisioner: Provisioner) -> None:
         self.house = house
-        self._binder = Binder(house)
+        self._binder = house.part(Binder)
 
     def target(self, tx: Tx, given: ServiceArguments) -> Target:
         return Target(service=services.get(tx, given.service).id)
@@ -103,7 +103,7 @@ def end_of_environment(
     services that it has locked. What cannot be ended now is left to the sweep, and fails no
     deploy."""
     locked = {number for kind, number in operation.locks or [] if kind == "service"}
-    binder = Binder(house)
+    binder = house.part(Binder)
 
     def look(tx: Tx) -> list[BindingRecord]:
         found = projects.ending(tx, environment_id=environment_id)

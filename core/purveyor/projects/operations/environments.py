@@ -41,7 +41,7 @@ class DeleteEnvironment(Verb):
 
     def __init__(self, house: House, provisioner: Provisioner) -> None:
         self.house = house
-        self._binder = Binder(house)
+        self._binder = house.part(Binder)
 
     def target(self, tx: Tx, given: EnvironmentArguments) -> Target:
         project = projects.get(tx, given.project)

@@ -60,7 +60,7 @@ class LinkVerb(Verb):
 
     def __init__(self, house: House, provisioner: Provisioner) -> None:
         self.house = house
-        self.binder = Binder(house)
+        self.binder = house.part(Binder)
 
     def target(self, tx: Tx, given: UseArguments) -> Target:
         return Target(

@@ -10,19 +10,22 @@ import msgspec
 from purveyor.archiving import pitr
 from purveyor.backups import store as backups
 from purveyor.backups.kinds import BASE
-from purveyor.backups.manifest import HeldBinding, Verified
+from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
+from purveyor.backups.repository import Keeper
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import store as projects
+from purveyor.projects.claims import take_in
+from purveyor.projects.models import HeldBinding
 from purveyor.recovery.models import Choice, recovering
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of
 from purveyor.services.operations.base import STOP_DEADLINE
-from purveyor.services.shadow import BesideVerb, take_in
+from purveyor.services.shadow import BesideVerb
 from purveyor_hooks import (
     BadInput,
     Binding,
@@ -143,7 +146,7 @@ class Recover(BesideVerb):
             try:
                 verified = await self._verified(operation, backup)
                 record, tell = await self.load(service_id), self.teller(operation, "restore")
-                findings = await self.keeper.read_into(
+                findings = await self.house.part(Keeper).read_into(
                     backup, verified, record, tell, RestoreOptions()
                 )
             except (BadInput, NotFound) as error:
@@ -171,7 +174,7 @@ class Recover(BesideVerb):
             await step.do()
 
     async def _verified(self, operation: OperationRecord, backup: BackupRecord) -> Verified:
-        return await self.keeper.manifest(
+        return await self.house.part(Keeper).manifest(
             backup, accept_unsigned=operation.arguments["accept_unsigned"]
         )
 

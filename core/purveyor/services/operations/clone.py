@@ -4,13 +4,13 @@ from typing import ClassVar
 
 import msgspec
 
-from purveyor.backups.repository import held_bindings
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.services import parameters
+from purveyor.services import parameters, transfer
 from purveyor.services import store as services
+from purveyor.services.above import Links
 from purveyor.services.operations.base import require_serving
 from purveyor.services.shadow import NewServiceVerb, few
 from purveyor_hooks import Conflict, Finding, Image, RestoreOptions
@@ -47,9 +47,8 @@ class Clone(NewServiceVerb):
         image = Image(reference=parameters.require_image(given.docker_image))
         record = await self.house.store.read(lambda tx: services.get(tx, given.service))
         require_serving(record)
-        return msgspec.structs.replace(
-            given, refused=await self.keeper.upgrade_check(record, image)
-        )
+        refused = await transfer.upgrade_check(self.house, record, image)
+        return msgspec.structs.replace(given, refused=refused)
 
     def intend(self, tx: Tx, given: CloneArguments, actor: str) -> int:
         record = services.get(tx, given.service)
@@ -87,14 +86,11 @@ class Clone(NewServiceVerb):
         return [*self.beside_steps(operation, made), copy, claims]
 
     async def _claim(self, operation: OperationRecord, made: int) -> None:
-        await self.claim(
-            made,
-            await self.house.store.read(lambda tx: held_bindings(tx, operation.arguments["of"])),
-        )
+        await self.house.part(Links).claim_copy(made, operation.arguments["of"])
 
     async def _copy(self, operation: OperationRecord, made: int) -> None:
         old, new = await self.load(operation.arguments["of"]), await self.load(made)
-        census, findings = await self.keeper.pipe(
-            old, new, self.teller(operation, "copy"), RestoreOptions()
+        census, findings = await transfer.pipe(
+            self.house, old, new, self.teller(operation, "copy"), RestoreOptions()
         )
         await self.compare(operation, census, made, findings)

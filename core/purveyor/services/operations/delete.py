@@ -12,9 +12,8 @@ from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
-from purveyor.projects import bindings
-from purveyor.projects import store as projects
 from purveyor.services import store as services
+from purveyor.services.above import Links
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb, require_active, step_names
 from purveyor_hooks import BadInput
@@ -45,17 +44,7 @@ class Delete(ServiceVerb):
             raise BadInput(
                 f"Nothing was deleted: {why}.", remedy="Leave --purge out.", errors={"purge": why}
             )
-        linked = [
-            projects.get(tx, link.project_id).slug
-            for link in projects.links(tx, service_id=record.id)
-        ]
-        if linked:
-            raise BadInput(
-                f"{record.name} is still linked to {', '.join(linked)}.",
-                remedy="Unlink first: "
-                + "; ".join(f"purveyor unlink {record.slug} {slug}" for slug in linked),
-                errors={"service": f"linked to {', '.join(linked)}"},
-            )
+        self.house.part(Links).require_unlinked(tx, record)
         services.update(tx, record.id, state="deleting", desired="stopped")
         shown = {"name": record.name, "purge": given.purge}
         before = {"desired": record.desired, "state": record.state}
@@ -69,7 +58,8 @@ class Delete(ServiceVerb):
             return self._plan_release(record, operation)
         volume = services.volume(tx, record.volume_id or "")
         purge = operation.arguments["purge"]
-        held = [binding.resource for binding in projects.bindings(tx, service_id=record.id)]
+        links = self.house.part(Links)
+        held = links.resources(tx, record.id)
         return Plan(
             verb=self.name,
             subject=record.name,
@@ -82,7 +72,7 @@ class Delete(ServiceVerb):
                 )
             ],
             resources=held,
-            apps=bindings.apps(tx, record, f"loses {record.name} for good"),
+            apps=links.apps(tx, record, f"loses {record.name} for good"),
             downtime="for good",
             warnings=[
                 f"The data of {len(held)} projects' environments goes with it: {', '.join(held)}."

@@ -9,10 +9,8 @@ from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
-from purveyor.projects import bindings
-from purveyor.projects import store as projects
-from purveyor.projects.bindings import Binder
 from purveyor.services import store as services
+from purveyor.services.above import Links
 from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb, require_active, step_names
 from purveyor_hooks import Conflict
 
@@ -67,7 +65,9 @@ class LifecycleVerb(ServiceVerb):
                     name=record.container_name, action=self.container_action, image=record.image
                 )
             ],
-            apps=bindings.apps(tx, record, self.effect.format(record.name)) if self.effect else [],
+            apps=self.house.part(Links).apps(tx, record, self.effect.format(record.name))
+            if self.effect
+            else [],
             downtime=self.downtime,
         )
 
@@ -84,16 +84,9 @@ class LifecycleVerb(ServiceVerb):
 
     async def _accounts(self, service_id: int) -> None:
         """A server that somebody else configured may have kept our accounts in its memory alone."""
-
-        def look(tx: Tx) -> list[int]:
-            imported = services.get(tx, service_id).imported
-            return [
-                item.id
-                for item in projects.bindings(tx, service_id=service_id)
-                if imported and item.state == "bound"
-            ]
-
-        await Binder(self.house).bind(await self.house.store.read(look))
+        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+        if record.imported:
+            await self.house.part(Links).open_again(service_id)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         services.update(tx, operation.service, refusal="")

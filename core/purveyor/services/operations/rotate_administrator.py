@@ -10,8 +10,8 @@ from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
-from purveyor.projects import bindings
 from purveyor.services import store as services
+from purveyor.services.above import Links
 from purveyor.services.handle import handle_of, require_serving
 from purveyor.services.operations.base import (
     STOP_DEADLINE,
@@ -68,7 +68,9 @@ class RotateAdministrator(ServiceVerb):
             resources=[
                 f"new {name} of the administrator" for name in operation.arguments["parameters"]
             ],
-            apps=bindings.apps(tx, record, f"does not reach {record.name} until it is up again"),
+            apps=self.house.part(Links).apps(
+                tx, record, f"does not reach {record.name} until it is up again"
+            ),
             downtime="while the container is replaced, a few seconds",
         )
 

@@ -11,9 +11,9 @@ from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
-from purveyor.projects import bindings
 from purveyor.services import parameters
 from purveyor.services import store as services
+from purveyor.services.above import Links
 from purveyor.services.handle import hooks_of
 from purveyor.services.operations.base import (
     ServiceVerb,
@@ -134,7 +134,9 @@ class Update(ServiceVerb):
             ],
             volumes=[PlannedVolume(name=volume.name, action="keep")],
             ports=planned_ports(kind, record.parameters),
-            apps=bindings.apps(tx, record, f"does not reach {record.name} until it is up again")
+            apps=self.house.part(Links).apps(
+                tx, record, f"does not reach {record.name} until it is up again"
+            )
             if running
             else [],
             downtime="while the container is replaced, a few seconds"

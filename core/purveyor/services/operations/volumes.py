@@ -5,14 +5,13 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from purveyor.backups.repository import held_bindings
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
-from purveyor.projects import bindings
 from purveyor.services import store as services
+from purveyor.services.above import Links
 from purveyor.services.models import Credentials, ServiceRecord, VolumeRecord
 from purveyor.services.operations.base import (
     IMAGE_DEADLINE,
@@ -80,7 +79,9 @@ class _Exchange(NewServiceVerb):
                 PlannedVolume(name=wanted.name, action="use again"),
                 PlannedVolume(name=held.name, action="keep"),
             ],
-            apps=bindings.apps(tx, record, f"finds the data of before in {record.name}"),
+            apps=self.house.part(Links).apps(
+                tx, record, f"finds the data of before in {record.name}"
+            ),
             downtime="while the containers are exchanged, some seconds",
             warnings=["What was written since is not in that data; it is kept, and listed."],
         )
@@ -263,7 +264,7 @@ class CloneVolume(NewServiceVerb):
         """No project is let in before it is linked to the copy."""
         owner = operation.arguments["of"]
         if owner:
-            await self.claim(made, await self.house.store.read(lambda tx: held_bindings(tx, owner)))
+            await self.house.part(Links).claim_copy(made, owner)
 
 
 def require_kept(tx: Tx, reference: str) -> VolumeRecord:

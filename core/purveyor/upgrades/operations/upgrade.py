@@ -11,7 +11,7 @@ from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.projects import bindings
-from purveyor.services import parameters
+from purveyor.services import parameters, transfer
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of
 from purveyor.services.operations.base import STOP_DEADLINE, require_active, require_own, step_names
@@ -61,7 +61,7 @@ class Upgrade(BesideVerb):
         image = Image(reference=reference, environment=found.environment if found else {})
         refused: tuple[Finding, ...] = ()
         if record.state == "active" and record.desired == "running" and not record.imported:
-            refused = await self.keeper.upgrade_check(record, image)
+            refused = await transfer.upgrade_check(self.house, record, image)
         return msgspec.structs.replace(
             given,
             docker_image=reference,
@@ -244,8 +244,8 @@ class Upgrade(BesideVerb):
         options = RestoreOptions(
             takes_over=not given["rehearse"], skip_settings=tuple(given.get("skip_settings", ()))
         )
-        census, findings = await self.keeper.pipe(
-            source, target, self.teller(operation, "migrate"), options
+        census, findings = await transfer.pipe(
+            self.house, source, target, self.teller(operation, "migrate"), options
         )
         stop = not given["rehearse"] and not given.get("keep_going", False)
         way = "; to leave a setting behind: --skip-setting NAME"

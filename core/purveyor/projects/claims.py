@@ -1,0 +1,58 @@
+"""Whose data the resources of a service are, as a backup or a copy is told it."""
+
+from collections.abc import Sequence
+
+from purveyor.kernel import naming
+from purveyor.kernel.db import Tx
+from purveyor.kernel.parts import House
+from purveyor.projects import store as projects
+from purveyor.projects.bindings import Binder
+from purveyor.projects.models import HeldBinding
+
+
+def held_bindings(tx: Tx, service_id: int) -> list[HeldBinding]:
+    """Whose data the resources of a service are, by the numbers that the data itself carries."""
+    return [
+        HeldBinding(
+            project=item.project,
+            environment=item.environment,
+            resource=item.resource,
+            account=item.account,
+            slot=item.slot,
+            number=item.origin or item.id,
+            extras=item.extras,
+        )
+        for item in projects.bindings(tx, service_id=service_id)
+        if item.state != "intended"
+    ]
+
+
+def take_in(tx: Tx, service_id: int, item: HeldBinding) -> None:
+    """Record whose data a resource is that came with a backup; nobody knows its account's
+    password."""
+    projects.insert_restored_binding(
+        tx,
+        service_id,
+        item.project,
+        item.environment,
+        naming.password(),
+        resource=item.resource,
+        account=item.account,
+        slot=item.slot,
+        origin=item.number,
+        extras=item.extras,
+    )
+
+
+async def claim(house: House, service_id: int, held: Sequence[HeldBinding]) -> None:
+    """Record whose data the resources of a copy are, so that linking brings each project back to
+    its own; until then no account in it is open."""
+
+    def work(tx: Tx) -> list[int]:
+        known = {item.resource for item in projects.bindings(tx, service_id=service_id)}
+        for item in held:
+            if item.resource not in known:
+                take_in(tx, service_id, item)
+        return [item.id for item in projects.bindings(tx, service_id=service_id)]
+
+    await house.part(Binder).unbind(await house.store.write(work))

@@ -1,0 +1,96 @@
+"""What services ask of projects, answered."""
+
+from collections.abc import Mapping, Sequence
+
+from purveyor.kernel.db import Tx
+from purveyor.kernel.operations.plan import PlannedApp
+from purveyor.kernel.parts import House
+from purveyor.projects import bindings
+from purveyor.projects import store as projects
+from purveyor.projects.bindings import Binder
+from purveyor.projects.claims import claim, held_bindings
+from purveyor.projects.models import BindingRecord
+from purveyor.services import store as services
+from purveyor.services.above import Links
+from purveyor.services.models import ServiceRecord
+from purveyor.services.schemas import EndingView
+from purveyor_hooks import BadInput
+
+
+class ProjectLinks(Links):
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    def linked(self, tx: Tx, service_ids: Sequence[int]) -> Mapping[int, list[str]]:
+        return projects.linked_slugs(tx, service_ids)
+
+    def require_unlinked(self, tx: Tx, service: ServiceRecord) -> None:
+        linked = [
+            projects.get(tx, link.project_id).slug
+            for link in projects.links(tx, service_id=service.id)
+        ]
+        if linked:
+            raise BadInput(
+                f"{service.name} is still linked to {', '.join(linked)}.",
+                remedy="Unlink first: "
+                + "; ".join(f"purveyor unlink {service.slug} {slug}" for slug in linked),
+                errors={"service": f"linked to {', '.join(linked)}"},
+            )
+
+    def resources(self, tx: Tx, service_id: int) -> list[str]:
+        return [item.resource for item in projects.bindings(tx, service_id=service_id)]
+
+    def passwords(self, tx: Tx, service_id: int) -> list[str]:
+        return [item.password for item in projects.bindings(tx, service_id=service_id)]
+
+    def apps(self, tx: Tx, service: ServiceRecord, effect: str) -> list[PlannedApp]:
+        return bindings.apps(tx, service, effect)
+
+    def endings(self, tx: Tx, service_id: int) -> list[EndingView]:
+        return endings(tx, service_id=service_id)
+
+    async def open_again(self, service_id: int) -> None:
+        held = await self._held(service_id)
+        await self._house.part(Binder).bind([item.id for item in held if item.state == "bound"])
+
+    async def settle(self, service_id: int) -> None:
+        held, binder = await self._held(service_id), self._house.part(Binder)
+        await binder.bind([item.id for item in held if item.state == "bound"])
+        await binder.unbind([item.id for item in held if item.state == "unbound"])
+
+    async def _held(self, service_id: int) -> list[BindingRecord]:
+        return await self._house.store.read(lambda tx: projects.bindings(tx, service_id=service_id))
+
+    async def claim_copy(self, service_id: int, of: int) -> None:
+        held = await self._house.store.read(lambda tx: held_bindings(tx, of))
+        await claim(self._house, service_id, held)
+
+    def forget(self, tx: Tx, service_id: int) -> None:
+        for binding in projects.bindings(tx, service_id=service_id):
+            projects.delete_binding(tx, binding.id)
+
+
+def endings(
+    tx: Tx, *, service_id: int | None = None, project_id: int | None = None
+) -> list[EndingView]:
+    """The accounts that outlived their link, and the credentials that a rotation has left
+    working."""
+    former = [
+        EndingView(
+            service=services.get(tx, item.service_id).slug,
+            project=item.project,
+            environment=item.environment,
+            deployment=None,
+            until=item.former_until,
+        )
+        for item in projects.outlived(tx, service_id=service_id, project_id=project_id)
+    ]
+    return former + [
+        EndingView(
+            service=services.get(tx, item.service_id).slug,
+            project=item.project,
+            environment=item.environment,
+            deployment=None if projects.due(tx, item) else item.ends_after,
+        )
+        for item in projects.ending(tx, service_id=service_id, project_id=project_id)
+    ]

@@ -1,0 +1,58 @@
+"""What services ask of the features that are built on them. Each class is answered by one part of a
+feature above, which the program adds."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from purveyor.kernel.db import Tx
+from purveyor.kernel.operations.plan import PlannedApp
+from purveyor.services.models import ServiceRecord
+from purveyor.services.schemas import EndingView
+
+
+class Links(ABC):
+    """Who is linked to a service, and the accounts in it: of projects."""
+
+    @abstractmethod
+    def linked(self, tx: Tx, service_ids: Sequence[int]) -> Mapping[int, list[str]]:
+        """The slugs of the projects that are linked to each service."""
+
+    @abstractmethod
+    def require_unlinked(self, tx: Tx, service: ServiceRecord) -> None:
+        """The guard of what ends a service. Raises `BadInput` while a project is linked to it."""
+
+    @abstractmethod
+    def resources(self, tx: Tx, service_id: int) -> list[str]:
+        """The names of what a service holds for projects."""
+
+    @abstractmethod
+    def passwords(self, tx: Tx, service_id: int) -> list[str]:
+        """The passwords of its accounts, for what must not show them."""
+
+    @abstractmethod
+    def apps(self, tx: Tx, service: ServiceRecord, effect: str) -> list[PlannedApp]:
+        """The apps that run with an account of a service, for plans; `effect` says what happens to
+        them."""
+
+    @abstractmethod
+    def endings(self, tx: Tx, service_id: int) -> list[EndingView]:
+        """The accounts that outlived their link, and the credentials that a rotation has left
+        working."""
+
+    @abstractmethod
+    async def open_again(self, service_id: int) -> None:
+        """Make the accounts that are recorded as open: a server may have forgotten them."""
+
+    @abstractmethod
+    async def settle(self, service_id: int) -> None:
+        """Give each account in the data the password that is recorded, or none: the data may hold
+        them as they were."""
+
+    @abstractmethod
+    async def claim_copy(self, service_id: int, of: int) -> None:
+        """Record whose data the resources of a copy are, as its original has them; until somebody
+        links, no account in it is open."""
+
+    @abstractmethod
+    def forget(self, tx: Tx, service_id: int) -> None:
+        """Forget the accounts of a service that never came to be."""

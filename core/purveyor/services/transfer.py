@@ -1,0 +1,96 @@
+"""The data of one running service into another."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import anyio
+import anyio.abc
+
+from purveyor.kernel.parts import House
+from purveyor.kernel.watchdog import Pulse, while_it_goes_on
+from purveyor.services.handle import handle_of
+from purveyor.services.models import ServiceRecord
+from purveyor_hooks import Census, Finding, Image, PurveyorError, RestoreOptions
+
+Tell = Callable[[int], Awaitable[None]]
+
+
+class Pipe:
+    """`Sink` into a stream in memory, heard by the pulse."""
+
+    def __init__(self, stream: anyio.abc.ObjectSendStream[bytes], pulse: Pulse) -> None:
+        self._stream = stream
+        self._pulse = pulse
+
+    async def write(self, chunk: bytes) -> None:
+        await self._stream.send(chunk)
+        self._pulse.beat(len(chunk))
+
+
+class _Received:
+    """`Source` from a stream in memory, heard by the pulse."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], pulse: Pulse) -> None:
+        self._chunks = chunks
+        self._pulse = pulse
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._chunks:
+            self._pulse.beat(len(chunk))
+            yield chunk
+
+
+async def pipe(
+    house: House, old: ServiceRecord, new: ServiceRecord, tell: Tell, options: RestoreOptions
+) -> tuple[Census, tuple[Finding, ...]]:
+    """Everything from one running service into another, empty one: the count of what went over, and
+    what is not as it was."""
+
+    async def pour(pulse: Pulse) -> tuple[Census, tuple[Finding, ...]]:
+        sending, receiving = anyio.create_memory_object_stream[bytes](8)
+        census: list[Census] = []
+        findings: list[Finding] = []
+        from_, into = handle_of(house, old, pulse), handle_of(house, new, pulse)
+        tools = into.access if new.major != old.major else None
+
+        async def give() -> None:
+            async with sending:
+                census.append(await from_.backup(Pipe(sending, pulse), tools))
+
+        async def take() -> None:
+            async with receiving:
+                source = _Received(aiter(receiving), pulse)
+                findings.extend(await into.restore(source, options))
+
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(give)
+                group.start_soon(take)
+        except* Exception as group_error:
+            raise first_of(group_error) from None
+        return census[0], tuple(findings)
+
+    what = f"Carrying the data of {old.name} over"
+    return await while_it_goes_on(pour, house.settings.stall_timeout, what, tell)
+
+
+async def upgrade_check(house: House, record: ServiceRecord, image: Image) -> tuple[Finding, ...]:
+    """What another image's version will refuse. A server that cannot be asked is no reason against
+    a plan."""
+    try:
+        return await handle_of(house, record).upgrade_check(image)
+    except PurveyorError as error:
+        return (
+            Finding(
+                where="",
+                what="",
+                why=f"it could not be asked what will be refused: {error.detail}",
+                notice=True,
+            ),
+        )
+
+
+def first_of(error: BaseException) -> BaseException:
+    """The first error in a group of them."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
