@@ -15,6 +15,8 @@ import msgspec
 from purveyor.access.sign_ins import SignIns
 from purveyor.archiving.controller import Archivist
 from purveyor.archiving.operations.archive import Archive, EndArchive
+from purveyor.archiving.service_archives import ServiceArchives
+from purveyor.archiving.wal_receiver import Helpers
 from purveyor.audit.log import AuditLog
 from purveyor.backups.operations.backup import Backup, DeleteBackup
 from purveyor.backups.operations.restore import Restore
@@ -145,7 +147,7 @@ class App:
         self.sign_ins = SignIns(house.store, self.memory, self.audit, self.now, house.settings)
         self.provision = Provisioner(house)
         house.parts.add(self.audit, self.provision, Keeper(house), Binder(house))
-        house.parts.add(ProjectLinks(house))
+        house.parts.add(Helpers(house), ProjectLinks(house), ServiceArchives(house))
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
         if house.settings.self_repair == "on":

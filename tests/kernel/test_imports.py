@@ -45,9 +45,6 @@ BELOW = {
 # What still runs upward. The list is exact: an entry that is not needed any more fails the test,
 # and none is added.
 EXCEPTIONS = {
-    "backups.operations.backup": {"archiving.store"},
-    "backups.operations.restore": {"archiving.pitr", "archiving.store"},
-    "backups.repository": {"archiving.store", "archiving.wal_receiver"},
     "clients.compose": {"projects.commands", "services.commands"},
     "projects.bindings": {"deployments.store"},
     "projects.operations.environments": {"deployments.app_runtime", "deployments.store"},
@@ -55,9 +52,7 @@ EXCEPTIONS = {
     "projects.operations.projects": {"deployments.app_runtime", "deployments.store"},
     "recovery.commands": {"app"},
     "services.health": {"deployments.models"},
-    "services.operations.delete": {"archiving.store", "archiving.wal_receiver"},
     "services.reconciler": {
-        "archiving.wal_receiver",
         "deployments.models",
         "deployments.operations.repair_app",
         "deployments.store",

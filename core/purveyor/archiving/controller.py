@@ -45,7 +45,7 @@ class Archivist:
         self._runner = runner
         self._verbs = verbs
         self._keeper = house.part(Keeper)
-        self._helpers = Helpers(house)
+        self._helpers = house.part(Helpers)
         self._under_way: set[int] = set()
 
     async def run(self) -> None:

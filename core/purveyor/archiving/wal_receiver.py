@@ -2,7 +2,6 @@
 
 import anyio
 
-from purveyor.archiving import store as archives
 from purveyor.kernel.docker.exec import HelperAccess
 from purveyor.kernel.docker.labels import SPEC
 from purveyor.kernel.docker.models import digest
@@ -79,14 +78,6 @@ class Helpers:
         volume, path = self._volume(service)
         await self._house.engine.containers.remove(self.name(service))
         await self._house.engine.volumes.destroy(volume, path, service.image)
-
-    async def let_go(self, service: ServiceRecord) -> None:
-        """A server that serves and is not archived keeps nothing for a helper: one may have ended
-        while it was stopped."""
-        server = handle_of(self._house, service)
-        archived = await self._house.store.read(lambda tx: archives.find(tx, service.id))
-        if archived is None and server.offers("archive_end"):
-            await server.archive_end(watching=True)
 
     async def end(self, service: ServiceRecord) -> None:
         """Remove it, and have the server keep nothing for it any more, if it can be asked."""

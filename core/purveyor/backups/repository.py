@@ -13,10 +13,9 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from purveyor.archiving import store as archives
-from purveyor.archiving.wal_receiver import Helpers
 from purveyor.backups import manifest as manifests
 from purveyor.backups import store as backups
+from purveyor.backups.above import Archives
 from purveyor.backups.codec import Packer, unpacked
 from purveyor.backups.contents import Compared
 from purveyor.backups.kinds import BASE
@@ -147,6 +146,7 @@ class Keeper:
         summing = Summing(file.write)
         packer = Packer(summing.write, key)
 
+        archives = self._house.part(Archives)
         archive = (
             await store.read(lambda tx: archives.find(tx, record.id))
             if backup.backup_type == BASE
@@ -161,8 +161,7 @@ class Keeper:
                 census = await handle_of(self._house, record, pulse).backup(sink)
             else:  # it is the data set itself: nothing of it is counted
                 census = Census(counts={})
-                helper = Helpers(self._house).access(record)
-                first = await service.archive_base(helper, sink)
+                first = await archives.copy(record, sink)
             await packer.close()
             await file.commit()
             return census

@@ -56,3 +56,20 @@ class Links(ABC):
     @abstractmethod
     def forget(self, tx: Tx, service_id: int) -> None:
         """Forget the accounts of a service that never came to be."""
+
+
+class Archiving(ABC):
+    """What is kept of a service's changes: of archiving."""
+
+    @abstractmethod
+    async def end(self, service: ServiceRecord) -> None:
+        """End the archive of a service, if it has one: what was written down stays."""
+
+    @abstractmethod
+    def forget(self, tx: Tx, service_id: int) -> None:
+        """A service that is deleted is not archived any more."""
+
+    @abstractmethod
+    async def let_go(self, service: ServiceRecord) -> None:
+        """Have a server that serves and is not archived keep nothing for an archive: one may have
+        ended while it was stopped."""

@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from purveyor.archiving.wal_receiver import Helpers
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.deployments.operations.repair_app import AppArguments
@@ -24,6 +23,7 @@ from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
 from purveyor.services import networks
 from purveyor.services import store as services
+from purveyor.services.above import Archiving
 from purveyor.services.health import Observer
 from purveyor.services.incidents import Incidents, Subject, trouble
 from purveyor.services.models import ServiceRecord, VolumeRecord
@@ -63,7 +63,6 @@ class Reconciler:
         self._observer = observer
         self._verbs = verbs
         self._incidents = incidents
-        self._helpers = Helpers(house)
         self._networks = Networks(house)
         self._told = anyio.Event()
         # "service-3", "app-7", names and ids of containers that are not ours
@@ -449,7 +448,7 @@ class Reconciler:
                 if not known:
                     return False
                 self._verified[record.id] = found.started_at
-                await self._helpers.let_go(record)
+                await self._house.part(Archiving).let_go(record)
         worth = (
             checked.healthy
             and before is not None

@@ -53,7 +53,7 @@ class ArchiveVerb(BesideVerb):
 
     def __init__(self, house: House, provisioner: Provisioner) -> None:
         super().__init__(house, provisioner)
-        self.helpers = Helpers(house)
+        self.helpers = house.part(Helpers)
 
     def target(self, tx: Tx, given: Any) -> Target:
         return Target(service=services.get(tx, given.service).id, lock=self.lock)

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from purveyor.archiving import store as archives
 from purveyor.backups import age
 from purveyor.backups import store as backups
+from purveyor.backups.above import Archives
 from purveyor.backups.kinds import BASE
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.repository import UNSIGNED, Keeper
@@ -63,7 +63,7 @@ def insert_backup(
 ) -> int:
     """Record a backup that is about to be made."""
     house.registry.provider(record.service_type).require("backup", "backups")
-    archive = archives.find(tx, record.id)
+    archive = house.part(Archives).find(tx, record.id)
     if given.backup_type == BASE and archive is None and not archiving:
         remedy = f"Begin with: purveyor backup archive start {record.slug}"
         errors = {"backup_type": "a base copy is of a service that is archived"}
@@ -74,7 +74,7 @@ def insert_backup(
     encrypt = house.settings.encrypt_backups if given.encrypt is None else given.encrypt
     # one key opens a base copy and what follows it
     if archive is not None and given.backup_type == BASE and not archiving:
-        encrypt = bool(archive.encryption)
+        encrypt = archive.encrypted
     label = house.part(Keeper).place(source).label.rstrip("/")
     return backups.insert(
         tx,

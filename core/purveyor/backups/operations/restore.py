@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from purveyor.archiving import pitr
-from purveyor.archiving import store as archives
 from purveyor.backups import store as backups
+from purveyor.backups.above import Archives
 from purveyor.backups.kinds import BASE
 from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
@@ -88,7 +87,7 @@ class Restore(NewServiceVerb):
             verified = await self.house.part(Keeper).manifest(
                 backup, accept_unsigned=given.accept_unsigned
             )
-            await pitr.require_whole(self.house, backup, verified)
+            await self.house.part(Archives).require_whole(backup, verified)
         return given
 
     def intend(self, tx: Tx, given: RestoreArguments, actor: str) -> int:
@@ -169,6 +168,7 @@ class Restore(NewServiceVerb):
         why = ""
         if backup.completed_at and at < backup.completed_at:
             why = f"the base copy was complete at {backup.completed_at.isoformat()}"
+        archives = self.house.part(Archives)
         archive = archives.find(tx, backup.service_id) if backup.service_id else None
         current = archive is not None and archive.folder == backup.metadata.get("changes")
         until = archive.until if archive and current else tx.now
@@ -314,13 +314,13 @@ class Restore(NewServiceVerb):
         at = (
             datetime.fromisoformat(operation.arguments["at"]) if operation.arguments["at"] else None
         )
-        await pitr.unpack(
-            self.house, backup, verified, record, volume, at, self.teller(operation, "unpack")
+        await self.house.part(Archives).unpack(
+            backup, verified, record, volume, at, self.teller(operation, "unpack")
         )
 
     async def _arrive(self, operation: OperationRecord, target: int) -> None:
-        await pitr.arrive(
-            self.house, self.provision, await self.load(target), self.teller(operation, "recover")
+        await self.house.part(Archives).arrive(
+            await self.load(target), self.teller(operation, "recover")
         )
 
     async def _restore(self, operation: OperationRecord, target: int) -> None:

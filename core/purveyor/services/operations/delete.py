@@ -4,8 +4,6 @@ from typing import ClassVar
 
 import msgspec
 
-from purveyor.archiving import store as archives
-from purveyor.archiving.wal_receiver import Helpers
 from purveyor.kernel.db import Tx
 from purveyor.kernel.docker import port_registry
 from purveyor.kernel.operations import Plan, Step, Target
@@ -13,7 +11,7 @@ from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.services import store as services
-from purveyor.services.above import Links
+from purveyor.services.above import Archiving, Links
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb, require_active, step_names
 from purveyor_hooks import BadInput
@@ -109,8 +107,7 @@ class Delete(ServiceVerb):
     async def _end_archive(self, service_id: int) -> None:
         """Nothing more is written down; what was, stays."""
         record = await self.house.store.read(lambda tx: services.get(tx, service_id))
-        if await self.house.store.read(lambda tx: archives.find(tx, service_id)):
-            await Helpers(self.house).end(record)
+        await self.house.part(Archiving).end(record)
 
     async def _purge(self, service_id: int) -> None:
         record = await self.house.store.read(lambda tx: services.get(tx, service_id))
@@ -120,7 +117,7 @@ class Delete(ServiceVerb):
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         record = services.get(tx, operation.service)
         services.update(tx, record.id, state="deleted")
-        archives.delete(tx, record.id)
+        self.house.part(Archiving).forget(tx, record.id)
         port_registry.release_ports(tx, service=record.id)
         if record.volume_id is None:
             return
