@@ -25,6 +25,7 @@ from purveyor.backups.repository import Keeper
 from purveyor.backups.scheduler import Scheduler
 from purveyor.deployments.operations.deploy import Deploy
 from purveyor.deployments.operations.repair_app import RepairApp
+from purveyor.deployments.project_apps import ProjectApps
 from purveyor.kernel import config as settings_module
 from purveyor.kernel import hold
 from purveyor.kernel.actors import Who
@@ -147,7 +148,9 @@ class App:
         self.sign_ins = SignIns(house.store, self.memory, self.audit, self.now, house.settings)
         self.provision = Provisioner(house)
         house.parts.add(self.audit, self.provision, Keeper(house), Binder(house))
-        house.parts.add(Helpers(house), ProjectLinks(house), ServiceArchives(house))
+        house.parts.add(
+            Helpers(house), ProjectLinks(house), ServiceArchives(house), ProjectApps(house)
+        )
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
         if house.settings.self_repair == "on":

@@ -11,6 +11,7 @@ from purveyor.app import App
 from purveyor.deployments import routes as deployment_routes
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
+from purveyor.deployments.status import statuses
 from purveyor.kernel.events import store as events
 from purveyor.services import routes as service_routes
 from purveyor_hooks import Event
@@ -186,7 +187,7 @@ async def test_an_active_deployment_is_shown_as_what_its_app_is(scene: Scene) ->
             records = await app.house.store.read(
                 lambda tx: deployment_store.deployments(tx, project_id=1)
             )
-            seen = await app.observer.deployments(records)
+            seen = await statuses(app.observer, records)
             return {number: (status.status, status.reason) for number, status in seen.items()}
 
         await do(app, "deploy", project="shop", image="app:2")

@@ -46,18 +46,7 @@ BELOW = {
 # and none is added.
 EXCEPTIONS = {
     "clients.compose": {"projects.commands", "services.commands"},
-    "projects.bindings": {"deployments.store"},
-    "projects.operations.environments": {"deployments.app_runtime", "deployments.store"},
-    "projects.operations.link": {"deployments.store"},
-    "projects.operations.projects": {"deployments.app_runtime", "deployments.store"},
     "recovery.commands": {"app"},
-    "services.health": {"deployments.models"},
-    "services.reconciler": {
-        "deployments.models",
-        "deployments.operations.repair_app",
-        "deployments.store",
-        "projects.store",
-    },
 }
 
 

@@ -10,6 +10,7 @@ from purveyor.deployments.containment import MB
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.deployments.operations.deploy import DeployArguments, DeployRequest
 from purveyor.deployments.schemas import DeploymentView
+from purveyor.deployments.status import statuses
 from purveyor.kernel import redact
 from purveyor.kernel.api.responses import Limit, Offset, answer, page
 from purveyor.kernel.core import Core
@@ -26,7 +27,7 @@ Req = Request[Any, Any, Any]
 
 
 async def _views(core: Core, records: Sequence[DeploymentRecord]) -> list[DeploymentView]:
-    seen = await core.part(Observer).deployments(records)
+    seen = await statuses(core.part(Observer), records)
     numbers = sorted({record.environment_id for record in records})
 
     def look(tx: Tx) -> tuple[dict[int, EnvironmentRecord], dict[str, str]]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from purveyor.deployments import store as deployment_store
 from purveyor.kernel import naming as names
 from purveyor.kernel.api import tokens as api_tokens
 from purveyor.kernel.db import Tx
@@ -14,6 +13,7 @@ from purveyor.kernel.operations.plan import PlannedApp
 from purveyor.kernel.parts import House
 from purveyor.projects import naming, tokens
 from purveyor.projects import store as projects
+from purveyor.projects.above import Deployed
 from purveyor.projects.models import BindingRecord, EnvironmentRecord, ProjectRecord
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of
@@ -209,7 +209,11 @@ def _uses_api(house: House, service_type: str) -> bool:
 
 
 def apps(
-    tx: Tx, service: ServiceRecord, effect: str, environment_ids: Collection[int] | None = None
+    tx: Tx,
+    house: House,
+    service: ServiceRecord,
+    effect: str,
+    environment_ids: Collection[int] | None = None,
 ) -> list[PlannedApp]:
     """The apps that run with an account of a service, for plans; `effect` says what happens to
     them."""
@@ -217,10 +221,10 @@ def apps(
         PlannedApp(
             project=binding.project,
             environment=binding.environment,
-            deployment=deployment.id,
+            deployment=deployment,
             service=service.name,
             effect=effect,
         )
-        for binding, deployment in deployment_store.users(tx, service.id)
+        for binding, deployment in house.part(Deployed).users(tx, service.id)
         if environment_ids is None or binding.environment_id in environment_ids
     ]

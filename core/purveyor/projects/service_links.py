@@ -24,6 +24,12 @@ class ProjectLinks(Links):
     def linked(self, tx: Tx, service_ids: Sequence[int]) -> Mapping[int, list[str]]:
         return projects.linked_slugs(tx, service_ids)
 
+    def services(self, tx: Tx) -> Mapping[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for link in projects.links(tx):
+            found.setdefault(link.project_id, []).append(link.service_id)
+        return found
+
     def require_unlinked(self, tx: Tx, service: ServiceRecord) -> None:
         linked = [
             projects.get(tx, link.project_id).slug
@@ -44,7 +50,7 @@ class ProjectLinks(Links):
         return [item.password for item in projects.bindings(tx, service_id=service_id)]
 
     def apps(self, tx: Tx, service: ServiceRecord, effect: str) -> list[PlannedApp]:
-        return bindings.apps(tx, service, effect)
+        return bindings.apps(tx, self._house, service, effect)
 
     def endings(self, tx: Tx, service_id: int) -> list[EndingView]:
         return endings(tx, service_id=service_id)

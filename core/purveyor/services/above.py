@@ -3,6 +3,9 @@ feature above, which the program adds."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
 
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations.plan import PlannedApp
@@ -16,6 +19,10 @@ class Links(ABC):
     @abstractmethod
     def linked(self, tx: Tx, service_ids: Sequence[int]) -> Mapping[int, list[str]]:
         """The slugs of the projects that are linked to each service."""
+
+    @abstractmethod
+    def services(self, tx: Tx) -> Mapping[int, list[int]]:
+        """The services that each project is linked to."""
 
     @abstractmethod
     def require_unlinked(self, tx: Tx, service: ServiceRecord) -> None:
@@ -73,3 +80,42 @@ class Archiving(ABC):
     async def let_go(self, service: ServiceRecord) -> None:
         """Have a server that serves and is not archived keep nothing for an archive: one may have
         ended while it was stopped."""
+
+
+class App(msgspec.Struct, frozen=True, kw_only=True):
+    """An app that should run: its deployment, whose it is, the container that it should be."""
+
+    id: int
+    project_id: int
+    environment_id: int
+    container: str
+
+
+class Apps(ABC):
+    """What is watched and brought back beside services, once those that it uses are: of
+    deployments."""
+
+    @abstractmethod
+    def wanted(self, tx: Tx) -> list[App]:
+        """Every app that should run."""
+
+    @abstractmethod
+    def find(self, tx: Tx, number: int) -> App | None:
+        """The app of a deployment, if it should run. Raises `NotFound`."""
+
+    @abstractmethod
+    def current(self, tx: Tx) -> set[int]:
+        """The deployments that serve, or are about to: containers of others are over."""
+
+    @abstractmethod
+    def network(self, tx: Tx, app: App) -> str:
+        """What the network of an app's environment is called."""
+
+    @abstractmethod
+    def place(self, tx: Tx, number: int) -> dict[str, Any]:
+        """What an app's events carry: its project, environment and deployment. Raises `NotFound`
+        when they are gone."""
+
+    @abstractmethod
+    def repair(self, number: int) -> tuple[str, msgspec.Struct]:
+        """The verb that brings an app back, and its arguments."""

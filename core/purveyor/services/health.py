@@ -9,8 +9,7 @@ from time import monotonic, perf_counter
 import anyio
 import msgspec
 
-from purveyor.deployments.models import DeploymentRecord
-from purveyor.kernel.docker.labels import DEPLOYMENT, SERVICE, id_in
+from purveyor.kernel.docker.labels import SERVICE, id_in
 from purveyor.kernel.docker.models import Found
 from purveyor.kernel.parts import House
 from purveyor.services import samples
@@ -162,6 +161,10 @@ class Observer:
             Sample(at=datetime.now(UTC), memory_bytes=used.memory, cpu_percent=round(cpu, 1)),
         )
 
+    def trouble(self, subject: Subject) -> str:
+        """Why a subject is in trouble, "" when it is not known to be."""
+        return self._incidents.reason(subject)
+
     def forget(self, service_id: int) -> None:
         """Drop what was seen: the container has changed since."""
         self._health.pop(service_id, None)
@@ -194,7 +197,7 @@ class Observer:
         containers = self._house.engine.containers
         own = [record for record in records if record.imported is None]
         imported = [record.container_name for record in records if record.imported]
-        found = _by_service(await self._listed("service", [record.id for record in own]), own)
+        found = _by_service(await self.listed("service", [record.id for record in own]), own)
         theirs = {item.name: item for item in await containers.named(imported)} if imported else {}
         return found | {
             record.id: theirs[record.container_name]
@@ -202,7 +205,7 @@ class Observer:
             if record.container_name in theirs
         }
 
-    async def _listed(self, kind: str, numbers: Sequence[int]) -> list[Found]:
+    async def listed(self, kind: str, numbers: Sequence[int]) -> list[Found]:
         """Containers of ours, those of these services or deployments among them."""
         containers = self._house.engine.containers
         if self._listing is not None and self.following and monotonic() - self._listing[0] < FRESH:
@@ -264,38 +267,6 @@ class Observer:
                 status="unhealthy", reason=health.detail or "", checked_at=health.checked_at
             )
         return Status(status="running", checked_at=health.checked_at if health else now)
-
-    async def deployments(self, records: Sequence[DeploymentRecord]) -> dict[int, Status]:
-        """What the apps of deployments are, by one look at the engine: active, or why an active one
-        does not run; for any other deployment what is recorded."""
-        now = datetime.now(UTC)
-        found = {
-            record.id: Status(status=record.state, reason=record.error, checked_at=now)
-            for record in records
-        }
-        watched = [
-            record for record in records if record.state == "active" and record.app is not None
-        ]
-        if not watched:
-            return found
-        try:
-            listed = await self._listed("deployment", [record.id for record in watched])
-        except EngineUnavailable as error:
-            return found | {
-                record.id: Status(status="unknown", reason=error.detail, checked_at=now)
-                for record in watched
-            }
-        states = {id_in(item.labels, DEPLOYMENT): item.state for item in listed}
-        for record in watched:
-            state = states.get(record.id, "missing")
-            reason = self._incidents.reason(Subject("app", record.id))
-            if state != "running" or reason:
-                word = "down" if state in CLOSED else "unhealthy" if state == "running" else state
-                said = reason or (
-                    "Its container is gone." if state == "missing" else f"Its container is {state}."
-                )
-                found[record.id] = Status(status=word, reason=said, checked_at=now)
-        return found
 
     async def check(self, record: ServiceRecord) -> Checked:
         """A real round trip now; whoever asks while one is under way gets its outcome. Raises

@@ -10,25 +10,20 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from purveyor.deployments import store as deployment_store
-from purveyor.deployments.models import DeploymentRecord
-from purveyor.deployments.operations.repair_app import AppArguments
-from purveyor.kernel import hold
 from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx
 from purveyor.kernel.docker.labels import DEPLOYMENT, SERVICE, id_in
 from purveyor.kernel.docker.models import Found
 from purveyor.kernel.operations import Runner, Verb
 from purveyor.kernel.parts import House
-from purveyor.projects import store as projects
 from purveyor.services import networks
 from purveyor.services import store as services
-from purveyor.services.above import Archiving
+from purveyor.services.above import App, Apps, Archiving, Links
 from purveyor.services.health import Observer
 from purveyor.services.incidents import Incidents, Subject, trouble
 from purveyor.services.models import ServiceRecord, VolumeRecord
 from purveyor.services.networks import Networks, lost
-from purveyor.services.operations.lifecycle import ServiceArguments
+from purveyor.services.operations.lifecycle import Repair, ServiceArguments
 from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import DataRefused, EngineUnavailable, NotFound, PurveyorError
 
@@ -63,6 +58,7 @@ class Reconciler:
         self._observer = observer
         self._verbs = verbs
         self._incidents = incidents
+        self._apps = house.part(Apps)
         self._networks = Networks(house)
         self._told = anyio.Event()
         # "service-3", "app-7", names and ids of containers that are not ours
@@ -162,7 +158,7 @@ class Reconciler:
             await anyio.sleep(SETTLE)
             self._told = anyio.Event()
             changed, self._changed = self._changed, set()
-            every, apps = await self._house.store.read(_intended)
+            every, apps = await self._house.store.read(self._intended)
             if "data" in changed:
                 changed |= {
                     Subject("service", number).key for number in await self._watch_data(every)
@@ -189,7 +185,7 @@ class Reconciler:
             await anyio.sleep_until(begun + every)
             begun = anyio.current_time()
             await self._settle_network()
-            records, apps = await self._house.store.read(_intended)
+            records, apps = await self._house.store.read(self._intended)
             await self._close_forgotten(records, apps)
             await self._watch_data(records)
             subjects = [
@@ -220,9 +216,9 @@ class Reconciler:
         linked to them, and remove apps that are over."""
         await self._runner.recover(wait=False)
         await self._settle_network()
-        every, apps = await self._house.store.read(_intended)
+        every, apps = await self._house.store.read(self._intended)
         await self._take_in(apps)
-        linked = await self._house.store.read(_linked)
+        linked = await self._house.store.read(self._house.part(Links).services)
         await self._close_forgotten(every, apps)
         await self._watch_data(every)
         seen = {record.id: anyio.Event() for record in every}
@@ -233,7 +229,7 @@ class Reconciler:
             finally:
                 seen[number].set()
 
-        async def app(record: DeploymentRecord) -> None:
+        async def app(record: App) -> None:
             for number in linked.get(record.project_id, []):
                 if number in seen:
                     await seen[number].wait()
@@ -249,17 +245,9 @@ class Reconciler:
         await self._sweep_apps()
 
     async def _sweep_apps(self) -> None:
-        def current(tx: Tx) -> set[int]:
-            states = ("active", "deploying")
-            return {
-                item.id
-                for state in states
-                for item in deployment_store.deployments(tx, state=state)
-            }
-
         # first: of a deploy that begins meanwhile there is nothing in it
         found = await self._house.engine.containers.listed()
-        wanted = await self._house.store.read(current)
+        wanted = await self._house.store.read(self._apps.current)
         for item in found:
             if (deployment := id_in(item.labels, DEPLOYMENT)) and deployment not in wanted:
                 await self._house.engine.containers.remove(item.name)
@@ -274,7 +262,7 @@ class Reconciler:
             await self._house.store.write(lambda tx: address.note_subnets(tx, engine.subnets))
         await self._networks.settle()
 
-    async def _take_in(self, apps: list[DeploymentRecord]) -> None:
+    async def _take_in(self, apps: list[App]) -> None:
         """Give apps that were deployed before there were networks of environments theirs, without a
         break."""
         for record in apps:
@@ -288,14 +276,11 @@ class Reconciler:
                 except PurveyorError as error:
                     self._house.logger.warning("network", network=name, error=error.detail)
 
-    def _network_of(self, tx: Tx, record: DeploymentRecord) -> str:
+    def _network_of(self, tx: Tx, record: App) -> str:
         """The name of the network that an app's environment lacks, "" when it has one."""
         if networks.find(tx, record.environment_id) is not None:
             return ""
-        environment = projects.environment_by_id(tx, record.environment_id).slug
-        return networks.name_of(
-            self._house.engine.namespace, projects.get(tx, record.project_id).slug, environment
-        )
+        return self._apps.network(tx, record)
 
     async def _watch_data(self, every: list[ServiceRecord]) -> set[int]:
         """Look for containers that somebody started on the data of a service that runs; the answer
@@ -329,9 +314,7 @@ class Reconciler:
         self._shared = found
         return told
 
-    async def _close_forgotten(
-        self, every: list[ServiceRecord], apps: list[DeploymentRecord]
-    ) -> None:
+    async def _close_forgotten(self, every: list[ServiceRecord], apps: list[App]) -> None:
         """Incidents of what is not there any more are over."""
         there = {
             *(Subject("service", item.id) for item in every),
@@ -362,13 +345,8 @@ class Reconciler:
                     record := await self._house.store.read(lambda tx: services.find(tx, subject.id))
                 ) is not None:
                     await self._look(subject, record)
-            else:
-                await self._look_at_app(
-                    subject,
-                    await self._house.store.read(
-                        lambda tx: deployment_store.deployment(tx, subject.id)
-                    ),
-                )
+            elif app := await self._house.store.read(lambda tx: self._apps.find(tx, subject.id)):
+                await self._look_at_app(subject, app)
         except PurveyorError as error:
             self._house.logger.warning("reconcile", subject=subject.key, error=error.detail)
         except Exception as error:  # one service's trouble must not end the watch over the others
@@ -460,17 +438,13 @@ class Reconciler:
             )
         return checked.healthy
 
-    async def _look_at_app(self, subject: Subject, record: DeploymentRecord) -> None:
+    async def _look_at_app(self, subject: Subject, record: App) -> None:
         """One app: brought back, from its recorded deployment, if it does not run. Operations of
         its project go first."""
-        if (
-            record.state != "active"
-            or record.app is None
-            or self._runner.busy(record.project_id, "project")
-        ):
+        if self._runner.busy(record.project_id, "project"):
             return
         found = await self._app(record)
-        where = await self._house.store.read(lambda tx: _where(tx, record))
+        where = await self._place(subject)
         if reason := await self._trouble(subject, found, record.container, record.environment_id):
             await self._incidents.tell(subject, reason, **where)
             if self._at_it(found) or not self._may_try(subject):
@@ -485,7 +459,7 @@ class Reconciler:
         if found is not None and self._steady(subject, found):
             await self._incidents.over(subject)
 
-    async def _app(self, record: DeploymentRecord) -> Found | None:
+    async def _app(self, record: App) -> Found | None:
         """The app's container, whatever it is called now."""
         found = await self._house.engine.containers.listed(deployment=record.id)
         named = sorted(found, key=lambda item: item.name != record.container)
@@ -517,9 +491,7 @@ class Reconciler:
     async def _place(self, subject: Subject) -> dict[str, Any]:
         if subject.kind == "service":
             return {}
-        return await self._house.store.read(
-            lambda tx: _where(tx, deployment_store.deployment(tx, subject.id))
-        )
+        return await self._house.store.read(lambda tx: self._apps.place(tx, subject.id))
 
     def _at_it(self, found: Found | None) -> bool:
         """Whether the engine brings it back itself."""
@@ -557,7 +529,7 @@ class Reconciler:
 
     # ---------------------------------------------------------------- bringing back
 
-    async def _repair(self, subject: Subject, record: ServiceRecord | DeploymentRecord) -> None:
+    async def _repair(self, subject: Subject, record: ServiceRecord | App) -> None:
         """Try to bring it back, as an operation; why that failed is told as the incident's
         reason."""
         self._incidents.tried(subject)
@@ -570,16 +542,17 @@ class Reconciler:
             self._house.logger.warning(f"{subject.kind}.repair", id=record.id, error=error.detail)
             await self._incidents.tell(subject, error.detail, **(await self._place(subject)))
 
-    async def _bring_back(self, record: ServiceRecord | DeploymentRecord) -> None:
-        if isinstance(record, ServiceRecord):
-            handle = await self._runner.submit(
-                self._verbs["repair"], ServiceArguments(service=str(record.id)), "reconciler"
-            )
-        else:
-            handle = await self._runner.submit(
-                self._verbs["repair-app"], AppArguments(deployment=record.id), "reconciler"
-            )
-        await handle.wait()
+    async def _bring_back(self, record: ServiceRecord | App) -> None:
+        name, given = (
+            (Repair.name, ServiceArguments(service=str(record.id)))
+            if isinstance(record, ServiceRecord)
+            else self._apps.repair(record.id)
+        )
+        await (await self._runner.submit(self._verbs[name], given, "reconciler")).wait()
+
+    def _intended(self, tx: Tx) -> tuple[list[ServiceRecord], list[App]]:
+        """Every service, and every app that should run."""
+        return services.every(tx), self._apps.wanted(tx)
 
     async def _publish(self, record: ServiceRecord, word: str, reason: str) -> None:
         data = {"reason": reason} if reason else {}
@@ -593,28 +566,3 @@ def _key(labels: Mapping[str, str]) -> str:
     if service := id_in(labels, SERVICE):
         return Subject("service", service).key
     return Subject("app", app).key if (app := id_in(labels, DEPLOYMENT)) else ""
-
-
-def _intended(tx: Tx) -> tuple[list[ServiceRecord], list[DeploymentRecord]]:
-    """Every service, and every app that should run."""
-    apps = [
-        item for item in deployment_store.deployments(tx, state="active") if item.app is not None
-    ]
-    if hold.held(tx):  # an app acts on others: it waits for a person's word
-        apps = []
-    return services.every(tx), sorted(apps, key=lambda item: item.id)
-
-
-def _linked(tx: Tx) -> dict[int, list[int]]:
-    """Project -> the services that it is linked to."""
-    found: dict[int, list[int]] = {}
-    for link in projects.links(tx):
-        found.setdefault(link.project_id, []).append(link.service_id)
-    return found
-
-
-def _where(tx: Tx, record: DeploymentRecord) -> dict[str, Any]:
-    """What an app's events carry: its project, environment and deployment. Raises `NotFound` when
-    they are gone."""
-    environment = projects.environment_by_id(tx, record.environment_id).slug
-    return {"project": record.project_id, "environment": environment, "deployment": record.id}

@@ -256,7 +256,9 @@ class Restore(NewServiceVerb):
                 PlannedContainer(name=record.container_name, action="replace", image=beside.image),
             ],
             volumes=[PlannedVolume(name=volume.name, action=f"keep for {days} days")],
-            apps=bindings.apps(tx, record, f"finds the data of the backup in {record.name}"),
+            apps=bindings.apps(
+                tx, self.house, record, f"finds the data of the backup in {record.name}"
+            ),
             downtime=(
                 "while the containers are exchanged, some seconds; what is written during the "
                 "restore is not in it"

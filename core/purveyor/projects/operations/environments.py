@@ -4,16 +4,14 @@ from typing import ClassVar
 
 import msgspec
 
-from purveyor.deployments import store as deployment_store
-from purveyor.deployments.app_runtime import remove_containers
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import port_registry
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
 from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
+from purveyor.projects.above import Deployed
 from purveyor.projects.bindings import Binder
 from purveyor.projects.models import BindingRecord
 from purveyor.projects.operations.link import BIND_DEADLINE
@@ -79,19 +77,14 @@ class DeleteEnvironment(Verb):
         return operations.insert(tx, self.name, project_id=project.id, actor=actor, arguments=shown)
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        active = deployment_store.deployments(
-            tx, environment_id=operation.arguments["environment_id"], state="active"
-        )
-        held = self._bindings(tx, operation.arguments["environment_id"])
+        environment_id = operation.arguments["environment_id"]
+        containers = self.house.part(Deployed).containers(tx, environment_id=environment_id)
+        held = self._bindings(tx, environment_id)
         return Plan(
             verb=self.name,
             subject=f"{operation.arguments['project']}/{operation.arguments['environment']}",
             steps=step_names(self.steps(operation)),
-            containers=[
-                PlannedContainer(name=item.container, action="remove")
-                for item in active
-                if item.container
-            ],
+            containers=[PlannedContainer(name=name, action="remove") for name in containers],
             resources=[record.resource for record in held],
             downtime="for good",
             warnings=["The data of these resources is deleted."]
@@ -106,8 +99,9 @@ class DeleteEnvironment(Verb):
         )
 
         async def remove() -> None:
-            await remove_containers(self.house.engine, environment=environment_id)
-            await self.house.store.write(lambda tx: _retire(tx, environment_id))
+            deployed = self.house.part(Deployed)
+            await deployed.remove(environment_id=environment_id)
+            await self.house.store.write(lambda tx: deployed.retire(tx, environment_id))
             await Networks(self.house).drop(environment_id)
 
         # an app that is gone is not brought back
@@ -128,12 +122,3 @@ class DeleteEnvironment(Verb):
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
         projects.delete_environment(tx, operation.arguments["environment_id"])
-
-
-def _retire(tx: Tx, environment_id: int) -> None:
-    """Its apps are gone."""
-    for item in deployment_store.deployments(tx, environment_id=environment_id, state="active"):
-        deployment_store.update_deployment(
-            tx, item.id, state="retired", variables=None, ended_at=tx.now
-        )
-        port_registry.release_ports(tx, deployment=item.id)

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from purveyor.deployments import store as deployment_store
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
@@ -13,6 +12,7 @@ from purveyor.kernel.operations.models import OperationRecord, Outcome
 from purveyor.kernel.parts import House
 from purveyor.projects import bindings
 from purveyor.projects import store as projects
+from purveyor.projects.above import Deployed
 from purveyor.projects.bindings import Binder
 from purveyor.projects.models import BindingRecord, ProjectRecord
 from purveyor.projects.naming import Extras
@@ -262,11 +262,8 @@ class Unlink(LinkVerb):
         link = projects.find_link(tx, service.id, project.id)
         held = projects.bindings(tx, service_id=service.id, project_id=project.id)
         self._check(tx, given, service, project)
-        users = {
-            item.id: user.id
-            for item in held
-            if (user := deployment_store.user_of(tx, item)) is not None
-        }
+        deployed = self.house.part(Deployed)
+        users = {item.id: user for item in held if (user := deployed.user_of(tx, item)) is not None}
         later = []
         if not given.now and not given.purge:
             later = [
@@ -326,9 +323,13 @@ class Unlink(LinkVerb):
         }
         ended = {held[number] or 0 for number in given["bindings"] if number in held}
         kept = {held[number] or 0 for number, _ in given["later"]}
-        lost = bindings.apps(tx, service, f"loses {service.name} at once", ended)
+        lost = bindings.apps(tx, self.house, service, f"loses {service.name} at once", ended)
         waits = bindings.apps(
-            tx, service, f"keeps its account on {service.name} until its next deploy", kept
+            tx,
+            self.house,
+            service,
+            f"keeps its account on {service.name} until its next deploy",
+            kept,
         )
         warnings = []
         if waits:

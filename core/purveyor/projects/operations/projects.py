@@ -4,8 +4,6 @@ from typing import ClassVar
 
 import msgspec
 
-from purveyor.deployments import store as deployment_store
-from purveyor.deployments.app_runtime import remove_containers
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.docker import names
@@ -15,6 +13,7 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
 from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
+from purveyor.projects.above import Deployed
 from purveyor.services import store as services
 from purveyor.services.networks import Networks
 from purveyor.services.operations.base import STOP_DEADLINE, step_names
@@ -98,16 +97,12 @@ class DeleteProject(Verb):
         )
 
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        active = deployment_store.deployments(tx, project_id=operation.project_id, state="active")
+        containers = self.house.part(Deployed).containers(tx, project_id=operation.project_id)
         return Plan(
             verb=self.name,
             subject=operation.arguments["project"],
             steps=step_names(self.steps(operation)),
-            containers=[
-                PlannedContainer(name=item.container, action="remove")
-                for item in active
-                if item.container
-            ],
+            containers=[PlannedContainer(name=name, action="remove") for name in containers],
             downtime="for good",
         )
 
@@ -118,7 +113,7 @@ class DeleteProject(Verb):
         ]
 
     async def _remove(self, project_id: int) -> None:
-        await remove_containers(self.house.engine, project=project_id)
+        await self.house.part(Deployed).remove(project_id=project_id)
         networks = Networks(self.house)
         for environment in await self.house.store.read(
             lambda tx: projects.environments(tx, project_id)

@@ -114,7 +114,7 @@ class Rotate(Verb):
                 for item in held
                 if item and item.environment_id
                 for app in bindings.apps(
-                    tx, services.get(tx, item.service_id), "", [item.environment_id]
+                    tx, self.house, services.get(tx, item.service_id), "", [item.environment_id]
                 )
             ],
             warnings=[

@@ -162,7 +162,9 @@ class Upgrade(BesideVerb):
                 )
             ],
             resources=[f"{given['action']}: {given['reason']}"],
-            apps=bindings.apps(tx, record, f"does not reach {record.name} until {until}")
+            apps=bindings.apps(
+                tx, self.house, record, f"does not reach {record.name} until {until}"
+            )
             if until
             else [],
             downtime=f"from the copy of the data until {until}" if until else "none",
