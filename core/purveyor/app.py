@@ -71,6 +71,7 @@ from purveyor.services import store as services
 from purveyor.services.handle import handle_of
 from purveyor.services.health import Observer
 from purveyor.services.incidents import Incidents
+from purveyor.services.networks import Networks
 from purveyor.services.operations.clone import Clone
 from purveyor.services.operations.create import Create
 from purveyor.services.operations.delete import Delete
@@ -146,11 +147,10 @@ class App:
         self.wrong_tokens = Refusals(house.store, "token.refused")
         self.audit = AuditLog(house.store, house.logger, self.now, house.settings.audit_days)
         self.sign_ins = SignIns(house.store, self.memory, self.audit, self.now, house.settings)
+        house.parts.add(Networks(house), Keeper(house), Helpers(house), self.audit)
         self.provision = Provisioner(house)
-        house.parts.add(self.audit, self.provision, Keeper(house), Binder(house))
-        house.parts.add(
-            Helpers(house), ProjectLinks(house), ServiceArchives(house), ProjectApps(house)
-        )
+        house.parts.add(self.provision, Binder(house))
+        house.parts.add(ProjectLinks(house), ServiceArchives(house), ProjectApps(house))
         self.verbs = build(house, self.provision)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
         if house.settings.self_repair == "on":
@@ -169,8 +169,8 @@ class App:
         self.copies = StateCopies(house, self.now)
         house.store.committed = self.copies.changed
         house.fence.look = self.copies.look
-        house.parts.add(self.observer, self.renewals, self.copies)
         self.recovery = Recovery(house, self.runner, self.verbs)
+        house.parts.add(self.observer, self.renewals, self.copies, self.recovery)
         self.subjects = SUBJECTS
 
     def part(self, kind: type[T]) -> T:

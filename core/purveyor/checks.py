@@ -178,7 +178,7 @@ def _name(tx: Tx, record: DeploymentRecord) -> str:
 
 async def _running(app: App, record: DeploymentRecord, name: str) -> tuple[Check, str]:
     """Whether an app runs, and its container's id."""
-    engine, networks = app.house.engine, Networks(app.house)
+    engine, networks = app.house.engine, app.part(Networks)
     listed = await engine.containers.listed(deployment=record.id)
     found = await engine.containers.inspect(listed[0].id) if listed else None
     hosts = await app.house.store.read(address.hosts)

@@ -58,7 +58,13 @@ COMMANDS = {
     "doctor": INSTALLATION,
     "completion": INSTALLATION,
 }
-PROGRAM = Program(commands=COMMANDS, open_api="purveyor.asgi:open_api", verbs="purveyor.app:VERBS")
+PROGRAM = Program(
+    commands=COMMANDS,
+    build="purveyor.app:built",
+    open_core="purveyor.app:open_app",
+    open_api="purveyor.asgi:open_api",
+    verbs="purveyor.app:VERBS",
+)
 cli = command_line.make(PROGRAM)
 
 

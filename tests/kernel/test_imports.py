@@ -42,13 +42,6 @@ BELOW = {
     "clients": {"kernel.cli"},
 }
 
-# What still runs upward. The list is exact: an entry that is not needed any more fails the test,
-# and none is added.
-EXCEPTIONS = {
-    "clients.compose": {"projects.commands", "services.commands"},
-    "recovery.commands": {"app"},
-}
-
 
 def modules() -> dict[str, Path]:
     """Every module of the core, without `purveyor.`."""
@@ -96,16 +89,8 @@ def arrows() -> set[tuple[str, str]]:
     return found
 
 
-def listed() -> set[tuple[str, str]]:
-    return {(module, other) for module, others in EXCEPTIONS.items() for other in others}
-
-
-def test_nothing_new_runs_upward() -> None:
-    assert arrows() - listed() == set()
-
-
-def test_the_list_of_exceptions_only_shrinks() -> None:
-    assert listed() - arrows() == set(), "take these out of EXCEPTIONS"
+def test_nothing_runs_upward() -> None:
+    assert arrows() == set()
 
 
 def test_the_contract_imports_nothing_of_ours() -> None:

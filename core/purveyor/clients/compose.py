@@ -13,10 +13,9 @@ from typing import Any
 
 import click
 
+from purveyor.clients.declarative import PROJECTS, SERVICES
 from purveyor.kernel.cli.client import Client, run
 from purveyor.kernel.cli.options import Options
-from purveyor.projects.commands import PROJECTS
-from purveyor.services.commands import BASE
 from purveyor_hooks import BadInput, Conflict, NotFound, PurveyorError
 
 OWN = ("service", "name", "version", "image", "environment")
@@ -94,7 +93,7 @@ def down(context: click.Context, words: tuple[str, ...]) -> None:
     async def work(client: Client) -> None:
         name = _name(given, service)
         try:
-            await client.call("DELETE", f"{BASE}/{name}/projects/{_project(context)}")
+            await client.call("DELETE", f"{SERVICES}/{name}/projects/{_project(context)}")
             _say("info", f"unlinked from {name}; the data is kept")
         except NotFound:
             _say("debug", f"{name} was not linked")
@@ -148,28 +147,28 @@ async def _up(client: Client, project: str, service: str, given: Mapping[str, st
         )
     name = _name(given, service)
     try:
-        found = (await client.get(f"{BASE}/{name}"))["service"]
+        found = (await client.get(f"{SERVICES}/{name}"))["service"]
     except NotFound:
         found = await _created(client, name, given)
     if found["status"] in ("stopped", "down"):
         _say("info", f"starting {found['slug']}")
-        await client.verb("POST", f"{BASE}/{found['slug']}/start", _told)
+        await client.verb("POST", f"{SERVICES}/{found['slug']}/start", _told)
     try:
         await client.get(f"{PROJECTS}/{project}")
     except NotFound:
         await client.call("POST", PROJECTS, json={"name": project})
-    links = await client.get(f"{BASE}/projects/{project}")
+    links = await client.get(f"{SERVICES}/projects/{project}")
     if found["slug"] not in [link["service"]["slug"] for link in links]:
         _say("info", f"linking {found['slug']} to {project}")
         await client.verb(
-            "POST", f"{BASE}/{found['slug']}/projects", _told, json={"project_id": project}
+            "POST", f"{SERVICES}/{found['slug']}/projects", _told, json={"project_id": project}
         )
     environment = given.get("environment") or "production"
     if environment != "production":  # the compose file names it: it is made when there is none
         await client.verb(
             "POST", f"/api/projects/{project}/environments", _told, json={"name": environment}
         )
-    path = f"{BASE}/{found['slug']}/projects/{project}/environment"
+    path = f"{SERVICES}/{found['slug']}/projects/{project}/environment"
     values = await client.get(path, environment=environment)
     for variable, value in {**_short(values), **values}.items():
         _say("setenv", f"{variable}={value}")
@@ -188,11 +187,11 @@ async def _created(client: Client, name: str, given: Mapping[str, str]) -> Mappi
     if given.get("version"):
         body["version"] = given["version"]
     try:
-        operation = await client.verb("POST", f"{BASE}/", _told, json=body)
+        operation = await client.verb("POST", f"{SERVICES}/", _told, json=body)
         number = operation["service_id"]
     except Conflict:  # compose brings several up at once
         number = name
-    made: Mapping[str, Any] = (await client.get(f"{BASE}/{number}"))["service"]
+    made: Mapping[str, Any] = (await client.get(f"{SERVICES}/{number}"))["service"]
     return made
 
 

@@ -108,7 +108,7 @@ class DockerWorkshop:
     async def _network(self, scope: Scope) -> str:
         """The environment's network, with the services that it uses."""
         name = networks.name_of(self.house.engine.namespace, scope.project, scope.environment)
-        return (await Networks(self.house).ensure(self.environment_id, name)).name
+        return (await self.house.part(Networks).ensure(self.environment_id, name)).name
 
     async def _port(self, deployment_id: int) -> int:
         def work(tx: Tx) -> int:
@@ -176,7 +176,7 @@ class DockerWorkshop:
             await engine.containers.rename(found.id, record.container)
         scope = await self.house.store.read(lambda tx: scope_of(tx, record))
         network = await self._network(scope)
-        expected = await Networks(self.house).expected(environment=self.environment_id)
+        expected = await self.house.part(Networks).expected(environment=self.environment_id)
         if lost(found, expected):
             await engine.containers.connect(found.id, [], network)
         home = found.network_ids.get(engine.namespace)

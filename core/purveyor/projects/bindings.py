@@ -131,7 +131,7 @@ class Binder:
 
     def __init__(self, house: House) -> None:
         self._house = house
-        self._networks = Networks(house)
+        self._networks = house.part(Networks)
 
     async def _load(self, binding_id: int) -> tuple[BindingRecord, ServiceRecord] | None:
         def work(tx: Tx) -> tuple[BindingRecord, ServiceRecord] | None:

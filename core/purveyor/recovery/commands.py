@@ -21,6 +21,7 @@ from purveyor_hooks.confirm import interrupts, yes_option
 if TYPE_CHECKING:
     from purveyor.backups.models import SourceRecord
     from purveyor.backups.storage import Place
+    from purveyor.kernel.core import Core
     from purveyor.recovery.outlook import ServiceOutlook
     from purveyor.recovery.rebuild import Prospect, Wanted
 
@@ -145,7 +146,6 @@ def recover_from(options: Options, /, place: str, yes: bool, plan: bool, **given
 async def _recover(
     options: Options, place: str, yes: bool, plan: bool, given: Mapping[str, Any]
 ) -> None:
-    from purveyor.app import built
     from purveyor.recovery import rebuild
 
     under_way = rebuild.require_empty(options.state)
@@ -156,7 +156,7 @@ async def _recover(
         )
     else:
         wanted = _wanted(options.state, place, given)
-        async with rebuild.prospect(wanted, built) as found:
+        async with rebuild.prospect(wanted, options.require_program().built) as found:
             _show(options, found)
             if plan:
                 return
@@ -192,12 +192,11 @@ def recover_containers(options: Options, /, leave: tuple[str, ...], plan: bool) 
 
 
 async def _take_in(options: Options, leave: tuple[str, ...], plan: bool) -> None:
-    from purveyor.app import built, docker_engine
+    from purveyor.kernel.docker.client import DockerEngine
     from purveyor.recovery import retaken
 
-    async with retaken.retaken(
-        options.state, built, docker_engine, plan=plan, leave=leave
-    ) as taken:
+    built = options.require_program().built
+    async with retaken.retaken(options.state, built, DockerEngine, plan=plan, leave=leave) as taken:
         told = taken.told()
     if options.as_json:
         output.show_json(told)
@@ -266,7 +265,7 @@ def recover_database(
 async def _put_back(
     options: Options, place: str | None, yes: bool, plan: bool, given: Mapping[str, Any]
 ) -> None:
-    from purveyor.app import built, docker_engine
+    from purveyor.kernel.docker.client import DockerEngine
     from purveyor.recovery import put_back
 
     def confirm(host: str) -> None:
@@ -282,8 +281,8 @@ async def _put_back(
         options.state,
         _place(place, given) if place else None,
         key,
-        built,
-        docker_engine,
+        options.require_program().built,
+        DockerEngine,
         plan=plan,
         confirm=confirm,
     ) as found:
@@ -314,12 +313,15 @@ async def _bring_back(options: Options) -> None:
     """Run what is pending in this process, and tell how it goes."""
     import anyio
 
-    from purveyor.app import open_app
+    from purveyor.recovery.controller import Recovery
 
     try:
-        async with open_app(options.state) as app, anyio.create_task_group() as group:
-            group.start_soon(_tell, app)
-            await app.recovery.run()
+        async with (
+            options.require_program().core(options.state) as core,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(_tell, core)
+            await core.part(Recovery).run()
             group.cancel_scope.cancel()
     except ExceptionGroup as raised:
         raise _first(raised) from None
@@ -332,11 +334,11 @@ def _first(error: Exception) -> Exception:
     return error
 
 
-async def _tell(app: Any) -> None:
+async def _tell(core: "Core") -> None:
     from purveyor.services import store as services
 
-    names = {record.id: record.name for record in await app.house.store.read(services.every)}
-    async for event in app.bus.follow(await app.bus.last()):
+    names = {record.id: record.name for record in await core.house.store.read(services.every)}
+    async for event in core.bus.follow(await core.bus.last()):
         if event.type.startswith("service.recover.") and event.type.endswith(
             (".step", ".succeeded", ".failed", ".progress")
         ):

@@ -49,7 +49,7 @@ class Provisioner:
 
     def __init__(self, house: House) -> None:
         self._house = house
-        self._networks = Networks(house)
+        self._networks = house.part(Networks)
         # two at once may take each other's marks
         self._asking: defaultdict[int, anyio.Lock] = defaultdict(anyio.Lock)
 

@@ -59,7 +59,7 @@ class Reconciler:
         self._verbs = verbs
         self._incidents = incidents
         self._apps = house.part(Apps)
-        self._networks = Networks(house)
+        self._networks = house.part(Networks)
         self._told = anyio.Event()
         # "service-3", "app-7", names and ids of containers that are not ours
         self._changed: set[str] = set()

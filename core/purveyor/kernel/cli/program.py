@@ -4,6 +4,7 @@ are needed."""
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -12,12 +13,23 @@ if TYPE_CHECKING:
 
 
 class Program(NamedTuple):
-    """`commands` has each command's module; `open_api` opens a state directory and answers the
-    core that runs with its API, as `core_and_api` says; `verbs` are its types of operation."""
+    """`commands` has each command's module; `build` opens a state directory and answers its core,
+    of which nothing runs yet, `open_core` one that runs, and `open_api` that one with its API, as
+    the methods say; `verbs` are its types of operation."""
 
     commands: Mapping[str, str]
+    build: str
+    open_core: str
     open_api: str
     verbs: str
+
+    def built(self, state: Path) -> AbstractAsyncContextManager["Core"]:
+        opener: Callable[..., AbstractAsyncContextManager[Core]] = _at(self.build)
+        return opener(state)
+
+    def core(self, state: Path) -> AbstractAsyncContextManager["Core"]:
+        opener: Callable[..., AbstractAsyncContextManager[Core]] = _at(self.open_core)
+        return opener(state)
 
     def core_and_api(
         self, *given: Any, **more: Any

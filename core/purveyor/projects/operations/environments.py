@@ -102,7 +102,7 @@ class DeleteEnvironment(Verb):
             deployed = self.house.part(Deployed)
             await deployed.remove(environment_id=environment_id)
             await self.house.store.write(lambda tx: deployed.retire(tx, environment_id))
-            await Networks(self.house).drop(environment_id)
+            await self.house.part(Networks).drop(environment_id)
 
         # an app that is gone is not brought back
         containers = Step("containers", remove, deadline=STOP_DEADLINE, final=True)

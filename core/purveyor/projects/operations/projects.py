@@ -114,7 +114,7 @@ class DeleteProject(Verb):
 
     async def _remove(self, project_id: int) -> None:
         await self.house.part(Deployed).remove(project_id=project_id)
-        networks = Networks(self.house)
+        networks = self.house.part(Networks)
         for environment in await self.house.store.read(
             lambda tx: projects.environments(tx, project_id)
         ):
