@@ -37,7 +37,7 @@ class BadInput(PurveyorError):
 
     status = 400
     code = "bad-input"
-    title = "The request cannot be used as it is"
+    title = "Invalid request"
     exit_code = 2
 
 
@@ -123,7 +123,7 @@ class ImageMissing(Failed):
 
     status = 409
     code = "image-missing"
-    title = "The image cannot be had"
+    title = "Image not available"
 
 
 class DeadlineExceeded(Failed):
@@ -153,7 +153,7 @@ class Cancelled(PurveyorError):
 
 
 class EngineUnavailable(PurveyorError):
-    """The Docker Engine does not answer or does not let us in."""
+    """The Docker Engine is unreachable or denies access."""
 
     status = 503
     code = "engine-unavailable"

@@ -173,7 +173,7 @@ class Workshop(Protocol):
 
 
 class Core(Protocol):
-    """What `startup` hands to a plugin: verbs by name, and the event line."""
+    """What `startup` hands to a plugin: verbs by name, and the event stream."""
 
     @property
     def logger(self) -> Logger: ...

@@ -421,7 +421,7 @@ async def upgrade_check(service: Service, access: Access, image: Image) -> tuple
 async def browse(  # type: ignore[empty-body]
     service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str
 ) -> Listing:
-    """Show one page of what it holds, by the administrator's eyes. Changes nothing, and ends within
+    """Show one page of what it holds, with administrator privileges. Changes nothing, and ends within
     seconds.
 
     - service: the service, ready.
@@ -587,7 +587,7 @@ async def startup(core: Core) -> None:
 
 @hookspec
 async def shutdown() -> None:
-    """Let go of what `startup` took."""
+    """Release resources acquired in `startup`."""
 
 
 @hookspec

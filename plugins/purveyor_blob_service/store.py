@@ -487,7 +487,7 @@ def _opened_cursor(cursor: str) -> str:
 
 
 def _bad_cursor() -> BadInput:
-    why = "it is none that a listing gave"
+    why = "unknown or expired cursor"
     return BadInput(
         f"The cursor cannot be used: {why}.",
         remedy="Begin again without a cursor.",

@@ -82,7 +82,7 @@ def handlers(pages: Pages, app: Application) -> Sequence[Any]:
         async with pages.change(request) as (form, client):
             path, back = f"/api/operations/{number}/{word}", f"/operations/{number}"
             if word not in ("cancel", "abandon"):
-                raise BadInput(f"There is nothing called {word} to do.")
+                raise BadInput(f"Unknown action: {word}.")
             if form.get(AGREED) != "yes":
                 plan = await client.call("POST", path, params={"plan": "true"})
                 return pages.confirm(

@@ -70,7 +70,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
             elif word in SWITCHES:
                 await client.call("POST", f"{SCHEDULES}/{number}/{word}")
             else:
-                raise BadInput(f"There is nothing called {word} to do.")
+                raise BadInput(f"Unknown action: {word}.")
         return pages.to(request, f"/services/{slug}/backups")
 
     # ---------------------------------------------------------------- every moment
@@ -225,7 +225,7 @@ def _utc(given: str) -> str:
         return datetime.fromisoformat(given).replace(tzinfo=UTC).isoformat()
     except ValueError:
         raise BadInput(
-            "That is no moment.",
+            "Invalid date and time.",
             remedy="Like this: 2026-01-31T12:00:00",
             errors={"at": "date and time"},
         ) from None

@@ -103,7 +103,7 @@ class Pages:
         check_form(request, session, given)
         if not session.admin:
             raise Forbidden(
-                "Your token may look, and change nothing.",
+                "This token is read-only.",
                 remedy="Sign in with one of the scope admin.",
             )
         return given

@@ -165,7 +165,7 @@ def _app(form: dict[str, str]) -> dict[str, Any]:
     """What to deploy: an image; a command and a port when the image's own will not do."""
     port = form.get("port", "")
     if port and not (port.isdecimal() and len(port) <= 5):
-        raise BadInput("The port is no number.", errors={"port": "a whole number, or nothing"})
+        raise BadInput("Invalid port.", errors={"port": "a whole number, or nothing"})
     try:
         command = shlex.split(form.get("command", ""))
     except ValueError as error:

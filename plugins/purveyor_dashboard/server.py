@@ -66,7 +66,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
             if days := form.get("days", ""):
                 if not days.isdecimal() or len(days) > LONGEST:
                     raise BadInput(
-                        "The token's life is not one.",
+                        "expires_in is out of range.",
                         errors={"expires_in": "a whole number of days, or nothing"},
                     )
                 body["expires_in"] = int(days) * DAY

@@ -17,7 +17,7 @@ def handlers(pages: Pages) -> Sequence[Any]:
         async with pages.change(request) as (form, client):
             back, path = f"/services/{slug}", f"{SERVICES}/{slug}/{word}"
             if word not in SIMPLE:
-                raise BadInput(f"There is nothing called {word} to do.")
+                raise BadInput(f"Unknown action: {word}.")
             if word == "undo-upgrade":  # what was written since is not there afterwards
                 typed(form, slug)
             if word in ("start", "undo-upgrade"):

@@ -16,7 +16,7 @@ def _out(line: CommandLine, value: Any, text: str) -> None:
 
 @click.group("webhook")
 def webhook() -> None:
-    """Webhooks: signed, kept until they are taken."""
+    """Webhooks: signed, retried with backoff until they are accepted."""
 
 
 @webhook.command("add")
@@ -27,7 +27,7 @@ def webhook() -> None:
     "events",
     multiple=True,
     metavar="PREFIX",
-    help="Only types that begin so: service.create",
+    help="Only types with this prefix: service.create",
 )
 @click.option("--attempts", type=int, help="How often it is tried before it is dead.")
 @click.option(
@@ -76,7 +76,7 @@ def list_webhooks(line: CommandLine) -> None:
 @click.argument("name")
 @click.pass_obj
 def delete(line: CommandLine, name: str) -> None:
-    """Send nothing more there."""
+    """Delete a webhook."""
     line.run(lambda api: api.call("DELETE", f"{BASE}/{name}"))
     _out(line, {"deleted": name}, f"{name} is deleted.")
 

@@ -330,8 +330,8 @@ class Outbox:
             )
         if errors:
             raise BadInput(
-                "The webhook cannot be used as it is.",
-                remedy="Correct what is named.",
+                "Invalid webhook.",
+                remedy="Fix the fields listed.",
                 errors=errors,
             )
         await check_address(given.url)

@@ -54,7 +54,7 @@ def variable(name: str) -> str:
 
 def bad_input(kind: type[E], detail: str, remedy: str = "") -> E:
     """The error for what the caller gave."""
-    return kind("bad-input", 400, "The request cannot be used as it is", detail, remedy)
+    return kind("bad-input", 400, "Invalid request", detail, remedy)
 
 
 def unreachable(kind: type[E], error: Exception) -> E:

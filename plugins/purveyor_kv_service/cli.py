@@ -124,7 +124,7 @@ def incr_command(
 def expire_command(
     line: CommandLine, key: str, seconds: int, project: str, environment: str | None
 ) -> None:
-    """End a key in some seconds."""
+    """Set a key's expiry in seconds."""
     done = ask(line, "expire", project, environment, "success", key=key, seconds=seconds)
     shown(line, "OK" if done else "There is no such key.")
 

@@ -15,7 +15,7 @@ def plan(service: Service, image: Image) -> UpgradePlan:
     before, after = version(service.image), version(image)
     if before is None or after is None:
         unknown = image.reference if after is None else service.image.reference
-        return UpgradePlan(action="refuse", reason=f"It cannot be told which version {unknown} is.")
+        return UpgradePlan(action="refuse", reason=f"Could not determine the version of {unknown}.")
     if after < before:
         return UpgradePlan(
             action="refuse",

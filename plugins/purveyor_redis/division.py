@@ -211,7 +211,7 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
         await add(access, binding.slot, _held_by(binding), rules(binding), own=True)
     except Taken as taken:
         known = MARKED.search(str(taken))
-        whose = f"is marked as {known[3]}'s" if known else "holds keys that nobody is recorded for"
+        whose = f"is marked as {known[3]}'s" if known else "holds keys with no recorded owner"
         raise Conflict(
             f"The server db{binding.slot} of {service.name} {whose}.",
             remedy=(

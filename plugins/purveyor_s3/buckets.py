@@ -28,7 +28,7 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
         if not await _is_ours(client, binding):
             if await exists(client, binding.resource):
                 raise Conflict(
-                    f"{service.name} has a bucket {binding.resource} that nobody is recorded for.",
+                    f"{service.name} has a bucket {binding.resource} with no recorded owner.",
                     remedy="Rename or remove it, or choose another project name.",
                 )
             if await _asked(service, accounts.exists(binding.account)):

@@ -42,7 +42,7 @@ def of(service: Service) -> Flavour:
     if name is None:
         why = "its name holds none of rustfs, minio, seaweedfs"
         raise BadInput(
-            f"It cannot be told which S3 server the image {service.image.reference} holds: {why}.",
+            f"Could not determine the S3 server of image {service.image.reference}: {why}.",
             remedy="Say it: -p flavour=minio (or rustfs, seaweedfs).",
             errors={"flavour": "needed for this image", "docker_image": why},
         )

@@ -9,7 +9,7 @@ def plan(service: Service, image: Image) -> UpgradePlan:
     before, after = flavours.of(service).name, flavours.named(image.reference)
     if after is None:
         return UpgradePlan(
-            action="refuse", reason=f"It cannot be told which S3 server {image.reference} holds."
+            action="refuse", reason=f"Could not determine the S3 server of image {image.reference}."
         )
     if after != before:
         reason = (

@@ -319,7 +319,10 @@ def test_what_the_engine_says_is_for_administrators(
 ) -> None:
     name = f"registry.invalid/{secrets.token_hex(4)}:1"
     plain = deploy(name)
-    assert (plain.status_code, plain.json()["detail"]) == (409, f"The image {name} cannot be had.")
+    assert (plain.status_code, plain.json()["detail"]) == (
+        409,
+        f"The image {name} is not available.",
+    )
     told = deploy(name, by=admin)
     assert "cannot be pulled: " in told.json()["detail"]
     assert "cannot be pulled: " in (stage.state / "daemon.log").read_text()

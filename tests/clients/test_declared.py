@@ -118,7 +118,7 @@ def test_what_is_exported_is_what_is(stage: Stage, tmp_path: Path) -> None:
     ("[services.main]\ntype = 'redis'", "cannot become"),
     ("[services.main]\ntype = 'postgres'\ncolour = 'red'", "colour"),
     ("[projects.shop]\nlinks = ['nobody']", "there is no service 'nobody'"),
-    ("[schedules.x]\nwhen = 'often'", "no cron line"),
+    ("[schedules.x]\nwhen = 'often'", "not a valid cron expression"),
     ("[services.new]\ntype = 'redis'\nimage = 'a'\nversion = '8'", "not both"),
     ("this is = not [toml", "not TOML"),
 ])  # fmt: skip

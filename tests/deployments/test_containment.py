@@ -225,7 +225,7 @@ async def test_the_engines_own_words_are_for_administrators(
         assert "there is no registry" in told.value.detail
         with pytest.raises(ImageMissing) as plain:
             await ask(app, image="registry.example/none:1")
-        assert plain.value.detail == "The image registry.example/none:1 cannot be had."
+        assert plain.value.detail == "The image registry.example/none:1 is not available."
 
         def acted(name: str) -> None:
             if name == "start container":

@@ -49,7 +49,7 @@ def test_a_port_in_use_is_named_and_an_automatic_one_steps_aside(house: Stage) -
 
 def test_an_image_that_does_not_exist_is_said_and_nothing_is_left(house: Stage) -> None:
     said = refused(house, 6, "create", "redis", "x", "--image", "no.such.host/nothing:1")
-    assert "not on this machine and cannot be pulled" in said
+    assert "was not found locally, and pulling it failed" in said
     assert "docker pull no.such.host/nothing:1" in said
 
 

@@ -64,7 +64,7 @@ SHOWN = {  # lines of output that are the same whatever the type of service is
         "create cache (a plan; nothing has been changed)",
         "  steps       image → volume → container → start → ready → identity",
         "  downtime    none",
-        "The project shop is there (id 1).",
+        "Created project shop (id 1).",
         "main is linked to shop. The next deploy gets",
         "Deployment 1 of shop is ● active",
         "✓ shop/production: app  deployment 1 runs",

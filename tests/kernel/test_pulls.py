@@ -118,7 +118,7 @@ async def test_why_an_image_cannot_be_pulled_is_said(
     daemon.status, daemon.more = status, chunk(line) + b"0\r\n\r\n"
     with pytest.raises(
         ImageMissing,
-        match=r"The image app:1 is not on this machine and cannot be pulled: access denied\.",
+        match=r"The image app:1 was not found locally, and pulling it failed: access denied\.",
     ):
         await engine.images.pull("app:1", silently, 2)
 

@@ -275,7 +275,7 @@ def test_a_stopped_service_survives_a_prune_of_everything(
 
     said = run(sys.executable, "-m", "purveyor", "start", name)
     assert said.returncode == 6
-    assert "not on this machine and cannot be pulled" in said.stderr
+    assert "was not found locally, and pulling it failed" in said.stderr
     load()  # on a machine with a registry, start pulls it
     purveyor("start", name)
     assert purveyor("connect", name, "--", *READ[name]).strip() == "500"

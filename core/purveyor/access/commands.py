@@ -132,7 +132,7 @@ def add(options: Options, name: str) -> None:
     output.say(
         options,
         found,
-        f"The user {name} is there. A token: purveyor token create laptop --user {name}",
+        f"Created user {name}. Make a token: purveyor token create laptop --user {name}",
     )
 
 

@@ -144,7 +144,7 @@ async def create_token(request: Req, core: Core, data: TokenRequest) -> NewToken
         raise BadInput("The token's scope and project do not go together.", errors={"project": why})
     if data.expires_in is not None and not 0 < data.expires_in <= 10 * 365 * 86400:
         raise BadInput(
-            "The token's life is not one.",
+            "expires_in is out of range.",
             errors={"expires_in": "seconds, more than 0, at most ten years"},
         )
 

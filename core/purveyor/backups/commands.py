@@ -77,7 +77,9 @@ def _show(options: Options, item: Mapping[str, Any]) -> None:
     "--to", "source", metavar="SOURCE", help="An S3 source instead of the folder of this host."
 )
 @click.option("--encrypt/--plain", default=None, help="Instead of what the settings say.")
-@click.option("--keep-days", type=click.IntRange(1), help="Delete it by itself after so many days.")
+@click.option(
+    "--keep-days", type=click.IntRange(1), help="Delete automatically after so many days."
+)
 @plan_option
 @click.pass_obj
 def run_backup(
@@ -137,7 +139,7 @@ def show_backup(options: Options, backup: str) -> None:
 def verify_backup(
     options: Options, backup: str, deep: bool, accept_unsigned: bool, plan: bool
 ) -> None:
-    """Prove a backup: restore it into a service made for that, and count what is in it."""
+    """Verify a backup: restore it into a temporary service, and count what is in it."""
     asked = {"deep": deep, "accept_unsigned": accept_unsigned}
     params = {name: "true" for name, given in asked.items() if given}
     if act(
@@ -291,7 +293,7 @@ def delete_backup(options: Options, backup: str, yes: bool, plan: bool) -> None:
 @unsigned_option
 @click.pass_obj
 def adopt_backups(options: Options, source: str | None, accept_unsigned: bool) -> None:
-    """Take up backups that are there and have no record: after the host was lost, before a
+    """Register existing backups found at a destination: after the host was lost, before a
     restore."""
     path = f"{BACKUPS}/s3-sources/{source}/adopt" if source else f"{BACKUPS}/adopt"
     params = {"accept_unsigned": str(accept_unsigned).lower()}
@@ -308,7 +310,7 @@ def adopt_backups(options: Options, source: str | None, accept_unsigned: bool) -
     else:
         for item in found:
             click.echo(f"{item['id']}  {item['backup_id']}  {item['service_name']}")
-        click.echo(f"{len(found)} backups were taken up.")
+        click.echo(f"Registered {len(found)} backups.")
 
 
 # ---------------------------------------------------------------- every moment
@@ -330,7 +332,7 @@ def archive_group() -> None:
     default=7,
     show_default=True,
     type=click.IntRange(1),
-    help="How far back one can go.",
+    help="The recovery window, in days.",
 )
 @plan_option
 @click.pass_obj
@@ -342,7 +344,7 @@ def start_archive(
     keep_days: int,
     plan: bool,
 ) -> None:
-    """Write down every change of a service from now on."""
+    """Start continuous archiving of a service: it can be restored to any point in time."""
     body = {
         "service_id": service,
         "s3_source_id": source,
@@ -359,7 +361,7 @@ def start_archive(
 @plan_option
 @click.pass_obj
 def stop_archive(options: Options, service: str, yes: bool, plan: bool) -> None:
-    """Write down no more; what was archived stays and can be restored."""
+    """Stop continuous archiving. Existing archives are kept, and can be restored."""
     interrupts(
         f"What {service} writes from now on can be restored from backups alone.", yes=yes, plan=plan
     )
@@ -378,7 +380,7 @@ def stop_archive(options: Options, service: str, yes: bool, plan: bool) -> None:
 @archive_group.command("list")
 @click.pass_obj
 def list_archives(options: Options) -> None:
-    """How far back, how far behind, and what waits."""
+    """Show archives: recovery window, lag, queue."""
     _list_archives(options)
 
 
@@ -406,7 +408,7 @@ def _list_archives(options: Options) -> None:
 
 @backup_command.group("source")
 def source_group() -> None:
-    """Buckets that backups go to."""
+    """Manage backup destinations."""
 
 
 @source_group.command("add")
@@ -426,7 +428,7 @@ def add_source(options: Options, name: str, given: tuple[str, ...], accept_own: 
         body["force_path_style"] = body["force_path_style"].lower() in ("true", "1", "yes")
     found = run(options, lambda client: client.call("POST", f"{BACKUPS}/s3-sources", json=body))
     output.show_json(found) if options.as_json else click.echo(
-        f"{found['name']} is there (id {found['id']})."
+        f"Created {found['name']} (id {found['id']})."
     )
 
 
@@ -453,7 +455,7 @@ def list_sources(options: Options) -> None:
 @click.argument("name")
 @click.pass_obj
 def delete_source(options: Options, name: str) -> None:
-    """Forget a bucket; what is in it stays."""
+    """Remove a backup destination. Its contents are kept."""
     run(options, lambda client: client.call("DELETE", f"{BACKUPS}/s3-sources/{name}"))
     output.show_json({"deleted": name}) if options.as_json else click.echo(
         f"{name} is forgotten; what is in it stays."
@@ -560,7 +562,7 @@ def schedule_group() -> None:
     type=click.IntRange(0),
     help="At most so many of each service; 0 is any number.",
 )
-@click.option("--verify", is_flag=True, help="Prove each one right after it was made.")
+@click.option("--verify", is_flag=True, help="Verify each one right after it was made.")
 @click.option("--verify-deep", is_flag=True, help="The same, with its contents compared.")
 @click.option(
     "--timezone",
@@ -658,7 +660,7 @@ def _switch(options: Options, name: str, word: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def enable_schedule(options: Options, name: str) -> None:
-    """Go on with a schedule."""
+    """Enable a schedule."""
     _switch(options, name, "enable")
 
 
@@ -666,7 +668,7 @@ def enable_schedule(options: Options, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def disable_schedule(options: Options, name: str) -> None:
-    """Let a schedule rest."""
+    """Disable a schedule."""
     _switch(options, name, "disable")
 
 

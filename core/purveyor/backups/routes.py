@@ -214,9 +214,7 @@ def _check_source(values: dict[str, Any]) -> None:
     if values["name"].isdecimal():
         errors["name"] = "must not be a number"
     if errors:
-        raise BadInput(
-            "The S3 source cannot be used as it is.", remedy="Correct what is named.", errors=errors
-        )
+        raise BadInput("Invalid S3 source.", remedy="Fix the fields listed.", errors=errors)
 
 
 @get("/s3-sources/{reference:str}", guards=[reader])

@@ -57,7 +57,7 @@ def errors(what: str) -> Any:
         if code in ("NoSuchKey", "404", "NotFound"):
             raise NotFound(f"There is no {what} in the bucket.") from None
         raise Failed(
-            f"The bucket refused to let us reach {what}: {code}.",
+            f"Access to {what} denied: {code}.",
             remedy="Check the keys and the bucket's name.",
         ) from None
     except (BotoCoreError, OSError, TimeoutError) as error:

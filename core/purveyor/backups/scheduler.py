@@ -54,7 +54,7 @@ def following(expression: str, after: datetime, zone: str = "UTC") -> datetime:
             raise ValueError("it must have five fields")
         found: datetime = croniter(expression, after.astimezone(where)).get_next(datetime)
     except (CroniterError, ValueError, KeyError) as error:
-        why = f"it is no cron line: {error}"
+        why = f"not a valid cron expression: {error}"
         raise BadInput(
             f"The schedule cannot be used: {why}.",
             remedy='Five fields: minute hour day month weekday. Every night at 3: "0 3 * * *"',
@@ -83,9 +83,7 @@ def check(name: str, days: int, count: int, jitter: int) -> None:
     if not 0 <= jitter <= LONGEST_JITTER:
         errors["jitter"] = f"must be from 0 to {LONGEST_JITTER} seconds"
     if errors:
-        raise BadInput(
-            "The schedule cannot be used as it is.", remedy="Correct what is named.", errors=errors
-        )
+        raise BadInput("Invalid schedule.", remedy="Fix the fields listed.", errors=errors)
 
 
 def _beyond(schedule: ScheduleRecord, now: datetime) -> bool:

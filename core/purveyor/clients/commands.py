@@ -78,7 +78,7 @@ def plan_command(options: Options, file: Path, prune: tuple[str, ...]) -> None:
 @yes_option
 @click.pass_obj
 def apply_command(options: Options, file: Path, prune: tuple[str, ...], yes: bool) -> None:
-    """Make it as FILE says. What is not in the file stays, unless --prune names it."""
+    """Apply FILE. What is not in the file stays, unless --prune names it."""
     wanted = declarative.load(file)
 
     async def work(client: Client) -> tuple[list[Change], list[Change]]:

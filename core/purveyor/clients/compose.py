@@ -142,9 +142,7 @@ async def _up(client: Client, project: str, service: str, given: Mapping[str, st
     if not project or not given.get("service"):
         field = "service" if project else "project-name"
         remedy = "In the compose file: provider: {type: purveyor, options: {service: postgres}}"
-        raise BadInput(
-            f"It is not said which {field} is meant.", remedy=remedy, errors={field: "needed"}
-        )
+        raise BadInput(f"No {field} given.", remedy=remedy, errors={field: "needed"})
     name = _name(given, service)
     try:
         found = (await client.get(f"{SERVICES}/{name}"))["service"]

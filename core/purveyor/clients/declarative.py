@@ -191,7 +191,7 @@ def _check(wanted: Declared, now: Present) -> None:
     if errors:
         listed = "; ".join(f"{field}: {why}" for field, why in errors.items())
         raise BadInput(
-            f"The file cannot be made so: {listed}.", remedy="Correct what is named.", errors=errors
+            f"The file cannot be applied: {listed}.", remedy="Fix the fields listed.", errors=errors
         )
 
 

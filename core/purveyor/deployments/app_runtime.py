@@ -233,9 +233,9 @@ def _plain(error: PurveyorError, app: AppSpec) -> PurveyorError:
     remedy = "Check its name; an administrator finds what the engine said in the daemon's log."
     if isinstance(error, ImageMissing):
         return ImageMissing(
-            f"The image {app.image} cannot be had.",
+            f"The image {app.image} is not available.",
             remedy=remedy,
-            errors={"image": "cannot be had"},
+            errors={"image": "not available"},
         )
     return Failed(
         "The app's container could not be started.",

@@ -36,7 +36,7 @@ def create(options: Options, name: str, plan: bool) -> None:
     ):
         found = run(options, lambda client: client.get(f"{PROJECTS}/{operation['project_id']}"))
         output.show_json(found) if options.as_json else click.echo(
-            f"The project {found['slug']} is there (id {found['id']})."
+            f"Created project {found['slug']} (id {found['id']})."
         )
 
 

@@ -48,7 +48,7 @@ def _project(tx: Tx, actor: Actor, given: str | int | None) -> ProjectRecord:
         if given in (None, ""):
             why = "needed, for this token is of no project"
             raise BadInput(
-                "It is not said which project is meant.",
+                "No project given.",
                 remedy="Send project_id.",
                 errors={"project_id": why},
             )

@@ -448,7 +448,7 @@ def _moment(text: str | None) -> datetime | None:
     if found is None or found.tzinfo is None:
         why = "give date, time and zone"
         raise BadInput(
-            f"{text} is no moment: {why}.",
+            f"{text} is not a time: {why}.",
             remedy="For example: 2026-11-25T13:13:53Z",
             errors={"at": why},
         )

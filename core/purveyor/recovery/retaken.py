@@ -408,7 +408,7 @@ async def _answers(service: ServiceHandle) -> None:
             if health.healthy:
                 return
             await anyio.sleep(0.5)
-    raise Conflict(f"its server does not let us in: {health.detail if health else 'no answer'}")
+    raise Conflict(f"its server denies access: {health.detail if health else 'no answer'}")
 
 
 # ---------------------------------------------------------------- what is recorded

@@ -36,10 +36,10 @@ def types_command(options: Options, service_type: str | None) -> None:
              "yes" if item["x-editable"] else "no", item["description"])
             for name, item in found["properties"].items()
         ]  # fmt: skip
-        output.table(["parameter", "default", "editable", "what it is"], rows, "It has none.")
+        output.table(["parameter", "default", "editable", "description"], rows, "It has none.")
     else:
         rows = [(item["service_type"], item["display_name"], item["description"]) for item in found]
-        output.table(["type", "name", "what it is"], rows, "No plugin brings a service type.")
+        output.table(["type", "name", "description"], rows, "No plugin brings a service type.")
 
 
 @click.command("create")
@@ -68,7 +68,7 @@ def create_command(
     image: str | None,
     plan: bool,
 ) -> None:
-    """Create a service and wait until it serves."""
+    """Create a service and wait until it is ready."""
     parameters = pairs(given, "-p") | ({"docker_image": image} if image else {})
     body = {"name": name, "service_type": service_type, "parameters": parameters}
     if wanted:
@@ -180,12 +180,12 @@ def _lifecycle(
 @click.option(
     "--accept-data",
     is_flag=True,
-    help="Take the data set that is in the volume now for the recorded one.",
+    help="Accept the data currently in the volume.",
 )
 @plan_option
 @click.pass_obj
 def start_command(options: Options, service: str, accept_data: bool, plan: bool) -> None:
-    """Start a service and wait until it serves."""
+    """Start a service and wait until it is ready."""
     _lifecycle(
         options, service, "start", f"Starting {service}", plan, accept_data=str(accept_data).lower()
     )
@@ -281,7 +281,7 @@ def health_command(options: Options, service: str) -> None:
             "ms".rstrip(": ")
         )
         if found["detail"]:
-            reached = "" if found["healthy"] else f"no further than {found['stage']}: "
+            reached = "" if found["healthy"] else f"failed at {found['stage']}: "
             click.echo(f"  {reached}{found['detail']}")
     if not found["healthy"]:
         raise SystemExit(1)
@@ -289,7 +289,7 @@ def health_command(options: Options, service: str) -> None:
 
 @click.command("logs")
 @click.argument("service")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+@click.option("-f", "--follow", is_flag=True, help="Follow new output.")
 @click.option(
     "-n",
     "--tail",
@@ -438,7 +438,7 @@ def _available(options: Options, found: list[dict[str, Any]]) -> None:
          ", ".join(sorted(item["suggested"])))
         for item in found
     ]  # fmt: skip
-    headings = ["container", "type", "version", "runs", "image", "its environment tells"]
+    headings = ["container", "type", "version", "runs", "image", "credentials found"]
     output.table(
         headings, rows, "No container on this engine looks like a service that could be imported."
     )

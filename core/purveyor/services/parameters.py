@@ -275,7 +275,7 @@ def _check_ports(
     if errors:
         listed = "; ".join(f"{name}: {why}" for name, why in errors.items())
         raise BadInput(
-            f"Ports cannot be had: {listed}.",
+            f"Ports are not available: {listed}.",
             remedy="Choose another, or leave it out.",
             errors=errors,
         )

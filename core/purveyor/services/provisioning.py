@@ -389,11 +389,11 @@ class Provisioner:
         if not health.healthy:
             raise BadInput(
                 f"The container {record.container_name} cannot be imported: "
-                f"{health.detail or f'no further than {health.stage}'}",
+                f"{health.detail or f'failed at {health.stage}'}",
                 remedy=(
                     "Check the parameters; nothing was registered, and nothing in it was changed."
                 ),
-                errors={"parameters": health.detail or f"no further than {health.stage}"},
+                errors={"parameters": health.detail or f"failed at {health.stage}"},
             )
 
     async def reach(self, service_id: int) -> None:
@@ -524,7 +524,7 @@ class Provisioner:
                     )
                 await anyio.sleep(pause)
                 pause = min(pause * 1.5, LONGEST_PAUSE)
-        reason = health.detail or f"no further than {health.stage}"
+        reason = health.detail or f"failed at {health.stage}"
         raise DeadlineExceeded(
             f"{record.name} did not serve within {limit:.0f} s: {reason}",
             remedy=f"See: purveyor logs {record.slug}",

@@ -211,9 +211,7 @@ async def browse_service(
     record = await core.house.store.read(lambda tx: services.get(tx, reference))
     require_serving(record)
     if cursor and len(cursor) > 2000:
-        raise BadInput(
-            "The cursor is none of ours.", errors={"cursor": "as an earlier answer said"}
-        )
+        raise BadInput("Invalid cursor.", errors={"cursor": "as an earlier answer said"})
     return await handle_of(core.house, record).browse(tuple(path or ()), cursor, order)
 
 

@@ -192,7 +192,7 @@ class BesideVerb(ServiceVerb):
         await self.house.store.write(lambda tx: operations.note_outcome(tx, operation.id, outcome))
         if stop and (lost := outcome.losses):
             raise Failed(
-                f"What came over is not what was there: {few(lost)}.",
+                f"The restored data does not match the original: {few(lost)}.",
                 remedy="Nothing was switched; the data that was there is untouched. See all of it with: "
                 f"purveyor operations {operation.id}. To go on with what came: --keep-going{way}",
             )

@@ -21,7 +21,7 @@ from purveyor_hooks.confirm import destroys, interrupts, yes_option
     metavar="NAME=VALUE",
     help="A choice that only new data takes.",
 )
-@click.option("--rehearse", is_flag=True, help="Run the whole of it on a copy, and change nothing.")
+@click.option("--rehearse", is_flag=True, help="Dry-run the upgrade on a copy.")
 @click.option(
     "--undo", is_flag=True, help="Go back to the image and the data of before the last upgrade."
 )

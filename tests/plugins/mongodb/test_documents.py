@@ -98,7 +98,7 @@ def administrator(stage: Stage, code: str) -> str:
 def test_a_foreign_user_or_database_of_the_same_name_is_not_taken_over(docs: Stage) -> None:
     administrator(docs, "client.intruder_production.notes.insert_one({'a': 1})")
     docs.cli("project", "create", "intruder")
-    assert "nobody is recorded for" in docs.cli("link", "docs", "intruder", code=5)
+    assert "no recorded owner" in docs.cli("link", "docs", "intruder", code=5)
     assert "intruder_production" in administrator(docs, "client.list_database_names()")
 
 

@@ -172,7 +172,7 @@ def test_a_bucket_with_a_deletion_marker_of_no_version_is_purged(store: Stage) -
 def test_a_foreign_bucket_of_the_same_name_is_not_taken_over(store: Stage) -> None:
     store.run("connect", "store", stdin="s3.create_bucket(Bucket='intruder-production')\n")
     store.cli("project", "create", "intruder")
-    assert "nobody is recorded for" in store.cli("link", "store", "intruder", code=5)
+    assert "no recorded owner" in store.cli("link", "store", "intruder", code=5)
 
 
 @slow

@@ -98,8 +98,8 @@ class Restore(NewServiceVerb):
                 "service_id": "give this one or new_name",
             }
             raise BadInput(
-                "It is not said where to restore to.",
-                remedy="Give new_name or service_id.",
+                "No restore target given.",
+                remedy="Pass --new NAME for a new service, or --in-place SERVICE (new_name or service_id).",
                 errors=errors,
             )
         provider = self.house.registry.provider(backup.service_type)
@@ -119,7 +119,7 @@ class Restore(NewServiceVerb):
         if at is not None and at.tzinfo is None:
             why = "it does not say of which time zone it is"
             raise BadInput(
-                f"The moment is not one: {why}.",
+                f"Invalid timestamp: {why}.",
                 remedy=f"For UTC: {at.isoformat()}Z",
                 errors={"at": why},
             )

@@ -102,7 +102,7 @@ def open_vault(state: Path) -> Vault:
         return Vault(text.encode())
     except ValueError:
         remedy = "It must be 32 bytes in URL-safe base64, as the file `key` holds."
-        raise BadInput(f"The key in {source} is not one.", remedy=remedy) from None
+        raise BadInput(f"Invalid key in {source}.", remedy=remedy) from None
 
 
 def write_new(path: Path, content: bytes) -> None:

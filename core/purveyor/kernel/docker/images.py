@@ -70,11 +70,11 @@ class DockerImages(Images):
             if error.status == UNREACHABLE:
                 raise unavailable(str(error.message)) from error
             message = (
-                f"The image {reference} is not on this machine and cannot be pulled: "
+                f"The image {reference} was not found locally, and pulling it failed: "
                 f"{str(error.message).strip()}."
             )
             raise ImageMissing(
-                message, remedy=pull_remedy(reference), errors={"docker_image": "cannot be had"}
+                message, remedy=pull_remedy(reference), errors={"docker_image": "not available"}
             ) from error
         except aiohttp.ClientError as error:
             raise unavailable(str(error)) from error

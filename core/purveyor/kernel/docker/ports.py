@@ -1,4 +1,4 @@
-"""Host ports: counted upward from a base, skipping what is promised or in use."""
+"""Host ports: counted upward from a base, skipping reserved and used ports."""
 
 import socket
 from collections.abc import Collection

@@ -86,7 +86,7 @@ class Containers(Protocol):
         none."""
 
     async def published(self, name: str) -> dict[int, int]:
-        """Host port -> container port, of a container of anybody's."""
+        """Host port -> container port, of any container."""
 
     async def named(self, names: Sequence[str]) -> list[Found]:
         """The containers of these names, whosever they are."""
@@ -452,7 +452,7 @@ class Engine(Protocol):
         """Which network it is, "" when there is none."""
 
     async def gateway(self) -> str:
-        """The host's own address on the network, which is made if need be; "" when it has none."""
+        """The network's gateway address, "" when it has none; creates the network if missing."""
 
     def events(self) -> AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]:
         """The engine's events of containers and networks, from now on until the connection ends."""

@@ -27,7 +27,7 @@ def _line(event: Mapping[str, Any]) -> str:
 
 
 @click.command("events")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+@click.option("-f", "--follow", is_flag=True, help="Follow new output.")
 @click.option(
     "-n",
     "--tail",
@@ -36,7 +36,9 @@ def _line(event: Mapping[str, Any]) -> str:
     type=click.IntRange(0, 1000),
     help="How many back.",
 )
-@click.option("--type", "kind", metavar="PREFIX", help="Only types that begin so: service.create")
+@click.option(
+    "--type", "kind", metavar="PREFIX", help="Only types with this prefix: service.create"
+)
 @click.option("--service", metavar="SERVICE", help="Only those of one service.")
 @click.option(
     "--catalogue",

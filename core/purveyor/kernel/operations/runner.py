@@ -869,7 +869,7 @@ def _lock() -> anyio.Semaphore:
 def _in_the_way(holder: Handle | None) -> Conflict:
     if holder is None:
         return Conflict(
-            "Another operation is under way on the same target.",
+            "Another operation is in progress on the same target.",
             remedy="Follow it with: purveyor operations",
         )
     what = f"Operation {holder.operation_id} ({holder.verb})"
@@ -879,7 +879,7 @@ def _in_the_way(holder: Handle | None) -> Conflict:
         return Conflict(
             f"{what} is in the way until it has ended: {holder.waits.rstrip('.')}.", remedy=remedy
         )
-    return Conflict(f"{what} is under way on the same service or project.", remedy=remedy)
+    return Conflict(f"{what} is in progress on the same service or project.", remedy=remedy)
 
 
 def _planned(verb: Verb, operation: OperationRecord, without: Collection[str]) -> list[Step]:

@@ -86,7 +86,7 @@ class DeleteEnvironment(Verb):
             steps=step_names(self.steps(operation)),
             containers=[PlannedContainer(name=name, action="remove") for name in containers],
             resources=[record.resource for record in held],
-            downtime="for good",
+            downtime="permanent",
             warnings=["The data of these resources is deleted."]
             if operation.arguments["purge"] and held
             else [],

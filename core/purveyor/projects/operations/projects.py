@@ -103,7 +103,7 @@ class DeleteProject(Verb):
             subject=operation.arguments["project"],
             steps=step_names(self.steps(operation)),
             containers=[PlannedContainer(name=name, action="remove") for name in containers],
-            downtime="for good",
+            downtime="permanent",
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:

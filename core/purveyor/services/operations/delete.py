@@ -71,7 +71,7 @@ class Delete(ServiceVerb):
             ],
             resources=held,
             apps=links.apps(tx, record, f"loses {record.name} for good"),
-            downtime="for good",
+            downtime="permanent",
             warnings=[
                 f"The data of {len(held)} projects' environments goes with it: {', '.join(held)}."
             ]
