@@ -301,7 +301,7 @@ def _last(service: ServiceRecord, made: Sequence[BackupRecord]) -> Check | None:
         subject=service.name,
         name="last backup",
         ok=False,
-        detail=f"{last.backup_id} is {last.state}: {last.error_message or 'it was not proven'}",
+        detail=f"{last.backup_id} is {last.state}: {last.error_message or 'it was not verified'}",
         remedy=f"Make another: purveyor backup run {service.slug}",
     )
 

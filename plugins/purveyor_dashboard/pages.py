@@ -224,7 +224,7 @@ class Pages:
                 )
             return Redirect(sign_in_at(request))
         assert isinstance(error, PurveyorError)
-        title = "That did not work" if error.status != 404 else "Not there"
+        title = "Something went wrong" if error.status != 404 else "Not there"
         back = plain(request) if request.method == "GET" else "/services"
         session = request.state.get("session")  # none where it could not be looked up
         return self.page(

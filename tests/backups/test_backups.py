@@ -127,7 +127,7 @@ def test_a_proof_restores_and_counts_and_leaves_nothing(kind: str, stage: Stage)
     assert proven["proven_at"]
     assert proven["proven_seconds"] > 0
     assert (stage.containers(), stage.volumes()) == (containers, volumes)
-    assert "proven" in stage.cli("backup", "list", kind)
+    assert "verified" in stage.cli("backup", "list", kind)
 
 
 @pytest.mark.parametrize("kind", TWO_TYPES)
@@ -457,7 +457,7 @@ def test_the_command_line_does_what_the_api_does(small: str, stage: Stage) -> No
     said = stage.cli("backup", "run", small, "--keep-days", "3")
     assert "ok" in said
     number = stage.json("backup", "list", small)[0]["id"]
-    assert "proven" in stage.cli("backup", "verify", str(number))
+    assert "verified" in stage.cli("backup", "verify", str(number))
     assert "rows: 5000" in stage.cli("backup", "show", str(number))
     assert "counted and compared" in stage.cli(
         "backup", "restore", str(number), "--in-place", small

@@ -1,4 +1,4 @@
-"""``purveyor backup``: make, prove, restore; where backups go, and when they are made."""
+"""``purveyor backup``: make, verify, restore; where backups go, and when they are made."""
 
 import sys
 from collections.abc import Mapping
@@ -27,15 +27,15 @@ unsigned_option = click.option(
 
 @click.group("backup")
 def backup_command() -> None:
-    """Backups: make, prove, restore."""
+    """Backups: make, verify, restore."""
 
 
-def _proven(item: Mapping[str, Any]) -> str:
+def _verified(item: Mapping[str, Any]) -> str:
     if not item["proven_at"]:
-        return "not proven yet"
+        return "not verified yet"
     deep = ", contents compared" if item["metadata"].get("deep") else ""
     return (
-        f"proven {item['proven_at'][:16].replace('T', ' ')}{deep}, took "
+        f"verified {item['proven_at'][:16].replace('T', ' ')}{deep}, took "
         f"{item['proven_seconds']:.0f} s"
     )
 
@@ -54,7 +54,7 @@ def _show(options: Options, item: Mapping[str, Any]) -> None:
             "size": output.size(item["size_bytes"]),
             "checksum": item["checksum"],
             "encryption": item["encryption"],
-            "proof": _proven(item),
+            "verification": _verified(item),
             "kept until": (item["expires_at"] or "")[:10],
             "where": item["location"],
         }
@@ -111,12 +111,12 @@ def list_backups(options: Options, service: str | None) -> None:
     rows = [
         (item["id"], item["service_name"], output.status(item["state"]),
         item["started_at"][:16].replace("T", " "),
-         output.size(item["size_bytes"]), item["backup_type"], _proven(item),
+         output.size(item["size_bytes"]), item["backup_type"], _verified(item),
          (item["expires_at"] or "never")[:10],
          item["location"].removesuffix(f"/{item['backup_id']}"))
         for item in found
     ]  # fmt: skip
-    headings = ["id", "of", "state", "made", "size", "kind", "proof", "expires", "where"]
+    headings = ["id", "of", "state", "made", "size", "kind", "verification", "expires", "where"]
     output.table(headings, rows, "There are none. Make one: purveyor backup run NAME")
 
 
@@ -124,7 +124,7 @@ def list_backups(options: Options, service: str | None) -> None:
 @click.argument("backup")
 @click.pass_obj
 def show_backup(options: Options, backup: str) -> None:
-    """Show a backup: what is in it, where it is, and when it was proven."""
+    """Show a backup: what is in it, where it is, and when it was verified."""
     _show(options, run(options, lambda client: client.get(f"{BACKUPS}/{backup}")))
 
 
@@ -143,7 +143,7 @@ def verify_backup(
     asked = {"deep": deep, "accept_unsigned": accept_unsigned}
     params = {name: "true" for name, given in asked.items() if given}
     if act(
-        options, f"Proving {backup}", "POST", f"{BACKUPS}/{backup}/verify", plan=plan, params=params
+        options, f"Verifying {backup}", "POST", f"{BACKUPS}/{backup}/verify", plan=plan, params=params
     ):
         _show(options, run(options, lambda client: client.get(f"{BACKUPS}/{backup}")))
 
@@ -633,7 +633,7 @@ def list_schedules(options: Options) -> None:
         for item in found
     ]  # fmt: skip
     output.table(
-        ["name", "when", "state", "next", "last", "result", "where", "kept", "proof"],
+        ["name", "when", "state", "next", "last", "result", "where", "retention", "verification"],
         rows,
         "There are none.",
     )
@@ -648,7 +648,7 @@ def _result(found: Mapping[str, int] | None) -> str:
 
 def _asked(item: Mapping[str, Any]) -> str:
     """What is done with each backup of a schedule."""
-    return "contents compared" if item["verify_deep"] else "proven" if item["verify"] else ""
+    return "contents compared" if item["verify_deep"] else "verified" if item["verify"] else ""
 
 
 def _switch(options: Options, name: str, word: str) -> None:

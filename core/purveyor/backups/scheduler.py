@@ -1,4 +1,4 @@
-"""Backups that are made by themselves: when they are due, what is proven, and what may go."""
+"""Backups that are made by themselves: when they are due, what is verified, and what may go."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping

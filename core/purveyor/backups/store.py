@@ -24,7 +24,7 @@ def insert(tx: Tx, **values: Any) -> int:
 
 
 def update(tx: Tx, number: int, **values: Any) -> None:
-    """What is not good is not proven, whatever was found before."""
+    """What is not good is not verified, whatever was found before."""
     if values.get("state", "ok") != "ok":
         values |= {"proven_at": None, "proven_seconds": None}
     tx.update("backups", "id = ?", [number], **_stored(values))

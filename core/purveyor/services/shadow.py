@@ -1,4 +1,4 @@
-"""A service made beside another: to prove a backup, to restore, to carry data over, to copy.
+"""A service made beside another: to verify a backup, to restore, to carry data over, to copy.
 
 Its container, volume and ports are its own. In the end it is taken away again, or its volume takes
 the place of the other's, which is kept.

@@ -363,7 +363,7 @@ def a_backup_is_proven(bench: Bench) -> str | None:
         bench.call("POST", f"/backups/{made['id']}/verify", deep=deep)
     found = bench.call("GET", f"/backups/{made['id']}")
     if not found["proven_at"]:
-        return f"it is not called proven: {found['error_message'] or 'for no reason'}"
+        return f"it is not called verified: {found['error_message'] or 'for no reason'}"
     return None if bool(found["metadata"].get("deep")) == deep else "its contents were not compared"
 
 

@@ -266,7 +266,7 @@ def test_it_is_backed_up_proven_scheduled_and_restored(page: Page, stage: Stage)
     page.get_by_role("button", name="Compare contents").click()
     done(page)
     visit(page, "/services/main/backups")
-    expect(page.locator("table")).to_contain_text("proven")
+    expect(page.locator("table")).to_contain_text("verified")
     expect(page.locator("table")).to_contain_text("contents compared")
     page.get_by_label("Name").fill("nightly")
     page.get_by_role("button", name="Add schedule").click()
@@ -407,7 +407,7 @@ def test_what_interrupts_says_first_what_that_costs_and_whom(page: Page, stage: 
         ("/services/main", "Restart", "Restart main?"),
         ("/services/main/settings", "New administrator credentials", "Rotate administrator main?"),
         ("/services/main/links", "Unlink", "Unlink main and shop?"),
-        ("/projects/shop", "New credentials", "Rotate shop/production?"),
+        ("/projects/shop", "Rotate credentials", "Rotate shop/production?"),
     ):
         visit(page, path)
         page.get_by_role("button", name=button).first.click()
@@ -488,19 +488,19 @@ def test_every_moment_is_kept_and_one_is_restored(
     page: Page, context: BrowserContext, stage: Stage
 ) -> None:
     visit(page, "/services/main/backups")
-    page.get_by_role("button", name="Begin archiving").click()
+    page.get_by_role("button", name="Start archiving").click()
     done(page)
     page.get_by_role("link", name="Go on").click()
     expect(page.locator("#archive-panel")).to_contain_text("following")
     wrong = context.new_page()
     visit(wrong, "/services/main/moment")
-    wrong.get_by_label("Moment (UTC)").fill("2020-01-01T00:00:00")
+    wrong.get_by_label("Time (UTC)").fill("2020-01-01T00:00:00")
     wrong.get_by_label("Name of the new one").fill("then")
     wrong.get_by_role("button", name="Restore", exact=True).click()
     expect(wrong.get_by_role("alert")).to_contain_text("begins at")
     expect(wrong.get_by_label("Name of the new one")).to_have_value("then")
     wrong.close()
-    page.get_by_role("link", name="Restore a moment…").click()
+    page.get_by_role("link", name="Restore to a point in time…").click()
     page.get_by_label("Name of the new one").fill("then")
     page.get_by_role("button", name="Restore", exact=True).click()
     done(page)
@@ -514,8 +514,8 @@ def test_every_moment_is_kept_and_one_is_restored(
 
 def test_schedules_are_paused_and_deleted(page: Page, stage: Stage) -> None:
     visit(page, "/services/main/backups")
-    page.get_by_role("button", name="Pause nightly").click()
-    expect(page.get_by_role("button", name="Go on with nightly")).to_be_visible()
+    page.get_by_role("button", name="Disable nightly").click()
+    expect(page.get_by_role("button", name="Enable nightly")).to_be_visible()
     assert not stage.call("GET", "/backups/schedules/nightly")["enabled"]
     page.get_by_role("button", name="Delete nightly").click()
     expect(page.get_by_text("No schedule makes backups of it.")).to_be_visible()
@@ -530,7 +530,7 @@ def test_a_bucket_is_tried_added_and_backed_up_to(
         visit(opened, "/server")
         opened.get_by_text("Add a bucket…").click()
         places = opened.locator(
-            "section", has=opened.get_by_role("heading", name="Where backups can go")
+            "section", has=opened.get_by_role("heading", name="Backup destinations")
         )
         places.get_by_label("Name", exact=True).fill("far")
         places.get_by_label("Bucket", exact=True).fill(keys["S3_BUCKET"])
@@ -566,7 +566,7 @@ def test_a_token_is_made_shown_once_and_revoked(page: Page, stage: Stage) -> Non
     visit(page, "/server")
     tokens = page.locator("section", has=page.get_by_role("heading", name="Tokens"))
     tokens.get_by_label("Name", exact=True).fill("robot")
-    tokens.get_by_label("May").select_option(label="look only")
+    tokens.get_by_label("Scope").select_option(label="read only")
     tokens.get_by_role("button", name="Create token").click()
     made = page.locator("#token").text_content() or ""
     with stage.http(made) as client:

@@ -1,4 +1,4 @@
-"""Make a backup, prove one, delete one."""
+"""Make a backup, delete one."""
 
 import secrets
 from datetime import timedelta

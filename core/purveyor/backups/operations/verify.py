@@ -1,4 +1,4 @@
-"""verify-backup: prove a backup by restoring it."""
+"""verify-backup: verify a backup by restoring it."""
 
 import re
 from typing import Any, ClassVar
@@ -38,7 +38,7 @@ from purveyor_hooks import (
     RestoreOptions,
 )
 
-DEEP = "deep"  # in a backup's metadata: its proof compared contents
+DEEP = "deep"  # in a backup's metadata: its verification compared contents
 # What servers and their programs say when the disk or the memory that they were given is used up.
 NO_ROOM = re.compile(
     r"no space left|disk (is )?full|storage ?full|insufficient ?storage|out of memory|cannot "
@@ -165,8 +165,8 @@ class VerifyBackup(BesideVerb):
         await self.house.store.write(note)
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:
-        """Proven, when all that was written came back and nothing else speaks against it. Else it
-        is usable with what is named, and not called proven."""
+        """Verified, when all that was written came back and nothing else speaks against it. Else it
+        is usable with what is named, and not called verified."""
         backup = backups.get(tx, operation.arguments["backup"])
         if doubt(tx, operation, backup):
             return
