@@ -152,7 +152,7 @@ def add_commands(group: click.Group, service_type: str, label: str) -> None:
     def status_command(line: CommandLine) -> None:
         tell(line, line.run(lambda api: api.call("GET", f"{base}/status")))
 
-    @group.command("enable", help=f"Provision what {label} stands on, or start it again.")
+    @group.command("enable", help=f"Enable {label}: provision its service, or start it again.")
     @click.option("--image", metavar="IMAGE", help="Another image than the default.")
     @click.pass_obj
     def enable_command(line: CommandLine, image: str | None) -> None:

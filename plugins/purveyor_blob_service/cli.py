@@ -43,7 +43,7 @@ def meant(project: str, environment: str | None, **more: Any) -> dict[str, Any]:
 )
 @click.argument("pathname", required=False)
 @click.option("--content-type", metavar="TYPE", help="Instead of what the extension says.")
-@click.option("--random-suffix", is_flag=True, help="Make the name one that nobody can guess.")
+@click.option("--random-suffix", is_flag=True, help="Add a random suffix to the name.")
 @whose
 @click.pass_obj
 def put_command(
@@ -119,7 +119,7 @@ def get_command(
 @whose
 @click.pass_obj
 def list_command(line: CommandLine, prefix: str, project: str, environment: str | None) -> None:
-    """List the blobs whose names begin so."""
+    """List the blobs with a name prefix."""
 
     async def work(api: ApiClient) -> list[Any]:
         found: list[Any] = []

@@ -29,12 +29,12 @@ def webhook() -> None:
     metavar="PREFIX",
     help="Only types with this prefix: service.create",
 )
-@click.option("--attempts", type=int, help="How often it is tried before it is dead.")
+@click.option("--attempts", type=int, help="Attempts before a delivery is dead.")
 @click.option(
     "--first-retry",
     type=float,
     metavar="SECONDS",
-    help="The first pause; each further one is twice as long.",
+    help="Pause before the first retry; it doubles with each further one.",
 )
 @click.pass_obj
 def add(
@@ -45,7 +45,7 @@ def add(
     attempts: int | None,
     first_retry: float | None,
 ) -> None:
-    """Send events to URL; the secret that signs them is printed, this once."""
+    """Send events to URL. The signing secret is printed this once."""
     given = {
         "name": name,
         "url": url,
@@ -61,7 +61,7 @@ def add(
 @webhook.command("list")
 @click.pass_obj
 def list_webhooks(line: CommandLine) -> None:
-    """List the webhooks, and how their deliveries stand."""
+    """List the webhooks and the states of their deliveries."""
     found = line.run(lambda api: api.call("GET", BASE))
     rows = [
         f"{item['id']:>3}  {item['name']}  {item['url']}  "
@@ -86,7 +86,7 @@ def delete(line: CommandLine, name: str) -> None:
 @click.option("--state", type=click.Choice(["pending", "delivered", "dead"]))
 @click.pass_obj
 def deliveries(line: CommandLine, name: str, state: str | None) -> None:
-    """List what was sent, and what became of it."""
+    """List deliveries and their states."""
     params = {"state": state} if state else {}
     found = line.run(lambda api: api.call("GET", f"{BASE}/{name}/deliveries", params=params))
     rows = [
@@ -102,7 +102,7 @@ def deliveries(line: CommandLine, name: str, state: str | None) -> None:
 @click.argument("delivery", type=int, required=False)
 @click.pass_obj
 def resend(line: CommandLine, name: str, delivery: int | None) -> None:
-    """Try one DELIVERY again, or all that are dead."""
+    """Redeliver one DELIVERY, or all dead ones."""
     params = {"delivery": delivery} if delivery is not None else {}
     found = line.run(lambda api: api.call("POST", f"{BASE}/{name}/resend", params=params))
     _out(line, found, f"{found['resent']} are tried again.")

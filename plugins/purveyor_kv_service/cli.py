@@ -61,10 +61,12 @@ def get_command(line: CommandLine, key: str, project: str, environment: str | No
 @kv.command("set")
 @click.argument("key")
 @click.argument("value")
-@click.option("--ex", type=click.IntRange(min=1), metavar="SECONDS", help="When it ends.")
-@click.option("--px", type=click.IntRange(min=1), metavar="MILLISECONDS", help="When it ends.")
-@click.option("--nx", is_flag=True, help="Only when it is not there.")
-@click.option("--xx", is_flag=True, help="Only when it is there.")
+@click.option("--ex", type=click.IntRange(min=1), metavar="SECONDS", help="Expire after this time.")
+@click.option(
+    "--px", type=click.IntRange(min=1), metavar="MILLISECONDS", help="Expire after this time."
+)
+@click.option("--nx", is_flag=True, help="Only if it does not exist.")
+@click.option("--xx", is_flag=True, help="Only if it exists.")
 @whose
 @click.pass_obj
 def set_command(
@@ -134,7 +136,7 @@ def expire_command(
 @whose
 @click.pass_obj
 def ttl_command(line: CommandLine, key: str, project: str, environment: str | None) -> None:
-    """Print the seconds until a key ends: -1 when it does not, -2 when it is not there."""
+    """Print the seconds until a key expires: -1 for never, -2 when it does not exist."""
     shown(line, ask(line, "ttl", project, environment, "ttl", key=key))
 
 

@@ -1,4 +1,4 @@
-"""Backups that are made by themselves."""
+"""Scheduled backups."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -71,7 +71,7 @@ def list_tokens(options: Options) -> None:
 @yes_option
 @click.pass_obj
 def revoke(options: Options, number: int, yes: bool) -> None:
-    """End a token."""
+    """Revoke a token."""
     interrupts(f"Whoever uses token {number} is refused from now on.", yes=yes)
     run(options, lambda client: client.call("DELETE", f"/api/tokens/{number}"))
     if not options.as_json:
@@ -120,7 +120,7 @@ def _path(name: str, word: str = "") -> str:
 
 @click.group("user")
 def user_command() -> None:
-    """Users: people with a name, whose tokens act in it."""
+    """Manage users: tokens of a user act in that name."""
 
 
 @user_command.command("add")
@@ -165,7 +165,7 @@ def list_users(options: Options) -> None:
 @yes_option
 @click.pass_obj
 def disable(options: Options, name: str, yes: bool) -> None:
-    """End a user's tokens at once, and let there be no new ones."""
+    """Revoke a user's tokens at once, and refuse new ones."""
     interrupts(f"Whoever uses a token of {name} is refused from now on.", yes=yes)
     found = run(options, lambda client: client.call("POST", _path(name, "/disable")))
     output.say(options, found, f"The user {name} is disabled, and has no valid token.")
@@ -175,7 +175,7 @@ def disable(options: Options, name: str, yes: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def enable(options: Options, name: str) -> None:
-    """Let a user have tokens again; those that were ended stay so."""
+    """Allow a user tokens again. Revoked tokens stay revoked."""
     found = run(options, lambda client: client.call("POST", _path(name, "/enable")))
     output.say(
         options,
@@ -189,8 +189,8 @@ def enable(options: Options, name: str) -> None:
 @yes_option
 @click.pass_obj
 def remove(options: Options, name: str, yes: bool) -> None:
-    """End a user's tokens and remove the user. The name stays in the journal, and nobody else gets
-    it."""
+    """Revoke a user's tokens and remove the user. The name stays in the journal, and is not given
+    again."""
     interrupts(
         f"Whoever uses a token of {name} is refused from now on, and nobody can be called {name} "
         "again.",

@@ -88,7 +88,7 @@ async def disable_user(request: Req, core: Core, name: str) -> UserView:
 
 @post("/{name:str}/enable", guards=[admin], status_code=200)
 async def enable_user(request: Req, core: Core, name: str) -> UserView:
-    """Let a user have tokens again; those that were ended stay so."""
+    """Allow a user tokens again. Revoked tokens stay revoked."""
 
     def work(tx: Tx) -> UserView:
         record = users.get(tx, name)

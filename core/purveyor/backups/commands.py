@@ -143,7 +143,12 @@ def verify_backup(
     asked = {"deep": deep, "accept_unsigned": accept_unsigned}
     params = {name: "true" for name, given in asked.items() if given}
     if act(
-        options, f"Verifying {backup}", "POST", f"{BACKUPS}/{backup}/verify", plan=plan, params=params
+        options,
+        f"Verifying {backup}",
+        "POST",
+        f"{BACKUPS}/{backup}/verify",
+        plan=plan,
+        params=params,
     ):
         _show(options, run(options, lambda client: client.get(f"{BACKUPS}/{backup}")))
 
@@ -318,7 +323,7 @@ def adopt_backups(options: Options, source: str | None, accept_unsigned: bool) -
 
 @backup_command.group("archive")
 def archive_group() -> None:
-    """Continuous archiving: every moment can be restored."""
+    """Continuous archiving: point-in-time recovery."""
 
 
 @archive_group.command("start")
@@ -422,7 +427,7 @@ def source_group() -> None:
 )
 @click.pass_obj
 def add_source(options: Options, name: str, given: tuple[str, ...], accept_own: bool) -> None:
-    """Add a bucket; it is written to and read from first."""
+    """Add an S3 bucket. A test object is written and read first."""
     body: dict[str, Any] = {"name": name, **pairs(given, "-p"), "accept_own": accept_own}
     if "force_path_style" in body:
         body["force_path_style"] = body["force_path_style"].lower() in ("true", "1", "yes")
@@ -543,7 +548,7 @@ def restore_key(options: Options) -> None:
 
 @backup_command.group("schedule")
 def schedule_group() -> None:
-    """Backups that are made by themselves."""
+    """Scheduled backups."""
 
 
 @schedule_group.command("add")
@@ -569,14 +574,14 @@ def schedule_group() -> None:
     default="UTC",
     show_default=True,
     metavar="ZONE",
-    help="Where the cron line is read: Europe/Berlin.",
+    help="The time zone of the cron expression: Europe/Berlin.",
 )
 @click.option(
     "--jitter",
     default=0,
     type=click.IntRange(0),
     metavar="SECONDS",
-    help="A run comes up to so much later.",
+    help="Delay each run by a random time up to this.",
 )
 @click.pass_obj
 def add_schedule(
@@ -592,7 +597,7 @@ def add_schedule(
     timezone: str,
     jitter: int,
 ) -> None:
-    """Make backups by a cron line: purveyor backup schedule add nightly "0 3 * * *" """
+    """Schedule backups with a cron expression: purveyor backup schedule add nightly "0 3 * * *" """
     body = {
         "name": name,
         "schedule_expression": expression,
@@ -676,7 +681,7 @@ def disable_schedule(options: Options, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def delete_schedule(options: Options, name: str) -> None:
-    """Delete a schedule; its backups stay."""
+    """Delete a schedule. Its backups are kept."""
     run(options, lambda client: client.call("DELETE", f"{BACKUPS}/schedules/{name}"))
     output.show_json({"deleted": name}) if options.as_json else click.echo(
         f"{name} is deleted; its backups stay."

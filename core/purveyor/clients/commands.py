@@ -52,7 +52,7 @@ SERVED = (declarative.SERVICES, declarative.PROJECTS)
 @click.option("--prune", multiple=True, metavar="NAME", help="As for apply.")
 @click.pass_obj
 def plan_command(options: Options, file: Path, prune: tuple[str, ...]) -> None:
-    """Show what would have to be done to make it as FILE says."""
+    """Show what applying FILE would change."""
     wanted = declarative.load(file)
 
     async def work(client: Client) -> tuple[list[Change], list[Change]]:
@@ -73,7 +73,7 @@ def plan_command(options: Options, file: Path, prune: tuple[str, ...]) -> None:
     "--prune",
     multiple=True,
     metavar="NAME",
-    help="End what is not in the file, by its name: service.old. Data is kept.",
+    help="Delete what is not in the file, by its name: service.old. Data is kept.",
 )
 @yes_option
 @click.pass_obj
@@ -117,7 +117,7 @@ def apply_command(options: Options, file: Path, prune: tuple[str, ...], yes: boo
 @click.command("export")
 @click.pass_obj
 def export_command(options: Options) -> None:
-    """Print what is as such a file: purveyor export > purveyor.toml"""
+    """Print the current state as such a file: purveyor export > purveyor.toml"""
 
     async def work(client: Client) -> str:
         return declarative.export(await declarative.present(client))

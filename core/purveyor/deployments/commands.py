@@ -67,7 +67,7 @@ def deploy_command(
     command: tuple[str, ...],
     plan: bool,
 ) -> None:
-    """Deploy an IMAGE with the project's variables; the old one goes when the new one answers.
+    """Deploy an IMAGE with the project's variables; the old one is removed when the new one answers.
 
     Without an IMAGE the hooks run and another tool brings the app up.
     """

@@ -154,7 +154,7 @@ def add_environment(options: Options, project: str, environment: str, plan: bool
 def remove_environment(
     options: Options, project: str, environment: str, purge: bool, yes: bool, plan: bool
 ) -> None:
-    """End an environment such as a preview: its containers and accounts go, its data is kept."""
+    """Remove an environment such as a preview, its containers and accounts. Its data is kept."""
     if purge:
         what = f"This deletes all data of {project}/{environment} in every service for good."
         destroys(what, environment, yes=yes, plan=plan, thing="the environment's name")
@@ -206,7 +206,7 @@ def link_command(
 @click.option(
     "--force",
     is_flag=True,
-    help="Also when the service does not serve; its accounts end when it does.",
+    help="Also while the service is down; its accounts end once it is up.",
 )
 @click.option(
     "--now", is_flag=True, help="End accounts that apps use at once, not with their next deploy."
@@ -318,7 +318,7 @@ def run_command(options: Options, project: str, environment: str, command: tuple
 @click.option(
     "--grace",
     metavar="TIME",
-    help="How long the old credentials go on working: 10m, 2h, 1d. At once without.",
+    help="How long the old credentials keep working: 10m, 2h, 1d. Not at all by default.",
 )
 @click.option(
     "--administrator",

@@ -78,9 +78,7 @@ def create_command(
 
 
 @click.command("list")
-@click.option(
-    "--deleted", is_flag=True, help="The volumes that were kept when their service was deleted."
-)
+@click.option("--deleted", is_flag=True, help="Volumes of deleted services.")
 @click.pass_obj
 def list_command(options: Options, deleted: bool) -> None:
     """List the services."""
@@ -197,7 +195,7 @@ def start_command(options: Options, service: str, accept_data: bool, plan: bool)
 @plan_option
 @click.pass_obj
 def stop_command(options: Options, service: str, yes: bool, plan: bool) -> None:
-    """Stop a service; its data stays, and it stays stopped."""
+    """Stop a service. Its data is kept, and it stays stopped across reboots."""
     interrupts(f"{service} serves nobody until it is started again.", yes=yes, plan=plan)
     _lifecycle(options, service, "stop", f"Stopping {service}", plan)
 
@@ -225,8 +223,7 @@ def restart_command(options: Options, service: str, yes: bool, plan: bool) -> No
 def update_command(
     options: Options, service: str, given: tuple[str, ...], image: str | None, yes: bool, plan: bool
 ) -> None:
-    """Change a service's parameters; when the change does not work, the old container comes
-    back."""
+    """Change a service's parameters. Rolls back on failure."""
     body: dict[str, Any] = {"parameters": pairs(given, "-p")}
     if image:
         body["docker_image"] = image
@@ -363,7 +360,7 @@ def _told(options: Options, service: str, text: str) -> None:
 @click.argument("container", required=False)
 @click.argument("name", required=False)
 @click.option(
-    "--type", "service_type", metavar="TYPE", help="Its service type, where that cannot be told."
+    "--type", "service_type", metavar="TYPE", help="Its service type, if it cannot be detected."
 )
 @click.option(
     "-p",
@@ -389,8 +386,7 @@ def import_command(
     use_found: bool,
     plan: bool,
 ) -> None:
-    """Take a CONTAINER that somebody else made into the list, as NAME. Without arguments: what
-    could be imported."""
+    """Import an existing CONTAINER as NAME. Without arguments, list what can be imported."""
     found = run(options, lambda client: client.get(f"{BASE}/available-containers"))
     if container is None:
         _available(options, found)
@@ -509,7 +505,7 @@ def _purge(options: Options, volume: str, confirm: str | None, plan: bool) -> No
 
 @click.group("volume")
 def volume_command() -> None:
-    """Data that is kept: bring it back, copy it, delete it. List it with: purveyor volumes"""
+    """Kept data: attach, copy or delete it. List it with: purveyor volumes"""
 
 
 @volume_command.command("attach")
@@ -519,7 +515,7 @@ def volume_command() -> None:
 @plan_option
 @click.pass_obj
 def attach_volume(options: Options, volume: str, service: str, yes: bool, plan: bool) -> None:
-    """Have a SERVICE go on with the data of a VOLUME; what it holds now is kept."""
+    """Attach the data of a VOLUME to a SERVICE. Its current data is kept."""
     destroys(
         f"{service} gets other data: what it holds now is not in it, and is kept aside.",
         service,

@@ -23,15 +23,17 @@ from purveyor_hooks.confirm import destroys, interrupts, yes_option
 )
 @click.option("--rehearse", is_flag=True, help="Dry-run the upgrade on a copy.")
 @click.option(
-    "--undo", is_flag=True, help="Go back to the image and the data of before the last upgrade."
+    "--undo", is_flag=True, help="Roll back to the image and data before the last upgrade."
 )
-@click.option("--keep-going", is_flag=True, help="Go on although not all came over.")
+@click.option(
+    "--keep-going", is_flag=True, help="Continue although some data was not carried over."
+)
 @click.option(
     "--skip-setting",
     "skipped",
     multiple=True,
     metavar="NAME",
-    help="A server setting that is not to come along.",
+    help="A server setting to leave behind.",
 )
 @yes_option
 @plan_option
@@ -48,8 +50,7 @@ def upgrade_command(
     yes: bool,
     plan: bool,
 ) -> None:
-    """Take a service to another IMAGE, or its data to another form; when that does not work, it
-    goes on as before."""
+    """Upgrade a service to another IMAGE, or its data to another form. Rolls back on failure."""
     if undo == bool(image or given) or (undo and rehearse):
         raise BadInput("It is not clear what to do.", remedy="Give an IMAGE, or --undo.")
     if undo:

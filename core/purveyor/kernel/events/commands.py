@@ -54,7 +54,7 @@ def events_command(
     service: str | None,
     catalogue: bool,
 ) -> None:
-    """Show what happened, and with -f what happens."""
+    """Show past events; with -f, new ones too."""
     if catalogue:
         _catalogue(options)
         return

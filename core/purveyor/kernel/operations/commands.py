@@ -108,7 +108,7 @@ def follow(options: Options, number: int) -> None:
 @plan_option
 @click.pass_obj
 def cancel(options: Options, number: int, plan: bool) -> None:
-    """Stop an operation where it is, and take back what it began."""
+    """Stop an operation and roll it back."""
     path = f"/api/operations/{number}/cancel"
     if plan:
         _plan(options, path)
