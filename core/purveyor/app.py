@@ -13,15 +13,15 @@ import anyio.abc
 import msgspec
 
 from purveyor.access.sign_ins import SignIns
-from purveyor.archiving.controller import Archivist
+from purveyor.archiving.controller import ArchiveController
 from purveyor.archiving.operations.archive import Archive, EndArchive
 from purveyor.archiving.service_archives import ServiceArchives
-from purveyor.archiving.wal_receiver import Helpers
+from purveyor.archiving.wal_receiver import WalReceiver
 from purveyor.audit.log import AuditLog
 from purveyor.backups.operations.backup import Backup, DeleteBackup
 from purveyor.backups.operations.restore import Restore
 from purveyor.backups.operations.verify import VerifyBackup
-from purveyor.backups.repository import Keeper
+from purveyor.backups.repository import BackupRepository
 from purveyor.backups.scheduler import Scheduler
 from purveyor.deployments.operations.deploy import Deploy
 from purveyor.deployments.operations.repair_app import RepairApp
@@ -31,7 +31,7 @@ from purveyor.kernel import hold
 from purveyor.kernel.actors import Who
 from purveyor.kernel.api import address
 from purveyor.kernel.api.refusals import Refusals
-from purveyor.kernel.cache import Memory
+from purveyor.kernel.cache import Cache
 from purveyor.kernel.core import SignedIn
 from purveyor.kernel.db import Store, copies
 from purveyor.kernel.db.beginning import begin
@@ -140,14 +140,14 @@ class App:
     def __init__(self, house: House) -> None:
         self.house = house
         self.bus = Bus(house.store)
-        self.memory = Memory()
-        self.bus.watch(self.memory.forget)
+        self.memory = Cache()
+        self.bus.watch(self.memory.clear)
         self.workers: anyio.abc.TaskGroup | None = None  # of plugins' own work
         self.token_uses: dict[int, datetime] = {}
         self.wrong_tokens = Refusals(house.store, "token.refused")
         self.audit = AuditLog(house.store, house.logger, self.now, house.settings.audit_days)
         self.sign_ins = SignIns(house.store, self.memory, self.audit, self.now, house.settings)
-        house.parts.add(Networks(house), Keeper(house), Helpers(house), self.audit)
+        house.parts.add(Networks(house), BackupRepository(house), WalReceiver(house), self.audit)
         self.provision = Provisioner(house)
         house.parts.add(self.provision, Binder(house))
         house.parts.add(ProjectLinks(house), ServiceArchives(house), ProjectApps(house))
@@ -161,7 +161,7 @@ class App:
         self.reconciler = Reconciler(
             house, self.provision, self.runner, self.observer, self.verbs, self.incidents
         )
-        self.archivist = Archivist(house, self.runner, self.verbs)
+        self.archivist = ArchiveController(house, self.runner, self.verbs)
         self.endings = Endings(house, self.runner, self.verbs)
         self.renewals = Renewals(house, self.runner, self.verbs)
         self.scheduler = Scheduler(house, self.runner, self.verbs, self.now)
@@ -322,7 +322,7 @@ class PluginCore:
         self, service_type: str, actor: Actor, project: str | int | None, environment: str | None
     ) -> Bound:
         question = ("bound", service_type, actor, project, environment)
-        return await self._app.memory.recall(
+        return await self._app.memory.get_or_load(
             question, lambda: self._bound(service_type, actor, project, environment)
         )
 

@@ -16,7 +16,7 @@ from purveyor.backups import paper
 from purveyor.backups import store as backups
 from purveyor.backups.manifest import key_id
 from purveyor.backups.models import BackupRecord, ScheduleRecord
-from purveyor.backups.repository import KEY_FILE, Keeper
+from purveyor.backups.repository import KEY_FILE, BackupRepository
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.kernel.api import address
@@ -339,7 +339,7 @@ async def of_copies(app: App) -> list[Check]:
                 subject="copy of the state", name="elsewhere", ok=True, detail=detail, remedy=remedy
             )
         ]
-    key = await app.house.part(Keeper).key()
+    key = await app.house.part(BackupRepository).key()
     paper = [await _on_paper(app, key_id(key))] if key else []
     return [
         *paper,

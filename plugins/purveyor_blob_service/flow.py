@@ -13,7 +13,7 @@ from purveyor_blob_service.store import Blob, Buckets, NotModified
 from purveyor_hooks import Bound
 
 # What a project stores must not act in the name of this host, where the dashboard is served too.
-HARMLESS = {
+SANDBOX_HEADERS = {
     "x-content-type-options": "nosniff",
     "content-security-policy": (
         "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
@@ -34,7 +34,7 @@ def headers_of(blob: Blob) -> dict[str, str]:
         "last-modified": http_date(blob.uploaded_at),
         "etag": blob.etag,
         "accept-ranges": "bytes",
-        **HARMLESS,
+        **SANDBOX_HEADERS,
     }
     return said | ({"cache-control": blob.cache_control} if blob.cache_control else {})
 
@@ -67,7 +67,11 @@ class Download(ASGIResponse):
                 blob, range_headers, body = await bucket.get(self._pathname, self._asked)
             except NotModified:
                 await send(
-                    {"type": "http.response.start", "status": 304, "headers": encoded(HARMLESS)}
+                    {
+                        "type": "http.response.start",
+                        "status": 304,
+                        "headers": encoded(SANDBOX_HEADERS),
+                    }
                 )
                 await send({"type": "http.response.body", "body": b""})
                 return

@@ -58,7 +58,7 @@ class CopyRequest(msgspec.Struct, frozen=True, kw_only=True):
     environment: str | None = None
 
 
-class Desk:
+class BlobDependencies:
     """What the handlers share: the core, and the buckets of all environments."""
 
     def __init__(self, app: Application) -> None:
@@ -107,7 +107,7 @@ async def body_of(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
 @post("/", status_code=201, request_max_body_size=None)
 async def put_blob(
     request: Req,
-    desk: Desk,
+    desk: BlobDependencies,
     pathname: str,
     content_type: str | None = None,
     add_random_suffix: bool = False,
@@ -127,7 +127,7 @@ async def put_blob(
 @get("/")
 async def list_blobs(
     request: Req,
-    desk: Desk,
+    desk: BlobDependencies,
     limit: Annotated[int, Parameter(ge=1, le=1000)] = 100,
     prefix: str = "",
     cursor: str | None = None,
@@ -144,7 +144,7 @@ async def list_blobs(
 
 
 @delete("/", status_code=200)
-async def delete_blobs(request: Req, desk: Desk, data: DeleteRequest) -> dict[str, int]:
+async def delete_blobs(request: Req, desk: BlobDependencies, data: DeleteRequest) -> dict[str, int]:
     """Delete blobs; the answer is how many were there."""
     if len(data.pathnames) > DELETE_LIMIT:
         why = f"at most {DELETE_LIMIT} at once"
@@ -158,7 +158,7 @@ async def delete_blobs(request: Req, desk: Desk, data: DeleteRequest) -> dict[st
 
 
 @post("/copy", status_code=200)
-async def copy_blob(request: Req, desk: Desk, data: CopyRequest) -> BlobAnswer:
+async def copy_blob(request: Req, desk: BlobDependencies, data: CopyRequest) -> BlobAnswer:
     """Copy a blob of the project to another name."""
     target = paths.check(data.toPathname, "toPathname")
     bound = await desk.bound(request.user, data.projectId or data.project_id, data.environment)
@@ -169,7 +169,11 @@ async def copy_blob(request: Req, desk: Desk, data: CopyRequest) -> BlobAnswer:
 
 @route("/{path:path}", http_method=["GET", "HEAD"], status_code=200, opt={"reveals": "file"})
 async def read_blob(
-    request: Req, desk: Desk, path: str, environment: str | None = None, download: bool = False
+    request: Req,
+    desk: BlobDependencies,
+    path: str,
+    environment: str | None = None,
+    download: bool = False,
 ) -> ASGIResponse:
     """A blob's bytes, Range and conditions honoured; or for HEAD what would be said of them."""
     bound, pathname = await desk.named(request.user, path, environment)
@@ -181,9 +185,9 @@ async def read_blob(
 
 def routers(app: Application) -> Sequence[Router]:
     """The routes, over one desk."""
-    desk = Desk(app)
+    desk = BlobDependencies(app)
 
-    async def provide() -> Desk:
+    async def provide() -> BlobDependencies:
         return desk
 
     own = [

@@ -94,9 +94,9 @@ async def run(path: Path, word: str, facts: Mapping[str, Any]) -> Ended:
         return Ended(f"it cannot be started: {error.strerror}", "")
     try:
         with anyio.move_on_after(limit):
-            await _feed(process, msgspec.json.encode(facts))
+            await _write_stdin(process, msgspec.json.encode(facts))
             async with anyio.create_task_group() as group:
-                group.start_soon(_hear, process, kept)
+                group.start_soon(_read_output, process, kept)
                 code = await _ended(process)
                 # what it started and left behind may hold the output open for ever
                 group.cancel_scope.deadline = anyio.current_time() + LAST_WORDS
@@ -118,7 +118,7 @@ async def _ended(process: anyio.abc.Process) -> int:
     return process.returncode
 
 
-async def _feed(process: anyio.abc.Process, data: bytes) -> None:
+async def _write_stdin(process: anyio.abc.Process, data: bytes) -> None:
     assert process.stdin is not None
     try:
         await process.stdin.send(data)
@@ -127,7 +127,7 @@ async def _feed(process: anyio.abc.Process, data: bytes) -> None:
         return
 
 
-async def _hear(process: anyio.abc.Process, kept: bytearray) -> None:
+async def _read_output(process: anyio.abc.Process, kept: bytearray) -> None:
     """Read to the end; only so much is kept."""
     assert process.stdout is not None
     async for chunk in process.stdout:

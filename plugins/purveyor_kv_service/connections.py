@@ -35,7 +35,7 @@ class Batch(NamedTuple):
     deadline: float
 
 
-class Wire(asyncio.Protocol):
+class PipelinedConnection(asyncio.Protocol):
     """One connection. What the server refuses stands among the replies as `ResponseError`.
 
     Commands of one turn of the loop leave in one piece. One timer watches the oldest of them: a
@@ -114,7 +114,7 @@ class Connections:
     """The wires by binding; one whose binding or place has changed is made anew."""
 
     def __init__(self) -> None:
-        self._wires: dict[int, tuple[Bound, Wire]] = {}
+        self._wires: dict[int, tuple[Bound, PipelinedConnection]] = {}
         self._lock = anyio.Lock()
 
     async def ask(self, bound: Bound, words: Words) -> Any:
@@ -135,7 +135,7 @@ class Connections:
             wire = known[1]
         return await wire.ask(commands)
 
-    async def _connected(self, bound: Bound) -> Wire:
+    async def _connected(self, bound: Bound) -> PipelinedConnection:
         known = self._wires.pop(bound.binding.id, None)
         if known is not None:
             if known[0] == bound and not known[1].closed:
@@ -149,13 +149,13 @@ class Connections:
         return wire
 
 
-async def _log_in(bound: Bound) -> Wire:
+async def _log_in(bound: Bound) -> PipelinedConnection:
     service, binding = bound.service, bound.binding
     assert binding.slot is not None
     try:
         with anyio.fail_after(TIMEOUT):
             connect = asyncio.get_running_loop().create_connection(
-                Wire, service.host, service.port(PORT)
+                PipelinedConnection, service.host, service.port(PORT)
             )
             _, wire = await connect
     except (OSError, TimeoutError):

@@ -68,7 +68,7 @@ class KeysRequest(Scoped, frozen=True, kw_only=True):
     pattern: str = "*"
 
 
-class Desk:
+class KVDependencies:
     """What the handlers share: the core, and the connections of all environments."""
 
     def __init__(self, app: Application) -> None:
@@ -98,48 +98,48 @@ def told(error: KVError) -> PurveyorError:
 
 
 @post("/get", status_code=200, opt={"reveals": "value"})
-async def get_value(request: Req, desk: Desk, data: KeyRequest) -> Response[bytes]:
+async def get_value(request: Req, desk: KVDependencies, data: KeyRequest) -> Response[bytes]:
     raw = await desk.talk(request, data, verbs.get_raw(data.key))
     return Response(b'{"value":' + raw + b"}", media_type="application/json")
 
 
 @post("/set", status_code=200)
-async def set_value(request: Req, desk: Desk, data: SetRequest) -> dict[str, str | None]:
+async def set_value(request: Req, desk: KVDependencies, data: SetRequest) -> dict[str, str | None]:
     talk = verbs.set_(data.key, data.value, data.ex, data.px, data.nx, data.xx)
     return {"result": await desk.talk(request, data, talk)}
 
 
 @post("/del", status_code=200)
-async def delete_keys(request: Req, desk: Desk, data: DelRequest) -> dict[str, int]:
+async def delete_keys(request: Req, desk: KVDependencies, data: DelRequest) -> dict[str, int]:
     return {"deleted": await desk.talk(request, data, verbs.delete(data.keys))}
 
 
 @post("/incr", status_code=200)
-async def increment(request: Req, desk: Desk, data: IncrRequest) -> dict[str, int]:
+async def increment(request: Req, desk: KVDependencies, data: IncrRequest) -> dict[str, int]:
     return {"value": await desk.talk(request, data, verbs.incr(data.key, data.amount))}
 
 
 @post("/expire", status_code=200)
-async def expire(request: Req, desk: Desk, data: ExpireRequest) -> dict[str, bool | int]:
+async def expire(request: Req, desk: KVDependencies, data: ExpireRequest) -> dict[str, bool | int]:
     done = await desk.talk(request, data, verbs.expire(data.key, data.seconds))
     return {"success": done, "result": int(done)}
 
 
 @post("/ttl", status_code=200)
-async def time_to_live(request: Req, desk: Desk, data: KeyRequest) -> dict[str, int]:
+async def time_to_live(request: Req, desk: KVDependencies, data: KeyRequest) -> dict[str, int]:
     return {"ttl": await desk.talk(request, data, verbs.ttl(data.key))}
 
 
 @post("/keys", status_code=200)
-async def list_keys(request: Req, desk: Desk, data: KeysRequest) -> dict[str, list[str]]:
+async def list_keys(request: Req, desk: KVDependencies, data: KeysRequest) -> dict[str, list[str]]:
     return {"keys": await desk.talk(request, data, verbs.keys(data.pattern))}
 
 
 def routers(app: Application) -> Sequence[Router]:
     """The routes, over one desk."""
-    desk = Desk(app)
+    desk = KVDependencies(app)
 
-    async def provide() -> Desk:
+    async def provide() -> KVDependencies:
         return desk
 
     verbs_of_kv = [get_value, set_value, delete_keys, increment, expire, time_to_live, list_keys]

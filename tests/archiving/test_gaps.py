@@ -11,7 +11,7 @@ import pytest
 from fake import server
 from fake.scene import Scene, differences, do, look_after, picture
 from purveyor.archiving import wal as changes
-from purveyor.backups.storage import Folder
+from purveyor.backups.storage import LocalStorage
 from purveyor_hooks import BadInput, hookimpl
 from purveyor_postgres import wal
 
@@ -96,4 +96,4 @@ async def test_an_unfinished_file_counts_where_it_is_the_last(
         path = tmp_path / "changes" / f"{name}.{'0' * 64}.zst"
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    assert await changes.whole(Folder(tmp_path), "changes", "1", None) == held
+    assert await changes.whole(LocalStorage(tmp_path), "changes", "1", None) == held

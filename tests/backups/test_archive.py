@@ -22,7 +22,7 @@ from purveyor.backups import paper, sums
 from purveyor.backups.codec import Packer, unpacked
 from purveyor.backups.manifest import Manifest, OnRecord, Verified
 from purveyor.backups.scheduler import following
-from purveyor.kernel.watchdog import Pulse, while_it_goes_on
+from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor_hooks import BadInput, Census, DeadlineExceeded, Finding
 from purveyor_hooks.parts import PartWriter, read_parts
 
@@ -315,20 +315,20 @@ def test_parts_come_back_in_order_and_a_cut_stream_is_never_whole(
 
 
 def test_work_that_goes_on_is_never_ended_and_work_that_hangs_is() -> None:
-    async def slow(pulse: Pulse) -> str:
+    async def slow(pulse: Heartbeat) -> str:
         for _ in range(10):
             await anyio.sleep(0.03)
             pulse.beat(1)
         return "done"
 
-    async def hung(pulse: Pulse) -> None:
+    async def hung(pulse: Heartbeat) -> None:
         pulse.beat(1)
         await anyio.sleep(30)
 
     async def work() -> None:
-        assert await while_it_goes_on(slow, 0.2, "It") == "done"
+        assert await run_with_stall_timeout(slow, 0.2, "It") == "done"
         with pytest.raises(DeadlineExceeded, match="made no progress"):
-            await while_it_goes_on(hung, 0.2, "It")
+            await run_with_stall_timeout(hung, 0.2, "It")
 
     anyio.run(work)
 

@@ -13,9 +13,9 @@ from purveyor.app import App
 from purveyor.backups import store as backups
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.operations import adopt
-from purveyor.backups.repository import KEY_FILE, Keeper, require_elsewhere
+from purveyor.backups.repository import KEY_FILE, BackupRepository, require_elsewhere
 from purveyor.backups.routes import view
-from purveyor.backups.storage import DATA, Folder
+from purveyor.backups.storage import DATA, LocalStorage
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import Outcome
@@ -333,7 +333,7 @@ async def test_what_a_verification_meets_where_it_restores_to_says_nothing_about
 async def test_a_place_that_is_away_and_a_key_that_is_missing_say_nothing_about_the_backup(
     scene: Scene,
 ) -> None:
-    class Away(Folder):
+    class Away(LocalStorage):
         def read(self, path: str) -> AsyncIterator[bytes]:
             raise Failed(f"The bucket does not answer for {path}.")
 
@@ -347,10 +347,10 @@ async def test_a_place_that_is_away_and_a_key_that_is_missing_say_nothing_about_
         key.write_bytes(content)
         key.chmod(0o600)
 
-        async def place_of(backup: BackupRecord) -> Folder:
+        async def place_of(backup: BackupRecord) -> LocalStorage:
             return Away(Path(made.location.removesuffix(made.folder)))
 
-        app.part(Keeper).place_of = place_of  # type: ignore[method-assign]
+        app.part(BackupRepository).place_of = place_of  # type: ignore[method-assign]
         with pytest.raises(Failed, match="does not answer"):
             await do(app, "verify-backup", backup=str(made.id))
         assert await proof(app, made.id) == ("ok", True)
@@ -626,7 +626,7 @@ async def test_a_bucket_of_this_very_installation_is_no_place_for_backups(
 
 
 async def test_a_folder_that_is_not_removed_is_told(tmp_path: Path) -> None:
-    place, elsewhere = Folder(tmp_path / "backups"), tmp_path / "elsewhere"
+    place, elsewhere = LocalStorage(tmp_path / "backups"), tmp_path / "elsewhere"
     await place.put("main/one/data.zst", b"x")
     elsewhere.mkdir()
     (tmp_path / "backups/main/two").symlink_to(elsewhere)

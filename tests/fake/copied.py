@@ -12,7 +12,7 @@ import msgspec
 
 from fake.scene import Scene
 from purveyor.app import App, StoreFactory
-from purveyor.backups.storage import Folder, Place
+from purveyor.backups.storage import LocalStorage, Storage
 from purveyor.kernel.db import Store
 from purveyor.kernel.db.database import installation
 from purveyor.kernel.events import store as events
@@ -25,7 +25,7 @@ from purveyor_hooks import Event
 PATIENCE = 10.0
 
 
-class Fickle(Folder):
+class Fickle(LocalStorage):
     """A folder that hangs for as long as it is `frozen`, or a file `flag` is there."""
 
     def __init__(self, root: Path, flag: Path | None = None) -> None:
@@ -53,7 +53,7 @@ class Fickle(Folder):
 class Copies(StateCopies):
     """Those of an installation that has other places beside the one of its settings."""
 
-    def __init__(self, house: House, now: Callable[[], datetime], more: Sequence[Place]) -> None:
+    def __init__(self, house: House, now: Callable[[], datetime], more: Sequence[Storage]) -> None:
         super().__init__(house, now)
         self._more = more
 
@@ -71,7 +71,7 @@ def keep_at(scene: Scene, folder: Path) -> None:
 
 @asynccontextmanager
 async def living(
-    scene: Scene, *more: Place, follow: bool = True, make_store: StoreFactory = Store
+    scene: Scene, *more: Storage, follow: bool = True, make_store: StoreFactory = Store
 ) -> AsyncIterator[App]:
     """An installation whose copies are kept up, or brought up to date at the end alone."""
     async with scene.open(make_store=make_store) as app:
@@ -90,12 +90,12 @@ async def until(holds: Callable[[], Any]) -> None:
             await anyio.sleep(0.01)
 
 
-def status(app: App, place: Place | Path) -> Status:
+def status(app: App, place: Storage | Path) -> Status:
     address = str(place) if isinstance(place, Path) else place.address
     return app.copies.statuses.get(address) or Status(place="none yet")
 
 
-async def current(app: App, *places: Place | Path) -> None:
+async def current(app: App, *places: Storage | Path) -> None:
     """Wait until each place has all that has changed."""
     number = document.revision(app.house.store.path)
     await until(lambda: all(status(app, place).revision >= number for place in places))
@@ -119,7 +119,7 @@ async def keys_of(app: App) -> Keys:
     return (await app.copies.identity()).keys
 
 
-async def newest(app: App, place: Place) -> finding.Found:
+async def newest(app: App, place: Storage) -> finding.Found:
     """The newest copy of an installation at a place."""
     paths = (await finding.documents(place))[await app.house.store.read(installation)]
     return await finding.newest(place, paths, await keys_of(app))

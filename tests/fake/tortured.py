@@ -29,7 +29,7 @@ import anyio
 from fake.copied import Fickle, keep_at, living
 from fake.scene import Scene, create, do
 from purveyor.app import App
-from purveyor.backups.storage import Folder, Place
+from purveyor.backups.storage import LocalStorage, Storage
 from purveyor.kernel.db import Store, Tx
 from purveyor.recovery import copier, document, finding, thinning
 from purveyor.recovery.sealing import Keys
@@ -93,7 +93,7 @@ async def verb(app: App, rnd: random.Random) -> None:
         pass
 
 
-async def live(scene: Scene, places: list[Place], notes: Path, seed: int) -> None:
+async def live(scene: Scene, places: list[Storage], notes: Path, seed: int) -> None:
     """Write until killed."""
     rnd = random.Random(seed)
     Noting.notes = notes
@@ -111,7 +111,7 @@ async def live(scene: Scene, places: list[Place], notes: Path, seed: int) -> Non
                 group.start_soon(more, app)
 
 
-def check(place: Place, keys: Keys, notes: Path, killed: float) -> dict[str, Any]:
+def check(place: Storage, keys: Keys, notes: Path, killed: float) -> dict[str, Any]:
     """The newest copy at a place, held against what the writer noted; and whether each one there is
     whole."""
     told: dict[int, str] = {}
@@ -151,7 +151,7 @@ def check(place: Place, keys: Keys, notes: Path, killed: float) -> dict[str, Any
 def torture(state: Path, folder: Path, lives: int, seed: int) -> dict[str, Any]:
     rnd, scene, notes, flag = random.Random(seed), Scene(state), folder / NOTES, folder / "frozen"
     keep_at(scene, folder / "one")
-    one, two = Folder(folder / "one"), Fickle(folder / "two", flag)
+    one, two = LocalStorage(folder / "one"), Fickle(folder / "two", flag)
     # an hour, and what is thinned after it, pass in seconds here
     copier.LOOK, copier.SHORTEST, copier.LONGEST, copier.THIN = 0.5, 0.05, 0.2, 0.3
     thinning.STEPS, thinning.NEWEST = ((1000, 0), (5000, 500)), 5
@@ -181,7 +181,7 @@ def torture(state: Path, folder: Path, lives: int, seed: int) -> dict[str, Any]:
     return {"codes": codes, "frozen": frozen, "seen": seen, "changed": _changed(notes)}
 
 
-def checked(state: Path, places: list[Place], notes: Path, killed: float) -> list[dict[str, Any]]:
+def checked(state: Path, places: list[Storage], notes: Path, killed: float) -> list[dict[str, Any]]:
     keys = Keys(base64.b64decode((state / "backup.key").read_bytes()))
     return [
         check(place, keys, notes, killed)

@@ -117,10 +117,10 @@ async def test_every_loop_of_the_daemon_survives_a_fault_and_the_doctor_tells_it
         return instead
 
     for owner, name in (
-        (scheduler.Scheduler, "turn"), (archivist.Archivist, "run"),
+        (scheduler.Scheduler, "turn"), (archivist.ArchiveController, "run"),
         (reconciler.Reconciler, "_follow"),
         (reconciler.Reconciler, "_settle"), (reconciler.Reconciler, "_check_regularly"),
-        (reconciler.Reconciler, "_insist"),
+        (reconciler.Reconciler, "_retry_unverified"),
     ):  # fmt: skip
         monkeypatch.setattr(owner, name, breaking(name, getattr(owner, name)))
     async with serving(scene, monkeypatch) as (app, store):

@@ -10,7 +10,7 @@ from fake.matrix import FORMS, Trial
 from fake.scene import Scene, differences, do, look_after, picture
 from purveyor.app import App
 from purveyor.backups import store as backups
-from purveyor.backups.repository import Keeper
+from purveyor.backups.repository import BackupRepository
 from purveyor.kernel.db import Tx
 from purveyor.kernel.events import store as events
 from purveyor.kernel.operations import store as operations
@@ -260,7 +260,7 @@ async def test_a_backup_whose_making_was_abandoned_is_a_failed_one(scene: Scene)
         async def fails(*_: object) -> None:
             raise Failed("It cannot be written.")
 
-        app.part(Keeper).write = fails  # type: ignore[method-assign]
+        app.part(BackupRepository).write = fails  # type: ignore[method-assign]
         with pytest.raises(PurveyorError):
             await do(app, "backup", service="main")
         (left,) = await app.house.store.read(operations.unfinished)

@@ -14,7 +14,7 @@ import pytest
 
 from fake.matrix import FORMS, Trial
 from fake.scene import Scene, differences, do, picture
-from purveyor.backups.repository import Keeper
+from purveyor.backups.repository import BackupRepository
 from purveyor.kernel.db import Tx
 from purveyor.kernel.events import store as events
 from purveyor.kernel.operations import store as operations
@@ -354,7 +354,7 @@ async def test_a_backup_that_is_read_is_not_deleted_and_one_that_is_deleted_is_n
         async def verify() -> None:
             await do(app, "verify-backup", backup="1")
 
-        keeper = app.part(Keeper)
+        keeper = app.part(BackupRepository)
         original = keeper.read_into
 
         async def slowly(*given: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 from fake.scene import Scene, do
 from purveyor.app import App
-from purveyor.backups.repository import Keeper
+from purveyor.backups.repository import BackupRepository
 from purveyor.kernel.db import Tx
 from purveyor.kernel.events import store as events
 from purveyor.kernel.operations import store as operations
@@ -48,7 +48,7 @@ async def ends(app: App) -> list[str]:
 def _first_step(app: App, verb: str) -> Held:
     """Where to hold each verb."""
     return {
-        "backup": lambda: Held(app.part(Keeper), "write"),
+        "backup": lambda: Held(app.part(BackupRepository), "write"),
         "update": lambda: Held(app.provision, "image"),
         "rotate": lambda: Held(app.house.registry.provider("fake"), "run", "rotate"),
         "rotate-administrator": lambda: Held(

@@ -13,7 +13,7 @@ import pytest
 
 from fake.host import Host, prepare
 from fake.scene import create, do, look_after
-from purveyor.backups.storage import Folder
+from purveyor.backups.storage import LocalStorage
 from purveyor.kernel import hold
 from purveyor.kernel.db import copies
 from purveyor.kernel.db.faults import way_back
@@ -82,7 +82,7 @@ async def test_the_newest_sealed_copy_comes_back_and_everything_goes_on(
     files = {path: path.read_bytes() for path in host.state.rglob("*") if path.is_file()}
     planned = await put(host, plan=True)
     assert {path: path.read_bytes() for path in host.state.rglob("*") if path.is_file()} == files
-    assert planned.label == Folder(host.place).label
+    assert planned.label == LocalStorage(host.place).label
     assert planned.unknown == planned.missing == ()
 
     await put(host)
@@ -139,7 +139,9 @@ async def test_a_place_that_is_named_and_the_key_on_paper_are_enough(
         (host.state / name).unlink()
 
     def opened(place: Path, with_key: bytes | None) -> AbstractAsyncContextManager[PutBack]:
-        return put_back(host.state, Folder(place), with_key, host.build, host.engine_of, plan=False)
+        return put_back(
+            host.state, LocalStorage(place), with_key, host.build, host.engine_of, plan=False
+        )
 
     for place, given, said in (
         (host.place, None, "need the key"),
@@ -151,7 +153,7 @@ async def test_a_place_that_is_named_and_the_key_on_paper_are_enough(
                 raise AssertionError("it was opened")
         assert not (host.state / "purveyor.db").exists()
     async with opened(host.place, key) as found:
-        assert found.label == Folder(host.place).label
+        assert found.label == LocalStorage(host.place).label
     assert {name: (host.state / name).read_bytes() for name in kept} == kept
     async with host.open() as app:
         assert await app.house.store.read(services.every) == before

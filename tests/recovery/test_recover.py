@@ -17,7 +17,7 @@ from fake.matrix import Points, watched
 from fake.scene import IMAGES, create, differences, do, picture
 from purveyor import __version__
 from purveyor.backups import store as backups
-from purveyor.backups.storage import Folder
+from purveyor.backups.storage import LocalStorage
 from purveyor.kernel import hold
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
@@ -511,15 +511,15 @@ async def interrupted(
     new.make_store, new.changed, points.armed = watched(points), points.take, True
 
     def marked(name: str) -> None:
-        inner: Callable[..., Any] = getattr(Folder, name)
+        inner: Callable[..., Any] = getattr(LocalStorage, name)
 
-        async def call(self: Folder, *given: Any) -> Any:
+        async def call(self: LocalStorage, *given: Any) -> Any:
             points.take()
             answer = await inner(self, *given)
             points.take()
             return answer
 
-        monkeypatch.setattr(Folder, name, call)
+        monkeypatch.setattr(LocalStorage, name, call)
 
     for name in ("claim", "put", "delete"):
         marked(name)

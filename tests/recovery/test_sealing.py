@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from purveyor.backups.storage import Folder
+from purveyor.backups.storage import LocalStorage
 from purveyor.recovery import finding
 from purveyor.recovery.copier import newest_mark
 from purveyor.recovery.sealing import (
@@ -128,21 +128,23 @@ def test_a_header_of_another_document_is_refused() -> None:
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> Folder:
+async def place(tmp_path: Path) -> LocalStorage:
     """Three documents, the newest of revision 3."""
-    made = Folder(tmp_path)
+    made = LocalStorage(tmp_path)
     for revision in (1, 2, 3):
         item = header(revision=revision, at=NOW + revision * 1000)
         await made.put(item.path, seal(item, BODY + bytes([revision]), OURS))
     return made
 
 
-async def newest(place: Folder, keys: Keys = OURS, at: datetime | None = None) -> finding.Found:
+async def newest(
+    place: LocalStorage, keys: Keys = OURS, at: datetime | None = None
+) -> finding.Found:
     return await finding.newest(place, (await finding.documents(place))[INSTALLATION], keys, at)
 
 
 async def test_the_newest_that_opens_is_taken_and_those_that_do_not_are_named(
-    place: Folder,
+    place: LocalStorage,
 ) -> None:
     found = await newest(place)
     assert (found.header.revision, found.body, found.refused) == (3, BODY + b"\x03", ())
@@ -160,26 +162,28 @@ async def test_the_newest_that_opens_is_taken_and_those_that_do_not_are_named(
     assert found.header.path in again.refused[1]
 
 
-async def test_one_that_was_taken_away_meanwhile_is_passed_over(place: Folder) -> None:
+async def test_one_that_was_taken_away_meanwhile_is_passed_over(place: LocalStorage) -> None:
     paths = (await finding.documents(place))[INSTALLATION]
     await place.delete(paths[0])
     assert (await finding.newest(place, paths, OURS)).header.revision == 2
 
 
-async def test_the_newest_of_a_moment_is_the_last_before_it(place: Folder) -> None:
+async def test_the_newest_of_a_moment_is_the_last_before_it(place: LocalStorage) -> None:
     at = datetime.fromtimestamp((NOW + 2500) / 1000, UTC)
     assert (await newest(place, at=at)).header.revision == 2
     with pytest.raises(BadInput, match="no copy of the state from before that moment"):
         await newest(place, at=datetime.fromtimestamp(NOW / 1000, UTC))
 
 
-async def test_the_order_is_that_of_terms_and_numbers_whatever_clocks_say(place: Folder) -> None:
+async def test_the_order_is_that_of_terms_and_numbers_whatever_clocks_say(
+    place: LocalStorage,
+) -> None:
     later = header(revision=1, term=4, at=NOW - 10_000)
     await place.put(later.path, seal(later, BODY, OURS))
     assert (await newest(place)).header == later
 
 
-async def test_with_another_key_there_is_none_and_that_is_said(place: Folder) -> None:
+async def test_with_another_key_there_is_none_and_that_is_said(place: LocalStorage) -> None:
     with pytest.raises(BadInput, match="altered, or is sealed with another key"):
         await newest(place, THEIRS)
     with pytest.raises(BadInput, match="opens no copy of a state"):
@@ -188,7 +192,7 @@ async def test_with_another_key_there_is_none_and_that_is_said(place: Folder) ->
 
 
 async def test_of_two_installations_in_one_place_the_key_or_a_person_chooses(
-    place: Folder, tmp_path: Path
+    place: LocalStorage, tmp_path: Path
 ) -> None:
     other = header(installation="fedcba9876543210", keys=THEIRS)
     await place.put(other.path, seal(other, BODY, THEIRS))
@@ -203,10 +207,10 @@ async def test_of_two_installations_in_one_place_the_key_or_a_person_chooses(
     with pytest.raises(NotFound):
         await finding.chosen(place, OURS, "1" * 16)
     with pytest.raises(NotFound, match="no copy of an installation's state"):
-        await finding.chosen(Folder(tmp_path / "empty"), OURS)
+        await finding.chosen(LocalStorage(tmp_path / "empty"), OURS)
 
 
-async def test_strange_files_between_them_disturb_nothing(place: Folder) -> None:
+async def test_strange_files_between_them_disturb_nothing(place: LocalStorage) -> None:
     for name in (
         "x.pvs",
         "00000009/x.pvs",
@@ -251,7 +255,7 @@ def test_an_owners_mark_is_believed_when_our_key_made_it_for_its_place() -> None
         assert read_mark(bytes(bad), mark().path, OURS) in (None, mark())
 
 
-async def test_a_forged_mark_of_a_later_term_stops_nobody(place: Folder) -> None:
+async def test_a_forged_mark_of_a_later_term_stops_nobody(place: LocalStorage) -> None:
     await place.put(mark().path, write_mark(mark(), OURS))
     await place.put(mark(9).path, write_mark(mark(9), THEIRS))
     await place.put(mark(8).path, write_mark(mark(7), OURS))

@@ -31,7 +31,7 @@ from purveyor.app import App
 from purveyor.archiving import store as archives
 from purveyor.backups import store as backups
 from purveyor.backups.models import SourceRecord
-from purveyor.backups.storage import Bucket, Folder
+from purveyor.backups.storage import LocalStorage, S3Storage
 from purveyor.kernel.db.database import installation, note
 from purveyor.recovery import copier, document
 from purveyor.recovery.sealing import Mark, owner_path, write_mark
@@ -43,15 +43,15 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick")]
 
 
 @pytest.fixture
-def place(scene: Scene, tmp_path: Path) -> Folder:
+def place(scene: Scene, tmp_path: Path) -> LocalStorage:
     """Where the scene's backups go, outside of its state directory."""
     folder = tmp_path / "place"
     keep_at(scene, folder)
-    return Folder(folder)
+    return LocalStorage(folder)
 
 
 @pytest.fixture
-def other(scene: Scene, place: Folder, tmp_path: Path) -> Iterator[Scene]:
+def other(scene: Scene, place: LocalStorage, tmp_path: Path) -> Iterator[Scene]:
     """The same installation once more, in a state directory of its own: what it became is up to the
     test."""
     made = Scene(tmp_path / "other")
@@ -85,7 +85,7 @@ async def recovered(app: App) -> None:
 
 
 async def test_a_recovery_elsewhere_supersedes_the_one_that_lives(
-    scene: Scene, other: Scene, place: Folder
+    scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
     async with living(scene) as app:
         await do(app, "backup", service="main", keep_days=1)
@@ -115,7 +115,7 @@ async def test_a_recovery_elsewhere_supersedes_the_one_that_lives(
 
 
 async def test_what_expires_stays_where_another_one_writes(
-    scene: Scene, other: Scene, place: Folder
+    scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
     async with living(scene) as app:
         await do(app, "backup", service="main", keep_days=1)
@@ -136,7 +136,7 @@ async def test_what_expires_stays_where_another_one_writes(
 
 
 async def test_who_writes_or_deletes_asks_first_and_does_not_wait_for_the_next_look(
-    scene: Scene, other: Scene, place: Folder, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, other: Scene, place: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copier, "LOOK", 3600.0)
     async with living(scene) as app:
@@ -159,7 +159,7 @@ async def test_who_writes_or_deletes_asks_first_and_does_not_wait_for_the_next_l
 
 
 async def test_a_command_without_the_daemon_asks_too(
-    scene: Scene, other: Scene, place: Folder
+    scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
     async with living(scene) as app:
         await current(app, place)
@@ -176,7 +176,7 @@ async def test_a_command_without_the_daemon_asks_too(
 
 
 async def test_the_old_one_started_again_is_refused_however_often(
-    scene: Scene, other: Scene, place: Folder
+    scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
     async with living(scene) as app:
         await current(app, place)
@@ -194,7 +194,7 @@ async def test_the_old_one_started_again_is_refused_however_often(
 
 
 async def test_a_copy_of_the_machine_makes_the_older_process_give_way(
-    scene: Scene, other: Scene, place: Folder
+    scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
     async with living(scene) as app:
         await current(app, place)
@@ -211,7 +211,7 @@ async def test_a_copy_of_the_machine_makes_the_older_process_give_way(
 
 
 async def test_two_copies_of_a_machine_that_start_at_once_are_not_both_taken_for_the_one(
-    scene: Scene, other: Scene, place: Folder
+    scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
     async with living(scene) as app:
         await current(app, place)
@@ -223,7 +223,7 @@ async def test_two_copies_of_a_machine_that_start_at_once_are_not_both_taken_for
 
 
 async def test_takeover_is_a_persons_word_and_reopens_what_was_closed(
-    scene: Scene, other: Scene, place: Folder
+    scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
     async with living(scene) as app:
         await current(app, place)
@@ -245,7 +245,7 @@ async def test_takeover_is_a_persons_word_and_reopens_what_was_closed(
 
 
 async def test_a_takeover_by_a_command_without_the_daemon_is_claimed_when_it_ends(
-    scene: Scene, other: Scene, place: Folder
+    scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
     async with living(scene) as app:
         await current(app, place)
@@ -262,7 +262,7 @@ async def test_a_split_network_each_is_refused_where_the_other_was_and_takeover_
     scene: Scene, other: Scene, tmp_path: Path
 ) -> None:
     """The old one reaches only B, the recovered one only A; then both reach both."""
-    a, b = Folder(tmp_path / "a"), Folder(tmp_path / "b")
+    a, b = LocalStorage(tmp_path / "a"), LocalStorage(tmp_path / "b")
     async with living(scene, a, b) as app:
         await current(app, a, b)
     copy(scene, other)
@@ -288,7 +288,7 @@ async def test_a_split_network_each_is_refused_where_the_other_was_and_takeover_
         await until(lambda: status(app, a).superseded and status(app, b).superseded)
 
 
-class Slow(Folder):
+class Slow(LocalStorage):
     """A folder of which one answer about an owner's mark is on its way for as long as `let`
     says."""
 
@@ -319,7 +319,7 @@ async def test_an_answer_that_was_on_its_way_does_not_undo_a_takeover(
         copy(scene, other)
         keep_at(other, other.state / "backups")
         slow.armed = True
-        async with living(other, Folder(slow.root), follow=False) as successor:
+        async with living(other, LocalStorage(slow.root), follow=False) as successor:
             await recovered(successor)
         await until(slow.reached.is_set)
         await app.copies.take_over()
@@ -329,7 +329,9 @@ async def test_an_answer_that_was_on_its_way_does_not_undo_a_takeover(
         assert app.house.fence.closed == {}
 
 
-async def test_a_mark_that_our_key_did_not_make_stops_nobody(scene: Scene, place: Folder) -> None:
+async def test_a_mark_that_our_key_did_not_make_stops_nobody(
+    scene: Scene, place: LocalStorage
+) -> None:
     async with living(scene) as app:
         await current(app, place)
         name = await app.house.store.read(installation)
@@ -347,7 +349,7 @@ async def test_a_place_that_was_taken_over_is_asked_again_when_its_source_has_ch
     scene: Scene, other: Scene, tmp_path: Path
 ) -> None:
     """Whoever gives a source another key may have meant another bucket."""
-    folder = Folder(tmp_path / "there")
+    folder = LocalStorage(tmp_path / "there")
     keep_at(scene, scene.state / "backups")
     async with living(scene, folder) as app:
         await current(app, folder)
@@ -373,7 +375,7 @@ def test_of_many_that_claim_at_once_one_gets_it(tmp_path: Path) -> None:
         def claim(who: bytes, path: str, won: list[bytes], barrier: threading.Barrier) -> None:
             async def work() -> None:
                 barrier.wait()
-                if await Folder(tmp_path).claim(path, who):
+                if await LocalStorage(tmp_path).claim(path, who):
                     won.append(who)
 
             anyio.run(work)
@@ -413,7 +415,9 @@ def test_of_many_that_claim_at_once_in_a_bucket_one_gets_it(
             path, won = f"state/x/{number:08d}/owner", []
 
             async def claim(who: bytes, path: str = path, won: list[bytes] = won) -> None:
-                async with Bucket(source, source.secret_key).held() as place:  # a client of its own
+                async with S3Storage(
+                    source, source.secret_key
+                ).held() as place:  # a client of its own
                     if await place.claim(path, who):
                         won.append(who)
 
@@ -421,12 +425,14 @@ def test_of_many_that_claim_at_once_in_a_bucket_one_gets_it(
                 for who in range(8):
                     group.start_soon(claim, b"%d" % who)
             assert len(won) == 1
-            assert await Bucket(source, source.secret_key).get(path) == won[0]
+            assert await S3Storage(source, source.secret_key).get(path) == won[0]
 
     anyio.run(work)
 
 
-async def test_a_term_that_is_ours_already_is_claimed_again(scene: Scene, place: Folder) -> None:
+async def test_a_term_that_is_ours_already_is_claimed_again(
+    scene: Scene, place: LocalStorage
+) -> None:
     """An answer that was lost, a place that was away meanwhile: the mark is the same, to the
     byte."""
     async with living(scene) as app:
@@ -438,7 +444,7 @@ async def test_a_term_that_is_ours_already_is_claimed_again(scene: Scene, place:
 # ---------------------------------------------------------------- archives
 
 
-async def shipped(app: App, place: Folder) -> set[str]:
+async def shipped(app: App, place: LocalStorage) -> set[str]:
     return {name for name in files(place.root) if "/changes-" in name}
 
 
@@ -451,7 +457,7 @@ async def followed(scene: Scene, app: App) -> None:
 
 
 async def test_archives_ship_and_thin_nothing_where_another_one_writes(
-    scene: Scene, other: Scene, place: Folder
+    scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
     async with living(scene) as app:
         await followed(scene, app)
@@ -484,7 +490,7 @@ async def test_archives_ship_and_thin_nothing_where_another_one_writes(
 
 
 async def test_an_archive_asks_once_a_minute_and_before_it_deletes(
-    scene: Scene, place: Folder
+    scene: Scene, place: LocalStorage
 ) -> None:
     async with living(scene) as app:
         await followed(scene, app)
@@ -507,9 +513,9 @@ async def test_an_archive_asks_once_a_minute_and_before_it_deletes(
 
 
 async def test_a_place_that_is_away_at_the_start_gets_it_when_it_is_back(
-    scene: Scene, place: Folder, tmp_path: Path
+    scene: Scene, place: LocalStorage, tmp_path: Path
 ) -> None:
-    gone = Folder(tmp_path / "gone")
+    gone = LocalStorage(tmp_path / "gone")
     gone.root.write_text("a file is in the way")
     async with living(scene, gone) as app:
         await app.copies.settle(5.0)  # it has failed once: nothing waits for it
@@ -523,7 +529,9 @@ async def test_a_place_that_is_away_at_the_start_gets_it_when_it_is_back(
         assert (await newest(app, gone)).body == (await newest(app, place)).body
 
 
-async def test_one_that_hangs_holds_up_nobody(scene: Scene, place: Folder, tmp_path: Path) -> None:
+async def test_one_that_hangs_holds_up_nobody(
+    scene: Scene, place: LocalStorage, tmp_path: Path
+) -> None:
     hanging = Fickle(tmp_path / "hanging")
     hanging.frozen = True
     async with living(scene, hanging) as app:
@@ -547,7 +555,7 @@ async def test_one_that_hangs_holds_up_nobody(scene: Scene, place: Folder, tmp_p
 
 
 async def test_a_takeover_does_not_wait_for_a_place_that_hangs(
-    scene: Scene, place: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, place: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copier, "ANSWER", 0.1)
     hanging = Fickle(tmp_path / "hanging")
@@ -563,7 +571,7 @@ async def test_a_takeover_does_not_wait_for_a_place_that_hangs(
 
 @pytest.mark.parametrize("how", ["refuses", "hangs"])
 async def test_one_that_is_late_is_told_once_and_told_again_when_it_is_current(
-    scene: Scene, place: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    scene: Scene, place: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     late = Fickle(tmp_path / "late")
 
@@ -619,7 +627,7 @@ async def test_a_place_that_hangs_when_it_is_only_looked_at_is_told_as_late(
 
 
 async def test_a_backup_that_cannot_ask_fails_and_does_not_hang(
-    scene: Scene, other: Scene, place: Folder, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, other: Scene, place: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copier, "DEADLINE", 0.2)
     async with living(scene) as app:
@@ -637,7 +645,7 @@ async def test_a_backup_that_cannot_ask_fails_and_does_not_hang(
 
 
 async def test_what_is_only_seen_is_not_shipped_and_a_heartbeat_is(
-    scene: Scene, place: Folder, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, place: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def documents() -> list[str]:
         return sorted(name for name in files(place.root) if name.endswith(".pvs"))
@@ -670,7 +678,7 @@ async def test_what_is_only_seen_is_not_shipped_and_a_heartbeat_is(
 
 
 async def test_what_lies_beside_and_changes_all_the_time_is_shipped_with_the_next_change(
-    scene: Scene, place: Folder, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, place: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outbox of webhooks is written to with every event."""
     monkeypatch.setattr(copier, "LOOK", 3600.0)
@@ -698,7 +706,7 @@ async def test_what_lies_beside_and_changes_all_the_time_is_shipped_with_the_nex
 
 
 async def test_a_clock_that_was_put_back_does_not_silence_the_heartbeat(
-    scene: Scene, place: Folder
+    scene: Scene, place: LocalStorage
 ) -> None:
     async with living(scene) as app:
         await current(app, place)
@@ -708,7 +716,7 @@ async def test_a_clock_that_was_put_back_does_not_silence_the_heartbeat(
 
 
 async def test_thinning_leaves_strangers_files_alone_and_is_not_led_astray_by_them(
-    scene: Scene, place: Folder, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, place: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever may write there could have us delete all that is good by names that look newer."""
     monkeypatch.setattr(copier, "THIN", 0.05)
@@ -739,7 +747,7 @@ async def test_thinning_leaves_strangers_files_alone_and_is_not_led_astray_by_th
 
 
 async def test_old_copies_and_old_marks_are_thinned(
-    scene: Scene, place: Folder, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, place: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copier, "THIN", 0.05)
     monkeypatch.setattr(copier, "MARKS", 3)
@@ -777,7 +785,7 @@ async def test_a_folder_in_the_state_directory_is_no_place_and_is_not_in_the_cop
 ) -> None:
     """It is lost with the state; and a copy that held the copies would grow without end."""
     keep_at(scene, scene.state / "kept" / "backups")
-    there = Folder(tmp_path / "there")
+    there = LocalStorage(tmp_path / "there")
     async with living(scene, there) as app:
         await do(app, "backup", service="main")
         await current(app, there)
@@ -791,7 +799,7 @@ async def test_a_folder_in_the_state_directory_is_no_place_and_is_not_in_the_cop
 
 
 def test_two_buckets_of_one_name_are_two_places() -> None:
-    def bucket(**given: Any) -> Bucket:
+    def bucket(**given: Any) -> S3Storage:
         known: dict[str, Any] = {
             "id": 1,
             "name": "x",
@@ -805,7 +813,7 @@ def test_two_buckets_of_one_name_are_two_places() -> None:
             "force_path_style": True,
             "created_at": datetime.now(UTC),
         }
-        return Bucket(SourceRecord(**known, **rest, **given), "s")
+        return S3Storage(SourceRecord(**known, **rest, **given), "s")
 
     one, two = bucket(endpoint="https://one"), bucket(endpoint="https://two")
     assert one.label == two.label
@@ -814,9 +822,9 @@ def test_two_buckets_of_one_name_are_two_places() -> None:
 
 
 async def test_the_end_tells_which_places_have_not_got_the_last(
-    scene: Scene, place: Folder, tmp_path: Path
+    scene: Scene, place: LocalStorage, tmp_path: Path
 ) -> None:
-    gone = Folder(tmp_path / "gone")
+    gone = LocalStorage(tmp_path / "gone")
     gone.root.write_text("in the way")
     async with living(scene, gone, follow=False) as app:
         assert await app.copies.flush(2) == [], "nothing has changed"
@@ -830,9 +838,9 @@ async def test_the_end_tells_which_places_have_not_got_the_last(
 
 
 async def test_a_place_that_does_what_nobody_expects_ends_no_process(
-    scene: Scene, place: Folder, tmp_path: Path
+    scene: Scene, place: LocalStorage, tmp_path: Path
 ) -> None:
-    class Odd(Folder):
+    class Odd(LocalStorage):
         async def claim(self, path: str, content: bytes) -> bool:
             raise ValueError("Invalid endpoint")
 
@@ -847,7 +855,7 @@ async def test_a_place_that_does_what_nobody_expects_ends_no_process(
 
 
 async def test_a_mark_that_somebody_without_the_key_put_in_our_way_stops_nobody(
-    scene: Scene, place: Folder
+    scene: Scene, place: LocalStorage
 ) -> None:
     """Else whoever may write to the place could keep every backup from it."""
     async with living(scene, follow=False) as app:

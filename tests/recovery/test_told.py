@@ -18,7 +18,7 @@ from purveyor.audit import store as audit
 from purveyor.audit.models import Wanted
 from purveyor.backups import age
 from purveyor.backups import store as backups
-from purveyor.backups.storage import Folder
+from purveyor.backups.storage import LocalStorage
 from purveyor.checks import Check, of_copies
 from purveyor.doctor import examine
 from purveyor.kernel.api import tokens
@@ -34,9 +34,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick")]
 
 
 @pytest.fixture
-def place(scene: Scene, tmp_path: Path) -> Folder:
+def place(scene: Scene, tmp_path: Path) -> LocalStorage:
     keep_at(scene, tmp_path / "place")
-    return Folder(tmp_path / "place")
+    return LocalStorage(tmp_path / "place")
 
 
 async def said(app: App) -> dict[str, Check]:
@@ -50,7 +50,7 @@ async def said(app: App) -> dict[str, Check]:
     return {check.name: check for check in found}
 
 
-async def supersede(app: App, place: Folder) -> None:
+async def supersede(app: App, place: LocalStorage) -> None:
     """Another incarnation claims a later term."""
     who = await app.copies.identity()
     mark = Mark(
@@ -63,7 +63,9 @@ async def supersede(app: App, place: Folder) -> None:
     assert await place.claim(mark.path, write_mark(mark, who.keys))
 
 
-async def test_a_file_that_is_too_large_for_a_copy_is_told(scene: Scene, place: Folder) -> None:
+async def test_a_file_that_is_too_large_for_a_copy_is_told(
+    scene: Scene, place: LocalStorage
+) -> None:
     async with living(scene) as app:
         large = app.house.state / "plugins" / "large.bin"
         large.parent.mkdir(exist_ok=True)
@@ -108,9 +110,9 @@ async def test_a_bucket_of_its_own_service_and_a_folder_in_the_state_directory_c
 
 
 async def test_the_doctor_says_which_are_current_late_and_superseded(
-    scene: Scene, place: Folder, tmp_path: Path
+    scene: Scene, place: LocalStorage, tmp_path: Path
 ) -> None:
-    late, taken = Fickle(tmp_path / "late"), Folder(tmp_path / "taken")
+    late, taken = Fickle(tmp_path / "late"), LocalStorage(tmp_path / "taken")
     async with living(scene, late, taken) as app:
         await current(app, place, late, taken)
         assert all(check.ok for check in (await said(app)).values())
@@ -134,7 +136,7 @@ async def test_the_doctor_says_which_are_current_late_and_superseded(
 
 
 async def test_one_that_was_never_reached_is_told(scene: Scene, tmp_path: Path) -> None:
-    gone = Folder(tmp_path / "gone")
+    gone = LocalStorage(tmp_path / "gone")
     gone.root.write_text("in the way")
     async with living(scene, gone) as app:
         await until(lambda: status(app, gone).error)
@@ -146,7 +148,7 @@ async def test_one_that_was_never_reached_is_told(scene: Scene, tmp_path: Path) 
 
 
 async def test_a_process_that_is_not_the_daemon_does_not_call_them_late(
-    scene: Scene, place: Folder
+    scene: Scene, place: LocalStorage
 ) -> None:
     async with living(scene, follow=False) as app:
         (check,) = (item for item in await of_copies(app) if item.subject == "copy of the state")
@@ -155,7 +157,7 @@ async def test_a_process_that_is_not_the_daemon_does_not_call_them_late(
 
 
 async def test_the_doctor_asks_for_the_key_on_paper_until_it_was_printed(
-    scene: Scene, place: Folder
+    scene: Scene, place: LocalStorage
 ) -> None:
     async def said() -> list[bool]:
         return [check.ok for check in await of_copies(app) if check.subject == "backup key"]
@@ -180,9 +182,9 @@ async def test_the_doctor_asks_for_the_key_on_paper_until_it_was_printed(
 
 
 async def test_the_api_shows_each_copy_and_takes_over_at_a_persons_word(
-    scene: Scene, place: Folder, tmp_path: Path
+    scene: Scene, place: LocalStorage, tmp_path: Path
 ) -> None:
-    taken = Folder(tmp_path / "taken")
+    taken = LocalStorage(tmp_path / "taken")
     async with living(scene, taken) as app:
         await current(app, place, taken)
 

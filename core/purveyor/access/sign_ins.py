@@ -18,7 +18,7 @@ from purveyor.kernel.api import tokens
 from purveyor.kernel.api.models import TokenRecord
 from purveyor.kernel.api.refusals import Buckets, Refusals
 from purveyor.kernel.api.tokens import actor_of
-from purveyor.kernel.cache import Memory
+from purveyor.kernel.cache import Cache
 from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Store, Tx
 from purveyor_hooks import (
@@ -57,7 +57,7 @@ class SignIns:
     def __init__(
         self,
         store: Store,
-        memory: Memory,
+        memory: Cache,
         audit: AuditLog,
         now: Callable[[], datetime],
         settings: Settings,
@@ -236,7 +236,7 @@ class SignIns:
         if sessions.MARK not in credential:
             return None
         question = ("session", sessions.hash_of(credential))
-        found = await self._memory.recall(
+        found = await self._memory.get_or_load(
             question, lambda: self._store.read(lambda tx: _look_up(tx, credential))
         )
         if found is None:

@@ -14,13 +14,13 @@ from purveyor.archiving import store as archives
 from purveyor.archiving import wal
 from purveyor.archiving.models import ArchiveRecord
 from purveyor.archiving.operations.archive import ArchiveArguments
-from purveyor.archiving.wal_receiver import Helpers
+from purveyor.archiving.wal_receiver import WalReceiver
 from purveyor.backups import store as backups
 from purveyor.backups.kinds import BASE
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.operations.backup import BackupArguments
-from purveyor.backups.repository import Keeper
-from purveyor.backups.storage import Place
+from purveyor.backups.repository import BackupRepository
+from purveyor.backups.storage import Storage
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Verb
 from purveyor.kernel.operations.runner import Runner
@@ -37,15 +37,15 @@ PROBE = "purveyor-check"
 LOOK = 60.0  # seconds for which one look at who writes at a place is enough
 
 
-class Archivist:
+class ArchiveController:
     """Ships for as long as the daemon serves."""
 
     def __init__(self, house: House, runner: Runner, verbs: Mapping[str, Verb]) -> None:
         self._house = house
         self._runner = runner
         self._verbs = verbs
-        self._keeper = house.part(Keeper)
-        self._helpers = house.part(Helpers)
+        self._keeper = house.part(BackupRepository)
+        self._helpers = house.part(WalReceiver)
         self._under_way: set[int] = set()
 
     async def run(self) -> None:
@@ -110,14 +110,14 @@ class Archivist:
         await self._base_when_due(archive, service)
         await self._thin(archive, place)
 
-    async def _place(self, archive: ArchiveRecord) -> Place:
+    async def _place(self, archive: ArchiveRecord) -> Storage:
         number = archive.s3_source_id
         return self._keeper.place(
             await self._house.store.read(lambda tx: backups.source(tx, number)) if number else None
         )
 
     async def _ship(
-        self, archive: ArchiveRecord, service: ServiceRecord, place: Place, waiting: wal.Waiting
+        self, archive: ArchiveRecord, service: ServiceRecord, place: Storage, waiting: wal.Waiting
     ) -> None:
         await self._house.fence.require(place.address, LOOK)
         helper, source = self._helpers.access(service), self._helpers.folder(service)
@@ -194,7 +194,7 @@ class Archivist:
     async def _now(self) -> float:
         return (await self._house.store.read(lambda tx: tx.now)).timestamp()
 
-    async def _thin(self, archive: ArchiveRecord, place: Place) -> None:
+    async def _thin(self, archive: ArchiveRecord, place: Storage) -> None:
         """Delete what is older than any base copy that is kept."""
 
         def work(tx: Tx) -> list[BackupRecord]:

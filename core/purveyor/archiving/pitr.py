@@ -8,11 +8,11 @@ import anyio
 from purveyor.archiving import wal
 from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
-from purveyor.backups.repository import Keeper, Tell
+from purveyor.backups.repository import BackupRepository, Tell
 from purveyor.kernel.docker.exec import HelperAccess
 from purveyor.kernel.docker.protocols import UNPACKING
 from purveyor.kernel.parts import House
-from purveyor.kernel.watchdog import Pulse, while_it_goes_on
+from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.services.handle import handle_of, hooks_of
 from purveyor.services.models import ServiceRecord, VolumeRecord
 from purveyor.services.provisioning import Provisioner
@@ -27,7 +27,7 @@ LAST_LINES = 6
 async def require_whole(house: House, backup: BackupRecord, verified: Verified) -> None:
     """Raise `BadInput` that names the first file which the changes after a base copy lack: the
     server would serve without what came after it, or end, when all is unpacked already."""
-    manifest, keeper = verified.manifest, house.part(Keeper)
+    manifest, keeper = verified.manifest, house.part(BackupRepository)
     place, signing = await keeper.place_of(backup), await _signing(keeper, verified)
     hooks = hooks_of(house, backup.service_type)
     gap = ""
@@ -48,7 +48,7 @@ async def require_whole(house: House, backup: BackupRecord, verified: Verified) 
     )
 
 
-async def _signing(keeper: Keeper, verified: Verified) -> bytes | None:
+async def _signing(keeper: BackupRepository, verified: Verified) -> bytes | None:
     """The key that the changes have to be signed with, if they are to be."""
     return (
         await keeper.key(create=True)
@@ -75,7 +75,7 @@ async def unpack(
             f"version {record.major}"
         )
         raise BadInput(f"The data would not be read: {why}.", errors={"docker_image": why})
-    keeper, service = house.part(Keeper), handle_of(house, record)
+    keeper, service = house.part(BackupRepository), handle_of(house, record)
     place, key = await keeper.place_of(backup), await keeper.opening_key(manifest)
     mount = service.container().mount
     assert mount is not None
@@ -91,7 +91,7 @@ async def unpack(
     )
     access = HelperAccess(house.engine, name, house.logger)
 
-    async def pour(pulse: Pulse) -> None:
+    async def pour(pulse: Heartbeat) -> None:
         script = 'rm -rf "$0" "$1" && mkdir -p "$0" "$1"'
         await _run(access, Command(argv=("sh", "-c", script, plan.base, plan.changes)))
         async with access.process(
@@ -123,7 +123,7 @@ async def unpack(
             restart=False,
         )
         await house.engine.containers.start(name)
-        await while_it_goes_on(
+        await run_with_stall_timeout(
             pour, house.settings.stall_timeout, f"Unpacking into {record.name}", tell
         )
     finally:
@@ -144,7 +144,7 @@ async def arrive(house: House, provision: Provisioner, record: ServiceRecord, te
     words."""
     service = handle_of(house, record)
 
-    async def watch(pulse: Pulse) -> None:
+    async def watch(pulse: Heartbeat) -> None:
         last = "?"
         while True:
             found = await provision.found(record)
@@ -161,7 +161,7 @@ async def arrive(house: House, provision: Provisioner, record: ServiceRecord, te
                 pulse.beat()
             await anyio.sleep(PAUSE)
 
-    await while_it_goes_on(
+    await run_with_stall_timeout(
         watch, house.settings.stall_timeout, f"The recovery of {record.name}", tell
     )
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from purveyor.archiving import pitr
 from purveyor.archiving import store as archives
-from purveyor.archiving.wal_receiver import Helpers
+from purveyor.archiving.wal_receiver import WalReceiver
 from purveyor.backups.above import Archive, Archives
 from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
@@ -24,7 +24,7 @@ class ServiceArchives(Archiving, Archives):
 
     async def end(self, service: ServiceRecord) -> None:
         if await self._house.store.read(lambda tx: archives.find(tx, service.id)):
-            await self._house.part(Helpers).end(service)
+            await self._house.part(WalReceiver).end(service)
 
     def forget(self, tx: Tx, service_id: int) -> None:
         archives.delete(tx, service_id)
@@ -42,7 +42,7 @@ class ServiceArchives(Archiving, Archives):
         )
 
     async def copy(self, service: ServiceRecord, sink: Sink) -> str:
-        helper = self._house.part(Helpers).access(service)
+        helper = self._house.part(WalReceiver).access(service)
         return await handle_of(self._house, service).archive_base(helper, sink)
 
     async def require_whole(self, backup: BackupRecord, verified: Verified) -> None:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from purveyor.backups.codec import Packer, unpacked
-from purveyor.backups.storage import Place
+from purveyor.backups.storage import Storage
 from purveyor.kernel.docker.exec import HelperAccess
 from purveyor_hooks import Access, BadInput, Command, Failed, NotFound
 
@@ -84,7 +84,7 @@ async def waiting(helper: HelperAccess, folder: str) -> Waiting:
     return Waiting(sorted(files))
 
 
-async def stored(place: Place, folder: str) -> list[Stored]:
+async def stored(place: Storage, folder: str) -> list[Stored]:
     """What is at the place, in the order of the names."""
     found = []
     for path in await place.names(folder):
@@ -107,7 +107,7 @@ async def ship(
     helper: HelperAccess,
     source: str,
     name: str,
-    place: Place,
+    place: Storage,
     folder: str,
     key: bytes | None,
     signing: bytes,
@@ -143,7 +143,7 @@ async def take_away(helper: HelperAccess, source: str, names: Sequence[str]) -> 
         await helper.exec(Command(argv=("rm", "-f", *(f"{source}/{name}" for name in names))))
 
 
-async def held(place: Place, folder: str, first: str, signing: bytes | None) -> dict[str, Stored]:
+async def held(place: Storage, folder: str, first: str, signing: bytes | None) -> dict[str, Stored]:
     """The files from `first` on, each in its last state, by the name that it has when it is full.
     Raises as `fetch` does."""
     found = [item for item in await stored(place, folder) if item.of >= first]
@@ -160,7 +160,7 @@ async def held(place: Place, folder: str, first: str, signing: bytes | None) -> 
     return latest
 
 
-async def whole(place: Place, folder: str, first: str, signing: bytes | None) -> list[str]:
+async def whole(place: Storage, folder: str, first: str, signing: bytes | None) -> list[str]:
     """The names of the files that can be read to their end, and of the last one. Raises as `fetch`
     does."""
     found = await held(place, folder, first, signing)
@@ -169,7 +169,7 @@ async def whole(place: Place, folder: str, first: str, signing: bytes | None) ->
 
 
 async def fetch(
-    place: Place,
+    place: Storage,
     folder: str,
     first: str,
     access: Access,
@@ -216,7 +216,7 @@ def _ours(found: Sequence[Stored], folder: str, signing: bytes) -> list[Stored]:
 
 
 async def _put(
-    place: Place, folder: str, item: Stored, access: Access, target: str, key: bytes | None
+    place: Storage, folder: str, item: Stored, access: Access, target: str, key: bytes | None
 ) -> AsyncIterator[int]:
     chunks = unpacked(place.read(f"{folder}/{item.path}"), key, item.sha256, LARGEST)
     # before anything is written: it may have a later state by now, and be gone

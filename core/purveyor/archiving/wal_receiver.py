@@ -13,7 +13,7 @@ from purveyor_hooks import Failed
 BEATS, PAUSE = 30, 0.5
 
 
-class Helpers:
+class WalReceiver:
     """Each has a volume of its own, in which there is what was not shipped yet."""
 
     def __init__(self, house: House) -> None:

@@ -21,7 +21,7 @@ from purveyor.backups.contents import Compared
 from purveyor.backups.kinds import BASE
 from purveyor.backups.manifest import Manifest, OnRecord, Verified
 from purveyor.backups.models import BackupRecord, SourceRecord
-from purveyor.backups.storage import DATA, MANIFEST, SUMS, Bucket, Folder, Place
+from purveyor.backups.storage import DATA, MANIFEST, SUMS, LocalStorage, S3Storage, Storage
 from purveyor.backups.sums import CHUNK, Summing, checked
 from purveyor.kernel import redact
 from purveyor.kernel.db import Tx
@@ -29,7 +29,7 @@ from purveyor.kernel.db.database import installation, utc_now
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.secrets import write_new
 from purveyor.kernel.parts import House
-from purveyor.kernel.watchdog import Pulse, while_it_goes_on
+from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.projects.claims import held_bindings
 from purveyor.projects.models import HeldBinding
 from purveyor.services import store as services
@@ -62,7 +62,7 @@ EMPTY = "It is empty: there was nothing to back up."
 class _Sink:
     """`Sink` into a packer, heard by the pulse."""
 
-    def __init__(self, packer: Packer, pulse: Pulse) -> None:
+    def __init__(self, packer: Packer, pulse: Heartbeat) -> None:
         self._packer = packer
         self._pulse = pulse
 
@@ -71,7 +71,7 @@ class _Sink:
         self._pulse.beat(len(chunk))
 
 
-class PlaceAway(Failed):
+class StorageUnavailable(Failed):
     """What holds a backup does not give it now."""
 
 
@@ -81,14 +81,14 @@ def _reading() -> Iterator[None]:
     try:
         yield
     except Failed as error:
-        raise PlaceAway(error.detail, remedy=error.remedy) from error
+        raise StorageUnavailable(error.detail, remedy=error.remedy) from error
 
 
 class _Source:
     """`Source` from a packed file, heard by the pulse. `error` is why it ended early, whatever its
     reader makes of that."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], pulse: Pulse) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], pulse: Heartbeat) -> None:
         self._chunks = chunks
         self._pulse = pulse
         self.error: PurveyorError | None = None
@@ -104,7 +104,7 @@ class _Source:
             raise
 
 
-class Keeper:
+class BackupRepository:
     """The backups of an installation."""
 
     def __init__(self, house: House) -> None:
@@ -114,10 +114,10 @@ class Keeper:
     def folder(self) -> Path:
         return self._house.settings.folder_of_backups(self._house.state)
 
-    def place(self, source: SourceRecord | None) -> Place:
-        return Folder(self.folder) if source is None else Bucket(source, source.secret_key)
+    def place(self, source: SourceRecord | None) -> Storage:
+        return LocalStorage(self.folder) if source is None else S3Storage(source, source.secret_key)
 
-    async def place_of(self, backup: BackupRecord) -> Place:
+    async def place_of(self, backup: BackupRecord) -> Storage:
         number = backup.s3_source_id
         return self.place(
             await self._house.store.read(lambda tx: backups.source(tx, number)) if number else None
@@ -154,7 +154,7 @@ class Keeper:
         )
         first = ""
 
-        async def pour(pulse: Pulse) -> Census:
+        async def pour(pulse: Heartbeat) -> Census:
             nonlocal first
             sink = _Sink(packer, pulse)
             if archive is None:
@@ -168,7 +168,9 @@ class Keeper:
 
         try:
             what = f"The backup of {record.name}"
-            census = await while_it_goes_on(pour, self._house.settings.stall_timeout, what, tell)
+            census = await run_with_stall_timeout(
+                pour, self._house.settings.stall_timeout, what, tell
+            )
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await file.discard()
@@ -230,7 +232,7 @@ class Keeper:
 
     async def verified(
         self,
-        place: Place,
+        place: Storage,
         folder: str,
         *,
         known: OnRecord | None = None,
@@ -272,14 +274,14 @@ class Keeper:
         """Restore a backup, or some databases of it, into an empty service; the answer is what is
         not as it was."""
 
-        async def pour(pulse: Pulse) -> tuple[Finding, ...]:
+        async def pour(pulse: Heartbeat) -> tuple[Finding, ...]:
             source = _Source(await self.stored(backup, verified), pulse)
             try:
                 return await handle_of(self._house, record, pulse).restore(source, options)
             except Exception as error:
                 raise source.error or error from None
 
-        return await while_it_goes_on(
+        return await run_with_stall_timeout(
             pour, self._house.settings.stall_timeout, f"The restore into {record.name}", tell
         )
 
@@ -298,7 +300,7 @@ class Keeper:
         counted when it was written."""
         compared = await anyio.to_thread.run_sync(Compared, self._house.state)
 
-        async def read(pulse: Pulse) -> None:
+        async def read(pulse: Heartbeat) -> None:
             source = _Source(await self.stored(backup, verified), pulse)
             try:
                 await handle_of(self._house, record).contents(source, compared.saved)
@@ -308,12 +310,12 @@ class Keeper:
 
         try:
             what = f"Comparing the contents of {record.name}"
-            await while_it_goes_on(read, self._house.settings.stall_timeout, what, tell)
+            await run_with_stall_timeout(read, self._house.settings.stall_timeout, what, tell)
             return await compared.differences(verified.manifest.census)
         finally:
             compared.close()
 
-    async def _tell_contents(self, record: ServiceRecord, into: Contents, pulse: Pulse) -> None:
+    async def _tell_contents(self, record: ServiceRecord, into: Contents, pulse: Heartbeat) -> None:
         """What a running service holds, as its backup tells it."""
         service = handle_of(self._house, record, pulse)
         sending, receiving = anyio.create_memory_object_stream[bytes](8)

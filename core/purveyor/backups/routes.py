@@ -17,7 +17,7 @@ from purveyor.backups.operations.backup import (
     readable,
 )
 from purveyor.backups.operations.restore import RestoreArguments
-from purveyor.backups.repository import Keeper, require_elsewhere
+from purveyor.backups.repository import BackupRepository, require_elsewhere
 from purveyor.backups.schemas import (
     BackupView,
     FoundBackup,
@@ -28,7 +28,7 @@ from purveyor.backups.schemas import (
     SourceRequest,
     SourceView,
 )
-from purveyor.backups.storage import MANIFEST, Bucket
+from purveyor.backups.storage import MANIFEST, S3Storage
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.notes import note
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
@@ -139,7 +139,7 @@ async def extract_database(core: Core, reference: str, database: str) -> Stream:
     """One database or bucket of a backup, in the form that its server's own tools read. A body that
     ends early is none: the data is checked while it is read."""
     backup = await core.house.store.read(lambda tx: readable(tx, reference, database))
-    keeper = core.house.part(Keeper)
+    keeper = core.house.part(BackupRepository)
     verified = await keeper.manifest(backup)
     assert core.workers is not None
     chunks = await begun(
@@ -192,7 +192,7 @@ async def create_source(request: Req, core: Core, data: SourceRequest) -> Source
     if not accept_own:
         await core.house.store.read(lambda tx: require_elsewhere(tx, data.endpoint))
     now = core.now()
-    await Bucket(SourceRecord(id=0, created_at=now, **values), data.secret_key).check()
+    await S3Storage(SourceRecord(id=0, created_at=now, **values), data.secret_key).check()
 
     def work(tx: Tx) -> SourceRecord:
         number = backups.insert_source(tx, **values)
@@ -230,7 +230,7 @@ async def update_source(core: Core, reference: str, data: SourceChange) -> Sourc
     }
     changed = msgspec.structs.replace(record, **changes)
     _check_source({name: getattr(changed, name) for name in SourceRequest.__struct_fields__})
-    await Bucket(changed, changed.secret_key).check()
+    await S3Storage(changed, changed.secret_key).check()
 
     def work(tx: Tx) -> SourceRecord:
         backups.update_source(tx, record.id, **changes)
@@ -254,7 +254,7 @@ async def delete_source(core: Core, reference: str) -> None:
 async def found_backups(core: Core, reference: str) -> list[FoundBackup]:
     """What the bucket itself holds, also after our own records are lost."""
     record = await core.house.store.read(lambda tx: backups.source(tx, reference))
-    keeper = core.house.part(Keeper)
+    keeper = core.house.part(BackupRepository)
     place, found = keeper.place(record), []
     for path in await place.list():
         try:

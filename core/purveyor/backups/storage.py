@@ -33,7 +33,7 @@ class Writer(Protocol):
     async def discard(self) -> None: ...
 
 
-class Place(ABC):
+class Storage(ABC):
     """Files by path below one root."""
 
     label: str
@@ -78,7 +78,7 @@ class Place(ABC):
     async def below(self, folder: str, after: str = "") -> Sequence[str]:
         """The paths of all files below a folder that come after a path, in their order."""
 
-    def held(self) -> "AbstractAsyncContextManager[Place]":
+    def held(self) -> "AbstractAsyncContextManager[Storage]":
         """The same place for many calls one after the other: what leads there is kept open
         meanwhile."""
         return nullcontext(self)
@@ -173,7 +173,7 @@ async def _disk(work: Any, done: str = "written") -> Any:
         ) from None
 
 
-class Folder(Place):
+class LocalStorage(Storage):
     """A folder of this host."""
 
     def __init__(self, root: Path) -> None:
@@ -259,7 +259,7 @@ class Folder(Place):
         await _disk(drop, "deleted")
 
 
-class Bucket(Place):
+class S3Storage(Storage):
     """A bucket of any S3 server."""
 
     def __init__(self, source: SourceRecord, secret_key: str) -> None:
@@ -274,9 +274,9 @@ class Bucket(Place):
         return f"{self._source.endpoint.rstrip('/') or 's3:/'}/{self._source.bucket_name}/{self._prefix}"
 
     @asynccontextmanager
-    async def held(self) -> AsyncIterator[Place]:
+    async def held(self) -> AsyncIterator[Storage]:
         async with s3.client(self._source, self._secret) as opened:
-            place = Bucket(self._source, self._secret)
+            place = S3Storage(self._source, self._secret)
             place._held = opened
             yield place
 

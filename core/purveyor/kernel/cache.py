@@ -8,18 +8,18 @@ T = TypeVar("T")
 LIMIT = 10_000  # answers kept; strangers' tokens may not fill the memory
 
 
-class Memory:
-    """Answers by question. `forget` is called with every transaction that publishes."""
+class Cache:
+    """Answers by question. `clear` is called with every transaction that publishes."""
 
     def __init__(self) -> None:
         self._answers: dict[Hashable, Any] = {}
         self._generation = 0
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         self._generation += 1
         self._answers.clear()
 
-    async def recall(self, question: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+    async def get_or_load(self, question: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
         """The answer to a question, asked anew unless it is known. None, and what raises, is not
         remembered."""
         known: T | None = self._answers.get(question)

@@ -11,7 +11,7 @@ import msgspec
 from purveyor.kernel.actors import Who
 from purveyor.kernel.api.models import TokenRecord
 from purveyor.kernel.api.refusals import Refusals
-from purveyor.kernel.cache import Memory
+from purveyor.kernel.cache import Cache
 from purveyor.kernel.events.bus import Bus
 from purveyor.kernel.operations import Plan, Runner, Verb
 from purveyor.kernel.operations.models import OperationRecord
@@ -45,7 +45,7 @@ class Core(Protocol):
 
     house: House
     bus: Bus
-    memory: Memory
+    memory: Cache
     runner: Runner
     verbs: Mapping[str, Verb]
     subjects: Subjects

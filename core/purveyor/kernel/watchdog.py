@@ -10,7 +10,7 @@ from purveyor_hooks import DeadlineExceeded
 T = TypeVar("T")
 
 
-class Pulse:
+class Heartbeat:
     """Work that goes on says so by `beat`."""
 
     def __init__(self) -> None:
@@ -22,8 +22,8 @@ class Pulse:
         self.bytes += size
 
 
-async def while_it_goes_on(
-    work: Callable[[Pulse], Awaitable[T]],
+async def run_with_stall_timeout(
+    work: Callable[[Heartbeat], Awaitable[T]],
     limit: float,
     what: str,
     tell: Callable[[int], Awaitable[None]] | None = None,
@@ -34,7 +34,7 @@ async def while_it_goes_on(
 
     `tell` hears how many bytes have passed, now and then.
     """
-    pulse = Pulse()
+    pulse = Heartbeat()
     stalled = False
 
     async def watch(scope: anyio.CancelScope) -> None:

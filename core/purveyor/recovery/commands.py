@@ -20,7 +20,7 @@ from purveyor_hooks.confirm import interrupts, yes_option
 
 if TYPE_CHECKING:
     from purveyor.backups.models import SourceRecord
-    from purveyor.backups.storage import Place
+    from purveyor.backups.storage import Storage
     from purveyor.kernel.core import Core
     from purveyor.recovery.outlook import ServiceOutlook
     from purveyor.recovery.rebuild import Prospect, Wanted
@@ -357,11 +357,11 @@ async def _view(options: Options) -> Mapping[str, Any]:
         return dict(await client.get(f"{RECOVERY}/"))
 
 
-def _place(place: str, given: Mapping[str, Any]) -> "Place":
-    from purveyor.backups.storage import Bucket, Folder
+def _place(place: str, given: Mapping[str, Any]) -> "Storage":
+    from purveyor.backups.storage import LocalStorage, S3Storage
 
     source, folder = _source(place, given)
-    return Bucket(source, source.secret_key) if source else Folder(folder or Path())
+    return S3Storage(source, source.secret_key) if source else LocalStorage(folder or Path())
 
 
 def _source(place: str, given: Mapping[str, Any]) -> "tuple[SourceRecord | None, Path | None]":

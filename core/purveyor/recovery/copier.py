@@ -26,8 +26,8 @@ import msgspec
 
 from purveyor import __version__
 from purveyor.backups import store as backups
-from purveyor.backups.repository import Keeper, own_service
-from purveyor.backups.storage import Folder, Place
+from purveyor.backups.repository import BackupRepository, own_service
+from purveyor.backups.storage import LocalStorage, Storage
 from purveyor.kernel import hold
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation, note, remembered
@@ -69,7 +69,7 @@ class Superseded(Exception):
 class Target(NamedTuple):
     """A place, and what tells it from what it was before."""
 
-    place: Place
+    place: Storage
     known_by: Any
 
 
@@ -123,13 +123,13 @@ class StateCopies:
 
     def __init__(self, house: House, now: Callable[[], datetime]) -> None:
         self._house = house
-        self._keeper = house.part(Keeper)
+        self._keeper = house.part(BackupRepository)
         self._now = now
         self._changed = anyio.Event()
         self._made: tuple[Any, bytes] | None = None
         self._making = anyio.Lock()
         self._claiming = anyio.Lock()
-        self._reached: dict[str, Place] = {}  # where this process has claimed its term
+        self._reached: dict[str, Storage] = {}  # where this process has claimed its term
         self._wanted: dict[str, tuple[Target, anyio.CancelScope]] = {}
         self._settled: dict[str, anyio.Event] = {}
         self._identity: Identity | None = None
@@ -233,7 +233,7 @@ class StateCopies:
             found = []
             # else it is lost with the state
             if not self._keeper.folder.resolve().is_relative_to(self._house.state.resolve()):
-                found.append(Target(Folder(self._keeper.folder), "folder"))
+                found.append(Target(LocalStorage(self._keeper.folder), "folder"))
             for source in backups.sources(tx):
                 if own_service(tx, source.endpoint) is None:
                     found.append(Target(self._keeper.place(source), source))
@@ -241,7 +241,7 @@ class StateCopies:
 
         return await self._house.store.read(work)
 
-    def _status(self, place: Place) -> Status:
+    def _status(self, place: Storage) -> Status:
         return self.statuses.setdefault(place.address, Status(place=place.label))
 
     # ---------------------------------------------------------------- one place
@@ -268,7 +268,7 @@ class StateCopies:
                 failures = failures + 1 if status.error else 0
                 await anyio.sleep(backoff.pause(failures))
 
-    async def _live(self, place: Place, status: Status, settled: anyio.Event) -> None:
+    async def _live(self, place: Storage, status: Status, settled: anyio.Event) -> None:
         """Claim this process's term there, then write whatever changes."""
         if status.at is None:
             status.fall_behind(self._now())
@@ -340,7 +340,7 @@ class StateCopies:
                 self._made = (known_by, body)
             return self._made[0], self._made[0][0], self._made[1]
 
-    async def _ship(self, place: Place, status: Status) -> Any:
+    async def _ship(self, place: Storage, status: Status) -> Any:
         """Write the state as it is now; the answer is what it is known by."""
         known_by, number, body = await self._document()
         who = await self.identity()
@@ -376,7 +376,7 @@ class StateCopies:
                 self._identity = await self._house.store.write(lambda tx: begin_term(tx, keys))
             return self._identity
 
-    async def _claim(self, place: Place) -> None:
+    async def _claim(self, place: Storage) -> None:
         """Take this process's term at a place. Raises `Superseded`: a later one of another
         incarnation is a recovery elsewhere, one of our own a copy of this very state that runs."""
         who = await self.identity()
@@ -420,12 +420,12 @@ class StateCopies:
         else:
             self._reached[address] = place
 
-    def _require_ours(self, place: Place) -> None:
+    def _require_ours(self, place: Storage) -> None:
         """Raise `Superseded` when somebody has looked, and seen another one."""
         if who := self._house.fence.closed.get(place.address):
             raise Superseded(who)
 
-    async def _look(self, place: Place) -> None:
+    async def _look(self, place: Storage) -> None:
         """Is there a later term? A mark that our key did not make stops nobody."""
         who = await self.identity()
         own = owner_path(who.installation, who.term)
@@ -438,7 +438,7 @@ class StateCopies:
                 if mark is not None and mark.term > who.term:
                     raise Superseded(f"{mark.who} (term {mark.term})")
 
-    async def _thin(self, place: Place, newest: str) -> None:
+    async def _thin(self, place: Storage, newest: str) -> None:
         """Take away what need not stay. What has a later name than our own last one is not ours,
         and counts for nothing."""
         await self._look(place)  # never delete what another one relies on
@@ -464,7 +464,7 @@ class StateCopies:
         who = await self.identity()
         terms = [who.term]
 
-        async def ask(place: Place) -> None:
+        async def ask(place: Storage) -> None:
             try:
                 with anyio.fail_after(ANSWER):
                     newest = await newest_mark(place, who.installation, who.keys)
@@ -493,7 +493,7 @@ class StateCopies:
         self.changed()
         return self._identity.term
 
-    async def _give_way(self, place: Place, who: str) -> None:
+    async def _give_way(self, place: Storage, who: str) -> None:
         status = self._status(place)
         self._house.fence.close(place.address, who)
         if not status.superseded:
@@ -559,7 +559,7 @@ def begin_term(tx: Tx, keys: Keys, *, above: int = 0, anew: bool = False) -> Ide
     )
 
 
-async def newest_mark(place: Place, installation_id: str, keys: Keys) -> Mark | None:
+async def newest_mark(place: Storage, installation_id: str, keys: Keys) -> Mark | None:
     """Who claimed the last term of an installation at a place."""
     paths = [
         path

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from purveyor.backups.storage import Place
+from purveyor.backups.storage import Storage
 from purveyor.recovery.sealing import ROOT, Header, Keys, is_document, moment_of, unseal
 from purveyor_hooks import BadInput, NotFound
 
@@ -17,7 +17,7 @@ class Found(NamedTuple):
     refused: tuple[str, ...]
 
 
-async def documents(place: Place) -> dict[str, list[str]]:
+async def documents(place: Storage) -> dict[str, list[str]]:
     """The copies at a place by installation, newest first: by term and revision, which no clock can
     turn round."""
     found: dict[str, list[str]] = {}
@@ -27,7 +27,7 @@ async def documents(place: Place) -> dict[str, list[str]]:
     return {name: sorted(paths, reverse=True) for name, paths in sorted(found.items())}
 
 
-async def chosen(place: Place, keys: Keys, installation: str = "") -> tuple[str, list[str]]:
+async def chosen(place: Storage, keys: Keys, installation: str = "") -> tuple[str, list[str]]:
     """The installation that is meant, and its copies. Raises `NotFound`, and `BadInput` when that
     has to be said."""
     every = await documents(place)
@@ -68,7 +68,7 @@ async def chosen(place: Place, keys: Keys, installation: str = "") -> tuple[str,
     return next(iter(ours.items()))
 
 
-async def _opens(place: Place, paths: Sequence[str], keys: Keys) -> bool:
+async def _opens(place: Storage, paths: Sequence[str], keys: Keys) -> bool:
     try:
         await newest(place, paths[:5], keys)
     except BadInput:
@@ -76,7 +76,7 @@ async def _opens(place: Place, paths: Sequence[str], keys: Keys) -> bool:
     return True
 
 
-async def _described(place: Place, paths: Sequence[str], keys: Keys) -> str:
+async def _described(place: Storage, paths: Sequence[str], keys: Keys) -> str:
     header = (await newest(place, paths[:5], keys)).header
     return (
         f"{header.installation} ({header.name} on {header.host}, "
@@ -85,7 +85,7 @@ async def _described(place: Place, paths: Sequence[str], keys: Keys) -> str:
 
 
 async def newest(
-    place: Place, paths: Sequence[str], keys: Keys, at: datetime | None = None
+    place: Storage, paths: Sequence[str], keys: Keys, at: datetime | None = None
 ) -> Found:
     """The newest copy that opens, made at a moment at the latest. Raises `BadInput` when none
     does."""

@@ -16,8 +16,8 @@ from purveyor.backups import store as backups
 from purveyor.backups.kinds import BASE
 from purveyor.backups.manifest import Manifest
 from purveyor.backups.models import BackupRecord
-from purveyor.backups.repository import UNSIGNED, Keeper, on_record
-from purveyor.backups.storage import SUMS, Place
+from purveyor.backups.repository import UNSIGNED, BackupRepository, on_record
+from purveyor.backups.storage import SUMS, Storage
 from purveyor.kernel.db import Tx
 from purveyor.kernel.docker import ports
 from purveyor.kernel.parts import House
@@ -97,7 +97,7 @@ async def look(
     house: House, final: Path, *, at: datetime | None, accepted: Accepted, highest: int
 ) -> Outlook:
     """Look at everything that a recovery needs."""
-    keeper = house.part(Keeper)
+    keeper = house.part(BackupRepository)
     found = Outlook()
     recorded = await house.store.read(services.every)
     for record in recorded:
@@ -114,7 +114,7 @@ async def look(
     return found
 
 
-async def _gone(house: House, keeper: Keeper) -> dict[int, str]:
+async def _gone(house: House, keeper: BackupRepository) -> dict[int, str]:
     """Backups in a folder of the lost host."""
     if await anyio.to_thread.run_sync(keeper.folder.is_dir):
         return {}
@@ -128,7 +128,7 @@ async def _gone(house: House, keeper: Keeper) -> dict[int, str]:
 
 async def _service(
     house: House,
-    keeper: Keeper,
+    keeper: BackupRepository,
     record: ServiceRecord,
     at: datetime | None,
     accepts: Accepts,
@@ -226,7 +226,7 @@ def _candidates(tx: Tx, record: ServiceRecord, at: datetime | None) -> list[Back
 
 
 async def _checked(
-    house: House, keeper: Keeper, backup: BackupRecord, accepts: Accepts
+    house: House, keeper: BackupRepository, backup: BackupRecord, accepts: Accepts
 ) -> Manifest:
     """What a backup says of itself, once it is known to be ours and whole. Raises what is wrong
     with it."""
@@ -245,7 +245,7 @@ async def _checked(
     return manifest
 
 
-async def _require_whole(place: Place, backup: BackupRecord, manifest: Manifest) -> None:
+async def _require_whole(place: Storage, backup: BackupRecord, manifest: Manifest) -> None:
     size = await place.size(f"{backup.folder}/{manifest.data}")
     if size != manifest.size_bytes:
         raise Failed(f"Its data has {size} bytes, and had {manifest.size_bytes}.")

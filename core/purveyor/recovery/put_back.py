@@ -18,7 +18,7 @@ import anyio.to_thread
 from purveyor.audit.log import came_back
 from purveyor.backups import store as backups
 from purveyor.backups.repository import KEY_FILE, read_key, write_key
-from purveyor.backups.storage import Bucket, Folder, Place
+from purveyor.backups.storage import LocalStorage, S3Storage, Storage
 from purveyor.deployments import store as deployments
 from purveyor.kernel import config, hold
 from purveyor.kernel.db import Store, Tx, copies
@@ -79,7 +79,7 @@ class PutBack(NamedTuple):
 @asynccontextmanager
 async def put_back(
     state: Path,
-    place: Place | None,
+    place: Storage | None,
     key: bytes | None,
     build: Build,
     make_engine: MakeEngine,
@@ -138,7 +138,7 @@ async def put_back(
 async def _newest(
     state: Path,
     settings: config.Settings,
-    place: Place | None,
+    place: Storage | None,
     key: bytes | None,
     installation: str,
 ) -> tuple[Copy, list[str]]:
@@ -151,7 +151,7 @@ async def _newest(
     if place is None:
         folder = settings.folder_of_backups(state)
         if not folder.resolve().is_relative_to(state.resolve()) and folder.is_dir():
-            places.append(Folder(folder))
+            places.append(LocalStorage(folder))
         if found:
             places += await _buckets(state, max(found, key=_order))
     for item in places:
@@ -199,7 +199,7 @@ def _own(state: Path, installation: str) -> list[Copy]:
     return found
 
 
-async def _buckets(state: Path, newest: Copy) -> list[Place]:
+async def _buckets(state: Path, newest: Copy) -> list[Storage]:
     """The buckets that a copy knows, with their keys."""
     assert newest.path is not None
     part = state / beside.PART
@@ -213,10 +213,10 @@ async def _buckets(state: Path, newest: Copy) -> list[Place]:
             store.close()
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return [Bucket(source, source.secret_key) for source in sources]
+    return [S3Storage(source, source.secret_key) for source in sources]
 
 
-async def _sealed(place: Place, keys: Keys, installation: str, ours: set[str]) -> Copy:
+async def _sealed(place: Storage, keys: Keys, installation: str, ours: set[str]) -> Copy:
     with anyio.fail_after(ANSWER):
         async with place.held() as held:
             _, paths = await finding.chosen(held, keys, installation)

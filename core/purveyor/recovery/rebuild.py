@@ -22,7 +22,7 @@ from purveyor.backups import paper
 from purveyor.backups.manifest import key_id
 from purveyor.backups.models import SourceRecord
 from purveyor.backups.repository import KEY_FILE, write_key
-from purveyor.backups.storage import Bucket, Folder, Place
+from purveyor.backups.storage import LocalStorage, S3Storage, Storage
 from purveyor.kernel.db import Tx, migrations
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
@@ -54,11 +54,11 @@ class Wanted(NamedTuple):
     on_paper: bool = False  # where the key came from
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Storage:
         return (
-            Bucket(self.source, self.source.secret_key)
+            S3Storage(self.source, self.source.secret_key)
             if self.source
-            else Folder(self.folder or Path())
+            else LocalStorage(self.folder or Path())
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from purveyor.kernel.docker import Engine
 from purveyor.kernel.docker.models import Found
 from purveyor.kernel.docker.terminal import Piped, piped
-from purveyor.kernel.watchdog import Pulse
+from purveyor.kernel.watchdog import Heartbeat
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Address, Command, ExecResult, Logger, ServiceType
 
@@ -20,7 +20,7 @@ class ServiceAccess:
     kind: ServiceType
     service: ServiceRecord
     logger: Logger
-    pulse: Pulse | None = None
+    pulse: Heartbeat | None = None
 
     def address(self, container_port: int) -> Address:
         if imported := self.service.imported:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from purveyor.kernel.parts import House
-from purveyor.kernel.watchdog import Pulse
+from purveyor.kernel.watchdog import Heartbeat
 from purveyor.services import certificates
 from purveyor.services.access import ServiceAccess
 from purveyor.services.models import ServiceRecord
@@ -41,7 +41,9 @@ HEALTH_DEADLINE = 10.0
 PLACEHOLDER = Api(url="http://purveyor", token="preview-only", project_id=0)
 
 
-def handle_of(house: House, record: ServiceRecord, pulse: Pulse | None = None) -> "ServiceHandle":
+def handle_of(
+    house: House, record: ServiceRecord, pulse: Heartbeat | None = None
+) -> "ServiceHandle":
     """A recorded service with what acts on it; `pulse` hears that long work goes on. Raises
     `NotFound` when its type's plugin is gone."""
     provider = house.registry.provider(record.service_type)

@@ -87,7 +87,7 @@ class Reconciler:
                 group.start_soon(keep, "what changed", lambda: self._settle(group))
                 every = self._house.settings.health_interval
                 group.start_soon(keep, "health checks", lambda: self._check_regularly(group), every)
-                group.start_soon(keep, "new data sets", lambda: self._insist(group))
+                group.start_soon(keep, "new data sets", lambda: self._retry_unverified(group))
         finally:
             # what was observed may be lost, the end may not
             with anyio.CancelScope(shield=True), suppress(PurveyorError):
@@ -199,7 +199,7 @@ class Reconciler:
                 await anyio.sleep(pause)
             await self._observer.keep()
 
-    async def _insist(self, group: anyio.abc.TaskGroup) -> None:
+    async def _retry_unverified(self, group: anyio.abc.TaskGroup) -> None:
         """Look soon, not at the next regular check, at a server whose data could not be compared at
         the first look, and at what is in trouble and due to be tried again."""
         while True:

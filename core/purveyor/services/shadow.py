@@ -32,12 +32,12 @@ FEW = 5
 PURGE_DEADLINE = 3600.0
 
 
-class BesideVerb(ServiceVerb):
+class ShadowVerb(ServiceVerb):
     """A verb that makes a service beside another."""
 
     # ---------------------------------------------------------------- intent
 
-    def make_scratch(
+    def create_shadow(
         self, tx: Tx, record: ServiceRecord, *, image: str = "", label: str = "next"
     ) -> int:
         """Record a service like another, credentials included, on ports and a volume of its own."""
@@ -80,7 +80,7 @@ class BesideVerb(ServiceVerb):
 
     # ---------------------------------------------------------------- steps
 
-    def beside_steps(self, operation: OperationRecord, service_id: int) -> list[Step]:
+    def shadow_steps(self, operation: OperationRecord, service_id: int) -> list[Step]:
         """Make it and have it serve; all of it is taken away again when the operation fails."""
         steps = [
             self.image_step(operation, service_id),
@@ -153,7 +153,7 @@ class BesideVerb(ServiceVerb):
             lambda tx: services.begin_filling(tx, service_id, operation.id)
         ):
             await self._empty(service_id)
-            for step in self.beside_steps(operation, service_id):
+            for step in self.shadow_steps(operation, service_id):
                 await step.do()
         await pour()
 
@@ -340,7 +340,7 @@ def unpacker(record: ServiceRecord) -> str:
     return f"{record.container_name}.unpack"
 
 
-class NewServiceVerb(BesideVerb):
+class NewServiceVerb(ShadowVerb):
     """A verb whose end is a new service, filled."""
 
     def succeed(self, tx: Tx, operation: OperationRecord) -> None:

@@ -6,7 +6,7 @@ import anyio
 import anyio.abc
 
 from purveyor.kernel.parts import House
-from purveyor.kernel.watchdog import Pulse, while_it_goes_on
+from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Census, Finding, Image, PurveyorError, RestoreOptions
@@ -17,7 +17,7 @@ Tell = Callable[[int], Awaitable[None]]
 class Pipe:
     """`Sink` into a stream in memory, heard by the pulse."""
 
-    def __init__(self, stream: anyio.abc.ObjectSendStream[bytes], pulse: Pulse) -> None:
+    def __init__(self, stream: anyio.abc.ObjectSendStream[bytes], pulse: Heartbeat) -> None:
         self._stream = stream
         self._pulse = pulse
 
@@ -29,7 +29,7 @@ class Pipe:
 class _Received:
     """`Source` from a stream in memory, heard by the pulse."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], pulse: Pulse) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], pulse: Heartbeat) -> None:
         self._chunks = chunks
         self._pulse = pulse
 
@@ -45,7 +45,7 @@ async def pipe(
     """Everything from one running service into another, empty one: the count of what went over, and
     what is not as it was."""
 
-    async def pour(pulse: Pulse) -> tuple[Census, tuple[Finding, ...]]:
+    async def pour(pulse: Heartbeat) -> tuple[Census, tuple[Finding, ...]]:
         sending, receiving = anyio.create_memory_object_stream[bytes](8)
         census: list[Census] = []
         findings: list[Finding] = []
@@ -70,7 +70,7 @@ async def pipe(
         return census[0], tuple(findings)
 
     what = f"Carrying the data of {old.name} over"
-    return await while_it_goes_on(pour, house.settings.stall_timeout, what, tell)
+    return await run_with_stall_timeout(pour, house.settings.stall_timeout, what, tell)
 
 
 async def upgrade_check(house: House, record: ServiceRecord, image: Image) -> tuple[Finding, ...]:

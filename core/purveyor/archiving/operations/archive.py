@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from purveyor.archiving import store as archives
-from purveyor.archiving.wal_receiver import Helpers
+from purveyor.archiving.wal_receiver import WalReceiver
 from purveyor.backups import age
 from purveyor.backups import store as backups
 from purveyor.backups.kinds import BASE
@@ -28,7 +28,7 @@ from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import STOP_DEADLINE, require_serving, step_names
 from purveyor.services.operations.lifecycle import ServiceArguments
 from purveyor.services.provisioning import Provisioner
-from purveyor.services.shadow import BesideVerb
+from purveyor.services.shadow import ShadowVerb
 from purveyor_hooks import BadInput, Conflict, NotFound
 
 
@@ -46,14 +46,14 @@ class ArchiveArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     again: bool = False
 
 
-class ArchiveVerb(BesideVerb):
+class ArchiveVerb(ShadowVerb):
     """A verb on a service's archive."""
 
     lock: ClassVar[str] = "backup"
 
     def __init__(self, house: House, provisioner: Provisioner) -> None:
         super().__init__(house, provisioner)
-        self.helpers = house.part(Helpers)
+        self.helpers = house.part(WalReceiver)
 
     def target(self, tx: Tx, given: Any) -> Target:
         return Target(service=services.get(tx, given.service).id, lock=self.lock)

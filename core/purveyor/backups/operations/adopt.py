@@ -3,7 +3,7 @@
 from purveyor.backups import store as backups
 from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord, SourceRecord
-from purveyor.backups.repository import Keeper, facts
+from purveyor.backups.repository import BackupRepository, facts
 from purveyor.backups.storage import MANIFEST
 from purveyor.kernel.db import Tx
 from purveyor.kernel.parts import House
@@ -15,7 +15,7 @@ async def adopt(
 ) -> tuple[list[BackupRecord], dict[str, str]]:
     """Record every whole backup of a place that there is no record of. The answer is these, and
     what was refused: path -> why."""
-    keeper = house.part(Keeper)
+    keeper = house.part(BackupRepository)
     place, adopted, refused = keeper.place(source), [], {}
     for path in await place.list():
         folder = path.removesuffix(f"/{MANIFEST}")

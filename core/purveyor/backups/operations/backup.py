@@ -11,7 +11,7 @@ from purveyor.backups import store as backups
 from purveyor.backups.above import Archives
 from purveyor.backups.kinds import BASE
 from purveyor.backups.models import BackupRecord
-from purveyor.backups.repository import UNSIGNED, Keeper
+from purveyor.backups.repository import UNSIGNED, BackupRepository
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
@@ -21,7 +21,7 @@ from purveyor.services import parameters
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import require_serving, step_names
-from purveyor.services.shadow import BesideVerb, few
+from purveyor.services.shadow import ShadowVerb, few
 from purveyor_hooks import BadInput, Conflict, Failed, Finding, PurveyorError
 from purveyor_hooks.types import HOLDERS
 
@@ -75,7 +75,7 @@ def insert_backup(
     # one key opens a base copy and what follows it
     if archive is not None and given.backup_type == BASE and not archiving:
         encrypt = archive.encrypted
-    label = house.part(Keeper).place(source).label.rstrip("/")
+    label = house.part(BackupRepository).place(source).label.rstrip("/")
     return backups.insert(
         tx,
         backup_id=backup_id,
@@ -94,7 +94,7 @@ def insert_backup(
     )
 
 
-class Backup(BesideVerb):
+class Backup(ShadowVerb):
     """A stopped or interrupted one is failed, and nothing of it is left that looks like a
     backup."""
 
@@ -136,7 +136,7 @@ class Backup(BesideVerb):
         mark_failed(tx, operation.arguments["backup"], {"detail": reason})
 
 
-async def write_once(verb: BesideVerb, operation: OperationRecord, number: int) -> None:
+async def write_once(verb: ShadowVerb, operation: OperationRecord, number: int) -> None:
     """Write a backup, unless an earlier process was at it already: half of one is none."""
     store = verb.house.store
 
@@ -149,18 +149,18 @@ async def write_once(verb: BesideVerb, operation: OperationRecord, number: int) 
         raise Failed(
             "The backup was interrupted when Purveyor stopped.", remedy="Make another one."
         )
-    await verb.house.part(Keeper).write(number, verb.teller(operation, "write"))
+    await verb.house.part(BackupRepository).write(number, verb.teller(operation, "write"))
 
 
-async def remove_files(verb: BesideVerb, number: int) -> None:
+async def remove_files(verb: ShadowVerb, number: int) -> None:
     """Remove a backup's files."""
     backup = await verb.house.store.read(lambda tx: backups.get(tx, number))
-    place = await verb.house.part(Keeper).place_of(backup)
+    place = await verb.house.part(BackupRepository).place_of(backup)
     await verb.house.fence.require(place.address)
     await place.remove(backup.folder)
 
 
-async def sweep(verb: BesideVerb, number: int) -> None:
+async def sweep(verb: ShadowVerb, number: int) -> None:
     """Remove what there is of a backup that failed. A bucket that is away keeps it: without a
     manifest it is none."""
     try:
@@ -198,7 +198,7 @@ def mark_failed(tx: Tx, number: int, error: dict[str, Any]) -> None:
     )
 
 
-class DeleteBackup(BesideVerb):
+class DeleteBackup(ShadowVerb):
     """Delete a backup and its files."""
 
     name: ClassVar[str] = "delete-backup"

@@ -25,7 +25,7 @@ from purveyor.backups.operations.backup import (
     usable,
     write_once,
 )
-from purveyor.backups.repository import Keeper
+from purveyor.backups.repository import BackupRepository
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
@@ -84,7 +84,7 @@ class Restore(NewServiceVerb):
         """An archive is looked through for what it lacks, before anything is made."""
         backup = await self.house.store.read(lambda tx: self._chosen(tx, given))
         if backup.backup_type == BASE and not given.keep_going:
-            verified = await self.house.part(Keeper).manifest(
+            verified = await self.house.part(BackupRepository).manifest(
                 backup, accept_unsigned=given.accept_unsigned
             )
             await self.house.part(Archives).require_whole(backup, verified)
@@ -218,7 +218,7 @@ class Restore(NewServiceVerb):
                 remedy="To go on with the rest: --keep-going. Into a service with the server of the backup: "
                 f"purveyor backup restore {backup.id} --new NAME",
             )
-        scratch = self.make_scratch(tx, record, image=record.image)
+        scratch = self.create_shadow(tx, record, image=record.image)
         safety = None
         if record.desired == "running" and not record.refusal:
             safety = insert_backup(
@@ -284,7 +284,7 @@ class Restore(NewServiceVerb):
             operation.arguments["safety"],
         )
         target = scratch or service_id
-        steps = self.beside_steps(operation, target)
+        steps = self.shadow_steps(operation, target)
         if operation.arguments["base"]:
             steps.insert(2, self.data_step("unpack", lambda: self._unpack(operation, target)))
             steps.insert(5, self.data_step("recover", lambda: self._arrive(operation, target)))
@@ -336,14 +336,16 @@ class Restore(NewServiceVerb):
         )
         options = RestoreOptions(only=only, takes_over=in_place)
         record, tell = await self.load(target), self.teller(operation, "restore")
-        findings = await self.house.part(Keeper).read_into(backup, verified, record, tell, options)
+        findings = await self.house.part(BackupRepository).read_into(
+            backup, verified, record, tell, options
+        )
         stop = in_place and not operation.arguments.get("keep_going", False)
         await self.compare(
             operation, verified.manifest.census, target, findings, only=only, stop=stop
         )
 
     async def _verified(self, operation: OperationRecord, backup: BackupRecord) -> Verified:
-        return await self.house.part(Keeper).manifest(
+        return await self.house.part(BackupRepository).manifest(
             backup, accept_unsigned=operation.arguments.get("accept_unsigned", False)
         )
 

@@ -17,7 +17,7 @@ from purveyor.backups.operations.backup import (
     require_vouched,
     usable,
 )
-from purveyor.backups.repository import Keeper, PlaceAway
+from purveyor.backups.repository import BackupRepository, StorageUnavailable
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step
 from purveyor.kernel.operations import store as operations
@@ -26,7 +26,7 @@ from purveyor.kernel.plugins.registry import PluginFault
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of
 from purveyor.services.operations.base import step_names
-from purveyor.services.shadow import BesideVerb
+from purveyor.services.shadow import ShadowVerb
 from purveyor_hooks import (
     BadInput,
     DeadlineExceeded,
@@ -47,7 +47,7 @@ NO_ROOM = re.compile(
 )
 
 
-class VerifyBackup(BesideVerb):
+class VerifyBackup(ShadowVerb):
     """Restore a backup into a service made for that, count or compare what is in it, and take it
     away again."""
 
@@ -99,7 +99,7 @@ class VerifyBackup(BesideVerb):
             "restore",
             lambda: self.fill(operation, scratch, lambda: self._restore(operation, scratch)),
         )
-        steps = [*self.beside_steps(operation, scratch), restore]
+        steps = [*self.shadow_steps(operation, scratch), restore]
         if operation.arguments.get("deep"):
             steps.append(
                 self.data_step("compare contents", lambda: self._compare(operation, scratch))
@@ -110,7 +110,7 @@ class VerifyBackup(BesideVerb):
         try:
             backup, verified = await self._verified(operation)
             record, tell = await self.load(scratch), self.teller(operation, "restore")
-            findings = await self.house.part(Keeper).read_into(
+            findings = await self.house.part(BackupRepository).read_into(
                 backup, verified, record, tell, RestoreOptions()
             )
             await self.compare(operation, verified.manifest.census, scratch, findings)
@@ -127,7 +127,9 @@ class VerifyBackup(BesideVerb):
             lambda tx: backups.get(tx, operation.arguments["backup"])
         )
         accept = operation.arguments.get("accept_unsigned", False)
-        return backup, await self.house.part(Keeper).manifest(backup, accept_unsigned=accept)
+        return backup, await self.house.part(BackupRepository).manifest(
+            backup, accept_unsigned=accept
+        )
 
     async def _speaks_against_it(self, error: PurveyorError, scratch: int) -> bool:
         """Whether a failure says something about the backup, and not about what it was restored
@@ -136,7 +138,7 @@ class VerifyBackup(BesideVerb):
         if isinstance(error, BadInput):
             return not isinstance(error, KeyMissing)
         if isinstance(
-            error, PlaceAway | DeadlineExceeded | ImageMissing | PluginFault
+            error, StorageUnavailable | DeadlineExceeded | ImageMissing | PluginFault
         ) or NO_ROOM.search(error.detail):
             return False
         try:
@@ -152,7 +154,9 @@ class VerifyBackup(BesideVerb):
         """Beside the numbers, what the things are."""
         backup, verified = await self._verified(operation)
         record, tell = await self.load(scratch), self.teller(operation, "compare contents")
-        found = await self.house.part(Keeper).compare_contents(backup, verified, record, tell)
+        found = await self.house.part(BackupRepository).compare_contents(
+            backup, verified, record, tell
+        )
 
         def note(tx: Tx) -> None:
             outcome = operations.outcome(tx, operation.id)

@@ -9,7 +9,7 @@ import msgspec
 
 from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
-from purveyor.deployments.app_runtime import DockerWorkshop, container_name
+from purveyor.deployments.app_runtime import DockerAppRuntime, container_name
 from purveyor.kernel import capabilities, hold, naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.docker import image_registry, names, port_registry
@@ -266,9 +266,9 @@ class Deploy(Verb):
     async def _load(self, operation: OperationRecord) -> Deployment:
         return await self.house.store.read(lambda tx: self._deployment(tx, operation))
 
-    def _workshop(self, operation: OperationRecord) -> DockerWorkshop:
+    def _workshop(self, operation: OperationRecord) -> DockerAppRuntime:
         plainly = bool(operation.arguments.get("by_project"))
-        return DockerWorkshop(
+        return DockerAppRuntime(
             self.house, operation.project_id or 0, operation.arguments["environment_id"], plainly
         )
 

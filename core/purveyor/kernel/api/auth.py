@@ -76,7 +76,7 @@ async def _is_strange(core: Core, connection: Connection, record: TokenRecord) -
     peer = connection.client.host if connection.client else ""
     if record.project_id is None:
         return False
-    home = await core.memory.recall(("home", peer), lambda: core.home(peer))
+    home = await core.memory.get_or_load(("home", peer), lambda: core.home(peer))
     other = (
         home.environment_id != record.environment_id
         if record.environment_id
@@ -100,7 +100,7 @@ async def known_by(connection: Connection, text: str) -> Known | None:
     core: Core = connection.app.state.core
     if connection.scope.get(INWARD) and (found := await core.signed_in(text)) is not None:
         return Known(found.token, _actor(found.token, None), found.number)
-    known = await core.memory.recall(
+    known = await core.memory.get_or_load(
         ("token", text), lambda: core.house.store.read(lambda tx: _look_up(core, tx, text))
     )
     return (

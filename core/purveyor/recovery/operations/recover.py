@@ -12,7 +12,7 @@ from purveyor.backups import store as backups
 from purveyor.backups.kinds import BASE
 from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
-from purveyor.backups.repository import Keeper
+from purveyor.backups.repository import BackupRepository
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
@@ -25,7 +25,7 @@ from purveyor.recovery.models import Choice, recovering
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of
 from purveyor.services.operations.base import STOP_DEADLINE
-from purveyor.services.shadow import BesideVerb
+from purveyor.services.shadow import ShadowVerb
 from purveyor_hooks import (
     BadInput,
     Binding,
@@ -55,7 +55,7 @@ class RecoverArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     accept_unsigned: bool = False
 
 
-class Recover(BesideVerb):
+class Recover(ShadowVerb):
     """Begun anew as often as it takes: what a try that was interrupted has filled is never used."""
 
     name: ClassVar[str] = "recover"
@@ -100,7 +100,7 @@ class Recover(BesideVerb):
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id = operation.service
-        steps = self.beside_steps(operation, service_id)
+        steps = self.shadow_steps(operation, service_id)
         if operation.arguments["base"]:
             steps.insert(2, self.data_step("unpack", lambda: self._unpack(operation)))
             steps.insert(5, self.data_step("arrive", lambda: self._arrive(operation)))
@@ -146,7 +146,7 @@ class Recover(BesideVerb):
             try:
                 verified = await self._verified(operation, backup)
                 record, tell = await self.load(service_id), self.teller(operation, "restore")
-                findings = await self.house.part(Keeper).read_into(
+                findings = await self.house.part(BackupRepository).read_into(
                     backup, verified, record, tell, RestoreOptions()
                 )
             except (BadInput, NotFound) as error:
@@ -170,11 +170,11 @@ class Recover(BesideVerb):
     async def _anew(self, operation: OperationRecord) -> None:
         """An empty service again: half of a backup is none."""
         await self._empty(operation.service)
-        for step in self.beside_steps(operation, operation.service):
+        for step in self.shadow_steps(operation, operation.service):
             await step.do()
 
     async def _verified(self, operation: OperationRecord, backup: BackupRecord) -> Verified:
-        return await self.house.part(Keeper).manifest(
+        return await self.house.part(BackupRepository).manifest(
             backup, accept_unsigned=operation.arguments["accept_unsigned"]
         )
 

@@ -83,7 +83,7 @@ class Clone(NewServiceVerb):
             "copy", lambda: self.fill(operation, made, lambda: self._copy(operation, made))
         )
         claims = Step("claims", lambda: self._claim(operation, made), deadline=600.0)
-        return [*self.beside_steps(operation, made), copy, claims]
+        return [*self.shadow_steps(operation, made), copy, claims]
 
     async def _claim(self, operation: OperationRecord, made: int) -> None:
         await self.house.part(Links).claim_copy(made, operation.arguments["of"])

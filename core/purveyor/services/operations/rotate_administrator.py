@@ -84,14 +84,14 @@ class RotateAdministrator(ServiceVerb):
         return [
             Step(
                 "rotate",
-                lambda: self._turn(service_id, private["old"], private["new"]),
-                undo=lambda: self._back(service_id, private),
+                lambda: self._swap_credentials(service_id, private["old"], private["new"]),
+                undo=lambda: self._restore_credentials(service_id, private),
             ),
             self.container_step(service_id),
             serve,
         ]
 
-    async def _turn(
+    async def _swap_credentials(
         self, service_id: int, before: Mapping[str, Any], after: Mapping[str, Any]
     ) -> None:
         record = await self.house.store.read(lambda tx: services.get(tx, service_id))
@@ -105,7 +105,7 @@ class RotateAdministrator(ServiceVerb):
             lambda tx: services.update(tx, service_id, parameters=parameters)
         )
 
-    async def _back(self, service_id: int, private: Mapping[str, Any]) -> None:
+    async def _restore_credentials(self, service_id: int, private: Mapping[str, Any]) -> None:
         """The old credentials, on a server that may be down for what went wrong, and may have
         either."""
         record = await self.house.store.read(lambda tx: services.get(tx, service_id))
@@ -114,7 +114,7 @@ class RotateAdministrator(ServiceVerb):
         await self.provision.answers(
             record, [{**record.parameters, **private[name]} for name in ("new", "old")]
         )
-        await self._turn(service_id, private["new"], private["old"])
+        await self._swap_credentials(service_id, private["new"], private["old"])
         await self.provision.container(service_id)
         await self._serve(service_id)
 

@@ -89,13 +89,13 @@ class _Exchange(NewServiceVerb):
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id = operation.service
         limit = self.house.settings.ready_timeout + 2 * STOP_DEADLINE + IMAGE_DEADLINE
-        back = Step("back", lambda: self._back(operation, service_id), deadline=limit)
+        back = Step("back", lambda: self._attach(operation, service_id), deadline=limit)
         return [
-            back._replace(undo=lambda: self._forth(operation, service_id)),
+            back._replace(undo=lambda: self._detach(operation, service_id)),
             self.put_away_step(operation),
         ]
 
-    async def _back(self, operation: OperationRecord, service_id: int) -> None:
+    async def _attach(self, operation: OperationRecord, service_id: int) -> None:
         given = operation.arguments
         settings = self.house.settings
         images = self.house.engine.images
@@ -133,7 +133,7 @@ class _Exchange(NewServiceVerb):
         await self._serve(service_id)
         await self.accounts_step(service_id).do()
 
-    async def _forth(self, operation: OperationRecord, service_id: int) -> None:
+    async def _detach(self, operation: OperationRecord, service_id: int) -> None:
         def work(tx: Tx) -> None:
             services.update_volume(tx, operation.arguments["volume"], state="kept")
             services.update(tx, service_id, **(operation.private or {}))

@@ -15,7 +15,7 @@ from purveyor.services import parameters, transfer
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of
 from purveyor.services.operations.base import STOP_DEADLINE, require_active, require_own, step_names
-from purveyor.services.shadow import BesideVerb, before
+from purveyor.services.shadow import ShadowVerb, before
 from purveyor_hooks import BadInput, Conflict, Finding, Image, RestoreOptions
 
 MIGRATE, RESTART, REFUSE = "migrate", "restart", "refuse"
@@ -41,7 +41,7 @@ class UpgradeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     refused: tuple[Finding, ...] = ()
 
 
-class Upgrade(BesideVerb):
+class Upgrade(ShadowVerb):
     """The data of before is never touched: a migration reads it, a restart works on a copy of its
     volume."""
 
@@ -105,10 +105,10 @@ class Upgrade(BesideVerb):
                 remedy="Leave them out.",
                 errors=errors,
             )
-        scratch = self.make_scratch(
+        scratch = self.create_shadow(
             tx, msgspec.structs.replace(record, parameters=chosen), image=image
         )
-        old = self.make_scratch(tx, record, label="before") if plan.action == MIGRATE else None
+        old = self.create_shadow(tx, record, label="before") if plan.action == MIGRATE else None
         if old is not None:
             services.drop_made_volume(tx, old)
         shown = {
@@ -194,12 +194,16 @@ class Upgrade(BesideVerb):
     ) -> list[Step]:
         """The new server is made first, so that what cannot start costs no downtime; then the old
         one serves us alone."""
-        steps = self.beside_steps(operation, scratch)
+        steps = self.shadow_steps(operation, scratch)
         rehearse = operation.arguments["rehearse"]
         if not rehearse:
             limit = self.house.settings.ready_timeout + STOP_DEADLINE
-            quiet = Step("quiet", lambda: self._quiet(operation, service_id, old), deadline=limit)
-            steps.append(quiet._replace(undo=lambda: self._loud(service_id, old)))
+            quiet = Step(
+                "quiet",
+                lambda: self._isolate_old_server(operation, service_id, old),
+                deadline=limit,
+            )
+            steps.append(quiet._replace(undo=lambda: self._restore_old_server(service_id, old)))
         source = service_id if rehearse else old
         carry = self.data_step(
             "migrate",
@@ -210,7 +214,9 @@ class Upgrade(BesideVerb):
             steps.append(Step("end old", lambda: self._end_old(old), deadline=STOP_DEADLINE))
         return steps
 
-    async def _quiet(self, operation: OperationRecord, service_id: int, old: int) -> None:
+    async def _isolate_old_server(
+        self, operation: OperationRecord, service_id: int, old: int
+    ) -> None:
         """The same server on the same data under another name and port, which apps do not know."""
         await self.provision.stop(service_id)
         volume_id = (operation.private or {})["volume_id"]
@@ -230,7 +236,7 @@ class Upgrade(BesideVerb):
         await self.provision.start(old)
         await self.provision.ready(old)
 
-    async def _loud(self, service_id: int, old: int) -> None:
+    async def _restore_old_server(self, service_id: int, old: int) -> None:
         await self._end_old(old)
         await self.provision.container(service_id)
         for step in self.start_steps(service_id):
