@@ -8,7 +8,7 @@ import anyio
 from purveyor.archiving import wal
 from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
-from purveyor.backups.repository import BackupRepository, Tell
+from purveyor.backups.repository import BackupRepository
 from purveyor.kernel.docker.exec import HelperAccess
 from purveyor.kernel.docker.protocols import UNPACKING
 from purveyor.kernel.parts import House
@@ -17,6 +17,7 @@ from purveyor.services.handle import handle_of, hooks_of
 from purveyor.services.models import ServiceRecord, VolumeRecord
 from purveyor.services.provisioning import Provisioner
 from purveyor.services.shadow import unpacker
+from purveyor.services.transfer import Tell
 from purveyor_hooks import BadInput, Command, ContainerSpec, Failed, Mount
 
 WAIT = "trap exit TERM; while :; do sleep 3600 & wait; done"

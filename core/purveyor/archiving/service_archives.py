@@ -37,9 +37,9 @@ class ServiceArchives(Archiving, Archives):
 
     def find(self, tx: Tx, service_id: int) -> Archive | None:
         found = archives.find(tx, service_id)
-        return found and Archive(
-            folder=found.folder, encrypted=bool(found.encryption), until=found.until
-        )
+        if found is None:
+            return None
+        return Archive(folder=found.folder, encrypted=bool(found.encryption), until=found.until)
 
     async def copy(self, service: ServiceRecord, sink: Sink) -> str:
         helper = self._house.part(WalReceiver).access(service)

@@ -30,7 +30,7 @@ class ProjectApps(Deployed, Apps):
 
     def user_of(self, tx: Tx, binding: BindingRecord) -> int | None:
         user = deployments.user_of(tx, binding)
-        return user and user.id
+        return user.id if user is not None else None
 
     def containers(
         self, tx: Tx, *, project_id: int | None = None, environment_id: int | None = None

@@ -343,7 +343,7 @@ async def _tell(core: "Core") -> None:
             (".step", ".succeeded", ".failed", ".progress")
         ):
             name, step = (
-                names.get(event.service, event.service),
+                names.get(event.service or 0, event.service),
                 event.data.get("step", event.type.rpartition(".")[2]),
             )
             what = event.data.get("text") or event.data.get("error") or event.data.get("state", "")

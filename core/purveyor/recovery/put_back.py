@@ -21,6 +21,7 @@ from purveyor.backups.repository import KEY_FILE, read_key, write_key
 from purveyor.backups.storage import LocalStorage, S3Storage, Storage
 from purveyor.deployments import store as deployments
 from purveyor.kernel import config, hold
+from purveyor.kernel.core import Core
 from purveyor.kernel.db import Store, Tx, copies
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
@@ -31,7 +32,7 @@ from purveyor.kernel.docker.models import FoundVolume
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.parts import House
 from purveyor.recovery import beside, document, finding, layout
-from purveyor.recovery.rebuild import Core
+from purveyor.recovery.copier import StateCopies
 from purveyor.recovery.retaken import in_place, installation_of, require_lost
 from purveyor.recovery.sealing import Keys
 from purveyor.services import store as services
@@ -122,8 +123,8 @@ async def put_back(
                         confirm(made.host)
                     await app.house.store.write(lambda tx: _go_on(tx, app, ended))
                     # else its own later copies would keep it from writing there
-                    await app.copies.take_over()
-                    await app.copies.flush(ANSWER)
+                    await app.part(StateCopies).take_over()
+                    await app.part(StateCopies).flush(ANSWER)
                 yield made._replace(ended=tuple(ended), passed_over=tuple(passed_over))
             if not plan:
                 await anyio.to_thread.run_sync(in_place, part, state)

@@ -4,12 +4,12 @@ put in place whole."""
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -23,11 +23,10 @@ from purveyor.backups.manifest import key_id
 from purveyor.backups.models import SourceRecord
 from purveyor.backups.repository import KEY_FILE, write_key
 from purveyor.backups.storage import LocalStorage, S3Storage, Storage
+from purveyor.kernel.core import Core
 from purveyor.kernel.db import Tx, migrations
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
-from purveyor.kernel.operations import Verb
-from purveyor.kernel.parts import House
 from purveyor.recovery import beside, document, finding, layout
 from purveyor.recovery.copier import StateCopies, newest_mark
 from purveyor.recovery.models import Recovering, recovering
@@ -60,16 +59,6 @@ class Wanted(NamedTuple):
             if self.source
             else LocalStorage(self.folder or Path())
         )
-
-
-class Core(Protocol):
-    """What is needed of the core of a state directory, of which nothing runs."""
-
-    house: House
-    verbs: Mapping[str, Verb]
-    copies: StateCopies
-
-    def now(self) -> datetime: ...
 
 
 @dataclass
@@ -197,10 +186,10 @@ async def claim(wanted: Wanted, found: Prospect) -> None:
         )
 
     await house.store.write(work)
-    await app.copies.take_over(anew=True)
+    await app.part(StateCopies).take_over(anew=True)
     label, address = wanted.place.label, wanted.place.address
-    missing = await app.copies.flush(FIRST)
-    status = app.copies.statuses.get(address)
+    missing = await app.part(StateCopies).flush(FIRST)
+    status = app.part(StateCopies).statuses.get(address)
     if address in missing or status is None or status.at is None:
         raise Failed(
             f"{label} has not taken the first copy of the recovered state: "

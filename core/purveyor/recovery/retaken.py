@@ -11,7 +11,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import anyio
 import msgspec
@@ -20,6 +20,7 @@ from purveyor.backups.repository import KEY_FILE
 from purveyor.deployments import store as deployments
 from purveyor.deployments.app_runtime import container_name
 from purveyor.kernel import config, naming
+from purveyor.kernel.core import Core
 from purveyor.kernel.db import Store, Tx, copies
 from purveyor.kernel.db.beginning import MARK
 from purveyor.kernel.db.database import note
@@ -62,10 +63,6 @@ ASIDE = ("", "-wal", "-shm")
 PATIENCE = 120.0  # seconds for a server that was started anew to answer
 FOR_WHAT = "This is for one whose database was lost while its containers and data are there."
 STAND_IN = "PurveyorStandsHereForThePassword"
-
-
-class Core(Protocol):
-    house: House
 
 
 Build = Callable[[Path], AbstractAsyncContextManager[Core]]
