@@ -151,7 +151,7 @@ class App:
         self.provision = Provisioner(house)
         house.parts.add(self.provision, Binder(house))
         house.parts.add(ProjectLinks(house), ServiceArchives(house), ProjectApps(house))
-        self.verbs = build(house, self.provision)
+        self.verbs = build(house)
         self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
         if house.settings.self_repair == "on":
             self.runner.lift = self._lift
@@ -513,7 +513,7 @@ async def _plugins(app: App, group: anyio.abc.TaskGroup) -> AsyncIterator[None]:
                 pass
 
 
-VERBS: tuple[Callable[[House, Provisioner], Verb], ...] = (
+VERBS: tuple[Callable[[House], Verb], ...] = (
     Archive,
     AttachVolume,
     Backup,
@@ -551,7 +551,7 @@ VERBS: tuple[Callable[[House, Provisioner], Verb], ...] = (
 )
 
 
-def build(house: House, provisioner: Provisioner) -> Mapping[str, Verb]:
+def build(house: House) -> Mapping[str, Verb]:
     """Every verb by its name."""
-    made = [kind(house, provisioner) for kind in VERBS]
+    made = [kind(house) for kind in VERBS]
     return {verb.name: verb for verb in made}

@@ -140,10 +140,10 @@ async def _run(access: HelperAccess, command: Command) -> None:
         )
 
 
-async def arrive(house: House, provision: Provisioner, record: ServiceRecord, tell: Tell) -> None:
+async def arrive(house: House, record: ServiceRecord, tell: Tell) -> None:
     """Wait until the server has come to the moment. Raises `Failed` when it gives up, with its own
     words."""
-    service = handle_of(house, record)
+    service, provision = handle_of(house, record), house.part(Provisioner)
 
     async def watch(pulse: Heartbeat) -> None:
         last = "?"

@@ -13,7 +13,6 @@ from purveyor.kernel.parts import House
 from purveyor.services.above import Archiving
 from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord, VolumeRecord
-from purveyor.services.provisioning import Provisioner
 from purveyor.services.transfer import Tell
 from purveyor_hooks import Sink
 
@@ -60,4 +59,4 @@ class ServiceArchives(Archiving, Archives):
         await pitr.unpack(self._house, backup, verified, record, volume, at, tell)
 
     async def arrive(self, record: ServiceRecord, tell: Tell) -> None:
-        await pitr.arrive(self._house, self._house.part(Provisioner), record, tell)
+        await pitr.arrive(self._house, record, tell)

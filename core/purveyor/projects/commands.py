@@ -351,7 +351,7 @@ def rotate_command(
                 errors={"grace": "leave it out"},
             )
         interrupts(
-            f"The container of {administrator} is made anew: it serves nobody until it is up "
+            f"The container of {administrator} is recreated: the service is unavailable until it is up "
             "again.",
             yes=yes,
             plan=plan,

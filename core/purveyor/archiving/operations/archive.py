@@ -27,7 +27,6 @@ from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import STOP_DEADLINE, require_serving, step_names
 from purveyor.services.operations.lifecycle import ServiceArguments
-from purveyor.services.provisioning import Provisioner
 from purveyor.services.shadow import ShadowVerb
 from purveyor_hooks import BadInput, Conflict, NotFound
 
@@ -51,8 +50,8 @@ class ArchiveVerb(ShadowVerb):
 
     lock: ClassVar[str] = "backup"
 
-    def __init__(self, house: House, provisioner: Provisioner) -> None:
-        super().__init__(house, provisioner)
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
         self.helpers = house.part(WalReceiver)
 
     def target(self, tx: Tx, given: Any) -> Target:

@@ -29,7 +29,6 @@ from purveyor.projects.operations.projects import PRODUCTION
 from purveyor.services import networks
 from purveyor.services import store as services
 from purveyor.services.operations.base import step_names
-from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import (
     AppSpec,
     BadInput,
@@ -87,7 +86,7 @@ class Deploy(Verb):
     subject: ClassVar[str] = "project"
     arguments: ClassVar[type[msgspec.Struct]] = DeployArguments
 
-    def __init__(self, house: House, provisioner: Provisioner) -> None:
+    def __init__(self, house: House) -> None:
         self.house = house
         self._binding = BindingSteps(house)
 

@@ -21,7 +21,6 @@ from purveyor.projects.operations.projects import PRODUCTION
 from purveyor.services import store as services
 from purveyor.services.handle import require_serving
 from purveyor.services.operations.base import step_names
-from purveyor.services.provisioning import Provisioner
 
 
 class BindArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,7 +96,7 @@ class Bind(Verb):
     subject: ClassVar[str] = "project"
     arguments = BindArguments
 
-    def __init__(self, house: House, provisioner: Provisioner) -> None:
+    def __init__(self, house: House) -> None:
         self.house = house
         self._binding = BindingSteps(house)
 

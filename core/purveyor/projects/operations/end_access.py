@@ -20,7 +20,6 @@ from purveyor.services import store as services
 from purveyor.services.handle import require_serving
 from purveyor.services.operations.base import step_names
 from purveyor.services.operations.lifecycle import ServiceArguments
-from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import Conflict, PurveyorError
 
 
@@ -30,7 +29,7 @@ class EndAccess(Verb):
     name: ClassVar[str] = "end-access"
     arguments: ClassVar[type[msgspec.Struct]] = ServiceArguments
 
-    def __init__(self, house: House, provisioner: Provisioner) -> None:
+    def __init__(self, house: House) -> None:
         self.house = house
         self._binder = house.part(Binder)
 

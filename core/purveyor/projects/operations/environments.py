@@ -20,7 +20,6 @@ from purveyor.services import store as services
 from purveyor.services.handle import require_serving
 from purveyor.services.networks import Networks
 from purveyor.services.operations.base import STOP_DEADLINE, step_names
-from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import BadInput, NotFound
 
 
@@ -37,7 +36,7 @@ class DeleteEnvironment(Verb):
     subject: ClassVar[str] = "project"
     arguments = EnvironmentArguments
 
-    def __init__(self, house: House, provisioner: Provisioner) -> None:
+    def __init__(self, house: House) -> None:
         self.house = house
         self._binder = house.part(Binder)
 

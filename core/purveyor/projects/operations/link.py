@@ -21,7 +21,6 @@ from purveyor.services import store as services
 from purveyor.services.handle import PLACEHOLDER, handle_of, require_serving
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import step_names
-from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import BadInput, Conflict, Finding, NotFound
 
 BIND_DEADLINE = 300.0
@@ -58,7 +57,7 @@ class LinkVerb(Verb):
 
     arguments: ClassVar[type[msgspec.Struct]] = UseArguments
 
-    def __init__(self, house: House, provisioner: Provisioner) -> None:
+    def __init__(self, house: House) -> None:
         self.house = house
         self.binder = house.part(Binder)
 

@@ -17,7 +17,6 @@ from purveyor.projects.above import Deployed
 from purveyor.services import store as services
 from purveyor.services.networks import Networks
 from purveyor.services.operations.base import STOP_DEADLINE, step_names
-from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import BadInput, Conflict
 
 PRODUCTION = "production"
@@ -41,7 +40,7 @@ class CreateProject(Verb):
     subject: ClassVar[str] = "project"
     arguments = CreateProjectArguments
 
-    def __init__(self, house: House, provisioner: Provisioner) -> None:
+    def __init__(self, house: House) -> None:
         self.house = house
 
     def intend(self, tx: Tx, given: CreateProjectArguments, actor: str) -> int:
@@ -74,7 +73,7 @@ class DeleteProject(Verb):
     subject: ClassVar[str] = "project"
     arguments = ProjectArguments
 
-    def __init__(self, house: House, provisioner: Provisioner) -> None:
+    def __init__(self, house: House) -> None:
         self.house = house
 
     def target(self, tx: Tx, given: ProjectArguments) -> Target:

@@ -20,7 +20,6 @@ from purveyor.services import store as services
 from purveyor.services.handle import ServiceHandle, handle_of, require_serving
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import step_names
-from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import BadInput, Conflict, NotFound
 
 LONGEST = 7 * 24 * 3600  # seconds of grace
@@ -44,7 +43,7 @@ class Rotate(Verb):
     subject: ClassVar[str] = "project"
     arguments = RotateArguments
 
-    def __init__(self, house: House, provisioner: Provisioner) -> None:
+    def __init__(self, house: House) -> None:
         self.house = house
 
     def target(self, tx: Tx, given: RotateArguments) -> Target:

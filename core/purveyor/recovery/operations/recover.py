@@ -133,7 +133,7 @@ class Recover(ShadowVerb):
 
     async def _arrive(self, operation: OperationRecord) -> None:
         record = await self.load(operation.service)
-        await pitr.arrive(self.house, self.provision, record, self.teller(operation, "arrive"))
+        await pitr.arrive(self.house, record, self.teller(operation, "arrive"))
 
     async def _restore(self, operation: OperationRecord) -> None:
         """From the best backup whose every byte holds. One that turns out to be damaged is named,

@@ -21,9 +21,9 @@ STOP_DEADLINE = 120.0
 class ServiceVerb(Verb):
     """A verb that works on the container of a service."""
 
-    def __init__(self, house: House, provisioner: Provisioner) -> None:
+    def __init__(self, house: House) -> None:
         self.house = house
-        self.provision = provisioner
+        self.provision = house.part(Provisioner)
 
     def plan_of_new(
         self, tx: Tx, operation: OperationRecord, volume_action: str, warnings: Sequence[str] = ()
@@ -113,8 +113,8 @@ def require_own(record: ServiceRecord) -> None:
     to do."""
     if record.imported:
         raise Conflict(
-            f"{record.name} was imported: this needs its container to be made anew, and it is not "
-            "Purveyor's.",
+            f"{record.name} was imported: this needs its container to be recreated, and Purveyor "
+            "does not manage that.",
             remedy=f"Change it where it was made. Or copy it into a service of Purveyor's, and go on there: "
             f"purveyor clone {record.slug} NAME",
         )

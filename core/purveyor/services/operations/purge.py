@@ -12,7 +12,6 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedVolume
 from purveyor.kernel.parts import House
 from purveyor.services import store as services
-from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import BadInput, Conflict
 
 DEADLINE = 3600.0
@@ -31,7 +30,7 @@ class Purge(Verb):
     subject: ClassVar[str] = "volume"
     arguments = PurgeArguments
 
-    def __init__(self, house: House, provisioner: Provisioner) -> None:
+    def __init__(self, house: House) -> None:
         self.house = house
 
     def intend(self, tx: Tx, given: PurgeArguments, actor: str) -> int:
