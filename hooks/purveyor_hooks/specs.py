@@ -518,8 +518,8 @@ def recovery(service: Service, at: datetime | None) -> Recovery:  # type: ignore
 
 @hookspec
 async def recover(service: Service, access: Access) -> str:  # type: ignore[empty-body]
-    """Say how far a server has come that was started on such a volume; "" when it has arrived and
-    is the service's own.
+    """Report how far a server that was started on such a volume has recovered; "" when that is
+    complete, and the server is the service's own.
 
     - service: the service; its administrator's credentials are to work from then on.
     - access: how to reach it; the data may still have the credentials of another service.

@@ -494,8 +494,8 @@ class Census(Value, frozen=True):
     """What a data set holds, countable: kind of thing -> name -> number, as ``{"rows":
     {"shop.orders": 12}}``.
 
-    `counts` must be the same later. `fleeting` is what may go by itself, keys that expire: there
-    are at most so many later. `growing` only ever moves on, sequences: it is at least so much
+    `counts` must be the same later. `fleeting` are entries with a TTL, which expire: there are
+    at most so many later. `growing` only ever moves on, sequences: it is at least so much
     later. `digests` are of what has no number, normalised: the schema of a database, the settings
     of a server; name -> digest.
 

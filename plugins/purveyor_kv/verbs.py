@@ -1,4 +1,4 @@
-"""The verbs of KV as talks with Redis: each yields commands, is sent the replies, and returns the
+"""KV commands as generators, without I/O: each yields commands, is sent the replies, and returns the
 result.
 
 The server and the SDK's direct path run the very same ones, so both mean the same.

@@ -324,7 +324,9 @@ async def test_an_imported_container_that_is_gone_is_told_and_left_to_its_owner(
     async with scene.open() as app:
         hurt(scene, "stopped", "lent-db")
         await app.reconciler.sweep()
-        assert await reasons(app) == ["It ended (exit code 0). Its owner has to bring it back."]
+        assert await reasons(app) == [
+            "It ended (exit code 0). It is managed externally: restart it there."
+        ]
         assert scene.engine.require("lent-db").state == "exited"
         scene.engine.launch(scene.engine.require("lent-db"))
         await app.reconciler.sweep()

@@ -54,7 +54,7 @@ def wanted_hash(text: str | None) -> str:
     if found is None:
         why = "sha256: and 64 hexadecimal digits"
         raise BadInput(
-            f"{text!r} is no hash.",
+            f"{text!r} is not a hash.",
             remedy="For example: --hash sha256:9f86d0…",
             errors={"hash": why},
         )
@@ -77,7 +77,7 @@ def agreed(path: Path) -> dict[str, tuple[str, frozenset[str]]]:
         if parts is None:
             why = "an exact version and its hash are missing"
             raise BadInput(
-                f"{line!r} in {path} is no constraint: {why}.",
+                f"{line!r} in {path} is not a constraint: {why}.",
                 remedy=CONSTRAINT,
                 errors={"constraint": why},
             )
@@ -126,7 +126,7 @@ def check_source(what: str, *, build: bool, pinned: bool) -> None:
             raise BadInput(f"{what} cannot be installed: {why}.", errors={"what": why})
         if not build:
             raise BadInput(
-                f"{what} is no wheel: to build one runs its code on this host.",
+                f"{what} is not a wheel: to build one runs its code on this host.",
                 remedy=(
                     "Build it elsewhere and give the wheel; or say --build to have it built here."
                 ),
@@ -209,7 +209,7 @@ def _metadata(path: Path) -> tuple[str, str]:
     if f"[{GROUP}]" not in points:
         why = f"it names no plugin in its entry points, group {GROUP!r}"
         raise BadInput(
-            f"{path} is no plugin: {why}.",
+            f"{path} is not a plugin: {why}.",
             remedy="See contrib/purveyor-mariadb.",
             errors={"what": why},
         )

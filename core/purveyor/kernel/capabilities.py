@@ -18,5 +18,5 @@ def name_of(text: str) -> str:
     none, ALL among it."""
     name = text.strip().upper().removeprefix("CAP_")
     if name not in NAMES:
-        raise ValueError(f"{text[:40]!r} is no capability of Linux, such as CHOWN")
+        raise ValueError(f"{text[:40]!r} is not a capability of Linux, such as CHOWN")
     return name

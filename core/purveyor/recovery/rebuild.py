@@ -238,7 +238,7 @@ def require_empty(state: Path) -> Recovering | None:
     if not database.exists():
         if (state / beside.KEY).exists():
             raise Conflict(
-                f"{state} holds a key and no database: it is no empty state directory.",
+                f"{state} holds a key and no database: it is not an empty state directory.",
                 remedy="Move it away first, or give another one (--state).",
             )
         return None

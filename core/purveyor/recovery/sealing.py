@@ -95,7 +95,7 @@ def unseal(content: bytes, path: str, keys: Keys) -> tuple[Header, bytes]:
     """
     try:
         if not content.startswith(MAGIC):
-            raise BadInput(f"{path} is no copy of a state.")
+            raise BadInput(f"{path} is not a copy of a state.")
         (size,) = LENGTH.unpack_from(content, len(MAGIC))
         start = len(MAGIC) + LENGTH.size
         front, nonce, sealed = (

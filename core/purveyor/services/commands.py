@@ -196,7 +196,7 @@ def start_command(options: Options, service: str, accept_data: bool, plan: bool)
 @click.pass_obj
 def stop_command(options: Options, service: str, yes: bool, plan: bool) -> None:
     """Stop a service. Its data is kept, and it stays stopped across reboots."""
-    interrupts(f"{service} serves nobody until it is started again.", yes=yes, plan=plan)
+    interrupts(f"{service} is unavailable until it is started again.", yes=yes, plan=plan)
     _lifecycle(options, service, "stop", f"Stopping {service}", plan)
 
 
@@ -207,7 +207,7 @@ def stop_command(options: Options, service: str, yes: bool, plan: bool) -> None:
 @click.pass_obj
 def restart_command(options: Options, service: str, yes: bool, plan: bool) -> None:
     """Stop a service and start it again."""
-    interrupts(f"{service} serves nobody until it is up again.", yes=yes, plan=plan)
+    interrupts(f"{service} is unavailable until it is up again.", yes=yes, plan=plan)
     _lifecycle(options, service, "restart", f"Restarting {service}", plan)
 
 
@@ -230,7 +230,7 @@ def update_command(
     if not given and not image:
         raise BadInput("There is nothing to change.", remedy="Give -p NAME=VALUE or --image IMAGE.")
     interrupts(
-        f"The container of {service} is made anew: it serves nobody until it is up again.",
+        f"The container of {service} is recreated: the service is unavailable until it is up again.",
         yes=yes,
         plan=plan,
     )
@@ -534,7 +534,7 @@ def attach_volume(options: Options, volume: str, service: str, yes: bool, plan: 
         _told(
             options,
             service,
-            "{slug} goes on with the data of that volume. What it held is kept: purveyor volumes",
+            "{slug} now uses the data of that volume. What it held is kept: purveyor volumes",
         )
 
 

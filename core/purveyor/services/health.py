@@ -242,7 +242,7 @@ class Observer:
             return Status(status="stopped", checked_at=now)
         if state == "missing":
             owner = (
-                "its owner has to bring it back"
+                "it is managed externally: restart it there"
                 if record.imported
                 else "it comes back on its volume"
             )

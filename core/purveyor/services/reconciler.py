@@ -367,7 +367,7 @@ class Reconciler:
         elif record.imported:
             if found is None or not found.holds_on:
                 await self._incidents.tell(
-                    subject, trouble(found, {}, "") + " Its owner has to bring it back."
+                    subject, trouble(found, {}, "") + " It is managed externally: restart it there."
                 )
         elif reason := await self._trouble(subject, found, record.container_name):
             self._observer.forget(record.id)

@@ -69,7 +69,7 @@ def upgrade_command(
             _told(options, service, "{slug} is back on {docker_image}, with the data of before.")
         return
     interrupts(
-        f"{service} serves nobody while its data is carried over.", yes=yes, plan=plan or rehearse
+        f"{service} is unavailable while its data is carried over.", yes=yes, plan=plan or rehearse
     )
     body = {
         "docker_image": image or "",

@@ -73,7 +73,7 @@ def listen_tcp(host: str, port: int) -> socket.socket:
         remedy = (
             "Choose another: purveyor serve --listen HOST:PORT, or `listen` in the settings file."
         )
-        why = error.strerror if isinstance(error, OSError) else "it is no name of a host"
+        why = error.strerror if isinstance(error, OSError) else "not a valid host name"
         raise Conflict(f"Cannot listen on {host}:{port}: {why}.", remedy=remedy) from error
     listener.listen(256)
     return listener

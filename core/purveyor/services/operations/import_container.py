@@ -161,7 +161,7 @@ class Import(ServiceVerb):
             ],
             warnings=[
                 *notes,
-                "Another image or other parameters would need its container to be made anew: that "
+                "Another image or other parameters would need its container to be recreated: that "
                 "stays yours.",
             ],
         )

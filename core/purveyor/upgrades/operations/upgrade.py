@@ -99,9 +99,9 @@ class Upgrade(ShadowVerb):
                 plan.reason, remedy="Choose another image.", errors={"docker_image": plan.reason}
             )
         if chosen != record.parameters and plan.action != MIGRATE:
-            errors = dict.fromkeys(given.parameters, "only data that is made anew takes it")
+            errors = dict.fromkeys(given.parameters, "only a migration applies it")
             raise BadInput(
-                f"The data of {record.name} is not made anew by this.",
+                f"This upgrade does not migrate the data of {record.name}.",
                 remedy="Leave them out.",
                 errors=errors,
             )
