@@ -491,7 +491,7 @@ async def test_a_session_ends_with_its_token_by_itself_and_when_it_is_not_used(
                     tx.update("web_sessions", "id = ?", [row["id"]], **moved)
 
             await store.write(work)
-            made.app.memory.forget()
+            made.app.memory.clear()
 
         token = await made.token()
         base = await enter(client, token)
@@ -543,7 +543,7 @@ async def test_what_a_page_asks_by_itself_does_not_keep_a_session_alive(scene: S
                 tx.update("web_sessions", "TRUE", [], last_used_at=tx.now - back)
 
             await made.app.house.store.write(work)
-            made.app.memory.forget()
+            made.app.memory.clear()
             before = await made.app.house.store.read(
                 lambda tx: tx.value("SELECT last_used_at FROM web_sessions")
             )

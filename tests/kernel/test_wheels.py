@@ -166,7 +166,7 @@ def test_what_a_plugin_brings_is_what_the_file_of_constraints_names(tmp_path: Pa
         "-r other.txt",
     ):
         listed.write_text(line)
-        with pytest.raises(BadInput, match="no constraint"):
+        with pytest.raises(BadInput, match="not a constraint"):
             wheels.agreed(listed)
     with pytest.raises(BadInput, match="cannot be read"):
         wheels.agreed(tmp_path / "none")
@@ -176,7 +176,7 @@ def test_what_a_plugin_brings_is_what_the_file_of_constraints_names(tmp_path: Pa
     "text", ["", "md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:", "sha256:" + "g" * 64, "0" * 64]
 )
 def test_a_hash_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(BadInput, match="no hash"):
+    with pytest.raises(BadInput, match="not a hash"):
         wheels.wanted_hash(text)
 
 
