@@ -26,6 +26,7 @@ from purveyor.projects import store as projects
 from purveyor.projects import variables
 from purveyor.recovery.copier import SILENT, Status
 from purveyor.services import store as services
+from purveyor.services.handle import handle_of
 from purveyor.services.incidents import Subject, trouble
 from purveyor.services.models import ServiceRecord
 from purveyor.services.networks import Networks
@@ -95,32 +96,42 @@ async def of_apps(app: App) -> list[Check]:
 
 
 async def of_containment(app: App) -> list[Check]:
-    """What was made before containers were contained, and runs on as it was: nothing is restarted
-    for that."""
+    """What was made before containers were contained, or with a root that is written to where its
+    type needs none, and runs on as it was: nothing is restarted for that."""
 
-    def look(tx: Tx) -> dict[str, tuple[str, str]]:
+    def look(tx: Tx) -> tuple[list[ServiceRecord], dict[str, tuple[str, str]]]:
         owned = [item for item in services.every(tx) if item.imported is None]
         names_of = [(item.container, _name(tx, item)) for item in _active(tx) if item.container]
         apps = {
             container: (name, f"purveyor deploy {name.replace('/', ' -e ')} IMAGE")
             for container, name in names_of
         }
-        return {
+        return owned, {
             item.container_name: (item.name, f"purveyor restart {item.slug}") for item in owned
         } | apps
 
+    owned, ways = await app.house.store.read(look)
+    closed = {
+        item.container_name
+        for item in owned
+        if app.house.registry.find(item.service_type) is not None
+        and app.provision.spec(handle_of(app.house, item)).read_only
+    }
     found = []
-    for container, (subject, way) in (await app.house.store.read(look)).items():
+    for container, (subject, way) in ways.items():
         seen = await app.house.engine.containers.inspect(container, foreign=True)
-        if (
-            seen is not None
-            and app.house.engine.labels.ours(seen.labels)
-            and seen.holds_on
-            and not seen.contained
-        ):
+        if seen is None or not app.house.engine.labels.ours(seen.labels) or not seen.holds_on:
+            continue
+        if not seen.contained:
             detail = (
                 "It runs with all that Docker gives by itself, as it was made by an older "
                 f"Purveyor. Contain it: {way}"
+            )
+            found.append(Check(subject=subject, name="contained", ok=True, detail=detail))
+        elif container in closed and not seen.read_only:
+            detail = (
+                "Its root file system can be written to, as it was made by an older Purveyor or "
+                f"with the setting writable-images. Close it: {way}"
             )
             found.append(Check(subject=subject, name="contained", ok=True, detail=detail))
     return found

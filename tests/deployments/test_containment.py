@@ -429,6 +429,14 @@ async def test_a_server_whose_image_has_to_write_to_its_root_may_where_the_setti
         await do(app, "restart", service="main")
         assert not scene.engine.require("fk-main").read_only
         assert scene.server("main").held.resources["shop_production"] == {"precious": "gold"}
+        assert "main" not in {check.subject for check in await checks.of_containment(app)}
+    settle(scene, "writable-images = []")
+    async with scene.open() as app:
+        (told,) = [check for check in await checks.of_containment(app) if check.subject == "main"]
+        assert "purveyor restart main" in told.detail
+        await do(app, "restart", service="main")
+        assert scene.engine.require("fk-main").read_only
+        assert "main" not in {check.subject for check in await checks.of_containment(app)}
 
 
 async def test_files_of_a_container_whose_root_is_read_only_have_volumes_to_be_in() -> None:

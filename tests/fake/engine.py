@@ -801,6 +801,7 @@ def _found(item: Container) -> Found:
         killed=item.killed,
         error=item.error,
         contained=item.contained,
+        read_only=item.read_only,
         hosts=dict(item.hosts),
     )
 

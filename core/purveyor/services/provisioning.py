@@ -160,10 +160,10 @@ class Provisioner:
         if record.imported:
             await self._join(record)
         else:
-            await self._create(record, self._spec(service))
+            await self._create(record, self.spec(service))
         await self._networks.join(record.id)
 
-    def _spec(self, service: ServiceHandle) -> ContainerSpec:
+    def spec(self, service: ServiceHandle) -> ContainerSpec:
         """The container that its type describes, with a root that is written to where the settings
         say that the image needs one."""
         spec = service.container()

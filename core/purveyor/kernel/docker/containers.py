@@ -537,6 +537,7 @@ def _found(shown: dict[str, Any]) -> Found:
         killed=bool(state.get("OOMKilled")),
         error=str(state.get("Error") or ""),
         contained="ALL" in (shown["HostConfig"].get("CapDrop") or []),
+        read_only=bool(shown["HostConfig"].get("ReadonlyRootfs")),
         hosts=dict(item.split(":", 1) for item in shown["HostConfig"].get("ExtraHosts") or []),
     )
 

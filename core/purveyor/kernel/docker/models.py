@@ -29,7 +29,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     the old one's name. `restarts` is how often the engine has started it again by itself. A list
     leaves out `health`, `exit_code`, `killed` (for want of memory), `error` (why the engine could
     not start it), `restarts`, `started_at`, `contained` (it has none of root's capabilities by
-    itself) and `hosts` (further names that it knows, with their addresses).
+    itself), `read_only` (its root file system) and `hosts` (further names that it knows, with their
+    addresses).
     """
 
     id: str
@@ -47,6 +48,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     killed: bool = False
     error: str = ""
     contained: bool = True
+    read_only: bool = False
     hosts: dict[str, str] = {}
 
     @property
