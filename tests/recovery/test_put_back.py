@@ -1,6 +1,7 @@
 """The database is lost while its containers and data are there: it alone comes back from the newest
 copy, and what the message says is enough."""
 
+import os
 import re
 import shutil
 import sqlite3
@@ -265,8 +266,9 @@ async def test_a_database_that_is_taken_from_under_the_daemon_is_told_and_rescue
     assert "never" not in names
 
 
-def test_a_database_that_is_removed_under_a_real_daemon_comes_back_by_what_is_said(
-    make_stage: Callable[..., Stage],
+@pytest.mark.parametrize("how", ["removed", "emptied"])
+def test_a_database_that_is_lost_under_a_real_daemon_comes_back_by_what_is_said(
+    make_stage: Callable[..., Stage], how: str
 ) -> None:
     """Only what the messages say is done."""
     made = make_stage()
@@ -274,16 +276,26 @@ def test_a_database_that_is_removed_under_a_real_daemon_comes_back_by_what_is_sa
         stage.furnish({"cache": "redis"}, ["shop"])
         stage.cli("webhook", "add", "mine", "http://127.0.0.1:9/x")
         variables = stage.variables("shop")
-        (made.state / "purveyor.db").unlink()
-        assert "was removed while Purveyor used it" in stage.run("create", "redis", "no").stderr
-        assert "was removed while" in stage.run("doctor").stdout + stage.run("doctor").stderr
-        assert stage.run("list").returncode == 0, "what can be read is read"
+    shutil.rmtree(made.state / "copies")  # the next start makes one that has all this
+    with made.serving() as stage:
+        eventually((made.state / "copies/daily-1.db").exists)
+        if how == "emptied":
+            # else all that it held might be in the log beside it, and nothing would be lost
+            with closing(sqlite3.connect(made.state / "purveyor.db")) as db:
+                assert db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+            os.truncate(made.state / "purveyor.db", 0)
+        else:
+            (made.state / "purveyor.db").unlink()
+        assert f"was {how} while Purveyor used it" in stage.run("create", "redis", "no").stderr
+        assert f"was {how} while" in stage.run("doctor").stdout + stage.run("doctor").stderr
+        read = 8 if how == "emptied" else 0
+        assert stage.run("list").returncode == read, "what can be read is read"
         there = docker("ps", "-q", "--filter", f"name=^/{made.namespace}[-.]").split()
     said = made.run("list")
     assert said.returncode == 8
     (command,) = re.findall(r"purveyor (recover database) --plan", said.stderr)
     assert "cache" in made.cli(*command.split(), "--plan")
-    assert not (made.state / "purveyor.db").exists()
+    assert how == "emptied" or not (made.state / "purveyor.db").exists()
     made.cli(*command.split())
     with made.serving() as stage:
         assert docker("ps", "-q", "--filter", f"name=^/{made.namespace}[-.]").split() == there
