@@ -265,3 +265,42 @@ def test_the_page_brings_everything_back(
         )
         assert made["state"] == "ok", made
     stage.clean()
+
+
+def test_a_database_alone_comes_back_from_the_bucket_that_is_named(
+    offsite: tuple[Stage, dict[str, Any]], make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    """Of the host's own copies none is left, and the key is on paper."""
+    _, bucket = offsite
+    place = f"s3://{bucket['bucket_name']}/alone"
+    made = make_stage()
+    made.environment["AWS_SECRET_ACCESS_KEY"] = bucket["secret_key"]
+    with made.serving() as stage:
+        stage.furnish({"cache": "redis"}, ["shop"])
+        stage.call("POST", "/backups/s3-sources", json={**bucket, "bucket_path": "alone"})
+        variables = stage.variables("shop")
+        (tmp_path / "sheet").write_text("\n".join(stage.json("backup", "key", "print")["lines"]))
+        eventually(
+            lambda: (
+                [item["current"] for item in stage.call("GET", "/recovery/")["copies"]] == [True]
+            )
+        )
+        containers = stage.containers()
+    for name in ("copies", "backups"):
+        shutil.rmtree(made.state / name, ignore_errors=True)
+    for lost in made.state.glob("purveyor.db*"):
+        lost.unlink()
+    (made.state / "backup.key").unlink()
+    command = [
+        "recover", "database", place, "--endpoint", bucket["endpoint"],
+        "--access-key", bucket["access_key_id"], "--key", str(tmp_path / "sheet"),
+    ]  # fmt: skip
+    told = made.cli(*command, "--plan")
+    assert "cache" in told
+    assert "s3://" in told
+    assert not (made.state / "purveyor.db").exists()
+    made.cli(*command)
+    with made.serving() as stage:
+        assert stage.containers() == containers
+        assert stage.variables("shop") == variables
+        assert stage.run("doctor").returncode == 0
