@@ -21,6 +21,7 @@ import msgspec
 from purveyor_hooks import Access, Service
 from purveyor_postgres import limits, walls
 from purveyor_postgres.server import (
+    LOGIN_TRIGGERS_SINCE,
     RESERVES_SINCE,
     connection,
     ended,
@@ -129,6 +130,8 @@ async def _make(
                 await opened.execute(f"GRANT {RESERVED_ROLE} TO {role}")
             if full and kind == "view":
                 await opened.execute(f"ALTER ROLE {role} SET temp_file_limit = '1GB'")
+            if full and major(service) >= LOGIN_TRIGGERS_SINCE:  # they may write, and be slow
+                await opened.execute(f"ALTER ROLE {role} SET event_triggers = off")
             if full and bypass:  # large objects of whomever
                 await opened.execute(f"ALTER ROLE {role} SET lo_compat_privileges = on")
             if becomes:

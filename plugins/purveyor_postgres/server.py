@@ -37,6 +37,7 @@ OTHER_PROCESSES = 1024  # beside one for each connection: the server's own, para
 CONNECT_TIMEOUT = 5.0
 # connections for the manager's own logins, beside those of superusers
 RESERVED, RESERVES_SINCE = 5, 16
+LOGIN_TRIGGERS_SINCE = 17
 
 
 def container(service: Service) -> ContainerSpec:
