@@ -63,6 +63,7 @@ class Server:
         major: int,
         network: str,
         *,
+        image: str = "",
         slug: str = "main",
         environment: dict[str, str] | None = None,
         arguments: tuple[str, ...] = (),
@@ -80,7 +81,7 @@ class Server:
             "run", "-d", "--name", self.name, "--network", network, "-p",
             f"127.0.0.1:{self.port}:5432",
             "-e", f"POSTGRES_PASSWORD={self.password}", "-e",
-            f"PGDATA=/var/lib/postgresql/{major}/docker", *extra, IMAGE(major),
+            f"PGDATA=/var/lib/postgresql/{major}/docker", *extra, image or IMAGE(major),
             "postgres", "-c", "fsync=off", *arguments,
         )  # fmt: skip
         values = {
@@ -92,7 +93,7 @@ class Server:
         self.service = Service(
             id=1, name=slug, slug=slug, service_type="postgres",
             parameters={**values, "port": self.port, "max_connections": 100},
-            secrets={}, image=Image(reference=IMAGE(major), environment={"PG_MAJOR": str(major)}),
+            secrets={}, image=Image(reference=image or IMAGE(major), environment={"PG_MAJOR": str(major)}),
             host=self.name, major=str(major),
         )  # fmt: skip
         self.longest = 0.0  # seconds without a sign of life

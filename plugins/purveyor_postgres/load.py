@@ -25,7 +25,7 @@ from purveyor_hooks import (
     Source,
 )
 from purveyor_hooks.parts import Part, read_parts
-from purveyor_postgres import older, statements, walls
+from purveyor_postgres import collations, older, statements, walls
 from purveyor_postgres.counting import first_line
 from purveyor_postgres.dump import DUMP, RECORD, SERVER, STATE, why
 from purveyor_postgres.extensions import KNOWN
@@ -761,6 +761,7 @@ async def _complete(
     here: Restored, opened: Any, name: str, inside: Inside, holder: str, said: list[Finding]
 ) -> None:
     """What belongs to others, and what only the administrator can say."""
+    said += await collations.compared(opened, name, inside.collations)
     version = await opened.fetchval("SELECT current_setting('server_version_num')::int")
     for item in inside.owned:
         if item.owner == holder:

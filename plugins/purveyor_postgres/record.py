@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from purveyor_hooks import Failed, Finding
+from purveyor_postgres import collations
 from purveyor_postgres.logins import PREFIX
 
 FORMAT = 3
@@ -181,6 +182,7 @@ class Inside(Part, frozen=True, kw_only=True):
     subscriptions: tuple[dict[str, Any], ...]
     administrators: tuple[str, ...]  # objects that a superuser owns
     definers: tuple[str, ...]  # of these, functions that run with their owner's rights
+    collations: dict[str, str] = {}  # by which version of its library what sorts
 
 
 # ---------------------------------------------------------------- reading: the server
@@ -564,6 +566,7 @@ async def read_inside(opened: Any, database: str) -> tuple[Inside, list[Finding]
             subscriptions=tuple(msgspec.json.decode(row["facts"]) for row in subscriptions),
             administrators=tuple(f"{row['kind']} {row['identity']}" for row in administrators),
             definers=tuple(row["name"] for row in definers),
+            collations=await collations.versions(opened),
         ),
         left_out,
     )  # fmt: skip

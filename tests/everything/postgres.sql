@@ -24,7 +24,7 @@ CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2); ALTER TABLE t OWNER TO ad
 \connect bytes
 SET client_encoding = 'UTF8'; CREATE TABLE "größe" (name text); INSERT INTO "größe" VALUES ('für'); ALTER TABLE "größe" OWNER TO shop;
 \connect bare
-DROP SCHEMA public;
+DROP SCHEMA public; DROP EXTENSION plpgsql;
 \connect postgres
 ALTER DATABASE archive2024 ALLOW_CONNECTIONS false;
 

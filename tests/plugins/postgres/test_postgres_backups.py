@@ -125,8 +125,9 @@ SELECT 'role ' || r.rolname || concat_ws(' ', r.rolcanlogin, r.rolcreatedb, r.ro
     WHERE r.rolname !~ '^(pg_|purveyor_|postgres$)'
 UNION ALL SELECT 'member ' || roleid::regrole || ' ' || member::regrole || admin_option FROM pg_auth_members WHERE member >= 16384
 UNION ALL SELECT 'database ' || concat_ws(' ', datname, pg_get_userbyid(datdba), datconnlimit, datistemplate, datallowconn,
-    pg_encoding_to_char(encoding), datcollate, shobj_description(oid, 'pg_database'))
-    FROM pg_database WHERE datname <> 'template0'
+    pg_encoding_to_char(encoding), datcollate, to_jsonb(d)->>'datlocprovider',
+    coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'), shobj_description(oid, 'pg_database'))
+    FROM pg_database d WHERE datname <> 'template0'
 UNION ALL SELECT 'right ' || concat_ws(' ', datname, a.grantee::regrole, a.privilege_type)
     FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) a WHERE datname <> 'template0'
 UNION ALL SELECT 'setting ' || concat_ws(' ', datname, setrole::regrole, setconfig) FROM pg_db_role_setting s
@@ -193,6 +194,8 @@ async def test_one_of_everything_comes_back_beside_a_writer(
     assert census.differences(await count(target)) == []
     assert census.counts["rows"]["shop.app.secrets"] == 2
     assert census.counts["rows"]["shop.app.revoked"] == 3
+    less = "SELECT count(*) FROM pg_extension WHERE extname = 'plpgsql'"
+    assert (target.psql(less, "bare"), target.psql(less, "shop")) == ("0", "1")
     wrong = [line for database in DATABASES for line in different(target, source, database)]
     assert not wrong, "\n".join(wrong)
     assert shared(target) == shared(source)
@@ -655,6 +658,64 @@ async def test_what_is_left_out_is_named(plain: Server, make: Make) -> None:
     )
     assert census.only(["odd"]).differences((await count(target)).only(["odd"])) == []
     plain.psql("DROP DATABASE odd")
+
+
+@pytest.mark.weekly
+@awaited
+async def test_what_is_written_at_each_login_is_counted_as_it_was_dumped(
+    plain: Server, make: Make
+) -> None:
+    one(plain, "watched", "CREATE TABLE audit (who text)")
+    plain.psql(
+        "CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN "
+        "INSERT INTO public.audit VALUES (session_user); END'; "
+        "CREATE EVENT TRIGGER noted ON login EXECUTE FUNCTION noted()",
+        "watched",
+    )
+    stream, target = Stream(), make(17)
+    try:
+        census = await save(plain, stream)
+        ours = "SELECT count(*) FROM audit WHERE who = 'postgres'"
+        assert plain.psql(ours, "watched") == "1", "who asks, and nobody of the manager's"
+    finally:
+        plain.psql("DROP DATABASE watched WITH (FORCE)")
+    assert "watched: event trigger noted" in {f"{it.where}: {it.what}" for it in census.left_out}
+    await fill(target, stream, only=("watched",))
+    assert census.only(["watched"]).differences((await count(target)).only(["watched"])) == []
+
+
+@pytest.mark.weekly
+@awaited
+async def test_a_transaction_that_waits_for_its_second_phase_is_named(make: Make) -> None:
+    source = make(17, arguments=("-c", "max_prepared_transactions=4"))
+    one(
+        source, "halfway", "CREATE TABLE t AS SELECT 1 AS x", "BEGIN",
+        "INSERT INTO t VALUES (2)", "PREPARE TRANSACTION 'later'",
+    )  # fmt: skip
+    census = await save(source, Stream())
+    assert not census.failed
+    assert census.counts["rows"]["halfway.public.t"] == 1
+    assert "halfway: later: a prepared transaction is not carried" in map(str, census.left_out)
+
+
+@pytest.mark.nightly
+@awaited
+async def test_a_row_of_a_quarter_of_a_gigabyte_comes_back(plain: Server, make: Make) -> None:
+    one(
+        plain, "heavy", "CREATE TABLE t (x bytea)", "ALTER TABLE t ALTER x SET STORAGE EXTERNAL",
+        "INSERT INTO t SELECT decode(repeat('00ff10ab', 64000000), 'hex')",
+    )  # fmt: skip
+    stream, target = Stream(), make(17)
+    digest = "SELECT length(x), sha256(x) FROM t"
+    before = plain.psql(digest, "heavy")
+    try:
+        census = await save(plain, stream)
+    finally:
+        plain.psql("DROP DATABASE heavy")
+    assert before.startswith("256000000|")
+    assert await fill(target, stream, only=("heavy",)) == []
+    assert census.only(["heavy"]).differences((await count(target)).only(["heavy"])) == []
+    assert target.psql(digest, "heavy") == before
 
 
 ADMINISTRATORS_OWN = """
