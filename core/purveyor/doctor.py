@@ -406,27 +406,27 @@ async def endings(app: App) -> list[tuple[str, str]]:
 
 
 async def owners(app: App) -> list[tuple[str, str]]:
-    """Accounts of before credentials had logins of their own: whose service, and how to have
-    one."""
+    """Accounts that their type would not make so any more: whose service, what is amiss, and how
+    to have another."""
 
     def work(tx: Tx) -> list[tuple[str, str]]:
         found = []
         for service in services.every(tx):
-            provider = app.house.registry.find(service.service_type)
-            if provider is None or not provider.kind.numbered_accounts:
+            if app.house.registry.find(service.service_type) is None:
                 continue
+            server = handle_of(app.house, service)
             for item in projects.bindings(tx, service_id=service.id):
-                if item.state == "bound" and item.account == item.resource:
+                amiss = server.outdated(item.view()) if item.state == "bound" else ""
+                if amiss:
                     where = f"{item.project} -e {item.environment}"
                     # the old login works on until the deploy has been made, where the type can
-                    grace = " --grace 1h" if provider.offers("retire") else ""
+                    grace = " --grace 1h" if server.offers("retire") else ""
                     how = f"purveyor rotate {where} --service {service.slug}{grace}"
-                    text = f"{item.project}/{item.environment} logs in as the owner of its data."
                     found.append(
                         (
                             service.name,
-                            f"{text} Give it a login of its own: {how}, then deploy it again: "
-                            f"purveyor deploy {where}",
+                            f"{item.project}/{item.environment} {amiss}. Give it a login of its "
+                            f"own: {how}, then deploy it again: purveyor deploy {where}",
                         )
                     )
         return found

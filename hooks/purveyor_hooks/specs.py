@@ -185,8 +185,26 @@ def environment(service: Service, binding: Binding) -> Sequence[Variable]:  # ty
 
 
 @hookspec
+def outdated(service: Service, binding: Binding) -> str:  # type: ignore[empty-body]
+    """Say what is amiss with the account that an earlier version of the plugin gave a binding, ""
+    when nothing is. Optional. Pure.
+
+    - service: the service.
+    - binding: the binding as it is.
+
+    The answer goes on after the account's name: "logs in as the owner of its data". A person is
+    told to rotate it, which gives it another.
+    """
+
+
+@hookspec
 async def rotate(
-    service: Service, access: Access, binding: Binding, previous: str, until: datetime | None
+    service: Service,
+    access: Access,
+    binding: Binding,
+    previous: str,
+    former: str,
+    until: datetime | None,
 ) -> None:
     """Make the binding's new credential work, and end the old one.
 
@@ -194,6 +212,8 @@ async def rotate(
     - access: how to reach it.
     - binding: with the new password, and the new account where the type has `numbered_accounts`.
     - previous: the password that is valid until now.
+    - former: the account that is valid until now: another one where the type has
+      `numbered_accounts`.
     - until: only ever given to a type that has `retire`: leave the old credential working until
       then. Where the server can end it by itself, have it do so.
     """

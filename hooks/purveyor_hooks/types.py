@@ -67,11 +67,12 @@ class ServiceType(Value, frozen=True):
     `slots` is the inclusive range of numbers of which each binding gets one of its own (Redis
     databases). Accounts bear the resource's name, or are random lower-case letters and digits where
     `account_length` says how many (access keys). With `numbered_accounts` each new credential has
-    an account of its own, named like the resource with a number that none had before, so that
-    nothing of an ended one can come back. With `extra_resources` a link may ask for further ones,
-    see `Binding`. `uses_api` means that its variables carry the address of the HTTP API and the
-    environment's token: each `Binding` then has an `api`. `notes` are sentences that a person
-    should know before relying on this type: limits of isolation, say.
+    an account of its own, named like the resource with a number that none had before, or with
+    other letters and digits, so that nothing of an ended one can come back. With `extra_resources`
+    a link may ask for further ones, see `Binding`. `uses_api` means that its variables carry the
+    address of the HTTP API and the environment's token: each `Binding` then has an `api`, and a
+    rotation gives the environment another token. `notes` are sentences that a person should know
+    before relying on this type: limits of isolation, say.
     """
 
     name: str

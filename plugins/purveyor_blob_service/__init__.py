@@ -29,6 +29,7 @@ from purveyor_s3 import (
     renew_certificate,
     restore,
     retell,
+    retire,
     rotate,
     rotate_administrator,
     secrets,
@@ -52,6 +53,7 @@ __all__ = [
     "renew_certificate",
     "restore",
     "retell",
+    "retire",
     "rotate",
     "rotate_administrator",
     "secrets",
@@ -72,6 +74,7 @@ def service_type() -> ServiceType:
         ports=purveyor_s3.flavours.PORTS,
         naming=purveyor_s3.NAMING,
         account_length=purveyor_s3.ACCOUNT_LENGTH,
+        numbered_accounts=True,
         uses_api=True,
         parameters=purveyor_s3.PARAMETERS,
     )

@@ -6,6 +6,7 @@ The driver is imported when it is first needed: most installations have no Mongo
 
 import re
 import secrets as random
+from datetime import datetime
 from urllib.parse import quote
 
 from purveyor_hooks import (
@@ -56,6 +57,7 @@ def service_type() -> ServiceType:
         icon_url="/static/icons/mongodb.svg",
         ports=(Port(container=PORT),),
         naming=Naming(separator="_", limit=63),
+        numbered_accounts=True,
         parameters=(
             Parameter(
                 name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT
@@ -275,11 +277,19 @@ async def contents(source: Source, into: Contents) -> None:
 
 
 @hookimpl
-async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
-    """A user has one password: the new one takes the old one's place."""
+async def rotate(
+    service: Service, access: Access, binding: Binding, until: datetime | None
+) -> None:
     from purveyor_mongodb import accounts
 
-    await accounts.bind(service, access, binding)
+    await accounts.rotate(service, access, binding, until)
+
+
+@hookimpl
+async def retire(service: Service, access: Access, binding: Binding) -> None:
+    from purveyor_mongodb import accounts
+
+    await accounts.retire(service, access, binding)
 
 
 @hookimpl

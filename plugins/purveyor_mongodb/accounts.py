@@ -1,5 +1,10 @@
-"""Users and databases of bindings. Every command may be repeated after a crash."""
+"""Users and databases of bindings. Every command may be repeated after a crash.
 
+Each credential has a user of its own. Our mark of the binding says which, and until when those work
+that a rotation has left. A mark of before says nothing of it: its user has the database's name.
+"""
+
+from datetime import UTC, datetime
 from typing import Any
 
 from pymongo.errors import OperationFailure
@@ -8,6 +13,7 @@ from purveyor_hooks import Access, Binding, Conflict, Service
 from purveyor_mongodb.server import REFUSED, connection, own
 
 USER_NOT_FOUND = 11
+Users = dict[str, datetime | None]  # until when each works, None where that is not set
 
 
 def roles(binding: Binding) -> list[dict[str, str]]:
@@ -15,64 +21,137 @@ def roles(binding: Binding) -> list[dict[str, str]]:
     return [{"role": role, "db": binding.resource} for role in ("readWrite", "dbAdmin")]
 
 
-async def _is_ours(client: Any, binding: Binding) -> bool:
-    return await own(client, "bindings").find_one({"_id": binding.mark}) is not None
+def users_of(mark: dict[str, Any]) -> Users:
+    """The users that a mark names."""
+    if "users" not in mark:
+        return {str(mark["database"]): None}
+    return {item["user"]: item.get("until") for item in mark["users"]}
 
 
-async def _user(client: Any, binding: Binding) -> bool:
-    found = await client[binding.resource].command("usersInfo", binding.account)
-    return bool(found["users"])
+async def _noted(client: Any, binding: Binding) -> Users | None:
+    """The users of a binding, None where it is not ours."""
+    mark = await own(client, "bindings").find_one({"_id": binding.mark})
+    return users_of(mark) if mark is not None else None
+
+
+async def _note(client: Any, binding: Binding, users: Users) -> None:
+    listed = [
+        {"user": name} | ({} if until is None else {"until": until})
+        for name, until in users.items()
+    ]
+    mark = {"_id": binding.mark, "database": binding.resource, "users": listed}
+    await own(client, "bindings").replace_one({"_id": binding.mark}, mark, upsert=True)
+
+
+async def _exists(client: Any, binding: Binding, name: str) -> bool:
+    return bool((await client[binding.resource].command("usersInfo", name))["users"])
 
 
 async def bind(service: Service, access: Access, binding: Binding) -> None:
-    """Our mark, kept in a database of ours, comes before anything else that is made."""
+    """Other users of the binding end, but for those whose time is not over."""
+    now = datetime.now(UTC)
     async with connection(service, access) as client:
-        there = await _user(client, binding)
-        if not await _is_ours(client, binding):
-            if there:
-                raise Conflict(
-                    f"{service.name} has a user {binding.account} already, and it is not "
-                    "Purveyor's.",
-                    remedy="Drop it (db.dropUser), or choose another project name.",
-                )
-            if await client[binding.resource].list_collection_names():
-                raise Conflict(
-                    f"{service.name} has a database {binding.resource} that nobody is recorded "
-                    "for.",
-                    remedy=(
-                        f"Look at it (purveyor connect {service.slug}) and rename or drop it, "
-                        "or choose another project name."
-                    ),
-                )
-            mark = {"_id": binding.mark, "database": binding.resource}
-            await own(client, "bindings").replace_one({"_id": binding.mark}, mark, upsert=True)
-        verb = "updateUser" if there else "createUser"
-        await client[binding.resource].command(
-            verb, binding.account, pwd=binding.password, roles=roles(binding)
+        users = await _ensure(client, service, binding)
+        kept: Users = {
+            name: until for name, until in users.items() if until and _aware(until) > now
+        }
+        await _end(client, binding, users, but=kept)
+
+
+async def _ensure(client: Any, service: Service, binding: Binding) -> Users:
+    """The binding's user works, and is noted before it is made; the answer is all there are."""
+    users = await _noted(client, binding)
+    if users is None:
+        await _require_nobodys(client, service, binding)
+        users = {}
+    users = {**users, binding.account: None}
+    await _note(client, binding, users)
+    verb = "updateUser" if await _exists(client, binding, binding.account) else "createUser"
+    await client[binding.resource].command(
+        verb, binding.account, pwd=binding.password, roles=roles(binding)
+    )
+    return users
+
+
+async def _require_nobodys(client: Any, service: Service, binding: Binding) -> None:
+    for name in {binding.account, binding.resource}:
+        if await _exists(client, binding, name):
+            raise Conflict(
+                f"{service.name} has a user {name} already, and it is not Purveyor's.",
+                remedy="Drop it (db.dropUser), or choose another project name.",
+            )
+    if await client[binding.resource].list_collection_names():
+        raise Conflict(
+            f"{service.name} has a database {binding.resource} that nobody is recorded for.",
+            remedy=(
+                f"Look at it (purveyor connect {service.slug}) and rename or drop it, "
+                "or choose another project name."
+            ),
         )
 
 
-async def _drop_user(client: Any, binding: Binding) -> None:
+async def _end(client: Any, binding: Binding, users: Users, but: Users) -> None:
+    """Drop all users but the binding's own and those, and forget them."""
+    left = {**but, binding.account: None}
+    for name in users.keys() - left.keys():
+        await _drop_user(client, binding, name)
+    if left != users:
+        await _note(client, binding, left)
+
+
+async def _drop_user(client: Any, binding: Binding, name: str) -> None:
+    """Its sessions may do nothing any more."""
     try:
-        await client[binding.resource].command("dropUser", binding.account)
+        await client[binding.resource].command("dropUser", name)
     except OperationFailure as error:
         if error.code != USER_NOT_FOUND:
             raise
 
 
-async def unbind(service: Service, access: Access, binding: Binding) -> None:
-    """The user is gone, its connections may do nothing any more; the database stays, and our mark
-    says whose it is."""
+def _aware(moment: datetime) -> datetime:
+    """A time as the server gives it, which is UTC and does not say so."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+async def rotate(
+    service: Service, access: Access, binding: Binding, until: datetime | None
+) -> None:
+    """The new user works before the others end, at once or in their time."""
     async with connection(service, access) as client:
-        if await _is_ours(client, binding):
-            await _drop_user(client, binding)
+        users = await _ensure(client, service, binding)
+        kept: Users = {} if until is None else dict.fromkeys(users, until)
+        await _end(client, binding, users, but=kept)
+
+
+async def retire(service: Service, access: Access, binding: Binding) -> None:
+    """Whoever logs in with something else than what the binding has now."""
+    async with connection(service, access) as client:
+        if (users := await _noted(client, binding)) is not None:
+            await _end(client, binding, users, but={})
+
+
+async def unbind(service: Service, access: Access, binding: Binding) -> None:
+    """The users are gone, their connections may do nothing any more; the database stays, and our
+    mark says whose it is."""
+    async with connection(service, access) as client:
+        await _drop_all(client, binding)
+
+
+async def _drop_all(client: Any, binding: Binding) -> bool:
+    """Whether the binding is ours."""
+    users = await _noted(client, binding)
+    if users is None:
+        return False
+    for name in users.keys() | {binding.account}:
+        await _drop_user(client, binding, name)
+    await _note(client, binding, {})
+    return True
 
 
 async def purge(service: Service, access: Access, binding: Binding) -> None:
-    """Database, user and mark are gone, the mark last."""
+    """Database, users and mark are gone, the mark last."""
     async with connection(service, access) as client:
-        if await _is_ours(client, binding):
-            await _drop_user(client, binding)
+        if await _drop_all(client, binding):
             await client.drop_database(binding.resource)
             await own(client, "bindings").delete_one({"_id": binding.mark})
 

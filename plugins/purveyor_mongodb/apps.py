@@ -24,7 +24,9 @@ class Documents:
         from pymongo import AsyncMongoClient
 
         # a user lives in its own database: whoever comes to another one comes as who it is
-        source = account.user if account.user != account.resource else account.resource
+        source = account.resource
+        if not account.user.startswith(account.resource):
+            source = account.user.rpartition("_")[0]
         client: Any = AsyncMongoClient(
             account.host,
             account.port,

@@ -9,6 +9,7 @@ import bson
 from pymongo.errors import OperationFailure
 
 from purveyor_hooks import Finding, Service
+from purveyor_mongodb.accounts import users_of
 from purveyor_mongodb.server import OWN_DATABASE, own, reason
 
 TEMPORARY = {"users": "tempusers", "roles": "temproles"}  # as mongorestore names them
@@ -19,7 +20,7 @@ Documents = list[dict[str, Any]]
 async def read(client: Any, service: Service, databases: list[str]) -> tuple[Documents, Documents]:
     """Users and roles. The server's own list of both has no filter; what it does not show is asked
     for by database."""
-    ours = {mark["database"] async for mark in own(client, "bindings").find()}
+    ours = await _ours(client)
     users = [dict(item) async for item in client.admin["system.users"].find()]
     roles = [dict(item) async for item in client.admin["system.roles"].find()]
     places = sorted({*databases, "admin"} | {str(item["db"]) for item in users})
@@ -42,12 +43,21 @@ async def read(client: Any, service: Service, databases: list[str]) -> tuple[Doc
     return sorted(others, key=_name), sorted(roles, key=_name)
 
 
-def _is_ours(user: dict[str, Any], databases: set[str], service: Service) -> bool:
+async def _ours(client: Any) -> dict[str, set[str]]:
+    """The users of bindings by their database; one of its name is ours there, whether noted or of
+    before."""
+    return {
+        mark["database"]: {mark["database"], *users_of(mark)}
+        async for mark in own(client, "bindings").find()
+    }
+
+
+def _is_ours(user: dict[str, Any], ours: dict[str, set[str]], service: Service) -> bool:
     """The administrator's, and those of bindings, which are made anew with the passwords that are
     recorded."""
     if user["db"] == "admin" and user["user"] == service.parameters["username"]:
         return True
-    return bool(user["user"] == user["db"] and user["db"] in databases)
+    return user["user"] in ours.get(user["db"], ())
 
 
 def _name(item: dict[str, Any]) -> tuple[str, str]:
@@ -78,7 +88,7 @@ async def write(client: Any, service: Service, kind: str, documents: Documents) 
     """Users or roles as they were; the administrator and the users of bindings are not touched,
     whatever the documents say."""
     if kind == "users":
-        ours = {mark["database"] async for mark in own(client, "bindings").find()}
+        ours = await _ours(client)
         documents = [item for item in documents if not _is_ours(item, ours, service)]
     documents = [item for item in documents if item["db"] not in ("local", "config", OWN_DATABASE)]
     if not documents:

@@ -292,6 +292,12 @@ async def contents(source: Source, into: Contents) -> None:
 
 
 @hookimpl
+def outdated(service: Service, binding: Binding) -> str:
+    """Before logins were apart, the owner of the data was the account."""
+    return "logs in as the owner of its data" if binding.account == binding.resource else ""
+
+
+@hookimpl
 async def rotate(
     service: Service, access: Access, binding: Binding, previous: str, until: datetime | None
 ) -> None:

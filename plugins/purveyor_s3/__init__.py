@@ -8,6 +8,7 @@ is big, and most installations have no S3.
 
 import base64
 import secrets as random
+from datetime import datetime
 
 from purveyor_hooks import (
     Access,
@@ -102,6 +103,7 @@ def service_type() -> ServiceType:
         ports=flavours.PORTS,
         naming=NAMING,
         account_length=ACCOUNT_LENGTH,
+        numbered_accounts=True,
         parameters=PARAMETERS,
     )
 
@@ -260,11 +262,19 @@ async def contents(source: Source, into: Contents) -> None:
 
 
 @hookimpl
-async def rotate(service: Service, access: Access, binding: Binding, previous: str) -> None:
-    """A key has one secret: the new one takes the old one's place."""
+async def rotate(
+    service: Service, access: Access, binding: Binding, former: str, until: datetime | None
+) -> None:
     from purveyor_s3 import buckets
 
-    await buckets.rotate(service, access, binding)
+    await buckets.rotate(service, access, binding, former, until)
+
+
+@hookimpl
+async def retire(service: Service, access: Access, binding: Binding) -> None:
+    from purveyor_s3 import buckets
+
+    await buckets.retire(service, access, binding)
 
 
 @hookimpl

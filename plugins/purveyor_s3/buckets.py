@@ -1,8 +1,14 @@
 """Buckets of bindings. Every call may be repeated after a crash; our mark is written first and
-removed last."""
+removed last.
 
+Keys that a rotation has left for a while are noted beside our mark, with the second in which their
+time is over.
+"""
+
+import time
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -16,6 +22,34 @@ BATCH = 1000
 
 def _mark(binding: Binding) -> str:
     return f"bindings/{binding.number}"
+
+
+class Former(NamedTuple):
+    """A key that works until a second of the epoch, and the note of it."""
+
+    account: str
+    until: int
+    note: str
+
+
+async def _former(client: Any, binding: Binding) -> list[Former]:
+    """The keys that rotations have left."""
+    prefix = f"former/{binding.number}/"
+    found = await client.list_objects_v2(Bucket=OWN_BUCKET, Prefix=prefix)
+    parts = [(item["Key"], item["Key"].split("/")) for item in found.get("Contents", [])]
+    return [Former(account, int(until), note) for note, (_, _, account, until) in parts]
+
+
+async def _end(
+    service: Service, access: Access, client: Any, binding: Binding, *, with_time_left: bool = True
+) -> None:
+    """End the keys that rotations have left: all, or those whose time is over."""
+    accounts = keys.of(service, access)
+    for former in await _former(client, binding):
+        if with_time_left or former.until <= time.time():
+            if former.account != binding.account:
+                await _asked(service, accounts.revoke(former.account))
+            await client.delete_object(Bucket=OWN_BUCKET, Key=former.note)
 
 
 async def _is_ours(client: Any, binding: Binding) -> bool:
@@ -41,6 +75,7 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
                 Bucket=OWN_BUCKET, Key=_mark(binding), Body=binding.resource.encode()
             )
         await ensure_bucket(client, binding.resource)
+        await _end(service, access, client, binding, with_time_left=False)
     await _asked(service, accounts.grant(binding))
 
 
@@ -55,26 +90,42 @@ async def unbind(service: Service, access: Access, binding: Binding) -> None:
     """Its keys end; the bucket stays."""
     async with connection(service, access) as client:
         if await _is_ours(client, binding):
+            await _end(service, access, client, binding)
             await _asked(service, keys.of(service, access).revoke(binding.account))
 
 
-async def rotate(service: Service, access: Access, binding: Binding) -> None:
-    """The key with another secret."""
+async def rotate(
+    service: Service, access: Access, binding: Binding, former: str, until: datetime | None
+) -> None:
+    """Another key. The one of before ends first, or its end is noted first."""
+    accounts = keys.of(service, access)
     async with connection(service, access) as client:
         if not await _is_ours(client, binding):
             raise Conflict(
                 f"{service.name} has no bucket {binding.resource} of ours.",
                 remedy="Link the project again.",
             )
-    accounts = keys.of(service, access)
-    await _asked(service, accounts.revoke(binding.account))
+        if until is None:
+            await _end(service, access, client, binding)
+            for account in {former, binding.account}:
+                await _asked(service, accounts.revoke(account))
+        elif former not in {item.account for item in await _former(client, binding)}:
+            note = f"former/{binding.number}/{former}/{int(until.timestamp())}"
+            await client.put_object(Bucket=OWN_BUCKET, Key=note, Body=binding.resource.encode())
     await _asked(service, accounts.grant(binding))
+
+
+async def retire(service: Service, access: Access, binding: Binding) -> None:
+    async with connection(service, access) as client:
+        if await _is_ours(client, binding):
+            await _end(service, access, client, binding)
 
 
 async def purge(service: Service, access: Access, binding: Binding) -> None:
     """Keys, objects, bucket and mark are gone."""
     async with connection(service, access) as client:
         if await _is_ours(client, binding):
+            await _end(service, access, client, binding)
             await _asked(service, keys.of(service, access).revoke(binding.account))
             if await exists(client, binding.resource):
                 await _empty(client, binding.resource)

@@ -42,7 +42,7 @@ class Matrix(NamedTuple):
 
 
 A, B = "alpha_production", "beta_production"
-A1, B1 = f"{A}_1", f"{B}_1"  # on PostgreSQL, where A and B own the data
+A1, B1 = f"{A}_1", f"{B}_1"  # the logins, where A and B name the data
 
 
 def _table(
@@ -461,15 +461,15 @@ MONGODB = _table(
         "see what others do": lambda client: list(client.admin.aggregate([{"$currentOp": {"allUsers": True}}])),
     }),
     ("users", RIGHTS, "logs in", {
-        "make itself root": _own("updateUser", A, roles=["root"]),
+        "make itself root": _own("updateUser", A1, roles=["root"]),
         "make a user": _admin("createUser", "mallory", pwd="x", roles=["root"]),
         "make a user in its own database": _own("createUser", "mallory", pwd="x",
         roles=["readWrite"]),
         "read the users": lambda client: list(client.admin["system.users"].find()),
         "ask for everybody's accounts": _admin("usersInfo", {"forAllDBs": True}),
-        "take another's password": lambda client: client[B].command("updateUser", B, pwd="x"),
-        "remove another's user": lambda client: client[B].command("dropUser", B),
-        "give itself another's database": _own("grantRolesToUser", A,
+        "take another's password": lambda client: client[B].command("updateUser", B1, pwd="x"),
+        "remove another's user": lambda client: client[B].command("dropUser", B1),
+        "give itself another's database": _own("grantRolesToUser", A1,
         roles=[{"role": "readWrite", "db": B}]),
         "make a role": _own("createRole", "r", privileges=[], roles=[]),
     }),

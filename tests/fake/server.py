@@ -59,6 +59,7 @@ DATA, SPOOL = "/data", "/spool"
 FILE = "server.json"
 PORT = 7000
 PAIR = "/etc/purveyor/server.pem"
+OF_BEFORE = 1999  # a size at which it says that its accounts are of before
 ENCRYPTED = 443  # a size with which it speaks TLS, where somebody has put a listener
 
 
@@ -261,6 +262,11 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
         Variable(name="FAKE_USER", value=binding.account),
         Variable(name="FAKE_PASSWORD", value=binding.password, secret=True),
     ]
+
+
+@hookimpl
+def outdated(service: Service, binding: Binding) -> str:
+    return "logs in as before" if service.parameters["size"] == OF_BEFORE else ""
 
 
 @hookimpl

@@ -46,11 +46,16 @@ def further(project: str, environment: str, name: str, naming: Naming, taken: se
 def account(kind: ServiceType, resource: str, before: str, taken: set[str]) -> str:
     """The name of an account for a new credential; `before` is that of the last one, "" where there
     was none."""
+    if before and not kind.numbered_accounts:
+        return before
+    if kind.account_length:
+        return naming.key(kind.account_length)
     if not kind.numbered_accounts:
-        return before or (naming.key(kind.account_length) if kind.account_length else resource)
+        return resource
     number = 0
     if before:  # of a resource that has its own account's name, this is the second
-        number = int(before.rpartition("_")[2]) if before != resource else 1
+        end = before.rpartition(kind.naming.separator)[2]
+        number = int(end) if before != resource and end.isdecimal() else 1
     while True:
         number += 1
         end = f"{kind.naming.separator}{number}"

@@ -1,5 +1,7 @@
 """The tokens of environments, made for types that use the API."""
 
+from datetime import datetime
+
 from purveyor.kernel.api.tokens import VALID, _hash, _new
 from purveyor.kernel.db.database import Tx
 from purveyor.projects.models import EnvironmentRecord, ProjectRecord
@@ -16,8 +18,29 @@ def of_environment(tx: Tx, environment_id: int) -> str | None:
 
 def ensure_of_environment(tx: Tx, project: ProjectRecord, environment: EnvironmentRecord) -> None:
     """Make the environment's own token unless it has a valid one."""
-    if of_environment(tx, environment.id) is not None:
-        return
+    if of_environment(tx, environment.id) is None:
+        _make(tx, project, environment)
+
+
+def replace_of_environment(
+    tx: Tx, project: ProjectRecord, environment: EnvironmentRecord, until: datetime | None
+) -> None:
+    """Make the environment's own token anew. Those of before end, now or, the latest of them,
+    `until` then."""
+    where = f"environment_id = ? AND sealed IS NOT NULL AND {VALID}"
+    before = tx.rows(
+        f"SELECT id FROM tokens WHERE {where} ORDER BY id DESC", [environment.id, tx.now]
+    )
+    for place, row in enumerate(before):
+        if until is not None and place == 0:
+            tx.update("tokens", "id = ?", [row["id"]], expires_at=until)
+        else:
+            tx.update("tokens", "id = ?", [row["id"]], revoked_at=tx.now)
+            tx.emit("token.revoked", project=project.id, data={"id": row["id"]})
+    _make(tx, project, environment)
+
+
+def _make(tx: Tx, project: ProjectRecord, environment: EnvironmentRecord) -> None:
     token, name = _new(), f"{project.slug}/{environment.slug}"
     values = {
         "name": name,

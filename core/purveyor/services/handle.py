@@ -102,6 +102,11 @@ class ServiceHandle(TypeHooks):
     def environment(self, binding: Binding) -> list[Variable]:
         return list(self.provider.call("environment", self.view, binding=binding))
 
+    def outdated(self, binding: Binding) -> str:
+        if not self.offers("outdated"):
+            return ""
+        return str(self.provider.call("outdated", self.view, binding=binding) or "")
+
     def client(self) -> Client:
         self.require("client", "an interactive client")
         client = self.provider.call("client", self.view)
@@ -181,8 +186,10 @@ class ServiceHandle(TypeHooks):
     async def unbind(self, binding: Binding) -> None:
         await self._run("unbind", binding=binding)
 
-    async def rotate(self, binding: Binding, previous: str, until: datetime | None = None) -> None:
-        await self._run("rotate", binding=binding, previous=previous, until=until)
+    async def rotate(
+        self, binding: Binding, previous: str, former: str, until: datetime | None = None
+    ) -> None:
+        await self._run("rotate", binding=binding, previous=previous, former=former, until=until)
 
     async def retire(self, binding: Binding) -> None:
         await self._run("retire", binding=binding)

@@ -281,14 +281,13 @@ def credentials_are_rotated(bench: Bench) -> str | None:
     old = bench.account("alpha")
     bench.call("POST", "/projects/alpha/environments/production/rotate")
     new = bench.account("alpha")
-    if not bench.kind.uses_api:
-        if new.password == old.password:
-            return "the password is the same as before"
-        try:
-            if bench.read(old, "thing1") is not None:
-                return "the old password still works"
-        except Exception:  # noqa: S110 - refused, as it must be
-            pass
+    if new.password == old.password:
+        return "the password is the same as before"
+    try:
+        if bench.read(old, "thing1") is not None:
+            return "the old password still works"
+    except Exception:  # noqa: S110 - refused, as it must be
+        pass
     return _lost(bench, "alpha")
 
 

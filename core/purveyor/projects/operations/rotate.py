@@ -11,7 +11,7 @@ from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.parts import House
-from purveyor.projects import bindings
+from purveyor.projects import bindings, tokens
 from purveyor.projects import naming as accounts
 from purveyor.projects import store as projects
 from purveyor.projects.models import BindingRecord
@@ -58,18 +58,23 @@ class Rotate(Verb):
             raise NotFound(f"{project.slug} has no environment {given.environment!r}.")
         chosen = services.get(tx, given.service).id if given.service else None
         private: dict[str, Any] = {}
+        of_api: set[str] = set()  # the services whose apps come with the environment's token
+        other: set[str] = set()
         for link in projects.links(tx, project_id=project.id):
             service = services.get(tx, link.service_id)
-            if chosen not in (None, service.id):
-                continue
             held = projects.binding_of(tx, service.id, environment.id)
             if held is None or held.state != "bound":
                 continue
+            uses_api = self.house.registry.kind(service.service_type).uses_api
+            if chosen not in (None, service.id):
+                other |= {service.name} if uses_api else set()
+                continue
+            of_api |= {service.name} if uses_api else set()
             require_serving(service)
             server = handle_of(self.house, service)
             server.require("rotate", "new credentials")
             if given.grace:
-                _require_room(server, held, tx.now)
+                _require_room(server, held)
             account = accounts.account(
                 server.kind, held.resource, held.account, projects.names_taken(tx, service.id)
             )
@@ -89,6 +94,7 @@ class Rotate(Verb):
             "bindings": sorted(map(int, private)),
             "accounts": {number: turned["new"]["account"] for number, turned in private.items()},
             "until": (tx.now + timedelta(seconds=given.grace)).isoformat() if given.grace else None,
+            "token": sorted(of_api | other) if of_api else [],
         }
         return operations.insert(
             tx, self.name, project_id=project.id, actor=actor, arguments=shown, private=private
@@ -104,7 +110,16 @@ class Rotate(Verb):
             subject=f"{operation.arguments['project']}/{operation.arguments['environment']}",
             steps=step_names(self.steps(operation)),
             resources=[
-                _told(item, operation.arguments["accounts"][str(item.id)]) for item in held if item
+                *(
+                    self._told(tx, item, operation.arguments["accounts"][str(item.id)])
+                    for item in held
+                    if item
+                ),
+                *(
+                    [f"new token of the API, for {', '.join(of_api)}"]
+                    if (of_api := operation.arguments.get("token"))
+                    else []
+                ),
             ],
             apps=[
                 msgspec.structs.replace(
@@ -127,6 +142,32 @@ class Rotate(Verb):
             ],
         )
 
+    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        """The token is replaced when all else is, so that no failure has to bring one back."""
+        if not operation.arguments.get("token"):
+            return
+        held = next(
+            item
+            for number in operation.arguments["bindings"]
+            if (item := projects.binding(tx, number)) and item.environment_id
+        )
+        ends = operation.arguments["until"]
+        tokens.replace_of_environment(
+            tx,
+            projects.get(tx, operation.project_id or 0),
+            projects.environment_by_id(tx, held.environment_id or 0),
+            datetime.fromisoformat(ends) if ends else None,
+        )
+
+    def _told(self, tx: Tx, held: BindingRecord, account: str) -> str:
+        if account == held.account:
+            return f"new password of {account}"
+        server = handle_of(self.house, services.get(tx, held.service_id))
+        amiss = server.outdated(held.view())
+        return f"new account {account} in place of {held.account}" + (
+            f", which {amiss} until then" if amiss else ""
+        )
+
     def steps(self, operation: OperationRecord) -> list[Step]:
         return [self._step(operation, number) for number in operation.arguments["bindings"]]
 
@@ -139,7 +180,8 @@ class Rotate(Verb):
         async def turn(new: dict[str, str], old: dict[str, str], until: datetime | None) -> None:
             binding, service = await self.house.store.read(lambda tx: self._load(tx, number))
             view = msgspec.structs.replace(binding.view(), **new)
-            await handle_of(self.house, service).rotate(view, old["password"], until)
+            server = handle_of(self.house, service)
+            await server.rotate(view, old["password"], old["account"], until)
             await self.house.store.write(
                 lambda tx: projects.update_binding(tx, number, **new, former_until=until)
             )
@@ -159,7 +201,7 @@ def at(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S %Z}"
 
 
-def _require_room(server: ServiceHandle, held: BindingRecord, now: datetime) -> None:
+def _require_room(server: ServiceHandle, held: BindingRecord) -> None:
     """One former credential at a time, where the server can have two."""
     if not server.offers("retire"):
         raise BadInput(
@@ -171,20 +213,9 @@ def _require_room(server: ServiceHandle, held: BindingRecord, now: datetime) -> 
             ),
             errors={"grace": f"not on the type {server.kind.name}"},
         )
-    if held.former_until and held.former_until > now:
+    if held.former_until:  # one that is over, and not taken away yet, must not come back
         raise Conflict(
             f"Former credentials of {held.project}/{held.environment} work until "
             f"{at(held.former_until)} already.",
             remedy="Wait for that, or rotate without a grace, which ends all of them now.",
         )
-
-
-def _told(held: BindingRecord, account: str) -> str:
-    if account == held.account:
-        return f"new password of {account}"
-    owner = (
-        ", which goes on as the owner of the data, and logs in no more"
-        if held.account == held.resource
-        else ""
-    )
-    return f"new account {account} in place of {held.account}{owner}"
