@@ -60,6 +60,7 @@ from purveyor.projects.operations.end_access import EndAccess
 from purveyor.projects.operations.environments import DeleteEnvironment
 from purveyor.projects.operations.link import Link, Unlink
 from purveyor.projects.operations.projects import CreateProject, DeleteProject
+from purveyor.projects.operations.remove_database import RemoveDatabase
 from purveyor.projects.operations.rotate import Rotate
 from purveyor.projects.service_links import ProjectLinks
 from purveyor.recovery import document
@@ -533,6 +534,7 @@ VERBS: tuple[Callable[[House], Verb], ...] = (
     Link,
     Purge,
     Recover,
+    RemoveDatabase,
     RenewCertificate,
     Repair,
     RepairApp,

@@ -266,6 +266,19 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 
 
 @hookspec
+async def purge_extra(service: Service, access: Access, binding: Binding, extra: str) -> None:
+    """Drop one further resource with all its data, and nothing else of the binding. Only ever
+    called when asked for in so many words, and for a type that has `extra_resources`.
+
+    - service: the service, ready.
+    - access: how to reach it.
+    - binding: the binding, bound or not; its resource is ``binding.extras[extra]``, and may be gone
+      already.
+    - extra: the name that a person gave it.
+    """
+
+
+@hookspec
 def client(service: Service) -> Client:  # type: ignore[empty-body]
     """Name the interactive client of the service, logged in as its administrator. Pure.
 

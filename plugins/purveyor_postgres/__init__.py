@@ -180,6 +180,12 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 
 
 @hookimpl
+async def purge_extra(service: Service, access: Access, binding: Binding, extra: str) -> None:
+    async with server.connection(service, access) as connection:
+        await accounts.purge_extra(connection, binding, extra)
+
+
+@hookimpl
 def environment(service: Service, binding: Binding) -> list[Variable]:
     account, password = (quote(text, safe="") for text in (binding.account, binding.password))
     port = service.port(PORT)

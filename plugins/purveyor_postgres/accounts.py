@@ -243,3 +243,19 @@ async def purge(service: Service, access: Access, connection: Any, binding: Bind
         if role != binding.resource:
             await walls.drop_login(service, access, connection, role, binding.resource)
     await connection.execute(f"DROP ROLE {quoted(binding.resource)}")
+
+
+async def purge_extra(connection: Any, binding: Binding, extra: str) -> None:
+    """One further database is gone, with whoever is in it."""
+    if not await _is_ours(connection, binding):
+        return
+    name = binding.extras[extra]
+    held = await connection.fetchrow(HOLDER, name)
+    if held is None:
+        return
+    if held["owner"] not in (KEEPER, binding.resource):
+        raise Conflict(
+            f"The database {name} belongs to {held['owner']}.",
+            remedy="Give it back to the owner that it had, or rename it.",
+        )
+    await connection.execute(f"DROP DATABASE {quoted(name)} WITH (FORCE)")

@@ -86,6 +86,10 @@ async def _tenant(scene: Scene, app: App) -> None:
     await do(app, "link", service="idle", project="bare")
 
 
+async def _furthered(scene: Scene, app: App) -> None:
+    await do(app, "link", service="main", project="shop", extra_databases=["test"])
+
+
 async def _put_away(scene: Scene, app: App) -> None:
     """Data of before an in-place restore, and other credentials since."""
     await do(app, "restore", backup="1", service_id="main")
@@ -193,6 +197,18 @@ FORMS = {
     ),
     "unlink-purge": Form(
         "unlink", {"service": "main", "project": "shop", "purge": True}, None, PURGED
+    ),
+    "remove-database": Form(
+        "remove-database",
+        {"service": "main", "project": "shop", "database": "test", "purge": True},
+        _furthered,
+        ("/bindings", "/servers/fk-main/resources"),
+    ),
+    "link-further": Form(
+        "link",
+        {"service": "main", "project": "shop", "extra_databases": ["test"]},
+        None,
+        ("/servers/fk-main/resources",),  # an empty one, which is found again by its name
     ),
     "rotate": Form("rotate", {"project": "shop"}),
     "rotate-grace": Form("rotate", {"project": "shop", "grace": 600}),

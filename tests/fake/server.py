@@ -134,6 +134,7 @@ def service_type() -> ServiceType:
     return ServiceType(
         name="fake",
         label="Fake",
+        extra_resources=True,
         description="A server for tests of the core",
         default_image="fake:1",
         ports=(Port(container=PORT),),
@@ -251,6 +252,8 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
         server.held.resources[binding.resource] = {}
         server.save()
         access.engine.act("bind the account")  # type: ignore[attr-defined]
+    for name in binding.extras.values():
+        server.held.resources.setdefault(name, {})
     server.held.accounts[binding.account] = (binding.password, binding.mark)
     server.save()
 
@@ -319,8 +322,16 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
     server = _serving(service, access, "purge")
     server.held.former.pop(binding.account, None)
     server.held.accounts.pop(binding.account, None)
-    server.held.resources.pop(binding.resource, None)
+    for name in (binding.resource, *binding.extras.values()):
+        server.held.resources.pop(name, None)
     server.save()
+
+
+@hookimpl
+async def purge_extra(service: Service, access: Access, binding: Binding, extra: str) -> None:
+    server = _serving(service, access, "purge_extra")
+    if server.held.resources.pop(binding.extras[extra], None) is not None:
+        server.save()
 
 
 # ---------------------------------------------------------------- the life of data

@@ -45,6 +45,37 @@ def test_it_comes_with_a_link_that_there_is_and_with_every_later_environment(sta
     }
 
 
+def test_one_alone_is_dropped_with_its_data_when_that_is_said(stage: Stage) -> None:
+    stage.cli("link", "main", "shop", "--extra-database", "drafts")
+    found = stage.variables("shop")
+    drafts = {"DATABASE_URL": found["POSTGRES_DRAFTS_URL"]}
+    data.ask(drafts, "CREATE TABLE kept (x int)")
+    both = {"shop_production_drafts", "shop_preview_drafts"}
+    refused = stage.run("unlink", "main", "shop", "--extra-database", "drafts")
+    assert refused.returncode == 2
+    assert all(name in refused.stderr for name in ("--purge", *both))
+    unknown = stage.run("unlink", "main", "shop", "--extra-database", "other", "--purge", "--yes")
+    assert unknown.returncode == 4
+    assert "It has: drafts, test" in unknown.stderr
+    plan = stage.json("unlink", "main", "shop", "--extra-database", "drafts", "--plan")
+    assert set(plan["resources"]) == both
+    assert plan["variables"] == ["POSTGRES_DRAFTS_DATABASE", "POSTGRES_DRAFTS_URL"]
+    data.ask(drafts, "SELECT * FROM kept")
+    before = databases(stage)
+    made = stage.json("backup", "run", "main")
+    stage.cli("unlink", "main", "shop", "--extra-database", "drafts", "--purge", "--yes")
+    assert databases(stage) == before - both
+    left = {name: value for name, value in found.items() if "DRAFTS" not in name}
+    assert stage.variables("shop") == left
+    data.ask({"DATABASE_URL": left["POSTGRES_TEST_URL"]}, "SELECT * FROM t")
+    assert "remove-database.succeeded" in stage.cli("events", "--service", "main")
+    stage.cli("backup", "restore", str(made["id"]), "--in-place", "main")
+    stage.cli("link", "main", "shop", "--extra-database", "drafts")
+    data.ask(drafts, "SELECT * FROM kept")
+    stage.cli("unlink", "main", "shop", "--extra-database", "drafts", "--purge", "--yes")
+    assert databases(stage) == before - both
+
+
 def test_it_waits_in_a_copy_for_its_project(stage: Stage) -> None:
     stage.cli("clone", "main", "again")
     stage.cli("unlink", "main", "shop", "--now")

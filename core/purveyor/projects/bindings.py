@@ -177,6 +177,19 @@ class Binder:
                     lambda tx: projects.update_binding(tx, binding_id, former_until=None)  # noqa: B023
                 )
 
+    async def purge_extra(self, binding_ids: Sequence[int], name: str) -> None:
+        """Drop one further resource of each with its data, and forget it."""
+        for binding_id in binding_ids:
+            loaded = await self._load(binding_id)
+            if loaded is None or name not in loaded[0].extras:
+                continue
+            binding, service = loaded
+            await handle_of(self._house, service).purge_extra(binding.view(), name)
+            left = {key: value for key, value in binding.extras.items() if key != name}
+            await self._house.store.write(
+                lambda tx: projects.update_binding(tx, binding_id, extras=left)  # noqa: B023
+            )
+
     async def purge(self, binding_ids: Sequence[int]) -> None:
         """Drop account, resource and data of each, and forget it."""
         for binding_id in binding_ids:

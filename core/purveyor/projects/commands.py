@@ -202,6 +202,12 @@ def link_command(
 @click.command("unlink")
 @click.argument("service")
 @click.argument("project")
+@click.option(
+    "--extra-database",
+    "extra",
+    metavar="NAME",
+    help="Drop this further database alone; it takes --purge.",
+)
 @click.option("--purge", is_flag=True, help="Delete the project's data on the service too.")
 @click.option(
     "--force",
@@ -218,6 +224,7 @@ def unlink_command(
     options: Options,
     service: str,
     project: str,
+    extra: str | None,
     purge: bool,
     force: bool,
     now: bool,
@@ -228,6 +235,11 @@ def unlink_command(
 
     An app that runs keeps its account until its next deploy.
     """
+    if extra is not None:
+        if force or now:
+            raise BadInput("One database is dropped at once, by a server that serves.")
+        _remove_database(options, service, project, extra, purge=purge, yes=yes, plan=plan)
+        return
     if purge:
         what = f"This deletes all data of {project} on {service} for good."
         destroys(what, project, yes=yes, plan=plan, thing="the project's name")
@@ -245,6 +257,25 @@ def unlink_command(
                 f"\n{', '.join(until)} has its account until its next deploy; end it now: {command}"
             )
         output.say(options, {"service": service, "unlinked": project, "until": until}, told)
+
+
+def _remove_database(
+    options: Options, service: str, project: str, name: str, *, purge: bool, yes: bool, plan: bool
+) -> None:
+    if purge:
+        what = (
+            f"This deletes all that is in the database {name} of {project} on {service} for good."
+        )
+        destroys(what, project, yes=yes, plan=plan, thing="the project's name")
+    path = f"{BASE}/{service}/projects/{project}/extra-databases/{name}"
+    params = {"purge": str(purge).lower()}
+    if act(options, f"Dropping {name}", "DELETE", path, plan=plan, params=params):
+        gone = {"service": service, "project": project, "removed": name}
+        output.say(
+            options,
+            gone,
+            f"The database {name} of {project} on {service} is gone, in every environment.",
+        )
 
 
 # ---------------------------------------------------------------- variables

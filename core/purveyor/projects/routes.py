@@ -28,6 +28,7 @@ from purveyor.projects.operations.projects import (
     CreateProjectArguments,
     ProjectArguments,
 )
+from purveyor.projects.operations.remove_database import RemoveDatabaseArguments
 from purveyor.projects.operations.rotate import LONGEST, RotateArguments
 from purveyor.projects.schemas import (
     EnvironmentRequest,
@@ -306,6 +307,30 @@ async def unlink(
     return await answer(request, core, "unlink", given, plan=plan, status=204, then=nothing)
 
 
+@delete(
+    "/{reference:str}/projects/{project:str}/extra-databases/{database:str}",
+    guards=[admin],
+    status_code=200,
+)
+async def remove_database(
+    request: Req,
+    core: Core,
+    reference: str,
+    project: str,
+    database: str,
+    purge: bool = False,
+    plan: bool = False,
+) -> Response[Any]:
+    """Drop one further database in every environment of the project. Its data goes with it, which
+    `purge` has to say."""
+    given = RemoveDatabaseArguments(
+        service=reference, project=project, database=database, purge=purge or plan
+    )
+    return await answer(
+        request, core, "remove-database", given, plan=plan, status=204, then=nothing
+    )
+
+
 @get("/projects/{project:str}", guards=[own_project])
 async def project_links(core: Core, project: str) -> list[project_schemas.LinkView]:
     def work(tx: Tx) -> list[Any]:
@@ -512,6 +537,7 @@ service_router = Router(
         linked_projects,
         link,
         unlink,
+        remove_database,
         project_links,
         project_endings,
         preview_names,

@@ -197,6 +197,9 @@ class ServiceHandle(TypeHooks):
     async def purge(self, binding: Binding) -> None:
         await self._run("purge", binding=binding)
 
+    async def purge_extra(self, binding: Binding, extra: str) -> None:
+        await self._run("purge_extra", binding=binding, extra=extra)
+
     # ---------------------------------------------------------------- whole data sets
 
     async def census(self) -> Census:

@@ -3,6 +3,7 @@ before it."""
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import NamedTuple
@@ -266,6 +267,42 @@ def purging_drops_one_projects_data(bench: Bench) -> str | None:
     bench.project("beta")
     if bench.read(bench.account("beta"), "thing0") is not None:
         return "what was purged is still there"
+    return _lost(bench, "alpha")
+
+
+EXTRA = "kit"
+
+
+@promise(
+    "one further resource comes with a link, and is dropped alone with its data",
+    "bind",
+    "purge_extra",
+    needs=("bind", "purge_extra", "exercise"),
+)
+def a_further_one_is_dropped_alone(bench: Bench) -> str | None:
+    more = {"project_id": "alpha", "extra_databases": [EXTRA]}
+    path = "/external-services/main/projects/alpha/extra-databases"
+    bench.call("POST", "/external-services/main/projects", more)
+    (name,) = bench.call("DELETE", f"{path}/{EXTRA}", plan="true")["resources"]
+    further = msgspec.structs.replace(bench.account("alpha"), resource=name)
+    bench.write(further, "thing1", "in the further one")
+    if seen := _lost(bench, "alpha"):
+        return f"it is no other than the first: {seen}"
+    with suppress(ApiFailed):
+        bench.call("DELETE", f"{path}/{EXTRA}")
+        return "it is dropped without the word that its data goes"
+    if bench.read(further, "thing1") != "in the further one":
+        return "what was refused took its data"
+    bench.call("DELETE", f"{path}/{EXTRA}", purge="true")
+    try:
+        if bench.read(further, "thing1") is not None:
+            return "what was dropped is still there"
+    except Exception:  # noqa: S110 - there is nothing of that name
+        pass
+    bench.call("POST", "/external-services/main/projects", more)
+    if bench.read(further, "thing1") is not None:
+        return "it comes again with what was in it"
+    bench.call("DELETE", f"{path}/{EXTRA}", purge="true")
     return _lost(bench, "alpha")
 
 
