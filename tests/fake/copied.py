@@ -75,7 +75,11 @@ async def living(
 ) -> AsyncIterator[App]:
     """An installation whose copies are kept up, or brought up to date at the end alone."""
     async with scene.open(make_store=make_store) as app:
-        app.copies = copies = Copies(app.house, app.now, more)
+        copies = Copies(app.house, app.now, more)
+        parts = app.house.parts
+        parts._all = [copies if part is app.copies else part for part in parts._all]
+        parts._found.clear()
+        app.copies = copies
         app.house.store.committed, app.house.fence.look = copies.changed, copies.look
         async with anyio.create_task_group() as group:
             if follow:

@@ -195,8 +195,11 @@ FORMS = {
     "unlink-ended-before-its-time": Form(
         "unlink", {"service": "main", "project": "shop", "now": True}, _unlinked_later
     ),
-    "unlink-purge": Form(
-        "unlink", {"service": "main", "project": "shop", "purge": True}, None, PURGED
+    "unlink-purge": Form(  # a server whose account is gone is not on that network any more
+        "unlink",
+        {"service": "main", "project": "shop", "purge": True},
+        None,
+        (*PURGED, "/containers"),
     ),
     "remove-database": Form(
         "remove-database",

@@ -107,7 +107,7 @@ def test_the_key_file_is_private_and_a_lost_or_wrong_key_is_said(tmp_path: Path)
     assert (tmp_path / "purveyor.db").stat().st_mode & 0o777 == 0o600
     good = key.read_text()
     key.write_text(Vault.__module__)
-    with pytest.raises(BadInput, match="not one"):
+    with pytest.raises(BadInput, match="Invalid key"):
         open_vault(tmp_path)
     key.unlink()
     with pytest.raises(BadInput, match="missing"):
