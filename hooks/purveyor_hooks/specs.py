@@ -561,6 +561,18 @@ async def recover(service: Service, access: Access) -> str:  # type: ignore[empt
     """
 
 
+@hookspec
+async def recovered(service: Service, access: Access) -> tuple[Finding, ...]:  # type: ignore[empty-body]
+    """Name what is switched off in a server that has arrived, for it would act in the original's
+    place. Optional.
+
+    - service: the service, its own since `recover` said so.
+    - access: how to reach it.
+
+    Asked after `recover`, and again after a crash.
+    """
+
+
 # ---------------------------------------------------------------- everyone's hooks
 
 

@@ -360,6 +360,11 @@ async def recover(service: Service, access: Access) -> str:
 
 
 @hookimpl
+async def recovered(service: Service, access: Access) -> tuple[Finding, ...]:
+    return await wal.recovered(service, access)
+
+
+@hookimpl
 def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
     from purveyor_postgres import upgrades
 

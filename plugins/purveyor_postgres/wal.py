@@ -19,13 +19,14 @@ from purveyor_hooks import (
     ContainerSpec,
     Failed,
     File,
+    Finding,
     Mount,
     Recovery,
     Service,
     Sink,
     certificates,
 )
-from purveyor_postgres.server import PORT, ROOT, connection, major, options, pins
+from purveyor_postgres.server import PORT, ROOT, connection, maintenance, major, options, pins
 from purveyor_postgres.sql import quoted, verifier
 
 SLOT, SPOOL, PASSFILE = "purveyor", "/archive", "/etc/purveyor/pgpass"
@@ -44,6 +45,14 @@ SUBSCRIPTIONS = """
 SELECT json_build_array(d.datname, s.subname) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
 WHERE s.subenabled OR s.subslotname IS NOT NULL
 """
+SWITCHED_OFF = """
+SELECT d.datname AS database, s.subname AS name FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+WHERE NOT s.subenabled AND s.subslotname IS NULL ORDER BY 1, 2
+"""
+OFF = (
+    "it is off in a copy, and has no slot: ALTER SUBSCRIPTION … SET (slot_name = …), then ENABLE, "
+    "where the original no longer follows"
+)
 LOGIN = ("-h", "127.0.0.1", "-w")
 RECEIVE = f"""
 pg_receivewal "$@" -D {SPOOL} -S {SLOT} --create-slot --if-not-exists || exit 1
@@ -228,13 +237,19 @@ async def recover(service: Service, access: Access) -> str:
             switched = f"ALTER SUBSCRIPTION {quoted(subscription)}"
             await ask(f"{switched} DISABLE", subscribed)
             await ask(f"{switched} SET (slot_name = NONE)", subscribed)
-            access.logger.warning(
-                "postgres.subscription_off",
-                service=service.slug,
-                database=subscribed,
-                name=subscription,
-            )
     for name in OF_THE_RECOVERY:
         await ask(f"ALTER SYSTEM RESET {name}")
     await access.exec(Command(argv=("rm", "-rf", f"{ROOT}/{service.major}/segments")))
     return ""
+
+
+async def recovered(service: Service, access: Access) -> tuple[Finding, ...]:
+    """Subscriptions of a copy: what was replaced in place goes on as it was."""
+    if "." in service.slug:
+        return ()
+    async with maintenance(service, access) as opened:
+        found = await opened.fetch(SWITCHED_OFF)
+    return tuple(
+        Finding(where=row["database"], what=f"subscription {row['name']}", why=OFF, notice=True)
+        for row in found
+    )

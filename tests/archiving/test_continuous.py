@@ -26,6 +26,13 @@ def stage(make_stage: Callable[..., Stage]) -> Iterator[Stage]:
         yield made
 
 
+SUBSCRIBED = (
+    "CREATE SUBSCRIPTION feed CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p WITH (connect = "
+    "false, slot_name = 'feed')"
+)
+FOLLOWS = "SELECT subenabled, subslotname FROM pg_subscription"
+
+
 def archive(stage: Stage, service: str = "main") -> Any:
     return next(
         item for item in stage.call("GET", "/backups/archives") if item["service"] == service
@@ -53,6 +60,8 @@ def now() -> datetime:
 @pytest.fixture(scope="module")
 def moments(stage: Stage) -> dict[str, datetime]:
     """A history: rows come, and the table is dropped in the end."""
+    data.psql(stage, "main", SUBSCRIBED, "postgres")
+    data.psql(stage, "main", "ALTER SUBSCRIPTION feed ENABLE", "postgres")
     assert "create beside it" in stage.cli("backup", "archive", "start", "main", "--plan")
     stage.cli("backup", "archive", "start", "main", "--encrypt")
     app = stage.variables("shop")
@@ -84,8 +93,14 @@ def test_how_far_it_reaches_is_told(stage: Stage, moments: dict[str, datetime]) 
 def test_a_moment_is_restored_into_a_new_service(
     word: str, count: int, stage: Stage, moments: dict[str, datetime]
 ) -> None:
-    said = stage.cli("backup", "restore", "main", "--at", moments[word].isoformat(), "--new", word)
+    done = stage.run("backup", "restore", "main", "--at", moments[word].isoformat(), "--new", word)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
     assert "as it was" in said
+    # what it subscribes to is the original's
+    assert "subscription feed: it is off in a copy" in said
+    assert data.psql(stage, word, FOLLOWS, "postgres") == "f|"
+    assert data.psql(stage, "main", FOLLOWS, "postgres") == "t|feed"
     assert rows(stage, word) == count
     assert stage.json("health", word)["healthy"]
     stage.cli("restart", word)
@@ -126,6 +141,7 @@ def test_in_place_the_service_is_as_it_was_and_goes_on_being_archived(
         "backup", "restore", "main", "--at", moments["thousand"].isoformat(), "--in-place", "main"
     )
     assert rows(stage) == 1000
+    assert data.psql(stage, "main", FOLLOWS, "postgres") == "t|feed"
     assert stage.variables("shop") == variables
     assert data.ask(variables, "SELECT count(*) FROM orders") == 1000
     assert "kept" in stage.cli("volumes")

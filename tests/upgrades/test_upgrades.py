@@ -2,9 +2,11 @@
 data."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import asyncpg
 import pytest
 import redis
 
@@ -83,6 +85,10 @@ def test_from_15_over_17_to_18_nothing_is_lost_and_back_again(stage: Stage) -> N
         assert data.fingerprint(stage) == before
         assert stage.variables("shop") == variables
         assert data.ask(variables, "SELECT current_user") == "shop_production"
+        for database in ("postgres", "template1"):
+            other = re.sub(r"/shop_production($|\?)", rf"/{database}\1", variables["DATABASE_URL"])
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
+                data.ask({"DATABASE_URL": other}, "SELECT 1")
         assert stage.json("show", "main")["service"]["port"] == port
         assert stage.sql("main", "SHOW max_connections") == ["77"]
     stage.sql("main", "CREATE TABLE since (x int)")

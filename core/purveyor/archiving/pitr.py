@@ -11,6 +11,7 @@ from purveyor.backups.models import BackupRecord
 from purveyor.backups.repository import BackupRepository
 from purveyor.kernel.docker.exec import HelperAccess
 from purveyor.kernel.docker.protocols import UNPACKING
+from purveyor.kernel.operations.models import Outcome
 from purveyor.kernel.parts import House
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.services.handle import handle_of, hooks_of
@@ -140,9 +141,9 @@ async def _run(access: HelperAccess, command: Command) -> None:
         )
 
 
-async def arrive(house: House, record: ServiceRecord, tell: Tell) -> None:
-    """Wait until the server has come to the moment. Raises `Failed` when it gives up, with its own
-    words."""
+async def arrive(house: House, record: ServiceRecord, tell: Tell) -> Outcome:
+    """Wait until the server has come to the moment; what is off in it. Raises `Failed` when it
+    gives up, with its own words."""
     service, provision = handle_of(house, record), house.part(Provisioner)
 
     async def watch(pulse: Heartbeat) -> None:
@@ -165,6 +166,7 @@ async def arrive(house: House, record: ServiceRecord, tell: Tell) -> None:
     await run_with_stall_timeout(
         watch, house.settings.stall_timeout, f"The recovery of {record.name}", tell
     )
+    return Outcome(findings=await service.recovered())
 
 
 async def _last_words(house: House, record: ServiceRecord) -> str:

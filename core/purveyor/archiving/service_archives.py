@@ -9,6 +9,7 @@ from purveyor.backups.above import Archive, Archives
 from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
 from purveyor.kernel.db import Tx
+from purveyor.kernel.operations.models import Outcome
 from purveyor.kernel.parts import House
 from purveyor.services.above import Archiving
 from purveyor.services.handle import handle_of
@@ -58,5 +59,5 @@ class ServiceArchives(Archiving, Archives):
     ) -> None:
         await pitr.unpack(self._house, backup, verified, record, volume, at, tell)
 
-    async def arrive(self, record: ServiceRecord, tell: Tell) -> None:
-        await pitr.arrive(self._house, record, tell)
+    async def arrive(self, record: ServiceRecord, tell: Tell) -> Outcome:
+        return await pitr.arrive(self._house, record, tell)

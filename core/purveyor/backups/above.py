@@ -9,6 +9,7 @@ import msgspec
 from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
 from purveyor.kernel.db import Tx
+from purveyor.kernel.operations.models import Outcome
 from purveyor.services.models import ServiceRecord, VolumeRecord
 from purveyor.services.transfer import Tell
 from purveyor_hooks import Sink
@@ -51,5 +52,6 @@ class Archives(ABC):
         """Fill the volume of a service that was never started with a base copy and its changes."""
 
     @abstractmethod
-    async def arrive(self, record: ServiceRecord, tell: Tell) -> None:
-        """Wait until the server has come to the moment. Raises `Failed` when it gives up."""
+    async def arrive(self, record: ServiceRecord, tell: Tell) -> Outcome:
+        """Wait until the server has come to the moment; what is off in it. Raises `Failed` when it
+        gives up."""

@@ -232,6 +232,11 @@ class ServiceHandle(TypeHooks):
     async def recover(self) -> str:
         return str(await self._run("recover"))
 
+    async def recovered(self) -> tuple[Finding, ...]:
+        if not self.offers("recovered"):
+            return ()
+        return _findings(await self._run("recovered"))
+
 
 def _census(answer: Any) -> Census:
     assert isinstance(answer, Census)

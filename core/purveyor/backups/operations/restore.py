@@ -321,9 +321,10 @@ class Restore(NewServiceVerb):
         )
 
     async def _arrive(self, operation: OperationRecord, target: int) -> None:
-        await self.house.part(Archives).arrive(
+        outcome = await self.house.part(Archives).arrive(
             await self.load(target), self.teller(operation, "recover")
         )
+        await self.house.store.write(lambda tx: operations.note_outcome(tx, operation.id, outcome))
 
     async def _restore(self, operation: OperationRecord, target: int) -> None:
         backup = await self.house.store.read(

@@ -133,7 +133,8 @@ class Recover(ShadowVerb):
 
     async def _arrive(self, operation: OperationRecord) -> None:
         record = await self.load(operation.service)
-        await pitr.arrive(self.house, record, self.teller(operation, "arrive"))
+        outcome = await pitr.arrive(self.house, record, self.teller(operation, "arrive"))
+        await self.house.store.write(lambda tx: operations.note_outcome(tx, operation.id, outcome))
 
     async def _restore(self, operation: OperationRecord) -> None:
         """From the best backup whose every byte holds. One that turns out to be damaged is named,
