@@ -44,8 +44,17 @@ class Saved:
 class Subject:
     """A service of a type with one of everything in it."""
 
-    def __init__(self, stage: Stage, kind: str, name: str = "", **given: str) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        kind: str,
+        name: str = "",
+        sets: "Sets | None" = None,
+        writers: "Sets | None" = None,
+        **given: str,
+    ) -> None:
         self.stage, self.kind, self.name = stage, kind, name or kind
+        self.writers = writers or WRITTEN
         parameters = GIVEN.get(kind, {"password": PASSWORD}) | given
         stage.call(
             "POST",
@@ -54,7 +63,7 @@ class Subject:
         )
         self.port = stage.json("show", self.name)["service"]["port"]
         with self.opened() as client:
-            FILLED[kind](self, client)
+            (sets or FILLED)[kind](self, client)
 
     @contextmanager
     def opened(self) -> Iterator[Any]:
@@ -73,7 +82,7 @@ class Subject:
         else:
             yield None
 
-    def filled(self) -> None:
+    def filled(self, text: str = EVERYTHING) -> None:
         done = self.stage.run(
             "connect",
             self.name,
@@ -83,7 +92,7 @@ class Subject:
             "ON_ERROR_STOP=1",
             "-d",
             "postgres",
-            stdin=EVERYTHING,
+            stdin=text,
         )
         assert done.returncode == 0, done.stderr
 
@@ -104,7 +113,7 @@ class Subject:
                 with self.opened() as client:
                     while not over.wait(0.01):
                         number += 1
-                        WRITTEN[self.kind](self, client, number)
+                        self.writers[self.kind](self, client, number)
             except Exception as error:
                 wrong.append(error)
 
@@ -158,13 +167,14 @@ def _lay_out_otherwise(client: Any) -> None:
         client.sadd(name, *members)
 
 
-FILLED: dict[str, Callable[[Subject, Any], Any]] = {
+Sets = dict[str, Callable[..., Any]]
+FILLED: Sets = {
     "postgres": lambda subject, _: subject.filled(),
     "redis": lambda _, client: everything_redis.fill(client),
     "mongodb": lambda _, client: everything_mongodb.fill(client),
     "s3": lambda _, client: everything_s3.fill(client),
 }
-WRITTEN: dict[str, Callable[[Subject, Any, int], Any]] = {
+WRITTEN: Sets = {
     "postgres": lambda subject, _, number: subject.sql(
         "INSERT INTO app.busy (x) SELECT generate_series(1, 20); DELETE FROM app.busy WHERE id IN "
         "(SELECT min(id) FROM app.busy)",
