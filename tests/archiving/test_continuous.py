@@ -93,7 +93,9 @@ def test_how_far_it_reaches_is_told(stage: Stage, moments: dict[str, datetime]) 
 def test_a_moment_is_restored_into_a_new_service(
     word: str, count: int, stage: Stage, moments: dict[str, datetime]
 ) -> None:
-    done = stage.run("backup", "restore", "main", "--at", moments[word].isoformat(), "--new", word)
+    wanted = ("backup", "restore", "main", "--at", moments[word].isoformat(), "--new", word)
+    assert f"subscriptions for example, is off in {word}" in stage.cli(*wanted, "--plan")
+    done = stage.run(*wanted)
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
     assert "as it was" in said

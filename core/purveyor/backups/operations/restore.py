@@ -34,6 +34,7 @@ from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.projects import bindings
 from purveyor.projects.claims import claim
 from purveyor.services import store as services
+from purveyor.services.handle import hooks_of
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import require_active, require_own, step_names
 from purveyor.services.shadow import NewServiceVerb, before, few
@@ -241,7 +242,8 @@ class Restore(NewServiceVerb):
     def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
         scratch = operation.arguments["scratch"]
         if scratch is None:
-            return self.plan_of_new(tx, operation, "create", self._warnings(tx, operation))
+            warnings = self._warnings(tx, operation) + self._off(tx, operation)
+            return self.plan_of_new(tx, operation, "create", warnings)
         record, beside = services.get(tx, operation.service), services.get(tx, scratch)
         volume = services.volume(tx, record.volume_id or "")
         days = self.house.settings.old_data_days
@@ -275,6 +277,17 @@ class Restore(NewServiceVerb):
         return [
             f"Not in the backup: {item}"
             for item in missing(backups.get(tx, operation.arguments["backup"]))
+        ]
+
+    def _off(self, tx: Tx, operation: OperationRecord) -> list[str]:
+        """That a copy of a moment does not act in its original's place."""
+        record = services.get(tx, operation.service)
+        told = hooks_of(self.house, record.service_type).offers("recovered")
+        if not told or not operation.arguments["base"]:
+            return []
+        return [
+            f"What would act in the original's place, subscriptions for example, is off in "
+            f"{record.name}, and is named when it is there."
         ]
 
     def steps(self, operation: OperationRecord) -> list[Step]:
