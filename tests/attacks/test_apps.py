@@ -324,8 +324,8 @@ def test_what_the_engine_says_is_for_administrators(
         f"The image {name} is not available.",
     )
     told = deploy(name, by=admin)
-    assert "cannot be pulled: " in told.json()["detail"]
-    assert "cannot be pulled: " in (stage.state / "daemon.log").read_text()
+    assert "pulling it failed: " in told.json()["detail"]
+    assert "pulling it failed: " in (stage.state / "daemon.log").read_text()
     gone = deploy(DEMO, command=["/no/such/program"])
     assert (gone.status_code, gone.json()["detail"]) == (
         502,

@@ -286,7 +286,7 @@ def test_when_its_owner_removes_it_that_is_said_and_nothing_is_made_in_its_place
     docker("rm", "-f", "-v", name)
     listed = {item["slug"]: item for item in stage.json("list")}
     assert listed["gone"]["status"] == "missing"
-    assert "owner" in listed["gone"]["status_reason"]
+    assert "managed externally" in listed["gone"]["status_reason"]
     done = stage.run("start", "gone")
     assert done.returncode
     assert "did not make it" in done.stderr
