@@ -27,18 +27,28 @@ SYSTEM_SETTINGS = """
 SELECT '' AS database, 'ALTER SYSTEM' AS holder, lower(name) AS name FROM pg_file_settings
 WHERE sourcefile ~ 'postgresql\\.auto\\.conf$' AND name IS NOT NULL
 """
-# A function in an index or a materialized view is run with an empty search_path when these are made
-# again.
+# A function in an index, a materialized view, a generated column or a check is run with an empty
+# search_path when these are made or filled again.
 UNQUALIFIED = f"""
 SELECT DISTINCT o.oid::regprocedure::text AS function, u.oid::regclass::text AS used,
-    CASE u.relkind WHEN 'm' THEN 'materialized view' ELSE 'index' END AS kind
+    CASE WHEN g.adrelid IS NOT NULL THEN 'generated column of' WHEN k.oid IS NOT NULL THEN 'check of'
+    WHEN u.relkind = 'm' THEN 'materialized view' ELSE 'index' END AS kind
 FROM pg_proc o JOIN pg_namespace n ON n.oid = o.pronamespace
 JOIN pg_depend d ON d.refclassid = 'pg_proc'::regclass AND d.refobjid = o.oid
 LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
-JOIN pg_class u ON u.oid = CASE WHEN d.classid = 'pg_class'::regclass THEN d.objid ELSE w.ev_class END
-WHERE u.relkind IN ('i', 'I', 'm') AND {SYSTEM} AND NOT {OF_EXTENSION.format("pg_proc")}
+LEFT JOIN (SELECT f.oid, f.adrelid FROM pg_attrdef f JOIN pg_attribute a ON a.attrelid = f.adrelid
+    AND a.attnum = f.adnum WHERE a.attgenerated <> '') g ON d.classid = 'pg_attrdef'::regclass AND g.oid = d.objid
+LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid AND k.contype = 'c'
+JOIN pg_class u ON u.oid = coalesce(g.adrelid, k.conrelid,
+    CASE WHEN d.classid = 'pg_class'::regclass THEN d.objid ELSE w.ev_class END)
+WHERE (u.relkind IN ('i', 'I', 'm') OR g.oid IS NOT NULL OR k.oid IS NOT NULL)
+AND {SYSTEM} AND NOT {OF_EXTENSION.format("pg_proc")}
 AND NOT EXISTS (SELECT 1 FROM unnest(o.proconfig) c WHERE c LIKE 'search_path=%')
-AND o.prosrc ~* '\\m(from|join|into|update)\\s+"?[a-z_][a-z0-9_$]*"?\\s*($|[^.a-z0-9_"$(])'
+AND (o.prosrc ~* '\\m(from|join|into|update)\\s+"?[a-z_][a-z0-9_$]*"?\\s*($|[^.a-z0-9_"$(])'
+    OR EXISTS (SELECT 1 FROM pg_proc x JOIN pg_namespace s ON s.oid = x.pronamespace
+    WHERE s.nspname NOT IN ('pg_catalog', 'information_schema') AND x.proname ~ '^[a-z_][a-z0-9_]*$'
+    AND strpos(lower(o.prosrc), x.proname) > 0
+    AND lower(o.prosrc) ~ ('(^|[^.a-z0-9_"$])' || x.proname || '\\s*\\(')))
 """
 
 
@@ -134,8 +144,8 @@ async def _database(
         found.append(Finding(where=name, what=f"extension {row['name']}", why=why))
     for row in await opened.fetch(UNQUALIFIED):
         why = (
-            f"it is used in the {row['kind']} {row['used']} and names tables without their schema, "
-            "which is not found when that "
+            f"it is used in the {row['kind']} {row['used']} and names tables or functions without "
+            "their schema, which are not found when that "
             f"is made again: ALTER FUNCTION {row['function']} SET search_path = …"
         )
         found.append(Finding(where=name, what=f"function {row['function']}", why=why))

@@ -989,7 +989,11 @@ async def test_the_plan_of_an_upgrade_knows_what_the_new_version_refuses(make: M
         "CREATE OR REPLACE FUNCTION rate(int) RETURNS int LANGUAGE sql IMMUTABLE AS "
         "'SELECT count(*)::int FROM docs'",
         "CREATE FUNCTION held() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM docs'",
-        "CREATE MATERIALIZED VIEW holds AS SELECT held() AS n")  # fmt: skip
+        "CREATE MATERIALIZED VIEW holds AS SELECT held() AS n",
+        "CREATE FUNCTION two() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT public.rate(2)'",
+        "CREATE FUNCTION twice(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT two() * $1'",
+        "CREATE TABLE made (x int, y int GENERATED ALWAYS AS (twice(x)) STORED, CHECK (two() > -1))"
+        )  # fmt: skip
     source.psql("DROP EXTENSION plpgsql", "old")
     source.psql(
         "CREATE ROLE chef CREATEROLE; CREATE ROLE team; CREATE ROLE anna; SET ROLE chef; GRANT "
@@ -1008,6 +1012,9 @@ async def test_the_plan_of_an_upgrade_knows_what_the_new_version_refuses(make: M
     stream, target = Stream(), make(18)
     await save(source, stream, target)
     said = await fill(target, stream, takes_over=True)
+    twice = next(said for said in found if "function public.twice(integer)" in said)
+    assert "it is used in the generated column of public.made" in twice
+    assert not any("function public.two()" in said for said in found), "its own names are whole"
     for wanted in (
         "force_parallel_mode of legacy: PostgreSQL 18 has no such setting",
         "extension adminpack",
