@@ -170,9 +170,13 @@ class Stage:
         transport = httpx.HTTPTransport(uds=str(self.state / "purveyor.sock"), verify=False)
         return httpx.Client(transport=transport, base_url="http://purveyor", timeout=180)
 
-    def http(self, token: str = "") -> httpx.Client:
+    def http(self, token: str = "", connections: int | None = 100) -> httpx.Client:
+        """The API over HTTP; `connections` at once, None for any number."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=self.address, headers=headers, timeout=180, verify=False)
+        limits = httpx.Limits(max_connections=connections)
+        return httpx.Client(
+            base_url=self.address, headers=headers, timeout=180, verify=False, limits=limits
+        )
 
     def variables(
         self, project: str, environment: str = "production", *, host: bool = True

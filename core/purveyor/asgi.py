@@ -26,7 +26,7 @@ from purveyor.deployments import routes as deployment_routes
 from purveyor.distributions import routes as distribution_routes
 from purveyor.kernel.api import problems
 from purveyor.kernel.api import routes as api_routes
-from purveyor.kernel.api.auth import Authentication
+from purveyor.kernel.api.auth import Authentication, still_valid
 from purveyor.kernel.api.door import door
 from purveyor.kernel.api.headers import Published, guarded
 from purveyor.kernel.api.internal_client import InwardClient, inward
@@ -50,6 +50,9 @@ class PluginApplication(NamedTuple):
     litestar: Litestar
     workers: anyio.abc.TaskGroup
     sessions: SignIns
+
+    async def still_valid(self, request: Any) -> bool:
+        return await still_valid(request)
 
     def api(self, token: str) -> AbstractAsyncContextManager[InwardClient]:
         return inward(self.litestar, token, self.workers)

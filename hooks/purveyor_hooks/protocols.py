@@ -297,6 +297,9 @@ class Application(Protocol):
     @property
     def sessions(self) -> Sessions: ...
 
+    async def still_valid(self, request: Any) -> bool:
+        """Whether what a request was let in with holds still: an answer may go on for days."""
+
     def api(self, token: str) -> AbstractAsyncContextManager["ApiClient"]:
         """The HTTP API in this very process, as whoever holds the token or session; an error answer
         is raised as ours."""

@@ -1,6 +1,7 @@
 """/api/kv/rest: the Upstash Redis REST protocol, for the clients that people already have.
 
-A command comes as a JSON array or as a path; `/pipeline` and `/multi-exec` take arrays of them.
+A command comes as a JSON array or as a path; `/pipeline` and `/multi-exec` take arrays of them;
+`/subscribe` and `/psubscribe` answer with server-sent events (`listening`).
 Each is run as the environment's own user, so that the server keeps projects apart; what would
 change the shared connection is refused here. Facts from the published client `@upstash/redis` 1.39
 and Upstash's documentation of its REST API.
@@ -14,14 +15,18 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from litestar import Request, Response, Router, route
+from litestar.types import ASGIApp
 from redis.exceptions import ResponseError
 
 from purveyor_hooks import Actor, Bound, PurveyorError
 from purveyor_kv.errors import KVError, bad_input
 from purveyor_kv.verbs import Word, Words
 from purveyor_kv_service.connections import Connections
+from purveyor_kv_service.listening import answer as answer_of
+from purveyor_kv_service.listening import published
 
 COMMANDS_LIMIT = 10_000  # of one pipeline
+CHANNELS, PATTERNS = "subscribe", "psubscribe"
 
 # What would change the connection that the next request uses, or hold it.
 OF_THE_CONNECTION = frozenset([
@@ -51,7 +56,8 @@ def command(given: Any) -> Words:
     name = words[0].upper() if isinstance(words[0], str) else ""
     if name in OF_THE_CONNECTION:
         raise bad_input(
-            f"{name} is refused: connections are shared.", "For transactions use /multi-exec."
+            f"{name} is refused: connections are shared.",
+            "For transactions use /multi-exec, for channels /subscribe and /psubscribe.",
         )
     if name in BLOCKING or (
         name in MAY_BLOCK
@@ -138,7 +144,9 @@ def refused(_: Request[Any, Any, Any], error: Exception) -> Response[dict[str, s
     """Errors as this protocol has them."""
     assert isinstance(error, KVError | PurveyorError)
     status = (
-        error.status if error.status in (401, 403, 404, 409, 413) or error.status >= 500 else 400
+        error.status
+        if error.status in (401, 403, 404, 409, 413, 429) or error.status >= 500
+        else 400
     )
     return Response({"error": str(error)}, status_code=status, media_type="application/json")
 
@@ -162,8 +170,8 @@ def router(service_type: str) -> Router:
     @route("/", http_method="POST", status_code=200)
     async def one(request: Request[Actor, Any, Any], desk: Any) -> dict[str, Any]:
         """One command as a JSON array."""
-        words = command(await decoded(request))
-        (reply,) = await desk.connections.ask_all(await bound(request, desk), [words])
+        words, home = command(await decoded(request)), await bound(request, desk)
+        (reply,) = await desk.connections.ask_all(home, [published(home, words)])
         return answer(encoding(request), reply)
 
     @route(
@@ -181,28 +189,56 @@ def router(service_type: str) -> Router:
             request.scope["query_string"],
             await request.body(),
         )
-        (reply,) = await desk.connections.ask_all(await bound(request, desk), [words])
+        home = await bound(request, desk)
+        (reply,) = await desk.connections.ask_all(home, [published(home, words)])
         return answer(encoding(request), reply)
 
     @route("/pipeline", http_method="POST", status_code=200)
     async def pipeline(request: Request[Actor, Any, Any], desk: Any) -> list[dict[str, Any]]:
         """Commands one after the other; what fails stands among the results."""
-        wanted = commands(await decoded(request))
-        replies = await desk.connections.ask_all(await bound(request, desk), wanted)
+        wanted, home = commands(await decoded(request)), await bound(request, desk)
+        replies = await desk.connections.ask_all(home, [published(home, item) for item in wanted])
         return [encoding(request).item(reply) for reply in replies]
 
     @route("/multi-exec", http_method="POST", status_code=200)
     async def multi_exec(request: Request[Actor, Any, Any], desk: Any) -> list[dict[str, Any]]:
         """Commands as one transaction."""
-        wanted = commands(await decoded(request))
+        wanted, home = commands(await decoded(request)), await bound(request, desk)
         found: list[dict[str, Any]] = await transaction(
-            desk.connections, await bound(request, desk), wanted, encoding(request)
+            desk.connections, home, [published(home, item) for item in wanted], encoding(request)
         )
         return found
 
+    async def listened(request: Request[Actor, Any, Any], desk: Any, way: str) -> ASGIApp:
+        """Events, as they come; each segment of the path is a channel."""
+        segments = request.scope["raw_path"].partition(b"?")[0].partition(f"/{way}/".encode())[2]
+        names = [unquote(part) for part in segments.decode("ascii", "replace").split("/")]
+        listening = desk.listening.listen(
+            await bound(request, desk), names, patterns=way == PATTERNS
+        )
+
+        async def valid() -> bool:
+            still: bool = await desk.still_valid(request)
+            return still
+
+        async def over() -> None:
+            async for _ in desk.core.events(await desk.core.last_event()):
+                pass
+
+        app: ASGIApp = answer_of(listening, valid, over)
+        return app
+
+    @route("/subscribe/{channels:path}", http_method=["GET", "POST"], status_code=200)
+    async def subscribe(request: Request[Actor, Any, Any], desk: Any) -> ASGIApp:
+        return await listened(request, desk, CHANNELS)
+
+    @route("/psubscribe/{channels:path}", http_method=["GET", "POST"], status_code=200)
+    async def psubscribe(request: Request[Actor, Any, Any], desk: Any) -> ASGIApp:
+        return await listened(request, desk, PATTERNS)
+
     return Router(
         "/rest",
-        route_handlers=[one, path, pipeline, multi_exec],
+        route_handlers=[one, path, pipeline, multi_exec, subscribe, psubscribe],
         exception_handlers={KVError: refused, PurveyorError: refused},
         include_in_schema=False,  # the protocol is described elsewhere
     )

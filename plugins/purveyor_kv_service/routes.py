@@ -23,6 +23,7 @@ from purveyor_kv import verbs
 from purveyor_kv.errors import KVError
 from purveyor_kv_service import rest
 from purveyor_kv_service.connections import Connections
+from purveyor_kv_service.listening import Listening
 
 TYPE = "kv"
 BODY_LIMIT = 8 * 1024 * 1024
@@ -74,6 +75,8 @@ class KVDependencies:
     def __init__(self, app: Application) -> None:
         self.core = app.core
         self.connections = Connections()
+        self.listening = Listening()
+        self.still_valid = app.still_valid
 
     async def bound(self, request: Req, given: Scoped) -> Bound:
         return await self.core.bound(TYPE, request.user, given.project_id, given.environment)

@@ -73,6 +73,33 @@ def test_strings_and_objects_come_back(run: Any) -> None:
     assert found == ["grün 💚", {"a": [1, 2, {"b": None}]}, 42, None, "OK"]
 
 
+def test_subscribers_hear_what_is_published(run: Any) -> None:
+    found = run("""
+        const one = redis.subscribe(["news", "sport"]), all = redis.psubscribe("n*w*");
+        const heard = [];
+        const began = (name, number) => new Promise((done) =>
+            (name === "subscribe" ? one : all).on(name, () => { if (--number === 0) done(); }));
+        await Promise.all([began("subscribe", 2), began("psubscribe", 1)]);
+        const ended = new Promise((done) => {
+            const note = (text) => { heard.push(text); if (heard.length === 4) done(); };
+            one.on("message", (it) => note(["message", it.channel, it.message]));
+            one.on("message:sport", (it) => note(["sport", it.channel, it.message]));
+            all.on("pmessage", (it) => note([it.pattern, it.channel, it.message]));
+        });
+        const reached = [await redis.publish("news", { a: [1, "grün"] }), await redis.publish("nobody", 1),
+                         await redis.publish("sport", "one,two")];
+        await ended;
+        await one.unsubscribe();
+        await all.unsubscribe();
+        return [reached, heard.sort()];
+    """)
+    assert found[0] == [2, 1, 2]  # the one who listens to a pattern is counted each time
+    assert found[1] == sorted([
+        ["message", "news", {"a": [1, "grün"]}], ["n*w*", "news", {"a": [1, "grün"]}],
+        ["message", "sport", "one,two"], ["sport", "sport", "one,two"],
+    ])  # fmt: skip
+
+
 def test_expiry_and_conditions(run: Any) -> None:
     found = run("""
         const first = await redis.set("k", "v", { nx: true, ex: 100 });
