@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import httpx
+
 OTHERS, RIGHTS, SERVER, STOP, STAY = (
     "another's data",
     "more rights",
@@ -120,6 +122,9 @@ POSTGRES = _table(
         "give itself all data": f"GRANT pg_read_all_data TO {A1}",
         "give itself the server's programs": f"GRANT pg_execute_server_program TO {A1}",
         "give itself the server's files": f"GRANT pg_write_server_files TO {A}",
+        "give itself the ending of others' sessions": f"GRANT pg_signal_backend TO {A1}",
+        "take the connections that are kept for the administrator": f"GRANT pg_use_reserved_connections TO {A1}",
+        "keep what it does out of the server's log": "SET log_min_error_statement = panic",
         "lift its limit of temporary files": "SET temp_file_limit = -1",
         "take the limit of temporary files from its role": f"ALTER ROLE {A1} SET temp_file_limit = -1",
         "turn triggers and constraints off": "SET session_replication_role = replica",
@@ -157,6 +162,10 @@ POSTGRES = _table(
         "read a file by a function": "SELECT pg_read_file('/etc/purveyor/postgres-password')",
         "list a folder": "SELECT pg_ls_dir('/')",
         "list the log of writes": "SELECT pg_ls_waldir()",
+        "read a file by an entity of XML": (
+            "SELECT 1 / position('root' IN xmlparse(DOCUMENT '<!DOCTYPE a [<!ENTITY e SYSTEM "
+            "\"file:///etc/passwd\">]><a>&e;</a>')::text)"
+        ),
         "ask for a file's facts": "SELECT pg_stat_file('/etc/passwd')",
         "put a tablespace somewhere": "CREATE TABLESPACE x LOCATION '/tmp'",
     }),
@@ -249,6 +258,7 @@ POSTGRES = _table(
         "lock the catalog of roles": "BEGIN; LOCK TABLE pg_authid IN ACCESS EXCLUSIVE MODE",
         "lock the catalog of databases": "BEGIN; LOCK TABLE pg_database IN ACCESS EXCLUSIVE MODE",
         "hold the rows of all databases": "SELECT * FROM pg_database FOR UPDATE",
+        "leave a transaction that no session has": "BEGIN; SELECT txid_current(); PREPARE TRANSACTION 'x'",
     }),
     ("the server", STOP, "vacuums and measures its own tables", {
         "change the server's settings": "ALTER SYSTEM SET max_connections = 1",
@@ -309,6 +319,10 @@ REDIS = _table(
         "copy a key to another's": ("COPY", "own", "own", "DB", "2"),
         "exchange two databases": ("SWAPDB", "1", "2"),
         "send keys to another server": ("MIGRATE", "127.0.0.1", "6379", "own", "2", "100"),
+        "send keys into a neighbour's server": (
+            "MIGRATE", "127.0.0.1", "7002", "", "0", "100", "AUTH2", B, "x", "KEYS", "own",
+        ),
+        "copy all of a neighbour's server": ("REPLICAOF", "127.0.0.1", "7002"),
         "replicate everything": ("PSYNC", "?", "-1"),
         "copy everything": ("SYNC",),
     }),
@@ -325,6 +339,8 @@ REDIS = _table(
         "run a program": _lua("return os.execute('id')"),
         "open a file": _lua("return io.open('/etc/passwd')"),
         "load bytecode": _lua("return load('x')()"),
+        "read a file as a script": _lua("return dofile('/etc/passwd')"),
+        "look at what is around a script": _lua("return debug.getinfo(1).source"),
         "read the configuration in a script": _lua("return redis.call('CONFIG', 'GET', '*')"),
         "change what all scripts share": _lua("redis.call = nil return 1"),
         "leave a function for others": ("FUNCTION", "LOAD", LIBRARY),
@@ -353,6 +369,7 @@ REDIS = _table(
         "read the log of refusals": ("ACL", "LOG"),
         "try what another may": ("ACL", "DRYRUN", B, "GET", "k"),
         "read the users again from a file": ("ACL", "LOAD"),
+        "let everybody in": ("ACL", "SETUSER", "default", "on", "nopass", "~*", "+@all"),
     }),
     ("the server", SERVER, "reads what the server is", {
         "read the configuration": ("CONFIG", "GET", "*"),
@@ -362,6 +379,9 @@ REDIS = _table(
         "write the configuration": ("CONFIG", "REWRITE"),
         "list modules": ("MODULE", "LIST"),
         "load a module": ("MODULE", "LOAD", "/tmp/x.so"),
+        "load a module with arguments": ("MODULE", "LOADEX", "/data/x.so", "CONFIG", "x", "y"),
+        "write a program of the launcher's as a dump": ("CONFIG", "SET", "dbfilename", "redis-launcher"),
+        "listen at a neighbour's socket": ("CONFIG", "SET", "unixsocket", "/run/redis-projects/7002/sock"),
         "read slow commands of others": ("SLOWLOG", "GET"),
         "read the latencies": ("LATENCY", "LATEST"),
     }),
@@ -376,6 +396,7 @@ REDIS = _table(
         "write the log anew": ("BGREWRITEAOF",),
         "make it a cluster": ("CLUSTER", "MEET", "127.0.0.1", "1"),
         "forget the statistics": ("CONFIG", "RESETSTAT"),
+        "shut the administrator out": ("ACL", "SETUSER", "purveyor", "off"),
     }),
 )  # fmt: skip
 
@@ -445,6 +466,7 @@ MONGODB = _table(
         "read the log of all writes": lambda client: client["local"]["oplog.rs"].find_one(),
         "read what the server keeps of itself": lambda client: client["config"].settings.find_one(),
         "list all databases": lambda client: client.list_database_names(),
+        "have another's work written down": lambda client: client[B].command("profile", 2),
     }),
     ("indexes", OTHERS, "makes indexes", {
         "make an index in another's database": lambda client: client[B].secrets.create_index("x"),
@@ -472,6 +494,16 @@ MONGODB = _table(
         "give itself another's database": _own("grantRolesToUser", A1,
         roles=[{"role": "readWrite", "db": B}]),
         "make a role": _own("createRole", "r", privileges=[], roles=[]),
+    }),
+    ("users", STAY, "logs in", {
+        "take the manager's mark from its user": _own("updateUser", A1, customData={}),
+        "set its own password": _own("updateUser", A1, pwd="x"),
+    }),
+    ("the server", STOP, "logs in", {
+        "halt all writes": _admin("fsync", 1, lock=True),
+        "end others' work": _admin("killOp", 1, op=1),
+        "change how it works": _admin("setParameter", 1, notablescan=True),
+        "read its log": _admin("getLog", "global"),
     }),
 )  # fmt: skip
 
@@ -516,6 +548,41 @@ def _part_of_beta(s3: Any) -> None:
     )
 
 
+def _answered(answer: httpx.Response) -> None:
+    if answer.is_client_error:
+        raise PermissionError(f"{answer.status_code} {answer.text}")
+    answer.raise_for_status()
+
+
+def _read_by_address(bucket: str, key: str, signed_for: str = "") -> Callable[[Any], None]:
+    """By an address that is signed for a bucket, this one or another."""
+
+    def work(s3: Any) -> None:
+        s3.put_object(Bucket=BUCKET, Key="own", Body=b"x")
+        params = {"Bucket": signed_for or bucket, "Key": key}
+        address = s3.generate_presigned_url("get_object", Params=params)
+        _answered(httpx.get(address.replace(f"/{signed_for or bucket}/", f"/{bucket}/")))
+
+    return work
+
+
+def _write_by_address(s3: Any) -> None:
+    params = {"Bucket": BETA, "Key": "x"}
+    _answered(httpx.put(s3.generate_presigned_url("put_object", Params=params), content=b"x"))
+
+
+def _post_form(signed_for: str) -> Callable[[Any], None]:
+    """A form for another's bucket, signed for a bucket."""
+
+    def work(s3: Any) -> None:
+        form = s3.generate_presigned_post(signed_for, "x")
+        fields = {**form["fields"], "bucket": BETA}
+        address = form["url"].replace(f"/{signed_for}", f"/{BETA}")
+        _answered(httpx.post(address, data=fields, files={"file": b"x"}))
+
+    return work
+
+
 def _versioned(s3: Any) -> None:
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
 
@@ -528,7 +595,16 @@ S3 = _table(
         "lists its own bucket": lambda s3: s3.list_objects_v2(Bucket=BUCKET),
         "uploads in parts": lambda s3: s3.create_multipart_upload(Bucket=BUCKET, Key="own-parts"),
         "turns versions on": _versioned,
+        "reads its own object by an address that it signs": _read_by_address(BUCKET, "own"),
     },
+    ("signed addresses", OTHERS, "reads its own object by an address that it signs", {
+        "read another's object by an address that it signs": _read_by_address(BETA, "secret"),
+        "read another's object by an address signed for its own": _read_by_address(BETA, "secret",
+        BUCKET),
+        "write another's object by an address that it signs": _write_by_address,
+        "post a form that it signs into another's bucket": _post_form(BETA),
+        "post a form signed for its own bucket into another's": _post_form(BUCKET),
+    }),
     ("objects", OTHERS, "writes, reads and deletes its own objects", {
         "read another's object": lambda s3: s3.get_object(Bucket=BETA, Key="secret"),
         "ask for another's object": lambda s3: s3.head_object(Bucket=BETA, Key="secret"),
@@ -631,6 +707,15 @@ KV = _table(
         "hear every channel": _rest("PSUBSCRIBE", "*"),
         "read the users": _rest("ACL", "LIST"),
         "read the configuration": _rest("CONFIG", "GET", "*"),
+        "hear another's channel by its whole name": _rest("SUBSCRIBE", f"{B}:news"),
+        "publish to another's channel in a script": _rest("EVAL",
+        f"return redis.call('PUBLISH', '{B}:news', 'x')", 0),
+        "select another's database among the commands of a pipeline": ("POST",
+        "/api/kv/rest/pipeline", [["SELECT", "18"], ["GET", "secret"]]),
+        "end a transaction early, and go on outside it": ("POST", "/api/kv/rest/multi-exec",
+        [["EXEC"], ["SELECT", "18"], ["GET", "secret"]]),
+        "climb out of the commands by the path": ("GET",
+        "/api/kv/rest/..%2f..%2fexternal-services", None),
     }),
     ("commands", STOP, "runs commands, pipelines and scripts", {
         "hold a connection for ever": _rest("BLPOP", "a", 0),

@@ -5,13 +5,15 @@ The attacks are made on each server. What is slow, the ordinary run shows on the
 default.
 """
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import boto3
+import httpx
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from attacks.matrix import BETA, IAM, S3, Attack
 from support import SEAWEEDFS, Stage, docker
@@ -34,14 +36,23 @@ def store(make_stage: Any, request: pytest.FixtureRequest) -> Iterator[Stage]:
         yield stage
 
 
-def connect(variables: dict[str, str], service: str = "s3") -> Any:
+def connect(variables: dict[str, str], service: str = "s3", **other: str) -> Any:
+    """A client with a project's key, or another one."""
+    held = {
+        "aws_access_key_id": variables["S3_ACCESS_KEY"],
+        "aws_secret_access_key": variables["S3_SECRET_KEY"],
+    }
+    chosen = Config(
+        retries={"total_max_attempts": 1},
+        s3={"addressing_style": "path"},
+        **({"signature_version": "s3v4"} if service == "s3" else {}),
+    )
     return boto3.client(
         service,
         endpoint_url=variables["S3_ENDPOINT"],
         region_name=variables["S3_REGION"],
-        aws_access_key_id=variables["S3_ACCESS_KEY"],
-        aws_secret_access_key=variables["S3_SECRET_KEY"],
-        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+        config=chosen,
+        **(held | other),
     )
 
 
@@ -65,6 +76,32 @@ def test_a_project_sees_its_own_bucket_alone(store: Stage) -> None:
 def test_a_project_cannot_widen_its_key(attack: str, store: Stage) -> None:
     with pytest.raises(ClientError):
         IAM[attack](connect(store.variables("alpha"), "iam"))
+
+
+def test_what_a_key_signed_or_opened_ends_with_it(store: Stage) -> None:
+    """An address that was signed for an hour, and a session, where the server has them."""
+    before = connect(store.variables("alpha"))
+    before.put_object(Bucket="alpha-production", Key="signed", Body=b"x")
+    params = {"Bucket": "alpha-production", "Key": "signed"}
+    address = before.generate_presigned_url("get_object", Params=params, ExpiresIn=3600)
+    assert httpx.get(address).content == b"x"
+    session: dict[str, str] = {}
+    with contextlib.suppress(ClientError, BotoCoreError):
+        role = {"RoleArn": "arn:aws:iam::000000000000:role/x", "RoleSessionName": "stay"}
+        session = connect(store.variables("alpha"), "sts").assume_role(**role)["Credentials"]
+    store.cli("rotate", "alpha", "--yes")
+    assert httpx.get(address).status_code == 403
+    keys = {}
+    if session:
+        keys = {
+            "aws_access_key_id": session["AccessKeyId"],
+            "aws_secret_access_key": session["SecretAccessKey"],
+            "aws_session_token": session["SessionToken"],
+        }
+    for held in (before, connect(store.variables("alpha"), **keys) if keys else before):
+        with pytest.raises(ClientError):
+            held.get_object(**params)
+    assert connect(store.variables("alpha")).get_object(**params)["Body"].read() == b"x"
 
 
 def test_a_project_may_do_everything_in_its_own_bucket(store: Stage) -> None:
