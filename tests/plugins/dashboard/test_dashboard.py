@@ -85,7 +85,7 @@ def page(context: BrowserContext) -> Iterator[Page]:
 
 def done(page: Page) -> None:
     """The operation that is shown comes to a good end."""
-    expect(page.locator("#operation .head")).to_contain_text("succeeded")
+    expect(page.locator("#operation .head")).to_contain_text("succeeded", timeout=180_000)
 
 
 def aside(work: Callable[..., Any], *arguments: Any) -> Any:
