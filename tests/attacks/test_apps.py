@@ -362,7 +362,7 @@ def test_files_of_another_projects_image_are_not_read(
         ours = f"label=dev.purveyor.installation={stage.installation}"
         with_it = docker("ps", "-aq", "--filter", f"ancestor={name}", "--filter", ours).split()
         if with_it:
-            docker("rm", "-f", *with_it)
+            docker("rm", "-f", "-v", *with_it)
         docker("rmi", name)
 
 
@@ -481,7 +481,7 @@ def test_the_doctor_tells_of_no_container_that_is_contained(stage: Stage, deploy
     assert "older Purveyor" not in said
     name = f"{stage.namespace}-plain"
     labels = json.loads(docker("inspect", name))[0]["Config"]["Labels"]
-    docker("rm", "-f", name)
+    docker("rm", "-f", "-v", name)
     given = [part for key, value in labels.items() for part in ("--label", f"{key}={value}")]
     docker("run", "-d", "--name", name, "--network", stage.namespace, *given, REDIS)
     assert "purveyor restart plain" in stage.run("doctor").stdout

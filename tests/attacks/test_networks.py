@@ -258,7 +258,7 @@ def test_what_a_person_put_on_a_network_keeps_it_and_is_not_cut_off(
         assert network in stage.networks()
         assert network in networks_of(other)
     finally:
-        docker("rm", "-f", other)
+        docker("rm", "-f", "-v", other)
     eventually(lambda: network not in stage.networks(), 60)
 
 
