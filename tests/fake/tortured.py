@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,11 @@ from purveyor.app import App
 from purveyor.backups.storage import LocalStorage, Storage
 from purveyor.kernel.db import Store, Tx
 from purveyor.recovery import copier, document, finding, thinning
-from purveyor.recovery.sealing import Keys
+from purveyor.recovery.sealing import Keys, is_document
 from purveyor_hooks import PurveyorError
 
 SHORTEST, LONGEST = 0.4, 1.8  # seconds of a life
+BEGUN = 60.0  # seconds that a life may take to begin, on a machine that is busy
 NOTES = "notes"
 
 
@@ -163,6 +165,14 @@ def torture(state: Path, folder: Path, lives: int, seed: int) -> dict[str, Any]:
         if child == 0:
             anyio.run(live, scene, [two], notes, seed + life)
             os._exit(1)
+        # on a busy machine one that is killed by the clock alone has written nothing yet, and the
+        # first one has no copy
+        begun = True
+        if life == 0:
+            begun = _wait_for(lambda: all(map(_has_copy, (one, two))))
+        elif rnd.random() < 0.5:
+            size = notes.stat().st_size
+            begun = _wait_for(partial(_longer, notes, size))
         end = time.monotonic() + rnd.uniform(SHORTEST, LONGEST)
         time.sleep(rnd.uniform(0.0, SHORTEST))
         flag.touch() if freeze else flag.unlink(missing_ok=True)
@@ -170,6 +180,7 @@ def torture(state: Path, folder: Path, lives: int, seed: int) -> dict[str, Any]:
         os.kill(child, signal.SIGKILL)
         killed = time.time()
         codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        assert begun, f"life {life} of seed {seed} did not begin"
         frozen += freeze
         pid = os.fork()  # the checks have threads
         if pid == 0:
@@ -179,6 +190,22 @@ def torture(state: Path, folder: Path, lives: int, seed: int) -> dict[str, Any]:
         assert os.waitpid(pid, 0)[1] == 0, f"life {life} of seed {seed} could not be checked"
         seen += [{"life": life, **item} for item in json.loads((folder / "seen").read_text())]
     return {"codes": codes, "frozen": frozen, "seen": seen, "changed": _changed(notes)}
+
+
+def _wait_for(begun: Callable[[], bool]) -> bool:
+    until = time.monotonic() + BEGUN
+    while not (there := begun()) and time.monotonic() < until:
+        time.sleep(0.01)
+    return there
+
+
+def _longer(notes: Path, size: int) -> bool:
+    return notes.stat().st_size > size
+
+
+def _has_copy(place: LocalStorage) -> bool:
+    root = Path(place.label)
+    return any(is_document(str(path.relative_to(root))) for path in root.rglob("*"))
 
 
 def checked(state: Path, places: list[Storage], notes: Path, killed: float) -> list[dict[str, Any]]:
