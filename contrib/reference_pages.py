@@ -24,8 +24,8 @@ from distributions import STALE, stale  # noqa: E402
 from fake.engine import FakeEngine  # noqa: E402
 from purveyor.app import VERBS, built  # noqa: E402
 from purveyor.asgi import create_api  # noqa: E402
+from purveyor.docker import Labels  # noqa: E402
 from purveyor.kernel.config import Settings  # noqa: E402
-from purveyor.kernel.docker import Labels  # noqa: E402
 from purveyor.kernel.events import catalog  # noqa: E402
 from purveyor.kernel.logs import make_logger  # noqa: E402
 from purveyor.kernel.plugins.registry import Registry  # noqa: E402

@@ -21,9 +21,9 @@ import msgspec
 import redis.asyncio
 
 from purveyor.app import open_app
+from purveyor.docker.containers import DockerContainers
 from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.db.secrets import Vault
-from purveyor.kernel.docker.containers import DockerContainers
 from purveyor_hooks import PurveyorError
 
 READING = (

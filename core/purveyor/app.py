@@ -26,6 +26,7 @@ from purveyor.backups.scheduler import Scheduler
 from purveyor.deployments.operations.deploy import Deploy
 from purveyor.deployments.operations.repair_app import RepairApp
 from purveyor.deployments.project_apps import ProjectApps
+from purveyor.docker import Engine, Labels
 from purveyor.kernel import config as settings_module
 from purveyor.kernel import hold
 from purveyor.kernel.actors import Who
@@ -39,7 +40,6 @@ from purveyor.kernel.db.database import installation
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
 from purveyor.kernel.db.secrets import Vault, open_vault
-from purveyor.kernel.docker import Engine, Labels
 from purveyor.kernel.events.bus import Bus
 from purveyor.kernel.fence import Fence
 from purveyor.kernel.logs import libraries, make_logger
@@ -130,7 +130,7 @@ class EngineFactory(Protocol):
 
 def docker_engine(namespace: str, labels: Labels) -> Engine:
     """The real engine; its client is loaded only where one is needed."""
-    from purveyor.kernel.docker.client import DockerEngine
+    from purveyor.docker.client import DockerEngine
 
     return DockerEngine(namespace, labels)
 

@@ -19,9 +19,9 @@ from purveyor.backups.models import BackupRecord, ScheduleRecord
 from purveyor.backups.repository import KEY_FILE, BackupRepository
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
+from purveyor.docker import names
 from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import names
 from purveyor.projects import store as projects
 from purveyor.projects import variables
 from purveyor.recovery.copier import SILENT, Status

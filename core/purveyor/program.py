@@ -3,18 +3,18 @@ that a command loads no other and no web framework."""
 
 from typing import Any
 
-from purveyor.kernel.cli import main as command_line
-from purveyor.kernel.cli.program import Program
+from purveyor.cli import main as command_line
+from purveyor.cli.program import Program
 
 SERVICES = "purveyor.services.commands"
 PROJECTS = "purveyor.projects.commands"
 
 ACCESS = "purveyor.access.commands"
-INSTALLATION = "purveyor.kernel.cli.installation"
+INSTALLATION = "purveyor.cli.installation"
 
 DECLARE = "purveyor.clients.commands"
 COMMANDS = {
-    "serve": "purveyor.kernel.cli.serve",
+    "serve": "purveyor.cli.serve",
     "types": SERVICES,
     "create": SERVICES,
     "list": SERVICES,
@@ -48,8 +48,8 @@ COMMANDS = {
     "plan": DECLARE,
     "apply": DECLARE,
     "export": DECLARE,
-    "events": "purveyor.kernel.events.commands",
-    "operations": "purveyor.kernel.operations.commands",
+    "events": "purveyor.cli.events",
+    "operations": "purveyor.cli.operations",
     "token": ACCESS,
     "user": ACCESS,
     "ca": "purveyor.services.authority_commands",

@@ -26,12 +26,12 @@ from purveyor.access import session_store as sessions
 from purveyor.access import sign_ins
 from purveyor.app import App, open_app
 from purveyor.asgi import create_api
+from purveyor.cli.terminal import safe_output, visible
+from purveyor.docker.models import Network
 from purveyor.kernel.api import tokens
 from purveyor.kernel.api.door import Neighbours, Reach, judged
 from purveyor.kernel.api.refusals import Refusals
 from purveyor.kernel.api.server import listen_tcp, serving
-from purveyor.kernel.cli.terminal import safe_output, visible
-from purveyor.kernel.docker.models import Network
 from purveyor.kernel.events import store as events
 from purveyor.kernel.logs import make_logger
 from purveyor.projects import store as projects

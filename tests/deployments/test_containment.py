@@ -16,11 +16,11 @@ from purveyor.app import App
 from purveyor.asgi import create_api
 from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
+from purveyor.docker import files as placing
+from purveyor.docker.models import digest
 from purveyor.kernel import config
 from purveyor.kernel.api import tokens
 from purveyor.kernel.api.server import listen_tcp, serving
-from purveyor.kernel.docker import files as placing
-from purveyor.kernel.docker.models import digest
 from purveyor.projects import store as projects
 from purveyor.projects.models import ProjectRecord
 from purveyor.services import routes as service_routes

@@ -13,8 +13,8 @@ from typing import Any
 import anyio
 import msgspec
 
-from purveyor.kernel.docker.labels import INSTALLATION, SPEC, Labels, whole
-from purveyor.kernel.docker.models import (
+from purveyor.docker.labels import INSTALLATION, SPEC, Labels, whole
+from purveyor.docker.models import (
     AddressesTaken,
     Found,
     FoundVolume,
@@ -23,7 +23,7 @@ from purveyor.kernel.docker.models import (
     Usage,
     digest,
 )
-from purveyor.kernel.docker.protocols import (
+from purveyor.docker.protocols import (
     Containers,
     Engine,
     Images,

@@ -13,8 +13,8 @@ from fake import server
 from fake.engine import FakeEngine
 from fake.scene import IMAGES, PLUGINS, SETTINGS, Scene, do, furnish
 from purveyor.app import App, StoreFactory, built
+from purveyor.docker import Labels
 from purveyor.kernel.db import Store
-from purveyor.kernel.docker import Labels
 from purveyor.recovery import rebuild
 from purveyor.recovery.rebuild import Prospect, Wanted
 

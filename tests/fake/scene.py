@@ -19,8 +19,8 @@ from purveyor.archiving import store as archives
 from purveyor.backups import store as backups
 from purveyor.backups.models import BackupRecord
 from purveyor.deployments import store as deployment_store
+from purveyor.docker import Labels
 from purveyor.kernel.db import Store, Tx
-from purveyor.kernel.docker import Labels
 from purveyor.projects import store as projects
 from purveyor.services import store as services
 from purveyor.services.operations.create import CreateArguments

@@ -194,8 +194,8 @@ def test_a_user_who_may_not_use_the_engine_is_told_how(
             folder.chmod(folder.stat().st_mode | 0o011)
         ask = (
             "import os, anyio\n"
-            "from purveyor.kernel.docker import Labels\n"
-            "from purveyor.kernel.docker.client import DockerEngine\n"
+            "from purveyor.docker import Labels\n"
+            "from purveyor.docker.client import DockerEngine\n"
             "from purveyor_hooks import PurveyorError\n"
             "async def main():\n"
             "    os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"

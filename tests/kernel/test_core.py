@@ -21,7 +21,6 @@ from sqlite_utils import Database
 from purveyor.kernel.api import tokens
 from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.db.lock import StateLock
-from purveyor.kernel.db.migrations import migrations
 from purveyor.kernel.db.secrets import REMEMBERED, Vault, open_vault
 from purveyor.kernel.events import store as events
 from purveyor.kernel.events.bus import RING, Bus
@@ -31,6 +30,7 @@ from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.plugins.registry import Plugin, Registry
 from purveyor.kernel.supervisor import Supervisor
+from purveyor.migrations import migrations
 from purveyor.services import samples
 from purveyor.services.handle import ServiceHandle
 from purveyor_hooks import (

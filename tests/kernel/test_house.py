@@ -51,12 +51,12 @@ def test_the_core_never_names_a_plugin() -> None:
 
 @pytest.mark.parametrize(("files", "forbidden"), [
     ("kernel/db/*.py **/store.py **/models.py", {"aiodocker", "litestar", "click"}),
-    ("kernel/docker/*.py", {"sqlite_utils", "litestar", "click"}),
+    ("docker/*.py", {"sqlite_utils", "litestar", "click"}),
     ("kernel/operations/*.py", {"sqlite_utils", "aiodocker", "litestar", "click"}),
     ("[!k]*/operations/*.py", {"sqlite_utils", "aiodocker", "litestar", "click", "httpx"}),
     ("kernel/api/*.py **/routes.py **/schemas.py audit/answers.py asgi.py",
     {"sqlite_utils", "aiodocker", "click"}),
-    ("kernel/cli/*.py **/commands.py clients/*.py services/connect.py",
+    ("cli/*.py **/commands.py clients/*.py services/connect.py",
     {"sqlite_utils", "aiodocker", "litestar"}),
 ])  # fmt: skip
 def test_each_room_knows_its_own_trade_only(files: str, forbidden: set[str]) -> None:

@@ -39,7 +39,7 @@ BELOW = {
         "upgrades",
         "archiving",
     },
-    "clients": {"kernel.cli"},
+    "clients": {"cli"},
 }
 
 

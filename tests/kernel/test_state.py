@@ -25,11 +25,11 @@ from purveyor.kernel.db.beginning import MARK, begin
 from purveyor.kernel.db.database import remembered
 from purveyor.kernel.db.faults import translated
 from purveyor.kernel.db.lock import StateLock, StateLocked
-from purveyor.kernel.db.migrations import migrations
 from purveyor.kernel.db.secrets import open_vault
 from purveyor.kernel.events import store as events
 from purveyor.kernel.logs import make_logger
 from purveyor.kernel.supervisor import Supervisor
+from purveyor.migrations import migrations
 from purveyor_hooks import PurveyorError, StateRefused, StateUnavailable, StorageFull
 
 LOGGER = make_logger(logging.CRITICAL)

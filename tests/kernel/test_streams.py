@@ -22,10 +22,10 @@ import pytest
 from fake.scene import Scene
 from purveyor.app import App
 from purveyor.asgi import create_api
+from purveyor.cli import client as client_module
+from purveyor.cli.client import Client
 from purveyor.kernel.api import tokens
 from purveyor.kernel.api.server import listen_local, listen_tcp, serving
-from purveyor.kernel.cli import client as client_module
-from purveyor.kernel.cli.client import Client
 from purveyor.kernel.events import routes as event_routes
 from purveyor.kernel.operations import Step
 from purveyor.kernel.operations import store as operations

@@ -25,9 +25,9 @@ from purveyor.app import App
 from purveyor.asgi import create_api
 from purveyor.audit import store as audit
 from purveyor.audit.models import AuditRecord, Wanted
+from purveyor.cli.client import SOCKET
 from purveyor.distributions import wheels
 from purveyor.kernel.api.server import listen_local, serving
-from purveyor.kernel.cli.client import SOCKET
 from purveyor_hooks import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from attacks.told import attack
 from fake.scene import NAMESPACE, Scene, create, do
 from purveyor import checks
 from purveyor.app import App
-from purveyor.kernel.docker import names
+from purveyor.docker import names
 from purveyor.projects import store as projects
 from purveyor_hooks import BadInput, Conflict
 

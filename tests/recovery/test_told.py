@@ -20,10 +20,10 @@ from purveyor.backups import age
 from purveyor.backups import store as backups
 from purveyor.backups.storage import LocalStorage
 from purveyor.checks import Check, of_copies
+from purveyor.cli.client import SOCKET
 from purveyor.doctor import examine
 from purveyor.kernel.api import tokens
 from purveyor.kernel.api.server import listen_local, serving
-from purveyor.kernel.cli.client import SOCKET
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation
 from purveyor.program import cli

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from purveyor.app import docker_engine
-from purveyor.kernel.docker import Labels
+from purveyor.docker import Labels
 from purveyor_hooks import Command
 from support import Stage, docker, eventually
 

@@ -9,7 +9,7 @@ import pytest
 
 from fake.scene import Scene
 from purveyor.app import App
-from purveyor.kernel.docker.volumes import sizes_of
+from purveyor.docker.volumes import sizes_of
 from purveyor.services import routes
 
 pytestmark = pytest.mark.anyio

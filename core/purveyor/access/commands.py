@@ -5,9 +5,9 @@ from urllib.parse import quote
 
 import click
 
-from purveyor.kernel.cli import output
-from purveyor.kernel.cli.client import run
-from purveyor.kernel.cli.options import Options, seconds
+from purveyor.cli import output
+from purveyor.cli.client import run
+from purveyor.cli.options import Options, seconds
 from purveyor_hooks.confirm import interrupts, yes_option
 
 USERS = "/api/users"

@@ -9,8 +9,8 @@ from purveyor.archiving import wal
 from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.repository import BackupRepository
-from purveyor.kernel.docker.exec import HelperAccess
-from purveyor.kernel.docker.protocols import UNPACKING
+from purveyor.docker.exec import HelperAccess
+from purveyor.docker.protocols import UNPACKING
 from purveyor.kernel.operations.models import Outcome
 from purveyor.kernel.parts import House
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from purveyor.backups.codec import Packer, unpacked
 from purveyor.backups.storage import Storage
-from purveyor.kernel.docker.exec import HelperAccess
+from purveyor.docker.exec import HelperAccess
 from purveyor_hooks import Access, BadInput, Command, Failed, NotFound
 
 PARTIAL, SUFFIX = ".partial", ".zst"

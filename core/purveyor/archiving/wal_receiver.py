@@ -2,9 +2,9 @@
 
 import anyio
 
-from purveyor.kernel.docker.exec import HelperAccess
-from purveyor.kernel.docker.labels import SPEC
-from purveyor.kernel.docker.models import digest
+from purveyor.docker.exec import HelperAccess
+from purveyor.docker.labels import SPEC
+from purveyor.docker.models import digest
 from purveyor.kernel.parts import House
 from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord

@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
-from purveyor.kernel.cli import output
-from purveyor.kernel.cli.client import Client, run
-from purveyor.kernel.cli.options import Options
+from purveyor.cli import output
+from purveyor.cli.client import Client, run
+from purveyor.cli.options import Options
 
 AUDIT = "/api/audit"
 

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from purveyor.backups import paper
-from purveyor.kernel.cli import output
-from purveyor.kernel.cli.actions import act, pairs
-from purveyor.kernel.cli.client import Client, run
-from purveyor.kernel.cli.options import Options, plan_option
+from purveyor.cli import output
+from purveyor.cli.actions import act, pairs
+from purveyor.cli.client import Client, run
+from purveyor.cli.options import Options, plan_option
 from purveyor_hooks import BadInput, Conflict, NotFound, PurveyorError
 from purveyor_hooks.confirm import destroys, interrupts, yes_option
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
+from purveyor.cli import output
+from purveyor.cli.client import Client, run
+from purveyor.cli.options import Options
 from purveyor.clients import declarative
 from purveyor.clients.declarative import Change
-from purveyor.kernel.cli import output
-from purveyor.kernel.cli.client import Client, run
-from purveyor.kernel.cli.options import Options
 from purveyor_hooks.confirm import interrupts, yes_option
 
 COLOURS = {"+": "green", "~": "yellow", "-": "red"}

@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
+from purveyor.cli.client import Client, run
+from purveyor.cli.options import Options
 from purveyor.clients.declarative import PROJECTS, SERVICES
-from purveyor.kernel.cli.client import Client, run
-from purveyor.kernel.cli.options import Options
 from purveyor_hooks import BadInput, Conflict, NotFound, PurveyorError
 
 OWN = ("service", "name", "version", "image", "environment")
@@ -103,7 +103,7 @@ def down(context: click.Context, words: tuple[str, ...]) -> None:
 
 def _guarded(work: Any) -> None:
     """Errors are lines of the protocol, too."""
-    from purveyor.kernel.cli.main import first_error
+    from purveyor.cli.main import first_error
 
     try:
         work()

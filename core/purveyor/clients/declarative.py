@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from purveyor.kernel.cli.client import Client
+from purveyor.cli.client import Client
 from purveyor_hooks import BadInput
 
 SERVICES, PROJECTS, BACKUPS = "/api/external-services", "/api/projects", "/api/backups"

@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from purveyor.kernel.cli import output
-from purveyor.kernel.cli.actions import act, pairs
-from purveyor.kernel.cli.client import run
-from purveyor.kernel.cli.options import Options, plan_option
+from purveyor.cli import output
+from purveyor.cli.actions import act, pairs
+from purveyor.cli.client import run
+from purveyor.cli.options import Options, plan_option
 from purveyor.projects.commands import PROJECTS, environment_option
 
 

@@ -8,9 +8,9 @@ from purveyor.deployments import store as deployments
 from purveyor.deployments.app_runtime import remove_containers
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.deployments.operations.repair_app import AppArguments, RepairApp
+from purveyor.docker import port_registry
 from purveyor.kernel import hold
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import port_registry
 from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
 from purveyor.projects.above import Deployed

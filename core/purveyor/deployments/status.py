@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from purveyor.deployments.models import DeploymentRecord
-from purveyor.kernel.docker.labels import DEPLOYMENT, id_in
+from purveyor.docker.labels import DEPLOYMENT, id_in
 from purveyor.services.health import CLOSED, Observer, Status
 from purveyor.services.incidents import Subject
 from purveyor_hooks import EngineUnavailable

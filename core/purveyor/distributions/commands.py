@@ -15,13 +15,13 @@ from urllib.parse import quote
 
 import click
 
+from purveyor.cli import output
+from purveyor.cli.client import run
+from purveyor.cli.main import first_error
+from purveyor.cli.options import Options
 from purveyor.distributions import wheels
 from purveyor.distributions.files import canonical, record_of
 from purveyor.distributions.wheels import GROUP
-from purveyor.kernel.cli import output
-from purveyor.kernel.cli.client import run
-from purveyor.kernel.cli.main import first_error
-from purveyor.kernel.cli.options import Options
 from purveyor_hooks import BadInput, Conflict, Failed, NotFound, PurveyorError
 from purveyor_hooks.confirm import interrupts, yes_option
 

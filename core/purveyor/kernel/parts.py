@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from purveyor.docker import Engine
 from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Store
-from purveyor.kernel.docker import Engine
 from purveyor.kernel.fence import Fence
 from purveyor.kernel.plugins.registry import Registry
 from purveyor.kernel.supervisor import Supervisor

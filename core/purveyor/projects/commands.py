@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from purveyor.kernel.cli import envfile, output
-from purveyor.kernel.cli.actions import act
-from purveyor.kernel.cli.client import Client, run
-from purveyor.kernel.cli.options import Options, plan_option, seconds
+from purveyor.cli import envfile, output
+from purveyor.cli.actions import act
+from purveyor.cli.client import Client, run
+from purveyor.cli.options import Options, plan_option, seconds
 from purveyor.services.commands import BASE, _told, ending
 from purveyor_hooks import BadInput
 from purveyor_hooks.confirm import destroys, interrupts, yes_option

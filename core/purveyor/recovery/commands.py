@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from purveyor.kernel.cli import output
-from purveyor.kernel.cli.actions import act
-from purveyor.kernel.cli.client import Client, run
-from purveyor.kernel.cli.main import LeftAlone
-from purveyor.kernel.cli.options import Options, plan_option
+from purveyor.cli import output
+from purveyor.cli.actions import act
+from purveyor.cli.client import Client, run
+from purveyor.cli.main import LeftAlone
+from purveyor.cli.options import Options, plan_option
 from purveyor_hooks import BadInput, Failed
 from purveyor_hooks.confirm import interrupts, yes_option
 
@@ -192,7 +192,7 @@ def recover_containers(options: Options, /, leave: tuple[str, ...], plan: bool) 
 
 
 async def _take_in(options: Options, leave: tuple[str, ...], plan: bool) -> None:
-    from purveyor.kernel.docker.client import DockerEngine
+    from purveyor.docker.client import DockerEngine
     from purveyor.recovery import retaken
 
     built = options.require_program().built
@@ -265,7 +265,7 @@ def recover_database(
 async def _put_back(
     options: Options, place: str | None, yes: bool, plan: bool, given: Mapping[str, Any]
 ) -> None:
-    from purveyor.kernel.docker.client import DockerEngine
+    from purveyor.docker.client import DockerEngine
     from purveyor.recovery import put_back
 
     def confirm(host: str) -> None:
@@ -351,7 +351,7 @@ async def _tell(core: "Core") -> None:
 
 
 async def _view(options: Options) -> Mapping[str, Any]:
-    from purveyor.kernel.cli.client import connected
+    from purveyor.cli.client import connected
 
     async with connected(options) as client:
         return dict(await client.get(f"{RECOVERY}/"))

@@ -10,11 +10,11 @@ from typing import Any
 from purveyor.backups import store as backups
 from purveyor.backups.models import SourceRecord
 from purveyor.backups.operations.backup import mark_failed
+from purveyor.docker import port_registry, ports
 from purveyor.kernel import hold
 from purveyor.kernel.config import FILE
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.faults import told
-from purveyor.kernel.docker import port_registry, ports
 from purveyor.kernel.operations import Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.parts import House

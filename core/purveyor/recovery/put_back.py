@@ -20,15 +20,15 @@ from purveyor.backups import store as backups
 from purveyor.backups.repository import KEY_FILE, read_key, write_key
 from purveyor.backups.storage import LocalStorage, S3Storage, Storage
 from purveyor.deployments import store as deployments
+from purveyor.docker import Engine, Labels
+from purveyor.docker.labels import DEPLOYMENT, SERVICE, VOLUME, id_in
+from purveyor.docker.models import FoundVolume
 from purveyor.kernel import config, hold
 from purveyor.kernel.core import Core
 from purveyor.kernel.db import Store, Tx, copies
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
 from purveyor.kernel.db.secrets import open_vault
-from purveyor.kernel.docker import Engine, Labels
-from purveyor.kernel.docker.labels import DEPLOYMENT, SERVICE, VOLUME, id_in
-from purveyor.kernel.docker.models import FoundVolume
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.parts import House
 from purveyor.recovery import beside, document, finding, layout

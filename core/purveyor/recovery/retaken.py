@@ -19,16 +19,8 @@ import msgspec
 from purveyor.backups.repository import KEY_FILE
 from purveyor.deployments import store as deployments
 from purveyor.deployments.app_runtime import container_name
-from purveyor.kernel import config, naming
-from purveyor.kernel.core import Core
-from purveyor.kernel.db import Store, Tx, copies
-from purveyor.kernel.db.beginning import MARK
-from purveyor.kernel.db.database import note
-from purveyor.kernel.db.faults import told
-from purveyor.kernel.db.lock import StateLock
-from purveyor.kernel.db.secrets import open_vault
-from purveyor.kernel.docker import Engine, Labels, image_registry, port_registry, ports
-from purveyor.kernel.docker.labels import (
+from purveyor.docker import Engine, Labels, image_registry, port_registry, ports
+from purveyor.docker.labels import (
     DEPLOYMENT,
     ENVIRONMENT,
     INSTALLATION,
@@ -38,7 +30,15 @@ from purveyor.kernel.docker.labels import (
     VOLUME,
     id_in,
 )
-from purveyor.kernel.docker.models import Found, FoundVolume
+from purveyor.docker.models import Found, FoundVolume
+from purveyor.kernel import config, naming
+from purveyor.kernel.core import Core
+from purveyor.kernel.db import Store, Tx, copies
+from purveyor.kernel.db.beginning import MARK
+from purveyor.kernel.db.database import note
+from purveyor.kernel.db.faults import told
+from purveyor.kernel.db.lock import StateLock
+from purveyor.kernel.db.secrets import open_vault
 from purveyor.kernel.parts import House
 from purveyor.projects import naming as resources
 from purveyor.projects import store as projects

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from purveyor.kernel.docker import Engine
-from purveyor.kernel.docker.models import Found
-from purveyor.kernel.docker.terminal import Piped, piped
+from purveyor.docker import Engine
+from purveyor.docker.models import Found
+from purveyor.docker.terminal import Piped, piped
 from purveyor.kernel.watchdog import Heartbeat
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Address, Command, ExecResult, Logger, ServiceType

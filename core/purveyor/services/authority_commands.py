@@ -2,9 +2,9 @@
 
 import click
 
-from purveyor.kernel.cli import output
-from purveyor.kernel.cli.client import run
-from purveyor.kernel.cli.options import Options
+from purveyor.cli import output
+from purveyor.cli.client import run
+from purveyor.cli.options import Options
 from purveyor.services.unaware import objection
 from purveyor_hooks.confirm import interrupts, yes_option
 

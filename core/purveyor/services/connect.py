@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import click
 
-from purveyor.kernel.cli.client import Client, run
-from purveyor.kernel.cli.options import Options
+from purveyor.cli.client import Client, run
+from purveyor.cli.options import Options
 from purveyor.services.commands import BASE
 from purveyor_hooks import BadInput, Command, Failed
 
 if TYPE_CHECKING:
-    from purveyor.kernel.docker import Engine
+    from purveyor.docker import Engine
 
 CHUNK = 64 * 1024
 
@@ -55,8 +55,8 @@ async def _client(client: Client, service: str) -> Any:
 
 def _engine() -> "Engine":
     """The engine, for commands in containers that were found by name."""
-    from purveyor.kernel.docker import Labels
-    from purveyor.kernel.docker.client import DockerEngine
+    from purveyor.docker import Labels
+    from purveyor.docker.client import DockerEngine
 
     return DockerEngine("", Labels(""))
 

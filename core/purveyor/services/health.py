@@ -9,8 +9,8 @@ from time import monotonic, perf_counter
 import anyio
 import msgspec
 
-from purveyor.kernel.docker.labels import SERVICE, id_in
-from purveyor.kernel.docker.models import Found
+from purveyor.docker.labels import SERVICE, id_in
+from purveyor.docker.models import Found
 from purveyor.kernel.parts import House
 from purveyor.services import samples
 from purveyor.services.handle import handle_of

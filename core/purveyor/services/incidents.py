@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, Literal, NamedTuple
 
+from purveyor.docker.models import Found
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker.models import Found
 from purveyor.kernel.parts import House
 from purveyor.services import incident_store
 from purveyor.services.incident_store import Told

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
+from purveyor.docker import ports
 from purveyor.kernel import naming
 from purveyor.kernel.config import Settings
-from purveyor.kernel.docker import ports
 from purveyor_hooks import BadInput, Parameter, ServiceType, certificates, references
 
 IMAGE = "docker_image"

@@ -14,10 +14,10 @@ from typing import Any
 import anyio
 import msgspec
 
+from purveyor.docker import PortTaken, image_registry, port_registry, ports
+from purveyor.docker.labels import SERVICE, SPEC
+from purveyor.docker.models import Found, digest
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import PortTaken, image_registry, port_registry, ports
-from purveyor.kernel.docker.labels import SERVICE, SPEC
-from purveyor.kernel.docker.models import Found, digest
 from purveyor.kernel.parts import House
 from purveyor.services import certificates
 from purveyor.services import store as services

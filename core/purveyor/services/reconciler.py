@@ -10,10 +10,10 @@ from typing import Any
 import anyio
 import anyio.abc
 
+from purveyor.docker.labels import DEPLOYMENT, SERVICE, id_in
+from purveyor.docker.models import Found
 from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker.labels import DEPLOYMENT, SERVICE, id_in
-from purveyor.kernel.docker.models import Found
 from purveyor.kernel.operations import Runner, Verb
 from purveyor.kernel.parts import House
 from purveyor.services import networks

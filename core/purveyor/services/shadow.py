@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from purveyor.docker import port_registry
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import port_registry
 from purveyor.kernel.operations import Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord, Outcome

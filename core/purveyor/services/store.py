@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from purveyor.docker.port_registry import release_ports
 from purveyor.kernel.db.database import Page, Row, Tx, convert
-from purveyor.kernel.docker.port_registry import release_ports
 from purveyor.kernel.naming import number_of
 from purveyor.services.models import Credentials, ServiceRecord, VolumeRecord
 from purveyor_hooks import Conflict, NotFound

@@ -2,9 +2,9 @@
 
 import click
 
-from purveyor.kernel.cli import output
-from purveyor.kernel.cli.actions import act, pairs
-from purveyor.kernel.cli.options import Options, plan_option
+from purveyor.cli import output
+from purveyor.cli.actions import act, pairs
+from purveyor.cli.options import Options, plan_option
 from purveyor.services.commands import BASE, _told
 from purveyor_hooks import BadInput
 from purveyor_hooks.confirm import destroys, interrupts, yes_option

@@ -10,9 +10,9 @@ import msgspec
 from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.app_runtime import DockerAppRuntime, container_name
+from purveyor.docker import image_registry, names, port_registry
 from purveyor.kernel import capabilities, hold, naming
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import image_registry, names, port_registry
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord

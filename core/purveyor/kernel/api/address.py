@@ -1,9 +1,9 @@
 """Where the HTTP API is reached: from this host, and from containers on the network."""
 
+from purveyor.docker.protocols import Subnet
 from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import note, remembered
-from purveyor.kernel.docker.protocols import Subnet
 from purveyor_hooks import Conflict
 
 PORT, GATEWAY, SUBNETS = "api-port", "api-gateway", "network-subnets"

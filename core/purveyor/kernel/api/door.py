@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 from litestar import Request
 
+from purveyor.docker.models import Network
 from purveyor.kernel.api.problems import render
-from purveyor.kernel.docker.models import Network
 from purveyor_hooks import FOR_APPS, Forbidden, Logger, PurveyorError
 
 REACH = "purveyor.reach"  # in a connection's scope, where it is less than everything

@@ -4,9 +4,9 @@ from typing import ClassVar
 
 import msgspec
 
+from purveyor.docker import names
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import names
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from purveyor.docker import names, port_registry
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import names, port_registry
 from purveyor.kernel.operations import Plan, Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord

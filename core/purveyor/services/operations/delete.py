@@ -4,8 +4,8 @@ from typing import ClassVar
 
 import msgspec
 
+from purveyor.docker import port_registry
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import port_registry
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord

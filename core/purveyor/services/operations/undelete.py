@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from purveyor.docker import names, port_registry, ports
 from purveyor.kernel.db import Tx
-from purveyor.kernel.docker import names, port_registry, ports
 from purveyor.kernel.operations import Plan, Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord

@@ -7,8 +7,8 @@ from typing import Any
 import click
 import msgspec
 
-from purveyor.kernel.cli.client import Client, run
-from purveyor.kernel.cli.options import Options
+from purveyor.cli.client import Client, run
+from purveyor.cli.options import Options
 
 
 def _line(event: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from purveyor.kernel.cli.program import Program
+from purveyor.cli.program import Program
 from purveyor_hooks import BadInput
 
 UNITS = {"m": 60, "h": 3600, "d": 86400}
@@ -48,7 +48,7 @@ class Options:
 
     def run(self, work: Any) -> Any:
         """Run a command's work with the API: `CommandLine` as plugins' commands get it."""
-        from purveyor.kernel.cli.client import run
+        from purveyor.cli.client import run
 
         return run(self, work)
 

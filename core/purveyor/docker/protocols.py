@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import anyio
 import anyio.to_thread
 
-from purveyor.kernel.docker.labels import Labels
-from purveyor.kernel.docker.models import Found, FoundVolume, Network, Usage
+from purveyor.docker.labels import Labels
+from purveyor.docker.models import Found, FoundVolume, Network, Usage
 from purveyor_hooks import (
     Command,
     Conflict,

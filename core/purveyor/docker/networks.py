@@ -11,13 +11,13 @@ import anyio.to_thread
 import msgspec
 from aiodocker.networks import DockerNetwork
 
-from purveyor.kernel.docker.errors import CHANGE
-from purveyor.kernel.docker.models import AddressesTaken, Network
-from purveyor.kernel.docker.protocols import Networks, Subnet
+from purveyor.docker.errors import CHANGE
+from purveyor.docker.models import AddressesTaken, Network
+from purveyor.docker.protocols import Networks, Subnet
 from purveyor_hooks import Conflict
 
 if TYPE_CHECKING:
-    from purveyor.kernel.docker.client import DockerEngine
+    from purveyor.docker.client import DockerEngine
 
 IP = ("ip", "-4", "-j")
 RESOLVERS = Path("/etc/resolv.conf")

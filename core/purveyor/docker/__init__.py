@@ -3,8 +3,8 @@
 `Engine` is a Protocol; `DockerEngine` (in `client`) is the real one, and the tests have a fake.
 """
 
-from purveyor.kernel.docker.labels import Labels
-from purveyor.kernel.docker.models import PortTaken
-from purveyor.kernel.docker.protocols import Engine
+from purveyor.docker.labels import Labels
+from purveyor.docker.models import PortTaken
+from purveyor.docker.protocols import Engine
 
 __all__ = ["Engine", "Labels", "PortTaken"]

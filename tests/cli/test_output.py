@@ -15,8 +15,8 @@ from pathlib import Path
 import click
 import pytest
 
-from purveyor.kernel.cli import output
-from purveyor.kernel.cli.terminal import safe_output
+from purveyor.cli import output
+from purveyor.cli.terminal import safe_output
 
 NARROW = 40
 ROWS = [
@@ -24,8 +24,8 @@ ROWS = [
     ("数据库", "b", ""),
 ]
 DRAWN = f"""
-from purveyor.kernel.cli import output
-from purveyor.kernel.cli.terminal import safe_output
+from purveyor.cli import output
+from purveyor.cli.terminal import safe_output
 with safe_output():
     output.table(["name", "status", "why"], {ROWS!r}, "none")
 """

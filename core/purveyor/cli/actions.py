@@ -4,9 +4,9 @@ planned."""
 from pathlib import Path
 from typing import Any
 
-from purveyor.kernel.cli import output
-from purveyor.kernel.cli.client import Client, run
-from purveyor.kernel.cli.options import Options
+from purveyor.cli import output
+from purveyor.cli.client import Client, run
+from purveyor.cli.options import Options
 from purveyor_hooks import BadInput
 
 

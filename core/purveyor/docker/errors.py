@@ -8,8 +8,8 @@ import aiodocker
 import aiohttp
 import anyio
 
-from purveyor.kernel.docker.host import DEFAULT_HOST
-from purveyor.kernel.docker.models import PortTaken
+from purveyor.docker.host import DEFAULT_HOST
+from purveyor.docker.models import PortTaken
 from purveyor_hooks import Conflict, EngineUnavailable, Failed, NotFound
 
 UNREACHABLE = 900  # aiodocker's status for a connection that failed

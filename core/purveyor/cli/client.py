@@ -17,9 +17,9 @@ import click
 import httpx
 import msgspec
 
-from purveyor.kernel.cli.main import LeftAlone
-from purveyor.kernel.cli.options import Options
-from purveyor.kernel.cli.program import Program
+from purveyor.cli.main import LeftAlone
+from purveyor.cli.options import Options
+from purveyor.cli.program import Program
 from purveyor.kernel.db.lock import DAEMON, StateLocked, daemon_is_there, holder
 from purveyor.kernel.errors import error_from, how_to_go_on
 from purveyor_hooks import DaemonUnavailable, Failed, Interrupted, NotFound, PurveyorError

@@ -12,14 +12,14 @@ from aiodocker.containers import DockerContainer
 from aiodocker.multiplexed import multiplexed_result_stream
 from aiodocker.networks import DockerNetwork
 
-from purveyor.kernel.docker import files as placing
-from purveyor.kernel.docker.errors import CHANGE, LOOK
-from purveyor.kernel.docker.filters import filters
-from purveyor.kernel.docker.hijack import started
-from purveyor.kernel.docker.labels import FILES, INSTALLATION, SPEC, whole
-from purveyor.kernel.docker.models import Found, Usage, digest
-from purveyor.kernel.docker.protocols import Containers, Session
-from purveyor.kernel.docker.terminal import DockerSession
+from purveyor.docker import files as placing
+from purveyor.docker.errors import CHANGE, LOOK
+from purveyor.docker.filters import filters
+from purveyor.docker.hijack import started
+from purveyor.docker.labels import FILES, INSTALLATION, SPEC, whole
+from purveyor.docker.models import Found, Usage, digest
+from purveyor.docker.protocols import Containers, Session
+from purveyor.docker.terminal import DockerSession
 from purveyor_hooks import (
     Command,
     Conflict,
@@ -32,7 +32,7 @@ from purveyor_hooks import (
 )
 
 if TYPE_CHECKING:
-    from purveyor.kernel.docker.client import DockerEngine
+    from purveyor.docker.client import DockerEngine
 
 OUTPUT_LIMIT = 64 * 1024
 LARGEST_TEXT = 1024 * 1024

@@ -8,12 +8,12 @@ import aiohttp
 import anyio
 import msgspec
 
-from purveyor.kernel.docker.errors import UNREACHABLE, unavailable
-from purveyor.kernel.docker.protocols import Images, Progress, pull_remedy
+from purveyor.docker.errors import UNREACHABLE, unavailable
+from purveyor.docker.protocols import Images, Progress, pull_remedy
 from purveyor_hooks import Image, ImageMissing, references
 
 if TYPE_CHECKING:
-    from purveyor.kernel.docker.client import DockerEngine
+    from purveyor.docker.client import DockerEngine
 
 
 class DockerImages(Images):

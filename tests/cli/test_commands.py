@@ -15,11 +15,11 @@ from test_ended_by_hand import begin, stuck
 from fake.scene import Scene
 from purveyor.app import App
 from purveyor.asgi import create_api
+from purveyor.cli import client as client_module
+from purveyor.cli.client import SOCKET, Client, run
+from purveyor.cli.main import LeftAlone
+from purveyor.cli.options import Options
 from purveyor.kernel.api.server import Servers, listen_local, serving
-from purveyor.kernel.cli import client as client_module
-from purveyor.kernel.cli.client import SOCKET, Client, run
-from purveyor.kernel.cli.main import LeftAlone
-from purveyor.kernel.cli.options import Options
 from purveyor.kernel.operations import store as operations
 from purveyor.program import cli
 from purveyor_hooks import Cancelled, Interrupted

@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from purveyor import __version__
-from purveyor.kernel.cli.options import Options
-from purveyor.kernel.cli.program import Program
-from purveyor.kernel.cli.terminal import safe_output
+from purveyor.cli.options import Options
+from purveyor.cli.program import Program
+from purveyor.cli.terminal import safe_output
 
 
 class LazyGroup(click.Group):

@@ -13,8 +13,8 @@ from typing import Any
 import anyio
 import click
 
-from purveyor.kernel.cli.options import Options
-from purveyor.kernel.cli.program import Program
+from purveyor.cli.options import Options
+from purveyor.cli.program import Program
 
 # seconds that it tries to be the only one: whoever looks whether there is one is in the way for
 # less
@@ -64,10 +64,10 @@ async def serve(program: Program, state: Path, listen: str | None, level: int) -
 
     import msgspec
 
+    from purveyor.cli.client import SOCKET, listens
     from purveyor.kernel.api import gateway_listener
     from purveyor.kernel.api.address import note_port
     from purveyor.kernel.api.server import listen_local, listen_tcp, serving
-    from purveyor.kernel.cli.client import SOCKET, listens
     from purveyor.kernel.db.faults import told
     from purveyor.kernel.db.lock import DAEMON, StateLock
     from purveyor_hooks import StateUnavailable

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from purveyor.kernel.cli.client import Listener
-from purveyor.kernel.cli.options import Options
-from purveyor.kernel.cli.terminal import raw, visible
+from purveyor.cli.client import Listener
+from purveyor.cli.options import Options
+from purveyor.cli.terminal import raw, visible
 
 if TYPE_CHECKING:
     from rich.console import Console

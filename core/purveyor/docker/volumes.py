@@ -9,13 +9,13 @@ import aiodocker
 import anyio
 from anyio import to_thread
 
-from purveyor.kernel.docker.errors import CHANGE
-from purveyor.kernel.docker.labels import INSTALLATION
-from purveyor.kernel.docker.models import FoundVolume
-from purveyor.kernel.docker.protocols import Volumes
+from purveyor.docker.errors import CHANGE
+from purveyor.docker.labels import INSTALLATION
+from purveyor.docker.models import FoundVolume
+from purveyor.docker.protocols import Volumes
 
 if TYPE_CHECKING:
-    from purveyor.kernel.docker.client import DockerEngine
+    from purveyor.docker.client import DockerEngine
 
 
 EACH = 5.0  # seconds in which the files of one folder are added up

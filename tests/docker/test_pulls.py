@@ -11,8 +11,8 @@ import anyio
 import anyio.abc
 import pytest
 
-from purveyor.kernel.docker import Labels
-from purveyor.kernel.docker.client import DockerEngine
+from purveyor.docker import Labels
+from purveyor.docker.client import DockerEngine
 from purveyor_hooks import EngineUnavailable, ImageMissing
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from purveyor.kernel.docker.protocols import Engine, Session
+from purveyor.docker.protocols import Engine, Session
 from purveyor_hooks import Command, Failed
 
 LAST_WORDS = 2000  # bytes

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from purveyor.kernel.cli import envfile
+from purveyor.cli import envfile
 from purveyor_hooks import BadInput
 
 dotenv = pytest.importorskip("dotenv")  # neither is beside the oldest dependencies

@@ -12,10 +12,10 @@ import pytest
 
 from fake.scene import PLUGINS, SETTINGS, Scene
 from purveyor.app import open_app
+from purveyor.docker import Labels
+from purveyor.docker.client import DockerEngine
+from purveyor.docker.errors import LOOK, translated
 from purveyor.doctor import examine
-from purveyor.kernel.docker import Labels
-from purveyor.kernel.docker.client import DockerEngine
-from purveyor.kernel.docker.errors import LOOK, translated
 from purveyor.services import store as services
 from purveyor_hooks import BadInput, EngineUnavailable
 

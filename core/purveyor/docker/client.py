@@ -9,15 +9,15 @@ import aiohttp
 import anyio
 import msgspec
 
-from purveyor.kernel.docker.containers import DockerContainers
-from purveyor.kernel.docker.errors import CHANGE, LOOK, UNREACHABLE, translated
-from purveyor.kernel.docker.filters import filters
-from purveyor.kernel.docker.host import connect, require_here
-from purveyor.kernel.docker.images import DockerImages
-from purveyor.kernel.docker.labels import Labels
-from purveyor.kernel.docker.networks import DockerNetworks
-from purveyor.kernel.docker.protocols import Engine
-from purveyor.kernel.docker.volumes import DockerVolumes
+from purveyor.docker.containers import DockerContainers
+from purveyor.docker.errors import CHANGE, LOOK, UNREACHABLE, translated
+from purveyor.docker.filters import filters
+from purveyor.docker.host import connect, require_here
+from purveyor.docker.images import DockerImages
+from purveyor.docker.labels import Labels
+from purveyor.docker.networks import DockerNetworks
+from purveyor.docker.protocols import Engine
+from purveyor.docker.volumes import DockerVolumes
 
 
 class DockerEngine(Engine):

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from purveyor.kernel.docker import Engine
-from purveyor.kernel.docker.terminal import Piped, piped
+from purveyor.docker import Engine
+from purveyor.docker.terminal import Piped, piped
 from purveyor_hooks import Address, Command, ExecResult, Logger
 
 
