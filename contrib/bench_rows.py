@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from purveyor.kernel.db import Store
 from purveyor.kernel.db.secrets import open_vault
+from purveyor.migrations import migrations
 
 NOW = datetime.now(UTC)
 VERBS = ("create", "link", "bind", "deploy", "backup", "restart", "update")
@@ -77,7 +78,7 @@ def put(
     """Fill the store of a state directory that is empty, or make one. No process may have it
     open."""
     vault = open_vault(state)
-    store = Store(state, vault)
+    store = Store(state, vault, migrations)
     store.open()
     store.close()
     made = _Rows(amounts, kinds, namespace, vault)

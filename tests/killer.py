@@ -19,6 +19,7 @@ import anyio
 import asyncpg
 import msgspec
 import redis.asyncio
+from sqlite_utils.migrations import Migrations
 
 from purveyor.app import open_app
 from purveyor.docker.containers import DockerContainers
@@ -108,8 +109,8 @@ def watch_acts(acted: Callable[[], None]) -> None:
 async def main(state: str, count: str, when: str, verb: str, arguments: str) -> None:
     stores: list[KillingStore] = []
 
-    def make(folder: Path, vault: Vault) -> Store:
-        stores.append(KillingStore(folder, vault))
+    def make(folder: Path, vault: Vault, migrations: Migrations) -> Store:
+        stores.append(KillingStore(folder, vault, migrations))
         return stores[-1]
 
     async with open_app(Path(state), make_store=make) as app:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import anyio.abc
 import msgspec
+from sqlite_utils.migrations import Migrations
 
 from purveyor.access.sign_ins import SignIns
 from purveyor.archiving.controller import ArchiveController
@@ -26,11 +27,12 @@ from purveyor.backups.scheduler import Scheduler
 from purveyor.deployments.operations.deploy import Deploy
 from purveyor.deployments.operations.repair_app import RepairApp
 from purveyor.deployments.project_apps import ProjectApps
-from purveyor.docker import Engine, Labels
+from purveyor.docker import Engine, Labels, subnet_registry
+from purveyor.docker.house import House
+from purveyor.docker.models import Network
 from purveyor.kernel import config as settings_module
 from purveyor.kernel import hold
 from purveyor.kernel.actors import Who
-from purveyor.kernel.api import address
 from purveyor.kernel.api.refusals import Refusals
 from purveyor.kernel.cache import Cache
 from purveyor.kernel.core import SignedIn
@@ -47,10 +49,10 @@ from purveyor.kernel.operations import Plan, Runner, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.operation import Key
-from purveyor.kernel.parts import House
 from purveyor.kernel.plugins.registry import Plugin, Registry
 from purveyor.kernel.subjects import Subject, Subjects
 from purveyor.kernel.supervisor import Supervisor
+from purveyor.migrations import migrations
 from purveyor.projects import resolve
 from purveyor.projects import store as projects
 from purveyor.projects.bindings import Binder
@@ -121,7 +123,7 @@ SUBJECTS: Subjects = {
 
 
 class StoreFactory(Protocol):
-    def __call__(self, state: Path, vault: Vault) -> Store: ...
+    def __call__(self, state: Path, vault: Vault, migrations: Migrations) -> Store: ...
 
 
 class EngineFactory(Protocol):
@@ -188,6 +190,10 @@ class App:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    async def container_networks(self) -> Sequence[Network]:
+        """The networks that containers of this host are on."""
+        return await self.house.engine.networks.listed()
 
     async def home(self, address: str) -> networks.Home:
         """The environment on whose network an address is."""
@@ -378,7 +384,7 @@ async def built(
         with told(state):
             vault = open_vault(state)
         vaults.append(vault)
-        store = make_store(state, vault)
+        store = make_store(state, vault, migrations)
         store.open()
         try:
             store.watch(document.watch)
@@ -393,11 +399,11 @@ async def built(
                         state,
                         settings,
                         store,
-                        engine,
                         registry,
                         logger,
                         Supervisor(store, logger),
                         Fence(),
+                        engine,
                     )
                 )
             finally:
@@ -439,7 +445,7 @@ async def open_app(
             async with _plugins(app, group):
                 await app.runner.hold_unfinished()
                 await app.incidents.recall()
-                app.house.engine.subnets = await app.house.store.read(address.subnets)
+                app.house.engine.subnets = await app.house.store.read(subnet_registry.subnets)
                 if serve:
                     await _serve(app, group)
                 elif resume:

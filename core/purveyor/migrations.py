@@ -6,12 +6,6 @@ from sqlite_utils.migrations import Migrations
 migrations = Migrations("purveyor")
 
 
-def unknown(db: Database) -> list[str]:
-    """The migrations that a database has walked and this version does not know."""
-    known = {item.name for item in migrations.pending(Database(memory=True))}
-    return [item.name for item in migrations.applied(db) if item.name not in known]
-
-
 FIRST = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 

@@ -13,10 +13,10 @@ import msgspec
 from fake.scene import Scene
 from purveyor.app import App, StoreFactory
 from purveyor.backups.storage import LocalStorage, Storage
+from purveyor.docker.house import House
 from purveyor.kernel.db import Store
 from purveyor.kernel.db.database import installation
 from purveyor.kernel.events import store as events
-from purveyor.kernel.parts import House
 from purveyor.recovery import document, finding
 from purveyor.recovery.copier import StateCopies, Status, Target
 from purveyor.recovery.sealing import Keys

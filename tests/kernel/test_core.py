@@ -59,7 +59,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Any:
-    made = Store(tmp_path, open_vault(tmp_path))
+    made = Store(tmp_path, open_vault(tmp_path), migrations)
     made.open()
     yield made
     made.close()
@@ -99,7 +99,7 @@ async def test_rows_that_are_kept_over_the_end_of_their_transaction_keep_no_conn
 
 
 def test_the_key_file_is_private_and_a_lost_or_wrong_key_is_said(tmp_path: Path) -> None:
-    store = Store(tmp_path, open_vault(tmp_path))
+    store = Store(tmp_path, open_vault(tmp_path), migrations)
     store.open()
     store.close()
     key = tmp_path / "key"
@@ -117,7 +117,7 @@ def test_the_key_file_is_private_and_a_lost_or_wrong_key_is_said(tmp_path: Path)
     key.write_bytes(Fernet.generate_key())
     key.chmod(0o600)
     with pytest.raises(BadInput, match="does not open"):
-        Store(tmp_path, open_vault(tmp_path)).open()
+        Store(tmp_path, open_vault(tmp_path), migrations).open()
     key.write_text(good)
     key.chmod(0o644)
     with pytest.raises(BadInput, match="chmod 600"):
@@ -452,7 +452,7 @@ async def test_steps_are_told_in_the_order_in_which_they_ran_when_the_clock_goes
     tmp_path: Path,
 ) -> None:
     times = (datetime(2026, 1, 1, tzinfo=UTC) - timedelta(seconds=number) for number in count())
-    store = Store(tmp_path, open_vault(tmp_path), clock=lambda: next(times))
+    store = Store(tmp_path, open_vault(tmp_path), migrations, clock=lambda: next(times))
     store.open()
     operation = await run(store, Walk())
     assert [

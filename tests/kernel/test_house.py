@@ -51,6 +51,7 @@ def test_the_core_never_names_a_plugin() -> None:
 
 @pytest.mark.parametrize(("files", "forbidden"), [
     ("kernel/db/*.py **/store.py **/models.py", {"aiodocker", "litestar", "click"}),
+    ("kernel/**/*.py", {"aiodocker", "click"}),
     ("docker/*.py", {"sqlite_utils", "litestar", "click"}),
     ("kernel/operations/*.py", {"sqlite_utils", "aiodocker", "litestar", "click"}),
     ("[!k]*/operations/*.py", {"sqlite_utils", "aiodocker", "litestar", "click", "httpx"}),
@@ -70,6 +71,14 @@ def test_each_room_knows_its_own_trade_only(files: str, forbidden: set[str]) -> 
             for file, name in imports(ROOT / "core/purveyor")
             if file in paths and name in forbidden
         } == set()
+
+
+def test_the_kernel_is_read_in_an_afternoon() -> None:
+    lines = {
+        path: len(path.read_text().splitlines())
+        for path in (ROOT / "core/purveyor/kernel").rglob("*.py")
+    }
+    assert sum(lines.values()) < 6000, sorted(lines.items(), key=lambda item: -item[1])[:5]
 
 
 def test_no_task_is_without_a_parent() -> None:

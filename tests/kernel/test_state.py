@@ -42,7 +42,7 @@ def anyio_backend() -> str:
 
 
 def opened(state: Path) -> Store:
-    store = Store(state, open_vault(state))
+    store = Store(state, open_vault(state), migrations)
     store.open()
     return store
 
@@ -151,7 +151,7 @@ def test_no_file_handle_is_said(tmp_path: Path) -> None:
                 held.append(os.open(os.devnull, os.O_RDONLY))
         os.close(held.pop())
         with pytest.raises(StateUnavailable, match="no file handle left"):
-            Store(tmp_path, vault).open()
+            Store(tmp_path, vault, migrations).open()
     finally:
         for handle in held:
             os.close(handle)
@@ -254,7 +254,7 @@ def killed_while_opening(state: Path, statement: int) -> bool:
     before."""
     child = os.fork()
     if child == 0:
-        store = Doomed(state, open_vault(state))
+        store = Doomed(state, open_vault(state), migrations)
         store.left = statement
         store.open()
         os._exit(0)

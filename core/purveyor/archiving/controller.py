@@ -21,10 +21,10 @@ from purveyor.backups.models import BackupRecord
 from purveyor.backups.operations.backup import BackupArguments
 from purveyor.backups.repository import BackupRepository
 from purveyor.backups.storage import Storage
+from purveyor.docker.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Verb
 from purveyor.kernel.operations.runner import Runner
-from purveyor.kernel.parts import House
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord

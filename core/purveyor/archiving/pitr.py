@@ -10,9 +10,9 @@ from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.repository import BackupRepository
 from purveyor.docker.exec import HelperAccess
+from purveyor.docker.house import House
 from purveyor.docker.protocols import UNPACKING
 from purveyor.kernel.operations.models import Outcome
-from purveyor.kernel.parts import House
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.services.handle import handle_of, hooks_of
 from purveyor.services.models import ServiceRecord, VolumeRecord

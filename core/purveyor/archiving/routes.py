@@ -9,9 +9,9 @@ from purveyor.archiving.operations.archive import ArchiveArguments
 from purveyor.archiving.schemas import ArchiveRequest, ArchiveView, MomentRequest
 from purveyor.backups import store as backups
 from purveyor.backups.operations.restore import RestoreArguments
+from purveyor.docker.house import Core
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import answer, nothing
-from purveyor.kernel.core import Core
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.services import routes as service_routes

@@ -23,12 +23,12 @@ from purveyor.backups.manifest import Manifest, OnRecord, Verified
 from purveyor.backups.models import BackupRecord, SourceRecord
 from purveyor.backups.storage import DATA, MANIFEST, SUMS, LocalStorage, S3Storage, Storage
 from purveyor.backups.sums import CHUNK, Summing, checked
+from purveyor.docker.house import House
 from purveyor.kernel import redact
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation, utc_now
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.secrets import write_new
-from purveyor.kernel.parts import House
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.projects.claims import held_bindings
 from purveyor.projects.models import HeldBinding

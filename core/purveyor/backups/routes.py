@@ -29,11 +29,11 @@ from purveyor.backups.schemas import (
     SourceView,
 )
 from purveyor.backups.storage import MANIFEST, S3Storage
+from purveyor.docker.house import Core
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.notes import note
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
 from purveyor.kernel.api.streaming import begun, flow
-from purveyor.kernel.core import Core
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.services import routes as service_routes

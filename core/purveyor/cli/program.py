@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from purveyor.kernel.core import Core
+    from purveyor.docker.house import Core
     from purveyor.kernel.operations import Verb
 
 

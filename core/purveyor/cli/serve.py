@@ -65,7 +65,7 @@ async def serve(program: Program, state: Path, listen: str | None, level: int) -
     import msgspec
 
     from purveyor.cli.client import SOCKET, listens
-    from purveyor.kernel.api import gateway_listener
+    from purveyor.docker import gateway_listener
     from purveyor.kernel.api.address import note_port
     from purveyor.kernel.api.server import listen_local, listen_tcp, serving
     from purveyor.kernel.db.faults import told

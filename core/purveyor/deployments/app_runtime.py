@@ -7,11 +7,11 @@ from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.docker import Engine, PortTaken, labels, names, port_registry, ports
+from purveyor.docker.house import House
 from purveyor.docker.models import digest
 from purveyor.kernel import redact
 from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx
-from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
 from purveyor.services import certificates, networks
 from purveyor.services.incidents import astray

@@ -9,9 +9,9 @@ from purveyor.deployments.app_runtime import remove_containers
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.deployments.operations.repair_app import AppArguments, RepairApp
 from purveyor.docker import port_registry
+from purveyor.docker.house import House
 from purveyor.kernel import hold
 from purveyor.kernel.db import Tx
-from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
 from purveyor.projects.above import Deployed
 from purveyor.projects.models import BindingRecord

@@ -3,9 +3,9 @@ there."""
 
 import anyio
 
+from purveyor.docker.house import Core
 from purveyor.kernel.api import address
 from purveyor.kernel.api.server import Servers, listen_tcp
-from purveyor.kernel.core import Core
 from purveyor_hooks import PurveyorError
 
 LOOK = 5.0  # seconds between two looks; the network is seldom made anew

@@ -1,7 +1,7 @@
 """The core that runs, as the API's routes see it: nothing of what is built on the kernel is named
 here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -9,13 +9,14 @@ import anyio.abc
 import msgspec
 
 from purveyor.kernel.actors import Who
+from purveyor.kernel.api.door import Network
 from purveyor.kernel.api.models import TokenRecord
 from purveyor.kernel.api.refusals import Refusals
 from purveyor.kernel.cache import Cache
 from purveyor.kernel.events.bus import Bus
 from purveyor.kernel.operations import Plan, Runner, Verb
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.kernel.parts import House
+from purveyor.kernel.parts import Kernel
 from purveyor.kernel.subjects import Subjects
 
 T = TypeVar("T")
@@ -43,7 +44,6 @@ class SignedIn(Protocol):
 class Core(Protocol):
     """What routes need of the core that runs."""
 
-    house: House
     bus: Bus
     memory: Cache
     runner: Runner
@@ -53,7 +53,13 @@ class Core(Protocol):
     wrong_tokens: Refusals
     token_uses: dict[int, datetime]
 
+    @property
+    def house(self) -> Kernel: ...
+
     def now(self) -> datetime: ...
+
+    async def container_networks(self) -> Sequence[Network]:
+        """The networks that containers of this host are on."""
 
     async def home(self, address: str) -> Home: ...
 

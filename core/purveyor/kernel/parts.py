@@ -1,10 +1,10 @@
-"""What verbs are built on, made once and passed in."""
+"""What verbs are built on, made once and passed in: what the kernel brings, and what features
+made."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from purveyor.docker import Engine
 from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Store
 from purveyor.kernel.fence import Fence
@@ -42,18 +42,17 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class House:
-    """The parts of the core that every verb needs."""
+class Kernel:
+    """What the kernel has for every verb."""
 
     state: Path
     settings: Settings
     store: Store
-    engine: Engine
     registry: Registry
     logger: Logger
     supervisor: Supervisor
     fence: Fence
-    parts: Parts = field(default_factory=Parts)
+    parts: Parts = field(default_factory=Parts, kw_only=True)
 
     def part(self, kind: type[T]) -> T:
         """What a feature made once, by its class."""

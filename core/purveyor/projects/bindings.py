@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
+from purveyor.docker.house import House
 from purveyor.kernel import naming as names
 from purveyor.kernel.api import tokens as api_tokens
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations.plan import PlannedApp
-from purveyor.kernel.parts import House
 from purveyor.projects import naming, tokens
 from purveyor.projects import store as projects
 from purveyor.projects.above import Deployed

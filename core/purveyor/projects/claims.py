@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from purveyor.docker.house import House
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
-from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
 from purveyor.projects.bindings import Binder
 from purveyor.projects.models import HeldBinding

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import anyio
 
+from purveyor.docker.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Runner, Verb
-from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
 from purveyor.services import store as services
 from purveyor.services.operations.lifecycle import ServiceArguments

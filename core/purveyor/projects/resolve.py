@@ -1,8 +1,8 @@
 """Who uses a service through the API: from a token and the names in a request to one environment's
 binding."""
 
+from purveyor.docker.house import House
 from purveyor.kernel.db import Tx
-from purveyor.kernel.parts import House
 from purveyor.projects import bindings, variables
 from purveyor.projects import store as projects
 from purveyor.projects.models import EnvironmentRecord, ProjectRecord

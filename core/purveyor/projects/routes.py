@@ -8,11 +8,11 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 
+from purveyor.docker.house import Core
 from purveyor.kernel import redact
 from purveyor.kernel.actors import told
 from purveyor.kernel.api.auth import Connection, admin, reader
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
-from purveyor.kernel.core import Core
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import bindings, service_links

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from purveyor.docker.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations.plan import PlannedApp
-from purveyor.kernel.parts import House
 from purveyor.projects import bindings
 from purveyor.projects import store as projects
 from purveyor.projects.bindings import Binder

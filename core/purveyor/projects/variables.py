@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from purveyor.docker.house import House
 from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx
-from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
 from purveyor.projects import tokens
 from purveyor.projects.models import BindingRecord

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 import anyio
 
+from purveyor.docker.house import House
 from purveyor.kernel import hold
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import forget
 from purveyor.kernel.operations import Verb
 from purveyor.kernel.operations.runner import Runner
-from purveyor.kernel.parts import House
 from purveyor.recovery import models
 from purveyor.recovery.models import Recovering, Result, recovering
 from purveyor.recovery.operations.recover import RecoverArguments

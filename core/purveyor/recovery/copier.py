@@ -28,10 +28,10 @@ from purveyor import __version__
 from purveyor.backups import store as backups
 from purveyor.backups.repository import BackupRepository, own_service
 from purveyor.backups.storage import LocalStorage, Storage
+from purveyor.docker.house import House
 from purveyor.kernel import hold
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation, note, remembered
-from purveyor.kernel.parts import House
 from purveyor.recovery import beside, document
 from purveyor.recovery.sealing import (
     OWNER,

@@ -11,13 +11,13 @@ from purveyor.backups import store as backups
 from purveyor.backups.models import SourceRecord
 from purveyor.backups.operations.backup import mark_failed
 from purveyor.docker import port_registry, ports
+from purveyor.docker.house import House
 from purveyor.kernel import hold
 from purveyor.kernel.config import FILE
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.operations import Verb
 from purveyor.kernel.operations import store as operations
-from purveyor.kernel.parts import House
 from purveyor.recovery.models import Recovering, keep
 from purveyor.recovery.outlook import Outlook
 from purveyor.services import store as services

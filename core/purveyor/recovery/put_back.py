@@ -21,16 +21,16 @@ from purveyor.backups.repository import KEY_FILE, read_key, write_key
 from purveyor.backups.storage import LocalStorage, S3Storage, Storage
 from purveyor.deployments import store as deployments
 from purveyor.docker import Engine, Labels
+from purveyor.docker.house import Core, House
 from purveyor.docker.labels import DEPLOYMENT, SERVICE, VOLUME, id_in
 from purveyor.docker.models import FoundVolume
 from purveyor.kernel import config, hold
-from purveyor.kernel.core import Core
 from purveyor.kernel.db import Store, Tx, copies
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
 from purveyor.kernel.db.secrets import open_vault
 from purveyor.kernel.operations import store as operations
-from purveyor.kernel.parts import House
+from purveyor.migrations import migrations
 from purveyor.recovery import beside, document, finding, layout
 from purveyor.recovery.copier import StateCopies
 from purveyor.recovery.retaken import in_place, installation_of, require_lost
@@ -206,7 +206,7 @@ async def _buckets(state: Path, newest: Copy) -> list[Storage]:
     part = state / beside.PART
     try:
         await anyio.to_thread.run_sync(_write_part, state, part, newest, None)
-        store = Store(part, open_vault(part))
+        store = Store(part, open_vault(part), migrations)
         store.open()
         try:
             sources = await store.read(lambda tx: list(backups.sources(tx)))

@@ -23,10 +23,12 @@ from purveyor.backups.manifest import key_id
 from purveyor.backups.models import SourceRecord
 from purveyor.backups.repository import KEY_FILE, write_key
 from purveyor.backups.storage import LocalStorage, S3Storage, Storage
-from purveyor.kernel.core import Core
-from purveyor.kernel.db import Tx, migrations
+from purveyor.docker.house import Core
+from purveyor.kernel.db import Tx
+from purveyor.kernel.db.database import unknown
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
+from purveyor.migrations import migrations
 from purveyor.recovery import beside, document, finding, layout
 from purveyor.recovery.copier import StateCopies, newest_mark
 from purveyor.recovery.models import Recovering, recovering
@@ -142,7 +144,7 @@ def _require_known(database: Path) -> None:
     """Raise `StateRefused` for the state of a later version, whose changes this one does not
     know."""
     with closing(sqlite3.connect(database)) as opened:
-        names = migrations.unknown(Database(opened))
+        names = unknown(migrations, Database(opened))
         theirs = _first(opened, "SELECT value FROM meta WHERE key = 'version'") or "a later version"
     if names:
         raise StateRefused(

@@ -20,6 +20,7 @@ from purveyor.backups.repository import KEY_FILE
 from purveyor.deployments import store as deployments
 from purveyor.deployments.app_runtime import container_name
 from purveyor.docker import Engine, Labels, image_registry, port_registry, ports
+from purveyor.docker.house import Core, House
 from purveyor.docker.labels import (
     DEPLOYMENT,
     ENVIRONMENT,
@@ -32,14 +33,13 @@ from purveyor.docker.labels import (
 )
 from purveyor.docker.models import Found, FoundVolume
 from purveyor.kernel import config, naming
-from purveyor.kernel.core import Core
 from purveyor.kernel.db import Store, Tx, copies
 from purveyor.kernel.db.beginning import MARK
 from purveyor.kernel.db.database import note
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
 from purveyor.kernel.db.secrets import open_vault
-from purveyor.kernel.parts import House
+from purveyor.migrations import migrations
 from purveyor.projects import naming as resources
 from purveyor.projects import store as projects
 from purveyor.recovery.beside import DATABASE, KEY, PART
@@ -203,7 +203,7 @@ async def _begin(state: Path, part: Path, installation: str) -> None:
             if (state / name).exists():
                 shutil.copy2(state / name, part / name)
         (part / MARK).touch(mode=0o600)
-    store = Store(part, open_vault(part))
+    store = Store(part, open_vault(part), migrations)
     store.open()
     try:
         await store.write(lambda tx: note(tx, "installation", installation))

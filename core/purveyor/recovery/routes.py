@@ -4,9 +4,9 @@ from typing import Any
 
 from litestar import Request, Response, Router, get, post
 
+from purveyor.docker.house import Core
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import answer
-from purveyor.kernel.core import Core
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import store as operations
 from purveyor.recovery import controller

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 from litestar import Request, Router, get, post
 
+from purveyor.docker.house import Core
 from purveyor.kernel.actors import told
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.notes import note
-from purveyor.kernel.core import Core
 from purveyor.kernel.db import Tx
 from purveyor.services import certificates
 from purveyor.services.certificates import AuthorityRecord

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import anyio.to_thread
 import msgspec
 
+from purveyor.docker.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import convert, installation
 from purveyor.kernel.db.models import Record
-from purveyor.kernel.parts import House
 from purveyor_hooks import Conflict
 
 FILE = "ca.crt"  # in the state directory, for commands on this host

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, Literal, NamedTuple
 
+from purveyor.docker.house import House
 from purveyor.docker.models import Found
 from purveyor.kernel.db import Tx
-from purveyor.kernel.parts import House
 from purveyor.services import incident_store
 from purveyor.services.incident_store import Told
 from purveyor.services.networks import lost

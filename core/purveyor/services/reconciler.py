@@ -10,12 +10,13 @@ from typing import Any
 import anyio
 import anyio.abc
 
+from purveyor.docker import subnet_registry
+from purveyor.docker.house import House
 from purveyor.docker.labels import DEPLOYMENT, SERVICE, id_in
 from purveyor.docker.models import Found
 from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Runner, Verb
-from purveyor.kernel.parts import House
 from purveyor.services import networks
 from purveyor.services import store as services
 from purveyor.services.above import App, Apps, Archiving, Links
@@ -257,9 +258,11 @@ class Reconciler:
         engine = self._house.engine
         await engine.ensure_network()
         if await engine.network_id() and engine.subnets != await self._house.store.read(
-            address.subnets
+            subnet_registry.subnets
         ):
-            await self._house.store.write(lambda tx: address.note_subnets(tx, engine.subnets))
+            await self._house.store.write(
+                lambda tx: subnet_registry.note_subnets(tx, engine.subnets)
+            )
         await self._networks.settle()
 
     async def _take_in(self, apps: list[App]) -> None:

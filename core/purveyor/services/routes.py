@@ -10,13 +10,13 @@ from litestar.params import Parameter
 from litestar.response import Stream
 
 from purveyor.docker import image_registry
+from purveyor.docker.house import Core
 from purveyor.docker.volumes import sizes_of
 from purveyor.kernel import redact
 from purveyor.kernel.actors import told
 from purveyor.kernel.api.auth import admin, reader, still_valid
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
 from purveyor.kernel.api.streaming import begun, flow
-from purveyor.kernel.core import Core
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.services import parameters

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 
 from purveyor.docker import port_registry
+from purveyor.docker.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord, Outcome
 from purveyor.kernel.operations.runner import emit
-from purveyor.kernel.parts import House
 from purveyor.services import store as services
 from purveyor.services.above import Links
 from purveyor.services.handle import handle_of

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import anyio
 import msgspec
 
+from purveyor.docker.house import House
 from purveyor.kernel.db import Tx
-from purveyor.kernel.parts import House
 from purveyor.services.certificates import AuthorityRecord
 from purveyor.services.models import AUTHORITIES
 from purveyor_hooks import PurveyorError

@@ -4,9 +4,9 @@ from typing import Any
 
 from litestar import Request, Response, Router, post
 
+from purveyor.docker.house import Core
 from purveyor.kernel.api.auth import admin
 from purveyor.kernel.api.responses import answer
-from purveyor.kernel.core import Core
 from purveyor.services.routes import shown
 from purveyor.upgrades.operations.undo import UndoUpgradeArguments
 from purveyor.upgrades.operations.upgrade import UpgradeArguments

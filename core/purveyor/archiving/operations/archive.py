@@ -17,12 +17,12 @@ from purveyor.backups.operations.backup import (
     sweep,
     write_once,
 )
+from purveyor.docker.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
-from purveyor.kernel.parts import House
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import STOP_DEADLINE, require_serving, step_names

@@ -12,11 +12,11 @@ from purveyor.backups.above import Archives
 from purveyor.backups.kinds import BASE
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.repository import UNSIGNED, BackupRepository
+from purveyor.docker.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.kernel.parts import House
 from purveyor.services import parameters
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord

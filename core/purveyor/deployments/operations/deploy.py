@@ -11,13 +11,13 @@ from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.app_runtime import DockerAppRuntime, container_name
 from purveyor.docker import image_registry, names, port_registry
+from purveyor.docker.house import House
 from purveyor.kernel import capabilities, hold, naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
-from purveyor.kernel.parts import House
 from purveyor.projects import bindings
 from purveyor.projects import store as projects
 from purveyor.projects import variables as project_variables

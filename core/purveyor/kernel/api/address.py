@@ -1,12 +1,11 @@
 """Where the HTTP API is reached: from this host, and from containers on the network."""
 
-from purveyor.docker.protocols import Subnet
 from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import note, remembered
 from purveyor_hooks import Conflict
 
-PORT, GATEWAY, SUBNETS = "api-port", "api-gateway", "network-subnets"
+PORT, GATEWAY = "api-port", "api-gateway"
 EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
 LOOPBACK = "127.0.0.1"
 NAME = "purveyor-api"  # the host, in the containers of apps that were deployed
@@ -20,20 +19,6 @@ def note_port(tx: Tx, port: int) -> None:
 def note_gateway(tx: Tx, address: str) -> None:
     """Note the host's own address on the containers' network."""
     note(tx, GATEWAY, address)
-
-
-def note_subnets(tx: Tx, subnets: tuple[Subnet, ...]) -> None:
-    """Note the ranges of addresses that the containers' network has."""
-    text = " ".join("=".join(item) for item in subnets)
-    if text and text != remembered(tx, SUBNETS):
-        note(tx, SUBNETS, text)
-
-
-def subnets(tx: Tx) -> tuple[Subnet, ...]:
-    """The ranges that the network had when it was last seen: one that is made anew asks for them,
-    for apps know the host by its address there."""
-    parts = (item.partition("=") for item in (remembered(tx, SUBNETS) or "").split())
-    return tuple((subnet, gateway) for subnet, _, gateway in parts)
 
 
 def hosts(tx: Tx) -> dict[str, str]:

@@ -9,12 +9,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 from litestar import Request
 
-from purveyor.docker.models import Network
 from purveyor.kernel.api.problems import render
 from purveyor_hooks import FOR_APPS, Forbidden, Logger, PurveyorError
 
@@ -36,6 +35,16 @@ NOT_FOR_APPS = Forbidden(
         "tunnel to it."
     ),
 )
+
+
+class Network(Protocol):
+    """A network of containers, with its ranges of addresses; `ours` when it is one of this
+    installation's."""
+
+    @property
+    def subnets(self) -> tuple[str, ...]: ...
+    @property
+    def ours(self) -> bool: ...
 
 
 class Whose(Enum):

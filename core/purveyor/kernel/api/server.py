@@ -15,6 +15,7 @@ from purveyor.kernel.api.auth import TRUSTED
 from purveyor.kernel.api.door import Neighbours, address_of, judged
 from purveyor.kernel.api.guard import Guard, Guarded, raise_handle_limit
 from purveyor.kernel.api.notes import ORIGIN
+from purveyor.kernel.core import Core
 from purveyor_hooks import Conflict
 
 GRACE = 3
@@ -98,11 +99,12 @@ class Servers:
     """The API on its sockets, each served in one task group."""
 
     def __init__(self, api: Litestar, group: anyio.abc.TaskGroup) -> None:
-        house = api.state.core.house
+        core: Core = api.state.core
+        house = core.house
         self._api = api
         self._group = group
         self._guard = Guard(house.settings.connections, raise_handle_limit(), house.logger)
-        self.neighbours = Neighbours(house.engine.networks.listed, house.logger)
+        self.neighbours = Neighbours(core.container_networks, house.logger)
         self._running: list[_Server] = []
 
     async def open(

@@ -13,9 +13,10 @@ import anyio
 import anyio.to_thread
 import msgspec
 from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
 
 from purveyor import __version__
-from purveyor.kernel.db import copies, migrations
+from purveyor.kernel.db import copies
 from purveyor.kernel.db.beginning import MARK, begun, lost
 from purveyor.kernel.db.faults import told, way_back
 from purveyor.kernel.db.secrets import Vault
@@ -174,6 +175,12 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def unknown(migrations: Migrations, db: Database) -> list[str]:
+    """The migrations that a database has walked and this version does not know."""
+    known = {item.name for item in migrations.pending(Database(memory=True))}
+    return [item.name for item in migrations.applied(db) if item.name not in known]
+
+
 class Store:
     """The database of a state directory. `write` and `read` run a function of a `Tx` in a worker
     thread.
@@ -182,9 +189,16 @@ class Store:
     their numbers, before the next transaction may begin.
     """
 
-    def __init__(self, state: Path, vault: Vault, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        state: Path,
+        vault: Vault,
+        migrations: Migrations,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
         self._path = state / "purveyor.db"
         self._vault = vault
+        self._migrations = migrations  # each database walks each of them once
         self._clock = clock
         self._writer: Database | None = None
         self._file = (0, 0)  # device and inode of the file that is open
@@ -217,11 +231,11 @@ class Store:
         new = self._path.stat().st_size == 0 or (self._path.parent / MARK).exists()
         self._writer = writer = self._connect()
         self._refuse_newer(writer)
-        pending = migrations.migrations.pending(writer)
+        pending = self._migrations.pending(writer)
         if pending and not new:
             copies.copy(self._path, f"before-{pending[0].name}")
         writer.enable_wal()
-        migrations.migrations.apply(writer)
+        self._migrations.apply(writer)
         with writer.atomic():
             tx = Tx(writer, self._vault, self._clock())
             seal = remembered(tx, "seal")
@@ -243,7 +257,7 @@ class Store:
         return reader
 
     def _refuse_newer(self, db: Database) -> None:
-        if not (names := migrations.unknown(db)):
+        if not (names := unknown(self._migrations, db)):
             return
         row = next(db.query("SELECT value FROM meta WHERE key = 'version'"), None)
         theirs = f"Purveyor {row['value']}" if row else "a later Purveyor"

@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 import msgspec
 
 from purveyor.docker import names
+from purveyor.docker.house import House
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.kernel.parts import House
 from purveyor.projects import bindings, variables
 from purveyor.projects import store as projects
 from purveyor.projects.bindings import Binder

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import msgspec
 
+from purveyor.docker.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.kernel.parts import House
 from purveyor.projects import bindings
 from purveyor.projects import store as projects
 from purveyor.projects.bindings import Binder

@@ -4,12 +4,12 @@ from typing import ClassVar
 
 import msgspec
 
+from purveyor.docker.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
-from purveyor.kernel.parts import House
 from purveyor.projects import store as projects
 from purveyor.projects.above import Deployed
 from purveyor.projects.bindings import Binder

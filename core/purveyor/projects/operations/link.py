@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from purveyor.docker.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord, Outcome
-from purveyor.kernel.parts import House
 from purveyor.projects import bindings
 from purveyor.projects import store as projects
 from purveyor.projects.above import Deployed

@@ -5,12 +5,12 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from purveyor.docker.house import House
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.kernel.parts import House
 from purveyor.projects import bindings, tokens
 from purveyor.projects import naming as accounts
 from purveyor.projects import store as projects

@@ -3,12 +3,12 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from purveyor.docker.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Step, Verb
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import Plan, PlannedContainer, PlannedPort, PlannedVolume
 from purveyor.kernel.operations.runner import emit
-from purveyor.kernel.parts import House
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor.services.provisioning import Provisioner

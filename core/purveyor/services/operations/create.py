@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import msgspec
 
 from purveyor.docker import names, port_registry
+from purveyor.docker.house import House
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.kernel.parts import House
 from purveyor.services import parameters
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of, hooks_of

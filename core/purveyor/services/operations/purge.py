@@ -5,12 +5,12 @@ from typing import ClassVar
 
 import msgspec
 
+from purveyor.docker.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedVolume
-from purveyor.kernel.parts import House
 from purveyor.services import store as services
 from purveyor_hooks import BadInput, Conflict
 
