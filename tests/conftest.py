@@ -14,7 +14,7 @@ from catalogue import uncatalogued
 from distributions import STALE, stale
 from fake.fixtures import anyio_backend, furnished, quick, room, scene, trial  # noqa: F401 - fixtures of tests that need no engine
 from sampling import DAY, ORDINARY, Share, today
-from sharding import Sharding, weekly
+from sharding import Sharding, fortnightly
 from support import MINIO, RUSTFS, MakeStage, Stage, docker, storage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +64,7 @@ def pytest_runtest_makereport(
     report = yield
     when = getattr(item, "callspec", None) and item.callspec.params.get("when")  # type: ignore[attr-defined]
     if report.failed and (
-        when == "some" or "share" in getattr(item, "fixturenames", ()) or weekly(item)
+        when == "some" or "share" in getattr(item, "fixturenames", ()) or fortnightly(item)
     ):
         report.sections.append(("To repeat it", f"{DAY}={today()} contrib/test '{item.nodeid}'"))
     return report

@@ -3,7 +3,7 @@ may still be made, and of each kind what takes longest, as `durations.json` says
 
 What stays together is what shares its set-up: the tests of a class, and those of a module that are
 in none, as ``--dist loadscope`` has it. ``--write-durations`` measures anew those that are run.
-What is marked ``weekly`` is left out of the ordinary run but on its day, and with ``--sample-long``
+What is marked ``fortnightly`` is left out of the ordinary run but on its day, and with ``--sample-long``
 so is what was measured to take longer and is not marked ``daily``. Who names a file gets all of it.
 """
 
@@ -46,7 +46,7 @@ class Sharding:
         items.sort(key=place)
 
     def _of_other_days(self, items: list[pytest.Item], long: float) -> set[pytest.Item]:
-        marked = {item: scope for item in items if (scope := weekly(item))}
+        marked = {item: scope for item in items if (scope := fortnightly(item))}
         for item in items:
             scope = _scope(item.nodeid)
             if (
@@ -55,8 +55,17 @@ class Sharding:
                 and not item.get_closest_marker("daily")
             ):
                 marked[item] = scope
-        day = days(marked.values(), self._known)
+        day = days(marked.values(), self._shares(items, marked))
         return {item for item, scope in marked.items() if day[scope] != today() % DAYS}
+
+    def _shares(self, items: list[pytest.Item], marked: dict[pytest.Item, str]) -> Counter[str]:
+        """The seconds that each marked scope takes of those of its module or class."""
+        tests = Counter(_scope(item.nodeid) for item in items)
+        found: Counter[str] = Counter()
+        for item, scope in marked.items():
+            whole = _scope(item.nodeid)
+            found[scope] += self._known.get(whole, 1.0) / tests[whole]  # type: ignore[assignment]
+        return found
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._measured[_scope(report.nodeid)] += report.duration  # type: ignore[assignment]
@@ -73,9 +82,9 @@ def _scope(nodeid: str) -> str:
     return nodeid.partition("[")[0].rpartition("::")[0]
 
 
-def weekly(item: pytest.Item) -> str:
-    """The name of what is taken together on one day of the week: the test, class or module that
+def fortnightly(item: pytest.Item) -> str:
+    """The name of what is taken together on one day of the fortnight: the test, class or module that
     carries the mark; else empty."""
     if item.get_closest_marker("daily"):
         return ""
-    return next((node.nodeid for node, _ in item.iter_markers_with_node("weekly")), "")
+    return next((node.nodeid for node, _ in item.iter_markers_with_node("fortnightly")), "")

@@ -13,7 +13,7 @@ import pytest
 import data
 from support import POSTGRES, Stage, docker, eventually
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 SETTINGS = "archive-interval = 0.5\nhealth-interval = 2\narchive-queue = 40"
 

@@ -414,7 +414,7 @@ SNIFF = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3)"
 CHANGED = ("/usr/bin/own", "/usr/bin/env", "/etc/ld.so.preload", "/etc/passwd", "/root/own", "/own")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @attack(
     "the engine",
     "open a packet socket as root of a server's container",

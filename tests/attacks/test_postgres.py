@@ -161,7 +161,7 @@ async def test_counting_it(attacked: Server) -> None:
     assert not census.failed
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.parametrize(("old", "new", "takes_over"), [(17, 17, False), (15, 18, True)])
 @awaited
 async def test_backup_and_restore_clone_and_upgrade(
@@ -236,7 +236,7 @@ async def test_a_count_that_never_ends_is_made_otherwise(
     attacked.psql("DROP DATABASE sleepy WITH (FORCE)")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_a_forged_record_gives_nobody_more(
     attacked: Server, make: Callable[..., Server]

@@ -123,7 +123,7 @@ def test_anothers_server_lets_nobody_else_in(stage: Stage, alpha: str, beta: Any
 MOST = 1000  # connections of one environment
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_its_memory_and_its_connections_are_its_own(stage: Stage, alpha: str, beta: Any) -> None:
     with redis.from_url(alpha, socket_timeout=20) as client:
         with pytest.raises(redis.exceptions.OutOfMemoryError):
@@ -170,7 +170,7 @@ def _answers(client: Any) -> bool:
         return False
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_a_script_without_end_keeps_nobody_else_waiting_and_no_backup_from_others(
     stage: Stage, alpha: str, beta: Any
 ) -> None:

@@ -118,7 +118,7 @@ def test_into_a_new_service_and_linking_brings_each_project_back_to_its_own(
     assert after == before
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.parametrize("kind", TWO_TYPES)
 def test_a_proof_restores_and_counts_and_leaves_nothing(kind: str, stage: Stage) -> None:
     made = run(stage, kind)
@@ -167,7 +167,7 @@ def folder(made: dict[str, Any]) -> Path:
     return Path(made["location"])
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.parametrize("file", ["data.zst", "data.sums", "manifest.json"])
 @pytest.mark.parametrize("encrypt", [False, True], ids=["plain", "encrypted"])
 def test_a_byte_that_was_altered_is_found_before_anything_is_restored(
@@ -188,7 +188,7 @@ def test_a_byte_that_was_altered_is_found_before_anything_is_restored(
     assert stage.call("GET", f"/backups/{made['id']}")["state"] == "suspect"
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_data_that_was_cut_off_is_refused(small: str, stage: Stage) -> None:
     made = run(stage, small)
     path = folder(made) / "data.zst"
@@ -222,7 +222,7 @@ def test_a_backup_that_lacks_a_database_is_suspect(small: str, stage: Stage) -> 
     assert (lacking["state"], "extra" in lacking["error_message"]) == ("suspect", True)
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_an_encrypted_backup_needs_its_key(small: str, stage: Stage) -> None:
     made = run(stage, small, encrypt=True)
     assert made["encryption"] == "age"
@@ -264,7 +264,7 @@ def test_a_restore_must_say_where_to(body: dict[str, str], small: str, stage: St
     assert stage.world() == world
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_a_stopped_service_says_that_it_is_stopped(small: str, stage: Stage) -> None:
     made = run(stage, small)
     stage.cli("stop", small)
@@ -274,7 +274,7 @@ def test_a_stopped_service_says_that_it_is_stopped(small: str, stage: Stage) -> 
     assert stage.cli("connect", small, "--", "-Atc", "SELECT count(*) FROM t").strip() == "5000"
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_a_disk_that_is_full_fails_the_backup_and_leaves_nothing(
     make_stage: Callable[..., Stage], tmp_path: Path
 ) -> None:
@@ -327,7 +327,7 @@ def bucket(stage: Stage) -> dict[str, str]:
     }  # type: ignore[dict-item]  # fmt: skip
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_after_the_host_is_lost_a_fresh_installation_restores_from_the_bucket(
     stage: Stage, bucket: dict[str, str], make_stage: Callable[..., Stage]
 ) -> None:
@@ -361,7 +361,7 @@ def test_after_the_host_is_lost_a_fresh_installation_restores_from_the_bucket(
     stage.call("DELETE", "/backups/s3-sources/offsite")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.parametrize("change", [
     {"secret_key": "wrong"}, {"bucket_name": "nobody-s-bucket"}, {"endpoint": "http://127.0.0.1:9"},
     {"endpoint": "ftp://x"},
@@ -377,7 +377,7 @@ def test_a_bucket_that_cannot_be_used_is_not_taken(
     assert [item["name"] for item in stage.call("GET", "/backups/s3-sources")] in ([], ["offsite"])
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_a_bucket_that_goes_away_fails_the_backup(
     stage: Stage, bucket: dict[str, str], make_stage: Callable[..., Stage]
 ) -> None:
@@ -397,7 +397,7 @@ def make_due(stage: Stage) -> None:
         db.execute("UPDATE schedules SET next_run = '2020' || substr(next_run, 5)")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_schedules_make_backups_prove_them_and_keep_only_so_many(
     make_stage: Callable[..., Stage],
 ) -> None:
@@ -451,7 +451,7 @@ def test_a_schedule_that_is_none_is_refused(
     assert stage.call("GET", "/backups/schedules") == []
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_the_command_line_does_what_the_api_does(small: str, stage: Stage) -> None:
     assert "write" in stage.cli("backup", "run", small, "--plan")
     said = stage.cli("backup", "run", small, "--keep-days", "3")

@@ -217,7 +217,8 @@ WHOLE = ("redis", "s3")  # of which nothing is named that is not carried
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.weekly] * (kind != "redis")) for kind in FILLED]
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.fortnightly] * (kind != "redis")) for kind in FILLED],
 )
 def test_one_of_everything_is_proven_by_its_contents_and_one_change_is_named(
     kind: str, house: Stage, rustfs: str

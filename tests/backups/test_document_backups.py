@@ -242,7 +242,7 @@ def answers(bare: Bare) -> bool:
         return False
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_what_cannot_come_back_as_it_was_is_named_and_a_second_try_begins_anew(
     docs: Stage, bare: Bare
 ) -> None:
@@ -260,7 +260,7 @@ def test_what_cannot_come_back_as_it_was_is_named_and_a_second_try_begins_anew(
     assert expected.differences(bare.census().only(("kinds", "people"))) == []
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_an_index_that_cannot_be_built_leaves_the_documents_and_is_named(bare: Bare) -> None:
     with bare.client() as client:
         client.twice.things.insert_many([{"_id": 1, "a": 1}, {"_id": 2, "a": 2}])
@@ -293,7 +293,7 @@ class Meddling(Gathered):
         await super().write(chunk)
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_a_collection_that_is_renamed_or_exchanged_while_others_are_read_is_not_lost(
     bare: Bare,
 ) -> None:
@@ -321,7 +321,7 @@ def test_a_collection_that_is_renamed_or_exchanged_while_others_are_read_is_not_
             client.drop_database("moving")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_one_that_was_broken_off_and_read_again_is_whole_after_a_restore(bare: Bare) -> None:
     sink = Gathered()
 
@@ -352,7 +352,7 @@ def test_one_that_was_broken_off_and_read_again_is_whole_after_a_restore(bare: B
             client.drop_database("torn")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_a_stream_that_was_forged_writes_neither_accounts_nor_our_marks(bare: Bare) -> None:
     sink = Gathered()
 
@@ -382,7 +382,7 @@ def test_a_stream_that_was_forged_writes_neither_accounts_nor_our_marks(bare: Ba
         assert "x" not in client.config.list_collection_names()
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_a_backup_beside_a_writer_makes_a_service_that_holds_the_same(docs: Stage) -> None:
     with writing(docs):
         made = backed_up(docs)
@@ -393,7 +393,7 @@ def test_a_backup_beside_a_writer_makes_a_service_that_holds_the_same(docs: Stag
         docs.cli("delete", "again", "--purge", "--yes")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_a_clone_beside_a_writer_holds_the_same_and_lets_no_project_in(docs: Stage) -> None:
     with writing(docs):
         docs.cli("clone", "docs", "copy")
@@ -424,7 +424,7 @@ def test_in_place_all_of_it_comes_back_and_the_project_still_gets_in(docs: Stage
         assert client.shop_production.orders.count_documents({}) == 100
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_the_manifest_counts_all_and_names_what_is_not_carried(docs: Stage) -> None:
     with administrator(docs) as client:
         client.local.notes.insert_one({"what": "a person's"})
@@ -441,7 +441,7 @@ def test_the_manifest_counts_all_and_names_what_is_not_carried(docs: Stage) -> N
     assert "kinds.indexed's definition" in found["digests"]
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_one_database_comes_out_as_mongorestore_reads_it(docs: Stage) -> None:
     made = backed_up(docs)
     with tarfile.open(fileobj=io.BytesIO(extracted(made, "kinds"))) as tar:
@@ -474,7 +474,7 @@ def extracted(made: dict[str, Any], database: str) -> bytes:
     return bytes(sink.data)
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_documents_past_their_time_make_no_difference(docs: Stage) -> None:
     """The server deletes them whenever it looks: a proof neither waits for it nor fails on it."""
     with administrator(docs) as client:
@@ -490,7 +490,7 @@ def test_documents_past_their_time_make_no_difference(docs: Stage) -> None:
     assert last["outcome"].get("differences", []) == []
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_a_server_that_goes_while_it_is_read_is_named_with_its_remedy(docs: Stage) -> None:
     with docs.local() as client:
         begun = client.post(

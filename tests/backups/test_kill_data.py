@@ -10,7 +10,7 @@ import pytest
 from killing import EVERY_WHEN, at_every_point
 from support import Stage, docker
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 
 def ask_server(stage: Stage, *command: str) -> str:

@@ -180,7 +180,7 @@ def writing(server: Server) -> Iterator[None]:
     assert not wrong, wrong[:3]
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.parametrize("name", SERVERS)
 def test_one_of_everything_comes_back_beside_a_writer_and_a_second_try_begins_anew(
     name: str, servers: Servers
@@ -200,7 +200,7 @@ def test_one_of_everything_comes_back_beside_a_writer_and_a_second_try_begins_an
     assert after == before
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.parametrize(("origin", "name"), [
     ("seaweedfs", "rustfs"),
     pytest.param("rustfs", "minio", marks=pytest.mark.nightly),
@@ -247,7 +247,7 @@ def comparable(versions: list[Any], name: str) -> list[Any]:
     ]
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.parametrize("name", SERVERS)
 def test_counts_are_of_what_was_written(name: str, servers: Servers) -> None:
     _, census = servers.store(name).backup()
@@ -264,7 +264,7 @@ def test_counts_are_of_what_was_written(name: str, servers: Servers) -> None:
     } <= census.digests.keys()
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.parametrize("name", SERVERS)
 def test_awkward_keys_are_named_or_come_back_and_overwrite_nothing(
     name: str, servers: Servers
@@ -320,7 +320,7 @@ def test_what_another_server_would_not_take_is_known_before_it_is_asked() -> Non
     assert "more would not come over" in str(seen.found()["rustfs"][-1])
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_a_copy_or_restore_that_would_lose_something_is_refused_before_anything_is_made(
     house: Stage, servers: Servers, rustfs: str
 ) -> None:
@@ -371,7 +371,7 @@ def forged(parts: list[tuple[str, dict[str, Any], bytes]]) -> Chunks:
     return Chunks(bytes(sink.data))
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.parametrize("name", SERVERS)
 def test_settings_that_a_copy_must_not_have_and_those_that_are_refused_are_named(
     name: str, servers: Servers
@@ -391,7 +391,7 @@ def test_settings_that_a_copy_must_not_have_and_those_that_are_refused_are_named
     assert line.startswith("settings: its notifications: the server refused it: ")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.parametrize("name", SERVERS)
 def test_one_bucket_alone_and_part_of_an_object_is_no_object(name: str, servers: Servers) -> None:
     described = {"described": {}, "latest": True, "size": 4}
@@ -422,7 +422,7 @@ def test_one_bucket_alone_and_part_of_an_object_is_no_object(name: str, servers:
     assert target.client.get_object(Bucket="purveyor", Key="identity")["Body"].read() != b"mine"
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.parametrize("name", SERVERS)
 def test_headers_that_are_not_ascii_come_back(name: str, servers: Servers) -> None:
     store, target = servers.target(name), servers.target(name, "store")
@@ -450,7 +450,7 @@ def test_headers_that_are_not_ascii_come_back(name: str, servers: Servers) -> No
             server.client.delete_bucket(Bucket="foreign")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_an_object_whose_headers_cannot_be_read_is_named_and_the_others_are_there(
     servers: Servers,
 ) -> None:
@@ -503,7 +503,7 @@ def test_versions_of_a_key_stay_in_order_in_whatever_order_a_server_lists_keys()
     assert anyio.run(listed) == [("b", "3"), ("a", "1"), ("a", "2"), ("a", "3")]
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_a_bucket_comes_out_as_a_tar(servers: Servers) -> None:
     source, _ = servers.store("seaweedfs").backup()
     with tarfile.open(fileobj=io.BytesIO(extracted(source, "versions"))) as tar:

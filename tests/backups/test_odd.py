@@ -12,7 +12,7 @@ from test_contents import Sets, Subject
 from data import psql
 from support import Stage
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 ODD = (Path(__file__).parents[1] / "everything/odd.sql").read_text()
 LIBRARY = """#!lua name=odd

@@ -206,7 +206,7 @@ def test_a_token_s_text_is_in_no_list_event_or_row(stage: Stage) -> None:
     assert masked["ECHO_TOKEN"] == "***"
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_the_address_can_be_another(make_stage: Callable[..., Stage], stage: Stage) -> None:
     lone = make_stage('api-url = "https://purveyor.example.com/"')
     lone.environment |= {"PYTHONPATH": stage.environment["PYTHONPATH"]}
@@ -216,7 +216,7 @@ def test_the_address_can_be_another(make_stage: Callable[..., Stage], stage: Sta
     assert lone.variables("shop", host=False)["ECHO_URL"] == "https://purveyor.example.com"
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_while_nobody_knows_the_address_it_is_said_and_nothing_is_injected(
     make_stage: Callable[..., Stage], stage: Stage
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from support import DEMO, Stage, eventually
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 PLUGIN = '''
 """A plugin for tests: it notes what it is told, refuses what it is asked to, and brings a type."""

@@ -14,7 +14,7 @@ from bench_scale import LISTS, PAGES
 
 from support import docker, eventually
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BENCH = [sys.executable, str(ROOT / "contrib/bench")]

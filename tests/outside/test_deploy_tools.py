@@ -17,7 +17,7 @@ import pytest
 import compose
 from support import DEMO, Stage, docker, eventually
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "contrib/deploy"
 

@@ -5,7 +5,7 @@ import pytest
 import npm
 from support import Stage
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 SCRIPT = """
 import pg from "pg";

@@ -13,7 +13,7 @@ import npm
 from distributions import Clean
 from support import Stage
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/kv.md"
 

@@ -8,7 +8,7 @@ import pytest
 import npm
 from support import Stage
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 BULL = """
 import Queue from "bull";

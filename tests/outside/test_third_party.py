@@ -20,7 +20,7 @@ import support
 from distributions import ROOT, build, run, wheel_of
 from support import REDIS, Stage, docker
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 SOURCE = ROOT / "contrib/purveyor-mariadb"
 IMAGE = "purveyor-test/mariadb:11.8"

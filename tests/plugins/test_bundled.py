@@ -44,53 +44,53 @@ class Sparing(Conformance):
         super().test_promise(check, bench)
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 class TestPostgres(Sparing):
     service_type, image = "postgres", POSTGRES
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 class TestRedis(Conformance):
     service_type, image = "redis", REDIS
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.nightly
 class TestRedisWithOneServer(Conformance):
     service_type, image = "redis", REDIS
     parameters: ClassVar[dict[str, str]] = {"channels": "divided"}
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 class TestMongodb(Sparing):
     service_type, image = "mongodb", MONGODB
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.usefixtures("rustfs")
 class TestRustfs(Sparing):
     service_type, image = "s3", RUSTFS
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.nightly
 class TestSeaweedfs(Conformance):
     service_type, image = "s3", SEAWEEDFS
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.nightly
 @pytest.mark.usefixtures("minio")
 class TestMinio(Conformance):
     service_type, image = "s3", MINIO
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 class TestKv(Sparing):
     service_type, image = "kv", REDIS
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.usefixtures("rustfs")
 class TestBlob(Sparing):
     service_type, image = "blob", RUSTFS

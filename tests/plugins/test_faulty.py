@@ -13,7 +13,7 @@ import pytest
 from sampling import Share
 from support import REDIS
 
-pytestmark = [pytest.mark.weekly, pytest.mark.usefixtures("engine")]
+pytestmark = [pytest.mark.fortnightly, pytest.mark.usefixtures("engine")]
 
 SOUND = '''
 """A sound plugin: the bundled Redis under another name. Faults are put in below."""

@@ -13,7 +13,7 @@ import pytest
 
 from support import POSTGRES, REDIS, Stage, docker, eventually
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 SEED = {
     "postgres": ("-c", "CREATE TABLE precious AS SELECT generate_series(1, 500) AS id"),

@@ -10,7 +10,7 @@ import pytest
 
 from support import Stage, docker, eventually, free_port
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 POSTGRES = [f"purveyor-test/postgres:{major}" for major in (15, 16, 17, 18)]
 KEY_VALUE = ["purveyor-test/redis:7.0", "purveyor-test/redis:8.0", "purveyor-test/valkey:8.1"]

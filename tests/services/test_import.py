@@ -10,7 +10,7 @@ import redis
 import data
 from support import MONGODB, POSTGRES, REDIS, SEAWEEDFS, Stage, docker, eventually
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 SECRET = 'it\'s a "secret" /:@%'
 CONFIG = '{"identities":[{"name":"a","credentials":[{"accessKey":"seaweedkey","secretKey":"seaweedsecret"}],"actions":["Admin"]}]}'  # noqa: E501

@@ -13,7 +13,7 @@ from purveyor.docker import Labels
 from purveyor_hooks import Command
 from support import Stage, docker, eventually
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 
 def count(stage: Stage, service: str) -> int:

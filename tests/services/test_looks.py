@@ -17,7 +17,7 @@ SECRETS: dict[str, dict[str, Any]] = {
 }
 AT_ONCE = 6
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 
 class Reach:

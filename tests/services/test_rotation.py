@@ -16,7 +16,7 @@ from botocore.config import Config
 import data
 from support import Stage, docker
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 SECRETS = {
     "postgres": "password",

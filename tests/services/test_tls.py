@@ -147,7 +147,7 @@ def test_another_authority_takes_over_while_servers_run(served: Stage) -> None:
     assert "cache, docs, main" in served.cli("ca", "show")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_the_doctor_tells_a_server_that_presents_another_certificate_than_its_own(
     served: Stage, tmp_path: Path
 ) -> None:
@@ -233,7 +233,7 @@ def documents(stage: Stage, service: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_a_mongodb_that_refuses_plain_text_is_backed_up_cloned_upgraded_and_rotated(
     served: Stage,
 ) -> None:
@@ -259,7 +259,7 @@ def test_a_mongodb_that_refuses_plain_text_is_backed_up_cloned_upgraded_and_rota
         assert client.get_default_database().notes.count_documents({}) == 3
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_a_foreign_mongodb_that_demands_tls_is_taken_in_as_it_is(
     served: Stage, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from support import DEMO, MakeStage, Stage, docker, eventually
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 WRITE = {
     "main": ("psql", "-U", "postgres", "-Atc", "CREATE TABLE IF NOT EXISTS kept AS SELECT 7 AS x"),

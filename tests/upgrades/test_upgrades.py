@@ -13,7 +13,7 @@ import redis
 import data
 from support import Stage, docker
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 POSTGRES = "purveyor-test/postgres:{}".format
 

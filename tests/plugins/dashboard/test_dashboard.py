@@ -21,7 +21,7 @@ from purveyor_hooks.conformance import Bench
 from sampling import Share
 from support import DEMO, PATIENCE, REDIS, Stage, docker, eventually, hanging
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

@@ -13,7 +13,7 @@ from support import PATIENCE, Stage, free_port
 if TYPE_CHECKING:  # what needs no browser runs where none is installed
     from playwright.sync_api import Browser, BrowserContext
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 SECRET = "its own secret, with : and + in it"
 # its pages take any name and any password; it demands PKCE and tells claims at userinfo alone

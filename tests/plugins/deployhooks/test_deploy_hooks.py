@@ -16,7 +16,7 @@ from standardwebhooks import Webhook
 
 from support import DEMO, Stage, eventually
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 SLEEPER = ("--", "python3", "-c", "import time; time.sleep(600)")
 

@@ -14,7 +14,7 @@ from pymongo.errors import OperationFailure
 
 from support import Stage
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 BETA = "beta_production"
 

@@ -59,7 +59,7 @@ def swedish(server: Server, rules: str = "") -> None:
 SORTED = ["arm bar gut Öl Ofen Zug", "arm bar gut Ofen Zug Öl", "file9 File10", "arm bar gut Öl"]
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_from_one_major_to_another_it_sorts_alike_and_both_versions_of_icu_are_named(
     make: Make, with_icu: Callable[[int], dict[str, Any]]
@@ -82,7 +82,7 @@ async def test_from_one_major_to_another_it_sorts_alike_and_both_versions_of_icu
         target.psql("INSERT INTO files VALUES ('FILE9')", "sorted")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_rules_of_its_own_come_along_and_a_server_without_icu_is_told_of(
     make: Make, with_icu: Callable[[int], dict[str, Any]]
@@ -105,7 +105,7 @@ async def test_rules_of_its_own_come_along_and_a_server_without_icu_is_told_of(
     assert without.psql("SELECT 1", "plain") == "1"
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.parametrize("major", KEPT_IN)
 @awaited
 async def test_where_each_major_keeps_it_is_known(major: int, make: Make) -> None:

@@ -221,7 +221,7 @@ def plain(make: Make) -> Server:
     return make(17)
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_what_a_subscription_or_a_mapping_may_no_longer_is_named(make: Make) -> None:
     """`password_required = false` opens what only an administrator may open: it is not made by
@@ -284,7 +284,7 @@ async def test_three_thousand_tables_come_back(plain: Server, make: Make) -> Non
     assert target.psql(total, "wide") == "3000"
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_what_a_live_database_does_in_between_is_no_difference(
     plain: Server, make: Make
@@ -314,7 +314,7 @@ CHANGES = (
 )  # fmt: skip
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_a_project_that_makes_drops_and_renames_all_the_time_is_backed_up(
     plain: Server, make: Make
@@ -453,7 +453,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dump, "LOCK_PATIENCE", 2)
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_a_table_that_somebody_locks_holds_up_its_own_database_alone(
     plain: Server, hasty: None
@@ -478,7 +478,7 @@ async def test_a_table_that_somebody_locks_holds_up_its_own_database_alone(
     plain.psql("DROP DATABASE locked")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_one_database_that_cannot_be_read_is_named_and_the_others_are_there(
     plain: Server, make: Make
@@ -520,7 +520,7 @@ async def test_one_database_that_cannot_be_read_is_named_and_the_others_are_ther
         plain.psql("DROP DATABASE halfgone")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_what_a_tenants_function_warns_of_is_not_taken_for_the_end_of_a_program(
     plain: Server, make: Make
@@ -544,7 +544,7 @@ async def test_what_a_tenants_function_warns_of_is_not_taken_for_the_end_of_a_pr
     assert census.only(["loud"]).differences((await count(target)).only(["loud"])) == []
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_settings_of_a_tenant_do_not_reach_the_manager(plain: Server, make: Make) -> None:
     one(plain, "bent", "CREATE TABLE t AS SELECT generate_series(1, 100) AS x")
@@ -571,7 +571,7 @@ async def test_settings_of_a_tenant_do_not_reach_the_manager(plain: Server, make
     plain.psql("DROP DATABASE bent")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_only_what_is_asked_for_is_restored_and_again_after_a_crash(
     plain: Server, make: Make
@@ -599,7 +599,7 @@ async def test_only_what_is_asked_for_is_restored_and_again_after_a_crash(
     plain.psql("DROP DATABASE second")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_what_cannot_be_restored_is_named_and_the_rest_is_there(
     plain: Server, make: Make
@@ -622,7 +622,7 @@ async def test_what_cannot_be_restored_is_named_and_the_rest_is_there(
     plain.psql("DROP DATABASE stubborn")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_what_is_left_out_is_named(plain: Server, make: Make) -> None:
     one(
@@ -660,7 +660,7 @@ async def test_what_is_left_out_is_named(plain: Server, make: Make) -> None:
     plain.psql("DROP DATABASE odd")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_what_is_written_at_each_login_is_counted_as_it_was_dumped(
     plain: Server, make: Make
@@ -684,7 +684,7 @@ async def test_what_is_written_at_each_login_is_counted_as_it_was_dumped(
     assert census.only(["watched"]).differences((await count(target)).only(["watched"])) == []
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_a_transaction_that_waits_for_its_second_phase_is_named(make: Make) -> None:
     source = make(17, arguments=("-c", "max_prepared_transactions=4"))
@@ -730,7 +730,7 @@ GRANT SET ON PARAMETER dynamic_library_path TO watcher; GRANT SET ON PARAMETER l
 """
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @pytest.mark.parametrize("old", [pytest.param(15, marks=pytest.mark.nightly), 18])
 @awaited
 async def test_what_only_an_administrator_makes_comes_back_whole_or_is_named(
@@ -804,7 +804,7 @@ async def test_what_only_an_administrator_makes_comes_back_whole_or_is_named(
     assert census.differences(await count(target)) == ["odd.publications is not as it was"]
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_what_a_tenants_code_says_is_not_taken_for_what_pg_restore_says(
     plain: Server, make: Make
@@ -832,7 +832,7 @@ async def test_what_a_tenants_code_says_is_not_taken_for_what_pg_restore_says(
     assert target.psql("SELECT count(*) FROM kept", "forger") == "5"
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_bytes_that_are_no_text_are_carried(make: Make) -> None:
     source = make(17, environment={"POSTGRES_INITDB_ARGS": "--encoding=SQL_ASCII --locale=C"})
@@ -855,7 +855,7 @@ async def test_bytes_that_are_no_text_are_carried(make: Make) -> None:
     )
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_a_copy_subscribes_to_nothing_and_what_takes_over_does(
     plain: Server, make: Make
@@ -913,7 +913,7 @@ async def test_logins_of_a_crash_are_swept_and_a_database_that_was_opened_is_clo
     plain.psql("DROP DATABASE shut")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_a_login_that_could_not_be_dropped_goes_when_the_server_serves_again(
     plain: Server,
@@ -939,7 +939,7 @@ async def test_a_login_that_could_not_be_dropped_goes_when_the_server_serves_aga
     plain.psql("DROP DATABASE cut")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_a_server_that_is_tidied_for_too_long_is_healthy_all_the_same(plain: Server) -> None:
     """A tenant may hold what the manager wants to change: it is left for the next time, whatever
@@ -959,7 +959,7 @@ async def test_a_server_that_is_tidied_for_too_long_is_healthy_all_the_same(plai
     plain.psql("DROP DATABASE held")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_long_work_that_moves_no_byte_beats(plain: Server, make: Make) -> None:
     """An index whose function takes its time."""
@@ -979,7 +979,7 @@ async def test_long_work_that_moves_no_byte_beats(plain: Server, make: Make) -> 
     plain.psql("DROP DATABASE slow")
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_the_plan_of_an_upgrade_knows_what_the_new_version_refuses(make: Make) -> None:
     source = make(15)
@@ -1029,7 +1029,7 @@ async def test_the_plan_of_an_upgrade_knows_what_the_new_version_refuses(make: M
     assert target.psql("SELECT count(*) FROM pg_class WHERE relname = 't'", "old") == "1"
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_a_tool_that_dies_ends_the_wait_with_its_reason(plain: Server, hasty: None) -> None:
     there = docker("exec", plain.name, "sh", "-c", "readlink -f $(command -v pg_dump)")
@@ -1048,7 +1048,7 @@ async def test_a_tool_that_dies_ends_the_wait_with_its_reason(plain: Server, has
         docker("exec", plain.name, "mv", f"{there}.real", there)
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 @awaited
 async def test_a_backup_of_an_older_purveyor_is_still_read(plain: Server, make: Make) -> None:
     """Roles and databases as SQL; what is in it for psql itself is not obeyed."""

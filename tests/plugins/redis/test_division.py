@@ -18,7 +18,7 @@ from purveyor.kernel.db.secrets import open_vault
 from purveyor_hooks import FoundContainer, Image, Service
 from support import REDIS, Stage, docker, eventually
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 OLDER = "purveyor-test/redis:7.0"
 
 

@@ -15,7 +15,7 @@ import redis
 import everything_redis
 from support import REDIS, Stage, docker, eventually
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 OLDER = "purveyor-test/redis:7.0"
 

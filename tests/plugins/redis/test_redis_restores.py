@@ -35,7 +35,7 @@ from purveyor_redis.rdb import CHECKSUM, Op, Reader
 from purveyor_redis.snapshot import proof
 from support import REDIS, Stage, docker, eventually, free_port
 
-pytestmark = pytest.mark.weekly
+pytestmark = pytest.mark.fortnightly
 
 PASSWORD = "hunter22"
 
