@@ -22,7 +22,14 @@ from sampling import Share
 
 pytestmark = pytest.mark.anyio
 # the last only to purge
-NO_WAY_BACK = ("delete-project", "delete-environment", "purge-volume", "delete-backup", "unlink")
+NO_WAY_BACK = (
+    "delete-project",
+    "delete-environment",
+    "purge-volume",
+    "delete-backup",
+    "unlink",
+    "remove-database",
+)
 
 
 async def told(app: App) -> list[Event]:

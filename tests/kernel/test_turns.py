@@ -1,19 +1,23 @@
 """Verbs that would hurt each other on one service take turns, and one that is stuck is in nobody
 else's way."""
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 
+from attacks.told import attack
 from fake.scene import Scene, do
 from purveyor.app import App
 from purveyor.backups.repository import BackupRepository
 from purveyor.kernel.db import Tx
 from purveyor.kernel.events import store as events
 from purveyor.kernel.operations import store as operations
-from purveyor_hooks import Failed
+from purveyor.projects import store as projects
+from purveyor.services import store as services
+from purveyor_hooks import Cancelled, Failed, ImageMissing
 
 pytestmark = pytest.mark.anyio
 
@@ -101,6 +105,72 @@ async def scene_is_whole(scene: Scene, app: App) -> list[bool]:
 
     found = (await picture(scene, app))["servers"]["fk-main"]
     return [found["administrator"], *found["accounts"].values()]
+
+
+@attack(
+    "tokens and sign-in",
+    "keep everybody from a service by an app that never comes up",
+    honest="waits for its app as long as it said, and others work on the service meanwhile",
+)
+async def test_an_app_that_takes_long_to_come_up_is_in_nobody_elses_way(scene: Scene) -> None:
+    async with scene.open() as app:
+        await do(app, "create-project", name="other")
+        await do(app, "link", service="main", project="other")
+        shop, main = await app.house.store.read(
+            lambda tx: (projects.get(tx, "shop").id, services.get(tx, "main").id)
+        )
+        held = Held(app.house.engine.images, "ensure")
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(do, app, "deploy", project="shop", image="app:2"))
+            await held.reached.wait()
+            await do(app, "deploy", project="other", image="app:1")
+            await do(app, "rotate-administrator", service="main")
+            await do(app, "restart", service="main")
+            assert app.runner.busy(shop, "project")
+            assert not app.runner.busy(main)
+            held.go_on.set()
+        assert not app.runner.busy(shop, "project")
+        assert scene.engine.require("fk.shop.production.3").state == "running"
+        assert all(await scene_is_whole(scene, app))
+
+
+@pytest.mark.parametrize("ending", ["done", "cancelled", "failed"])
+async def test_what_a_deploy_does_to_services_waits_for_its_turn(scene: Scene, ending: str) -> None:
+    """Whatever becomes of the app: the account of a new environment stays, or is taken back, when
+    whoever works on the service meanwhile is done."""
+    async with scene.open() as app:
+        main = await app.house.store.read(lambda tx: services.get(tx, "main").id)
+        started, updated = Held(app.house.engine.images, "ensure"), Held(app.provision, "stop")
+        image = "nowhere:1" if ending == "failed" else "app:2"
+        given = {"project": "shop", "environment": "third", "create": True, "image": image}
+
+        async def deploy() -> None:
+            with suppress(Cancelled, ImageMissing):
+                await do(app, "deploy", **given)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(deploy)
+            await started.reached.wait()
+            assert "shop_third" in scene.server("main").held.resources
+            group.start_soon(partial(do, app, "restart", service="main"))
+            await updated.reached.wait()
+            (number,) = (
+                item.id
+                for item in await app.house.store.read(operations.unfinished)
+                if item.verb == "deploy"
+            )
+            if ending == "cancelled":
+                group.start_soon(app.runner.cancel, number, "ada")
+            else:
+                started.go_on.set()
+            with anyio.fail_after(10):
+                while "(restart)" not in app.runner.waiting(number):  # noqa: ASYNC110
+                    await anyio.sleep(0.02)
+            assert "shop_third" in scene.server("main").held.resources
+            updated.go_on.set()
+        assert not app.runner.busy(main)
+        assert ("shop_third" in scene.server("main").held.resources) == (ending == "done")
+        assert all(await scene_is_whole(scene, app))
 
 
 async def test_recovery_goes_on_past_a_service_that_is_stuck(scene: Scene) -> None:

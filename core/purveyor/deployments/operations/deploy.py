@@ -49,6 +49,7 @@ from purveyor_hooks import (
 HOOK_DEADLINE = 60.0
 DEPLOY_DEADLINE = 3600.0
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+PATH = re.compile(r"/[^\s\x00-\x1f\x7f]*")
 
 
 class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -255,6 +256,7 @@ class Deploy(Verb):
                 lambda: self._deploy(operation),
                 lambda: self._withdraw(operation),
                 DEPLOY_DEADLINE,
+                apart=True,
             ),
             Step("switch", lambda: self._switch(operation), final=True),
             Step("retire", lambda: self._retire(operation), deadline=DEPLOY_DEADLINE),
@@ -404,8 +406,8 @@ def _check(given: DeployArguments) -> None:
         errors["port"] = "must be from 1 to 65535"
     if not 0 < given.timeout <= 3600:
         errors["timeout"] = "must be more than 0 and at most 3600 seconds"
-    if given.health_path is not None and not given.health_path.startswith("/"):
-        errors["health_path"] = "must begin with /"
+    if given.health_path is not None and not PATH.fullmatch(given.health_path):
+        errors["health_path"] = "must begin with /, and hold no spaces"
     if given.health_path is not None and given.port is None:
         errors["port"] = "needed for a health path"
     if given.image is not None:

@@ -16,7 +16,8 @@ class Step(NamedTuple):
     seconds.
 
     Once a step that is `final` is begun there is no way back: the operation cannot be cancelled any
-    more.
+    more. One that is `apart` works on no service, and takes as long as somebody else's program
+    does: the services' locks are free meanwhile.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Step(NamedTuple):
     undo: Callable[[], Awaitable[None]] | None = None
     deadline: float = 60.0
     final: bool = False
+    apart: bool = False
 
 
 Key = tuple[str, int]  # a lock: its kind, and the id of what it is on

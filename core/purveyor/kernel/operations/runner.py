@@ -1,6 +1,7 @@
 """Runs operations: one at a time for each service and project, journalled, resumed after a crash.
 
-An operation holds the locks of its target until it is done or undone. One that cannot be brought to
+An operation holds the locks of its target until it is done or undone; but for a step that is apart,
+whose services' locks it takes again afterwards. One that cannot be brought to
 its end now (an undo that fails, a journal that cannot be written) is tried again by itself, later
 and later; meanwhile whoever wants the same target is told which operation is in the way. So no old
 intent is ever replayed over a newer one.
@@ -12,6 +13,7 @@ which leaves everything as it is and frees its target.
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -256,25 +258,25 @@ class Runner:
         self._running[handle.operation_id] = handle
 
         async def run() -> None:
-            held: list[Key] = []
             try:
                 for key in handle.keys:
-                    if self._holders.get(key) is not handle:
-                        if not await self._queue(handle, key):
-                            break
-                        self._holders[key] = handle
-                    held.append(key)
+                    if self._holders.get(key) is not handle and not await self._queue(handle, key):
+                        break
                 await self._bring_to_its_end(verb, handle)
             finally:
                 del self._running[handle.operation_id]
-                self._release(held)
+                self._release([key for key in handle.keys if self._holders.get(key) is handle])
 
         self._group.start_soon(run, name=f"operation {handle.operation_id} {verb.name}")
         return handle
 
     async def _queue(self, handle: Handle, key: Key) -> bool:
-        """Wait for a lock that an older operation has, and say so meanwhile. The answer is whether
+        """Wait for a lock that another operation has, and say so meanwhile. The answer is whether
         it was got: one that is abandoned needs none."""
+        with suppress(anyio.WouldBlock):
+            self._locks[key].acquire_nowait()
+            self._holders[key] = handle
+            return True
         had = False
         async with anyio.create_task_group() as group:
 
@@ -294,6 +296,7 @@ class Runner:
             had = True
             group.cancel_scope.cancel()
         if had:
+            self._holders[key] = handle
             handle.waits = ""
         return had
 
@@ -432,13 +435,9 @@ class Runner:
                 handle.final = handle.final or step.name
             ended = previous
             await self._store.write(lambda tx: self._advance(tx, verb, operation, ended, step))  # noqa: B023
-            try:
-                await self._within(
-                    handle, step.do, step.deadline, f"The step {step.name!r} of {verb.name}"
-                )
-            except PurveyorError as raised:
+            if (failed := await self._do(verb, handle, step)) is not None:
                 return await self._give_up(
-                    verb, operation, handle, step, handle.stopped or raised, "failed"
+                    verb, operation, handle, step, handle.stopped or failed, "failed"
                 )
             previous = step
         if (stopped := handle.stopped) is not None:
@@ -450,6 +449,22 @@ class Runner:
             handle.final = before
             raise
         return None, True
+
+    async def _do(self, verb: Verb, handle: Handle, step: Step) -> PurveyorError | None:
+        """Do a step; the answer is what it failed with. While one that is apart works, others have
+        the services: a project whose app never comes up would keep everybody from them."""
+        let_go = [key for key in handle.keys if key[0] == "service"] if step.apart else []
+        self._release(let_go)
+        failed = None
+        try:
+            await self._within(
+                handle, step.do, step.deadline, f"The step {step.name!r} of {verb.name}"
+            )
+        except PurveyorError as raised:
+            failed = raised
+        for key in let_go:  # in their order, and after that of the project: as everybody takes them
+            await self._queue(handle, key)
+        return failed
 
     def _advance(
         self, tx: Tx, verb: Verb, operation: OperationRecord, ended: Step | None, step: Step
