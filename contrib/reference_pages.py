@@ -22,14 +22,14 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from distributions import STALE, stale  # noqa: E402
 from fake.engine import FakeEngine  # noqa: E402
-from purveyor.app import VERBS, built  # noqa: E402
+from purveyor.app import EVENTS, VERBS, built  # noqa: E402
 from purveyor.asgi import create_api  # noqa: E402
 from purveyor.docker import Labels  # noqa: E402
-from purveyor.kernel.config import Settings  # noqa: E402
 from purveyor.kernel.events import catalog  # noqa: E402
 from purveyor.kernel.logs import make_logger  # noqa: E402
 from purveyor.kernel.plugins.registry import Registry  # noqa: E402
 from purveyor.program import COMMANDS, cli  # noqa: E402
+from purveyor.settings import Settings  # noqa: E402
 from purveyor_hooks import Api, Binding, Image, Scope, Service, ServiceType, Variable, errors, specs  # noqa: E402
 
 GENERATED = "This page is generated from the code by `contrib/reference`. Do not edit it."
@@ -374,7 +374,7 @@ def _toml(value: object) -> str:
 
 
 def events() -> str:
-    entries = catalog.build(VERBS)
+    entries = catalog.build(VERBS, EVENTS)
     moments = {moment: (when, type(example).__name__) for moment, when, example in catalog.MOMENTS}
     families = sorted(
         {(verb.event("started").removesuffix(".started"), verb.name) for verb in VERBS}
@@ -424,7 +424,7 @@ def events() -> str:
 
 @cache
 def event_types() -> set[str]:
-    return {entry.type for entry in catalog.build(VERBS)}
+    return {entry.type for entry in catalog.build(VERBS, EVENTS)}
 
 
 def error_classes() -> list[type[errors.PurveyorError]]:

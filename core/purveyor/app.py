@@ -13,12 +13,17 @@ import anyio.abc
 import msgspec
 from sqlite_utils.migrations import Migrations
 
+from purveyor.access.events import EVENTS as ACCESS_EVENTS
 from purveyor.access.sign_ins import SignIns
 from purveyor.archiving.controller import ArchiveController
+from purveyor.archiving.events import EVENTS as ARCHIVING_EVENTS
 from purveyor.archiving.operations.archive import Archive, EndArchive
 from purveyor.archiving.service_archives import ServiceArchives
 from purveyor.archiving.wal_receiver import WalReceiver
+from purveyor.audit.events import EVENTS as AUDIT_EVENTS
 from purveyor.audit.log import AuditLog
+from purveyor.backups.events import EVENTS as BACKUPS_EVENTS
+from purveyor.backups.fence import Fence
 from purveyor.backups.operations.backup import Backup, DeleteBackup
 from purveyor.backups.operations.restore import Restore
 from purveyor.backups.operations.verify import VerifyBackup
@@ -27,11 +32,10 @@ from purveyor.backups.scheduler import Scheduler
 from purveyor.deployments.operations.deploy import Deploy
 from purveyor.deployments.operations.repair_app import RepairApp
 from purveyor.deployments.project_apps import ProjectApps
+from purveyor.distributions.events import EVENTS as DISTRIBUTIONS_EVENTS
 from purveyor.docker import Engine, Labels, subnet_registry
-from purveyor.docker.house import House
 from purveyor.docker.models import Network
-from purveyor.kernel import config as settings_module
-from purveyor.kernel import hold
+from purveyor.house import House
 from purveyor.kernel.actors import Who
 from purveyor.kernel.api.refusals import Refusals
 from purveyor.kernel.cache import Cache
@@ -43,7 +47,6 @@ from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
 from purveyor.kernel.db.secrets import Vault, open_vault
 from purveyor.kernel.events.bus import Bus
-from purveyor.kernel.fence import Fence
 from purveyor.kernel.logs import libraries, make_logger
 from purveyor.kernel.operations import Plan, Runner, Verb
 from purveyor.kernel.operations import store as operations
@@ -57,6 +60,7 @@ from purveyor.projects import resolve
 from purveyor.projects import store as projects
 from purveyor.projects.bindings import Binder
 from purveyor.projects.endings import Endings
+from purveyor.projects.events import EVENTS as PROJECTS_EVENTS
 from purveyor.projects.operations.bind import Bind, BindArguments
 from purveyor.projects.operations.end_access import EndAccess
 from purveyor.projects.operations.environments import DeleteEnvironment
@@ -68,9 +72,11 @@ from purveyor.projects.service_links import ProjectLinks
 from purveyor.recovery import document
 from purveyor.recovery.controller import Recovery
 from purveyor.recovery.copier import StateCopies
+from purveyor.recovery.events import EVENTS as RECOVERY_EVENTS
 from purveyor.recovery.operations.recover import Recover
-from purveyor.services import networks
+from purveyor.services import hold, networks
 from purveyor.services import store as services
+from purveyor.services.events import EVENTS as SERVICES_EVENTS
 from purveyor.services.handle import handle_of
 from purveyor.services.health import Observer
 from purveyor.services.incidents import Incidents
@@ -90,6 +96,7 @@ from purveyor.services.provisioning import Provisioner
 from purveyor.services.reconciler import Reconciler
 from purveyor.services.renewals import Renewals
 from purveyor.services.retention import Retention
+from purveyor.settings import load as load_settings
 from purveyor.upgrades.operations.undo import UndoUpgrade
 from purveyor.upgrades.operations.upgrade import Upgrade
 from purveyor_hooks import (
@@ -150,7 +157,9 @@ class App:
         self.wrong_tokens = Refusals(house.store, "token.refused")
         self.audit = AuditLog(house.store, house.logger, self.now, house.settings.audit_days)
         self.sign_ins = SignIns(house.store, self.memory, self.audit, self.now, house.settings)
-        house.parts.add(Networks(house), BackupRepository(house), WalReceiver(house), self.audit)
+        house.parts.add(
+            Fence(), Networks(house), BackupRepository(house), WalReceiver(house), self.audit
+        )
         self.provision = Provisioner(house)
         house.parts.add(self.provision, Binder(house))
         house.parts.add(ProjectLinks(house), ServiceArchives(house), ProjectApps(house))
@@ -171,10 +180,11 @@ class App:
         self.retention = Retention(house, self.now)
         self.copies = StateCopies(house, self.now)
         house.store.committed = self.copies.changed
-        house.fence.look = self.copies.look
+        house.part(Fence).look = self.copies.look
         self.recovery = Recovery(house, self.runner, self.verbs)
         house.parts.add(self.observer, self.renewals, self.copies, self.recovery)
         self.subjects = SUBJECTS
+        self.events = EVENTS
 
     def part(self, kind: type[T]) -> T:
         """What a feature made once, by its class."""
@@ -372,7 +382,7 @@ async def built(
     """
     with told(state):
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    settings = settings_module.load(state)
+    settings = load_settings(state)
     vaults: list[Vault] = []
     logger = make_logger(log_level, secrets=lambda: vaults[0].known() if vaults else ())
     lock = StateLock(state)
@@ -402,7 +412,6 @@ async def built(
                         registry,
                         logger,
                         Supervisor(store, logger),
-                        Fence(),
                         engine,
                     )
                 )
@@ -520,6 +529,16 @@ async def _plugins(app: App, group: anyio.abc.TaskGroup) -> AsyncIterator[None]:
                 pass
 
 
+EVENTS = (
+    *ACCESS_EVENTS,
+    *ARCHIVING_EVENTS,
+    *AUDIT_EVENTS,
+    *BACKUPS_EVENTS,
+    *DISTRIBUTIONS_EVENTS,
+    *PROJECTS_EVENTS,
+    *RECOVERY_EVENTS,
+    *SERVICES_EVENTS,
+)
 VERBS: tuple[Callable[[House], Verb], ...] = (
     Archive,
     AttachVolume,

@@ -64,6 +64,7 @@ PROGRAM = Program(
     open_core="purveyor.app:open_app",
     open_api="purveyor.asgi:open_api",
     verbs="purveyor.app:VERBS",
+    events="purveyor.app:EVENTS",
 )
 cli = command_line.make(PROGRAM)
 

@@ -26,8 +26,9 @@ from browsing import base_of, signed_out
 from fake.scene import Scene
 from purveyor.access import provider as provider_module
 from purveyor.access.provider import Provider
-from purveyor.kernel import config
 from purveyor.kernel.api.door import judged
+from purveyor.settings import FILE as SETTINGS_FILE
+from purveyor.settings import load as load_settings
 from purveyor_hooks import BadInput
 
 pytestmark = pytest.mark.anyio
@@ -141,7 +142,7 @@ class Stage(Site):
 
 @asynccontextmanager
 async def staged(scene: Scene, settings: str = SETTINGS) -> AsyncIterator[Stage]:
-    path = scene.state / config.FILE
+    path = scene.state / SETTINGS_FILE
     path.write_text((path.read_text() if path.exists() else "") + settings)
     async with site_of(scene) as made:
         stage = Stage(made.app, made.api)
@@ -630,11 +631,11 @@ async def test_settings_that_let_nobody_or_anybody_in_are_refused(
     change: dict[str, str], named: str, scene: Scene
 ) -> None:
     given = dict(line.split(" = ", 1) for line in SETTINGS.strip().splitlines()) | change
-    (scene.state / config.FILE).write_text(
+    (scene.state / SETTINGS_FILE).write_text(
         "\n".join(f"{name} = {value}" for name, value in given.items())
     )
     with pytest.raises(BadInput, match=re.escape(named)):
-        config.load(scene.state)
+        load_settings(scene.state)
 
 
 async def test_without_a_provider_there_is_no_button_and_no_way(scene: Scene) -> None:

@@ -18,12 +18,13 @@ from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
 from purveyor.docker import files as placing
 from purveyor.docker.models import digest
-from purveyor.kernel import config
 from purveyor.kernel.api import tokens
 from purveyor.kernel.api.server import listen_tcp, serving
 from purveyor.projects import store as projects
 from purveyor.projects.models import ProjectRecord
 from purveyor.services import routes as service_routes
+from purveyor.settings import Settings
+from purveyor.settings import load as load_settings
 from purveyor_hooks import (
     OF_ENTRY_POINTS,
     AppSpec,
@@ -158,7 +159,7 @@ async def test_what_is_no_limit_and_no_capability_is_named(
 async def test_settings_that_cannot_be_used_are_named(text: str, named: str, scene: Scene) -> None:
     settle(scene, text)
     with pytest.raises(BadInput) as refused:
-        config.load(scene.state)
+        load_settings(scene.state)
     assert named in refused.value.detail
 
 
@@ -278,7 +279,7 @@ SHOP = ProjectRecord(id=1, slug="shop", name="shop", created_at=None)  # type: i
 
 async def allowed(scene: Scene, image: str, *listed: str) -> str:
     """What a project's token gets when it asks for an image, "" when it is refused."""
-    settings = config.Settings(deploy_images=list(listed))
+    settings = Settings(deploy_images=list(listed))
     async with scene.open() as app:
         try:
             return await app.house.store.read(
@@ -469,12 +470,12 @@ REFUSED = 'chown("/var/cache/nginx/client_temp", 101) failed (1: Operation not p
 
 
 async def test_an_app_that_needs_what_it_has_not_is_told_the_way() -> None:
-    settings, app = config.Settings(), AppSpec(image="nginx:1")
+    settings, app = Settings(), AppSpec(image="nginx:1")
     for user in ("", "root", "0", "0:0"):
         said = containment.advice(app, user, settings, REFUSED)
         assert "--cap-add CHOWN --cap-add SETGID --cap-add SETUID" in said
         assert "app-capabilities" in said
     assert containment.advice(app, "101", settings, REFUSED) == ""
     assert containment.advice(app, "", settings, "out of luck") == ""
-    all_of_them = config.Settings(app_capabilities=["CHOWN", "SETGID", "SETUID"])
+    all_of_them = Settings(app_capabilities=["CHOWN", "SETGID", "SETUID"])
     assert containment.advice(app, "", all_of_them, REFUSED) == ""

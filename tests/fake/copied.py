@@ -12,8 +12,9 @@ import msgspec
 
 from fake.scene import Scene
 from purveyor.app import App, StoreFactory
+from purveyor.backups.fence import Fence
 from purveyor.backups.storage import LocalStorage, Storage
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Store
 from purveyor.kernel.db.database import installation
 from purveyor.kernel.events import store as events
@@ -80,7 +81,7 @@ async def living(
         parts._all = [copies if part is app.copies else part for part in parts._all]
         parts._found.clear()
         app.copies = copies
-        app.house.store.committed, app.house.fence.look = copies.changed, copies.look
+        app.house.store.committed, app.house.part(Fence).look = copies.changed, copies.look
         async with anyio.create_task_group() as group:
             if follow:
                 group.start_soon(copies.run)

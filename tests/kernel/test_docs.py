@@ -19,11 +19,11 @@ import reference_pages
 from distributions import PARTS
 from purveyor.app import VERBS
 from purveyor.clients.declarative import Declared
-from purveyor.kernel.config import Settings
 from purveyor.kernel.logs import make_logger
 from purveyor.kernel.plugins.registry import Plugin, Registry
 from purveyor.program import COMMANDS, cli
 from purveyor.services.handle import ServiceHandle
+from purveyor.settings import Settings
 from purveyor_hooks import Image, Service
 
 ROOT = Path(__file__).resolve().parents[2]

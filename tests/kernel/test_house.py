@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from purveyor.kernel.config import Settings
+from purveyor.settings import Settings
 from purveyor_hooks import errors, protocols, specs, types
 
 pytestmark = pytest.mark.daily

@@ -19,36 +19,28 @@ SDKS = ("purveyor_blob", "purveyor_kv")
 
 # what puts all the rest together: it may import anything, and nothing imports it
 ABOVE = {"__main__", "app", "asgi", "certified", "checks", "doctor", "doctor_routes", "program"}
-# three bases: the kernel knows nothing of ours, Docker and the command line know the kernel (and
-# the command line the daemon's door on Docker's network); the history of the tables is apart
+# what features are built on: the kernel knows nothing of ours; Docker and the command line know it,
+# and the daemon's door stands on Docker's network; the house puts engine, settings and kernel together
 BASES = {
     "kernel": set(),
     "docker": {"kernel"},
-    "cli": {"kernel", "docker"},
+    "settings": {"kernel", "docker"},
+    "house": {"kernel", "docker", "settings"},
+    "cli": {"kernel", "docker", "house"},
     "migrations": set(),
 }
-# features, and the features and bases that each stands on
-FEATURES = {
-    "audit": {"kernel"},
-    "access": {"kernel", "audit"},
-    "distributions": {"kernel"},
-    "services": {"kernel", "docker"},
-    "projects": {"kernel", "docker", "services"},
-    "backups": {"kernel", "docker", "services", "projects"},
-    "deployments": {"kernel", "docker", "services", "projects"},
-    "upgrades": {"kernel", "docker", "services", "projects"},
-    "archiving": {
-        "kernel",
-        "docker",
-        "services",
-        "projects",
-        "backups",
-        "deployments",
-        "upgrades",
-    },
+# features, and those that each stands on
+STANDING = {
+    "audit": set(),
+    "access": {"audit"},
+    "distributions": set(),
+    "services": set(),
+    "projects": {"services"},
+    "backups": {"services", "projects"},
+    "deployments": {"services", "projects"},
+    "upgrades": {"services", "projects"},
+    "archiving": {"services", "projects", "backups", "deployments", "upgrades"},
     "recovery": {
-        "kernel",
-        "docker",
         "migrations",
         "audit",
         "services",
@@ -58,9 +50,14 @@ FEATURES = {
         "upgrades",
         "archiving",
     },
-    "clients": set(),
 }
-BELOW = BASES | FEATURES
+# those that are about no service: nothing of Docker is theirs
+APART = {"audit", "access", "distributions"}
+FEATURES = {
+    name: below | {"kernel", "settings"} | (set() if name in APART else {"docker", "house"})
+    for name, below in STANDING.items()
+}
+BELOW = BASES | FEATURES | {"clients": set()}
 # what stands at the command line, of whichever feature: it alone knows `cli`
 COMMANDS = re.compile(r"(.*\.(\w+_)?commands|services\.connect|clients\..*)$")
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from purveyor.kernel.config import Settings
 from purveyor.services import parameters
+from purveyor.settings import Settings
 from purveyor_hooks import BadInput, Image, Reference, ServiceType
 from purveyor_hooks.references import parse, parts_of
 

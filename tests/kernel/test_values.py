@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 import purveyor_postgres
 import purveyor_redis
-from purveyor.kernel import config, redact
 from purveyor.kernel import naming as names
-from purveyor.kernel.config import Settings
+from purveyor.kernel import redact
 from purveyor.projects import naming as project_naming
 from purveyor.services import parameters
+from purveyor.settings import FILE as SETTINGS_FILE
+from purveyor.settings import Settings
+from purveyor.settings import load as load_settings
 from purveyor_hooks import BadInput, Binding, Image, Naming, Scope, Service, ServiceType, Variable
 from purveyor_postgres import accounts
 
@@ -355,13 +357,13 @@ def test_previews_hide_what_is_secret() -> None:
     ("health-samples = 10001", "health-samples"),
 ])  # fmt: skip
 def test_a_bad_settings_file_is_named_with_its_field(text: str, word: str, tmp_path: Path) -> None:
-    (tmp_path / config.FILE).write_text(text)
+    (tmp_path / SETTINGS_FILE).write_text(text)
     with pytest.raises(BadInput) as caught:
-        config.load(tmp_path)
-    assert str(tmp_path / config.FILE) in caught.value.detail
+        load_settings(tmp_path)
+    assert str(tmp_path / SETTINGS_FILE) in caught.value.detail
     assert word in caught.value.detail
 
 
 def test_a_settings_file_of_an_editor_that_marks_its_encoding_is_read(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_bytes(b'\xef\xbb\xbfnamespace = "marked"\n')
-    assert config.load(tmp_path).namespace == "marked"
+    assert load_settings(tmp_path).namespace == "marked"

@@ -16,7 +16,7 @@ from sqlite_utils import Database
 
 from fake.scene import Scene, create, do, look_after
 from purveyor.app import App
-from purveyor.kernel.db import migrations
+from purveyor.migrations import migrations
 from purveyor.recovery import beside, document
 from purveyor.recovery.document import File
 from purveyor.services import store as services
@@ -148,7 +148,7 @@ def same(db: sqlite3.Connection, path: Path) -> None:
 
 def test_every_table_and_column_is_named_as_state_history_or_observation() -> None:
     db = Database(memory=True)
-    migrations.migrations.apply(db)
+    migrations.apply(db)
     there = {(table, row[1]) for table, rows in tables_of(db.conn).items() for row in rows}
     named = [columns(part) for part in (STATE, UNFINISHED, HISTORY, OBSERVATION)]
     assert sum(map(len, named)) == len(set().union(*named)), "something is named twice"

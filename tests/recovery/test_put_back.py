@@ -15,12 +15,12 @@ import pytest
 from fake.host import Host, prepare
 from fake.scene import create, do, look_after
 from purveyor.backups.storage import LocalStorage
-from purveyor.kernel import hold
 from purveyor.kernel.db import copies
 from purveyor.kernel.db.faults import way_back
 from purveyor.kernel.operations import store as operations
 from purveyor.projects import store as projects
 from purveyor.recovery.put_back import PutBack, put_back
+from purveyor.services import hold
 from purveyor.services import store as services
 from purveyor_hooks import Conflict, NotFound, PurveyorError, StateRefused
 from support import Stage, docker, eventually

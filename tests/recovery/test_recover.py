@@ -18,13 +18,13 @@ from fake.scene import IMAGES, create, differences, do, picture
 from purveyor import __version__
 from purveyor.backups import store as backups
 from purveyor.backups.storage import LocalStorage
-from purveyor.kernel import hold
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
 from purveyor.recovery import controller, rebuild
 from purveyor.recovery.models import recovering
 from purveyor.recovery.outlook import Accepted
 from purveyor.recovery.routes import _view as view
+from purveyor.services import hold
 from purveyor.services import store as services
 from purveyor_hooks import BadInput, Conflict, Failed, NotFound, StateRefused, StateUnavailable
 

@@ -30,6 +30,7 @@ from fake.scene import Scene, do, look_after
 from purveyor.app import App
 from purveyor.archiving import store as archives
 from purveyor.backups import store as backups
+from purveyor.backups.fence import Fence
 from purveyor.backups.models import SourceRecord
 from purveyor.backups.storage import LocalStorage, S3Storage
 from purveyor.kernel.db.database import installation, note
@@ -90,11 +91,11 @@ async def test_a_recovery_elsewhere_supersedes_the_one_that_lives(
     async with living(scene) as app:
         await do(app, "backup", service="main", keep_days=1)
         await current(app, place)
-        assert app.house.fence.closed == {}
+        assert app.house.part(Fence).closed == {}
         copy(scene, other)
         async with living(other, follow=False) as successor:
             await recovered(successor)
-        await until(lambda: app.house.fence.closed)
+        await until(lambda: app.house.part(Fence).closed)
         await until(lambda: status(app, place).superseded)
         await anyio.sleep(0.1)
         before = files(place.root)
@@ -238,7 +239,7 @@ async def test_takeover_is_a_persons_word_and_reopens_what_was_closed(
             await until(lambda: status(successor, place).superseded)
             with pytest.raises(Conflict, match="taken over"):
                 await do(successor, "backup", service="main")
-            assert app.house.fence.closed == {}
+            assert app.house.part(Fence).closed == {}
             assert (await newest(app, place)).header.incarnation == (
                 await app.copies.identity()
             ).incarnation
@@ -326,7 +327,7 @@ async def test_an_answer_that_was_on_its_way_does_not_undo_a_takeover(
         slow.let.set()
         await current(app, slow)
         assert not status(app, slow).superseded
-        assert app.house.fence.closed == {}
+        assert app.house.part(Fence).closed == {}
 
 
 async def test_a_mark_that_our_key_did_not_make_stops_nobody(
@@ -340,7 +341,7 @@ async def test_a_mark_that_our_key_did_not_make_stops_nobody(
         await do(app, "backup", service="main")
         await project(app, "more")
         await current(app, place)
-        assert app.house.fence.closed == {}
+        assert app.house.part(Fence).closed == {}
     async with living(scene) as app:
         await current(app, place)
 
@@ -364,7 +365,7 @@ async def test_a_place_that_was_taken_over_is_asked_again_when_its_source_has_ch
         }
         await project(app, "wakes")
         await current(app, folder)
-        assert app.house.fence.closed == {}
+        assert app.house.part(Fence).closed == {}
 
 
 def test_of_many_that_claim_at_once_one_gets_it(tmp_path: Path) -> None:
@@ -501,7 +502,7 @@ async def test_an_archive_asks_once_a_minute_and_before_it_deletes(
             asked.append(address)
             await look(address)
 
-        app.house.fence.look = counted
+        app.house.part(Fence).look = counted
         for number in range(4):
             scene.put("tracked", "blog_production", more=str(number))
             await look_after(app, ship=True)
@@ -863,6 +864,6 @@ async def test_a_mark_that_somebody_without_the_key_put_in_our_way_stops_nobody(
         assert await place.claim(owner_path(who.installation, who.term), b"forged")
         await project(app, "new")
         assert await app.copies.flush(5) == []
-        assert app.house.fence.closed == {}
+        assert app.house.part(Fence).closed == {}
         mark = await place.get(owner_path(who.installation, who.term))
         assert mark == write_mark(who.mark, who.keys)

@@ -14,12 +14,12 @@ from purveyor.app import App
 from purveyor.asgi import create_api
 from purveyor.certified import of_certificates
 from purveyor.kernel.api import tokens
-from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Tx
 from purveyor.services import certificates, parameters
 from purveyor.services import store as services
 from purveyor.services.models import AUTHORITIES
 from purveyor.services.unaware import unaware
+from purveyor.settings import Settings
 from purveyor_hooks import Conflict, File, ServiceType
 from purveyor_hooks.certificates import SSL_MODE
 

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import anyio
 import pytest
 
-from purveyor.kernel.config import load
 from purveyor.kernel.db.secrets import Vault, open_vault
 from purveyor.kernel.logs import libraries, make_logger
 from purveyor.kernel.plugins.registry import Plugin, Registry
+from purveyor.settings import load
 from purveyor_hooks import BadInput, DeadlineExceeded, Failed, Image, Service, ServiceType, hookimpl
 
 

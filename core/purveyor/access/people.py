@@ -8,8 +8,8 @@ import msgspec
 
 from purveyor.access import store as users
 from purveyor.access.models import UserRecord
-from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Tx
+from purveyor.settings import Settings
 from purveyor_hooks import Forbidden
 
 GROUP = "group:"

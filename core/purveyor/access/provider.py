@@ -18,7 +18,7 @@ import anyio.to_thread
 import httpx
 import msgspec
 
-from purveyor.kernel.config import Settings, is_safe_address
+from purveyor.settings import Settings, is_safe_address
 from purveyor_hooks import BadInput, Failed, Unauthorized
 
 DEADLINE = 10.0  # seconds for one answer, its body included

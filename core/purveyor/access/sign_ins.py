@@ -19,8 +19,8 @@ from purveyor.kernel.api.models import TokenRecord
 from purveyor.kernel.api.refusals import Buckets, Refusals
 from purveyor.kernel.api.tokens import actor_of
 from purveyor.kernel.cache import Cache
-from purveyor.kernel.config import Settings
 from purveyor.kernel.db import Store, Tx
+from purveyor.settings import Settings
 from purveyor_hooks import (
     Arrival,
     Departure,

@@ -16,12 +16,13 @@ from purveyor.archiving.models import ArchiveRecord
 from purveyor.archiving.operations.archive import ArchiveArguments
 from purveyor.archiving.wal_receiver import WalReceiver
 from purveyor.backups import store as backups
+from purveyor.backups.fence import Fence
 from purveyor.backups.kinds import BASE
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.operations.backup import BackupArguments
 from purveyor.backups.repository import BackupRepository
 from purveyor.backups.storage import Storage
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Verb
 from purveyor.kernel.operations.runner import Runner
@@ -84,7 +85,7 @@ class ArchiveController:
             return
         place = await self._place(archive)
         if archive.volume_id != service.volume_id or archive.state == "broken":
-            await self._house.fence.require(place.address, LOOK)
+            await self._house.part(Fence).require(place.address, LOOK)
             await place.put(PROBE, b"purveyor")  # raises while it cannot be reached
             await self._begin(
                 service,
@@ -119,7 +120,7 @@ class ArchiveController:
     async def _ship(
         self, archive: ArchiveRecord, service: ServiceRecord, place: Storage, waiting: wal.Waiting
     ) -> None:
-        await self._house.fence.require(place.address, LOOK)
+        await self._house.part(Fence).require(place.address, LOOK)
         helper, source = self._helpers.access(service), self._helpers.folder(service)
         signing = await self._keeper.key(create=True)
         assert signing is not None
@@ -214,6 +215,6 @@ class ArchiveController:
         stored = await wal.stored(place, archive.folder)
         old = [item for item in stored if item.of < oldest and not item.of.endswith(".history")]
         if old:
-            await self._house.fence.require(place.address)
+            await self._house.part(Fence).require(place.address)
         for item in old:
             await place.delete(f"{archive.folder}/{item.path}")

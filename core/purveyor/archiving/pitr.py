@@ -10,8 +10,8 @@ from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.repository import BackupRepository
 from purveyor.docker.exec import HelperAccess
-from purveyor.docker.house import House
 from purveyor.docker.protocols import UNPACKING
+from purveyor.house import House
 from purveyor.kernel.operations.models import Outcome
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.services.handle import handle_of, hooks_of

@@ -9,7 +9,7 @@ from purveyor.archiving.operations.archive import ArchiveArguments
 from purveyor.archiving.schemas import ArchiveRequest, ArchiveView, MomentRequest
 from purveyor.backups import store as backups
 from purveyor.backups.operations.restore import RestoreArguments
-from purveyor.docker.house import Core
+from purveyor.house import Core
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import answer, nothing
 from purveyor.kernel.db import Tx

@@ -8,7 +8,7 @@ from purveyor.archiving.wal_receiver import WalReceiver
 from purveyor.backups.above import Archive, Archives
 from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations.models import Outcome
 from purveyor.services.above import Archiving

@@ -3,9 +3,9 @@
 import anyio
 
 from purveyor.docker.exec import HelperAccess
-from purveyor.docker.house import House
 from purveyor.docker.labels import SPEC
 from purveyor.docker.models import digest
+from purveyor.house import House
 from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Failed

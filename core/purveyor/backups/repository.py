@@ -18,12 +18,13 @@ from purveyor.backups import store as backups
 from purveyor.backups.above import Archives
 from purveyor.backups.codec import Packer, unpacked
 from purveyor.backups.contents import Compared
+from purveyor.backups.fence import Fence
 from purveyor.backups.kinds import BASE
 from purveyor.backups.manifest import Manifest, OnRecord, Verified
 from purveyor.backups.models import BackupRecord, SourceRecord
 from purveyor.backups.storage import DATA, MANIFEST, SUMS, LocalStorage, S3Storage, Storage
 from purveyor.backups.sums import CHUNK, Summing, checked
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel import redact
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation, utc_now
@@ -131,7 +132,7 @@ class BackupRepository:
         store = self._house.store
         backup, record = await store.read(lambda tx: _backup_and_service(tx, number))
         place = await self.place_of(backup)
-        await self._house.fence.require(place.address)
+        await self._house.part(Fence).require(place.address)
         signing = await self.key(create=True)
         assert signing is not None
         key = signing if backup.encryption else None
@@ -214,7 +215,7 @@ class BackupRepository:
             changes_signed=archive is not None,
         )
         content, mac = manifests.encode(made, backup.folder, signing)
-        await self._house.fence.require(place.address)  # the data may have taken hours
+        await self._house.part(Fence).require(place.address)  # the data may have taken hours
         await place.put(f"{backup.folder}/{SUMS}", sums)
         await place.put(f"{backup.folder}/{MANIFEST}", content)
         await store.write(lambda tx: backups.update(tx, number, **facts(made, mac)))

@@ -29,7 +29,7 @@ from purveyor.backups.schemas import (
     SourceView,
 )
 from purveyor.backups.storage import MANIFEST, S3Storage
-from purveyor.docker.house import Core
+from purveyor.house import Core
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.notes import note
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page

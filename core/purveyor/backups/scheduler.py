@@ -17,12 +17,12 @@ from purveyor.backups.operations.backup import (
     VerifyArguments,
     insert_backup,
 )
-from purveyor.docker.house import House
-from purveyor.kernel import hold
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.runner import Runner
+from purveyor.services import hold
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import BadInput, PurveyorError

@@ -84,7 +84,8 @@ def events_command(
 def _catalogue(options: Options) -> None:
     from purveyor.kernel.events import catalog
 
-    entries = catalog.build(options.require_program().operation_types())
+    program = options.require_program()
+    entries = catalog.build(program.operation_types(), program.event_types())
     if options.as_json:
         click.echo(msgspec.json.encode(entries))
     else:

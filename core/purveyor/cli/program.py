@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from purveyor.docker.house import Core
+    from purveyor.house import Core
+    from purveyor.kernel.events.catalog import Described
     from purveyor.kernel.operations import Verb
 
 
 class Program(NamedTuple):
     """`commands` has each command's module; `build` opens a state directory and answers its core,
     of which nothing runs yet, `open_core` one that runs, and `open_api` that one with its API, as
-    the methods say; `verbs` are its types of operation."""
+    the methods say; `verbs` are its types of operation, `events` what features publish by
+    themselves."""
 
     commands: Mapping[str, str]
     build: str
     open_core: str
     open_api: str
     verbs: str
+    events: str
 
     def built(self, state: Path) -> AbstractAsyncContextManager["Core"]:
         opener: Callable[..., AbstractAsyncContextManager[Core]] = _at(self.build)
@@ -39,6 +42,10 @@ class Program(NamedTuple):
 
     def operation_types(self) -> "Sequence[type[Verb]]":
         found: Sequence[type[Verb]] = _at(self.verbs)
+        return found
+
+    def event_types(self) -> "Sequence[Described]":
+        found: Sequence[Described] = _at(self.events)
         return found
 
 

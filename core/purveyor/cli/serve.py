@@ -106,7 +106,7 @@ async def serve(program: Program, state: Path, listen: str | None, level: int) -
                 group.start_soon(
                     keep,
                     "the door for containers",
-                    lambda: gateway_listener.keep(app, servers, host, bound[1]),
+                    lambda: gateway_listener.keep(app, app.house.engine, servers, host, bound[1]),
                 )
             gc.collect()
             # what is there now stays: looking through all of it again and again holds up every

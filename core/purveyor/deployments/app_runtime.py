@@ -7,8 +7,8 @@ from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.docker import Engine, PortTaken, labels, names, port_registry, ports
-from purveyor.docker.house import House
 from purveyor.docker.models import digest
+from purveyor.house import House
 from purveyor.kernel import redact
 from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx

@@ -24,11 +24,11 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from purveyor.deployments import store as deployment_store
-from purveyor.kernel import capabilities
-from purveyor.kernel.config import Settings
+from purveyor.docker import capabilities
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
 from purveyor.projects.models import ProjectRecord
+from purveyor.settings import Settings
 from purveyor_hooks import (
     AppSpec,
     Conflict,

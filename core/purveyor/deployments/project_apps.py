@@ -9,13 +9,12 @@ from purveyor.deployments.app_runtime import remove_containers
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.deployments.operations.repair_app import AppArguments, RepairApp
 from purveyor.docker import port_registry
-from purveyor.docker.house import House
-from purveyor.kernel import hold
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
 from purveyor.projects.above import Deployed
 from purveyor.projects.models import BindingRecord
-from purveyor.services import networks
+from purveyor.services import hold, networks
 from purveyor.services.above import App, Apps
 
 

@@ -12,7 +12,7 @@ from purveyor.deployments.operations.deploy import DeployArguments, DeployReques
 from purveyor.deployments.schemas import DeploymentView
 from purveyor.deployments.status import statuses
 from purveyor.docker import image_registry
-from purveyor.docker.house import Core
+from purveyor.house import Core
 from purveyor.kernel import redact
 from purveyor.kernel.api.responses import Limit, Offset, answer, page
 from purveyor.kernel.db import Page, Tx

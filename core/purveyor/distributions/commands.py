@@ -319,7 +319,7 @@ print(json.dumps(msgspec.to_builtins(list(registry.plugins))))
 def check_plugin(options: Options, service_type: str, image: str, only: tuple[str, ...]) -> None:
     """Check everything that a service type promises, on an installation made for that; exit code 1
     when one is not kept."""
-    from purveyor.kernel.config import load
+    from purveyor.settings import load
     from purveyor_hooks.conformance import CHECKS, Bench, Outcome, run_all
 
     known = [check.name for check in CHECKS]

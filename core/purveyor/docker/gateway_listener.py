@@ -3,15 +3,16 @@ there."""
 
 import anyio
 
-from purveyor.docker.house import Core
+from purveyor.docker.protocols import Engine
 from purveyor.kernel.api import address
 from purveyor.kernel.api.server import Servers, listen_tcp
+from purveyor.kernel.core import Core
 from purveyor_hooks import PurveyorError
 
 LOOK = 5.0  # seconds between two looks; the network is seldom made anew
 
 
-async def keep(app: Core, servers: Servers, host: str, port: int) -> None:
+async def keep(app: Core, engine: Engine, servers: Servers, host: str, port: int) -> None:
     """Listen on the network's gateway for as long as this runs, also when the network, or the
     engine, comes later."""
     known = noted = ""
@@ -21,7 +22,7 @@ async def keep(app: Core, servers: Servers, host: str, port: int) -> None:
     try:
         while True:
             try:
-                gateway = await app.house.engine.gateway()
+                gateway = await engine.gateway()
                 if gateway and gateway != known:
                     end()
                     end = _nothing

@@ -14,6 +14,7 @@ from purveyor.kernel.api.models import TokenRecord
 from purveyor.kernel.api.refusals import Refusals
 from purveyor.kernel.cache import Cache
 from purveyor.kernel.events.bus import Bus
+from purveyor.kernel.events.catalog import Described
 from purveyor.kernel.operations import Plan, Runner, Verb
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.parts import Kernel
@@ -48,6 +49,7 @@ class Core(Protocol):
     memory: Cache
     runner: Runner
     verbs: Mapping[str, Verb]
+    events: Sequence[Described]  # that features publish by themselves
     subjects: Subjects
     workers: anyio.abc.TaskGroup | None
     wrong_tokens: Refusals

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from purveyor.kernel.config import Settings
+from purveyor.kernel.config import ApiSettings
 from purveyor.kernel.db import Store
-from purveyor.kernel.fence import Fence
 from purveyor.kernel.plugins.registry import Registry
 from purveyor.kernel.supervisor import Supervisor
 from purveyor_hooks import Logger
@@ -46,19 +45,13 @@ class Kernel:
     """What the kernel has for every verb."""
 
     state: Path
-    settings: Settings
+    settings: ApiSettings
     store: Store
     registry: Registry
     logger: Logger
     supervisor: Supervisor
-    fence: Fence
     parts: Parts = field(default_factory=Parts, kw_only=True)
 
     def part(self, kind: type[T]) -> T:
         """What a feature made once, by its class."""
         return self.parts.find(kind)
-
-    @property
-    def volumes(self) -> Path:
-        """The folder that holds the data of all services."""
-        return self.settings.folder_of_volumes(self.state)

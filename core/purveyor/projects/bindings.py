@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel import naming as names
 from purveyor.kernel.api import tokens as api_tokens
 from purveyor.kernel.db import Tx

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects

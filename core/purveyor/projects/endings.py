@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import anyio
 
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Runner, Verb
 from purveyor.projects import store as projects

@@ -1,7 +1,7 @@
 """Who uses a service through the API: from a token and the names in a request to one environment's
 binding."""
 
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.projects import bindings, variables
 from purveyor.projects import store as projects

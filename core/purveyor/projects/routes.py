@@ -8,7 +8,7 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 
-from purveyor.docker.house import Core
+from purveyor.house import Core
 from purveyor.kernel import redact
 from purveyor.kernel.actors import told
 from purveyor.kernel.api.auth import Connection, admin, reader

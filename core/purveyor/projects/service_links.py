@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations.plan import PlannedApp
 from purveyor.projects import bindings

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects

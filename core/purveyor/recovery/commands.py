@@ -21,7 +21,7 @@ from purveyor_hooks.confirm import interrupts, yes_option
 if TYPE_CHECKING:
     from purveyor.backups.models import SourceRecord
     from purveyor.backups.storage import Storage
-    from purveyor.docker.house import Core
+    from purveyor.house import Core
     from purveyor.recovery.outlook import ServiceOutlook
     from purveyor.recovery.rebuild import Prospect, Wanted
 

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 
 import anyio
 
-from purveyor.docker.house import House
-from purveyor.kernel import hold
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import forget
 from purveyor.kernel.operations import Verb
@@ -14,6 +13,7 @@ from purveyor.kernel.operations.runner import Runner
 from purveyor.recovery import models
 from purveyor.recovery.models import Recovering, Result, recovering
 from purveyor.recovery.operations.recover import RecoverArguments
+from purveyor.services import hold
 from purveyor.services import store as services
 from purveyor_hooks import Conflict, PurveyorError
 

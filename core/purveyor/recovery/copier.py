@@ -26,10 +26,10 @@ import msgspec
 
 from purveyor import __version__
 from purveyor.backups import store as backups
+from purveyor.backups.fence import Fence
 from purveyor.backups.repository import BackupRepository, own_service
 from purveyor.backups.storage import LocalStorage, Storage
-from purveyor.docker.house import House
-from purveyor.kernel import hold
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation, note, remembered
 from purveyor.recovery import beside, document
@@ -46,6 +46,7 @@ from purveyor.recovery.sealing import (
     write_mark,
 )
 from purveyor.recovery.thinning import surplus
+from purveyor.services import hold
 from purveyor_hooks import Backoff, Failed, NotFound, PurveyorError
 
 # seconds between two looks for a later term, and for files beside the database that changed
@@ -208,7 +209,7 @@ class StateCopies:
                 scope.cancel()
                 del self._wanted[address]
                 self._reached.pop(address, None)
-                self._house.fence.open(address)
+                self._house.part(Fence).open(address)
                 if address not in targets:
                     self.statuses.pop(address, None)
                 else:
@@ -422,7 +423,7 @@ class StateCopies:
 
     def _require_ours(self, place: Storage) -> None:
         """Raise `Superseded` when somebody has looked, and seen another one."""
-        if who := self._house.fence.closed.get(place.address):
+        if who := self._house.part(Fence).closed.get(place.address):
             raise Superseded(who)
 
     async def _look(self, place: Storage) -> None:
@@ -488,14 +489,14 @@ class StateCopies:
         self._reached.clear()
         self.statuses.clear()
         self._found = -1  # a process that ends has all places told
-        for address in self._house.fence.closed:
-            self._house.fence.open(address)
+        for address in self._house.part(Fence).closed:
+            self._house.part(Fence).open(address)
         self.changed()
         return self._identity.term
 
     async def _give_way(self, place: Storage, who: str) -> None:
         status = self._status(place)
-        self._house.fence.close(place.address, who)
+        self._house.part(Fence).close(place.address, who)
         if not status.superseded:
             status.superseded = who
             await self._say("state-copy.superseded", {"place": status.place, "by": who})

@@ -11,17 +11,17 @@ from purveyor.backups import store as backups
 from purveyor.backups.models import SourceRecord
 from purveyor.backups.operations.backup import mark_failed
 from purveyor.docker import port_registry, ports
-from purveyor.docker.house import House
-from purveyor.kernel import hold
-from purveyor.kernel.config import FILE
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.operations import Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.recovery.models import Recovering, keep
 from purveyor.recovery.outlook import Outlook
+from purveyor.services import hold
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
+from purveyor.settings import FILE
 
 # numbers that are left out: what was made after the copy may carry them, in data or at other places
 SPACE = 1000

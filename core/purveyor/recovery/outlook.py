@@ -19,7 +19,7 @@ from purveyor.backups.models import BackupRecord
 from purveyor.backups.repository import UNSIGNED, BackupRepository, on_record
 from purveyor.backups.storage import SUMS, Storage
 from purveyor.docker import ports
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
 from purveyor.recovery.models import Choice

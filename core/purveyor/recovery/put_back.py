@@ -21,10 +21,9 @@ from purveyor.backups.repository import KEY_FILE, read_key, write_key
 from purveyor.backups.storage import LocalStorage, S3Storage, Storage
 from purveyor.deployments import store as deployments
 from purveyor.docker import Engine, Labels
-from purveyor.docker.house import Core, House
 from purveyor.docker.labels import DEPLOYMENT, SERVICE, VOLUME, id_in
 from purveyor.docker.models import FoundVolume
-from purveyor.kernel import config, hold
+from purveyor.house import Core, House
 from purveyor.kernel.db import Store, Tx, copies
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
@@ -35,7 +34,11 @@ from purveyor.recovery import beside, document, finding, layout
 from purveyor.recovery.copier import StateCopies
 from purveyor.recovery.retaken import in_place, installation_of, require_lost
 from purveyor.recovery.sealing import Keys
+from purveyor.services import hold
 from purveyor.services import store as services
+from purveyor.settings import FILE as SETTINGS_FILE
+from purveyor.settings import Settings
+from purveyor.settings import load as load_settings
 from purveyor_hooks import BadInput, Conflict, NotFound, PurveyorError
 
 LOST = "The database was lost, and put back from a copy of before."
@@ -99,7 +102,7 @@ async def put_back(
     require_lost(state)
     part = state / beside.PART
     with StateLock(state):
-        settings = config.load(state)
+        settings = load_settings(state)
         engine = make_engine(settings.namespace, Labels(""))
         try:
             try:
@@ -138,7 +141,7 @@ async def put_back(
 
 async def _newest(
     state: Path,
-    settings: config.Settings,
+    settings: Settings,
     place: Storage | None,
     key: bytes | None,
     installation: str,
@@ -252,7 +255,7 @@ def _write_part(state: Path, part: Path, found: Copy, key: bytes | None) -> None
             (part / beside.DATABASE).chmod(0o600)
         else:
             files = document.write(found.body, part / beside.DATABASE)
-        for name in (beside.KEY, config.FILE, KEY_FILE):
+        for name in (beside.KEY, SETTINGS_FILE, KEY_FILE):
             if (state / name).exists():
                 shutil.copy2(state / name, part / name)
             elif name in files:  # it was lost together with the database

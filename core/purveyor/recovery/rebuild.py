@@ -23,7 +23,7 @@ from purveyor.backups.manifest import key_id
 from purveyor.backups.models import SourceRecord
 from purveyor.backups.repository import KEY_FILE, write_key
 from purveyor.backups.storage import LocalStorage, S3Storage, Storage
-from purveyor.docker.house import Core
+from purveyor.house import Core
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import unknown
 from purveyor.kernel.db.faults import told

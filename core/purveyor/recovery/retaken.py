@@ -20,7 +20,6 @@ from purveyor.backups.repository import KEY_FILE
 from purveyor.deployments import store as deployments
 from purveyor.deployments.app_runtime import container_name
 from purveyor.docker import Engine, Labels, image_registry, port_registry, ports
-from purveyor.docker.house import Core, House
 from purveyor.docker.labels import (
     DEPLOYMENT,
     ENVIRONMENT,
@@ -32,7 +31,8 @@ from purveyor.docker.labels import (
     id_in,
 )
 from purveyor.docker.models import Found, FoundVolume
-from purveyor.kernel import config, naming
+from purveyor.house import Core, House
+from purveyor.kernel import naming
 from purveyor.kernel.db import Store, Tx, copies
 from purveyor.kernel.db.beginning import MARK
 from purveyor.kernel.db.database import note
@@ -47,6 +47,7 @@ from purveyor.services import networks, parameters
 from purveyor.services import store as services
 from purveyor.services.handle import ServiceHandle, handle_of, hooks_of
 from purveyor.services.type_hooks import TypeHooks
+from purveyor.settings import load as load_settings
 from purveyor_hooks import (
     Binding,
     Conflict,
@@ -168,7 +169,7 @@ async def retaken(
     records nothing, while there is a service that cannot be taken in and is not among those to
     `leave`."""
     require_lost(state)
-    settings = config.load(state)
+    settings = load_settings(state)
     part = state / PART
     with StateLock(state):
         engine = make_engine(settings.namespace, Labels(""))

@@ -4,7 +4,7 @@ from typing import Any
 
 from litestar import Request, Response, Router, get, post
 
-from purveyor.docker.house import Core
+from purveyor.house import Core
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import answer
 from purveyor.kernel.db import Tx

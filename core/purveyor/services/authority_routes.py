@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from litestar import Request, Router, get, post
 
-from purveyor.docker.house import Core
+from purveyor.house import Core
 from purveyor.kernel.actors import told
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.notes import note

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import anyio.to_thread
 import msgspec
 
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import convert, installation
 from purveyor.kernel.db.models import Record

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.watchdog import Heartbeat
 from purveyor.services import certificates
 from purveyor.services.access import ServiceAccess

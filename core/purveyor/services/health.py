@@ -9,9 +9,9 @@ from time import monotonic, perf_counter
 import anyio
 import msgspec
 
-from purveyor.docker.house import House
 from purveyor.docker.labels import SERVICE, id_in
 from purveyor.docker.models import Found
+from purveyor.house import House
 from purveyor.services import samples
 from purveyor.services.handle import handle_of
 from purveyor.services.incidents import Incidents, Subject

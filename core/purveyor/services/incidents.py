@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, Literal, NamedTuple
 
-from purveyor.docker.house import House
 from purveyor.docker.models import Found
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.services import incident_store
 from purveyor.services.incident_store import Told

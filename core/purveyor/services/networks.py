@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from purveyor.docker.house import House
 from purveyor.docker.models import AddressesTaken, Found
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import convert, note, remembered
 from purveyor.kernel.db.models import Record

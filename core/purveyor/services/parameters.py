@@ -9,7 +9,7 @@ import msgspec
 
 from purveyor.docker import ports
 from purveyor.kernel import naming
-from purveyor.kernel.config import Settings
+from purveyor.settings import Settings
 from purveyor_hooks import BadInput, Parameter, ServiceType, certificates, references
 
 IMAGE = "docker_image"

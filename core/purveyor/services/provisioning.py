@@ -15,9 +15,9 @@ import anyio
 import msgspec
 
 from purveyor.docker import PortTaken, image_registry, port_registry, ports
-from purveyor.docker.house import House
 from purveyor.docker.labels import SERVICE, SPEC
 from purveyor.docker.models import Found, digest
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.services import certificates
 from purveyor.services import store as services

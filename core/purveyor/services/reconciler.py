@@ -11,9 +11,9 @@ import anyio
 import anyio.abc
 
 from purveyor.docker import subnet_registry
-from purveyor.docker.house import House
 from purveyor.docker.labels import DEPLOYMENT, SERVICE, id_in
 from purveyor.docker.models import Found
+from purveyor.house import House
 from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Runner, Verb

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import anyio
 
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.services import retention_store
 
 FIRST = 60.0  # seconds until the first sweep: a start has other things to do

@@ -10,8 +10,8 @@ from litestar.params import Parameter
 from litestar.response import Stream
 
 from purveyor.docker import image_registry
-from purveyor.docker.house import Core
 from purveyor.docker.volumes import sizes_of
+from purveyor.house import Core
 from purveyor.kernel import redact
 from purveyor.kernel.actors import told
 from purveyor.kernel.api.auth import admin, reader, still_valid

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from purveyor.docker import port_registry
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Step
 from purveyor.kernel.operations import store as operations

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import anyio
 import anyio.abc
 
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import anyio
 import msgspec
 
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.services.certificates import AuthorityRecord
 from purveyor.services.models import AUTHORITIES

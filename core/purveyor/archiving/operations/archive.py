@@ -17,7 +17,7 @@ from purveyor.backups.operations.backup import (
     sweep,
     write_once,
 )
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations

@@ -5,7 +5,7 @@ from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord, SourceRecord
 from purveyor.backups.repository import BackupRepository, facts
 from purveyor.backups.storage import MANIFEST
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor_hooks import BadInput, NotFound
 

@@ -9,10 +9,11 @@ import msgspec
 from purveyor.backups import age
 from purveyor.backups import store as backups
 from purveyor.backups.above import Archives
+from purveyor.backups.fence import Fence
 from purveyor.backups.kinds import BASE
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.repository import UNSIGNED, BackupRepository
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
@@ -156,7 +157,7 @@ async def remove_files(verb: ShadowVerb, number: int) -> None:
     """Remove a backup's files."""
     backup = await verb.house.store.read(lambda tx: backups.get(tx, number))
     place = await verb.house.part(BackupRepository).place_of(backup)
-    await verb.house.fence.require(place.address)
+    await verb.house.part(Fence).require(place.address)
     await place.remove(backup.folder)
 
 

@@ -10,9 +10,9 @@ import msgspec
 from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.app_runtime import DockerAppRuntime, container_name
-from purveyor.docker import image_registry, names, port_registry
-from purveyor.docker.house import House
-from purveyor.kernel import capabilities, hold, naming
+from purveyor.docker import capabilities, image_registry, names, port_registry
+from purveyor.house import House
+from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
@@ -26,7 +26,7 @@ from purveyor.projects.operations.bind import BindingSteps, environment_for, int
 from purveyor.projects.operations.end_access import end_of_environment
 from purveyor.projects.operations.link import BIND_DEADLINE
 from purveyor.projects.operations.projects import PRODUCTION
-from purveyor.services import networks
+from purveyor.services import hold, networks
 from purveyor.services import store as services
 from purveyor.services.operations.base import step_names
 from purveyor_hooks import (

@@ -1,6 +1,6 @@
 """Where the HTTP API is reached: from this host, and from containers on the network."""
 
-from purveyor.kernel.config import Settings
+from purveyor.kernel.config import ApiSettings
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import note, remembered
 from purveyor_hooks import Conflict
@@ -28,7 +28,7 @@ def hosts(tx: Tx) -> dict[str, str]:
     return {NAME: gateway} if gateway else {}
 
 
-def url(tx: Tx, settings: Settings, *, from_host: bool, by_name: bool = False) -> str:
+def url(tx: Tx, settings: ApiSettings, *, from_host: bool, by_name: bool = False) -> str:
     """The root of the API, without ``/api``: for this host, or for a container, `by_name` where it
     knows that.
 

@@ -102,7 +102,7 @@ async def _require_kept(core: Core, after: int) -> None:
 @get("/events/catalogue", guards=[reader])
 async def event_catalogue(core: Core) -> list[catalog.Entry]:
     """Every type of event, when it is published, and what it carries."""
-    return catalog.build(list(core.verbs.values()))
+    return catalog.build(list(core.verbs.values()), core.events)
 
 
 router = Router(

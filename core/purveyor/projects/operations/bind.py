@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from purveyor.docker import names
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target, Verb

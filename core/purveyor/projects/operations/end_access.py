@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations

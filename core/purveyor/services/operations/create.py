@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from purveyor.docker import names, port_registry
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step

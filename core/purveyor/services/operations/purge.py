@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import msgspec
 
-from purveyor.docker.house import House
+from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Verb
 from purveyor.kernel.operations import store as operations
