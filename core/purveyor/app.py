@@ -209,6 +209,10 @@ class App:
         """The environment on whose network an address is."""
         return await self.house.store.read(lambda tx: networks.home(tx, address))
 
+    async def homes(self) -> Mapping[str, int]:
+        """The ranges of addresses of apps, and the project that each is of."""
+        return await self.house.store.read(networks.homes)
+
     async def signed_in(self, credential: str) -> SignedIn | None:
         """The session that this opens now; None for what is no session's."""
         return await self.sign_ins.lookup(credential)

@@ -51,8 +51,9 @@ class Settings(
     - archive-queue: MB that wait at most while the place of an archive cannot be reached; then
       archiving ends, and says so.
     - old-data-days: days for which the data from before a restore or an upgrade is kept at least.
-    - connections: how many connections the HTTP API has at most, 16 to 65536; a quarter of them for
-      one peer. Fewer when the system gives fewer file handles.
+    - connections: how many connections the HTTP API has at most, 16 to 65536, and as many more
+      where only containers come; a quarter of them for one peer, or for all apps of a project.
+      Fewer when the system gives fewer file handles.
     - history-days: days for which events, operations that have ended and webhook deliveries are
       kept, 1 to 3650.
     - history-events: events that are kept at most, 1000 to 10000000; an operation goes with its

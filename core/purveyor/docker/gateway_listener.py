@@ -32,6 +32,7 @@ async def keep(app: Core, engine: Engine, servers: Servers, host: str, port: int
                     known, complained = gateway, False
                     app.house.logger.info("serving.containers", address=f"http://{gateway}:{port}")
                 await neighbours.look()
+                servers.door_guard.together(await app.homes())
                 if known != noted:
                     await app.house.store.write(lambda tx: address.note_gateway(tx, known))  # noqa: B023
                     noted = known

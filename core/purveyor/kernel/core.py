@@ -65,6 +65,9 @@ class Core(Protocol):
 
     async def home(self, address: str) -> Home: ...
 
+    async def homes(self) -> Mapping[str, int]:
+        """The ranges of addresses of apps, and the project that each is of."""
+
     async def signed_in(self, credential: str) -> SignedIn | None:
         """The session that this opens now; None for what is no session's."""
 

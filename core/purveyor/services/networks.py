@@ -33,6 +33,10 @@ PREFIX = 26  # 61 containers
 MOST = 300  # networks of environments on one host: as far as it was measured
 MOST_OF_SERVICE = 100  # a start joins them one by one
 
+HOMES = (
+    "SELECT subnet, environment_id, project_id FROM networks JOIN environments ON environments.id "
+    "= environment_id"
+)
 USED = (
     "EXISTS (SELECT 1 FROM deployments WHERE deployments.environment_id = networks.environment_id "
 )
@@ -77,16 +81,17 @@ class Home(NamedTuple):
     project_id: int = 0
 
 
+def homes(tx: Tx) -> dict[str, int]:
+    """The ranges of addresses of all environments, and their projects."""
+    return {row["subnet"]: row["project_id"] for row in tx.rows(HOMES)}
+
+
 def home(tx: Tx, address: str) -> Home:
     """Where whoever has an address is at home."""
     with suppress(ValueError):
         found = ipaddress.ip_address(address)
         found = getattr(found, "ipv4_mapped", None) or found
-        sql = (
-            "SELECT subnet, environment_id, project_id FROM networks JOIN environments ON "
-            "environments.id = environment_id"
-        )
-        for row in list(tx.rows(sql)):
+        for row in list(tx.rows(HOMES)):
             if found in ipaddress.ip_network(row["subnet"]):
                 return Home(row["environment_id"], row["project_id"])
     return Home()

@@ -5,10 +5,14 @@ import asyncio
 import resource
 import time
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from ipaddress import IPv4Network
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from purveyor.kernel.api.door import address_of
 from purveyor_hooks import Logger
 
 # seconds for a whole header, from its first byte or from the connection's beginning
@@ -33,7 +37,7 @@ def raise_handle_limit() -> int:
 
 
 class Guard:
-    """Counts the connections of the public sockets, and lets no more in than there is room for."""
+    """Counts the connections of sockets, and lets no more in than there is room for."""
 
     def __init__(self, most: int, handles: int, logger: Logger) -> None:
         self.most = max(1, min(most, handles - RESERVE))
@@ -42,6 +46,20 @@ class Guard:
         self._all = 0
         self._peers: Counter[str] = Counter()
         self._told = 0.0
+        self._together: dict[IPv4Network, str] = {}
+
+    def together(self, ranges: Mapping[str, int]) -> None:
+        """Have the peers of these ranges of addresses counted as one for each number: apps of one
+        project, which has as many addresses as it has environments."""
+        self._together = {IPv4Network(text): f"project {number}" for text, number in ranges.items()}
+
+    def counted_as(self, peer: str) -> str:
+        """The name under which a peer's connections are counted."""
+        if self._together:
+            with suppress(ValueError):
+                found = address_of(peer)
+                return next((name for item, name in self._together.items() if found in item), peer)
+        return peer
 
     def admit(self, peer: str) -> bool:
         """Whether one more of this peer has room; it has to `leave`."""
@@ -77,7 +95,7 @@ class Guarded(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        peer = self.client[0] if self.client else ""
+        peer = self._guard.counted_as(self.client[0] if self.client else "")
         if not self._guard.admit(peer):
             self._refuse(503, "Service Unavailable", "Too many connections.")
             return

@@ -13,7 +13,7 @@ from litestar import Litestar
 
 from purveyor.kernel.api.auth import TRUSTED
 from purveyor.kernel.api.door import Neighbours, address_of, judged
-from purveyor.kernel.api.guard import Guard, Guarded, raise_handle_limit
+from purveyor.kernel.api.guard import RESERVE, Guard, Guarded, raise_handle_limit
 from purveyor.kernel.api.notes import ORIGIN
 from purveyor.kernel.core import Core
 from purveyor_hooks import Conflict
@@ -47,6 +47,7 @@ def _server(application: Any, guard: Guard | None) -> _Server:
         uvicorn.Config(
             application,
             http=cast(Any, partial(Guarded, guard=guard)) if guard else "httptools",
+            ws="none",  # it would go by the guard, which would count it for ever
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -103,15 +104,19 @@ class Servers:
         house = core.house
         self._api = api
         self._group = group
-        self._guard = Guard(house.settings.connections, raise_handle_limit(), house.logger)
+        # apps have theirs: with a quarter for each, four of them would shut the administrator out
+        handles = RESERVE + (raise_handle_limit() - RESERVE) // 2
+        self._guard, self.door_guard = (
+            Guard(house.settings.connections, handles, house.logger) for _ in range(2)
+        )
         self.neighbours = Neighbours(core.container_networks, house.logger)
         self._running: list[_Server] = []
 
     async def open(
         self, *sockets: socket.socket, trusted: str = "", at_door: bool = False
     ) -> Callable[[], None]:
-        """Serve on further sockets; the answer ends that. Those that are not trusted are guarded,
-        all together; those that are have a name for the audit log.
+        """Serve on further sockets; the answer ends that. Those that are not trusted are guarded;
+        those that are have a name for the audit log.
 
         `at_door` are for containers alone. Nobody but this host reaches a loopback address: there
         nobody is asked who it is.
@@ -119,7 +124,8 @@ class Servers:
         application: Any = _placed(self._api, trusted)
         if not trusted and (at_door or not all(_is_loopback(item) for item in sockets)):
             application = judged(application, self.neighbours, at_door=at_door)
-        server = _server(application, None if trusted else self._guard)
+        guard = self.door_guard if at_door else self._guard
+        server = _server(application, None if trusted else guard)
         self._running.append(server)
         self._group.start_soon(server.serve, list(sockets))
         while not server.started:  # noqa: ASYNC110 - uvicorn offers no event
