@@ -25,7 +25,7 @@ from purveyor.kernel.db.secrets import REMEMBERED, Vault, open_vault
 from purveyor.kernel.events import store as events
 from purveyor.kernel.events.bus import RING, Bus
 from purveyor.kernel.logs import make_logger
-from purveyor.kernel.operations import Plan, Runner, Step, Target, Verb
+from purveyor.kernel.operations import Plan, Runner, Step, Target, Verb, by_hand
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.plugins.registry import Plugin, Registry
@@ -558,9 +558,9 @@ async def test_of_two_that_were_left_on_one_target_the_later_says_which_it_waits
         with anyio.fail_after(5):
             await runner.recover()
             assert runner.waiting(second).startswith(f"Operation {first} (lost) is in the way")
-            await runner.abandon(third, "somebody")
+            await by_hand.abandon(runner, third, "somebody")
             assert verb.trail == []
-            await runner.abandon(first, "somebody")
+            await by_hand.abandon(runner, first, "somebody")
     assert verb.trail == ["one", "two", "three"]
     states = [
         (await store.read(lambda tx, number=number: operations.get(tx, number))).state

@@ -13,8 +13,9 @@ from purveyor.backups import store as backups
 from purveyor.backups.repository import BackupRepository
 from purveyor.kernel.db import Tx
 from purveyor.kernel.events import store as events
+from purveyor.kernel.operations import by_hand
 from purveyor.kernel.operations import store as operations
-from purveyor.kernel.operations.runner import Handle
+from purveyor.kernel.operations.handle import Handle
 from purveyor.services import store as services
 from purveyor.services.provisioning import Provisioner
 from purveyor_hooks import Cancelled, Conflict, Event, Failed, PurveyorError
@@ -62,7 +63,7 @@ async def test_cancelled_at_any_point_a_verb_is_taken_back_or_has_no_way_back(
             def acted(name: str, app: App = app, number: int = number) -> None:
                 nonlocal calls
                 calls += 1
-                for handle in app.runner._running.values():
+                for handle in app.runner.running.values():
                     if calls == number and not handle.final and not handle.undoing:
                         handle.cancel("ada")
 
@@ -93,7 +94,7 @@ async def test_cancelling_is_refused_with_the_reason(scene: Scene) -> None:
     async with scene.open() as app:
         number = await do(app, "stop", service="main")
         with pytest.raises(Conflict, match="has ended: succeeded"):
-            await app.runner.cancel(number, "ada")
+            await by_hand.cancel(app.runner, number, "ada")
         purging, go_on = anyio.Event(), anyio.Event()
         original = app.house.engine.volumes.destroy
 
@@ -108,7 +109,7 @@ async def test_cancelling_is_refused_with_the_reason(scene: Scene) -> None:
         with pytest.raises(
             Conflict, match="can no longer be taken back: it has come to the step 'purge'"
         ):
-            await app.runner.cancel(handle.operation_id, "ada")
+            await by_hand.cancel(app.runner, handle.operation_id, "ada")
         go_on.set()
         await handle.wait()
 
@@ -124,10 +125,10 @@ async def test_a_step_that_hangs_is_stopped_and_its_caller_hears_who_did_it(scen
         original, app.provision.ready = app.provision.ready, hangs  # type: ignore[method-assign, assignment]
         handle = await begin(app, "create", name="fresh", service_type="fake")
         await hanging.wait()
-        plan = await app.runner.plan_to_cancel(handle.operation_id)
+        plan = await by_hand.plan_to_cancel(app.runner, handle.operation_id)
         assert plan.steps == ["undo container", "undo volume"]
         app.provision.ready = original  # type: ignore[method-assign]
-        await app.runner.cancel(handle.operation_id, "token:ada")
+        await by_hand.cancel(app.runner, handle.operation_id, "token:ada")
         with pytest.raises(Cancelled, match=r"create was cancelled by token:ada\."):
             await handle.wait()
         assert await app.house.store.read(lambda tx: services.find(tx, "fresh")) is None
@@ -149,7 +150,7 @@ async def test_an_operation_of_an_earlier_start_is_cancelled_before_it_is_gone_o
         while scene.engine.find("fk-fresh") is None:  # noqa: ASYNC110
             await anyio.sleep(0.01)
     async with scene.open(resume=False) as app:
-        handle = await app.runner.cancel(handle.operation_id, "ada")
+        handle = await by_hand.cancel(app.runner, handle.operation_id, "ada")
         with pytest.raises(Cancelled):
             await handle.wait()
         assert scene.engine.find("fk-fresh") is None
@@ -191,11 +192,11 @@ async def test_an_operation_whose_end_cannot_be_written_is_held_told_and_can_be_
         with pytest.raises(
             Conflict, match="is being taken back already: Its end could not be written"
         ):
-            await app.runner.cancel(number, "ada")
-        plan = await app.runner.plan_to_abandon(number)
+            await by_hand.cancel(app.runner, number, "ada")
+        plan = await by_hand.plan_to_abandon(app.runner, number)
         assert [item.action for item in plan.containers] == ["may be left as it is"]
         assert "restart" in plan.subject
-        await app.runner.abandon(number, "token:ada")
+        await by_hand.abandon(app.runner, number, "token:ada")
         ended = await app.house.store.read(lambda tx: operations.get(tx, number))
         assert ended.state == "abandoned"
         assert "abandoned by token:ada" in (ended.error or {})["detail"]
@@ -218,14 +219,14 @@ async def test_what_can_be_ended_otherwise_is_not_abandoned(scene: Scene) -> Non
         handle = await begin(app, "stop", service="main")
         await hanging.wait()
         with pytest.raises(Conflict, match="is under way, and is not stuck") as refused:
-            await app.runner.abandon(handle.operation_id, "ada")
+            await by_hand.abandon(app.runner, handle.operation_id, "ada")
         assert f"purveyor operations cancel {handle.operation_id}" in refused.value.remedy
     async with scene.open(resume=False) as app:
         with pytest.raises(Conflict, match="can still be finished"):
-            await app.runner.abandon(handle.operation_id, "ada")
+            await by_hand.abandon(app.runner, handle.operation_id, "ada")
         await app.runner.recover()
         with pytest.raises(Conflict, match="has ended: succeeded"):
-            await app.runner.abandon(handle.operation_id, "ada")
+            await by_hand.abandon(app.runner, handle.operation_id, "ada")
 
 
 async def test_an_operation_that_an_earlier_start_could_not_end_is_abandoned_and_frees_its_target(
@@ -234,7 +235,7 @@ async def test_an_operation_that_an_earlier_start_could_not_end_is_abandoned_and
     async with scene.open() as app:
         number = await stuck(scene, app)
     async with scene.open(resume=False) as app:
-        await app.runner.abandon(number, "ada")
+        await by_hand.abandon(app.runner, number, "ada")
         await do(app, "stop", service="main")
 
 
@@ -252,7 +253,7 @@ async def test_a_service_whose_creation_was_abandoned_can_be_deleted(scene: Scen
         (left,) = await app.house.store.read(operations.unfinished)
         with pytest.raises(Conflict):
             await do(app, "delete", service="fresh")
-        await app.runner.abandon(left.id, "ada")
+        await by_hand.abandon(app.runner, left.id, "ada")
         broken = False
         await do(app, "delete", service="fresh", purge=True)
         assert scene.engine.find("fk-fresh") is None
@@ -271,7 +272,7 @@ async def test_a_backup_whose_making_was_abandoned_is_a_failed_one(scene: Scene)
         with pytest.raises(PurveyorError):
             await do(app, "backup", service="main")
         (left,) = await app.house.store.read(operations.unfinished)
-        await app.runner.abandon(left.id, "ada")
+        await by_hand.abandon(app.runner, left.id, "ada")
         made = await app.house.store.read(lambda tx: backups.get(tx, left.arguments["backup"]))
         assert (made.state, "abandoned by ada" in made.error_message) == ("failed", True)
 
@@ -310,7 +311,7 @@ async def test_two_who_cancel_one_at_once_both_hear_of_it(scene: Scene) -> None:
 
         async def cancel(actor: str) -> None:
             try:
-                heard.append((await app.runner.cancel(handle.operation_id, actor)).undoing)
+                heard.append((await by_hand.cancel(app.runner, handle.operation_id, actor)).undoing)
             except Conflict as error:
                 # the other one was quicker: it is being taken back by now, or that has ended
                 # already

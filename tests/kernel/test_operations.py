@@ -147,13 +147,13 @@ async def test_what_changes_hands_while_an_operation_waits_is_locked_as_it_is_th
             return other
 
         key = ("service", main)
-        await app.runner._take([key])
+        await app.runner.locks.take([key])
         async with anyio.create_task_group() as group:
             group.start_soon(restart)
             await anyio.sleep(0.3)  # it waits for its turn
             assert restarted == []
             other = await app.house.store.write(hand_over)
-            app.runner._release([key])
+            app.runner.locks.release([key])
         assert restarted == [("service", other), ("on", other)]
 
 

@@ -14,6 +14,7 @@ from purveyor.app import App
 from purveyor.backups.repository import BackupRepository
 from purveyor.kernel.db import Tx
 from purveyor.kernel.events import store as events
+from purveyor.kernel.operations import by_hand
 from purveyor.kernel.operations import store as operations
 from purveyor.projects import store as projects
 from purveyor.services import store as services
@@ -160,7 +161,7 @@ async def test_what_a_deploy_does_to_services_waits_for_its_turn(scene: Scene, e
                 if item.verb == "deploy"
             )
             if ending == "cancelled":
-                group.start_soon(app.runner.cancel, number, "ada")
+                group.start_soon(by_hand.cancel, app.runner, number, "ada")
             else:
                 started.go_on.set()
             with anyio.fail_after(10):

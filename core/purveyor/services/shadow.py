@@ -17,7 +17,6 @@ from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord, Outcome
-from purveyor.kernel.operations.runner import emit
 from purveyor.services import store as services
 from purveyor.services.above import Links
 from purveyor.services.handle import handle_of
@@ -136,7 +135,7 @@ class ShadowVerb(ServiceVerb):
         async def tell(size: int) -> None:
             text = f"{size / 1024 / 1024:.0f} MB"
             await self.house.store.write(
-                lambda tx: emit(tx, self, operation, "progress", {"step": step, "text": text})
+                lambda tx: self.emit(tx, operation, "progress", {"step": step, "text": text})
             )
 
         return tell

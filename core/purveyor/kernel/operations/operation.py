@@ -71,6 +71,16 @@ class Verb(ABC):
         """The type of its operations' events: ``service.create.step``."""
         return f"{cls.subject}.{cls.name.removesuffix(f'-{cls.subject}')}.{moment}"
 
+    def emit(self, tx: Tx, operation: OperationRecord, moment: str, data: dict[str, Any]) -> None:
+        """Publish ``service.create.step``, ``project.create.succeeded`` and the like."""
+        tx.emit(
+            self.event(moment),
+            operation=operation.id,
+            service=operation.service_id,
+            project=operation.project_id,
+            data=data,
+        )
+
     def target(self, tx: Tx, given: Any) -> Target:
         """What it touches. Raises `NotFound`."""
         return Target()

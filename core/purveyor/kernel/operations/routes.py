@@ -10,6 +10,7 @@ from purveyor.kernel.api.notes import note
 from purveyor.kernel.api.responses import Limit, Offset, page
 from purveyor.kernel.core import Core
 from purveyor.kernel.db import Page, Tx
+from purveyor.kernel.operations import by_hand
 from purveyor.kernel.operations import schemas as operation_schemas
 from purveyor.kernel.operations import store as operations
 from purveyor_hooks import PurveyorError
@@ -66,8 +67,8 @@ async def cancel_operation(
     """
     note(request, planned=plan, operation=number)
     if plan:
-        return Response(await core.runner.plan_to_cancel(number))
-    handle = await core.runner.cancel(number, request.user.name)
+        return Response(await by_hand.plan_to_cancel(core.runner, number))
+    handle = await by_hand.cancel(core.runner, number, request.user.name)
     soon = "respond-async" in request.headers.get("prefer", "")
     if not soon:
         try:
@@ -85,8 +86,8 @@ async def abandon_operation(
     stay behind."""
     note(request, planned=plan, operation=number)
     if plan:
-        return Response(await core.runner.plan_to_abandon(number))
-    await core.runner.abandon(number, request.user)
+        return Response(await by_hand.plan_to_abandon(core.runner, number))
+    await by_hand.abandon(core.runner, number, request.user)
     return Response(await show_operation.fn(core, number))
 
 

@@ -8,7 +8,6 @@ from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Step, Verb
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import Plan, PlannedContainer, PlannedPort, PlannedVolume
-from purveyor.kernel.operations.runner import emit
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor.services.provisioning import Provisioner
@@ -55,7 +54,7 @@ class ServiceVerb(Verb):
 
         async def tell(text: str) -> None:
             await self.house.store.write(
-                lambda tx: emit(tx, self, operation, "progress", {"step": step, "text": text})
+                lambda tx: self.emit(tx, operation, "progress", {"step": step, "text": text})
             )
 
         return tell
