@@ -10,7 +10,8 @@ import re
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, NamedTuple, cast
+from time import monotonic
+from typing import Any, cast
 
 import anyio
 import hiredis
@@ -21,15 +22,20 @@ from purveyor_kv.direct import from_redis
 from purveyor_kv.errors import KVError, bad_input, unavailable
 from purveyor_kv.verbs import Words
 from purveyor_kv_service.connections import NOTHING, PORT, TIMEOUT
-from purveyor_kv_service.patterns import Token, compiled, matches
+from purveyor_kv_service.patterns import Patterns
 
-EACH, ALL = 100, 1000  # listeners of one environment, and of all
+EACH, OF_PROJECT, ALL = 100, 250, 1000  # listeners of one environment, one project, and of all
 CHANNELS = 32  # of one listener
-NAME = 1024  # bytes of a channel or a pattern
-BACKLOG = 1024 * 1024  # bytes that wait for one who reads slowly
+NAME, NAMES = 1024, 4096  # bytes of a channel or a pattern, and of all of one listener
+MESSAGE = 1024 * 1024  # bytes of one message
+BACKLOG = 1024 * 1024  # bytes in several messages that wait for one who reads slowly
+BACKLOGS = 32 * 1024 * 1024  # bytes that wait for all listeners of one project
+PIECE = 64 * 1024  # bytes of events that go out together
+TURN, PART = 0.005, 0.25  # seconds of one turn; of all time what one project's listeners may take
 SLOW = 30.0  # seconds for which what is sent may wait for the reader
 ALIVE = 15.0  # seconds of silence until a sign of life
 IDLE = 3600.0  # seconds without a message after which a listener is let go
+BODY = 1024 * 1024  # bytes of a request that nobody reads
 
 Told = Callable[[Any], Iterable[bytes]]
 
@@ -46,18 +52,53 @@ def published(bound: Bound, words: Words) -> Words:
     name = words[0].upper() if isinstance(words[0], str) else ""
     if name != "PUBLISH" or len(words) < 2:
         return words
+    if len(words) > 2 and len(_bytes(words[2])) > MESSAGE:
+        raise bad_input(
+            f"A message may have {MESSAGE} bytes at most.", "Store it, and publish its key."
+        )
     channel = words[1].decode(errors="replace") if isinstance(words[1], bytes) else str(words[1])
     return (words[0], own(bound, channel), *words[2:])
 
 
+def _bytes(word: Any) -> bytes:
+    return word if isinstance(word, bytes) else str(word).encode()
+
+
+class Room:
+    """What all listeners of one project take of us: how many they are, the bytes that wait for
+    them, and time."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = monotonic,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self.listeners: Counter[int] = Counter()
+        self.waiting = 0
+        self._clock, self._sleep = clock, sleep
+        self._turns = anyio.Lock()
+        self._free = 0.0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A piece of work, one after the other, with breaks in between that leave the rest of all
+        time to others."""
+        async with self._turns:
+            await self._sleep(max(0.0, self._free - self._clock()))
+            begun = self._clock()
+            yield
+            now = self._clock()
+            self._free = now + (now - begun) * (1 / PART - 1)
+
+
 class Ear(asyncio.Protocol):
-    """One connection that hears channels. What comes is kept until it is taken, up to `BACKLOG`;
+    """One connection that hears channels. What comes is kept until it was sent on, up to `BACKLOG`;
     beyond that it is closed, so that who reads slowly costs neither us nor the server more."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
         self._reader = hiredis.Reader(replyError=ResponseError, notEnoughData=NOTHING)
         self._heard: deque[tuple[Any, int]] = deque()
-        self._waiting = 0
+        self._room, self._waiting, self._counted = room, 0, 0
         self._woken = asyncio.Event()
         self._transport: Any = None
         self.ended = ""
@@ -69,6 +110,8 @@ class Ear(asyncio.Protocol):
         self._transport.write(b"".join(hiredis.pack_command(cast(Any, item)) for item in commands))
 
     def data_received(self, data: bytes) -> None:
+        if self.ended:
+            return
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not NOTHING:
@@ -77,7 +120,9 @@ class Ear(asyncio.Protocol):
                 self._waiting += size
         except hiredis.ProtocolError:
             self.close("the server sent what is no answer")
-        if self._waiting > BACKLOG and len(self._heard) > 1:
+        self._count()
+        several = self._waiting > BACKLOG and len(self._heard) > 1
+        if several or self._counted > BACKLOG + MESSAGE or self._room.waiting > BACKLOGS:
             self.close("it was read too slowly")
         self._woken.set()
 
@@ -89,16 +134,48 @@ class Ear(asyncio.Protocol):
         self._transport.abort()
         self._woken.set()
 
-    async def next(self) -> Any:
-        """What was heard next; None when it has ended."""
+    def forget(self) -> None:
+        """Nobody takes what it has heard any more."""
+        self.close("it is no longer wanted")
+        self._heard.clear()
+        self._reader = hiredis.Reader()
+        self._waiting = 0
+        self._count()
+
+    def _count(self) -> None:
+        """Of a message that has come in part as well: its parts are kept until it is whole."""
+        now = self._waiting + self._reader.len()
+        self._room.waiting += now - self._counted
+        self._counted = now
+
+    async def heard(self) -> bool:
+        """Wait until there is something; False when it has ended."""
         while not self._heard:
             if self.ended:
-                return None
+                return False
             self._woken.clear()
             await self._woken.wait()
-        reply, size = self._heard.popleft()
+        return True
+
+    def take(self) -> tuple[Any, int]:
+        """What was heard first, and its size, which counts until it was `sent`."""
+        return self._heard.popleft()
+
+    def sent(self, size: int) -> None:
         self._waiting -= size
+        self._count()
+
+    async def next(self) -> Any:
+        """What was heard next; None when it has ended."""
+        if not await self.heard():
+            return None
+        reply, size = self.take()
+        self.sent(size)
         return reply
+
+    @property
+    def empty(self) -> bool:
+        return not self._heard
 
 
 def _size(reply: Any) -> int:
@@ -106,43 +183,70 @@ def _size(reply: Any) -> int:
     return sum(len(part) for part in parts if isinstance(part, bytes)) + 100  # and what holds it
 
 
-class Listener(NamedTuple):
-    """What somebody listens with; `told` makes events of what was heard."""
+class Listener:
+    """What somebody listens with; `told` makes events of what was heard, `first` are told before
+    any."""
 
-    ear: Ear
-    first: bytes
-    told: Told
+    def __init__(self, ear: Ear, room: Room, first: bytes, told: Told) -> None:
+        self.first = first
+        self._ear, self._room, self._told = ear, room, told
+        self._sending = 0
 
     async def next(self) -> bytes | None:
-        """The next events, None when there are no more. It may be cancelled, and loses nothing."""
-        while (reply := await self.ear.next()) is not None:
-            if events := b"".join(self.told(reply)):
+        """The next events, None when there are no more; those before were sent. It may be
+        cancelled, and loses nothing."""
+        self._ear.sent(self._sending)
+        self._sending = 0
+        while await self._ear.heard():
+            async with self._room.turn():
+                events, taken = self._events()
+            if events:
+                self._sending = taken
                 return events
+            self._ear.sent(taken)
         return None
+
+    def _events(self) -> tuple[bytes, int]:
+        """Some of them, and what they take of the room."""
+        events, length, taken, until = list[bytes](), 0, 0, monotonic() + TURN
+        while not self._ear.empty and length < PIECE and monotonic() < until:
+            reply, size = self._ear.take()
+            taken += size
+            for event in self._told(reply):
+                events.append(event)
+                length += len(event)
+        return b"".join(events), taken
 
 
 class Listening:
     """Who listens, counted."""
 
     def __init__(self) -> None:
-        self._each: Counter[int] = Counter()
+        self._rooms: dict[str, Room] = {}
+        # held by the one that follows for all, so that an event wakes one and not a thousand
+        self.following = anyio.Lock()
 
     @contextmanager
-    def _counted(self, bound: Bound) -> Iterator[None]:
-        number = bound.binding.id
-        if self._each[number] >= EACH or self._each.total() >= ALL:
+    def _counted(self, bound: Bound) -> Iterator[Room]:
+        project, number = bound.binding.scope.project, bound.binding.id
+        room = self._rooms.setdefault(project, Room())
+        every = sum(each.listeners.total() for each in self._rooms.values())
+        if room.listeners[number] >= EACH or room.listeners.total() >= OF_PROJECT or every >= ALL:
             raise KVError(
                 "too-many",
                 429,
                 "Too many requests",
-                f"There are {EACH} listeners of this environment already, or {ALL} of all.",
+                f"There are {EACH} listeners of this environment already, {OF_PROJECT} of this "
+                f"project, or {ALL} of all.",
                 "End some of them, or listen to several channels with one.",
             )
-        self._each[number] += 1
+        room.listeners[number] += 1
         try:
-            yield
+            yield room
         finally:
-            self._each[number] -= 1
+            room.listeners[number] -= 1
+            if not room.listeners.total():
+                self._rooms.pop(project, None)
 
     @asynccontextmanager
     async def listen(
@@ -150,32 +254,36 @@ class Listening:
     ) -> AsyncIterator[Listener]:
         """A listener to channels, or to all that patterns match. Raises `KVError`."""
         names = list(dict.fromkeys(given))
-        if not all(names) or len(names) > CHANNELS or max(map(len, names)) > NAME:
-            raise bad_input(f"Name 1 to {CHANNELS} channels of 1 to {NAME} characters.")
-        wanted = [(name.encode(), compiled(_short(bound, name))) for name in names if patterns]
-        with self._counted(bound):
-            ear = await _connected(bound)
+        sizes = [len(name.encode()) for name in names]
+        if not all(names) or len(names) > CHANNELS or max(sizes) > NAME or sum(sizes) > NAMES:
+            raise bad_input(
+                f"Name 1 to {CHANNELS} channels of 1 to {NAME} bytes, {NAMES} bytes in all."
+            )
+        wanted = Patterns([_short(bound, name) for name in names]) if patterns else None
+        with self._counted(bound) as room:
+            ear = await _connected(bound, room)
             try:
-                if patterns:
+                if wanted is not None:
                     # of patterns the server allows the one that is all of its own
                     ear.say(("PSUBSCRIBE", own(bound, "*")))
                     await _confirmed(ear, 1)
-                    yield Listener(ear, _begun("psubscribe", names), _matched(bound, wanted))
+                    first, told = _begun("psubscribe", names), _matched(bound, names, wanted)
                 else:
                     actual = {own(bound, name).encode(): name.encode() for name in names}
                     ear.say(("SUBSCRIBE", *actual))
                     await _confirmed(ear, len(actual))
-                    yield Listener(ear, _begun("subscribe", names), _heard(actual))
+                    first, told = _begun("subscribe", names), _heard(actual)
+                yield Listener(ear, room, first, told)
             finally:
-                ear.close("it is no longer wanted")
+                ear.forget()
 
 
-async def _connected(bound: Bound) -> Ear:
+async def _connected(bound: Bound, room: Room) -> Ear:
     service, binding = bound.service, bound.binding
     try:
         with anyio.fail_after(TIMEOUT):
             _, ear = await asyncio.get_running_loop().create_connection(
-                Ear, service.host, service.port(PORT)
+                lambda: Ear(room), service.host, service.port(PORT)
             )
     except (OSError, TimeoutError):
         raise unavailable("The server behind KV does not answer.") from None
@@ -223,14 +331,16 @@ def _heard(actual: dict[bytes, bytes]) -> Told:
     return told
 
 
-def _matched(bound: Bound, wanted: Sequence[tuple[bytes, Sequence[Token]]]) -> Told:
-    prefix = f"{bound.binding.account}:".encode()
+def _matched(bound: Bound, names: Sequence[str], wanted: Patterns) -> Told:
+    prefix, called = f"{bound.binding.account}:".encode(), [name.encode() for name in names]
 
     def told(reply: Any) -> Iterator[bytes]:
         kind, _, channel, text = reply
         short = channel.removeprefix(prefix)
-        for name, tokens in wanted:
-            if kind == b"pmessage" and len(short) <= NAME and matches(tokens, short):
+        if kind != b"pmessage" or len(short) > NAME:
+            return
+        for name, fits in zip(called, wanted.matches(short), strict=True):
+            if fits:
                 yield _event(b"pmessage", name, short, text)
 
     return told
@@ -249,8 +359,9 @@ def answer(
         async with listening as listener, anyio.create_task_group() as group:
 
             async def wait_for_the_end() -> None:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
+                left = BODY
+                while left > 0 and (got := await receive())["type"] != "http.disconnect":
+                    left -= len(got.get("body", b""))
                 group.cancel_scope.cancel()
 
             async def deliver() -> None:

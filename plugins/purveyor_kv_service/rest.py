@@ -52,7 +52,11 @@ def command(given: Any) -> Words:
         raise bad_input(
             "A command must be a JSON array that is not empty.", 'For example: ["GET", "key"]'
         )
-    words = tuple(_word(item) for item in given)
+    return allowed(tuple(_word(item) for item in given))
+
+
+def allowed(words: Words) -> Words:
+    """The same, once all of it is there. Raises `KVError` for what is refused."""
     name = words[0].upper() if isinstance(words[0], str) else ""
     if name in OF_THE_CONNECTION:
         raise bad_input(
@@ -60,8 +64,7 @@ def command(given: Any) -> Words:
             "For transactions use /multi-exec, for channels /subscribe and /psubscribe.",
         )
     if name in BLOCKING or (
-        name in MAY_BLOCK
-        and any(isinstance(word, str) and word.upper() == "BLOCK" for word in words)
+        name in MAY_BLOCK and any(_text(word).upper() == "BLOCK" for word in words)
     ):
         raise bad_input(
             f"{name} is refused: it would hold a connection.",
@@ -70,6 +73,10 @@ def command(given: Any) -> Words:
     if name in ("EVAL", "EVAL_RO") and len(words) > 1 and isinstance(words[1], str):
         return (words[0], LOCKING.sub("#!lua", words[1]), *words[2:])
     return words
+
+
+def _text(word: Word) -> str:
+    return word.decode(errors="replace") if isinstance(word, bytes) else str(word)
 
 
 def commands(given: Any) -> list[Words]:
@@ -95,12 +102,10 @@ def from_path(raw_path: bytes, prefix: str, query: bytes, body: bytes) -> Words:
     and values."""
     segments = raw_path.decode("ascii", "replace").removeprefix(prefix).strip("/").split("/")
     words: list[Any] = [unquote(segment) for segment in segments]
-    checked = list(command(words))
-    if body:
-        checked.append(body)
+    more: list[Word] = [body] if body else []
     for name, value in parse_qsl(query.decode("ascii", "replace"), keep_blank_values=True):
-        checked += [name, value] if value else [name]
-    return tuple(checked)
+        more += [name, value] if value else [name]
+    return allowed((*command(words), *more))
 
 
 class Encoding:
@@ -222,8 +227,9 @@ def router(service_type: str) -> Router:
             return still
 
         async def over() -> None:
-            async for _ in desk.core.events(await desk.core.last_event()):
-                pass
+            async with desk.listening.following:
+                async for _ in desk.core.events(await desk.core.last_event()):
+                    pass
 
         app: ASGIApp = answer_of(listening, valid, over)
         return app

@@ -719,6 +719,9 @@ KV = _table(
     }),
     ("commands", STOP, "runs commands, pipelines and scripts", {
         "hold a connection for ever": _rest("BLPOP", "a", 0),
+        "hold one for ever by what stands behind the path": ("POST",
+        "/api/kv/rest/xread?BLOCK=0&STREAMS=a&0", None),
+        "hold one for ever by a body": ("POST", "/api/kv/rest/xread/STREAMS/a/0/x", b"BLOCK"),
         "leave a transaction open": _rest("MULTI"),
         "turn answers off": _rest("CLIENT", "REPLY", "OFF"),
         "empty every database": _rest("FLUSHALL"),
