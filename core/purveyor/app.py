@@ -29,6 +29,7 @@ from purveyor.backups.operations.restore import Restore
 from purveyor.backups.operations.verify import VerifyBackup
 from purveyor.backups.repository import BackupRepository
 from purveyor.backups.scheduler import Scheduler
+from purveyor.deployments.controller import AppController
 from purveyor.deployments.operations.deploy import Deploy
 from purveyor.deployments.operations.repair_app import RepairApp
 from purveyor.deployments.project_apps import ProjectApps
@@ -76,6 +77,7 @@ from purveyor.recovery.events import EVENTS as RECOVERY_EVENTS
 from purveyor.recovery.operations.recover import Recover
 from purveyor.services import hold, networks
 from purveyor.services import store as services
+from purveyor.services.controller import ServiceController
 from purveyor.services.events import EVENTS as SERVICES_EVENTS
 from purveyor.services.handle import handle_of
 from purveyor.services.health import Observer
@@ -95,6 +97,7 @@ from purveyor.services.operations.volumes import AttachVolume, CloneVolume
 from purveyor.services.provisioning import Provisioner
 from purveyor.services.reconciler import Reconciler
 from purveyor.services.renewals import Renewals
+from purveyor.services.repairs import Repairs
 from purveyor.services.retention import Retention
 from purveyor.settings import load as load_settings
 from purveyor.upgrades.operations.undo import UndoUpgrade
@@ -170,8 +173,19 @@ class App:
         self.incidents = Incidents(house)
         self.observer = Observer(house, self.provision, self.incidents)
         self.bus.watch(self.observer.stale)
+        repairs = Repairs(house, self.runner, self.verbs, self.incidents)
+        self.service_controller = ServiceController(
+            house, self.provision, self.runner, self.observer, self.incidents, repairs
+        )
+        self.app_controller = AppController(house, self.runner, self.incidents, repairs)
+        house.parts.add(self.app_controller)
         self.reconciler = Reconciler(
-            house, self.provision, self.runner, self.observer, self.verbs, self.incidents
+            house,
+            self.runner,
+            self.observer,
+            self.incidents,
+            repairs,
+            self.service_controller,
         )
         self.archivist = ArchiveController(house, self.runner, self.verbs)
         self.endings = Endings(house, self.runner, self.verbs)

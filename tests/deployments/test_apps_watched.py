@@ -216,14 +216,14 @@ async def test_an_app_that_comes_up_while_others_are_swept_up_stays(scene: Scene
         async def meanwhile(*given: Any) -> Any:
             nonlocal reads
             answer = await read(*given)
-            if given[0].__name__ == "current":
+            if given[0].__name__ == "active":
                 reads += 1
                 app.house.store.read = read  # type: ignore[method-assign]
                 await do(app, "deploy", project="shop", environment="preview", image="app:2")
             return answer
 
         app.house.store.read = meanwhile  # type: ignore[method-assign]
-        await app.reconciler._sweep_apps()
+        await app.app_controller.remove_others()
         assert (reads, containers.listed) == (1, listed)
         names = {
             item.name for item in scene.engine.world.containers if item.name.startswith("fk.shop")

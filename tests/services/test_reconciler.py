@@ -57,7 +57,7 @@ async def test_what_is_taken_back_while_a_sweep_looks_ends_no_sweep(scene: Scene
                 services.drop_volume(tx, every[1].volume_id or ""),
             )
         )
-        assert await app.reconciler._watch_data(every) == set()
+        assert await app.service_controller.watch_data(every) == set()
 
 
 async def test_the_daemon_hears_of_a_removal_and_repairs_it_at_once(scene: Scene) -> None:

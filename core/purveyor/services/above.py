@@ -2,10 +2,9 @@
 feature above, which the program adds."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-import msgspec
+import anyio
 
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations.plan import PlannedApp
@@ -82,40 +81,30 @@ class Archiving(ABC):
         ended while it was stopped."""
 
 
-class App(msgspec.Struct, frozen=True, kw_only=True):
-    """An app that should run: its deployment, whose it is, the container that it should be."""
-
-    id: int
-    project_id: int
-    environment_id: int
-    container: str
-
-
 class Apps(ABC):
-    """What is watched and brought back beside services, once those that it uses are: of
-    deployments."""
+    """The controller of what is watched and brought back beside services, by the numbers of
+    deployments: of deployments."""
 
     @abstractmethod
-    def wanted(self, tx: Tx) -> list[App]:
+    def wanted(self, tx: Tx) -> list[int]:
         """Every app that should run."""
 
     @abstractmethod
-    def find(self, tx: Tx, number: int) -> App | None:
-        """The app of a deployment, if it should run. Raises `NotFound`."""
+    async def take_in(self) -> None:
+        """Give apps that were deployed before there were networks of environments theirs, without a
+        break."""
 
     @abstractmethod
-    def current(self, tx: Tx) -> set[int]:
-        """The deployments that serve, or are about to: containers of others are over."""
+    async def sweep(
+        self, look: Callable[[int], Awaitable[None]], seen: Mapping[int, anyio.Event]
+    ) -> None:
+        """Look at every app that should run, once the services that it uses are `seen`."""
 
     @abstractmethod
-    def network(self, tx: Tx, app: App) -> str:
-        """What the network of an app's environment is called."""
+    async def remove_others(self) -> None:
+        """Remove the containers of deployments that are over."""
 
     @abstractmethod
-    def place(self, tx: Tx, number: int) -> dict[str, Any]:
-        """What an app's events carry: its project, environment and deployment. Raises `NotFound`
-        when they are gone."""
-
-    @abstractmethod
-    def repair(self, number: int) -> tuple[str, msgspec.Struct]:
-        """The verb that brings an app back, and its arguments."""
+    async def look(self, number: int) -> None:
+        """One app: brought back, from its recorded deployment, if it should run and does not.
+        Operations of its project go first. Raises `NotFound`."""
