@@ -153,6 +153,128 @@ def test_an_app_reaches_the_api_of_its_variables(stage: Stage, apps: dict[str, s
         eventually(lambda host=host: reaches(apps["alpha"], host, port))
 
 
+LOOK = """
+import errno, fcntl, json, os, socket, struct, sys
+given = json.loads(sys.argv[1])
+found = {}
+def tried(name, what):
+    try:
+        found[name] = str(what() or "done")
+    except OSError as error:
+        found[name] = errno.errorcode.get(error.errno, type(error).__name__)
+def reach(host, port, before=lambda opened: None):
+    with socket.socket() as opened:
+        opened.settimeout(1)
+        before(opened)
+        opened.connect((host, port))
+def speak(address):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND
+        opened.bind((address, 0))
+        opened.sendto(b"x", (given["door"][0], 9))
+def asked(number, address=""):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        packed = socket.inet_aton(address or "0.0.0.0")
+        fcntl.ioctl(opened, number, struct.pack("16sH2s4s8s", b"eth0", socket.AF_INET, b"", packed, b""))
+def by_way_of(service):
+    route = bytes([131, 7, 4]) + socket.inet_aton(given["other"][0]) + b"\\0"  # loose source route
+    return lambda opened: opened.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, route)
+for name in given["names"]:
+    tried("name " + name, lambda: socket.gethostbyname(name))
+tried("whose", lambda: socket.gethostbyaddr(given["other"][0])[0])
+for host, port in given["doors"]:
+    tried(f"door {host} {port}", lambda: reach(host, port))
+tried("routed", lambda: reach(given["service"][0], given["other"][1], by_way_of(given["service"][0])))
+for address in (given["other"][0], given["service"][0], given["door"][0]):
+    tried("speak as " + address, lambda: speak(address))
+tried("oneself", lambda: speak(given["own"]))
+tried("address", lambda: asked(0x8916, given["service"][0]))  # SIOCSIFADDR
+tried("hardware address", lambda: asked(0x8924))  # SIOCSIFHWADDR
+tried("flags", lambda: asked(0x8914))  # SIOCSIFFLAGS
+tried("route", lambda: asked(0x890B))  # SIOCADDRT
+tried("neighbour", lambda: asked(0x8955, given["service"][0]))  # SIOCSARP
+tried("ipv6", lambda: open("/proc/sys/net/ipv6/conf/all/disable_ipv6", "w").write("0"))
+tried("redirects", lambda: open("/proc/sys/net/ipv4/conf/all/accept_redirects", "w").write("1"))
+tried("packets", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 3))
+tried("netfilter", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW))
+tried("own service", lambda: reach(*given["service"]))
+tried("own door", lambda: reach(*given["door"]))
+has = os.path.exists("/proc/net/if_inet6")
+found["ipv6 addresses"] = [line.split()[-1] for line in open("/proc/net/if_inet6")] if has else []
+print(json.dumps(found))
+"""
+WITHHELD = ("address", "hardware address", "flags", "route", "neighbour", "packets", "netfilter")
+
+
+@attack(
+    "the network",
+    "find another's app or service by its container's name",
+    "find it by a name with its network",
+    "ask who has an address",
+    "reach a port that is published on this host by any of the host's addresses",
+    "reach it by a name that stands for the host",
+    "reach another's app by a source route through a service",
+    "speak as another's address",
+    "speak as a service",
+    "take a neighbour's address",
+    "take another hardware address",
+    "set a route",
+    "say who has an address",
+    "turn on IPv6",
+    "have itself led elsewhere",
+    honest="reaches its service and the API, each by its name",
+)
+def test_an_app_makes_itself_no_other_way_and_is_nobody_else(
+    stage: Stage, apps: dict[str, str]
+) -> None:
+    """As root in its container. What is published is reached from the host, by its port."""
+    ns, beta = stage.namespace, apps["beta"]
+    (other,) = networks_of(beta).values()
+    service = networks_of(f"{ns}-main")[f"{ns}.alpha.production"]
+    published = [
+        int(docker("port", name).splitlines()[0].rpartition(":")[2])
+        for name in (beta, f"{ns}-main", f"{ns}-spare")
+    ]
+    for port in published:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    gateways = docker(
+        "network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", ns,
+        f"{ns}.alpha.production", f"{ns}.beta.production", "bridge",
+    ).splitlines()  # fmt: skip
+    hosts = [*gateways, "127.0.0.1", "localhost", "host.docker.internal", "gateway.docker.internal",
+             "purveyor-api", socket.gethostname()]  # fmt: skip
+    names = [beta, docker("inspect", "-f", "{{.Id}}", beta)[:12], "beta-production",
+             f"beta-production.{ns}.beta.production", f"{beta}.{ns}.beta.production",
+             f"{ns}-spare", f"{ns}-spare.{ns}", "alpha-preview"]  # fmt: skip
+    given = {
+        "names": names,
+        "doors": [[host, port] for host in hosts for port in published],
+        "other": [other, 8000],
+        "service": [service, 5432],
+        "own": next(iter(networks_of(apps["alpha"]).values())),
+        "door": ["purveyor-api", int(stage.address.rpartition(":")[2])],
+    }
+    given["door"][0] = docker("exec", apps["alpha"], "getent", "hosts", "purveyor-api").split()[0]
+    found = json.loads(
+        docker("exec", "-u", "0", apps["alpha"], "python3", "-c", LOOK, json.dumps(given))
+    )
+    reached = [
+        name
+        for name, said in found.items()
+        if name.startswith(("name ", "whose", "door ", "routed")) and said in ("done", other)
+    ]
+    assert reached == []
+    assert [found[f"name {name}"] for name in names if found[f"name {name}"][0].isdigit()] == []
+    assert {name: found[name] for name in WITHHELD if found[name] not in ("EPERM", "EACCES")} == {}
+    spoke = {found[name] for name in found if name.startswith("speak as ")}
+    assert spoke <= {"EINVAL", "ENETUNREACH", "EPERM"}
+    assert found["oneself"] == "done"
+    assert found["ipv6"] in ("EROFS", "EACCES", "ENOENT")
+    assert found["redirects"] in ("EROFS", "EACCES")
+    assert set(found["ipv6 addresses"]) <= {"lo"}
+    assert (found["own service"], found["own door"]) == ("done", "done")
+
+
 @attack(
     "tokens and sign-in",
     "send the token of another project's app",

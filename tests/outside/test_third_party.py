@@ -18,7 +18,8 @@ import redis
 
 import support
 from distributions import ROOT, build, run, wheel_of
-from support import REDIS, Stage, docker
+from of_before import as_before, require_contained, shown
+from support import REDIS, Stage, docker, eventually
 
 pytestmark = pytest.mark.fortnightly
 
@@ -138,6 +139,29 @@ def test_installed_it_is_created_linked_and_used_like_any_other(stage: Stage, wh
         assert done == "42"
         code = "import os, sys; sys.exit('MARIADB_URL' not in os.environ)"
         stage.cli("run", "shop", "--", sys.executable, "-c", code)
+
+
+def test_a_container_of_before_serves_on_and_its_next_start_contains_it(stage: Stage) -> None:
+    """With its data. Its type says of no root file system that nobody writes to it."""
+    name = f"{stage.namespace}-main"
+
+    def rows() -> str:
+        variables = stage.variables("shop", host=False)
+        return docker(
+            "run", "--rm", "--network", stage.namespace, "-e",
+            f"MYSQL_PWD={variables['MARIADB_PASSWORD']}", "--entrypoint", "mariadb", IMAGE,
+            "-h", variables["MARIADB_HOST"], "-u", variables["MARIADB_USER"],
+            variables["MARIADB_DATABASE"], "-Ne", "SELECT x FROM t", check=False,
+        )  # fmt: skip
+
+    number = as_before(name, stage.namespace)
+    with stage.serving():
+        eventually(lambda: rows() == "42")
+        assert shown(name)["Id"] == number
+        assert "purveyor restart main" in stage.run("doctor").stdout
+        stage.cli("restart", "main")
+        assert rows() == "42"
+        require_contained(name, closed=False)
 
 
 SOME = (

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 OUTPUT_LIMIT = 64 * 1024
 LARGEST_TEXT = 1024 * 1024
+LEAST_PAUSE = 1_000_000_000  # nanoseconds between two health checks of an image's own
 DOCKERS_GRACE = 10  # seconds between the engine's two signals when a container does not say
 STOP_SLACK = 30.0
 LOWEST = -1  # of the priorities that a network's gateway may have
@@ -199,6 +200,8 @@ class DockerContainers(Containers):
                 "Retries": check.retries,
                 "StartPeriod": int(check.start_period * 1e9),
             }
+        elif slower := await self._slower(spec.image):
+            config["Healthcheck"] = slower  # all else is the image's own
         with self._engine.errors(f"create the container {name}", CHANGE):
             if folders:
                 await self._forget_files(owner)
@@ -208,6 +211,20 @@ class DockerContainers(Containers):
             for place, some in placing.by_place(files, within).items():
                 await container.put_archive(place, placing.archive(some, place))
         return str(container.id)
+
+    async def _slower(self, image: str) -> dict[str, int]:
+        """What keeps an image's own health check to once a second: its command is started by the
+        engine, and no limit of the container bounds what that costs."""
+        with self._engine.errors(f"look for the image {image}"):
+            try:
+                shown = await self._engine.docker.images.inspect(image)
+            except aiodocker.DockerError as error:
+                if error.status != 404:
+                    raise
+                return {}
+        check = (shown.get("Config") or {}).get("Healthcheck") or {}
+        pauses = {name: int(check.get(name) or 0) for name in ("Interval", "StartInterval")}
+        return {name: LEAST_PAUSE for name, pause in pauses.items() if 0 < pause < LEAST_PAUSE}
 
     async def _forget_files(self, owner: str) -> None:
         """Remove the volumes of an earlier container's files: they go with it, unless somebody else
