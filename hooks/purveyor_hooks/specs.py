@@ -267,8 +267,8 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 
 @hookspec
 async def purge_extra(service: Service, access: Access, binding: Binding, extra: str) -> None:
-    """Drop one further resource with all its data, and nothing else of the binding. Only ever
-    called when asked for in so many words, and for a type that has `extra_resources`.
+    """Drop one further resource with all its data, and nothing else of the binding. Called
+    on explicit request only, and for a type that has `extra_resources`.
 
     - service: the service, ready.
     - access: how to reach it.
@@ -310,7 +310,7 @@ def recognise(container: FoundContainer) -> Recognition | None:
 
 @hookspec
 async def adopt(service: Service, access: Access) -> Health:  # type: ignore[empty-body]
-    """Prove that the given credentials really work on a container that is about to be imported, and
+    """Check that the given credentials work on a container that is about to be imported, and
     suffice for links.
 
     - service: the service as it would be registered.

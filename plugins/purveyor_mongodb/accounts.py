@@ -82,7 +82,7 @@ async def _require_nobodys(client: Any, service: Service, binding: Binding) -> N
             )
     if await client[binding.resource].list_collection_names():
         raise Conflict(
-            f"{service.name} has a database {binding.resource} that nobody is recorded for.",
+            f"{service.name} has a database {binding.resource} with no recorded owner.",
             remedy=(
                 f"Look at it (purveyor connect {service.slug}) and rename or drop it, "
                 "or choose another project name."

@@ -189,8 +189,7 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
                 service.imported and await _noted(service, access, binding)
             ):
                 raise Conflict(
-                    f"Database {binding.slot} of {service.name} holds keys that nobody is recorded "
-                    "for.",
+                    f"Database {binding.slot} of {service.name} holds keys with no recorded owner.",
                     remedy=(
                         f"Look at them (purveyor connect {service.slug}, SELECT "
                         f"{binding.slot}) and move or delete them."

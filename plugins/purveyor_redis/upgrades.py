@@ -34,7 +34,7 @@ def plan(service: Service, image: Image) -> UpgradePlan:
     before, after = version(service.image), version(image)
     if before is None or after is None:
         reason = (
-            "It cannot be told which version "
+            "Could not determine which version "
             f"{image.reference if after is None else service.image.reference} is."
         )
         return UpgradePlan(action="refuse", reason=reason)

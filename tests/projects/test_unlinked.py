@@ -247,7 +247,7 @@ async def test_the_plans_of_a_rotation_and_a_deletion_name_theirs(scene: Scene) 
         await do(app, "unlink", service="main", project="shop")
         said = await plan(app, "delete", service="main")
         assert effects(said.apps) == dict.fromkeys(
-            ("shop/production", "shop/preview"), "loses main for good"
+            ("shop/production", "shop/preview"), "loses main permanently"
         )
         said = await plan(app, "upgrade", service="main", docker_image="fake:2", rehearse=True)
         assert said.apps == []

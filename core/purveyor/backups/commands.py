@@ -283,7 +283,7 @@ async def _is_backup(client: Client, reference: str) -> bool:
 def delete_backup(options: Options, backup: str, yes: bool, plan: bool) -> None:
     """Delete a backup and its files."""
     destroys(
-        f"This deletes the backup {backup} for good.", backup, yes=yes, plan=plan, thing="its id"
+        f"This permanently deletes the backup {backup}.", backup, yes=yes, plan=plan, thing="its id"
     )
     if act(options, f"Deleting {backup}", "DELETE", f"{BACKUPS}/{backup}", plan=plan):
         output.show_json({"deleted": backup}) if options.as_json else click.echo(

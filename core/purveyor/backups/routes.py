@@ -283,7 +283,7 @@ async def found_backups(core: Core, reference: str) -> list[FoundBackup]:
 async def adopt_from_bucket(
     core: Core, reference: str, accept_unsigned: bool = False
 ) -> Response[list[BackupView]]:
-    """Take up what the bucket holds and we have no record of, so that it can be restored.
+    """Register the backups in the bucket that have no record, so that they can be restored.
     ``X-Refused`` says how many were not: see what the bucket holds."""
     return await _adopted(
         core, await core.house.store.read(lambda tx: backups.source(tx, reference)), accept_unsigned
@@ -303,7 +303,7 @@ async def _adopted(
 async def adopt_from_folder(
     core: Core, accept_unsigned: bool = False
 ) -> Response[list[BackupView]]:
-    """Take up what the folder of backups holds and we have no record of."""
+    """Register the backups in the folder of backups that have no record."""
     return await _adopted(core, None, accept_unsigned)
 
 

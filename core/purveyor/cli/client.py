@@ -141,9 +141,7 @@ class Client:
                 if missed >= misses:
                     detail = f"{self._named} does not answer, though it runs."
                     failures.append(
-                        DaemonUnavailable(
-                            detail, remedy="See its log; if it hangs for good, restart it."
-                        )
+                        DaemonUnavailable(detail, remedy="See its log; if it stays so, restart it.")
                     )
                     scope.cancel()
                     return
@@ -403,7 +401,7 @@ def listens(path: Path) -> bool:
                 "connections, though it runs."
             )
             raise DaemonUnavailable(
-                detail, remedy="See its log; if it hangs for good, restart it."
+                detail, remedy="See its log; if it stays so, restart it."
             ) from error
         except OSError:
             return False

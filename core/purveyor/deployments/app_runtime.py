@@ -103,7 +103,7 @@ class DockerAppRuntime:
                 await self.house.store.write(
                     lambda tx: port_registry.release_ports(tx, deployment=deployment.id)
                 )
-        raise PortTaken(f"No port from {PORT_BASE} up could be had for the app.")
+        raise PortTaken(f"No free port from {PORT_BASE} up found for the app.")
 
     async def _network(self, scope: Scope) -> str:
         """The environment's network, with the services that it uses."""

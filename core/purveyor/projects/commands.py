@@ -156,7 +156,7 @@ def remove_environment(
 ) -> None:
     """Remove an environment such as a preview, its containers and accounts. Its data is kept."""
     if purge:
-        what = f"This deletes all data of {project}/{environment} in every service for good."
+        what = f"This permanently deletes all data of {project}/{environment} in every service."
         destroys(what, environment, yes=yes, plan=plan, thing="the environment's name")
     else:
         interrupts(f"The app of {project}/{environment} and its accounts go.", yes=yes, plan=plan)
@@ -241,7 +241,7 @@ def unlink_command(
         _remove_database(options, service, project, extra, purge=purge, yes=yes, plan=plan)
         return
     if purge:
-        what = f"This deletes all data of {project} on {service} for good."
+        what = f"This permanently deletes all data of {project} on {service}."
         destroys(what, project, yes=yes, plan=plan, thing="the project's name")
     elif now:
         interrupts(f"The apps of {project} that run lose {service} at once.", yes=yes, plan=plan)
@@ -263,9 +263,7 @@ def _remove_database(
     options: Options, service: str, project: str, name: str, *, purge: bool, yes: bool, plan: bool
 ) -> None:
     if purge:
-        what = (
-            f"This deletes all that is in the database {name} of {project} on {service} for good."
-        )
+        what = f"This permanently deletes the database {name} of {project} on {service}."
         destroys(what, project, yes=yes, plan=plan, thing="the project's name")
     path = f"{BASE}/{service}/projects/{project}/extra-databases/{name}"
     params = {"purge": str(purge).lower()}

@@ -98,9 +98,7 @@ def recover_command() -> None:
 @click.option(
     "--installation", default="", metavar="ID", help="Which one, where the key opens several."
 )
-@click.option(
-    "--at", metavar="TIME", help="As it was at a moment of the past: 2026-11-25T13:13:53Z"
-)
+@click.option("--at", metavar="TIME", help="As it was at a point in time: 2026-11-25T13:13:53Z")
 @click.option(
     "--accept-unsigned",
     multiple=True,
@@ -224,7 +222,7 @@ async def _take_in(options: Options, leave: tuple[str, ...], plan: bool) -> None
         )
     if not plan:
         click.echo(
-            "Lost for good: tokens, schedules, webhooks, the journal, parameters that no container "
+            "Permanently lost: tokens, schedules, webhooks, the journal, parameters that no container "
             "shows. See: purveyor doctor"
         )
 

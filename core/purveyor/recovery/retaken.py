@@ -253,7 +253,7 @@ async def _look(house: House, installation: str, leave: frozenset[str], *, plan:
                     raise Conflict(
                         f"{item.name} cannot be taken in: {error.detail}",
                         remedy=(
-                            "Nothing is taken in. Mend it, or leave it out for good: --leave "
+                            "Nothing is taken in. Mend it, or leave it out permanently: --leave "
                             f"{item.name}"
                         ),
                     ) from error

@@ -249,7 +249,7 @@ def update_command(
 def delete_command(options: Options, service: str, purge: bool, yes: bool, plan: bool) -> None:
     """Delete a service; its data is kept unless --purge is given."""
     if purge:
-        destroys(f"This deletes all data of {service} for good.", service, yes=yes, plan=plan)
+        destroys(f"This permanently deletes all data of {service}.", service, yes=yes, plan=plan)
     else:
         interrupts(f"The container of {service} goes; its data is kept.", yes=yes, plan=plan)
     params = {"purge": str(purge).lower()}
@@ -399,7 +399,7 @@ def import_command(
     kind = service_type or next((item["service_type"] for item in mine), None)
     if kind is None:
         raise BadInput(
-            f"It cannot be told what {container} is.",
+            f"Could not determine what {container} is.",
             remedy="Say it: --type postgres. Or see: purveyor import",
         )
     if mine and mine[0]["suggested"] and not use_found and sys.stdin.isatty():
@@ -486,7 +486,7 @@ def undelete_command(options: Options, service: str, plan: bool) -> None:
 @plan_option
 @click.pass_obj
 def purge_command(options: Options, volume: str, confirm: str | None, plan: bool) -> None:
-    """Delete the data of a VOLUME that is kept, for good. It is named as `purveyor volumes`
+    """Permanently delete the data of a VOLUME that is kept. It is named as `purveyor volumes`
     does."""
     _purge(options, volume, confirm, plan)
 
@@ -496,7 +496,12 @@ def _purge(options: Options, volume: str, confirm: str | None, plan: bool) -> No
         confirm = _origin(options, volume) if plan or sys.stdin.isatty() else volume
         whose, flag = "the name of its service", "--confirm NAME"
         destroys(
-            "This deletes the data for good.", confirm, yes=False, plan=plan, thing=whose, flag=flag
+            "This permanently deletes the data.",
+            confirm,
+            yes=False,
+            plan=plan,
+            thing=whose,
+            flag=flag,
         )
     path = f"/api/volumes/{volume}/purge"
     if act(options, f"Purging {volume}", "POST", path, plan=plan, json={"confirm": confirm}):
@@ -562,7 +567,7 @@ def clone_volume(options: Options, volume: str, name: str, plan: bool) -> None:
 @plan_option
 @click.pass_obj
 def delete_volume(options: Options, volume: str, confirm: str | None, plan: bool) -> None:
-    """Delete the data of a VOLUME that is kept, for good."""
+    """Permanently delete the data of a VOLUME that is kept."""
     _purge(options, volume, confirm, plan)
 
 

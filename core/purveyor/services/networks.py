@@ -259,7 +259,7 @@ class Networks:
                 taken, before = await self._engine.taken(), record
                 record = await self._house.store.write(lambda tx: _moved(tx, before, taken))  # noqa: B023
         raise Conflict(
-            "No addresses could be had for the network.",
+            "No free addresses found for the network.",
             remedy="Choose a range: network-range in the settings file.",
         )
 

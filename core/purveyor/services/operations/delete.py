@@ -70,7 +70,7 @@ class Delete(ServiceVerb):
                 )
             ],
             resources=held,
-            apps=links.apps(tx, record, f"loses {record.name} for good"),
+            apps=links.apps(tx, record, f"loses {record.name} permanently"),
             downtime="permanent",
             warnings=[
                 f"The data of {len(held)} projects' environments goes with it: {', '.join(held)}."
