@@ -312,7 +312,7 @@ def test_a_message_that_nobody_could_hear_is_refused(alpha: httpx.Client) -> Non
         assert len(next(heard)) == len("message,large,") + listening.MESSAGE
 
 
-@pytest.mark.weekly
+@pytest.mark.fortnightly
 def test_hard_patterns_and_floods_of_one_project_hold_nobody_else_up(
     stage: Stage, beta: httpx.Client
 ) -> None:
