@@ -11,13 +11,14 @@ from importlib.metadata import EntryPoint
 from itertools import count
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import anyio
 import msgspec
 import pytest
 from sqlite_utils import Database
 
+from purveyor.app import VERBS
 from purveyor.kernel.api import tokens
 from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.db.lock import StateLock
@@ -25,7 +26,7 @@ from purveyor.kernel.db.secrets import REMEMBERED, Vault, open_vault
 from purveyor.kernel.events import store as events
 from purveyor.kernel.events.bus import RING, Bus
 from purveyor.kernel.logs import make_logger
-from purveyor.kernel.operations import Plan, Runner, Step, Target, Verb, by_hand
+from purveyor.kernel.operations import SECRET, Plan, Runner, Step, Target, Verb, by_hand
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.plugins.registry import Plugin, Registry
@@ -499,6 +500,40 @@ async def test_a_plugin_may_refuse_a_verb_with_a_reason(store: Store) -> None:
         await run(store, Walk(), registry_of(careful=module(before_operation=refuse)))
     assert "not on a Friday" in str(getattr(caught.value, "exceptions", [caught.value])[0])
     assert (await store.read(operations.listed)).total == 0
+
+
+class Sealed(msgspec.Struct, frozen=True, kw_only=True):
+    """Arguments of which some are secret."""
+
+    word: str
+    key: Annotated[str, SECRET]
+    parameters: Annotated[dict[str, Any], SECRET] = {}
+
+
+async def test_a_plugin_is_shown_no_value_of_an_argument_that_is_marked_secret(
+    store: Store,
+) -> None:
+    asked: list[Any] = []
+
+    async def note(operation: Any) -> None:
+        asked.append(operation.arguments)
+
+    verb = Walk()
+    runner = Runner(store, registry_of(curious=module(before_operation=note)), LOGGER, {})
+    given = Sealed(
+        word="open", key="hunter-22", parameters={"user": "ada", "password": "hunter-33"}
+    )
+    async with anyio.create_task_group() as group:
+        runner.attach(group)
+        await runner.submit(verb, given, "test")
+    assert asked == [{"word": "open", "key": "***", "parameters": ["password", "user"]}]
+
+
+@pytest.mark.parametrize("kind", VERBS)
+def test_what_owners_choose_is_marked_secret_in_every_verb(kind: type[Verb]) -> None:
+    for field in msgspec.structs.fields(kind.arguments):
+        if field.name in ("parameters", "variables"):
+            assert SECRET in field.type.__metadata__, field
 
 
 async def test_a_second_operation_on_the_same_service_waits_for_the_first(store: Store) -> None:

@@ -3,7 +3,7 @@ one."""
 
 import re
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -14,7 +14,7 @@ from purveyor.docker import capabilities, image_registry, names, port_registry
 from purveyor.house import House
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Plan, Step, Target, Verb
+from purveyor.kernel.operations import SECRET, Plan, Step, Target, Verb
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
@@ -68,7 +68,7 @@ class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     port: int | None = None
     health_path: str | None = None
     timeout: float = 60.0
-    variables: dict[str, str] = {}
+    variables: Annotated[dict[str, str], SECRET] = {}
     memory: int | None = None
     pids: int | None = None
     cap_add: list[str] = []

@@ -9,6 +9,10 @@ import msgspec
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import Plan
+from purveyor.kernel.redact import MASK
+
+# marks an argument whose values may be secret: whoever else is shown it gets the names in it, if any
+SECRET = msgspec.Meta(extra={"secret": True})
 
 
 class Step(NamedTuple):
@@ -54,6 +58,19 @@ class Target(NamedTuple):
             *([("project", self.project)] if self.project else []),
         }
         return sorted(wanted)
+
+
+def masked(given: msgspec.Struct) -> dict[str, Any]:
+    """Arguments as a plugin is shown them: of those that are marked `SECRET` names at most."""
+    shown: dict[str, Any] = msgspec.to_builtins(given)
+    for field in msgspec.structs.fields(given):
+        marks = getattr(field.type, "__metadata__", ())
+        if any(
+            isinstance(mark, msgspec.Meta) and (mark.extra or {}).get("secret") for mark in marks
+        ):
+            value = shown[field.encode_name]
+            shown[field.encode_name] = sorted(value) if isinstance(value, dict) else MASK
+    return shown
 
 
 class Verb(ABC):

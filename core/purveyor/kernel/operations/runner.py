@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio.abc
-import msgspec
 
 from purveyor.kernel.actors import Who, name_of, token_of, told
 from purveyor.kernel.db import Store, Tx
@@ -21,7 +20,7 @@ from purveyor.kernel.operations.driver import Driver
 from purveyor.kernel.operations.handle import Handle
 from purveyor.kernel.operations.locks import Locks
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.kernel.operations.operation import Key, Target, Verb
+from purveyor.kernel.operations.operation import Key, Target, Verb, masked
 from purveyor.kernel.operations.plan import Plan
 from purveyor.kernel.plugins.registry import Registry
 from purveyor_hooks import Backoff, Conflict, Logger, Operation, PurveyorError, Vetoed
@@ -158,12 +157,12 @@ class Runner:
         return handle
 
     async def _ask_for_vetoes(self, verb: Verb, target: Target, given: Any) -> None:
-        shown = msgspec.to_builtins(given)
-        for name in ("parameters", "variables"):
-            if isinstance(shown.get(name), dict):
-                shown[name] = sorted(shown[name])  # names only: values may be secret
         operation = Operation(
-            id=0, verb=verb.name, service=target.service, project=target.project, arguments=shown
+            id=0,
+            verb=verb.name,
+            service=target.service,
+            project=target.project,
+            arguments=masked(given),
         )
         async for plugin, reason in self._registry.ask(
             "before_operation", VETO_DEADLINE, operation=operation

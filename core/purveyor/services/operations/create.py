@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -10,7 +10,7 @@ from purveyor.docker import names, port_registry
 from purveyor.house import House
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Plan, Step
+from purveyor.kernel.operations import SECRET, Plan, Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.services import parameters
@@ -32,7 +32,7 @@ class CreateArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     name: str
     service_type: str
     version: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: Annotated[dict[str, Any], SECRET] = {}
 
 
 def make(

@@ -2,14 +2,14 @@
 running as it is."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from purveyor.docker import names
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Plan, Step
+from purveyor.kernel.operations import SECRET, Plan, Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
@@ -39,7 +39,7 @@ class ImportArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     name: str
     service_type: str
     version: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: Annotated[dict[str, Any], SECRET] = {}
     use_found: bool = False
     found: dict[str, Any] | None = None
 

@@ -1,13 +1,13 @@
 """Change a service's parameters or image: the container is made anew on the same volume, or the old
 one comes back."""
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from purveyor.docker import port_registry
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Plan, Step, Target
+from purveyor.kernel.operations import SECRET, Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
@@ -32,7 +32,7 @@ class UpdateArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """
 
     service: str
-    parameters: dict[str, Any] = {}
+    parameters: Annotated[dict[str, Any], SECRET] = {}
     docker_image: str | None = None
     found: Image | None = None
 

@@ -1,12 +1,12 @@
 """Upgrade a service to another image: a plan first; then on a copy, counted, switched; or back as
 it was."""
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Plan, Step, Target
+from purveyor.kernel.operations import SECRET, Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
@@ -33,7 +33,7 @@ class UpgradeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     service: str
     docker_image: str = ""
-    parameters: dict[str, Any] = {}
+    parameters: Annotated[dict[str, Any], SECRET] = {}
     rehearse: bool = False
     keep_going: bool = False
     skip_settings: tuple[str, ...] = ()
