@@ -1,8 +1,10 @@
 """Attacks on the web with a real browser and a real app; in a module of their own, for the
 browser's loop runs beside."""
 
+import http.server
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
@@ -196,6 +198,116 @@ def test_a_cookie_that_an_app_was_sent_is_worth_nothing(stage: Stage, browser: "
     expect(page.get_by_label("Token")).to_be_visible()
     other.close()
     context.close()
+
+
+class Neighbour(http.server.BaseHTTPRequestHandler):
+    """What else answers on this host: a page that tries what a page can, and cookies."""
+
+    page = ""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        if self.path.startswith("/cookies"):  # of one host a browser keeps 180
+            for number in range(40):
+                self.send_header("Set-Cookie", f"{self.path[-1]}{number}={'x' * 4000}; Path=/")
+        self.end_headers()
+        self.wfile.write(f"<title>neighbour</title>{type(self).page}".encode())
+
+    def log_message(self, *given: object) -> None:
+        pass
+
+
+TRIES = """
+<iframe name=hole></iframe><iframe id=site src="SITE/sign-in"></iframe><iframe src="SITEKEY/services"></iframe>
+<form id=form method=post target=hole></form><script>
+document.cookie = "purveyor=mine; path=/~"; document.cookie = "purveyor=mine; path=/~/";
+const said = {};
+const tried = async (name, what) => { try { said[name] = String(await what()) } catch (error) { said[name] = error.name } };
+const opened = url => new Promise((done, no) => { const it = new WebSocket(url); it.onopen = () => done("open"); it.onerror = () => no(new Error("closed")) });
+const heard = url => new Promise((done, no) => { const it = new EventSource(url, {withCredentials: true}); it.onopen = () => done("open"); it.onerror = () => { it.close(); no(new Error("closed")) } });
+const shown = url => new Promise((done, no) => { const it = new Image(); it.onload = () => done("shown"); it.onerror = () => no(new Error("nothing")); it.src = url });
+const send = async action => { form.action = action; form.innerHTML = "<input name=name value=evil><input name=agreed value=yes>"; form.submit(); await new Promise(done => setTimeout(done, 300)); return "sent" };
+(async () => {
+  for (const path of ["SITE/api/projects", "SITEKEY/services", "SITE/sign-in"]) {
+    await tried("read " + path, async () => (await fetch(path, {credentials: "include"})).status);
+    await tried("change " + path, async () => (await fetch(path, {method: "PUT", credentials: "include", headers: {"X-CSRF": "x"}})).status);
+  }
+  await tried("look into", () => document.getElementById("site").contentDocument.body.innerText);
+  await tried("socket", () => opened("SITE/api/events".replace("http", "ws")));
+  await tried("events", () => heard("SITE/api/events"));
+  await tried("picture", () => shown("SITEKEY/services"));
+  await tried("form", () => send("SITEKEY/projects"));
+  await tried("sign out", () => send("SITEKEY/sign-out"));
+  await tried("end others", () => send("SITEKEY/sessions/end-others"));
+  await tried("sign in", () => send("SITE/sign-in"));
+  document.title = JSON.stringify(said);
+})();
+</script>
+"""  # noqa: E501
+
+
+@attack(
+    "the web",
+    "show the dashboard in a frame",
+    "look into it from another port of this host",
+    "read the API and pages by a script, with the cookie",
+    "listen to events",
+    "open a WebSocket",
+    "send a form with the cookie, the key known",
+    "put a cookie of one's own before the session's",
+    "shut a browser out by cookies that fill every header",
+    honest="the owner goes on meanwhile, and signs in again when the cookies are gone",
+)
+def test_a_page_of_another_port_gets_nothing_of_the_dashboard_in_the_same_browser(
+    stage: Stage, browser: "Browser"
+) -> None:
+    """Even one that knows the key in the address, which no page is told."""
+    from playwright.sync_api import expect
+
+    token = stage.cli("token", "create", "framed").strip()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Neighbour) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        neighbour = f"http://127.0.0.1:{server.server_port}"
+        context = browser.new_context(base_url=stage.address)
+        page = context.new_page()
+        enter_page(page, token)
+        base = base_of(page.url)
+        path = base[base.index("/~") :]
+        Neighbour.page = TRIES.replace("SITEKEY", stage.address + path).replace(
+            "SITE", stage.address
+        )
+        before = stage.world()
+        other = context.new_page()
+        other.goto(neighbour)
+        expect(other).to_have_title(re.compile("sign in"), timeout=30_000)
+        said = json.loads(other.title())
+        sent = {name for name in said if name in ("form", "sign out", "end others", "sign in")}
+        assert {said.pop(name) for name in sent} == {"sent"}
+        assert {said.pop(name) for name in list(said) if name.startswith(("read", "change"))} == {
+            "TypeError"
+        }
+        assert said == dict.fromkeys(("socket", "events", "picture"), "Error") | {
+            "look into": "TypeError"
+        }
+        urls = [frame.url for frame in other.frames[1:]]
+        assert urls[1:] == ["chrome-error://chromewebdata/"] * 2, urls
+        assert stage.world() == before
+        sessions = [item for item in stage.json("token", "sessions") if item["token"] == "framed"]
+        assert len(sessions) == 1
+        page.goto(f"{path}/services")
+        expect(page.get_by_role("heading", name="Services", level=1)).to_be_visible()
+
+        for number in range(4):  # an answer has an end, too
+            other.goto(f"{neighbour}/cookies{number}")
+        page.goto(f"{path}/services")
+        page.goto(f"{path}/services")
+        expect(page.get_by_label("Token")).to_be_visible()
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", name="Services", level=1)).to_be_visible()
+        context.close()
+        server.shutdown()
 
 
 @attack(

@@ -240,7 +240,17 @@ async def test_a_header_that_does_not_come_is_not_waited_for(
         assert b" 408 " in await ends(reader)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000)
-        assert b" 431 " in await ends(reader)
+        said = await ends(reader)
+        assert b" 431 " in said
+        assert b"clear-site-data" not in said, "nothing but cookies has a browser's cookies removed"
+        for address, cookies, cleared in (
+            (b"/", b"x" * 100_000, True), (b"/" + b"x" * 100_000, b"x", False),
+        ):  # fmt: skip
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET " + address + b" HTTP/1.1\r\nHost: x\r\nCookie: c=" + cookies)
+            said = await ends(reader)
+            assert b" 431 " in said
+            assert (b'clear-site-data: "cookies"' in said) is cleared
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\n")
         with contextlib.suppress(OSError):

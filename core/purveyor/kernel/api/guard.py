@@ -19,6 +19,7 @@ from purveyor_hooks import Logger
 HEADER_TIME = 10.0
 BODY_TIME = 60.0  # seconds without a byte of a body that is waited for
 HEADER_BYTES = 64 * 1024
+SHORT = 4096  # bytes of an address that fills no header
 SHARE = 4  # no peer has more than one of so many parts of all connections
 # file handles that are kept for our own work: the engine, databases, the store, the local socket
 RESERVE = 256
@@ -90,6 +91,7 @@ class Guarded(HttpToolsProtocol):
         self._peer: str | None = None  # once it was let in
         self._heading = True  # a header is under way, or is what comes next
         self._header_bytes = 0
+        self._with_cookies = False
         self._timer: asyncio.TimerHandle | None = None
         self._heard = 0.0
 
@@ -115,11 +117,12 @@ class Guarded(HttpToolsProtocol):
         self._heard = self.loop.time()
         if self._heading:
             self._header_bytes += len(data)
+            self._with_cookies |= b"\r\ncookie:" in data.lower()
             if self._timer is None:
                 self._wait_for_header()
         super().data_received(data)
         if self._heading and self._header_bytes > HEADER_BYTES and not self.transport.is_closing():
-            self._refuse(431, "Request Header Fields Too Large", "The header is too long.")
+            self._refuse_header()
 
     def on_headers_complete(self) -> None:
         self._heading = False
@@ -129,7 +132,7 @@ class Guarded(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._stop()
-        self._heading, self._header_bytes = True, 0
+        self._heading, self._header_bytes, self._with_cookies = True, 0, False
         super().on_message_complete()
 
     def _wait_for_header(self) -> None:
@@ -146,14 +149,27 @@ class Guarded(HttpToolsProtocol):
             self._timer = None
             self.transport.abort()
 
-    def _refuse(self, status: int, phrase: str, said: str) -> None:
+    def _refuse_header(self) -> None:
+        """Cookies know no ports: what else answers on this host may have set some that fill every
+        header, and no page would be reached any more. A page of somebody else can fill the address
+        alone, and has nobody's cookies removed by that."""
+        status, phrase = 431, "Request Header Fields Too Large"
+        if self._with_cookies and len(self.url) < SHORT:
+            said = (
+                "Programs of this host have set too many cookies. They are removed: load it anew."
+            )
+            self._refuse(status, phrase, said, 'clear-site-data: "cookies"\r\n')
+        else:
+            self._refuse(status, phrase, "The header is too long.")
+
+    def _refuse(self, status: int, phrase: str, said: str, more: str = "") -> None:
         self._stop()
         if self.transport.is_closing():
             return
         body = said.encode()
         head = (
             f"HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain\r\ncontent-length: "
-            f"{len(body)}\r\nconnection: close\r\n\r\n"
+            f"{len(body)}\r\n{more}connection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
