@@ -48,6 +48,7 @@ from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
 from purveyor.kernel.db.secrets import Vault, open_vault
 from purveyor.kernel.events.bus import Bus
+from purveyor.kernel.events.catalog import Described
 from purveyor.kernel.logs import libraries, make_logger
 from purveyor.kernel.operations import Plan, Runner, Verb
 from purveyor.kernel.operations import store as operations
@@ -198,7 +199,7 @@ class App:
         self.recovery = Recovery(house, self.runner, self.verbs)
         house.parts.add(self.observer, self.renewals, self.copies, self.recovery)
         self.subjects = SUBJECTS
-        self.events = EVENTS
+        self.events: Sequence[Described] = EVENTS
 
     def part(self, kind: type[T]) -> T:
         """What a feature made once, by its class."""
@@ -547,7 +548,7 @@ async def _plugins(app: App, group: anyio.abc.TaskGroup) -> AsyncIterator[None]:
                 pass
 
 
-EVENTS = (
+EVENTS: tuple[Described, ...] = (
     *ACCESS_EVENTS,
     *ARCHIVING_EVENTS,
     *AUDIT_EVENTS,

@@ -79,7 +79,7 @@ def test_the_kernel_is_read_in_an_afternoon() -> None:
         for path in (ROOT / "core/purveyor/kernel").rglob("*.py")
     }
     assert sum(lines.values()) < 6000, sorted(lines.items(), key=lambda item: -item[1])[:5]
-    assert max(lines.values()) < 450, max(lines.items(), key=lambda item: item[1])
+    assert max(lines.values()) < 500, max(lines.items(), key=lambda item: item[1])
 
 
 def test_no_task_is_without_a_parent() -> None:
