@@ -189,8 +189,9 @@ def told(error: BaseException) -> BaseException:
         return Failed(
             "The server behind Blob refuses the project's key.",
             remedy=(
-                "While it is being rotated that passes: try again. If it stays so: purveyor "
-                "rotate PROJECT, then deploy."
+                "While it is being rotated that passes: try again. A write is refused when its "
+                "storage is full: purveyor health blob. If it stays so: purveyor rotate PROJECT, "
+                "then deploy."
             ),
         )
     return Failed(

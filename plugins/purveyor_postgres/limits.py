@@ -7,13 +7,11 @@ needs no new link.
 
 from typing import Any, NamedTuple
 
-from purveyor_hooks import Parameter, Service
+from purveyor_hooks import Parameter, Service, quotas
 from purveyor_postgres.accounts import most_connections
 from purveyor_postgres.sql import quoted
 from purveyor_postgres.walls import COMMENT, EXTRA, MARKED, OWNERS_MARK, is_superuser, terminate
 
-SIZE = r"0|[1-9][0-9]{0,5}(?:mb|gb)"
-UNITS = {"mb": 2**20, "gb": 2**30}
 CONNECTIONS = Parameter(
     name="project_connections",
     help=(
@@ -32,7 +30,7 @@ TEMPORARY = Parameter(
         "limit."
     ),
     default="10gb",
-    pattern=SIZE,
+    pattern=quotas.SIZE,
 )
 DISK = Parameter(
     name="project_disk",
@@ -40,10 +38,9 @@ DISK = Parameter(
     "percent sessions are read-only unless they say otherwise, at 110 percent nobody of the "
     "project gets in.",
     default="0",
-    pattern=SIZE,
+    pattern=quotas.SIZE,
 )
-# of the limit; what was full is free again below the last
-WARNED, FULL, SHUT, FREE = 0.8, 1.0, 1.1, 0.95
+SHUT = 1.1  # of the limit
 
 ROLES = f"""
 SELECT r.rolname AS role, o.rolname AS owner, r.rolconnlimit AS connections,
@@ -73,13 +70,7 @@ class Standing(NamedTuple):
 
     @property
     def full(self) -> bool:
-        return self.share >= (FREE if self.was_full else FULL)
-
-
-def size(service: Service, parameter: Parameter) -> int:
-    """Bytes; 0 is no limit. A service of before the parameter has none until it is given one."""
-    text = str(service.parameters.get(parameter.name, "0"))
-    return 0 if text == "0" else int(text[:-2]) * UNITS[text[-2:]]
+        return quotas.is_full(self.share, was_full=self.was_full)
 
 
 async def put_in_force(service: Service, opened: Any) -> str:
@@ -93,7 +84,7 @@ async def put_in_force(service: Service, opened: Any) -> str:
             f"by {row['most']}."
         )
     full = await is_superuser(opened)
-    quota = size(service, DISK)
+    quota = quotas.size(service, DISK)
     for row in await opened.fetch(ROLES):
         standing = Standing(row["owner"], 0.0, READ_ONLY in row["inside"])
         if quota and row["databases"]:
@@ -118,9 +109,9 @@ async def put_in_force(service: Service, opened: Any) -> str:
             said.append(
                 f"{standing.owner} has filled its disk ({service.parameters[DISK.name]}): {word}."
             )
-        elif standing.share >= WARNED:
+        elif standing.share >= quotas.WARNED:
             said.append(
-                f"{standing.owner} has filled more than {WARNED:.0%} of its disk "
+                f"{standing.owner} has filled more than {quotas.WARNED:.0%} of its disk "
                 f"({service.parameters[DISK.name]})."
             )
     return " ".join(dict.fromkeys(said))  # once, however many logins a project has
@@ -141,7 +132,7 @@ async def _connections(service: Service, opened: Any, row: Any, *, shut: bool) -
 
 
 async def _temporary(service: Service, opened: Any, row: Any) -> None:
-    kilobytes = size(service, TEMPORARY) // 1024
+    kilobytes = quotas.size(service, TEMPORARY) // 1024
     wanted = f"temp_file_limit={kilobytes}kB" if kilobytes else ""
     there = next(
         (item for item in row["everywhere"] or [] if item.startswith("temp_file_limit=")), ""

@@ -10,6 +10,8 @@ import base64
 import secrets as random
 from datetime import datetime
 
+import msgspec
+
 from purveyor_hooks import (
     Access,
     Binding,
@@ -41,6 +43,7 @@ from purveyor_hooks import (
     hookimpl,
 )
 from purveyor_s3 import encrypted, flavours, found, retold, tls, upgrades
+from purveyor_s3.flavours import STORAGE
 
 PORT, REGION = flavours.PORT, flavours.REGION
 ACCOUNT_LENGTH = 20  # SeaweedFS takes letters and digits only
@@ -88,6 +91,7 @@ PARAMETERS = (
         pattern=r"[A-Za-z0-9+/=._-]{8,128}",
     ),
     encrypted.TLS,
+    STORAGE,
 )
 
 
@@ -139,9 +143,12 @@ async def renew_certificate(service: Service, access: Access) -> None:
 
 @hookimpl
 async def ready(service: Service, access: Access) -> Health:
-    from purveyor_s3 import server
+    from purveyor_s3 import quota, server
 
-    return await server.ready(service, access)
+    health = await server.ready(service, access)
+    if health.healthy:
+        return msgspec.structs.replace(health, detail=await quota.put_in_force(service, access))
+    return health
 
 
 @hookimpl

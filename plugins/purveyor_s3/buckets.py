@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from botocore.exceptions import ClientError
 
 from purveyor_hooks import Access, Binding, Conflict, Failed, Service
-from purveyor_s3 import keys
+from purveyor_s3 import keys, quota
 from purveyor_s3.server import OWN_BUCKET, connection, ensure_bucket, exists, text
 
 T = TypeVar("T")
@@ -76,7 +76,8 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
             )
         await ensure_bucket(client, binding.resource)
         await _end(service, access, client, binding, with_time_left=False)
-    await _asked(service, accounts.grant(binding))
+        full = await quota.is_full(client, binding.resource)
+    await _asked(service, accounts.grant(binding, writes=not full))
 
 
 async def _asked(service: Service, answer: Awaitable[T]) -> T:
@@ -112,7 +113,8 @@ async def rotate(
         elif former not in {item.account for item in await _former(client, binding)}:
             note = f"former/{binding.number}/{former}/{int(until.timestamp())}"
             await client.put_object(Bucket=OWN_BUCKET, Key=note, Body=binding.resource.encode())
-    await _asked(service, accounts.grant(binding))
+        full = await quota.is_full(client, binding.resource)
+    await _asked(service, accounts.grant(binding, writes=not full))
 
 
 async def retire(service: Service, access: Access, binding: Binding) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from purveyor_hooks import BadInput, ContainerSpec, File, Mount, Port, Service
+from purveyor_hooks import BadInput, ContainerSpec, File, Mount, Parameter, Port, Service, quotas
 from purveyor_hooks.references import parts_of
 from purveyor_s3 import encrypted, tls
 
@@ -17,6 +17,16 @@ RUSTFS, MINIO, SEAWEEDFS = "rustfs", "minio", "seaweedfs"
 ACCESS_FILE, SECRET_FILE = "/etc/purveyor/s3-access-key", "/etc/purveyor/s3-secret-key"
 MASTER_FILE, MASTER_KEY = "/etc/purveyor/s3-master-key", "sse_master_key"
 PORTS = (Port(container=PORT), Port(container=CONSOLE, parameter="console_port"))
+STORAGE = Parameter(
+    name="project_storage",
+    help=(
+        "How much one environment may store, such as 500mb or 20gb, older versions and parts of "
+        "uploads included; 0 is no limit. At 80 percent it is told, at 100 percent writes are "
+        "refused until something is deleted."
+    ),
+    default="0",
+    pattern=quotas.SIZE,
+)
 NAMES = re.compile(r"(?P<rustfs>rustfs)|(?P<minio>minio)|(?P<seaweedfs>seaweed)")
 
 

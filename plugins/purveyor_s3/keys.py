@@ -27,6 +27,7 @@ NOT_ALLOWED = [
     "s3:BypassGovernanceRetention",
 ]  # fmt: skip
 # MinIO has no such action, and refuses a policy that names it
+WRITES = ["s3:PutObject"]  # parts of uploads, copies and forms are no other action
 RUSTFS_NOT_ALLOWED = [*NOT_ALLOWED, "s3:PutBucketAcl"]
 # SeaweedFS knows no Deny, so all that a project may do is named; it has no names for lifecycle and
 # encryption (seen on 4.48)
@@ -46,6 +47,12 @@ SEAWEED_ALLOWED = [
 ]  # fmt: skip
 
 
+SEAWEED_WRITES = [
+    "s3:PutObject", "s3:PutObjectTagging", "s3:CreateMultipartUpload", "s3:UploadPart",
+    "s3:CompleteMultipartUpload",
+]  # fmt: skip
+
+
 class KeysFailed(Exception):
     """The server's account API refused or did not answer; the text holds no secret."""
 
@@ -61,6 +68,13 @@ def policy(
     return {"Version": "2012-10-17", "Statement": statements}
 
 
+def _is_of(document: Any, bucket: str) -> bool:
+    """Whether a policy is that of a key of a bucket."""
+    statements = document.get("Statement") if isinstance(document, dict) else None
+    first = statements[0] if isinstance(statements, list) and statements else {}
+    return f"arn:aws:s3:::{bucket}" in (first.get("Resource") or ())
+
+
 class Keys(Protocol):
     """The account API of a server."""
 
@@ -70,8 +84,11 @@ class Keys(Protocol):
     async def exists(self, account: str) -> bool:
         """Whether the server has such a user."""
 
-    async def grant(self, binding: Binding) -> None:
+    async def grant(self, binding: Binding, *, writes: bool = True) -> None:
         """The binding's key works, on its bucket alone."""
+
+    async def allow(self, bucket: str, *, writes: bool) -> None:
+        """All keys of a bucket may write, or may not."""
 
     async def revoke(self, account: str) -> None:
         """No key of this user works any more."""
@@ -133,8 +150,18 @@ class MinioKeys:
             raise
         return True
 
-    async def grant(self, binding: Binding) -> None:
-        await self._ask("policy_add", binding.account, policy=policy(binding.resource))
+    def _policy(self, bucket: str, writes: bool) -> dict[str, Any]:
+        return policy(bucket, denied=NOT_ALLOWED if writes else [*NOT_ALLOWED, *WRITES])
+
+    async def allow(self, bucket: str, *, writes: bool) -> None:
+        for name, document in json.loads(await self._ask("policy_list")).items():
+            if _is_of(document, bucket):
+                await self._ask("policy_add", name, policy=self._policy(bucket, writes))
+
+    async def grant(self, binding: Binding, *, writes: bool = True) -> None:
+        await self._ask(
+            "policy_add", binding.account, policy=self._policy(binding.resource, writes)
+        )
         await self._ask("user_add", binding.account, binding.password)
         await self._ask("policy_set", binding.account, user=binding.account)
 
@@ -214,13 +241,20 @@ class RustfsKeys:
             raise KeysFailed(f"RustFS refused user-info: {answer.status_code}")
         return not answer.is_error
 
-    async def grant(self, binding: Binding) -> None:
-        await self._must(
-            "PUT",
-            "add-canned-policy",
-            {"name": binding.account},
-            policy(binding.resource, denied=RUSTFS_NOT_ALLOWED),
-        )
+    async def _write_policy(self, name: str, bucket: str, writes: bool) -> None:
+        denied = RUSTFS_NOT_ALLOWED if writes else [*RUSTFS_NOT_ALLOWED, *WRITES]
+        await self._must("PUT", "add-canned-policy", {"name": name}, policy(bucket, denied=denied))
+
+    async def allow(self, bucket: str, *, writes: bool) -> None:
+        answer = await self._ask("GET", "list-canned-policies", {})
+        if answer.is_error:
+            raise KeysFailed(f"RustFS refused list-canned-policies: {answer.status_code}")
+        for name, document in answer.json().items():
+            if _is_of(document, bucket):
+                await self._write_policy(name, bucket, writes)
+
+    async def grant(self, binding: Binding, *, writes: bool = True) -> None:
+        await self._write_policy(binding.account, binding.resource, writes)
         user = {"secretKey": binding.password, "status": "enabled"}
         await self._must("PUT", "add-user", {"accessKey": binding.account}, user)
         attached = {
@@ -288,15 +322,33 @@ class SeaweedKeys:
                 raise
             return True
 
-    async def grant(self, binding: Binding) -> None:
+    async def _write_policy(self, iam: Any, account: str, bucket: str, writes: bool) -> None:
+        allowed = [name for name in SEAWEED_ALLOWED if writes or name not in SEAWEED_WRITES]
+        document = json.dumps(policy(bucket, allowed, ()))
+        await iam.put_user_policy(UserName=account, PolicyName=self.POLICY, PolicyDocument=document)
+
+    async def allow(self, bucket: str, *, writes: bool) -> None:
+        async with self._iam() as iam:
+            for user in (await iam.list_users()).get("Users", []):
+                try:
+                    held = await iam.get_user_policy(
+                        UserName=user["UserName"], PolicyName=self.POLICY
+                    )
+                except ClientError as error:
+                    if "NoSuchEntity" in str(error):  # the administrator, or one of theirs
+                        continue
+                    raise
+                document = held["PolicyDocument"]
+                document = json.loads(document) if isinstance(document, str) else document
+                if _is_of(document, bucket):
+                    await self._write_policy(iam, user["UserName"], bucket, writes)
+
+    async def grant(self, binding: Binding, *, writes: bool = True) -> None:
         if not await self.exists(binding.account):
             async with self._iam() as iam:
                 await iam.create_user(UserName=binding.account)
         async with self._iam(binding) as iam:
-            document = json.dumps(policy(binding.resource, SEAWEED_ALLOWED, ()))
-            await iam.put_user_policy(
-                UserName=binding.account, PolicyName=self.POLICY, PolicyDocument=document
-            )
+            await self._write_policy(iam, binding.account, binding.resource, writes)
             if binding.account in (await self._keys(iam, binding.account) or []):
                 await iam.delete_access_key(UserName=binding.account, AccessKeyId=binding.account)
             await iam.create_access_key(UserName=binding.account)

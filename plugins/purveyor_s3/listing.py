@@ -12,7 +12,7 @@ from botocore.handlers import validate_ascii_metadata
 
 from purveyor_hooks import Access, Service
 from purveyor_s3.driver import administrator, code, config
-from purveyor_s3.server import HEALTH, IDENTITY, OWN_BUCKET
+from purveyor_s3.server import HEALTH, IDENTITY, OWN_BUCKET, USAGE
 
 TIMEOUT = 120.0
 ORDER = "PurveyorOrder"
@@ -59,7 +59,7 @@ async def buckets(client: Any) -> list[str]:
 
 def is_own(bucket: str, key: str) -> bool:
     """What each service has for itself."""
-    return bucket == OWN_BUCKET and key in (HEALTH, IDENTITY)
+    return bucket == OWN_BUCKET and key in (HEALTH, IDENTITY, USAGE)
 
 
 async def items(client: Any, bucket: str, *, versioned: bool) -> AsyncIterator[Item]:

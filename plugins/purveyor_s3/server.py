@@ -16,7 +16,7 @@ from purveyor_s3.driver import TIMEOUT, administrator, code, config
 
 PORT = flavours.PORT
 OWN_BUCKET = "purveyor"  # a project's bucket always has a hyphen in its name
-HEALTH, IDENTITY = "health", "identity"
+HEALTH, IDENTITY, USAGE = "health", "identity", "usage"
 LOOKS = 3
 MISSING = ("NoSuchKey", "NoSuchBucket", "NotFound", "404")
 REFUSED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied")

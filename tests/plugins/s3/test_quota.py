@@ -1,0 +1,111 @@
+"""What one project may store: it is told before it is full, then writes of every way are refused,
+and nobody else's."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from botocore.exceptions import ClientError
+
+from plugins.s3.test_objects import connect
+from support import SEAWEEDFS, Stage, eventually
+
+BUCKET, OTHER = "alpha-production", "beta-production"
+SERVERS = [
+    "rustfs",
+    *(pytest.param(name, marks=pytest.mark.fortnightly) for name in ("seaweedfs", "minio")),
+]
+REFUSED = ("AccessDenied", "403")
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def stage(make_stage: Any, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    image = SEAWEEDFS if request.param == "seaweedfs" else request.getfixturevalue(request.param)
+    with make_stage("health-interval = 1", images={"s3": image}).serving() as made:
+        made.furnish({"store": "s3"}, ["alpha", "beta"])
+        made.cli("update", "store", "-p", "project_storage=2mb", "--yes")
+        for project in ("alpha", "beta"):
+            made.variables(project)
+        yield made
+
+
+@pytest.fixture
+def s3(stage: Stage) -> Any:
+    return connect(stage.variables("alpha"))
+
+
+def told(stage: Stage) -> str:
+    checked = stage.json("health", "store")
+    assert checked["healthy"], checked
+    return checked["detail"] or ""
+
+
+def refused(call: Any, **given: Any) -> bool:
+    try:
+        call(Bucket=BUCKET, **given)
+    except ClientError as error:
+        return error.response["Error"]["Code"] in REFUSED
+    return False
+
+
+def test_it_is_told_then_refused_and_freed_by_deleting(stage: Stage, s3: Any) -> None:
+    s3.put_object(Bucket=BUCKET, Key="first", Body=b"x" * 1_800_000)
+    eventually(lambda: f"{BUCKET} has filled more than 80% of its storage (2mb)" in told(stage), 60)
+    s3.put_object(Bucket=BUCKET, Key="second", Body=b"x" * 500_000)
+    begun = s3.create_multipart_upload(Bucket=BUCKET, Key="parts")["UploadId"]
+    part = {"Key": "parts", "UploadId": begun, "PartNumber": 1, "Body": b"x"}
+    params = {"Bucket": BUCKET, "Key": "signed"}
+    address = s3.generate_presigned_url("put_object", Params=params, ExpiresIn=3600)
+    eventually(
+        lambda: f"{BUCKET} has filled its storage (2mb): writes are refused." in told(stage), 60
+    )
+    assert refused(s3.put_object, Key="third", Body=b"x")
+    assert refused(s3.copy_object, Key="third", CopySource=f"{BUCKET}/first")
+    assert refused(s3.create_multipart_upload, Key="third")
+    assert refused(s3.upload_part, **part)
+    assert httpx.put(address, content=b"x").status_code == 403
+    assert len(s3.get_object(Bucket=BUCKET, Key="first")["Body"].read()) == 1_800_000
+    connect(stage.variables("beta")).put_object(Bucket=OTHER, Key="x", Body=b"x" * 100)
+    rows = stage.rows("SELECT data ->> 'reason' FROM events WHERE type = 'service.healthy'")
+    assert any("writes are refused" in (row[0] or "") for row in rows)
+    assert any("writes are refused" in line["detail"] for line in wrong(stage))
+    stage.cli("rotate", "alpha", "--yes")  # no way round it
+    after = connect(stage.variables("alpha"))
+    assert refused(after.put_object, Key="third", Body=b"x")
+    stage.cli("rotate", "alpha", "--grace", "1h")
+    now = connect(stage.variables("alpha"))
+    for held in (after, now):
+        assert refused(held.put_object, Key="third", Body=b"x")
+    now.delete_object(Bucket=BUCKET, Key="first")
+    eventually(lambda: told(stage) == "", 60)
+    for held in (after, now):
+        held.put_object(Bucket=BUCKET, Key="third", Body=b"x")
+    now.abort_multipart_upload(Bucket=BUCKET, Key="parts", UploadId=begun)
+
+
+def wrong(stage: Stage) -> list[Any]:
+    checks = json.loads(stage.run("--json", "doctor").stdout)
+    return [item for item in checks if not item["ok"] and item["subject"] == "store"]
+
+
+def test_older_versions_count_and_a_higher_limit_lets_it_write_again(stage: Stage) -> None:
+    s3 = connect(stage.variables("alpha"))
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    for _ in range(3):
+        s3.put_object(Bucket=BUCKET, Key="again", Body=b"x" * 700_000)
+    eventually(lambda: "writes are refused" in told(stage), 60)
+    assert refused(s3.put_object, Key="again", Body=b"x")
+    stage.cli("update", "store", "-p", "project_storage=50mb", "--yes")
+    eventually(lambda: told(stage) == "", 60)
+    s3.put_object(Bucket=BUCKET, Key="again", Body=b"x")
+
+
+def test_without_a_limit_nobody_is_held_to_one(stage: Stage) -> None:
+    s3 = connect(stage.variables("alpha"))
+    stage.cli("update", "store", "-p", "project_storage=1mb", "--yes")
+    eventually(lambda: "writes are refused" in told(stage), 60)
+    stage.cli("update", "store", "-p", "project_storage=0", "--yes")
+    eventually(lambda: told(stage) == "", 60)
+    s3.put_object(Bucket=BUCKET, Key="again", Body=b"x")
