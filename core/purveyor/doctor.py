@@ -21,6 +21,7 @@ from purveyor.checks import (
 )
 from purveyor.distributions import files
 from purveyor.distributions import store as installed
+from purveyor.examined import of_servers
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import integrity
 from purveyor.kernel.db.faults import way_back
@@ -84,7 +85,10 @@ async def examine(
         linked = await app.house.store.read(lambda tx: _linked(tx, project, environment))
         for service, binding in linked:
             checks += await _path(app, service, binding, quick=quick)
-        checks += [] if quick else await of_ports(app, [service for service, _ in linked])
+        if not quick:
+            chosen = [service for service, _ in linked]
+            slug = await app.house.store.read(lambda tx: projects.get(tx, project).slug)
+            checks += [*await of_ports(app, chosen), *await of_servers(app, chosen, slug)]
     return checks
 
 
@@ -110,6 +114,7 @@ async def _whole(app: App, engine: bool) -> list[Check]:
                 *await of_apps(app),
                 *await of_containment(app),
                 *await of_ports(app),
+                *await of_servers(app),
             ]
             if engine
             else []

@@ -356,6 +356,21 @@ async def held(service: Service, access: Access) -> Sequence[HeldAccount]:  # ty
 
 
 @hookspec
+async def examine(  # type: ignore[empty-body]
+    service: Service, access: Access, bindings: Sequence[Binding]
+) -> tuple[Finding, ...]:
+    """Name what keeps projects out of the server, or lets others in, which a look at the server as
+    a whole does not tell. Changes nothing. Optional.
+
+    - service: the service, which serves.
+    - access: how to reach it.
+    - bindings: those that are bound; `where` of what is found is the account of one.
+
+    Asked by `purveyor doctor`.
+    """
+
+
+@hookspec
 def upgrade_plan(service: Service, image: Image) -> UpgradePlan:  # type: ignore[empty-body]
     """Say what changing to another image means, and why. Pure.
 

@@ -6,7 +6,7 @@ every other database, scripts included; but a connection begins on database 0 be
 ``COPY … DB n`` crosses databases. So 0 is never given out, and COPY is denied.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -208,7 +208,9 @@ def probes(service: Service, binding: Binding) -> list[Probe]:
     def command(*words: str) -> Command:
         return Command(argv=(*cli, *login, *words), environment=secret)
 
-    tcp = Command(argv=("sh", "-c", f"{' '.join(cli)} PING | grep -Eo 'PONG|NOAUTH'"))
+    # of ours none answers without a password
+    answers = "PONG|NOAUTH" if service.imported else "NOAUTH"
+    tcp = Command(argv=("sh", "-c", f"{' '.join(cli)} PING | grep -Eo '{answers}'"))
     logged_in = " ".join((*cli, *login))
     write = ("sh", "-c", f"{logged_in} SET {key} 1 EX 10 && {logged_in} DEL {key}")
     return [
@@ -217,6 +219,16 @@ def probes(service: Service, binding: Binding) -> list[Probe]:
         Probe(name="query", command=command("DBSIZE")),
         Probe(name="write", command=Command(argv=write, environment=secret)),
     ]
+
+
+@hookimpl
+async def examine(
+    service: Service, access: Access, bindings: Sequence[Binding]
+) -> tuple[Finding, ...]:
+    if not server.divided(service):
+        return ()
+    found = await division.examine(service, access, bindings)
+    return tuple(Finding(where=whose, what="server", why=why) for whose, why in found)
 
 
 @hookimpl

@@ -7,7 +7,7 @@ the binding, and listens on a port of that number.
 """
 
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import NamedTuple
@@ -16,7 +16,7 @@ import anyio
 
 from purveyor_hooks import Access, Binding, Command, Conflict, Failed, Service
 from purveyor_hooks.protocols import Process
-from purveyor_redis.server import hashed, port_of
+from purveyor_redis.server import hashed, port_of, project_maxmemory
 
 LAUNCHER = "redis-launcher"
 MARK, PROJECT = "purveyor-binding-", "purveyor-project-"
@@ -29,7 +29,25 @@ LIBRARIES = re.compile(r"^number_of_libraries:(\d+)", re.MULTILINE)
 ANSWERS = re.compile("PONG|MISCONF")  # a disk that is full is told to whoever writes
 PAUSE, PATIENCE = 0.1, 40.0  # seconds; a server that keeps falling is tried again every thirty
 UNKNOWN = "-"
+# a launcher of before, in a container that runs on, would take a word that it does not know for a
+# start
+LOOK = (
+    f'if grep -q "^look)" "$(command -v {LAUNCHER})"; then exec {LAUNCHER} look; fi; '
+    f"exec {LAUNCHER} list"
+)
 SECTIONS = ("keyspace", "memory", "persistence")
+SHOWN = 10
+# the words of the launcher for what does not serve
+AMISS = {
+    "down": "is down, and is started again (status {code}, started {starts} times)",
+    "silent": "does not answer",
+    "stopped": "was stopped by a signal, and is told to go on",
+    "busy": "is held by a script without end",
+    "locked": "does not know its administrator",
+    "loading": "is loading its data",
+    "unwritable": "cannot write to its disk",
+    "full": "is full, and takes no more data (project_maxmemory)",
+}
 
 # Of what is dangerous or administrative, apps and frameworks need these, and nobody else is on the
 # server.
@@ -308,17 +326,67 @@ async def _running(access: Access) -> list[str]:
 
 
 async def trouble(access: Access) -> str:
-    """Which of them do not run, as a person is told; "" when all do."""
-    down = []
-    for line in (await run(access, "list")).splitlines():
-        port, pid, starts, code = line.split()
-        if pid == "-":
-            down.append(f"db{int(port) - port_of(0)} (status {code}, started {starts} times)")
-    return (
-        f"Of the projects' servers these are down, and are started again: {', '.join(down)}."
-        if down
-        else ""
-    )
+    """Which of them do not serve their project as they should, as a person is told; "" when all
+    do. A part of many is asked at a time."""
+    amiss = []
+    done = await access.exec(Command(argv=("sh", "-c", LOOK)))
+    if done.exit_code:
+        return f"The projects' servers cannot be looked at: {done.stderr.strip()[:200]}."
+    for line in done.stdout.splitlines():
+        port, word, starts, code, account = f"{line} {UNKNOWN}".split()[:5]
+        word = "down" if word == UNKNOWN else word
+        if word in AMISS:
+            how = AMISS[word].format(starts=starts, code=code)
+            whose = account if account != UNKNOWN else "nobody's"
+            amiss.append(f"{whose} (db{int(port) - port_of(0)}) {how}")
+    if not amiss:
+        return ""
+    more = f"; and {len(amiss) - SHOWN} more" if len(amiss) > SHOWN else ""
+    return f"Of the projects' servers: {'; '.join(amiss[:SHOWN])}{more}."
+
+
+async def examine(
+    service: Service, access: Access, bindings: Sequence[Binding]
+) -> list[tuple[str, str]]:
+    """What is amiss with the servers of bindings: of whom, and what. Each has to know its one
+    account with the password that is recorded, nobody else, and its limit."""
+    accounts = _parts(await _read(access, "each", "ACL", "LIST"))
+    limits = _parts(await _read(access, "each", "CONFIG", "GET", "maxmemory"))
+    known = {binding.slot: binding for binding in bindings}
+    found = []
+    for number, text in accounts.items():
+        binding = known.pop(number, None)
+        whose = binding.account if binding else f"db{number}"
+        if "user " not in text:
+            found.append((whose, f"its server (db{number}) does not answer"))
+            continue
+        found += [(whose, why) for why in _strangers(text, binding)]
+        limit = limits.get(number, "").split()
+        if limit[1:] and int(limit[1]) != project_maxmemory(service):
+            why = f"it may take {limit[1]} bytes, and {project_maxmemory(service)} is what is set"
+            found.append((whose, why))
+    found += [(item.account, f"it has no server (db{number})") for number, item in known.items()]
+    return found
+
+
+def _strangers(text: str, binding: Binding | None) -> Iterator[str]:
+    """What the accounts of a server, as ACL LIST tells them, have beside its binding's."""
+    account = binding.account if binding else ""
+    for line in text.splitlines():
+        if not line.startswith("user "):
+            continue
+        _, name, *words = line.split()
+        if name == "purveyor" or ("off" in words and name != account):
+            continue
+        if name != account or binding is None:
+            yield f"{name} may log in there"
+        elif "nopass" in words:
+            yield "it lets its account in without a password"
+        elif "off" in words or hashed(binding.password) not in words:
+            yield "it does not know the password that is recorded"
+        account = "" if name == account else account
+    if account:
+        yield "it does not know its account"
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@
 #   redis-launcher stream N         its data, as an RDB
 #   redis-launcher accounts         what `add` was given, of every folder, "@N" before each
 #   redis-launcher list             port, pid, starts, last exit status of each that should run
+#   redis-launcher look             port, how it serves, starts, last exit status, account of each; 64 are asked at a time, in turn
 #   redis-launcher renew            have every server take the certificate that is there now
 #
 # In the volume lies what is wanted, in $RUN, which is made anew at each start, what runs. Commands tell process 1 by SIGUSR1. A
@@ -122,7 +123,31 @@ connect() { # redis-cli as the administrator of the server N, whose password is 
 }
 ask() {
     n=$1; shift
-    (connect "$n" timeout 30 "$KIND-cli" -e -s "$RUN/$n/sock" --user purveyor --no-auth-warning "$@")
+    (connect "$n" timeout "${PATIENCE:-30}" "$KIND-cli" -e -s "$RUN/$n/sock" --user purveyor --no-auth-warning "$@")
+}
+
+number() { # of a word of INFO, "" when it is not there
+    case $said in *"$1:"*) value=${said#*"$1:"}; echo "${value%%[!0-9]*}" ;; esac
+}
+state() { # how the server N serves, in a word; one that somebody stopped goes on
+    if ! alive "$1"; then echo down; return; fi
+    while read -r key value _; do
+        if [ "$key$value" = State:T ]; then kill -CONT "$pid"; echo stopped; return; fi
+    done <"/proc/$pid/status"
+    said=$(PATIENCE=2 ask "$1" INFO memory persistence 2>&1)
+    case $said in
+    *BUSY*) echo busy ;;
+    *NOAUTH* | *WRONGPASS*) echo locked ;;
+    *used_memory:*)
+        used=$(number used_memory) most=$(number maxmemory)
+        case $said in
+        *loading:1*) echo loading ;;
+        *aof_last_write_status:err*) echo unwritable ;;
+        *maxmemory_policy:noeviction*) if [ "${most:-0}" -gt 0 ] && [ $((used * 100)) -ge $((most * 97)) ]; then echo full; else echo serves; fi ;;
+        *) echo serves ;;
+        esac ;;
+    *) echo silent ;;
+    esac
 }
 
 grant() { # what `add` was given, on the server that runs
@@ -153,7 +178,7 @@ load)
     end "$2"; dir=$PROJECTS/$2; rm -rf "$dir"; mkdir -p "$dir/data/appendonlydir"; chmod 711 "$dir"
     cat >"$dir/data/appendonlydir/appendonly.aof.1.base.rdb" || exit 1
     echo 'file appendonly.aof.1.base.rdb seq 1 type b' >"$dir/data/appendonlydir/appendonly.aof.manifest" ;;
-purge) end "$2"; rm -rf "${PROJECTS:?}/$2/data" "${RUN:?}/$2" "$RUN/admin/$2"; rm -rf "${PROJECTS:?}/$2" ;; # whose it was goes last
+purge) end "$2"; rm -rf "${PROJECTS:?}/$2/data" "${RUN:?}/$2" "$RUN/admin/$2" "$RUN/$2.state"; rm -rf "${PROJECTS:?}/$2" ;; # whose it was goes last
 restart) : >"$RUN/$2.again"; halt "$2" ;;
 ask) shift; ask "$@" ;;
 each)
@@ -183,13 +208,31 @@ list)
         starts=0 code=-; read -r starts 2>/dev/null <"$RUN/$n.starts"; read -r code 2>/dev/null <"$RUN/$n.code"
         echo "$n $pid ${starts:-0} ${code:--}"
     done ;;
+look)
+    set --; for on in "$PROJECTS"/[0-9]*/on; do n=${on%/on}; if [ -e "$on" ]; then set -- "$@" "${n##*/}"; fi; done
+    first=0 i=0; read -r first 2>/dev/null <"$RUN/looked"; [ "$first" -lt $# ] || first=0
+    for n in "$@"; do
+        if [ $(((i - first + $#) % $#)) -lt 64 ]; then
+            (state "$n" >"$RUN/$n.state.new"; mv "$RUN/$n.state.new" "$RUN/$n.state") &
+            if [ $((i % 8)) = 7 ]; then wait; fi
+        fi
+        i=$((i + 1))
+    done
+    wait; echo $((first + 64)) >"$RUN/looked"
+    for n in "$@"; do
+        word=serves starts=0 code=- account=-
+        read -r word 2>/dev/null <"$RUN/$n.state"; if ! alive "$n"; then word=down; fi
+        read -r starts 2>/dev/null <"$RUN/$n.starts"; read -r code 2>/dev/null <"$RUN/$n.code"
+        read -r _ _ _ account 2>/dev/null <"$PROJECTS/$n/accounts.conf"
+        echo "$n ${word:-serves} ${starts:-0} ${code:--} ${account:--}"
+    done ;;
 renew)
     for on in "$PROJECTS"/[0-9]*/on; do
         n=${on%/on} n=${n##*/}; [ -e "$on" ] || continue
         alive "$n" || continue # it takes the one that is there when it starts
         certify "$n" && ask "$n" CONFIG SET tls-cert-file "$RUN/$n/server.pem" tls-key-file "$RUN/$n/server.pem" || exit 1
     done ;;
-*)
+*-server)
     rm -rf "${RUN:?}"/*; mkdir -p "$PROJECTS" "$RUN/admin"; chmod 711 "$PROJECTS" "$RUN"; chmod 700 "$RUN/admin"
     find /data -path "$PROJECTS" -prune -o ! -user "$OWNER" -exec chown -h "$OWNER:$OWNER" {} +
     chmod 755 /data # else nobody finds the settings in it
@@ -203,4 +246,5 @@ renew)
     i=0; while ls -d "$RUN"/*.keeper >/dev/null 2>&1; do i=$((i + 1)); if [ "$i" = 200 ]; then all -KILL; fi; sleep 0.1; done
     if [ -e "$RUN/failed" ]; then exit 1; fi
     say "all are at rest" ;;
+*) echo "$1 is no command of the launcher" >&2; exit 2 ;;
 esac

@@ -12,7 +12,7 @@ from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Runner
 from purveyor.services import store as services
 from purveyor.services.above import Archiving
-from purveyor.services.health import Observer
+from purveyor.services.health import Checked, Observer
 from purveyor.services.incidents import Incidents, Subject, trouble
 from purveyor.services.models import ServiceRecord, VolumeRecord
 from purveyor.services.networks import Networks, lost
@@ -46,6 +46,8 @@ class ServiceController:
         self._unverified: set[int] = set()
         # service -> start of the container whose data was compared
         self._verified: dict[int, datetime | None] = {}
+        # service -> the check that was told last
+        self._outcomes: dict[int, Checked] = {}
         # service -> another container that runs on its data
         self.shared: dict[int, str] = {}
         self._checks = anyio.CapacityLimiter(CHECKS)
@@ -133,7 +135,9 @@ class ServiceController:
     async def _check(self, record: ServiceRecord, found: Found) -> bool:
         """Whether a running server is healthy, and has the data that it should have; what is new is
         told."""
-        before = self._observer.last_health(record.id)
+        # what a person's look has seen meanwhile is told all the same
+        seen = self._observer.last_health(record.id) is not None
+        before = self._outcomes.get(record.id) if seen else None
         async with self._checks:
             checked = await self._observer.check(record)
             await self._observer.sample(record)
@@ -153,6 +157,7 @@ class ServiceController:
             and before is not None
             and (before.detail or "") != (checked.detail or "")
         )
+        self._outcomes[record.id] = checked
         if before is None or before.healthy != checked.healthy or worth:
             await self._publish(
                 record, "healthy" if checked.healthy else "unhealthy", checked.detail or ""

@@ -1,6 +1,7 @@
 """This service, now: its record, its type's hooks, its server."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -199,6 +200,11 @@ class ServiceHandle(TypeHooks):
 
     async def purge_extra(self, binding: Binding, extra: str) -> None:
         await self._run("purge_extra", binding=binding, extra=extra)
+
+    async def examine(self, bindings: Sequence[Binding]) -> tuple[Finding, ...]:
+        if not self.offers("examine"):
+            return ()
+        return _findings(await self._run("examine", bindings=bindings))
 
     # ---------------------------------------------------------------- whole data sets
 
