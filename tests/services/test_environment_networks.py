@@ -61,6 +61,26 @@ async def test_what_is_linked_later_joins_and_what_is_unlinked_leaves(scene: Sce
         assert of(scene, "fk-idle") == {"fk", "fk.shop.production", "fk.shop.preview"}
 
 
+async def test_an_account_of_an_environment_without_a_network_costs_no_look_at_the_others(
+    scene: Scene,
+) -> None:
+    async with scene.open() as app:
+        looked: list[str] = []
+        ids = app.house.engine.networks.ids
+
+        async def counted() -> dict[str, str]:
+            looked.append("networks")
+            return await ids()
+
+        setattr(app.house.engine.networks, "ids", counted)
+        await do(app, "bind", project="shop", environment="third")
+        assert looked == []
+        await do(app, "unlink", service="main", project="shop")
+        await do(app, "link", service="idle", project="shop")
+        assert looked
+        assert of(scene, "fk-idle") == {"fk", "fk.shop.production"}
+
+
 async def test_a_service_that_was_stopped_leaves_what_is_gone_and_joins_what_is_recorded_before_it_starts(
     scene: Scene,
 ) -> None:

@@ -151,7 +151,7 @@ class Binder:
             await self._house.store.write(
                 lambda tx: projects.update_binding(tx, binding_id, state="bound")  # noqa: B023
             )
-            await self._networks.join(service.id)
+            await self._networks.admit(service.id, binding.environment_id)
 
     async def unbind(self, binding_ids: Sequence[int]) -> None:
         """End the access of each; its data stays."""

@@ -299,6 +299,16 @@ class Networks:
                 found, await self._house.store.read(lambda tx: of_service(tx, service_id))
             )
 
+    async def admit(self, service_id: int, environment_id: int | None) -> None:
+        """Have a service on the network of an environment that has an account on it now. One that
+        has no network is not looked for: the engine takes long to tell hundreds of them."""
+
+        def look(tx: Tx) -> bool:
+            return environment_id is not None and find(tx, environment_id) is None
+
+        if not await self._house.store.read(look):
+            await self.join(service_id)
+
     async def _container(self, service_id: int) -> Found | None:
         """A service's container. It is asked for before the records are read: a network that it is
         on was recorded first, so one that is not recorded afterwards is over, and not about to
