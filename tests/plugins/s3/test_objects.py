@@ -6,14 +6,22 @@ default.
 """
 
 import contextlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import httpx
 import pytest
+import urllib3
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
+from minio import MinioAdmin
+from minio.credentials.providers import StaticProvider
+from minio.error import MinioAdminException
 
 from attacks.matrix import BETA, IAM, S3, Attack
 from support import SEAWEEDFS, Stage, docker
@@ -102,6 +110,59 @@ def test_what_a_key_signed_or_opened_ends_with_it(store: Stage) -> None:
         with pytest.raises(ClientError):
             held.get_object(**params)
     assert connect(store.variables("alpha")).get_object(**params)["Body"].read() == b"x"
+
+
+def made_for_itself(stage: Stage, variables: dict[str, str]) -> dict[str, str]:
+    """A further key that a project has its server make, by the ways that the servers have."""
+    own = {"aws_access_key_id": "mallorysownkey", "aws_secret_access_key": "mallorysownsecret1"}
+    host = f"{variables['S3_HOST']}:{variables['S3_PORT']}"
+    credentials = StaticProvider(variables["S3_ACCESS_KEY"], variables["S3_SECRET_KEY"])
+    key, secret = own.values()
+    with contextlib.suppress(MinioAdminException, ValueError), urllib3.PoolManager() as pool:
+        MinioAdmin(
+            endpoint=host, credentials=credentials, secure=False, http_client=pool
+        ).add_service_account(access_key=key, secret_key=secret)
+    body = json.dumps(
+        {"accessKey": "mallorysownkey", "secretKey": "mallorysownsecret1", "name": "stay"}
+    )
+    for name in ("add-service-accounts", "add-service-account"):
+        url = f"http://{host}/rustfs/admin/v3/{name}"
+        request = AWSRequest(method="PUT", url=url, data=body)
+        held = Credentials(variables["S3_ACCESS_KEY"], variables["S3_SECRET_KEY"])
+        S3SigV4Auth(held, "s3", variables["S3_REGION"]).add_auth(request)
+        httpx.put(url, content=body, headers=dict(request.headers.items()))
+    with contextlib.suppress(ClientError, BotoCoreError):
+        made = connect(variables, "iam").create_access_key(UserName=variables["S3_ACCESS_KEY"])
+        return {
+            "aws_access_key_id": made["AccessKey"]["AccessKeyId"],
+            "aws_secret_access_key": made["AccessKey"]["SecretAccessKey"],
+        }
+    return own
+
+
+@pytest.mark.parametrize("grace", [(), ("--grace", "1h")], ids=["at once", "in its time"])
+def test_a_key_that_a_project_had_made_for_itself_ends_with_its_own(
+    grace: tuple[str, ...], store: Stage
+) -> None:
+    variables = store.variables("alpha")
+    connect(variables).put_object(Bucket="alpha-production", Key="own", Body=b"x")
+    held = connect(variables, **made_for_itself(store, variables))
+    works = True
+    try:
+        held.get_object(Bucket="alpha-production", Key="own")
+    except ClientError:
+        works = False
+    print(f"such a key {'works' if works else 'is refused'} while its maker has a right to it")
+    with pytest.raises(ClientError):
+        held.get_object(Bucket=BETA, Key="secret")
+    store.cli("rotate", "alpha", "--yes", *grace)
+    if grace:
+        store.cli("rotate", "alpha", "--yes")  # which ends all that there were
+    for key in (held, connect(variables)):
+        with pytest.raises(ClientError):
+            key.get_object(Bucket="alpha-production", Key="own")
+    now = connect(store.variables("alpha"))
+    assert now.get_object(Bucket="alpha-production", Key="own")["Body"].read() == b"x"
 
 
 def test_a_project_may_do_everything_in_its_own_bucket(store: Stage) -> None:
