@@ -11,6 +11,7 @@ import redis
 from support import Stage, docker, eventually
 
 ALPHA, BETA = "alpha_production", "beta_production"
+RARE = pytest.mark.fortnightly  # each waits for a server to start again
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +111,12 @@ def test_one_that_is_full_is_told_and_the_others_serve(stage: Stage) -> None:
 
 @pytest.mark.parametrize(("change", "said"), [
     (("ACL", "SETUSER", "mallory", "on", "nopass", "+@all"), "mallory may log in there"),
-    (("ACL", "SETUSER", "default", "on", "nopass"), "default may log in there"),
-    (("ACL", "SETUSER", ALPHA, "nopass"), "lets its account in without a password"),
-    (("ACL", "SETUSER", ALPHA, "resetpass", ">other"), "does not know the password"),
-    (("ACL", "SETUSER", ALPHA, "off"), "does not know the password"),
-    (("ACL", "DELUSER", ALPHA), "does not know its account"),
-    (("CONFIG", "SET", "maxmemory", "77777777"), "it may take 77777777 bytes"),
+    pytest.param(("ACL", "SETUSER", "default", "on", "nopass"), "default may log in there", marks=RARE),
+    pytest.param(("ACL", "SETUSER", ALPHA, "nopass"), "lets its account in without a password", marks=RARE),
+    pytest.param(("ACL", "SETUSER", ALPHA, "resetpass", ">other"), "does not know the password", marks=RARE),
+    pytest.param(("ACL", "SETUSER", ALPHA, "off"), "does not know the password", marks=RARE),
+    pytest.param(("ACL", "DELUSER", ALPHA), "does not know its account", marks=RARE),
+    pytest.param(("CONFIG", "SET", "maxmemory", "77777777"), "it may take 77777777 bytes", marks=RARE),
 ])  # fmt: skip
 def test_what_keeps_a_project_out_or_lets_others_in(
     change: tuple[str, ...], said: str, stage: Stage, port: str

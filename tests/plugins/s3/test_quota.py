@@ -90,6 +90,7 @@ def wrong(stage: Stage) -> list[Any]:
     return [item for item in checks if not item["ok"] and item["subject"] == "store"]
 
 
+@pytest.mark.fortnightly
 def test_older_versions_count_and_a_higher_limit_lets_it_write_again(stage: Stage) -> None:
     s3 = connect(stage.variables("alpha"))
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
@@ -102,6 +103,7 @@ def test_older_versions_count_and_a_higher_limit_lets_it_write_again(stage: Stag
     s3.put_object(Bucket=BUCKET, Key="again", Body=b"x")
 
 
+@pytest.mark.fortnightly
 def test_without_a_limit_nobody_is_held_to_one(stage: Stage) -> None:
     s3 = connect(stage.variables("alpha"))
     stage.cli("update", "store", "-p", "project_storage=1mb", "--yes")
