@@ -147,7 +147,7 @@ class Stage:
         """One call over the local socket, which must succeed."""
         transport = httpx.HTTPTransport(uds=str(self.state / "purveyor.sock"), verify=False)
         with httpx.Client(
-            transport=transport, base_url="http://purveyor/api", timeout=1800
+            transport=transport, base_url="http://purveyor/api", timeout=7200
         ) as client:
             answer = client.request(method, path, json=body or None)
         if answer.is_error:

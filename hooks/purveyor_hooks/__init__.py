@@ -6,6 +6,7 @@ point of the group ``purveyor``. `specs` lists every hook, `types` the values th
 """
 
 from purveyor_hooks.backoff import Backoff
+from purveyor_hooks.elsewhere import implemented_by, misplaced
 from purveyor_hooks.errors import (
     BadInput,
     Cancelled,
@@ -181,4 +182,6 @@ __all__ = [
     "Workshop",
     "hookimpl",
     "hookspec",
+    "implemented_by",
+    "misplaced",
 ]

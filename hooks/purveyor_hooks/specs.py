@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from purveyor_hooks.markers import hookspec
+from purveyor_hooks.markers import deprecated, hookspec
 from purveyor_hooks.protocols import (
     Access,
     Application,
@@ -136,6 +136,7 @@ async def identity(service: Service, access: Access, create: bool) -> str:  # ty
     """
 
 
+@deprecated(binding="it is always None; leave it out.")
 @hookspec
 async def census(service: Service, access: Access, binding: Binding | None) -> Census:  # type: ignore[empty-body]
     """Count what is in it: proves restores and upgrades.
@@ -380,17 +381,6 @@ def upgrade_plan(service: Service, image: Image) -> UpgradePlan:  # type: ignore
 
 
 @hookspec
-async def migrate(old: Service, new: Service, old_access: Access, new_access: Access) -> None:
-    """Carry all data from the running old service into the running, empty new one.
-
-    - old: the service as it is; nothing in it may change.
-    - new: the same service with the new image, on a volume of its own.
-    - old_access: how to reach the old one.
-    - new_access: how to reach the new one.
-    """
-
-
-@hookspec
 async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Census:  # type: ignore[empty-body]
     """Stream everything out, in constant memory, and count what is written; `parts` helps to keep
     several things in one stream.
@@ -589,6 +579,18 @@ async def recovered(service: Service, access: Access) -> tuple[Finding, ...]:  #
 
 
 # ---------------------------------------------------------------- everyone's hooks
+
+EVERYONES = {
+    "before_operation",
+    "on_event",
+    "before_deploy",
+    "deploy",
+    "after_deploy",
+    "startup",
+    "shutdown",
+    "cli_commands",
+    "http_routes",
+}
 
 
 @hookspec

@@ -6,41 +6,25 @@ The driver is imported when it is first needed: most installations have no Mongo
 
 import re
 import secrets as random
-from datetime import datetime
 from urllib.parse import quote
 
 from purveyor_hooks import (
-    Access,
     BadInput,
     Binding,
-    Census,
     Client,
-    ContainerSpec,
-    Contents,
     Exercise,
-    Finding,
-    FoundContainer,
-    Health,
     Image,
-    Listing,
     Naming,
     Parameter,
     Port,
-    Probe,
-    Reader,
-    Recognition,
-    RestoreOptions,
-    Retold,
     Service,
     ServiceType,
-    Sink,
-    Source,
-    UpgradePlan,
     Variable,
     certificates,
     hookimpl,
+    implemented_by,
 )
-from purveyor_mongodb import found, image, probing, tls, upgrades
+from purveyor_mongodb import tls
 
 PORT = 27017
 IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -126,58 +110,6 @@ def secrets(service: Service) -> dict[str, str]:
 
 
 @hookimpl
-def container(service: Service) -> ContainerSpec:
-    return image.container(service)
-
-
-@hookimpl
-async def renew_certificate(service: Service, access: Access) -> None:
-    from purveyor_mongodb import server
-
-    await server.renew_certificate(service, access)
-
-
-@hookimpl
-async def ready(service: Service, access: Access) -> Health:
-    from purveyor_mongodb import server
-
-    return await server.ready(service, access)
-
-
-@hookimpl
-async def identity(service: Service, access: Access, create: bool) -> str:
-    from purveyor_mongodb import server
-
-    return await server.identity(service, access, create)
-
-
-@hookimpl
-async def retell(container: FoundContainer, read: Reader) -> Retold:
-    return await found.retell(container, read)
-
-
-@hookimpl
-async def bind(service: Service, access: Access, binding: Binding) -> None:
-    from purveyor_mongodb import accounts
-
-    await accounts.bind(service, access, binding)
-
-
-@hookimpl
-async def unbind(service: Service, access: Access, binding: Binding) -> None:
-    from purveyor_mongodb import accounts
-
-    await accounts.unbind(service, access, binding)
-
-
-@hookimpl
-async def purge(service: Service, access: Access, binding: Binding) -> None:
-    from purveyor_mongodb import accounts
-
-    await accounts.purge(service, access, binding)
-
-
-@hookimpl
 def environment(service: Service, binding: Binding) -> list[Variable]:
     account, password, database = (
         quote(text, safe="") for text in (binding.account, binding.password, binding.resource)
@@ -235,96 +167,31 @@ def client(service: Service) -> Client:
 
 
 @hookimpl
-def probes(service: Service, binding: Binding) -> list[Probe]:
-    return probing.probes(service, binding)
-
-
-@hookimpl
-async def census(service: Service, access: Access, binding: Binding | None) -> Census:
-    from purveyor_mongodb import snapshot
-
-    return await snapshot.census(service, access)
-
-
-@hookimpl
-async def backup(service: Service, access: Access, sink: Sink) -> Census:
-    from purveyor_mongodb import snapshot
-
-    return await snapshot.backup(service, access, sink)
-
-
-@hookimpl
-async def restore(
-    service: Service, access: Access, source: Source, options: RestoreOptions
-) -> tuple[Finding, ...]:
-    from purveyor_mongodb import refill
-
-    return await refill.restore(service, access, source, options)
-
-
-@hookimpl
-async def extract(source: Source, database: str, sink: Sink) -> None:
-    from purveyor_mongodb import extraction
-
-    await extraction.extract(source, database, sink)
-
-
-@hookimpl
-async def contents(source: Source, into: Contents) -> None:
-    from purveyor_mongodb import telling
-
-    await telling.contents(source, into)
-
-
-@hookimpl
-async def rotate(
-    service: Service, access: Access, binding: Binding, until: datetime | None
-) -> None:
-    from purveyor_mongodb import accounts
-
-    await accounts.rotate(service, access, binding, until)
-
-
-@hookimpl
-async def retire(service: Service, access: Access, binding: Binding) -> None:
-    from purveyor_mongodb import accounts
-
-    await accounts.retire(service, access, binding)
-
-
-@hookimpl
-async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
-    from purveyor_mongodb import accounts
-
-    await accounts.rotate_administrator(service, access, previous)
-
-
-@hookimpl
-def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
-    return upgrades.plan(service, image)
-
-
-@hookimpl
-def recognise(container: FoundContainer) -> Recognition | None:
-    return found.recognise(container)
-
-
-@hookimpl
-async def adopt(service: Service, access: Access) -> Health:
-    return await found.adopt(service, access)
-
-
-@hookimpl
 def exercise() -> Exercise:
     from purveyor_mongodb.apps import Documents
 
     return Documents()
 
 
-@hookimpl
-async def browse(
-    service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str
-) -> Listing:
-    from purveyor_mongodb import browsing
-
-    return await browsing.browse(service, access, path, cursor)
+# what asks the server, or is long: in a module of its own, imported when it is called
+container = implemented_by("purveyor_mongodb.image:container")
+renew_certificate = implemented_by("purveyor_mongodb.server:renew_certificate")
+ready = implemented_by("purveyor_mongodb.server:ready")
+identity = implemented_by("purveyor_mongodb.server:identity")
+retell = implemented_by("purveyor_mongodb.found:retell")
+bind = implemented_by("purveyor_mongodb.accounts:bind")
+unbind = implemented_by("purveyor_mongodb.accounts:unbind")
+purge = implemented_by("purveyor_mongodb.accounts:purge")
+probes = implemented_by("purveyor_mongodb.probing:probes")
+census = implemented_by("purveyor_mongodb.snapshot:census")
+backup = implemented_by("purveyor_mongodb.snapshot:backup")
+restore = implemented_by("purveyor_mongodb.refill:restore")
+extract = implemented_by("purveyor_mongodb.extraction:extract")
+contents = implemented_by("purveyor_mongodb.telling:contents")
+rotate = implemented_by("purveyor_mongodb.accounts:rotate")
+retire = implemented_by("purveyor_mongodb.accounts:retire")
+rotate_administrator = implemented_by("purveyor_mongodb.accounts:rotate_administrator")
+upgrade_plan = implemented_by("purveyor_mongodb.upgrades:upgrade_plan")
+recognise = implemented_by("purveyor_mongodb.found:recognise")
+adopt = implemented_by("purveyor_mongodb.found:adopt")
+browse = implemented_by("purveyor_mongodb.browsing:browse")

@@ -11,7 +11,7 @@ def version(image: Image) -> int | None:
     return found.major if found else None
 
 
-def plan(service: Service, image: Image) -> UpgradePlan:
+def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
     before, after = version(service.image), version(image)
     if before is None or after is None:
         unknown = image.reference if after is None else service.image.reference

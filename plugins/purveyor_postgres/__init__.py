@@ -1,7 +1,6 @@
 """The service type ``postgres``: one role and one database for each project and environment."""
 
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -11,37 +10,31 @@ from purveyor_hooks import (
     Access,
     BadInput,
     Binding,
-    Census,
     Client,
     Command,
-    ContainerSpec,
-    Contents,
     Exercise,
     Finding,
-    FoundContainer,
     Health,
-    HeldAccount,
     Image,
-    Listing,
     Naming,
     Parameter,
     Port,
     Probe,
-    Reader,
-    Recognition,
-    Recovery,
-    RestoreOptions,
-    Retold,
     Service,
     ServiceType,
-    Sink,
-    Source,
     UpgradePlan,
     Variable,
     certificates,
     hookimpl,
+    implemented_by,
 )
-from purveyor_postgres import accounts, found, limits, logins, retold, server, tls, wal
+from purveyor_postgres import (
+    accounts,
+    limits,
+    logins,
+    server,
+    tls,
+)
 
 PORT = 5432
 IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -124,11 +117,6 @@ def data_major(image: Image) -> str:
 
 
 @hookimpl
-def container(service: Service) -> ContainerSpec:
-    return server.container(service)
-
-
-@hookimpl
 async def renew_certificate(service: Service, access: Access) -> None:
     async with server.connection(service, access) as connection:
         await connection.execute("SELECT pg_reload_conf()")
@@ -144,16 +132,6 @@ async def identity(service: Service, access: Access, create: bool) -> str:
     """The system identifier that initdb gave the cluster; there is nothing to create."""
     async with server.connection(service, access) as connection:
         return str(await connection.fetchval("SELECT system_identifier FROM pg_control_system()"))
-
-
-@hookimpl
-async def retell(container: FoundContainer, read: Reader) -> Retold:
-    return await retold.retell(container, read)
-
-
-@hookimpl
-async def held(service: Service, access: Access) -> list[HeldAccount]:
-    return await retold.held(service, access)
 
 
 @hookimpl
@@ -261,43 +239,6 @@ def probes(service: Service, binding: Binding) -> list[Probe]:
 
 
 @hookimpl
-async def census(service: Service, access: Access, binding: Binding | None) -> Census:
-    from purveyor_postgres import dump
-
-    return await dump.census(service, access)
-
-
-@hookimpl
-async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Census:
-    from purveyor_postgres import dump
-
-    return await dump.backup(service, access, sink, tools)
-
-
-@hookimpl
-async def restore(
-    service: Service, access: Access, source: Source, options: RestoreOptions
-) -> tuple[Finding, ...]:
-    from purveyor_postgres import load
-
-    return await load.restore(service, access, source, options)
-
-
-@hookimpl
-async def extract(source: Source, database: str, sink: Sink) -> None:
-    from purveyor_postgres import dump
-
-    await dump.extract(source, database, sink)
-
-
-@hookimpl
-async def contents(source: Source, into: Contents) -> None:
-    from purveyor_postgres import telling
-
-    await telling.contents(source, into)
-
-
-@hookimpl
 def outdated(service: Service, binding: Binding) -> str:
     """Before logins were apart, the owner of the data was the account."""
     return "logs in as the owner of its data" if binding.account == binding.resource else ""
@@ -320,51 +261,6 @@ async def retire(service: Service, access: Access, binding: Binding) -> None:
 
 
 @hookimpl
-async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
-    await accounts.rotate_administrator(service, access, previous)
-
-
-@hookimpl
-def archive_helper(service: Service) -> ContainerSpec:
-    return wal.helper(service)
-
-
-@hookimpl
-async def archive_base(service: Service, access: Access, helper: Access, sink: Sink) -> str:
-    return await wal.base(service, access, helper, sink)
-
-
-@hookimpl
-async def archive_beat(service: Service, access: Access) -> datetime:
-    return await wal.beat(service, access)
-
-
-@hookimpl
-def archive_gap(names: Sequence[str]) -> str:
-    return wal.gap(names)
-
-
-@hookimpl
-async def archive_end(service: Service, access: Access) -> None:
-    await wal.end(service, access)
-
-
-@hookimpl
-def recovery(service: Service, at: datetime | None) -> Recovery:
-    return wal.recovery(service, at)
-
-
-@hookimpl
-async def recover(service: Service, access: Access) -> str:
-    return await wal.recover(service, access)
-
-
-@hookimpl
-async def recovered(service: Service, access: Access) -> tuple[Finding, ...]:
-    return await wal.recovered(service, access)
-
-
-@hookimpl
 def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
     from purveyor_postgres import upgrades
 
@@ -384,26 +280,30 @@ async def upgrade_check(service: Service, access: Access, image: Image) -> tuple
 
 
 @hookimpl
-def recognise(container: FoundContainer) -> Recognition | None:
-    return found.recognise(container)
-
-
-@hookimpl
-async def adopt(service: Service, access: Access) -> Health:
-    return await found.adopt(service, access)
-
-
-@hookimpl
 def exercise() -> Exercise:
     from purveyor_postgres.apps import Rows
 
     return Rows()
 
 
-@hookimpl
-async def browse(
-    service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str
-) -> Listing:
-    from purveyor_postgres import browsing
-
-    return await browsing.browse(service, access, path, cursor, order)
+# what asks the server, or is long: in a module of its own, imported when it is called
+container = implemented_by("purveyor_postgres.server:container")
+retell = implemented_by("purveyor_postgres.retold:retell")
+held = implemented_by("purveyor_postgres.retold:held")
+census = implemented_by("purveyor_postgres.dump:census")
+backup = implemented_by("purveyor_postgres.dump:backup")
+restore = implemented_by("purveyor_postgres.load:restore")
+extract = implemented_by("purveyor_postgres.dump:extract")
+contents = implemented_by("purveyor_postgres.telling:contents")
+rotate_administrator = implemented_by("purveyor_postgres.accounts:rotate_administrator")
+archive_helper = implemented_by("purveyor_postgres.wal:archive_helper")
+archive_base = implemented_by("purveyor_postgres.wal:archive_base")
+archive_beat = implemented_by("purveyor_postgres.wal:archive_beat")
+archive_gap = implemented_by("purveyor_postgres.wal:archive_gap")
+archive_end = implemented_by("purveyor_postgres.wal:archive_end")
+recovery = implemented_by("purveyor_postgres.wal:recovery")
+recover = implemented_by("purveyor_postgres.wal:recover")
+recovered = implemented_by("purveyor_postgres.wal:recovered")
+recognise = implemented_by("purveyor_postgres.found:recognise")
+adopt = implemented_by("purveyor_postgres.found:adopt")
+browse = implemented_by("purveyor_postgres.browsing:browse")

@@ -76,7 +76,7 @@ def _environment(service: Service) -> dict[str, str]:
     }
 
 
-def helper(service: Service) -> ContainerSpec:
+def archive_helper(service: Service) -> ContainerSpec:
     """What writes down all changes: full segments by their names, the one being written as
     NAME.partial."""
     secret = service.parameters["password"].replace("\\", "\\\\").replace(":", "\\:")
@@ -93,7 +93,7 @@ def helper(service: Service) -> ContainerSpec:
     )
 
 
-async def base(service: Service, access: Access, helper: Access, sink: Sink) -> str:
+async def archive_base(service: Service, access: Access, helper: Access, sink: Sink) -> str:
     """A copy of all files while the server goes on; the answer is the first segment that it
     needs."""
     async with connection(service, access, "postgres") as opened:
@@ -116,7 +116,7 @@ async def base(service: Service, access: Access, helper: Access, sink: Sink) -> 
     return first
 
 
-async def beat(service: Service, access: Access) -> datetime:
+async def archive_beat(service: Service, access: Access) -> datetime:
     """Commit something, and wait until the helper has it on its disk: until then everything can be
     told."""
     async with connection(service, access, "postgres") as opened:
@@ -133,7 +133,7 @@ async def beat(service: Service, access: Access) -> datetime:
     )
 
 
-async def end(service: Service, access: Access) -> None:
+async def archive_end(service: Service, access: Access) -> None:
     """Without its slot the server keeps nothing for us any more."""
     async with connection(service, access, "postgres") as opened:
         await opened.execute(
@@ -154,7 +154,7 @@ async def end(service: Service, access: Access) -> None:
         )
 
 
-def gap(names: Sequence[str]) -> str:
+def archive_gap(names: Sequence[str]) -> str:
     """The first segment that is missing.
 
     A name is timeline, log and segment, eight digits each; a log of 4 GB has 256 segments of the

@@ -7,7 +7,6 @@ every other database, scripts included; but a connection begins on database 0 be
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -16,36 +15,24 @@ import msgspec
 from purveyor_hooks import (
     Access,
     Binding,
-    Census,
     Client,
     Command,
-    ContainerSpec,
-    Contents,
     Exercise,
     Finding,
-    FoundContainer,
     Health,
-    HeldAccount,
     Image,
-    Listing,
     Naming,
     Parameter,
     Port,
     Probe,
-    Reader,
-    Recognition,
-    RestoreOptions,
-    Retold,
     Service,
     ServiceType,
-    Sink,
-    Source,
-    UpgradePlan,
     Variable,
     certificates,
     hookimpl,
+    implemented_by,
 )
-from purveyor_redis import accounts, division, found, retold, server, snapshot, upgrades
+from purveyor_redis import division, server, upgrades
 
 PORT = 6379
 
@@ -91,16 +78,6 @@ def data_major(image: Image, parameters: Mapping[str, Any]) -> str:
 
 
 @hookimpl
-def notes(service: Service) -> list[str]:
-    return server.notes(service)
-
-
-@hookimpl
-def container(service: Service) -> ContainerSpec:
-    return server.container(service)
-
-
-@hookimpl
 async def renew_certificate(service: Service, access: Access) -> None:
     await server.renew_certificate(service, access)
     if server.divided(service):
@@ -116,41 +93,6 @@ async def ready(service: Service, access: Access) -> Health:
             health, detail=" ".join(filter(None, (health.detail, await division.trouble(access))))
         )
     return health
-
-
-@hookimpl
-async def identity(service: Service, access: Access, create: bool) -> str:
-    return await server.identity(service, access, create)
-
-
-@hookimpl
-async def retell(container: FoundContainer, read: Reader) -> Retold:
-    return await retold.retell(container, read)
-
-
-@hookimpl
-async def regain(service: Service, access: Access) -> None:
-    await retold.regain(service, access)
-
-
-@hookimpl
-async def held(service: Service, access: Access) -> list[HeldAccount]:
-    return await retold.held(service, access)
-
-
-@hookimpl
-async def bind(service: Service, access: Access, binding: Binding) -> None:
-    await accounts.bind(service, access, binding)
-
-
-@hookimpl
-async def unbind(service: Service, access: Access, binding: Binding) -> None:
-    await accounts.unbind(service, access, binding)
-
-
-@hookimpl
-async def purge(service: Service, access: Access, binding: Binding) -> None:
-    await accounts.purge(service, access, binding)
 
 
 @hookimpl
@@ -232,79 +174,31 @@ async def examine(
 
 
 @hookimpl
-async def census(service: Service, access: Access, binding: Binding | None) -> Census:
-    return await snapshot.census(service, access)
-
-
-@hookimpl
-async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Census:
-    """An RDB is read by every later version: the service's own programs are right for an upgrade as
-    well."""
-    return await snapshot.backup(service, access, sink)
-
-
-@hookimpl
-async def restore(
-    service: Service, access: Access, source: Source, options: RestoreOptions
-) -> tuple[Finding, ...]:
-    return await snapshot.restore(service, access, source, options)
-
-
-@hookimpl
-async def extract(source: Source, database: str, sink: Sink) -> None:
-    await snapshot.extract(source, database, sink)
-
-
-@hookimpl
-async def contents(source: Source, into: Contents) -> None:
-    from purveyor_redis import telling
-
-    await telling.contents(source, into)
-
-
-@hookimpl
-async def rotate(
-    service: Service, access: Access, binding: Binding, until: datetime | None
-) -> None:
-    await accounts.rotate(service, access, binding, until)
-
-
-@hookimpl
-async def retire(service: Service, access: Access, binding: Binding) -> None:
-    await accounts.retire(service, access, binding)
-
-
-@hookimpl
-async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
-    await accounts.rotate_administrator(service, access, previous)
-
-
-@hookimpl
-def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
-    return upgrades.plan(service, image)
-
-
-@hookimpl
-def recognise(container: FoundContainer) -> Recognition | None:
-    return found.recognise(container)
-
-
-@hookimpl
-async def adopt(service: Service, access: Access) -> Health:
-    return await found.adopt(service, access)
-
-
-@hookimpl
 def exercise() -> Exercise:
     from purveyor_redis.apps import Keys
 
     return Keys()
 
 
-@hookimpl
-async def browse(
-    service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str
-) -> Listing:
-    from purveyor_redis import browsing
-
-    return await browsing.browse(service, access, path, cursor)
+# what asks the server, or is long: in a module of its own, imported when it is called
+notes = implemented_by("purveyor_redis.server:notes")
+container = implemented_by("purveyor_redis.server:container")
+identity = implemented_by("purveyor_redis.server:identity")
+retell = implemented_by("purveyor_redis.retold:retell")
+regain = implemented_by("purveyor_redis.retold:regain")
+held = implemented_by("purveyor_redis.retold:held")
+bind = implemented_by("purveyor_redis.accounts:bind")
+unbind = implemented_by("purveyor_redis.accounts:unbind")
+purge = implemented_by("purveyor_redis.accounts:purge")
+census = implemented_by("purveyor_redis.snapshot:census")
+backup = implemented_by("purveyor_redis.snapshot:backup")
+restore = implemented_by("purveyor_redis.snapshot:restore")
+extract = implemented_by("purveyor_redis.snapshot:extract")
+contents = implemented_by("purveyor_redis.telling:contents")
+rotate = implemented_by("purveyor_redis.accounts:rotate")
+retire = implemented_by("purveyor_redis.accounts:retire")
+rotate_administrator = implemented_by("purveyor_redis.accounts:rotate_administrator")
+upgrade_plan = implemented_by("purveyor_redis.upgrades:upgrade_plan")
+recognise = implemented_by("purveyor_redis.found:recognise")
+adopt = implemented_by("purveyor_redis.found:adopt")
+browse = implemented_by("purveyor_redis.browsing:browse")

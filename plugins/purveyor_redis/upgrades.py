@@ -30,7 +30,7 @@ def flavour(image: Image) -> str:
     )
 
 
-def plan(service: Service, image: Image) -> UpgradePlan:
+def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
     before, after = version(service.image), version(image)
     if before is None or after is None:
         reason = (

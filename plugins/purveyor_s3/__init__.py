@@ -8,41 +8,29 @@ is big, and most installations have no S3.
 
 import base64
 import secrets as random
-from datetime import datetime
 
 import msgspec
 
 from purveyor_hooks import (
     Access,
     Binding,
-    Census,
     Client,
     Command,
     ContainerSpec,
-    Contents,
     Exercise,
-    Finding,
-    FoundContainer,
     Health,
     Image,
-    Listing,
     Naming,
     Parameter,
     Probe,
-    Reader,
-    Recognition,
-    RestoreOptions,
-    Retold,
     Service,
     ServiceType,
-    Sink,
-    Source,
-    UpgradePlan,
     Variable,
     certificates,
     hookimpl,
+    implemented_by,
 )
-from purveyor_s3 import encrypted, flavours, found, retold, tls, upgrades
+from purveyor_s3 import encrypted, flavours, tls
 from purveyor_s3.flavours import STORAGE
 
 PORT, REGION = flavours.PORT, flavours.REGION
@@ -152,39 +140,6 @@ async def ready(service: Service, access: Access) -> Health:
 
 
 @hookimpl
-async def identity(service: Service, access: Access, create: bool) -> str:
-    from purveyor_s3 import server
-
-    return await server.identity(service, access, create)
-
-
-@hookimpl
-async def retell(container: FoundContainer, read: Reader) -> Retold:
-    return await retold.retell(container, read)
-
-
-@hookimpl
-async def bind(service: Service, access: Access, binding: Binding) -> None:
-    from purveyor_s3 import buckets
-
-    await buckets.bind(service, access, binding)
-
-
-@hookimpl
-async def unbind(service: Service, access: Access, binding: Binding) -> None:
-    from purveyor_s3 import buckets
-
-    await buckets.unbind(service, access, binding)
-
-
-@hookimpl
-async def purge(service: Service, access: Access, binding: Binding) -> None:
-    from purveyor_s3 import buckets
-
-    await buckets.purge(service, access, binding)
-
-
-@hookimpl
 def environment(service: Service, binding: Binding) -> list[Variable]:
     port = service.port(PORT)
     endpoint = encrypted.url(service, service.host, port)
@@ -232,83 +187,8 @@ def probes(service: Service, binding: Binding) -> list[Probe]:
 
 
 @hookimpl
-async def census(service: Service, access: Access, binding: Binding | None) -> Census:
-    from purveyor_s3 import snapshot
-
-    return await snapshot.census(service, access)
-
-
-@hookimpl
-async def backup(service: Service, access: Access, sink: Sink) -> Census:
-    from purveyor_s3 import snapshot
-
-    return await snapshot.backup(service, access, sink)
-
-
-@hookimpl
-async def restore(
-    service: Service, access: Access, source: Source, options: RestoreOptions
-) -> tuple[Finding, ...]:
-    from purveyor_s3 import refill
-
-    return await refill.restore(service, access, source, options)
-
-
-@hookimpl
-async def extract(source: Source, database: str, sink: Sink) -> None:
-    from purveyor_s3 import extraction
-
-    await extraction.extract(source, database, sink)
-
-
-@hookimpl
-async def contents(source: Source, into: Contents) -> None:
-    from purveyor_s3 import telling
-
-    await telling.contents(source, into)
-
-
-@hookimpl
-async def rotate(
-    service: Service, access: Access, binding: Binding, former: str, until: datetime | None
-) -> None:
-    from purveyor_s3 import buckets
-
-    await buckets.rotate(service, access, binding, former, until)
-
-
-@hookimpl
-async def retire(service: Service, access: Access, binding: Binding) -> None:
-    from purveyor_s3 import buckets
-
-    await buckets.retire(service, access, binding)
-
-
-@hookimpl
 async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
     """The servers take their administrator's keys from their container when they start."""
-
-
-@hookimpl
-def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
-    return upgrades.plan(service, image)
-
-
-@hookimpl
-async def upgrade_check(service: Service, access: Access, image: Image) -> tuple[Finding, ...]:
-    from purveyor_s3 import elsewhere
-
-    return await elsewhere.check(service, access, image)
-
-
-@hookimpl
-def recognise(container: FoundContainer) -> Recognition | None:
-    return found.recognise(container)
-
-
-@hookimpl
-async def adopt(service: Service, access: Access) -> Health:
-    return await found.adopt(service, access)
 
 
 @hookimpl
@@ -318,17 +198,22 @@ def exercise() -> Exercise:
     return Objects()
 
 
-@hookimpl
-async def browse(
-    service: Service, access: Access, path: tuple[str, ...], cursor: str, order: str
-) -> Listing:
-    from purveyor_s3 import browsing
-
-    return await browsing.browse(service, access, path, cursor)
-
-
-@hookimpl
-async def download(service: Service, access: Access, path: tuple[str, ...], sink: Sink) -> None:
-    from purveyor_s3 import browsing
-
-    await browsing.download(service, access, path, sink)
+# what asks the server, or is long: in a module of its own, imported when it is called
+identity = implemented_by("purveyor_s3.server:identity")
+retell = implemented_by("purveyor_s3.retold:retell")
+bind = implemented_by("purveyor_s3.buckets:bind")
+unbind = implemented_by("purveyor_s3.buckets:unbind")
+purge = implemented_by("purveyor_s3.buckets:purge")
+census = implemented_by("purveyor_s3.snapshot:census")
+backup = implemented_by("purveyor_s3.snapshot:backup")
+restore = implemented_by("purveyor_s3.refill:restore")
+extract = implemented_by("purveyor_s3.extraction:extract")
+contents = implemented_by("purveyor_s3.telling:contents")
+rotate = implemented_by("purveyor_s3.buckets:rotate")
+retire = implemented_by("purveyor_s3.buckets:retire")
+upgrade_plan = implemented_by("purveyor_s3.upgrades:upgrade_plan")
+upgrade_check = implemented_by("purveyor_s3.elsewhere:upgrade_check")
+recognise = implemented_by("purveyor_s3.found:recognise")
+adopt = implemented_by("purveyor_s3.found:adopt")
+browse = implemented_by("purveyor_s3.browsing:browse")
+download = implemented_by("purveyor_s3.browsing:download")

@@ -83,7 +83,7 @@ def others(flavour: str) -> list[str]:
     return [name for name in flavours.FLAVOURS if name != flavour]
 
 
-async def check(service: Service, access: Access, image: Image) -> tuple[Finding, ...]:
+async def upgrade_check(service: Service, access: Access, image: Image) -> tuple[Finding, ...]:
     """What an image of another server would not take, by the names of all keys and the settings of
     all buckets. Headers and tags, which no list tells, are named when they come over."""
     wanted = flavours.named(image.reference)

@@ -15,7 +15,7 @@ from purveyor_s3.snapshot import BROKEN, BUCKET, MARKER, OBJECT
 SPOOLED, CHUNK = 4 * 1024 * 1024, 1024 * 1024
 
 
-async def extract(source: Source, bucket: str, sink: Sink) -> None:
+async def extract(source: Source, database: str, sink: Sink) -> None:
     """``BUCKET/KEY`` is an object's newest version, ``BUCKET.versions/N/KEY`` the N-th older one
     from the oldest on.
 
@@ -28,30 +28,33 @@ async def extract(source: Source, bucket: str, sink: Sink) -> None:
             facts = part.facts
             if part.name == BUCKET and facts["bucket"] != OWN_BUCKET:
                 seen.append(str(facts["bucket"]))
-            if facts["bucket"] != bucket or bucket == OWN_BUCKET:
+            if facts["bucket"] != database or database == OWN_BUCKET:
                 continue
             if part.name == BUCKET:
                 found = True
                 await _whole(
-                    sink, f"{bucket}.json", json.dumps(facts.get("settings", {}), indent=2).encode()
+                    sink,
+                    f"{database}.json",
+                    json.dumps(facts.get("settings", {}), indent=2).encode(),
                 )
             elif part.name == OBJECT:
                 if facts.get("latest", True):
-                    name = f"{bucket}/{_safe(facts['key'])}"
+                    name = f"{database}/{_safe(facts['key'])}"
                 else:
                     last, number = facts["key"], number + 1 if last == facts["key"] else 1
-                    name = f"{bucket}.versions/{number}/{_safe(last)}"
+                    name = f"{database}.versions/{number}/{_safe(last)}"
                 await _stream(sink, name, int(facts["size"]), aiter(part))
                 about.write(json.dumps({"name": name, **facts}).encode() + b"\n")
             elif part.name in (MARKER, BROKEN):
                 about.write(json.dumps({part.name: True, **facts}).encode() + b"\n")
         if not found:
             raise NotFound(
-                f"The backup has no bucket {bucket}.", remedy=f"It has {', '.join(seen) or 'none'}."
+                f"The backup has no bucket {database}.",
+                remedy=f"It has {', '.join(seen) or 'none'}.",
             )
         size = about.tell()
         about.seek(0)
-        await _stream(sink, f"{bucket}.objects.jsonl", size, _chunks(about))
+        await _stream(sink, f"{database}.objects.jsonl", size, _chunks(about))
     await sink.write(b"\0" * 1024)
 
 

@@ -5,7 +5,7 @@ from purveyor_hooks import Image, Service, UpgradePlan
 from purveyor_s3 import flavours
 
 
-def plan(service: Service, image: Image) -> UpgradePlan:
+def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
     before, after = flavours.of(service).name, flavours.named(image.reference)
     if after is None:
         return UpgradePlan(

@@ -41,7 +41,7 @@ def segments(*names: str) -> list[str]:
     ([], ""),
 ])  # fmt: skip
 def test_the_first_segment_that_is_missing_is_named(names: list[str], missing: str) -> None:
-    assert wal.gap(names) == missing
+    assert wal.archive_gap(names) == missing
 
 
 @hookimpl

@@ -347,7 +347,7 @@ def _count(resources: dict[str, dict[str, str]]) -> Census:
 
 
 @hookimpl
-async def census(service: Service, access: Access, binding: Binding | None) -> Census:
+async def census(service: Service, access: Access) -> Census:
     return _count(_serving(service, access, "census").held.resources)
 
 

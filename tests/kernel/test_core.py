@@ -284,8 +284,16 @@ def registry_of(**modules: Any) -> Registry:
     return registry
 
 
+def _container(service: Service) -> Any: ...
+
+
+async def _ready(service: Service, access: Any) -> Any: ...
+
+
 def module(**hooks: Any) -> ModuleType:
     made = ModuleType("plugin")
+    if "service_type" in hooks:  # it has to have these
+        hooks = {"container": _container, "ready": _ready} | hooks
     for name, hook in hooks.items():
         setattr(made, name, hookimpl(hook) if callable(hook) else hook)
     return made

@@ -25,6 +25,7 @@ import sys
 import anyio
 import msgspec
 
+import purveyor_hooks as ph
 import purveyor_redis as sound
 from purveyor_hooks import Census, Conflict, Health, Mount, Variable, hookimpl
 from purveyor_redis import accounts, server, snapshot
@@ -231,7 +232,7 @@ async def bind(service, access, binding):
 ''', "a_hostile_project_gains_nothing"),
     "restore-loses-rows": ('''
 @hookimpl
-async def census(service, access, binding):
+async def census(service, access):
     return Census(counts={"keys": {"all": 20}})
 
 @hookimpl
@@ -246,6 +247,9 @@ async def restore(service, access, source, options):
         await client.delete("thing7", "thing8")
     return findings
 ''', "a_backup_is_restored"),
+    "a-hook-that-is-nowhere": ('''
+contents = ph.implemented_by("purveyor_faulty_telling:contents")
+''', "what_is_elsewhere_is_there"),
 }  # fmt: skip
 
 

@@ -45,7 +45,7 @@ LEFT_OVER = r"SELECT User FROM mysql.global_priv WHERE User LIKE 'purveyor\_load
 
 
 @hookimpl
-async def census(service: ph.Service, access: ph.Access, binding: ph.Binding | None) -> ph.Census:
+async def census(service: ph.Service, access: ph.Access) -> ph.Census:
     counts: dict[str, dict[str, int]] = {"databases": {}, "rows": {}, "code": {}}
     async with root(service, access) as cursor:
         for name in await databases(cursor):

@@ -59,7 +59,8 @@ def list_plugins(options: Options) -> None:
 def _state(item: Mapping[str, Any]) -> str:
     if item["error"] or item["differs"]:
         return click.style(item["error"] or item["differs"], fg="red")
-    return str(item["last_fault"] or "ok")
+    told = [item["last_fault"], "deprecated hooks" if item["deprecations"] else ""]
+    return "; ".join(filter(None, told)) or "ok"
 
 
 @plugin_command.command("show")
@@ -94,6 +95,7 @@ def show_plugin(options: Options, name: str) -> None:
             "type": item["service_type"],
             "hooks": ", ".join(item["hooks"]),
             "error": item["error"],
+            "deprecated": " ".join(item["deprecations"]),
             "faults": item["faults"],
             "the last": item["last_fault"],
         }

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from purveyor_hooks.conformance.bench import ApiFailed, Bench, halted
+from purveyor_hooks.elsewhere import misplaced
 from purveyor_hooks.references import parts_of
 from purveyor_hooks.types import Account
 
@@ -106,6 +107,13 @@ def pure_hooks_are_pure(bench: Bench) -> str | None:
     service = bench.value("pure", {})
     one, other = (msgspec.json.encode(bench.plugin.container(service=service)) for _ in range(2))
     return "two calls of `container` gave two different containers" if one != other else None
+
+
+@promise(
+    "each hook that is implemented elsewhere is there, and takes what it is given", "service_type"
+)
+def what_is_elsewhere_is_there(bench: Bench) -> str | None:
+    return " ".join(misplaced(bench.plugin)) or None
 
 
 @promise("a service is created and serves", "container", "ready")

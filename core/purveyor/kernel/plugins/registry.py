@@ -1,6 +1,5 @@
 """Plugins: found by entry point, loaded one by one, called with a guard and a deadline."""
 
-import inspect
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import msgspec
 import pluggy
 
 from purveyor.kernel import redact
+from purveyor.kernel.plugins import validation
 from purveyor_hooks import (
     CONTRACT_VERSION,
     PROJECT_NAME,
@@ -41,6 +41,7 @@ class Plugin(msgspec.Struct, kw_only=True):
     version: str = ""
     service_type: str | None = None
     hooks: list[str] = []
+    deprecations: list[str] = []
     error: str = ""
     faults: int = 0
     last_fault: str = ""
@@ -194,12 +195,8 @@ class Registry:
 
     def register(self, module: Any, plugin: Plugin) -> None:
         """Take one plugin in; what is wrong with it is recorded in `plugin.error`."""
-        wanted = getattr(module, "PURVEYOR_CONTRACT", CONTRACT_VERSION)
-        if wanted != CONTRACT_VERSION:
-            self._refuse(
-                plugin,
-                f"it is for version {wanted} of the contract, this is version {CONTRACT_VERSION}",
-            )
+        if wrong := validation.contract(getattr(module, "PURVEYOR_CONTRACT", CONTRACT_VERSION)):
+            self._refuse(plugin, wrong)
             return
         if plugin.name in self._plugins:
             self._refuse(
@@ -207,28 +204,36 @@ class Registry:
                 "the name is taken by another plugin",
             )
             return
-        self._manager.register(module, plugin.name)
         try:
-            callers = self._manager.get_hookcallers(module) or []
-            plugin.hooks = sorted(caller.name for caller in callers)
-            if unknown := sorted(set(plugin.hooks) - set(_hook_names())):
-                raise ValueError(
-                    f"it implements hooks that the contract does not have: {', '.join(unknown)}"
-                )
-            if "service_type" in plugin.hooks:
-                self._provide(module, plugin)
+            self._take(module, plugin)
         except Exception as error:
-            self._manager.unregister(module)
-            self._refuse(
-                plugin,
-                f"{type(error).__name__}: {error}"
-                if not isinstance(error, ValueError)
-                else str(error),
-            )
+            if self._manager.is_registered(module):
+                self._manager.unregister(module)
+            told = str(error)
+            if not isinstance(error, ValueError):
+                told = f"{type(error).__name__}: {error}"
+            self._refuse(plugin, told)
             return
         self._plugins[plugin.name] = plugin
 
-    def _provide(self, module: Any, plugin: Plugin) -> None:
+    def _take(self, module: Any, plugin: Plugin) -> None:
+        """Raises what is wrong with a plugin; `ValueError` names all that can be told."""
+        self._manager.register(module, plugin.name)
+        implemented = {
+            caller.name: implementation.function
+            for caller in self._manager.get_hookcallers(module) or []
+            for implementation in caller.get_hookimpls()
+            if implementation.plugin is module
+        }
+        plugin.hooks = sorted(implemented)
+        plugin.deprecations = list(validation.deprecations(implemented))
+        wrong = list(validation.hooks(implemented))
+        if "service_type" in implemented:
+            self._provide(module, plugin, wrong)
+        if wrong:
+            raise ValueError("; ".join(wrong))
+
+    def _provide(self, module: Any, plugin: Plugin, wrong: list[str]) -> None:
         def hooks(name: str) -> Callable[..., list[Any]]:
             others = [other for other in self._manager.get_plugins() if other is not module]
             caller: Callable[..., list[Any]] = self._manager.subset_hook_caller(name, others)
@@ -237,12 +242,18 @@ class Registry:
         kind = hooks("service_type")()[0]
         if not isinstance(kind, ServiceType):
             raise TypeError(f"service_type answers {type(kind).__name__}, not ServiceType")
+        wrong += validation.service_type(kind)
         if kind.name in self._providers:
             owner = self._providers[kind.name].plugin.name
-            raise ValueError(f"the service type {kind.name!r} is taken by the plugin {owner}")
-
+            wrong.append(f"the service type {kind.name!r} is taken by the plugin {owner}")
+        if wrong:
+            return
         plugin.service_type = kind.name
         self._providers[kind.name] = Provider(kind, plugin, hooks)
+
+    def module(self, name: str) -> Any:
+        """What a plugin was loaded from: its module, or another object."""
+        return self._manager.get_plugin(name)
 
     def _refuse(self, plugin: Plugin, why: str) -> None:
         plugin.error = why
@@ -353,11 +364,3 @@ class Registry:
 
 async def _awaitable(pending: Awaitable[T]) -> T:
     return await pending
-
-
-def _hook_names() -> list[str]:
-    return [
-        name
-        for name, member in inspect.getmembers(specs, inspect.isfunction)
-        if hasattr(member, f"{PROJECT_NAME}_spec")
-    ]
