@@ -49,6 +49,11 @@ async def unbind(service, access, binding):
 
 
 @hookimpl
+async def purge(service, access, binding):
+    await accounts.purge(service, access, binding)
+
+
+@hookimpl
 def environment(service, binding):
     api = binding.api
     return [

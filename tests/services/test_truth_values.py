@@ -41,6 +41,15 @@ class Slow:
         raise TimeoutError("the driver's own")
 
     @hookimpl
+    def container(self, service: Service) -> None: ...
+
+    @hookimpl
+    async def census(self, service: Service, access: Any) -> None: ...
+
+    @hookimpl
+    async def restore(self, service: Service, access: Any, source: Any) -> None: ...
+
+    @hookimpl
     async def backup(self, service: Service, access: Any, sink: Any) -> None:
         raise TimeoutError("the driver's own")
 

@@ -11,7 +11,7 @@ from purveyor_hooks.markers import DEPRECATED
 
 Hooks = Mapping[str, Callable[..., Any]]
 
-# of a plugin that has the first, what it has to have as well
+# what a plugin that has the first has to have as well; else the core would call what is not there
 TOGETHER = {
     "service_type": {"container", "ready"},
     "bind": {"unbind", "purge", "environment"},
@@ -24,19 +24,11 @@ TOGETHER = {
     "extract": {"backup"},
     "contents": {"backup"},
     "recognise": {"adopt"},
-    "adopt": {"recognise"},
     "upgrade_check": {"upgrade_plan"},
     "download": {"browse"},
     "regain": {"retell"},
     "held": {"retell"},
-    "archive_base": {
-        "archive_helper",
-        "archive_beat",
-        "archive_gap",
-        "archive_end",
-        "recovery",
-        "recover",
-    },
+    "archive_base": {"archive_helper", "archive_beat", "recovery", "recover"},
 }
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,39}")
