@@ -262,6 +262,28 @@ async def test_a_header_that_does_not_come_is_not_waited_for(
 
 
 @pytest.mark.anyio
+async def test_a_host_that_is_none_is_refused_wherever_it_is_asked(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def asked(path: bytes, *hosts: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        lines = b"".join(b"Host: " + host + b"\r\n" for host in hosts)
+        writer.write(b"GET " + path + b" HTTP/1.1\r\n" + lines + b"Connection: close\r\n\r\n")
+        return (await ends(reader)).split(b" ")[1]
+
+    async with public(scene, monkeypatch) as (_, port):
+        for path, good in ((b"/api/version", b"200"), (b"/nowhere", b"404")):
+            for host in (b"x", b"x:1", b"x:", b"", b"[::1]:8400", b"127.0.0.1:65535", b"x_y.z"):
+                assert await asked(path, host) == good, host
+            for host in (
+                b"host:8400.evil.example", b"x:99999", b"[::1]:x", b"[::1", b"u@h", b"a b", b"a/b",
+                b"x:1:2", b"x?y", b"x:-1", b"[x]",
+            ):  # fmt: skip
+                assert await asked(path, host) == b"400", host
+                assert await asked(path, b"x", host) == b"400", host
+
+
+@pytest.mark.anyio
 async def test_a_body_that_stops_is_not_waited_for(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

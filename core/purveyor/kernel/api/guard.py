@@ -2,6 +2,7 @@
 how many one peer has."""
 
 import asyncio
+import re
 import resource
 import time
 from collections import Counter
@@ -20,6 +21,8 @@ HEADER_TIME = 10.0
 BODY_TIME = 60.0  # seconds without a byte of a body that is waited for
 HEADER_BYTES = 64 * 1024
 SHORT = 4096  # bytes of an address that fills no header
+# a name or an address, and a port: all else is nobody's, and not every part of us can read it
+HOST = re.compile(rb"([^\s:/?#@\[\]]+|\[[0-9a-fA-F:.]+\])?(:(\d{1,5})?)?")
 SHARE = 4  # no peer has more than one of so many parts of all connections
 # file handles that are kept for our own work: the engine, databases, the store, the local socket
 RESERVE = 256
@@ -82,6 +85,20 @@ class Guard:
             del self._peers[peer]
 
 
+def names_host(host: bytes) -> bool:
+    """Whether a header Host can be one; an empty one says that there is none."""
+    found = HOST.fullmatch(host)
+    return found is not None and int(found[3] or 0) <= 65535
+
+
+async def misdirected(scope: Any, receive: Any, send: Any) -> None:
+    """The answer to a request whose header Host names none."""
+    said = b"The header Host is no name or address with a port."
+    headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(said)).encode())]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": said})
+
+
 class Guarded(HttpToolsProtocol):
     """uvicorn's protocol, for strangers."""
 
@@ -128,7 +145,13 @@ class Guarded(HttpToolsProtocol):
         self._heading = False
         self._stop()
         self._timer = self.loop.call_later(BODY_TIME, self._look_at_body)
-        super().on_headers_complete()
+        app = self.app
+        if not all(names_host(value) for name, value in self.headers if name == b"host"):
+            self.app = misdirected
+        try:
+            super().on_headers_complete()
+        finally:
+            self.app = app
 
     def on_message_complete(self) -> None:
         self._stop()

@@ -24,7 +24,7 @@ KEEP_ALIVE = 15.0
 async def follow_events(
     request: Req,
     core: Core,
-    after: Annotated[int | None, Parameter(ge=0)] = None,
+    after: Annotated[int | None, Parameter(ge=0, le=2**62)] = None,
     kind: Annotated[str | None, Parameter(query="type")] = None,
     service: str | None = None,
     operation: int | None = None,
