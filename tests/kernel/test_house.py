@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 import subprocess
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -118,6 +119,12 @@ def test_every_module_says_what_it_is() -> None:
     for folder in ("core", "hooks", "plugins", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
             assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_no_two_test_modules_have_one_name() -> None:
+    """pytest takes the second for the first, and runs none of it."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, number in names.items() if number > 1] == []
 
 
 def test_nothing_names_a_package_registry() -> None:

@@ -68,8 +68,8 @@ def test_it_is_told_then_refused_and_freed_by_deleting(stage: Stage, s3: Any) ->
     assert httpx.put(address, content=b"x").status_code == 403
     assert len(s3.get_object(Bucket=BUCKET, Key="first")["Body"].read()) == 1_800_000
     connect(stage.variables("beta")).put_object(Bucket=OTHER, Key="x", Body=b"x" * 100)
-    rows = stage.rows("SELECT data ->> 'reason' FROM events WHERE type = 'service.healthy'")
-    assert any("writes are refused" in (row[0] or "") for row in rows)
+    said = "SELECT data ->> 'reason' FROM events WHERE type = 'service.healthy'"
+    eventually(lambda: any("writes are refused" in (row[0] or "") for row in stage.rows(said)), 60)
     assert any("writes are refused" in line["detail"] for line in wrong(stage))
     stage.cli("rotate", "alpha", "--yes")  # no way round it
     after = connect(stage.variables("alpha"))
@@ -93,6 +93,7 @@ def wrong(stage: Stage) -> list[Any]:
 @pytest.mark.fortnightly
 def test_older_versions_count_and_a_higher_limit_lets_it_write_again(stage: Stage) -> None:
     s3 = connect(stage.variables("alpha"))
+    stage.cli("update", "store", "-p", "project_storage=2mb", "--yes")
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     for _ in range(3):
         s3.put_object(Bucket=BUCKET, Key="again", Body=b"x" * 700_000)
@@ -106,6 +107,9 @@ def test_older_versions_count_and_a_higher_limit_lets_it_write_again(stage: Stag
 @pytest.mark.fortnightly
 def test_without_a_limit_nobody_is_held_to_one(stage: Stage) -> None:
     s3 = connect(stage.variables("alpha"))
+    stage.cli("update", "store", "-p", "project_storage=0", "--yes")
+    eventually(lambda: told(stage) == "", 60)
+    s3.put_object(Bucket=BUCKET, Key="large", Body=b"x" * 1_200_000)
     stage.cli("update", "store", "-p", "project_storage=1mb", "--yes")
     eventually(lambda: "writes are refused" in told(stage), 60)
     stage.cli("update", "store", "-p", "project_storage=0", "--yes")
