@@ -38,6 +38,8 @@ ALGORITHMS = (
     "ES512",
     "EdDSA",
 )
+# what older versions of PyJWT raise of a claim that is no number, or of JSON that is too deep
+OF_PYTHON = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, AttributeError)
 NEEDED = ("iss", "sub", "aud", "exp", "iat", "nonce")
 BESIDE = "Signing in with a token works all the same: purveyor token create NAME"
 Claims = Mapping[str, Any]
@@ -176,13 +178,15 @@ class Provider:
             head = jwt.get_unverified_header(text)
             if head.get("alg") not in ALGORITHMS:
                 raise self._refused("its ID token is not signed by a key of its own")
+            if "crit" in head:  # RFC 7515 section 4.1.11; older versions of PyJWT pass over it
+                raise self._refused("its ID token has to be understood in a way that nobody knows")
             key = await self._key(found, head)
             claims: dict[str, Any] = jwt.decode(
                 text, key, algorithms=[head["alg"]], audience=client, issuer=found.issuer,
                 leeway=LEEWAY,
                 options={"require": list(NEEDED)},
             )  # fmt: skip
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, *OF_PYTHON) as error:
             raise self._refused(f"its ID token cannot be used: {type(error).__name__}") from None
         others = [item for item in _list(claims["aud"]) if item != client]
         if claims["nonce"] != nonce:
