@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from purveyor.kernel.db import Store
-from purveyor.kernel.db.secrets import open_vault
+from purveyor.kernel.db.secrets import open_secrets
 from purveyor.migrations import migrations
 
 NOW = datetime.now(UTC)
-VERBS = ("create", "link", "bind", "deploy", "backup", "restart", "update")
+OPERATION_TYPES = ("create", "link", "bind", "deploy", "backup", "restart", "update")
 ENVIRONMENTS = ("production", "staging", "preview")
 
 
@@ -77,11 +77,11 @@ def put(
 ) -> None:
     """Fill the store of a state directory that is empty, or make one. No process may have it
     open."""
-    vault = open_vault(state)
-    store = Store(state, vault, migrations)
+    secrets = open_secrets(state)
+    store = Store(state, secrets, migrations)
     store.open()
     store.close()
-    made = _Rows(amounts, kinds, namespace, vault)
+    made = _Rows(amounts, kinds, namespace, secrets)
     with sqlite3.connect(state / "purveyor.db", isolation_level=None) as db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
@@ -107,11 +107,13 @@ def _ago(minutes: float) -> str:
 
 
 class _Rows:
-    def __init__(self, amounts: Amounts, kinds: Sequence[Kind], namespace: str, vault: Any) -> None:
+    def __init__(
+        self, amounts: Amounts, kinds: Sequence[Kind], namespace: str, secrets: Any
+    ) -> None:
         self._amounts = amounts
         self._kinds = kinds
         self._namespace = namespace
-        self._vault = vault
+        self._secrets = secrets
 
     def tables(self) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
         yield "volumes", self._volumes()
@@ -161,8 +163,8 @@ class _Rows:
             kind, name = self._kind(number), f"service-{number}"
             yield {
                 "id": number, "name": name, "slug": name, "service_type": kind.name,
-                "parameters": self._vault.seal({**kind.parameters, "port": 20_000 + number}),
-                "secrets": self._vault.seal({}),
+                "parameters": self._secrets.seal({**kind.parameters, "port": 20_000 + number}),
+                "secrets": self._secrets.seal({}),
                 "given": "[]", "image": kind.image, "volume_id": f"used{number:028d}",
                 "container_name": f"{self._namespace}-{name}", "desired": "stopped",
                 "state": "active",
@@ -199,7 +201,7 @@ class _Rows:
                 }  # fmt: skip
 
     def _bindings(self) -> Iterator[dict[str, Any]]:
-        password = self._vault.seal("bench-binding-password")
+        password = self._secrets.seal("bench-binding-password")
         for project in self._numbers("projects"):
             for index in range(len(self._kinds)):
                 for place, slug in enumerate(ENVIRONMENTS):
@@ -227,7 +229,7 @@ class _Rows:
         for number in self._numbers("operations"):
             failed = number % 50 == 0
             yield {
-                "verb": VERBS[number % len(VERBS)],
+                "verb": OPERATION_TYPES[number % len(OPERATION_TYPES)],
                 "service_id": number % self._amounts.services + 1,
                 "project_id": number % self._amounts.projects + 1, "actor": "bench",
                 "arguments": json.dumps({"name": f"service-{number % self._amounts.services + 1}"}),
@@ -254,7 +256,7 @@ class _Rows:
         for number in self._numbers("events"):
             operation = (number - 1) * self._amounts.operations // self._amounts.events + 1
             yield {
-                "type": f"service.{VERBS[operation % len(VERBS)]}.step",
+                "type": f"service.{OPERATION_TYPES[operation % len(OPERATION_TYPES)]}.step",
                 "at": _ago(self._amounts.operations - operation),
                 "operation": operation, "service": operation % self._amounts.services + 1,
                 "project": operation % self._amounts.projects + 1,

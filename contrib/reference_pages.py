@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from distributions import STALE, stale  # noqa: E402
 from fake.engine import FakeEngine  # noqa: E402
-from purveyor.app import EVENTS, VERBS, built  # noqa: E402
+from purveyor.app import EVENTS, OPERATION_TYPES, built  # noqa: E402
 from purveyor.asgi import create_api  # noqa: E402
 from purveyor.docker import Labels  # noqa: E402
 from purveyor.kernel.events import catalog  # noqa: E402
@@ -374,10 +374,10 @@ def _toml(value: object) -> str:
 
 
 def events() -> str:
-    entries = catalog.build(VERBS, EVENTS)
+    entries = catalog.build(OPERATION_TYPES, EVENTS)
     moments = {moment: (when, type(example).__name__) for moment, when, example in catalog.MOMENTS}
     families = sorted(
-        {(verb.event("started").removesuffix(".started"), verb.name) for verb in VERBS}
+        {(verb.event("started").removesuffix(".started"), verb.name) for verb in OPERATION_TYPES}
     )
     of_verbs = {f"{family}.{moment}" for family, _ in families for moment in moments}
     payloads = {entry.payload: entry.data_schema for entry in entries}
@@ -424,7 +424,7 @@ def events() -> str:
 
 @cache
 def event_types() -> set[str]:
-    return {entry.type for entry in catalog.build(VERBS, EVENTS)}
+    return {entry.type for entry in catalog.build(OPERATION_TYPES, EVENTS)}
 
 
 def error_classes() -> list[type[errors.PurveyorError]]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from purveyor.app import EVENTS, VERBS
+from purveyor.app import EVENTS, OPERATION_TYPES
 from purveyor.kernel.events import catalog
 from purveyor_hooks import events
 
-CATALOGUE = {entry.type: entry for entry in catalog.build(VERBS, EVENTS)}
+CATALOGUE = {entry.type: entry for entry in catalog.build(OPERATION_TYPES, EVENTS)}
 
 
 def uncatalogued(state: Path) -> list[str]:

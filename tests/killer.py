@@ -24,7 +24,7 @@ from sqlite_utils.migrations import Migrations
 from purveyor.app import open_app
 from purveyor.docker.containers import DockerContainers
 from purveyor.kernel.db import Store, Tx
-from purveyor.kernel.db.secrets import Vault
+from purveyor.kernel.db.secrets import Secrets
 from purveyor_hooks import PurveyorError
 
 READING = (
@@ -109,12 +109,12 @@ def watch_acts(acted: Callable[[], None]) -> None:
 async def main(state: str, count: str, when: str, verb: str, arguments: str) -> None:
     stores: list[KillingStore] = []
 
-    def make(folder: Path, vault: Vault, migrations: Migrations) -> Store:
-        stores.append(KillingStore(folder, vault, migrations))
+    def make(folder: Path, secrets: Secrets, migrations: Migrations) -> Store:
+        stores.append(KillingStore(folder, secrets, migrations))
         return stores[-1]
 
     async with open_app(Path(state), make_store=make) as app:
-        given = msgspec.json.decode(arguments, type=app.verb(verb).arguments)
+        given = msgspec.json.decode(arguments, type=app.operation_type(verb).arguments)
         watch_acts(stores[0].acted)
         stores[0].when = when
         stores[0].armed = int(count)

@@ -29,6 +29,7 @@ from purveyor.backups.operations.restore import Restore
 from purveyor.backups.operations.verify import VerifyBackup
 from purveyor.backups.repository import BackupRepository
 from purveyor.backups.scheduler import Scheduler
+from purveyor.context import Context
 from purveyor.deployments.controller import AppController
 from purveyor.deployments.operations.deploy import Deploy
 from purveyor.deployments.operations.repair_app import RepairApp
@@ -36,7 +37,6 @@ from purveyor.deployments.project_apps import ProjectApps
 from purveyor.distributions.events import EVENTS as DISTRIBUTIONS_EVENTS
 from purveyor.docker import Engine, Labels, subnet_registry
 from purveyor.docker.models import Network
-from purveyor.house import House
 from purveyor.kernel.actors import Who
 from purveyor.kernel.api.refusals import Refusals
 from purveyor.kernel.cache import Cache
@@ -46,11 +46,11 @@ from purveyor.kernel.db.beginning import begin
 from purveyor.kernel.db.database import installation
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
-from purveyor.kernel.db.secrets import Vault, open_vault
+from purveyor.kernel.db.secrets import Secrets, open_secrets
 from purveyor.kernel.events.bus import Bus
 from purveyor.kernel.events.catalog import Described
 from purveyor.kernel.logs import libraries, make_logger
-from purveyor.kernel.operations import Plan, Runner, Verb
+from purveyor.kernel.operations import OperationType, Plan, Runner
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.operation import Key
@@ -119,7 +119,7 @@ from purveyor_hooks import (
 EVENT_DEADLINE = 10.0
 STARTUP_DEADLINE = 30.0
 RECOVERY = 60.0  # seconds that a command waits for what an earlier process left
-# seconds for the copies of the state, before the first verb and after the last
+# seconds for the copies of the state, before the first operation and after the last
 SETTLE, FLUSH = 3.0, 5.0
 
 
@@ -134,7 +134,7 @@ SUBJECTS: Subjects = {
 
 
 class StoreFactory(Protocol):
-    def __call__(self, state: Path, vault: Vault, migrations: Migrations) -> Store: ...
+    def __call__(self, state: Path, secrets: Secrets, migrations: Migrations) -> Store: ...
 
 
 class EngineFactory(Protocol):
@@ -151,82 +151,83 @@ def docker_engine(namespace: str, labels: Labels) -> Engine:
 class App:
     """The running core."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self.bus = Bus(house.store)
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.bus = Bus(context.store)
         self.memory = Cache()
         self.bus.watch(self.memory.clear)
         self.workers: anyio.abc.TaskGroup | None = None  # of plugins' own work
         self.token_uses: dict[int, datetime] = {}
-        self.wrong_tokens = Refusals(house.store, "token.refused")
-        self.audit = AuditLog(house.store, house.logger, self.now, house.settings.audit_days)
-        self.sign_ins = SignIns(house.store, self.memory, self.audit, self.now, house.settings)
-        house.parts.add(
-            Fence(), Networks(house), BackupRepository(house), WalReceiver(house), self.audit
+        self.wrong_tokens = Refusals(context.store, "token.refused")
+        self.audit = AuditLog(context.store, context.logger, self.now, context.settings.audit_days)
+        self.sign_ins = SignIns(context.store, self.memory, self.audit, self.now, context.settings)
+        context.parts.add(
+            Fence(), Networks(context), BackupRepository(context), WalReceiver(context), self.audit
         )
-        self.provision = Provisioner(house)
-        house.parts.add(self.provision, Binder(house))
-        house.parts.add(ProjectLinks(house), ServiceArchives(house), ProjectApps(house))
-        self.verbs = build(house)
-        self.runner = Runner(house.store, house.registry, house.logger, self.verbs)
-        if house.settings.self_repair == "on":
+        self.provision = Provisioner(context)
+        context.parts.add(self.provision, Binder(context))
+        context.parts.add(ProjectLinks(context), ServiceArchives(context), ProjectApps(context))
+        self.operation_types = build(context)
+        self.runner = Runner(context.store, context.registry, context.logger, self.operation_types)
+        if context.settings.self_repair == "on":
             self.runner.lift = self._lift
-        self.incidents = Incidents(house)
-        self.observer = Observer(house, self.provision, self.incidents)
+        self.incidents = Incidents(context)
+        self.observer = Observer(context, self.provision, self.incidents)
         self.bus.watch(self.observer.stale)
-        repairs = Repairs(house, self.runner, self.verbs, self.incidents)
+        repairs = Repairs(context, self.runner, self.operation_types, self.incidents)
         self.service_controller = ServiceController(
-            house, self.provision, self.runner, self.observer, self.incidents, repairs
+            context, self.provision, self.runner, self.observer, self.incidents, repairs
         )
-        self.app_controller = AppController(house, self.runner, self.incidents, repairs)
-        house.parts.add(self.app_controller)
+        self.app_controller = AppController(context, self.runner, self.incidents, repairs)
+        context.parts.add(self.app_controller)
         self.reconciler = Reconciler(
-            house,
+            context,
             self.runner,
             self.observer,
             self.incidents,
             repairs,
             self.service_controller,
         )
-        self.archivist = ArchiveController(house, self.runner, self.verbs)
-        self.endings = Endings(house, self.runner, self.verbs)
-        self.renewals = Renewals(house, self.runner, self.verbs)
-        self.scheduler = Scheduler(house, self.runner, self.verbs, self.now)
-        self.retention = Retention(house, self.now)
-        self.copies = StateCopies(house, self.now)
-        house.store.committed = self.copies.changed
-        house.part(Fence).look = self.copies.look
-        self.recovery = Recovery(house, self.runner, self.verbs)
-        house.parts.add(self.observer, self.renewals, self.copies, self.recovery)
+        self.archivist = ArchiveController(context, self.runner, self.operation_types)
+        self.endings = Endings(context, self.runner, self.operation_types)
+        self.renewals = Renewals(context, self.runner, self.operation_types)
+        self.scheduler = Scheduler(context, self.runner, self.operation_types, self.now)
+        self.retention = Retention(context, self.now)
+        self.copies = StateCopies(context, self.now)
+        context.store.committed = self.copies.changed
+        context.part(Fence).look = self.copies.look
+        self.recovery = Recovery(context, self.runner, self.operation_types)
+        context.parts.add(self.observer, self.renewals, self.copies, self.recovery)
         self.subjects = SUBJECTS
         self.events: Sequence[Described] = EVENTS
 
     def part(self, kind: type[T]) -> T:
         """What a feature made once, by its class."""
-        return self.house.part(kind)
+        return self.context.part(kind)
 
-    def verb(self, name: str) -> Verb:
-        """The verb of this name. Raises `NotFound`."""
-        if name not in self.verbs:
+    def operation_type(self, name: str) -> OperationType:
+        """The type of operation of this name. Raises `NotFound`."""
+        if name not in self.operation_types:
             raise NotFound(
-                f"There is no verb {name!r}.", remedy=f"Known are: {', '.join(self.verbs)}."
+                f"There is no operation type {name!r}.",
+                remedy=f"Known are: {', '.join(self.operation_types)}.",
             )
-        return self.verbs[name]
+        return self.operation_types[name]
 
     def now(self) -> datetime:
         return datetime.now(UTC)
 
     async def container_networks(self) -> Sequence[Network]:
         """The networks that containers of this host are on."""
-        return await self.house.engine.networks.listed()
+        return await self.context.engine.networks.listed()
 
     async def home(self, address: str) -> networks.Home:
         """The environment on whose network an address is."""
-        return await self.house.store.read(lambda tx: networks.home(tx, address))
+        return await self.context.store.read(lambda tx: networks.home(tx, address))
 
     async def homes(self) -> Mapping[str, int]:
         """The ranges of addresses of apps, and the project that each is of."""
-        return await self.house.store.read(networks.homes)
+        return await self.context.store.read(networks.homes)
 
     async def signed_in(self, credential: str) -> SignedIn | None:
         """The session that this opens now; None for what is no session's."""
@@ -237,20 +238,20 @@ class App:
             await self.provision.lift(number)
 
     async def run(self, name: str, given: msgspec.Struct, actor: Who) -> OperationRecord:
-        """Run a verb to its end. Raises what it failed with."""
+        """Run an operation to its end. Raises what it failed with."""
         operation_id = await self.begin(name, given, actor)
         handle = self.runner.handle(operation_id)
         if handle is not None:
             await handle.wait()
-        return await self.house.store.read(lambda tx: operations.get(tx, operation_id))
+        return await self.context.store.read(lambda tx: operations.get(tx, operation_id))
 
     async def begin(self, name: str, given: msgspec.Struct, actor: Who) -> int:
-        """Start a verb; the answer is its operation's id."""
-        return (await self.runner.submit(self.verb(name), given, actor)).operation_id
+        """Start an operation; the answer is its operation's id."""
+        return (await self.runner.submit(self.operation_type(name), given, actor)).operation_id
 
     async def plan(self, name: str, given: msgspec.Struct) -> Plan:
-        """What a verb would do."""
-        return await self.runner.plan(self.verb(name), given)
+        """What an operation would do."""
+        return await self.runner.plan(self.operation_type(name), given)
 
     def background(self, plugin: Plugin | None, work: Callable[[], Awaitable[None]]) -> None:
         """Run a plugin's own work until the end; its faults are its own, and it is begun again
@@ -261,12 +262,12 @@ class App:
                 await work()
             except Exception as error:
                 if plugin is not None:
-                    self.house.registry.note_fault(plugin, "startup", error)
+                    self.context.registry.note_fault(plugin, "startup", error)
                 raise
 
         assert self.workers is not None
         name = f"{plugin.name if plugin else 'plugin'}: {getattr(work, '__name__', 'its work')}"
-        self.workers.start_soon(self.house.supervisor.keep, name, guarded)
+        self.workers.start_soon(self.context.supervisor.keep, name, guarded)
 
     async def listen(self, plugin: Plugin, call: Any, after: int) -> None:
         """Hand every event to one plugin, with a deadline; its faults are its own."""
@@ -280,9 +281,9 @@ class App:
                     with anyio.fail_after(EVENT_DEADLINE):
                         await call(event=event)
                 except Exception as error:
-                    self.house.registry.note_fault(plugin, "on_event", error)
+                    self.context.registry.note_fault(plugin, "on_event", error)
 
-        await self.house.supervisor.keep(f"{plugin.name}: events", follow)
+        await self.context.supervisor.keep(f"{plugin.name}: events", follow)
 
 
 class PluginCore:
@@ -294,12 +295,12 @@ class PluginCore:
 
     @property
     def logger(self) -> Logger:
-        return self._app.house.logger
+        return self._app.context.logger
 
     async def run(
         self, verb: str, arguments: Mapping[str, Any], actor: Who = "plugin"
     ) -> Mapping[str, Any]:
-        kind = self._app.verb(verb).arguments
+        kind = self._app.operation_type(verb).arguments
         try:
             given = msgspec.convert(dict(arguments), kind)
         except msgspec.ValidationError as error:
@@ -315,7 +316,7 @@ class PluginCore:
 
     async def outward(self) -> bool:
         last = await self._app.bus.last()
-        if not await self._app.house.store.read(hold.held):
+        if not await self._app.context.store.read(hold.held):
             return False
         async for event in self._app.bus.follow(last):
             if event.type == "recovery.finished":
@@ -324,31 +325,31 @@ class PluginCore:
 
     @property
     def history_days(self) -> int:
-        return self._app.house.settings.history_days
+        return self._app.context.settings.history_days
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
         self._app.background(self._plugin, work)
 
     def folder(self, name: str) -> Path:
-        return self._app.house.state / name
+        return self._app.context.state / name
 
     def seal(self, text: str) -> str:
-        return self._app.house.store.vault.seal(text)
+        return self._app.context.store.secrets.seal(text)
 
     def unseal(self, sealed: str) -> str:
-        return str(self._app.house.store.vault.open(sealed))
+        return str(self._app.context.store.secrets.open(sealed))
 
     async def services(self, service_type: str) -> Sequence[Service]:
-        house = self._app.house
-        found = await house.store.read(services.every)
+        context = self._app.context
+        found = await context.store.read(services.every)
         return [
-            handle_of(house, item).from_host(house).view
+            handle_of(context, item).from_host(context).view
             for item in found
             if item.service_type == service_type
         ]
 
     async def health(self, service_id: int) -> Health:
-        record = await self._app.house.store.read(lambda tx: services.get(tx, service_id))
+        record = await self._app.context.store.read(lambda tx: services.get(tx, service_id))
         seen = await self._app.observer.check(record)
         return Health(
             healthy=seen.healthy, stage=seen.stage, version=seen.version, detail=seen.detail or ""
@@ -365,17 +366,17 @@ class PluginCore:
     async def _bound(
         self, service_type: str, actor: Actor, project: str | int | None, environment: str | None
     ) -> Bound:
-        house = self._app.house
-        found = await house.store.read(
-            lambda tx: resolve.find(tx, house, service_type, actor, project, environment)
+        context = self._app.context
+        found = await context.store.read(
+            lambda tx: resolve.find(tx, context, service_type, actor, project, environment)
         )
         if isinstance(found, Bound):
             return found
         await self._app.run(
             "bind", BindArguments(project=found.project, environment=found.environment), actor
         )
-        made = await house.store.read(
-            lambda tx: resolve.find(tx, house, service_type, actor, project, environment)
+        made = await context.store.read(
+            lambda tx: resolve.find(tx, context, service_type, actor, project, environment)
         )
         if not isinstance(made, Bound):
             raise Conflict("The binding is not made yet.", remedy="Try again.")
@@ -402,8 +403,8 @@ async def built(
     with told(state):
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings = load_settings(state)
-    vaults: list[Vault] = []
-    logger = make_logger(log_level, secrets=lambda: vaults[0].known() if vaults else ())
+    opened: list[Secrets] = []
+    logger = make_logger(log_level, secrets=lambda: opened[0].known() if opened else ())
     lock = StateLock(state)
     await lock.wait(
         patience, lambda locked: logger.warning("waiting", process=locked.holder, state=str(state))
@@ -411,9 +412,9 @@ async def built(
     with lock, libraries(logger):
         begin(state, settings.folder_of_volumes(state))
         with told(state):
-            vault = open_vault(state)
-        vaults.append(vault)
-        store = make_store(state, vault, migrations)
+            secrets = open_secrets(state)
+        opened.append(secrets)
+        store = make_store(state, secrets, migrations)
         store.open()
         try:
             store.watch(document.watch)
@@ -424,7 +425,7 @@ async def built(
                 registry = Registry(logger)
                 registry.load(plugins)
                 yield App(
-                    House(
+                    Context(
                         state,
                         settings,
                         store,
@@ -473,7 +474,7 @@ async def open_app(
             async with _plugins(app, group):
                 await app.runner.hold_unfinished()
                 await app.incidents.recall()
-                app.house.engine.subnets = await app.house.store.read(subnet_registry.subnets)
+                app.context.engine.subnets = await app.context.store.read(subnet_registry.subnets)
                 if serve:
                     await _serve(app, group)
                 elif resume:
@@ -486,12 +487,12 @@ async def open_app(
                 await app.audit.turn(all_of_them=True)
                 for place in await app.copies.flush(FLUSH):
                     remedy = "What was changed last is not at that place."
-                    app.house.logger.warning("state-copy.missing", place=place, remedy=remedy)
+                    app.context.logger.warning("state-copy.missing", place=place, remedy=remedy)
 
 
 async def _serve(app: App, group: anyio.abc.TaskGroup) -> None:
     """Begin all that the daemon does by itself."""
-    keep = app.house.supervisor.keep
+    keep = app.context.supervisor.keep
     group.start_soon(app.reconciler.run)
     group.start_soon(keep, "schedules", app.scheduler.run)
     group.start_soon(keep, "archives", app.archivist.run)
@@ -499,7 +500,7 @@ async def _serve(app: App, group: anyio.abc.TaskGroup) -> None:
     group.start_soon(keep, "audit log", app.audit.run)
     group.start_soon(keep, "accounts that end", app.endings.run)
     group.start_soon(keep, "certificates", app.renewals.run)
-    group.start_soon(keep, "copies of the database", lambda: copies.keep(app.house.store.path))
+    group.start_soon(keep, "copies of the database", lambda: copies.keep(app.context.store.path))
     group.start_soon(keep, "copies of the state", app.copies.run)
     group.start_soon(keep, "recovery", app.recovery.run)
     group.start_soon(keep, "wrong tokens", app.wrong_tokens.run)
@@ -515,19 +516,19 @@ async def _recover(app: App) -> None:
         with anyio.move_on_after(RECOVERY) as scope:
             await app.runner.recover()
         if scope.cancelled_caught:
-            app.house.logger.warning(
+            app.context.logger.warning(
                 "recover",
                 error=f"Not all is done that was left unfinished: {app.runner.unfinished()}.",
             )
     except PurveyorError as error:
-        app.house.logger.warning("recover", error=error.detail)
+        app.context.logger.warning("recover", error=error.detail)
 
 
 @asynccontextmanager
 async def _plugins(app: App, group: anyio.abc.TaskGroup) -> AsyncIterator[None]:
     """Plugins started, listening, and shut down in the end, once nothing of theirs runs any
     more."""
-    registry = app.house.registry
+    registry = app.context.registry
     last = await app.bus.last()
     for plugin, call in registry.each("on_event"):
         group.start_soon(app.listen, plugin, call, last)
@@ -558,7 +559,7 @@ EVENTS: tuple[Described, ...] = (
     *RECOVERY_EVENTS,
     *SERVICES_EVENTS,
 )
-VERBS: tuple[Callable[[House], Verb], ...] = (
+OPERATION_TYPES: tuple[Callable[[Context], OperationType], ...] = (
     Archive,
     AttachVolume,
     Backup,
@@ -597,7 +598,7 @@ VERBS: tuple[Callable[[House], Verb], ...] = (
 )
 
 
-def build(house: House) -> Mapping[str, Verb]:
-    """Every verb by its name."""
-    made = [kind(house) for kind in VERBS]
-    return {verb.name: verb for verb in made}
+def build(context: Context) -> Mapping[str, OperationType]:
+    """Every type of operation by its name."""
+    made = [kind(context) for kind in OPERATION_TYPES]
+    return {operation_type.name: operation_type for operation_type in made}

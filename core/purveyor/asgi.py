@@ -27,9 +27,9 @@ from purveyor.distributions import routes as distribution_routes
 from purveyor.kernel.api import problems
 from purveyor.kernel.api import routes as api_routes
 from purveyor.kernel.api.auth import Authentication, still_valid
-from purveyor.kernel.api.door import door
 from purveyor.kernel.api.headers import Published, guarded
 from purveyor.kernel.api.internal_client import InwardClient, inward
+from purveyor.kernel.api.peers import for_apps_only
 from purveyor.kernel.events import routes as event_routes
 from purveyor.kernel.operations import routes as operation_routes
 from purveyor.projects import routes as project_routes
@@ -91,10 +91,10 @@ def create_api(app: App) -> Litestar:
         dependencies={"core": Provide(core)},
         request_max_body_size=BODY_LIMIT,
     )
-    published = Published(app.house.settings.dashboard_url)
+    published = Published(app.context.settings.dashboard_url)
     made = Litestar(
         [api],
-        middleware=[door, published.middleware],
+        middleware=[for_apps_only, published.middleware],
         before_send=[guarded, published.strict, on_answer],
         state=State({"core": app}),
         exception_handlers={
@@ -124,7 +124,7 @@ def create_api(app: App) -> Litestar:
 
 def _add_plugins(api: Litestar, app: App) -> None:
     """Each plugin's routes by themselves: what is wrong with one's is its own."""
-    registry = app.house.registry
+    registry = app.context.registry
     assert app.workers is not None
     given = PluginApplication(
         PluginCore(app), DefineMiddleware(Authentication), api, app.workers, app.sign_ins

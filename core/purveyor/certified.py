@@ -23,10 +23,10 @@ SEEN = timedelta(minutes=1)  # until every server has taken a new certificate up
 
 def _certified(app: App, record: ServiceRecord) -> Certificate | None:
     """Where a service's server wants a certificate of ours."""
-    known = app.house.registry.find(record.service_type) is not None
+    known = app.context.registry.find(record.service_type) is not None
     if not known or record.imported is not None or record.state != "active":
         return None
-    return handle_of(app.house, record).container().certificate
+    return handle_of(app.context, record).container().certificate
 
 
 async def of_certificates(app: App) -> list[Check]:
@@ -37,7 +37,7 @@ async def of_certificates(app: App) -> list[Check]:
         return [(item, found.expires_at if found else None) for item, found in held]
 
     checks = []
-    for record, until in await app.house.store.read(look):
+    for record, until in await app.context.store.read(look):
         if _certified(app, record) is None:
             continue
         remedy = f"purveyor restart {record.slug}"
@@ -62,7 +62,7 @@ async def of_ports(
 ) -> list[Check]:
     """Whether servers that run present what is recorded for them, all asked at once; a short
     sentence when all do."""
-    records = await app.house.store.read(services.every) if only is None else only
+    records = await app.context.store.read(services.every) if only is None else only
     asked = [
         (record, wanted)
         for record in records
@@ -74,12 +74,12 @@ async def of_ports(
     if not asked:
         return []
     names = [record.container_name for record, _ in asked]
-    found = await app.house.engine.containers.named(names)
+    found = await app.context.engine.containers.named(names)
     running = {item.name: item for item in found if item.state == "running"}
     limit, said = anyio.CapacityLimiter(AT_ONCE), dict.fromkeys(names, "")
 
     async def ask(record: ServiceRecord, wanted: Certificate) -> None:
-        network = app.house.engine.namespace
+        network = app.context.engine.namespace
         at = running[record.container_name].networks.get(network, "")
         async with limit:
             said[record.container_name] = await _trouble(app, record, wanted, at, now or app.now())
@@ -110,11 +110,11 @@ async def _trouble(
 ) -> str:
     """What is wrong with what a server presents; "" when nothing is. One that has just been renewed
     is asked again."""
-    view = handle_of(app.house, record).from_host(app.house, at).view
+    view = handle_of(app.context, record).from_host(app.context, at).view
     address = Address(host=view.host_of(wanted.port), port=view.port(wanted.port))
     wrong = ""
     for _ in range(2):
-        held, authorities = await app.house.store.read(
+        held, authorities = await app.context.store.read(
             lambda tx: (certificates.find(tx, record.id), certificates.bundle(tx))
         )
         try:

@@ -56,7 +56,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 async def of_services(app: App) -> list[Check]:
     """Whether every service that should run does."""
     records = [
-        item for item in await app.house.store.read(services.every) if item.desired == "running"
+        item for item in await app.context.store.read(services.every) if item.desired == "running"
     ]
     seen = await app.observer.statuses(records)
     wrong = [
@@ -86,7 +86,7 @@ async def of_services(app: App) -> list[Check]:
 async def of_apps(app: App) -> list[Check]:
     """Whether the app of every active deployment runs."""
     found = []
-    for record, name in await app.house.store.read(
+    for record, name in await app.context.store.read(
         lambda tx: [(item, _name(tx, item)) for item in _active(tx)]
     ):
         check, _ = await _running(app, record, name)
@@ -110,17 +110,17 @@ async def of_containment(app: App) -> list[Check]:
             item.container_name: (item.name, f"purveyor restart {item.slug}") for item in owned
         } | apps
 
-    owned, ways = await app.house.store.read(look)
+    owned, ways = await app.context.store.read(look)
     closed = {
         item.container_name
         for item in owned
-        if app.house.registry.find(item.service_type) is not None
-        and app.provision.spec(handle_of(app.house, item)).read_only
+        if app.context.registry.find(item.service_type) is not None
+        and app.provision.spec(handle_of(app.context, item)).read_only
     }
     found = []
     for container, (subject, way) in ways.items():
-        seen = await app.house.engine.containers.inspect(container, foreign=True)
-        if seen is None or not app.house.engine.labels.ours(seen.labels) or not seen.holds_on:
+        seen = await app.context.engine.containers.inspect(container, foreign=True)
+        if seen is None or not app.context.engine.labels.ours(seen.labels) or not seen.holds_on:
             continue
         if not seen.contained:
             detail = (
@@ -142,14 +142,14 @@ async def of_names(app: App) -> list[Check]:
     its name."""
 
     def look(tx: Tx) -> tuple[list[tuple[str, list[str]]], list[str]]:
-        namespace = app.house.engine.namespace
+        namespace = app.context.engine.namespace
         return names.shared(tx), [
             name
             for name, held in names.held(tx).items()
             if name.startswith(f"{namespace}-") and held[0].environment_id
         ]
 
-    shared, like_services = await app.house.store.read(look)
+    shared, like_services = await app.context.store.read(look)
     remedy = (
         "Deploy one of them as another environment or project, and delete this one: whoever "
         "asks for the one gets the other."
@@ -189,10 +189,10 @@ def _name(tx: Tx, record: DeploymentRecord) -> str:
 
 async def _running(app: App, record: DeploymentRecord, name: str) -> tuple[Check, str]:
     """Whether an app runs, and its container's id."""
-    engine, networks = app.house.engine, app.part(Networks)
+    engine, networks = app.context.engine, app.part(Networks)
     listed = await engine.containers.listed(deployment=record.id)
     found = await engine.containers.inspect(listed[0].id) if listed else None
-    hosts = await app.house.store.read(address.hosts)
+    hosts = await app.context.store.read(address.hosts)
     wrong = trouble(
         found, await networks.expected(environment=record.environment_id), record.container, hosts
     )
@@ -227,14 +227,14 @@ async def of_app(app: App, project: str, environment: str) -> list[Check]:
             return [], "", None
         try:
             expected = variables.merged(
-                tx, variables.variables_of(tx, app.house, record.id, place.id, by_name=True)
+                tx, variables.variables_of(tx, app.context, record.id, place.id, by_name=True)
             )
         except PurveyorError:
             # a binding is missing, or two disagree: said where the services are looked at
             return active, f"{record.slug}/{place.slug}", None
         return active, f"{record.slug}/{place.slug}", expected
 
-    active, name, expected = await app.house.store.read(look)
+    active, name, expected = await app.context.store.read(look)
     checks = []
     for record in active:
         check, container = await _running(app, record, name)
@@ -248,7 +248,7 @@ async def _variables(
     app: App, record: DeploymentRecord, name: str, container: str, expected: Sequence[Variable]
 ) -> Check:
     """What the running app has, held against what a deploy would give it now. Names only."""
-    engine = app.house.engine
+    engine = app.context.engine
     seen = await engine.containers.foreign_of(container)
     has = seen.environment if seen is not None else {}
     image = await engine.images.inspect(seen.image.id) if seen is not None else None
@@ -291,7 +291,7 @@ async def of_backups(app: App) -> list[Check]:
     def look(tx: Tx) -> tuple[list[ServiceRecord], list[BackupRecord], list[ScheduleRecord]]:
         return services.every(tx), backups.listed(tx), backups.schedules(tx)
 
-    every, made, schedules = await app.house.store.read(look)
+    every, made, schedules = await app.context.store.read(look)
     found = [_last(service, made) for service in every] + [
         _schedule(item, app.now()) for item in schedules if item.enabled
     ]
@@ -350,7 +350,7 @@ async def of_copies(app: App) -> list[Check]:
                 subject="copy of the state", name="elsewhere", ok=True, detail=detail, remedy=remedy
             )
         ]
-    key = await app.house.part(BackupRepository).key()
+    key = await app.context.part(BackupRepository).key()
     paper = [await _on_paper(app, key_id(key))] if key else []
     return [
         *paper,
@@ -371,7 +371,7 @@ def _left_out(path: Path, size: int) -> Check:
 
 async def _on_paper(app: App, name: str) -> Check:
     """Whether the key that opens all of it is anywhere else."""
-    printed = await anyio.to_thread.run_sync(paper.was_printed, app.house.state / KEY_FILE, name)
+    printed = await anyio.to_thread.run_sync(paper.was_printed, app.context.state / KEY_FILE, name)
     detail = (
         f"{name} was printed"
         if printed
@@ -417,13 +417,13 @@ def _copy(label: str, status: Status | None) -> Check:
 async def of_disks(app: App) -> list[Check]:
     """Whether there is room where data, backups and the journal are written."""
     places = {
-        "state": app.house.state,
-        "data": app.house.volumes,
-        "backups": Path(app.house.settings.backups or app.house.state),
+        "state": app.context.state,
+        "data": app.context.volumes,
+        "backups": Path(app.context.settings.backups or app.context.state),
     }
     seen: dict[int, Check] = {}
     for name, path in places.items():
-        folder = path if path.exists() else app.house.state
+        folder = path if path.exists() else app.context.state
         usage = await anyio.to_thread.run_sync(shutil.disk_usage, folder)
         full = usage.free < usage.total * LEAST_SHARE and usage.free < LEAST_BYTES
         read_only = bool((await anyio.to_thread.run_sync(os.statvfs, folder)).f_flag & os.ST_RDONLY)

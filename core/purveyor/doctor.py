@@ -64,7 +64,7 @@ async def examine(
         checks.append(await _network(app))
         for name, detail in [] if quick else await newer(app):
             checks.append(Check(subject=name, name="image", ok=True, detail=detail))
-    for plugin in app.house.registry.plugins:
+    for plugin in app.context.registry.plugins:
         if plugin.error:
             checks.append(
                 Check(
@@ -77,17 +77,17 @@ async def examine(
             )
     checks += await of_wheels(app)
     checks.append(await _audit(app, quick))
-    checks += [_loop(trouble) for trouble in app.house.supervisor.troubles]
+    checks += [_loop(trouble) for trouble in app.context.supervisor.troubles]
     if project is None:
         checks += [] if quick else await _whole(app, engine.ok)
     elif engine.ok:
         checks += await of_app(app, project, environment)
-        linked = await app.house.store.read(lambda tx: _linked(tx, project, environment))
+        linked = await app.context.store.read(lambda tx: _linked(tx, project, environment))
         for service, binding in linked:
             checks += await _path(app, service, binding, quick=quick)
         if not quick:
             chosen = [service for service, _ in linked]
-            slug = await app.house.store.read(lambda tx: projects.get(tx, project).slug)
+            slug = await app.context.store.read(lambda tx: projects.get(tx, project).slug)
             checks += [*await of_ports(app, chosen), *await of_servers(app, chosen, slug)]
     return checks
 
@@ -136,12 +136,12 @@ async def _whole(app: App, engine: bool) -> list[Check]:
 
 async def _store(app: App) -> Check:
     try:
-        answer = await app.house.store.examine(integrity)
+        answer = await app.context.store.examine(integrity)
     except PurveyorError as error:
         return Check(
             subject="store", name="integrity", ok=False, detail=error.detail, remedy=error.remedy
         )
-    remedy = way_back(app.house.store.path)
+    remedy = way_back(app.context.store.path)
     return Check(
         subject="store",
         name="integrity",
@@ -163,7 +163,7 @@ async def _audit(app: App, quick: bool) -> Check:
             remedy="See: purveyor doctor, the store.",
         )
     try:
-        found = await app.house.store.examine(lambda tx: audit.verify(tx, FEW if quick else MANY))
+        found = await app.context.store.examine(lambda tx: audit.verify(tx, FEW if quick else MANY))
     except PurveyorError as error:
         return Check(
             subject="audit log", name="entries", ok=False, detail=error.detail, remedy=error.remedy
@@ -182,7 +182,7 @@ async def _audit(app: App, quick: bool) -> Check:
 
 async def of_wheels(app: App) -> list[Check]:
     """Whether what was installed beside Purveyor is as it was installed."""
-    noted = await app.house.store.read(installed.every)
+    noted = await app.context.store.read(installed.every)
     differing = await anyio.to_thread.run_sync(
         lambda: [(item, files.differs(item)) for item in noted]
     )
@@ -204,13 +204,13 @@ async def of_wheels(app: App) -> list[Check]:
 
 
 async def _answers(app: App) -> Check:
-    last = await app.house.store.read(events.last)
+    last = await app.context.store.read(events.last)
     return Check(subject="store", name="answers", ok=True, detail=f"{last} events so far")
 
 
 async def _engine(app: App) -> Check:
     try:
-        version = await app.house.engine.version()
+        version = await app.context.engine.version()
     except PurveyorError as error:
         return Check(
             subject="engine", name="answers", ok=False, detail=error.detail, remedy=error.remedy
@@ -226,16 +226,16 @@ async def _engine(app: App) -> Check:
 
 async def _network(app: App) -> Check:
     try:
-        await app.house.engine.ensure_network()
+        await app.context.engine.ensure_network()
     except PurveyorError as error:
         return Check(
             subject="network",
-            name=app.house.engine.namespace,
+            name=app.context.engine.namespace,
             ok=False,
             detail=error.detail,
             remedy=error.remedy,
         )
-    return Check(subject="network", name=app.house.engine.namespace, ok=True, detail="is there")
+    return Check(subject="network", name=app.context.engine.namespace, ok=True, detail="is there")
 
 
 def _linked(
@@ -288,7 +288,7 @@ async def _path(
     )
     probes = [
         resolve,
-        *handle_of(app.house, service).probes(binding.view()),
+        *handle_of(app.context, service).probes(binding.view()),
     ]
     for probe in probes:
         check = await _probe(app, service, binding, probe)
@@ -308,10 +308,10 @@ async def _probe(app: App, service: ServiceRecord, binding: BindingRecord, probe
         files=(File(path=AUTHORITIES, content=service.authorities),) if service.authorities else (),
         capabilities=(),
     )
-    name = f"{app.house.engine.namespace}.doctor.{service.id}.{probe.name}"
+    name = f"{app.context.engine.namespace}.doctor.{service.id}.{probe.name}"
     try:
         with anyio.fail_after(PROBE_DEADLINE + RESOLVE_DEADLINE):
-            ended = await app.house.engine.containers.run_once(
+            ended = await app.context.engine.containers.run_once(
                 name,
                 spec,
                 volume=None,
@@ -346,13 +346,13 @@ async def _probe(app: App, service: ServiceRecord, binding: BindingRecord, probe
 async def _network_of(app: App, binding: BindingRecord) -> str:
     """Where the environment's app is, and would be: the installation's own network as long as it
     has none."""
-    found = await app.house.store.read(lambda tx: networks.find(tx, binding.environment_id or 0))
-    return found.name if found else app.house.engine.namespace
+    found = await app.context.store.read(lambda tx: networks.find(tx, binding.environment_id or 0))
+    return found.name if found else app.context.engine.namespace
 
 
 async def stuck(app: App) -> list[tuple[str, str, str]]:
     """Operations that cannot be ended now: what each is, why it waits, and what to do."""
-    found = await app.house.store.read(operations.unfinished)
+    found = await app.context.store.read(operations.unfinished)
     waiting = [(item, app.runner.waiting(item.id)) for item in found]
     return [
         (
@@ -370,7 +370,7 @@ async def newer(app: App) -> list[tuple[str, str]]:
     """Services whose image's name means another image now: what runs goes on until somebody takes
     the newer one."""
     found = []
-    for record in await app.house.store.read(services.every):
+    for record in await app.context.store.read(services.every):
         if await app.provision.newer_image(record):
             take = f"purveyor update {record.slug} --image {record.image}"
             found.append(
@@ -407,7 +407,7 @@ async def endings(app: App) -> list[tuple[str, str]]:
             found.append((services.get(tx, item.service_id).name, text))
         return found
 
-    return await app.house.store.read(work)
+    return await app.context.store.read(work)
 
 
 async def owners(app: App) -> list[tuple[str, str]]:
@@ -417,9 +417,9 @@ async def owners(app: App) -> list[tuple[str, str]]:
     def work(tx: Tx) -> list[tuple[str, str]]:
         found = []
         for service in services.every(tx):
-            if app.house.registry.find(service.service_type) is None:
+            if app.context.registry.find(service.service_type) is None:
                 continue
-            server = handle_of(app.house, service)
+            server = handle_of(app.context, service)
             for item in projects.bindings(tx, service_id=service.id):
                 amiss = server.outdated(item.view()) if item.state == "bound" else ""
                 if amiss:
@@ -436,4 +436,4 @@ async def owners(app: App) -> list[tuple[str, str]]:
                     )
         return found
 
-    return await app.house.store.read(work)
+    return await app.context.store.read(work)

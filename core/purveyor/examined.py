@@ -21,7 +21,7 @@ async def of_servers(
     app: App, chosen: Sequence[ServiceRecord] | None = None, project: str = ""
 ) -> list[Check]:
     """Of the services that are chosen, or all; with a project of its accounts alone."""
-    records = await app.house.store.read(services.every) if chosen is None else chosen
+    records = await app.context.store.read(services.every) if chosen is None else chosen
     seen = await app.observer.statuses(records)
     found: dict[int, list[Check]] = {}
     limiter = anyio.CapacityLimiter(AT_ONCE)
@@ -57,13 +57,13 @@ async def _asked(app: App, record: ServiceRecord, project: str) -> list[Check]:
             if item.state == "bound"
         ]
 
-    held = await app.house.store.read(look)
+    held = await app.context.store.read(look)
     theirs = {item.account for item in held if project in ("", item.scope.project)}
     remedy = (
         f"See: purveyor logs {record.slug}. Its accounts are set anew by purveyor restart "
         f"{record.slug}; one account by purveyor rotate PROJECT -e ENVIRONMENT"
     )
-    for finding in await handle_of(app.house, record).examine(held):
+    for finding in await handle_of(app.context, record).examine(held):
         if not project or finding.where in theirs:
             told.append(_amiss(record, finding.where, f"{finding.what}: {finding.why}.", remedy))
     return told

@@ -63,7 +63,7 @@ PROGRAM = Program(
     build="purveyor.app:built",
     open_core="purveyor.app:open_app",
     open_api="purveyor.asgi:open_api",
-    verbs="purveyor.app:VERBS",
+    operation_types="purveyor.app:OPERATION_TYPES",
     events="purveyor.app:EVENTS",
 )
 cli = command_line.make(PROGRAM)

@@ -173,7 +173,7 @@ class Workshop(Protocol):
 
 
 class Core(Protocol):
-    """What `startup` hands to a plugin: verbs by name, and the event stream."""
+    """What `startup` hands to a plugin: operations by the name of their type, and the event stream."""
 
     @property
     def logger(self) -> Logger: ...
@@ -181,7 +181,7 @@ class Core(Protocol):
     async def run(
         self, verb: str, arguments: Mapping[str, Any], actor: Actor | str = "plugin"
     ) -> Mapping[str, Any]:
-        """Run a verb with the fields that its API call takes, in the name of an actor; the answer
+        """Run an operation with the fields that its API call takes, in the name of an actor; the answer
         is the operation."""
 
     async def services(self, service_type: str) -> Sequence[Service]:

@@ -595,7 +595,7 @@ EVERYONES = {
 
 @hookspec
 async def before_operation(operation: Operation) -> str | None:
-    """Refuse a verb by answering a reason; None lets it pass.
+    """Refuse an operation by answering a reason; None lets it pass.
 
     - operation: what is about to be done; nothing has been changed yet.
     """
@@ -643,7 +643,7 @@ async def after_deploy(deployment: Deployment, result: DeployResult | None) -> N
 async def startup(core: Core) -> None:
     """Get ready: called once, when the core serves.
 
-    - core: verbs and events; keep it.
+    - core: operations and events; keep it.
     """
 
 

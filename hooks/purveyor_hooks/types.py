@@ -646,7 +646,7 @@ class Event(Value, frozen=True):
 
 
 class Operation(Value, frozen=True):
-    """One durable run of a verb, as plugins see it: what is about to be done, to what."""
+    """One durable operation, as plugins see it: what is about to be done, to what."""
 
     id: int
     verb: str

@@ -20,7 +20,7 @@ async def add(desk: Asked, name: str, **given: Any) -> httpx.AsyncClient:
 
 async def actors(desk: Asked, verb: str) -> list[tuple[str, int | None]]:
     """Who asked for a verb, as its operations and its events say."""
-    found = await desk.app.house.store.read(lambda tx: operations.listed(tx, limit=500))
+    found = await desk.app.context.store.read(lambda tx: operations.listed(tx, limit=500))
     told = [(item.actor, item.token_id) for item in found.items if item.verb == verb]
     started = (
         await desk.local.get(
@@ -40,7 +40,9 @@ async def test_what_is_done_with_a_user_s_token_is_done_in_that_name(scene: Scen
     async with asked(scene) as desk:
         ada = await add(desk, "ada")
         assert (await ada.post("/api/external-services/main/restart")).status_code == 200
-        number = await desk.app.house.store.read(lambda tx: tx.value("SELECT max(id) FROM tokens"))
+        number = await desk.app.context.store.read(
+            lambda tx: tx.value("SELECT max(id) FROM tokens")
+        )
         assert await actors(desk, "restart") == [("ada", number)]
 
 

@@ -51,14 +51,14 @@ async def both(scene: Scene) -> AsyncIterator[tuple[Servers, int, int, str]]:
         log_level=logging.CRITICAL,
     )
     async with made as app:
-        _, token = await app.house.store.write(
+        _, token = await app.context.store.write(
             lambda tx: tokens.create(
                 tx, name="ada", scope="admin", project_id=None, expires_at=None
             )
         )
         door, public = listen_tcp("127.0.0.1", 0), listen_tcp("127.0.0.1", 0)
         async with serving(create_api(app), local=[], public=[public]) as servers:
-            await servers.open(door, at_door=True)
+            await servers.open(door, at_gateway=True)
             yield servers, door.getsockname()[1], public.getsockname()[1], token
 
 

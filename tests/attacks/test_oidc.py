@@ -26,7 +26,7 @@ from browsing import base_of, signed_out
 from fake.scene import Scene
 from purveyor.access import provider as provider_module
 from purveyor.access.provider import Provider
-from purveyor.kernel.api.door import judged
+from purveyor.kernel.api.peers import judged
 from purveyor.settings import FILE as SETTINGS_FILE
 from purveyor.settings import load as load_settings
 from purveyor_hooks import BadInput
@@ -148,7 +148,7 @@ async def staged(scene: Scene, settings: str = SETTINGS) -> AsyncIterator[Stage]
         stage = Stage(made.app, made.api)
         stage.provider = Fake()
         stage.app.sign_ins.oidc = Provider(
-            made.app.house.settings, httpx.MockTransport(stage.provider)
+            made.app.context.settings, httpx.MockTransport(stage.provider)
         )
         yield stage
 
@@ -161,7 +161,7 @@ def onward(answer: httpx.Response) -> str:
 
 
 async def entries(stage: Stage) -> list[Any]:
-    return await stage.app.house.store.read(
+    return await stage.app.context.store.read(
         lambda tx: list(tx.rows("SELECT * FROM audit WHERE action = 'sign in' ORDER BY id"))
     )
 
@@ -242,7 +242,7 @@ async def test_who_may_come_in_is_who_is_named_and_nobody_because_of_having_come
             assert "__Host-purveyor=" not in answer.headers["set-cookie"]
             assert not await stage.told("session.opened")
             assert (await entries(stage))[-1]["outcome"] == "refused"
-            assert not await stage.app.house.store.read(
+            assert not await stage.app.context.store.read(
                 lambda tx: list(tx.rows("SELECT * FROM users"))
             )
             return
@@ -291,7 +291,7 @@ async def test_a_name_that_the_provider_gave_to_somebody_else_is_not_theirs_here
         stage.provider.who["sub"] = "1"
         assert (await stage.arrive(browser)).status_code == 403
         moved = json.dumps(["https://old.example.com", "2"])
-        await stage.app.house.store.write(
+        await stage.app.context.store.write(
             lambda tx: tx.update("users", "name = ?", ["ada@example.com"], account=moved)
         )
         onward(await stage.arrive(browser))
@@ -477,7 +477,7 @@ async def test_no_app_is_where_people_come_back_to(scene: Scene) -> None:
             "http://127.0.0.1:31001/",
         ):
             assert onward(await stage.arrive(browser, wanted)).endswith("/services"), wanted
-        door = judged(stage.api, neighbours(Networks(*OF_ENGINE)), at_door=True)
+        door = judged(stage.api, neighbours(Networks(*OF_ENGINE)), at_gateway=True)
         async with stage.client(door, OURS) as container:
             for path in ("/sign-in/oidc", "/sign-in/oidc/return?code=a&state=b"):
                 assert (await container.get(path)).status_code == 403
@@ -538,7 +538,7 @@ async def test_who_may_do_less_now_has_no_session_left_that_may_more(scene: Scen
         after = onward(await stage.arrive(second))
         assert signed_out(await browser.get(before))
         assert (await second.get(after)).status_code == 200
-        found = await stage.app.house.store.read(
+        found = await stage.app.context.store.read(
             lambda tx: list(tx.rows("SELECT * FROM tokens WHERE name = 'oidc'"))
         )
         for row in found:  # what is in the database opens nothing

@@ -79,7 +79,7 @@ async def test_what_is_another_projects_is_not_there_for_a_token(scene: Scene) -
     async with site(scene) as made, made.client() as client:
         await do(made.app, "deploy", project="blog", image="app:1")
         bearer = {"Authorization": f"Bearer {await made.token('ci', 'project', 1)}"}
-        rows = await made.app.house.store.read(
+        rows = await made.app.context.store.read(
             lambda tx: list(tx.rows("SELECT id, project_id FROM deployments ORDER BY id"))
         )
         theirs = next(row["id"] for row in rows if row["project_id"] == 2)

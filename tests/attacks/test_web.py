@@ -29,7 +29,7 @@ from purveyor.asgi import create_api
 from purveyor.cli.terminal import safe_output, visible
 from purveyor.docker.models import Network
 from purveyor.kernel.api import tokens
-from purveyor.kernel.api.door import Neighbours, Reach, judged
+from purveyor.kernel.api.peers import Neighbours, Reach, judged
 from purveyor.kernel.api.refusals import Refusals
 from purveyor.kernel.api.server import listen_tcp, serving
 from purveyor.kernel.events import store as events
@@ -72,7 +72,7 @@ class Site:
         self, name: str = "ada", scope: str = "admin", project: int | None = None
     ) -> str:
         """A token of somebody."""
-        made = await self.app.house.store.write(
+        made = await self.app.context.store.write(
             lambda tx: tokens.create(
                 tx, name=name, scope=scope, project_id=project, expires_at=None
             )
@@ -81,7 +81,7 @@ class Site:
 
     async def told(self, kind: str) -> list[dict[str, Any]]:
         """What the journal says of this kind."""
-        found = await self.app.house.store.read(lambda tx: events.after(tx, 0, 5000))
+        found = await self.app.context.store.read(lambda tx: events.after(tx, 0, 5000))
         return [event.data for event in found if event.type == kind]
 
 
@@ -147,7 +147,7 @@ def neighbours(networks: Networks) -> Neighbours:
     ),
 )
 @ON_FAKE
-@pytest.mark.parametrize(("peer", "arrived", "at_door", "reach"), [
+@pytest.mark.parametrize(("peer", "arrived", "at_gateway", "reach"), [
     (OURS, GATEWAY, True, Reach.APPS),  # an app, as it should be
     (THEIRS, GATEWAY, True, Reach.NOTHING),  # a container of somebody else
     (LAN, GATEWAY, True, Reach.NOTHING),  # a neighbour on the LAN with a route
@@ -166,22 +166,24 @@ def neighbours(networks: Networks) -> Neighbours:
     ("127.0.0.1", "127.0.0.1", False, Reach.ALL),
     ("::1", "::1", False, Reach.ALL),
 ])  # fmt: skip
-async def test_who_gets_what(peer: str, arrived: str, at_door: bool, reach: Reach) -> None:
-    assert await neighbours(Networks(*NETWORKS)).reach(peer, arrived, at_door=at_door) is reach
+async def test_who_gets_what(peer: str, arrived: str, at_gateway: bool, reach: Reach) -> None:
+    assert (
+        await neighbours(Networks(*NETWORKS)).reach(peer, arrived, at_gateway=at_gateway) is reach
+    )
 
 
 @ON_FAKE
 async def test_an_app_on_a_network_that_was_just_made_is_no_stranger() -> None:
     networks = Networks(*NETWORKS[:1])
     known = neighbours(networks)
-    assert await known.reach(LAN, LAN, at_door=False) is Reach.ALL
+    assert await known.reach(LAN, LAN, at_gateway=False) is Reach.ALL
     networks.found = [*NETWORKS]
-    assert await known.reach(OURS, LAN, at_door=False) is Reach.APPS
-    assert await known.reach(OURS, GATEWAY, at_door=True) is Reach.APPS
+    assert await known.reach(OURS, LAN, at_gateway=False) is Reach.APPS
+    assert await known.reach(OURS, GATEWAY, at_gateway=True) is Reach.APPS
     asked = networks.asked
     for _ in range(100):
-        assert await known.reach(OURS, GATEWAY, at_door=True) is Reach.APPS
-        assert await known.reach(LAN, LAN, at_door=False) is Reach.ALL
+        assert await known.reach(OURS, GATEWAY, at_gateway=True) is Reach.APPS
+        assert await known.reach(LAN, LAN, at_gateway=False) is Reach.ALL
     assert networks.asked <= asked + 1, "each of many requests does not ask the engine"
 
 
@@ -190,15 +192,15 @@ async def test_while_the_engine_is_away_apps_go_on_and_nobody_gets_more_than_bef
     networks = Networks(*NETWORKS)
     networks.away = True
     never = neighbours(networks)
-    assert await never.reach(LAN, LAN, at_door=False) is Reach.APPS, "it may be a container"
-    assert await never.reach("127.0.0.1", "127.0.0.1", at_door=False) is Reach.ALL
+    assert await never.reach(LAN, LAN, at_gateway=False) is Reach.APPS, "it may be a container"
+    assert await never.reach("127.0.0.1", "127.0.0.1", at_gateway=False) is Reach.ALL
     networks.away = False
     known = neighbours(networks)
     await known.look()
     networks.away = True
-    assert await known.reach(OURS, GATEWAY, at_door=True) is Reach.APPS
-    assert await known.reach(THEIRS, LAN, at_door=False) is Reach.APPS
-    assert await known.reach(LAN, LAN, at_door=False) is Reach.ALL
+    assert await known.reach(OURS, GATEWAY, at_gateway=True) is Reach.APPS
+    assert await known.reach(THEIRS, LAN, at_gateway=False) is Reach.APPS
+    assert await known.reach(LAN, LAN, at_gateway=False) is Reach.ALL
 
 
 @attack(
@@ -224,7 +226,7 @@ async def test_a_container_reaches_nothing_but_what_is_for_apps(path: str, scene
     """Also with an administrator's token, or with both halves of somebody's session."""
     async with site(scene) as made:
         token = await made.token()
-        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_door=False)
+        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_gateway=False)
         async with (
             made.client() as host,
             made.client(door, OURS) as container,
@@ -267,7 +269,7 @@ async def test_a_container_reaches_nothing_but_what_is_for_apps(path: str, scene
 async def test_a_container_changes_nothing(method: str, path: str, scene: Scene) -> None:
     async with site(scene) as made:
         token = await made.token()
-        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_door=True)
+        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_gateway=True)
         async with made.client(door, OURS, headers={"Authorization": f"Bearer {token}"}) as client:
             answer = await client.request(method, path, json={})
             assert (answer.status_code, answer.json()["type"]) == (
@@ -280,7 +282,7 @@ async def test_a_container_changes_nothing(method: str, path: str, scene: Scene)
 async def test_somebody_else_s_container_does_not_even_reach_what_is_for_apps(scene: Scene) -> None:
     async with site(scene) as made:
         headers = {"Authorization": f"Bearer {await made.token()}"}
-        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_door=True)
+        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_gateway=True)
         for peer, status in ((THEIRS, 403), (LAN, 403), (OURS, 200)):
             async with made.client(door, peer, headers=headers) as client:
                 assert (await client.get("/api/kv/status")).status_code == status, peer
@@ -296,7 +298,7 @@ async def test_the_listener_for_containers_is_one_and_the_other_is_not(scene: Sc
             serving(made.api, local=[], public=[public]) as servers,
             httpx.AsyncClient() as client,
         ):
-            await servers.open(door, at_door=True)
+            await servers.open(door, at_gateway=True)
             bearer = {"Authorization": f"Bearer {token}"}
             for address, status in zip(addresses, (403, 200), strict=True):
                 assert (
@@ -341,8 +343,8 @@ async def test_a_token_that_an_app_stole_is_of_no_use_to_it(scene: Scene) -> Non
             )
             return environment_tokens.of_environment(tx, mine.id) or "", whole, admin
 
-        of_app, of_project, of_admin = await made.app.house.store.write(furnish)
-        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_door=True)
+        of_app, of_project, of_admin = await made.app.context.store.write(furnish)
+        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_gateway=True)
         for peer, token, status in (
             ("10.9.1.7", of_app, 200), ("::ffff:10.9.1.7", of_app, 200), ("10.9.2.7", of_app, 403),
             ("::ffff:10.9.2.7", of_app, 403), (OURS, of_app, 200), ("127.0.0.1", of_app, 200),
@@ -446,7 +448,7 @@ async def test_a_fault_of_ours_leaves_no_key_in_the_log(
 
     async with site(scene) as made, made.client() as owner:
         base = await enter(owner, await made.token())
-        made.app.house = replace(made.app.house, logger=make_logger(logging.WARNING, log))
+        made.app.context = replace(made.app.context, logger=make_logger(logging.WARNING, log))
         monkeypatch.setattr(Pages, "page", fail)
         assert (await owner.get(f"{base}/projects/shop")).status_code == 500
         said = log.getvalue()
@@ -477,7 +479,7 @@ async def test_a_session_ends_with_its_token_by_itself_and_when_it_is_not_used(
     scene: Scene,
 ) -> None:
     async with site(scene) as made, made.client() as client:
-        store = made.app.house.store
+        store = made.app.context.store
 
         async def pass_time(hours: float, **columns: str) -> None:
             """As if it were later: all that was noted was earlier."""
@@ -528,7 +530,7 @@ async def test_a_log_that_is_followed_ends_with_the_session(
             await client.post(f"{base}/sign-out", data=form)
             yield "after\n"
 
-        monkeypatch.setattr(made.app.house.engine.containers, "follow", follow)
+        monkeypatch.setattr(made.app.context.engine.containers, "follow", follow)
         text = (await client.get(f"{base}/services/main/logs/stream")).text
         assert ("before" in text, "after" in text) == (True, False)
 
@@ -542,13 +544,13 @@ async def test_what_a_page_asks_by_itself_does_not_keep_a_session_alive(scene: S
             def work(tx: Any) -> None:
                 tx.update("web_sessions", "TRUE", [], last_used_at=tx.now - back)
 
-            await made.app.house.store.write(work)
+            await made.app.context.store.write(work)
             made.app.memory.clear()
-            before = await made.app.house.store.read(
+            before = await made.app.context.store.read(
                 lambda tx: tx.value("SELECT last_used_at FROM web_sessions")
             )
             assert (await client.get(f"{base}/services", headers=headers)).status_code == 200
-            return before != await made.app.house.store.read(
+            return before != await made.app.context.store.read(
                 lambda tx: tx.value("SELECT last_used_at FROM web_sessions")
             )
 
@@ -562,7 +564,7 @@ async def test_sessions_of_one_token_are_bounded(scene: Scene) -> None:
         token = await made.token()
         for _ in range(sessions.MOST + 5):
             await made.app.sign_ins.open(token, LAN)
-        count = await made.app.house.store.read(
+        count = await made.app.context.store.read(
             lambda tx: tx.value("SELECT count(*) FROM web_sessions")
         )
         assert count == sessions.MOST
@@ -730,7 +732,7 @@ async def test_wrong_tokens_are_noticed_once_a_minute(scene: Scene) -> None:
             assert answer.status_code == 401
         assert await made.told("token.refused") == [{"count": 1, "peers": [LAN]}]
         now = 0.0
-        refusals = Refusals(made.app.house.store, "session.refused", clock=lambda: now)
+        refusals = Refusals(made.app.context.store, "session.refused", clock=lambda: now)
         for number in range(100):
             now += 1
             await refusals.note(f"192.0.2.{number}")

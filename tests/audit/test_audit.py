@@ -104,7 +104,7 @@ async def test_reading_writes_nothing(scene: Scene) -> None:
         client = await desk.by(token["token"])
         await client.get(f"{SERVICES}/")
         written = []
-        desk.app.house.store.committed = lambda: written.append(1)
+        desk.app.context.store.committed = lambda: written.append(1)
         for path in (
             SERVICES,
             f"{SERVICES}/main",
@@ -176,7 +176,7 @@ async def test_peers_without_number_are_counted_together(
             await app.audit.record(entry, (entry.origin, 401))
         await app.audit.turn(all_of_them=True)
         found = (
-            await app.house.store.read(
+            await app.context.store.read(
                 lambda tx: audit.page(tx, audit.Wanted(), limit=100, offset=0)
             )
         ).items
@@ -245,7 +245,7 @@ async def test_what_a_page_asks_in_this_process_is_told_with_the_peer_of_the_pag
 ) -> None:
     async with scene.open() as app:
         assert ORIGIN.get() == ""  # what is asked with no peer at all says so
-        _, token = await app.house.store.write(
+        _, token = await app.context.store.write(
             lambda tx: create_token(tx, name="t", scope="admin", project_id=None, expires_at=None)
         )
         assert app.workers is not None
@@ -253,7 +253,9 @@ async def test_what_a_page_asks_in_this_process_is_told_with_the_peer_of_the_pag
             ORIGIN.set("192.0.2.7")
             await client.call("POST", "/api/users", json={"name": "ada"})
         found = (
-            await app.house.store.read(lambda tx: audit.page(tx, audit.Wanted(), limit=1, offset=0))
+            await app.context.store.read(
+                lambda tx: audit.page(tx, audit.Wanted(), limit=1, offset=0)
+            )
         ).items
         assert found[0].origin == "192.0.2.7"
 
@@ -295,7 +297,7 @@ async def test_data_of_apps_is_told_once_a_minute_of_others_and_never_of_the_app
             )
             return made
 
-        (number, admin), (_, own) = await app.house.store.write(make)
+        (number, admin), (_, own) = await app.context.store.write(make)
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app=api), base_url="http://p"
         ) as client:  # type: ignore[arg-type]
@@ -312,13 +314,15 @@ async def test_data_of_apps_is_told_once_a_minute_of_others_and_never_of_the_app
                 assert answer.status_code == 200, answer.text
             await client.delete("/api/own/disable", headers={"Authorization": f"Bearer {admin}"})
         found = (
-            await app.house.store.read(lambda tx: audit.page(tx, audit.Wanted(), limit=9, offset=0))
+            await app.context.store.read(
+                lambda tx: audit.page(tx, audit.Wanted(), limit=9, offset=0)
+            )
         ).items[::-1]
         assert [(item.action, item.actor) for item in found] == [
             ("POST /api/own/set", "token:admin"), ("POST /api/own/enable", "token:admin"),
             ("POST /api/own/enable", "token:admin"), ("DELETE /api/own/disable", "token:admin"),
         ]  # fmt: skip
-        stopped = (await app.house.store.read(lambda tx: operations.listed(tx, limit=1))).items[0]
+        stopped = (await app.context.store.read(lambda tx: operations.listed(tx, limit=1))).items[0]
         assert (stopped.verb, stopped.actor, stopped.token_id) == ("stop", "token:admin", number)
 
 
@@ -346,7 +350,7 @@ async def test_on_a_full_disk_secrets_are_read_and_told_as_soon_as_there_is_room
     scene: Scene,
 ) -> None:
     async with asked(scene, make_store=Cramped) as desk:
-        store = desk.app.house.store
+        store = desk.app.context.store
         assert isinstance(store, Cramped)
         client = await desk.by((await desk.token("t"))["token"])
         await client.get("/api/projects")
@@ -372,7 +376,7 @@ async def test_what_cannot_be_held_is_told_as_a_number(
 ) -> None:
     monkeypatch.setattr(log_module, "HELD", 3)
     async with asked(scene, make_store=Cramped) as desk:
-        store = desk.app.house.store
+        store = desk.app.context.store
         assert isinstance(store, Cramped)
         store.fill()
         await write_until_full(store)
@@ -498,7 +502,7 @@ async def test_the_log_of_another_installation_does_not_pass_for_this_one_s(
 async def test_what_is_cut_off_while_the_daemon_runs_is_told_by_the_daemon(scene: Scene) -> None:
     async with asked(scene) as desk:
         await fill(desk, 5)
-        old = await desk.app.house.store.read(
+        old = await desk.app.context.store.read(
             lambda tx: tx.row("SELECT * FROM audit_marks WHERE name = 'last'")
         )
         assert old is not None
@@ -547,7 +551,7 @@ async def aged(desk: Asked, days: list[float]) -> None:
                 ),
             )
 
-    await desk.app.house.store.write(work)
+    await desk.app.context.store.write(work)
 
 
 async def test_what_is_older_than_audit_days_goes_and_an_entry_says_so(scene: Scene) -> None:
@@ -586,7 +590,7 @@ async def test_only_what_is_past_goes_and_only_from_the_beginning(scene: Scene) 
             tx.db.execute("DELETE FROM audit WHERE id = 2")
 
         with pytest.raises(sqlite3.IntegrityError, match="are kept"):
-            await desk.app.house.store.write(work)
+            await desk.app.context.store.write(work)
 
 
 async def test_after_the_loss_of_the_host_it_goes_on_and_says_what_is_not_there(
@@ -600,7 +604,7 @@ async def test_after_the_loss_of_the_host_it_goes_on_and_says_what_is_not_there(
     async with asked(scene) as desk:
         assert await desk.entries() == []
         assert (await desk.verdict()).problems == ["entries 1 to 6 are missing"]
-        await desk.app.house.store.write(came_back)
+        await desk.app.context.store.write(came_back)
         assert [(item.id, item.detail) for item in await desk.entries()] == [
             (7, "entries 1 to 6: they stayed on the lost host")
         ]
@@ -621,7 +625,7 @@ async def test_an_entry_is_one_short_transaction(
     async with scene.open() as app:
         await app.audit.record(app.audit.entry("first"))
         counted: list[str] = []
-        writer = app.house.store._opened(app.house.store._writer)
+        writer = app.context.store._opened(app.context.store._writer)
         writer.conn.set_trace_callback(counted.append)
         await app.audit.record(app.audit.entry("x"))
         writer.conn.set_trace_callback(None)

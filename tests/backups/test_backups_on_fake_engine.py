@@ -30,19 +30,19 @@ pytestmark = pytest.mark.anyio
 async def backup_of(app: App, service: str, **given: object) -> BackupRecord:
     await do(app, "backup", service=service, **given)
     return (
-        await app.house.store.read(
+        await app.context.store.read(
             lambda tx: backups.listed(tx, service_id=services.get(tx, service).id)
         )
     )[0]
 
 
 async def outcome(app: App, number: int) -> Outcome:
-    return await app.house.store.read(lambda tx: operations.outcome(tx, number))
+    return await app.context.store.read(lambda tx: operations.outcome(tx, number))
 
 
 async def kept(app: App, origin: str) -> list[VolumeRecord]:
     """What is kept of a service, newest first."""
-    found = await app.house.store.read(lambda tx: services.volumes(tx, ["kept"]))
+    found = await app.context.store.read(lambda tx: services.volumes(tx, ["kept"]))
     return sorted(
         (item for item in found if item.origin == origin),
         key=lambda item: str(item.kept_at),
@@ -87,7 +87,8 @@ async def test_what_is_not_carried_is_named_by_backup_plan_and_restore(scene: Sc
         plan = await app.plan(
             "restore",
             msgspec.convert(
-                {"backup": str(made.id), "new_name": "again"}, app.verb("restore").arguments
+                {"backup": str(made.id), "new_name": "again"},
+                app.operation_type("restore").arguments,
             ),
         )
         assert plan.warnings == ["Not in the backup: shop_production: secret: it is not carried"]
@@ -190,7 +191,9 @@ async def test_an_upgrade_names_beforehand_what_is_refused_and_stops_at_a_loss(
     async with scene.open() as app:
         scene.put("main", "shop_production", fragile="x")
         given = {"service": "main", "docker_image": "fake:2"}
-        plan = await app.plan("upgrade", msgspec.convert(given, app.verb("upgrade").arguments))
+        plan = await app.plan(
+            "upgrade", msgspec.convert(given, app.operation_type("upgrade").arguments)
+        )
         assert plan.warnings == [
             "The new version will not take it: shop_production: fragile: the new version has it not"
         ]
@@ -212,7 +215,9 @@ async def test_the_plan_of_a_rehearsal_says_when_the_server_is_stopped(
 ) -> None:
     async with scene.open() as app:
         given = {"service": "main", "docker_image": image, "rehearse": True}
-        plan = await app.plan("upgrade", msgspec.convert(given, app.verb("upgrade").arguments))
+        plan = await app.plan(
+            "upgrade", msgspec.convert(given, app.operation_type("upgrade").arguments)
+        )
         assert plan.downtime.endswith(downtime)
 
 
@@ -233,15 +238,17 @@ async def test_a_verification_with_differences_is_no_proof_and_one_without_is(sc
         scene.put("main", "shop_production", fragile="x")
         made = await backup_of(app, "main")
         await do(app, "verify-backup", backup=str(made.id))
-        found = await app.house.store.read(lambda tx: backups.get(tx, made.id))
+        found = await app.context.store.read(lambda tx: backups.get(tx, made.id))
         assert (found.state, found.proven_at) == ("suspect", None)
         assert "keys of shop_production: 2 before, 1 after" in found.error_message
         await do(app, "verify-backup", backup="1")
-        assert view(await app.house.store.read(lambda tx: backups.get(tx, 1))).proven_at is not None
+        assert (
+            view(await app.context.store.read(lambda tx: backups.get(tx, 1))).proven_at is not None
+        )
 
 
 async def proof(app: App, number: int) -> tuple[str, bool]:
-    found = await app.house.store.read(lambda tx: backups.get(tx, number))
+    found = await app.context.store.read(lambda tx: backups.get(tx, number))
     return found.state, found.proven_at is not None
 
 
@@ -265,7 +272,7 @@ async def test_a_backup_that_something_speaks_against_is_never_called_proven(sce
         def prove(tx: Tx) -> None:
             backups.update(tx, fragile.id, state="ok", proven_at=tx.now, proven_seconds=1.0)
 
-        await app.house.store.write(prove)
+        await app.context.store.write(prove)
         await do(
             app, "restore", backup=str(fragile.id), new_name="part", databases=["shop_preview"]
         )
@@ -288,7 +295,7 @@ async def test_what_comes_back_otherwise_is_found_by_its_contents_alone(scene: S
         assert await proof(app, made.id) == ("suspect", False)
         assert (
             "twisted"
-            in (await app.house.store.read(lambda tx: backups.get(tx, made.id))).error_message
+            in (await app.context.store.read(lambda tx: backups.get(tx, made.id))).error_message
         )
 
 
@@ -299,11 +306,12 @@ async def test_what_may_change_by_itself_is_no_difference_and_the_proof_says_wha
         scene.put("main", "shop_production", passing="abc")
         made = await backup_of(app, "main")
         await do(app, "verify-backup", backup=str(made.id), deep=True)
-        found = view(await app.house.store.read(lambda tx: backups.get(tx, made.id)))
+        found = view(await app.context.store.read(lambda tx: backups.get(tx, made.id)))
         assert (found.state, found.metadata["deep"]) == ("ok", True)
         await do(app, "verify-backup", backup=str(made.id))
         assert (
-            "deep" not in (await app.house.store.read(lambda tx: backups.get(tx, made.id))).metadata
+            "deep"
+            not in (await app.context.store.read(lambda tx: backups.get(tx, made.id))).metadata
         )
         assert list(scene.state.glob("contents-*")) == []
 
@@ -314,7 +322,7 @@ async def proven(app: App) -> BackupRecord:
     def prove(tx: Tx) -> None:
         backups.update(tx, made.id, proven_at=tx.now, proven_seconds=1.0)
 
-    await app.house.store.write(prove)
+    await app.context.store.write(prove)
     return made
 
 
@@ -460,11 +468,11 @@ async def test_a_volume_that_cannot_be_attached_is_refused(volume: str, scene: S
         wanted = "0123456789"
         if volume == "used":
             wanted = (
-                await app.house.store.read(lambda tx: services.get(tx, "main"))
+                await app.context.store.read(lambda tx: services.get(tx, "main"))
             ).volume_id or ""
         elif volume == "other type":
             (gone,) = await kept(app, "gone")
-            await app.house.store.write(
+            await app.context.store.write(
                 lambda tx: services.update_volume(tx, gone.id, service_type="other")
             )
             wanted = gone.id
@@ -524,23 +532,25 @@ async def test_an_unsigned_backup_is_used_by_a_persons_word_alone_and_runs_our_o
     async with scene.open() as app:
         made = await backup_of(app, "main")
         forge(scene.state / "backups" / made.folder / "manifest.json", image="evil:1")
-        await app.house.store.write(lambda tx: backups.delete(tx, made.id))
-        adopted, refused = await adopt.adopt(app.house, None, accept_unsigned=False)
+        await app.context.store.write(lambda tx: backups.delete(tx, made.id))
+        adopted, refused = await adopt.adopt(app.context, None, accept_unsigned=False)
         assert (adopted, len(refused)) == ([], 1)
-        (adopted,), _ = await adopt.adopt(app.house, None, accept_unsigned=True)
+        (adopted,), _ = await adopt.adopt(app.context, None, accept_unsigned=True)
         assert adopted.started_at == made.started_at
         given = {"backup": str(adopted.id), "new_name": "again"}
         with pytest.raises(BadInput, match="not signed by this installation"):
             await do(app, "restore", **given)
         await do(app, "restore", **given, accept_unsigned=True)
-        assert (await app.house.store.read(lambda tx: services.get(tx, "again"))).image == "fake:1"
+        assert (
+            await app.context.store.read(lambda tx: services.get(tx, "again"))
+        ).image == "fake:1"
 
 
 async def test_an_adopted_backup_expires_when_it_was_to(scene: Scene) -> None:
     async with scene.open() as app:
         made = await backup_of(app, "main", keep_days=3)
-        await app.house.store.write(lambda tx: backups.delete(tx, made.id))
-        ((again,), _) = await adopt.adopt(app.house, None, accept_unsigned=False)
+        await app.context.store.write(lambda tx: backups.delete(tx, made.id))
+        ((again,), _) = await adopt.adopt(app.context, None, accept_unsigned=False)
         assert (again.expires_at, again.started_at) == (made.expires_at, made.started_at)
 
 
@@ -548,7 +558,7 @@ async def test_what_an_older_version_made_is_ours_by_its_record(scene: Scene) ->
     async with scene.open() as app:
         made = await backup_of(app, "main")
         facts = {name: value for name, value in made.metadata.items() if name != "mac"}
-        await app.house.store.write(lambda tx: backups.update(tx, made.id, metadata=facts))
+        await app.context.store.write(lambda tx: backups.update(tx, made.id, metadata=facts))
         forge(scene.state / "backups" / made.folder / "manifest.json")
         await do(app, "restore", backup=str(made.id), new_name="again")
         forge(scene.state / "backups" / made.folder / "manifest.json", image="evil:1")
@@ -579,7 +589,7 @@ async def test_each_base_copy_of_a_sealed_archive_is_sealed_and_opens_what_follo
     async with scene.open() as app:
         await do(app, "archive", service="main", encrypt=True)
         await do(app, "backup", service="main", backup_type="base")
-        made = (await app.house.store.read(lambda tx: backups.listed(tx, service_id=1)))[0]
+        made = (await app.context.store.read(lambda tx: backups.listed(tx, service_id=1)))[0]
         assert (made.backup_type, made.encryption) == ("base", "age")
         scene.put("main", "shop_production", after="the second copy")
         await look_after(app, ship=True)
@@ -610,16 +620,20 @@ async def test_a_bucket_of_this_very_installation_is_no_place_for_backups(
     endpoint: str, scene: Scene
 ) -> None:
     async with scene.open() as app:
-        port = (await app.house.store.read(lambda tx: services.get(tx, "main"))).parameters["port"]
+        port = (await app.context.store.read(lambda tx: services.get(tx, "main"))).parameters[
+            "port"
+        ]
         with pytest.raises(BadInput, match="a service of this installation"):
-            await app.house.store.read(lambda tx: require_elsewhere(tx, endpoint.format(port=port)))
+            await app.context.store.read(
+                lambda tx: require_elsewhere(tx, endpoint.format(port=port))
+            )
         for other in (
             "https://s3.example.com",
             f"http://10.0.0.7:{port}",
             "http://127.0.0.1:1",
             "",
         ):
-            await app.house.store.read(lambda tx: require_elsewhere(tx, other))
+            await app.context.store.read(lambda tx: require_elsewhere(tx, other))
 
 
 # ---------------------------------------------------------------- where they are
@@ -657,7 +671,7 @@ async def test_restored_data_waits_for_its_project_whenever_that_is_made(scene: 
         number = await do(app, "link", service="again", project="shop")
         assert scene.server("again").held.resources["shop_production"] == {"precious": "gold"}
         assert "shop_production" in scene.server("again").held.accounts
-        assert (await app.house.store.read(lambda tx: operations.get(tx, number))).outcome is None
+        assert (await app.context.store.read(lambda tx: operations.get(tx, number))).outcome is None
 
 
 async def test_who_comes_after_one_that_took_it_up_and_left_does_not_get_it(scene: Scene) -> None:
@@ -682,7 +696,7 @@ async def test_a_link_that_makes_an_empty_one_beside_restored_data_says_so(scene
         plan = await app.plan("link", LinkArguments(service="again", project="shop-2"))
         assert any("shop_production (of shop/production)" in text for text in plan.warnings)
         number = await do(app, "link", service="again", project="shop-2")
-        outcome = (await app.house.store.read(lambda tx: operations.get(tx, number))).outcome
+        outcome = (await app.context.store.read(lambda tx: operations.get(tx, number))).outcome
         assert outcome is not None
         assert "gets an empty one" in str(outcome.findings[0])
         assert outcome.losses == []

@@ -37,19 +37,19 @@ async def schedule(app: App, **values: Any) -> int:
         "next_run": NIGHT,
         **values,
     }
-    return await app.house.store.write(lambda tx: backups.insert_schedule(tx, **facts))
+    return await app.context.store.write(lambda tx: backups.insert_schedule(tx, **facts))
 
 
 async def turn(app: App, now: datetime) -> None:
-    await Scheduler(app.house, app.runner, app.verbs, lambda: now).turn()
+    await Scheduler(app.context, app.runner, app.operation_types, lambda: now).turn()
 
 
 async def made(app: App, number: int) -> list[BackupRecord]:
-    return await app.house.store.read(lambda tx: backups.listed(tx, schedule_id=number))
+    return await app.context.store.read(lambda tx: backups.listed(tx, schedule_id=number))
 
 
 async def shown(app: App, number: int) -> ScheduleRecord:
-    return await app.house.store.read(lambda tx: backups.schedule(tx, number))
+    return await app.context.store.read(lambda tx: backups.schedule(tx, number))
 
 
 async def test_what_is_due_is_made_and_what_is_not_is_not(scene: Scene) -> None:
@@ -116,7 +116,7 @@ async def test_without_services_it_means_every_one_that_runs(scene: Scene) -> No
 
 async def test_a_stopped_service_is_skipped_with_a_row_an_event_and_a_result(scene: Scene) -> None:
     async with scene.open() as app:
-        asleep = (await app.house.store.read(lambda tx: services.get(tx, "asleep"))).id
+        asleep = (await app.context.store.read(lambda tx: services.get(tx, "asleep"))).id
         number = await schedule(app, service_ids=[1, asleep])
         await turn(app, NIGHT)
         skipped, good = await made(app, number)
@@ -128,7 +128,7 @@ async def test_a_stopped_service_is_skipped_with_a_row_an_event_and_a_result(sce
         assert (await shown(app, number)).last_result == LastResult(made=1, skipped=1)
         told = [
             item
-            for item in await app.house.store.read(lambda tx: events.after(tx, 0))
+            for item in await app.context.store.read(lambda tx: events.after(tx, 0))
             if item.type == "backup.skipped"
         ]
         assert [item.data["reason"] for item in told] == ["it is stopped"]
@@ -208,7 +208,7 @@ async def test_only_so_many_good_ones_are_kept(scene: Scene) -> None:
         assert sorted(path.name for path in (scene.state / "backups/main").iterdir()) == sorted(
             [
                 *(item.backup_id for item in kept),
-                (await app.house.store.read(lambda tx: backups.get(tx, 1))).backup_id,
+                (await app.context.store.read(lambda tx: backups.get(tx, 1))).backup_id,
             ]
         )
 
@@ -221,9 +221,9 @@ async def test_what_has_expired_goes_but_never_the_last_good_one(scene: Scene) -
                 backups.update(tx, item.id, expires_at=datetime(2020, 1, 1, tzinfo=UTC))
 
         await do(app, "backup", service="main")
-        await app.house.store.write(expire)
+        await app.context.store.write(expire)
         await turn(app, NIGHT)
-        left = await app.house.store.read(backups.listed)
+        left = await app.context.store.read(backups.listed)
         assert sorted((item.service_name, item.backup_type) for item in left) == [
             ("main", "manual"),
             ("tracked", "base"),
@@ -236,11 +236,11 @@ async def test_a_base_copy_does_not_stand_for_the_last_good_backup(scene: Scene)
         await do(app, "backup", service="tracked")
         await do(app, "backup", service="tracked", backup_type="base")
         past = datetime(2020, 1, 1, tzinfo=UTC)
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: [backups.update(tx, item.id, expires_at=past) for item in backups.listed(tx)]
         )
         await turn(app, NIGHT)
-        left = await app.house.store.read(backups.listed)
+        left = await app.context.store.read(backups.listed)
         assert [item.backup_type for item in left if item.service_name == "tracked"] == [
             "base",
             "manual",

@@ -39,7 +39,7 @@ async def test_a_deployed_app_has_the_name_and_what_is_joined_by_hand_the_addres
     scene: Scene, with_api: None
 ) -> None:
     async with scene.open() as app:
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: (address.note_port(tx, 8500), address.note_gateway(tx, "10.9.0.1"))
         )
         await do(app, "deploy", project="shop", image="app:2")
@@ -48,8 +48,8 @@ async def test_a_deployed_app_has_the_name_and_what_is_joined_by_hand_the_addres
         ]
         assert running.environment["MAIN_API_URL"] == "http://purveyor-api:8500"
         assert running.hosts == {"purveyor-api": "10.9.0.1"}
-        by_hand = await app.house.store.read(
-            lambda tx: variables.merged(tx, variables.variables_of(tx, app.house, 1, 1))
+        by_hand = await app.context.store.read(
+            lambda tx: variables.merged(tx, variables.variables_of(tx, app.context, 1, 1))
         )
         assert [item.value for item in by_hand if item.name == "MAIN_API_URL"] == [
             "http://10.9.0.1:8500"
@@ -60,7 +60,7 @@ async def test_an_app_whose_name_for_the_api_leads_astray_is_made_anew_with_the_
     scene: Scene, with_api: None
 ) -> None:
     async with scene.open() as app:
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: (address.note_port(tx, 8500), address.note_gateway(tx, "10.9.0.1"))
         )
         await do(app, "deploy", project="shop", image="app:2", variables={"OWN": "kept"})
@@ -70,7 +70,7 @@ async def test_an_app_whose_name_for_the_api_leads_astray_is_made_anew_with_the_
             if item.name.startswith("fk.shop.preview.")
         ]
         # the network was lost, and is elsewhere
-        await app.house.store.write(lambda tx: address.note_gateway(tx, "10.9.7.1"))
+        await app.context.store.write(lambda tx: address.note_gateway(tx, "10.9.7.1"))
         await app.reconciler.sweep()
         running = [item for item in scene.engine.world.containers if item.hosts]
         assert [(item.name.startswith(f"{APP}."), item.state) for item in running] == [
@@ -87,7 +87,7 @@ async def test_an_app_whose_name_for_the_api_leads_astray_is_made_anew_with_the_
             for item in scene.engine.world.containers
             if item.name.startswith("fk.shop.preview.")
         ]
-        [told] = await app.house.store.read(
+        [told] = await app.context.store.read(
             lambda tx: list(tx.rows("SELECT data FROM events WHERE type = 'app.incident'"))
         )
         assert "looks for purveyor-api at 10.9.0.1, and that is at 10.9.7.1 now" in told["data"]

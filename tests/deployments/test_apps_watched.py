@@ -22,7 +22,7 @@ APP = "fk.shop.production.1"
 
 
 async def told(app: App, kind: str) -> list[Event]:
-    found = await app.house.store.read(lambda tx: events.after(tx, 0, 5000))
+    found = await app.context.store.read(lambda tx: events.after(tx, 0, 5000))
     return [event for event in found if event.type == kind]
 
 
@@ -104,7 +104,7 @@ async def test_what_an_app_was_given_is_forgotten_when_it_is_over(scene: Scene) 
     async with scene.open() as app:
         await do(app, "deploy", project="shop", image="app:2", variables={"TOPPING": "cheese"})
         await do(app, "deploy", project="shop", image="app:1")
-        kept = await app.house.store.read(
+        kept = await app.context.store.read(
             lambda tx: [item.variables for item in deployment_store.deployments(tx, project_id=1)]
         )
         assert kept == [{}, None, {}, None]
@@ -115,7 +115,7 @@ async def test_one_whose_variables_were_never_recorded_is_told_and_not_made_up(
 ) -> None:
     """Of a version that did not record them."""
     async with scene.open() as app:
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: deployment_store.update_deployment(tx, 1, variables=None)
         )
         hurt(scene, "removed")
@@ -184,7 +184,7 @@ async def test_an_active_deployment_is_shown_as_what_its_app_is(scene: Scene) ->
     async with scene.open() as app:
 
         async def shown() -> dict[int, tuple[str, str]]:
-            records = await app.house.store.read(
+            records = await app.context.store.read(
                 lambda tx: deployment_store.deployments(tx, project_id=1)
             )
             seen = await statuses(app.observer, records)
@@ -210,7 +210,7 @@ async def test_an_app_that_comes_up_while_others_are_swept_up_stays(scene: Scene
         old = scene.engine.require(APP)
         await do(app, "deploy", project="shop", image="app:2")
         scene.engine.world.containers.append(old)  # could not be removed at the time
-        containers, read = scene.engine.containers, app.house.store.read
+        containers, read = scene.engine.containers, app.context.store.read
         listed, reads = containers.listed, 0
 
         async def meanwhile(*given: Any) -> Any:
@@ -218,11 +218,11 @@ async def test_an_app_that_comes_up_while_others_are_swept_up_stays(scene: Scene
             answer = await read(*given)
             if given[0].__name__ == "active":
                 reads += 1
-                app.house.store.read = read  # type: ignore[method-assign]
+                app.context.store.read = read  # type: ignore[method-assign]
                 await do(app, "deploy", project="shop", environment="preview", image="app:2")
             return answer
 
-        app.house.store.read = meanwhile  # type: ignore[method-assign]
+        app.context.store.read = meanwhile  # type: ignore[method-assign]
         await app.app_controller.remove_others()
         assert (reads, containers.listed) == (1, listed)
         names = {
@@ -263,7 +263,7 @@ async def test_a_container_that_somebody_labelled_by_hand_breaks_nothing(scene: 
     async with scene.open() as app:
         for number, label in enumerate(("abc", "", "-1", "9" * 30)):
             made = scene.engine.foreign(f"copy-{number}", "fake:1", {}, "/nowhere")
-            made.labels = app.house.engine.labels.of(
+            made.labels = app.context.engine.labels.of(
                 service=label, deployment=label, environment=label
             )
         await app.reconciler.sweep()
@@ -276,4 +276,4 @@ async def test_a_container_that_somebody_labelled_by_hand_breaks_nothing(scene: 
 
 
 async def active(app: App) -> list[DeploymentRecord]:
-    return await app.house.store.read(lambda tx: deployment_store.deployments(tx, state="active"))
+    return await app.context.store.read(lambda tx: deployment_store.deployments(tx, state="active"))

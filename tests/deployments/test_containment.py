@@ -84,8 +84,8 @@ async def test_an_administrator_adds_capabilities_by_name_and_the_plan_says_so(
             "memory": 4096,
             "pids": 5000,
         }
-        verb = app.verb("deploy")
-        planned = await app.plan("deploy", verb.arguments(**given))
+        kind = app.operation_type("deploy")
+        planned = await app.plan("deploy", kind.arguments(**given))
         assert any("CHOWN, SETUID" in warning for warning in planned.warnings)
         await do(app, "deploy", **given)
         found = newest(scene)
@@ -95,7 +95,7 @@ async def test_an_administrator_adds_capabilities_by_name_and_the_plan_says_so(
             5000,
         )
         scene.engine.world.containers.remove(found)
-        number = await app.house.store.read(
+        number = await app.context.store.read(
             lambda tx: deployment_store.deployments(tx, state="active")[0].id
         )
         await do(app, "repair-app", deployment=number)
@@ -176,7 +176,7 @@ async def talking(
         number = projects.get(tx, project).id if project else None
         return tokens.create(tx, name="t", scope=scope, project_id=number, expires_at=None)[1]
 
-    token = await app.house.store.write(work)
+    token = await app.context.store.write(work)
     listener = listen_tcp("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
     headers = {"Authorization": f"Bearer {token}"}
@@ -236,7 +236,7 @@ async def test_the_engines_own_words_are_for_administrators(
         with pytest.raises(Failed) as failed:
             await ask(app)
         assert failed.value.detail == "The app's container could not be started."
-        newest_first = await app.house.store.read(lambda tx: deployment_store.deployments(tx))
+        newest_first = await app.context.store.read(lambda tx: deployment_store.deployments(tx))
         assert newest_first[0].error == failed.value.detail
         with pytest.raises(Failed, match=r"10\.0\.0\.7"):
             await do(app, "deploy", project="shop", image="app:2")
@@ -282,7 +282,7 @@ async def allowed(scene: Scene, image: str, *listed: str) -> str:
     settings = Settings(deploy_images=list(listed))
     async with scene.open() as app:
         try:
-            return await app.house.store.read(
+            return await app.context.store.read(
                 lambda tx: containment.require_image(tx, settings, SHOP, image)
             )
         except Forbidden:

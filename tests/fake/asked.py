@@ -43,13 +43,13 @@ class Asked:
 
     async def entries(self, **wanted: Any) -> list[AuditRecord]:
         """The audit log, oldest first."""
-        found = await self.app.house.store.read(
+        found = await self.app.context.store.read(
             lambda tx: audit.page(tx, Wanted(**wanted), limit=1000, offset=0)
         )
         return found.items[::-1]
 
     async def verdict(self, newest: int | None = None) -> Verdict:
-        return await self.app.house.store.examine(lambda tx: audit.verify(tx, newest))
+        return await self.app.context.store.examine(lambda tx: audit.verify(tx, newest))
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from fake.scene import Scene
 from purveyor.app import App, StoreFactory
 from purveyor.backups.fence import Fence
 from purveyor.backups.storage import LocalStorage, Storage
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Store
 from purveyor.kernel.db.database import installation
 from purveyor.kernel.events import store as events
@@ -54,7 +54,9 @@ class Fickle(LocalStorage):
 class Copies(StateCopies):
     """Those of an installation that has other places beside the one of its settings."""
 
-    def __init__(self, house: House, now: Callable[[], datetime], more: Sequence[Storage]) -> None:
+    def __init__(
+        self, house: Context, now: Callable[[], datetime], more: Sequence[Storage]
+    ) -> None:
         super().__init__(house, now)
         self._more = more
 
@@ -76,12 +78,12 @@ async def living(
 ) -> AsyncIterator[App]:
     """An installation whose copies are kept up, or brought up to date at the end alone."""
     async with scene.open(make_store=make_store) as app:
-        copies = Copies(app.house, app.now, more)
-        parts = app.house.parts
+        copies = Copies(app.context, app.now, more)
+        parts = app.context.parts
         parts._all = [copies if part is app.copies else part for part in parts._all]
         parts._found.clear()
         app.copies = copies
-        app.house.store.committed, app.house.part(Fence).look = copies.changed, copies.look
+        app.context.store.committed, app.context.part(Fence).look = copies.changed, copies.look
         async with anyio.create_task_group() as group:
             if follow:
                 group.start_soon(copies.run)
@@ -102,13 +104,13 @@ def status(app: App, place: Storage | Path) -> Status:
 
 async def current(app: App, *places: Storage | Path) -> None:
     """Wait until each place has all that has changed."""
-    number = document.revision(app.house.store.path)
+    number = document.revision(app.context.store.path)
     await until(lambda: all(status(app, place).revision >= number for place in places))
 
 
 async def told(app: App, kind: str) -> list[Event]:
     """The events of a type so far."""
-    last = await app.house.store.read(events.last)
+    last = await app.context.store.read(events.last)
 
     def work(tx: Any) -> list[Event]:
         rows = tx.rows("SELECT * FROM events WHERE type = ? AND id <= ? ORDER BY id", [kind, last])
@@ -117,7 +119,7 @@ async def told(app: App, kind: str) -> list[Event]:
             for row in rows
         ]
 
-    return await app.house.store.read(work)
+    return await app.context.store.read(work)
 
 
 async def keys_of(app: App) -> Keys:
@@ -126,7 +128,7 @@ async def keys_of(app: App) -> Keys:
 
 async def newest(app: App, place: Storage) -> finding.Found:
     """The newest copy of an installation at a place."""
-    paths = (await finding.documents(place))[await app.house.store.read(installation)]
+    paths = (await finding.documents(place))[await app.context.store.read(installation)]
     return await finding.newest(place, paths, await keys_of(app))
 
 

@@ -75,7 +75,7 @@ async def _left_behind(scene: Scene, app: App) -> None:
 async def _outlived(scene: Scene, app: App) -> None:
     """Former credentials whose time is over."""
     await do(app, "rotate", project="shop", grace=600)
-    await app.house.store.write(
+    await app.context.store.write(
         lambda tx: tx.update(
             "bindings", "former_until IS NOT NULL", [], former_until=tx.now - timedelta(seconds=1)
         )
@@ -118,10 +118,10 @@ async def _burnt(scene: Scene, app: App) -> None:
             highest=99,
             choices={record.id: choice},
         )
-        lose(tx, app.house, app.house.state, record)
+        lose(tx, app.context, app.context.state, record)
         keep(tx, state)
 
-    await app.house.store.write(work)
+    await app.context.store.write(work)
 
 
 APPS = ("/containers", "/names of apps", "/deployments", "/ports")
@@ -353,7 +353,7 @@ class Trial:
         async with self.scene.open() as app:
             if self.form.prepare is not None:
                 await self.form.prepare(self.scene, app)
-            self._known = await app.house.store.read(
+            self._known = await app.context.store.read(
                 lambda tx: tx.value("SELECT max(id) FROM operations")
             )
         shutil.rmtree(self.kept, ignore_errors=True)
@@ -414,14 +414,14 @@ class Trial:
                 "SELECT id FROM volumes WHERE state = 'kept' AND origin = ?",
                 given["volume"],
             )
-            given["volume"] = await app.house.store.read(lambda tx: tx.value(sql, [origin]))
-        return msgspec.convert(given, app.verb(self.form.verb).arguments)
+            given["volume"] = await app.context.store.read(lambda tx: tx.value(sql, [origin]))
+        return msgspec.convert(given, app.operation_type(self.form.verb).arguments)
 
     async def _state(self, app: App) -> str:
         """How the form's operation stands, "" when there is none."""
         sql = "SELECT state FROM operations WHERE verb = ? AND id > ? ORDER BY id LIMIT 1"
         return (
-            await app.house.store.read(lambda tx: tx.value(sql, [self.form.verb, self._known]))
+            await app.context.store.read(lambda tx: tx.value(sql, [self.form.verb, self._known]))
             or ""
         )
 
@@ -431,7 +431,7 @@ class Trial:
         self.scene.bring_back(point)
         async with self.scene.open(make_store=make_store) as app:
             await look_after(app)
-            left = await app.house.store.read(operations.unfinished)
+            left = await app.context.store.read(operations.unfinished)
             assert not left, [(item.verb, item.state, item.error) for item in left]
             return await self._state(app), await picture(self.scene, app)
 

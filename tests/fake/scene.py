@@ -101,7 +101,9 @@ class Scene:
 
 async def do(app: App, verb: str, **given: Any) -> int:
     """Run a verb to its end; the answer is its operation. Raises what it failed with."""
-    return (await app.run(verb, msgspec.convert(given, app.verb(verb).arguments), "test")).id
+    return (
+        await app.run(verb, msgspec.convert(given, app.operation_type(verb).arguments), "test")
+    ).id
 
 
 async def create(app: App, name: str, **parameters: Any) -> None:
@@ -145,9 +147,9 @@ async def look_after(app: App, *, ship: bool = False) -> None:
     await app.runner.recover()
     await app.reconciler.sweep()
     await app.endings.turn()
-    for archive in await app.house.store.read(archives.every):
-        service = await app.house.store.read(lambda tx: services.get(tx, archive.service_id))
-        found = await app.house.engine.containers.inspect(f"{service.container_name}.archive")
+    for archive in await app.context.store.read(archives.every):
+        service = await app.context.store.read(lambda tx: services.get(tx, archive.service_id))
+        found = await app.context.engine.containers.inspect(f"{service.container_name}.archive")
         follows = (
             archive.state == "following"
             and archive.base_at is not None
@@ -161,7 +163,7 @@ async def look_after(app: App, *, ship: bool = False) -> None:
 async def picture(scene: Scene, app: App) -> Any:
     """All that a person would call the state of the installation, with the random parts of names
     left out."""
-    recorded = await app.house.store.read(_recorded)
+    recorded = await app.context.store.read(_recorded)
     world = scene.engine.world
     folders = sorted(path.name for path in (scene.state / "volumes").iterdir())
     known, passwords, backups_of = (

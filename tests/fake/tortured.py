@@ -106,7 +106,7 @@ async def live(scene: Scene, places: list[Storage], notes: Path, seed: int) -> N
             await anyio.sleep(rnd.expovariate(20))
 
     async with living(scene, *places, make_store=Noting) as app:
-        await app.house.store.write(lambda tx: None)  # what is at the begin of this life
+        await app.context.store.write(lambda tx: None)  # what is at the begin of this life
         await app.copies.settle(0.5)
         async with anyio.create_task_group() as group:
             for _ in range(3):

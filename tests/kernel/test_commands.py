@@ -118,7 +118,7 @@ async def test_what_waits_is_listed_and_abandoned_with_the_word_alone(scene: Sce
         assert "may be left as it is" in plan.output
         said = await command(scene, "operations", "abandon", str(number), "--yes")
         assert "restart was abandoned by local" in said.output
-        assert await app.house.store.read(operations.unfinished) == []
+        assert await app.context.store.read(operations.unfinished) == []
 
 
 async def test_whoever_waits_when_the_daemon_stops_is_told_that_it_goes_on(
@@ -139,7 +139,9 @@ async def test_whoever_waits_when_the_daemon_stops_is_told_that_it_goes_on(
                     told.append(error)
 
             async def as_commands_do(client: Client) -> None:
-                await client.verb("POST", "/api/external-services/main/stop", lambda event: None)
+                await client.run_operation(
+                    "POST", "/api/external-services/main/stop", lambda event: None
+                )
 
             async def as_others_do(client: Client) -> None:
                 await client.call("POST", "/api/external-services/idle/stop")
@@ -147,12 +149,12 @@ async def test_whoever_waits_when_the_daemon_stops_is_told_that_it_goes_on(
             group.start_soon(wait, as_others_do)
             group.start_soon(wait, as_commands_do)
             with anyio.fail_after(10):
-                while len(await app.house.store.read(operations.unfinished)) < 2:  # noqa: ASYNC110
+                while len(await app.context.store.read(operations.unfinished)) < 2:  # noqa: ASYNC110
                     await anyio.sleep(0.02)
             await anyio.sleep(0.3)
             app.runner.interrupt()
             servers.close()
-        left = {item.id for item in await app.house.store.read(operations.unfinished)}
+        left = {item.id for item in await app.context.store.read(operations.unfinished)}
         short, long = sorted(error.detail for error in told)  # type: ignore[attr-defined]
         assert short == "stop was interrupted."
         assert long.startswith("stop was interrupted: the daemon")
@@ -161,7 +163,7 @@ async def test_whoever_waits_when_the_daemon_stops_is_told_that_it_goes_on(
             assert "It goes on when" in str(error)
             assert any(f"purveyor operations cancel {number}" in str(error) for number in left)
     async with scene.open() as app:
-        assert await app.house.store.read(operations.unfinished) == []
+        assert await app.context.store.read(operations.unfinished) == []
         assert scene.engine.require("fk-main").state == "exited"
 
 

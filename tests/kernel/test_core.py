@@ -18,15 +18,15 @@ import msgspec
 import pytest
 from sqlite_utils import Database
 
-from purveyor.app import VERBS
+from purveyor.app import OPERATION_TYPES
 from purveyor.kernel.api import tokens
 from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.db.lock import StateLock
-from purveyor.kernel.db.secrets import REMEMBERED, Vault, open_vault
+from purveyor.kernel.db.secrets import REMEMBERED, Secrets, open_secrets
 from purveyor.kernel.events import store as events
 from purveyor.kernel.events.bus import RING, Bus
 from purveyor.kernel.logs import make_logger
-from purveyor.kernel.operations import SECRET, Plan, Runner, Step, Target, Verb, by_hand
+from purveyor.kernel.operations import SECRET, OperationType, Plan, Runner, Step, Target, by_hand
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.plugins.registry import Plugin, Registry
@@ -60,7 +60,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Any:
-    made = Store(tmp_path, open_vault(tmp_path), migrations)
+    made = Store(tmp_path, open_secrets(tmp_path), migrations)
     made.open()
     yield made
     made.close()
@@ -100,45 +100,45 @@ async def test_rows_that_are_kept_over_the_end_of_their_transaction_keep_no_conn
 
 
 def test_the_key_file_is_private_and_a_lost_or_wrong_key_is_said(tmp_path: Path) -> None:
-    store = Store(tmp_path, open_vault(tmp_path), migrations)
+    store = Store(tmp_path, open_secrets(tmp_path), migrations)
     store.open()
     store.close()
     key = tmp_path / "key"
     assert key.stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "purveyor.db").stat().st_mode & 0o777 == 0o600
     good = key.read_text()
-    key.write_text(Vault.__module__)
+    key.write_text(Secrets.__module__)
     with pytest.raises(BadInput, match="Invalid key"):
-        open_vault(tmp_path)
+        open_secrets(tmp_path)
     key.unlink()
     with pytest.raises(BadInput, match="missing"):
-        open_vault(tmp_path)
+        open_secrets(tmp_path)
     from cryptography.fernet import Fernet
 
     key.write_bytes(Fernet.generate_key())
     key.chmod(0o600)
     with pytest.raises(BadInput, match="does not open"):
-        Store(tmp_path, open_vault(tmp_path), migrations).open()
+        Store(tmp_path, open_secrets(tmp_path), migrations).open()
     key.write_text(good)
     key.chmod(0o644)
     with pytest.raises(BadInput, match="chmod 600"):
-        open_vault(tmp_path)
+        open_secrets(tmp_path)
 
 
 async def test_more_secrets_than_are_remembered_are_opened_side_by_side(store: Store) -> None:
     sealed = [
-        store.vault.seal({"password": f"{number}-{'x' * 20}"})
+        store.secrets.seal({"password": f"{number}-{'x' * 20}"})
         for number in range(REMEMBERED + 2000)
     ]
-    assert len(tuple(store.vault.known())) == REMEMBERED
+    assert len(tuple(store.secrets.known())) == REMEMBERED
 
     async def look(part: int) -> None:
-        await store.read(lambda tx: [tx.vault.open(text) for text in sealed[part::6]])
+        await store.read(lambda tx: [tx.secrets.open(text) for text in sealed[part::6]])
 
     async with anyio.create_task_group() as group:
         for part in range(6):
             group.start_soon(look, part)
-    assert len(tuple(store.vault.known())) == REMEMBERED
+    assert len(tuple(store.secrets.known())) == REMEMBERED
 
 
 async def test_the_last_looks_at_a_service_are_kept_and_older_ones_go(store: Store) -> None:
@@ -384,7 +384,7 @@ class Nothing(msgspec.Struct, frozen=True, kw_only=True):
     word: str = ""
 
 
-class Walk(Verb):
+class Walk(OperationType):
     """A verb whose steps write down that they ran."""
 
     name: ClassVar[str] = "walk"
@@ -398,14 +398,14 @@ class Walk(Verb):
     def target(self, tx: Tx, given: Any) -> Target:
         return Target(service=1)
 
-    def intend(self, tx: Tx, given: Any, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: Any, actor: str) -> int:
         if given.word == "bad":
             raise BadInput("no")
         return operations.insert(
             tx, self.name, service_id=1, actor=actor, arguments={"word": given.word}
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         return Plan(
             verb=self.name,
             subject=operation.arguments["word"],
@@ -426,17 +426,17 @@ class Walk(Verb):
 
         return Step(name, do, undo, 1.0)
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         self.trail.append("failed")
 
 
 async def run(
-    store: Store, verb: Verb, registry: Registry | None = None, word: str = ""
+    store: Store, kind: OperationType, registry: Registry | None = None, word: str = ""
 ) -> OperationRecord:
-    runner = Runner(store, registry or Registry(LOGGER), LOGGER, {verb.name: verb})
+    runner = Runner(store, registry or Registry(LOGGER), LOGGER, {kind.name: kind})
     async with anyio.create_task_group() as group:
         runner.attach(group)
-        handle = await runner.submit(verb, Nothing(word=word), "test")
+        handle = await runner.submit(kind, Nothing(word=word), "test")
         with suppress(PurveyorError):
             await handle.wait()
         group.cancel_scope.cancel()  # as when the process ends: what waits is not tried again
@@ -444,10 +444,10 @@ async def run(
 
 
 async def test_steps_run_in_order_and_are_journalled(store: Store) -> None:
-    verb = Walk()
-    operation = await run(store, verb)
+    kind = Walk()
+    operation = await run(store, kind)
     assert operation.state == "succeeded"
-    assert verb.trail == ["one", "two", "three"]
+    assert kind.trail == ["one", "two", "three"]
     found = await store.read(lambda tx: events.after(tx, 0))
     assert [(e.type, e.data.get("step"), e.data.get("state")) for e in found[1:3]] == [
         ("service.walk.step", "one", "started"),
@@ -461,7 +461,7 @@ async def test_steps_are_told_in_the_order_in_which_they_ran_when_the_clock_goes
     tmp_path: Path,
 ) -> None:
     times = (datetime(2026, 1, 1, tzinfo=UTC) - timedelta(seconds=number) for number in count())
-    store = Store(tmp_path, open_vault(tmp_path), migrations, clock=lambda: next(times))
+    store = Store(tmp_path, open_secrets(tmp_path), migrations, clock=lambda: next(times))
     store.open()
     operation = await run(store, Walk())
     assert [
@@ -471,9 +471,9 @@ async def test_steps_are_told_in_the_order_in_which_they_ran_when_the_clock_goes
 
 
 async def test_a_step_that_fails_is_undone_with_those_before_it(store: Store) -> None:
-    verb = Walk("two", Failed("no luck", remedy="try again"))
-    operation = await run(store, verb)
-    assert verb.trail == ["one", "two", "-two", "-one", "failed"]
+    kind = Walk("two", Failed("no luck", remedy="try again"))
+    operation = await run(store, kind)
+    assert kind.trail == ["one", "two", "-two", "-one", "failed"]
     assert operation.state == "failed"
     assert (operation.error or {})["detail"] == "no luck"
 
@@ -492,10 +492,10 @@ async def test_bad_input_leaves_no_operation(store: Store) -> None:
 
 
 async def test_a_plan_changes_nothing(store: Store) -> None:
-    verb = Walk()
-    plan = await Runner(store, Registry(LOGGER), LOGGER, {}).plan(verb, Nothing(word="x"))
+    kind = Walk()
+    plan = await Runner(store, Registry(LOGGER), LOGGER, {}).plan(kind, Nothing(word="x"))
     assert (plan.subject, plan.steps) == ("x", ["one", "two", "three"])
-    assert verb.trail == []
+    assert kind.trail == []
     assert (await store.read(operations.listed)).total == 0
     assert await store.read(events.last) == 0
 
@@ -526,32 +526,32 @@ async def test_a_plugin_is_shown_no_value_of_an_argument_that_is_marked_secret(
     async def note(operation: Any) -> None:
         asked.append(operation.arguments)
 
-    verb = Walk()
+    kind = Walk()
     runner = Runner(store, registry_of(curious=module(before_operation=note)), LOGGER, {})
     given = Sealed(
         word="open", key="hunter-22", parameters={"user": "ada", "password": "hunter-33"}
     )
     async with anyio.create_task_group() as group:
         runner.attach(group)
-        await runner.submit(verb, given, "test")
+        await runner.submit(kind, given, "test")
     assert asked == [{"word": "open", "key": "***", "parameters": ["password", "user"]}]
 
 
-@pytest.mark.parametrize("kind", VERBS)
-def test_what_owners_choose_is_marked_secret_in_every_verb(kind: type[Verb]) -> None:
+@pytest.mark.parametrize("kind", OPERATION_TYPES)
+def test_what_owners_choose_is_marked_secret_in_every_verb(kind: type[OperationType]) -> None:
     for field in msgspec.structs.fields(kind.arguments):
         if field.name in ("parameters", "variables"):
             assert SECRET in field.type.__metadata__, field
 
 
 async def test_a_second_operation_on_the_same_service_waits_for_the_first(store: Store) -> None:
-    verb = Walk()
-    runner = Runner(store, Registry(LOGGER), LOGGER, {verb.name: verb})
+    kind = Walk()
+    runner = Runner(store, Registry(LOGGER), LOGGER, {kind.name: kind})
     async with anyio.create_task_group() as group:
         runner.attach(group)
         for _ in range(2):
-            group.start_soon(runner.submit, verb, Nothing(), "test")
-    assert verb.trail == ["one", "two", "three"] * 2
+            group.start_soon(runner.submit, kind, Nothing(), "test")
+    assert kind.trail == ["one", "two", "three"] * 2
 
 
 @pytest.mark.parametrize("state", ["running", "undoing"])
@@ -569,17 +569,17 @@ async def test_an_unfinished_operation_is_finished_or_undone_at_the_next_start(
         return number
 
     number = await store.write(before)
-    verb = Walk()
-    runner = Runner(store, Registry(LOGGER), LOGGER, {verb.name: verb})
+    kind = Walk()
+    runner = Runner(store, Registry(LOGGER), LOGGER, {kind.name: kind})
     async with anyio.create_task_group() as group:
         runner.attach(group)
         await runner.recover()
     operation = await store.read(lambda tx: operations.get(tx, number))
     if state == "running":
-        assert verb.trail == ["two", "three"]
+        assert kind.trail == ["two", "three"]
         assert operation.state == "succeeded"
     else:
-        assert verb.trail == ["-two", "-one", "failed"]
+        assert kind.trail == ["-two", "-one", "failed"]
         assert operation.state == "failed"
 
 
@@ -589,22 +589,22 @@ async def test_of_two_that_were_left_on_one_target_the_later_says_which_it_waits
     """An older version let two in on one target; the plugin of the first is gone."""
 
     def insert(tx: Tx, verb: str) -> int:
-        return operations.insert(tx, verb, service_id=1, actor="test", arguments={"word": ""})
+        return operations.insert(tx, kind, service_id=1, actor="test", arguments={"word": ""})
 
     first, second, third = [
-        await store.write(partial(insert, verb=verb)) for verb in ("lost", "walk", "walk")
+        await store.write(partial(insert, verb=kind)) for kind in ("lost", "walk", "walk")
     ]
-    verb = Walk()
-    runner = Runner(store, Registry(LOGGER), LOGGER, {verb.name: verb})
+    kind = Walk()
+    runner = Runner(store, Registry(LOGGER), LOGGER, {kind.name: kind})
     async with anyio.create_task_group() as group:
         runner.attach(group)
         with anyio.fail_after(5):
             await runner.recover()
             assert runner.waiting(second).startswith(f"Operation {first} (lost) is in the way")
             await by_hand.abandon(runner, third, "somebody")
-            assert verb.trail == []
+            assert kind.trail == []
             await by_hand.abandon(runner, first, "somebody")
-    assert verb.trail == ["one", "two", "three"]
+    assert kind.trail == ["one", "two", "three"]
     states = [
         (await store.read(lambda tx, number=number: operations.get(tx, number))).state
         for number in (first, second, third)
@@ -644,17 +644,17 @@ async def test_a_listener_that_raises_or_hangs_is_reported(store: Store) -> None
 
 async def test_a_fault_at_the_very_end_fails_its_caller_and_nobody_else(store: Store) -> None:
     class Stumbles(Walk):
-        def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+        def on_success(self, tx: Tx, operation: OperationRecord) -> None:
             raise RuntimeError("a bug of ours")
 
     operation = await run(store, Stumbles())
     assert operation.state == "running", "it is gone on with at the next start"
-    verb = Walk()
-    runner = Runner(store, Registry(LOGGER), LOGGER, {verb.name: verb})
+    kind = Walk()
+    runner = Runner(store, Registry(LOGGER), LOGGER, {kind.name: kind})
     async with anyio.create_task_group() as group:
         runner.attach(group)
         await runner.recover()
-    assert verb.trail == ["three"], "the last step's end was not recorded"
+    assert kind.trail == ["three"], "the last step's end was not recorded"
     assert (await store.read(lambda tx: operations.get(tx, operation.id))).state == "succeeded"
 
 

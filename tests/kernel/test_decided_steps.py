@@ -33,7 +33,7 @@ async def left(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> int:
         async with scene.open() as app:
             number = await app.begin(
                 "restart",
-                msgspec.convert({"service": "main"}, app.verb("restart").arguments),
+                msgspec.convert({"service": "main"}, app.operation_type("restart").arguments),
                 "test",
             )
             with anyio.fail_after(10):
@@ -42,7 +42,7 @@ async def left(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 async def record(app: App, number: int) -> OperationRecord:
-    return await app.house.store.read(lambda tx: operations.get(tx, number))
+    return await app.context.store.read(lambda tx: operations.get(tx, number))
 
 
 def later_version(
@@ -93,7 +93,7 @@ async def test_steps_of_an_operation_that_an_older_version_left_are_decided_at_t
     async with scene.open(resume=False) as app:
         names = (await record(app, number)).step_names
         assert names
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: tx.update("operations", "id = ?", [number], step_names=None)
         )
     async with scene.open(resume=False) as app:

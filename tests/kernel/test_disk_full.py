@@ -43,9 +43,9 @@ async def serving(
     settings = scene.state / "settings.toml"
     settings.write_text(f"health-interval = 0.2\n{settings.read_text()}")
     async with scene.open(serve=True, make_store=Cramped) as app:
-        app.house.supervisor.first, app.house.supervisor.settled = 0.05, 0.2
-        assert isinstance(app.house.store, Cramped)
-        yield app, app.house.store
+        app.context.supervisor.first, app.context.supervisor.settled = 0.05, 0.2
+        assert isinstance(app.context.store, Cramped)
+        yield app, app.context.store
 
 
 async def until(what: Any, seconds: float = 20) -> None:
@@ -95,7 +95,9 @@ async def test_a_schedule_that_is_due_on_a_full_disk_ends_nothing(
         await until(made)
 
         async def over() -> bool:
-            return not app.house.supervisor.troubles and not await store.read(operations.unfinished)
+            return not app.context.supervisor.troubles and not await store.read(
+                operations.unfinished
+            )
 
         await until(over)
 
@@ -126,7 +128,7 @@ async def test_every_loop_of_the_daemon_survives_a_fault_and_the_doctor_tells_it
     async with serving(scene, monkeypatch) as (app, store):
 
         async def all_told() -> bool:
-            return len(app.house.supervisor.troubles) >= 6
+            return len(app.context.supervisor.troubles) >= 6
 
         await until(all_told)
         checks = [
@@ -143,7 +145,7 @@ async def test_every_loop_of_the_daemon_survives_a_fault_and_the_doctor_tells_it
         broken = False
 
         async def all_well() -> bool:
-            return len(done) == 6 and not app.house.supervisor.troubles
+            return len(done) == 6 and not app.context.supervisor.troubles
 
         await until(all_well, 90)
         told = {event.type for event in await store.read(lambda tx: events.latest(tx, 1000))}

@@ -17,7 +17,7 @@ import pytest
 import reference_pages
 
 from distributions import PARTS
-from purveyor.app import VERBS
+from purveyor.app import OPERATION_TYPES
 from purveyor.clients.declarative import Declared
 from purveyor.kernel.logs import make_logger
 from purveyor.kernel.plugins.registry import Plugin, Registry
@@ -42,7 +42,7 @@ FRONT = 150  # lines of the README at most
 PICTURE = 200_000  # bytes of the one in it
 PLACES = ("tests/", "contrib/", "core/", "plugins/", "hooks/purveyor_hooks")
 FIRST_WORDS = {name.partition(".")[0] for name in reference_pages.event_types()}
-OPERATIONS = {verb.name for verb in VERBS}
+OPERATIONS = {operation_type.name for operation_type in OPERATION_TYPES}
 OTHERS = {
     *PARTS,
     "hello-follow",

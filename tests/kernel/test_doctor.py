@@ -81,7 +81,7 @@ async def test_services_that_should_run_and_do_not_are_told_and_those_that_rest_
 
 async def test_a_last_backup_that_is_no_good_is_told_until_another_is_made(scene: Scene) -> None:
     async with scene.open() as app:
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: backups.update(tx, 1, state="suspect", error_message="a byte was altered")
         )
         (found,) = [check for check in await checks.of_backups(app) if not check.ok]
@@ -93,13 +93,13 @@ async def test_a_last_backup_that_is_no_good_is_told_until_another_is_made(scene
 
 async def test_a_schedule_that_is_late_is_told(scene: Scene) -> None:
     async with scene.open() as app:
-        await app.house.store.write(lambda tx: _schedule(tx, late=timedelta(minutes=1)))
+        await app.context.store.write(lambda tx: _schedule(tx, late=timedelta(minutes=1)))
         assert await wrong(app) == []
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: backups.update_schedule(tx, 1, next_run=tx.now - timedelta(hours=1))
         )
         assert await wrong(app) == ["schedule: nightly"]
-        await app.house.store.write(lambda tx: backups.update_schedule(tx, 1, enabled=False))
+        await app.context.store.write(lambda tx: backups.update_schedule(tx, 1, enabled=False))
         assert await wrong(app) == []
 
 
@@ -188,7 +188,7 @@ async def test_who_may_only_read_starts_no_container(
                 for scope in ("read", "admin")
             }
 
-        made = await app.house.store.write(make)
+        made = await app.context.store.write(make)
         transport: Any = httpx.ASGITransport(app=create_api(app))  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://p") as client:
 

@@ -34,11 +34,13 @@ NO_WAY_BACK = (
 
 
 async def told(app: App) -> list[Event]:
-    return await app.house.store.read(lambda tx: events.after(tx, 0))
+    return await app.context.store.read(lambda tx: events.after(tx, 0))
 
 
 async def begin(app: App, verb: str, **given: object) -> Handle:
-    number = await app.begin(verb, msgspec.convert(given, app.verb(verb).arguments), "test")
+    number = await app.begin(
+        verb, msgspec.convert(given, app.operation_type(verb).arguments), "test"
+    )
     handle = app.runner.handle(number)
     assert handle is not None
     return handle
@@ -72,7 +74,7 @@ async def test_cancelled_at_any_point_a_verb_is_taken_back_or_has_no_way_back(
                 await app.run(trial.form.verb, given, "test")
             except Cancelled:
                 cancelled += 1
-                found = (await app.house.store.read(operations.listed)).items
+                found = (await app.context.store.read(operations.listed)).items
                 assert found[0].state == "failed"
             else:
                 before = good.after
@@ -96,14 +98,14 @@ async def test_cancelling_is_refused_with_the_reason(scene: Scene) -> None:
         with pytest.raises(Conflict, match="has ended: succeeded"):
             await by_hand.cancel(app.runner, number, "ada")
         purging, go_on = anyio.Event(), anyio.Event()
-        original = app.house.engine.volumes.destroy
+        original = app.context.engine.volumes.destroy
 
         async def slowly(*given: str) -> None:
             purging.set()
             await go_on.wait()
             await original(*given)
 
-        app.house.engine.volumes.destroy = slowly  # type: ignore[method-assign]
+        app.context.engine.volumes.destroy = slowly  # type: ignore[method-assign]
         handle = await begin(app, "delete", service="idle", purge=True)
         await purging.wait()
         with pytest.raises(
@@ -131,7 +133,7 @@ async def test_a_step_that_hangs_is_stopped_and_its_caller_hears_who_did_it(scen
         await by_hand.cancel(app.runner, handle.operation_id, "token:ada")
         with pytest.raises(Cancelled, match=r"create was cancelled by token:ada\."):
             await handle.wait()
-        assert await app.house.store.read(lambda tx: services.find(tx, "fresh")) is None
+        assert await app.context.store.read(lambda tx: services.find(tx, "fresh")) is None
         last = (await told(app))[-1]
         assert (last.type, last.data["code"]) == ("service.create.failed", "cancelled")
         await do(app, "create", name="fresh", service_type="fake")
@@ -158,7 +160,7 @@ async def test_an_operation_of_an_earlier_start_is_cancelled_before_it_is_gone_o
 
 async def stuck(scene: Scene, app: App) -> int:
     """An operation whose end can never be written: what it is about is gone."""
-    app.verb("restart").fail = gone  # type: ignore[method-assign]
+    app.operation_type("restart").fail = gone  # type: ignore[method-assign]
 
     def acted(name: str) -> None:
         if name == "stop container":
@@ -168,7 +170,7 @@ async def stuck(scene: Scene, app: App) -> int:
     with pytest.raises(Failed):
         await do(app, "restart", service="main")
     scene.engine.acted = lambda name: None
-    return (await app.house.store.read(operations.unfinished))[0].id
+    return (await app.context.store.read(operations.unfinished))[0].id
 
 
 def gone(tx: Tx, *_: object) -> None:
@@ -197,14 +199,14 @@ async def test_an_operation_whose_end_cannot_be_written_is_held_told_and_can_be_
         assert [item.action for item in plan.containers] == ["may be left as it is"]
         assert "restart" in plan.subject
         await by_hand.abandon(app.runner, number, "token:ada")
-        ended = await app.house.store.read(lambda tx: operations.get(tx, number))
+        ended = await app.context.store.read(lambda tx: operations.get(tx, number))
         assert ended.state == "abandoned"
         assert "abandoned by token:ada" in (ended.error or {})["detail"]
         last = (await told(app))[-1]
         assert (last.type, last.data["actor"]) == ("service.restart.abandoned", "token:ada")
         await do(app, "stop", service="main")
     async with scene.open() as app:
-        assert await app.house.store.read(operations.unfinished) == []
+        assert await app.context.store.read(operations.unfinished) == []
 
 
 async def test_what_can_be_ended_otherwise_is_not_abandoned(scene: Scene) -> None:
@@ -250,19 +252,19 @@ async def test_a_service_whose_creation_was_abandoned_can_be_deleted(scene: Scen
         scene.engine.acted = acted
         with pytest.raises(Failed):
             await do(app, "create", name="fresh", service_type="fake")
-        (left,) = await app.house.store.read(operations.unfinished)
+        (left,) = await app.context.store.read(operations.unfinished)
         with pytest.raises(Conflict):
             await do(app, "delete", service="fresh")
         await by_hand.abandon(app.runner, left.id, "ada")
         broken = False
         await do(app, "delete", service="fresh", purge=True)
         assert scene.engine.find("fk-fresh") is None
-        assert await app.house.store.read(lambda tx: services.find(tx, "fresh")) is None
+        assert await app.context.store.read(lambda tx: services.find(tx, "fresh")) is None
 
 
 async def test_a_backup_whose_making_was_abandoned_is_a_failed_one(scene: Scene) -> None:
     async with scene.open() as app:
-        verb = app.verb("backup")
+        verb = app.operation_type("backup")
         verb.fail = gone  # type: ignore[method-assign]
 
         async def fails(*_: object) -> None:
@@ -271,9 +273,9 @@ async def test_a_backup_whose_making_was_abandoned_is_a_failed_one(scene: Scene)
         app.part(BackupRepository).write = fails  # type: ignore[method-assign]
         with pytest.raises(PurveyorError):
             await do(app, "backup", service="main")
-        (left,) = await app.house.store.read(operations.unfinished)
+        (left,) = await app.context.store.read(operations.unfinished)
         await by_hand.abandon(app.runner, left.id, "ada")
-        made = await app.house.store.read(lambda tx: backups.get(tx, left.arguments["backup"]))
+        made = await app.context.store.read(lambda tx: backups.get(tx, left.arguments["backup"]))
         assert (made.state, "abandoned by ada" in made.error_message) == ("failed", True)
 
 
@@ -354,5 +356,5 @@ async def test_a_command_is_not_kept_from_its_work_by_what_an_earlier_process_le
     async with scene.open() as app:
         assert app.runner.unfinished() == ""
         assert (
-            await app.house.store.read(lambda tx: operations.get(tx, handle.operation_id))
+            await app.context.store.read(lambda tx: operations.get(tx, handle.operation_id))
         ).state == "succeeded"

@@ -15,7 +15,7 @@ ADMIN = Actor(name="test", scope="admin")
 
 
 async def environments(app: App) -> list[str]:
-    return await app.house.store.read(
+    return await app.context.store.read(
         lambda tx: [item.slug for item in projects.environments(tx, projects.get(tx, "shop").id)]
     )
 

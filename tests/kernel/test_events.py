@@ -6,12 +6,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from purveyor.app import EVENTS, VERBS
+from purveyor.app import EVENTS, OPERATION_TYPES
 from purveyor.kernel.events import catalog
 from purveyor_hooks import events
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRIES = {entry.type: entry for entry in catalog.build(VERBS, EVENTS)}
+ENTRIES = {entry.type: entry for entry in catalog.build(OPERATION_TYPES, EVENTS)}
 
 
 def emitted() -> set[str]:

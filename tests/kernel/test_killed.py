@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from fake.matrix import FORMS, Trial
-from purveyor.app import VERBS
+from purveyor.app import OPERATION_TYPES
 from sampling import Share
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +21,7 @@ KILLED = Path(__file__).resolve().parent.parent / "fake/killed.py"
 
 
 def test_every_verb_has_a_form() -> None:
-    assert {form.verb for form in FORMS.values()} == {kind.name for kind in VERBS}  # type: ignore[attr-defined]
+    assert {form.verb for form in FORMS.values()} == {kind.name for kind in OPERATION_TYPES}  # type: ignore[attr-defined]
 
 
 @pytest.mark.matrix

@@ -28,7 +28,7 @@ async def test_a_network_that_was_lost_is_made_anew_with_all_that_belongs_to_it(
             assert found.network_ids["fk"] == new, name
             assert (found.id, found.started_at) == since[name], "it went on running"
         assert scene.engine.require("fk.shop.production.1").aliases == ["shop-production"]
-        told = await app.house.store.read(lambda tx: events.after(tx, 0, 5000))
+        told = await app.context.store.read(lambda tx: events.after(tx, 0, 5000))
         lost = [
             event
             for event in told

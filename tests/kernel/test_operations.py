@@ -38,7 +38,7 @@ async def test_a_plan_changes_nothing_and_lists_the_steps_that_are_run(trial: Tr
         await app.run(verb, given, "test")
         told = [
             event
-            for event in await app.house.store.read(lambda tx: events.after(tx, last))
+            for event in await app.context.store.read(lambda tx: events.after(tx, last))
             if event.type.endswith(".started")
         ]
         assert plan.steps == told[0].data["steps"]
@@ -62,18 +62,18 @@ async def test_no_secret_is_told_by_an_event_an_operation_or_a_plan(trial: Trial
             for row in tx.rows("SELECT id FROM services WHERE state != 'deleted'")
         ]
         passwords = [
-            tx.vault.open(row["password"]) for row in tx.rows("SELECT password FROM bindings")
+            tx.secrets.open(row["password"]) for row in tx.rows("SELECT password FROM bindings")
         ]
         return {str(record.parameters["password"]) for record in every} | set(passwords)
 
     scene = trial.scene
     scene.bring_back(trial.kept)
     async with scene.open() as app:
-        known = await app.house.store.read(secrets)
+        known = await app.context.store.read(secrets)
         given = await trial.given(app)
         plan = msgspec.json.encode(await app.plan(trial.form.verb, given)).decode()
         await app.run(trial.form.verb, given, "test")
-        known |= await app.house.store.read(secrets)
+        known |= await app.context.store.read(secrets)
     told = _texts(scene.state) + plan
     assert len(known) > 5
     assert not [secret for secret in known if secret in told]
@@ -94,16 +94,16 @@ async def test_an_operation_that_waits_for_the_engine_is_told_and_ends_when_it_i
         scene.engine.acted = acted
         with pytest.raises(EngineUnavailable):
             await do(app, "create", name="fresh", service_type="fake")
-        left = await app.house.store.read(operations.unfinished)
+        left = await app.context.store.read(operations.unfinished)
         assert [(item.verb, item.state) for item in left] == [("create", "undoing")]
-        last = await app.house.store.read(lambda tx: events.after(tx, 0))
+        last = await app.context.store.read(lambda tx: events.after(tx, 0))
         assert last[-1].type == "service.create.waiting"
         scene.engine.away, scene.engine.acted = "", lambda name: None
         await app.reconciler.sweep()  # it wakes what waits, and waits for nothing
         with anyio.fail_after(10):
-            while await app.house.store.read(operations.unfinished):  # noqa: ASYNC110
+            while await app.context.store.read(operations.unfinished):  # noqa: ASYNC110
                 await anyio.sleep(0.02)
-        assert await app.house.store.read(lambda tx: services.find(tx, "fresh")) is None
+        assert await app.context.store.read(lambda tx: services.find(tx, "fresh")) is None
 
 
 async def test_verbs_on_one_service_take_turns_and_those_on_others_go_on(scene: Scene) -> None:
@@ -116,7 +116,7 @@ async def test_verbs_on_one_service_take_turns_and_those_on_others_go_on(scene: 
 
         async with anyio.create_task_group() as group:
             group.start_soon(run, "restart", "main")
-            main = await app.house.store.read(lambda tx: services.get(tx, "main").id)
+            main = await app.context.store.read(lambda tx: services.get(tx, "main").id)
             with anyio.fail_after(10):
                 while not app.runner.busy(main):
                     await anyio.lowlevel.checkpoint()
@@ -131,12 +131,12 @@ async def test_what_changes_hands_while_an_operation_waits_is_locked_as_it_is_th
     scene: Scene,
 ) -> None:
     async with scene.open() as app:
-        main = await app.house.store.read(lambda tx: services.get(tx, "main").id)
+        main = await app.context.store.read(lambda tx: services.get(tx, "main").id)
         restarted: list[tuple[str, int]] = []
 
         async def restart() -> None:
             number = await do(app, "restart", service="main")
-            record = await app.house.store.read(lambda tx: operations.get(tx, number))
+            record = await app.context.store.read(lambda tx: operations.get(tx, number))
             assert record.service_id is not None
             restarted.extend([*(record.locks or []), ("on", record.service_id)])
 
@@ -152,14 +152,14 @@ async def test_what_changes_hands_while_an_operation_waits_is_locked_as_it_is_th
             group.start_soon(restart)
             await anyio.sleep(0.3)  # it waits for its turn
             assert restarted == []
-            other = await app.house.store.write(hand_over)
+            other = await app.context.store.write(hand_over)
             app.runner.locks.release([key])
         assert restarted == [("service", other), ("on", other)]
 
 
 async def test_what_is_deleted_while_an_operation_waits_is_not_found(scene: Scene) -> None:
     async with scene.open() as app:
-        main = await app.house.store.read(lambda tx: services.get(tx, "idle").id)
+        main = await app.context.store.read(lambda tx: services.get(tx, "idle").id)
         refused: list[NotFound] = []
 
         async def restart() -> None:
@@ -185,7 +185,7 @@ async def test_what_fails_keeps_its_reason_and_says_it_in_an_event(scene: Scene)
             await do(app, "upgrade", service="main", docker_image="fake:2")
         (failed,) = [
             event
-            for event in await app.house.store.read(lambda tx: events.after(tx, 0))
+            for event in await app.context.store.read(lambda tx: events.after(tx, 0))
             if event.type.endswith(".failed")
         ]
         assert "cannot be pulled" in failed.data["error"]
@@ -194,7 +194,7 @@ async def test_what_fails_keeps_its_reason_and_says_it_in_an_event(scene: Scene)
 
 async def test_a_service_that_is_on_its_way_out_is_not_worked_on(scene: Scene) -> None:
     async with scene.open() as app:
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: services.update(tx, services.get(tx, "main").id, state="deleting")
         )
         for verb in ("start", "stop", "restart", "backup", "update"):
@@ -223,7 +223,7 @@ async def test_an_undo_that_waits_holds_its_service_and_what_served_meanwhile_is
         scene.engine.acted = acted
         with pytest.raises(Failed):
             await do(app, "restore", backup="1", service_id="main")
-        (left,) = await app.house.store.read(operations.unfinished)
+        (left,) = await app.context.store.read(operations.unfinished)
         scene.put("main", "shop_production", written="while the undo waited")
         later: dict[str, dict[str, Any]] = {
             "update": {"parameters": {"size": 3}},
@@ -236,9 +236,9 @@ async def test_an_undo_that_waits_holds_its_service_and_what_served_meanwhile_is
         broken = False
         await do(app, "stop", service="idle")  # another service was free all the time
         await app.runner.recover()
-        assert await app.house.store.read(operations.unfinished) == []
+        assert await app.context.store.read(operations.unfinished) == []
         assert scene.server("main").held.resources["shop_production"] == {"precious": "gold"}
-        kept = await app.house.store.read(lambda tx: services.volumes(tx, ["kept"]))
+        kept = await app.context.store.read(lambda tx: services.volumes(tx, ["kept"]))
         (newest,) = [item for item in kept if item.origin == "main"]
         assert "while the undo waited" in (Path(newest.path) / "server.json").read_text()
         await do(app, "update", service="main", parameters={"size": 3})
@@ -255,15 +255,17 @@ async def test_an_undo_that_failed_is_tried_again_by_itself(scene: Scene) -> Non
         scene.engine.acted = acted
         with pytest.raises(Failed):
             await do(app, "update", service="main", parameters={"size": 2})
-        assert len(await app.house.store.read(operations.unfinished)) == 1
+        assert len(await app.context.store.read(operations.unfinished)) == 1
         failing = False
         with anyio.fail_after(10):
-            while await app.house.store.read(operations.unfinished):  # noqa: ASYNC110
+            while await app.context.store.read(operations.unfinished):  # noqa: ASYNC110
                 await anyio.sleep(0.05)
-        assert (await app.house.store.read(lambda tx: services.get(tx, "main"))).parameters[
+        assert (await app.context.store.read(lambda tx: services.get(tx, "main"))).parameters[
             "size"
         ] == 1
-        told = [event.type for event in await app.house.store.read(lambda tx: events.after(tx, 0))]
+        told = [
+            event.type for event in await app.context.store.read(lambda tx: events.after(tx, 0))
+        ]
         assert told.count("service.update.waiting") == 1
         assert told[-1] == "service.update.failed"
 
@@ -291,7 +293,7 @@ async def test_an_undo_that_waits_for_a_server_has_it_run_again(away: str, scene
         with pytest.raises(Failed):
             await do(app, "rotate", project="shop")
         with anyio.fail_after(15):
-            while await app.house.store.read(operations.unfinished):  # noqa: ASYNC110
+            while await app.context.store.read(operations.unfinished):  # noqa: ASYNC110
                 await anyio.sleep(0.05)
         assert scene.engine.require("fk-main").state == "running"
         await do(app, "rotate", project="shop")
@@ -328,7 +330,9 @@ async def test_whoever_waits_for_an_operation_that_is_interrupted_is_told_so(sce
 
         app.provision.stop = hangs  # type: ignore[method-assign]
         number = await app.begin(
-            "stop", msgspec.convert({"service": "main"}, app.verb("stop").arguments), "test"
+            "stop",
+            msgspec.convert({"service": "main"}, app.operation_type("stop").arguments),
+            "test",
         )
         handle = app.runner.handle(number)
         assert handle is not None
@@ -385,7 +389,7 @@ async def test_what_is_begun_while_the_daemon_looks_after_all_is_not_taken_for_l
                 group.start_soon(app.runner.recover)
         told = [
             event
-            for event in await app.house.store.read(lambda tx: events.after(tx, 0))
+            for event in await app.context.store.read(lambda tx: events.after(tx, 0))
             if event.type.startswith("service.create")
         ]
         assert len([event for event in told if event.type.endswith(".succeeded")]) == 6 + 4

@@ -158,7 +158,7 @@ async def signed_in(app: App, api: Litestar) -> AsyncIterator[tuple[httpx.AsyncC
     def work(tx: Tx) -> str:
         return tokens.create(tx, name="test", scope="admin", project_id=None, expires_at=None)[1]
 
-    token = await app.house.store.write(work)
+    token = await app.context.store.write(work)
     headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
     transport: Any = httpx.ASGITransport(app=api)  # type: ignore[arg-type]
     async with httpx.AsyncClient(
@@ -186,7 +186,7 @@ async def costs(
     ):
         called: list[str] = []
         scene.engine.acted = called.append
-        store = app.house.store
+        store = app.context.store
         assert isinstance(store, Counted)
         for path in [*LISTS, *PAGES]:
             address = path if path in LISTS else f"{base}{path}"
@@ -254,14 +254,14 @@ async def test_one_service_is_asked_about_alone(
         for number in range(1, 61):
             scene.engine.world.containers.append(container(scene, number))
         told: list[int] = []
-        listed = app.house.engine.containers.listed
+        listed = app.context.engine.containers.listed
 
         async def heard(**fields: object) -> Any:
             found = await listed(**fields)
             told.append(len(found))
             return found
 
-        monkeypatch.setattr(app.house.engine.containers, "listed", heard)
+        monkeypatch.setattr(app.context.engine.containers, "listed", heard)
         answer = (await client.get(f"{SERVICES}/service-3")).json()["service"]
         assert answer["status_reason"] == "It was started outside Purveyor."
         assert (await client.get(f"{base}/services/service-3")).status_code == 200
@@ -306,7 +306,7 @@ async def test_what_the_engine_listed_is_told_again_until_something_changes(tmp_
         app.observer.stale()
         assert [await seen(), await seen()] == [("running", 1), ("running", 0)]
         one.state = "exited"  # and an operation of ours says so
-        await app.house.store.write(lambda tx: tx.emit("service.stop.succeeded", service=3))
+        await app.context.store.write(lambda tx: tx.emit("service.stop.succeeded", service=3))
         assert [await seen(), await seen()] == [("stopped", 1), ("stopped", 0)]
 
 
@@ -382,7 +382,7 @@ async def test_memory_and_cpu_order_services_by_what_was_seen_last(
         signed_in(app, api) as (client, _),
     ):
         much = '{"at":"2026-01-01T00:00:00Z","memory_bytes":90000000,"cpu_percent":0.1}'
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: samples.add(tx, [samples.Look(7, "usage", much)], 10)
         )
         await app.observer.recall()
@@ -402,7 +402,7 @@ async def test_readers_that_are_slow_hold_up_nobody_else(
         asked(tmp_path / "state", monkeypatch) as (_, app, api),
         signed_in(app, api) as (client, _),
     ):
-        store, over = app.house.store, threading.Event()
+        store, over = app.context.store, threading.Event()
 
         def slow(tx: Tx) -> int:
             over.wait(60)
@@ -419,7 +419,9 @@ async def test_readers_that_are_slow_hold_up_nobody_else(
                     answer = await client.get(
                         "/api/projects/project-7/environments/production/variables"
                     )
-                    await app.house.store.write(lambda tx: tx.emit("token.revoked", data={"id": 1}))
+                    await app.context.store.write(
+                        lambda tx: tx.emit("token.revoked", data={"id": 1})
+                    )
             finally:
                 over.set()
         assert answer.json()["variables"]

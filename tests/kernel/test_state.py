@@ -25,7 +25,7 @@ from purveyor.kernel.db.beginning import MARK, begin
 from purveyor.kernel.db.database import remembered
 from purveyor.kernel.db.faults import translated
 from purveyor.kernel.db.lock import StateLock, StateLocked
-from purveyor.kernel.db.secrets import open_vault
+from purveyor.kernel.db.secrets import open_secrets
 from purveyor.kernel.events import store as events
 from purveyor.kernel.logs import make_logger
 from purveyor.kernel.supervisor import Supervisor
@@ -42,7 +42,7 @@ def anyio_backend() -> str:
 
 
 def opened(state: Path) -> Store:
-    store = Store(state, open_vault(state), migrations)
+    store = Store(state, open_secrets(state), migrations)
     store.open()
     return store
 
@@ -142,7 +142,7 @@ async def test_a_state_directory_that_cannot_be_one_is_said(tmp_path: Path, name
 def test_no_file_handle_is_said(tmp_path: Path) -> None:
     opened(tmp_path).close()
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    vault = open_vault(tmp_path)
+    secrets = open_secrets(tmp_path)
     held = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
     try:
@@ -151,7 +151,7 @@ def test_no_file_handle_is_said(tmp_path: Path) -> None:
                 held.append(os.open(os.devnull, os.O_RDONLY))
         os.close(held.pop())
         with pytest.raises(StateUnavailable, match="no file handle left"):
-            Store(tmp_path, vault, migrations).open()
+            Store(tmp_path, secrets, migrations).open()
     finally:
         for handle in held:
             os.close(handle)
@@ -254,7 +254,7 @@ def killed_while_opening(state: Path, statement: int) -> bool:
     before."""
     child = os.fork()
     if child == 0:
-        store = Doomed(state, open_vault(state), migrations)
+        store = Doomed(state, open_secrets(state), migrations)
         store.left = statement
         store.open()
         os._exit(0)
@@ -346,7 +346,7 @@ async def test_an_installation_that_was_cut_off_in_its_first_moment_begins_again
     tmp_path: Path,
 ) -> None:
     begin(tmp_path)
-    open_vault(tmp_path)
+    open_secrets(tmp_path)
     (tmp_path / "purveyor.db").touch()
     begin(tmp_path)
     store = opened(tmp_path)
@@ -362,10 +362,10 @@ def test_a_key_that_was_half_written_does_not_count(
 
     monkeypatch.setattr(os, "fsync", fails)
     with pytest.raises(OSError, match="No space left"):
-        open_vault(tmp_path)
+        open_secrets(tmp_path)
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == []
-    assert open_vault(tmp_path).seal("x")
+    assert open_secrets(tmp_path).seal("x")
 
 
 async def test_a_copy_is_kept_each_day_and_the_last_three_stay(tmp_path: Path) -> None:

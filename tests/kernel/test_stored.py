@@ -77,7 +77,7 @@ def stored(furnished: tuple[Scene, Path], room: Path) -> tuple[Found, dict[str, 
         scene.bring_back(trial.kept)
         async with scene.open(make_store=watching(found)) as app:
             await app.run(trial.form.verb, await trial.given(app), "test")
-            for verb in app.verbs.values():
+            for verb in app.operation_types.values():
                 arguments[verb.name] = sorted(verb.arguments.__struct_fields__)
 
     for name in FORMS:

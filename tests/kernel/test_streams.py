@@ -61,7 +61,7 @@ async def test_a_slow_reader_gets_every_event_and_is_never_cut_off(
     monkeypatch.setattr(event_routes, "KEEP_ALIVE", 0.3)
     async with scene.open() as app:
         listener = listen_tcp("127.0.0.1", 0)
-        _, token = await app.house.store.write(
+        _, token = await app.context.store.write(
             lambda tx: tokens.create(tx, name="t", scope="read", project_id=None, expires_at=None)
         )
         async with serving(create_api(app), local=[], public=[listener]):
@@ -72,7 +72,7 @@ async def test_a_slow_reader_gets_every_event_and_is_never_cut_off(
                     f"{token}\r\n\r\n".encode()
                 )
                 for _ in range(200):
-                    await app.house.store.write(
+                    await app.context.store.write(
                         lambda tx: tx.emit("service.unhealthy", data={"reason": "x" * 20_000})
                     )
                 await anyio.sleep(2)  # several times the silence, while nothing is read
@@ -90,7 +90,7 @@ async def test_a_stream_ends_with_its_token(scene: Scene, monkeypatch: pytest.Mo
     monkeypatch.setattr(event_routes, "KEEP_ALIVE", 0.2)
     async with scene.open() as app:
         listener = listen_tcp("127.0.0.1", 0)
-        number, token = await app.house.store.write(
+        number, token = await app.context.store.write(
             lambda tx: tokens.create(tx, name="t", scope="read", project_id=None, expires_at=None)
         )
         async with (
@@ -113,7 +113,7 @@ async def test_a_stream_ends_with_its_token(scene: Scene, monkeypatch: pytest.Mo
                 async for line in answer.aiter_lines():
                     lines.append(line)
                     if ": following" in line:
-                        await app.house.store.write(end)
+                        await app.context.store.write(end)
             assert not [line for line in lines if "token.revoked" in line], (
                 "what comes after its end is not for it"
             )
@@ -144,7 +144,9 @@ async def test_an_operation_is_followed_over_a_restart_to_its_real_end(
 
     async def follow() -> None:
         async with client(path) as api:
-            ended.append(await api.verb("POST", "/api/external-services/main/stop", told.append))
+            ended.append(
+                await api.run_operation("POST", "/api/external-services/main/stop", told.append)
+            )
 
     async with anyio.create_task_group() as group:
         async with daemon(scene, path) as app:
@@ -152,7 +154,7 @@ async def test_an_operation_is_followed_over_a_restart_to_its_real_end(
             with anyio.fail_after(10):
                 while not any(event["type"] == "service.stop.step" for event in told):  # noqa: ASYNC110
                     await anyio.sleep(0.02)
-            (under_way,) = await app.house.store.read(operations.unfinished)
+            (under_way,) = await app.context.store.read(operations.unfinished)
         assert not ended
         await anyio.sleep(0.5)
         assert not ended, "a daemon that is away is not an operation that has ended"
@@ -200,7 +202,9 @@ async def test_a_stream_that_breaks_is_no_failure_of_the_operation(
         async def follow() -> None:
             async with client(outer) as api:
                 ended.append(
-                    await api.verb("POST", "/api/external-services/main/stop", lambda event: None)
+                    await api.run_operation(
+                        "POST", "/api/external-services/main/stop", lambda event: None
+                    )
                 )
 
         group.start_soon(follow)
@@ -276,7 +280,7 @@ async def test_a_daemon_that_stays_away_is_told_and_how_to_go_on(
         async def follow() -> None:
             async with client(path) as api:
                 try:
-                    await api.verb(
+                    await api.run_operation(
                         "POST", "/api/external-services/main/stop", lambda event: begun.set()
                     )
                 except Interrupted as error:

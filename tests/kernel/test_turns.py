@@ -47,7 +47,7 @@ async def ends(app: App) -> list[str]:
             if event.type.endswith((".started", ".succeeded", ".failed"))
         ]
 
-    return await app.house.store.read(work)
+    return await app.context.store.read(work)
 
 
 def _first_step(app: App, verb: str) -> Held:
@@ -55,9 +55,9 @@ def _first_step(app: App, verb: str) -> Held:
     return {
         "backup": lambda: Held(app.part(BackupRepository), "write"),
         "update": lambda: Held(app.provision, "image"),
-        "rotate": lambda: Held(app.house.registry.provider("fake"), "run", "rotate"),
+        "rotate": lambda: Held(app.context.registry.provider("fake"), "run", "rotate"),
         "rotate-administrator": lambda: Held(
-            app.house.registry.provider("fake"), "run", "rotate_administrator"
+            app.context.registry.provider("fake"), "run", "rotate_administrator"
         ),
         "restart": lambda: Held(app.provision, "stop"),
     }[verb]()
@@ -86,7 +86,7 @@ async def test_these_take_turns_on_one_service(scene: Scene, first: str, second:
             await held.reached.wait()
             group.start_soon(partial(do, app, second, **MAIN[second]))
             await anyio.sleep(0.2)
-            assert [item.verb for item in await app.house.store.read(operations.unfinished)] == [
+            assert [item.verb for item in await app.context.store.read(operations.unfinished)] == [
                 first
             ]
             held.go_on.set()
@@ -117,10 +117,10 @@ async def test_an_app_that_takes_long_to_come_up_is_in_nobody_elses_way(scene: S
     async with scene.open() as app:
         await do(app, "create-project", name="other")
         await do(app, "link", service="main", project="other")
-        shop, main = await app.house.store.read(
+        shop, main = await app.context.store.read(
             lambda tx: (projects.get(tx, "shop").id, services.get(tx, "main").id)
         )
-        held = Held(app.house.engine.images, "ensure")
+        held = Held(app.context.engine.images, "ensure")
         async with anyio.create_task_group() as group:
             group.start_soon(partial(do, app, "deploy", project="shop", image="app:2"))
             await held.reached.wait()
@@ -140,8 +140,8 @@ async def test_what_a_deploy_does_to_services_waits_for_its_turn(scene: Scene, e
     """Whatever becomes of the app: the account of a new environment stays, or is taken back, when
     whoever works on the service meanwhile is done."""
     async with scene.open() as app:
-        main = await app.house.store.read(lambda tx: services.get(tx, "main").id)
-        started, updated = Held(app.house.engine.images, "ensure"), Held(app.provision, "stop")
+        main = await app.context.store.read(lambda tx: services.get(tx, "main").id)
+        started, updated = Held(app.context.engine.images, "ensure"), Held(app.provision, "stop")
         image = "nowhere:1" if ending == "failed" else "app:2"
         given = {"project": "shop", "environment": "third", "create": True, "image": image}
 
@@ -157,7 +157,7 @@ async def test_what_a_deploy_does_to_services_waits_for_its_turn(scene: Scene, e
             await updated.reached.wait()
             (number,) = (
                 item.id
-                for item in await app.house.store.read(operations.unfinished)
+                for item in await app.context.store.read(operations.unfinished)
                 if item.verb == "deploy"
             )
             if ending == "cancelled":
@@ -186,7 +186,7 @@ async def test_recovery_goes_on_past_a_service_that_is_stuck(scene: Scene) -> No
         for service in ("main", "idle", "tracked"):
             with pytest.raises(Failed):
                 await do(app, "update", service=service, parameters={"size": 7})
-        left = [item.service_id for item in await app.house.store.read(operations.unfinished)]
+        left = [item.service_id for item in await app.context.store.read(operations.unfinished)]
         assert len(left) == 3
     async with scene.open(resume=False) as app:
         held = Held(app.provision, "container")  # the first of them hangs
@@ -194,9 +194,9 @@ async def test_recovery_goes_on_past_a_service_that_is_stuck(scene: Scene) -> No
             group.start_soon(app.runner.recover)
             await held.reached.wait()
             with anyio.fail_after(20):
-                while len(await app.house.store.read(operations.unfinished)) > 1:  # noqa: ASYNC110
+                while len(await app.context.store.read(operations.unfinished)) > 1:  # noqa: ASYNC110
                     await anyio.sleep(0.02)
-            (last,) = await app.house.store.read(operations.unfinished)
+            (last,) = await app.context.store.read(operations.unfinished)
             free = next(
                 name
                 for name, number in (("main", left[0]), ("idle", left[1]))
@@ -204,4 +204,4 @@ async def test_recovery_goes_on_past_a_service_that_is_stuck(scene: Scene) -> No
             )
             await do(app, "restart", service=free)
             held.go_on.set()
-        assert await app.house.store.read(operations.unfinished) == []
+        assert await app.context.store.read(operations.unfinished) == []

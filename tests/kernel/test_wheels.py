@@ -239,7 +239,7 @@ async def command(python: Path, scene: Scene, *words: str) -> subprocess.Complet
 
 
 async def entries(app: App) -> list[AuditRecord]:
-    found = await app.house.store.read(lambda tx: audit.page(tx, Wanted(), limit=100, offset=0))
+    found = await app.context.store.read(lambda tx: audit.page(tx, Wanted(), limit=100, offset=0))
     return found.items[::-1]
 
 
@@ -357,9 +357,9 @@ async def test_the_api_and_the_doctor_tell_what_was_noted_and_that_it_is_another
             "version": "0", "source": "x.whl", "sha256": "0" * 64, "size_bytes": 7,
             "record_sha256": "1" * 64, "actor": "ada"
         }  # fmt: skip
-        await app.house.store.write(lambda tx: installed.note(tx, "msgspec", **values))
-        app.house.registry.plugins[0].distribution = "msgspec"
-        assert isinstance(app.house.registry.plugins[0], Plugin)
+        await app.context.store.write(lambda tx: installed.note(tx, "msgspec", **values))
+        app.context.registry.plugins[0].distribution = "msgspec"
+        assert isinstance(app.context.registry.plugins[0], Plugin)
         done = await command(Path(sys.executable), scene, "--json", "plugin", "list")
         shown = json.loads(done.stdout)[0]
         assert (shown["sha256"], shown["size_bytes"], shown["installed_by"]) == ("0" * 64, 7, "ada")

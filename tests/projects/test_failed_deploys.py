@@ -26,7 +26,7 @@ async def test_an_account_that_lacked_only_its_token_stays_when_the_deploy_fails
     # as after an update of the plugin: nobody has a token yet
     monkeypatch.setattr(server, "service_type", service_type)
     async with scene.open() as app:
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: (address.note_port(tx, 1), address.note_gateway(tx, "10.9.0.1"))
         )
         before = scene.server("main").held.accounts
@@ -40,12 +40,12 @@ async def test_an_account_that_lacked_only_its_token_stays_when_the_deploy_fails
             await do(app, "deploy", project="shop", image="app:2")
         scene.engine.acted = lambda name: None
         assert scene.server("main").held.accounts == before
-        bound = await app.house.store.read(
+        bound = await app.context.store.read(
             lambda tx: [
                 item.state for item in projects.bindings(tx, service_id=services.get(tx, "main").id)
             ]
         )
         assert bound == ["bound", "bound"]
-        assert await app.house.store.read(lambda tx: tokens.of_environment(tx, 1))
+        assert await app.context.store.read(lambda tx: tokens.of_environment(tx, 1))
         await do(app, "deploy", project="shop", image="app:2")
         assert scene.server("main").held.accounts == before

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def bound(app: App) -> BindingRecord:
-    return await app.house.store.read(
+    return await app.context.store.read(
         lambda tx: projects.bindings(tx, service_id=services.get(tx, "main").id)[0]
     )
 
@@ -34,7 +34,9 @@ async def test_it_outlives_the_daemon_and_ends_in_its_time(scene: Scene) -> None
     async with scene.open() as app:
         old = (await bound(app)).password
         given: dict[str, Any] = {"project": "shop", "service": "main", "grace": 600}
-        plan = await app.plan("rotate", msgspec.convert(given, app.verb("rotate").arguments))
+        plan = await app.plan(
+            "rotate", msgspec.convert(given, app.operation_type("rotate").arguments)
+        )
         assert "deploy the app before" in plan.warnings[0]
         assert "unless it is deployed again" in plan.apps[0].effect
         await do(app, "rotate", **given)

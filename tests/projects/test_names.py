@@ -24,7 +24,7 @@ async def made(app: App, project: str, environment: str = "production") -> None:
         if projects.find_environment(tx, number, environment) is None:
             projects.insert_environment(tx, number, environment)
 
-    await app.house.store.write(work)
+    await app.context.store.write(work)
 
 
 @attack(

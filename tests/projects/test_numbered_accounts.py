@@ -46,7 +46,7 @@ def test_each_key_is_another_and_a_type_without_numbers_keeps_its_first() -> Non
 
 
 def number(app: App) -> None:
-    provider = app.house.registry.provider("fake")
+    provider = app.context.registry.provider("fake")
     provider.kind = msgspec.structs.replace(provider.kind, numbered_accounts=True)
 
 
@@ -64,7 +64,9 @@ async def test_an_account_of_before_is_told_of_and_the_plan_says_what_becomes_of
         )
         plan = await app.plan(
             "rotate",
-            msgspec.convert({"project": "shop", "service": "main"}, app.verb("rotate").arguments),
+            msgspec.convert(
+                {"project": "shop", "service": "main"}, app.operation_type("rotate").arguments
+            ),
         )
         assert plan.resources == [
             "new account shop_production_2 in place of shop_production, which logs in as before "

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def plan(app: App, verb: str, **given: Any) -> Any:
-    return await app.plan(verb, msgspec.convert(given, app.verb(verb).arguments))
+    return await app.plan(verb, msgspec.convert(given, app.operation_type(verb).arguments))
 
 
 def accounts(scene: Scene, service: str = "main") -> Mapping[str, Any]:
@@ -37,7 +37,7 @@ def effects(apps: list[PlannedApp]) -> dict[str, str]:
 
 
 async def passwords(app: App) -> list[str]:
-    return await app.house.store.read(
+    return await app.context.store.read(
         lambda tx: [
             item.password for item in projects.bindings(tx, service_id=services.get(tx, "main").id)
         ]
@@ -181,7 +181,7 @@ async def test_what_could_not_be_ended_is_ended_when_its_service_serves_again(sc
         assert set(accounts(scene)) == {"shop_production", "shop_preview"}
         await look_after(app)
         assert set(accounts(scene)) == {"shop_preview"}
-        last = (await app.house.store.read(operations.listed)).items[0]
+        last = (await app.context.store.read(operations.listed)).items[0]
         assert (last.verb, last.actor) == ("end-access", "sweep")
 
 
@@ -211,14 +211,14 @@ async def test_an_app_that_uses_the_api_goes_on_until_its_next_deploy(scene: Sce
     admin = Actor(name="token:shop", scope="admin")
     async with scene.open() as app:
         await do(app, "unlink", service="main", project="shop")
-        found = await app.house.store.read(
-            lambda tx: resolve.find(tx, app.house, "fake", admin, "shop", "production")
+        found = await app.context.store.read(
+            lambda tx: resolve.find(tx, app.context, "fake", admin, "shop", "production")
         )
         assert found.binding.resource == "shop_production"  # type: ignore[union-attr]
         await do(app, "deploy", project="shop", image="app:2")
         with pytest.raises(NotFound):
-            await app.house.store.read(
-                lambda tx: resolve.find(tx, app.house, "fake", admin, "shop", "production")
+            await app.context.store.read(
+                lambda tx: resolve.find(tx, app.context, "fake", admin, "shop", "production")
             )
 
 

@@ -292,9 +292,9 @@ def test_each_column_counts_or_does_not_as_it_is_named(db: sqlite3.Connection, p
 
 async def raised(app: App, work: Awaitable[Any]) -> int:
     """By how much the revision is raised by what is done."""
-    before = document.revision(app.house.store.path)
+    before = document.revision(app.context.store.path)
     await work
-    return document.revision(app.house.store.path) - before
+    return document.revision(app.context.store.path) - before
 
 
 async def test_verbs_raise_the_revision_and_reading_does_not(scene: Scene) -> None:
@@ -306,7 +306,7 @@ async def test_verbs_raise_the_revision_and_reading_does_not(scene: Scene) -> No
         assert await raised(app, do(app, "rotate", project="other"))
         assert await raised(app, do(app, "unlink", project="other", service="fresh"))
         assert await raised(app, do(app, "delete-project", project="other"))
-        assert not await raised(app, app.house.store.read(services.every))
+        assert not await raised(app, app.context.store.read(services.every))
 
 
 async def test_an_idle_daemon_changes_nothing_that_matters(scene: Scene) -> None:

@@ -68,9 +68,9 @@ async def test_the_newest_sealed_copy_comes_back_and_everything_goes_on(
     host: Host, how: str
 ) -> None:
     async with host.open() as app:
-        before = await app.house.store.read(services.every)
+        before = await app.context.store.read(services.every)
         await app.copies.flush(10)
-        accounts = await app.house.store.read(
+        accounts = await app.context.store.read(
             lambda tx: [projects.bindings(tx, service_id=item.id) for item in before]
         )
         there, term = running(host), (await app.copies.identity()).term
@@ -90,17 +90,17 @@ async def test_the_newest_sealed_copy_comes_back_and_everything_goes_on(
     with pytest.raises(Conflict, match="is whole"):
         await put(host)
     async with host.open() as app:
-        assert await app.house.store.read(services.every) == before
-        assert accounts == await app.house.store.read(
+        assert await app.context.store.read(services.every) == before
+        assert accounts == await app.context.store.read(
             lambda tx: [projects.bindings(tx, service_id=item.id) for item in before]
         )
-        assert await app.house.store.read(hold.keeps_all), "nothing expires for a week"
-        assert not await app.house.store.read(hold.held)
+        assert await app.context.store.read(hold.keeps_all), "nothing expires for a week"
+        assert not await app.context.store.read(hold.held)
         assert (await app.copies.identity()).term > term, "it may go on writing copies"
         await look_after(app)
         await create(app, "later")
         assert await app.copies.flush(10) == []
-        newest = await app.house.store.read(lambda tx: services.get(tx, "later"))
+        newest = await app.context.store.read(lambda tx: services.get(tx, "later"))
     assert newest.id > max(item.id for item in before) + 1
     assert there.items() <= running(host).items(), "what ran, runs on"
     # what was left of the lost one stays
@@ -122,7 +122,7 @@ async def test_without_a_place_the_newest_of_its_own_copies_comes_back(host: Hos
     found = await put(host)
     assert (found.label, "second" in found.services) == (str(made), True)
     async with host.open() as app:
-        await app.house.store.read(lambda tx: services.get(tx, "second"))
+        await app.context.store.read(lambda tx: services.get(tx, "second"))
 
 
 @pytest.mark.anyio
@@ -131,7 +131,7 @@ async def test_a_place_that_is_named_and_the_key_on_paper_are_enough(
 ) -> None:
     """The keys are lost together with the database."""
     async with host.open() as app:
-        before = await app.house.store.read(services.every)
+        before = await app.context.store.read(services.every)
         await app.copies.flush(10)
     key = host.key()
     shutil.rmtree(host.state / "copies", ignore_errors=True)
@@ -157,7 +157,7 @@ async def test_a_place_that_is_named_and_the_key_on_paper_are_enough(
         assert found.label == LocalStorage(host.place).label
     assert {name: (host.state / name).read_bytes() for name in kept} == kept
     async with host.open() as app:
-        assert await app.house.store.read(services.every) == before
+        assert await app.context.store.read(services.every) == before
 
 
 @pytest.mark.anyio
@@ -205,7 +205,7 @@ async def test_what_was_under_way_is_named_and_not_gone_on_with(host: Host) -> N
     lose(host, "removed")
     assert (await put(host)).ended == (f"restart (operation {number})",)
     async with host.open() as app:
-        assert await app.house.store.read(operations.unfinished) == []
+        assert await app.context.store.read(operations.unfinished) == []
 
 
 @pytest.mark.anyio
@@ -253,7 +253,7 @@ async def test_a_database_that_is_taken_from_under_the_daemon_is_told_and_rescue
             with pytest.raises(StateRefused, match=f"{how} while Purveyor used it") as told:
                 await create(app, "never")
         with pytest.raises(StateRefused, match=how):
-            await app.house.store.examine(services.every)
+            await app.context.store.examine(services.every)
         assert how != "removed" or not path.exists(), "no empty one is made in its place"
     assert "purveyor recover database" in told.value.remedy
     if how == "emptied":
@@ -261,7 +261,7 @@ async def test_a_database_that_is_taken_from_under_the_daemon_is_told_and_rescue
     assert str(host.state / "copies/rescued.db") in told.value.remedy
     await put(host)
     async with host.open() as app:
-        names = {item.name for item in await app.house.store.read(services.every)}
+        names = {item.name for item in await app.context.store.read(services.every)}
     assert "last" in names
     assert "never" not in names
 

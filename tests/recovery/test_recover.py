@@ -81,7 +81,7 @@ def bindings(tx: Tx) -> dict[int, Any]:
 
 async def seen(host: Host) -> tuple[Any, dict[int, Any]]:
     async with host.open(resume=False) as app:
-        return await picture(host, app), await app.house.store.read(bindings)
+        return await picture(host, app), await app.context.store.read(bindings)
 
 
 async def test_everything_comes_back_with_the_numbers_and_the_passwords_that_it_had(
@@ -117,24 +117,24 @@ async def test_what_comes_later_comes_by_itself_once_a_person_has_looked(
         assert "fk.shop.production.1" not in {item.name for item in new.engine.world.containers}
         with pytest.raises(Conflict, match="being recovered"):
             await do(app, "deploy", project="blog", image="app:1")
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: tx.update("backups", "id > ?", [0], expires_at=tx.now - timedelta(days=1))
         )
         await app.scheduler.turn()
-        assert (await app.house.store.read(lambda tx: backups.get(tx, 1))).state == "ok"
-        await app.house.store.write(controller.finish)
+        assert (await app.context.store.read(lambda tx: backups.get(tx, 1))).state == "ok"
+        await app.context.store.write(controller.finish)
         await app.reconciler.sweep()
         apps = [item for item in new.engine.world.containers if item.name.startswith("fk.shop.")]
         assert {item.state for item in apps} == {"running"}
         assert len(apps) == 2
         await app.scheduler.turn()
         # for a week
-        assert (await app.house.store.read(lambda tx: backups.get(tx, 1))).state == "ok"
-        await app.house.store.write(
+        assert (await app.context.store.read(lambda tx: backups.get(tx, 1))).state == "ok"
+        await app.context.store.write(
             lambda tx: tx.update("meta", "key = ?", [hold.ENDED], value="2026-01-01T00:00:00+00:00")
         )
         await app.scheduler.turn()
-        assert await app.house.store.read(lambda tx: backups.find(tx, 1)) is None
+        assert await app.context.store.read(lambda tx: backups.find(tx, 1)) is None
 
 
 async def test_a_plan_writes_nothing_and_claims_nothing(old: Host, new: Host, fire: Fire) -> None:
@@ -195,7 +195,7 @@ async def test_a_damaged_backup_is_named_and_the_one_before_it_used(
     after, _ = await seen(new)
     assert after["servers"]["fk-main"]["resources"]["shop_production"] == {"precious": "gold"}
     async with new.open(resume=False) as app:
-        told = await app.house.store.read(view)
+        told = await app.context.store.read(view)
         assert told is not None
         (main,) = (item for item in told.services if item.service == "main")
         assert main.state == "back"
@@ -231,7 +231,7 @@ async def test_a_fault_that_is_none_of_the_backups_brings_back_no_older_data(
         new.engine.acted = acted
         await app.recovery.run()
         new.engine.acted = lambda name: None
-        told = await app.house.store.read(view)
+        told = await app.context.store.read(view)
         assert told is not None
         # that of an archive is restored otherwise
         assert {item.state for item in told.services} == {"missing", "back"}
@@ -249,7 +249,7 @@ async def test_a_service_without_a_backup_is_not_handed_out_empty(
     shutil.rmtree(old.place / "main")
     await new.recover(fire.key)
     async with new.open() as app:
-        told = await app.house.store.read(view)
+        told = await app.context.store.read(view)
         assert told is not None
         missing = {item.service: item.error for item in told.services if item.state == "missing"}
         assert missing.keys() == {"bare", "main"}
@@ -257,7 +257,7 @@ async def test_a_service_without_a_backup_is_not_handed_out_empty(
         assert "fk-bare" not in {item.name for item in new.engine.world.containers}
         # nor could they be, once it is finished
         with pytest.raises(Conflict, match="main, bare is not back"):
-            await app.house.store.write(controller.finish)
+            await app.context.store.write(controller.finish)
         for given in ({"service": "bare"}, {"service": "main"}):
             with pytest.raises(BadInput, match="cannot be brought back"):
                 await do(app, "recover", **given)
@@ -270,7 +270,7 @@ async def test_a_service_without_a_backup_is_not_handed_out_empty(
             await do(app, "recover", service="bare", empty=True)
         await do(app, "unlink", service="main", project="shop", force=True)
         await do(app, "delete", service="main")
-        await app.house.store.write(controller.finish)
+        await app.context.store.write(controller.finish)
 
 
 async def test_a_suspect_backup_is_passed_over_by_name_and_taken_at_a_persons_word(
@@ -304,7 +304,7 @@ async def test_an_image_that_cannot_be_had_keeps_one_service_away_and_no_other(
             assert {item.name: item.image_here for item in found.outlook.services}["risen"] is False
         await new.recover(fire.key)
     async with new.open() as app:
-        told = await app.house.store.read(view)
+        told = await app.context.store.read(view)
         assert told is not None
         assert {item.service for item in told.services if item.state == "missing"} == {"risen"}
         await do(app, "recover", service="risen")  # it was loaded meanwhile
@@ -365,7 +365,7 @@ async def test_what_is_younger_than_the_state_is_kept_closed_for_its_owner(
     assert taken.exists()
     async with new.open() as app:
         with pytest.raises(NotFound):
-            await app.house.store.read(lambda tx: projects.get(tx, "young"))
+            await app.context.store.read(lambda tx: projects.get(tx, "young"))
 
 
 async def test_a_state_of_the_past_has_todays_passwords_and_no_revoked_token(
@@ -376,23 +376,23 @@ async def test_a_state_of_the_past_has_todays_passwords_and_no_revoked_token(
         await anyio.sleep(0.01)
         await do(app, "rotate", project="shop")
         await do(app, "create-project", name="later")
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: tx.insert("tokens", name="x", hash="h", scope="admin", created_at=tx.now)
         )
         passwords = {
-            number: item[3] for number, item in (await app.house.store.read(bindings)).items()
+            number: item[3] for number, item in (await app.context.store.read(bindings)).items()
         }
     old.burn()
     await new.recover(fire.key, at=moment)
     async with new.open() as app:
         with pytest.raises(NotFound):
-            await app.house.store.read(lambda tx: projects.get(tx, "later"))
-        now = await app.house.store.read(bindings)
+            await app.context.store.read(lambda tx: projects.get(tx, "later"))
+        now = await app.context.store.read(bindings)
         assert {number: item[3] for number, item in now.items()} == {
             number: passwords[number] for number in now
         }
         assert (
-            await app.house.store.read(
+            await app.context.store.read(
                 lambda tx: tx.value("SELECT count(*) FROM tokens WHERE revoked_at IS NULL")
             )
             == 0
@@ -410,7 +410,9 @@ async def test_a_port_that_is_taken_is_named_before_anything_is_claimed(
     old: Host, new: Host, fire: Fire
 ) -> None:
     async with old.open(resume=False) as app:
-        port = (await app.house.store.read(lambda tx: services.get(tx, "main"))).parameters["port"]
+        port = (await app.context.store.read(lambda tx: services.get(tx, "main"))).parameters[
+            "port"
+        ]
     old.burn()
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
@@ -420,9 +422,9 @@ async def test_a_port_that_is_taken_is_named_before_anything_is_claimed(
         assert not new.state.exists()
         await new.recover(fire.key, move_ports=True)
         async with new.open() as app:
-            now = await app.house.store.read(lambda tx: services.get(tx, "main"))
+            now = await app.context.store.read(lambda tx: services.get(tx, "main"))
             assert now.parameters["port"] != port
-            told = await app.house.store.read(view)
+            told = await app.context.store.read(view)
             assert told is not None
             assert any("main listens on port" in text for text in told.notes)
 
@@ -455,7 +457,7 @@ async def test_the_state_of_a_later_version_is_refused_with_both_versions_named(
     old: Host, new: Host, fire: Fire
 ) -> None:
     async with old.open() as app:
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: (
                 tx.insert(
                     "_sqlite_migrations",
@@ -556,12 +558,12 @@ async def test_numbers_that_an_interrupted_recovery_left_out_are_nobodys(
     old.burn()
     await new.claim(fire.key)
     async with new.open(resume=False) as app:
-        first = await app.house.store.read(recovering)
+        first = await app.context.store.read(recovering)
     new.burn()
     third = Host(fire.room / "third", new.place)
     await third.claim(fire.key)
     async with third.open(resume=False) as app:
-        second = await app.house.store.read(recovering)
+        second = await app.context.store.read(recovering)
     assert first is not None
     assert second is not None
     assert first.highest == second.highest
@@ -573,9 +575,9 @@ async def test_a_recovery_called_again_goes_on(old: Host, new: Host, fire: Fire)
     assert rebuild.require_empty(new.state) is not None
     await new.recover(fire.key)
     async with new.open() as app:
-        await app.house.store.write(controller.finish)
+        await app.context.store.write(controller.finish)
         with pytest.raises(Conflict, match="No recovery is under way"):
-            await app.house.store.write(controller.finish)
+            await app.context.store.write(controller.finish)
 
 
 async def test_a_place_with_an_odd_name_and_no_room_for_the_state(old: Host, fire: Fire) -> None:
@@ -584,7 +586,7 @@ async def test_a_place_with_an_odd_name_and_no_room_for_the_state(old: Host, fir
     shutil.move(old.place, odd)
     await Host(fire.room / "new", odd).recover(fire.key)
     async with Host(fire.room / "new", odd).open() as app:
-        assert app.house.settings.backups == str(odd)
+        assert app.context.settings.backups == str(odd)
     with pytest.raises(Conflict, match="file system of its own"):
         rebuild.require_empty(Path("/proc"))
     (fire.room / "file").touch()

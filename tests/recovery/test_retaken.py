@@ -39,11 +39,11 @@ def files(scene: Scene) -> set[str]:
 @pytest.mark.anyio
 async def test_what_runs_is_taken_in_and_runs_on(scene: Scene) -> None:
     async with scene.open() as app:
-        before = {item.id: item for item in await app.house.store.read(services.every)}
+        before = {item.id: item for item in await app.context.store.read(services.every)}
         bound = {
             item.id: item
             for number in before
-            for item in await app.house.store.read(partial(projects.bindings, service_id=number))
+            for item in await app.context.store.read(partial(projects.bindings, service_id=number))
         }
     running = {
         item.name: item.id for item in scene.engine.world.containers if item.state == "running"
@@ -64,7 +64,7 @@ async def test_what_runs_is_taken_in_and_runs_on(scene: Scene) -> None:
     with pytest.raises(Conflict, match="has a database"):
         await take_in(scene)
     async with scene.open() as app:
-        after = {item.id: item for item in await app.house.store.read(services.every)}
+        after = {item.id: item for item in await app.context.store.read(services.every)}
         for number, record in after.items():
             same = (
                 "slug",
@@ -81,7 +81,7 @@ async def test_what_runs_is_taken_in_and_runs_on(scene: Scene) -> None:
             }
         assert {item.slug for item in after.values()} == {item.slug for item in planned.services}
         main = next(item for item in after.values() if item.slug == "main")
-        for item in await app.house.store.read(partial(projects.bindings, service_id=main.id)):
+        for item in await app.context.store.read(partial(projects.bindings, service_id=main.id)):
             assert (item.project, item.state, item.password) == (
                 "shop",
                 "bound",

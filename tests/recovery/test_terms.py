@@ -72,7 +72,7 @@ async def project(app: App, name: str) -> None:
 
 
 async def changed(app: App, number: int) -> None:
-    await app.house.store.write(lambda tx: note(tx, "changed", str(number)))
+    await app.context.store.write(lambda tx: note(tx, "changed", str(number)))
 
 
 async def recovered(app: App) -> None:
@@ -91,11 +91,11 @@ async def test_a_recovery_elsewhere_supersedes_the_one_that_lives(
     async with living(scene) as app:
         await do(app, "backup", service="main", keep_days=1)
         await current(app, place)
-        assert app.house.part(Fence).closed == {}
+        assert app.context.part(Fence).closed == {}
         copy(scene, other)
         async with living(other, follow=False) as successor:
             await recovered(successor)
-        await until(lambda: app.house.part(Fence).closed)
+        await until(lambda: app.context.part(Fence).closed)
         await until(lambda: status(app, place).superseded)
         await anyio.sleep(0.1)
         before = files(place.root)
@@ -105,7 +105,7 @@ async def test_a_recovery_elsewhere_supersedes_the_one_that_lives(
         await project(app, "served")  # it goes on serving
         with pytest.raises(Conflict, match="taken over"):
             await do(app, "backup", service="main")
-        last = (await app.house.store.read(backups.listed))[-1]
+        last = (await app.context.store.read(backups.listed))[-1]
         with pytest.raises(Conflict, match="taken over"):
             await do(app, "delete-backup", backup=str(last.id))
         await app.scheduler.turn()
@@ -126,7 +126,7 @@ async def test_what_expires_stays_where_another_one_writes(
         async with living(other, follow=False) as successor:
             await recovered(successor)
         past = datetime.now(UTC) - timedelta(days=2)
-        await app.house.store.write(lambda tx: tx.update("backups", "TRUE", [], expires_at=past))
+        await app.context.store.write(lambda tx: tx.update("backups", "TRUE", [], expires_at=past))
         before = {name for name in files(place.root) if name.startswith("main/")}
         await app.scheduler.turn()
         assert {name for name in files(place.root) if name.startswith("main/")} == before
@@ -239,7 +239,7 @@ async def test_takeover_is_a_persons_word_and_reopens_what_was_closed(
             await until(lambda: status(successor, place).superseded)
             with pytest.raises(Conflict, match="taken over"):
                 await do(successor, "backup", service="main")
-            assert app.house.part(Fence).closed == {}
+            assert app.context.part(Fence).closed == {}
             assert (await newest(app, place)).header.incarnation == (
                 await app.copies.identity()
             ).incarnation
@@ -327,7 +327,7 @@ async def test_an_answer_that_was_on_its_way_does_not_undo_a_takeover(
         slow.let.set()
         await current(app, slow)
         assert not status(app, slow).superseded
-        assert app.house.part(Fence).closed == {}
+        assert app.context.part(Fence).closed == {}
 
 
 async def test_a_mark_that_our_key_did_not_make_stops_nobody(
@@ -335,13 +335,13 @@ async def test_a_mark_that_our_key_did_not_make_stops_nobody(
 ) -> None:
     async with living(scene) as app:
         await current(app, place)
-        name = await app.house.store.read(installation)
+        name = await app.context.store.read(installation)
         await place.put(owner_path(name, 99), b'{"owner": "{}", "mac": "00"}')
         await anyio.sleep(0.4)
         await do(app, "backup", service="main")
         await project(app, "more")
         await current(app, place)
-        assert app.house.part(Fence).closed == {}
+        assert app.context.part(Fence).closed == {}
     async with living(scene) as app:
         await current(app, place)
 
@@ -365,7 +365,7 @@ async def test_a_place_that_was_taken_over_is_asked_again_when_its_source_has_ch
         }
         await project(app, "wakes")
         await current(app, folder)
-        assert app.house.part(Fence).closed == {}
+        assert app.context.part(Fence).closed == {}
 
 
 def test_of_many_that_claim_at_once_one_gets_it(tmp_path: Path) -> None:
@@ -472,17 +472,17 @@ async def test_archives_ship_and_thin_nothing_where_another_one_writes(
         scene.put("tracked", "blog_production", second="2")
         await look_after(app, ship=True)
         assert await shipped(app, place) == before
-        (archive,) = await app.house.store.read(archives.every)
+        (archive,) = await app.context.store.read(archives.every)
         assert archive.state == "waiting"
         assert "taken over" in archive.reason
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: archives.update(tx, archive.service_id, state="broken")
         )
-        (archive,) = await app.house.store.read(archives.every)
+        (archive,) = await app.context.store.read(archives.every)
         with pytest.raises(Conflict, match="taken over"):
             await app.archivist.turn(archive)
         assert "purveyor-check" not in files(place.root), "nor is it tried whether one can write"
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: archives.update(tx, archive.service_id, state="following")
         )
         await app.copies.take_over()
@@ -502,7 +502,7 @@ async def test_an_archive_asks_once_a_minute_and_before_it_deletes(
             asked.append(address)
             await look(address)
 
-        app.house.part(Fence).look = counted
+        app.context.part(Fence).look = counted
         for number in range(4):
             scene.put("tracked", "blog_production", more=str(number))
             await look_after(app, ship=True)
@@ -656,10 +656,10 @@ async def test_what_is_only_seen_is_not_shipped_and_a_heartbeat_is(
         await anyio.sleep(0.1)
         before = documents()
         for number in range(40):
-            await app.house.store.write(
+            await app.context.store.write(
                 lambda tx: tx.update("tokens", "TRUE", [], last_used_at=str(number))
             )
-            await app.house.store.write(
+            await app.context.store.write(
                 lambda tx: tx.update("archives", "TRUE", [], queue_bytes=number)
             )
         await anyio.sleep(0.5)
@@ -691,7 +691,7 @@ async def test_what_lies_beside_and_changes_all_the_time_is_shipped_with_the_nex
         before = set(files(place.root))
         for number in range(20):
             (scene.state / "box").write_text("x" * number)
-            await app.house.store.write(
+            await app.context.store.write(
                 lambda tx: tx.update("tokens", "TRUE", [], last_used_at=str(number))
             )
             await anyio.sleep(0.01)
@@ -723,7 +723,7 @@ async def test_thinning_leaves_strangers_files_alone_and_is_not_led_astray_by_th
     monkeypatch.setattr(copier, "THIN", 0.05)
     monkeypatch.setattr(copier, "MARKS", 3)
     async with living(scene) as app:
-        name = await app.house.store.read(installation)
+        name = await app.context.store.read(installation)
         strange = [
             f"state/{name}/{number:08d}/{number:016d}-9999999999999.pvs"
             for number in range(10**7, 10**7 + NEWEST)
@@ -744,7 +744,9 @@ async def test_thinning_leaves_strangers_files_alone_and_is_not_led_astray_by_th
         )
         assert f"state/{name}/{(await app.copies.identity()).term:08d}/owner" in there
         assert status(app, place).error == ""
-        assert (await newest(app, place)).header.revision >= document.revision(app.house.store.path)
+        assert (await newest(app, place)).header.revision >= document.revision(
+            app.context.store.path
+        )
 
 
 async def test_old_copies_and_old_marks_are_thinned(
@@ -753,9 +755,9 @@ async def test_old_copies_and_old_marks_are_thinned(
     monkeypatch.setattr(copier, "THIN", 0.05)
     monkeypatch.setattr(copier, "MARKS", 3)
     async with living(scene) as app:
-        name = await app.house.store.read(installation)
+        name = await app.context.store.read(installation)
         first = (await app.copies.identity()).term
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: tx.update("meta", "key = 'term'", [], value=str(first + 200))
         )
     year_ago = int(datetime.now(UTC).timestamp() * 1000) - 900 * 86_400_000
@@ -864,6 +866,6 @@ async def test_a_mark_that_somebody_without_the_key_put_in_our_way_stops_nobody(
         assert await place.claim(owner_path(who.installation, who.term), b"forged")
         await project(app, "new")
         assert await app.copies.flush(5) == []
-        assert app.house.part(Fence).closed == {}
+        assert app.context.part(Fence).closed == {}
         mark = await place.get(owner_path(who.installation, who.term))
         assert mark == write_mark(who.mark, who.keys)

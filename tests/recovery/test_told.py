@@ -67,7 +67,7 @@ async def test_a_file_that_is_too_large_for_a_copy_is_told(
     scene: Scene, place: LocalStorage
 ) -> None:
     async with living(scene) as app:
-        large = app.house.state / "plugins" / "large.bin"
+        large = app.context.state / "plugins" / "large.bin"
         large.parent.mkdir(exist_ok=True)
         with large.open("wb") as opened:
             opened.truncate(beside.LARGEST + 1)
@@ -104,7 +104,7 @@ async def test_a_bucket_of_its_own_service_and_a_folder_in_the_state_directory_c
         backups.insert_source(tx, **given, endpoint=endpoint, force_path_style=True)
 
     async with living(scene) as app:
-        await app.house.store.write(add)
+        await app.context.store.write(add)
         (check,) = (await said(app)).values()
         assert "none is made" in check.detail
 
@@ -174,7 +174,7 @@ async def test_the_doctor_asks_for_the_key_on_paper_until_it_was_printed(
         )
         assert await said() == [True]
         (entry,) = (
-            await app.house.store.read(lambda tx: audit.page(tx, Wanted(), limit=9, offset=0))
+            await app.context.store.read(lambda tx: audit.page(tx, Wanted(), limit=9, offset=0))
         ).items
         assert (entry.actor, entry.reveals) == ("local", "backup key")
         (scene.state / "backup.key").write_bytes(base64.b64encode(os.urandom(32)))
@@ -195,7 +195,7 @@ async def test_the_api_shows_each_copy_and_takes_over_at_a_persons_word(
             )
             return [item[1] for item in made]
 
-        read, admin = await app.house.store.write(work)
+        read, admin = await app.context.store.write(work)
         transport: Any = httpx.ASGITransport(app=create_api(app))  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://p/api") as client:
             assert (await client.get("/recovery/")).status_code == 401
@@ -233,7 +233,7 @@ async def test_a_bucket_of_its_own_is_refused_as_a_source(scene: Scene) -> None:
             token = tokens.create(tx, name="t", scope="admin", project_id=None, expires_at=None)[1]
             return token, tx.value("SELECT port FROM ports WHERE service_id = 1")
 
-        token, port = await app.house.store.write(work)
+        token, port = await app.context.store.write(work)
         transport: Any = httpx.ASGITransport(app=create_api(app))  # type: ignore[arg-type]
         headers = {"Authorization": f"Bearer {token}"}
         given = {
@@ -249,5 +249,5 @@ async def test_a_bucket_of_its_own_is_refused_as_a_source(scene: Scene) -> None:
             answer = await client.post("/backups/s3-sources", json=given)
             assert answer.status_code == 400
             assert "is lost with it" in answer.json()["detail"]
-        assert await app.house.store.read(backups.sources) == []
-        assert await app.house.store.read(installation)
+        assert await app.context.store.read(backups.sources) == []
+        assert await app.context.store.read(installation)

@@ -36,7 +36,7 @@ async def held(app: App, service: str) -> certificates.CertificateRecord:
         assert found is not None
         return found
 
-    return await app.house.store.read(look)
+    return await app.context.store.read(look)
 
 
 async def test_each_server_has_a_certificate_of_its_own_and_the_authoritys_key_is_nowhere(
@@ -44,7 +44,7 @@ async def test_each_server_has_a_certificate_of_its_own_and_the_authoritys_key_i
 ) -> None:
     async with scene.open() as app:
         one, other = await held(app, "main"), await held(app, "idle")
-        (authority,) = await app.house.store.read(certificates.authorities)
+        (authority,) = await app.context.store.read(certificates.authorities)
         assert one.key != other.key
         for record, name in ((one, "fk-main"), (other, "fk-idle")):
             put = container(scene, name).put
@@ -77,7 +77,7 @@ async def test_a_certificate_stays_until_it_is_time_and_the_container_with_it(sc
         await do(app, "restart", service="main")
         assert await held(app, "main") == before
         until = (app.now() + certificates.RENEWED - timedelta(days=1)).isoformat()
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: tx.update(
                 "certificates", "service_id = ?", [before.service_id], expires_at=until
             )
@@ -95,7 +95,7 @@ async def test_what_ends_soon_is_renewed_while_it_runs_and_what_was_not_is_told(
     async with scene.open() as app:
         before = await held(app, "main")
         until = (app.now() + timedelta(days=30)).isoformat()
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: tx.update(
                 "certificates", "service_id = ?", [before.service_id], expires_at=until
             )
@@ -117,16 +117,16 @@ async def test_one_of_an_older_purveyor_is_told_and_gets_its_own_at_its_next_sta
 ) -> None:
     async with scene.open() as app:
         number = (await held(app, "main")).service_id
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: tx.db.execute("DELETE FROM certificates WHERE service_id = ?", [number])
         )
-        record = await app.house.store.read(lambda tx: services.get(tx, "main"))
+        record = await app.context.store.read(lambda tx: services.get(tx, "main"))
         assert record.view().tls is None
         (told,) = await of_certificates(app)
         assert "purveyor restart main" in told.detail
         await do(app, "restart", service="main")
         assert await of_certificates(app) == []
-        record = await app.house.store.read(lambda tx: services.get(tx, "main"))
+        record = await app.context.store.read(lambda tx: services.get(tx, "main"))
         assert record.view().tls is not None
 
 
@@ -146,7 +146,7 @@ async def test_an_app_gets_what_vouches_and_no_key(scene: Scene) -> None:
             for item in scene.engine.world.containers
             if item.name.startswith("fk.shop.production.")
         ][-1]
-        (authority,) = await app.house.store.read(certificates.authorities)
+        (authority,) = await app.context.store.read(certificates.authorities)
         assert found.put == {AUTHORITIES: authority.certificate}
 
 
@@ -154,16 +154,16 @@ async def test_another_authority_is_known_before_it_signs_and_the_old_one_goes_w
     scene: Scene,
 ) -> None:
     async with scene.open() as app:
-        store, file = app.house.store, scene.state / certificates.FILE
+        store, file = app.context.store, scene.state / certificates.FILE
         (first,) = await store.read(certificates.authorities)
         with pytest.raises(Conflict, match="No other"):
             await store.write(certificates.finish)
         second = await store.write(certificates.rotate)
         with pytest.raises(Conflict, match="already"):
             await store.write(certificates.rotate)
-        assert "shop/production" in (await unaware(app.house, [second]))[second.id].apps
+        assert "shop/production" in (await unaware(app.context, [second]))[second.id].apps
         await do(app, "deploy", project="shop", image="app:2")
-        assert "shop/production" not in (await unaware(app.house, [second]))[second.id].apps
+        assert "shop/production" not in (await unaware(app.context, [second]))[second.id].apps
         found = [
             item
             for item in scene.engine.world.containers
@@ -194,10 +194,10 @@ async def test_who_does_not_know_an_authority_is_told_by_what_is_in_the_containe
     scene: Scene,
 ) -> None:
     async with scene.open() as app:
-        engine, store = app.house.engine, app.house.store
+        engine, store = app.context.engine, app.context.store
         (first,) = await store.read(certificates.authorities)
         second = await store.write(certificates.rotate)
-        found = await unaware(app.house, [first, second])
+        found = await unaware(app.context, [first, second])
         assert found[first.id].apps == []
         assert found[second.id].apps == ["shop/preview", "shop/production"]
         # without an app of ours, and with an account on a server that shows a certificate
@@ -209,14 +209,14 @@ async def test_who_does_not_know_an_authority_is_told_by_what_is_in_the_containe
         await engine.containers.put(
             made.id, [File(path=AUTHORITIES, content=await store.read(certificates.bundle))]
         )
-        assert (await unaware(app.house, [second]))[second.id].apps == ["shop/preview"]
+        assert (await unaware(app.context, [second]))[second.id].apps == ["shop/preview"]
         # one that is gone comes back with what is current
         await engine.containers.remove("fk.shop.preview.2")
-        assert (await unaware(app.house, [second]))[second.id].apps == []
+        assert (await unaware(app.context, [second]))[second.id].apps == []
         # and one that cannot be looked at may know nothing
         scene.engine.away = "The engine is away."
         names = ["shop/preview", "shop/production"]
-        assert (await unaware(app.house, [second]))[second.id].apps == names
+        assert (await unaware(app.context, [second]))[second.id].apps == names
 
 
 async def test_the_old_authority_signs_on_while_somebody_does_not_know_the_new_one(
@@ -227,7 +227,7 @@ async def test_the_old_authority_signs_on_while_somebody_does_not_know_the_new_o
         def work(tx: Tx) -> str:
             return tokens.create(tx, name="t", scope="admin", project_id=None, expires_at=None)[1]
 
-        headers = {"Authorization": f"Bearer {await app.house.store.write(work)}"}
+        headers = {"Authorization": f"Bearer {await app.context.store.write(work)}"}
         transport: Any = httpx.ASGITransport(app=create_api(app))  # type: ignore[arg-type]
         async with httpx.AsyncClient(
             transport=transport, base_url="http://p/api", headers=headers

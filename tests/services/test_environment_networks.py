@@ -24,7 +24,7 @@ async def recorded(app: App) -> dict[str, NetworkRecord]:
         )
         return {item.name: item for item in found if item}
 
-    return await app.house.store.read(work)
+    return await app.context.store.read(work)
 
 
 def of(scene: Scene, container: str) -> set[str]:
@@ -66,13 +66,13 @@ async def test_an_account_of_an_environment_without_a_network_costs_no_look_at_t
 ) -> None:
     async with scene.open() as app:
         looked: list[str] = []
-        ids = app.house.engine.networks.ids
+        ids = app.context.engine.networks.ids
 
         async def counted() -> dict[str, str]:
             looked.append("networks")
             return await ids()
 
-        setattr(app.house.engine.networks, "ids", counted)
+        setattr(app.context.engine.networks, "ids", counted)
         await do(app, "bind", project="shop", environment="third")
         assert looked == []
         await do(app, "unlink", service="main", project="shop")
@@ -139,7 +139,7 @@ async def test_a_network_goes_with_its_environment_and_stays_for_what_somebody_p
 
 async def test_a_network_that_cannot_be_made_keeps_nobody_from_the_others(scene: Scene) -> None:
     async with scene.open() as app:
-        await app.house.store.write(lambda tx: note(tx, RANGE, "10.213.0.0/25"))
+        await app.context.store.write(lambda tx: note(tx, RANGE, "10.213.0.0/25"))
         first = (await recorded(app))["fk.shop.production"].subnet
         for name in ("fk.shop.production", "fk.shop.preview"):
             scene.engine.lose_network(name)
@@ -208,15 +208,15 @@ async def test_the_first_range_that_nobody_on_the_host_uses_is_chosen(
 
         if expected is None:
             with pytest.raises(Conflict, match="No range of addresses is free") as caught:
-                await app.house.store.write(work)
+                await app.context.store.write(work)
             assert "network-range" in caught.value.remedy
         else:
-            assert await app.house.store.write(work) == expected.replace("/16", "/26")
+            assert await app.context.store.write(work) == expected.replace("/16", "/26")
 
 
 async def test_a_range_that_is_full_is_said_with_the_setting(scene: Scene) -> None:
     async with scene.open() as app:
-        await app.house.store.write(lambda tx: note(tx, RANGE, "10.213.0.0/25"))
+        await app.context.store.write(lambda tx: note(tx, RANGE, "10.213.0.0/25"))
         with pytest.raises(Conflict, match="no free addresses") as caught:
             await do(app, "deploy", project="bare", image="app:1")
         assert "network-range" in caught.value.remedy
@@ -240,7 +240,7 @@ async def test_there_is_an_end_of_networks_of_a_host_and_of_a_service(
 async def test_an_app_of_before_is_taken_in_under_its_name(scene: Scene) -> None:
     async with scene.open() as app:
         found = scene.engine.require("fk.shop.production.1")
-        await app.house.store.write(lambda tx: tx.db.execute("DELETE FROM networks"))
+        await app.context.store.write(lambda tx: tx.db.execute("DELETE FROM networks"))
         scene.engine.world.networks = {"fk": scene.engine.world.networks["fk"]}
         scene.engine.world.subnets = {}
         for item in scene.engine.world.containers:

@@ -56,7 +56,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> Round:
 
 async def test_two_checks_of_one_service_at_once_are_one(scene: Scene, rounds: Round) -> None:
     async with scene.open() as app:
-        record = await app.house.store.read(lambda tx: services.get(tx, "main"))
+        record = await app.context.store.read(lambda tx: services.get(tx, "main"))
         seen = []
 
         async def check() -> None:
@@ -75,7 +75,7 @@ async def test_who_asks_while_one_is_under_way_gets_an_outcome_even_when_the_fir
     scene: Scene, rounds: Round
 ) -> None:
     async with scene.open() as app:
-        record = await app.house.store.read(lambda tx: services.get(tx, "main"))
+        record = await app.context.store.read(lambda tx: services.get(tx, "main"))
         async with anyio.create_task_group() as group:
             rounds.hanging.add(1)
             first = anyio.CancelScope()
@@ -99,7 +99,7 @@ async def _later(scope: anyio.CancelScope) -> None:
 
 async def test_a_check_and_a_wait_for_readiness_take_turns(scene: Scene, rounds: Round) -> None:
     async with scene.open() as app:
-        record = await app.house.store.read(lambda tx: services.get(tx, "main"))
+        record = await app.context.store.read(lambda tx: services.get(tx, "main"))
         async with anyio.create_task_group() as group:
             group.start_soon(app.observer.check, record)
             group.start_soon(app.provision.ready, 1)
@@ -125,7 +125,7 @@ async def test_ten_that_hang_delay_nobody_else(scene: Scene, rounds: Round) -> N
 
 
 async def _every(app: App) -> list[Any]:
-    return await app.house.store.read(services.every)
+    return await app.context.store.read(services.every)
 
 
 async def test_what_is_unhealthy_is_told_when_the_clock_was_put_back_and_no_more_after_a_change(
@@ -139,7 +139,7 @@ async def test_what_is_unhealthy_is_told_when_the_clock_was_put_back_and_no_more
     async with scene.open(make_store=later) as app:
 
         async def status() -> str:
-            record = await app.house.store.read(main)
+            record = await app.context.store.read(main)
             return (await app.observer.statuses([record]))[record.id].status
 
         # an hour ahead of every check
@@ -147,16 +147,16 @@ async def test_what_is_unhealthy_is_told_when_the_clock_was_put_back_and_no_more
         held = scene.server("main")
         held.held.admin = "changed by hand"
         held.save()
-        assert not (await app.observer.check(await app.house.store.read(main))).healthy
+        assert not (await app.observer.check(await app.context.store.read(main))).healthy
         assert await status() == "unhealthy"
-        await app.house.store.write(lambda tx: services.update(tx, main(tx).id, refusal=""))
+        await app.context.store.write(lambda tx: services.update(tx, main(tx).id, refusal=""))
         assert await status() == "running"
 
 
 async def test_what_a_stopped_service_used_is_not_told_as_what_it_uses(scene: Scene) -> None:
     async with scene.open() as app:
         for _ in range(2):
-            record = await app.house.store.read(lambda tx: services.get(tx, "main"))
+            record = await app.context.store.read(lambda tx: services.get(tx, "main"))
             await app.observer.sample(record)
         app.observer._note(record.id, Sample(at=datetime.now(UTC), memory_bytes=7, cpu_percent=1.0))
         assert (await service_view(app, "main")).memory_bytes == 7

@@ -16,7 +16,7 @@ ID, OTHER = "sha256:fake:1", "sha256:fake:2"
 
 
 async def of(app: App, name: str) -> ServiceRecord:
-    return await app.house.store.read(lambda tx: services.get(tx, name))
+    return await app.context.store.read(lambda tx: services.get(tx, name))
 
 
 @pytest.mark.parametrize("verb", ["restart", "start", "repair", "update"])
@@ -93,7 +93,8 @@ async def test_update_looks_into_the_image_and_not_at_its_name(scene: Scene, nam
             BadInput, match="holds data of version 1; the image r/q:1 is of version 2"
         ):
             await app.plan(
-                "update", app.verb("update").arguments(service="main", docker_image="r/q:1")
+                "update",
+                app.operation_type("update").arguments(service="main", docker_image="r/q:1"),
             )
 
 

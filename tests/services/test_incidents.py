@@ -31,7 +31,7 @@ class Clock:
 
 
 async def told(app: App, kind: str) -> list[Event]:
-    found = await app.house.store.read(lambda tx: events.after(tx, 0, 5000))
+    found = await app.context.store.read(lambda tx: events.after(tx, 0, 5000))
     return [event for event in found if event.type == kind]
 
 
@@ -40,7 +40,7 @@ async def reasons(app: App, kind: str = "service.incident") -> list[str]:
 
 
 async def repairs(app: App) -> int:
-    found = await app.house.store.read(lambda tx: operations.listed(tx, limit=1000, offset=0))
+    found = await app.context.store.read(lambda tx: operations.listed(tx, limit=1000, offset=0))
     return sum(item.verb == "repair" for item in found.items)
 
 
@@ -123,7 +123,7 @@ async def test_with_self_repair_off_it_is_only_told(how: str, scene: Scene) -> N
         await app.reconciler.sweep()
         assert await reasons(app) == [HOW[how]]
         assert await repairs(app) == 0
-        found = (await app.observer.statuses(await app.house.store.read(services.every)))[1]
+        found = (await app.observer.statuses(await app.context.store.read(services.every)))[1]
         word = {"paused": "paused", "removed": "missing"}.get(how, "down")
         assert found.status == word
         if how != "removed":
@@ -186,7 +186,7 @@ async def test_what_does_not_come_up_is_tried_later_and_later_and_each_reason_is
 async def test_the_pauses_grow_up_to_a_limit_and_begin_anew_when_all_was_calm(scene: Scene) -> None:
     async with scene.open() as app:
         clock = Clock()
-        incidents = Incidents(app.house, clock)
+        incidents = Incidents(app.context, clock)
         pauses = []
         for _ in range(10):
             assert incidents.due(MAIN)

@@ -131,7 +131,7 @@ async def test_nothing_is_started_on_data_that_another_container_uses(
         assert "docker stop by-hand" in raised.value.remedy
         assert scene.engine.require("fk-main").state == "exited"
         assert (
-            await app.house.store.read(lambda tx: services.get(tx, "main"))
+            await app.context.store.read(lambda tx: services.get(tx, "main"))
         ).desired == "stopped"
         assert not scene.engine.world.wrongs
         scene.engine.die(other)
@@ -163,7 +163,7 @@ async def test_one_that_is_started_by_hand_beside_a_server_that_runs_is_told_unt
             assert app.incidents.reason(MAIN).startswith(
                 "Its data is in use by the container by-hand as well."
             )
-            found = (await app.observer.statuses(await app.house.store.read(services.every)))[1]
+            found = (await app.observer.statuses(await app.context.store.read(services.every)))[1]
             assert found.status == "unhealthy"
             assert "docker stop by-hand" in found.reason
             scene.engine.die(other)

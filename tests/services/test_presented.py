@@ -79,8 +79,8 @@ async def speaks(app: App, listener: Listener) -> certificates.CertificateRecord
     """Have the service main be one that speaks TLS, at the listener."""
     given = {"size": ENCRYPTED, "port": listener.port}
     await do(app, "update", service="main", parameters=given)
-    number = (await app.house.store.read(lambda tx: services.get(tx, "main"))).id
-    held = await app.house.store.read(lambda tx: certificates.find(tx, number))
+    number = (await app.context.store.read(lambda tx: services.get(tx, "main"))).id
+    held = await app.context.store.read(lambda tx: certificates.find(tx, number))
     assert held is not None
     listener.open()
     return held
@@ -118,7 +118,9 @@ async def test_another_certificate_than_the_recorded_one_is_told(
         assert told.remedy.endswith("purveyor restart main")
         # one that was renewed and not taken over by the server is of the right authority
         listener.pair = held.key + held.certificate
-        await app.house.store.write(lambda tx: certificates.issue(tx, held.service_id, held.names))
+        await app.context.store.write(
+            lambda tx: certificates.issue(tx, held.service_id, held.names)
+        )
         (told,) = await of_ports(app)
         assert told.ok, "servers that watch the file are given some seconds"
         (told,) = await of_ports(app, now=app.now() + timedelta(minutes=2))

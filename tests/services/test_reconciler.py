@@ -17,12 +17,12 @@ pytestmark = pytest.mark.anyio
 
 
 async def record_of(app: App, service: str) -> ServiceRecord:
-    return await app.house.store.read(lambda tx: services.get(tx, service))
+    return await app.context.store.read(lambda tx: services.get(tx, service))
 
 
 async def told(app: App, kind: str) -> list[str]:
     """The reasons of all events of a type."""
-    found = await app.house.store.read(lambda tx: events.after(tx, 0))
+    found = await app.context.store.read(lambda tx: events.after(tx, 0))
     return [event.data.get("reason", "") for event in found if event.type == kind]
 
 
@@ -51,7 +51,7 @@ async def test_a_container_removed_by_hand_comes_back_on_its_data(scene: Scene) 
 async def test_what_is_taken_back_while_a_sweep_looks_ends_no_sweep(scene: Scene) -> None:
     async with scene.open() as app:
         every = [await record_of(app, name) for name in ("main", "idle")]
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: (
                 services.update(tx, every[1].id, volume_id=None),
                 services.drop_volume(tx, every[1].volume_id or ""),
@@ -145,7 +145,7 @@ async def test_an_archive_goes_on_when_its_helper_was_removed(scene: Scene) -> N
 
 async def test_an_engine_that_is_away_makes_every_status_unknown(scene: Scene) -> None:
     async with scene.open() as app:
-        records = await app.house.store.read(services.every)
+        records = await app.context.store.read(services.every)
         scene.engine.away = "The engine is away."
         found = await app.observer.statuses(records)
         assert {status.status for status in found.values()} == {"unknown"}

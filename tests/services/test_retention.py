@@ -52,7 +52,7 @@ async def held(app: App) -> tuple[int, int, int, int]:
             tx.value("SELECT count(DISTINCT operation_id) FROM steps"),
         )
 
-    return await app.house.store.read(work)
+    return await app.context.store.read(work)
 
 
 async def test_only_so_many_events_are_kept_and_an_operation_goes_with_its_own(
@@ -63,39 +63,39 @@ async def test_only_so_many_events_are_kept_and_an_operation_goes_with_its_own(
         # the newest thousand operations stay, whatever becomes of their events
         assert await held(app) == (3_501, KEPT, 1_001, 1_000)
         assert await app.retention.sweep() == 0
-        await app.house.store.write(lambda tx: tx.emit("token.revoked", data={"id": 1}))
+        await app.context.store.write(lambda tx: tx.emit("token.revoked", data={"id": 1}))
         assert await app.bus.last() == 6_001, "numbers go on"
 
 
 async def test_what_is_older_than_some_days_is_forgotten_and_the_newest_stay(filled: Scene) -> None:
     async with filled.open() as app:
-        later = app.now() + timedelta(days=app.house.settings.history_days + 3)
-        await Retention(app.house, lambda: later).sweep()
+        later = app.now() + timedelta(days=app.context.settings.history_days + 3)
+        await Retention(app.context, lambda: later).sweep()
         assert await held(app) == (6_001 - LEAST, LEAST, 1_001, 1_000)
 
 
 async def test_nothing_goes_that_an_unfinished_operation_needs(filled: Scene) -> None:
     async with filled.open() as app:
-        await app.house.store.write(lambda tx: operations.set_state(tx, 10, "undoing"))
+        await app.context.store.write(lambda tx: operations.set_state(tx, 10, "undoing"))
         await app.retention.sweep()
         first, count, operation, _ = await held(app)
         assert (first, count) == (28, 5_973), "the line has no gaps after it"
         assert operation == 10
         assert [
-            event.id for event in await app.house.store.read(lambda tx: events.after(tx, 27, 3))
+            event.id for event in await app.context.store.read(lambda tx: events.after(tx, 27, 3))
         ] == [28, 29, 30]
-        await app.house.store.write(lambda tx: operations.set_state(tx, 10, "failed"))
+        await app.context.store.write(lambda tx: operations.set_state(tx, 10, "failed"))
         await app.retention.sweep()
         assert (await held(app))[0] == 3_501
 
 
 async def test_looks_at_a_deleted_service_are_forgotten(filled: Scene) -> None:
     async with filled.open() as app:
-        await app.house.store.write(
+        await app.context.store.write(
             lambda tx: tx.update("services", "id = ?", [2], state="deleted")
         )
         await app.retention.sweep()
-        found = await app.house.store.read(
+        found = await app.context.store.read(
             lambda tx: [row["service_id"] for row in tx.rows("SELECT service_id FROM looks")]
         )
         assert {*found} == {1, 3, 4}
@@ -109,7 +109,7 @@ async def test_a_client_that_comes_back_too_late_is_told_so(filled: Scene) -> No
         def work(tx: Tx) -> str:
             return tokens.create(tx, name="t", scope="read", project_id=None, expires_at=None)[1]
 
-        token = await app.house.store.write(work)
+        token = await app.context.store.write(work)
         transport: Any = httpx.ASGITransport(app=create_api(app))  # type: ignore[arg-type]
         headers = {"Authorization": f"Bearer {token}"}
         async with httpx.AsyncClient(

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import anyio
 import pytest
 
-from purveyor.kernel.db.secrets import Vault, open_vault
+from purveyor.kernel.db.secrets import Secrets, open_secrets
 from purveyor.kernel.logs import libraries, make_logger
 from purveyor.kernel.plugins.registry import Plugin, Registry
 from purveyor.settings import load
@@ -103,8 +103,8 @@ def logged(secrets: Any, **fields: Any) -> dict[str, Any]:
 
 
 def test_a_traceback_holds_no_secret() -> None:
-    vault = Vault(b"0" * 43 + b"=")
-    vault.seal({"password": "correct horse/battery", "port": 5432, "name": "innocent-name"})
+    secrets = Secrets(b"0" * 43 + b"=")
+    secrets.seal({"password": "correct horse/battery", "port": 5432, "name": "innocent-name"})
     try:
         raise RuntimeError(
             "login as postgresql://app:hunter22hunter@db/x failed with correct horse/battery"
@@ -112,14 +112,14 @@ def test_a_traceback_holds_no_secret() -> None:
     except RuntimeError as error:
         line = json.dumps(
             logged(
-                vault.known, exc_info=error, error=str(error), url="x?p=correct%20horse%2Fbattery"
+                secrets.known, exc_info=error, error=str(error), url="x?p=correct%20horse%2Fbattery"
             )
         )
     for secret in ("correct horse/battery", "hunter22hunter", "correct%20horse"):
         assert secret not in line
     assert "RuntimeError" in line
-    assert logged(vault.known, service="innocent-name")["service"] == "innocent-name"
-    assert logged(vault.known, token="abc",
+    assert logged(secrets.known, service="innocent-name")["service"] == "innocent-name"
+    assert logged(secrets.known, token="abc",
         nested={"password": "x", "list": ["correct horse/battery"]}) | {"timestamp": ""} == {
         "token": "***", "nested": {"password": "***", "list": ["***"]}, "event": "something",
         "level": "warning", "timestamp": "",
@@ -167,9 +167,9 @@ def test_what_is_opened_is_known_and_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("purveyor.kernel.db.secrets.REMEMBERED", 3)
-    first = open_vault(tmp_path)
+    first = open_secrets(tmp_path)
     sealed = first.seal("a secret of one")
-    second = open_vault(tmp_path)
+    second = open_secrets(tmp_path)
     assert list(second.known()) == []
     second.open(sealed)
     for number in range(3):

@@ -55,7 +55,7 @@ async def list_users(
         found = users.page(tx, limit=limit, offset=offset)
         return Page([_view(tx, record) for record in found.items], found.total)
 
-    return page(*await core.house.store.read(work))
+    return page(*await core.context.store.read(work))
 
 
 @post("/", guards=[admin])
@@ -67,7 +67,7 @@ async def create_user(request: Req, core: Core, data: UserRequest) -> UserView:
         _changed(tx, "created", record, request.user)
         return _view(tx, record)
 
-    return await core.house.store.write(work)
+    return await core.context.store.write(work)
 
 
 @post("/{name:str}/disable", guards=[admin], status_code=200)
@@ -83,7 +83,7 @@ async def disable_user(request: Req, core: Core, name: str) -> UserView:
         _end_tokens(tx, record, request.user)
         return _view(tx, users.get(tx, name))
 
-    return await core.house.store.write(work)
+    return await core.context.store.write(work)
 
 
 @post("/{name:str}/enable", guards=[admin], status_code=200)
@@ -97,7 +97,7 @@ async def enable_user(request: Req, core: Core, name: str) -> UserView:
             _changed(tx, "enabled", record, request.user)
         return _view(tx, users.get(tx, name))
 
-    return await core.house.store.write(work)
+    return await core.context.store.write(work)
 
 
 @delete("/{name:str}", guards=[admin])
@@ -111,7 +111,7 @@ async def remove_user(request: Req, core: Core, name: str) -> None:
         users.remove(tx, record)
         _changed(tx, "removed", record, request.user)
 
-    await core.house.store.write(work)
+    await core.context.store.write(work)
 
 
 @get("/tokens", guards=[admin])
@@ -131,7 +131,7 @@ async def list_tokens(
         ]
         return Page(shown, found.total)
 
-    return page(*await core.house.store.read(work))
+    return page(*await core.context.store.read(work))
 
 
 @post("/tokens", guards=[admin], opt={"reveals": "token"})
@@ -168,7 +168,7 @@ async def create_token(request: Req, core: Core, data: TokenRequest) -> NewToken
         tx.emit("token.created", project=project_id, data=shown)
         return NewToken(id=number, **given, token=token, user=data.user)
 
-    made = await core.house.store.write(work)
+    made = await core.context.store.write(work)
     note(
         request,
         target=str(made.id),
@@ -186,7 +186,7 @@ async def revoke_token(request: Req, core: Core, number: int) -> None:
         sessions.end(tx, request.user.name, token_id=number)
         tx.emit("token.revoked", data={"id": number, **told(request.user)})
 
-    await core.house.store.write(work)
+    await core.context.store.write(work)
 
 
 @get("/sessions", guards=[reader])
@@ -196,7 +196,7 @@ async def list_sessions(
     """A part of the open sessions, the last used first: all of them for administrators, else those
     of one's token."""
     owner, own = await _asking(request)
-    found = await core.house.store.read(
+    found = await core.context.store.read(
         lambda tx: sessions.page(tx, token_id=owner, limit=limit, offset=offset)
     )
     return page(
@@ -217,7 +217,7 @@ async def end_session(request: Req, core: Core, number: int) -> None:
         sessions.require(tx, number, token_id=owner)
         sessions.end(tx, request.user.name, number=number)
 
-    await core.house.store.write(work)
+    await core.context.store.write(work)
 
 
 @delete("/sessions", guards=[reader])
@@ -225,7 +225,7 @@ async def end_sessions(request: Req, core: Core) -> None:
     """Sign everybody out but whoever asks: everybody for administrators, else those of one's
     token."""
     owner, own = await _asking(request)
-    await core.house.store.write(
+    await core.context.store.write(
         lambda tx: sessions.end(tx, request.user.name, token_id=owner, but=own)
     )
 

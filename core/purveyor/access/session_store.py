@@ -66,7 +66,7 @@ def find(tx: Tx, credential: str) -> SessionRecord | None:
     row = tx.row(
         f"SELECT {COLUMNS} FROM {SOURCE} WHERE {where}", [hash_of(credential), *_valid(tx)]
     )
-    return convert(row, SessionRecord, tx.vault) if row else None
+    return convert(row, SessionRecord, tx.secrets) if row else None
 
 
 def touch(tx: Tx, number: int) -> None:
@@ -81,7 +81,7 @@ def page(tx: Tx, *, token_id: int | None, limit: int, offset: int) -> Page[Sessi
     source = f"{SOURCE} WHERE {VALID} AND {of_token}"
     order = "web_sessions.last_used_at DESC, web_sessions.id DESC"
     found = tx.page(COLUMNS, source, [*_valid(tx), *given], order=order, limit=limit, offset=offset)
-    return Page([convert(row, SessionRecord, tx.vault) for row in found.items], found.total)
+    return Page([convert(row, SessionRecord, tx.secrets) for row in found.items], found.total)
 
 
 def require(tx: Tx, number: int, *, token_id: int | None) -> None:

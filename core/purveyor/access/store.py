@@ -42,7 +42,7 @@ def get(tx: Tx, name: str) -> UserRecord:
     row = tx.row("SELECT * FROM users WHERE name = ? AND removed_at IS NULL", [name])
     if row is None:
         raise NotFound(f"There is no user {name!r}.", remedy=LISTING)
-    return convert(row, UserRecord, tx.vault)
+    return convert(row, UserRecord, tx.secrets)
 
 
 def require_enabled(tx: Tx, name: str) -> UserRecord:
@@ -61,7 +61,7 @@ def page(tx: Tx, *, limit: int, offset: int) -> Page[UserRecord]:
     found = tx.page(
         "*", "users WHERE removed_at IS NULL", [], order="name", limit=limit, offset=offset
     )
-    return Page([convert(row, UserRecord, tx.vault) for row in found.items], found.total)
+    return Page([convert(row, UserRecord, tx.secrets) for row in found.items], found.total)
 
 
 def disable(tx: Tx, user: UserRecord) -> None:

@@ -22,9 +22,9 @@ from purveyor.backups.models import BackupRecord
 from purveyor.backups.operations.backup import BackupArguments
 from purveyor.backups.repository import BackupRepository
 from purveyor.backups.storage import Storage
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Verb
+from purveyor.kernel.operations import OperationType
 from purveyor.kernel.operations.runner import Runner
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of
@@ -41,23 +41,25 @@ LOOK = 60.0  # seconds for which one look at who writes at a place is enough
 class ArchiveController:
     """Ships for as long as the daemon serves."""
 
-    def __init__(self, house: House, runner: Runner, verbs: Mapping[str, Verb]) -> None:
-        self._house = house
+    def __init__(
+        self, context: Context, runner: Runner, operation_types: Mapping[str, OperationType]
+    ) -> None:
+        self._context = context
         self._runner = runner
-        self._verbs = verbs
-        self._keeper = house.part(BackupRepository)
-        self._helpers = house.part(WalReceiver)
+        self._operation_types = operation_types
+        self._keeper = context.part(BackupRepository)
+        self._helpers = context.part(WalReceiver)
         self._under_way: set[int] = set()
 
     async def run(self) -> None:
         """Run until cancelled. A slow archive holds up itself alone."""
         async with anyio.create_task_group() as group:
             while True:
-                for archive in await self._house.store.read(archives.every):
+                for archive in await self._context.store.read(archives.every):
                     if archive.service_id not in self._under_way:
                         self._under_way.add(archive.service_id)
                         group.start_soon(self._guarded, archive)
-                await anyio.sleep(self._house.settings.archive_interval)
+                await anyio.sleep(self._context.settings.archive_interval)
 
     async def _guarded(self, archive: ArchiveRecord) -> None:
         try:
@@ -67,13 +69,15 @@ class ArchiveController:
                 archive, "waiting" if archive.state != "broken" else "broken", error.detail
             )
         except Exception as error:  # one archive's trouble must not end the others
-            self._house.logger.warning("archive.fault", service=archive.service_id, exc_info=error)
+            self._context.logger.warning(
+                "archive.fault", service=archive.service_id, exc_info=error
+            )
         finally:
             self._under_way.discard(archive.service_id)
 
     async def turn(self, archive: ArchiveRecord) -> None:
         """One look at one service."""
-        service = await self._house.store.read(lambda tx: services.find(tx, archive.service_id))
+        service = await self._context.store.read(lambda tx: services.find(tx, archive.service_id))
         if (
             service is None
             or service.state != "active"
@@ -85,7 +89,7 @@ class ArchiveController:
             return
         place = await self._place(archive)
         if archive.volume_id != service.volume_id or archive.state == "broken":
-            await self._house.part(Fence).require(place.address, LOOK)
+            await self._context.part(Fence).require(place.address, LOOK)
             await place.put(PROBE, b"purveyor")  # raises while it cannot be reached
             await self._begin(
                 service,
@@ -95,12 +99,12 @@ class ArchiveController:
             )
             return
         await self._helpers.ensure(service)
-        moment = await handle_of(self._house, service).archive_beat()
+        moment = await handle_of(self._context, service).archive_beat()
         waiting = await wal.waiting(self._helpers.access(service), self._helpers.folder(service))
         try:
             await self._ship(archive, service, place, waiting)
         except PurveyorError as error:
-            if waiting.backlog > self._house.settings.archive_queue * MEGABYTE:
+            if waiting.backlog > self._context.settings.archive_queue * MEGABYTE:
                 await self._break(
                     archive, service, f"{waiting.backlog // MEGABYTE} MB wait, and {error.detail}"
                 )
@@ -114,13 +118,15 @@ class ArchiveController:
     async def _place(self, archive: ArchiveRecord) -> Storage:
         number = archive.s3_source_id
         return self._keeper.place(
-            await self._house.store.read(lambda tx: backups.source(tx, number)) if number else None
+            await self._context.store.read(lambda tx: backups.source(tx, number))
+            if number
+            else None
         )
 
     async def _ship(
         self, archive: ArchiveRecord, service: ServiceRecord, place: Storage, waiting: wal.Waiting
     ) -> None:
-        await self._house.part(Fence).require(place.address, LOOK)
+        await self._context.part(Fence).require(place.address, LOOK)
         helper, source = self._helpers.access(service), self._helpers.folder(service)
         signing = await self._keeper.key(create=True)
         assert signing is not None
@@ -154,21 +160,21 @@ class ArchiveController:
                     data={"reason": reason} if reason else {},
                 )
 
-        await self._house.store.write(work)
+        await self._context.store.write(work)
 
     async def _break(self, archive: ArchiveRecord, service: ServiceRecord, why: str) -> None:
         """The queue is full: let the server go on without us rather than fill its disk."""
-        self._house.logger.warning("archive.broken", service=service.name, error=why)
+        self._context.logger.warning("archive.broken", service=service.name, error=why)
         await self._say(
             archive, "broken", f"The queue is full and archiving has ended: {why}", queue_bytes=0
         )
         await self._helpers.end(service)
 
     async def _begin(self, service: ServiceRecord, why: str) -> None:
-        self._house.logger.info("archive.anew", service=service.name, reason=why)
+        self._context.logger.info("archive.anew", service=service.name, reason=why)
         try:
             given = ArchiveArguments(service=str(service.id), again=True)
-            await (await self._runner.submit(self._verbs["archive"], given, ACTOR)).wait()
+            await (await self._runner.submit(self._operation_types["archive"], given, ACTOR)).wait()
         except Conflict:
             return  # something else is being done with it; the next turn comes
 
@@ -185,15 +191,15 @@ class ArchiveController:
             backup_type=BASE,
             keep_days=archive.keep_days,
         )
-        await (await self._runner.submit(self._verbs["backup"], given, ACTOR)).wait()
+        await (await self._runner.submit(self._operation_types["backup"], given, ACTOR)).wait()
 
         def note(tx: Tx) -> None:
             archives.update(tx, service.id, base_at=tx.now)
 
-        await self._house.store.write(note)
+        await self._context.store.write(note)
 
     async def _now(self) -> float:
-        return (await self._house.store.read(lambda tx: tx.now)).timestamp()
+        return (await self._context.store.read(lambda tx: tx.now)).timestamp()
 
     async def _thin(self, archive: ArchiveRecord, place: Storage) -> None:
         """Delete what is older than any base copy that is kept."""
@@ -207,7 +213,7 @@ class ArchiveController:
                 and item.state != "failed"
             ]
 
-        bases = await self._house.store.read(work)
+        bases = await self._context.store.read(work)
         firsts = [item.metadata["first"] for item in bases if item.metadata.get("first")]
         if not firsts or len(firsts) < len(bases):
             return
@@ -215,6 +221,6 @@ class ArchiveController:
         stored = await wal.stored(place, archive.folder)
         old = [item for item in stored if item.of < oldest and not item.of.endswith(".history")]
         if old:
-            await self._house.part(Fence).require(place.address)
+            await self._context.part(Fence).require(place.address)
         for item in old:
             await place.delete(f"{archive.folder}/{item.path}")

@@ -9,9 +9,9 @@ from purveyor.archiving import wal
 from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.repository import BackupRepository
+from purveyor.context import Context
 from purveyor.docker.exec import HelperAccess
 from purveyor.docker.protocols import UNPACKING
-from purveyor.house import House
 from purveyor.kernel.operations.models import Outcome
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.services.handle import handle_of, hooks_of
@@ -26,12 +26,12 @@ PAUSE = 0.5
 LAST_LINES = 6
 
 
-async def require_whole(house: House, backup: BackupRecord, verified: Verified) -> None:
+async def require_whole(context: Context, backup: BackupRecord, verified: Verified) -> None:
     """Raise `BadInput` that names the first file which the changes after a base copy lack: the
     server would serve without what came after it, or end, when all is unpacked already."""
-    manifest, keeper = verified.manifest, house.part(BackupRepository)
+    manifest, keeper = verified.manifest, context.part(BackupRepository)
     place, signing = await keeper.place_of(backup), await _signing(keeper, verified)
-    hooks = hooks_of(house, backup.service_type)
+    hooks = hooks_of(context, backup.service_type)
     gap = ""
     # what is shipped while a place is listed may be told without what came before it
     for _ in range(2):
@@ -60,7 +60,7 @@ async def _signing(keeper: BackupRepository, verified: Verified) -> bytes | None
 
 
 async def unpack(
-    house: House,
+    context: Context,
     backup: BackupRecord,
     verified: Verified,
     record: ServiceRecord,
@@ -77,7 +77,7 @@ async def unpack(
             f"version {record.major}"
         )
         raise BadInput(f"The data would not be read: {why}.", errors={"docker_image": why})
-    keeper, service = house.part(BackupRepository), handle_of(house, record)
+    keeper, service = context.part(BackupRepository), handle_of(context, record)
     place, key = await keeper.place_of(backup), await keeper.opening_key(manifest)
     mount = service.container().mount
     assert mount is not None
@@ -91,7 +91,7 @@ async def unpack(
         stop_timeout=2,
         capabilities=UNPACKING,
     )
-    access = HelperAccess(house.engine, name, house.logger)
+    access = HelperAccess(context.engine, name, context.logger)
 
     async def pour(pulse: Heartbeat) -> None:
         script = 'rm -rf "$0" "$1" && mkdir -p "$0" "$1"'
@@ -111,10 +111,10 @@ async def unpack(
             pulse.beat(size)
         await _run(access, plan.finish)
 
-    await house.engine.containers.remove(name)
+    await context.engine.containers.remove(name)
     try:
-        labels = house.engine.labels.of(purpose="once")
-        await house.engine.containers.create(
+        labels = context.engine.labels.of(purpose="once")
+        await context.engine.containers.create(
             name,
             spec,
             labels=labels,
@@ -124,13 +124,13 @@ async def unpack(
             network=None,
             restart=False,
         )
-        await house.engine.containers.start(name)
+        await context.engine.containers.start(name)
         await run_with_stall_timeout(
-            pour, house.settings.stall_timeout, f"Unpacking into {record.name}", tell
+            pour, context.settings.stall_timeout, f"Unpacking into {record.name}", tell
         )
     finally:
         with anyio.CancelScope(shield=True):
-            await house.engine.containers.remove(name)
+            await context.engine.containers.remove(name)
 
 
 async def _run(access: HelperAccess, command: Command) -> None:
@@ -141,10 +141,10 @@ async def _run(access: HelperAccess, command: Command) -> None:
         )
 
 
-async def arrive(house: House, record: ServiceRecord, tell: Tell) -> Outcome:
+async def arrive(context: Context, record: ServiceRecord, tell: Tell) -> Outcome:
     """Wait until the server has come to the moment; what is off in it. Raises `Failed` when it
     gives up, with its own words."""
-    service, provision = handle_of(house, record), house.part(Provisioner)
+    service, provision = handle_of(context, record), context.part(Provisioner)
 
     async def watch(pulse: Heartbeat) -> None:
         last = "?"
@@ -152,7 +152,7 @@ async def arrive(house: House, record: ServiceRecord, tell: Tell) -> Outcome:
             found = await provision.found(record)
             if found is None or found.restarting or found.state != "running":
                 raise Failed(
-                    f"The server did not come to that moment: {await _last_words(house, record)}",
+                    f"The server did not come to that moment: {await _last_words(context, record)}",
                     remedy="The archive may end before it. Choose an earlier one.",
                 )
             said = await service.recover()
@@ -164,13 +164,13 @@ async def arrive(house: House, record: ServiceRecord, tell: Tell) -> Outcome:
             await anyio.sleep(PAUSE)
 
     await run_with_stall_timeout(
-        watch, house.settings.stall_timeout, f"The recovery of {record.name}", tell
+        watch, context.settings.stall_timeout, f"The recovery of {record.name}", tell
     )
     return Outcome(findings=await service.recovered())
 
 
-async def _last_words(house: House, record: ServiceRecord) -> str:
-    lines = await house.engine.containers.log(record.container_name, lines=LAST_LINES)
+async def _last_words(context: Context, record: ServiceRecord) -> str:
+    lines = await context.engine.containers.log(record.container_name, lines=LAST_LINES)
     return " / ".join(
         line.strip() for line in lines if "FATAL" in line or "PANIC" in line
     ) or " / ".join(lines[-2:])

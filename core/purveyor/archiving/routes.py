@@ -9,7 +9,7 @@ from purveyor.archiving.operations.archive import ArchiveArguments
 from purveyor.archiving.schemas import ArchiveRequest, ArchiveView, MomentRequest
 from purveyor.backups import store as backups
 from purveyor.backups.operations.restore import RestoreArguments
-from purveyor.house import Core
+from purveyor.context import Core
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import answer, nothing
 from purveyor.kernel.db import Tx
@@ -50,7 +50,7 @@ def _archives(tx: Tx, service: str | int | None = None) -> list[ArchiveView]:
 
 @get("/archives", guards=[reader])
 async def list_archives(core: Core, service: str | None = None) -> list[ArchiveView]:
-    return await core.house.store.read(lambda tx: _archives(tx, service))
+    return await core.context.store.read(lambda tx: _archives(tx, service))
 
 
 @post("/archives", guards=[admin])
@@ -58,7 +58,7 @@ async def begin_archive(
     request: Req, core: Core, data: ArchiveRequest, plan: bool = False
 ) -> Response[Any]:
     async def then(operation: OperationRecord) -> ArchiveView:
-        (found,) = await core.house.store.read(lambda tx: _archives(tx, operation.service_id))
+        (found,) = await core.context.store.read(lambda tx: _archives(tx, operation.service_id))
         return found
 
     given = ArchiveArguments(

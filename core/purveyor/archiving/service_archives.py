@@ -8,7 +8,7 @@ from purveyor.archiving.wal_receiver import WalReceiver
 from purveyor.backups.above import Archive, Archives
 from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations.models import Outcome
 from purveyor.services.above import Archiving
@@ -19,19 +19,19 @@ from purveyor_hooks import Sink
 
 
 class ServiceArchives(Archiving, Archives):
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     async def end(self, service: ServiceRecord) -> None:
-        if await self._house.store.read(lambda tx: archives.find(tx, service.id)):
-            await self._house.part(WalReceiver).end(service)
+        if await self._context.store.read(lambda tx: archives.find(tx, service.id)):
+            await self._context.part(WalReceiver).end(service)
 
     def forget(self, tx: Tx, service_id: int) -> None:
         archives.delete(tx, service_id)
 
     async def let_go(self, service: ServiceRecord) -> None:
-        server = handle_of(self._house, service)
-        archived = await self._house.store.read(lambda tx: archives.find(tx, service.id))
+        server = handle_of(self._context, service)
+        archived = await self._context.store.read(lambda tx: archives.find(tx, service.id))
         if archived is None and server.offers("archive_end"):
             await server.archive_end(watching=True)
 
@@ -42,11 +42,11 @@ class ServiceArchives(Archiving, Archives):
         return Archive(folder=found.folder, encrypted=bool(found.encryption), until=found.until)
 
     async def copy(self, service: ServiceRecord, sink: Sink) -> str:
-        helper = self._house.part(WalReceiver).access(service)
-        return await handle_of(self._house, service).archive_base(helper, sink)
+        helper = self._context.part(WalReceiver).access(service)
+        return await handle_of(self._context, service).archive_base(helper, sink)
 
     async def require_whole(self, backup: BackupRecord, verified: Verified) -> None:
-        await pitr.require_whole(self._house, backup, verified)
+        await pitr.require_whole(self._context, backup, verified)
 
     async def unpack(
         self,
@@ -57,7 +57,7 @@ class ServiceArchives(Archiving, Archives):
         at: datetime | None,
         tell: Tell,
     ) -> None:
-        await pitr.unpack(self._house, backup, verified, record, volume, at, tell)
+        await pitr.unpack(self._context, backup, verified, record, volume, at, tell)
 
     async def arrive(self, record: ServiceRecord, tell: Tell) -> Outcome:
-        return await pitr.arrive(self._house, record, tell)
+        return await pitr.arrive(self._context, record, tell)

@@ -9,12 +9,12 @@ from purveyor.kernel.db.database import Tx, convert
 def find(tx: Tx, service_id: int) -> ArchiveRecord | None:
     """The archive of a service."""
     row = tx.row("SELECT * FROM archives WHERE service_id = ?", [service_id])
-    return convert(row, ArchiveRecord, tx.vault) if row else None
+    return convert(row, ArchiveRecord, tx.secrets) if row else None
 
 
 def every(tx: Tx) -> list[ArchiveRecord]:
     return [
-        convert(row, ArchiveRecord, tx.vault)
+        convert(row, ArchiveRecord, tx.secrets)
         for row in tx.rows("SELECT * FROM archives ORDER BY id")
     ]
 

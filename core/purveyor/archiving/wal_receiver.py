@@ -2,10 +2,10 @@
 
 import anyio
 
+from purveyor.context import Context
 from purveyor.docker.exec import HelperAccess
 from purveyor.docker.labels import SPEC
 from purveyor.docker.models import digest
-from purveyor.house import House
 from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Failed
@@ -16,34 +16,34 @@ BEATS, PAUSE = 30, 0.5
 class WalReceiver:
     """Each has a volume of its own, in which there is what was not shipped yet."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def name(self, service: ServiceRecord) -> str:
         return f"{service.container_name}.archive"
 
     def access(self, service: ServiceRecord) -> HelperAccess:
-        return HelperAccess(self._house.engine, self.name(service), self._house.logger)
+        return HelperAccess(self._context.engine, self.name(service), self._context.logger)
 
     def folder(self, service: ServiceRecord) -> str:
         """Where the helper writes, inside its container."""
-        spec = handle_of(self._house, service).archive_helper()
+        spec = handle_of(self._context, service).archive_helper()
         assert spec.mount is not None
         return spec.mount.target
 
     def _volume(self, service: ServiceRecord) -> tuple[str, str]:
         return f"{service.container_name}-archive", str(
-            self._house.state / "archives" / str(service.id)
+            self._context.state / "archives" / str(service.id)
         )
 
     async def ensure(self, service: ServiceRecord, *, fresh: bool = False) -> None:
         """Have it running in the network of the service's container as that is now; `fresh`: with
         nothing in its folder."""
-        engine, name = self._house.engine, self.name(service)
+        engine, name = self._context.engine, self.name(service)
         main = await engine.containers.require_running(
             service.container_name, foreign=service.imported is not None
         )
-        spec = handle_of(self._house, service).archive_helper()
+        spec = handle_of(self._context, service).archive_helper()
         found = await engine.containers.inspect(name)
         volume, path = self._volume(service)
         same = found is not None and found.labels.get(SPEC) == digest(spec, {}, main.id)
@@ -76,23 +76,23 @@ class WalReceiver:
     async def remove(self, service: ServiceRecord) -> None:
         """Remove it and what it wrote."""
         volume, path = self._volume(service)
-        await self._house.engine.containers.remove(self.name(service))
-        await self._house.engine.volumes.destroy(volume, path, service.image)
+        await self._context.engine.containers.remove(self.name(service))
+        await self._context.engine.volumes.destroy(volume, path, service.image)
 
     async def end(self, service: ServiceRecord) -> None:
         """Remove it, and have the server keep nothing for it any more, if it can be asked."""
         await self.remove(service)
-        found = await self._house.engine.containers.inspect(
+        found = await self._context.engine.containers.inspect(
             service.container_name, foreign=service.imported is not None
         )
         if found is not None and found.state == "running":
-            await handle_of(self._house, service).archive_end()
+            await handle_of(self._context, service).archive_end()
 
     async def first_beat(self, service: ServiceRecord) -> None:
         """Wait until a helper that was just started follows. Raises what keeps it from that, with
         its own last words."""
-        server = handle_of(self._house, service)
-        engine, name = self._house.engine, self.name(service)
+        server = handle_of(self._context, service)
+        engine, name = self._context.engine, self.name(service)
         for _ in range(BEATS):
             found = await engine.containers.inspect(name)
             if found is None or found.state != "running" or found.restarting:

@@ -31,7 +31,9 @@ async def list_entries(
         actor=user, target=target, since=_moment("since", since), until=_moment("until", until)
     )
     return page(
-        *await core.house.store.read(lambda tx: audit.page(tx, wanted, limit=limit, offset=offset))
+        *await core.context.store.read(
+            lambda tx: audit.page(tx, wanted, limit=limit, offset=offset)
+        )
     )
 
 
@@ -53,7 +55,7 @@ async def verify_entries(
     core: Core, newest: Annotated[int | None, Parameter(ge=1)] = None
 ) -> Verdict:
     """Whether all entries are there, and as they were written; or the newest so many."""
-    return await core.house.store.examine(lambda tx: audit.verify(tx, newest))
+    return await core.context.store.examine(lambda tx: audit.verify(tx, newest))
 
 
 @post("/backup-key-printed", guards=[admin], opt={"reveals": "backup key"})

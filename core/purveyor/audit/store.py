@@ -35,7 +35,7 @@ class Mark(NamedTuple):
 
 def _mac(tx: Tx, *parts: Any) -> str:
     return hmac.new(
-        tx.vault.derived(PURPOSE), msgspec.json.encode(parts), hashlib.sha256
+        tx.secrets.derived(PURPOSE), msgspec.json.encode(parts), hashlib.sha256
     ).hexdigest()
 
 
@@ -109,7 +109,7 @@ def page(tx: Tx, wanted: Wanted, *, limit: int, offset: int) -> Page[AuditRecord
         limit=limit,
         offset=offset,
     )
-    return Page([convert(row, AuditRecord, tx.vault) for row in found.items], found.total)
+    return Page([convert(row, AuditRecord, tx.secrets) for row in found.items], found.total)
 
 
 # ---------------------------------------------------------------- is it as it was written

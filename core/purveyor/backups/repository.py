@@ -24,7 +24,7 @@ from purveyor.backups.manifest import Manifest, OnRecord, Verified
 from purveyor.backups.models import BackupRecord, SourceRecord
 from purveyor.backups.storage import DATA, MANIFEST, SUMS, LocalStorage, S3Storage, Storage
 from purveyor.backups.sums import CHUNK, Summing, checked
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel import redact
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation, utc_now
@@ -108,12 +108,12 @@ class _Source:
 class BackupRepository:
     """The backups of an installation."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     @property
     def folder(self) -> Path:
-        return self._house.settings.folder_of_backups(self._house.state)
+        return self._context.settings.folder_of_backups(self._context.state)
 
     def place(self, source: SourceRecord | None) -> Storage:
         return LocalStorage(self.folder) if source is None else S3Storage(source, source.secret_key)
@@ -121,7 +121,9 @@ class BackupRepository:
     async def place_of(self, backup: BackupRecord) -> Storage:
         number = backup.s3_source_id
         return self.place(
-            await self._house.store.read(lambda tx: backups.source(tx, number)) if number else None
+            await self._context.store.read(lambda tx: backups.source(tx, number))
+            if number
+            else None
         )
 
     # ---------------------------------------------------------------- writing
@@ -129,14 +131,14 @@ class BackupRepository:
     async def write(self, number: int, tell: Tell) -> None:
         """Make a recorded backup: data first, the manifest last. What it is, is written to its
         record."""
-        store = self._house.store
+        store = self._context.store
         backup, record = await store.read(lambda tx: _backup_and_service(tx, number))
         place = await self.place_of(backup)
-        await self._house.part(Fence).require(place.address)
+        await self._context.part(Fence).require(place.address)
         signing = await self.key(create=True)
         assert signing is not None
         key = signing if backup.encryption else None
-        service = handle_of(self._house, record)
+        service = handle_of(self._context, record)
         health = await service.ready()
         if not health.healthy:
             raise Failed(
@@ -147,7 +149,7 @@ class BackupRepository:
         summing = Summing(file.write)
         packer = Packer(summing.write, key)
 
-        archives = self._house.part(Archives)
+        archives = self._context.part(Archives)
         archive = (
             await store.read(lambda tx: archives.find(tx, record.id))
             if backup.backup_type == BASE
@@ -159,7 +161,7 @@ class BackupRepository:
             nonlocal first
             sink = _Sink(packer, pulse)
             if archive is None:
-                census = await handle_of(self._house, record, pulse).backup(sink)
+                census = await handle_of(self._context, record, pulse).backup(sink)
             else:  # it is the data set itself: nothing of it is counted
                 census = Census(counts={})
                 first = await archives.copy(record, sink)
@@ -170,7 +172,7 @@ class BackupRepository:
         try:
             what = f"The backup of {record.name}"
             census = await run_with_stall_timeout(
-                pour, self._house.settings.stall_timeout, what, tell
+                pour, self._context.settings.stall_timeout, what, tell
             )
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -215,7 +217,7 @@ class BackupRepository:
             changes_signed=archive is not None,
         )
         content, mac = manifests.encode(made, backup.folder, signing)
-        await self._house.part(Fence).require(place.address)  # the data may have taken hours
+        await self._context.part(Fence).require(place.address)  # the data may have taken hours
         await place.put(f"{backup.folder}/{SUMS}", sums)
         await place.put(f"{backup.folder}/{MANIFEST}", content)
         await store.write(lambda tx: backups.update(tx, number, **facts(made, mac)))
@@ -278,12 +280,12 @@ class BackupRepository:
         async def pour(pulse: Heartbeat) -> tuple[Finding, ...]:
             source = _Source(await self.stored(backup, verified), pulse)
             try:
-                return await handle_of(self._house, record, pulse).restore(source, options)
+                return await handle_of(self._context, record, pulse).restore(source, options)
             except Exception as error:
                 raise source.error or error from None
 
         return await run_with_stall_timeout(
-            pour, self._house.settings.stall_timeout, f"The restore into {record.name}", tell
+            pour, self._context.settings.stall_timeout, f"The restore into {record.name}", tell
         )
 
     async def extract(
@@ -291,7 +293,7 @@ class BackupRepository:
     ) -> None:
         """One database or bucket of a backup, as its server's own tools read it."""
         source = _Plain(await self.stored(backup, verified))
-        await hooks_of(self._house, backup.service_type).extract(source, database, sink)
+        await hooks_of(self._context, backup.service_type).extract(source, database, sink)
 
     async def compare_contents(
         self, backup: BackupRecord, verified: Verified, record: ServiceRecord, tell: Tell
@@ -299,26 +301,26 @@ class BackupRepository:
         """What of a backup is not the same in the service that it was restored into, which is
         backed up to nowhere for that; and where the backup holds another number of things than was
         counted when it was written."""
-        compared = await anyio.to_thread.run_sync(Compared, self._house.state)
+        compared = await anyio.to_thread.run_sync(Compared, self._context.state)
 
         async def read(pulse: Heartbeat) -> None:
             source = _Source(await self.stored(backup, verified), pulse)
             try:
-                await handle_of(self._house, record).contents(source, compared.saved)
+                await handle_of(self._context, record).contents(source, compared.saved)
             except Exception as error:
                 raise source.error or error from None
             await self._tell_contents(record, compared.restored, pulse)
 
         try:
             what = f"Comparing the contents of {record.name}"
-            await run_with_stall_timeout(read, self._house.settings.stall_timeout, what, tell)
+            await run_with_stall_timeout(read, self._context.settings.stall_timeout, what, tell)
             return await compared.differences(verified.manifest.census)
         finally:
             compared.close()
 
     async def _tell_contents(self, record: ServiceRecord, into: Contents, pulse: Heartbeat) -> None:
         """What a running service holds, as its backup tells it."""
-        service = handle_of(self._house, record, pulse)
+        service = handle_of(self._context, record, pulse)
         sending, receiving = anyio.create_memory_object_stream[bytes](8)
 
         async def give() -> None:
@@ -343,7 +345,7 @@ class BackupRepository:
     async def key(self, *, create: bool = False) -> bytes | None:
         """The key that signs backups and seals encrypted ones; made when it is first needed. Keep a
         copy elsewhere: without it none that is encrypted opens, and none can be known as ours."""
-        return await anyio.to_thread.run_sync(lambda: _key(self._house.state / KEY_FILE, create))
+        return await anyio.to_thread.run_sync(lambda: _key(self._context.state / KEY_FILE, create))
 
     async def opening_key(self, manifest: Manifest) -> bytes | None:
         if not manifest.encryption:
@@ -353,7 +355,7 @@ class BackupRepository:
             why = "is not here" if key is None else "is another one"
             raise manifests.KeyMissing(
                 f"The backup is encrypted, and its key {why}.",
-                remedy=f"Put the {KEY_FILE} of the installation that made it into {self._house.state}. "
+                remedy=f"Put the {KEY_FILE} of the installation that made it into {self._context.state}. "
                 "Without that key nobody can open the backup.",
             )
         return key

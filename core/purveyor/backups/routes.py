@@ -29,7 +29,7 @@ from purveyor.backups.schemas import (
     SourceView,
 )
 from purveyor.backups.storage import MANIFEST, S3Storage
-from purveyor.house import Core
+from purveyor.context import Core
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.notes import note
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
@@ -89,13 +89,13 @@ async def list_backups(
             offset=offset,
         )
 
-    found = await core.house.store.read(work)
+    found = await core.context.store.read(work)
     return page([view(item) for item in found.items], found.total)
 
 
 @get("/{reference:str}", guards=[reader])
 async def show_backup(core: Core, reference: str) -> BackupView:
-    return view(await core.house.store.read(lambda tx: backups.get(tx, reference)))
+    return view(await core.context.store.read(lambda tx: backups.get(tx, reference)))
 
 
 @post("/external-services/{service:str}/run", guards=[admin])
@@ -109,7 +109,7 @@ async def run_backup(
 def _made(core: Core) -> Any:
     async def then(operation: OperationRecord) -> BackupView:
         return view(
-            await core.house.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
+            await core.context.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
         )
 
     return then
@@ -138,8 +138,8 @@ async def restore_backup(
 async def extract_database(core: Core, reference: str, database: str) -> Stream:
     """One database or bucket of a backup, in the form that its server's own tools read. A body that
     ends early is none: the data is checked while it is read."""
-    backup = await core.house.store.read(lambda tx: readable(tx, reference, database))
-    keeper = core.house.part(BackupRepository)
+    backup = await core.context.store.read(lambda tx: readable(tx, reference, database))
+    keeper = core.context.part(BackupRepository)
     verified = await keeper.manifest(backup)
     assert core.workers is not None
     chunks = await begun(
@@ -180,7 +180,7 @@ async def delete_backup(
 
 @get("/s3-sources", guards=[reader])
 async def list_sources(core: Core) -> list[SourceView]:
-    return [source_view(item) for item in await core.house.store.read(backups.sources)]
+    return [source_view(item) for item in await core.context.store.read(backups.sources)]
 
 
 @post("/s3-sources", guards=[admin])
@@ -190,7 +190,7 @@ async def create_source(request: Req, core: Core, data: SourceRequest) -> Source
     accept_own = values.pop("accept_own")
     _check_source(values)
     if not accept_own:
-        await core.house.store.read(lambda tx: require_elsewhere(tx, data.endpoint))
+        await core.context.store.read(lambda tx: require_elsewhere(tx, data.endpoint))
     now = core.now()
     await S3Storage(SourceRecord(id=0, created_at=now, **values), data.secret_key).check()
 
@@ -199,7 +199,7 @@ async def create_source(request: Req, core: Core, data: SourceRequest) -> Source
         tx.emit("s3-source.created", data={"id": number, "name": data.name})
         return backups.source(tx, number)
 
-    return source_view(await core.house.store.write(work))
+    return source_view(await core.context.store.write(work))
 
 
 def _check_source(values: dict[str, Any]) -> None:
@@ -219,12 +219,12 @@ def _check_source(values: dict[str, Any]) -> None:
 
 @get("/s3-sources/{reference:str}", guards=[reader])
 async def show_source(core: Core, reference: str) -> SourceView:
-    return source_view(await core.house.store.read(lambda tx: backups.source(tx, reference)))
+    return source_view(await core.context.store.read(lambda tx: backups.source(tx, reference)))
 
 
 @put("/s3-sources/{reference:str}", guards=[admin])
 async def update_source(core: Core, reference: str, data: SourceChange) -> SourceView:
-    record = await core.house.store.read(lambda tx: backups.source(tx, reference))
+    record = await core.context.store.read(lambda tx: backups.source(tx, reference))
     changes = {
         name: value for name, value in msgspec.structs.asdict(data).items() if value is not None
     }
@@ -237,7 +237,7 @@ async def update_source(core: Core, reference: str, data: SourceChange) -> Sourc
         tx.emit("s3-source.updated", data={"id": record.id, "changes": sorted(changes)})
         return backups.source(tx, record.id)
 
-    return source_view(await core.house.store.write(work))
+    return source_view(await core.context.store.write(work))
 
 
 @delete("/s3-sources/{reference:str}", guards=[admin])
@@ -247,14 +247,14 @@ async def delete_source(core: Core, reference: str) -> None:
         backups.delete_source(tx, record.id)
         tx.emit("s3-source.deleted", data={"id": record.id, "name": record.name})
 
-    await core.house.store.write(work)
+    await core.context.store.write(work)
 
 
 @get("/s3-sources/{reference:str}/backups", guards=[reader])
 async def found_backups(core: Core, reference: str) -> list[FoundBackup]:
     """What the bucket itself holds, also after our own records are lost."""
-    record = await core.house.store.read(lambda tx: backups.source(tx, reference))
-    keeper = core.house.part(BackupRepository)
+    record = await core.context.store.read(lambda tx: backups.source(tx, reference))
+    keeper = core.context.part(BackupRepository)
     place, found = keeper.place(record), []
     for path in await place.list():
         try:
@@ -286,16 +286,18 @@ async def adopt_from_bucket(
     """Register the backups in the bucket that have no record, so that they can be restored.
     ``X-Refused`` says how many were not: see what the bucket holds."""
     return await _adopted(
-        core, await core.house.store.read(lambda tx: backups.source(tx, reference)), accept_unsigned
+        core,
+        await core.context.store.read(lambda tx: backups.source(tx, reference)),
+        accept_unsigned,
     )
 
 
 async def _adopted(
     core: Core, source: SourceRecord | None, accept_unsigned: bool
 ) -> Response[list[BackupView]]:
-    made, refused = await adopt.adopt(core.house, source, accept_unsigned=accept_unsigned)
+    made, refused = await adopt.adopt(core.context, source, accept_unsigned=accept_unsigned)
     for path, why in refused.items():
-        core.house.logger.warning("backup.refused", path=path, why=why)
+        core.context.logger.warning("backup.refused", path=path, why=why)
     return Response([view(item) for item in made], headers={"X-Refused": str(len(refused))})
 
 
@@ -312,7 +314,7 @@ async def adopt_from_folder(
 
 @get("/schedules", guards=[reader])
 async def list_schedules(core: Core) -> list[ScheduleRecord]:
-    return await core.house.store.read(backups.schedules)
+    return await core.context.store.read(backups.schedules)
 
 
 @post("/schedules", guards=[admin])
@@ -330,12 +332,12 @@ async def create_schedule(request: Req, core: Core, data: ScheduleRequest) -> Sc
         tx.emit("schedule.created", data={"id": number, "name": data.name})
         return backups.schedule(tx, number)
 
-    return await core.house.store.write(work)
+    return await core.context.store.write(work)
 
 
 @get("/schedules/{reference:str}", guards=[reader])
 async def show_schedule(core: Core, reference: str) -> ScheduleRecord:
-    return await core.house.store.read(lambda tx: backups.schedule(tx, reference))
+    return await core.context.store.read(lambda tx: backups.schedule(tx, reference))
 
 
 @delete("/schedules/{reference:str}", guards=[admin])
@@ -345,7 +347,7 @@ async def delete_schedule(core: Core, reference: str) -> None:
         backups.delete_schedule(tx, record.id)
         tx.emit("schedule.deleted", data={"id": record.id, "name": record.name})
 
-    await core.house.store.write(work)
+    await core.context.store.write(work)
 
 
 @post("/schedules/{reference:str}/{word:str}", guards=[admin], status_code=200)
@@ -364,7 +366,7 @@ async def switch_schedule(core: Core, reference: str, word: str) -> ScheduleReco
         tx.emit(f"schedule.{word}d", data={"id": record.id, "name": record.name})
         return backups.schedule(tx, record.id)
 
-    return await core.house.store.write(work)
+    return await core.context.store.write(work)
 
 
 router = Router(

@@ -17,9 +17,9 @@ from purveyor.backups.operations.backup import (
     VerifyArguments,
     insert_backup,
 )
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Verb
+from purveyor.kernel.operations import OperationType
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.runner import Runner
 from purveyor.services import hold
@@ -99,11 +99,15 @@ class Scheduler:
     """Runs what is due, in turn, for as long as the daemon serves."""
 
     def __init__(
-        self, house: House, runner: Runner, verbs: Mapping[str, Verb], now: Callable[[], datetime]
+        self,
+        context: Context,
+        runner: Runner,
+        operation_types: Mapping[str, OperationType],
+        now: Callable[[], datetime],
     ) -> None:
-        self._house = house
+        self._context = context
         self._runner = runner
-        self._verbs = verbs
+        self._operation_types = operation_types
         self._now = now
 
     async def run(self) -> None:
@@ -111,34 +115,34 @@ class Scheduler:
             try:
                 await self.turn()
             except PurveyorError as error:
-                self._house.logger.warning("schedule", error=error.detail)
+                self._context.logger.warning("schedule", error=error.detail)
             await anyio.sleep(PAUSE)
 
     async def turn(self) -> None:
         """What is due now; a schedule whose time passed while nothing ran is made up for once.
         Nothing is while services are being brought back."""
-        if await self._house.store.read(hold.coming):
+        if await self._context.store.read(hold.coming):
             return
-        for schedule in await self._house.store.read(backups.schedules):
+        for schedule in await self._context.store.read(backups.schedules):
             now = self._now()
             if schedule.enabled and _beyond(schedule, now):
                 after, number = next_run(schedule, now), schedule.id
-                await self._house.store.write(
+                await self._context.store.write(
                     lambda tx: backups.update_schedule(tx, number, next_run=after)  # noqa: B023
                 )
             elif schedule.enabled and schedule.next_run is not None and schedule.next_run <= now:
                 after, number = next_run(schedule, now), schedule.id
-                await self._house.store.write(
+                await self._context.store.write(
                     lambda tx: backups.update_schedule(tx, number, next_run=after, last_run=tx.now)  # noqa: B023
                 )
                 result = await self._make(schedule)
-                await self._house.store.write(lambda tx: _ended(tx, number, result))  # noqa: B023
+                await self._context.store.write(lambda tx: _ended(tx, number, result))  # noqa: B023
         await self._expire()
 
     async def _make(self, schedule: ScheduleRecord) -> LastResult:
         ended: Counter[str] = Counter()
-        for service in await self._house.store.read(services.every):
-            provider = self._house.registry.find(service.service_type)
+        for service in await self._context.store.read(services.every):
+            provider = self._context.registry.find(service.service_type)
             wanted = (
                 service.id in schedule.service_ids
                 if schedule.service_ids
@@ -148,8 +152,8 @@ class Scheduler:
                 continue
             if service.desired != "running" or service.state != "active":
                 why = "it is stopped" if service.state == "active" else f"it is {service.state}"
-                await self._house.store.write(
-                    lambda tx: _skip(tx, self._house, schedule, service, why)  # noqa: B023
+                await self._context.store.write(
+                    lambda tx: _skip(tx, self._context, schedule, service, why)  # noqa: B023
                 )
                 ended["skipped"] += 1
                 continue
@@ -178,27 +182,27 @@ class Scheduler:
 
     async def _state(self, number: int | None) -> str:
         found = (
-            await self._house.store.read(lambda tx: backups.find(tx, number))
+            await self._context.store.read(lambda tx: backups.find(tx, number))
             if number is not None
             else None
         )
         return found.state if found else "failed"
 
     async def _run(self, verb: str, given: BackupArguments | ProveArguments) -> int | None:
-        """Run a verb; its failure is told by its own events, and stops nothing else."""
+        """Run an operation; its failure is told by its own events, and stops nothing else."""
         try:
-            handle = await self._runner.submit(self._verbs[verb], given, ACTOR)
+            handle = await self._runner.submit(self._operation_types[verb], given, ACTOR)
             await handle.wait()
         except PurveyorError as error:
-            self._house.logger.warning("schedule.failed", verb=verb, error=error.detail)
+            self._context.logger.warning("schedule.failed", verb=verb, error=error.detail)
             return None
-        found = await self._house.store.read(lambda tx: operations.get(tx, handle.operation_id))
+        found = await self._context.store.read(lambda tx: operations.get(tx, handle.operation_id))
         return int(found.arguments["backup"])
 
     async def _thin(self, schedule: ScheduleRecord, service_id: int) -> None:
         """Delete what is more than the schedule keeps of a service; the last good one always
         stays."""
-        if await self._house.store.read(hold.keeps_all):
+        if await self._context.store.read(hold.keeps_all):
             return
 
         def work(tx: Tx) -> list[BackupRecord]:
@@ -215,19 +219,21 @@ class Scheduler:
                 else []
             )
 
-        for item in await self._house.store.read(work):
+        for item in await self._context.store.read(work):
             await self._run("delete-backup", ProveArguments(backup=str(item.id)))
 
     async def _expire(self) -> None:
         """Delete what has passed its time, unless it is the last good backup of its service. What a
         recovery came from stays until a person has looked at what came."""
-        if await self._house.store.read(hold.keeps_all):
+        if await self._context.store.read(hold.keeps_all):
             return
-        for number in await self._house.store.read(backups.expired):
+        for number in await self._context.store.read(backups.expired):
             await self._run("delete-backup", ProveArguments(backup=str(number)))
 
 
-def _skip(tx: Tx, house: House, schedule: ScheduleRecord, service: ServiceRecord, why: str) -> None:
+def _skip(
+    tx: Tx, context: Context, schedule: ScheduleRecord, service: ServiceRecord, why: str
+) -> None:
     """A backup that was due and not made has a row as every other, and an event."""
     given = BackupArguments(
         service=str(service.id),
@@ -236,7 +242,7 @@ def _skip(tx: Tx, house: House, schedule: ScheduleRecord, service: ServiceRecord
         keep_days=schedule.retention_period,
         schedule=schedule.id,
     )
-    number = insert_backup(tx, house, service, given)
+    number = insert_backup(tx, context, service, given)
     said = f"{service.name} was not backed up: {why}."
     backups.update(
         tx,

@@ -16,7 +16,7 @@ from purveyor_hooks import Conflict, NotFound
 
 
 def _backup(tx: Tx, row: Row) -> BackupRecord:
-    return convert(row, BackupRecord, tx.vault, plain=["metadata"])
+    return convert(row, BackupRecord, tx.secrets, plain=["metadata"])
 
 
 def insert(tx: Tx, **values: Any) -> int:
@@ -111,7 +111,7 @@ def delete(tx: Tx, number: int) -> None:
 
 
 def _source(tx: Tx, row: Row) -> SourceRecord:
-    return convert(row, SourceRecord, tx.vault, sealed=["secret_key"])
+    return convert(row, SourceRecord, tx.secrets, sealed=["secret_key"])
 
 
 def insert_source(tx: Tx, *, secret_key: str, **values: Any) -> int:
@@ -120,13 +120,13 @@ def insert_source(tx: Tx, *, secret_key: str, **values: Any) -> int:
             f"There is an S3 source named {values['name']!r} already.", errors={"name": "taken"}
         )
     return tx.insert(
-        "s3_sources", **values, secret_key=tx.vault.seal(secret_key), created_at=tx.now
+        "s3_sources", **values, secret_key=tx.secrets.seal(secret_key), created_at=tx.now
     )
 
 
 def update_source(tx: Tx, number: int, **values: Any) -> None:
     if "secret_key" in values:
-        values["secret_key"] = tx.vault.seal(values["secret_key"])
+        values["secret_key"] = tx.secrets.seal(values["secret_key"])
     tx.update("s3_sources", "id = ?", [number], **values)
 
 
@@ -162,7 +162,7 @@ def delete_source(tx: Tx, number: int) -> None:
 
 
 def _schedule(tx: Tx, row: Row) -> ScheduleRecord:
-    return convert(row, ScheduleRecord, tx.vault, plain=["tags", "service_ids", "last_result"])
+    return convert(row, ScheduleRecord, tx.secrets, plain=["tags", "service_ids", "last_result"])
 
 
 def insert_schedule(tx: Tx, **values: Any) -> int:

@@ -40,7 +40,7 @@ def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
 def act(
     options: Options, title: str, method: str, path: str, *, plan: bool, **request: Any
 ) -> dict[str, Any] | None:
-    """Run a verb with progress, or show its plan; the answer is the operation, None for a plan."""
+    """Run an operation with progress, or show its plan; the answer is the operation, None for a plan."""
 
     async def work(client: Client) -> dict[str, Any] | None:
         if plan:
@@ -49,6 +49,6 @@ def act(
             output.show_json(answer) if options.as_json else output.show_plan(answer)
             return None
         with output.progress(title) as listener:
-            return dict(await client.verb(method, path, listener, **request))
+            return dict(await client.run_operation(method, path, listener, **request))
 
     return run(options, work)

@@ -29,7 +29,7 @@ SOCKET = "purveyor.sock"
 ENDS = (".succeeded", ".failed", ".waiting", ".abandoned")
 # seconds that a command waits for another one, or for a daemon that is about to serve
 PATIENCE = 30.0
-# seconds; verbs answer at once, only bindings are waited for
+# seconds; operations answer at once, only bindings are waited for
 TIMEOUT = httpx.Timeout(10.0, read=600.0)
 # seconds: until it is asked whether it is there at all; for the answer; between two
 FIRST_LOOK, HANGS, LOOKS = 0.8, 4.0, 2.0
@@ -52,7 +52,7 @@ class Client:
     """Calls the API; its errors are raised as ours. `who` is the daemon's name in sentences, "" for
     the core in this process.
 
-    `waits_for` is the operation that is waited for, with its verb.
+    `waits_for` is the operation that is waited for, with its operation.
     """
 
     def __init__(self, http: httpx.AsyncClient, who: str = "") -> None:
@@ -172,10 +172,10 @@ class Client:
 
     # ---------------------------------------------------------------- operations and events
 
-    async def verb(
+    async def run_operation(
         self, method: str, path: str, listener: Listener, **options: Any
     ) -> Mapping[str, Any]:
-        """Run a verb, telling `listener` its events; the answer is the operation. Raises what it
+        """Run an operation, telling `listener` its events; the answer is the operation. Raises what it
         failed with."""
         begun = await self.call(method, path, headers={"Prefer": "respond-async"}, **options)
         return await self._to_its_end(begun["operation_id"], begun["after"], listener)

@@ -85,7 +85,7 @@ def _catalogue(options: Options) -> None:
     from purveyor.kernel.events import catalog
 
     program = options.require_program()
-    entries = catalog.build(program.operation_types(), program.event_types())
+    entries = catalog.build(program.load_operation_types(), program.load_event_types())
     if options.as_json:
         click.echo(msgspec.json.encode(entries))
     else:

@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from purveyor.house import Core
+    from purveyor.context import Core
     from purveyor.kernel.events.catalog import Described
-    from purveyor.kernel.operations import Verb
+    from purveyor.kernel.operations import OperationType
 
 
 class Program(NamedTuple):
     """`commands` has each command's module; `build` opens a state directory and answers its core,
     of which nothing runs yet, `open_core` one that runs, and `open_api` that one with its API, as
-    the methods say; `verbs` are its types of operation, `events` what features publish by
+    the methods say; `operation_types` are its types of operation, `events` what features publish by
     themselves."""
 
     commands: Mapping[str, str]
     build: str
     open_core: str
     open_api: str
-    verbs: str
+    operation_types: str
     events: str
 
     def built(self, state: Path) -> AbstractAsyncContextManager["Core"]:
@@ -40,11 +40,11 @@ class Program(NamedTuple):
         opener: Callable[..., AbstractAsyncContextManager[tuple[Core, Any]]] = _at(self.open_api)
         return opener(*given, **more)
 
-    def operation_types(self) -> "Sequence[type[Verb]]":
-        found: Sequence[type[Verb]] = _at(self.verbs)
+    def load_operation_types(self) -> "Sequence[type[OperationType]]":
+        found: Sequence[type[OperationType]] = _at(self.operation_types)
         return found
 
-    def event_types(self) -> "Sequence[Described]":
+    def load_event_types(self) -> "Sequence[Described]":
         found: Sequence[Described] = _at(self.events)
         return found
 

@@ -88,37 +88,37 @@ async def serve(program: Program, state: Path, listen: str | None, level: int) -
             program.core_and_api(state, log_level=level, serve=True, patience=PATIENCE)
         )
         settings = (
-            msgspec.structs.replace(app.house.settings, listen=listen)
+            msgspec.structs.replace(app.context.settings, listen=listen)
             if listen
-            else app.house.settings
+            else app.context.settings
         )
         host, port = settings.address
         public = listen_tcp(host, port)
         bound = public.getsockname()
         with suppress(StateUnavailable):  # it is noted at a later start
-            await app.house.store.write(lambda tx: note_port(tx, bound[1]))
+            await app.context.store.write(lambda tx: note_port(tx, bound[1]))
         async with (
             serving(api, local=[listen_local(state / SOCKET)], public=[public]) as servers,
             anyio.create_task_group() as group,
         ):
             if not settings.api_url:
-                keep = app.house.supervisor.keep
+                keep = app.context.supervisor.keep
                 group.start_soon(
                     keep,
                     "the door for containers",
-                    lambda: gateway_listener.keep(app, app.house.engine, servers, host, bound[1]),
+                    lambda: gateway_listener.keep(app, app.context.engine, servers, host, bound[1]),
                 )
             gc.collect()
             # what is there now stays: looking through all of it again and again holds up every
             # answer for 60 ms
             gc.freeze()
-            app.house.logger.info(
+            app.context.logger.info(
                 "serving", address=f"http://{bound[0]}:{bound[1]}", state=str(state)
             )
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async for _ in signals:
                     break
-            app.house.logger.info("stopping")
+            app.context.logger.info("stopping")
             app.runner.interrupt()
             app.bus.close()
             group.cancel_scope.cancel()

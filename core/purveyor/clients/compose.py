@@ -150,7 +150,7 @@ async def _up(client: Client, project: str, service: str, given: Mapping[str, st
         found = await _created(client, name, given)
     if found["status"] in ("stopped", "down"):
         _say("info", f"starting {found['slug']}")
-        await client.verb("POST", f"{SERVICES}/{found['slug']}/start", _told)
+        await client.run_operation("POST", f"{SERVICES}/{found['slug']}/start", _told)
     try:
         await client.get(f"{PROJECTS}/{project}")
     except NotFound:
@@ -158,12 +158,12 @@ async def _up(client: Client, project: str, service: str, given: Mapping[str, st
     links = await client.get(f"{SERVICES}/projects/{project}")
     if found["slug"] not in [link["service"]["slug"] for link in links]:
         _say("info", f"linking {found['slug']} to {project}")
-        await client.verb(
+        await client.run_operation(
             "POST", f"{SERVICES}/{found['slug']}/projects", _told, json={"project_id": project}
         )
     environment = given.get("environment") or "production"
     if environment != "production":  # the compose file names it: it is made when there is none
-        await client.verb(
+        await client.run_operation(
             "POST", f"/api/projects/{project}/environments", _told, json={"name": environment}
         )
     path = f"{SERVICES}/{found['slug']}/projects/{project}/environment"
@@ -185,7 +185,7 @@ async def _created(client: Client, name: str, given: Mapping[str, str]) -> Mappi
     if given.get("version"):
         body["version"] = given["version"]
     try:
-        operation = await client.verb("POST", f"{SERVICES}/", _told, json=body)
+        operation = await client.run_operation("POST", f"{SERVICES}/", _told, json=body)
         number = operation["service_id"]
     except Conflict:  # compose brings several up at once
         number = name

@@ -3,12 +3,12 @@ them."""
 
 from dataclasses import dataclass
 
+from purveyor.context import Context
 from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.docker import Engine, PortTaken, labels, names, port_registry, ports
 from purveyor.docker.models import digest
-from purveyor.house import House
 from purveyor.kernel import redact
 from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx
@@ -52,13 +52,13 @@ class DockerAppRuntime:
     goes to the daemon's log, for who asks is not to learn of this host what only its administrators
     know."""
 
-    house: House
+    context: Context
     project_id: int
     environment_id: int
     plainly: bool = False
 
     def _name(self, deployment: Deployment) -> str:
-        return container_name(self.house.engine, deployment.scope, deployment.id)
+        return container_name(self.context.engine, deployment.scope, deployment.id)
 
     async def run(self, deployment: Deployment, app: AppSpec) -> str:
         try:
@@ -66,15 +66,17 @@ class DockerAppRuntime:
         except (Failed, Conflict, NotFound) as error:
             if not self.plainly:
                 raise
-            self.house.logger.warning("deploy.engine", deployment=deployment.id, error=error.detail)
+            self.context.logger.warning(
+                "deploy.engine", deployment=deployment.id, error=error.detail
+            )
             raise _plain(error, app) from None
 
     async def _run(self, deployment: Deployment, app: AppSpec) -> str:
-        engine, name = self.house.engine, self._name(deployment)
-        await engine.images.ensure(app.image, _silent, self.house.settings.pull_timeout)
+        engine, name = self.context.engine, self._name(deployment)
+        await engine.images.ensure(app.image, _silent, self.context.settings.pull_timeout)
         network = await self._network(deployment.scope)
-        hosts = await self.house.store.read(address.hosts)
-        spec = containment.spec_of(deployment, app, self.house.settings)
+        hosts = await self.context.store.read(address.hosts)
+        spec = containment.spec_of(deployment, app, self.context.settings)
         marks = engine.labels.of(
             project=self.project_id, environment=self.environment_id, deployment=deployment.id
         )
@@ -94,49 +96,49 @@ class DockerAppRuntime:
                     network=network,
                     hosts=hosts,
                 )
-            if bundle := await self.house.store.read(certificates.bundle):
+            if bundle := await self.context.store.read(certificates.bundle):
                 await engine.containers.put(name, [File(path=AUTHORITIES, content=bundle)])
             try:
                 await engine.containers.start(name)
                 return name
             except PortTaken:
-                await self.house.store.write(
+                await self.context.store.write(
                     lambda tx: port_registry.release_ports(tx, deployment=deployment.id)
                 )
         raise PortTaken(f"No free port from {PORT_BASE} up found for the app.")
 
     async def _network(self, scope: Scope) -> str:
         """The environment's network, with the services that it uses."""
-        name = networks.name_of(self.house.engine.namespace, scope.project, scope.environment)
-        return (await self.house.part(Networks).ensure(self.environment_id, name)).name
+        name = networks.name_of(self.context.engine.namespace, scope.project, scope.environment)
+        return (await self.context.part(Networks).ensure(self.environment_id, name)).name
 
     async def _port(self, deployment_id: int) -> int:
         def work(tx: Tx) -> int:
             port = port_registry.claimed_port(tx, deployment=deployment_id)
             if port is None:
                 port = ports.lowest_free(
-                    PORT_BASE + self.house.settings.port_offset, port_registry.ports_taken(tx)
+                    PORT_BASE + self.context.settings.port_offset, port_registry.ports_taken(tx)
                 )
                 port_registry.claim_port(tx, port, "port", deployment=deployment_id)
             return port
 
-        return await self.house.store.write(work)
+        return await self.context.store.write(work)
 
     async def address(self, deployment: Deployment) -> Address | None:
-        port = await self.house.store.read(
+        port = await self.context.store.read(
             lambda tx: port_registry.claimed_port(tx, deployment=deployment.id)
         )
         return Address(host="127.0.0.1", port=port) if port else None
 
     async def state(self, deployment: Deployment) -> tuple[str, str]:
-        found = await self.house.engine.containers.inspect(self._name(deployment))
+        found = await self.context.engine.containers.inspect(self._name(deployment))
         if found is None:
             raise NotFound(f"The container {self._name(deployment)} is gone.")
         return ("restarting" if found.restarting else found.state), found.health
 
     async def log(self, deployment: Deployment, lines: int = 20) -> str:
         text = "\n".join(
-            await self.house.engine.containers.log(self._name(deployment), lines=lines)
+            await self.context.engine.containers.log(self._name(deployment), lines=lines)
         )
         return redact.scrub(
             text, [variable.value for variable in deployment.variables if variable.secret]
@@ -149,14 +151,14 @@ class DockerAppRuntime:
 
     async def has(self, deployment_id: int) -> bool:
         """Whether there is a container of a deployment, by whatever name."""
-        return bool(await self.house.engine.containers.listed(deployment=deployment_id))
+        return bool(await self.context.engine.containers.listed(deployment=deployment_id))
 
     async def bring_back(self, deployment_id: int) -> None:
         """Have the container of a deployment on the network and running, if there is one. One whose
         name for the API leads astray goes: the engine changes no name of a container that there
         is."""
-        engine = self.house.engine
-        record = await self.house.store.read(
+        engine = self.context.engine
+        record = await self.context.store.read(
             lambda tx: deployment_store.deployment(tx, deployment_id)
         )
         listed = await engine.containers.listed(deployment=deployment_id)
@@ -167,16 +169,16 @@ class DockerAppRuntime:
         if found is None:
             return
         if (
-            astray(found, await self.house.store.read(address.hosts))
+            astray(found, await self.context.store.read(address.hosts))
             and record.variables is not None
         ):
             await engine.containers.remove(found.id)
             return
         if found.name != record.container:
             await engine.containers.rename(found.id, record.container)
-        scope = await self.house.store.read(lambda tx: scope_of(tx, record))
+        scope = await self.context.store.read(lambda tx: scope_of(tx, record))
         network = await self._network(scope)
-        expected = await self.house.part(Networks).expected(environment=self.environment_id)
+        expected = await self.context.part(Networks).expected(environment=self.environment_id)
         if lost(found, expected):
             await engine.containers.connect(found.id, [], network)
         home = found.network_ids.get(engine.namespace)
@@ -193,7 +195,7 @@ class DockerAppRuntime:
         await self._rename(scope, deployment_id)
 
     async def _rename(self, scope: Scope, current: int) -> None:
-        engine, alias = self.house.engine, names.alias(scope.project, scope.environment)
+        engine, alias = self.context.engine, names.alias(scope.project, scope.environment)
         network = await self._network(scope)
         found = await engine.containers.listed(environment=self.environment_id)
         for item in sorted(
@@ -205,14 +207,14 @@ class DockerAppRuntime:
 
     async def retire_others(self, deployment: Deployment) -> None:
         await remove_containers(
-            self.house.engine, keep=deployment.id, environment=self.environment_id
+            self.context.engine, keep=deployment.id, environment=self.environment_id
         )
 
     async def withdraw(self, scope: Scope, deployment_id: int) -> None:
         """Take a deployment back that did not come up: its containers go, the active one has the
         name."""
-        engine = self.house.engine
-        active = await self.house.store.read(
+        engine = self.context.engine
+        active = await self.context.store.read(
             lambda tx: deployment_store.deployments(
                 tx, environment_id=self.environment_id, state="active"
             )

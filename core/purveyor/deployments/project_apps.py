@@ -1,17 +1,17 @@
 """What projects ask of deployments, answered."""
 
+from purveyor.context import Context
 from purveyor.deployments import store as deployments
 from purveyor.deployments.app_runtime import remove_containers
 from purveyor.docker import port_registry
-from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.projects.above import Deployed
 from purveyor.projects.models import BindingRecord
 
 
 class ProjectApps(Deployed):
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def users(self, tx: Tx, service_id: int) -> list[tuple[BindingRecord, int]]:
         return [(binding, user.id) for binding, user in deployments.users(tx, service_id)]
@@ -32,7 +32,7 @@ class ProjectApps(Deployed):
     ) -> None:
         given = {"project": project_id, "environment": environment_id}
         chosen = {name: number for name, number in given.items() if number is not None}
-        await remove_containers(self._house.engine, **chosen)
+        await remove_containers(self._context.engine, **chosen)
 
     def retire(self, tx: Tx, environment_id: int) -> None:
         for item in deployments.deployments(tx, environment_id=environment_id, state="active"):

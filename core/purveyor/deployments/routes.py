@@ -5,6 +5,7 @@ from typing import Any
 
 from litestar import Request, Response, Router, get, post
 
+from purveyor.context import Core
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.containment import MB
 from purveyor.deployments.models import DeploymentRecord
@@ -12,7 +13,6 @@ from purveyor.deployments.operations.deploy import DeployArguments, DeployReques
 from purveyor.deployments.schemas import DeploymentView
 from purveyor.deployments.status import statuses
 from purveyor.docker import image_registry
-from purveyor.house import Core
 from purveyor.kernel import redact
 from purveyor.kernel.api.responses import Limit, Offset, answer, page
 from purveyor.kernel.db import Page, Tx
@@ -38,7 +38,7 @@ async def _views(core: Core, records: Sequence[DeploymentRecord]) -> list[Deploy
         }
         return projects.environments_by_id(tx, numbers), digests
 
-    places, digests = await core.house.store.read(look)
+    places, digests = await core.context.store.read(look)
     return [
         _deployment(
             record,
@@ -83,7 +83,7 @@ async def list_deployments(
             tx, projects.get(tx, project).id, limit=limit, offset=offset
         )
 
-    found = await core.house.store.read(work)
+    found = await core.context.store.read(work)
     return page(await _views(core, found.items), found.total)
 
 
@@ -96,7 +96,7 @@ async def deploy(
         return (
             await _views(
                 core,
-                [await core.house.store.read(lambda tx: deployment_store.deployment(tx, number))],
+                [await core.context.store.read(lambda tx: deployment_store.deployment(tx, number))],
             )
         )[0]
 
@@ -112,7 +112,7 @@ async def show_deployment(core: Core, project: str, number: int) -> DeploymentVi
         found = deployment_store.deployment(tx, number)
         return found if found.project_id == record.id else deployment_store.deployment(tx, 0)
 
-    return (await _views(core, [await core.house.store.read(work)]))[0]
+    return (await _views(core, [await core.context.store.read(work)]))[0]
 
 
 @get("/{project:str}/deployments/{number:int}/log", guards=[own_project], opt={"reveals": "log"})
@@ -130,12 +130,12 @@ async def deployment_log(core: Core, project: str, number: int) -> Response[str]
         ]
         return found, held
 
-    record, secrets = await core.house.store.read(work)
+    record, secrets = await core.context.store.read(work)
     if not record.container:
         raise NotFound(
             "The deployment has no container.", remedy="It only ran hooks, or it never came up."
         )
-    lines = await core.house.engine.containers.log(record.container, lines=400)
+    lines = await core.context.engine.containers.log(record.container, lines=400)
     return Response(redact.scrub("\n".join(lines), secrets), media_type="text/plain; charset=utf-8")
 
 

@@ -48,7 +48,7 @@ def insert_deployment(
         "project_id": project_id,
         "environment_id": environment_id,
         "app": text,
-        "variables": tx.vault.seal(variables),
+        "variables": tx.secrets.seal(variables),
     }
     return tx.insert("deployments", **values, state="deploying", created_at=tx.now)
 
@@ -59,7 +59,7 @@ def take_in(tx: Tx, *, variables: Mapping[str, str], **values: Any) -> None:
         "deployments",
         **values,
         app=None,
-        variables=tx.vault.seal(variables),
+        variables=tx.secrets.seal(variables),
         state="active",
         created_at=tx.now,
     )
@@ -69,7 +69,7 @@ def deployment(tx: Tx, deployment_id: int) -> DeploymentRecord:
     row = tx.row("SELECT * FROM deployments WHERE id = ?", [deployment_id])
     if row is None:
         raise NotFound(f"There is no deployment {deployment_id}.")
-    return convert(row, DeploymentRecord, tx.vault, plain=["app"], sealed=["variables"])
+    return convert(row, DeploymentRecord, tx.secrets, plain=["app"], sealed=["variables"])
 
 
 def deployments(
@@ -83,7 +83,7 @@ def deployments(
     where, given = matching(project_id=project_id, environment_id=environment_id, state=state)
     rows = tx.rows(f"SELECT * FROM deployments WHERE {where} ORDER BY id DESC", given)
     return [
-        convert(row, DeploymentRecord, tx.vault, plain=["app"], sealed=["variables"])
+        convert(row, DeploymentRecord, tx.secrets, plain=["app"], sealed=["variables"])
         for row in rows
     ]
 
@@ -100,7 +100,7 @@ def deployments_page(tx: Tx, project_id: int, *, limit: int, offset: int) -> Pag
     )
     return Page(
         [
-            convert(row, DeploymentRecord, tx.vault, plain=["app"], sealed=["variables"])
+            convert(row, DeploymentRecord, tx.secrets, plain=["app"], sealed=["variables"])
             for row in found.items
         ],
         found.total,

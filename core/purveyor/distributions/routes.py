@@ -19,12 +19,12 @@ from purveyor.kernel.plugins.registry import Plugin
 
 @get("/plugins", guards=[reader])
 async def list_plugins(core: Core) -> list[PluginView]:
-    noted = {item.distribution: item for item in await core.house.store.read(installed.every)}
+    noted = {item.distribution: item for item in await core.context.store.read(installed.every)}
 
     def work() -> list[PluginView]:
         return [
             _plugin_view(plugin, noted.get(files.canonical(plugin.distribution)))
-            for plugin in core.house.registry.plugins
+            for plugin in core.context.registry.plugins
         ]
 
     return await anyio.to_thread.run_sync(work)
@@ -55,7 +55,7 @@ async def note_installed(request: Req, core: Core, data: InstalledRequest) -> In
         tx.emit("plugin.installed", data={**shown, **told(request.user)})
         return installed.note(tx, actor=request.user.name, **msgspec.structs.asdict(data))
 
-    return await core.house.store.write(work)
+    return await core.context.store.write(work)
 
 
 @delete("/plugins/installed/{distribution:str}", guards=[admin])
@@ -73,7 +73,7 @@ async def note_removed(request: Req, core: Core, distribution: str) -> None:
             tx.emit("plugin.removed", data={**shown, **told(request.user)})
             installed.forget(tx, distribution)
 
-    await core.house.store.write(work)
+    await core.context.store.write(work)
 
 
 router = Router(

@@ -17,12 +17,12 @@ def note(tx: Tx, distribution: str, **values: Any) -> InstalledRecord:
 
 def find(tx: Tx, distribution: str) -> InstalledRecord | None:
     row = tx.row("SELECT * FROM installed_plugins WHERE distribution = ?", [distribution])
-    return convert(row, InstalledRecord, tx.vault) if row else None
+    return convert(row, InstalledRecord, tx.secrets) if row else None
 
 
 def every(tx: Tx) -> list[InstalledRecord]:
     rows = tx.rows("SELECT * FROM installed_plugins ORDER BY distribution")
-    return [convert(row, InstalledRecord, tx.vault) for row in rows]
+    return [convert(row, InstalledRecord, tx.secrets) for row in rows]
 
 
 def forget(tx: Tx, distribution: str) -> None:

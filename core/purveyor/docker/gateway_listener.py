@@ -27,18 +27,20 @@ async def keep(app: Core, engine: Engine, servers: Servers, host: str, port: int
                     end()
                     end = _nothing
                     if host not in (*address.EVERYWHERE, gateway):
-                        end = await servers.open(listen_tcp(gateway, port), at_door=True)
+                        end = await servers.open(listen_tcp(gateway, port), at_gateway=True)
                     neighbours.gateway = gateway
                     known, complained = gateway, False
-                    app.house.logger.info("serving.containers", address=f"http://{gateway}:{port}")
+                    app.context.logger.info(
+                        "serving.containers", address=f"http://{gateway}:{port}"
+                    )
                 await neighbours.look()
                 servers.door_guard.together(await app.homes())
                 if known != noted:
-                    await app.house.store.write(lambda tx: address.note_gateway(tx, known))  # noqa: B023
+                    await app.context.store.write(lambda tx: address.note_gateway(tx, known))  # noqa: B023
                     noted = known
             except PurveyorError as error:
                 if not complained:
-                    app.house.logger.warning("serving.containers", error=error.detail)
+                    app.context.logger.warning("serving.containers", error=error.detail)
                 complained = True
             await anyio.sleep(LOOK)
     finally:

@@ -9,13 +9,13 @@ import anyio.abc
 import msgspec
 
 from purveyor.kernel.actors import Who
-from purveyor.kernel.api.door import Network
 from purveyor.kernel.api.models import TokenRecord
+from purveyor.kernel.api.peers import Network
 from purveyor.kernel.api.refusals import Refusals
 from purveyor.kernel.cache import Cache
 from purveyor.kernel.events.bus import Bus
 from purveyor.kernel.events.catalog import Described
-from purveyor.kernel.operations import Plan, Runner, Verb
+from purveyor.kernel.operations import OperationType, Plan, Runner
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.parts import Kernel
 from purveyor.kernel.subjects import Subjects
@@ -48,7 +48,7 @@ class Core(Protocol):
     bus: Bus
     memory: Cache
     runner: Runner
-    verbs: Mapping[str, Verb]
+    operation_types: Mapping[str, OperationType]
     events: Sequence[Described]  # that features publish by themselves
     subjects: Subjects
     workers: anyio.abc.TaskGroup | None
@@ -56,7 +56,7 @@ class Core(Protocol):
     token_uses: dict[int, datetime]
 
     @property
-    def house(self) -> Kernel: ...
+    def context(self) -> Kernel: ...
 
     def now(self) -> datetime: ...
 
@@ -75,10 +75,10 @@ class Core(Protocol):
         """What a feature made once, by its class."""
 
     async def run(self, name: str, given: msgspec.Struct, actor: Who) -> OperationRecord:
-        """Run a verb to its end. Raises what it failed with."""
+        """Run an operation to its end. Raises what it failed with."""
 
     async def begin(self, name: str, given: msgspec.Struct, actor: Who) -> int:
-        """Start a verb; the answer is its operation's id."""
+        """Start an operation; the answer is its operation's id."""
 
     async def plan(self, name: str, given: msgspec.Struct) -> Plan:
-        """What a verb would do."""
+        """What an operation would do."""

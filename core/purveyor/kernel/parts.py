@@ -1,4 +1,4 @@
-"""What verbs are built on, made once and passed in: what the kernel brings, and what features
+"""What operations are built on, made once and passed in: what the kernel brings, and what features
 made."""
 
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Kernel:
-    """What the kernel has for every verb."""
+    """What the kernel has for every operation."""
 
     state: Path
     settings: ApiSettings

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel import naming as names
 from purveyor.kernel.api import tokens as api_tokens
 from purveyor.kernel.db import Tx
@@ -22,9 +22,9 @@ from purveyor.services.networks import Networks
 from purveyor_hooks import Conflict, NotFound
 
 
-def intend(
+def record_intent(
     tx: Tx,
-    house: House,
+    context: Context,
     service: ServiceRecord,
     project: ProjectRecord,
     environment: EnvironmentRecord,
@@ -32,7 +32,7 @@ def intend(
     """The recorded binding of an environment on a service, chosen now if there is none. Raises
     `Conflict`."""
     found = projects.taken_up(tx, service.id, project, environment)
-    kind = house.registry.kind(service.service_type)
+    kind = context.registry.kind(service.service_type)
     if kind.uses_api:
         tokens.ensure_of_environment(tx, project, environment)
     if found is None:
@@ -59,7 +59,7 @@ def intend(
             projects.choose_again(tx, number, account, names.password())
     record = projects.binding(tx, number)
     assert record is not None
-    return with_extras(tx, house, service, record, wanted_extras(tx, service, project))
+    return with_extras(tx, context, service, record, wanted_extras(tx, service, project))
 
 
 def wanted_extras(tx: Tx, service: ServiceRecord, project: ProjectRecord) -> set[str]:
@@ -72,10 +72,10 @@ def wanted_extras(tx: Tx, service: ServiceRecord, project: ProjectRecord) -> set
 
 
 def with_extras(
-    tx: Tx, house: House, service: ServiceRecord, record: BindingRecord, wanted: Collection[str]
+    tx: Tx, context: Context, service: ServiceRecord, record: BindingRecord, wanted: Collection[str]
 ) -> BindingRecord:
     """A binding with further resources, named now if they are not there."""
-    kind = house.registry.kind(service.service_type)
+    kind = context.registry.kind(service.service_type)
     extras = dict(record.extras)
     for name in sorted(wanted):
         if name not in extras:
@@ -129,16 +129,16 @@ def environment_of(tx: Tx, project: ProjectRecord, given: str) -> EnvironmentRec
 class Binder:
     """The server side of bindings."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._networks = house.part(Networks)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._networks = context.part(Networks)
 
     async def _load(self, binding_id: int) -> tuple[BindingRecord, ServiceRecord] | None:
         def work(tx: Tx) -> tuple[BindingRecord, ServiceRecord] | None:
             record = projects.binding(tx, binding_id)
             return (record, services.get(tx, record.service_id)) if record else None
 
-        return await self._house.store.read(work)
+        return await self._context.store.read(work)
 
     async def bind(self, binding_ids: Sequence[int]) -> None:
         """Make resource and account of each, and record that they are there."""
@@ -147,8 +147,8 @@ class Binder:
             if loaded is None:
                 raise NotFound("The binding is gone.")
             binding, service = loaded
-            await handle_of(self._house, service).bind(binding.view())
-            await self._house.store.write(
+            await handle_of(self._context, service).bind(binding.view())
+            await self._context.store.write(
                 lambda tx: projects.update_binding(tx, binding_id, state="bound")  # noqa: B023
             )
             await self._networks.admit(service.id, binding.environment_id)
@@ -158,12 +158,12 @@ class Binder:
         for binding_id in binding_ids:
             if loaded := await self._load(binding_id):
                 binding, service = loaded
-                await handle_of(self._house, service).unbind(binding.view())
+                await handle_of(self._context, service).unbind(binding.view())
                 await self._networks.leave(
                     service.id, binding.environment_id
                 )  # its sessions have ended: one that is cut off hangs
                 ended: dict[str, Any] = {"state": "unbound", "former_until": None}
-                await self._house.store.write(
+                await self._context.store.write(
                     lambda tx: projects.update_binding(tx, binding_id, **ended)  # noqa: B023
                 )
 
@@ -172,8 +172,8 @@ class Binder:
         for binding_id in binding_ids:
             if loaded := await self._load(binding_id):
                 binding, service = loaded
-                await handle_of(self._house, service).retire(binding.view())
-                await self._house.store.write(
+                await handle_of(self._context, service).retire(binding.view())
+                await self._context.store.write(
                     lambda tx: projects.update_binding(tx, binding_id, former_until=None)  # noqa: B023
                 )
 
@@ -184,9 +184,9 @@ class Binder:
             if loaded is None or name not in loaded[0].extras:
                 continue
             binding, service = loaded
-            await handle_of(self._house, service).purge_extra(binding.view(), name)
+            await handle_of(self._context, service).purge_extra(binding.view(), name)
             left = {key: value for key, value in binding.extras.items() if key != name}
-            await self._house.store.write(
+            await self._context.store.write(
                 lambda tx: projects.update_binding(tx, binding_id, extras=left)  # noqa: B023
             )
 
@@ -195,16 +195,16 @@ class Binder:
         for binding_id in binding_ids:
             if loaded := await self._load(binding_id):
                 binding, service = loaded
-                await handle_of(self._house, service).purge(binding.view())
+                await handle_of(self._context, service).purge(binding.view())
                 await self._networks.leave(service.id, binding.environment_id)
-                await self._house.store.write(lambda tx: projects.delete_binding(tx, binding_id))  # noqa: B023
+                await self._context.store.write(lambda tx: projects.delete_binding(tx, binding_id))  # noqa: B023
 
 
-def revoke_unused(tx: Tx, house: House, project_id: int) -> None:
+def revoke_unused(tx: Tx, context: Context, project_id: int) -> None:
     """End the tokens of a project's environments that have no account any more on a service that
     uses the API."""
     if any(
-        _uses_api(house, link.service_type) for link in projects.links(tx, project_id=project_id)
+        _uses_api(context, link.service_type) for link in projects.links(tx, project_id=project_id)
     ):
         return
     for environment in projects.environments(tx, project_id):
@@ -212,18 +212,18 @@ def revoke_unused(tx: Tx, house: House, project_id: int) -> None:
             services.get(tx, item.service_id)
             for item in projects.ending(tx, environment_id=environment.id)
         ]
-        if not any(_uses_api(house, service.service_type) for service in held):
+        if not any(_uses_api(context, service.service_type) for service in held):
             api_tokens.revoke_of_environment(tx, environment.id)
 
 
-def _uses_api(house: House, service_type: str) -> bool:
-    provider = house.registry.find(service_type)
+def _uses_api(context: Context, service_type: str) -> bool:
+    provider = context.registry.find(service_type)
     return provider is not None and provider.kind.uses_api
 
 
 def apps(
     tx: Tx,
-    house: House,
+    context: Context,
     service: ServiceRecord,
     effect: str,
     environment_ids: Collection[int] | None = None,
@@ -238,6 +238,6 @@ def apps(
             service=service.name,
             effect=effect,
         )
-        for binding, deployment in house.part(Deployed).users(tx, service.id)
+        for binding, deployment in context.part(Deployed).users(tx, service.id)
         if environment_ids is None or binding.environment_id in environment_ids
     ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
@@ -44,7 +44,7 @@ def take_in(tx: Tx, service_id: int, item: HeldBinding) -> None:
     )
 
 
-async def claim(house: House, service_id: int, held: Sequence[HeldBinding]) -> None:
+async def claim(context: Context, service_id: int, held: Sequence[HeldBinding]) -> None:
     """Record whose data the resources of a copy are, so that linking brings each project back to
     its own; until then no account in it is open."""
 
@@ -55,4 +55,4 @@ async def claim(house: House, service_id: int, held: Sequence[HeldBinding]) -> N
                 take_in(tx, service_id, item)
         return [item.id for item in projects.bindings(tx, service_id=service_id)]
 
-    await house.part(Binder).unbind(await house.store.write(work))
+    await context.part(Binder).unbind(await context.store.write(work))

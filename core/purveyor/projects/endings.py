@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import anyio
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Runner, Verb
+from purveyor.kernel.operations import OperationType, Runner
 from purveyor.projects import store as projects
 from purveyor.services import store as services
 from purveyor.services.operations.lifecycle import ServiceArguments
@@ -19,10 +19,12 @@ PAUSE = 15.0  # seconds
 class Endings:
     """Ends what nobody uses any more, for as long as the daemon serves."""
 
-    def __init__(self, house: House, runner: Runner, verbs: Mapping[str, Verb]) -> None:
-        self._house = house
+    def __init__(
+        self, context: Context, runner: Runner, operation_types: Mapping[str, OperationType]
+    ) -> None:
+        self._context = context
         self._runner = runner
-        self._verbs = verbs
+        self._operation_types = operation_types
 
     async def run(self) -> None:
         while True:
@@ -30,7 +32,7 @@ class Endings:
             try:
                 await self.turn()
             except Exception as error:  # a store that cannot be read now is tried again
-                self._house.logger.warning("endings.fault", exc_info=error)
+                self._context.logger.warning("endings.fault", exc_info=error)
 
     async def turn(self) -> None:
         """End what is due on every service that serves; what cannot be ended now is looked at
@@ -46,14 +48,16 @@ class Endings:
             found = [services.get(tx, number) for number in sorted(due)]
             return [item.id for item in found if item.desired == "running" and not item.refusal]
 
-        for number in await self._house.store.read(look):
+        for number in await self._context.store.read(look):
             if self._runner.busy(number):
                 continue
             try:
                 await (
                     await self._runner.submit(
-                        self._verbs["end-access"], ServiceArguments(service=str(number)), "sweep"
+                        self._operation_types["end-access"],
+                        ServiceArguments(service=str(number)),
+                        "sweep",
                     )
                 ).wait()
             except PurveyorError as error:
-                self._house.logger.warning("endings", service=number, error=error.detail)
+                self._context.logger.warning("endings", service=number, error=error.detail)

@@ -1,7 +1,7 @@
 """Who uses a service through the API: from a token and the names in a request to one environment's
 binding."""
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
 from purveyor.projects import bindings, variables
 from purveyor.projects import store as projects
@@ -15,7 +15,7 @@ from purveyor_hooks import Actor, BadInput, Bound, Conflict, Forbidden, NotFound
 
 def find(
     tx: Tx,
-    house: House,
+    context: Context,
     service_type: str,
     actor: Actor,
     project: str | int | None,
@@ -30,15 +30,15 @@ def find(
     known = bindings.environment_of(tx, record, chosen)
     service = _ending(tx, service_type, known) or _service(tx, service_type, record)
     require_serving(service)
-    if not variables.ready(tx, house, service, known.id):
+    if not variables.ready(tx, context, service, known.id):
         return Scope(project=record.slug, environment=chosen)
     held = projects.binding_of(tx, service.id, known.id)
     assert held is not None
     return Bound(
-        service=handle_of(house, service).from_host(house).view,
+        service=handle_of(context, service).from_host(context).view,
         binding=held.view(),
         project_id=record.id,
-        api_url=house.settings.api_url.rstrip("/"),
+        api_url=context.settings.api_url.rstrip("/"),
     )
 
 

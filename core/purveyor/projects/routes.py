@@ -8,7 +8,7 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 
-from purveyor.house import Core
+from purveyor.context import Core
 from purveyor.kernel import redact
 from purveyor.kernel.actors import told
 from purveyor.kernel.api.auth import Connection, admin, reader
@@ -73,7 +73,7 @@ async def list_projects(
             [_listed(record, linked.get(record.id, [])) for record in found.items], found.total
         )
 
-    return page(*await core.house.store.read(work))
+    return page(*await core.context.store.read(work))
 
 
 def _listed(record: ProjectRecord, linked: list[str]) -> ProjectView:
@@ -91,7 +91,7 @@ async def create_project(
     request: Req, core: Core, data: CreateProjectArguments, plan: bool = False
 ) -> Response[Any]:
     async def then(operation: OperationRecord) -> ProjectRecord:
-        return await core.house.store.read(lambda tx: projects.get(tx, operation.project_id or 0))
+        return await core.context.store.read(lambda tx: projects.get(tx, operation.project_id or 0))
 
     return await answer(request, core, "create-project", data, plan=plan, status=201, then=then)
 
@@ -105,7 +105,7 @@ async def own_project(connection: Connection, _: BaseRouteHandler) -> None:
     if actor.scope == "project" and actor.environment is None:
         core: Core = connection.app.state.core
         named = connection.path_params.get("project", "")
-        record = await core.house.store.read(lambda tx: projects.find(tx, named))
+        record = await core.context.store.read(lambda tx: projects.find(tx, named))
         if record is not None and record.id == actor.project_id:
             return
     raise Forbidden(
@@ -116,7 +116,7 @@ async def own_project(connection: Connection, _: BaseRouteHandler) -> None:
 
 @get("/{project:str}", guards=[own_project])
 async def show_project(core: Core, project: str) -> ProjectRecord:
-    return await core.house.store.read(lambda tx: projects.get(tx, project))
+    return await core.context.store.read(lambda tx: projects.get(tx, project))
 
 
 @delete("/{project:str}", guards=[admin], status_code=200)
@@ -129,7 +129,7 @@ async def delete_project(
 
 @get("/{project:str}/environments", guards=[own_project])
 async def list_environments(core: Core, project: str) -> list[EnvironmentRecord]:
-    return await core.house.store.read(
+    return await core.context.store.read(
         lambda tx: projects.environments(tx, projects.get(tx, project).id)
     )
 
@@ -146,7 +146,7 @@ async def create_environment(
             assert found is not None
             return found
 
-        return await core.house.store.read(work)
+        return await core.context.store.read(work)
 
     given = BindArguments(project=project, environment=data.name)
     return await answer(request, core, "bind", given, plan=plan, status=201, then=then)
@@ -179,21 +179,21 @@ async def masked_variables(core: Core, project: str, environment: str) -> Enviro
         for link in projects.links(tx, project_id=record.id):
             service = services.get(tx, link.service_id)
             bound_here = found is not None and project_variables.ready(
-                tx, core.house, service, found.id
+                tx, core.context, service, found.id
             )
             held = projects.binding_of(tx, service.id, found.id) if found and bound_here else None
             if held is None:
                 shown = preview(core, service)
             else:
-                server = handle_of(core.house, service)
+                server = handle_of(core.context, service)
                 view = project_variables.with_api(
-                    tx, core.house, server.kind, held, from_host=False
+                    tx, core.context, server.kind, held, from_host=False
                 )
                 shown = server.environment(view)
             values |= {variable.name: redact.mask_variable(variable) for variable in shown}
         return EnvironmentVariables(project=record.slug, environment=environment, variables=values)
 
-    return await core.house.store.read(work)
+    return await core.context.store.read(work)
 
 
 @get(
@@ -214,8 +214,8 @@ async def environment_variables(
     `reach` is from where: containers on the network, or commands on this host.
     """
     found = await bound(request, core, project, environment, reach == "host")
-    variables = await core.house.store.read(lambda tx: project_variables.merged(tx, found))
-    record = await core.house.store.read(lambda tx: projects.get(tx, project))
+    variables = await core.context.store.read(lambda tx: project_variables.merged(tx, found))
+    record = await core.context.store.read(lambda tx: projects.get(tx, project))
     values = {variable.name: variable.value for variable in variables}
     return EnvironmentVariables(project=record.slug, environment=environment, variables=values)
 
@@ -231,9 +231,9 @@ async def reveal_variables(
 ) -> EnvironmentVariables:
     """The variables in clear; who looked is in the journal."""
     found = await environment_variables.fn(request, core, project, environment)
-    record = await core.house.store.read(lambda tx: projects.get(tx, project))
+    record = await core.context.store.read(lambda tx: projects.get(tx, project))
     data = told(request.user)
-    await core.house.store.write(
+    await core.context.store.write(
         lambda tx: tx.emit("project.revealed", project=record.id, data=data)
     )
     shown: EnvironmentVariables = found
@@ -263,7 +263,7 @@ async def linked_projects(
     def work(tx: Tx) -> Page[LinkRecord]:
         return projects.links_page(tx, services.get(tx, reference).id, limit=limit, offset=offset)
 
-    found = await core.house.store.read(work)
+    found = await core.context.store.read(work)
     return page(await link_views(core, found.items), found.total)
 
 
@@ -277,7 +277,7 @@ async def link(
                 tx, service_id=operation.service_id, project_id=operation.project_id
             )
 
-        found = await link_views(core, await core.house.store.read(work))
+        found = await link_views(core, await core.context.store.read(work))
         if not found:
             raise Conflict(
                 "It was linked, and unlinked again by somebody else.", remedy="See: purveyor events"
@@ -336,27 +336,27 @@ async def project_links(core: Core, project: str) -> list[project_schemas.LinkVi
     def work(tx: Tx) -> list[Any]:
         return projects.links(tx, project_id=projects.get(tx, project).id)
 
-    return await link_views(core, await core.house.store.read(work))
+    return await link_views(core, await core.context.store.read(work))
 
 
 @get("/projects/{project:str}/endings", guards=[own_project])
 async def project_endings(core: Core, project: str) -> list[service_schemas.EndingView]:
     """What the project's apps still use although it is not linked any more, which ends with the
     next deploy; and what a rotation has replaced, which ends at a time."""
-    return await core.house.store.read(
+    return await core.context.store.read(
         lambda tx: service_links.endings(tx, project_id=projects.get(tx, project).id)
     )
 
 
 @get("/{reference:str}/preview-environment-names", guards=[reader])
 async def preview_names(core: Core, reference: str) -> list[str]:
-    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    record = await core.context.store.read(lambda tx: services.get(tx, reference))
     return [variable.name for variable in preview(core, record)]
 
 
 @get("/{reference:str}/preview-environment-masked", guards=[reader])
 async def preview_masked(core: Core, reference: str) -> dict[str, str]:
-    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    record = await core.context.store.read(lambda tx: services.get(tx, reference))
     return {variable.name: redact.mask_variable(variable) for variable in preview(core, record)}
 
 
@@ -373,19 +373,19 @@ async def bound(
         found = bindings.environment_of(tx, record, environment)
         linked = _services(tx, record)
         if not all(
-            project_variables.ready(tx, core.house, service, found.id) for service in linked
+            project_variables.ready(tx, core.context, service, found.id) for service in linked
         ):
             return None
         return project_variables.variables_of(
-            tx, core.house, record.id, found.id, from_host=from_host, addresses=addresses
+            tx, core.context, record.id, found.id, from_host=from_host, addresses=addresses
         )
 
-    found = await core.house.store.read(work)
+    found = await core.context.store.read(work)
     if found is None:
         await core.run(
             "bind", BindArguments(project=project, environment=environment), request.user.name
         )
-        found = await core.house.store.read(work)
+        found = await core.context.store.read(work)
     return found or {}
 
 
@@ -396,8 +396,8 @@ def _services(tx: Tx, project: ProjectRecord) -> list[ServiceRecord]:
 async def _addresses(core: Core, project: str) -> dict[str, str]:
     """Where this host reaches the containers of linked services, by name: for ports that are not
     published."""
-    linked = await core.house.store.read(lambda tx: _services(tx, projects.get(tx, project)))
-    engine = core.house.engine
+    linked = await core.context.store.read(lambda tx: _services(tx, projects.get(tx, project)))
+    engine = core.context.engine
     if not linked:
         return {}
     try:
@@ -417,7 +417,7 @@ async def _linked(
             raise NotFound(f"{service.name} is not linked to {record.slug}.", remedy=remedy)
         return service.id
 
-    service_id = await core.house.store.read(work)
+    service_id = await core.context.store.read(work)
     found = await bound(request, core, project, environment)
     if service_id not in found:
         raise NotFound(
@@ -466,7 +466,7 @@ async def project_environment(
 
 def preview(app: Core, record: ServiceRecord) -> list[Variable]:
     """The variables that a link would inject, with placeholders for what is the project's own."""
-    service = handle_of(app.house, record)
+    service = handle_of(app.context, record)
     first = service.kind.slots[0] if service.kind.slots else None
     placeholder = f"project{service.kind.naming.separator}environment"
     scope = Scope(project="project", environment="environment")
@@ -490,7 +490,7 @@ async def link_views(app: Core, links: Sequence[LinkRecord]) -> list[LinkView]:
         of_projects = projects.named(tx, sorted({link.project_id for link in links}))
         return of_projects, services.numbered(tx, sorted({link.service_id for link in links}))
 
-    of_projects, of_services = await app.house.store.read(work)
+    of_projects, of_services = await app.context.store.read(work)
     views = {view.id: view for view in await service_views(app, list(of_services.values()))}
     return [
         LinkView(
@@ -508,8 +508,8 @@ async def link_views(app: Core, links: Sequence[LinkRecord]) -> list[LinkView]:
 
 
 def _notes(app: Core, service: ServiceRecord) -> list[str]:
-    known = app.house.registry.find(service.service_type)
-    return handle_of(app.house, service).notes() if known else []
+    known = app.context.registry.find(service.service_type)
+    return handle_of(app.context, service).notes() if known else []
 
 
 router = Router(

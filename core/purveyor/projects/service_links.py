@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations.plan import PlannedApp
 from purveyor.projects import bindings
@@ -18,8 +18,8 @@ from purveyor_hooks import BadInput
 
 
 class ProjectLinks(Links):
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def linked(self, tx: Tx, service_ids: Sequence[int]) -> Mapping[int, list[str]]:
         return projects.linked_slugs(tx, service_ids)
@@ -50,26 +50,28 @@ class ProjectLinks(Links):
         return [item.password for item in projects.bindings(tx, service_id=service_id)]
 
     def apps(self, tx: Tx, service: ServiceRecord, effect: str) -> list[PlannedApp]:
-        return bindings.apps(tx, self._house, service, effect)
+        return bindings.apps(tx, self._context, service, effect)
 
     def endings(self, tx: Tx, service_id: int) -> list[EndingView]:
         return endings(tx, service_id=service_id)
 
     async def open_again(self, service_id: int) -> None:
         held = await self._held(service_id)
-        await self._house.part(Binder).bind([item.id for item in held if item.state == "bound"])
+        await self._context.part(Binder).bind([item.id for item in held if item.state == "bound"])
 
     async def settle(self, service_id: int) -> None:
-        held, binder = await self._held(service_id), self._house.part(Binder)
+        held, binder = await self._held(service_id), self._context.part(Binder)
         await binder.bind([item.id for item in held if item.state == "bound"])
         await binder.unbind([item.id for item in held if item.state == "unbound"])
 
     async def _held(self, service_id: int) -> list[BindingRecord]:
-        return await self._house.store.read(lambda tx: projects.bindings(tx, service_id=service_id))
+        return await self._context.store.read(
+            lambda tx: projects.bindings(tx, service_id=service_id)
+        )
 
     async def claim_copy(self, service_id: int, of: int) -> None:
-        held = await self._house.store.read(lambda tx: held_bindings(tx, of))
-        await claim(self._house, service_id, held)
+        held = await self._context.store.read(lambda tx: held_bindings(tx, of))
+        await claim(self._context, service_id, held)
 
     def forget(self, tx: Tx, service_id: int) -> None:
         for binding in projects.bindings(tx, service_id=service_id):

@@ -22,7 +22,7 @@ def find(tx: Tx, reference: str | int) -> ProjectRecord | None:
     text = str(reference)
     row = tx.row("SELECT * FROM projects WHERE id = ?", [number_of(text)])
     row = row or tx.row("SELECT * FROM projects WHERE slug = ?", [text])
-    return convert(row, ProjectRecord, tx.vault) if row else None
+    return convert(row, ProjectRecord, tx.secrets) if row else None
 
 
 def get(tx: Tx, reference: str | int) -> ProjectRecord:
@@ -38,7 +38,7 @@ def get(tx: Tx, reference: str | int) -> ProjectRecord:
 
 def every(tx: Tx) -> list[ProjectRecord]:
     return [
-        convert(row, ProjectRecord, tx.vault)
+        convert(row, ProjectRecord, tx.secrets)
         for row in tx.rows("SELECT * FROM projects ORDER BY id")
     ]
 
@@ -48,14 +48,14 @@ def page(tx: Tx, *, q: str = "", limit: int, offset: int) -> Page[ProjectRecord]
     source = "projects WHERE instr(lower(name), ?1) OR instr(slug, ?1)" if q else "projects"
     given = [q.lower()] if q else []
     found = tx.page("*", source, given, order="id", limit=limit, offset=offset)
-    return Page([convert(row, ProjectRecord, tx.vault) for row in found.items], found.total)
+    return Page([convert(row, ProjectRecord, tx.secrets) for row in found.items], found.total)
 
 
 def named(tx: Tx, project_ids: Sequence[int]) -> dict[int, ProjectRecord]:
     """The projects with these ids, by id."""
     marks = ", ".join("?" for _ in project_ids)
     rows = tx.rows(f"SELECT * FROM projects WHERE id IN ({marks})", project_ids)
-    return {row["id"]: convert(row, ProjectRecord, tx.vault) for row in rows}
+    return {row["id"]: convert(row, ProjectRecord, tx.secrets) for row in rows}
 
 
 def slugs(tx: Tx, project_ids: Sequence[int]) -> dict[int, str]:
@@ -76,26 +76,26 @@ def insert_environment(tx: Tx, project_id: int, slug: str, **more: int) -> int:
 
 def find_environment(tx: Tx, project_id: int, slug: str) -> EnvironmentRecord | None:
     row = tx.row("SELECT * FROM environments WHERE project_id = ? AND slug = ?", [project_id, slug])
-    return convert(row, EnvironmentRecord, tx.vault) if row else None
+    return convert(row, EnvironmentRecord, tx.secrets) if row else None
 
 
 def environment_by_id(tx: Tx, environment_id: int) -> EnvironmentRecord:
     row = tx.row("SELECT * FROM environments WHERE id = ?", [environment_id])
     if row is None:
         raise NotFound(f"There is no environment with the id {environment_id}.")
-    return convert(row, EnvironmentRecord, tx.vault)
+    return convert(row, EnvironmentRecord, tx.secrets)
 
 
 def environments(tx: Tx, project_id: int) -> list[EnvironmentRecord]:
     rows = tx.rows("SELECT * FROM environments WHERE project_id = ? ORDER BY id", [project_id])
-    return [convert(row, EnvironmentRecord, tx.vault) for row in rows]
+    return [convert(row, EnvironmentRecord, tx.secrets) for row in rows]
 
 
 def environments_by_id(tx: Tx, environment_ids: Sequence[int]) -> dict[int, EnvironmentRecord]:
     """The environments with these ids, by id."""
     marks = ", ".join("?" for _ in environment_ids)
     rows = tx.rows(f"SELECT * FROM environments WHERE id IN ({marks})", environment_ids)
-    return {row["id"]: convert(row, EnvironmentRecord, tx.vault) for row in rows}
+    return {row["id"]: convert(row, EnvironmentRecord, tx.secrets) for row in rows}
 
 
 def environment_slugs(tx: Tx, environment_ids: Sequence[int]) -> dict[int, str]:
@@ -146,7 +146,7 @@ def find_link(tx: Tx, service_id: int, project_id: int) -> LinkRecord | None:
     row = tx.row(
         "SELECT * FROM links WHERE service_id = ? AND project_id = ?", [service_id, project_id]
     )
-    return convert(row, LinkRecord, tx.vault) if row else None
+    return convert(row, LinkRecord, tx.secrets) if row else None
 
 
 def links(
@@ -155,7 +155,7 @@ def links(
     """The links of a service, of a project, or of neither: all."""
     where, given = matching(service_id=service_id, project_id=project_id)
     rows = tx.rows(f"SELECT * FROM links WHERE {where} ORDER BY id", given)
-    return [convert(row, LinkRecord, tx.vault) for row in rows]
+    return [convert(row, LinkRecord, tx.secrets) for row in rows]
 
 
 def links_page(tx: Tx, service_id: int, *, limit: int, offset: int) -> Page[LinkRecord]:
@@ -163,7 +163,7 @@ def links_page(tx: Tx, service_id: int, *, limit: int, offset: int) -> Page[Link
     found = tx.page(
         "*", "links WHERE service_id = ?", [service_id], order="id", limit=limit, offset=offset
     )
-    return Page([convert(row, LinkRecord, tx.vault) for row in found.items], found.total)
+    return Page([convert(row, LinkRecord, tx.secrets) for row in found.items], found.total)
 
 
 def update_link(tx: Tx, link_id: int, state: str) -> None:
@@ -178,11 +178,11 @@ def delete_link(tx: Tx, link_id: int) -> None:
 
 
 def _binding(tx: Tx, row: Row) -> BindingRecord:
-    return convert(row, BindingRecord, tx.vault, plain=["extras"], sealed=["password"])
+    return convert(row, BindingRecord, tx.secrets, plain=["extras"], sealed=["password"])
 
 
 def insert_binding(tx: Tx, *, password: str, **values: Any) -> int:
-    values |= {"password": tx.vault.seal(password), "chosen_after": _last_deployment(tx)}
+    values |= {"password": tx.secrets.seal(password), "chosen_after": _last_deployment(tx)}
     return tx.insert("bindings", **_encoded(values), state="intended", created_at=tx.now)
 
 
@@ -218,7 +218,7 @@ def insert_restored_binding(
         environment_id=place.id if place else None,
         project=project,
         environment=environment,
-        password=tx.vault.seal(password),
+        password=tx.secrets.seal(password),
         state="unbound",
         awaited=int(place is None),
         created_at=tx.now,
@@ -246,7 +246,7 @@ def take_in_binding(
         service_id=service_id,
         project_id=project_id,
         environment_id=environment_id,
-        password=tx.vault.seal(password),
+        password=tx.secrets.seal(password),
         state="bound" if owner else "unbound",
         awaited=int(owner is None),
         created_at=tx.now,
@@ -374,7 +374,7 @@ def slots_taken(tx: Tx, service_id: int) -> set[int]:
 
 def update_binding(tx: Tx, binding_id: int, **values: Any) -> None:
     if "password" in values:
-        values["password"] = tx.vault.seal(values["password"])
+        values["password"] = tx.secrets.seal(values["password"])
     tx.update("bindings", "id = ?", [binding_id], **_encoded(values))
 
 

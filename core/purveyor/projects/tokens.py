@@ -13,7 +13,7 @@ def of_environment(tx: Tx, environment_id: int) -> str | None:
     sealed = tx.value(
         f"SELECT sealed FROM tokens WHERE {where} ORDER BY id DESC", [environment_id, tx.now]
     )
-    return None if sealed is None else str(tx.vault.open(sealed))
+    return None if sealed is None else str(tx.secrets.open(sealed))
 
 
 def ensure_of_environment(tx: Tx, project: ProjectRecord, environment: EnvironmentRecord) -> None:
@@ -49,7 +49,7 @@ def _make(tx: Tx, project: ProjectRecord, environment: EnvironmentRecord) -> Non
         "environment_id": environment.id,
     }
     number = tx.insert(
-        "tokens", **values, hash=_hash(token), sealed=tx.vault.seal(token), created_at=tx.now
+        "tokens", **values, hash=_hash(token), sealed=tx.secrets.seal(token), created_at=tx.now
     )
     tx.emit(
         "token.created", project=project.id, data={"id": number, "name": name, "scope": "project"}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.api import address
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
@@ -16,18 +16,18 @@ from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Api, Binding, Conflict, NotFound, ServiceType, Variable
 
 
-def ready(tx: Tx, house: House, service: ServiceRecord, environment_id: int) -> bool:
+def ready(tx: Tx, context: Context, service: ServiceRecord, environment_id: int) -> bool:
     """Whether an environment's variables of a service can be told as things are."""
     binding = projects.binding_of(tx, service.id, environment_id)
     if binding is None or binding.state != "bound":
         return False
-    uses_api = house.registry.kind(service.service_type).uses_api
+    uses_api = context.registry.kind(service.service_type).uses_api
     return not uses_api or tokens.of_environment(tx, environment_id) is not None
 
 
 def with_api(
     tx: Tx,
-    house: House,
+    context: Context,
     kind: ServiceType,
     binding: BindingRecord,
     *,
@@ -45,14 +45,14 @@ def with_api(
             "The environment has no token yet.",
             remedy="Deploy it, or ask for its variables: purveyor env PROJECT",
         )
-    where = address.url(tx, house.settings, from_host=from_host, by_name=by_name)
+    where = address.url(tx, context.settings, from_host=from_host, by_name=by_name)
     api = Api(url=where, token=token, project_id=binding.project_id or 0)
     return msgspec.structs.replace(view, api=api)
 
 
 def variables_of(
     tx: Tx,
-    house: House,
+    context: Context,
     project_id: int,
     environment_id: int,
     *,
@@ -69,11 +69,11 @@ def variables_of(
         binding = projects.binding_of(tx, service.id, environment_id)
         if binding is None:
             raise NotFound(f"The environment has no binding on {service.name} yet.")
-        server = handle_of(house, service)
+        server = handle_of(context, service)
         address = (addresses or {}).get(service.container_name, "")
         if from_host:
-            server = server.from_host(house, address)
-        bound = with_api(tx, house, server.kind, binding, from_host=from_host, by_name=by_name)
+            server = server.from_host(context, address)
+        bound = with_api(tx, context, server.kind, binding, from_host=from_host, by_name=by_name)
         found[service.id] = server.environment(bound)
     return found
 

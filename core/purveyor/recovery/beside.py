@@ -1,4 +1,4 @@
-"""What lies beside the database and belongs to the state: settings, the vault's key, hooks, what
+"""What lies beside the database and belongs to the state: settings, the state's key, hooks, what
 plugins keep.
 
 Whatever is in the state directory is carried, but for what is listed here: a plugin's folder is not

@@ -21,7 +21,7 @@ from purveyor_hooks.confirm import interrupts, yes_option
 if TYPE_CHECKING:
     from purveyor.backups.models import SourceRecord
     from purveyor.backups.storage import Storage
-    from purveyor.house import Core
+    from purveyor.context import Core
     from purveyor.recovery.outlook import ServiceOutlook
     from purveyor.recovery.rebuild import Prospect, Wanted
 
@@ -335,7 +335,7 @@ def _first(error: Exception) -> Exception:
 async def _tell(core: "Core") -> None:
     from purveyor.services import store as services
 
-    names = {record.id: record.name for record in await core.house.store.read(services.every)}
+    names = {record.id: record.name for record in await core.context.store.read(services.every)}
     async for event in core.bus.follow(await core.bus.last()):
         if event.type.startswith("service.recover.") and event.type.endswith(
             (".step", ".succeeded", ".failed", ".progress")

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 import anyio
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import forget
-from purveyor.kernel.operations import Verb
+from purveyor.kernel.operations import OperationType
 from purveyor.kernel.operations.runner import Runner
 from purveyor.recovery import models
 from purveyor.recovery.models import Recovering, Result, recovering
@@ -24,23 +24,25 @@ AT_ONCE = 2
 class Recovery:
     """One for an installation."""
 
-    def __init__(self, house: House, runner: Runner, verbs: Mapping[str, Verb]) -> None:
-        self._house = house
+    def __init__(
+        self, context: Context, runner: Runner, operation_types: Mapping[str, OperationType]
+    ) -> None:
+        self._context = context
         self._runner = runner
-        self._verbs = verbs
+        self._operation_types = operation_types
 
     async def run(self) -> None:
         """Try each service that nothing was tried with yet, then tell what came of it. Without a
         recovery, nothing."""
-        if await self._house.store.read(hold.coming):
+        if await self._context.store.read(hold.coming):
             # what an earlier process had begun comes first: it has the locks
             await self._runner.recover()
         while True:
-            now = await self._house.store.read(recovering)
+            now = await self._context.store.read(recovering)
             if now is None or (not now.pending and now.reported):
                 return
             if not now.pending:
-                await self._house.store.write(_report)
+                await self._context.store.write(_report)
                 return
             async with anyio.create_task_group() as group:
                 for service_id in now.pending[:AT_ONCE]:
@@ -51,15 +53,15 @@ class Recovery:
         error = ""
         try:
             handle = await self._runner.submit(
-                self._verbs["recover"], RecoverArguments(service=str(service_id)), ACTOR
+                self._operation_types["recover"], RecoverArguments(service=str(service_id)), ACTOR
             )
             operation = handle.operation_id
             await handle.wait()
         except PurveyorError as raised:
             error = raised.detail
-            self._house.logger.warning("recover.failed", service=service_id, error=error)
+            self._context.logger.warning("recover.failed", service=service_id, error=error)
         result = Result(operation=operation, error=error)
-        await self._house.store.write(lambda tx: _tried(tx, service_id, result))
+        await self._context.store.write(lambda tx: _tried(tx, service_id, result))
 
 
 def _tried(tx: Tx, service_id: int, result: Result) -> None:

@@ -29,7 +29,7 @@ from purveyor.backups import store as backups
 from purveyor.backups.fence import Fence
 from purveyor.backups.repository import BackupRepository, own_service
 from purveyor.backups.storage import LocalStorage, Storage
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation, note, remembered
 from purveyor.recovery import beside, document
@@ -122,9 +122,9 @@ class Identity(NamedTuple):
 class StateCopies:
     """The copies of one installation's state."""
 
-    def __init__(self, house: House, now: Callable[[], datetime]) -> None:
-        self._house = house
-        self._keeper = house.part(BackupRepository)
+    def __init__(self, context: Context, now: Callable[[], datetime]) -> None:
+        self._context = context
+        self._keeper = context.part(BackupRepository)
         self._now = now
         self._changed = anyio.Event()
         self._made: tuple[Any, bytes] | None = None
@@ -136,8 +136,8 @@ class StateCopies:
         self._identity: Identity | None = None
         self.statuses: dict[str, Status] = {}  # by the address of the place
         self.follows = False  # whether it is kept up, or brought up to date at the end alone
-        self._left_out = [house.volumes, self._keeper.folder]
-        self._found = document.revision(house.store.path)  # what an earlier process left
+        self._left_out = [context.volumes, self._keeper.folder]
+        self._found = document.revision(context.store.path)  # what an earlier process left
 
     def changed(self) -> None:
         """Something was committed. It only wakes."""
@@ -181,13 +181,13 @@ class StateCopies:
                 await self._give_way(target.place, str(error))
             except Exception as error:  # whatever a place does, the others get theirs
                 await self._note(status, error)
-                self._house.logger.warning("state-copy", place=status.place, error=status.error)
+                self._context.logger.warning("state-copy", place=status.place, error=status.error)
 
         try:
-            number = await anyio.to_thread.run_sync(document.revision, self._house.store.path)
+            number = await anyio.to_thread.run_sync(document.revision, self._context.store.path)
             targets = await self._targets()
         except (sqlite3.Error, PurveyorError) as error:  # a disk that is gone has been told of
-            self._house.logger.warning("state-copy", error=str(error))
+            self._context.logger.warning("state-copy", error=str(error))
             return missing
         for address in targets:
             known = self.statuses.get(address)
@@ -209,7 +209,7 @@ class StateCopies:
                 scope.cancel()
                 del self._wanted[address]
                 self._reached.pop(address, None)
-                self._house.part(Fence).open(address)
+                self._context.part(Fence).open(address)
                 if address not in targets:
                     self.statuses.pop(address, None)
                 else:
@@ -227,20 +227,20 @@ class StateCopies:
     async def too_large(self) -> dict[Path, int]:
         """What of the state directory no copy has, since it is larger than any state, and its
         bytes."""
-        return await anyio.to_thread.run_sync(beside.too_large, self._house.state, self._left_out)
+        return await anyio.to_thread.run_sync(beside.too_large, self._context.state, self._left_out)
 
     async def _targets(self) -> dict[str, Target]:
         def work(tx: Tx) -> dict[str, Target]:
             found = []
             # else it is lost with the state
-            if not self._keeper.folder.resolve().is_relative_to(self._house.state.resolve()):
+            if not self._keeper.folder.resolve().is_relative_to(self._context.state.resolve()):
                 found.append(Target(LocalStorage(self._keeper.folder), "folder"))
             for source in backups.sources(tx):
                 if own_service(tx, source.endpoint) is None:
                     found.append(Target(self._keeper.place(source), source))
             return {target.place.address: target for target in found}
 
-        return await self._house.store.read(work)
+        return await self._context.store.read(work)
 
     def _status(self, place: Storage) -> Status:
         return self.statuses.setdefault(place.address, Status(place=place.label))
@@ -319,8 +319,8 @@ class StateCopies:
         """What tells this state from another."""
 
         def look() -> Any:
-            return document.revision(self._house.store.path), beside.stamp(
-                self._house.state, self._left_out
+            return document.revision(self._context.store.path), beside.stamp(
+                self._context.state, self._left_out
             )
 
         return await anyio.to_thread.run_sync(look)
@@ -333,7 +333,8 @@ class StateCopies:
 
                 def make() -> tuple[int, bytes]:
                     return document.make(
-                        self._house.store.path, beside.carried(self._house.state, self._left_out)
+                        self._context.store.path,
+                        beside.carried(self._context.state, self._left_out),
                     )
 
                 number, body = await anyio.to_thread.run_sync(make)
@@ -353,7 +354,7 @@ class StateCopies:
             revision=number,
             at=int(now.timestamp() * 1000),
             key=who.keys.id,
-            name=self._house.settings.namespace,
+            name=self._context.settings.namespace,
             host=platform.node(),
             program=__version__,
         )
@@ -374,7 +375,7 @@ class StateCopies:
                 key = await self._keeper.key(create=True)
                 assert key is not None
                 keys = Keys(key)
-                self._identity = await self._house.store.write(lambda tx: begin_term(tx, keys))
+                self._identity = await self._context.store.write(lambda tx: begin_term(tx, keys))
             return self._identity
 
     async def _claim(self, place: Storage) -> None:
@@ -394,7 +395,7 @@ class StateCopies:
             if taken is not None:
                 raise Superseded(f"{taken.who} (term {who.term})")
             # whoever may write there could keep every backup from it by a mark that says nothing
-            self._house.logger.warning("state-copy.forged", place=place.label, path=mark.path)
+            self._context.logger.warning("state-copy.forged", place=place.label, path=mark.path)
             await place.put(mark.path, content)
 
     async def look(self, address: str) -> None:
@@ -423,7 +424,7 @@ class StateCopies:
 
     def _require_ours(self, place: Storage) -> None:
         """Raise `Superseded` when somebody has looked, and seen another one."""
-        if who := self._house.part(Fence).closed.get(place.address):
+        if who := self._context.part(Fence).closed.get(place.address):
             raise Superseded(who)
 
     async def _look(self, place: Storage) -> None:
@@ -443,7 +444,7 @@ class StateCopies:
         """Take away what need not stay. What has a later name than our own last one is not ours,
         and counts for nothing."""
         await self._look(place)  # never delete what another one relies on
-        if await self._house.store.read(hold.held):
+        if await self._context.store.read(hold.held):
             return  # a person may find that another copy is the right one
         who = await self.identity()
         paths = await place.below(f"{ROOT}/{who.installation}")
@@ -470,7 +471,7 @@ class StateCopies:
                 with anyio.fail_after(ANSWER):
                     newest = await newest_mark(place, who.installation, who.keys)
             except Exception as error:  # it is away: it sees the term when it is back
-                self._house.logger.warning("take-over", place=place.label, error=told(error))
+                self._context.logger.warning("take-over", place=place.label, error=told(error))
             else:
                 terms.append(newest.term if newest else 0)
 
@@ -480,7 +481,7 @@ class StateCopies:
         highest = max(terms)
         async with self._claiming:
             keys = who.keys
-            self._identity = await self._house.store.write(
+            self._identity = await self._context.store.write(
                 lambda tx: begin_term(tx, keys, above=highest, anew=anew)
             )
         for _, scope in self._wanted.values():
@@ -489,14 +490,14 @@ class StateCopies:
         self._reached.clear()
         self.statuses.clear()
         self._found = -1  # a process that ends has all places told
-        for address in self._house.part(Fence).closed:
-            self._house.part(Fence).open(address)
+        for address in self._context.part(Fence).closed:
+            self._context.part(Fence).open(address)
         self.changed()
         return self._identity.term
 
     async def _give_way(self, place: Storage, who: str) -> None:
         status = self._status(place)
-        self._house.part(Fence).close(place.address, who)
+        self._context.part(Fence).close(place.address, who)
         if not status.superseded:
             status.superseded = who
             await self._say("state-copy.superseded", {"place": status.place, "by": who})
@@ -511,7 +512,7 @@ class StateCopies:
         it may hang at anything."""
         while True:
             with suppress(sqlite3.Error):  # a disk that is gone is told of elsewhere
-                number = await anyio.to_thread.run_sync(document.revision, self._house.store.path)
+                number = await anyio.to_thread.run_sync(document.revision, self._context.store.path)
                 for status in list(self.statuses.values()):
                     if status.at is not None and status.revision < number:
                         status.fall_behind(self._now())
@@ -529,11 +530,11 @@ class StateCopies:
             await self._say("state-copy.current", {"place": status.place})
 
     async def _say(self, kind: str, data: dict[str, Any]) -> None:
-        self._house.logger.warning(kind, **data)
+        self._context.logger.warning(kind, **data)
         try:
-            await self._house.store.write(lambda tx: tx.emit(kind, data=data))
+            await self._context.store.write(lambda tx: tx.emit(kind, data=data))
         except PurveyorError as error:  # a disk that is full takes no event either
-            self._house.logger.warning("state-copy.untold", error=error.detail)
+            self._context.logger.warning("state-copy.untold", error=error.detail)
 
 
 def told(error: Exception) -> str:

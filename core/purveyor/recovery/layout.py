@@ -10,11 +10,11 @@ from typing import Any
 from purveyor.backups import store as backups
 from purveyor.backups.models import SourceRecord
 from purveyor.backups.operations.backup import mark_failed
+from purveyor.context import Context
 from purveyor.docker import port_registry, ports
-from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.faults import told
-from purveyor.kernel.operations import Verb
+from purveyor.kernel.operations import OperationType
 from purveyor.kernel.operations import store as operations
 from purveyor.recovery.models import Recovering, keep
 from purveyor.recovery.outlook import Outlook
@@ -87,8 +87,8 @@ def take_folder(state: Path, folder: Path) -> str:
 
 def lay_out(
     tx: Tx,
-    house: House,
-    verbs: Mapping[str, Verb],
+    context: Context,
+    operation_types: Mapping[str, OperationType],
     final: Path,
     record: Recovering,
     outlook: Outlook,
@@ -100,7 +100,7 @@ def lay_out(
 
     `final` is the state directory to be; `house` may have another one.
     """
-    end_unfinished(tx, house, verbs)
+    end_unfinished(tx, context, operation_types)
     wanted = [
         item
         for item in services.every(tx)
@@ -111,11 +111,11 @@ def lay_out(
         record.notes.append(f"The data of before that was kept in {volume.name} is lost.")
     images = {item.id: item.choice.image for item in outlook.services}
     for service in wanted:
-        lose(tx, house, final, service)
+        lose(tx, context, final, service)
         if images.get(service.id):
             services.update(tx, service.id, image=images[service.id])
         if move_ports:
-            _move_ports(tx, house, service, record)
+            _move_ports(tx, context, service, record)
     for service in services.every(tx):
         if service.imported is not None:
             why = "its container was made by somebody else, and cannot be made by Purveyor"
@@ -140,24 +140,26 @@ def leave_numbers_out(tx: Tx) -> None:
     tx.db.execute("UPDATE sqlite_sequence SET seq = seq + ?", [SPACE])
 
 
-def end_unfinished(tx: Tx, house: House, verbs: Mapping[str, Verb], why: str = LOST) -> None:
+def end_unfinished(
+    tx: Tx, context: Context, operation_types: Mapping[str, OperationType], why: str = LOST
+) -> None:
     """What was under way is not: of what it had made nothing is left that had to be taken back, or
     nothing that may be."""
     error: dict[str, Any] = {"code": "failed", "detail": why, "remedy": "Begin it again."}
     for operation in operations.unfinished(tx):
-        verb = verbs.get(operation.verb)
-        if verb is not None:
+        kind = operation_types.get(operation.verb)
+        if kind is not None:
             try:
-                verb.fail(tx, operation, error)
+                kind.on_failure(tx, operation, error)
             except Exception as raised:
                 # what it is about may be gone, and an older version may have begun it
-                house.logger.warning(
+                context.logger.warning(
                     "recover.unfinished", operation=operation.id, error=type(raised).__name__
                 )
         operations.set_state(tx, operation.id, "failed", error)
 
 
-def lose(tx: Tx, house: House, final: Path, service: ServiceRecord) -> None:
+def lose(tx: Tx, context: Context, final: Path, service: ServiceRecord) -> None:
     """Give a service a new volume, which holds nothing; the one that it had is lost."""
     if service.volume_id:
         services.update_volume(tx, service.volume_id, state="purged")
@@ -166,15 +168,15 @@ def lose(tx: Tx, house: House, final: Path, service: ServiceRecord) -> None:
         tx,
         id=number,
         name=f"{service.container_name}-{number[:8]}",
-        path=str(house.settings.folder_of_volumes(final) / number),
+        path=str(context.settings.folder_of_volumes(final) / number),
         service_type=service.service_type,
         origin=service.name,
     )
     services.update(tx, service.id, volume_id=number, image_id="", state="creating", refusal="")
 
 
-def _move_ports(tx: Tx, house: House, service: ServiceRecord, record: Recovering) -> None:
-    provider = house.registry.find(service.service_type)
+def _move_ports(tx: Tx, context: Context, service: ServiceRecord, record: Recovering) -> None:
+    provider = context.registry.find(service.service_type)
     parameters = dict(service.parameters)
     for item in provider.kind.parameters if provider else ():
         if item.generated == "port" and not ports.is_free(int(parameters[item.name])):

@@ -18,8 +18,8 @@ from purveyor.backups.manifest import Manifest
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.repository import UNSIGNED, BackupRepository, on_record
 from purveyor.backups.storage import SUMS, Storage
+from purveyor.context import Context
 from purveyor.docker import ports
-from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
 from purveyor.recovery.models import Choice
@@ -94,31 +94,31 @@ class Accepts(NamedTuple):
 
 
 async def look(
-    house: House, final: Path, *, at: datetime | None, accepted: Accepted, highest: int
+    context: Context, final: Path, *, at: datetime | None, accepted: Accepted, highest: int
 ) -> Outlook:
     """Look at everything that a recovery needs."""
-    keeper = house.part(BackupRepository)
+    keeper = context.part(BackupRepository)
     found = Outlook()
-    recorded = await house.store.read(services.every)
+    recorded = await context.store.read(services.every)
     for record in recorded:
         if record.imported is None and record.state in ("active", "creating"):
             found.services.append(
-                await _service(house, keeper, record, at, accepted.of(record), highest)
+                await _service(context, keeper, record, at, accepted.of(record), highest)
             )
-    found.in_the_way = [item.name for item in await house.engine.containers.listed()]
+    found.in_the_way = [item.name for item in await context.engine.containers.listed()]
     found.disk_needed = int(sum(item.plain_bytes for item in found.services) * 1.3)
-    folder = house.settings.folder_of_volumes(final)
+    folder = context.settings.folder_of_volumes(final)
     there = next(path for path in (folder, *folder.parents) if path.exists())
     found.disk_free = shutil.disk_usage(there).free
-    found.gone_backups = await _gone(house, keeper)
+    found.gone_backups = await _gone(context, keeper)
     return found
 
 
-async def _gone(house: House, keeper: BackupRepository) -> dict[int, str]:
+async def _gone(context: Context, keeper: BackupRepository) -> dict[int, str]:
     """Backups in a folder of the lost host."""
     if await anyio.to_thread.run_sync(keeper.folder.is_dir):
         return {}
-    every = await house.store.read(backups.listed)
+    every = await context.store.read(backups.listed)
     return {
         item.id: f"it was in {keeper.folder} of the host that is lost."
         for item in every
@@ -127,7 +127,7 @@ async def _gone(house: House, keeper: BackupRepository) -> dict[int, str]:
 
 
 async def _service(
-    house: House,
+    context: Context,
     keeper: BackupRepository,
     record: ServiceRecord,
     at: datetime | None,
@@ -143,11 +143,11 @@ async def _service(
     )
     good: list[tuple[BackupRecord, Manifest]] = []
     reasons: list[str] = []
-    for backup in await house.store.read(lambda tx: _candidates(tx, record, at)):
+    for backup in await context.store.read(lambda tx: _candidates(tx, record, at)):
         if len(good) >= ENOUGH:
             break
         try:
-            good.append((backup, await _checked(house, keeper, backup, accepts)))
+            good.append((backup, await _checked(context, keeper, backup, accepts)))
         except PurveyorError as error:
             reasons.append(f"{backup.backup_id}: {error.detail}")
             if not good:
@@ -168,7 +168,7 @@ async def _service(
         if seen.base:  # its server reads what its own major wrote
             seen.image = record.image if record.major == manifest.major else manifest.image
         held = {item.number: item for item in manifest.bindings}
-        rows = await house.store.read(lambda tx: projects.bindings(tx, service_id=record.id))
+        rows = await context.store.read(lambda tx: projects.bindings(tx, service_id=record.id))
         ours = {item.origin or item.id: item for item in rows}
         seen.bound = [
             item.resource for number, item in sorted(ours.items()) if number in held or seen.base
@@ -185,8 +185,8 @@ async def _service(
         ]
     if seen.image != record.image:
         seen.choice = msgspec.structs.replace(seen.choice, image=seen.image)
-    seen.image_here = await house.engine.images.inspect(seen.image) is not None
-    provider = house.registry.find(record.service_type)
+    seen.image_here = await context.engine.images.inspect(seen.image) is not None
+    provider = context.registry.find(record.service_type)
     if provider is None:
         seen.choice = Choice(
             reason=f"The plugin of the type {record.service_type} is not installed here."
@@ -226,7 +226,7 @@ def _candidates(tx: Tx, record: ServiceRecord, at: datetime | None) -> list[Back
 
 
 async def _checked(
-    house: House, keeper: BackupRepository, backup: BackupRecord, accepts: Accepts
+    context: Context, keeper: BackupRepository, backup: BackupRecord, accepts: Accepts
 ) -> Manifest:
     """What a backup says of itself, once it is known to be ours and whole. Raises what is wrong
     with it."""
@@ -241,7 +241,7 @@ async def _checked(
     await keeper.opening_key(manifest)
     await _require_whole(place, backup, manifest)
     if backup.backup_type == BASE and manifest.changes:
-        await pitr.require_whole(house, backup, verified)
+        await pitr.require_whole(context, backup, verified)
     return manifest
 
 

@@ -19,15 +19,15 @@ from purveyor.audit.log import came_back
 from purveyor.backups import store as backups
 from purveyor.backups.repository import KEY_FILE, read_key, write_key
 from purveyor.backups.storage import LocalStorage, S3Storage, Storage
+from purveyor.context import Context, Core
 from purveyor.deployments import store as deployments
 from purveyor.docker import Engine, Labels
 from purveyor.docker.labels import DEPLOYMENT, SERVICE, VOLUME, id_in
 from purveyor.docker.models import FoundVolume
-from purveyor.house import Core, House
 from purveyor.kernel.db import Store, Tx, copies
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
-from purveyor.kernel.db.secrets import open_vault
+from purveyor.kernel.db.secrets import open_secrets
 from purveyor.kernel.operations import store as operations
 from purveyor.migrations import migrations
 from purveyor.recovery import beside, document, finding, layout
@@ -117,14 +117,14 @@ async def put_back(
         try:
             await anyio.to_thread.run_sync(_write_part, state, part, found, key)
             async with build(part) as app:
-                made = await _look(app.house, installation, found)
+                made = await _look(app.context, installation, found)
                 ended: list[str] = []
                 if plan:
-                    await app.house.store.read(lambda tx: ended.extend(_under_way(tx)))
+                    await app.context.store.read(lambda tx: ended.extend(_under_way(tx)))
                 else:
                     if made.host:
                         confirm(made.host)
-                    await app.house.store.write(lambda tx: _go_on(tx, app, ended))
+                    await app.context.store.write(lambda tx: _go_on(tx, app, ended))
                     # else its own later copies would keep it from writing there
                     await app.part(StateCopies).take_over()
                     await app.part(StateCopies).flush(ANSWER)
@@ -209,7 +209,7 @@ async def _buckets(state: Path, newest: Copy) -> list[Storage]:
     part = state / beside.PART
     try:
         await anyio.to_thread.run_sync(_write_part, state, part, newest, None)
-        store = Store(part, open_vault(part), migrations)
+        store = Store(part, open_secrets(part), migrations)
         store.open()
         try:
             sources = await store.read(lambda tx: list(backups.sources(tx)))
@@ -267,17 +267,17 @@ def _write_part(state: Path, part: Path, found: Copy, key: bytes | None) -> None
 # ---------------------------------------------------------------- what there is
 
 
-async def _look(house: House, installation: str, found: Copy) -> PutBack:
+async def _look(context: Context, installation: str, found: Copy) -> PutBack:
     """Hold the copy against the engine. Raises `Conflict` when data that it does not know of
     serves."""
-    engine = house.engine
+    engine = context.engine
     if installation and engine.labels.installation != installation:
         raise Conflict(
             f"{found.label} is of installation {engine.labels.installation}, and the data here of "
             f"{installation}.",
             remedy="Give the place that the backups of this one went to.",
         )
-    known = await house.store.read(
+    known = await context.store.read(
         lambda tx: (
             services.every(tx),
             services.volumes(tx, ("new", "used", "kept")),
@@ -347,7 +347,7 @@ def _go_on(tx: Tx, app: Core, ended: list[str]) -> None:
     """What holds from now on: nothing that was under way is gone on with, for it may have ended
     since, and data may stand on how; nothing at the places of backups expires for a week."""
     ended += _under_way(tx)
-    layout.end_unfinished(tx, app.house, app.verbs, LOST)
+    layout.end_unfinished(tx, app.context, app.operation_types, LOST)
     layout.leave_numbers_out(tx)
     came_back(tx)
     hold.end(tx)

@@ -23,7 +23,7 @@ from purveyor.backups.manifest import key_id
 from purveyor.backups.models import SourceRecord
 from purveyor.backups.repository import KEY_FILE, write_key
 from purveyor.backups.storage import LocalStorage, S3Storage, Storage
-from purveyor.house import Core
+from purveyor.context import Core
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import unknown
 from purveyor.kernel.db.faults import told
@@ -95,7 +95,7 @@ async def prospect(wanted: Wanted, build: Build) -> AsyncIterator[Prospect]:
     try:
         notes = await anyio.to_thread.run_sync(_write_part, part, found.body, wanted)
         async with build(part) as app:
-            store = app.house.store
+            store = app.context.store
             if wanted.source is not None:
                 source = wanted.source
                 notes.append(await store.write(lambda tx: layout.take_source(tx, source)))
@@ -105,7 +105,7 @@ async def prospect(wanted: Wanted, build: Build) -> AsyncIterator[Prospect]:
                 body = newest.body
                 await store.write(lambda tx: _keep_revoked(tx, body))
             outlook = await look(
-                app.house, wanted.state, at=wanted.at, accepted=wanted.accepted, highest=highest
+                app.context, wanted.state, at=wanted.at, accepted=wanted.accepted, highest=highest
             )
             record = Recovering(
                 since=app.now(),
@@ -174,20 +174,20 @@ async def claim(wanted: Wanted, found: Prospect) -> None:
     The claim and the first copy belong together: whoever comes next finds what was written here,
     and not what the lost host wrote after it. Raises `Failed` when the place has not got both.
     """
-    app, house = found.app, found.app.house
+    app, context = found.app, found.app.context
 
     def work(tx: Tx) -> None:
         layout.lay_out(
             tx,
-            house,
-            app.verbs,
+            context,
+            app.operation_types,
             wanted.state,
             found.record,
             found.outlook,
             move_ports=wanted.move_ports,
         )
 
-    await house.store.write(work)
+    await context.store.write(work)
     await app.part(StateCopies).take_over(anew=True)
     label, address = wanted.place.label, wanted.place.address
     missing = await app.part(StateCopies).flush(FIRST)

@@ -17,6 +17,7 @@ import anyio
 import msgspec
 
 from purveyor.backups.repository import KEY_FILE
+from purveyor.context import Context, Core
 from purveyor.deployments import store as deployments
 from purveyor.deployments.app_runtime import container_name
 from purveyor.docker import Engine, Labels, image_registry, port_registry, ports
@@ -31,14 +32,13 @@ from purveyor.docker.labels import (
     id_in,
 )
 from purveyor.docker.models import Found, FoundVolume
-from purveyor.house import Core, House
 from purveyor.kernel import naming
 from purveyor.kernel.db import Store, Tx, copies
 from purveyor.kernel.db.beginning import MARK
 from purveyor.kernel.db.database import note
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
-from purveyor.kernel.db.secrets import open_vault
+from purveyor.kernel.db.secrets import open_secrets
 from purveyor.migrations import migrations
 from purveyor.projects import naming as resources
 from purveyor.projects import store as projects
@@ -180,11 +180,11 @@ async def retaken(
         try:
             await _begin(state, part, installation)
             async with build(part) as app:
-                taken = await _look(app.house, installation, frozenset(leave), plan=plan)
+                taken = await _look(app.context, installation, frozenset(leave), plan=plan)
                 if not plan:
                     rotate: list[str] = []
-                    await app.house.store.write(
-                        lambda tx: rotate.extend(_record(tx, app.house, taken))
+                    await app.context.store.write(
+                        lambda tx: rotate.extend(_record(tx, app.context, taken))
                     )
                     taken = taken._replace(rotate=tuple(sorted(set(rotate))))
             if not plan:
@@ -204,7 +204,7 @@ async def _begin(state: Path, part: Path, installation: str) -> None:
             if (state / name).exists():
                 shutil.copy2(state / name, part / name)
         (part / MARK).touch(mode=0o600)
-    store = Store(part, open_vault(part), migrations)
+    store = Store(part, open_secrets(part), migrations)
     store.open()
     try:
         await store.write(lambda tx: note(tx, "installation", installation))
@@ -231,8 +231,8 @@ def in_place(part: Path, state: Path) -> None:
 # ---------------------------------------------------------------- what there is
 
 
-async def _look(house: House, installation: str, leave: frozenset[str], *, plan: bool) -> Taken:
-    engine = house.engine
+async def _look(context: Context, installation: str, leave: frozenset[str], *, plan: bool) -> Taken:
+    engine = context.engine
     volumes = {
         item.name: item for item in await engine.volumes.listed() if engine.labels.ours(item.labels)
     }
@@ -247,7 +247,7 @@ async def _look(house: House, installation: str, leave: frozenset[str], *, plan:
                 left.append(f"{item.name}: an app that does not run, or has another name")
         elif id_in(item.labels, SERVICE) and "." not in item.name:
             try:
-                found.append(await _service(house, item, of.get(item.id), plan=plan))
+                found.append(await _service(context, item, of.get(item.id), plan=plan))
             except PurveyorError as error:
                 if not plan and item.name not in leave:
                     raise Conflict(
@@ -314,11 +314,11 @@ async def _image(engine: Engine, shown: FoundContainer) -> Image:
 
 
 async def _service(
-    house: House, item: Found, volume: FoundVolume | None, *, plan: bool
+    context: Context, item: Found, volume: FoundVolume | None, *, plan: bool
 ) -> TakenService:
     """What its container, and its server if that runs, say of a service. Raises what keeps it from
     being taken in."""
-    engine = house.engine
+    engine = context.engine
     slug = item.name.removeprefix(f"{engine.namespace}-")
     shown = await engine.containers.foreign_of(item.id)
     if (
@@ -328,7 +328,7 @@ async def _service(
         or naming.slug_of(slug) != slug
     ):
         raise Conflict("its container was renamed, or has no volume of this installation")
-    hooks = hooks_of(house, item.labels.get(TYPE, ""))
+    hooks = hooks_of(context, item.labels.get(TYPE, ""))
     image = await _image(engine, shown)
 
     async def read(path: str) -> str | None:
@@ -364,8 +364,8 @@ async def _service(
             )
         notes.append(f"it does not run: purveyor start {slug} --accept-data")
         return taken._replace(notes=tuple(notes))
-    record = await _recorded_as(house, taken)
-    service = handle_of(house, record)
+    record = await _recorded_as(context, taken)
+    service = handle_of(context, record)
     if renewed and plan:
         return taken._replace(notes=(*notes, "its accounts are seen then"))
     if renewed:
@@ -380,7 +380,7 @@ async def _service(
     )  # fmt: skip
 
 
-async def _recorded_as(house: House, taken: TakenService) -> Any:
+async def _recorded_as(context: Context, taken: TakenService) -> Any:
     """The record that it will have, without writing it."""
 
     class _Back(Exception):
@@ -389,12 +389,12 @@ async def _recorded_as(house: House, taken: TakenService) -> Any:
     found: list[Any] = []
 
     def work(tx: Tx) -> None:
-        _insert(tx, house, taken)
+        _insert(tx, context, taken)
         found.append(services.get(tx, taken.id))
         raise _Back
 
     with suppress(_Back):
-        await house.store.write(work)
+        await context.store.write(work)
     return found[0]
 
 
@@ -412,10 +412,10 @@ async def _answers(service: ServiceHandle) -> None:
 # ---------------------------------------------------------------- what is recorded
 
 
-def _insert(tx: Tx, house: House, taken: TakenService) -> None:
+def _insert(tx: Tx, context: Context, taken: TakenService) -> None:
     kind, volume = taken.hooks.kind, taken.volume
     volume_id = volume.labels.get(VOLUME) or Path(volume.path).name
-    known = parameters.declared(kind, house.settings)
+    known = parameters.declared(kind, context.settings)
     given = {name: value for name, value in taken.retold.parameters.items() if name in known}
     values = parameters.claimed(kind, given)
     for port in kind.ports:
@@ -456,18 +456,18 @@ def _insert(tx: Tx, house: House, taken: TakenService) -> None:
     image_registry.note(tx, taken.image)
 
 
-def _record(tx: Tx, house: House, taken: Taken) -> Iterator[str]:
+def _record(tx: Tx, context: Context, taken: Taken) -> Iterator[str]:
     """Record everything; the answer are the projects whose passwords nobody knows."""
     for service in taken.services:
-        _insert(tx, house, service)
+        _insert(tx, context, service)
     for app in taken.apps:
-        _insert_app(tx, house, app)
+        _insert_app(tx, context, app)
     for service in taken.services:
         for account in service.accounts:
-            yield from _insert_binding(tx, house, service, account, taken.apps)
+            yield from _insert_binding(tx, context, service, account, taken.apps)
 
 
-def _insert_app(tx: Tx, house: House, app: TakenApp) -> None:
+def _insert_app(tx: Tx, context: Context, app: TakenApp) -> None:
     scope = app.scope
     if projects.find(tx, app.project_id) is None:
         projects.insert(tx, id=app.project_id, slug=scope.project, name=scope.project)
@@ -487,7 +487,7 @@ def _insert_app(tx: Tx, house: House, app: TakenApp) -> None:
         port_registry.claim_port(tx, port, "port", deployment=app.deployment_id)
     image_registry.note(tx, app.image)
     if app.subnet:
-        name = networks.name_of(house.engine.namespace, scope.project, scope.environment)
+        name = networks.name_of(context.engine.namespace, scope.project, scope.environment)
         networks.take_in(tx, app.environment_id, name, app.subnet)
 
 
@@ -500,7 +500,11 @@ def _variables(app: TakenApp) -> dict[str, str]:
 
 
 def _insert_binding(
-    tx: Tx, house: House, service: TakenService, account: HeldAccount, apps: tuple[TakenApp, ...]
+    tx: Tx,
+    context: Context,
+    service: TakenService,
+    account: HeldAccount,
+    apps: tuple[TakenApp, ...],
 ) -> Iterator[str]:
     kind = service.hooks.kind
     app = next(
@@ -516,7 +520,7 @@ def _insert_binding(
     else:
         scope = app.scope
     record = services.get(tx, service.id)
-    password = _password(handle_of(house, record), account, scope, app) if app else ""
+    password = _password(handle_of(context, record), account, scope, app) if app else ""
     projects.take_in_binding(
         tx,
         number=account.number,

@@ -4,7 +4,7 @@ from typing import Any
 
 from litestar import Request, Response, Router, get, post
 
-from purveyor.house import Core
+from purveyor.context import Core
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import answer
 from purveyor.kernel.db import Tx
@@ -34,7 +34,7 @@ async def show(core: Core) -> StateView:
 
 
 async def _state(core: Core) -> StateView:
-    recovery = await core.house.store.read(_view)
+    recovery = await core.context.store.read(_view)
     return StateView(
         recovery=recovery,
         copies=[copy_view(item) for _, item in sorted(core.part(StateCopies).statuses.items())],
@@ -77,7 +77,7 @@ def _service(tx: Tx, now: Recovering, number: int) -> ServiceBack | None:
 @post("/finish", guards=[admin], status_code=200)
 async def finish(core: Core) -> StateView:
     """A person has looked: apps, webhooks, schedules and expiry go on."""
-    await core.house.store.write(controller.finish)
+    await core.context.store.write(controller.finish)
     return await _state(core)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from litestar import Request, Router, get, post
 
-from purveyor.house import Core
+from purveyor.context import Core
 from purveyor.kernel.actors import told
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.notes import note
@@ -44,8 +44,8 @@ async def _views(core: Core) -> list[AuthorityView]:
         found = certificates.authorities(tx)
         return found, {item.id: certificates.shown_by(tx, item.id) for item in found}
 
-    records, shown = await core.house.store.read(look)
-    lacking = await unaware(core.house, records)
+    records, shown = await core.context.store.read(look)
+    lacking = await unaware(core.context, records)
     return [_view(item, shown[item.id], lacking[item.id]) for item in records]
 
 
@@ -81,9 +81,9 @@ async def rotate(request: Req, core: Core) -> AuthorityView:
         tx.emit("authority.added", data={"id": record.id, **told(request.user)})
         return record.id
 
-    made = await core.house.store.write(work)
+    made = await core.context.store.write(work)
     note(request, target=f"authority {made}")
-    await certificates.publish(core.house)
+    await certificates.publish(core.context)
     return await _shown(core, made)
 
 
@@ -110,7 +110,7 @@ async def finish(request: Req, core: Core, anyway: bool = False) -> AuthorityVie
         tx.emit("authority.signs", data={"id": record.id, **told(request.user)})
         return record.id
 
-    signs = await core.house.store.write(work)
+    signs = await core.context.store.write(work)
     note(request, target=f"authority {signs}")
     core.part(Renewals).wake()
     return await _shown(core, signs)

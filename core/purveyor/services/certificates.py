@@ -16,7 +16,7 @@ from typing import Any, Literal
 import anyio.to_thread
 import msgspec
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import convert, installation
 from purveyor.kernel.db.models import Record
@@ -58,7 +58,7 @@ class CertificateRecord(Record, frozen=True):
 def authorities(tx: Tx) -> list[AuthorityRecord]:
     """All that are vouched by, oldest first."""
     rows = tx.rows("SELECT * FROM authorities ORDER BY id")
-    return [convert(row, AuthorityRecord, tx.vault, sealed=["key"]) for row in rows]
+    return [convert(row, AuthorityRecord, tx.secrets, sealed=["key"]) for row in rows]
 
 
 def bundle(tx: Tx) -> str:
@@ -71,7 +71,9 @@ def bundle(tx: Tx) -> str:
 def find(tx: Tx, service_id: int) -> CertificateRecord | None:
     row = tx.row("SELECT * FROM certificates WHERE service_id = ?", [service_id])
     return (
-        convert(row, CertificateRecord, tx.vault, plain=["names"], sealed=["key"]) if row else None
+        convert(row, CertificateRecord, tx.secrets, plain=["names"], sealed=["key"])
+        if row
+        else None
     )
 
 
@@ -98,7 +100,7 @@ def issue(tx: Tx, service_id: int, names: Sequence[str]) -> CertificateRecord:
         authority_id=authority.id,
         names=msgspec.json.encode(list(names)).decode(),
         certificate=certificate,
-        key=tx.vault.seal(key),
+        key=tx.secrets.seal(key),
         created_at=tx.now,
         expires_at=until,
     )
@@ -130,7 +132,7 @@ def _make(tx: Tx, state: Literal["next", "current"]) -> AuthorityRecord:
         "authorities",
         state=state,
         certificate=certificate,
-        key=tx.vault.seal(key),
+        key=tx.secrets.seal(key),
         created_at=tx.now,
         expires_at=until,
     )
@@ -201,11 +203,11 @@ def names_of(container_name: str) -> list[str]:
 # ---------------------------------------------------------------- the file for this host
 
 
-async def publish(house: House) -> None:
+async def publish(context: Context) -> None:
     """Have the file of the state directory hold the authorities as they are."""
-    text = await house.store.read(bundle)
+    text = await context.store.read(bundle)
     if text:
-        await anyio.to_thread.run_sync(_write, house.state / FILE, text)
+        await anyio.to_thread.run_sync(_write, context.state / FILE, text)
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,8 +6,8 @@ from datetime import datetime
 
 import anyio
 
+from purveyor.context import Context
 from purveyor.docker.models import Found
-from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Runner
 from purveyor.services import store as services
@@ -28,20 +28,20 @@ CHECKS = 32
 class ServiceController:
     def __init__(
         self,
-        house: House,
+        context: Context,
         provision: Provisioner,
         runner: Runner,
         observer: Observer,
         incidents: Incidents,
         repairs: Repairs,
     ) -> None:
-        self._house = house
+        self._context = context
         self._provision = provision
         self._runner = runner
         self._observer = observer
         self._incidents = incidents
         self._repairs = repairs
-        self._networks = house.part(Networks)
+        self._networks = context.part(Networks)
         # that run on data which could not be compared yet
         self._unverified: set[int] = set()
         # service -> start of the container whose data was compared
@@ -60,7 +60,7 @@ class ServiceController:
     async def look(self, number: int) -> None:
         """One service: bring it back if it should run and does not, else check its health.
         Operations go first."""
-        record = await self._house.store.read(lambda tx: services.find(tx, number))
+        record = await self._context.store.read(lambda tx: services.find(tx, number))
         if record is not None:
             await self._look(Subject("service", number), record)
 
@@ -68,7 +68,7 @@ class ServiceController:
         if (
             record.state != "active"
             or self._runner.busy(record.id)
-            or not self._house.registry.find(record.service_type)
+            or not self._context.registry.find(record.service_type)
         ):
             return
         found = await self._provision.found(record)
@@ -88,7 +88,7 @@ class ServiceController:
                 return
             if why := await self._repairs.attempt(subject, *_repair(record)):
                 await self._incidents.tell(subject, why)
-            record = await self._house.store.read(lambda tx: services.get(tx, record.id))
+            record = await self._context.store.read(lambda tx: services.get(tx, record.id))
             found = await self._provision.found(record)
             if record.refusal or await self._trouble(subject, record, found):
                 return
@@ -151,7 +151,7 @@ class ServiceController:
                 if not known:
                     return False
                 self._verified[record.id] = found.started_at
-                await self._house.part(Archiving).let_go(record)
+                await self._context.part(Archiving).let_go(record)
         worth = (
             checked.healthy
             and before is not None
@@ -174,13 +174,13 @@ class ServiceController:
             await self._provision.identity(record.id, watching=True)
         except DataRefused as error:
             refusal, data = f"{error.detail} {error.remedy}", {"reason": error.detail}
-            self._house.logger.warning("service.refused", service=record.name, error=error.detail)
+            self._context.logger.warning("service.refused", service=record.name, error=error.detail)
 
             def work(tx: Tx) -> None:
                 services.update(tx, record.id, refusal=refusal)
                 tx.emit("service.refused", service=record.id, data=data)
 
-            await self._house.store.write(work)
+            await self._context.store.write(work)
             return False
         return True
 
@@ -198,8 +198,8 @@ class ServiceController:
                     )
             return known
 
-        volumes = await self._house.store.read(look)
-        users = await self._house.engine.containers.users(
+        volumes = await self._context.store.read(look)
+        users = await self._context.engine.containers.users(
             {item.name: item.path for item in volumes.values()}
         )
         found: dict[int, str] = {}
@@ -218,7 +218,7 @@ class ServiceController:
 
     async def _publish(self, record: ServiceRecord, word: str, reason: str) -> None:
         data = {"reason": reason} if reason else {}
-        await self._house.store.write(
+        await self._context.store.write(
             lambda tx: tx.emit(f"service.{word}", service=record.id, data=data)
         )
 

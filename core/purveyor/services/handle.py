@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.watchdog import Heartbeat
 from purveyor.services import certificates
 from purveyor.services.access import ServiceAccess
@@ -43,18 +43,18 @@ PLACEHOLDER = Api(url="http://purveyor", token="preview-only", project_id=0)
 
 
 def handle_of(
-    house: House, record: ServiceRecord, pulse: Heartbeat | None = None
+    context: Context, record: ServiceRecord, pulse: Heartbeat | None = None
 ) -> "ServiceHandle":
     """A recorded service with what acts on it; `pulse` hears that long work goes on. Raises
     `NotFound` when its type's plugin is gone."""
-    provider = house.registry.provider(record.service_type)
-    access = ServiceAccess(house.engine, provider.kind, record, house.logger, pulse)
+    provider = context.registry.provider(record.service_type)
+    access = ServiceAccess(context.engine, provider.kind, record, context.logger, pulse)
     return ServiceHandle(provider, record.view(), access)
 
 
-def hooks_of(house: House, service_type: str) -> TypeHooks:
+def hooks_of(context: Context, service_type: str) -> TypeHooks:
     """What a service type is asked. Raises `NotFound` when its plugin is gone."""
-    return TypeHooks(house.registry.provider(service_type))
+    return TypeHooks(context.registry.provider(service_type))
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ class ServiceHandle(TypeHooks):
         """The same server, shown to hooks with other parameters, credentials or API."""
         return replace(self, view=msgspec.structs.replace(self.view, **changes))
 
-    def from_host(self, house: House, address: str = "") -> "ServiceHandle":
+    def from_host(self, context: Context, address: str = "") -> "ServiceHandle":
         """As commands on this host reach it, where the state directory has the file of
         authorities and its container an `address`; else it is shown as apps on its network do."""
         changes: dict[str, Any] = {}
         if self.view.tls is not None:
-            file = str(house.state / certificates.FILE)
+            file = str(context.state / certificates.FILE)
             changes["tls"] = msgspec.structs.replace(self.view.tls, file=file)
         if imported := self.record.imported:
             return self.but(**changes, host=imported.address)

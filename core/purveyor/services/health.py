@@ -9,9 +9,9 @@ from time import monotonic, perf_counter
 import anyio
 import msgspec
 
+from purveyor.context import Context
 from purveyor.docker.labels import SERVICE, id_in
 from purveyor.docker.models import Found
-from purveyor.house import House
 from purveyor.services import samples
 from purveyor.services.handle import handle_of
 from purveyor.services.incidents import Incidents, Subject
@@ -79,8 +79,8 @@ class _Round:
 class Observer:
     """Looks at services, and remembers the last look at each; those before it are in the store."""
 
-    def __init__(self, house: House, provision: Provisioner, incidents: Incidents) -> None:
-        self._house = house
+    def __init__(self, context: Context, provision: Provisioner, incidents: Incidents) -> None:
+        self._context = context
         self._provision = provision
         self._incidents = incidents
         self._checking: dict[int, _Round] = {}
@@ -103,9 +103,9 @@ class Observer:
 
     async def history(self, service_id: int) -> History:
         """The last looks at a service: those that are stored, and those that wait to be."""
-        most = self._house.settings.health_samples
+        most = self._context.settings.health_samples
         waiting = [look for look in self._unkept if look.service_id == service_id]
-        stored = await self._house.store.read(lambda tx: samples.of(tx, service_id, most))
+        stored = await self._context.store.read(lambda tx: samples.of(tx, service_id, most))
         waiting = [look for look in waiting if look not in stored]  # it was stored meanwhile
         health, usage = [], []
         for look in [*stored, *waiting]:
@@ -118,7 +118,7 @@ class Observer:
 
     async def recall(self) -> None:
         """Take up what an earlier process saw last of each service's container."""
-        for look in await self._house.store.read(lambda tx: samples.last_of_each(tx, "usage")):
+        for look in await self._context.store.read(lambda tx: samples.last_of_each(tx, "usage")):
             with suppress(msgspec.MsgspecError):
                 self._samples[look.service_id] = msgspec.json.decode(look.seen, type=Sample)
 
@@ -128,11 +128,11 @@ class Observer:
         seen = list(self._unkept)
         if not seen:
             return
-        most = self._house.settings.health_samples
+        most = self._context.settings.health_samples
         try:
-            await self._house.store.write(lambda tx: samples.add(tx, seen, most))
+            await self._context.store.write(lambda tx: samples.add(tx, seen, most))
         except Exception as error:  # a full disk, for one, must not end the watch over the services
-            self._house.logger.warning("history.lost", error=str(error))
+            self._context.logger.warning("history.lost", error=str(error))
         # they are seen there, or here, at every moment
         for _ in range(min(len(seen), len(self._unkept))):
             self._unkept.popleft()
@@ -147,7 +147,7 @@ class Observer:
 
     async def sample(self, record: ServiceRecord) -> None:
         """Note what a running service uses. Raises `EngineUnavailable`."""
-        used = await self._house.engine.containers.usage(record.container_name)
+        used = await self._context.engine.containers.usage(record.container_name)
         if used is None:
             return
         now = monotonic()
@@ -194,7 +194,7 @@ class Observer:
         """The containers of services. A listing takes the engine a millisecond for each of all
         containers: of a few services it is asked for theirs alone, and what it has listed is told
         again until something changes."""
-        containers = self._house.engine.containers
+        containers = self._context.engine.containers
         own = [record for record in records if record.imported is None]
         imported = [record.container_name for record in records if record.imported]
         found = _by_service(await self.listed("service", [record.id for record in own]), own)
@@ -207,7 +207,7 @@ class Observer:
 
     async def listed(self, kind: str, numbers: Sequence[int]) -> list[Found]:
         """Containers of ours, those of these services or deployments among them."""
-        containers = self._house.engine.containers
+        containers = self._context.engine.containers
         if self._listing is not None and self.following and monotonic() - self._listing[0] < FRESH:
             return self._listing[1]
         if len(numbers) <= FEW:
@@ -226,7 +226,7 @@ class Observer:
             return Status(status=record.state, checked_at=now)
         if record.refusal and (state != "running" or record.imported):
             return Status(status="refused", reason=record.refusal, checked_at=now)
-        if self._house.registry.find(record.service_type) is None:
+        if self._context.registry.find(record.service_type) is None:
             reason = (
                 f"The plugin for {record.service_type} is not installed; the data is kept. "
                 "Install it again."
@@ -285,7 +285,7 @@ class Observer:
             mine.ended.set()
 
     async def _check(self, record: ServiceRecord) -> Checked:
-        service = handle_of(self._house, record)
+        service = handle_of(self._context, record)
         started = perf_counter()
         health: Health = await self._provision.health(service)
         took = (perf_counter() - started) * 1000

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, Literal, NamedTuple
 
+from purveyor.context import Context
 from purveyor.docker.models import Found
-from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.services import incident_store
 from purveyor.services.incident_store import Told
@@ -33,8 +33,8 @@ class Subject(NamedTuple):
 class Incidents:
     """Which services and apps are in trouble now, and when each is tried next."""
 
-    def __init__(self, house: House, clock: Callable[[], float] = monotonic) -> None:
-        self._house = house
+    def __init__(self, context: Context, clock: Callable[[], float] = monotonic) -> None:
+        self._context = context
         self.clock = clock
         self._told: dict[Subject, Told] = {}
         # how often in a row, and when it may be tried next
@@ -43,7 +43,7 @@ class Incidents:
 
     async def recall(self) -> None:
         """Go on with what an earlier process has told and not seen the end of."""
-        for key, told in (await self._house.store.read(incident_store.every)).items():
+        for key, told in (await self._context.store.read(incident_store.every)).items():
             kind, _, number = key.partition("-")
             self._told[Subject("app" if kind == "app" else "service", int(number))] = told
 
@@ -70,9 +70,9 @@ class Incidents:
             if not known:
                 _emit(tx, subject, "incident", reason, where)
 
-        await self._house.store.write(work)
+        await self._context.store.write(work)
         self._told[subject] = told
-        self._house.logger.warning(f"{subject.kind}.incident", id=subject.id, reason=reason)
+        self._context.logger.warning(f"{subject.kind}.incident", id=subject.id, reason=reason)
 
     async def over(self, subject: Subject, reason: str = "") -> None:
         """An incident is over, if there was one. What it was about may not be there any more."""
@@ -84,7 +84,7 @@ class Incidents:
             incident_store.forget(tx, subject.key)
             _emit(tx, subject, "recovered", reason, where)
 
-        await self._house.store.write(work)
+        await self._context.store.write(work)
         del self._told[subject]
         self._ended[subject] = self.clock()
 

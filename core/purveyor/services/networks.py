@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
+from purveyor.context import Context
 from purveyor.docker.models import AddressesTaken, Found
-from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import convert, note, remembered
 from purveyor.kernel.db.models import Record
@@ -60,7 +60,7 @@ class NetworkRecord(Record, frozen=True):
 
 def find(tx: Tx, environment_id: int) -> NetworkRecord | None:
     row = tx.row("SELECT * FROM networks WHERE environment_id = ?", [environment_id])
-    return convert(row, NetworkRecord, tx.vault) if row else None
+    return convert(row, NetworkRecord, tx.secrets) if row else None
 
 
 def of_service(tx: Tx, service_id: int) -> list[NetworkRecord]:
@@ -70,7 +70,7 @@ def of_service(tx: Tx, service_id: int) -> list[NetworkRecord]:
         "networks.environment_id "
     )
     sql += "WHERE bindings.service_id = ? AND bindings.state = 'bound' ORDER BY networks.id"
-    return [convert(row, NetworkRecord, tx.vault) for row in tx.rows(sql, [service_id])]
+    return [convert(row, NetworkRecord, tx.secrets) for row in tx.rows(sql, [service_id])]
 
 
 class Home(NamedTuple):
@@ -99,7 +99,7 @@ def home(tx: Tx, address: str) -> Home:
 
 def _every(tx: Tx) -> list[NetworkRecord]:
     return [
-        convert(row, NetworkRecord, tx.vault)
+        convert(row, NetworkRecord, tx.secrets)
         for row in tx.rows("SELECT * FROM networks ORDER BY id")
     ]
 
@@ -222,25 +222,25 @@ def _ranges(texts: Iterable[str]) -> list[ipaddress.IPv4Network]:
 class Networks:
     """Has networks and who is on them as they are recorded."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._engine = house.engine.networks
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._engine = context.engine.networks
 
     async def ensure(self, environment_id: int, name: str) -> NetworkRecord:
         """The network of an environment whose app is about to run, with the services that it
         uses."""
         async with self._engine.turn:
-            record = await self._house.store.read(lambda tx: find(tx, environment_id))
+            record = await self._context.store.read(lambda tx: find(tx, environment_id))
             if record is None:
                 taken = await self._engine.taken()
 
                 def work(tx: Tx) -> NetworkRecord:
-                    choose_range(tx, self._house.settings.network_range)
+                    choose_range(tx, self._context.settings.network_range)
                     return _allocated(tx, environment_id, name, taken)
 
-                record = await self._house.store.write(work)
+                record = await self._context.store.write(work)
             record, _ = await self._made(record)
-        rows = await self._house.store.read(
+        rows = await self._context.store.read(
             lambda tx: list(tx.rows(f"{JOINED} = ?", [environment_id]))
         )
         for row in rows:
@@ -257,7 +257,7 @@ class Networks:
                 )
             except AddressesTaken:
                 taken, before = await self._engine.taken(), record
-                record = await self._house.store.write(lambda tx: _moved(tx, before, taken))  # noqa: B023
+                record = await self._context.store.write(lambda tx: _moved(tx, before, taken))  # noqa: B023
         raise Conflict(
             "No free addresses found for the network.",
             remedy="Choose a range: network-range in the settings file.",
@@ -271,11 +271,11 @@ class Networks:
             found = of_service(tx, service) if service else [find(tx, environment)]
             return [item.name for item in found if item]
 
-        names = await self._house.store.read(look)
+        names = await self._context.store.read(look)
         expected = {}
         # an app that was deployed before there were networks of environments is on this one
         if service or not names:
-            expected[self._house.engine.namespace] = await self._house.engine.network_id()
+            expected[self._context.engine.namespace] = await self._context.engine.network_id()
         if names:
             ids = await self._engine.ids()
             expected |= {name: ids.get(name, "") for name in names}
@@ -284,10 +284,10 @@ class Networks:
     async def take_in(self, environment_id: int, name: str, found: Found) -> None:
         """Have a network for an app that was deployed before there were any, and it on there under
         its names: it goes on being on the installation's own one until its next deployment."""
-        aliases = await self._house.engine.containers.aliases(found.id)
+        aliases = await self._context.engine.containers.aliases(found.id)
         await self.ensure(environment_id, name)
         if name not in found.networks:
-            await self._house.engine.containers.connect(
+            await self._context.engine.containers.connect(
                 found.id, [item for item in aliases if not found.id.startswith(item)], name
             )
 
@@ -296,7 +296,7 @@ class Networks:
         other of ours: one that is gone by now would keep it from starting."""
         if (found := await self._container(service_id)) is not None:
             await self._join(
-                found, await self._house.store.read(lambda tx: of_service(tx, service_id))
+                found, await self._context.store.read(lambda tx: of_service(tx, service_id))
             )
 
     async def admit(self, service_id: int, environment_id: int | None) -> None:
@@ -306,23 +306,23 @@ class Networks:
         def look(tx: Tx) -> bool:
             return environment_id is not None and find(tx, environment_id) is None
 
-        if not await self._house.store.read(look):
+        if not await self._context.store.read(look):
             await self.join(service_id)
 
     async def _container(self, service_id: int) -> Found | None:
         """A service's container. It is asked for before the records are read: a network that it is
         on was recorded first, so one that is not recorded afterwards is over, and not about to
         begin."""
-        name = await self._house.store.read(
+        name = await self._context.store.read(
             lambda tx: tx.value("SELECT container_name FROM services WHERE id = ?", [service_id])
         )
         return (
-            await self._house.engine.containers.inspect(str(name), foreign=True) if name else None
+            await self._context.engine.containers.inspect(str(name), foreign=True) if name else None
         )
 
     async def _join(self, found: Found, wanted: Iterable[NetworkRecord]) -> None:
         records = {record.name: record for record in wanted}
-        containers, ids = self._house.engine.containers, {}
+        containers, ids = self._context.engine.containers, {}
         for name in sorted(found.networks.keys() - records.keys()):
             if self.ours(name):
                 await containers.leave(found.id, name)
@@ -341,12 +341,12 @@ class Networks:
                 raise
             except PurveyorError as error:
                 # one that cannot be had keeps no service from starting, and is told as an incident
-                self._house.logger.warning("network", network=name, error=error.detail)
+                self._context.logger.warning("network", network=name, error=error.detail)
 
     async def _again(self, record: NetworkRecord) -> str:
         """The id of a network that was lost and is made anew, "" when it is not wanted any more."""
         async with self._engine.turn:
-            if await self._house.store.read(lambda tx: _is_over(tx, record)):
+            if await self._context.store.read(lambda tx: _is_over(tx, record)):
                 return ""
             _, number = await self._made(record)
         return number
@@ -363,7 +363,7 @@ class Networks:
             ]
 
         if (found := await self._container(service_id)) is not None:
-            await self._join(found, await self._house.store.read(look))
+            await self._join(found, await self._context.store.read(look))
 
     def strays(self, found: Found, expected: Mapping[str, str]) -> bool:
         """Whether a container is on a network of an environment that has no account on it."""
@@ -371,7 +371,7 @@ class Networks:
 
     def ours(self, name: str) -> bool:
         """Whether a network is one of an environment."""
-        return name.startswith(f"{self._house.engine.namespace}.")
+        return name.startswith(f"{self._context.engine.namespace}.")
 
     async def drop(self, environment_id: int) -> None:
         """Remove the network of an environment whose apps are gone. What others have on it is
@@ -380,15 +380,15 @@ class Networks:
             await self._drop(environment_id)
 
     async def _drop(self, environment_id: int) -> None:
-        record = await self._house.store.read(lambda tx: find(tx, environment_id))
+        record = await self._context.store.read(lambda tx: find(tx, environment_id))
         if record is None:
             return
         if others := await self._engine.delete(record.name):
-            self._house.logger.warning(
+            self._context.logger.warning(
                 "network.in_use", network=record.name, containers=", ".join(others)
             )
             return
-        await self._house.store.write(
+        await self._context.store.write(
             lambda tx: tx.db.execute("DELETE FROM networks WHERE id = ?", [record.id])
         )
 
@@ -396,21 +396,21 @@ class Networks:
         """Remove the networks of environments without an app, and make those anew that somebody has
         removed."""
 
-        recorded = await self._house.store.read(_every)
+        recorded = await self._context.store.read(_every)
         if not recorded:
             return
         ids = await self._engine.ids()
         for record in recorded:
             try:
                 async with self._engine.turn:
-                    if await self._house.store.read(lambda tx: _is_over(tx, record)):  # noqa: B023
+                    if await self._context.store.read(lambda tx: _is_over(tx, record)):  # noqa: B023
                         await self._drop(record.environment_id)
                     elif record.name not in ids:
                         await self._made(record)
             except EngineUnavailable:
                 raise
             except PurveyorError as error:  # one that cannot be had keeps nobody from the others
-                self._house.logger.warning("network", network=record.name, error=error.detail)
+                self._context.logger.warning("network", network=record.name, error=error.detail)
 
 
 def lost(found: Found | None, wanted: Mapping[str, str]) -> str:

@@ -14,10 +14,10 @@ from typing import Any
 import anyio
 import msgspec
 
+from purveyor.context import Context
 from purveyor.docker import PortTaken, image_registry, port_registry, ports
 from purveyor.docker.labels import SERVICE, SPEC
 from purveyor.docker.models import Found, digest
-from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.services import certificates
 from purveyor.services import store as services
@@ -47,20 +47,20 @@ LOG_TAIL = 8
 class Provisioner:
     """The Docker side of a service's life."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._networks = house.part(Networks)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._networks = context.part(Networks)
         # two at once may take each other's marks
         self._asking: defaultdict[int, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def _load(self, service_id: int) -> tuple[ServiceRecord, ServiceHandle]:
-        record = await self._house.store.read(lambda tx: services.get(tx, service_id))
-        return record, handle_of(self._house, record)
+        record = await self._context.store.read(lambda tx: services.get(tx, service_id))
+        return record, handle_of(self._context, record)
 
     async def _volume(self, record: ServiceRecord) -> VolumeRecord | None:
         volume_id = record.volume_id
         return (
-            await self._house.store.read(lambda tx: services.volume(tx, volume_id))
+            await self._context.store.read(lambda tx: services.volume(tx, volume_id))
             if volume_id
             else None
         )
@@ -71,20 +71,20 @@ class Provisioner:
         """Have the service's image on the engine and record what it is. Raises `ImageMissing`,
         `BadInput`.
 
-        What is recorded by its id is what runs, whatever its name means by now: a verb that asks
+        What is recorded by its id is what runs, whatever its name means by now: an operation that asks
         for an image clears the id.
         """
         record, service = await self._load(service_id)
         if record.imported:
             return
-        if record.image_id and (held := await self._house.engine.images.inspect(record.image_id)):
-            if held.digest != await self._house.store.read(
+        if record.image_id and (held := await self._context.engine.images.inspect(record.image_id)):
+            if held.digest != await self._context.store.read(
                 lambda tx: image_registry.digest_of(tx, held.id)
             ):
-                await self._house.store.write(lambda tx: image_registry.note(tx, held))
+                await self._context.store.write(lambda tx: image_registry.note(tx, held))
             return
-        found = await self._house.engine.images.ensure(
-            record.image, progress, self._house.settings.pull_timeout
+        found = await self._context.engine.images.ensure(
+            record.image, progress, self._context.settings.pull_timeout
         )
         major = service.data_major(found, record.parameters)
         volume = await self._volume(record)
@@ -106,14 +106,14 @@ class Provisioner:
                 services.update_volume(tx, volume.id, major=major)
 
         if (record.image_id, record.major) != (found.id, major):
-            await self._house.store.write(work)
+            await self._context.store.write(work)
 
     async def newer_image(self, record: ServiceRecord) -> str:
         """The id of the image that the service's reference means now, "" when it is the one that it
         runs."""
         if record.imported or not record.image_id:
             return ""
-        found = await self._house.engine.images.inspect(record.image)
+        found = await self._context.engine.images.inspect(record.image)
         return found.id if found and found.id != record.image_id else ""
 
     async def _runnable(self, record: ServiceRecord, spec: ContainerSpec) -> ContainerSpec:
@@ -121,7 +121,7 @@ class Provisioner:
         read, else by its id."""
         if spec.image != record.image or not record.image_id:
             return spec
-        found = await self._house.engine.images.inspect(record.image)
+        found = await self._context.engine.images.inspect(record.image)
         return (
             spec
             if found and found.id == record.image_id
@@ -137,16 +137,16 @@ class Provisioner:
         if volume is None:
             return
         if volume.state == "new":
-            await self._house.engine.volumes.create(volume.name, volume.path, volume.id)
+            await self._context.engine.volumes.create(volume.name, volume.path, volume.id)
         else:
-            await self._house.engine.volumes.require(volume.name, volume.path, volume.id)
+            await self._context.engine.volumes.require(volume.name, volume.path, volume.id)
 
     async def discard_volume(self, service_id: int) -> None:
         """Remove the volume of a service that never came to be."""
         record, _ = await self._load(service_id)
         volume = await self._volume(record)
         if volume is not None and volume.state == "new":
-            await self._house.engine.volumes.destroy(volume.name, volume.path, record.image)
+            await self._context.engine.volumes.destroy(volume.name, volume.path, record.image)
 
     # ---------------------------------------------------------------- container
 
@@ -168,12 +168,12 @@ class Provisioner:
         say that the image needs one."""
         spec = service.container()
         repository = references.parts_of(service.record.image).repository
-        if any(fnmatchcase(repository, one) for one in self._house.settings.writable_images):
+        if any(fnmatchcase(repository, one) for one in self._context.settings.writable_images):
             return msgspec.structs.replace(spec, read_only=False)
         return spec
 
     async def _create(self, record: ServiceRecord, spec: ContainerSpec) -> None:
-        engine = self._house.engine
+        engine = self._context.engine
         published = published_ports(record, spec)
         volume = await self._volume(record)
         new = volume is None or volume.state == "new"
@@ -219,12 +219,12 @@ class Provisioner:
         wanted = spec.certificate
         if wanted is None:
             if record.authorities:  # it showed one before, and would keep its authority
-                await self._house.store.write(lambda tx: certificates.forget(tx, record.id))
+                await self._context.store.write(lambda tx: certificates.forget(tx, record.id))
             return
         names = certificates.names_of(record.container_name)
-        if await self._house.store.read(lambda tx: certificates.due(tx, record.id, names)):
-            await self._house.store.write(lambda tx: certificates.issue(tx, record.id, names))
-            await certificates.publish(self._house)
+        if await self._context.store.read(lambda tx: certificates.due(tx, record.id, names)):
+            await self._context.store.write(lambda tx: certificates.issue(tx, record.id, names))
+            await certificates.publish(self._context)
         await self.hand_over(record, wanted, container_id)
 
     async def renew_certificate(self, service_id: int) -> None:
@@ -235,9 +235,9 @@ class Provisioner:
         if wanted is None or not record.authorities:
             remedy = f"Restart it: purveyor restart {record.slug}" if wanted else ""
             raise Conflict(f"{record.name} has no certificate of Purveyor's.", remedy=remedy)
-        found = await self._house.engine.containers.require_running(record.container_name)
+        found = await self._context.engine.containers.require_running(record.container_name)
         names = certificates.names_of(record.container_name)
-        await self._house.store.write(lambda tx: certificates.issue(tx, record.id, names))
+        await self._context.store.write(lambda tx: certificates.issue(tx, record.id, names))
         await self.hand_over(record, wanted, found.id)
         if service.offers("renew_certificate"):
             _, service = await self._load(service_id)
@@ -247,7 +247,7 @@ class Provisioner:
         self, record: ServiceRecord, wanted: Certificate, container_id: str
     ) -> None:
         """Put the recorded certificate into a container, whether it runs or not."""
-        held, bundle = await self._house.store.read(
+        held, bundle = await self._context.store.read(
             lambda tx: (certificates.find(tx, record.id), certificates.bundle(tx))
         )
         assert held is not None
@@ -255,8 +255,8 @@ class Provisioner:
         files = [File(path=wanted.file, content=text, mode=0o600)]
         if wanted.chain:
             files.append(File(path=wanted.chain, content=held.certificate))
-        await self._house.engine.containers.put(container_id, files, wanted.owners)
-        await self._house.engine.containers.put(
+        await self._context.engine.containers.put(container_id, files, wanted.owners)
+        await self._context.engine.containers.put(
             container_id, [File(path=AUTHORITIES, content=bundle)]
         )
 
@@ -267,7 +267,7 @@ class Provisioner:
         Raises `Conflict` when another container runs on the service's data, for two servers on one
         data set destroy it.
         """
-        containers = self._house.engine.containers
+        containers = self._context.engine.containers
         if volume is None or volume.state == "new":  # nobody can know it yet
             return await containers.inspect(record.container_name)
         users = (await containers.users({volume.name: volume.path}))[volume.name]
@@ -285,7 +285,7 @@ class Provisioner:
                 f"then: purveyor start {record.slug}",
             )
         if len(mine) == 1 and (running or named is None):
-            self._house.logger.warning(
+            self._context.logger.warning(
                 "service.renamed", service=record.name, container=mine[0].name
             )
             if named is not None:  # one that was made in its place and does not run
@@ -296,7 +296,7 @@ class Provisioner:
     def _is_of(self, item: Found, record: ServiceRecord) -> bool:
         """Whether a container is the one that was made for a service. A copy of it (docker commit)
         has its labels and another image."""
-        labels = self._house.engine.labels
+        labels = self._context.engine.labels
         return (
             labels.ours(item.labels)
             and item.labels.get(SERVICE) == str(record.id)
@@ -308,15 +308,17 @@ class Provisioner:
         record, _ = await self._load(service_id)
         if record.imported is None:
             found = await self.found(record)
-            await self._house.engine.containers.remove(found.id if found else record.container_name)
+            await self._context.engine.containers.remove(
+                found.id if found else record.container_name
+            )
         elif record.imported.joined:
             await self._networks.leave(record.id)
-            await self._house.engine.containers.leave(record.container_name)
+            await self._context.engine.containers.leave(record.container_name)
 
     async def found(self, record: ServiceRecord) -> Found | None:
         """The service's container as it is: that of its name, unless one of its own runs under
         another."""
-        containers = self._house.engine.containers
+        containers = self._context.engine.containers
         found = await containers.inspect(record.container_name, foreign=record.imported is not None)
         if record.imported or (found is not None and found.holds_on):
             return found
@@ -334,7 +336,7 @@ class Provisioner:
 
     async def _join(self, record: ServiceRecord) -> None:
         """Put an imported container on the network; that we did is recorded first."""
-        engine = self._house.engine
+        engine = self._context.engine
         assert record.imported is not None
         found = await self.found(record)
         if found is None:
@@ -354,7 +356,7 @@ class Provisioner:
         """Record where an imported container is now: its address changes with each start of it."""
         found = await self.found(record)
         if found is not None:
-            address = found.networks.get(self._house.engine.namespace, "")
+            address = found.networks.get(self._context.engine.namespace, "")
             await self._note(
                 record, container=found.id, address=address, started_at=found.started_at
             )
@@ -365,7 +367,7 @@ class Provisioner:
         known = record.imported
         if known is None:
             return False
-        here = found.networks.get(self._house.engine.namespace)
+        here = found.networks.get(self._context.engine.namespace)
         return (known.container, known.started_at, known.address) != (
             found.id,
             found.started_at,
@@ -378,7 +380,7 @@ class Provisioner:
             assert known is not None
             services.update(tx, record.id, imported=msgspec.structs.replace(known, **facts))
 
-        await self._house.store.write(work)
+        await self._context.store.write(work)
 
     async def adopt(self, service_id: int) -> None:
         """Log in with the credentials that were given. Raises `BadInput` with the reason when they
@@ -404,7 +406,7 @@ class Provisioner:
         if not health.healthy:
             raise Conflict(
                 f"{record.container_name} answers on its own network and not on "
-                f"{self._house.engine.namespace}: {health.detail}",
+                f"{self._context.engine.namespace}: {health.detail}",
                 remedy="Have its server listen on all addresses (0.0.0.0), then import it again.",
             )
 
@@ -423,7 +425,7 @@ class Provisioner:
             except PortTaken as error:
                 if record.imported:
                     raise
-                if not await self._house.store.write(lambda tx: self._move_port(tx, service_id)):
+                if not await self._context.store.write(lambda tx: self._move_port(tx, service_id)):
                     port = record.parameters.get("port")
                     raise PortTaken(
                         f"Port {port} on 127.0.0.1 is in use by another program.",
@@ -437,7 +439,7 @@ class Provisioner:
         raise Conflict("No free port was found.", remedy="Give one: -p port=NUMBER")
 
     async def _launch(self, record: ServiceRecord) -> None:
-        containers = self._house.engine.containers
+        containers = self._context.engine.containers
         if record.imported is None:
             found = await self._claim(record, await self._volume(record))
             if found is not None and found.state == "paused":
@@ -452,7 +454,7 @@ class Provisioner:
         volume = services.volume(tx, record.volume_id) if record.volume_id else None
         if record.state != "creating" or (volume and volume.state != "new"):
             return False
-        kind = self._house.registry.kind(record.service_type)
+        kind = self._context.registry.kind(record.service_type)
         parameters = dict(record.parameters)
         ours = [
             item
@@ -471,7 +473,7 @@ class Provisioner:
     async def lift(self, service_id: int) -> None:
         """Have a server run that should, for an operation on it that cannot end without: as a
         repair does, under its locks."""
-        record = await self._house.store.read(lambda tx: services.find(tx, service_id))
+        record = await self._context.store.read(lambda tx: services.find(tx, service_id))
         if (
             record is None
             or record.imported
@@ -483,7 +485,7 @@ class Provisioner:
         expected = await self._networks.expected(service=record.id)
         if found is not None and found.state == "running" and not lost(found, expected):
             return
-        await self._house.engine.ensure_network()
+        await self._context.engine.ensure_network()
         await self.volume(service_id)
         await self.container(service_id)
         await self.start(service_id)
@@ -493,7 +495,7 @@ class Provisioner:
         record, _ = await self._load(service_id)
         found = await self.found(record)
         if found is not None:
-            await self._house.engine.containers.stop(found.id)
+            await self._context.engine.containers.stop(found.id)
 
     # ---------------------------------------------------------------- serving
 
@@ -501,7 +503,7 @@ class Provisioner:
         """Wait until the driver's round trip succeeds. Raises as soon as the container has given
         up."""
         record, service = await self._load(service_id)
-        limit = self._house.settings.ready_timeout
+        limit = self._context.settings.ready_timeout
         health = Health(healthy=False, stage="container")
         pause = FIRST_PAUSE
         with anyio.move_on_after(limit):
@@ -517,9 +519,9 @@ class Provisioner:
                         remedy=f"See: purveyor logs {record.slug}",
                     )
                 # its ports went with it
-                if record.imported is None and self._house.engine.namespace not in found.networks:
+                if record.imported is None and self._context.engine.namespace not in found.networks:
                     raise Failed(
-                        f"{record.name} was taken from the network {self._house.engine.namespace}.",
+                        f"{record.name} was taken from the network {self._context.engine.namespace}.",
                         remedy=f"Start it again: purveyor start {record.slug}",
                     )
                 await anyio.sleep(pause)
@@ -533,9 +535,10 @@ class Provisioner:
     async def answers(self, record: ServiceRecord, either: Sequence[Mapping[str, Any]]) -> None:
         """Wait until the server takes one of these parameters for its administrator's. Raises
         `DeadlineExceeded`."""
-        limit, pause = self._house.settings.ready_timeout, FIRST_PAUSE
+        limit, pause = self._context.settings.ready_timeout, FIRST_PAUSE
         servers = [
-            handle_of(self._house, record).but(parameters=dict(parameters)) for parameters in either
+            handle_of(self._context, record).but(parameters=dict(parameters))
+            for parameters in either
         ]
         with anyio.move_on_after(limit):
             while True:
@@ -551,7 +554,7 @@ class Provisioner:
 
     async def _last_words(self, record: ServiceRecord) -> str:
         try:
-            lines = await self._house.engine.containers.log(record.container_name, lines=LOG_TAIL)
+            lines = await self._context.engine.containers.log(record.container_name, lines=LOG_TAIL)
         except Exception:  # the container may be gone by now
             return "its container is gone."
         return " / ".join(line.strip() for line in lines if line.strip()) or "it printed nothing."
@@ -575,20 +578,20 @@ class Provisioner:
         # without a mark it is still somebody's data from now on
         if not service.offers("identity"):
             if fresh:
-                await self._house.store.write(
+                await self._context.store.write(
                     lambda tx: services.update_volume(tx, volume.id, state="used")
                 )
             return
         found = await service.identity(fresh or accept, watching=watching)
         if not fresh and not accept and found != volume.identity:
-            await self._house.engine.containers.stop(record.container_name)
+            await self._context.engine.containers.stop(record.container_name)
             raise DataRefused(
                 f"{record.name} holds another data set than the recorded one, and was stopped.",
                 remedy=f"Put the right data back into {volume.path}. If you replaced it on purpose: "
                 f"purveyor start {record.slug} --accept-data",
             )
         if fresh or found != volume.identity:
-            await self._house.store.write(
+            await self._context.store.write(
                 lambda tx: services.update_volume(tx, volume.id, identity=found, state="used")
             )
 

@@ -8,9 +8,9 @@ from contextlib import suppress
 import anyio
 import anyio.abc
 
+from purveyor.context import Context
 from purveyor.docker import subnet_registry
 from purveyor.docker.labels import DEPLOYMENT, SERVICE, id_in
-from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Runner
 from purveyor.services import store as services
@@ -36,21 +36,21 @@ class Reconciler:
 
     def __init__(
         self,
-        house: House,
+        context: Context,
         runner: Runner,
         observer: Observer,
         incidents: Incidents,
         repairs: Repairs,
         service_controller: ServiceController,
     ) -> None:
-        self._house = house
+        self._context = context
         self._runner = runner
         self._observer = observer
         self._incidents = incidents
         self._repairs = repairs
         self._services = service_controller
-        self._apps = house.part(Apps)
-        self._networks = house.part(Networks)
+        self._apps = context.part(Apps)
+        self._networks = context.part(Networks)
         self._told = anyio.Event()
         # "service-3", "app-7", names and ids of containers that are not ours
         self._changed: set[str] = set()
@@ -59,13 +59,13 @@ class Reconciler:
 
     async def run(self) -> None:
         """Run until cancelled."""
-        await self._house.supervisor.keep("what was observed", self._observer.recall)
+        await self._context.supervisor.keep("what was observed", self._observer.recall)
         try:
             async with anyio.create_task_group() as group:
-                keep = self._house.supervisor.keep
+                keep = self._context.supervisor.keep
                 group.start_soon(keep, "the engine's events", lambda: self._follow(group))
                 group.start_soon(keep, "what changed", lambda: self._settle(group))
-                every = self._house.settings.health_interval
+                every = self._context.settings.health_interval
                 group.start_soon(keep, "health checks", lambda: self._check_regularly(group), every)
                 group.start_soon(keep, "new data sets", lambda: self._retry_unverified(group))
         finally:
@@ -81,8 +81,8 @@ class Reconciler:
         silent = False
         while True:
             try:
-                await self._house.engine.version()
-                async with self._house.engine.events() as events:
+                await self._context.engine.version()
+                async with self._context.engine.events() as events:
                     silent = False
                     self._observer.stale()
                     self._observer.following = True
@@ -92,7 +92,7 @@ class Reconciler:
                         self._note(event)
             except* (PurveyorError, OSError) as failures:
                 if not silent:
-                    self._house.logger.warning("engine.away", error=str(failures.exceptions[0]))
+                    self._context.logger.warning("engine.away", error=str(failures.exceptions[0]))
                 silent = True
             finally:
                 self._observer.following = False
@@ -102,9 +102,9 @@ class Reconciler:
         try:
             await self.sweep()
         except EngineUnavailable as error:
-            self._house.logger.warning("reconcile", part="sweep", error=error.detail)
+            self._context.logger.warning("reconcile", part="sweep", error=error.detail)
         except Exception as error:
-            self._house.logger.warning("reconcile.fault", part="sweep", exc_info=error)
+            self._context.logger.warning("reconcile.fault", part="sweep", exc_info=error)
 
     def _note(self, event: Mapping[str, object]) -> None:
         self._observer.stale()
@@ -115,7 +115,7 @@ class Reconciler:
         attributes = actor.get("Attributes") or {}
         if event.get("Type") == "network":
             name = str(attributes.get("name"))
-            ours = name == self._house.engine.namespace or self._networks.ours(name)
+            ours = name == self._context.engine.namespace or self._networks.ours(name)
             if not ours or action not in ("disconnect", "destroy"):
                 return
             self._changed.add(str(attributes.get("container") or "network"))
@@ -138,7 +138,7 @@ class Reconciler:
             await anyio.sleep(SETTLE)
             self._told = anyio.Event()
             changed, self._changed = self._changed, set()
-            every, apps = await self._house.store.read(self._intended)
+            every, apps = await self._context.store.read(self._intended)
             if "data" in changed:
                 watched = await self._services.watch_data(every)
                 changed |= {Subject("service", number).key for number in watched}
@@ -147,7 +147,7 @@ class Reconciler:
                 continue
             # ids of containers that were taken from the network
             if any(len(item) == 64 for item in changed):
-                listed = await self._house.engine.containers.listed()
+                listed = await self._context.engine.containers.listed()
                 changed |= {_key(item.labels) for item in listed if item.id in changed}
             for record in every:
                 subject = Subject("service", record.id)
@@ -158,13 +158,13 @@ class Reconciler:
                     group.start_soon(self._see, subject)
 
     async def _check_regularly(self, group: anyio.abc.TaskGroup) -> None:
-        every = self._house.settings.health_interval
+        every = self._context.settings.health_interval
         begun = anyio.current_time()
         while True:
             await anyio.sleep_until(begun + every)
             begun = anyio.current_time()
             await self._settle_network()
-            records, apps = await self._house.store.read(self._intended)
+            records, apps = await self._context.store.read(self._intended)
             await self._close_forgotten(records, apps)
             await self._services.watch_data(records)
             subjects = [
@@ -194,7 +194,7 @@ class Reconciler:
         linked to them, and remove apps that are over."""
         await self._runner.recover(wait=False)
         await self._settle_network()
-        every, apps = await self._house.store.read(self._intended)
+        every, apps = await self._context.store.read(self._intended)
         await self._apps.take_in()
         await self._close_forgotten(every, apps)
         await self._services.watch_data(every)
@@ -217,12 +217,12 @@ class Reconciler:
 
     async def _settle_network(self) -> None:
         """Have the network, with the addresses that it had: apps know the host by one of them."""
-        engine = self._house.engine
+        engine = self._context.engine
         await engine.ensure_network()
-        if await engine.network_id() and engine.subnets != await self._house.store.read(
+        if await engine.network_id() and engine.subnets != await self._context.store.read(
             subnet_registry.subnets
         ):
-            await self._house.store.write(
+            await self._context.store.write(
                 lambda tx: subnet_registry.note_subnets(tx, engine.subnets)
             )
         await self._networks.settle()
@@ -256,9 +256,9 @@ class Reconciler:
             controller = self._services if subject.kind == "service" else self._apps
             await controller.look(subject.id)
         except PurveyorError as error:
-            self._house.logger.warning("reconcile", subject=subject.key, error=error.detail)
+            self._context.logger.warning("reconcile", subject=subject.key, error=error.detail)
         except Exception as error:  # one service's trouble must not end the watch over the others
-            self._house.logger.warning("reconcile.fault", subject=subject.key, exc_info=error)
+            self._context.logger.warning("reconcile.fault", subject=subject.key, exc_info=error)
 
     def _intended(self, tx: Tx) -> tuple[list[ServiceRecord], list[int]]:
         """Every service, and the deployment of every app that should run."""

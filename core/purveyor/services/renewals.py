@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import anyio
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Runner, Verb
+from purveyor.kernel.operations import OperationType, Runner
 from purveyor.services import certificates
 from purveyor.services import store as services
 from purveyor.services.operations.lifecycle import ServiceArguments
@@ -18,10 +18,12 @@ PAUSE = 6 * 3600.0  # seconds; a certificate is renewed months before its end
 class Renewals:
     """Renews what is due, for as long as the daemon serves."""
 
-    def __init__(self, house: House, runner: Runner, verbs: Mapping[str, Verb]) -> None:
-        self._house = house
+    def __init__(
+        self, context: Context, runner: Runner, operation_types: Mapping[str, OperationType]
+    ) -> None:
+        self._context = context
         self._runner = runner
-        self._verbs = verbs
+        self._operation_types = operation_types
         self._wake = anyio.Event()
 
     def wake(self) -> None:
@@ -34,7 +36,7 @@ class Renewals:
             try:
                 await self.turn()
             except Exception as error:  # a store that cannot be read now is tried again
-                self._house.logger.warning("renewals.fault", exc_info=error)
+                self._context.logger.warning("renewals.fault", exc_info=error)
             with anyio.move_on_after(PAUSE):
                 await self._wake.wait()
 
@@ -51,23 +53,25 @@ class Renewals:
                     and item.authorities
                     and certificates.due(tx, item.id, certificates.names_of(item.container_name))
                 ):
-                    provider = self._house.registry.find(item.service_type)
+                    provider = self._context.registry.find(item.service_type)
                     if provider is not None and provider.offers("renew_certificate"):
                         found.append(item.id)
             return found
 
-        for number in await self._house.store.read(look):
+        for number in await self._context.store.read(look):
             if self._runner.busy(number):
                 continue
             try:
                 given = ServiceArguments(service=str(number))
                 await (
-                    await self._runner.submit(self._verbs["renew-certificate"], given, "sweep")
+                    await self._runner.submit(
+                        self._operation_types["renew-certificate"], given, "sweep"
+                    )
                 ).wait()
             except PurveyorError as error:
-                self._house.logger.warning("renewals", service=number, error=error.detail)
-        await self._house.store.write(self._let_go)
-        await certificates.publish(self._house)
+                self._context.logger.warning("renewals", service=number, error=error.detail)
+        await self._context.store.write(self._let_go)
+        await certificates.publish(self._context)
 
     def _let_go(self, tx: Tx) -> None:
         for number in certificates.let_go(tx):

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import msgspec
 
+from purveyor.context import Context
 from purveyor.docker.models import Found
-from purveyor.house import House
-from purveyor.kernel.operations import Runner, Verb
+from purveyor.kernel.operations import OperationType, Runner
 from purveyor.services.incidents import Incidents, Subject
 from purveyor_hooks import EngineUnavailable, PurveyorError
 
@@ -23,11 +23,15 @@ class Repairs:
     told as well."""
 
     def __init__(
-        self, house: House, runner: Runner, verbs: Mapping[str, Verb], incidents: Incidents
+        self,
+        context: Context,
+        runner: Runner,
+        operation_types: Mapping[str, OperationType],
+        incidents: Incidents,
     ) -> None:
-        self._house = house
+        self._context = context
         self._runner = runner
-        self._verbs = verbs
+        self._operation_types = operation_types
         self._incidents = incidents
         # container and how often the engine had started it again
         self._restarts: dict[Subject, tuple[str, int]] = {}
@@ -57,7 +61,7 @@ class Repairs:
         """Whether it is ours to bring back, and time to try."""
         if found is not None and (found.restarting or found.state == "restarting"):
             return False  # the engine brings it back itself
-        return self._house.settings.self_repair == "on" and self._incidents.due(subject)
+        return self._context.settings.self_repair == "on" and self._incidents.due(subject)
 
     def steady(self, subject: Subject, found: Found) -> bool:
         """Whether what runs may be taken for well: one that the engine had to start again has to
@@ -76,10 +80,12 @@ class Repairs:
         except EngineUnavailable:
             raise
         except PurveyorError as error:
-            self._house.logger.warning(f"{subject.kind}.repair", id=subject.id, error=error.detail)
+            self._context.logger.warning(
+                f"{subject.kind}.repair", id=subject.id, error=error.detail
+            )
             return error.detail
         return ""
 
     async def run(self, verb: str, given: msgspec.Struct) -> None:
         """Run an operation to its end."""
-        await (await self._runner.submit(self._verbs[verb], given, "reconciler")).wait()
+        await (await self._runner.submit(self._operation_types[verb], given, "reconciler")).wait()

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import anyio
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.services import retention_store
 
 FIRST = 60.0  # seconds until the first sweep: a start has other things to do
@@ -16,8 +16,8 @@ BREATH = 0.05  # seconds between two batches, in which others write
 class Retention:
     """Forgets for as long as the daemon serves."""
 
-    def __init__(self, house: House, now: Callable[[], datetime]) -> None:
-        self._house = house
+    def __init__(self, context: Context, now: Callable[[], datetime]) -> None:
+        self._context = context
         self._now = now
 
     async def run(self) -> None:
@@ -28,14 +28,14 @@ class Retention:
 
     async def sweep(self) -> int:
         """Forget all that may be forgotten now; the answer is how many rows."""
-        settings = self._house.settings
+        settings = self._context.settings
         before = self._now() - timedelta(days=settings.history_days)
         whole = 0
-        while forgotten := await self._house.store.write(
+        while forgotten := await self._context.store.write(
             lambda tx: retention_store.forget(tx, before, settings.history_events)
         ):
             whole += forgotten
             await anyio.sleep(BREATH)
         if whole:
-            self._house.logger.info("retention", rows=whole)
+            self._context.logger.info("retention", rows=whole)
         return whole

@@ -9,9 +9,9 @@ from litestar import Request, Response, Router, delete, get, post, put
 from litestar.params import Parameter
 from litestar.response import Stream
 
+from purveyor.context import Core
 from purveyor.docker import image_registry
 from purveyor.docker.volumes import sizes_of
-from purveyor.house import Core
 from purveyor.kernel import redact
 from purveyor.kernel.actors import told
 from purveyor.kernel.api.auth import admin, reader, still_valid
@@ -74,12 +74,12 @@ SIZES_WITHIN = 10.0  # seconds in which the sizes of all volumes of an answer ar
 
 @get("/types", guards=[reader])
 async def list_types(core: Core) -> list[str]:
-    return [kind.name for kind in core.house.registry.kinds]
+    return [kind.name for kind in core.context.registry.kinds]
 
 
 @get("/types/{service_type:str}/parameters", guards=[reader])
 async def type_parameters(core: Core, service_type: str) -> dict[str, Any]:
-    return parameters.schema(core.house.registry.kind(service_type), core.house.settings)
+    return parameters.schema(core.context.registry.kind(service_type), core.context.settings)
 
 
 def _metadata(kind: ServiceType) -> ProviderMetadata:
@@ -94,12 +94,12 @@ def _metadata(kind: ServiceType) -> ProviderMetadata:
 
 @get("/providers/metadata", guards=[reader])
 async def providers(core: Core) -> list[ProviderMetadata]:
-    return [_metadata(kind) for kind in core.house.registry.kinds]
+    return [_metadata(kind) for kind in core.context.registry.kinds]
 
 
 @get("/providers/metadata/{service_type:str}", guards=[reader])
 async def provider(core: Core, service_type: str) -> ProviderMetadata:
-    return _metadata(core.house.registry.kind(service_type))
+    return _metadata(core.context.registry.kind(service_type))
 
 
 # ---------------------------------------------------------------- services
@@ -191,14 +191,14 @@ async def restart_service(
 
 @get("/{reference:str}/health", guards=[reader])
 async def service_health(core: Core, reference: str) -> Checked:
-    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    record = await core.context.store.read(lambda tx: services.get(tx, reference))
     return await core.part(Observer).check(record)
 
 
 @get("/{reference:str}/history", guards=[reader])
 async def service_history(core: Core, reference: str) -> History:
     """The last health checks, and what the container used."""
-    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    record = await core.context.store.read(lambda tx: services.get(tx, reference))
     return await core.part(Observer).history(record.id)
 
 
@@ -208,19 +208,19 @@ async def browse_service(
 ) -> Listing:
     """One page of what a service holds; `path` is what was opened so far. Nothing can be changed
     this way."""
-    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    record = await core.context.store.read(lambda tx: services.get(tx, reference))
     require_serving(record)
     if cursor and len(cursor) > 2000:
         raise BadInput("Invalid cursor.", errors={"cursor": "as an earlier answer said"})
-    return await handle_of(core.house, record).browse(tuple(path or ()), cursor, order)
+    return await handle_of(core.context, record).browse(tuple(path or ()), cursor, order)
 
 
 @get("/{reference:str}/download", guards=[admin], opt={"reveals": "data"})
 async def download_from_service(core: Core, reference: str, path: list[str]) -> Stream:
     """One thing that a listing offered, as it is."""
-    record = await core.house.store.read(lambda tx: services.get(tx, reference))
+    record = await core.context.store.read(lambda tx: services.get(tx, reference))
     require_serving(record)
-    service = handle_of(core.house, record)
+    service = handle_of(core.context, record)
     assert core.workers is not None
     chunks = await begun(flow(core.workers, lambda sink: service.download(tuple(path), sink)))
     headers = {
@@ -236,11 +236,11 @@ async def reveal_service(request: Req, core: Core, reference: str) -> dict[str, 
 
     def work(tx: Tx) -> dict[str, str]:
         record = services.get(tx, reference)
-        names = redact.secret_names(core.house.registry.kind(record.service_type))
+        names = redact.secret_names(core.context.registry.kind(record.service_type))
         tx.emit("service.revealed", service=record.id, data=told(request.user))
         return {name: str(value) for name, value in record.parameters.items() if name in names}
 
-    return await core.house.store.write(work)
+    return await core.context.store.write(work)
 
 
 @get("/{reference:str}/logs", guards=[admin], opt={"reveals": "log"})
@@ -253,15 +253,15 @@ async def service_logs(
 ) -> Stream:
     """What a service's container printed. With `follow` it goes on, for as long as the token
     holds."""
-    record = await core.house.store.read(lambda tx: services.get(tx, reference))
-    engine = core.house.engine
+    record = await core.context.store.read(lambda tx: services.get(tx, reference))
+    engine = core.context.engine
     if await core.part(Provisioner).found(record) is None:
         raise NotFound(
             f"{record.name} has no container now.", remedy=f"Start it: purveyor start {record.slug}"
         )
     links = core.part(Links)
-    passwords = await core.house.store.read(lambda tx: links.passwords(tx, record.id))
-    kind = core.house.registry.kind(record.service_type)
+    passwords = await core.context.store.read(lambda tx: links.passwords(tx, record.id))
+    kind = core.context.registry.kind(record.service_type)
     hidden = [*redact.secret_values(kind, record.parameters), *record.secrets.values(), *passwords]
 
     async def write(sink: Sink) -> None:
@@ -285,8 +285,8 @@ async def service_logs(
 
 @get("/{reference:str}/client", guards=[admin], opt={"reveals": "connection"})
 async def service_client(core: Core, reference: str) -> ClientView:
-    record = await core.house.store.read(lambda tx: services.get(tx, reference))
-    client = handle_of(core.house, record).from_host(core.house).client()
+    record = await core.context.store.read(lambda tx: services.get(tx, reference))
+    client = handle_of(core.context, record).from_host(core.context).client()
     return ClientView(container=record.container_name, client=client)
 
 
@@ -295,12 +295,12 @@ async def service_client(core: Core, reference: str) -> ClientView:
 
 @get("/available-containers", guards=[admin])
 async def available_containers(core: Core) -> list[AvailableContainer]:
-    taken = await core.house.store.read(services.container_names)
-    registry = core.house.registry
+    taken = await core.context.store.read(services.container_names)
+    registry = core.context.registry
     found = []
-    for item in await core.house.engine.containers.foreign():
+    for item in await core.context.engine.containers.foreign():
         for kind in registry.kinds:
-            recognised = hooks_of(core.house, kind.name).recognise(item)
+            recognised = hooks_of(core.context, kind.name).recognise(item)
             if recognised is None or item.name in taken:
                 continue
             found.append(
@@ -377,7 +377,7 @@ async def list_volumes(
 ) -> Response[list[VolumeView]]:
     """A part of the volumes, or of those in one state. `sizes` adds up what is in each, as far as
     this process may read it and there is time: where a size is null, `size_missing` says why."""
-    found = await core.house.store.read(
+    found = await core.context.store.read(
         lambda tx: services.volumes_page(tx, volume_state, limit=limit, offset=offset)
     )
     measured = await sizes_of([item.path for item, _ in found.items], SIZES_WITHIN) if sizes else {}
@@ -440,7 +440,7 @@ async def clone_volume(
 async def service_views(app: Core, records: Sequence[ServiceRecord]) -> list[ServiceView]:
     statuses = await app.part(Observer).statuses(records)
     links = app.part(Links)
-    linked = await app.house.store.read(
+    linked = await app.context.store.read(
         lambda tx: links.linked(tx, [record.id for record in records])
     )
     return [
@@ -451,7 +451,7 @@ async def service_views(app: Core, records: Sequence[ServiceRecord]) -> list[Ser
 async def service_page(app: Core, listed: Listed, limit: int, offset: int) -> Page[ServiceView]:
     """A part of the services. What is seen of them is looked at for those alone, unless the order
     depends on it."""
-    store, chosen = app.house.store, {"q": listed.q, "service_type": listed.service_type}
+    store, chosen = app.context.store, {"q": listed.q, "service_type": listed.service_type}
     order = listed.sort
     if order == "id" or order == "name" or order == "service_type":
         found = await store.read(
@@ -475,7 +475,7 @@ async def service_page(app: Core, listed: Listed, limit: int, offset: int) -> Pa
 
 async def service_view(app: Core, reference: str | int) -> ServiceView:
     """The service of this id or name. Raises `NotFound`."""
-    record = await app.house.store.read(lambda tx: services.get(tx, reference))
+    record = await app.context.store.read(lambda tx: services.get(tx, reference))
     return (await service_views(app, [record]))[0]
 
 
@@ -483,7 +483,7 @@ def shown(app: Core) -> Callable[[OperationRecord], Awaitable[ServiceView]]:
     """Answers an operation with its service, looked at anew: the server is another one now."""
 
     async def then(operation: OperationRecord) -> ServiceView:
-        record = await app.house.store.read(lambda tx: services.get(tx, operation.service))
+        record = await app.context.store.read(lambda tx: services.get(tx, operation.service))
         await app.part(Observer).check(record)
         return await service_view(app, record.id)
 
@@ -524,7 +524,7 @@ def _service(app: Core, record: ServiceRecord, status: Status, linked: list[str]
 
 def _connection(app: Core, record: ServiceRecord) -> str:
     """The address of the service for its administrator, on the network, without the password."""
-    if app.house.registry.find(record.service_type) is None:
+    if app.context.registry.find(record.service_type) is None:
         return record.container_name
     values = record.parameters
     owner = Binding(
@@ -536,7 +536,7 @@ def _connection(app: Core, record: ServiceRecord) -> str:
         slot=0,
         api=PLACEHOLDER,
     )
-    variables = handle_of(app.house, record).environment(owner)
+    variables = handle_of(app.context, record).environment(owner)
     found = next(
         (variable.value for variable in variables if variable.name.endswith(("_URL", "_ENDPOINT"))),
         "",
@@ -546,22 +546,22 @@ def _connection(app: Core, record: ServiceRecord) -> str:
 
 async def service_details(app: Core, reference: str) -> ServiceDetails:
     view = await service_view(app, reference)
-    record = await app.house.store.read(lambda tx: services.get(tx, view.id))
-    provider = app.house.registry.find(record.service_type)
+    record = await app.context.store.read(lambda tx: services.get(tx, view.id))
+    provider = app.context.registry.find(record.service_type)
     kind = provider.kind if provider else None
     unsaid = {item.name: item.former for item in kind.parameters} if kind else {}
     before = {name: value for name, value in unsaid.items() if value is not None}
     shown = redact.mask_parameters(kind, {**before, **record.parameters})
     return ServiceDetails(
         service=view,
-        parameter_schema=parameters.schema(kind, app.house.settings) if kind else {},
+        parameter_schema=parameters.schema(kind, app.context.settings) if kind else {},
         current_parameters={**shown, parameters.IMAGE: record.image},
-        notes=handle_of(app.house, record).notes() if provider else [],
+        notes=handle_of(app.context, record).notes() if provider else [],
         newer_image=await _newer(app, record),
-        image_digest=await app.house.store.read(
+        image_digest=await app.context.store.read(
             lambda tx: image_registry.digest_of(tx, record.image_id)
         ),
-        endings=await app.house.store.read(lambda tx: app.part(Links).endings(tx, record.id)),
+        endings=await app.context.store.read(lambda tx: app.part(Links).endings(tx, record.id)),
     )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from purveyor.context import Context
 from purveyor.docker import port_registry
-from purveyor.house import House
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Step
 from purveyor.kernel.operations import store as operations
@@ -21,7 +21,7 @@ from purveyor.services import store as services
 from purveyor.services.above import Links
 from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord
-from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb
+from purveyor.services.operations.base import STOP_DEADLINE, ServiceOperation
 from purveyor.services.operations.create import CreateArguments, make
 from purveyor.services.parameters import alike
 from purveyor_hooks import Census, Failed, Finding, NotFound
@@ -31,8 +31,8 @@ FEW = 5
 PURGE_DEADLINE = 3600.0
 
 
-class ShadowVerb(ServiceVerb):
-    """A verb that makes a service beside another."""
+class ShadowOperation(ServiceOperation):
+    """An operation that makes a service beside another."""
 
     # ---------------------------------------------------------------- intent
 
@@ -40,7 +40,7 @@ class ShadowVerb(ServiceVerb):
         self, tx: Tx, record: ServiceRecord, *, image: str = "", label: str = "next"
     ) -> int:
         """Record a service like another, credentials included, on ports and a volume of its own."""
-        kind = self.house.registry.kind(record.service_type)
+        kind = self.context.registry.kind(record.service_type)
         ours = {item.name for item in kind.parameters if item.generated == "port"}
         values = alike(kind, record.parameters, ours)
         given = CreateArguments(
@@ -50,7 +50,7 @@ class ShadowVerb(ServiceVerb):
         )
         return make(
             tx,
-            self.house,
+            self.context,
             given,
             slug=f"{record.slug}.{label}",
             purpose=SCRATCH,
@@ -69,13 +69,13 @@ class ShadowVerb(ServiceVerb):
     ) -> int:
         """Record a new service of a type with the parameters of another, on ports and with
         credentials of its own; `scratch` is the slug of one that is taken away again."""
-        kind = self.house.registry.kind(service_type)
+        kind = self.context.registry.kind(service_type)
         own = {item.name for item in kind.parameters if item.generated or item.secret}
         values = alike(kind, parameters, own)
         given = CreateArguments(
             name=name, service_type=service_type, parameters={**values, "docker_image": image}
         )
-        return make(tx, self.house, given, slug=scratch, purpose=SCRATCH if scratch else "")
+        return make(tx, self.context, given, slug=scratch, purpose=SCRATCH if scratch else "")
 
     # ---------------------------------------------------------------- steps
 
@@ -105,7 +105,7 @@ class ShadowVerb(ServiceVerb):
                 services.volume(tx, record.volume_id) if record.volume_id else None,
             )
 
-        found = await self.house.store.read(look)
+        found = await self.context.store.read(look)
         if not found:
             return
         record, volume = found
@@ -116,14 +116,14 @@ class ShadowVerb(ServiceVerb):
             raise Failed(f"{record.slug} holds the data of before; it is not deleted.")
         # the second when it could not be removed in time
         for name in (record.container_name, unpacker(record)):
-            await self.house.engine.containers.remove(name)
+            await self.context.engine.containers.remove(name)
         if volume is not None and volume.state != "purged":
-            await self.house.engine.volumes.destroy(volume.name, volume.path, record.image)
+            await self.context.engine.volumes.destroy(volume.name, volume.path, record.image)
 
     def discard_step(self, operation: OperationRecord, service_id: int) -> Step:
         async def work() -> None:
             await self.discard(operation, service_id)
-            await self.house.store.write(lambda tx: _forget(tx, service_id))
+            await self.context.store.write(lambda tx: _forget(tx, service_id))
 
         return Step("clean up", work, deadline=PURGE_DEADLINE)
 
@@ -134,21 +134,21 @@ class ShadowVerb(ServiceVerb):
     def teller(self, operation: OperationRecord, step: str) -> Callable[[int], Awaitable[None]]:
         async def tell(size: int) -> None:
             text = f"{size / 1024 / 1024:.0f} MB"
-            await self.house.store.write(
+            await self.context.store.write(
                 lambda tx: self.emit(tx, operation, "progress", {"step": step, "text": text})
             )
 
         return tell
 
     async def load(self, service_id: int) -> ServiceRecord:
-        return await self.house.store.read(lambda tx: services.get(tx, service_id))
+        return await self.context.store.read(lambda tx: services.get(tx, service_id))
 
     async def fill(
         self, operation: OperationRecord, service_id: int, pour: Callable[[], Awaitable[None]]
     ) -> None:
         """Fill an empty service. Where an earlier process was at it already, the service is made
         anew first: half of what it poured in would be taken for damage, or for too much."""
-        if not await self.house.store.write(
+        if not await self.context.store.write(
             lambda tx: services.begin_filling(tx, service_id, operation.id)
         ):
             await self._empty(service_id)
@@ -159,10 +159,12 @@ class ShadowVerb(ServiceVerb):
     async def _empty(self, service_id: int) -> None:
         """Take container and data away of a service that only this operation knows."""
         record = await self.load(service_id)
-        volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
-        await self.house.engine.containers.remove(record.container_name)
-        await self.house.engine.volumes.destroy(volume.name, volume.path, record.image)
-        await self.house.store.write(
+        volume = await self.context.store.read(
+            lambda tx: services.volume(tx, record.volume_id or "")
+        )
+        await self.context.engine.containers.remove(record.container_name)
+        await self.context.engine.volumes.destroy(volume.name, volume.path, record.image)
+        await self.context.store.write(
             lambda tx: services.update_volume(tx, volume.id, state="new", identity="")
         )
 
@@ -180,7 +182,7 @@ class ShadowVerb(ServiceVerb):
         """Count what has come, and note everything that is not as it was. Raises `Failed` that
         names it, and one more `way` to go on, where that is to `stop` the operation, for data that
         is in use would be exchanged; else the person is told, and has the rest."""
-        found = await handle_of(self.house, await self.load(service_id)).census()
+        found = await handle_of(self.context, await self.load(service_id)).census()
         if only:
             expected, found = expected.only(only), found.only(only)
         outcome = Outcome(
@@ -188,7 +190,9 @@ class ShadowVerb(ServiceVerb):
             findings=tuple(findings),
             left_out=(*expected.failed, *expected.left_out),
         )
-        await self.house.store.write(lambda tx: operations.note_outcome(tx, operation.id, outcome))
+        await self.context.store.write(
+            lambda tx: operations.note_outcome(tx, operation.id, outcome)
+        )
         if stop and (lost := outcome.losses):
             raise Failed(
                 f"The restored data does not match the original: {few(lost)}.",
@@ -204,27 +208,29 @@ class ShadowVerb(ServiceVerb):
 
         async def work() -> None:
             scratch = await self.load(scratch_id)
-            await self.house.engine.containers.remove(scratch.container_name)
+            await self.context.engine.containers.remove(scratch.container_name)
             # a container keeps the volume that it was made with
             await self.provision.remove_container(service_id)
-            await self.house.store.write(lambda tx: _switch(tx, operation, service_id, scratch_id))
+            await self.context.store.write(
+                lambda tx: _switch(tx, operation, service_id, scratch_id)
+            )
             await self._serve(service_id)
 
         async def back() -> None:
             await self.provision.remove_container(service_id)
             await self.forget_volume(service_id)
-            await self.house.store.write(
+            await self.context.store.write(
                 lambda tx: _switch_back(tx, operation, service_id, scratch_id)
             )
             record = await self.load(service_id)
             if record.desired == "running":
                 await self._serve(service_id)
 
-        limit = self.house.settings.ready_timeout + 2 * STOP_DEADLINE
+        limit = self.context.settings.ready_timeout + 2 * STOP_DEADLINE
         return Step("switch", work, undo=back, deadline=limit)
 
     async def _serve(self, service_id: int) -> None:
-        await self.house.engine.ensure_network()
+        await self.context.engine.ensure_network()
         await self.provision.volume(service_id)
         await self.provision.container(service_id)
         for step in self.start_steps(service_id):
@@ -235,15 +241,15 @@ class ShadowVerb(ServiceVerb):
 
         async def work() -> None:
             number = (operation.private or {})["volume_id"]
-            volume = await self.house.store.read(lambda tx: services.volume(tx, number))
-            await self.house.engine.volumes.forget(volume.name)
+            volume = await self.context.store.read(lambda tx: services.volume(tx, number))
+            await self.context.engine.volumes.forget(volume.name)
 
         return Step("put away", work)
 
     def accounts_step(self, service_id: int) -> Step:
         """The data may hold accounts as they were: give each the password that is recorded, or
         none."""
-        links = self.house.part(Links)
+        links = self.context.part(Links)
         return Step("accounts", lambda: links.settle(service_id), deadline=600.0)
 
     def keep_old(
@@ -259,7 +265,7 @@ class ShadowVerb(ServiceVerb):
         before = (operation.private or {})["volume_id"]
         services.update(tx, scratch_id, volume_id=None)
         services.forget_scratch(tx, scratch_id)
-        until = tx.now + timedelta(days=self.house.settings.old_data_days)
+        until = tx.now + timedelta(days=self.context.settings.old_data_days)
         image, image_id = (operation.private or {})["image"], (operation.private or {})["image_id"]
         owner = services.get(tx, service_id)
         owner = msgspec.structs.replace(
@@ -279,13 +285,13 @@ def _forget(tx: Tx, service_id: int) -> None:
         services.forget_scratch(tx, service_id)
 
 
-def forget_made(tx: Tx, house: House, service_id: int) -> None:
+def forget_made(tx: Tx, context: Context, service_id: int) -> None:
     """Forget a service that never came to be, and its discarded volume."""
     record = services.find(tx, service_id)
     if record is None:
         return
     port_registry.release_ports(tx, service=service_id)
-    house.part(Links).forget(tx, service_id)
+    context.part(Links).forget(tx, service_id)
     services.delete(tx, service_id)
     if record.volume_id:
         services.drop_volume(tx, record.volume_id)
@@ -339,12 +345,12 @@ def unpacker(record: ServiceRecord) -> str:
     return f"{record.container_name}.unpack"
 
 
-class NewServiceVerb(ShadowVerb):
-    """A verb whose end is a new service, filled."""
+class NewServiceOperation(ShadowOperation):
+    """An operation whose end is a new service, filled."""
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         services.end_filling(tx, operation.service)
         services.update(tx, operation.service, state="active", refusal="")
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
-        forget_made(tx, self.house, operation.service)
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+        forget_made(tx, self.context, operation.service)

@@ -32,7 +32,7 @@ def _record(tx: Tx, row: Row) -> ServiceRecord:
     return convert(
         row,
         ServiceRecord,
-        tx.vault,
+        tx.secrets,
         plain=["image_environment", "given", "imported"],
         sealed=["parameters", "secrets"],
     )
@@ -50,7 +50,7 @@ def update(tx: Tx, service_id: int, **values: Any) -> None:
 def _stored(tx: Tx, values: dict[str, Any]) -> dict[str, Any]:
     for name in ("parameters", "secrets"):
         if name in values:
-            values[name] = tx.vault.seal(values[name])
+            values[name] = tx.secrets.seal(values[name])
     for name in ("image_environment", "given", "imported"):
         if name in values:
             values[name] = msgspec.json.encode(values[name]).decode()
@@ -148,7 +148,7 @@ def outlines(tx: Tx, *, q: str = "", service_type: str = "") -> list[ServiceReco
     rows = tx.rows(f"SELECT {COLUMNS} FROM {where} ORDER BY {ORDERS['name']}", given)
     plain = ["image_environment", "given", "imported"]
     return [
-        convert({**row, "parameters": {}, "secrets": {}}, ServiceRecord, tx.vault, plain=plain)
+        convert({**row, "parameters": {}, "secrets": {}}, ServiceRecord, tx.secrets, plain=plain)
         for row in rows
     ]
 
@@ -211,7 +211,7 @@ def volume(tx: Tx, volume_id: str) -> VolumeRecord:
     row = tx.row("SELECT * FROM volumes WHERE id = ?", [volume_id])
     if row is None:
         raise NotFound(f"There is no volume {volume_id!r}.")
-    return convert(row, VolumeRecord, tx.vault, plain=["facts"], sealed=["credentials"])
+    return convert(row, VolumeRecord, tx.secrets, plain=["facts"], sealed=["credentials"])
 
 
 def find_volume(tx: Tx, reference: str) -> VolumeRecord:
@@ -247,7 +247,7 @@ def volumes(tx: Tx, states: Sequence[str]) -> list[VolumeRecord]:
     marks = ", ".join("?" for _ in states)
     rows = tx.rows(f"SELECT * FROM volumes WHERE state IN ({marks}) ORDER BY created_at", states)
     return [
-        convert(row, VolumeRecord, tx.vault, plain=["facts"], sealed=["credentials"])
+        convert(row, VolumeRecord, tx.secrets, plain=["facts"], sealed=["credentials"])
         for row in rows
     ]
 
@@ -277,7 +277,7 @@ def volumes_page(
     return Page(
         [
             (
-                convert(row, VolumeRecord, tx.vault, plain=["facts"], sealed=["credentials"]),
+                convert(row, VolumeRecord, tx.secrets, plain=["facts"], sealed=["credentials"]),
                 row["owner"],
             )
             for row in found.items
@@ -311,7 +311,7 @@ def keep_volume(
         "image": image or owner.image,
         "image_id": image_id or owner.image_id,
     }
-    sealed = tx.vault.seal(msgspec.to_builtins(opened))
+    sealed = tx.secrets.seal(msgspec.to_builtins(opened))
     update_volume(
         tx,
         volume_id,

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import anyio
 import anyio.abc
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord
@@ -40,7 +40,7 @@ class _Received:
 
 
 async def pipe(
-    house: House, old: ServiceRecord, new: ServiceRecord, tell: Tell, options: RestoreOptions
+    context: Context, old: ServiceRecord, new: ServiceRecord, tell: Tell, options: RestoreOptions
 ) -> tuple[Census, tuple[Finding, ...]]:
     """Everything from one running service into another, empty one: the count of what went over, and
     what is not as it was."""
@@ -49,7 +49,7 @@ async def pipe(
         sending, receiving = anyio.create_memory_object_stream[bytes](8)
         census: list[Census] = []
         findings: list[Finding] = []
-        from_, into = handle_of(house, old, pulse), handle_of(house, new, pulse)
+        from_, into = handle_of(context, old, pulse), handle_of(context, new, pulse)
         tools = into.access if new.major != old.major else None
 
         async def give() -> None:
@@ -70,14 +70,16 @@ async def pipe(
         return census[0], tuple(findings)
 
     what = f"Carrying the data of {old.name} over"
-    return await run_with_stall_timeout(pour, house.settings.stall_timeout, what, tell)
+    return await run_with_stall_timeout(pour, context.settings.stall_timeout, what, tell)
 
 
-async def upgrade_check(house: House, record: ServiceRecord, image: Image) -> tuple[Finding, ...]:
+async def upgrade_check(
+    context: Context, record: ServiceRecord, image: Image
+) -> tuple[Finding, ...]:
     """What another image's version will refuse. A server that cannot be asked is no reason against
     a plan."""
     try:
-        return await handle_of(house, record).upgrade_check(image)
+        return await handle_of(context, record).upgrade_check(image)
     except PurveyorError as error:
         return (
             Finding(

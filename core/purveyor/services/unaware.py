@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import anyio
 import msgspec
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
 from purveyor.services.certificates import AuthorityRecord
 from purveyor.services.models import AUTHORITIES
@@ -39,20 +39,20 @@ def objection(apps: Sequence[str], elsewhere: Sequence[str]) -> str:
     return " ".join(said)
 
 
-async def unaware(house: House, authorities: Sequence[AuthorityRecord]) -> dict[int, Unaware]:
+async def unaware(context: Context, authorities: Sequence[AuthorityRecord]) -> dict[int, Unaware]:
     """Who cannot verify what each authority signs, by its number. An app that cannot be looked at
     is held to know none; one whose container is gone has what is current when it comes back."""
 
     def look(tx: Tx) -> tuple[list[tuple[str, str]], dict[int, list[str]]]:
         return _deployed(tx), {item.id: _given(tx, item) for item in authorities}
 
-    deployed, given = await house.store.read(look)
+    deployed, given = await context.store.read(look)
     known: dict[str, list[str]] = {}
     limit = anyio.CapacityLimiter(AT_ONCE)
 
     async def ask(environment: str, container: str) -> None:
         async with limit:
-            held = await _file(house, container)
+            held = await _file(context, container)
         if held is not None:
             known.setdefault(environment, []).append(held)
 
@@ -72,10 +72,10 @@ async def unaware(house: House, authorities: Sequence[AuthorityRecord]) -> dict[
     }
 
 
-async def _file(house: House, container: str) -> str | None:
+async def _file(context: Context, container: str) -> str | None:
     """The authorities that an app's container has, "" where that cannot be told; None when there is
     no such container."""
-    containers = house.engine.containers
+    containers = context.engine.containers
     try:
         if not await containers.named([container]):
             return None

@@ -4,7 +4,7 @@ from typing import Any
 
 from litestar import Request, Response, Router, post
 
-from purveyor.house import Core
+from purveyor.context import Core
 from purveyor.kernel.api.auth import admin
 from purveyor.kernel.api.responses import answer
 from purveyor.services.routes import shown

@@ -469,7 +469,7 @@ def it_is_upgraded(bench: Bench) -> str | None:
     return seen or _lost(bench, "alpha")
 
 
-@promise("whatever a hostile project leaves in its data, every verb goes on, and it can do no more afterwards than before",
+@promise("whatever a hostile project leaves in its data, every operation goes on, and it can do no more afterwards than before",
          "bind", "backup", "restore", "census",
          needs=("backup", "restore", "exercise"))  # fmt: skip
 def a_hostile_project_gains_nothing(bench: Bench) -> str | None:

@@ -36,7 +36,7 @@ async def signed_in(scene: Scene) -> AsyncIterator[httpx.AsyncClient]:
             timeout=60,
         ) as client,
     ):
-        _, token = await app.house.store.write(
+        _, token = await app.context.store.write(
             lambda tx: tokens.create(
                 tx, name="ada", scope="admin", project_id=None, expires_at=None
             )

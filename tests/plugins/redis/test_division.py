@@ -14,7 +14,7 @@ import redis
 
 import everything_redis
 import purveyor_redis
-from purveyor.kernel.db.secrets import open_vault
+from purveyor.kernel.db.secrets import open_secrets
 from purveyor_hooks import FoundContainer, Image, Service
 from support import REDIS, Stage, docker, eventually
 
@@ -348,12 +348,14 @@ def test_one_made_before_there_was_the_choice_stays_one_server_for_all(stage: St
     stage.cli("create", "redis", "elder", "-p", "channels=divided")
     stage.cli("project", "create", "ancient")
     stage.cli("link", "elder", "ancient")
-    vault = open_vault(stage.state)
+    secrets = open_secrets(stage.state)
     with sqlite3.connect(stage.state / "purveyor.db") as db:
         (sealed,) = db.execute("SELECT parameters FROM services WHERE slug = 'elder'").fetchone()
-        values = vault.open(sealed)
+        values = secrets.open(sealed)
         del values["channels"]
-        db.execute("UPDATE services SET parameters = ? WHERE slug = 'elder'", (vault.seal(values),))
+        db.execute(
+            "UPDATE services SET parameters = ? WHERE slug = 'elder'", (secrets.seal(values),)
+        )
     before = stage.variables("ancient")
     with opened(stage, "ancient") as client:
         client.set("kept", "1")

@@ -17,7 +17,7 @@ from purveyor.backups.operations.backup import (
     sweep,
     write_once,
 )
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
@@ -27,7 +27,7 @@ from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import STOP_DEADLINE, require_serving, step_names
 from purveyor.services.operations.lifecycle import ServiceArguments
-from purveyor.services.shadow import ShadowVerb
+from purveyor.services.shadow import ShadowOperation
 from purveyor_hooks import BadInput, Conflict, NotFound
 
 
@@ -45,29 +45,29 @@ class ArchiveArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     again: bool = False
 
 
-class ArchiveVerb(ShadowVerb):
-    """A verb on a service's archive."""
+class ArchiveOperation(ShadowOperation):
+    """An operation on a service's archive."""
 
     lock: ClassVar[str] = "backup"
 
-    def __init__(self, house: House) -> None:
-        super().__init__(house)
-        self.helpers = house.part(WalReceiver)
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.helpers = context.part(WalReceiver)
 
     def target(self, tx: Tx, given: Any) -> Target:
         return Target(service=services.get(tx, given.service).id, lock=self.lock)
 
 
-class Archive(ArchiveVerb):
+class Archive(ArchiveOperation):
     """From its end on, every moment can be restored."""
 
     name: ClassVar[str] = "archive"
     arguments = ArchiveArguments
 
-    def intend(self, tx: Tx, given: ArchiveArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: ArchiveArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         require_serving(record)
-        self.house.registry.provider(record.service_type).require(
+        self.context.registry.provider(record.service_type).require(
             "archive_helper", "continuous archiving"
         )
         if not 1 <= given.keep_days <= 3650:
@@ -88,7 +88,7 @@ class Archive(ArchiveVerb):
             encrypt, source, days = bool(known.encryption), known.s3_source_id, known.keep_days
         else:
             chosen = given.encrypt
-            encrypt = self.house.settings.encrypt_backups if chosen is None else chosen
+            encrypt = self.context.settings.encrypt_backups if chosen is None else chosen
             source = (
                 backups.source(tx, given.s3_source_id).id
                 if given.s3_source_id is not None
@@ -102,7 +102,7 @@ class Archive(ArchiveVerb):
             encrypt=encrypt,
             keep_days=days,
         )
-        number = insert_backup(tx, self.house, record, asked, archiving=True)
+        number = insert_backup(tx, self.context, record, asked, archiving=True)
         backup = backups.get(tx, number)
         folder = f"{record.slug}/changes-{backup.backup_id}"
         values = {
@@ -127,7 +127,7 @@ class Archive(ArchiveVerb):
         shown = {"name": record.name, "backup": number, "again": given.again}
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown)
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
         backup = backups.get(tx, operation.arguments["backup"])
         return Plan(
@@ -166,11 +166,11 @@ class Archive(ArchiveVerb):
     async def _end(self, service_id: int) -> None:
         await self.helpers.end(await self.load(service_id))
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         settle(tx, operation.arguments["backup"])
         archives.update(tx, operation.service, state="following", base_at=tx.now)
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         mark_failed(tx, operation.arguments["backup"], error)
         if operation.arguments["again"]:
             archives.update(tx, operation.service, state="broken", reason=error.get("detail", ""))
@@ -182,13 +182,13 @@ class Archive(ArchiveVerb):
         archives.update(tx, operation.service, state="broken", reason=reason)
 
 
-class EndArchive(ArchiveVerb):
+class EndArchive(ArchiveOperation):
     """What was archived stays, and can be restored."""
 
     name: ClassVar[str] = "end-archive"
     arguments = ServiceArguments
 
-    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         if archives.find(tx, record.id) is None:
             raise NotFound(
@@ -200,7 +200,7 @@ class EndArchive(ArchiveVerb):
             tx, self.name, service_id=record.id, actor=actor, arguments={"name": record.name}
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
         container = PlannedContainer(name=self.helpers.name(record), action="remove")
         return Plan(verb=self.name, subject=record.name, steps=["end"], containers=[container])
@@ -212,8 +212,8 @@ class EndArchive(ArchiveVerb):
         record: ServiceRecord = await self.load(service_id)
         await self.helpers.end(record)
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         archives.delete(tx, operation.service)
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         archives.update(tx, operation.service, state="following")

@@ -5,17 +5,17 @@ from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord, SourceRecord
 from purveyor.backups.repository import BackupRepository, facts
 from purveyor.backups.storage import MANIFEST
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
 from purveyor_hooks import BadInput, NotFound
 
 
 async def adopt(
-    house: House, source: SourceRecord | None, *, accept_unsigned: bool
+    context: Context, source: SourceRecord | None, *, accept_unsigned: bool
 ) -> tuple[list[BackupRecord], dict[str, str]]:
     """Record every whole backup of a place that there is no record of. The answer is these, and
     what was refused: path -> why."""
-    keeper = house.part(BackupRepository)
+    keeper = context.part(BackupRepository)
     place, adopted, refused = keeper.place(source), [], {}
     for path in await place.list():
         folder = path.removesuffix(f"/{MANIFEST}")
@@ -24,12 +24,12 @@ async def adopt(
         except (BadInput, NotFound) as error:
             refused[path] = error.detail
             continue
-        number = await house.store.write(
+        number = await context.store.write(
             lambda tx: _record(tx, item, folder, f"{place.label.rstrip('/')}/{folder}", source)  # noqa: B023
         )
         if number is not None:
-            adopted.append(await house.store.read(lambda tx: backups.get(tx, number)))  # noqa: B023
-    known = await house.store.read(
+            adopted.append(await context.store.read(lambda tx: backups.get(tx, number)))  # noqa: B023
+    known = await context.store.read(
         lambda tx: {f"{item.folder}/{MANIFEST}" for item in backups.listed(tx)}
     )
     return adopted, {path: why for path, why in refused.items() if path not in known}

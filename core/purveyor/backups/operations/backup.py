@@ -13,7 +13,7 @@ from purveyor.backups.fence import Fence
 from purveyor.backups.kinds import BASE
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.repository import UNSIGNED, BackupRepository
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
@@ -22,7 +22,7 @@ from purveyor.services import parameters
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import require_serving, step_names
-from purveyor.services.shadow import ShadowVerb, few
+from purveyor.services.shadow import ShadowOperation, few
 from purveyor_hooks import BadInput, Conflict, Failed, Finding, PurveyorError
 from purveyor_hooks.types import HOLDERS
 
@@ -60,11 +60,16 @@ class VerifyArguments(ProveArguments, frozen=True, kw_only=True, forbid_unknown_
 
 
 def insert_backup(
-    tx: Tx, house: House, record: ServiceRecord, given: BackupArguments, *, archiving: bool = False
+    tx: Tx,
+    context: Context,
+    record: ServiceRecord,
+    given: BackupArguments,
+    *,
+    archiving: bool = False,
 ) -> int:
     """Record a backup that is about to be made."""
-    house.registry.provider(record.service_type).require("backup", "backups")
-    archive = house.part(Archives).find(tx, record.id)
+    context.registry.provider(record.service_type).require("backup", "backups")
+    archive = context.part(Archives).find(tx, record.id)
     if given.backup_type == BASE and archive is None and not archiving:
         remedy = f"Begin with: purveyor backup archive start {record.slug}"
         errors = {"backup_type": "a base copy is of a service that is archived"}
@@ -72,11 +77,11 @@ def insert_backup(
     source = backups.source(tx, given.s3_source_id) if given.s3_source_id is not None else None
     backup_id = f"{tx.now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     folder = f"{record.slug}/{backup_id}"
-    encrypt = house.settings.encrypt_backups if given.encrypt is None else given.encrypt
+    encrypt = context.settings.encrypt_backups if given.encrypt is None else given.encrypt
     # one key opens a base copy and what follows it
     if archive is not None and given.backup_type == BASE and not archiving:
         encrypt = archive.encrypted
-    label = house.part(BackupRepository).place(source).label.rstrip("/")
+    label = context.part(BackupRepository).place(source).label.rstrip("/")
     return backups.insert(
         tx,
         backup_id=backup_id,
@@ -95,7 +100,7 @@ def insert_backup(
     )
 
 
-class Backup(ShadowVerb):
+class Backup(ShadowOperation):
     """A stopped or interrupted one is failed, and nothing of it is left that looks like a
     backup."""
 
@@ -106,14 +111,14 @@ class Backup(ShadowVerb):
     def target(self, tx: Tx, given: BackupArguments) -> Target:
         return Target(service=services.get(tx, given.service).id, lock=self.lock)
 
-    def intend(self, tx: Tx, given: BackupArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: BackupArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         require_serving(record)
-        number = insert_backup(tx, self.house, record, given)
+        number = insert_backup(tx, self.context, record, given)
         shown = {"name": record.name, "backup": number}
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown)
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         backup = backups.get(tx, operation.arguments["backup"])
         return Plan(
             verb=self.name,
@@ -127,19 +132,21 @@ class Backup(ShadowVerb):
         step = self.data_step("write", lambda: write_once(self, operation, number))
         return [step._replace(undo=lambda: sweep(self, number))]
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         settle(tx, operation.arguments["backup"])
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         mark_failed(tx, operation.arguments["backup"], error)
 
     def settle(self, tx: Tx, operation: OperationRecord, reason: str) -> None:
         mark_failed(tx, operation.arguments["backup"], {"detail": reason})
 
 
-async def write_once(verb: ShadowVerb, operation: OperationRecord, number: int) -> None:
+async def write_once(
+    operation_type: ShadowOperation, operation: OperationRecord, number: int
+) -> None:
     """Write a backup, unless an earlier process was at it already: half of one is none."""
-    store = verb.house.store
+    store = operation_type.context.store
 
     def begin(tx: Tx) -> bool:
         backup = backups.get(tx, number)
@@ -150,24 +157,26 @@ async def write_once(verb: ShadowVerb, operation: OperationRecord, number: int) 
         raise Failed(
             "The backup was interrupted when Purveyor stopped.", remedy="Make another one."
         )
-    await verb.house.part(BackupRepository).write(number, verb.teller(operation, "write"))
+    await operation_type.context.part(BackupRepository).write(
+        number, operation_type.teller(operation, "write")
+    )
 
 
-async def remove_files(verb: ShadowVerb, number: int) -> None:
+async def remove_files(operation_type: ShadowOperation, number: int) -> None:
     """Remove a backup's files."""
-    backup = await verb.house.store.read(lambda tx: backups.get(tx, number))
-    place = await verb.house.part(BackupRepository).place_of(backup)
-    await verb.house.part(Fence).require(place.address)
+    backup = await operation_type.context.store.read(lambda tx: backups.get(tx, number))
+    place = await operation_type.context.part(BackupRepository).place_of(backup)
+    await operation_type.context.part(Fence).require(place.address)
     await place.remove(backup.folder)
 
 
-async def sweep(verb: ShadowVerb, number: int) -> None:
+async def sweep(operation_type: ShadowOperation, number: int) -> None:
     """Remove what there is of a backup that failed. A bucket that is away keeps it: without a
     manifest it is none."""
     try:
-        await remove_files(verb, number)
+        await remove_files(operation_type, number)
     except PurveyorError as error:
-        verb.house.logger.warning("backup.sweep", backup=number, error=error.detail)
+        operation_type.context.logger.warning("backup.sweep", backup=number, error=error.detail)
 
 
 def settle(tx: Tx, number: int) -> BackupRecord:
@@ -199,14 +208,14 @@ def mark_failed(tx: Tx, number: int, error: dict[str, Any]) -> None:
     )
 
 
-class DeleteBackup(ShadowVerb):
+class DeleteBackup(ShadowOperation):
     """Delete a backup and its files."""
 
     name: ClassVar[str] = "delete-backup"
     subject: ClassVar[str] = "backup"
     arguments = ProveArguments
 
-    def intend(self, tx: Tx, given: ProveArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: ProveArguments, actor: str) -> int:
         backup = backups.get(tx, given.backup)
         if backup.state == "running":
             raise Conflict(
@@ -220,7 +229,7 @@ class DeleteBackup(ShadowVerb):
         shown = {"name": backup.backup_id, "backup": backup.id}
         return operations.insert(tx, self.name, actor=actor, arguments=shown)
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         backup = backups.get(tx, operation.arguments["backup"])
         return Plan(
             verb=self.name,
@@ -233,7 +242,7 @@ class DeleteBackup(ShadowVerb):
         number = operation.arguments["backup"]
         return [Step("remove", lambda: remove_files(self, number), deadline=600.0, final=True)]
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         backups.delete(tx, operation.arguments["backup"])
 
 
@@ -249,11 +258,13 @@ def require_vouched(backup: BackupRecord, accepted: bool) -> None:
         )
 
 
-def image_for(house: House, backup: BackupRecord) -> str:
+def image_for(context: Context, backup: BackupRecord) -> str:
     """The image that a copy of a backup runs: the one that it was made under; the installation's
     own, where nobody but the backup itself says what that was."""
     if backup.metadata.get(UNSIGNED):
-        return parameters.default_image(house.registry.kind(backup.service_type), house.settings)
+        return parameters.default_image(
+            context.registry.kind(backup.service_type), context.settings
+        )
     return str(backup.metadata["image"])
 
 

@@ -37,7 +37,7 @@ from purveyor.services import store as services
 from purveyor.services.handle import hooks_of
 from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import require_active, require_own, step_names
-from purveyor.services.shadow import NewServiceVerb, before, few
+from purveyor.services.shadow import NewServiceOperation, before, few
 from purveyor_hooks import BadInput, Conflict, Finding, RestoreOptions
 
 
@@ -69,7 +69,7 @@ class RestoreArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     accept_unsigned: bool = False
 
 
-class Restore(NewServiceVerb):
+class Restore(NewServiceOperation):
     """From a backup: what came is counted and compared with what was written, and each difference
     is named."""
 
@@ -83,15 +83,15 @@ class Restore(NewServiceVerb):
 
     async def prepare(self, given: RestoreArguments) -> RestoreArguments:
         """An archive is looked through for what it lacks, before anything is made."""
-        backup = await self.house.store.read(lambda tx: self._chosen(tx, given))
+        backup = await self.context.store.read(lambda tx: self._chosen(tx, given))
         if backup.backup_type == BASE and not given.keep_going:
-            verified = await self.house.part(BackupRepository).manifest(
+            verified = await self.context.part(BackupRepository).manifest(
                 backup, accept_unsigned=given.accept_unsigned
             )
-            await self.house.part(Archives).require_whole(backup, verified)
+            await self.context.part(Archives).require_whole(backup, verified)
         return given
 
-    def intend(self, tx: Tx, given: RestoreArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: RestoreArguments, actor: str) -> int:
         backup = self._chosen(tx, given)
         if (given.new_name is None) == (given.service_id is None):
             errors = {
@@ -103,10 +103,10 @@ class Restore(NewServiceVerb):
                 remedy="Pass --new NAME for a new service, or --in-place SERVICE (new_name or service_id).",
                 errors=errors,
             )
-        provider = self.house.registry.provider(backup.service_type)
+        provider = self.context.registry.provider(backup.service_type)
         provider.require("restore", "restores")
         if given.new_name is not None:
-            image, values = image_for(self.house, backup), backup.metadata["parameters"]
+            image, values = image_for(self.context, backup), backup.metadata["parameters"]
             made = self.make_like(tx, given.new_name, backup.service_type, image, values)
             shown = {"name": given.new_name, "scratch": None, "safety": None} | _shown(
                 backup, given
@@ -169,7 +169,7 @@ class Restore(NewServiceVerb):
         why = ""
         if backup.completed_at and at < backup.completed_at:
             why = f"the base copy was complete at {backup.completed_at.isoformat()}"
-        archives = self.house.part(Archives)
+        archives = self.context.part(Archives)
         archive = archives.find(tx, backup.service_id) if backup.service_id else None
         current = archive is not None and archive.folder == backup.metadata.get("changes")
         until = archive.until if archive and current else tx.now
@@ -224,7 +224,7 @@ class Restore(NewServiceVerb):
         if record.desired == "running" and not record.refusal:
             safety = insert_backup(
                 tx,
-                self.house,
+                self.context,
                 record,
                 BackupArguments(service=str(record.id), backup_type="safety"),
             )
@@ -239,14 +239,14 @@ class Restore(NewServiceVerb):
             private=before(record),
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         scratch = operation.arguments["scratch"]
         if scratch is None:
             warnings = self._warnings(tx, operation) + self._off(tx, operation)
             return self.plan_of_new(tx, operation, "create", warnings)
         record, beside = services.get(tx, operation.service), services.get(tx, scratch)
         volume = services.volume(tx, record.volume_id or "")
-        days = self.house.settings.old_data_days
+        days = self.context.settings.old_data_days
         return Plan(
             verb=self.name,
             subject=record.name,
@@ -259,7 +259,7 @@ class Restore(NewServiceVerb):
             ],
             volumes=[PlannedVolume(name=volume.name, action=f"keep for {days} days")],
             apps=bindings.apps(
-                tx, self.house, record, f"finds the data of the backup in {record.name}"
+                tx, self.context, record, f"finds the data of the backup in {record.name}"
             ),
             downtime=(
                 "while the containers are exchanged, some seconds; what is written during the "
@@ -282,7 +282,7 @@ class Restore(NewServiceVerb):
     def _off(self, tx: Tx, operation: OperationRecord) -> list[str]:
         """That a copy of a moment does not act in its original's place."""
         record = services.get(tx, operation.service)
-        told = hooks_of(self.house, record.service_type).offers("recovered")
+        told = hooks_of(self.context, record.service_type).offers("recovered")
         if not told or not operation.arguments["base"]:
             return []
         return [
@@ -316,31 +316,35 @@ class Restore(NewServiceVerb):
         return [*steps, switch, self.accounts_step(service_id), self.put_away_step(operation)]
 
     async def _sweep_unfinished(self, safety: int) -> None:
-        backup = await self.house.store.read(lambda tx: backups.get(tx, safety))
+        backup = await self.context.store.read(lambda tx: backups.get(tx, safety))
         if backup.completed_at is None:
             await sweep(self, safety)
 
     async def _unpack(self, operation: OperationRecord, target: int) -> None:
-        backup = await self.house.store.read(
+        backup = await self.context.store.read(
             lambda tx: backups.get(tx, operation.arguments["backup"])
         )
         record, verified = await self.load(target), await self._verified(operation, backup)
-        volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
+        volume = await self.context.store.read(
+            lambda tx: services.volume(tx, record.volume_id or "")
+        )
         at = (
             datetime.fromisoformat(operation.arguments["at"]) if operation.arguments["at"] else None
         )
-        await self.house.part(Archives).unpack(
+        await self.context.part(Archives).unpack(
             backup, verified, record, volume, at, self.teller(operation, "unpack")
         )
 
     async def _arrive(self, operation: OperationRecord, target: int) -> None:
-        outcome = await self.house.part(Archives).arrive(
+        outcome = await self.context.part(Archives).arrive(
             await self.load(target), self.teller(operation, "recover")
         )
-        await self.house.store.write(lambda tx: operations.note_outcome(tx, operation.id, outcome))
+        await self.context.store.write(
+            lambda tx: operations.note_outcome(tx, operation.id, outcome)
+        )
 
     async def _restore(self, operation: OperationRecord, target: int) -> None:
-        backup = await self.house.store.read(
+        backup = await self.context.store.read(
             lambda tx: backups.get(tx, operation.arguments["backup"])
         )
         verified = await self._verified(operation, backup)
@@ -350,7 +354,7 @@ class Restore(NewServiceVerb):
         )
         options = RestoreOptions(only=only, takes_over=in_place)
         record, tell = await self.load(target), self.teller(operation, "restore")
-        findings = await self.house.part(BackupRepository).read_into(
+        findings = await self.context.part(BackupRepository).read_into(
             backup, verified, record, tell, options
         )
         stop = in_place and not operation.arguments.get("keep_going", False)
@@ -359,23 +363,23 @@ class Restore(NewServiceVerb):
         )
 
     async def _verified(self, operation: OperationRecord, backup: BackupRecord) -> Verified:
-        return await self.house.part(BackupRepository).manifest(
+        return await self.context.part(BackupRepository).manifest(
             backup, accept_unsigned=operation.arguments.get("accept_unsigned", False)
         )
 
     async def _claim(self, operation: OperationRecord) -> None:
         """Record whose data the new service's resources are, so that linking brings each project
         back to its own."""
-        backup = await self.house.store.read(
+        backup = await self.context.store.read(
             lambda tx: backups.get(tx, operation.arguments["backup"])
         )
         manifest = (await self._verified(operation, backup)).manifest
-        await claim(self.house, operation.service, manifest.bindings)
+        await claim(self.context, operation.service, manifest.bindings)
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         scratch, safety = operation.arguments["scratch"], operation.arguments["safety"]
         if scratch is None:
-            super().succeed(tx, operation)
+            super().on_success(tx, operation)
             if not operation.arguments.get("databases") and (
                 backup := backups.find(tx, operation.arguments["backup"])
             ):
@@ -389,10 +393,10 @@ class Restore(NewServiceVerb):
         if safety is not None:
             settle(tx, safety)
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         scratch, safety = operation.arguments["scratch"], operation.arguments["safety"]
         if scratch is None:
-            super().fail(tx, operation, error)
+            super().on_failure(tx, operation, error)
             return
         if services.find(tx, scratch):
             services.forget_scratch(tx, scratch)

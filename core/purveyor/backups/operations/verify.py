@@ -26,7 +26,7 @@ from purveyor.kernel.plugins.registry import PluginFault
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of
 from purveyor.services.operations.base import step_names
-from purveyor.services.shadow import ShadowVerb
+from purveyor.services.shadow import ShadowOperation
 from purveyor_hooks import (
     BadInput,
     DeadlineExceeded,
@@ -47,7 +47,7 @@ NO_ROOM = re.compile(
 )
 
 
-class VerifyBackup(ShadowVerb):
+class VerifyBackup(ShadowOperation):
     """Restore a backup into a service made for that, count or compare what is in it, and take it
     away again."""
 
@@ -56,7 +56,7 @@ class VerifyBackup(ShadowVerb):
     lock: ClassVar[str] = "verify"
     arguments = VerifyArguments
 
-    def intend(self, tx: Tx, given: VerifyArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: VerifyArguments, actor: str) -> int:
         backup = usable(tx, given.backup)
         require_vouched(backup, given.accept_unsigned)
         if backup.backup_type == BASE:
@@ -68,13 +68,13 @@ class VerifyBackup(ShadowVerb):
                 remedy=remedy,
                 errors={"backup": "a base copy"},
             )
-        provider = self.house.registry.provider(backup.service_type)
+        provider = self.context.registry.provider(backup.service_type)
         provider.require("restore", "restores")
         if given.deep:
             provider.require("contents", "the comparison of contents")
         facts = backup.metadata
         slug = f"backup-{backup.id}.verify"
-        image = image_for(self.house, backup)
+        image = image_for(self.context, backup)
         scratch = self.make_like(
             tx, backup.service_name, backup.service_type, image, facts["parameters"], scratch=slug
         )
@@ -87,7 +87,7 @@ class VerifyBackup(ShadowVerb):
         shown["deep"] = given.deep
         return operations.insert(tx, self.name, service_id=None, actor=actor, arguments=shown)
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         backup = backups.get(tx, operation.arguments["backup"])
         return Plan(
             verb=self.name, subject=backup.backup_id, steps=step_names(self.steps(operation))
@@ -110,24 +110,24 @@ class VerifyBackup(ShadowVerb):
         try:
             backup, verified = await self._verified(operation)
             record, tell = await self.load(scratch), self.teller(operation, "restore")
-            findings = await self.house.part(BackupRepository).read_into(
+            findings = await self.context.part(BackupRepository).read_into(
                 backup, verified, record, tell, RestoreOptions()
             )
             await self.compare(operation, verified.manifest.census, scratch, findings)
         except (BadInput, NotFound, Failed) as error:
             if await self._speaks_against_it(error, scratch):
                 found = Outcome(findings=(Finding(where="", what="", why=error.detail),))
-                await self.house.store.write(
+                await self.context.store.write(
                     lambda tx: operations.note_outcome(tx, operation.id, found)
                 )
             raise
 
     async def _verified(self, operation: OperationRecord) -> tuple[BackupRecord, Verified]:
-        backup = await self.house.store.read(
+        backup = await self.context.store.read(
             lambda tx: backups.get(tx, operation.arguments["backup"])
         )
         accept = operation.arguments.get("accept_unsigned", False)
-        return backup, await self.house.part(BackupRepository).manifest(
+        return backup, await self.context.part(BackupRepository).manifest(
             backup, accept_unsigned=accept
         )
 
@@ -143,10 +143,10 @@ class VerifyBackup(ShadowVerb):
             return False
         try:
             record = await self.load(scratch)
-            found = await self.house.engine.containers.inspect(record.container_name)
+            found = await self.context.engine.containers.inspect(record.container_name)
             if found is None or found.restarts:  # it ended under it, and was brought back
                 return False
-            return (await handle_of(self.house, record).ready()).healthy
+            return (await handle_of(self.context, record).ready()).healthy
         except PurveyorError:
             return False
 
@@ -154,7 +154,7 @@ class VerifyBackup(ShadowVerb):
         """Beside the numbers, what the things are."""
         backup, verified = await self._verified(operation)
         record, tell = await self.load(scratch), self.teller(operation, "compare contents")
-        found = await self.house.part(BackupRepository).compare_contents(
+        found = await self.context.part(BackupRepository).compare_contents(
             backup, verified, record, tell
         )
 
@@ -166,9 +166,9 @@ class VerifyBackup(ShadowVerb):
                 tx, operation.id, msgspec.structs.replace(outcome, differences=differences)
             )
 
-        await self.house.store.write(note)
+        await self.context.store.write(note)
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         """Verified, when all that was written came back and nothing else speaks against it. Else it
         is usable with what is named, and not called verified."""
         backup = backups.get(tx, operation.arguments["backup"])
@@ -194,7 +194,7 @@ class VerifyBackup(ShadowVerb):
                 proven_seconds=seconds,
             )
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         if services.find(tx, operation.arguments["scratch"]):
             services.forget_scratch(tx, operation.arguments["scratch"])
         backup = backups.find(tx, operation.arguments["backup"])

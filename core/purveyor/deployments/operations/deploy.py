@@ -7,14 +7,14 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from purveyor.context import Context
 from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.app_runtime import DockerAppRuntime, container_name
 from purveyor.docker import capabilities, image_registry, names, port_registry
-from purveyor.house import House
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import SECRET, Plan, Step, Target, Verb
+from purveyor.kernel.operations import SECRET, OperationType, Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
@@ -22,7 +22,7 @@ from purveyor.projects import bindings
 from purveyor.projects import store as projects
 from purveyor.projects import variables as project_variables
 from purveyor.projects.models import ProjectRecord
-from purveyor.projects.operations.bind import BindingSteps, environment_for, intend_missing
+from purveyor.projects.operations.bind import BindingSteps, environment_for, record_missing
 from purveyor.projects.operations.end_access import end_of_environment
 from purveyor.projects.operations.link import BIND_DEADLINE
 from purveyor.projects.operations.projects import PRODUCTION
@@ -82,14 +82,14 @@ class DeployArguments(DeployRequest, frozen=True, kw_only=True, forbid_unknown_f
     by_project: bool = False
 
 
-class Deploy(Verb):
+class Deploy(OperationType):
     name: ClassVar[str] = "deploy"
     subject: ClassVar[str] = "project"
     arguments: ClassVar[type[msgspec.Struct]] = DeployArguments
 
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self._binding = BindingSteps(house)
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._binding = BindingSteps(context)
 
     def target(self, tx: Tx, given: DeployArguments) -> Target:
         project = projects.get(tx, given.project)
@@ -97,16 +97,16 @@ class Deploy(Verb):
         ending = [item.service_id for item in projects.ending(tx, project_id=project.id)]
         return Target(project=project.id, services=(*linked, *ending))
 
-    def intend(self, tx: Tx, given: DeployArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: DeployArguments, actor: str) -> int:
         _check(given)
         hold.require_free(tx, "A deploy")
         project = projects.get(tx, given.project)
         image = self._allowed(tx, project, given) if given.by_project else given.image
         if given.create:
-            environment = environment_for(tx, self.house, project, given.environment)
+            environment = environment_for(tx, self.context, project, given.environment)
         else:
             environment = bindings.environment_of(tx, project, given.environment)
-        missing, new = intend_missing(tx, self.house, project, environment)
+        missing, new = record_missing(tx, self.context, project, environment)
         app = None
         if image:
             networks.require_room(tx, environment.id)
@@ -152,7 +152,7 @@ class Deploy(Verb):
     def _allowed(self, tx: Tx, project: ProjectRecord, given: DeployArguments) -> str | None:
         """The image that a project's own token gets. Raises `Forbidden` and `Conflict` for what is
         not its to ask for."""
-        settings = self.house.settings
+        settings = self.context.settings
         containment.require_modest(
             settings, memory=given.memory, pids=given.pids, cap_add=given.cap_add
         )
@@ -170,7 +170,7 @@ class Deploy(Verb):
         injected = project_variables.merged(
             tx,
             project_variables.variables_of(
-                tx, self.house, operation.project_id or 0, environment_id, by_name=True
+                tx, self.context, operation.project_id or 0, environment_id, by_name=True
             ),
         )
         recorded = deployment_store.deployment(tx, operation.arguments["deployment"]).variables
@@ -200,9 +200,9 @@ class Deploy(Verb):
             variables=tuple(self._variables(tx, operation)),
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         deployment = self._deployment(tx, operation)
-        name = container_name(self.house.engine, deployment.scope, deployment.id)
+        name = container_name(self.context.engine, deployment.scope, deployment.id)
         environment_id = operation.arguments["environment_id"]
         old = [
             item.container
@@ -265,17 +265,17 @@ class Deploy(Verb):
         ]
 
     async def _load(self, operation: OperationRecord) -> Deployment:
-        return await self.house.store.read(lambda tx: self._deployment(tx, operation))
+        return await self.context.store.read(lambda tx: self._deployment(tx, operation))
 
     def _workshop(self, operation: OperationRecord) -> DockerAppRuntime:
         plainly = bool(operation.arguments.get("by_project"))
         return DockerAppRuntime(
-            self.house, operation.project_id or 0, operation.arguments["environment_id"], plainly
+            self.context, operation.project_id or 0, operation.arguments["environment_id"], plainly
         )
 
     async def _before(self, operation: OperationRecord) -> None:
         deployment = await self._load(operation)
-        async for plugin, reason in self.house.registry.ask(
+        async for plugin, reason in self.context.registry.ask(
             "before_deploy", HOOK_DEADLINE, deployment=deployment
         ):
             if reason:
@@ -285,7 +285,7 @@ class Deploy(Verb):
         deployment = await self._load(operation)
         workshop = self._workshop(operation)
         try:
-            answers = await self.house.registry.strictly(
+            answers = await self.context.registry.strictly(
                 "deploy", DEPLOY_DEADLINE, deployment=deployment, workshop=workshop
             )
         except Failed as error:
@@ -305,22 +305,22 @@ class Deploy(Verb):
                 if image is not None:
                     image_registry.note(tx, image)
 
-            await self.house.store.write(work)
+            await self.context.store.write(work)
 
     async def _image(self, container: str) -> Image | None:
         """The image that a container really runs, None for one of another tool's."""
-        listed = await self.house.engine.containers.named([container])
-        return await self.house.engine.images.inspect(listed[0].image_id) if listed else None
+        listed = await self.context.engine.containers.named([container])
+        return await self.context.engine.images.inspect(listed[0].image_id) if listed else None
 
     async def _advised(self, app: AppSpec | None, error: Failed) -> str:
         """What to do about an app that did not come up."""
         image = None
         if app is not None and not isinstance(error, ImageMissing):
             with suppress(EngineUnavailable):
-                image = await self.house.engine.images.inspect(app.image)
+                image = await self.context.engine.images.inspect(app.image)
         if app is None or image is None:
             return error.remedy
-        advice = containment.advice(app, image.user, self.house.settings, error.detail)
+        advice = containment.advice(app, image.user, self.context.settings, error.detail)
         return " ".join(part for part in (error.remedy, advice) if part)
 
     async def _switch(self, operation: OperationRecord) -> None:
@@ -329,7 +329,7 @@ class Deploy(Verb):
         deployment = await self._load(operation)
         if deployment.app is not None:
             await self._workshop(operation).promote(deployment)
-            await self.house.store.write(lambda tx: self._activate(tx, operation))
+            await self.context.store.write(lambda tx: self._activate(tx, operation))
 
     async def _retire(self, operation: OperationRecord) -> None:
         """Remove the old containers; what cannot be removed now is swept up later and fails no
@@ -339,14 +339,14 @@ class Deploy(Verb):
             try:
                 await self._workshop(operation).retire_others(deployment)
             except PurveyorError as error:
-                self.house.logger.warning(
+                self.context.logger.warning(
                     "deploy.retire", deployment=deployment.id, error=error.detail
                 )
 
     async def _end_accounts(self, operation: OperationRecord) -> None:
         """What the environment is not linked to any more, and only the old app used."""
-        await self.house.store.write(lambda tx: self._activate(tx, operation))
-        await end_of_environment(self.house, operation, operation.arguments["environment_id"])()
+        await self.context.store.write(lambda tx: self._activate(tx, operation))
+        await end_of_environment(self.context, operation, operation.arguments["environment_id"])()
 
     def _activate(self, tx: Tx, operation: OperationRecord) -> None:
         number = operation.arguments["deployment"]
@@ -362,13 +362,13 @@ class Deploy(Verb):
 
     async def _after(self, operation: OperationRecord) -> None:
         deployment = await self._load(operation)
-        record = await self.house.store.read(
+        record = await self.context.store.read(
             lambda tx: deployment_store.deployment(tx, deployment.id)
         )
         result = (
             DeployResult(container=record.container, url=record.url) if record.container else None
         )
-        async for _ in self.house.registry.ask(
+        async for _ in self.context.registry.ask(
             "after_deploy", HOOK_DEADLINE, deployment=deployment, result=result
         ):
             pass
@@ -379,10 +379,10 @@ class Deploy(Verb):
         )
         await self._workshop(operation).withdraw(scope, operation.arguments["deployment"])
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         self._activate(tx, operation)
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         number = operation.arguments["deployment"]
         port_registry.release_ports(tx, deployment=number)
         deployment_store.update_deployment(

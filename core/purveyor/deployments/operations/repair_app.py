@@ -34,7 +34,7 @@ class RepairApp(Deploy):
     def target(self, tx: Tx, given: Any) -> Target:
         return Target(project=deployment_store.deployment(tx, given.deployment).project_id)
 
-    def intend(self, tx: Tx, given: Any, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: Any, actor: str) -> int:
         record = deployment_store.deployment(tx, given.deployment)
         if record.state != "active" or record.app is None:
             raise Conflict(f"Deployment {record.id} is {record.state}, and not to be repaired.")
@@ -49,11 +49,11 @@ class RepairApp(Deploy):
             tx, self.name, project_id=record.project_id, actor=actor, arguments=shown
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         scope = Scope(
             project=operation.arguments["project"], environment=operation.arguments["environment"]
         )
-        name = container_name(self.house.engine, scope, operation.arguments["deployment"])
+        name = container_name(self.context.engine, scope, operation.arguments["deployment"])
         return Plan(
             verb=self.name,
             subject=f"{scope.project}/{scope.environment}",
@@ -76,7 +76,7 @@ class RepairApp(Deploy):
         changed since."""
         if await self._workshop(operation).has(operation.arguments["deployment"]):
             return
-        record = await self.house.store.read(
+        record = await self.context.store.read(
             lambda tx: deployment_store.deployment(tx, operation.arguments["deployment"])
         )
         if record.variables is None:
@@ -97,8 +97,8 @@ class RepairApp(Deploy):
             operation.arguments["deployment"],
         )
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         """Nothing is recorded: the deployment was active, and is."""
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         """The deployment stays what it is, and whoever watches tries again."""

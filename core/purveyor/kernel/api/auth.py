@@ -8,8 +8,8 @@ from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
 from purveyor.kernel.api import tokens
-from purveyor.kernel.api.door import REACH, Reach
 from purveyor.kernel.api.models import TokenRecord
+from purveyor.kernel.api.peers import REACH, Reach
 from purveyor.kernel.api.tokens import actor_of
 from purveyor.kernel.core import Core
 from purveyor.kernel.db import Tx
@@ -67,7 +67,7 @@ class Authentication(AbstractAuthenticationMiddleware):
         if last is None or (now - last).total_seconds() > 60:
             core.token_uses[record.id] = now
             with suppress(StateUnavailable):  # reading goes on while nothing can be written
-                await core.house.store.write(lambda tx: tokens.touch(tx, record.id))
+                await core.context.store.write(lambda tx: tokens.touch(tx, record.id))
 
 
 async def _is_strange(core: Core, connection: Connection, record: TokenRecord) -> bool:
@@ -101,7 +101,7 @@ async def known_by(connection: Connection, text: str) -> Known | None:
     if connection.scope.get(INWARD) and (found := await core.signed_in(text)) is not None:
         return Known(found.token, _actor(found.token, None), found.number)
     known = await core.memory.get_or_load(
-        ("token", text), lambda: core.house.store.read(lambda tx: _look_up(core, tx, text))
+        ("token", text), lambda: core.context.store.read(lambda tx: _look_up(core, tx, text))
     )
     return (
         None

@@ -13,7 +13,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from purveyor.kernel.api.door import address_of
+from purveyor.kernel.api.peers import address_of
 from purveyor_hooks import Logger
 
 # seconds for a whole header, from its first byte or from the connection's beginning

@@ -9,7 +9,7 @@ import msgspec
 NOTES = "purveyor.audit"
 # of the request from outside, also for what it asks in this process
 ORIGIN: ContextVar[str] = ContextVar("origin", default="")
-# fields of a verb's arguments that say what it is about
+# fields of an operation's arguments that say what it is about
 NAMING = ("service", "project", "environment", "name", "backup")
 
 
@@ -30,7 +30,7 @@ def note(request: Any, **fields: Any) -> None:
 
 
 def about(given: msgspec.Struct) -> str:
-    """What a verb's arguments name."""
+    """What an operation's arguments name."""
     named = (getattr(given, name, None) for name in NAMING)
     return "/".join(
         str(value) for value in named if isinstance(value, str | int) and value not in ("", None)

@@ -106,7 +106,7 @@ def on_fault(request: Request[Any, Any, Any], error: Exception) -> BaseResponse[
     if core is not None:
         # the route's pattern: what stands in its place may be a secret
         route = request.scope.get("path_template", "")
-        core.house.logger.warning(
+        core.context.logger.warning(
             "api.fault", path=route, error=type(error).__name__, exc_info=error
         )
     return render(

@@ -1,4 +1,4 @@
-"""How verbs are answered: done, planned, or under way."""
+"""How operations are answered: done, planned, or under way."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, TypeVar
@@ -25,7 +25,7 @@ async def answer(
     status: int,
     then: Callable[[OperationRecord], Awaitable[Any]],
 ) -> Response[Any]:
-    """Run a verb for a request: its plan when that is asked for, 202 at once when the client
+    """Run an operation for a request: its plan when that is asked for, 202 at once when the client
     prefers, else its result."""
     note(request, target=about(given), planned=plan)
     if plan:
@@ -47,7 +47,7 @@ async def answer(
 
 
 async def nothing(_: OperationRecord) -> None:
-    """The answer of a verb that has none."""
+    """The answer of an operation that has none."""
 
 
 def page(items: Sequence[T], total: int) -> Response[list[T]]:

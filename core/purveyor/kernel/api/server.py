@@ -12,9 +12,9 @@ import uvicorn
 from litestar import Litestar
 
 from purveyor.kernel.api.auth import TRUSTED
-from purveyor.kernel.api.door import Neighbours, address_of, judged
 from purveyor.kernel.api.guard import RESERVE, Guard, Guarded, raise_handle_limit
 from purveyor.kernel.api.notes import ORIGIN
+from purveyor.kernel.api.peers import Neighbours, address_of, judged
 from purveyor.kernel.core import Core
 from purveyor_hooks import Conflict
 
@@ -101,30 +101,30 @@ class Servers:
 
     def __init__(self, api: Litestar, group: anyio.abc.TaskGroup) -> None:
         core: Core = api.state.core
-        house = core.house
+        context = core.context
         self._api = api
         self._group = group
         # apps have theirs: with a quarter for each, four of them would shut the administrator out
         handles = RESERVE + (raise_handle_limit() - RESERVE) // 2
         self._guard, self.door_guard = (
-            Guard(house.settings.connections, handles, house.logger) for _ in range(2)
+            Guard(context.settings.connections, handles, context.logger) for _ in range(2)
         )
-        self.neighbours = Neighbours(core.container_networks, house.logger)
+        self.neighbours = Neighbours(core.container_networks, context.logger)
         self._running: list[_Server] = []
 
     async def open(
-        self, *sockets: socket.socket, trusted: str = "", at_door: bool = False
+        self, *sockets: socket.socket, trusted: str = "", at_gateway: bool = False
     ) -> Callable[[], None]:
         """Serve on further sockets; the answer ends that. Those that are not trusted are guarded;
         those that are have a name for the audit log.
 
-        `at_door` are for containers alone. Nobody but this host reaches a loopback address: there
+        `at_gateway` are for containers alone. Nobody but this host reaches a loopback address: there
         nobody is asked who it is.
         """
         application: Any = _placed(self._api, trusted)
-        if not trusted and (at_door or not all(_is_loopback(item) for item in sockets)):
-            application = judged(application, self.neighbours, at_door=at_door)
-        guard = self.door_guard if at_door else self._guard
+        if not trusted and (at_gateway or not all(_is_loopback(item) for item in sockets)):
+            application = judged(application, self.neighbours, at_gateway=at_gateway)
+        guard = self.door_guard if at_gateway else self._guard
         server = _server(application, None if trusted else guard)
         self._running.append(server)
         self._group.start_soon(server.serve, list(sockets))

@@ -49,13 +49,13 @@ def create(
 def check(tx: Tx, token: str) -> TokenRecord | None:
     """The record of a token that is valid now."""
     row = tx.row(f"SELECT {COLUMNS} FROM tokens WHERE hash = ? AND {VALID}", [_hash(token), tx.now])
-    return convert(row, TokenRecord, tx.vault) if row else None
+    return convert(row, TokenRecord, tx.secrets) if row else None
 
 
 def get(tx: Tx, token_id: int) -> TokenRecord | None:
     """The record of a token, valid or not."""
     row = tx.row(f"SELECT {COLUMNS} FROM tokens WHERE id = ?", [token_id])
-    return convert(row, TokenRecord, tx.vault) if row else None
+    return convert(row, TokenRecord, tx.secrets) if row else None
 
 
 def actor_of(token: TokenRecord) -> str:
@@ -73,7 +73,7 @@ def page(tx: Tx, *, limit: int, offset: int, people: bool = False) -> Page[Token
     environment's apps."""
     where, given = (f"{VALID} AND environment_id IS NULL", [tx.now]) if people else (EVERY, [])
     found = tx.page(COLUMNS, f"tokens WHERE {where}", given, order="id", limit=limit, offset=offset)
-    return Page([convert(row, TokenRecord, tx.vault) for row in found.items], found.total)
+    return Page([convert(row, TokenRecord, tx.secrets) for row in found.items], found.total)
 
 
 def revoke(tx: Tx, token_id: int) -> None:

@@ -19,7 +19,7 @@ from purveyor import __version__
 from purveyor.kernel.db import copies
 from purveyor.kernel.db.beginning import MARK, begun, lost
 from purveyor.kernel.db.faults import told, way_back
-from purveyor.kernel.db.secrets import Vault
+from purveyor.kernel.db.secrets import Secrets
 from purveyor_hooks import Event, NotFound, PurveyorError, StateRefused
 
 T = TypeVar("T")
@@ -42,9 +42,9 @@ class Tx:
     """One transaction: the database, the vault, the time, and the events that are published if it
     commits."""
 
-    def __init__(self, db: Database, vault: Vault, now: datetime) -> None:
+    def __init__(self, db: Database, secrets: Secrets, now: datetime) -> None:
         self.db = db
-        self.vault = vault
+        self.secrets = secrets
         self.now = now
         self.events: list[Event] = []
         self._cursors: set[sqlite3.Cursor] = set()  # of SELECTs that are not read to their end
@@ -136,7 +136,7 @@ class Tx:
 def convert(
     row: Row,
     kind: type[Record],
-    vault: Vault,
+    secrets: Secrets,
     *,
     plain: Sequence[str] = (),
     sealed: Sequence[str] = (),
@@ -146,7 +146,7 @@ def convert(
     for name in plain:
         row[name] = None if row[name] is None else msgspec.json.decode(row[name])
     for name in sealed:
-        row[name] = None if row[name] is None else vault.open(row[name])
+        row[name] = None if row[name] is None else secrets.open(row[name])
     return msgspec.convert(row, kind, strict=False)
 
 
@@ -192,12 +192,12 @@ class Store:
     def __init__(
         self,
         state: Path,
-        vault: Vault,
+        secrets: Secrets,
         migrations: Migrations,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._path = state / "purveyor.db"
-        self._vault = vault
+        self._secrets = secrets
         self._migrations = migrations  # each database walks each of them once
         self._clock = clock
         self._writer: Database | None = None
@@ -211,7 +211,7 @@ class Store:
         self.committed: Callable[[], None] = lambda: None  # after every transaction
 
     def open(self) -> None:
-        """Open the file, bring its tables up to date, and check that the vault's key is the right
+        """Open the file, bring its tables up to date, and check that the state's key is the right
         one.
 
         Raises `StateRefused` for one that is damaged, lost or of a newer version,
@@ -237,12 +237,12 @@ class Store:
         writer.enable_wal()
         self._migrations.apply(writer)
         with writer.atomic():
-            tx = Tx(writer, self._vault, self._clock())
+            tx = Tx(writer, self._secrets, self._clock())
             seal = remembered(tx, "seal")
             if seal is not None:
-                self._vault.open(seal)
+                self._secrets.open(seal)
             elif new:
-                tx.insert("meta", key="seal", value=self._vault.seal("purveyor"))
+                tx.insert("meta", key="seal", value=self._secrets.seal("purveyor"))
                 tx.insert("meta", key="installation", value=os.urandom(8).hex())
             else:
                 raise lost(self._path, "holds nothing", [str(self._path.parent / "key")])
@@ -296,8 +296,8 @@ class Store:
         self._writer = None
 
     @property
-    def vault(self) -> Vault:
-        return self._vault
+    def secrets(self) -> Secrets:
+        return self._secrets
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction of its own; when it raises, nothing has happened."""
@@ -307,7 +307,7 @@ class Store:
             if how := self._gone():
                 self._rescue(writer)
                 raise self._taken_away(how)
-            tx = Tx(writer, self._vault, self._clock())
+            tx = Tx(writer, self._secrets, self._clock())
             with self._told(), writer.atomic():
                 try:
                     result = work(tx)
@@ -368,7 +368,7 @@ class Store:
             return self._connect_reader()
 
     def _look(self, reader: Database, work: Callable[[Tx], T]) -> T:
-        tx = Tx(reader, self._vault, self._clock())
+        tx = Tx(reader, self._secrets, self._clock())
         with self._told(), reader.atomic():
             try:
                 return work(tx)

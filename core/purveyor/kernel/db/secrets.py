@@ -22,7 +22,7 @@ REMEMBERED = 10_000  # secrets
 SECRET_WORDS = ("password", "secret", "token", "key", "variables")
 
 
-class Vault:
+class Secrets:
     """Seals JSON values into text and opens them again (Fernet: AES-128-CBC with HMAC-SHA256)."""
 
     def __init__(self, key: bytes) -> None:
@@ -77,8 +77,8 @@ class Vault:
             ) from None
 
 
-def open_vault(state: Path) -> Vault:
-    """The vault of a state directory; its key file is made (mode 0600) when there is no database
+def open_secrets(state: Path) -> Secrets:
+    """The secrets of a state directory; its key file is made (mode 0600) when there is no database
     yet."""
     text = os.environ.get(VARIABLE, "").strip()
     source = f"${VARIABLE}"
@@ -99,7 +99,7 @@ def open_vault(state: Path) -> Vault:
             )
         text = path.read_text().strip()
     try:
-        return Vault(text.encode())
+        return Secrets(text.encode())
     except ValueError:
         remedy = "It must be 32 bytes in URL-safe base64, as the file `key` holds."
         raise BadInput(f"Invalid key in {source}.", remedy=remedy) from None

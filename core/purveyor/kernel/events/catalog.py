@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from purveyor.kernel.operations import Verb
+from purveyor.kernel.operations import OperationType
 from purveyor_hooks import events
 from purveyor_hooks.events import Payload
 
@@ -42,7 +42,7 @@ MOMENTS: tuple[tuple[str, str, Payload], ...] = (
 
 OWN: tuple[Described, ...] = (
     ("operation.abandoned",
-    "An operation of a verb that no plugin brings any more was left as it is.",
+    "An operation of a type that no plugin brings any more was left as it is.",
      events.Abandoned(actor="ada", error="", left=[], token=2)),
     ("daemon.trouble", "Something that the daemon does all the time fails, and is tried again.",
      events.Troubled(loop="schedules",
@@ -59,13 +59,19 @@ OWN: tuple[Described, ...] = (
 )  # fmt: skip
 
 
-def build(verbs: Sequence[Verb | type[Verb]], features: Sequence[Described]) -> list[Entry]:
+def build(
+    operation_types: Sequence[OperationType | type[OperationType]], features: Sequence[Described]
+) -> list[Entry]:
     """Every type of event, by name. `features` are those that features publish by themselves."""
     found = [_entry(*described) for described in (*OWN, *features)]
-    for verb in verbs:
+    for operation_type in operation_types:
         for moment, when, example in MOMENTS:
             found.append(
-                _entry(verb.event(moment), f"{verb.name}: {when[0].lower()}{when[1:]}", example)
+                _entry(
+                    operation_type.event(moment),
+                    f"{operation_type.name}: {when[0].lower()}{when[1:]}",
+                    example,
+                )
             )
     return sorted(found, key=lambda entry: entry.type)
 

@@ -39,7 +39,7 @@ async def follow_events(
     `type` keeps the events whose type begins with it, `service` and `operation` those of one.
     """
     service_id = (
-        await core.house.store.read(lambda tx: core.subjects["service"].find(tx, service))
+        await core.context.store.read(lambda tx: core.subjects["service"].find(tx, service))
         if service
         else None
     )
@@ -58,7 +58,7 @@ async def follow_events(
 
     if request.headers.get("accept", "") == "application/json":
         return Response(
-            await core.house.store.read(
+            await core.context.store.read(
                 lambda tx: (
                     events.latest(tx, limit, chosen)
                     if after is None
@@ -87,7 +87,7 @@ async def follow_events(
 async def _require_kept(core: Core, after: int) -> None:
     """Raise `Gone` when events that come after this one have been forgotten: nobody may miss them
     without being told."""
-    first = await core.house.store.read(events.first)
+    first = await core.context.store.read(events.first)
     if after < first - 1:
         raise Gone(
             f"The events that follow number {after} are not kept any more; the first that is kept "
@@ -102,7 +102,7 @@ async def _require_kept(core: Core, after: int) -> None:
 @get("/events/catalogue", guards=[reader])
 async def event_catalogue(core: Core) -> list[catalog.Entry]:
     """Every type of event, when it is published, and what it carries."""
-    return catalog.build(list(core.verbs.values()), core.events)
+    return catalog.build(list(core.operation_types.values()), core.events)
 
 
 router = Router(

@@ -63,7 +63,7 @@ def _rows(tx: Tx, wanted: Wanted, number: int, *, last_first: bool) -> Iterator[
 
 
 def _events(tx: Tx, rows: Iterator[Row], limit: int) -> list[Event]:
-    return [convert(row, Event, tx.vault, plain=["data"]) for row in islice(rows, limit)]
+    return [convert(row, Event, tx.secrets, plain=["data"]) for row in islice(rows, limit)]
 
 
 def first(tx: Tx) -> int:

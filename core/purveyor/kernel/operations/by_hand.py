@@ -10,7 +10,7 @@ from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.driver import because, no_way_back
 from purveyor.kernel.operations.handle import END, Handle
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.kernel.operations.operation import Verb
+from purveyor.kernel.operations.operation import OperationType
 from purveyor.kernel.operations.plan import Plan
 from purveyor.kernel.operations.runner import Runner
 from purveyor_hooks import Cancelled, Conflict, PurveyorError
@@ -25,14 +25,14 @@ async def cancel(runner: Runner, operation_id: int, actor: str) -> Handle:
     Raises `Conflict` with the reason when it has ended, is being taken back already, or has no
     way back.
     """
-    operation, verb = await _unfinished(runner, operation_id)
+    operation, kind = await _unfinished(runner, operation_id)
     steps = await runner.store.read(lambda tx: operations.steps(tx, operation_id))
     # nothing is awaited from here on
     handle = runner.running.get(operation_id) or runner.left.get(operation_id)
     what = f"Operation {operation_id} ({operation.verb})"
     if handle is None:
         raise Conflict(f"{what} has just ended.", remedy=f"See: purveyor operations {operation_id}")
-    if verb is None:
+    if kind is None:
         raise Conflict(
             f"{what} cannot be taken back: {handle.waits}.", remedy=_abandon(operation_id)
         )
@@ -41,7 +41,7 @@ async def cancel(runner: Runner, operation_id: int, actor: str) -> Handle:
             f"{what} is being taken back already{because(handle.waits)}.",
             remedy=_abandon(operation_id),
         )
-    if final := handle.final or no_way_back(verb, operation, steps):
+    if final := handle.final or no_way_back(kind, operation, steps):
         raise Conflict(
             f"{what} can no longer be taken back: it has come to "
             f"{final if final == END else f'the step {final!r}'}.",
@@ -49,7 +49,7 @@ async def cancel(runner: Runner, operation_id: int, actor: str) -> Handle:
         )
     if runner.left.pop(operation_id, None) is not None:
         handle.waits = ""
-        runner.launch(verb, handle)
+        runner.launch(kind, handle)
     if handle.answered.is_set():  # else somebody who cancels it, too, waits for it
         handle.answered = anyio.Event()
     if handle.waits:
@@ -65,14 +65,14 @@ async def abandon(runner: Runner, operation_id: int, actor: Who) -> None:
 
     Raises `Conflict` for one that has ended, or that can still be finished or taken back.
     """
-    operation, verb = await _unfinished(runner, operation_id)
+    operation, kind = await _unfinished(runner, operation_id)
     what = f"Operation {operation_id} ({operation.verb})"
     if (left := runner.left.get(operation_id)) is not None:
-        if verb is not None and operation.state != "undoing":
+        if kind is not None and operation.state != "undoing":
             raise Conflict(f"{what} can still be finished.", remedy=how_to_go_on(operation_id))
         del runner.left[operation_id]
         try:
-            await runner.driver.write_off(verb, operation_id, actor, left.waits)
+            await runner.driver.write_off(kind, operation_id, actor, left.waits)
         except BaseException:
             runner.left[operation_id] = left
             raise
@@ -100,7 +100,9 @@ async def abandon(runner: Runner, operation_id: int, actor: Who) -> None:
         )
 
 
-async def _unfinished(runner: Runner, operation_id: int) -> tuple[OperationRecord, Verb | None]:
+async def _unfinished(
+    runner: Runner, operation_id: int
+) -> tuple[OperationRecord, OperationType | None]:
     operation = await runner.store.read(lambda tx: operations.get(tx, operation_id))
     if operation.state not in ("running", "undoing"):
         what = f"Operation {operation_id} ({operation.verb})"
@@ -108,20 +110,20 @@ async def _unfinished(runner: Runner, operation_id: int) -> tuple[OperationRecor
             f"{what} has ended: {operation.state}.",
             remedy=f"See: purveyor operations {operation_id}",
         )
-    return operation, runner.verbs.get(operation.verb)
+    return operation, runner.operation_types.get(operation.verb)
 
 
 def _plan_end(
-    runner: Runner, tx: Tx, operation: OperationRecord, verb: Verb | None
+    runner: Runner, tx: Tx, operation: OperationRecord, kind: OperationType | None
 ) -> tuple[Plan, list[str]]:
     """What the operation's own plan says, and the steps that were begun and are not taken
     back."""
     begun = [step.name for step in operations.steps(tx, operation.id) if step.state != "undone"]
     subject = f"operation {operation.id} ({operation.verb})"
     plan = Plan(verb=operation.verb, subject=subject, steps=[])
-    if verb is not None:
+    if kind is not None:
         try:
-            plan = msgspec.structs.replace(verb.describe(tx, operation), subject=subject)
+            plan = msgspec.structs.replace(kind.plan(tx, operation), subject=subject)
         except Exception as error:  # what it is about may be gone
             runner.logger.info(
                 "operation.undescribed", operation=operation.id, error=type(error).__name__
@@ -131,17 +133,17 @@ def _plan_end(
 
 async def plan_to_cancel(runner: Runner, operation_id: int) -> Plan:
     """What cancelling an operation takes back."""
-    operation, verb = await _unfinished(runner, operation_id)
-    plan, begun = await runner.store.read(lambda tx: _plan_end(runner, tx, operation, verb))
-    undone = reversed(verb.steps(operation)) if verb is not None else ()
+    operation, kind = await _unfinished(runner, operation_id)
+    plan, begun = await runner.store.read(lambda tx: _plan_end(runner, tx, operation, kind))
+    undone = reversed(kind.steps(operation)) if kind is not None else ()
     steps = [f"undo {step.name}" for step in undone if step.undo is not None and step.name in begun]
     return Plan(verb="cancel", subject=plan.subject, steps=steps, apps=plan.apps)
 
 
 async def plan_to_abandon(runner: Runner, operation_id: int) -> Plan:
     """What may stay behind when an operation is abandoned."""
-    operation, verb = await _unfinished(runner, operation_id)
-    plan, begun = await runner.store.read(lambda tx: _plan_end(runner, tx, operation, verb))
+    operation, kind = await _unfinished(runner, operation_id)
+    plan, begun = await runner.store.read(lambda tx: _plan_end(runner, tx, operation, kind))
     left = "may be left as it is"
     warnings = (
         [f"These steps were begun and are not taken back: {', '.join(begun)}."] if begun else []

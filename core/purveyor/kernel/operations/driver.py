@@ -11,7 +11,7 @@ from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.handle import END, Handle
 from purveyor.kernel.operations.locks import Locks
 from purveyor.kernel.operations.models import OperationRecord, StepRecord
-from purveyor.kernel.operations.operation import Step, Verb
+from purveyor.kernel.operations.operation import OperationType, Step
 from purveyor_hooks import DeadlineExceeded, Failed, Logger, PurveyorError
 
 UNDO_DEADLINE = 120.0
@@ -25,7 +25,9 @@ class Driver:
         self._logger = logger
         self._locks = locks
 
-    async def attempt(self, verb: Verb, handle: Handle) -> tuple[PurveyorError | None, bool]:
+    async def attempt(
+        self, kind: OperationType, handle: Handle
+    ) -> tuple[PurveyorError | None, bool]:
         """One try: what it failed with, and whether it has ended."""
         handle.because = ""
         try:
@@ -33,57 +35,57 @@ class Driver:
                 operation = await self._store.read(
                     lambda tx: operations.get(tx, handle.operation_id)
                 )
-                error, ended = await self._drive(verb, operation, handle)
+                error, ended = await self._drive(kind, operation, handle)
                 if ended or not handle.abandoned_by:
                     return error, ended
-            await self.write_off(verb, handle.operation_id, handle.abandoned_by, handle.waits)
+            await self.write_off(kind, handle.operation_id, handle.abandoned_by, handle.waits)
             return handle.stopped, True
         except PurveyorError as raised:  # the journal itself could not be written or read
             return raised, False
         except Exception as raised:  # a fault of ours at the very end
             self._logger.warning("operation.fault", operation=handle.operation_id, exc_info=raised)
             detail = (
-                f"{verb.name} could not be brought to its end ({type(raised).__name__}); it is "
+                f"{kind.name} could not be brought to its end ({type(raised).__name__}); it is "
                 "tried again."
             )
             return Failed(detail, remedy="See the daemon's log."), False
 
     async def _drive(
-        self, verb: Verb, operation: OperationRecord, handle: Handle
+        self, kind: OperationType, operation: OperationRecord, handle: Handle
     ) -> tuple[PurveyorError | None, bool]:
         """Go on with an operation from wherever it is."""
         if operation.state == "undoing":
-            return await self._undo(verb, operation, handle, error_from(operation.error or {}))
+            return await self._undo(kind, operation, handle, error_from(operation.error or {}))
         if operation.state != "running":
             return error_from(operation.error) if operation.error else None, True
         steps = await self._store.read(lambda tx: operations.steps(tx, operation.id))
-        handle.final = no_way_back(verb, operation, steps)
+        handle.final = no_way_back(kind, operation, steps)
         done = {step.name for step in steps if step.state == "done"}
-        pending = decided(verb, operation, without=done)
+        pending = decided(kind, operation, without=done)
         previous: Step | None = None
         for step in pending:
             if (stopped := handle.stopped) is not None:
-                return await self._give_up(verb, operation, handle, previous, stopped)
+                return await self._give_up(kind, operation, handle, previous, stopped)
             if step.final:
                 handle.final = handle.final or step.name
             ended = previous
-            await self._store.write(lambda tx: self._advance(tx, verb, operation, ended, step))  # noqa: B023
-            if (failed := await self._do(verb, handle, step)) is not None:
+            await self._store.write(lambda tx: self._advance(tx, kind, operation, ended, step))  # noqa: B023
+            if (failed := await self._do(kind, handle, step)) is not None:
                 return await self._give_up(
-                    verb, operation, handle, step, handle.stopped or failed, "failed"
+                    kind, operation, handle, step, handle.stopped or failed, "failed"
                 )
             previous = step
         if (stopped := handle.stopped) is not None:
-            return await self._give_up(verb, operation, handle, previous, stopped)
+            return await self._give_up(kind, operation, handle, previous, stopped)
         before, handle.final = handle.final, handle.final or END
         try:
-            await self._store.write(lambda tx: self._finish(tx, verb, operation, previous))
+            await self._store.write(lambda tx: self._finish(tx, kind, operation, previous))
         except BaseException:
             handle.final = before
             raise
         return None, True
 
-    async def _do(self, verb: Verb, handle: Handle, step: Step) -> PurveyorError | None:
+    async def _do(self, kind: OperationType, handle: Handle, step: Step) -> PurveyorError | None:
         """Do a step; the answer is what it failed with. While one that is apart works, others have
         the services: a project whose app never comes up would keep everybody from them."""
         let_go = [key for key in handle.keys if key[0] == "service"] if step.apart else []
@@ -91,7 +93,7 @@ class Driver:
         failed = None
         try:
             await self._within(
-                handle, step.do, step.deadline, f"The step {step.name!r} of {verb.name}"
+                handle, step.do, step.deadline, f"The step {step.name!r} of {kind.name}"
             )
         except PurveyorError as raised:
             failed = raised
@@ -100,29 +102,38 @@ class Driver:
         return failed
 
     def _advance(
-        self, tx: Tx, verb: Verb, operation: OperationRecord, ended: Step | None, step: Step
+        self,
+        tx: Tx,
+        kind: OperationType,
+        operation: OperationRecord,
+        ended: Step | None,
+        step: Step,
     ) -> None:
         """One durable transaction for the end of a step and the beginning of the next."""
-        self._end_step(tx, verb, operation, ended)
+        self._end_step(tx, kind, operation, ended)
         operations.start_step(tx, operation.id, step.name)
-        verb.emit(tx, operation, "step", {"step": step.name, "state": "started"})
+        kind.emit(tx, operation, "step", {"step": step.name, "state": "started"})
 
-    def _end_step(self, tx: Tx, verb: Verb, operation: OperationRecord, ended: Step | None) -> None:
+    def _end_step(
+        self, tx: Tx, kind: OperationType, operation: OperationRecord, ended: Step | None
+    ) -> None:
         if ended is not None:
             operations.end_step(tx, operation.id, ended.name, "done")
-            verb.emit(tx, operation, "step", {"step": ended.name, "state": "done"})
+            kind.emit(tx, operation, "step", {"step": ended.name, "state": "done"})
 
-    def _finish(self, tx: Tx, verb: Verb, operation: OperationRecord, ended: Step | None) -> None:
-        self._end_step(tx, verb, operation, ended)
-        verb.succeed(tx, operation)
+    def _finish(
+        self, tx: Tx, kind: OperationType, operation: OperationRecord, ended: Step | None
+    ) -> None:
+        self._end_step(tx, kind, operation, ended)
+        kind.on_success(tx, operation)
         operations.set_state(tx, operation.id, "succeeded")
-        verb.emit(tx, operation, "succeeded", {})
+        kind.emit(tx, operation, "succeeded", {})
 
     # ---------------------------------------------------------------- failing
 
     async def _give_up(
         self,
-        verb: Verb,
+        kind: OperationType,
         operation: OperationRecord,
         handle: Handle,
         step: Step | None,
@@ -137,7 +148,7 @@ class Driver:
             if step is not None:
                 operations.end_step(tx, operation.id, step.name, state)
                 data = {"step": step.name, "state": state}
-                verb.emit(
+                kind.emit(
                     tx,
                     operation,
                     "step",
@@ -147,10 +158,14 @@ class Driver:
 
         with anyio.CancelScope(shield=True):
             await self._store.write(work)
-        return await self._undo(verb, operation, handle, error)
+        return await self._undo(kind, operation, handle, error)
 
     async def _undo(
-        self, verb: Verb, operation: OperationRecord, handle: Handle, error: PurveyorError
+        self,
+        kind: OperationType,
+        operation: OperationRecord,
+        handle: Handle,
+        error: PurveyorError,
     ) -> tuple[PurveyorError | None, bool]:
         """Take back every step that was begun, last first, up to one that cannot be taken back
         now."""
@@ -164,7 +179,7 @@ class Driver:
             name for name in operation.step_names or () if begun.get(name, "undone") == "undone"
         }
         try:
-            planned = decided(verb, operation, without=over)
+            planned = decided(kind, operation, without=over)
         except PurveyorError as raised:
             handle.because = raised.detail
             return error, False
@@ -176,7 +191,7 @@ class Driver:
                     handle,
                     step.undo,
                     UNDO_DEADLINE,
-                    f"Undoing the step {step.name!r} of {verb.name}",
+                    f"Undoing the step {step.name!r} of {kind.name}",
                 )
             except PurveyorError as raised:
                 handle.because = raised.detail
@@ -187,9 +202,9 @@ class Driver:
             )
 
         def work(tx: Tx) -> None:
-            verb.fail(tx, operation, describe(error))
+            kind.on_failure(tx, operation, describe(error))
             operations.set_state(tx, operation.id, "failed", describe(error))
-            verb.emit(
+            kind.emit(
                 tx,
                 operation,
                 "failed",
@@ -228,9 +243,9 @@ class Driver:
             ) from error
 
     async def write_off(
-        self, verb: Verb | None, operation_id: int, actor: Who, reason: str
+        self, kind: OperationType | None, operation_id: int, actor: Who, reason: str
     ) -> None:
-        """Mark an operation abandoned. A verb that cannot settle its records leaves them as they
+        """Mark an operation abandoned. An operation that cannot settle its records leaves them as they
         are."""
 
         def work(tx: Tx, settle: bool) -> None:
@@ -245,8 +260,8 @@ class Driver:
                 "What it had begun is left as it is: see purveyor list, purveyor volumes, "
                 "purveyor doctor."
             )
-            if settle and verb is not None:
-                verb.settle(tx, operation, detail)
+            if settle and kind is not None:
+                kind.settle(tx, operation, detail)
             operations.set_state(
                 tx,
                 operation_id,
@@ -254,8 +269,8 @@ class Driver:
                 {"code": "abandoned", "detail": detail, "remedy": remedy},
             )
             data = {**told(actor), "error": why, "left": begun}
-            if verb is not None:
-                verb.emit(tx, operation, "abandoned", data)
+            if kind is not None:
+                kind.emit(tx, operation, "abandoned", data)
             else:
                 where = {
                     "operation": operation.id,
@@ -271,24 +286,29 @@ class Driver:
             await self._store.write(lambda tx: work(tx, False))
 
 
-def decided(verb: Verb, operation: OperationRecord, without: Collection[str]) -> list[Step]:
+def decided(
+    kind: OperationType, operation: OperationRecord, without: Collection[str]
+) -> list[Step]:
     """The steps that were decided with the intent, in their order, but for those that are over.
     Raises `Failed` for one that this version does not know: it is never left out."""
-    known = {step.name: step for step in verb.steps(operation)}
+    known = {step.name: step for step in kind.steps(operation)}
     wanted = [name for name in operation.step_names or known if name not in without]
     if strange := [name for name in wanted if name not in known]:
         raise Failed(
-            f"This version of Purveyor does not know the step {strange[0]!r} of {verb.name}.",
+            f"This version of Purveyor does not know the step {strange[0]!r} of {kind.name}.",
             remedy="Start the version that began it, and let it end there.",
         )
     return [known[name] for name in wanted]
 
 
-def no_way_back(verb: Verb, operation: OperationRecord, steps: Sequence[StepRecord]) -> str:
+def no_way_back(
+    kind: OperationType, operation: OperationRecord, steps: Sequence[StepRecord]
+) -> str:
     """The step that was begun and after which there is no way back, "" while there is one."""
     begun = {step.name for step in steps}
     return next(
-        (step.name for step in verb.steps(operation) if step.final and step.name in begun), ""
+        (step.name for step in kind.steps(operation) if step.final and step.name in begun),
+        "",
     )
 
 

@@ -43,7 +43,7 @@ class OperationRecord(Record, frozen=True):
 
     @property
     def service(self) -> int:
-        """The service that it is about, of a verb that is about one."""
+        """The service that it is about, of an operation that is about one."""
         assert self.service_id is not None, f"operation {self.id} ({self.verb}) is about no service"
         return self.service_id
 

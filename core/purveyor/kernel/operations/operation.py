@@ -1,4 +1,4 @@
-"""What a verb is: checks and intent in one transaction, then steps."""
+"""What a type of operation is: checks and intent in one transaction, then steps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
@@ -36,10 +36,10 @@ Key = tuple[str, int]  # a lock: its kind, and the id of what it is on
 
 
 class Target(NamedTuple):
-    """What a verb is about to touch: for locks, events and vetoes.
+    """What an operation is about to touch: for locks, events and vetoes.
 
     Verbs that change a service take turns by the lock "service"; one that only reads it has a lock
-    of its own. `also` are further locks, for a verb that may not run beside those readers.
+    of its own. `also` are further locks, for an operation that may not run beside those readers.
     """
 
     service: int | None = None
@@ -73,8 +73,8 @@ def masked(given: msgspec.Struct) -> dict[str, Any]:
     return shown
 
 
-class Verb(ABC):
-    """A verb of the orchestrator. `name` is stored with its operations; `subject` begins its
+class OperationType(ABC):
+    """A type of operation. `name` is stored with its operations; `subject` begins its
     events' types."""
 
     name: ClassVar[str]
@@ -108,7 +108,7 @@ class Verb(ABC):
         return given
 
     @abstractmethod
-    def intend(self, tx: Tx, given: Any, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: Any, actor: str) -> int:
         """Check everything and write the operation and the intended state; the answer is the
         operation's id.
 
@@ -116,18 +116,18 @@ class Verb(ABC):
         """
 
     @abstractmethod
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         """What the steps of an intended operation will do."""
 
     @abstractmethod
     def steps(self, operation: OperationRecord) -> Sequence[Step]:
         """The steps, the same ones each time they are asked for."""
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:  # noqa: B027
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:  # noqa: B027
         """Write the state that holds once all steps are done, in the transaction that ends the
         operation."""
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:  # noqa: B027
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:  # noqa: B027
         """Write the state that holds once all is undone, in the transaction that ends the
         operation."""
 

@@ -32,7 +32,7 @@ class PlannedApp(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a verb would do, computed by the code that does it; nothing has been changed.
+    """What an operation would do, computed by the code that does it; nothing has been changed.
 
     `variables` are names only. `downtime` is a sentence, "none" when nothing stops serving. `apps`
     are those that run and lose, or have to change, something.

@@ -42,7 +42,7 @@ async def list_operations(
         ]
         return Page(shown, found.total)
 
-    return page(*await core.house.store.read(work))
+    return page(*await core.context.store.read(work))
 
 
 @get("/operations/{number:int}", guards=[reader])
@@ -52,7 +52,7 @@ async def show_operation(core: Core, number: int) -> operation_schemas.Operation
             operations.get(tx, number), operations.steps(tx, number), core.runner.waiting(number)
         )
 
-    return await core.house.store.read(work)
+    return await core.context.store.read(work)
 
 
 @post("/operations/{number:int}/cancel", guards=[admin], status_code=200)
@@ -74,7 +74,7 @@ async def cancel_operation(
         try:
             await handle.wait()
         except PurveyorError as error:
-            core.house.logger.info("operation.cancelled", operation=number, error=error.detail)
+            core.context.logger.info("operation.cancelled", operation=number, error=error.detail)
     return Response(await show_operation.fn(core, number), status_code=202 if soon else 200)
 
 

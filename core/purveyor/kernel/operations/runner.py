@@ -20,7 +20,7 @@ from purveyor.kernel.operations.driver import Driver
 from purveyor.kernel.operations.handle import Handle
 from purveyor.kernel.operations.locks import Locks
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.kernel.operations.operation import Key, Target, Verb, masked
+from purveyor.kernel.operations.operation import Key, OperationType, Target, masked
 from purveyor.kernel.operations.plan import Plan
 from purveyor.kernel.plugins.registry import Registry
 from purveyor_hooks import Backoff, Conflict, Logger, Operation, PurveyorError, Vetoed
@@ -39,7 +39,7 @@ class _PlanOnly(Exception):
 
 
 class _Moved(Exception):
-    """What a verb touches is not any more what it was when its locks were chosen."""
+    """What an operation touches is not any more what it was when its locks were chosen."""
 
 
 class Runner:
@@ -48,12 +48,16 @@ class Runner:
     nobody works yet."""
 
     def __init__(
-        self, store: Store, registry: Registry, logger: Logger, verbs: Mapping[str, Verb]
+        self,
+        store: Store,
+        registry: Registry,
+        logger: Logger,
+        operation_types: Mapping[str, OperationType],
     ) -> None:
         self.store = store
         self._registry = registry
         self.logger = logger
-        self.verbs = verbs
+        self.operation_types = operation_types
         self.locks = Locks()
         self.driver = Driver(store, logger, self.locks)
         self.running: dict[int, Handle] = {}
@@ -73,14 +77,14 @@ class Runner:
 
     # ---------------------------------------------------------------- starting
 
-    async def plan(self, verb: Verb, given: Any) -> Plan:
-        """What the verb would do: its own intent and description, in a transaction that is taken
+    async def plan(self, kind: OperationType, given: Any) -> Plan:
+        """What the operation would do: its own intent and description, in a transaction that is taken
         back."""
-        given = await verb.prepare(given)
+        given = await kind.prepare(given)
 
         def work(tx: Tx) -> None:
-            operation_id = verb.intend(tx, given, "plan")
-            raise _PlanOnly(verb.describe(tx, operations.get(tx, operation_id)))
+            operation_id = kind.validate_and_record(tx, given, "plan")
+            raise _PlanOnly(kind.plan(tx, operations.get(tx, operation_id)))
 
         try:
             await self.store.write(work)
@@ -88,7 +92,7 @@ class Runner:
             return found.plan
         raise AssertionError("a plan always leaves by its exception")
 
-    async def submit(self, verb: Verb, given: Any, actor: Who) -> Handle:
+    async def submit(self, kind: OperationType, given: Any, actor: Who) -> Handle:
         """Check, write the intent, and start the steps; the handle follows them.
 
         Raises `Vetoed` when a plugin refuses, `Conflict` when another operation holds the target
@@ -98,48 +102,48 @@ class Runner:
             raise RuntimeError("the runner has no task group")
         for _ in range(TURNS):
             try:
-                return self.launch(verb, await self._begin(verb, given, actor))
+                return self.launch(kind, await self._begin(kind, given, actor))
             except _Moved:
                 # while it waited for its turn: a name is another service's now, or there is another
                 # link
-                self.logger.info("operation.moved", verb=verb.name)
+                self.logger.info("operation.moved", verb=kind.name)
         raise Conflict(
-            f"What {verb.name} is about changes all the time.",
+            f"What {kind.name} is about changes all the time.",
             remedy="Try again; see: purveyor operations",
         )
 
-    async def _begin(self, verb: Verb, given: Any, actor: Who) -> Handle:
+    async def _begin(self, kind: OperationType, given: Any, actor: Who) -> Handle:
         """The intent, written under the locks of all that it touches. Raises `_Moved` when that
         needs other locks."""
-        target = await self.store.read(lambda tx: verb.target(tx, given))
-        await self._ask_for_vetoes(verb, target, given)
-        prepared = await verb.prepare(given)
+        target = await self.store.read(lambda tx: kind.target(tx, given))
+        await self._ask_for_vetoes(kind, target, given)
+        prepared = await kind.prepare(given)
         await self.locks.take(target.keys)
 
         def work(tx: Tx) -> int:
-            if verb.target(tx, given) != target:
+            if kind.target(tx, given) != target:
                 raise _Moved
-            return self._intend(tx, verb, target, prepared, actor)
+            return self._record(tx, kind, target, prepared, actor)
 
         try:
             operation_id = await self.store.write(work)
         except BaseException:
             self.locks.release(target.keys)
             raise
-        handle = Handle(operation_id, verb.name, target.keys)
+        handle = Handle(operation_id, kind.name, target.keys)
         self.locks.give(handle)
         return handle
 
-    def _intend(self, tx: Tx, verb: Verb, target: Target, given: Any, actor: Who) -> int:
-        operation_id = verb.intend(tx, given, name_of(actor))
+    def _record(self, tx: Tx, kind: OperationType, target: Target, given: Any, actor: Who) -> int:
+        operation_id = kind.validate_and_record(tx, given, name_of(actor))
         operations.keep_intent(tx, operation_id, token_of(actor), target.keys)
         operation = operations.get(tx, operation_id)
-        names = [step.name for step in verb.steps(operation)]
+        names = [step.name for step in kind.steps(operation)]
         operations.keep_steps(tx, operation_id, names)
-        verb.emit(tx, operation, "started", {**told(actor), "steps": names})
+        kind.emit(tx, operation, "started", {**told(actor), "steps": names})
         return operation_id
 
-    def launch(self, verb: Verb, handle: Handle) -> Handle:
+    def launch(self, kind: OperationType, handle: Handle) -> Handle:
         """Run an operation, and let its locks go when it has ended. It holds them already, but for
         those that an older operation of an earlier process has."""
         assert self._group is not None
@@ -148,18 +152,18 @@ class Runner:
         async def run() -> None:
             try:
                 await self.locks.take_rest(handle)
-                await self._bring_to_its_end(verb, handle)
+                await self._bring_to_its_end(kind, handle)
             finally:
                 del self.running[handle.operation_id]
                 self.locks.release_all(handle)
 
-        self._group.start_soon(run, name=f"operation {handle.operation_id} {verb.name}")
+        self._group.start_soon(run, name=f"operation {handle.operation_id} {kind.name}")
         return handle
 
-    async def _ask_for_vetoes(self, verb: Verb, target: Target, given: Any) -> None:
+    async def _ask_for_vetoes(self, kind: OperationType, target: Target, given: Any) -> None:
         operation = Operation(
             id=0,
-            verb=verb.name,
+            verb=kind.name,
             service=target.service,
             project=target.project,
             arguments=masked(given),
@@ -168,20 +172,20 @@ class Runner:
             "before_operation", VETO_DEADLINE, operation=operation
         ):
             if reason:
-                raise Vetoed(f"The plugin {plugin.name} refused to {verb.name}: {reason}")
+                raise Vetoed(f"The plugin {plugin.name} refused to {kind.name}: {reason}")
 
     # ---------------------------------------------------------------- running
 
-    async def _bring_to_its_end(self, verb: Verb, handle: Handle) -> None:
+    async def _bring_to_its_end(self, kind: OperationType, handle: Handle) -> None:
         """Try until it has ended. Whoever started it hears of the first try alone."""
         failures = 0
         try:
             while True:
-                error, ended = await self.driver.attempt(verb, handle)
+                error, ended = await self.driver.attempt(kind, handle)
                 if not ended and error is not None:
                     reason = handle.because or error.detail
                     if not handle.waits:  # said once, not at every try
-                        await self._say_that_it_waits(verb, handle, error, reason)
+                        await self._say_that_it_waits(kind, handle, error, reason)
                     handle.waits = reason
                 handle.answered.set()
                 handle.tried(error)
@@ -206,15 +210,15 @@ class Runner:
             self.logger.warning("operation.lift", operation=handle.operation_id, error=detail)
 
     async def _say_that_it_waits(
-        self, verb: Verb, handle: Handle, error: PurveyorError, reason: str
+        self, kind: OperationType, handle: Handle, error: PurveyorError, reason: str
     ) -> None:
         data = {"error": error.detail, "because": reason}
         self.logger.warning(
-            "operation.waits", operation=handle.operation_id, verb=verb.name, **data
+            "operation.waits", operation=handle.operation_id, verb=kind.name, **data
         )
 
         def work(tx: Tx) -> None:
-            verb.emit(tx, operations.get(tx, handle.operation_id), "waiting", data)
+            kind.emit(tx, operations.get(tx, handle.operation_id), "waiting", data)
 
         try:
             await self.store.write(work)
@@ -249,11 +253,11 @@ class Runner:
 
     async def _decide(self, operation: OperationRecord) -> None:
         """The steps of one that an older version left, which decided them anew at each start."""
-        verb = self.verbs.get(operation.verb)
-        if operation.step_names is not None or verb is None:
+        kind = self.operation_types.get(operation.verb)
+        if operation.step_names is not None or kind is None:
             return
         try:
-            names = [step.name for step in verb.steps(operation)]
+            names = [step.name for step in kind.steps(operation)]
         except Exception as error:
             # it is told when it is gone on with, and keeps nobody from starting
             self.logger.warning("operation.undecided", operation=operation.id, exc_info=error)
@@ -265,8 +269,8 @@ class Runner:
         about."""
         if operation.locks is not None:
             return operation.locks
-        verb = self.verbs.get(operation.verb)
-        lock = verb.lock if verb is not None else "service"
+        kind = self.operation_types.get(operation.verb)
+        lock = kind.lock if kind is not None else "service"
         return Target(service=operation.service_id, project=operation.project_id, lock=lock).keys
 
     async def recover(self, *, wait: bool = True) -> None:
@@ -276,14 +280,14 @@ class Runner:
             await self.hold_unfinished()
         left, self.left = self.left, {}
         for handle in left.values():
-            verb = self.verbs.get(handle.verb)
-            if verb is None:  # its plugin is gone: it holds its target until that is back
+            kind = self.operation_types.get(handle.verb)
+            if kind is None:  # its plugin is gone: it holds its target until that is back
                 handle.waits = f"nothing here knows {handle.verb!r}"
                 self.left[handle.operation_id] = handle
                 continue
             self.logger.info("operation.resumed", operation=handle.operation_id, verb=handle.verb)
             handle.waits = ""
-            self.launch(verb, handle)
+            self.launch(kind, handle)
         waiting = [handle for handle in self.running.values() if handle.waits]
         for handle in waiting:
             handle.again()

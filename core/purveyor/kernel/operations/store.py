@@ -14,7 +14,7 @@ def _record(tx: Tx, row: Row) -> OperationRecord:
     return convert(
         row,
         OperationRecord,
-        tx.vault,
+        tx.secrets,
         plain=["arguments", "error", "locks", "outcome", "step_names"],
         sealed=["private"],
     )
@@ -37,7 +37,7 @@ def insert(
         project_id=project_id,
         actor=actor,
         arguments=msgspec.json.encode(arguments).decode(),
-        private=None if private is None else tx.vault.seal(private),
+        private=None if private is None else tx.secrets.seal(private),
         state="running",
         created_at=tx.now,
     )
@@ -126,7 +126,7 @@ def steps(tx: Tx, operation_id: int) -> list[StepRecord]:
     rows = tx.rows(
         "SELECT * FROM steps WHERE operation_id = ? ORDER BY number, started_at", [operation_id]
     )
-    return [convert(row, StepRecord, tx.vault) for row in rows]
+    return [convert(row, StepRecord, tx.secrets) for row in rows]
 
 
 def start_step(tx: Tx, operation_id: int, name: str) -> None:

@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from purveyor.context import Context
 from purveyor.docker import names
-from purveyor.house import House
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Plan, Step, Target, Verb
+from purveyor.kernel.operations import OperationType, Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import bindings, variables
@@ -30,19 +30,21 @@ class BindArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     environment: str = PRODUCTION
 
 
-def environment_for(tx: Tx, house: House, project: ProjectRecord, given: str) -> EnvironmentRecord:
+def environment_for(
+    tx: Tx, context: Context, project: ProjectRecord, given: str
+) -> EnvironmentRecord:
     """The project's environment of this name, made now if there is none. Raises `BadInput`, and
     `Conflict` where its app would answer by another's name."""
     slug = naming.slug_of(given, "environment")
     found = projects.find_environment(tx, project.id, slug)
     if found is None:
-        names.require_app(tx, house.engine.namespace, project.slug, slug)
+        names.require_app(tx, context.engine.namespace, project.slug, slug)
         found = projects.environment_by_id(tx, projects.insert_environment(tx, project.id, slug))
     return found
 
 
-def intend_missing(
-    tx: Tx, house: House, project: ProjectRecord, environment: EnvironmentRecord
+def record_missing(
+    tx: Tx, context: Context, project: ProjectRecord, environment: EnvironmentRecord
 ) -> tuple[list[int], list[int]]:
     """Choose bindings for all linked services: those that are not made yet, and which of these are
     new. A token that an environment lacks is made now; for that alone no account is touched, which
@@ -51,12 +53,12 @@ def intend_missing(
     for link in projects.links(tx, project_id=project.id):
         service = services.get(tx, link.service_id)
         before = projects.taken_up(tx, service.id, project, environment)
-        if variables.ready(tx, house, service, environment.id):
+        if variables.ready(tx, context, service, environment.id):
             continue
         bound = before is not None and before.state == "bound"
         if not bound:
             require_serving(service)
-        number = bindings.intend(tx, house, service, project, environment).id
+        number = bindings.record_intent(tx, context, service, project, environment).id
         if bound:
             continue
         missing.append(number)
@@ -66,11 +68,11 @@ def intend_missing(
 
 
 class BindingSteps:
-    """The step that makes what `intend_missing` chose, for verbs that need an environment's
+    """The step that makes what `record_missing` chose, for operations that need an environment's
     variables."""
 
-    def __init__(self, house: House) -> None:
-        self._binder = house.part(Binder)
+    def __init__(self, context: Context) -> None:
+        self._binder = context.part(Binder)
 
     def step(self, operation: OperationRecord) -> Step:
         missing, new = operation.arguments["bindings"], operation.arguments["new_bindings"]
@@ -91,24 +93,24 @@ class BindingSteps:
                 projects.update_binding(tx, number, state="unbound")
 
 
-class Bind(Verb):
+class Bind(OperationType):
     name: ClassVar[str] = "bind"
     subject: ClassVar[str] = "project"
     arguments = BindArguments
 
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self._binding = BindingSteps(house)
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._binding = BindingSteps(context)
 
     def target(self, tx: Tx, given: BindArguments) -> Target:
         project = projects.get(tx, given.project)
         linked = tuple(link.service_id for link in projects.links(tx, project_id=project.id))
         return Target(project=project.id, services=linked)
 
-    def intend(self, tx: Tx, given: BindArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: BindArguments, actor: str) -> int:
         project = projects.get(tx, given.project)
-        environment = environment_for(tx, self.house, project, given.environment)
-        missing, new = intend_missing(tx, self.house, project, environment)
+        environment = environment_for(tx, self.context, project, given.environment)
+        missing, new = record_missing(tx, self.context, project, environment)
         shown = {
             "project": project.slug,
             "environment": environment.slug,
@@ -117,7 +119,7 @@ class Bind(Verb):
         }
         return operations.insert(tx, self.name, project_id=project.id, actor=actor, arguments=shown)
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
         return Plan(
             verb=self.name,
@@ -129,5 +131,5 @@ class Bind(Verb):
     def steps(self, operation: OperationRecord) -> list[Step]:
         return [self._binding.step(operation)]
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         self._binding.forget(tx, operation)

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import msgspec
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Plan, Step, Target, Verb
+from purveyor.kernel.operations import OperationType, Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import bindings
@@ -23,20 +23,20 @@ from purveyor.services.operations.lifecycle import ServiceArguments
 from purveyor_hooks import Conflict, PurveyorError
 
 
-class EndAccess(Verb):
+class EndAccess(OperationType):
     """Of one service: whoever still needs its account keeps it."""
 
     name: ClassVar[str] = "end-access"
     arguments: ClassVar[type[msgspec.Struct]] = ServiceArguments
 
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self._binder = house.part(Binder)
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._binder = context.part(Binder)
 
     def target(self, tx: Tx, given: ServiceArguments) -> Target:
         return Target(service=services.get(tx, given.service).id)
 
-    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
         service = services.get(tx, given.service)
         require_serving(service)
         due = [
@@ -61,7 +61,7 @@ class EndAccess(Verb):
         }
         return operations.insert(tx, self.name, service_id=service.id, actor=actor, arguments=shown)
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
         former = [projects.binding(tx, number) for number in operation.arguments.get("former", [])]
         return Plan(
@@ -90,34 +90,34 @@ class EndAccess(Verb):
         retire = Step("retire", lambda: self._binder.retire(former), deadline=BIND_DEADLINE)
         return [unbind, retire] if former else [unbind]
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         for number in operation.arguments["projects"]:
-            bindings.revoke_unused(tx, self.house, number)
+            bindings.revoke_unused(tx, self.context, number)
 
 
 def end_of_environment(
-    house: House, operation: OperationRecord, environment_id: int
+    context: Context, operation: OperationRecord, environment_id: int
 ) -> Callable[[], Awaitable[None]]:
     """The step of a deploy that ends what its environment is not linked to any more, on the
     services that it has locked. What cannot be ended now is left to the sweep, and fails no
     deploy."""
     locked = {number for kind, number in operation.locks or [] if kind == "service"}
-    binder = house.part(Binder)
+    binder = context.part(Binder)
 
     def look(tx: Tx) -> list[BindingRecord]:
         found = projects.ending(tx, environment_id=environment_id)
         return [item for item in found if item.service_id in locked and projects.due(tx, item)]
 
     async def work() -> None:
-        due = await house.store.read(look)
+        due = await context.store.read(look)
         for item in due:
             try:
                 await binder.unbind([item.id])
             except PurveyorError as error:
-                house.logger.warning("deploy.accounts", binding=item.id, error=error.detail)
+                context.logger.warning("deploy.accounts", binding=item.id, error=error.detail)
         if due:
-            await house.store.write(
-                lambda tx: bindings.revoke_unused(tx, house, operation.project_id or 0)
+            await context.store.write(
+                lambda tx: bindings.revoke_unused(tx, context, operation.project_id or 0)
             )
 
     return work

@@ -4,9 +4,9 @@ from typing import ClassVar
 
 import msgspec
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Plan, Step, Target, Verb
+from purveyor.kernel.operations import OperationType, Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
@@ -31,14 +31,14 @@ class EnvironmentArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     purge: bool = False
 
 
-class DeleteEnvironment(Verb):
+class DeleteEnvironment(OperationType):
     name: ClassVar[str] = "delete-environment"
     subject: ClassVar[str] = "project"
     arguments = EnvironmentArguments
 
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self._binder = house.part(Binder)
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._binder = context.part(Binder)
 
     def target(self, tx: Tx, given: EnvironmentArguments) -> Target:
         project = projects.get(tx, given.project)
@@ -52,7 +52,7 @@ class DeleteEnvironment(Verb):
         )
         return [record for record in found if record]
 
-    def intend(self, tx: Tx, given: EnvironmentArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: EnvironmentArguments, actor: str) -> int:
         project = projects.get(tx, given.project)
         environment = projects.find_environment(tx, project.id, given.environment)
         if environment is None:
@@ -75,9 +75,9 @@ class DeleteEnvironment(Verb):
         }
         return operations.insert(tx, self.name, project_id=project.id, actor=actor, arguments=shown)
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         environment_id = operation.arguments["environment_id"]
-        containers = self.house.part(Deployed).containers(tx, environment_id=environment_id)
+        containers = self.context.part(Deployed).containers(tx, environment_id=environment_id)
         held = self._bindings(tx, environment_id)
         return Plan(
             verb=self.name,
@@ -98,10 +98,10 @@ class DeleteEnvironment(Verb):
         )
 
         async def remove() -> None:
-            deployed = self.house.part(Deployed)
+            deployed = self.context.part(Deployed)
             await deployed.remove(environment_id=environment_id)
-            await self.house.store.write(lambda tx: deployed.retire(tx, environment_id))
-            await self.house.part(Networks).drop(environment_id)
+            await self.context.store.write(lambda tx: deployed.retire(tx, environment_id))
+            await self.context.part(Networks).drop(environment_id)
 
         # an app that is gone is not brought back
         containers = Step("containers", remove, deadline=STOP_DEADLINE, final=True)
@@ -119,5 +119,5 @@ class DeleteEnvironment(Verb):
         )
         return [containers, unbind]
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         projects.delete_environment(tx, operation.arguments["environment_id"])

@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Plan, Step, Target, Verb
+from purveyor.kernel.operations import OperationType, Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord, Outcome
 from purveyor.projects import bindings
@@ -52,23 +52,23 @@ class UnlinkArguments(UseArguments, frozen=True, kw_only=True, forbid_unknown_fi
     now: bool = False
 
 
-class LinkVerb(Verb):
-    """A verb on one project's use of one service."""
+class LinkOperation(OperationType):
+    """An operation on one project's use of one service."""
 
     arguments: ClassVar[type[msgspec.Struct]] = UseArguments
 
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self.binder = house.part(Binder)
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.binder = context.part(Binder)
 
     def target(self, tx: Tx, given: UseArguments) -> Target:
         return Target(
             service=services.get(tx, given.service).id, project=projects.get(tx, given.project).id
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         service = services.get(tx, operation.service)
-        server = handle_of(self.house, service)
+        server = handle_of(self.context, service)
         held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
         # names alone are wanted: where the API is does not matter
         views = [
@@ -85,11 +85,11 @@ class LinkVerb(Verb):
         )
 
 
-class Link(LinkVerb):
+class Link(LinkOperation):
     name: ClassVar[str] = "link"
     arguments = LinkArguments
 
-    def intend(self, tx: Tx, given: UseArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: UseArguments, actor: str) -> int:
         assert isinstance(given, LinkArguments)
         service, project = services.get(tx, given.service), projects.get(tx, given.project)
         require_serving(service)
@@ -113,8 +113,8 @@ class Link(LinkVerb):
         before = None
         if environment is not None:
             before = projects.taken_up(tx, service.id, project, environment)
-            record = bindings.intend(tx, self.house, service, project, environment)
-            chosen.append(bindings.with_extras(tx, self.house, service, record, wanted).id)
+            record = bindings.record_intent(tx, self.context, service, project, environment)
+            chosen.append(bindings.with_extras(tx, self.context, service, record, wanted).id)
         elif wanted:
             raise Conflict(
                 f"{project.slug} has no environment {PRODUCTION}, which further databases begin "
@@ -142,15 +142,15 @@ class Link(LinkVerb):
             )
         return number
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         found = operation.outcome.findings if operation.outcome else ()
-        plan = super().describe(tx, operation)
+        plan = super().plan(tx, operation)
         return msgspec.structs.replace(plan, warnings=[*plan.warnings, *map(str, found)])
 
     def _wanted(self, service: ServiceRecord, given: LinkArguments) -> set[str]:
         if (
             given.extra_databases
-            and not self.house.registry.kind(service.service_type).extra_resources
+            and not self.context.registry.kind(service.service_type).extra_resources
         ):
             raise BadInput(
                 f"The service type {service.service_type!r} makes one resource for each "
@@ -177,7 +177,7 @@ class Link(LinkVerb):
             )
         before = {str(item.id): item.extras for item in lacking}
         chosen = [
-            bindings.with_extras(tx, self.house, service, item, wanted).id for item in lacking
+            bindings.with_extras(tx, self.context, service, item, wanted).id for item in lacking
         ]
         shown = {
             "service": service.name,
@@ -210,7 +210,7 @@ class Link(LinkVerb):
         # an app still uses that account
         return [step._replace(undo=None) if operation.arguments.get("bound") else step]
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         link = projects.find_link(tx, operation.service, operation.project_id or 0)
         if link:
             projects.update_link(tx, link.id, "linked")
@@ -219,7 +219,7 @@ class Link(LinkVerb):
             ):
                 projects.update_binding(tx, item.id, ends_after=0)
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         # it was linked before; an empty database may be left, and is found again by its name
         if "extras" in operation.arguments:
             for number, extras in operation.arguments["extras"].items():
@@ -247,7 +247,7 @@ def _beside(
     return Finding(where=project.slug, what="gets an empty one", why=why, notice=True)
 
 
-class Unlink(LinkVerb):
+class Unlink(LinkOperation):
     """The next deploy gets no variables of the service. An account that an app runs with ends with
     that deploy: until then it has no link, stays bound, and a new link takes it up again, password
     included."""
@@ -255,13 +255,13 @@ class Unlink(LinkVerb):
     name: ClassVar[str] = "unlink"
     arguments = UnlinkArguments
 
-    def intend(self, tx: Tx, given: UseArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: UseArguments, actor: str) -> int:
         assert isinstance(given, UnlinkArguments)
         service, project = services.get(tx, given.service), projects.get(tx, given.project)
         link = projects.find_link(tx, service.id, project.id)
         held = projects.bindings(tx, service_id=service.id, project_id=project.id)
         self._check(tx, given, service, project)
-        deployed = self.house.part(Deployed)
+        deployed = self.context.part(Deployed)
         users = {item.id: user for item in held if (user := deployed.user_of(tx, item)) is not None}
         later = []
         if not given.now and not given.purge:
@@ -312,8 +312,8 @@ class Unlink(LinkVerb):
                 remedy=f"End it now: purveyor unlink {service.slug} {project.slug} --now",
             )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        plan = super().describe(tx, operation)
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
+        plan = super().plan(tx, operation)
         service, given = services.get(tx, operation.service), operation.arguments
         project = projects.get(tx, operation.project_id or 0)
         held = {
@@ -322,10 +322,10 @@ class Unlink(LinkVerb):
         }
         ended = {held[number] or 0 for number in given["bindings"] if number in held}
         kept = {held[number] or 0 for number, _ in given["later"]}
-        lost = bindings.apps(tx, self.house, service, f"loses {service.name} at once", ended)
+        lost = bindings.apps(tx, self.context, service, f"loses {service.name} at once", ended)
         waits = bindings.apps(
             tx,
-            self.house,
+            self.context,
             service,
             f"keeps its account on {service.name} until its next deploy",
             kept,
@@ -361,7 +361,7 @@ class Unlink(LinkVerb):
             )
         ]
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         link = projects.find_link(tx, operation.service, operation.project_id or 0)
         if link:
             projects.delete_link(tx, link.id)
@@ -370,9 +370,9 @@ class Unlink(LinkVerb):
         if operation.arguments["force"]:
             for number in operation.arguments["bindings"]:
                 projects.update_binding(tx, number, state="unbound")
-        bindings.revoke_unused(tx, self.house, operation.project_id or 0)
+        bindings.revoke_unused(tx, self.context, operation.project_id or 0)
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         link = projects.find_link(tx, operation.service, operation.project_id or 0)
         if link:
             projects.update_link(tx, link.id, "linked")

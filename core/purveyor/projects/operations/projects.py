@@ -4,11 +4,11 @@ from typing import ClassVar
 
 import msgspec
 
+from purveyor.context import Context
 from purveyor.docker import names
-from purveyor.house import House
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Plan, Step, Target, Verb
+from purveyor.kernel.operations import OperationType, Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
@@ -35,15 +35,15 @@ class ProjectArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     project: str
 
 
-class CreateProject(Verb):
+class CreateProject(OperationType):
     name: ClassVar[str] = "create-project"
     subject: ClassVar[str] = "project"
     arguments = CreateProjectArguments
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, context: Context) -> None:
+        self.context = context
 
-    def intend(self, tx: Tx, given: CreateProjectArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: CreateProjectArguments, actor: str) -> int:
         slug = naming.slug_of(given.slug, "slug") if given.slug else naming.slug_of(given.name)
         if projects.find(tx, slug):
             raise Conflict(
@@ -51,35 +51,35 @@ class CreateProject(Verb):
                 remedy="Choose another name.",
                 errors={"name": "taken"},
             )
-        names.require_project(self.house.engine.namespace, slug)
-        names.require_app(tx, self.house.engine.namespace, slug, PRODUCTION)
+        names.require_project(self.context.engine.namespace, slug)
+        names.require_app(tx, self.context.engine.namespace, slug, PRODUCTION)
         project_id = projects.insert(tx, slug=slug, name=given.name.strip())
         projects.insert_environment(tx, project_id, PRODUCTION)
         return operations.insert(
             tx, self.name, project_id=project_id, actor=actor, arguments={"project": slug}
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         return Plan(verb=self.name, subject=operation.arguments["project"], steps=[])
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         return []
 
 
-class DeleteProject(Verb):
+class DeleteProject(OperationType):
     """Its containers go; what it kept in services stays there, listed with the service."""
 
     name: ClassVar[str] = "delete-project"
     subject: ClassVar[str] = "project"
     arguments = ProjectArguments
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, context: Context) -> None:
+        self.context = context
 
     def target(self, tx: Tx, given: ProjectArguments) -> Target:
         return Target(project=projects.get(tx, given.project).id)
 
-    def intend(self, tx: Tx, given: ProjectArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: ProjectArguments, actor: str) -> int:
         project = projects.get(tx, given.project)
         linked = [
             services.get(tx, link.service_id) for link in projects.links(tx, project_id=project.id)
@@ -95,8 +95,8 @@ class DeleteProject(Verb):
             tx, self.name, project_id=project.id, actor=actor, arguments={"project": project.slug}
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
-        containers = self.house.part(Deployed).containers(tx, project_id=operation.project_id)
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
+        containers = self.context.part(Deployed).containers(tx, project_id=operation.project_id)
         return Plan(
             verb=self.name,
             subject=operation.arguments["project"],
@@ -112,12 +112,12 @@ class DeleteProject(Verb):
         ]
 
     async def _remove(self, project_id: int) -> None:
-        await self.house.part(Deployed).remove(project_id=project_id)
-        networks = self.house.part(Networks)
-        for environment in await self.house.store.read(
+        await self.context.part(Deployed).remove(project_id=project_id)
+        networks = self.context.part(Networks)
+        for environment in await self.context.store.read(
             lambda tx: projects.environments(tx, project_id)
         ):
             await networks.drop(environment.id)
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         projects.delete(tx, operation.project_id or 0)

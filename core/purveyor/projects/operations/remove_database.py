@@ -11,7 +11,7 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import bindings
 from purveyor.projects import store as projects
 from purveyor.projects.models import BindingRecord
-from purveyor.projects.operations.link import BIND_DEADLINE, LinkVerb, UseArguments
+from purveyor.projects.operations.link import BIND_DEADLINE, LinkOperation, UseArguments
 from purveyor.services import store as services
 from purveyor.services.handle import PLACEHOLDER, handle_of, require_serving
 from purveyor.services.operations.base import step_names
@@ -26,13 +26,13 @@ class RemoveDatabaseArguments(UseArguments, frozen=True, kw_only=True, forbid_un
     purge: bool = False
 
 
-class RemoveDatabase(LinkVerb):
+class RemoveDatabase(LinkOperation):
     """The account and all other databases of the project stay as they are."""
 
     name: ClassVar[str] = "remove-database"
     arguments: ClassVar[type[msgspec.Struct]] = RemoveDatabaseArguments
 
-    def intend(self, tx: Tx, given: UseArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: UseArguments, actor: str) -> int:
         assert isinstance(given, RemoveDatabaseArguments)
         service, project = services.get(tx, given.service), projects.get(tx, given.project)
         held = projects.bindings(tx, service_id=service.id, project_id=project.id)
@@ -43,7 +43,7 @@ class RemoveDatabase(LinkVerb):
                 f"{project.slug} has no further database {given.database!r} on {service.name}.",
                 remedy=f"It has: {', '.join(known)}." if known else "It has none there.",
             )
-        handle_of(self.house, service).require("purge_extra", "dropping one of several databases")
+        handle_of(self.context, service).require("purge_extra", "dropping one of several databases")
         require_serving(service)
         resources = [item.extras[given.database] for item in chosen]
         if not given.purge:
@@ -71,13 +71,13 @@ class RemoveDatabase(LinkVerb):
             arguments=shown,
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         service, given = services.get(tx, operation.service), operation.arguments
         found = (projects.binding(tx, number) for number in given["bindings"])
         held = [item for item in found if item]
         ended = {item.environment_id for item in held if item.environment_id}
         effect = f"loses the database {given['database']} at once"
-        lost = bindings.apps(tx, self.house, service, effect, ended)
+        lost = bindings.apps(tx, self.context, service, effect, ended)
         resources = ", ".join(given["resources"])
         return Plan(
             verb=self.name,
@@ -91,7 +91,7 @@ class RemoveDatabase(LinkVerb):
 
     def _lost(self, tx: Tx, held: BindingRecord, operation: OperationRecord) -> set[str]:
         """The variables that the next deploy does not get any more."""
-        server = handle_of(self.house, services.get(tx, held.service_id))
+        server = handle_of(self.context, services.get(tx, held.service_id))
         before = msgspec.structs.replace(held.view(), api=PLACEHOLDER)
         after = msgspec.structs.replace(before, extras=_without(held, operation))
         left = {variable.name for variable in server.environment(after)}

@@ -5,10 +5,10 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Plan, Step, Target, Verb
+from purveyor.kernel.operations import OperationType, Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import bindings, tokens
@@ -36,22 +36,22 @@ class RotateArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     grace: Annotated[int, msgspec.Meta(ge=0, le=LONGEST)] = 0
 
 
-class Rotate(Verb):
+class Rotate(OperationType):
     """Each new password is recorded before it is set, so that none is ever lost."""
 
     name: ClassVar[str] = "rotate"
     subject: ClassVar[str] = "project"
     arguments = RotateArguments
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, context: Context) -> None:
+        self.context = context
 
     def target(self, tx: Tx, given: RotateArguments) -> Target:
         project = projects.get(tx, given.project)
         linked = tuple(link.service_id for link in projects.links(tx, project_id=project.id))
         return Target(project=project.id, services=linked)
 
-    def intend(self, tx: Tx, given: RotateArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: RotateArguments, actor: str) -> int:
         project = projects.get(tx, given.project)
         environment = projects.find_environment(tx, project.id, given.environment)
         if environment is None:
@@ -65,13 +65,13 @@ class Rotate(Verb):
             held = projects.binding_of(tx, service.id, environment.id)
             if held is None or held.state != "bound":
                 continue
-            uses_api = self.house.registry.kind(service.service_type).uses_api
+            uses_api = self.context.registry.kind(service.service_type).uses_api
             if chosen not in (None, service.id):
                 other |= {service.name} if uses_api else set()
                 continue
             of_api |= {service.name} if uses_api else set()
             require_serving(service)
-            server = handle_of(self.house, service)
+            server = handle_of(self.context, service)
             server.require("rotate", "new credentials")
             if given.grace:
                 _require_room(server, held)
@@ -100,7 +100,7 @@ class Rotate(Verb):
             tx, self.name, project_id=project.id, actor=actor, arguments=shown, private=private
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         held = [projects.binding(tx, number) for number in operation.arguments["bindings"]]
         ends = operation.arguments["until"]
         until = at(datetime.fromisoformat(ends)) if ends else ""
@@ -128,7 +128,7 @@ class Rotate(Verb):
                 for item in held
                 if item and item.environment_id
                 for app in bindings.apps(
-                    tx, self.house, services.get(tx, item.service_id), "", [item.environment_id]
+                    tx, self.context, services.get(tx, item.service_id), "", [item.environment_id]
                 )
             ],
             warnings=[
@@ -142,7 +142,7 @@ class Rotate(Verb):
             ],
         )
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         """The token is replaced when all else is, so that no failure has to bring one back."""
         if not operation.arguments.get("token"):
             return
@@ -162,7 +162,7 @@ class Rotate(Verb):
     def _told(self, tx: Tx, held: BindingRecord, account: str) -> str:
         if account == held.account:
             return f"new password of {account}"
-        server = handle_of(self.house, services.get(tx, held.service_id))
+        server = handle_of(self.context, services.get(tx, held.service_id))
         amiss = server.outdated(held.view())
         return f"new account {account} in place of {held.account}" + (
             f", which {amiss} until then" if amiss else ""
@@ -178,11 +178,11 @@ class Rotate(Verb):
         grace = datetime.fromisoformat(ends) if ends else None
 
         async def turn(new: dict[str, str], old: dict[str, str], until: datetime | None) -> None:
-            binding, service = await self.house.store.read(lambda tx: self._load(tx, number))
+            binding, service = await self.context.store.read(lambda tx: self._load(tx, number))
             view = msgspec.structs.replace(binding.view(), **new)
-            server = handle_of(self.house, service)
+            server = handle_of(self.context, service)
             await server.rotate(view, old["password"], old["account"], until)
-            await self.house.store.write(
+            await self.context.store.write(
                 lambda tx: projects.update_binding(tx, number, **new, former_until=until)
             )
 

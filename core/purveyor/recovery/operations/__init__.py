@@ -1,1 +1,1 @@
-"""The verb that brings one service back."""
+"""The operation that brings one service back."""

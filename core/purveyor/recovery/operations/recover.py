@@ -25,7 +25,7 @@ from purveyor.recovery.models import Choice, recovering
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of
 from purveyor.services.operations.base import STOP_DEADLINE
-from purveyor.services.shadow import ShadowVerb
+from purveyor.services.shadow import ShadowOperation
 from purveyor_hooks import (
     BadInput,
     Binding,
@@ -55,7 +55,7 @@ class RecoverArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     accept_unsigned: bool = False
 
 
-class Recover(ShadowVerb):
+class Recover(ShadowOperation):
     """Begun anew as often as it takes: what a try that was interrupted has filled is never used."""
 
     name: ClassVar[str] = "recover"
@@ -64,7 +64,7 @@ class Recover(ShadowVerb):
     def target(self, tx: Tx, given: RecoverArguments) -> Target:
         return Target(service=services.get(tx, given.service).id)
 
-    def intend(self, tx: Tx, given: RecoverArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: RecoverArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         under_way = recovering(tx)
         if under_way is None:
@@ -95,7 +95,7 @@ class Recover(ShadowVerb):
         }
         return operations.insert(tx, self.name, service_id=record.id, actor=actor, arguments=shown)
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         return self.plan_of_new(tx, operation, "create")
 
     def steps(self, operation: OperationRecord) -> list[Step]:
@@ -123,18 +123,22 @@ class Recover(ShadowVerb):
     async def _unpack(self, operation: OperationRecord) -> None:
         backup, verified = await self._first(operation)
         record = await self.load(operation.service)
-        volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
+        volume = await self.context.store.read(
+            lambda tx: services.volume(tx, record.volume_id or "")
+        )
         at = (
             datetime.fromisoformat(operation.arguments["at"]) if operation.arguments["at"] else None
         )
         await pitr.unpack(
-            self.house, backup, verified, record, volume, at, self.teller(operation, "unpack")
+            self.context, backup, verified, record, volume, at, self.teller(operation, "unpack")
         )
 
     async def _arrive(self, operation: OperationRecord) -> None:
         record = await self.load(operation.service)
-        outcome = await pitr.arrive(self.house, record, self.teller(operation, "arrive"))
-        await self.house.store.write(lambda tx: operations.note_outcome(tx, operation.id, outcome))
+        outcome = await pitr.arrive(self.context, record, self.teller(operation, "arrive"))
+        await self.context.store.write(
+            lambda tx: operations.note_outcome(tx, operation.id, outcome)
+        )
 
     async def _restore(self, operation: OperationRecord) -> None:
         """From the best backup whose every byte holds. One that turns out to be damaged is named,
@@ -143,11 +147,11 @@ class Recover(ShadowVerb):
         passed: list[Finding] = []
         numbers = operation.arguments["backups"]
         for number in numbers:
-            backup = await self.house.store.read(lambda tx: backups.get(tx, number))  # noqa: B023
+            backup = await self.context.store.read(lambda tx: backups.get(tx, number))  # noqa: B023
             try:
                 verified = await self._verified(operation, backup)
                 record, tell = await self.load(service_id), self.teller(operation, "restore")
-                findings = await self.house.part(BackupRepository).read_into(
+                findings = await self.context.part(BackupRepository).read_into(
                     backup, verified, record, tell, RestoreOptions()
                 )
             except (BadInput, NotFound) as error:
@@ -165,7 +169,7 @@ class Recover(ShadowVerb):
             await self.compare(
                 operation, verified.manifest.census, service_id, [*passed, *findings]
             )
-            await self.house.store.write(lambda tx: _note_used(tx, service_id, number))  # noqa: B023
+            await self.context.store.write(lambda tx: _note_used(tx, service_id, number))  # noqa: B023
             return
 
     async def _anew(self, operation: OperationRecord) -> None:
@@ -175,12 +179,12 @@ class Recover(ShadowVerb):
             await step.do()
 
     async def _verified(self, operation: OperationRecord, backup: BackupRecord) -> Verified:
-        return await self.house.part(BackupRepository).manifest(
+        return await self.context.part(BackupRepository).manifest(
             backup, accept_unsigned=operation.arguments["accept_unsigned"]
         )
 
     async def _first(self, operation: OperationRecord) -> tuple[BackupRecord, Verified]:
-        backup = await self.house.store.read(
+        backup = await self.context.store.read(
             lambda tx: backups.get(tx, operation.arguments["backups"][0])
         )
         return backup, await self._verified(operation, backup)
@@ -198,7 +202,9 @@ class Recover(ShadowVerb):
         if used is None:
             return
         held = {item.number: item for item in used}
-        rows = await self.house.store.read(lambda tx: projects.bindings(tx, service_id=service_id))
+        rows = await self.context.store.read(
+            lambda tx: projects.bindings(tx, service_id=service_id)
+        )
         known = {item.origin or item.id for item in rows}
         only_held = [item for number, item in sorted(held.items()) if number not in known]
         taken = {item.resource for item in rows} | {
@@ -212,12 +218,12 @@ class Recover(ShadowVerb):
             and not (keep and not taken & {item.resource, item.slot})
         ]
         record = await self.load(service_id)
-        service = handle_of(self.house, record)
+        service = handle_of(self.context, record)
         for item in again:
             await service.purge(_ghost(item))
         kept = [item for item in only_held if item not in again]
         numbered = service.kind.numbered_accounts
-        await self.house.store.write(
+        await self.context.store.write(
             lambda tx: _settle(tx, service_id, held, kept, numbered=numbered)
         )
 
@@ -231,7 +237,7 @@ class Recover(ShadowVerb):
             volume = services.volume(tx, services.get(tx, operation.service).volume_id or "")
             return backups.get(tx, (volume.facts or {})[USED])
 
-        backup = await self.house.store.read(look)
+        backup = await self.context.store.read(look)
         return (await self._verified(operation, backup)).manifest.bindings
 
     async def _as_it_was(self, service_id: int) -> None:
@@ -242,11 +248,11 @@ class Recover(ShadowVerb):
 
     # ---------------------------------------------------------------- the end
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         services.end_filling(tx, operation.service)
         services.update(tx, operation.service, state="active", refusal="")
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: Mapping[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: Mapping[str, Any]) -> None:
         """It stays what it was: recorded, and not there. Nothing of it was handed to anybody."""
         record = services.find(tx, operation.service)
         if record is None:

@@ -1,11 +1,11 @@
-"""What the verbs on services share."""
+"""What the operations on services share."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Step, Verb
+from purveyor.kernel.operations import OperationType, Step
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import Plan, PlannedContainer, PlannedPort, PlannedVolume
 from purveyor.services import store as services
@@ -17,19 +17,19 @@ IMAGE_DEADLINE = 3600.0  # a pull is ended for lack of progress, not for its len
 STOP_DEADLINE = 120.0
 
 
-class ServiceVerb(Verb):
-    """A verb that works on the container of a service."""
+class ServiceOperation(OperationType):
+    """An operation that works on the container of a service."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self.provision = house.part(Provisioner)
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.provision = context.part(Provisioner)
 
     def plan_of_new(
         self, tx: Tx, operation: OperationRecord, volume_action: str, warnings: Sequence[str] = ()
     ) -> Plan:
-        """The plan of a verb that ends with a container that was not there before."""
+        """The plan of an operation that ends with a container that was not there before."""
         record = services.get(tx, operation.service)
-        kind = self.house.registry.kind(record.service_type)
+        kind = self.context.registry.kind(record.service_type)
         volume = services.volume(tx, record.volume_id or "")
         return Plan(
             verb=self.name,
@@ -53,7 +53,7 @@ class ServiceVerb(Verb):
         """Tells how far a step is."""
 
         async def tell(text: str) -> None:
-            await self.house.store.write(
+            await self.context.store.write(
                 lambda tx: self.emit(tx, operation, "progress", {"step": step, "text": text})
             )
 
@@ -64,14 +64,16 @@ class ServiceVerb(Verb):
 
     async def forget_volume(self, service_id: int) -> None:
         """Take the volume's name from the engine; its folder and its record stay."""
-        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+        record = await self.context.store.read(lambda tx: services.get(tx, service_id))
         if record.volume_id is None:
             return
-        volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
-        await self.house.engine.volumes.forget(volume.name)
+        volume = await self.context.store.read(
+            lambda tx: services.volume(tx, record.volume_id or "")
+        )
+        await self.context.engine.volumes.forget(volume.name)
 
     async def try_again(self, service_id: int, *, start: bool) -> None:
-        """Have the container back that a verb has taken, as far as that is possible. Raises only
+        """Have the container back that an operation has taken, as far as that is possible. Raises only
         `EngineUnavailable`: what refuses to come back is seen, and told, by whoever looks at the
         service next."""
         try:
@@ -82,18 +84,18 @@ class ServiceVerb(Verb):
         except EngineUnavailable:
             raise
         except PurveyorError as error:
-            self.house.logger.warning("service.down", service=service_id, error=error.detail)
+            self.context.logger.warning("service.down", service=service_id, error=error.detail)
 
     def container_step(self, service_id: int) -> Step:
         return Step("container", lambda: self._container(service_id), deadline=STOP_DEADLINE)
 
     async def _container(self, service_id: int) -> None:
-        await self.house.engine.ensure_network()
+        await self.context.engine.ensure_network()
         await self.provision.container(service_id)
 
     def start_steps(self, service_id: int, accept: bool = False) -> list[Step]:
         """Start, wait until it serves, and check whose data it is."""
-        ready = self.house.settings.ready_timeout + 10
+        ready = self.context.settings.ready_timeout + 10
         return [
             Step("start", lambda: self.provision.start(service_id), deadline=STOP_DEADLINE),
             Step("ready", lambda: self.provision.ready(service_id), deadline=ready),

@@ -12,7 +12,7 @@ from purveyor.services import parameters, transfer
 from purveyor.services import store as services
 from purveyor.services.above import Links
 from purveyor.services.operations.base import require_serving
-from purveyor.services.shadow import NewServiceVerb, few
+from purveyor.services.shadow import NewServiceOperation, few
 from purveyor_hooks import Conflict, Finding, Image, RestoreOptions
 
 
@@ -29,7 +29,7 @@ class CloneArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     refused: tuple[Finding, ...] = ()
 
 
-class Clone(NewServiceVerb):
+class Clone(NewServiceOperation):
     """A copy of everything that a service holds, into a new one; accounts of projects are not among
     it."""
 
@@ -45,15 +45,15 @@ class Clone(NewServiceVerb):
         if given.docker_image is None:
             return given
         image = Image(reference=parameters.require_image(given.docker_image))
-        record = await self.house.store.read(lambda tx: services.get(tx, given.service))
+        record = await self.context.store.read(lambda tx: services.get(tx, given.service))
         require_serving(record)
-        refused = await transfer.upgrade_check(self.house, record, image)
+        refused = await transfer.upgrade_check(self.context, record, image)
         return msgspec.structs.replace(given, refused=refused)
 
-    def intend(self, tx: Tx, given: CloneArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: CloneArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         require_serving(record)
-        provider = self.house.registry.provider(record.service_type)
+        provider = self.context.registry.provider(record.service_type)
         provider.require("backup", "copies")
         provider.require("restore", "copies")
         image = (
@@ -71,7 +71,7 @@ class Clone(NewServiceVerb):
         shown = {"name": given.name, "of": record.id, "refused": refused}
         return operations.insert(tx, self.name, service_id=made, actor=actor, arguments=shown)
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         warnings = [
             f"The copy will not take it: {item}" for item in operation.arguments.get("refused", [])
         ]
@@ -86,11 +86,11 @@ class Clone(NewServiceVerb):
         return [*self.shadow_steps(operation, made), copy, claims]
 
     async def _claim(self, operation: OperationRecord, made: int) -> None:
-        await self.house.part(Links).claim_copy(made, operation.arguments["of"])
+        await self.context.part(Links).claim_copy(made, operation.arguments["of"])
 
     async def _copy(self, operation: OperationRecord, made: int) -> None:
         old, new = await self.load(operation.arguments["of"]), await self.load(made)
         census, findings = await transfer.pipe(
-            self.house, old, new, self.teller(operation, "copy"), RestoreOptions()
+            self.context, old, new, self.teller(operation, "copy"), RestoreOptions()
         )
         await self.compare(operation, census, made, findings)

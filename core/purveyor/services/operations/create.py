@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from purveyor.context import Context
 from purveyor.docker import names, port_registry
-from purveyor.house import House
 from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import SECRET, Plan, Step
@@ -16,7 +16,7 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.services import parameters
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of, hooks_of
-from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb
+from purveyor.services.operations.base import STOP_DEADLINE, ServiceOperation
 from purveyor_hooks import BadInput, Conflict, Image, Service, ServiceType
 
 # what addresses have in the place of a service's name: a service of that name could only be reached
@@ -37,7 +37,7 @@ class CreateArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 def make(
     tx: Tx,
-    house: House,
+    context: Context,
     given: CreateArguments,
     *,
     slug: str = "",
@@ -49,10 +49,10 @@ def make(
     A `slug` of the caller's is for a service that has a `purpose`: one that an operation makes for
     itself.
     """
-    kind = require_kind(house, given.service_type)
+    kind = require_kind(context, given.service_type)
     slug = slug or naming.slug_of(given.name)
     require_free(tx, "" if purpose else given.name, slug)
-    settings = house.settings
+    settings = context.settings
     chosen = dict(given.parameters)
     if given.version is not None and parameters.IMAGE not in chosen:
         chosen[parameters.IMAGE] = parameters.image_for(kind, settings, given.version)
@@ -60,10 +60,10 @@ def make(
     image = values.pop(parameters.IMAGE)
 
     volume_id = uuid.uuid4().hex
-    host = f"{house.engine.namespace}-{slug}"
+    host = f"{context.engine.namespace}-{slug}"
     names.require_service(tx, slug, host)
     volume_name = f"{host}-{volume_id[:8]}"
-    folder = str(house.volumes / volume_id)
+    folder = str(context.volumes / volume_id)
     services.insert_volume(
         tx,
         id=volume_id,
@@ -77,7 +77,7 @@ def make(
         secrets=dict(secrets or {}),
         image=Image(reference=image), host=host,
     )  # fmt: skip
-    hooks = hooks_of(house, kind.name)
+    hooks = hooks_of(context, kind.name)
     # an image whose version cannot be told is refused before anything is done
     hooks.data_major(view.image, values)
     service_id = services.insert(
@@ -118,11 +118,11 @@ def require_free(tx: Tx, name: str, slug: str) -> None:
         )
 
 
-def require_kind(house: House, service_type: str) -> ServiceType:
+def require_kind(context: Context, service_type: str) -> ServiceType:
     """The service type of this name. Raises `BadInput` that lists those there are."""
-    provider = house.registry.find(service_type)
+    provider = context.registry.find(service_type)
     if provider is None:
-        known = ", ".join(kind.name for kind in house.registry.kinds)
+        known = ", ".join(kind.name for kind in context.registry.kinds)
         errors = {"service_type": f"must be one of {known}"}
         raise BadInput(
             f"There is no service type {service_type!r}.",
@@ -132,19 +132,19 @@ def require_kind(house: House, service_type: str) -> ServiceType:
     return provider.kind
 
 
-class Create(ServiceVerb):
+class Create(ServiceOperation):
     name: ClassVar[str] = "create"
     arguments = CreateArguments
 
-    def intend(self, tx: Tx, given: CreateArguments, actor: str) -> int:
-        service_id = make(tx, self.house, given)
+    def validate_and_record(self, tx: Tx, given: CreateArguments, actor: str) -> int:
+        service_id = make(tx, self.context, given)
         record = services.get(tx, service_id)
         shown = {"name": record.name, "service_type": record.service_type, "image": record.image}
         return operations.insert(tx, self.name, service_id=service_id, actor=actor, arguments=shown)
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
-        notes = handle_of(self.house, record).notes()
+        notes = handle_of(self.context, record).notes()
         return self.plan_of_new(tx, operation, "create", notes)
 
     def steps(self, operation: OperationRecord) -> list[Step]:
@@ -162,10 +162,10 @@ class Create(ServiceVerb):
             *self.start_steps(service_id),
         ]
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         services.update(tx, operation.service, state="active", refusal="")
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         record = services.get(tx, operation.service)
         services.delete(tx, record.id)
         services.delete_volume(tx, record.volume_id or "")

@@ -13,7 +13,12 @@ from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.services import store as services
 from purveyor.services.above import Archiving, Links
 from purveyor.services.models import ServiceRecord
-from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb, require_active, step_names
+from purveyor.services.operations.base import (
+    STOP_DEADLINE,
+    ServiceOperation,
+    require_active,
+    step_names,
+)
 from purveyor_hooks import BadInput
 
 PURGE_DEADLINE = 3600.0
@@ -26,14 +31,14 @@ class DeleteArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     purge: bool = False
 
 
-class Delete(ServiceVerb):
+class Delete(ServiceOperation):
     name: ClassVar[str] = "delete"
     arguments = DeleteArguments
 
     def target(self, tx: Tx, given: DeleteArguments) -> Target:
         return Target(service=services.get(tx, given.service).id)
 
-    def intend(self, tx: Tx, given: DeleteArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: DeleteArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         if not _left_over(tx, record):
             require_active(record)
@@ -42,7 +47,7 @@ class Delete(ServiceVerb):
             raise BadInput(
                 f"Nothing was deleted: {why}.", remedy="Leave --purge out.", errors={"purge": why}
             )
-        self.house.part(Links).require_unlinked(tx, record)
+        self.context.part(Links).require_unlinked(tx, record)
         services.update(tx, record.id, state="deleting", desired="stopped")
         shown = {"name": record.name, "purge": given.purge}
         before = {"desired": record.desired, "state": record.state}
@@ -50,13 +55,13 @@ class Delete(ServiceVerb):
             tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
         if record.imported:
             return self._plan_release(record, operation)
         volume = services.volume(tx, record.volume_id or "")
         purge = operation.arguments["purge"]
-        links = self.house.part(Links)
+        links = self.context.part(Links)
         held = links.resources(tx, record.id)
         return Plan(
             verb=self.name,
@@ -106,18 +111,20 @@ class Delete(ServiceVerb):
 
     async def _end_archive(self, service_id: int) -> None:
         """Nothing more is written down; what was, stays."""
-        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
-        await self.house.part(Archiving).end(record)
+        record = await self.context.store.read(lambda tx: services.get(tx, service_id))
+        await self.context.part(Archiving).end(record)
 
     async def _purge(self, service_id: int) -> None:
-        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
-        volume = await self.house.store.read(lambda tx: services.volume(tx, record.volume_id or ""))
-        await self.house.engine.volumes.destroy(volume.name, volume.path, record.image)
+        record = await self.context.store.read(lambda tx: services.get(tx, service_id))
+        volume = await self.context.store.read(
+            lambda tx: services.volume(tx, record.volume_id or "")
+        )
+        await self.context.engine.volumes.destroy(volume.name, volume.path, record.image)
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         record = services.get(tx, operation.service)
         services.update(tx, record.id, state="deleted")
-        self.house.part(Archiving).forget(tx, record.id)
+        self.context.part(Archiving).forget(tx, record.id)
         port_registry.release_ports(tx, service=record.id)
         if record.volume_id is None:
             return
@@ -126,7 +133,7 @@ class Delete(ServiceVerb):
         else:
             services.keep_volume(tx, record.volume_id, record, {"before": f"delete {operation.id}"})
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, object]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, object]) -> None:
         before = {"state": "active", "desired": "running", **(operation.private or {})}
         services.update(tx, operation.service, **before)
 

@@ -17,7 +17,7 @@ from purveyor.services import parameters
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of, hooks_of
 from purveyor.services.models import Imported
-from purveyor.services.operations.base import ServiceVerb, step_names
+from purveyor.services.operations.base import ServiceOperation, step_names
 from purveyor.services.operations.create import require_free, require_kind
 from purveyor_hooks import BadInput, Conflict, FoundContainer, NotFound, Recognition, ServiceType
 
@@ -44,7 +44,7 @@ class ImportArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     found: dict[str, Any] | None = None
 
 
-class Import(ServiceVerb):
+class Import(ServiceOperation):
     """Wrong credentials register nothing. What is registered is a container that goes on belonging
     to its owner."""
 
@@ -53,8 +53,8 @@ class Import(ServiceVerb):
 
     async def prepare(self, given: ImportArguments) -> ImportArguments:
         """What the container is, and where it can be reached before it is on our network."""
-        engine = self.house.engine
-        hooks = hooks_of(self.house, require_kind(self.house, given.service_type).name)
+        engine = self.context.engine
+        hooks = hooks_of(self.context, require_kind(self.context, given.service_type).name)
         found = (
             await engine.containers.foreign_of(given.container_id)
             if given.container_id.strip()
@@ -95,10 +95,10 @@ class Import(ServiceVerb):
         }
         return msgspec.structs.replace(given, found=facts)
 
-    def intend(self, tx: Tx, given: ImportArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: ImportArguments, actor: str) -> int:
         facts = given.found or {}
         container = msgspec.convert(facts["container"], FoundContainer)
-        hooks = hooks_of(self.house, given.service_type)
+        hooks = hooks_of(self.context, given.service_type)
         hooks.require("adopt", "imports")
         slug = naming.slug_of(given.name)
         require_free(tx, given.name, slug)
@@ -136,7 +136,7 @@ class Import(ServiceVerb):
         return operations.insert(tx, self.name, service_id=service_id, actor=actor, arguments=shown)
 
     def _require_new(self, tx: Tx, container: FoundContainer) -> None:
-        if self.house.engine.labels.installation_of(container.labels):
+        if self.context.engine.labels.installation_of(container.labels):
             raise Conflict(
                 f"The container {container.name} is a Purveyor's already.",
                 remedy="See: purveyor list",
@@ -148,10 +148,10 @@ class Import(ServiceVerb):
                     remedy="See: purveyor list",
                 )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
-        notes = handle_of(self.house, record).notes()
-        action = f"log in, join to the network {self.house.engine.namespace}; it goes on running"
+        notes = handle_of(self.context, record).notes()
+        action = f"log in, join to the network {self.context.engine.namespace}; it goes on running"
         return Plan(
             verb=self.name,
             subject=record.name,
@@ -177,10 +177,10 @@ class Import(ServiceVerb):
         # the mark stays in a server that is not ours
         return [login, join, see, reach, ready, identity._replace(final=True)]
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         services.update(tx, operation.service, state="active", refusal="")
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         services.delete(tx, operation.service)
 
 

@@ -11,7 +11,12 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer
 from purveyor.services import store as services
 from purveyor.services.above import Links
-from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb, require_active, step_names
+from purveyor.services.operations.base import (
+    STOP_DEADLINE,
+    ServiceOperation,
+    require_active,
+    step_names,
+)
 from purveyor_hooks import Conflict
 
 ACCOUNTS_DEADLINE = 600.0
@@ -29,8 +34,8 @@ class StartArguments(ServiceArguments, frozen=True, kw_only=True, forbid_unknown
     accept_data: bool = False
 
 
-class LifecycleVerb(ServiceVerb):
-    """A verb on one existing service. `desired` is what its owner wants from now on, "" when that
+class LifecycleOperation(ServiceOperation):
+    """An operation on one existing service. `desired` is what its owner wants from now on, "" when that
     stays as it is."""
 
     arguments: ClassVar[type[msgspec.Struct]] = ServiceArguments
@@ -42,10 +47,10 @@ class LifecycleVerb(ServiceVerb):
     def target(self, tx: Tx, given: ServiceArguments) -> Target:
         return Target(service=services.get(tx, given.service).id)
 
-    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         require_active(record)
-        self.house.registry.provider(record.service_type)
+        self.context.registry.provider(record.service_type)
         shown = {"name": record.name, "accept_data": getattr(given, "accept_data", False)}
         before = {"desired": record.desired}
         if self.desired:
@@ -54,7 +59,7 @@ class LifecycleVerb(ServiceVerb):
             tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=before
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
         return Plan(
             verb=self.name,
@@ -65,7 +70,7 @@ class LifecycleVerb(ServiceVerb):
                     name=record.container_name, action=self.container_action, image=record.image
                 )
             ],
-            apps=self.house.part(Links).apps(tx, record, self.effect.format(record.name))
+            apps=self.context.part(Links).apps(tx, record, self.effect.format(record.name))
             if self.effect
             else [],
             downtime=self.downtime,
@@ -84,14 +89,14 @@ class LifecycleVerb(ServiceVerb):
 
     async def _accounts(self, service_id: int) -> None:
         """A server that somebody else configured may have kept our accounts in its memory alone."""
-        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+        record = await self.context.store.read(lambda tx: services.get(tx, service_id))
         if record.imported:
-            await self.house.part(Links).open_again(service_id)
+            await self.context.part(Links).open_again(service_id)
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         services.update(tx, operation.service, refusal="")
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         refusal = (
             f"{error['detail']} {error['remedy']}".strip()
             if error["code"] == "data-refused"
@@ -101,7 +106,7 @@ class LifecycleVerb(ServiceVerb):
         services.update(tx, operation.service, refusal=refusal, desired=desired)
 
 
-class Start(LifecycleVerb):
+class Start(LifecycleOperation):
     name: ClassVar[str] = "start"
     arguments = StartArguments
     container_action = "start"
@@ -121,20 +126,20 @@ class Start(LifecycleVerb):
         ]
 
 
-class Repair(LifecycleVerb):
+class Repair(LifecycleOperation):
     """Bring a container back that should run and does not, on its volume."""
 
     name: ClassVar[str] = "repair"
     container_action = "create if missing, start"
 
-    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         if record.desired != "running":  # its owner was quicker
             raise Conflict(
                 f"{record.name} is stopped as its owner wants.",
                 remedy=f"Start it: purveyor start {record.slug}",
             )
-        return super().intend(tx, given, actor)
+        return super().validate_and_record(tx, given, actor)
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         """A container that does not come up is stopped, and stays with what it printed; one that
@@ -142,7 +147,7 @@ class Repair(LifecycleVerb):
         service_id = operation.service
 
         async def take_away() -> None:
-            record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+            record = await self.context.store.read(lambda tx: services.get(tx, service_id))
             if record.imported:
                 return
             found = await self.provision.found(record)
@@ -156,7 +161,7 @@ class Repair(LifecycleVerb):
         async def image() -> None:
             """A container that is there goes on with the image that it was made of, whatever the
             tag means by now."""
-            record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+            record = await self.context.store.read(lambda tx: services.get(tx, service_id))
             if await self.provision.found(record) is None:
                 await pull.do()
 
@@ -169,7 +174,7 @@ class Repair(LifecycleVerb):
         ]
 
 
-class Stop(LifecycleVerb):
+class Stop(LifecycleOperation):
     name: ClassVar[str] = "stop"
     container_action = "stop"
     downtime = "from now until it is started again"
@@ -184,7 +189,7 @@ class Stop(LifecycleVerb):
         return [stop._replace(undo=lambda: self.try_again(service_id, start=True)) if ran else stop]
 
 
-class Restart(LifecycleVerb):
+class Restart(LifecycleOperation):
     name: ClassVar[str] = "restart"
     container_action = "stop, start"
     downtime = "until the server is up again, a few seconds"

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import msgspec
 
-from purveyor.house import House
+from purveyor.context import Context
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Plan, Step, Verb
+from purveyor.kernel.operations import OperationType, Plan, Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedVolume
@@ -25,15 +25,15 @@ class PurgeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     confirm: str
 
 
-class Purge(Verb):
+class Purge(OperationType):
     name: ClassVar[str] = "purge-volume"
     subject: ClassVar[str] = "volume"
     arguments = PurgeArguments
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, context: Context) -> None:
+        self.context = context
 
-    def intend(self, tx: Tx, given: PurgeArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: PurgeArguments, actor: str) -> int:
         volume = services.find_volume(tx, given.volume)
         if volume.state != "kept":
             word = (
@@ -57,7 +57,7 @@ class Purge(Verb):
         }
         return operations.insert(tx, self.name, actor=actor, arguments=arguments)
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         volume = services.volume(tx, operation.arguments["volume"])
         planned = PlannedVolume(name=volume.name, action=f"DELETE WITH ALL DATA in {volume.path}")
         return Plan(verb=self.name, subject=volume.origin, steps=["purge"], volumes=[planned])
@@ -67,8 +67,8 @@ class Purge(Verb):
 
     async def _purge(self, operation: OperationRecord) -> None:
         given = operation.arguments
-        volume = await self.house.store.read(lambda tx: services.volume(tx, given["volume"]))
-        await self.house.engine.volumes.destroy(volume.name, volume.path, given["image"])
+        volume = await self.context.store.read(lambda tx: services.volume(tx, given["volume"]))
+        await self.context.engine.volumes.destroy(volume.name, volume.path, given["image"])
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         services.update_volume(tx, operation.arguments["volume"], state="purged")

@@ -8,25 +8,25 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.services import store as services
 from purveyor.services.handle import require_serving
 from purveyor.services.operations.base import require_own, step_names
-from purveyor.services.operations.lifecycle import LifecycleVerb, ServiceArguments
+from purveyor.services.operations.lifecycle import LifecycleOperation, ServiceArguments
 
 DEADLINE = 300.0
 
 
-class RenewCertificate(LifecycleVerb):
+class RenewCertificate(LifecycleOperation):
     """Connections that are open go on. What cannot reload shows it from its next start on: it is in
     the container by then."""
 
     name: ClassVar[str] = "renew-certificate"
     container_action = "reload"
 
-    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         require_own(record)
         require_serving(record)
-        return super().intend(tx, given, actor)
+        return super().validate_and_record(tx, given, actor)
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
         return Plan(verb=self.name, subject=record.name, steps=step_names(self.steps(operation)))
 

@@ -15,7 +15,7 @@ from purveyor.services.above import Links
 from purveyor.services.handle import handle_of, require_serving
 from purveyor.services.operations.base import (
     STOP_DEADLINE,
-    ServiceVerb,
+    ServiceOperation,
     require_active,
     require_own,
     step_names,
@@ -24,7 +24,7 @@ from purveyor.services.operations.lifecycle import ServiceArguments
 from purveyor_hooks import BadInput
 
 
-class RotateAdministrator(ServiceVerb):
+class RotateAdministrator(ServiceOperation):
     """The new ones are recorded before they are set. The container is made anew with them, so that
     it never holds old ones."""
 
@@ -36,12 +36,12 @@ class RotateAdministrator(ServiceVerb):
         # a backup logs in with what is renewed here
         return Target(service=number, also=(("backup", number),))
 
-    def intend(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: ServiceArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         require_active(record)
         require_own(record)
         require_serving(record)
-        server = handle_of(self.house, record)
+        server = handle_of(self.context, record)
         server.require("rotate_administrator", "new credentials for its administrator")
         secret = [item for item in server.kind.parameters if item.secret and item.generated]
         if not secret:
@@ -56,7 +56,7 @@ class RotateAdministrator(ServiceVerb):
             tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=private
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
         return Plan(
             verb=self.name,
@@ -68,7 +68,7 @@ class RotateAdministrator(ServiceVerb):
             resources=[
                 f"new {name} of the administrator" for name in operation.arguments["parameters"]
             ],
-            apps=self.house.part(Links).apps(
+            apps=self.context.part(Links).apps(
                 tx, record, f"does not reach {record.name} until it is up again"
             ),
             downtime="while the container is replaced, a few seconds",
@@ -79,7 +79,7 @@ class RotateAdministrator(ServiceVerb):
         serve = Step(
             "serve",
             lambda: self._serve(service_id),
-            deadline=self.house.settings.ready_timeout + STOP_DEADLINE,
+            deadline=self.context.settings.ready_timeout + STOP_DEADLINE,
         )
         return [
             Step(
@@ -94,21 +94,21 @@ class RotateAdministrator(ServiceVerb):
     async def _swap_credentials(
         self, service_id: int, before: Mapping[str, Any], after: Mapping[str, Any]
     ) -> None:
-        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+        record = await self.context.store.read(lambda tx: services.get(tx, service_id))
         was, server = (
-            handle_of(self.house, record).but(parameters={**record.parameters, **values})
+            handle_of(self.context, record).but(parameters={**record.parameters, **values})
             for values in (before, after)
         )
         await server.rotate_administrator(was.view)
         parameters = {**record.parameters, **after}
-        await self.house.store.write(
+        await self.context.store.write(
             lambda tx: services.update(tx, service_id, parameters=parameters)
         )
 
     async def _restore_credentials(self, service_id: int, private: Mapping[str, Any]) -> None:
         """The old credentials, on a server that may be down for what went wrong, and may have
         either."""
-        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+        record = await self.context.store.read(lambda tx: services.get(tx, service_id))
         await self.provision.container(service_id)
         await self.provision.start(service_id)
         await self.provision.answers(

@@ -11,7 +11,7 @@ from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
-from purveyor.services.operations.base import STOP_DEADLINE, ServiceVerb
+from purveyor.services.operations.base import STOP_DEADLINE, ServiceOperation
 from purveyor_hooks import Conflict
 
 
@@ -21,11 +21,11 @@ class UndeleteArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     service: str
 
 
-class Undelete(ServiceVerb):
+class Undelete(ServiceOperation):
     name: ClassVar[str] = "undelete"
     arguments = UndeleteArguments
 
-    def intend(self, tx: Tx, given: UndeleteArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: UndeleteArguments, actor: str) -> int:
         record = services.deleted(tx, given.service)
         if services.find(tx, record.slug):
             raise Conflict(
@@ -33,7 +33,7 @@ class Undelete(ServiceVerb):
                 remedy="Delete it first, or give the id of the one you mean.",
             )
         names.require_service(tx, record.slug, record.container_name)
-        kind = self.house.registry.kind(record.service_type)
+        kind = self.context.registry.kind(record.service_type)
         operation_id = operations.insert(
             tx,
             self.name,
@@ -59,7 +59,7 @@ class Undelete(ServiceVerb):
         services.update_volume(tx, record.volume_id or "", state="used")
         return operation_id
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         return self.plan_of_new(tx, operation, "use again,")
 
     def steps(self, operation: OperationRecord) -> list[Step]:
@@ -75,11 +75,11 @@ class Undelete(ServiceVerb):
             *self.start_steps(service_id),
         ]
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         record = self._record(tx, operation)
         services.update(tx, record.id, state="active")
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         record = self._record(tx, operation)
         port_registry.release_ports(tx, service=record.id)
         services.update_volume(tx, record.volume_id or "", state="kept")

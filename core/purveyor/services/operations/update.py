@@ -16,7 +16,7 @@ from purveyor.services import store as services
 from purveyor.services.above import Links
 from purveyor.services.handle import hooks_of
 from purveyor.services.operations.base import (
-    ServiceVerb,
+    ServiceOperation,
     planned_ports,
     require_active,
     require_own,
@@ -46,7 +46,7 @@ class UpdateArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         )
 
 
-class Update(ServiceVerb):
+class Update(ServiceOperation):
     name: ClassVar[str] = "update"
     arguments = UpdateArguments
 
@@ -59,20 +59,20 @@ class Update(ServiceVerb):
         if not isinstance(given.image, str):
             return given
         return msgspec.structs.replace(
-            given, found=await self.house.engine.images.inspect(given.image)
+            given, found=await self.context.engine.images.inspect(given.image)
         )
 
-    def intend(self, tx: Tx, given: UpdateArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: UpdateArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         require_active(record)
         require_own(record)
-        hooks = hooks_of(self.house, record.service_type)
+        hooks = hooks_of(self.context, record.service_type)
         wanted = dict(given.parameters)
         if given.docker_image is not None:
             wanted[parameters.IMAGE] = given.docker_image
         before = {**record.parameters, parameters.IMAGE: record.image}
         after = parameters.changed(
-            hooks.kind, self.house.settings, before, wanted, port_registry.ports_taken(tx)
+            hooks.kind, self.context.settings, before, wanted, port_registry.ports_taken(tx)
         )
         image = after.pop(parameters.IMAGE)
         major = (
@@ -120,9 +120,9 @@ class Update(ServiceVerb):
                 port_registry.claim_port(tx, after[item.name], item.name, service=record.id)
         return operation_id
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
-        kind = self.house.registry.kind(record.service_type)
+        kind = self.context.registry.kind(record.service_type)
         volume = services.volume(tx, record.volume_id or "")
         running = record.desired == "running"
         return Plan(
@@ -134,7 +134,7 @@ class Update(ServiceVerb):
             ],
             volumes=[PlannedVolume(name=volume.name, action="keep")],
             ports=planned_ports(kind, record.parameters),
-            apps=self.house.part(Links).apps(
+            apps=self.context.part(Links).apps(
                 tx, record, f"does not reach {record.name} until it is up again"
             )
             if running
@@ -154,12 +154,12 @@ class Update(ServiceVerb):
             Step(
                 "serve",
                 lambda: self._serve(service_id),
-                deadline=self.house.settings.ready_timeout + 60,
+                deadline=self.context.settings.ready_timeout + 60,
             ),
         ]
 
     async def _serve(self, service_id: int) -> None:
-        record = await self.house.store.read(lambda tx: services.get(tx, service_id))
+        record = await self.context.store.read(lambda tx: services.get(tx, service_id))
         if record.desired == "running":
             for step in self.start_steps(service_id):
                 await step.do()
@@ -167,7 +167,7 @@ class Update(ServiceVerb):
     async def _put_back(self, operation: OperationRecord) -> None:
         """The old container, serving as before."""
         service_id = operation.service
-        await self.house.store.write(lambda tx: self._restore(tx, operation))
+        await self.context.store.write(lambda tx: self._restore(tx, operation))
         await self.provision.container(service_id)
         await self._serve(service_id)
 
@@ -178,7 +178,7 @@ class Update(ServiceVerb):
     def _claim(self, tx: Tx, service_id: int) -> None:
         """Hold the ports of the record and no others."""
         record = services.get(tx, service_id)
-        kind = self.house.registry.kind(record.service_type)
+        kind = self.context.registry.kind(record.service_type)
         port_registry.release_ports(tx, service=service_id)
         for item in kind.parameters:
             if item.generated == "port":
@@ -186,10 +186,10 @@ class Update(ServiceVerb):
                     tx, record.parameters[item.name], item.name, service=service_id
                 )
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         self._claim(tx, operation.service)
         services.update(tx, operation.service, refusal="")
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         self._restore(tx, operation)
         self._claim(tx, operation.service)

@@ -22,7 +22,7 @@ from purveyor.services.operations.base import (
 )
 from purveyor.services.operations.create import CreateArguments, make
 from purveyor.services.parameters import IMAGE
-from purveyor.services.shadow import NewServiceVerb, before
+from purveyor.services.shadow import NewServiceOperation, before
 from purveyor_hooks import BadInput, Conflict
 
 
@@ -41,7 +41,7 @@ class CloneVolumeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     name: str
 
 
-class _Exchange(NewServiceVerb):
+class _Exchange(NewServiceOperation):
     """A service goes on with the data of a volume that is kept; what it held until now is kept in
     its turn."""
 
@@ -62,7 +62,7 @@ class _Exchange(NewServiceVerb):
             tx, self.name, service_id=record.id, actor=actor, arguments=shown, private=held
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         record, given = services.get(tx, operation.service), operation.arguments
         wanted, held = (
             services.volume(tx, given["volume"]),
@@ -79,7 +79,7 @@ class _Exchange(NewServiceVerb):
                 PlannedVolume(name=wanted.name, action="use again"),
                 PlannedVolume(name=held.name, action="keep"),
             ],
-            apps=self.house.part(Links).apps(
+            apps=self.context.part(Links).apps(
                 tx, record, f"finds the data of before in {record.name}"
             ),
             downtime="while the containers are exchanged, some seconds",
@@ -88,7 +88,7 @@ class _Exchange(NewServiceVerb):
 
     def steps(self, operation: OperationRecord) -> list[Step]:
         service_id = operation.service
-        limit = self.house.settings.ready_timeout + 2 * STOP_DEADLINE + IMAGE_DEADLINE
+        limit = self.context.settings.ready_timeout + 2 * STOP_DEADLINE + IMAGE_DEADLINE
         back = Step("back", lambda: self._attach(operation, service_id), deadline=limit)
         return [
             back._replace(undo=lambda: self._detach(operation, service_id)),
@@ -97,8 +97,8 @@ class _Exchange(NewServiceVerb):
 
     async def _attach(self, operation: OperationRecord, service_id: int) -> None:
         given = operation.arguments
-        settings = self.house.settings
-        images = self.house.engine.images
+        settings = self.context.settings
+        images = self.context.engine.images
         # its name may mean another by now
         found = await images.inspect(given["image_id"]) if given.get("image_id") else None
         found = found or await images.ensure(
@@ -109,7 +109,7 @@ class _Exchange(NewServiceVerb):
         def work(tx: Tx) -> None:
             opened = opening(tx, services.volume(tx, given["volume"]))
             record = services.get(tx, service_id)
-            kind = self.house.registry.kind(record.service_type)
+            kind = self.context.registry.kind(record.service_type)
             own = {
                 item.name
                 for item in kind.parameters
@@ -129,7 +129,7 @@ class _Exchange(NewServiceVerb):
                 desired="running",
             )
 
-        await self.house.store.write(work)
+        await self.context.store.write(work)
         await self._serve(service_id)
         await self.accounts_step(service_id).do()
 
@@ -139,14 +139,14 @@ class _Exchange(NewServiceVerb):
             services.update(tx, service_id, **(operation.private or {}))
 
         await self.provision.remove_container(service_id)
-        volume = await self.house.store.read(
+        volume = await self.context.store.read(
             lambda tx: services.volume(tx, operation.arguments["volume"])
         )
-        await self.house.engine.volumes.forget(volume.name)
-        await self.house.store.write(work)
+        await self.context.engine.volumes.forget(volume.name)
+        await self.context.store.write(work)
         await self._serve(service_id)
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         private = operation.private or {}
         opened = {name: private[name] for name in ("parameters", "secrets") if name in private}
         record = msgspec.structs.replace(services.get(tx, operation.service), **opened)
@@ -160,7 +160,7 @@ class _Exchange(NewServiceVerb):
         )
         services.update_volume(tx, operation.arguments["volume"], facts={})
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         """Nothing was made that would have to be forgotten."""
 
 
@@ -173,7 +173,7 @@ class AttachVolume(_Exchange):
     def target(self, tx: Tx, given: AttachVolumeArguments) -> Target:
         return Target(service=services.get(tx, given.service).id)
 
-    def intend(self, tx: Tx, given: AttachVolumeArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: AttachVolumeArguments, actor: str) -> int:
         record, volume = services.get(tx, given.service), require_kept(tx, given.volume)
         if volume.service_type != record.service_type:
             why = (
@@ -188,7 +188,7 @@ class AttachVolume(_Exchange):
         return self.exchange(tx, record, volume, actor)
 
 
-class CloneVolume(NewServiceVerb):
+class CloneVolume(NewServiceOperation):
     """The data is copied; the credentials in it are those of the service that it was made for, so
     the new one has them too."""
 
@@ -196,7 +196,7 @@ class CloneVolume(NewServiceVerb):
     subject: ClassVar[str] = "service"
     arguments = CloneVolumeArguments
 
-    def intend(self, tx: Tx, given: CloneVolumeArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: CloneVolumeArguments, actor: str) -> int:
         volume = require_kept(tx, given.volume)
         opened, owner = opening(tx, volume), services.owner_of(tx, volume)
         made = self._make(tx, given.name, volume, opened, image_of(tx, volume))
@@ -206,7 +206,7 @@ class CloneVolume(NewServiceVerb):
     def _make(
         self, tx: Tx, name: str, volume: VolumeRecord, opened: Credentials, image: str
     ) -> int:
-        kind = self.house.registry.kind(volume.service_type)
+        kind = self.context.registry.kind(volume.service_type)
         ours = {item.name for item in kind.parameters if item.generated == "port"}
         values = {
             key: value
@@ -216,9 +216,9 @@ class CloneVolume(NewServiceVerb):
         given = CreateArguments(
             name=name, service_type=volume.service_type, parameters={**values, IMAGE: image}
         )
-        return make(tx, self.house, given, secrets=opened.secrets)
+        return make(tx, self.context, given, secrets=opened.secrets)
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         volume = services.volume(tx, operation.arguments["volume"])
         warning = f"It is a copy of {volume.path}; no project is let in before it is linked."
         return self.plan_of_new(tx, operation, "create", [warning])
@@ -239,12 +239,12 @@ class CloneVolume(NewServiceVerb):
         def look(tx: Tx) -> tuple[VolumeRecord, VolumeRecord]:
             return services.volume(tx, kept), services.volume(tx, record.volume_id or "")
 
-        old, new = await self.house.store.read(look)
-        await self.house.engine.volumes.require(old.name, old.path, old.id)
-        await self.house.engine.volumes.copy(old.name, new.name, new.path, record.image)
+        old, new = await self.context.store.read(look)
+        await self.context.engine.volumes.require(old.name, old.path, old.id)
+        await self.context.engine.volumes.copy(old.name, new.name, new.path, record.image)
         await self._let_go(operation)
         facts = {"state": "used", "major": old.major, "identity": old.identity}
-        await self.house.store.write(lambda tx: services.update_volume(tx, new.id, **facts))
+        await self.context.store.write(lambda tx: services.update_volume(tx, new.id, **facts))
 
     async def _let_go(self, operation: OperationRecord) -> None:
         """The kept volume has no name on the engine, but while a container copies it, which may not
@@ -256,15 +256,15 @@ class CloneVolume(NewServiceVerb):
                 tx, made.volume_id or ""
             )
 
-        kept, new = await self.house.store.read(look)
-        await self.house.engine.containers.remove(f"{new.name}-copy")
-        await self.house.engine.volumes.forget(kept.name)
+        kept, new = await self.context.store.read(look)
+        await self.context.engine.containers.remove(f"{new.name}-copy")
+        await self.context.engine.volumes.forget(kept.name)
 
     async def _close(self, operation: OperationRecord, made: int) -> None:
         """No project is let in before it is linked to the copy."""
         owner = operation.arguments["of"]
         if owner:
-            await self.house.part(Links).claim_copy(made, owner)
+            await self.context.part(Links).claim_copy(made, owner)
 
 
 def require_kept(tx: Tx, reference: str) -> VolumeRecord:

@@ -31,7 +31,7 @@ class UndoUpgrade(_Exchange):
     def target(self, tx: Tx, given: UndoUpgradeArguments) -> Target:
         return Target(service=services.get(tx, given.service).id)
 
-    def intend(self, tx: Tx, given: UndoUpgradeArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: UndoUpgradeArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         require_active(record)
         require_own(record)

@@ -15,7 +15,7 @@ from purveyor.services import parameters, transfer
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of
 from purveyor.services.operations.base import STOP_DEADLINE, require_active, require_own, step_names
-from purveyor.services.shadow import ShadowVerb, before
+from purveyor.services.shadow import ShadowOperation, before
 from purveyor_hooks import BadInput, Conflict, Finding, Image, RestoreOptions
 
 MIGRATE, RESTART, REFUSE = "migrate", "restart", "refuse"
@@ -41,7 +41,7 @@ class UpgradeArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     refused: tuple[Finding, ...] = ()
 
 
-class Upgrade(ShadowVerb):
+class Upgrade(ShadowOperation):
     """The data of before is never touched: a migration reads it, a restart works on a copy of its
     volume."""
 
@@ -53,15 +53,15 @@ class Upgrade(ShadowVerb):
 
     async def prepare(self, given: UpgradeArguments) -> UpgradeArguments:
         """What the image is, when it is on the engine already; its tag says the rest."""
-        record = await self.house.store.read(lambda tx: services.get(tx, given.service))
+        record = await self.context.store.read(lambda tx: services.get(tx, given.service))
         reference = parameters.require_image(
             given.docker_image or (record.image if given.parameters else "")
         )
-        found = await self.house.engine.images.inspect(reference)
+        found = await self.context.engine.images.inspect(reference)
         image = Image(reference=reference, environment=found.environment if found else {})
         refused: tuple[Finding, ...] = ()
         if record.state == "active" and record.desired == "running" and not record.imported:
-            refused = await transfer.upgrade_check(self.house, record, image)
+            refused = await transfer.upgrade_check(self.context, record, image)
         return msgspec.structs.replace(
             given,
             docker_image=reference,
@@ -69,7 +69,7 @@ class Upgrade(ShadowVerb):
             refused=refused,
         )
 
-    def intend(self, tx: Tx, given: UpgradeArguments, actor: str) -> int:
+    def validate_and_record(self, tx: Tx, given: UpgradeArguments, actor: str) -> int:
         record = services.get(tx, given.service)
         require_active(record)
         require_own(record)
@@ -77,12 +77,12 @@ class Upgrade(ShadowVerb):
             raise Conflict(
                 f"{record.name} is stopped.", remedy=f"Start it first: purveyor start {record.slug}"
             )
-        service = handle_of(self.house, record)
+        service = handle_of(self.context, record)
         service.require("upgrade_plan", "upgrades")
         image = given.docker_image
         wanted = Image(reference=image, environment=given.environment or {})
         chosen = parameters.remade(
-            service.kind, self.house.settings, record.parameters, given.parameters
+            service.kind, self.context.settings, record.parameters, given.parameters
         )
         if image == record.image and service.data_major(wanted, chosen) == record.major:
             raise BadInput(
@@ -135,11 +135,11 @@ class Upgrade(ShadowVerb):
             private={**before(record), "parameters": record.parameters},
         )
 
-    def describe(self, tx: Tx, operation: OperationRecord) -> Plan:
+    def plan(self, tx: Tx, operation: OperationRecord) -> Plan:
         record = services.get(tx, operation.service)
         given = operation.arguments
         volume = services.volume(tx, record.volume_id or "")
-        days = self.house.settings.old_data_days
+        days = self.context.settings.old_data_days
         rehearse, until = given["rehearse"], "the new server is up"
         # a migration reads from the server that serves; a copy of the volume is of one that is
         # stopped
@@ -163,7 +163,7 @@ class Upgrade(ShadowVerb):
             ],
             resources=[f"{given['action']}: {given['reason']}"],
             apps=bindings.apps(
-                tx, self.house, record, f"does not reach {record.name} until {until}"
+                tx, self.context, record, f"does not reach {record.name} until {until}"
             )
             if until
             else [],
@@ -197,7 +197,7 @@ class Upgrade(ShadowVerb):
         steps = self.shadow_steps(operation, scratch)
         rehearse = operation.arguments["rehearse"]
         if not rehearse:
-            limit = self.house.settings.ready_timeout + STOP_DEADLINE
+            limit = self.context.settings.ready_timeout + STOP_DEADLINE
             quiet = Step(
                 "quiet",
                 lambda: self._isolate_old_server(operation, service_id, old),
@@ -231,7 +231,7 @@ class Upgrade(ShadowVerb):
                 image_environment=record.image_environment,
             )
 
-        await self.house.store.write(lend)
+        await self.context.store.write(lend)
         await self.provision.container(old)
         await self.provision.start(old)
         await self.provision.ready(old)
@@ -244,7 +244,7 @@ class Upgrade(ShadowVerb):
 
     async def _end_old(self, old: int) -> None:
         record = await self.load(old)
-        await self.house.engine.containers.remove(record.container_name)
+        await self.context.engine.containers.remove(record.container_name)
 
     async def _carry(self, operation: OperationRecord, old: int, scratch: int) -> None:
         source, target = await self.load(old), await self.load(scratch)
@@ -253,7 +253,7 @@ class Upgrade(ShadowVerb):
             takes_over=not given["rehearse"], skip_settings=tuple(given.get("skip_settings", ()))
         )
         census, findings = await transfer.pipe(
-            self.house, source, target, self.teller(operation, "migrate"), options
+            self.context, source, target, self.teller(operation, "migrate"), options
         )
         stop = not given["rehearse"] and not given.get("keep_going", False)
         way = "; to leave a setting behind: --skip-setting NAME"
@@ -281,11 +281,11 @@ class Upgrade(ShadowVerb):
                 tx, beside.volume_id or ""
             )
 
-        old, new = await self.house.store.read(look)
+        old, new = await self.context.store.read(look)
         await self.provision.stop(service_id)
-        await self.house.engine.volumes.copy(old.name, new.name, new.path, record.image)
+        await self.context.engine.volumes.copy(old.name, new.name, new.path, record.image)
         facts = {"state": "used", "major": old.major, "identity": old.identity}
-        await self.house.store.write(lambda tx: services.update_volume(tx, new.id, **facts))
+        await self.context.store.write(lambda tx: services.update_volume(tx, new.id, **facts))
         if operation.arguments["rehearse"]:
             await self._serve_again(service_id)
 
@@ -296,7 +296,7 @@ class Upgrade(ShadowVerb):
 
     # ---------------------------------------------------------------- the end
 
-    def succeed(self, tx: Tx, operation: OperationRecord) -> None:
+    def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         given, service_id = operation.arguments, operation.service
         self._forget_old(tx, given["old"])
         if given["rehearse"]:
@@ -308,7 +308,7 @@ class Upgrade(ShadowVerb):
             tx, operation, service_id, given["scratch"], {"before": f"upgrade {operation.id}"}
         )
 
-    def fail(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
+    def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, Any]) -> None:
         self._forget_old(tx, operation.arguments["old"])
         if services.find(tx, operation.arguments["scratch"]):
             services.forget_scratch(tx, operation.arguments["scratch"])

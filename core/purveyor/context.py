@@ -11,8 +11,8 @@ from purveyor.settings import Settings
 
 
 @dataclass(frozen=True)
-class House(Kernel):
-    """The parts that every verb of a feature needs."""
+class Context(Kernel):
+    """The parts that every operation of a feature needs."""
 
     settings: Settings
     engine: Engine
@@ -28,4 +28,4 @@ class Core(core.Core, Protocol):
     """The core that runs, as the routes of features see it."""
 
     @property
-    def house(self) -> House: ...
+    def context(self) -> Context: ...

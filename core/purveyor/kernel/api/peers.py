@@ -101,17 +101,17 @@ class Neighbours:
         self._known: dict[str, tuple[Whose, float]] = {}
         self.gateway = ""
 
-    async def reach(self, peer: str, arrived: str, *, at_door: bool) -> Reach:
+    async def reach(self, peer: str, arrived: str, *, at_gateway: bool) -> Reach:
         """What a connection gets: `peer` is who, `arrived` the address of ours that it came to.
 
-        `at_door` is for the listener that only containers are to use. On one that listens
+        `at_gateway` is for the listener that only containers are to use. On one that listens
         everywhere, what arrives at the gateway's address is at the door as well, unless the host
         itself asks.
         """
         whose = await self.whose(peer)
         if whose is Whose.HOST:
-            return Reach.APPS if at_door else Reach.ALL
-        if at_door or (self.gateway and arrived == self.gateway):
+            return Reach.APPS if at_gateway else Reach.ALL
+        if at_gateway or (self.gateway and arrived == self.gateway):
             return Reach.APPS if whose is Whose.OURS else Reach.NOTHING
         return Reach.ALL if whose is Whose.OUTSIDE else Reach.APPS
 
@@ -174,18 +174,18 @@ class Neighbours:
         return whose
 
 
-def judged(application: Any, neighbours: Neighbours, *, at_door: bool) -> Any:
+def judged(application: Any, neighbours: Neighbours, *, at_gateway: bool) -> Any:
     """The same application, told what each connection may ask for."""
 
     async def call(scope: Any, receive: Any, send: Any) -> None:
         peer, arrived = scope.get("client") or ("", 0), scope.get("server") or ("", 0)
-        reach = await neighbours.reach(str(peer[0]), str(arrived[0]), at_door=at_door)
+        reach = await neighbours.reach(str(peer[0]), str(arrived[0]), at_gateway=at_gateway)
         await application(scope if reach is Reach.ALL else {**scope, REACH: reach}, receive, send)
 
     return call
 
 
-def door(app: Any) -> Any:
+def for_apps_only(app: Any) -> Any:
     """The middleware of all routes: who is at the door passes to those that are marked as for apps.
     The refusal is told here, in the API's own way, whatever the route makes of errors."""
 
