@@ -160,7 +160,7 @@ async def test_an_operation_of_an_earlier_start_is_cancelled_before_it_is_gone_o
 
 async def stuck(scene: Scene, app: App) -> int:
     """An operation whose end can never be written: what it is about is gone."""
-    app.operation_type("restart").fail = gone  # type: ignore[method-assign]
+    app.operation_type("restart").on_failure = gone  # type: ignore[method-assign]
 
     def acted(name: str) -> None:
         if name == "stop container":
@@ -265,7 +265,7 @@ async def test_a_service_whose_creation_was_abandoned_can_be_deleted(scene: Scen
 async def test_a_backup_whose_making_was_abandoned_is_a_failed_one(scene: Scene) -> None:
     async with scene.open() as app:
         verb = app.operation_type("backup")
-        verb.fail = gone  # type: ignore[method-assign]
+        verb.on_failure = gone  # type: ignore[method-assign]
 
         async def fails(*_: object) -> None:
             raise Failed("It cannot be written.")
