@@ -22,13 +22,13 @@ ABOVE = {
     "__main__", "app", "asgi", "certified", "checks", "doctor", "doctor_routes", "examined", "program",
 }  # fmt: skip
 # what features are built on: the kernel knows nothing of ours; Docker and the command line know it,
-# and the daemon's door stands on Docker's network; the house puts engine, settings and kernel together
+# and the daemon's door stands on Docker's network; the context puts engine, settings and kernel together
 BASES = {
     "kernel": set(),
     "docker": {"kernel"},
     "settings": {"kernel", "docker"},
-    "house": {"kernel", "docker", "settings"},
-    "cli": {"kernel", "docker", "house"},
+    "context": {"kernel", "docker", "settings"},
+    "cli": {"kernel", "docker", "context"},
     "migrations": set(),
 }
 # features, and those that each stands on
@@ -56,7 +56,7 @@ STANDING = {
 # those that are about no service: nothing of Docker is theirs
 APART = {"audit", "access", "distributions"}
 FEATURES = {
-    name: below | {"kernel", "settings"} | (set() if name in APART else {"docker", "house"})
+    name: below | {"kernel", "settings"} | (set() if name in APART else {"docker", "context"})
     for name, below in STANDING.items()
 }
 BELOW = BASES | FEATURES | {"clients": set()}
