@@ -40,6 +40,7 @@ HEADERS = {
 }
 SIGN_IN = "/sign-in"
 OIDC, OIDC_RETURN = "/sign-in/oidc", "/sign-in/oidc/return"
+ENDS = ("token.", "session.", "user.")  # events after which somebody may be signed in no more
 AGREED = "agreed"  # the field of a form that somebody has sent again after seeing what it costs
 LONGEST_PATH = 2000
 SHOWN = 50  # of a list on one page
@@ -93,7 +94,7 @@ class Pages:
     async def holds(self, session: Session, event: Event | None) -> bool:
         """Whether a session holds still: asked when nothing happens for a while, and when something
         happens to one or to a token."""
-        if event is None or event.type.startswith(("token.", "session.")):
+        if event is None or event.type.startswith(ENDS):
             return await self._app.sessions.find(session.credential, used=False) is not None
         return True
 
