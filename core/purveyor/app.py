@@ -14,6 +14,8 @@ import msgspec
 from sqlite_utils.migrations import Migrations
 
 from purveyor.access.events import EVENTS as ACCESS_EVENTS
+from purveyor.access.operations.tokens import CreateToken, RevokeToken
+from purveyor.access.operations.users import CreateUser, DisableUser, EnableUser, RemoveUser
 from purveyor.access.sign_ins import SignIns
 from purveyor.archiving.controller import ArchiveController
 from purveyor.archiving.events import EVENTS as ARCHIVING_EVENTS
@@ -24,8 +26,16 @@ from purveyor.audit.events import EVENTS as AUDIT_EVENTS
 from purveyor.audit.log import AuditLog
 from purveyor.backups.events import EVENTS as BACKUPS_EVENTS
 from purveyor.backups.fence import Fence
+from purveyor.backups.operations.adopt import AdoptBackups
 from purveyor.backups.operations.backup import Backup, DeleteBackup
 from purveyor.backups.operations.restore import Restore
+from purveyor.backups.operations.schedules import (
+    CreateSchedule,
+    DeleteSchedule,
+    DisableSchedule,
+    EnableSchedule,
+)
+from purveyor.backups.operations.sources import CreateSource, DeleteSource, UpdateSource
 from purveyor.backups.operations.verify import VerifyBackup
 from purveyor.backups.repository import BackupRepository
 from purveyor.backups.scheduler import Scheduler
@@ -50,8 +60,9 @@ from purveyor.kernel.db.secrets import Secrets, open_secrets
 from purveyor.kernel.events.bus import Bus
 from purveyor.kernel.events.catalog import Described
 from purveyor.kernel.logs import libraries, make_logger
-from purveyor.kernel.operations import OperationType, Plan, Runner
+from purveyor.kernel.operations import ImmediateOperation, OperationType, Plan, Runner
 from purveyor.kernel.operations import store as operations
+from purveyor.kernel.operations.immediate import Changed
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.operation import Key
 from purveyor.kernel.plugins.registry import Plugin, Registry
@@ -75,6 +86,7 @@ from purveyor.recovery import document
 from purveyor.recovery.controller import Recovery
 from purveyor.recovery.copier import StateCopies
 from purveyor.recovery.events import EVENTS as RECOVERY_EVENTS
+from purveyor.recovery.operations.finish import FinishRecovery
 from purveyor.recovery.operations.recover import Recover
 from purveyor.services import hold, networks
 from purveyor.services import store as services
@@ -84,6 +96,7 @@ from purveyor.services.handle import handle_of
 from purveyor.services.health import Observer
 from purveyor.services.incidents import Incidents
 from purveyor.services.networks import Networks
+from purveyor.services.operations.authorities import FinishAuthority, RotateAuthority
 from purveyor.services.operations.clone import Clone
 from purveyor.services.operations.create import Create
 from purveyor.services.operations.delete import Delete
@@ -155,7 +168,7 @@ class App:
         self.context = context
         self.bus = Bus(context.store)
         self.memory = Cache()
-        self.bus.watch(self.memory.clear)
+        self.bus.watch(lambda _: self.memory.clear())
         self.workers: anyio.abc.TaskGroup | None = None  # of plugins' own work
         self.token_uses: dict[int, datetime] = {}
         self.wrong_tokens = Refusals(context.store, "token.refused")
@@ -168,12 +181,13 @@ class App:
         context.parts.add(self.provision, Binder(context))
         context.parts.add(ProjectLinks(context), ServiceArchives(context), ProjectApps(context))
         self.operation_types = build(context)
+        self.immediate = build_immediate(context)
         self.runner = Runner(context.store, context.registry, context.logger, self.operation_types)
         if context.settings.self_repair == "on":
             self.runner.lift = self._lift
         self.incidents = Incidents(context)
         self.observer = Observer(context, self.provision, self.incidents)
-        self.bus.watch(self.observer.stale)
+        self.bus.watch(lambda _: self.observer.stale())
         repairs = Repairs(context, self.runner, self.operation_types, self.incidents)
         self.service_controller = ServiceController(
             context, self.provision, self.runner, self.observer, self.incidents, repairs
@@ -197,6 +211,7 @@ class App:
         context.store.committed = self.copies.changed
         context.part(Fence).look = self.copies.look
         self.recovery = Recovery(context, self.runner, self.operation_types)
+        self.bus.wakes(self.renewals.wake, "authority.signs")
         context.parts.add(self.observer, self.renewals, self.copies, self.recovery)
         self.subjects = SUBJECTS
         self.events: Sequence[Described] = EVENTS
@@ -208,11 +223,12 @@ class App:
     def operation_type(self, name: str) -> OperationType:
         """The type of operation of this name. Raises `NotFound`."""
         if name not in self.operation_types:
-            raise NotFound(
-                f"There is no operation type {name!r}.",
-                remedy=f"Known are: {', '.join(self.operation_types)}.",
-            )
+            raise self._unknown(name)
         return self.operation_types[name]
+
+    def _unknown(self, name: str) -> NotFound:
+        known = ", ".join([*self.operation_types, *self.immediate])
+        return NotFound(f"There is no operation type {name!r}.", remedy=f"Known are: {known}.")
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -245,13 +261,21 @@ class App:
             await handle.wait()
         return await self.context.store.read(lambda tx: operations.get(tx, operation_id))
 
+    async def change(self, name: str, given: msgspec.Struct, actor: Who) -> Changed:
+        """Do an operation without steps: it is done when this returns."""
+        if name not in self.immediate:
+            raise self._unknown(name)
+        return await self.runner.change(self.immediate[name], given, actor)
+
     async def begin(self, name: str, given: msgspec.Struct, actor: Who) -> int:
         """Start an operation; the answer is its operation's id."""
+        if name in self.immediate:
+            return (await self.change(name, given, actor)).operation_id
         return (await self.runner.submit(self.operation_type(name), given, actor)).operation_id
 
     async def plan(self, name: str, given: msgspec.Struct) -> Plan:
         """What an operation would do."""
-        return await self.runner.plan(self.operation_type(name), given)
+        return await self.runner.plan(self.immediate.get(name) or self.operation_type(name), given)
 
     def background(self, plugin: Plugin | None, work: Callable[[], Awaitable[None]]) -> None:
         """Run a plugin's own work until the end; its faults are its own, and it is begun again
@@ -300,7 +324,7 @@ class PluginCore:
     async def run(
         self, verb: str, arguments: Mapping[str, Any], actor: Who = "plugin"
     ) -> Mapping[str, Any]:
-        kind = self._app.operation_type(verb).arguments
+        kind = (self._app.immediate.get(verb) or self._app.operation_type(verb)).arguments
         try:
             given = msgspec.convert(dict(arguments), kind)
         except msgspec.ValidationError as error:
@@ -597,8 +621,35 @@ OPERATION_TYPES: tuple[Callable[[Context], OperationType], ...] = (
     VerifyBackup,
 )
 
+# those without steps
+IMMEDIATE_OPERATIONS: tuple[Callable[[Context], ImmediateOperation], ...] = (
+    AdoptBackups,
+    CreateSchedule,
+    CreateSource,
+    lambda context: CreateToken(context, SUBJECTS["project"]),
+    CreateUser,
+    DeleteSchedule,
+    DeleteSource,
+    DisableSchedule,
+    DisableUser,
+    EnableSchedule,
+    EnableUser,
+    FinishAuthority,
+    FinishRecovery,
+    RemoveUser,
+    RevokeToken,
+    RotateAuthority,
+    UpdateSource,
+)
+
 
 def build(context: Context) -> Mapping[str, OperationType]:
-    """Every type of operation by its name."""
-    made = [kind(context) for kind in OPERATION_TYPES]
-    return {operation_type.name: operation_type for operation_type in made}
+    """Every type of operation with steps, by its name."""
+    made = [make(context) for make in OPERATION_TYPES]
+    return {kind.name: kind for kind in made}
+
+
+def build_immediate(context: Context) -> Mapping[str, ImmediateOperation]:
+    """Every type of operation without steps, by its name."""
+    made = [make(context) for make in IMMEDIATE_OPERATIONS]
+    return {kind.name: kind for kind in made}

@@ -121,8 +121,8 @@ async def test_reading_writes_nothing(scene: Scene) -> None:
 
 async def test_a_word_in_the_address_does_not_keep_a_change_out_of_it(scene: Scene) -> None:
     async with asked(scene) as desk:
-        await desk.local.post("/api/tokens?plan=true", json={"name": "quiet"})
-        assert (await desk.entries())[-1].action == "POST /api/tokens"
+        await desk.local.delete("/api/sessions?plan=true")
+        assert (await desk.entries())[-1].action == "DELETE /api/sessions"
 
 
 async def test_who_is_refused_is_counted_each_minute_and_peer_and_fills_no_disk(

@@ -12,7 +12,7 @@ from fake.scene import Scene, create, do, look_after
 from purveyor.app import App
 from purveyor.backups import store as backups
 from purveyor.backups.models import BackupRecord
-from purveyor.backups.operations import adopt
+from purveyor.backups.operations.adopt import AdoptArguments, Adopted
 from purveyor.backups.repository import KEY_FILE, BackupRepository, require_elsewhere
 from purveyor.backups.routes import view
 from purveyor.backups.storage import DATA, LocalStorage
@@ -526,6 +526,13 @@ async def test_another_backups_manifest_proves_nothing(scene: Scene) -> None:
             await do(app, "restore", backup=str(second.id), new_name="again")
 
 
+async def adopted_from_folder(app: App, *, accept_unsigned: bool) -> Adopted:
+    given = AdoptArguments(accept_unsigned=accept_unsigned)
+    answer = (await app.change("adopt-backups", given, "test")).made.answer
+    assert isinstance(answer, Adopted)
+    return answer
+
+
 async def test_an_unsigned_backup_is_used_by_a_persons_word_alone_and_runs_our_own_image(
     scene: Scene,
 ) -> None:
@@ -533,9 +540,9 @@ async def test_an_unsigned_backup_is_used_by_a_persons_word_alone_and_runs_our_o
         made = await backup_of(app, "main")
         forge(scene.state / "backups" / made.folder / "manifest.json", image="evil:1")
         await app.context.store.write(lambda tx: backups.delete(tx, made.id))
-        adopted, refused = await adopt.adopt(app.context, None, accept_unsigned=False)
+        adopted, refused = await adopted_from_folder(app, accept_unsigned=False)
         assert (adopted, len(refused)) == ([], 1)
-        (adopted,), _ = await adopt.adopt(app.context, None, accept_unsigned=True)
+        (adopted,), _ = await adopted_from_folder(app, accept_unsigned=True)
         assert adopted.started_at == made.started_at
         given = {"backup": str(adopted.id), "new_name": "again"}
         with pytest.raises(BadInput, match="not signed by this installation"):
@@ -550,7 +557,7 @@ async def test_an_adopted_backup_expires_when_it_was_to(scene: Scene) -> None:
     async with scene.open() as app:
         made = await backup_of(app, "main", keep_days=3)
         await app.context.store.write(lambda tx: backups.delete(tx, made.id))
-        ((again,), _) = await adopt.adopt(app.context, None, accept_unsigned=False)
+        ((again,), _) = await adopted_from_folder(app, accept_unsigned=False)
         assert (again.expires_at, again.started_at) == (made.expires_at, made.started_at)
 
 

@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import msgspec
@@ -19,7 +19,9 @@ import pytest
 
 from fake.matrix import FORMS, Trial
 from fake.scene import Scene
+from purveyor.app import build_immediate
 from purveyor.backups.manifest import Manifest
+from purveyor.context import Context
 from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import Outcome
@@ -98,11 +100,17 @@ def test_operations_are_stored_as_the_file_says(
     assert told == KNOWN["operations"], TOLD
 
 
+def test_operations_without_steps_are_stored_as_the_file_says() -> None:
+    made = build_immediate(cast(Context, None)).values()
+    arguments = {verb.name: sorted(verb.arguments.__struct_fields__) for verb in made}
+    assert arguments == KNOWN["at-once"], TOLD
+
+
 @pytest.mark.parametrize("name", STRUCTS)
 def test_files_have_the_fields_that_the_file_says(name: str) -> None:
     assert sorted(STRUCTS[name].__struct_fields__) == KNOWN["files"][name], TOLD
 
 
 def test_the_file_names_nothing_else() -> None:
-    assert KNOWN.keys() == {"operations", "files"}
+    assert KNOWN.keys() == {"operations", "at-once", "files"}
     assert KNOWN["files"].keys() == STRUCTS.keys()

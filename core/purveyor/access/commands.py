@@ -6,8 +6,9 @@ from urllib.parse import quote
 import click
 
 from purveyor.cli import output
+from purveyor.cli.actions import change
 from purveyor.cli.client import run
-from purveyor.cli.options import Options, seconds
+from purveyor.cli.options import Options, plan_option, seconds
 from purveyor_hooks.confirm import interrupts, yes_option
 
 USERS = "/api/users"
@@ -28,6 +29,7 @@ def token_command() -> None:
     "--user", metavar="USER", help="Whose it is: what is done with it is done in that name."
 )
 @click.option("--expires", metavar="TIME", help="How long it is valid: 30m, 12h, 90d.")
+@plan_option
 @click.pass_obj
 def create(
     options: Options,
@@ -36,12 +38,13 @@ def create(
     project: str | None,
     user: str | None,
     expires: str | None,
+    plan: bool,
 ) -> None:
     """Make a token and print it, this once."""
     body: dict[str, Any] = {"name": name, "scope": scope, "project": project, "user": user}
     if expires:
         body["expires_in"] = seconds(expires, "expires")
-    found = run(options, lambda client: client.call("POST", "/api/tokens", json=body))
+    found = change(options, "POST", "/api/tokens", plan=plan, json=body)
     output.show_json(found) if options.as_json else click.echo(found["token"])
 
 
@@ -69,11 +72,12 @@ def list_tokens(options: Options) -> None:
 @token_command.command("revoke")
 @click.argument("number", type=int)
 @yes_option
+@plan_option
 @click.pass_obj
-def revoke(options: Options, number: int, yes: bool) -> None:
+def revoke(options: Options, number: int, yes: bool, plan: bool) -> None:
     """Revoke a token."""
-    interrupts(f"Whoever uses token {number} is refused from now on.", yes=yes)
-    run(options, lambda client: client.call("DELETE", f"/api/tokens/{number}"))
+    interrupts(f"Whoever uses token {number} is refused from now on.", yes=yes, plan=plan)
+    change(options, "DELETE", f"/api/tokens/{number}", plan=plan)
     if not options.as_json:
         click.echo(f"Token {number} is revoked.")
 
@@ -125,10 +129,11 @@ def user_command() -> None:
 
 @user_command.command("add")
 @click.argument("name")
+@plan_option
 @click.pass_obj
-def add(options: Options, name: str) -> None:
+def add(options: Options, name: str, plan: bool) -> None:
     """Add a user. A token for that one: purveyor token create laptop --user NAME"""
-    found = run(options, lambda client: client.call("POST", f"{USERS}/", json={"name": name}))
+    found = change(options, "POST", f"{USERS}/", plan=plan, json={"name": name})
     output.say(
         options,
         found,
@@ -163,20 +168,22 @@ def list_users(options: Options) -> None:
 @user_command.command("disable")
 @click.argument("name")
 @yes_option
+@plan_option
 @click.pass_obj
-def disable(options: Options, name: str, yes: bool) -> None:
+def disable(options: Options, name: str, yes: bool, plan: bool) -> None:
     """Revoke a user's tokens at once, and refuse new ones."""
-    interrupts(f"Whoever uses a token of {name} is refused from now on.", yes=yes)
-    found = run(options, lambda client: client.call("POST", _path(name, "/disable")))
+    interrupts(f"Whoever uses a token of {name} is refused from now on.", yes=yes, plan=plan)
+    found = change(options, "POST", _path(name, "/disable"), plan=plan)
     output.say(options, found, f"The user {name} is disabled, and has no valid token.")
 
 
 @user_command.command("enable")
 @click.argument("name")
+@plan_option
 @click.pass_obj
-def enable(options: Options, name: str) -> None:
+def enable(options: Options, name: str, plan: bool) -> None:
     """Allow a user tokens again. Revoked tokens stay revoked."""
-    found = run(options, lambda client: client.call("POST", _path(name, "/enable")))
+    found = change(options, "POST", _path(name, "/enable"), plan=plan)
     output.say(
         options,
         found,
@@ -187,14 +194,16 @@ def enable(options: Options, name: str) -> None:
 @user_command.command("remove")
 @click.argument("name")
 @yes_option
+@plan_option
 @click.pass_obj
-def remove(options: Options, name: str, yes: bool) -> None:
+def remove(options: Options, name: str, yes: bool, plan: bool) -> None:
     """Revoke a user's tokens and remove the user. The name stays in the journal, and is not given
     again."""
     interrupts(
         f"Whoever uses a token of {name} is refused from now on, and nobody can be called {name} "
         "again.",
         yes=yes,
+        plan=plan,
     )
-    run(options, lambda client: client.call("DELETE", _path(name)))
+    change(options, "DELETE", _path(name), plan=plan)
     output.say(options, {"removed": name}, f"The user {name} is removed.")

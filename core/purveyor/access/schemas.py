@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from purveyor.access.models import UserRecord
+
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`expires_in` is in seconds; a token of the scope project needs its project. What is done with
@@ -74,3 +76,13 @@ class UserView(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     disabled_at: datetime | None
     tokens: int
+
+
+def user_view(record: UserRecord, tokens: int) -> UserView:
+    return UserView(
+        id=record.id,
+        name=record.name,
+        created_at=record.created_at,
+        disabled_at=record.disabled_at,
+        tokens=tokens,
+    )

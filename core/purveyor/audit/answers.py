@@ -43,7 +43,8 @@ def _entry(status: int, scope: Any) -> tuple[Entry, Hashable] | None:
     actor: Actor | None = user if isinstance(user, Actor) else None
     notes: Notes = scope.get(NOTES) or Notes()
     refused = status in (401, 403)
-    reveals = str(opt.get("reveals", "")) if status < 400 else ""
+    # a plan shows nothing of what would be revealed
+    reveals = str(opt.get("reveals", "")) if status < 400 and not notes.planned else ""
     changes = scope["method"] not in LOOKED and not notes.planned
     if not scope["path"].startswith(API) or not (refused or reveals or changes):
         return None

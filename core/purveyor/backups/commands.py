@@ -9,7 +9,7 @@ import click
 
 from purveyor.backups import paper
 from purveyor.cli import output
-from purveyor.cli.actions import act, pairs
+from purveyor.cli.actions import act, change, pairs
 from purveyor.cli.client import Client, run
 from purveyor.cli.options import Options, plan_option
 from purveyor_hooks import BadInput, Conflict, NotFound, PurveyorError
@@ -296,12 +296,15 @@ def delete_backup(options: Options, backup: str, yes: bool, plan: bool) -> None:
     "--from", "source", metavar="SOURCE", help="An S3 source instead of the folder of this host."
 )
 @unsigned_option
+@plan_option
 @click.pass_obj
-def adopt_backups(options: Options, source: str | None, accept_unsigned: bool) -> None:
+def adopt_backups(options: Options, source: str | None, accept_unsigned: bool, plan: bool) -> None:
     """Register existing backups found at a destination: after the host was lost, before a
     restore."""
     path = f"{BACKUPS}/s3-sources/{source}/adopt" if source else f"{BACKUPS}/adopt"
     params = {"accept_unsigned": str(accept_unsigned).lower()}
+    if plan:
+        change(options, "POST", path, plan=plan, params=params)
     answer = run(options, lambda client: client.send("POST", path, params=params))
     found, refused = answer.json(), int(answer.headers.get("X-Refused", 0))
     if refused:
@@ -425,13 +428,16 @@ def source_group() -> None:
     is_flag=True,
     help="Take a bucket of this very installation, which is lost with its host.",
 )
+@plan_option
 @click.pass_obj
-def add_source(options: Options, name: str, given: tuple[str, ...], accept_own: bool) -> None:
+def add_source(
+    options: Options, name: str, given: tuple[str, ...], accept_own: bool, plan: bool
+) -> None:
     """Add an S3 bucket. A test object is written and read first."""
     body: dict[str, Any] = {"name": name, **pairs(given, "-p"), "accept_own": accept_own}
     if "force_path_style" in body:
         body["force_path_style"] = body["force_path_style"].lower() in ("true", "1", "yes")
-    found = run(options, lambda client: client.call("POST", f"{BACKUPS}/s3-sources", json=body))
+    found = change(options, "POST", f"{BACKUPS}/s3-sources", plan=plan, json=body)
     output.show_json(found) if options.as_json else click.echo(
         f"Created {found['name']} (id {found['id']})."
     )
@@ -458,10 +464,11 @@ def list_sources(options: Options) -> None:
 
 @source_group.command("delete")
 @click.argument("name")
+@plan_option
 @click.pass_obj
-def delete_source(options: Options, name: str) -> None:
+def delete_source(options: Options, name: str, plan: bool) -> None:
     """Remove a backup destination. Its contents are kept."""
-    run(options, lambda client: client.call("DELETE", f"{BACKUPS}/s3-sources/{name}"))
+    change(options, "DELETE", f"{BACKUPS}/s3-sources/{name}", plan=plan)
     output.show_json({"deleted": name}) if options.as_json else click.echo(
         f"{name} is forgotten; what is in it stays."
     )
@@ -583,6 +590,7 @@ def schedule_group() -> None:
     metavar="SECONDS",
     help="Delay each run by a random time up to this.",
 )
+@plan_option
 @click.pass_obj
 def add_schedule(
     options: Options,
@@ -596,6 +604,7 @@ def add_schedule(
     verify_deep: bool,
     timezone: str,
     jitter: int,
+    plan: bool,
 ) -> None:
     """Schedule backups with a cron expression: purveyor backup schedule add nightly "0 3 * * *" """
     body = {
@@ -610,7 +619,7 @@ def add_schedule(
         "timezone": timezone,
         "jitter": jitter,
     }
-    found = run(options, lambda client: client.call("POST", f"{BACKUPS}/schedules", json=body))
+    found = change(options, "POST", f"{BACKUPS}/schedules", plan=plan, json=body)
     output.show_json(found) if options.as_json else click.echo(
         f"{name} is there; the next backup comes at {found['next_run'][:16]}."
     )
@@ -656,33 +665,36 @@ def _asked(item: Mapping[str, Any]) -> str:
     return "contents compared" if item["verify_deep"] else "verified" if item["verify"] else ""
 
 
-def _switch(options: Options, name: str, word: str) -> None:
-    found = run(options, lambda client: client.call("POST", f"{BACKUPS}/schedules/{name}/{word}"))
+def _switch(options: Options, name: str, word: str, plan: bool) -> None:
+    found = change(options, "POST", f"{BACKUPS}/schedules/{name}/{word}", plan=plan)
     output.show_json(found) if options.as_json else click.echo(f"{name} is {word}d.")
 
 
 @schedule_group.command("enable")
 @click.argument("name")
+@plan_option
 @click.pass_obj
-def enable_schedule(options: Options, name: str) -> None:
+def enable_schedule(options: Options, name: str, plan: bool) -> None:
     """Enable a schedule."""
-    _switch(options, name, "enable")
+    _switch(options, name, "enable", plan)
 
 
 @schedule_group.command("disable")
 @click.argument("name")
+@plan_option
 @click.pass_obj
-def disable_schedule(options: Options, name: str) -> None:
+def disable_schedule(options: Options, name: str, plan: bool) -> None:
     """Disable a schedule."""
-    _switch(options, name, "disable")
+    _switch(options, name, "disable", plan)
 
 
 @schedule_group.command("delete")
 @click.argument("name")
+@plan_option
 @click.pass_obj
-def delete_schedule(options: Options, name: str) -> None:
+def delete_schedule(options: Options, name: str, plan: bool) -> None:
     """Delete a schedule. Its backups are kept."""
-    run(options, lambda client: client.call("DELETE", f"{BACKUPS}/schedules/{name}"))
+    change(options, "DELETE", f"{BACKUPS}/schedules/{name}", plan=plan)
     output.show_json({"deleted": name}) if options.as_json else click.echo(
         f"{name} is deleted; its backups stay."
     )

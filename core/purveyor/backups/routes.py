@@ -6,10 +6,9 @@ import msgspec
 from litestar import Request, Response, Router, delete, get, post, put
 from litestar.response import Stream
 
-from purveyor.backups import scheduler
 from purveyor.backups import store as backups
-from purveyor.backups.models import BackupRecord, ScheduleRecord, SourceRecord
-from purveyor.backups.operations import adopt
+from purveyor.backups.models import BackupRecord, ScheduleRecord
+from purveyor.backups.operations.adopt import AdoptArguments, Adopted
 from purveyor.backups.operations.backup import (
     BackupArguments,
     ProveArguments,
@@ -17,7 +16,9 @@ from purveyor.backups.operations.backup import (
     readable,
 )
 from purveyor.backups.operations.restore import RestoreArguments
-from purveyor.backups.repository import BackupRepository, require_elsewhere
+from purveyor.backups.operations.schedules import ScheduleArguments
+from purveyor.backups.operations.sources import SourceArguments, UpdateSourceArguments
+from purveyor.backups.repository import BackupRepository
 from purveyor.backups.schemas import (
     BackupView,
     FoundBackup,
@@ -27,14 +28,23 @@ from purveyor.backups.schemas import (
     SourceChange,
     SourceRequest,
     SourceView,
+    source_view,
 )
-from purveyor.backups.storage import MANIFEST, S3Storage
+from purveyor.backups.storage import MANIFEST
 from purveyor.context import Core
 from purveyor.kernel.api.auth import admin, reader
-from purveyor.kernel.api.notes import note
-from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
+from purveyor.kernel.api.responses import (
+    PLANNED,
+    Limit,
+    Offset,
+    answer,
+    changed,
+    nothing,
+    page,
+)
 from purveyor.kernel.api.streaming import begun, flow
 from purveyor.kernel.db import Page, Tx
+from purveyor.kernel.operations import Plan
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.services import routes as service_routes
 from purveyor.services import store as services
@@ -42,7 +52,6 @@ from purveyor_hooks import BadInput
 from purveyor_hooks.streams import attachment
 
 Req = Request[Any, Any, Any]
-MASK = "***"
 
 
 def view(record: BackupRecord) -> BackupView:
@@ -67,11 +76,6 @@ def view(record: BackupRecord) -> BackupView:
         proven_seconds=record.proven_seconds,
         metadata=record.metadata,
     )
-
-
-def source_view(record: SourceRecord) -> SourceView:
-    values = {name: getattr(record, name) for name in SourceView.__struct_fields__}
-    return SourceView(**{**values, "secret_key": MASK})
 
 
 # ---------------------------------------------------------------- backups
@@ -183,38 +187,11 @@ async def list_sources(core: Core) -> list[SourceView]:
     return [source_view(item) for item in await core.context.store.read(backups.sources)]
 
 
-@post("/s3-sources", guards=[admin])
-async def create_source(request: Req, core: Core, data: SourceRequest) -> SourceView:
-    note(request, target=data.name)
-    values = msgspec.structs.asdict(data)
-    accept_own = values.pop("accept_own")
-    _check_source(values)
-    if not accept_own:
-        await core.context.store.read(lambda tx: require_elsewhere(tx, data.endpoint))
-    now = core.now()
-    await S3Storage(SourceRecord(id=0, created_at=now, **values), data.secret_key).check()
-
-    def work(tx: Tx) -> SourceRecord:
-        number = backups.insert_source(tx, **values)
-        tx.emit("s3-source.created", data={"id": number, "name": data.name})
-        return backups.source(tx, number)
-
-    return source_view(await core.context.store.write(work))
-
-
-def _check_source(values: dict[str, Any]) -> None:
-    empty = [
-        name
-        for name in ("name", "bucket_name", "access_key_id", "secret_key")
-        if not str(values[name]).strip()
-    ]
-    errors = dict.fromkeys(empty, "must not be empty")
-    if values["endpoint"] and not values["endpoint"].startswith(("http://", "https://")):
-        errors["endpoint"] = "must begin with http:// or https://"
-    if values["name"].isdecimal():
-        errors["name"] = "must not be a number"
-    if errors:
-        raise BadInput("Invalid S3 source.", remedy="Fix the fields listed.", errors=errors)
+@post("/s3-sources", guards=[admin], responses=PLANNED)
+async def create_source(
+    request: Req, core: Core, data: SourceRequest, plan: bool = False
+) -> Response[SourceView]:
+    return await changed(request, core, "create-s3-source", data, plan=plan, status=201)
 
 
 @get("/s3-sources/{reference:str}", guards=[reader])
@@ -223,31 +200,23 @@ async def show_source(core: Core, reference: str) -> SourceView:
 
 
 @put("/s3-sources/{reference:str}", guards=[admin])
-async def update_source(core: Core, reference: str, data: SourceChange) -> SourceView:
-    record = await core.context.store.read(lambda tx: backups.source(tx, reference))
-    changes = {
-        name: value for name, value in msgspec.structs.asdict(data).items() if value is not None
-    }
-    changed = msgspec.structs.replace(record, **changes)
-    _check_source({name: getattr(changed, name) for name in SourceRequest.__struct_fields__})
-    await S3Storage(changed, changed.secret_key).check()
-
-    def work(tx: Tx) -> SourceRecord:
-        backups.update_source(tx, record.id, **changes)
-        tx.emit("s3-source.updated", data={"id": record.id, "changes": sorted(changes)})
-        return backups.source(tx, record.id)
-
-    return source_view(await core.context.store.write(work))
+async def update_source(
+    request: Req, core: Core, reference: str, data: SourceChange, plan: bool = False
+) -> Response[SourceView | Plan]:
+    given = UpdateSourceArguments(source=reference, **msgspec.structs.asdict(data))
+    return await changed(
+        request, core, "update-s3-source", given, plan=plan, status=200, target=reference
+    )
 
 
-@delete("/s3-sources/{reference:str}", guards=[admin])
-async def delete_source(core: Core, reference: str) -> None:
-    def work(tx: Tx) -> None:
-        record = backups.source(tx, reference)
-        backups.delete_source(tx, record.id)
-        tx.emit("s3-source.deleted", data={"id": record.id, "name": record.name})
-
-    await core.context.store.write(work)
+@delete("/s3-sources/{reference:str}", guards=[admin], responses=PLANNED)
+async def delete_source(
+    request: Req, core: Core, reference: str, plan: bool = False
+) -> Response[None]:
+    given = SourceArguments(source=reference)
+    return await changed(
+        request, core, "delete-s3-source", given, plan=plan, status=204, target=reference
+    )
 
 
 @get("/s3-sources/{reference:str}/backups", guards=[reader])
@@ -281,32 +250,36 @@ async def found_backups(core: Core, reference: str) -> list[FoundBackup]:
 
 @post("/s3-sources/{reference:str}/adopt", guards=[admin], status_code=200)
 async def adopt_from_bucket(
-    core: Core, reference: str, accept_unsigned: bool = False
-) -> Response[list[BackupView]]:
+    request: Req, core: Core, reference: str, accept_unsigned: bool = False, plan: bool = False
+) -> Response[list[BackupView] | Plan]:
     """Register the backups in the bucket that have no record, so that they can be restored.
     ``X-Refused`` says how many were not: see what the bucket holds."""
-    return await _adopted(
-        core,
-        await core.context.store.read(lambda tx: backups.source(tx, reference)),
-        accept_unsigned,
-    )
+    given = AdoptArguments(source=reference, accept_unsigned=accept_unsigned)
+    return await _adopted(request, core, given, plan, reference)
 
 
 async def _adopted(
-    core: Core, source: SourceRecord | None, accept_unsigned: bool
-) -> Response[list[BackupView]]:
-    made, refused = await adopt.adopt(core.context, source, accept_unsigned=accept_unsigned)
-    for path, why in refused.items():
+    request: Req, core: Core, given: AdoptArguments, plan: bool, target: str
+) -> Response[Any]:
+    found = await changed(
+        request, core, "adopt-backups", given, plan=plan, status=200, target=target
+    )
+    if plan:
+        return found
+    adopted: Adopted = found.content
+    for path, why in adopted.refused.items():
         core.context.logger.warning("backup.refused", path=path, why=why)
-    return Response([view(item) for item in made], headers={"X-Refused": str(len(refused))})
+    headers = {"X-Refused": str(len(adopted.refused))}
+    return Response([view(item) for item in adopted.backups], headers=headers)
 
 
 @post("/adopt", guards=[admin], status_code=200)
 async def adopt_from_folder(
-    core: Core, accept_unsigned: bool = False
-) -> Response[list[BackupView]]:
+    request: Req, core: Core, accept_unsigned: bool = False, plan: bool = False
+) -> Response[list[BackupView] | Plan]:
     """Register the backups in the folder of backups that have no record."""
-    return await _adopted(core, None, accept_unsigned)
+    given = AdoptArguments(accept_unsigned=accept_unsigned)
+    return await _adopted(request, core, given, plan, "")
 
 
 # ---------------------------------------------------------------- schedules
@@ -317,22 +290,11 @@ async def list_schedules(core: Core) -> list[ScheduleRecord]:
     return await core.context.store.read(backups.schedules)
 
 
-@post("/schedules", guards=[admin])
-async def create_schedule(request: Req, core: Core, data: ScheduleRequest) -> ScheduleRecord:
-    note(request, target=data.name)
-
-    def work(tx: Tx) -> ScheduleRecord:
-        values = msgspec.structs.asdict(data)
-        values["service_ids"] = [services.get(tx, item).id for item in data.service_ids]
-        values["next_run"] = scheduler.following(data.schedule_expression, tx.now, data.timezone)
-        scheduler.check(data.name, data.retention_period, data.retention_count, data.jitter)
-        if data.s3_source_id is not None:
-            values["s3_source_id"] = backups.source(tx, data.s3_source_id).id
-        number = backups.insert_schedule(tx, **values)
-        tx.emit("schedule.created", data={"id": number, "name": data.name})
-        return backups.schedule(tx, number)
-
-    return await core.context.store.write(work)
+@post("/schedules", guards=[admin], responses=PLANNED)
+async def create_schedule(
+    request: Req, core: Core, data: ScheduleRequest, plan: bool = False
+) -> Response[ScheduleRecord]:
+    return await changed(request, core, "create-schedule", data, plan=plan, status=201)
 
 
 @get("/schedules/{reference:str}", guards=[reader])
@@ -340,33 +302,31 @@ async def show_schedule(core: Core, reference: str) -> ScheduleRecord:
     return await core.context.store.read(lambda tx: backups.schedule(tx, reference))
 
 
-@delete("/schedules/{reference:str}", guards=[admin])
-async def delete_schedule(core: Core, reference: str) -> None:
-    def work(tx: Tx) -> None:
-        record = backups.schedule(tx, reference)
-        backups.delete_schedule(tx, record.id)
-        tx.emit("schedule.deleted", data={"id": record.id, "name": record.name})
-
-    await core.context.store.write(work)
+@delete("/schedules/{reference:str}", guards=[admin], responses=PLANNED)
+async def delete_schedule(
+    request: Req, core: Core, reference: str, plan: bool = False
+) -> Response[None]:
+    given = ScheduleArguments(schedule=reference)
+    return await changed(
+        request, core, "delete-schedule", given, plan=plan, status=204, target=reference
+    )
 
 
 @post("/schedules/{reference:str}/{word:str}", guards=[admin], status_code=200)
-async def switch_schedule(core: Core, reference: str, word: str) -> ScheduleRecord:
+async def switch_schedule(
+    request: Req, core: Core, reference: str, word: str, plan: bool = False
+) -> Response[ScheduleRecord | Plan]:
     """``/enable`` and ``/disable``."""
     if word not in ("enable", "disable"):
         raise BadInput(
             "A schedule can be enabled or disabled.",
             errors={"path": "must end with /enable or /disable"},
         )
-
-    def work(tx: Tx) -> ScheduleRecord:
-        record = backups.schedule(tx, reference)
-        due = scheduler.next_run(record, tx.now)
-        backups.update_schedule(tx, record.id, enabled=word == "enable", next_run=due)
-        tx.emit(f"schedule.{word}d", data={"id": record.id, "name": record.name})
-        return backups.schedule(tx, record.id)
-
-    return await core.context.store.write(work)
+    given = ScheduleArguments(schedule=reference)
+    target = f"{reference}/{word}"
+    return await changed(
+        request, core, f"{word}-schedule", given, plan=plan, status=200, target=target
+    )
 
 
 router = Router(

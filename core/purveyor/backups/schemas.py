@@ -1,9 +1,13 @@
 """Backups, sources and schedules as the API is told and tells them."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+
+from purveyor.backups.models import SourceRecord
+from purveyor.kernel.operations import SECRET
+from purveyor.kernel.redact import MASK
 
 
 class BackupView(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +42,7 @@ class SourceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     name: str
     bucket_name: str
     access_key_id: str
-    secret_key: str
+    secret_key: Annotated[str, SECRET]
     region: str = "us-east-1"
     bucket_path: str = ""
     endpoint: str = ""
@@ -54,7 +58,7 @@ class SourceChange(
     name: str | None = None
     bucket_name: str | None = None
     access_key_id: str | None = None
-    secret_key: str | None = None
+    secret_key: Annotated[str | None, SECRET] = None
     region: str | None = None
     bucket_path: str | None = None
     endpoint: str | None = None
@@ -72,6 +76,11 @@ class SourceView(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     force_path_style: bool
     created_at: datetime
+
+
+def source_view(record: SourceRecord) -> SourceView:
+    values = {name: getattr(record, name) for name in SourceView.__struct_fields__}
+    return SourceView(**{**values, "secret_key": MASK})
 
 
 class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,6 +4,8 @@ planned."""
 from pathlib import Path
 from typing import Any
 
+import click
+
 from purveyor.cli import output
 from purveyor.cli.client import Client, run
 from purveyor.cli.options import Options
@@ -34,6 +36,21 @@ def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
                     errors={name: "the file cannot be read"},
                 ) from None
         found[name] = value
+    return found
+
+
+def change(options: Options, method: str, path: str, *, plan: bool, **request: Any) -> Any:
+    """Have something changed at once, or show the plan of that; the answer is what is told of it.
+    A plan ends the command."""
+
+    async def work(client: Client) -> Any:
+        return await client.call(method, path, params=parameters, **request)
+
+    parameters = {**request.pop("params", {}), **({"plan": "true"} if plan else {})}
+    found = run(options, work)
+    if plan:
+        output.show_json(found) if options.as_json else output.show_plan(found)
+        raise click.exceptions.Exit(0)
     return found
 
 

@@ -16,6 +16,7 @@ from purveyor.kernel.cache import Cache
 from purveyor.kernel.events.bus import Bus
 from purveyor.kernel.events.catalog import Described
 from purveyor.kernel.operations import OperationType, Plan, Runner
+from purveyor.kernel.operations.immediate import Changed
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.parts import Kernel
 from purveyor.kernel.subjects import Subjects
@@ -79,6 +80,9 @@ class Core(Protocol):
 
     async def begin(self, name: str, given: msgspec.Struct, actor: Who) -> int:
         """Start an operation; the answer is its operation's id."""
+
+    async def change(self, name: str, given: msgspec.Struct, actor: Who) -> Changed:
+        """Do an operation without steps: it is done when this returns."""
 
     async def plan(self, name: str, given: msgspec.Struct) -> Plan:
         """What an operation would do."""

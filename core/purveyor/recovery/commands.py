@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from purveyor.cli import output
-from purveyor.cli.actions import act
+from purveyor.cli.actions import act, change
 from purveyor.cli.client import Client, run
 from purveyor.cli.main import LeftAlone
 from purveyor.cli.options import Options, plan_option
@@ -580,10 +580,11 @@ def recover_one(
 
 
 @recover_command.command("finish")
+@plan_option
 @click.pass_obj
-def recover_finish(options: Options) -> None:
+def recover_finish(options: Options, plan: bool) -> None:
     """All is as it should be: apps, deploys, webhooks and the expiry of backups go on."""
-    state = run(options, lambda client: client.call("POST", f"{RECOVERY}/finish"))
+    state = change(options, "POST", f"{RECOVERY}/finish", plan=plan)
     if options.as_json:
         output.show_json(state)
     else:

@@ -6,12 +6,13 @@ from litestar import Request, Response, Router, get, post
 
 from purveyor.context import Core
 from purveyor.kernel.api.auth import admin, reader
-from purveyor.kernel.api.responses import answer
+from purveyor.kernel.api.responses import answer, changed
 from purveyor.kernel.db import Tx
+from purveyor.kernel.operations import Plan
 from purveyor.kernel.operations import store as operations
-from purveyor.recovery import controller
 from purveyor.recovery.copier import StateCopies
 from purveyor.recovery.models import Recovering, Result, recovering
+from purveyor.recovery.operations.finish import FinishRecoveryArguments
 from purveyor.recovery.operations.recover import RecoverArguments
 from purveyor.recovery.schemas import (
     RecoverServiceRequest,
@@ -75,10 +76,13 @@ def _service(tx: Tx, now: Recovering, number: int) -> ServiceBack | None:
 
 
 @post("/finish", guards=[admin], status_code=200)
-async def finish(core: Core) -> StateView:
+async def finish(request: Req, core: Core, plan: bool = False) -> Response[StateView | Plan]:
     """A person has looked: apps, webhooks, schedules and expiry go on."""
-    await core.context.store.write(controller.finish)
-    return await _state(core)
+    given = FinishRecoveryArguments()
+    made: Response[Any] = await changed(
+        request, core, "finish-recovery", given, plan=plan, status=200
+    )
+    return made if plan else Response(await _state(core))
 
 
 @post("/takeover", guards=[admin], status_code=200)

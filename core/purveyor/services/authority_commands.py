@@ -3,8 +3,9 @@
 import click
 
 from purveyor.cli import output
+from purveyor.cli.actions import change
 from purveyor.cli.client import run
-from purveyor.cli.options import Options
+from purveyor.cli.options import Options, plan_option
 from purveyor.services.unaware import objection
 from purveyor_hooks.confirm import interrupts, yes_option
 
@@ -42,10 +43,11 @@ def show(options: Options) -> None:
 
 
 @ca_command.command("rotate")
+@plan_option
 @click.pass_obj
-def rotate(options: Options) -> None:
+def rotate(options: Options, plan: bool) -> None:
     """Begin to replace the authority: apps get to know another one, which signs nothing yet."""
-    found = run(options, lambda client: client.call("POST", f"{AUTHORITIES}/rotate"))
+    found = change(options, "POST", f"{AUTHORITIES}/rotate", plan=plan)
     text = (
         "Another authority is there. Deploy the apps again that verify, then have it sign: "
         "purveyor ca finish"
@@ -60,18 +62,18 @@ def rotate(options: Options) -> None:
 
 @ca_command.command("finish")
 @yes_option
+@plan_option
 @click.pass_obj
-def finish(options: Options, yes: bool) -> None:
+def finish(options: Options, yes: bool, plan: bool) -> None:
     """Have the other authority sign from now on; servers show its certificates while they run, and
     the old one goes."""
     known = run(options, lambda client: client.call("GET", f"{AUTHORITIES}/"))
     waiting = next((item for item in known if item["state"] == "next"), None)
     why = objection(waiting["unaware"], waiting["elsewhere"]) if waiting else ""
     if why:
-        interrupts(why, yes=yes)
-    found = run(
-        options,
-        lambda client: client.call("POST", f"{AUTHORITIES}/finish", params={"anyway": bool(why)}),
+        interrupts(why, yes=yes, plan=plan)
+    found = change(
+        options, "POST", f"{AUTHORITIES}/finish", plan=plan, params={"anyway": bool(why)}
     )
     output.say(
         options,

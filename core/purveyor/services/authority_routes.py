@@ -3,23 +3,23 @@
 import hashlib
 import ssl
 from datetime import datetime
-from typing import Any
 
 import msgspec
-from litestar import Request, Router, get, post
+from litestar import Response, Router, get, post
 
 from purveyor.context import Core
-from purveyor.kernel.actors import told
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.notes import note
+from purveyor.kernel.api.responses import PLANNED, Req, changed
 from purveyor.kernel.db import Tx
+from purveyor.kernel.operations import Plan
 from purveyor.services import certificates
 from purveyor.services.certificates import AuthorityRecord
-from purveyor.services.renewals import Renewals
-from purveyor.services.unaware import Unaware, objection, unaware
-from purveyor_hooks import Conflict
-
-Req = Request[Any, Any, Any]
+from purveyor.services.operations.authorities import (
+    FinishAuthorityArguments,
+    RotateAuthorityArguments,
+)
+from purveyor.services.unaware import Unaware, unaware
 
 
 class AuthorityView(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,48 +72,33 @@ async def list_authorities(core: Core) -> list[AuthorityView]:
     return await _views(core)
 
 
-@post("/rotate", guards=[admin])
-async def rotate(request: Req, core: Core) -> AuthorityView:
+@post("/rotate", guards=[admin], responses=PLANNED)
+async def rotate(request: Req, core: Core, plan: bool = False) -> Response[AuthorityView]:
     """Have another authority beside the one that signs, for apps to know before it does."""
-
-    def work(tx: Tx) -> int:
-        record = certificates.rotate(tx)
-        tx.emit("authority.added", data={"id": record.id, **told(request.user)})
-        return record.id
-
-    made = await core.context.store.write(work)
-    note(request, target=f"authority {made}")
+    given = RotateAuthorityArguments()
+    made = await changed(request, core, "rotate-authority", given, plan=plan, status=201)
+    if plan:
+        return made
+    note(request, target=f"authority {made.content}")
     await certificates.publish(core.context)
-    return await _shown(core, made)
+    return Response(await _shown(core, made.content), status_code=201)
 
 
 @post("/finish", guards=[admin], status_code=200)
-async def finish(request: Req, core: Core, anyway: bool = False) -> AuthorityView:
+async def finish(
+    request: Req, core: Core, anyway: bool = False, plan: bool = False
+) -> Response[AuthorityView | Plan]:
     """Have the other one sign from now on, and servers show certificates of it, while they run.
 
     Refused while an app does not know it, or while variables that were given out before may be in
     use elsewhere, but for `anyway`.
     """
-    waiting = next((item for item in await _views(core) if item.state == "next"), None)
-    if (
-        waiting is not None
-        and not anyway
-        and (why := objection(waiting.unaware, waiting.elsewhere))
-    ):
-        raise Conflict(
-            why,
-            remedy="Deploy them again and give the file anew; or go on all the same: purveyor ca finish --yes",
-        )
-
-    def work(tx: Tx) -> int:
-        record = certificates.finish(tx)
-        tx.emit("authority.signs", data={"id": record.id, **told(request.user)})
-        return record.id
-
-    signs = await core.context.store.write(work)
-    note(request, target=f"authority {signs}")
-    core.part(Renewals).wake()
-    return await _shown(core, signs)
+    given = FinishAuthorityArguments(anyway=anyway)
+    made = await changed(request, core, "finish-authority", given, plan=plan, status=200)
+    if plan:
+        return made
+    note(request, target=f"authority {made.content}")
+    return Response(await _shown(core, made.content))
 
 
 router = Router(

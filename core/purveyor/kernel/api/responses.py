@@ -5,10 +5,12 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from litestar import Request, Response
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 
 from purveyor.kernel.api.notes import about, note
 from purveyor.kernel.core import Core
+from purveyor.kernel.operations import Plan
 from purveyor.kernel.operations.models import OperationRecord
 
 Req = Request[Any, Any, Any]
@@ -46,6 +48,25 @@ async def answer(
     return Response(await then(operation), status_code=status)
 
 
+async def changed(
+    request: Req,
+    app: Core,
+    verb: str,
+    given: msgspec.Struct,
+    *,
+    plan: bool,
+    status: int,
+    target: str = "",
+) -> Response[Any]:
+    """`answer` for an operation without steps: its plan, or what it has made."""
+    note(request, target=target or about(given), planned=plan)
+    if plan:
+        return Response(await app.plan(verb, given), status_code=200)
+    done = await app.change(verb, given, request.user)
+    note(request, operation=done.operation_id)
+    return Response(done.made.answer, status_code=status)
+
+
 async def nothing(_: OperationRecord) -> None:
     """The answer of an operation that has none."""
 
@@ -55,5 +76,11 @@ def page(items: Sequence[T], total: int) -> Response[list[T]]:
     return Response(list(items), headers={"X-Total-Count": str(total)})
 
 
+# what else a route of theirs answers, for its description
+PLANNED = {
+    200: ResponseSpec(
+        Plan, description="With plan=true: what it would do.", generate_examples=False
+    )
+}
 Limit = Annotated[int, Parameter(ge=1, le=1000)]
 Offset = Annotated[int, Parameter(ge=0)]

@@ -47,6 +47,7 @@ class Tx:
         self.secrets = secrets
         self.now = now
         self.events: list[Event] = []
+        self.operation: int | None = None  # of events that do not name theirs
         self._cursors: set[sqlite3.Cursor] = set()  # of SELECTs that are not read to their end
 
     def insert(self, table: str, /, **values: Any) -> int:
@@ -125,7 +126,7 @@ class Tx:
         values = {
             "type": kind,
             "at": self.now,
-            "operation": operation,
+            "operation": self.operation if operation is None else operation,
             "service": service,
             "project": project,
         }

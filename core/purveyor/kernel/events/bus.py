@@ -23,18 +23,28 @@ class Bus:
         self._store = store
         self._ring: deque[Event] = deque(maxlen=RING)
         self._advanced = anyio.Event()
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers: list[Callable[[Sequence[Event]], None]] = []
         self._closed = False
         store.published = self._publish
 
-    def watch(self, call: Callable[[], None]) -> None:
+    def watch(self, call: Callable[[Sequence[Event]], None]) -> None:
         """Have a function called, at once, whenever something is published."""
+        self._watchers.append(call)
+
+    def wakes(self, wake: Callable[[], None], *begin: str, ends: tuple[str, ...] = ("",)) -> None:
+        """Have a controller woken by events whose types begin, and end, with one of these. It is
+        not told which: it looks at how things are."""
+
+        def call(batch: Sequence[Event]) -> None:
+            if any(item.type.startswith(begin) and item.type.endswith(ends) for item in batch):
+                wake()
+
         self._watchers.append(call)
 
     def _publish(self, batch: Sequence[Event]) -> None:
         self._ring.extend(batch)
         for call in self._watchers:
-            call()
+            call(batch)
         self._advanced.set()
         self._advanced = anyio.Event()
 

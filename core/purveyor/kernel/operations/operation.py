@@ -68,8 +68,9 @@ def masked(given: msgspec.Struct) -> dict[str, Any]:
         if any(
             isinstance(mark, msgspec.Meta) and (mark.extra or {}).get("secret") for mark in marks
         ):
-            value = shown[field.encode_name]
-            shown[field.encode_name] = sorted(value) if isinstance(value, dict) else MASK
+            value = shown.get(field.encode_name)
+            if value is not None:  # one that was not given is no secret, and may be left out
+                shown[field.encode_name] = sorted(value) if isinstance(value, dict) else MASK
     return shown
 
 

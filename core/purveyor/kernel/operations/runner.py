@@ -18,6 +18,7 @@ from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.driver import Driver
 from purveyor.kernel.operations.handle import Handle
+from purveyor.kernel.operations.immediate import Changed, ImmediateOperation, Moved
 from purveyor.kernel.operations.locks import Locks
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.operation import Key, OperationType, Target, masked
@@ -36,10 +37,6 @@ class _PlanOnly(Exception):
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-
-
-class _Moved(Exception):
-    """What an operation touches is not any more what it was when its locks were chosen."""
 
 
 class Runner:
@@ -77,19 +74,24 @@ class Runner:
 
     # ---------------------------------------------------------------- starting
 
-    async def plan(self, kind: OperationType, given: Any) -> Plan:
+    async def plan(self, kind: OperationType | ImmediateOperation, given: Any) -> Plan:
         """What the operation would do: its own intent and description, in a transaction that is taken
         back."""
-        given = await kind.prepare(given)
+        prepared = await kind.prepare(given)
 
         def work(tx: Tx) -> None:
-            operation_id = kind.validate_and_record(tx, given, "plan")
+            if isinstance(kind, ImmediateOperation):
+                kind.target(tx, given)
+                raise _PlanOnly(_enact(tx, kind, given, prepared, "plan", ()).made.plan(kind.name))
+            operation_id = kind.validate_and_record(tx, prepared, "plan")
             raise _PlanOnly(kind.plan(tx, operations.get(tx, operation_id)))
 
         try:
             await self.store.write(work)
         except _PlanOnly as found:
             return found.plan
+        except Moved:
+            raise _restless(kind.name) from None
         raise AssertionError("a plan always leaves by its exception")
 
     async def submit(self, kind: OperationType, given: Any, actor: Who) -> Handle:
@@ -103,26 +105,53 @@ class Runner:
         for _ in range(TURNS):
             try:
                 return self.launch(kind, await self._begin(kind, given, actor))
-            except _Moved:
+            except Moved:
                 # while it waited for its turn: a name is another service's now, or there is another
                 # link
                 self.logger.info("operation.moved", verb=kind.name)
-        raise Conflict(
-            f"What {kind.name} is about changes all the time.",
-            remedy="Try again; see: purveyor operations",
-        )
+        raise _restless(kind.name)
 
-    async def _begin(self, kind: OperationType, given: Any, actor: Who) -> Handle:
-        """The intent, written under the locks of all that it touches. Raises `_Moved` when that
-        needs other locks."""
+    async def change(self, kind: ImmediateOperation, given: Any, actor: Who) -> Changed:
+        """Do all of an operation that has no steps, in one transaction and under its locks. Raises
+        what `submit` does."""
+        for _ in range(TURNS):
+            try:
+                return await self._change(kind, given, actor)
+            except Moved:
+                self.logger.info("operation.moved", verb=kind.name)
+        raise _restless(kind.name)
+
+    async def _change(self, kind: ImmediateOperation, given: Any, actor: Who) -> Changed:
+        target, prepared = await self._admit(kind, given)
+
+        def work(tx: Tx) -> Changed:
+            if kind.target(tx, given) != target:
+                raise Moved
+            return _enact(tx, kind, given, prepared, actor, target.keys)
+
+        try:
+            return await self.store.write(work)
+        finally:
+            self.locks.release(target.keys)
+
+    async def _admit(
+        self, kind: OperationType | ImmediateOperation, given: Any
+    ) -> tuple[Target, Any]:
+        """What is found out before the transaction, and the locks of all that is touched."""
         target = await self.store.read(lambda tx: kind.target(tx, given))
-        await self._ask_for_vetoes(kind, target, given)
+        await self._ask_for_vetoes(kind.name, target, given)
         prepared = await kind.prepare(given)
         await self.locks.take(target.keys)
+        return target, prepared
+
+    async def _begin(self, kind: OperationType, given: Any, actor: Who) -> Handle:
+        """The intent, written under the locks of all that it touches. Raises `Moved` when that
+        needs other locks."""
+        target, prepared = await self._admit(kind, given)
 
         def work(tx: Tx) -> int:
             if kind.target(tx, given) != target:
-                raise _Moved
+                raise Moved
             return self._record(tx, kind, target, prepared, actor)
 
         try:
@@ -160,10 +189,10 @@ class Runner:
         self._group.start_soon(run, name=f"operation {handle.operation_id} {kind.name}")
         return handle
 
-    async def _ask_for_vetoes(self, kind: OperationType, target: Target, given: Any) -> None:
+    async def _ask_for_vetoes(self, name: str, target: Target, given: Any) -> None:
         operation = Operation(
             id=0,
-            verb=kind.name,
+            verb=name,
             service=target.service,
             project=target.project,
             arguments=masked(given),
@@ -172,7 +201,7 @@ class Runner:
             "before_operation", VETO_DEADLINE, operation=operation
         ):
             if reason:
-                raise Vetoed(f"The plugin {plugin.name} refused to {kind.name}: {reason}")
+                raise Vetoed(f"The plugin {plugin.name} refused to {name}: {reason}")
 
     # ---------------------------------------------------------------- running
 
@@ -310,3 +339,21 @@ class Runner:
     def handle(self, operation_id: int) -> Handle | None:
         """The handle of an operation that is under way in this process."""
         return self.running.get(operation_id)
+
+
+def _restless(name: str) -> Conflict:
+    remedy = "Try again; see: purveyor operations"
+    return Conflict(f"What {name} is about changes all the time.", remedy=remedy)
+
+
+def _enact(
+    tx: Tx, kind: ImmediateOperation, given: Any, prepared: Any, actor: Who, keys: Sequence[Key]
+) -> Changed:
+    """All of an operation without steps: its record, and what it does."""
+    number = operations.insert(tx, kind.name, actor=name_of(actor), arguments=masked(given))
+    operations.keep_intent(tx, number, token_of(actor), keys)
+    operations.keep_steps(tx, number, ())
+    tx.operation = number
+    made = kind.change(tx, prepared, actor)
+    operations.end_at_once(tx, number, made.project)
+    return Changed(number, made)

@@ -121,6 +121,12 @@ def set_state(tx: Tx, operation_id: int, state: str, error: dict[str, Any] | Non
     tx.update("operations", "id = ?", [operation_id], **values)
 
 
+def end_at_once(tx: Tx, operation_id: int, project_id: int | None) -> None:
+    """Note that an operation without steps is done, and whose history it is in."""
+    set_state(tx, operation_id, "succeeded")
+    tx.update("operations", "id = ?", [operation_id], project_id=project_id)
+
+
 def steps(tx: Tx, operation_id: int) -> list[StepRecord]:
     """The steps that were begun, in that order."""
     rows = tx.rows(
