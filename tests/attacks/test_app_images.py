@@ -155,21 +155,25 @@ def test_variables_and_volumes_of_an_image_change_nothing_of_ours(
 @attack(
     "the engine",
     "have a file of ours put elsewhere by a link in one's image",
+    "keep one's app from starting by what is in that place",
     honest="an app reads the authority's certificate where it belongs",
 )
-def test_a_link_in_an_image_leads_nowhere_else(stage: Stage, token: str, build: Build) -> None:
-    """Engines differ: on some such an app runs, with the file where its own link leads, on others
-    it is not started."""
+@pytest.mark.parametrize(
+    "there",
+    ["ln -s /tmp/{mark} /etc/purveyor", "ln -s /tmp/{mark} /etc/purveyor && mkdir /tmp/{mark}",
+     "ln -s ../../../../../tmp /etc/purveyor", "ln -s purveyor /etc/purveyor", "touch /etc/purveyor",
+     "mkdir /etc/purveyor && ln -s /tmp/{mark} /etc/purveyor/ca.crt", "mkdir -p /etc/purveyor/ca.crt/x"],
+)  # fmt: skip
+def test_what_an_image_has_in_the_place_of_ours_leads_nowhere_else(
+    there: str, stage: Stage, token: str, build: Build
+) -> None:
     mark = secrets.token_hex(6)
-    text = f"RUN rm -rf /etc/purveyor && ln -s /tmp/{mark} /etc/purveyor\n{SERVE}"
-    body = {"image": build(f"USER 0\n{text}"), "port": 8000, "health_path": "/"}
-    with stage.http(token) as client:
-        answer = client.post("/api/projects/alpha/deployments", json=body)
-    assert answer.status_code in (201, 502), answer.text
-    assert not os.path.lexists(f"/tmp/{mark}"), "that of this host"
-    app = deployed(stage, token, build(SERVE))
+    before = os.path.lexists("/tmp/ca.crt")
+    app = deployed(stage, token, build(f"USER 0\nRUN {there.format(mark=mark)}\n{SERVE}"))
     told = docker("exec", app["container"], "cat", "/etc/purveyor/ca.crt")
     assert told == stage.variables("alpha", host=False)["REDIS_CA_PEM"].strip()
+    assert not os.path.lexists(f"/tmp/{mark}"), "that of this host"
+    assert os.path.lexists("/tmp/ca.crt") == before
 
 
 def named(app: dict[str, Any]) -> set[str]:

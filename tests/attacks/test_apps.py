@@ -341,6 +341,7 @@ def test_what_the_engine_says_is_for_administrators(
     "run it by its registry's name",
     "run it by its id",
     "run it by the beginning of its id",
+    "learn whether another project runs an image",
     honest="its own project runs it",
 )
 def test_files_of_another_projects_image_are_not_read(
@@ -351,12 +352,16 @@ def test_files_of_another_projects_image_are_not_read(
     try:
         assert deploy(name, SLEEP, by=admin, project="beta").status_code == 201
         number = docker("image", "inspect", "--format", "{{.Id}}", name)
-        for image in (name, name.removesuffix(":1"), f"docker.io/library/{name}", number):
-            assert deploy(image, command=["cat", "/etc/passwd"]).status_code == 403, image
-        assert (
-            deploy(number.removeprefix("sha256:")[:12], command=["cat", "/etc/passwd"]).status_code
-            == 409
-        )
+        nobodys = f"pvt-{secrets.token_hex(4)}:1"
+        told = {}
+        for image in (name, name.removesuffix(":1"), f"docker.io/library/{name}", nobodys):
+            answer = deploy(image, command=["cat", "/etc/passwd"])
+            assert answer.status_code == 409, image
+            told[image] = [answer.json()["detail"].replace(image, ""), answer.json()["remedy"]]
+        assert told[name] == told[nobodys]
+        assert deploy(number, command=["cat", "/etc/passwd"]).status_code == 403
+        short = number.removeprefix("sha256:")[:12]
+        assert deploy(short, command=["cat", "/etc/passwd"]).status_code == 409
     finally:
         # the image has other names, and others use it
         ours = f"label=dev.purveyor.installation={stage.installation}"

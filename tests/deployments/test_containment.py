@@ -1,6 +1,7 @@
 """What apps may do and what a project's own token may ask for: the rules, on the fake engine."""
 
 import io
+import re
 import tarfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -283,7 +284,9 @@ async def allowed(scene: Scene, image: str, *listed: str) -> str:
     async with scene.open() as app:
         try:
             return await app.context.store.read(
-                lambda tx: containment.require_image(tx, settings, SHOP, image)
+                lambda tx: containment.require_image(
+                    settings, SHOP, image, ours=containment.is_ours(tx, SHOP, image)
+                )
             )
         except Forbidden:
             return ""
@@ -336,7 +339,7 @@ async def test_an_image_that_only_another_project_runs_is_that_projects(scene: S
         scene.engine.world.images["private:1"] = {}
         await do(app, "deploy", project="bare", image="private:1")
         for name in ("private:1", "docker.io/library/private:1", "private"):
-            with pytest.raises(Forbidden, match="another project"):
+            with pytest.raises(ImageMissing, match="is not available"):
                 await ask(app, image=name, command=["cat", "/etc/shadow"])
         await do(app, "deploy", project="shop", image="private:1")
         await ask(app, image="private:1")
@@ -344,6 +347,29 @@ async def test_an_image_that_only_another_project_runs_is_that_projects(scene: S
     async with scene.open() as app:
         await do(app, "create-project", name="third")
         await ask(app, project="third", image="private:1")
+
+
+async def test_what_others_run_is_not_told(scene: Scene) -> None:
+    """One that others run is answered like one that nobody has, in a plan and afterwards, too."""
+    async with scene.open() as app, talking(app, "project", "shop") as client:
+        scene.engine.world.images["private:1"] = {}
+        await do(app, "deploy", project="bare", image="private:1")
+
+        async def told(image: str) -> list[Any]:
+            found: list[Any] = []
+            body = {"image": image, "command": ["cat", "/etc/shadow"]}
+            for path in ("?plan=true", ""):
+                answer = await client.post(f"/projects/shop/deployments{path}", json=body)
+                text = re.sub(r'"(id|deployment|operation_id)":\d+', r'"\1":0', answer.text)
+                text = re.sub(r"\.\d+\b", ".0", text)
+                found += [answer.status_code, text.replace(image, "IMAGE")]
+            listed = (await client.get("/projects/shop/deployments")).json()
+            newest = next(item for item in listed if item["image"] == image)
+            return [*found, newest["state"], newest["error"].replace(image, "IMAGE")]
+
+        assert await told("private:1") == await told("nobodys:1")
+        done = await client.post("/projects/shop/deployments", json={"image": "app:2"})
+        assert done.status_code == 201
 
 
 async def test_what_a_project_runs_already_it_goes_on_with(scene: Scene) -> None:
@@ -358,7 +384,7 @@ async def test_what_a_project_runs_already_it_goes_on_with(scene: Scene) -> None
         for image in ("127.0.0.1:5001/shop:1", "127.0.0.1:5000/x:1"):
             with pytest.raises(Forbidden, match="has a port"):
                 await ask(app, image=image)
-        with pytest.raises(Forbidden):
+        with pytest.raises(Forbidden, match="has a port"):
             await ask(app, project="bare", image="127.0.0.1:5000/shop:2")
     settle(scene, 'deploy-images = ["app"]')
     async with scene.open() as app:

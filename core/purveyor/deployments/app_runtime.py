@@ -73,6 +73,8 @@ class DockerAppRuntime:
 
     async def _run(self, deployment: Deployment, app: AppSpec) -> str:
         engine, name = self.context.engine, self._name(deployment)
+        if self.plainly:
+            await self.context.store.read(lambda tx: self._require_own(tx, app.image))
         await engine.images.ensure(app.image, _silent, self.context.settings.pull_timeout)
         network = await self._network(deployment.scope)
         hosts = await self.context.store.read(address.hosts)
@@ -106,6 +108,15 @@ class DockerAppRuntime:
                     lambda tx: port_registry.release_ports(tx, deployment=deployment.id)
                 )
         raise PortTaken(f"No free port from {PORT_BASE} up found for the app.")
+
+    def _require_own(self, tx: Tx, image: str) -> None:
+        """Raise `ImageMissing` for what is only another project's."""
+        project = projects.get(tx, self.project_id)
+        if containment.is_anothers(tx, self.context.settings, project, image):
+            raise ImageMissing(
+                f"Another project runs the image {image}, and {project.slug} does not.",
+                remedy="Deploy it there once, or list it in deploy-images.",
+            )
 
     async def _network(self, scope: Scope) -> str:
         """The environment's network, with the services that it uses."""
@@ -233,10 +244,13 @@ def scope_of(tx: Tx, record: DeploymentRecord) -> Scope:
 def _plain(error: PurveyorError, app: AppSpec) -> PurveyorError:
     """What a project's own token is told."""
     remedy = "Check its name; an administrator finds what the engine said in the daemon's log."
-    if isinstance(error, ImageMissing):
+    if isinstance(error, ImageMissing):  # the same whether it is nowhere, or another project's
         return ImageMissing(
             f"The image {app.image} is not available.",
-            remedy=remedy,
+            remedy=(
+                "Check its name. An administrator finds the reason in the daemon's log, and can "
+                "deploy it to this project once or list it in deploy-images."
+            ),
             errors={"image": "not available"},
         )
     return Failed(

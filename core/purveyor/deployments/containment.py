@@ -15,8 +15,9 @@ settings say, environments up to `project-environments`, and images that `deploy
 Where that lists nothing, any registry will do that is reached by a name and its usual port: with an
 address, `localhost` or a port in it the engine would be made to try doors of this host and of its
 neighbours. An image that another project runs, and this one does not, is that project's: it may
-hold what is nobody else's business, and it is on the engine already. What the project itself has
-run, an administrator or an older Purveyor let in: later tags of it are let in as well.
+hold what is nobody else's business, and it is on the engine already. Who asks for it is told that
+it is not available, as of one that nobody has: what others run is not told either. What the project
+itself has run, an administrator or an older Purveyor let in: later tags of it are let in as well.
 """
 
 import re
@@ -117,32 +118,58 @@ def require_room(tx: Tx, settings: Settings, project: ProjectRecord) -> None:
         )
 
 
-def require_image(tx: Tx, settings: Settings, project: ProjectRecord, image: str) -> str:
+def require_image(settings: Settings, project: ProjectRecord, image: str, *, ours: bool) -> str:
     """The image as it is to be deployed, with a tag: a bare word may be the beginning of any
-    image's id. Raises `Forbidden` for one that is not listed, or another's."""
+    image's id. Raises `Forbidden` for one that is not listed, or whose registry would be tried;
+    `ours`: the project runs it already."""
     parts = references.parse(image)
     if parts.repository == "sha256":  # what the engine takes for an image's id
         raise _refused(image, "it is an image's id")
-    repository = whole(parts.repository)
-    listed = [pattern.replace("{project}", project.slug) for pattern in settings.deploy_images]
-    fitting = [pattern for pattern in listed if fits(repository, parts.registry, pattern)]
-    if listed and not fitting:
+    if settings.deploy_images and not _fitting(settings, project, parts):
         raise _refused(
             image,
             "it is not listed in deploy-images",
             "List it there, or have an administrator deploy it.",
         )
-    users = {
+    inner = _inner(parts.registry)
+    if inner and not ours and not _is_listed(settings, project, parts):
+        raise _refused(image, f"its registry {inner}")
+    return image if parts.tag or parts.digest else f"{image}:latest"
+
+
+def is_ours(tx: Tx, project: ProjectRecord, image: str) -> bool:
+    """Whether a project runs an image, or did."""
+    return project.id in _users(tx, image)
+
+
+def is_anothers(tx: Tx, settings: Settings, project: ProjectRecord, image: str) -> bool:
+    """Whether other projects run an image, this one does not, and nothing lists it for it. Who asks
+    for such a one is told what they are told of one that is not there."""
+    users = _users(tx, image)
+    listed = _is_listed(settings, project, references.parts_of(image))
+    return bool(users) and project.id not in users and not listed
+
+
+def _users(tx: Tx, image: str) -> set[int]:
+    """The projects that run an image, or did: any tag of it."""
+    repository = whole(references.parts_of(image).repository)
+    return {
         number
         for number, used in deployment_store.images(tx)
         if whole(references.parts_of(used).repository) == repository
     }
-    if project.id not in users and not [pattern for pattern in fitting if pattern != "*"]:
-        if inner := _inner(parts.registry):
-            raise _refused(image, f"its registry {inner}")
-        if users:
-            raise _refused(image, "another project runs it, and this one does not")
-    return image if parts.tag or parts.digest else f"{image}:latest"
+
+
+def _fitting(settings: Settings, project: ProjectRecord, parts: references.Reference) -> list[str]:
+    """What of the list fits an image."""
+    listed = [pattern.replace("{project}", project.slug) for pattern in settings.deploy_images]
+    repository = whole(parts.repository)
+    return [pattern for pattern in listed if fits(repository, parts.registry, pattern)]
+
+
+def _is_listed(settings: Settings, project: ProjectRecord, parts: references.Reference) -> bool:
+    """Whether an image is meant by the list: what lists everything means none."""
+    return any(pattern != "*" for pattern in _fitting(settings, project, parts))
 
 
 def whole(repository: str) -> str:

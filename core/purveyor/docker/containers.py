@@ -243,16 +243,14 @@ class DockerContainers(Containers):
             owner = await _owner(container, owners) if owners else None
             open_to_all = bool(owners) and owner is None
             for place, some in placing.by_place(files, "").items():
+                content = placing.archive(some, place, owner, open_to_all=open_to_all)
                 try:
-                    await container.put_archive(
-                        place, placing.archive(some, place, owner, open_to_all=open_to_all)
-                    )
-                except aiodocker.DockerError as error:  # a folder that is not there is made
-                    if error.status != 404:
-                        raise
-                    await container.put_archive(
-                        "/", placing.archive(some, "/", owner, open_to_all=open_to_all)
-                    )
+                    await container.put_archive(place, content)
+                except aiodocker.DockerError:
+                    # a folder that is not there is made, and takes the place of what an image has
+                    # there that is none: a file, or a link that leads nowhere
+                    content = placing.archive(some, "/", owner, open_to_all=open_to_all)
+                    await container.put_archive("/", content)
 
     async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
         with self._engine.errors("list its containers"):

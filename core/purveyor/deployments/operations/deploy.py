@@ -160,9 +160,10 @@ class Deploy(OperationType):
             slug = naming.slug_of(given.environment, "environment")
             if projects.find_environment(tx, project.id, slug) is None:
                 containment.require_room(tx, settings, project)
-        return (
-            containment.require_image(tx, settings, project, given.image) if given.image else None
-        )
+        if not given.image:
+            return None
+        ours = containment.is_ours(tx, project, given.image)
+        return containment.require_image(settings, project, given.image, ours=ours)
 
     def _variables(self, tx: Tx, operation: OperationRecord) -> list[Variable]:
         """All variables of the deployment. Raises `Conflict` when two disagree."""
