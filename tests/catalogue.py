@@ -7,11 +7,17 @@ from pathlib import Path
 
 import msgspec
 
+from fake.server import Tidy
 from purveyor.app import EVENTS, OPERATION_TYPES
+from purveyor.extensions.operations.of_plugin import type_of
 from purveyor.kernel.events import catalog
 from purveyor_hooks import events
 
-CATALOGUE = {entry.type: entry for entry in catalog.build(OPERATION_TYPES, EVENTS)}
+OF_PLUGINS = [type_of("fake", Tidy())]
+CATALOGUE = {
+    entry.type: entry
+    for entry in catalog.build([*OPERATION_TYPES, *OF_PLUGINS], EVENTS)  # type: ignore[list-item]
+}
 
 
 def uncatalogued(state: Path) -> list[str]:

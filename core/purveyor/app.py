@@ -47,6 +47,7 @@ from purveyor.deployments.project_apps import ProjectApps
 from purveyor.distributions.events import EVENTS as DISTRIBUTIONS_EVENTS
 from purveyor.docker import Engine, Labels, subnet_registry
 from purveyor.docker.models import Network
+from purveyor.extensions.operations.of_plugin import types_of
 from purveyor.kernel.actors import Who
 from purveyor.kernel.api.refusals import Refusals
 from purveyor.kernel.cache import Cache
@@ -91,6 +92,7 @@ from purveyor.recovery.operations.recover import Recover
 from purveyor.services import hold, networks
 from purveyor.services import store as services
 from purveyor.services.controller import ServiceController
+from purveyor.services.documents import ServiceDocuments
 from purveyor.services.events import EVENTS as SERVICES_EVENTS
 from purveyor.services.handle import handle_of
 from purveyor.services.health import Observer
@@ -353,6 +355,14 @@ class PluginCore:
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
         self._app.background(self._plugin, work)
+
+    def documents(self, service_id: int) -> ServiceDocuments:
+        plugin = self._plugin
+        if plugin is None or plugin.service_type is None:
+            raise NotFound("What has no service type keeps no documents of services.")
+        return ServiceDocuments(
+            self._app.context.store, plugin.name, service_id, of_type=plugin.service_type
+        )
 
     def folder(self, name: str) -> Path:
         return self._app.context.state / name
@@ -645,7 +655,7 @@ IMMEDIATE_OPERATIONS: tuple[Callable[[Context], ImmediateOperation], ...] = (
 
 def build(context: Context) -> Mapping[str, OperationType]:
     """Every type of operation with steps, by its name."""
-    made = [make(context) for make in OPERATION_TYPES]
+    made = [*(make(context) for make in OPERATION_TYPES), *types_of(context)]
     return {kind.name: kind for kind in made}
 
 

@@ -24,6 +24,7 @@ from purveyor.audit.answers import on_answer
 from purveyor.backups import routes as backup_routes
 from purveyor.deployments import routes as deployment_routes
 from purveyor.distributions import routes as distribution_routes
+from purveyor.extensions import routes as extension_routes
 from purveyor.kernel.api import problems
 from purveyor.kernel.api import routes as api_routes
 from purveyor.kernel.api.auth import Authentication, still_valid
@@ -69,6 +70,7 @@ def create_api(app: App) -> Litestar:
         "/api",
         route_handlers=[
             service_routes.router,
+            extension_routes.router(app.operation_types),
             upgrade_routes.router,
             project_routes.service_router,
             project_routes.router,
@@ -126,12 +128,16 @@ def _add_plugins(api: Litestar, app: App) -> None:
     """Each plugin's routes by themselves: what is wrong with one's is its own."""
     registry = app.context.registry
     assert app.workers is not None
-    given = PluginApplication(
-        PluginCore(app), DefineMiddleware(Authentication), api, app.workers, app.sign_ins
-    )
-    for plugin, routes in registry.everyone("http_routes", app=given):
+    for plugin, call in registry.callers("http_routes"):
+        given = PluginApplication(
+            PluginCore(app, plugin),
+            DefineMiddleware(Authentication),
+            api,
+            app.workers,
+            app.sign_ins,
+        )
         try:
-            for route in routes or ():
+            for route in call(app=given) or ():
                 api.register(route)
         except Exception as error:
             registry.note_fault(plugin, "http_routes", error)

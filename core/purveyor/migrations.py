@@ -533,6 +533,19 @@ OIDC_ACCOUNTS = """
 ALTER TABLE users ADD COLUMN account TEXT;
 """
 
+# what plugins keep of services, by key; a sealed value is encrypted like all secrets
+PLUGIN_DOCUMENTS = """
+CREATE TABLE plugin_documents (
+    plugin TEXT NOT NULL,
+    service_id INTEGER NOT NULL REFERENCES services (id) ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    sealed INTEGER NOT NULL CHECK (sealed IN (0, 1)),
+    PRIMARY KEY (plugin, service_id, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX plugin_documents_service ON plugin_documents (service_id)
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -683,3 +696,8 @@ def bindings_former_until(db: Database) -> None:
 @migrations()
 def bindings_extras(db: Database) -> None:
     _run(db, BINDINGS_EXTRAS)
+
+
+@migrations()
+def plugin_documents(db: Database) -> None:
+    _run(db, PLUGIN_DOCUMENTS)

@@ -29,6 +29,7 @@ COMMANDS = {
     "volumes": SERVICES,
     "upgrade": "purveyor.upgrades.commands",
     "import": SERVICES,
+    "service": "purveyor.extensions.commands",
     "clone": SERVICES,
     "undelete": SERVICES,
     "purge": SERVICES,

@@ -11,6 +11,7 @@ from purveyor_hooks.types import (
     Address,
     AppSpec,
     Arrival,
+    Binding,
     Bound,
     Command,
     Departure,
@@ -19,10 +20,12 @@ from purveyor_hooks.types import (
     ExecResult,
     Health,
     OpenSession,
+    Operation,
     Service,
 )
 
 T = TypeVar("T")
+A_co = TypeVar("A_co", covariant=True)
 
 
 class Logger(Protocol):
@@ -77,6 +80,69 @@ class Access(Protocol):
     def process(self, command: Command) -> AbstractAsyncContextManager[Process]:
         """Run a command in the service's container, for streams of any length. Raises as `exec`
         does."""
+
+
+class Documents(Protocol):
+    """What a plugin keeps of a service, by key: JSON, a thousand documents of at most 64 KiB.
+
+    They go with the service: a deleted one has them when it is brought back, and its purge removes
+    them. They are in the copies of the state, so they are there after the loss of the host.
+    """
+
+    async def get(self, key: str) -> Any:
+        """A document, None when there is none."""
+
+    async def write(self, changes: Mapping[str, Any], *, sealed: bool = False) -> None:
+        """Write documents by their keys, all or none; None deletes one. Durable when it returns.
+
+        `sealed` ones are encrypted. A key has at most 200 characters, none of them a control
+        character. Raises `BadInput` for what is too much, or is no JSON.
+        """
+
+    async def list(self, prefix: str = "", after: str = "", limit: int = 100) -> Sequence[str]:
+        """Keys that begin with a prefix, in their order, after a key; at most a thousand."""
+
+
+class Asking(Protocol[A_co]):
+    """An operation of a plugin that is asked for: on which service, with what."""
+
+    @property
+    def service(self) -> Service: ...
+
+    @property
+    def access(self) -> Access: ...
+
+    @property
+    def given(self) -> A_co:
+        """The arguments."""
+
+    @property
+    def bindings(self) -> Sequence[Binding]:
+        """Those of the project whose token asks, and nothing else may be touched then; none when an
+        administrator asks, for the whole service."""
+
+    @property
+    def documents(self) -> Documents: ...
+
+
+class Running(Asking[A_co], Protocol[A_co]):
+    """An operation of a plugin under way, as one of its steps sees it."""
+
+    @property
+    def operation(self) -> Operation:
+        """Its number and what it is called; secret arguments are in `given` alone."""
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """What the draft began with, and what was saved since: also by a process that was killed,
+        and by steps before."""
+
+    async def save(self, **changes: Any) -> None:
+        """Keep how far it is; durable when it returns. A sign of progress. At most 64 KiB in all,
+        as JSON; encrypted, and forgotten when the operation has ended."""
+
+    async def progress(self, text: str) -> None:
+        """Tell how far it is: an event, at most one in a second. A sign of progress."""
 
 
 class Reader(Protocol):
@@ -221,6 +287,10 @@ class Core(Protocol):
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run something for as long as the core runs; it is cancelled before `shutdown`. What it
         raises is the plugin's fault."""
+
+    def documents(self, service_id: int) -> Documents:
+        """What this plugin keeps of a service of its own type. Raises `NotFound` when it is used
+        for another."""
 
     def folder(self, name: str) -> Path:
         """A folder of the state directory that the plugin may use; it may not be there yet."""

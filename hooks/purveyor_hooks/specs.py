@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from purveyor_hooks.markers import deprecated, hookspec
+from purveyor_hooks.operations import ServiceOperation
 from purveyor_hooks.protocols import (
     Access,
     Application,
@@ -575,6 +576,19 @@ async def recovered(service: Service, access: Access) -> tuple[Finding, ...]:  #
     - access: how to reach it.
 
     Asked after `recover`, and again after a crash.
+    """
+
+
+# ---------------------------------------------------------------- type hooks: further operations
+
+
+@hookspec
+def operations() -> "Sequence[ServiceOperation[Any]]":  # type: ignore[empty-body]
+    """List the operations that this plugin brings on services of its type. Optional. Pure; asked
+    once at load.
+
+    Each gets its route, ``POST /api/external-services/SERVICE/operations/TYPE.NAME``, and is run
+    by ``purveyor service run SERVICE NAME``, planned by ``--plan``.
     """
 
 

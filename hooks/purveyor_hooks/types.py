@@ -655,6 +655,30 @@ class Operation(Value, frozen=True):
     arguments: dict[str, Any]
 
 
+class Step(Value, frozen=True):
+    """A step of an operation that a plugin brings. `undo` says that what it did, or began, is taken
+    back when the operation fails; `deadline` is in seconds without any sign of progress."""
+
+    name: str
+    undo: bool = False
+    deadline: float = 60.0
+
+
+class Draft(Value, frozen=True):
+    """What an operation of a plugin will do, decided once and stored with it.
+
+    `steps` are the names of those that are done; `state` is what they begin with, encrypted, at
+    most 64 KiB as JSON. The rest is for whoever asks for a plan: `resources` are made, changed or
+    removed, `downtime` is a sentence, "none" when nothing stops serving.
+    """
+
+    steps: tuple[str, ...]
+    state: dict[str, Any] = {}
+    resources: tuple[str, ...] = ()
+    downtime: str = "none"
+    warnings: tuple[str, ...] = ()
+
+
 # ---------------------------------------------------------------- deploying
 
 

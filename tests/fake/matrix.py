@@ -216,6 +216,11 @@ FORMS = {
     "rotate": Form("rotate", {"project": "shop"}),
     "rotate-grace": Form("rotate", {"project": "shop", "grace": 600}),
     "renew-certificate": Form("renew-certificate", {"service": "main"}),
+    "tidy": Form(  # of the fake type's plugin
+        "fake.tidy",
+        {"service": "main", "arguments": {"label": "neat", "key": "s3cr3t-of-all"}},
+        _furthered,
+    ),
     "rotate-administrator": Form("rotate-administrator", {"service": "main"}),
     "deploy": Form("deploy", {"project": "blog", "image": "app:1", "port": 8000}),
     "deploy-over": Form("deploy", {"project": "shop", "image": "app:2"}),

@@ -291,6 +291,12 @@ def _recorded(tx: Tx) -> dict[str, Any]:
             for item in deployment_store.deployments(tx, state="active")
         ],
         "backups": backups.listed(tx),
+        "documents": [
+            tuple(row.values())
+            for row in tx.rows(
+                "SELECT plugin, service_id, key, sealed FROM plugin_documents ORDER BY 1, 2, 3"
+            )
+        ],
         "archives": [(item.service_id, item.state) for item in archives.every(tx)],
     }
 

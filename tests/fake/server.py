@@ -12,13 +12,17 @@ import tarfile
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import anyio
 import msgspec
 
+import purveyor_hooks as ph
 from fake.engine import Container, FakeEngine
 from purveyor_hooks import (
     Access,
+    Arguments,
+    Asking,
     Binding,
     Census,
     Certificate,
@@ -29,6 +33,7 @@ from purveyor_hooks import (
     DeadlineExceeded,
     Deployment,
     DeployResult,
+    Draft,
     EngineUnavailable,
     Failed,
     File,
@@ -45,10 +50,13 @@ from purveyor_hooks import (
     Recovery,
     RestoreOptions,
     Retold,
+    Running,
     Service,
+    ServiceOperation,
     ServiceType,
     Sink,
     Source,
+    Step,
     UpgradePlan,
     Variable,
     Workshop,
@@ -459,6 +467,66 @@ def upgrade_plan(service: Service, image: Image) -> UpgradePlan:
     if data_major(image) == service.major:
         return UpgradePlan(action="restart", reason="the same version of the data")
     return UpgradePlan(action="migrate", reason="another version of the data")
+
+
+# ---------------------------------------------------------------- an operation of its own
+
+LABEL = "tidied"  # the key that says so
+
+
+class TidyArguments(Arguments, frozen=True, kw_only=True):
+    """What `Tidy` is asked with."""
+
+    label: Annotated[str, msgspec.Meta(min_length=1, max_length=20, description="What to write.")]
+    key: Annotated[str, ph.SECRET] = ""
+    among: tuple[str, ...] = ()
+    pause: Literal["none", "long"] = "none"
+    times: int | None = None
+
+
+class Tidy(ServiceOperation[TidyArguments]):
+    """Writes a label into each resource, one after the other, and goes on where it was killed."""
+
+    name = "tidy"
+    summary = "Write a label into each resource."
+    arguments = TidyArguments
+    steps = (Step(name="write", undo=True), Step(name="note", undo=True), Step(name="rest"))
+
+    async def draft(self, asked: Asking[TidyArguments]) -> Draft:
+        resources = sorted(_serving(asked.service, asked.access, "draft").held.resources)
+        wanted = [name for name in resources if not asked.given.among or name in asked.given.among]
+        steps = ("write", "note") if asked.given.pause == "none" else ("write", "note", "rest")
+        return Draft(steps=steps, state={"left": wanted}, resources=tuple(wanted))
+
+    async def do(self, step: str, run: Running[TidyArguments]) -> None:
+        if step == "rest":
+            await run.progress(f"resting with {run.given.key}")
+            await anyio.sleep_forever()
+        if step == "note":
+            await run.documents.write({"label": run.given.label}, sealed=True)
+            return
+        left = list(run.state["left"])
+        while left:
+            server = _serving(run.service, run.access, "tidy")
+            server.held.resources[left[0]][LABEL] = run.given.label
+            server.save()
+            left.pop(0)
+            await run.save(left=left, done=[*run.state.get("done", []), "one"])
+            await run.progress(f"{len(left)} left")
+
+    async def undo(self, step: str, run: Running[TidyArguments]) -> None:
+        if step == "note":
+            await run.documents.write({"label": None})
+            return
+        server = _serving(run.service, run.access, "untidy")
+        for keys in server.held.resources.values():
+            keys.pop(LABEL, None)
+        server.save()
+
+
+@hookimpl
+def operations() -> list[ServiceOperation[Any]]:
+    return [Tidy()]
 
 
 # ---------------------------------------------------------------- every moment of the past

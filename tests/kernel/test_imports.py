@@ -42,6 +42,7 @@ STANDING = {
     "deployments": {"services", "projects"},
     "upgrades": {"services", "projects"},
     "archiving": {"services", "projects", "backups", "deployments", "upgrades"},
+    "extensions": {"services", "projects"},
     "recovery": {
         "migrations",
         "audit",

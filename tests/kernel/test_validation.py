@@ -4,7 +4,7 @@ import logging
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 import pytest
@@ -215,3 +215,95 @@ def test_the_table_of_what_goes_together_names_hooks() -> None:
     assert validation.TOGETHER.keys() <= known
     assert set().union(*validation.TOGETHER.values()) <= known
     assert known >= specs.EVERYONES
+
+
+class Given(ph.Arguments, frozen=True, kw_only=True):
+    """Arguments of every kind that there is."""
+
+    text: str
+    number: Annotated[int, msgspec.Meta(ge=1, description="How many.")] = 1
+    share: float | None = None
+    sure: bool = False
+    mode: Literal["quick", "whole"] = "quick"
+    names: tuple[str, ...] = ()
+    key: Annotated[str | None, ph.SECRET] = None
+
+
+class Sound(ph.ServiceOperation[Given]):
+    """One that is right."""
+
+    name = "tidy"
+    summary = "Tidy up."
+    arguments = Given
+    steps = (ph.Step(name="one", undo=True), ph.Step(name="two"))
+
+    async def draft(self, asked: ph.Asking[Given]) -> ph.Draft:
+        return ph.Draft(steps=("one",))
+
+    async def do(self, step: str, run: ph.Running[Given]) -> None: ...
+
+    async def undo(self, step: str, run: ph.Running[Given]) -> None: ...
+
+
+def field(name: str, kind: Any) -> type[ph.Arguments]:
+    return msgspec.defstruct("Odd", [(name, kind)], bases=(ph.Arguments,), frozen=True)  # type: ignore[return-value]
+
+
+def but(**changes: Any) -> Any:
+    return type("Odd", (Sound,), changes)()
+
+
+def with_operations(*given: Any) -> str:
+    return plugin(operations=lambda: list(given)).error
+
+
+def test_operations_that_are_right_are_taken() -> None:
+    assert with_operations(Sound(), but(name="other", scope="project", lock="backup")) == ""
+
+
+@pytest.mark.parametrize(
+    ("operation", "told"),
+    [
+        (object(), "operations answers object, not ServiceOperation"),
+        (but(name="Optimize All"), "'Optimize All' has to be of lower-case letters"),
+        (but(name="x/../../stop"), "has to be of lower-case letters"),
+        (but(name="a.b"), "has to be of lower-case letters"),
+        (but(name="tidy\n"), "has to be of lower-case letters"),
+        (but(name=""), "has to be of lower-case letters"),
+        (but(name=7), "has to be of lower-case letters"),
+        (but(name="x" * 41), "has to be of lower-case letters"),
+        (but(summary=""), "has no summary"),
+        (but(summary="two\nlines"), "has no summary"),
+        (but(summary="\x1b[31mred"), "has no summary"),
+        (but(lock="none"), "takes the lock 'none'"),
+        (but(scope="everybody"), "has the scope 'everybody'"),
+        (but(do=plain), "has a do that has to be `async def`"),
+        (but(steps=()), "has no steps"),
+        (but(steps=("one",)), "has no steps"),
+        (but(steps=None), "has no steps"),
+        (but(steps=(ph.Step(name="a b"),)), "has the step 'a b'"),
+        (but(steps=(ph.Step(name="a"), ph.Step(name="a"))), "has the step a twice"),
+        (but(steps=(ph.Step(name="a", deadline=0),)), "without a deadline"),
+        (but(steps=(ph.Step(name="a", deadline=float("nan")),)), "without a deadline"),
+        (but(undo=ph.ServiceOperation.undo), "has steps with an undo, and no undo"),
+        (but(arguments=dict), "no subclass of Arguments"),
+        (but(arguments=field("Größe", int)), "has the argument 'Größe'"),
+        (but(arguments=field("x", dict[str, str])), "no text, number, boolean"),
+        (but(arguments=field("x", Any)), "no text, number, boolean"),
+        (but(arguments=field("x", int | str)), "no text, number, boolean"),
+        (but(arguments=field("x", bytes)), "no text, number, boolean"),
+        (but(arguments=field("x", Literal[1, 2])), "no text, number, boolean"),
+        (
+            but(arguments=field("x", tuple[Annotated[str, ph.SECRET], ...])),
+            "no text, number, boolean",
+        ),
+        (but(arguments=field("x", "Unknown")), "of which no schema can be made"),
+    ],
+)
+def test_an_operation_that_does_not_fit_is_told(operation: Any, told: str) -> None:
+    assert told in with_operations(operation)
+
+
+def test_two_operations_of_one_name_are_told() -> None:
+    assert "tidy is there twice" in with_operations(Sound(), Sound())
+    assert "is not iterable" in plugin(operations=lambda: 7).error

@@ -10,9 +10,7 @@ from purveyor.kernel.db import Tx
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import Plan
 from purveyor.kernel.redact import MASK
-
-# marks an argument whose values may be secret: whoever else is shown it gets the names in it, if any
-SECRET = msgspec.Meta(extra={"secret": True})
+from purveyor_hooks import SECRET as SECRET
 
 
 class Step(NamedTuple):
@@ -64,6 +62,8 @@ def masked(given: msgspec.Struct) -> dict[str, Any]:
     """Arguments as a plugin is shown them: of those that are marked `SECRET` names at most."""
     shown: dict[str, Any] = msgspec.to_builtins(given)
     for field in msgspec.structs.fields(given):
+        if isinstance(inner := getattr(given, field.name), msgspec.Struct):
+            shown[field.encode_name] = masked(inner)
         marks = getattr(field.type, "__metadata__", ())
         if any(
             isinstance(mark, msgspec.Meta) and (mark.extra or {}).get("secret") for mark in marks

@@ -312,6 +312,8 @@ class Runner:
             kind = self.operation_types.get(handle.verb)
             if kind is None:  # its plugin is gone: it holds its target until that is back
                 handle.waits = f"nothing here knows {handle.verb!r}"
+                if "." in handle.verb:
+                    handle.waits += ": install the plugin that brings it, in a version that does"
                 self.left[handle.operation_id] = handle
                 continue
             self.logger.info("operation.resumed", operation=handle.operation_id, verb=handle.verb)

@@ -65,6 +65,11 @@ def keep_steps(tx: Tx, operation_id: int, names: Sequence[str]) -> None:
     )
 
 
+def keep_private(tx: Tx, operation_id: int, private: dict[str, Any]) -> None:
+    """Note what only an operation knows, in place of what was noted before."""
+    tx.update("operations", "id = ?", [operation_id], private=tx.secrets.seal(private))
+
+
 def note_outcome(tx: Tx, operation_id: int, outcome: Outcome) -> None:
     """Note what an operation found, in place of what an earlier try of it did."""
     tx.update("operations", "id = ?", [operation_id], outcome=msgspec.json.encode(outcome).decode())

@@ -23,7 +23,9 @@ from purveyor_hooks import (
     NotFound,
     PurveyorError,
     Service,
+    ServiceOperation,
     ServiceType,
+    declared,
     specs,
 )
 
@@ -63,6 +65,7 @@ class Provider:
     ) -> None:
         self.kind = kind
         self.plugin = plugin
+        self.operations: Sequence[ServiceOperation[Any]] = ()
         self._hooks = hooks
 
     def offers(self, hook: str) -> bool:
@@ -77,7 +80,7 @@ class Provider:
         """What a hook answers, at once or as an awaitable; None where it answers nothing."""
         if service is not None:
             arguments["service"] = service
-        with self._guard(hook, service, arguments.get("binding")):
+        with self.guard(hook, service, arguments.get("binding")):
             answers = self._hooks(hook)(**arguments)
             if not answers and not self.offers(hook):
                 raise NotImplementedError(f"the hook {hook} is not implemented")
@@ -98,9 +101,7 @@ class Provider:
         pending = self.call(hook, service, **arguments)
         path = arguments.get("path") if hook in NAMED_BY_PEOPLE else ()
         name = service.name if service else self.kind.name
-        with self._guard(
-            hook, service, arguments.get("binding"), counted=not watching and not path
-        ):
+        with self.guard(hook, service, arguments.get("binding"), counted=not watching and not path):
             try:
                 with anyio.move_on_after(deadline):
                     # a driver's own TimeoutError is its own, and told with the driver's words
@@ -119,16 +120,23 @@ class Provider:
             )
 
     @contextmanager
-    def _guard(
-        self, hook: str, service: Service | None, binding: Binding | None, *, counted: bool = True
+    def guard(
+        self,
+        hook: str,
+        service: Service | None,
+        binding: Binding | None,
+        *,
+        counted: bool = True,
+        secrets: Sequence[str] = (),
     ) -> Any:
         try:
             yield
         except PurveyorError:
             raise
         except Exception as error:
-            secrets = redact.secret_values(self.kind, service.parameters) if service else []
+            secrets = [*secrets]
             if service:
+                secrets += redact.secret_values(self.kind, service.parameters)
                 secrets += service.secrets.values()
             if binding:
                 secrets.append(binding.password)
@@ -248,8 +256,14 @@ class Registry:
             wrong.append(f"the service type {kind.name!r} is taken by the plugin {owner}")
         if wrong:
             return
+        provider = Provider(kind, plugin, hooks)
+        if provider.offers("operations"):
+            provider.operations = tuple(hooks("operations")()[0])
+            wrong += declared.faults(provider.operations)
+        if wrong:
+            return
         plugin.service_type = kind.name
-        self._providers[kind.name] = Provider(kind, plugin, hooks)
+        self._providers[kind.name] = provider
 
     def module(self, name: str) -> Any:
         """What a plugin was loaded from: its module, or another object."""
@@ -286,14 +300,15 @@ class Registry:
         """Call a hook of all plugins, one by one; what one raises is noted and stops nobody
         else."""
         answers = []
-        for plugin, call in self._callers(hook):
+        for plugin, call in self.callers(hook):
             try:
                 answers.append((plugin, call(**arguments)))
             except Exception as error:
                 self.note_fault(plugin, hook, error)
         return answers
 
-    def _callers(self, hook: str) -> list[tuple[Plugin, Callable[..., Any]]]:
+    def callers(self, hook: str) -> list[tuple[Plugin, Callable[..., Any]]]:
+        """The plugins that implement a hook of everyone's, and how to call each, unguarded."""
         found = []
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
             plugin = self._plugins.get(implementation.plugin_name)
@@ -323,7 +338,7 @@ class Registry:
         """The answers of all plugins to an async hook, in turn; what raises or hangs is noted and
         left out."""
         # one after the other: who comes after a refusal is not even called
-        for plugin, call in self._callers(hook):
+        for plugin, call in self.callers(hook):
             try:
                 with anyio.fail_after(deadline):
                     answer = await call(**arguments)
@@ -339,7 +354,7 @@ class Registry:
         """The answers of all plugins to an async hook whose failure is the caller's: it is
         raised."""
         answers = []
-        for plugin, call in self._callers(hook):
+        for plugin, call in self.callers(hook):
             try:
                 with anyio.move_on_after(deadline) as scope:
                     answers.append(await _awaitable(call(**arguments)))
@@ -359,7 +374,7 @@ class Registry:
 
     def each(self, hook: str) -> list[tuple[Plugin, Callable[..., Awaitable[None]]]]:
         """The plugins that implement an async hook of everyone's, and how to call it."""
-        return self._callers(hook)
+        return self.callers(hook)
 
 
 async def _awaitable(pending: Awaitable[T]) -> T:

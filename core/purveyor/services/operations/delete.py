@@ -10,6 +10,7 @@ from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
+from purveyor.services import document_store
 from purveyor.services import store as services
 from purveyor.services.above import Archiving, Links
 from purveyor.services.models import ServiceRecord
@@ -126,9 +127,11 @@ class Delete(ServiceOperation):
         services.update(tx, record.id, state="deleted")
         self.context.part(Archiving).forget(tx, record.id)
         port_registry.release_ports(tx, service=record.id)
-        if record.volume_id is None:
+        if record.volume_id is None:  # it was imported, and its data is its owner's
+            document_store.forget(tx, record.id)
             return
         if operation.arguments["purge"]:
+            document_store.forget(tx, record.id)
             services.update_volume(tx, record.volume_id, state="purged", kept_at=tx.now)
         else:
             services.keep_volume(tx, record.volume_id, record, {"before": f"delete {operation.id}"})

@@ -11,6 +11,7 @@ from purveyor.kernel.operations import OperationType, Plan, Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedVolume
+from purveyor.services import document_store
 from purveyor.services import store as services
 from purveyor_hooks import BadInput, Conflict
 
@@ -72,3 +73,4 @@ class Purge(OperationType):
 
     def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         services.update_volume(tx, operation.arguments["volume"], state="purged")
+        document_store.forget_of_volume(tx, operation.arguments["volume"])

@@ -1,0 +1,1 @@
+"""What plugins bring to services of their types beyond the core: operations of their own."""
