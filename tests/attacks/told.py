@@ -5,7 +5,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 Test = TypeVar("Test", bound=Callable[..., object])
-AGAINST = ("the network", "the engine", "names", "the web", "tokens and sign-in", "plugins")
+AGAINST = (
+    "the network",
+    "the engine",
+    "names",
+    "the web",
+    "tokens and sign-in",
+    "rotation",
+    "plugins",
+)
 
 
 def attack(against: str, *what: str, honest: str) -> Callable[[Test], Test]:

@@ -12,6 +12,7 @@ from purveyor import doctor
 from purveyor.app import App
 from purveyor.kernel.db import Store
 from purveyor.projects import store as projects
+from purveyor.projects.endings import Endings
 from purveyor.projects.models import BindingRecord
 from purveyor.services import routes as service_routes
 from purveyor.services import store as services
@@ -65,5 +66,55 @@ async def test_what_comes_before_ends_it_too(verb: str, scene: Scene) -> None:
         await do(app, "rotate", project="shop", service="main", grace=600)
         more = {"now": True} if verb == "unlink" else {}
         await do(app, verb, project="shop", service="main", **more)
+        assert former(scene) == {}
+        assert (await bound(app)).former_until is None
+
+
+EXCHANGES: dict[str, dict[str, Any]] = {
+    "restore": {"backup": "1", "service_id": "main"},
+    "upgrade": {"service": "main", "docker_image": "fake:2"},
+}
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+async def test_other_data_ends_it_before_its_time_and_the_plan_says_so(
+    name: str, scene: Scene
+) -> None:
+    async with scene.open() as app:
+        await do(app, "rotate", project="shop", service="main", grace=600)
+        given = msgspec.convert(EXCHANGES[name], app.operation_type(name).arguments)
+        plan = await app.plan(name, given)
+        assert "The former credentials of shop/production, which were to work until" in str(
+            plan.warnings
+        )
+        await do(app, name, **EXCHANGES[name])
+        assert former(scene) == {}
+        await look_after(app)
+        assert (await service_routes.service_details(app, "main")).endings == []
+        await do(app, "rotate", project="shop", service="main", grace=600)
+
+
+async def test_data_of_before_brings_nothing_back_that_has_ended(scene: Scene) -> None:
+    async with scene.open() as app:
+        await do(app, "rotate", project="shop", service="main", grace=600)
+        await do(app, "restore", backup="1", service_id="main")
+        kept = await app.context.store.read(lambda tx: services.volumes(tx, ["kept"]))
+        volume = next(item.id for item in kept if item.origin == "main")
+        await do(app, "attach-volume", service="main", volume=volume)
+        assert former(scene) == {}
+
+
+async def test_a_clock_that_is_set_back_gives_it_no_more_time(scene: Scene) -> None:
+    passed, off = 0.0, timedelta()
+    moved = partial(Store, clock=lambda: datetime.now(UTC) + off)
+    async with scene.open(make_store=moved) as app:
+        endings = Endings(app.context, app.runner, app.operation_types, passed=lambda: passed)
+        await do(app, "rotate", project="shop", service="main", grace=600)
+        await endings.turn()
+        off, passed = timedelta(days=-1), 599.0
+        await endings.turn()
+        assert set(former(scene)) == {"shop_production"}
+        passed = 601.0
+        await endings.turn()
         assert former(scene) == {}
         assert (await bound(app)).former_until is None

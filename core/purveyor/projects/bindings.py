@@ -167,6 +167,21 @@ class Binder:
                     lambda tx: projects.update_binding(tx, binding_id, **ended)  # noqa: B023
                 )
 
+    async def close_former(self, binding_ids: Sequence[int]) -> None:
+        """End what rotations have replaced on a server that has other data now: that may hold what
+        ended long ago, or not hold what is to work for a while. The record is over as well, and
+        the sweep takes it away: after a step that is taken back the data of before is there again.
+        """
+        for binding_id in binding_ids:
+            loaded = await self._load(binding_id)
+            if loaded is None:
+                continue
+            binding, service = loaded
+            server = handle_of(self._context, service)
+            if server.offers("retire"):
+                await server.retire(binding.view())
+                await self._context.store.write(lambda tx: end_former(tx, binding))  # noqa: B023
+
     async def retire(self, binding_ids: Sequence[int]) -> None:
         """End what rotations have replaced."""
         for binding_id in binding_ids:
@@ -198,6 +213,15 @@ class Binder:
                 await handle_of(self._context, service).purge(binding.view())
                 await self._networks.leave(service.id, binding.environment_id)
                 await self._context.store.write(lambda tx: projects.delete_binding(tx, binding_id))  # noqa: B023
+
+
+def end_former(tx: Tx, record: BindingRecord) -> None:
+    """The time of what a rotation has left is over now, if it has left anything."""
+    if record.former_until is not None:
+        if record.environment_id is not None:
+            tokens.end_former(tx, record.environment_id, record.former_until)
+        if record.former_until > tx.now:
+            projects.update_binding(tx, record.id, former_until=tx.now)
 
 
 def revoke_unused(tx: Tx, context: Context, project_id: int) -> None:

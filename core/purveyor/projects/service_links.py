@@ -61,8 +61,10 @@ class ProjectLinks(Links):
 
     async def settle(self, service_id: int) -> None:
         held, binder = await self._held(service_id), self._context.part(Binder)
-        await binder.bind([item.id for item in held if item.state == "bound"])
+        bound = [item.id for item in held if item.state == "bound"]
+        await binder.bind(bound)
         await binder.unbind([item.id for item in held if item.state == "unbound"])
+        await binder.close_former(bound)
 
     async def _held(self, service_id: int) -> list[BindingRecord]:
         return await self._context.store.read(

@@ -40,6 +40,16 @@ def replace_of_environment(
     _make(tx, project, environment)
 
 
+def end_former(tx: Tx, environment_id: int, until: datetime) -> None:
+    """End the tokens that were to work until then, or less long."""
+    where = f"environment_id = ? AND sealed IS NOT NULL AND expires_at <= ? AND {VALID}"
+    for row in list(
+        tx.rows(f"SELECT id, project_id FROM tokens WHERE {where}", [environment_id, until, tx.now])
+    ):
+        tx.update("tokens", "id = ?", [row["id"]], revoked_at=tx.now)
+        tx.emit("token.revoked", project=row["project_id"], data={"id": row["id"]})
+
+
 def _make(tx: Tx, project: ProjectRecord, environment: EnvironmentRecord) -> None:
     token, name = _new(), f"{project.slug}/{environment.slug}"
     values = {

@@ -51,8 +51,8 @@ class Links(ABC):
 
     @abstractmethod
     async def settle(self, service_id: int) -> None:
-        """Give each account in the data the password that is recorded, or none: the data may hold
-        them as they were."""
+        """Give each account in the data the password that is recorded, or none, and end what a
+        rotation has left: the data may hold them as they were."""
 
     @abstractmethod
     async def claim_copy(self, service_id: int, of: int) -> None:

@@ -246,9 +246,18 @@ class ShadowOperation(ServiceOperation):
 
         return Step("put away", work)
 
+    def former_ends(self, tx: Tx, service_id: int) -> list[str]:
+        """What `accounts_step` ends before its time, for the plan."""
+        return [
+            f"The former credentials of {item.project}/{item.environment}, which were to work until "
+            f"{item.until:%Y-%m-%d %H:%M} UTC, end."
+            for item in self.context.part(Links).endings(tx, service_id)
+            if item.until and item.until > tx.now
+        ]
+
     def accounts_step(self, service_id: int) -> Step:
         """The data may hold accounts as they were: give each the password that is recorded, or
-        none."""
+        none, and end what a rotation has left."""
         links = self.context.part(Links)
         return Step("accounts", lambda: links.settle(service_id), deadline=600.0)
 

@@ -265,7 +265,8 @@ class Restore(NewServiceOperation):
                 "while the containers are exchanged, some seconds; what is written during the "
                 "restore is not in it"
             ),
-            warnings=self._warnings(tx, operation)
+            warnings=self.former_ends(tx, record.id)
+            + self._warnings(tx, operation)
             + [
                 f"{record.name} will not take it: {item}"
                 for item in operation.arguments.get("refused", [])

@@ -83,7 +83,10 @@ class _Exchange(NewServiceOperation):
                 tx, record, f"finds the data of before in {record.name}"
             ),
             downtime="while the containers are exchanged, some seconds",
-            warnings=["What was written since is not in that data; it is kept, and listed."],
+            warnings=[
+                "What was written since is not in that data; it is kept, and listed.",
+                *self.former_ends(tx, record.id),
+            ],
         )
 
     def steps(self, operation: OperationRecord) -> list[Step]:

@@ -169,7 +169,12 @@ class Upgrade(ShadowOperation):
             else [],
             downtime=f"from the copy of the data until {until}" if until else "none",
             warnings=[
-                f"The new version will not take it: {item}" for item in given.get("refused", [])
+                *(
+                    self.former_ends(tx, record.id)
+                    if given["action"] == MIGRATE and not rehearse
+                    else ()
+                ),
+                *(f"The new version will not take it: {item}" for item in given.get("refused", [])),
             ],
         )
 
