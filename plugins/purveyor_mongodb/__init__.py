@@ -25,6 +25,7 @@ from purveyor_hooks import (
     implemented_by,
 )
 from purveyor_mongodb import tls
+from purveyor_mongodb.limits import STORAGE
 
 PORT = 27017
 IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -57,6 +58,7 @@ def service_type() -> ServiceType:
                 pattern=r"[A-Za-z][A-Za-z0-9_-]{0,39}",
             ),
             certificates.SSL_MODE,
+            STORAGE,
             Parameter(
                 name="database",
                 help="The database made at first start.",

@@ -10,27 +10,19 @@ from typing import Any
 from pymongo.errors import OperationFailure
 
 from purveyor_hooks import Access, Binding, Conflict, Service
+from purveyor_mongodb import quota
 from purveyor_mongodb.server import REFUSED, connection, own
-
-USER_NOT_FOUND = 11
-Users = dict[str, datetime | None]  # until when each works, None where that is not set
+from purveyor_mongodb.users import FULL, Users, drop_user, roles, users_of
 
 
-def roles(binding: Binding) -> list[dict[str, str]]:
-    """Everything inside the binding's database but users and roles."""
-    return [{"role": role, "db": binding.resource} for role in ("readWrite", "dbAdmin")]
-
-
-def users_of(mark: dict[str, Any]) -> Users:
-    """The users that a mark names."""
-    if "users" not in mark:
-        return {str(mark["database"]): None}
-    return {item["user"]: item.get("until") for item in mark["users"]}
+async def _mark(client: Any, binding: Binding) -> dict[str, Any] | None:
+    mark: dict[str, Any] | None = await own(client, "bindings").find_one({"_id": binding.mark})
+    return mark
 
 
 async def _noted(client: Any, binding: Binding) -> Users | None:
     """The users of a binding, None where it is not ours."""
-    mark = await own(client, "bindings").find_one({"_id": binding.mark})
+    mark = await _mark(client, binding)
     return users_of(mark) if mark is not None else None
 
 
@@ -39,8 +31,8 @@ async def _note(client: Any, binding: Binding, users: Users) -> None:
         {"user": name} | ({} if until is None else {"until": until})
         for name, until in users.items()
     ]
-    mark = {"_id": binding.mark, "database": binding.resource, "users": listed}
-    await own(client, "bindings").replace_one({"_id": binding.mark}, mark, upsert=True)
+    noted = {"database": binding.resource, "users": listed}
+    await own(client, "bindings").update_one({"_id": binding.mark}, {"$set": noted}, upsert=True)
 
 
 async def _exists(client: Any, binding: Binding, name: str) -> bool:
@@ -67,10 +59,22 @@ async def _ensure(client: Any, service: Service, binding: Binding) -> Users:
     users = {**users, binding.account: None}
     await _note(client, binding, users)
     verb = "updateUser" if await _exists(client, binding, binding.account) else "createUser"
+    full = await _is_full(client, binding)
     await client[binding.resource].command(
-        verb, binding.account, pwd=binding.password, roles=roles(binding)
+        verb, binding.account, pwd=binding.password, roles=roles(binding.resource, full=full)
     )
+    if full != await _is_full(client, binding):  # a look came in between, and did not know of it
+        may = roles(binding.resource, full=not full)
+        await client[binding.resource].command("updateUser", binding.account, roles=may)
     return users
+
+
+async def _is_full(client: Any, binding: Binding) -> bool:
+    """Whether its database has filled its storage; there is a role for that then."""
+    full = bool((await _mark(client, binding) or {}).get("full"))
+    if full:
+        await quota.ensure_role(client, binding.resource)
+    return full
 
 
 async def _require_nobodys(client: Any, service: Service, binding: Binding) -> None:
@@ -94,18 +98,9 @@ async def _end(client: Any, binding: Binding, users: Users, but: Users) -> None:
     """Drop all users but the binding's own and those, and forget them."""
     left = {**but, binding.account: None}
     for name in users.keys() - left.keys():
-        await _drop_user(client, binding, name)
+        await drop_user(client, binding.resource, name)
     if left != users:
         await _note(client, binding, left)
-
-
-async def _drop_user(client: Any, binding: Binding, name: str) -> None:
-    """Its sessions may do nothing any more."""
-    try:
-        await client[binding.resource].command("dropUser", name)
-    except OperationFailure as error:
-        if error.code != USER_NOT_FOUND:
-            raise
 
 
 def _aware(moment: datetime) -> datetime:
@@ -143,7 +138,7 @@ async def _drop_all(client: Any, binding: Binding) -> bool:
     if users is None:
         return False
     for name in users.keys() | {binding.account}:
-        await _drop_user(client, binding, name)
+        await drop_user(client, binding.resource, name)
     await _note(client, binding, {})
     return True
 
@@ -153,7 +148,16 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
     async with connection(service, access) as client:
         if await _drop_all(client, binding):
             await client.drop_database(binding.resource)
+            await _drop_role(client, binding)
             await own(client, "bindings").delete_one({"_id": binding.mark})
+
+
+async def _drop_role(client: Any, binding: Binding) -> None:
+    try:
+        await client[binding.resource].command("dropRole", FULL)
+    except OperationFailure as error:
+        if error.code != quota.ROLE_NOT_FOUND:
+            raise
 
 
 async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:

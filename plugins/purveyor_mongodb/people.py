@@ -9,8 +9,8 @@ import bson
 from pymongo.errors import OperationFailure
 
 from purveyor_hooks import Finding, Service
-from purveyor_mongodb.accounts import users_of
 from purveyor_mongodb.server import OWN_DATABASE, own, reason
+from purveyor_mongodb.users import FULL, users_of
 
 TEMPORARY = {"users": "tempusers", "roles": "temproles"}  # as mongorestore names them
 NO_SUCH_COMMAND, NOT_AUTHORIZED, EXISTS = 59, 13, (51002, 51003)
@@ -40,7 +40,8 @@ async def read(client: Any, service: Service, databases: list[str]) -> tuple[Doc
             if not item.get("isBuiltin") and item["role"] not in known
         ]
     others = [item for item in users if not _is_ours(item, ours, service)]
-    return sorted(others, key=_name), sorted(roles, key=_name)
+    theirs = [item for item in roles if not _is_ours_for_full(item, ours)]
+    return sorted(others, key=_name), sorted(theirs, key=_name)
 
 
 async def _ours(client: Any) -> dict[str, set[str]]:
@@ -58,6 +59,10 @@ def _is_ours(user: dict[str, Any], ours: dict[str, set[str]], service: Service) 
     if user["db"] == "admin" and user["user"] == service.parameters["username"]:
         return True
     return user["user"] in ours.get(user["db"], ())
+
+
+def _is_ours_for_full(role: dict[str, Any], ours: dict[str, set[str]]) -> bool:
+    return role["role"] == FULL and role["db"] in ours
 
 
 def _name(item: dict[str, Any]) -> tuple[str, str]:

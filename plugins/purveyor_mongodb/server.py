@@ -59,6 +59,8 @@ def own(client: Any, name: str) -> Any:
 
 async def ready(service: Service, access: Access) -> Health:
     """Log in, ask for the version, write and read back; a replica set that is new is initiated."""
+    from purveyor_mongodb import quota
+
     stage, version = "tcp", ""
     try:
         async with connection(service, access, SELECTION) as client:
@@ -88,7 +90,8 @@ async def ready(service: Service, access: Access) -> Health:
                     version=version,
                     detail="What was written does not come back.",
                 )
-            return Health(healthy=True, stage="write", version=version)
+            detail = await quota.put_in_force(service, client)
+            return Health(healthy=True, stage="write", version=version, detail=detail)
     except OperationFailure as error:
         if error.code in REFUSED and stage == "tcp":
             return Health(
