@@ -71,7 +71,9 @@ class ServiceType(Value, frozen=True):
     other letters and digits, so that nothing of an ended one can come back. With `extra_resources`
     a link may ask for further ones, see `Binding`. `uses_api` means that its variables carry the
     address of the HTTP API and the environment's token: each `Binding` then has an `api`, and a
-    rotation gives the environment another token. `notes` are sentences that a person should know
+    rotation gives the environment another token. With `told_networks` a container has the file
+    /etc/purveyor/networks, a line for each environment's network before it is joined: the binding's
+    slot and the range of addresses. `notes` are sentences that a person should know
     before relying on this type: limits of isolation, say.
     """
 
@@ -87,6 +89,7 @@ class ServiceType(Value, frozen=True):
     numbered_accounts: bool = False
     extra_resources: bool = False
     uses_api: bool = False
+    told_networks: bool = False
     icon_url: str = ""
     color: str = "#64748b"
     notes: tuple[str, ...] = ()

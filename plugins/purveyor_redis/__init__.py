@@ -49,6 +49,7 @@ def service_type() -> ServiceType:
         ports=(Port(container=PORT),),
         naming=Naming(separator="_", limit=63),
         slots=(server.FIRST_SLOT, server.LAST_SERVER),
+        told_networks=True,
         parameters=(
             Parameter(
                 name="port", help="Port on 127.0.0.1.", kind="integer", generated="port", base=PORT

@@ -14,11 +14,14 @@
 #   redis-launcher look             port, how it serves, starts, last exit status, account of each; 64 are asked at a time, in turn
 #   redis-launcher renew            have every server take the certificate that is there now
 #
+# A server listens on all of the container's addresses but those in the networks of other environments, which $NETWORKS says; the own one
+# at home alone. Process 1 sees within a second that addresses or the file are others.
+#
 # In the volume lies what is wanted, in $RUN, which is made anew at each start, what runs. Commands tell process 1 by SIGUSR1. A
 # folder belongs to root, its data to a user of the port's number: who breaks out of one server has that project, and no more.
 set -u
 PROJECTS=${PROJECTS:-/data/projects} RUN=${RUN:-/run/redis-projects} CONFIG=${CONFIG:-/etc/purveyor/project.conf}
-PAIR=${PAIR:-/etc/purveyor/server.pem}
+PAIR=${PAIR:-/etc/purveyor/server.pem} NETWORKS=${NETWORKS:-/etc/purveyor/networks} PORTS=7000
 if command -v valkey-server >/dev/null; then KIND=valkey; else KIND=redis; fi
 if id "$KIND" >/dev/null 2>&1; then OWNER=$KIND; else OWNER=redis; fi
 
@@ -52,9 +55,59 @@ certify() { # its own copy of the certificate: the file is for the own server's 
     chown "$1:$1" "$RUN/$1/new.pem"; mv "$RUN/$1/new.pem" "$RUN/$1/server.pem"
 }
 
+value() { IFS=.; set -- $1; unset IFS; at=$((($1 << 24) + ($2 << 16) + ($3 << 8) + $4)); } # of an address, as a number
+turned() { at=$((0x$1)); at=$(((at & 255) << 24 | (at >> 8 & 255) << 16 | (at >> 16 & 255) << 8 | at >> 24)); } # the kernel writes it so
+located() { cat /proc/net/fib_trie /proc/net/route "$NETWORKS" 2>/dev/null; } # all that decides on what servers listen
+survey() { # of the container's addresses: those at home, those that are nobody's, and whose the others are
+    table= last= device=
+    while read -r first second third; do
+        case "$first $second $third" in
+        "|-- "*) last=$second ;;
+        "/32 host LOCAL") value "$last"; case $table in *" $last="*) ;; *) table="$table $last=$at" ;; esac ;;
+        esac
+    done </proc/net/fib_trie
+    while read -r name to _ _ _ _ _ mask _; do if [ "$to$mask" = 0000000000000000 ]; then device=$name; fi; done </proc/net/route
+    home=
+    while read -r name to _ _ _ _ _ mask _; do
+        if [ "$name" = "$device" ] && [ "$mask" != 00000000 ]; then
+            turned "$mask"; whole=$at; turned "$to"
+            for item in $table; do if [ $((${item#*=} & whole)) = "$at" ]; then home="$home -${item%=*}"; fi; done
+        fi
+    done </proc/net/route
+    owned=' ' theirs=
+    if [ -r "$NETWORKS" ]; then
+        while read -r slot range; do
+            value "${range%/*}"; bits=$((32 - ${range#*/})) from=$((at >> bits))
+            for item in $table; do
+                if [ $((${item#*=} >> bits)) = "$from" ]; then owned="$owned${item%=*} " theirs="$theirs $((PORTS + slot)):${item%=*}"; fi
+            done
+        done <"$NETWORKS"
+    fi
+    free=; for item in $table; do case $owned in *" ${item%=*} "*) ;; *) free="$free -${item%=*}" ;; esac; done
+}
+places() { # into $where: what the server N listens on, once that was surveyed. A server takes sixteen addresses
+    where='* -::*'
+    if [ "$1" = own ]; then if [ -n "$home" ]; then where="127.0.0.1$home"; fi; return; fi
+    if [ "$owned" = ' ' ]; then return; fi
+    some=$free; for item in $theirs; do case $item in "$1":*) some="$some -${item#*:}" ;; esac; done
+    set -- $some; if [ $# -le 16 ]; then where=${some# }; fi
+}
+settle() { # have servers that run listen where they should; what cannot be told now is told again
+    survey; whole=yes
+    for file in "$RUN"/*.pid; do
+        n=${file##*/} n=${n%.pid}; alive "$n" || continue
+        places "$n"; was=; read -r was 2>/dev/null <"$RUN/$n.where"; [ "$was" != "$where" ] || continue
+        if [ "$n" = own ]; then : >"$RUN/own.again"; halt own # it tells its administrator's password to nobody
+        elif said=$(PATIENCE=2 ask "$n" CONFIG SET bind "$where" 2>&1) && [ "$said" = OK ]; then echo "$where" >"$RUN/$n.where"
+        else whole=; fi
+    done
+    if [ -n "$whole" ]; then printf %s "$1" >"$RUN/located"; fi
+}
+
 launch() { # in a process of its own: become the server N, as the user N, within limits of its own
     n=$1; shift; ulimit -c 0
-    if [ "$n" = own ]; then as "$OWNER" "$@"; fi
+    survey; places "$n"; echo "$where" >"$RUN/$n.where"; set -f
+    if [ "$n" = own ]; then as "$OWNER" "$@" --bind $where; fi
     echo 500 >/proc/self/oom_score_adj # when the container's memory ends, projects go before process 1 and the own server
     if [ -e "$PROJECTS/$n/made" ] && [ ! -e "$PROJECTS/$n/data/appendonlydir/appendonly.aof.manifest" ]; then
         say "the data of $n is gone; it does not come up empty"; exit 99
@@ -70,7 +123,7 @@ launch() { # in a process of its own: become the server N, as the user N, within
     fi
     # what maxmemory does not count is bounded here: scripts, fragments, buffers
     if [ -n "${PROJECT_KIB:-}" ]; then ulimit -v "$PROJECT_KIB"; fi
-    as "$n" "$KIND-server" "$CONFIG" --include "$PROJECTS/$n/accounts.conf" --port "$plain" "$@" \
+    as "$n" "$KIND-server" "$CONFIG" --include "$PROJECTS/$n/accounts.conf" --port "$plain" --bind $where "$@" \
         --dir "$PROJECTS/$n/data" --unixsocket "$RUN/$n/sock" --unixsocketperm 700 \
         --user purveyor on "#$(printf %s "$secret" | hash)" '~*' '&*' +@all
 }
@@ -238,9 +291,14 @@ renew)
     chmod 755 /data # else nobody finds the settings in it
     trap sweep USR1; trap stop TERM INT
     for dir in "$PROJECTS"/[0-9]*/; do n=${dir%/}; if [ -e "$dir" ]; then prepare "${n##*/}"; fi; done
-    hire own "$@"; sweep
+    hire own "$@"; sweep; turn=0
     until [ -e "$RUN/stopping" ]; do
-        if [ ! -e "/proc/${idle:-none}" ]; then hire own "$@"; sweep; sleep 20 & idle=$!; fi # a keeper that was killed is replaced
+        if [ ! -e "/proc/${idle:-none}" ]; then
+            turn=$((turn + 1)); if [ $((turn % 20)) = 0 ]; then hire own "$@"; sweep; fi # a keeper that was killed is replaced
+            now=$(located)
+            if [ ! -e "/proc/${settling:-none}" ] && [ "$now" != "$(cat "$RUN/located" 2>/dev/null)" ]; then settle "$now" & settling=$!; fi
+            sleep 1 & idle=$!
+        fi
         wait "$idle"
     done
     i=0; while ls -d "$RUN"/*.keeper >/dev/null 2>&1; do i=$((i + 1)); if [ "$i" = 200 ]; then all -KILL; fi; sleep 0.1; done

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from attacks.told import attack
 from support import DEMO, MakeStage, Stage, docker, eventually
@@ -105,13 +106,57 @@ def test_an_app_does_not_reach_the_apps_of_another_environment(
     assert docker(*ask) == "open"
 
 
-@pytest.mark.parametrize("service", ["main", "cache"])
+def redis_port(stage: Stage, project: str, environment: str = "production") -> int:
+    """That of the server of an environment."""
+    return int(stage.variables(project, environment, host=False)["REDIS_PORT"])
+
+
 def test_an_app_reaches_what_is_linked_to_it_by_the_name_in_its_variables(
-    stage: Stage, apps: dict[str, str], service: str
+    stage: Stage, apps: dict[str, str]
 ) -> None:
-    port = {"main": 5432, "cache": 6379}[service]
-    for app in apps.values():
-        assert reaches(app, f"{stage.namespace}-{service}", port)
+    for name, app in apps.items():
+        where = ("alpha", name) if name == "preview" else (name, "production")
+        assert reaches(app, f"{stage.namespace}-main", 5432)
+        port = redis_port(stage, *where)
+        eventually(lambda: reaches(app, f"{stage.namespace}-cache", port))
+
+
+@attack(
+    "the network",
+    "reach the Redis server of another environment, plain or with TLS",
+    "reach the one that all of them stand beside",
+    "reach them after the engine has started the container again, and nobody else is there",
+    "reach them when the container has come to a network by hand",
+    honest="reaches its own all the time, and so does this host",
+)
+def test_a_redis_server_is_reached_from_the_network_of_its_environment_alone(
+    stage: Stage, apps: dict[str, str]
+) -> None:
+    container = f"{stage.namespace}-cache"
+    ports = {
+        "alpha": redis_port(stage, "alpha"),
+        "beta": redis_port(stage, "beta"),
+        "preview": redis_port(stage, "alpha", "preview"),
+    }
+
+    def look() -> None:
+        for name, app in apps.items():
+            eventually(lambda: reaches(app, container, ports[name]))
+            assert reaches(app, container, ports[name] + 10_000)
+            others = [port for other, port in ports.items() if other != name]
+            for port in (6379, 6380, *others, *(port + 10_000 for port in others)):
+                assert not reaches(app, container, port), (name, port)
+        for project in ("alpha", "beta"):
+            with redis.from_url(stage.variables(project)["REDIS_URL"]) as client:
+                assert client.ping()
+
+    look()
+    docker("restart", container)
+    look()
+    network = f"{stage.namespace}.alpha.production"
+    docker("network", "disconnect", network, container)
+    docker("network", "connect", network, container, check=False)  # unless it was put there again
+    look()
 
 
 @attack(
@@ -315,12 +360,13 @@ def test_a_token_that_another_app_got_hold_of_works_from_its_own_apps_alone(
 def test_what_is_linked_later_is_reached_and_what_is_unlinked_is_not(
     stage: Stage, apps: dict[str, str]
 ) -> None:
+    ports = {name: redis_port(stage, name) for name in ("alpha", "beta")}
     stage.cli("unlink", "cache", "beta", "--now", "--yes")
     name = f"{stage.namespace}-cache"
-    assert not reaches(apps["beta"], name, 6379)
-    assert reaches(apps["alpha"], name, 6379), "others go on"
+    assert not reaches(apps["beta"], name, ports["beta"])
+    assert reaches(apps["alpha"], name, ports["alpha"]), "others go on"
     stage.cli("link", "cache", "beta")
-    assert reaches(apps["beta"], name, 6379)
+    eventually(lambda: reaches(apps["beta"], name, ports["beta"]))
     started = docker("inspect", "-f", "{{.State.StartedAt}}", name)
     assert started == docker("inspect", "-f", "{{.State.StartedAt}}", name)
 
@@ -349,7 +395,7 @@ def test_networks_that_were_pruned_while_a_service_was_stopped_are_there_when_it
     eventually(
         lambda: docker("inspect", "-f", "{{.State.Running}}", container, check=False) == "true"
     )
-    eventually(lambda: reaches(container, f"{stage.namespace}-lone", 6379))
+    eventually(lambda: reaches(container, f"{stage.namespace}-lone", redis_port(stage, "gamma")))
 
 
 def test_a_network_goes_with_its_last_app_and_with_nothing_else(
@@ -415,7 +461,8 @@ def test_an_app_of_before_there_were_networks_joins_its_own_without_a_break(
     started = docker("inspect", "-f", "{{.State.StartedAt}}", container)
     with stage.serving():
         eventually(lambda: {network, stage.namespace} <= networks_of(container).keys())
-        eventually(lambda: reaches(container, service, 6379))
+        port = redis_port(stage, "beta", "old")
+        eventually(lambda: reaches(container, service, port))
         assert docker("inspect", "-f", "{{.State.StartedAt}}", container) == started
         assert (
             docker(

@@ -3,6 +3,7 @@ engine."""
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from fake.engine import BRIDGE, Container
@@ -79,6 +80,30 @@ async def test_an_account_of_an_environment_without_a_network_costs_no_look_at_t
         await do(app, "link", service="idle", project="shop")
         assert looked
         assert of(scene, "fk-idle") == {"fk", "fk.shop.production"}
+
+
+async def test_a_container_that_is_to_know_whose_networks_it_is_on_is_told_before_it_joins(
+    scene: Scene,
+) -> None:
+    async with scene.open() as app:
+        provider = app.context.registry.provider("fake")
+        provider.kind = msgspec.structs.replace(provider.kind, told_networks=True, slots=(1, 9))
+        joined: list[dict[str, str]] = []
+        join = app.context.engine.containers.join
+
+        async def noted(name: str, network: str = "") -> None:
+            joined.append(dict(scene.engine.require("fk-idle").put))
+            await join(name, network)
+
+        setattr(app.context.engine.containers, "join", noted)
+        await do(app, "unlink", service="main", project="shop")
+        await do(app, "link", service="idle", project="shop")
+        await do(app, "deploy", project="shop", environment="preview", image="app:2")
+        assert [item[networks.TOLD] for item in joined] == [
+            "1 10.213.0.0/26\n",
+            "1 10.213.0.0/26\n2 10.213.0.64/26\n",
+        ]
+        assert networks.TOLD not in scene.engine.require("fk-tracked").put
 
 
 async def test_a_service_that_was_stopped_leaves_what_is_gone_and_joins_what_is_recorded_before_it_starts(

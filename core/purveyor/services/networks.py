@@ -21,7 +21,8 @@ from purveyor.docker.models import AddressesTaken, Found
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import convert, note, remembered
 from purveyor.kernel.db.models import Record
-from purveyor_hooks import Conflict, EngineUnavailable, PurveyorError
+from purveyor.services import store as services
+from purveyor_hooks import Conflict, EngineUnavailable, File, PurveyorError
 
 RANGE = "network-range"
 # /16 each, in the order in which they are tried: out of the way of what engines, clouds, clusters
@@ -29,6 +30,7 @@ RANGE = "network-range"
 CANDIDATES = [f"10.{number}.0.0/16" for number in (213, 199, 187, 171, *range(170, 127, -1))]
 # where a route takes all of 10.0.0.0/8
 CANDIDATES += [f"172.{number}.0.0/16" for number in range(31, 19, -1)]
+TOLD = "/etc/purveyor/networks"
 PREFIX = 26  # 61 containers
 MOST = 300  # networks of environments on one host: as far as it was measured
 MOST_OF_SERVICE = 100  # a start joins them one by one
@@ -41,6 +43,10 @@ USED = (
     "EXISTS (SELECT 1 FROM deployments WHERE deployments.environment_id = networks.environment_id "
 )
 USED += "AND deployments.state IN ('active', 'deploying') AND deployments.app IS NOT NULL)"
+OF_SLOTS = (
+    "SELECT slot, subnet FROM networks JOIN bindings ON bindings.environment_id = "
+    "networks.environment_id WHERE service_id = ? AND slot IS NOT NULL ORDER BY slot"
+)
 JOINED = "SELECT service_id FROM bindings JOIN services ON services.id = service_id "
 JOINED += "WHERE bindings.state = 'bound' AND services.state != 'deleted' AND environment_id"
 
@@ -295,9 +301,33 @@ class Networks:
         """Have a service's container on the networks of all environments that use it, and on no
         other of ours: one that is gone by now would keep it from starting."""
         if (found := await self._container(service_id)) is not None:
+            await self._tell(found, service_id)
             await self._join(
                 found, await self._context.store.read(lambda tx: of_service(tx, service_id))
             )
+
+    async def _tell(self, found: Found, service_id: int) -> None:
+        """Have a container that is to know it know which networks are whose, before it is on
+        them."""
+
+        def look(tx: Tx) -> str | None:
+            record = services.get(tx, service_id)
+            provider = self._context.registry.find(record.service_type)
+            if record.imported or provider is None or not provider.kind.told_networks:
+                return None
+            return "".join(
+                f"{row['slot']} {row['subnet']}\n" for row in tx.rows(OF_SLOTS, [service_id])
+            )
+
+        if (told := await self._context.store.read(look)) is not None:
+            try:
+                await self._context.engine.containers.put(found.id, [File(path=TOLD, content=told)])
+            except EngineUnavailable:
+                raise
+            except PurveyorError as error:  # one of before has no room for it
+                self._context.logger.warning(
+                    "networks.told", service=service_id, error=error.detail
+                )
 
     async def admit(self, service_id: int, environment_id: int | None) -> None:
         """Have a service on the network of an environment that has an account on it now. One that
