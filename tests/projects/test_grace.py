@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from attacks.told import attack
 from fake.scene import Scene, do, look_after
 from purveyor import doctor
 from purveyor.app import App
@@ -104,6 +105,11 @@ async def test_data_of_before_brings_nothing_back_that_has_ended(scene: Scene) -
         assert former(scene) == {}
 
 
+@attack(
+    "rotation",
+    "have more time by a clock that is set back",
+    honest="has its time although the clock says less",
+)
 async def test_a_clock_that_is_set_back_gives_it_no_more_time(scene: Scene) -> None:
     passed, off = 0.0, timedelta()
     moved = partial(Store, clock=lambda: datetime.now(UTC) + off)
