@@ -20,12 +20,11 @@ from purveyor.cli.client import run
 from purveyor.cli.main import first_error
 from purveyor.cli.options import Options
 from purveyor.distributions import wheels
+from purveyor.distributions.content import GROUP, OWN
 from purveyor.distributions.files import canonical, record_of
-from purveyor.distributions.wheels import GROUP
 from purveyor_hooks import BadInput, Conflict, Failed, NotFound, PurveyorError
 from purveyor_hooks.confirm import interrupts, yes_option
 
-OWN = "purveyor"
 DAEMON = "A daemon that runs has it after its next start: systemctl restart purveyor"
 
 
@@ -156,14 +155,15 @@ def install_plugin(
         needed = wheels.planned(wheel, folder, no_deps=no_deps, known=known)
         if known is not None:
             wheels.require_agreed(known, wheel, needed)
+        others = wheels.fetch(needed, folder)
         if not options.as_json:
-            _show_wheel(wheel, needed)
+            _show_wheel(wheel, others)
         interrupts(
             f"The code of {wheel.distribution} {wheel.version} runs as {user}, inside Purveyor: it can read every secret of this "
             "installation, and do whatever the Docker Engine does.",
             yes=yes,
         )  # fmt: skip
-        wheels.install(wheel, needed, folder)
+        wheels.install([wheel, *others], folder)
     new = sorted(set(_plugins()) - set(before)) or [
         key for key, value in _plugins().items() if value == wheel.distribution
     ]
@@ -213,10 +213,21 @@ def _user(options: Options | None) -> str:
     return name
 
 
-def _show_wheel(wheel: wheels.Wheel, needed: Sequence[wheels.Planned]) -> None:
+def _show_wheel(wheel: wheels.Wheel, others: Sequence[wheels.Wheel]) -> None:
+    """What would be installed, on the terminal that is asked."""
+    names = f"{', '.join(wheel.held.plugins)}, of {wheel.distribution} {wheel.version}"
     click.echo(f"{wheel.path.name}  {output.size(wheel.size)}\n  sha256:{wheel.sha256}", err=True)
-    for item in needed:
-        click.echo(f"with {item.name} {item.version}\n  sha256:{item.sha256}", err=True)
+    click.echo(f"  brings the plugin {names}", err=True)
+    for item in (wheel, *others):
+        if item is not wheel:
+            click.echo(f"with {item.distribution} {item.version}\n  sha256:{item.sha256}", err=True)
+            if before := wheels.installed_version(item.distribution):
+                click.echo(f"  takes the place of {before}, which Purveyor may need", err=True)
+        if item.held.commands:
+            click.echo(f"  brings the command {', '.join(item.held.commands)}", err=True)
+        if item.held.everywhere:
+            listed = ", ".join(item.held.everywhere)
+            click.echo(f"  runs in every Python program here: {listed}", err=True)
 
 
 def _note(options: Options, wheel: wheels.Wheel) -> None:

@@ -4,18 +4,17 @@ before any of it runs."""
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
-from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from purveyor.distributions import content
 from purveyor.distributions.files import canonical, sha256_of
 from purveyor_hooks import BadInput, Failed
 
-GROUP = "purveyor"
 PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?==[A-Za-z0-9.!+_-]+")
 CONSTRAINT = (
     "A line for each: NAME==VERSION --hash=sha256:HASH, as pip-compile --generate-hashes writes it."
@@ -28,14 +27,21 @@ SOURCES = (".tar.gz", ".zip", ".tar.bz2", ".tgz")
 
 
 class Wheel(NamedTuple):
-    """A wheel on this host. `source` is what was asked for."""
+    """A wheel on this host, and what is in it. `source` is what was asked for."""
 
     path: Path
-    distribution: str
-    version: str
+    held: content.Content
     sha256: str
     size: int
     source: str
+
+    @property
+    def distribution(self) -> str:
+        return self.held.distribution
+
+    @property
+    def version(self) -> str:
+        return self.held.version
 
 
 class Planned(NamedTuple):
@@ -139,7 +145,7 @@ def check_source(what: str, *, build: bool, pinned: bool) -> None:
                 errors={"hash": "of a file, and this is a folder"},
             )
     elif path.exists():
-        _metadata(path)
+        content.look(path, plugin=True)
     elif path.suffix == ".whl" or "/" in what or ":" in what:
         remedy = "Fetch the wheel yourself, and give the file." if ":" in what else ""
         raise BadInput(
@@ -156,26 +162,67 @@ def check_source(what: str, *, build: bool, pinned: bool) -> None:
 
 
 def obtain(what: str, folder: Path, *, expected: str) -> Wheel:
-    """The wheel of what was asked for: the file itself, one that is fetched, or one that is built
-    here.
+    """The wheel of what was asked for, in a folder that nobody else writes to: a copy of the file,
+    one that is fetched, or one that is built here. What is looked at, shown and installed is that.
 
-    Raises `BadInput` when a file has not the expected hash; of an sdist, that is asked of the
-    sdist.
+    Raises `BadInput` when a file has not the expected hash, of an sdist when the sdist has not; and
+    for what `content.look` refuses.
     """
-    path = Path(what)
+    given = Path(what)
+    if given.is_file():
+        folder.mkdir(exist_ok=True)
+        what_is_here = folder / given.name
+        shutil.copyfile(given, what_is_here)
+        given = what_is_here
     if runs_when_built(what):
         if expected:
-            _require_hash(path, expected)
-        pip("wheel", "--no-deps", "--wheel-dir", str(folder), str(path.absolute()))
-        (path,) = folder.glob("*.whl")
-    elif not path.exists():
+            _require_hash(given, expected)
+        built = folder / "built"
+        pip("wheel", "--no-deps", "--wheel-dir", str(built), str(given.absolute()))
+        (path,) = built.glob("*.whl")
+    elif given.exists():
+        path = given
+    else:
         # a wheel alone: to look into anything else runs its code
-        pip("download", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), what)
-        (path,) = folder.glob("*.whl")
+        fetched = folder / "fetched"
+        pip("download", "--no-deps", "--only-binary", ":all:", "--dest", str(fetched), what)
+        (path,) = fetched.glob("*.whl")
     if expected and not runs_when_built(what):
         _require_hash(path, expected)
-    name, version = _metadata(path)
-    return Wheel(path.absolute(), name, version, sha256_of(path), path.stat().st_size, what)
+    held = content.look(path, plugin=True)
+    return Wheel(path.absolute(), held, sha256_of(path), path.stat().st_size, what)
+
+
+def fetch(needed: Sequence[Planned], folder: Path) -> list[Wheel]:
+    """The files of what a wheel needs, looked at like itself. Raises `Failed` when one of them is
+    another than was planned, and `BadInput` for what `content.look` refuses."""
+    if not needed:
+        return []
+    place = folder / "needed"
+    lines = [f"{item.name}=={item.version} --hash=sha256:{item.sha256}" for item in needed]
+    pip(
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--require-hashes",
+        "--dest",
+        str(place),
+        "-r",
+        str(_listed(folder, lines)),
+    )
+    return [
+        Wheel(
+            path, content.look(path, plugin=False), sha256_of(path), path.stat().st_size, path.name
+        )
+        for path in sorted(place.iterdir())
+    ]
+
+
+def _listed(folder: Path, lines: Sequence[str]) -> Path:
+    path = folder / "requirements.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 def _require_hash(path: Path, expected: str) -> None:
@@ -186,39 +233,6 @@ def _require_hash(path: Path, expected: str) -> None:
             remedy="Nothing was installed. Ask whoever gave you the hash.",
             errors={"hash": "another file's"},
         )
-
-
-def _metadata(path: Path) -> tuple[str, str]:
-    """The name and version of the distribution in a wheel. Raises `BadInput` for what is no wheel,
-    or no plugin."""
-    try:
-        with zipfile.ZipFile(path) as wheel:
-            names = wheel.namelist()
-            about = _of(wheel, names, "METADATA")
-            points = _of(wheel, names, "entry_points.txt")
-    except (zipfile.BadZipFile, OSError, UnicodeDecodeError):
-        about = points = ""
-    found = HeaderParser().parsestr(about)
-    if not (found["Name"] and found["Version"]):
-        why = "it is not a wheel"
-        raise BadInput(
-            f"{path} cannot be installed: {why}.",
-            remedy="Build one: pip wheel .",
-            errors={"what": why},
-        )
-    if f"[{GROUP}]" not in points:
-        why = f"it names no plugin in its entry points, group {GROUP!r}"
-        raise BadInput(
-            f"{path} is not a plugin: {why}.",
-            remedy="See contrib/purveyor-mariadb.",
-            errors={"what": why},
-        )
-    return canonical(found["Name"]), found["Version"]
-
-
-def _of(wheel: zipfile.ZipFile, names: Sequence[str], name: str) -> str:
-    found = [item for item in names if item.endswith(f".dist-info/{name}") and item.count("/") == 1]
-    return wheel.read(found[0]).decode() if found else ""
 
 
 def planned(
@@ -267,17 +281,15 @@ def planned(
     return sorted(found)
 
 
-def install(wheel: Wheel, needed: Sequence[Planned], folder: Path) -> None:
+def install(wheels: Sequence[Wheel], folder: Path) -> None:
     """Have pip install exactly these files. Raises `Failed` when one of them is another than
     before."""
-    lines = [f"{wheel.path} --hash=sha256:{wheel.sha256}"]
-    lines += [f"{item.name}=={item.version} --hash=sha256:{item.sha256}" for item in needed]
-    listed = folder / "requirements.txt"
-    listed.write_text("\n".join(lines) + "\n")
+    listed = _listed(folder, [f"{item.path} --hash=sha256:{item.sha256}" for item in wheels])
     # a wheel of the same version, but other content, takes the place of the one that is there
     pip(
         "install",
         "--no-deps",
+        "--no-index",
         "--force-reinstall",
         "--only-binary",
         ":all:",
@@ -285,6 +297,12 @@ def install(wheel: Wheel, needed: Sequence[Planned], folder: Path) -> None:
         "-r",
         str(listed),
     )
+
+
+def installed_version(name: str) -> str:
+    """The version of a distribution that is here, "" for none."""
+    found = content.installed(name)
+    return found.version if found else ""
 
 
 def pip(*arguments: str) -> str:

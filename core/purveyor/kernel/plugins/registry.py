@@ -31,6 +31,7 @@ from purveyor_hooks import (
 
 T = TypeVar("T")
 GROUP = "purveyor"
+OWN = "purveyor"  # the distribution that the bundled plugins come with
 BIND_DEADLINE = 60.0
 HEALTH_DEADLINE = 10.0
 
@@ -187,9 +188,10 @@ class Registry:
 
     def load(self, found: Iterable[EntryPoint] | None = None) -> None:
         """Load every plugin that is installed; what fails is listed with its error and the rest go
-        on."""
+        on. The bundled ones come first: nobody takes their names and service types."""
         for entry in sorted(
-            found if found is not None else entry_points(group=GROUP), key=lambda entry: entry.name
+            found if found is not None else entry_points(group=GROUP),
+            key=lambda entry: (entry.dist is None or entry.dist.name != OWN, entry.name),
         ):
             plugin = Plugin(
                 name=entry.name,
