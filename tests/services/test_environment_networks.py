@@ -75,11 +75,13 @@ async def test_an_account_of_an_environment_without_a_network_costs_no_look_at_t
 
         setattr(app.context.engine.networks, "ids", counted)
         await do(app, "bind", project="shop", environment="third")
-        assert looked == []
+        await do(app, "deploy", project="shop", environment="third", image="app:1")
+        assert looked == [], "nor does its first app, whose network its services join"
+        assert "fk.shop.third" in of(scene, "fk-main")
         await do(app, "unlink", service="main", project="shop")
         await do(app, "link", service="idle", project="shop")
         assert looked
-        assert of(scene, "fk-idle") == {"fk", "fk.shop.production"}
+        assert "fk.shop.production" in of(scene, "fk-idle")
 
 
 async def test_a_container_that_is_to_know_whose_networks_it_is_on_is_told_before_it_joins(

@@ -245,12 +245,12 @@ class Networks:
                     return _allocated(tx, environment_id, name, taken)
 
                 record = await self._context.store.write(work)
-            record, _ = await self._made(record)
+            record, number = await self._made(record)
         rows = await self._context.store.read(
             lambda tx: list(tx.rows(f"{JOINED} = ?", [environment_id]))
         )
         for row in rows:
-            await self.join(row["service_id"])
+            await self._join_one(row["service_id"], record.name, number)
         return record
 
     async def _made(self, record: NetworkRecord) -> tuple[NetworkRecord, str]:
@@ -361,17 +361,35 @@ class Networks:
         for name, record in records.items():
             try:
                 number = ids.get(name) or await self._again(record)
-                if not number:
-                    continue
-                if name not in found.networks:
-                    await containers.join(found.id, name)
-                elif found.network_ids.get(name) != number:  # of a network that is gone
-                    await containers.connect(found.id, [], name)
             except EngineUnavailable:
                 raise
             except PurveyorError as error:
-                # one that cannot be had keeps no service from starting, and is told as an incident
                 self._context.logger.warning("network", network=name, error=error.detail)
+                continue
+            if number:
+                await self._put_on(found, name, number)
+
+    async def _join_one(self, service_id: int, name: str, number: str) -> None:
+        """Have a service's container on one network more. The others are not looked at: it may be
+        on a hundred, and the engine takes long to tell them."""
+        found = await self._container(service_id)
+        if found is not None and found.network_ids.get(name) != number:
+            await self._tell(found, service_id)
+            await self._put_on(found, name, number)
+
+    async def _put_on(self, found: Found, name: str, number: str) -> None:
+        """Have a container on a network. One that cannot be had keeps no service from starting, and
+        is told as an incident."""
+        containers = self._context.engine.containers
+        try:
+            if name not in found.networks:
+                await containers.join(found.id, name)
+            elif found.network_ids.get(name) != number:  # of a network that is gone
+                await containers.connect(found.id, [], name)
+        except EngineUnavailable:
+            raise
+        except PurveyorError as error:
+            self._context.logger.warning("network", network=name, error=error.detail)
 
     async def _again(self, record: NetworkRecord) -> str:
         """The id of a network that was lost and is made anew, "" when it is not wanted any more."""
