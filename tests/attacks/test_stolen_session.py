@@ -74,7 +74,7 @@ async def secrets_of(made: Site) -> set[str]:
             found |= {str(value) for value in (deployment.variables or {}).values()}
         return found
 
-    return {text for text in await made.app.house.store.read(work) if len(text) > 5}
+    return {text for text in await made.app.context.store.read(work) if len(text) > 5}
 
 
 @asynccontextmanager
