@@ -7,17 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from fake.server import Tidy
 from purveyor.app import EVENTS, OPERATION_TYPES
-from purveyor.extensions.operations.of_plugin import type_of
 from purveyor.kernel.events import catalog
 from purveyor_hooks import events
 
-OF_PLUGINS = [type_of("fake", Tidy())]
-CATALOGUE = {
-    entry.type: entry
-    for entry in catalog.build([*OPERATION_TYPES, *OF_PLUGINS], EVENTS)  # type: ignore[list-item]
-}
+CATALOGUE = {entry.type: entry for entry in catalog.build(OPERATION_TYPES, EVENTS)}
+# of operations that plugins bring: service.TYPE.NAME.moment
+OF_PLUGINS = {moment: type(example).__name__ for moment, _, example in catalog.MOMENTS}
 
 
 def uncatalogued(state: Path) -> list[str]:
@@ -28,9 +24,12 @@ def uncatalogued(state: Path) -> list[str]:
     with closing(sqlite3.connect(state / "purveyor.db")) as db:
         for kind, data in db.execute("SELECT type, data FROM events").fetchall():
             entry = CATALOGUE.get(kind)
+            subject, *of, moment = kind.split(".")
             try:
-                assert entry is not None, "it is not in the catalogue"
-                msgspec.convert(json.loads(data), getattr(events, entry.payload))
-            except (AssertionError, msgspec.ValidationError) as error:
+                if entry is None:
+                    assert (subject, len(of)) == ("service", 2), "it is not in the catalogue"
+                payload = entry.payload if entry else OF_PLUGINS[moment]
+                msgspec.convert(json.loads(data), getattr(events, payload))
+            except (AssertionError, KeyError, msgspec.ValidationError) as error:
                 wrong.append(f"{kind} {data}: {error}")
     return wrong

@@ -104,3 +104,13 @@ def _bare(kind: Any) -> Any:
     if isinstance(kind, msgspec.inspect.Metadata) and not (kind.extra or {}).get("secret"):
         return kind.type
     return kind
+
+
+def secret_names(arguments: type[msgspec.Struct]) -> Iterator[str]:
+    """The arguments that are marked `SECRET`."""
+    shape = msgspec.inspect.type_info(arguments)
+    assert isinstance(shape, msgspec.inspect.StructType)
+    for field in shape.fields:
+        kind = field.type
+        if isinstance(kind, msgspec.inspect.Metadata) and (kind.extra or {}).get("secret"):
+            yield field.encode_name

@@ -11,6 +11,10 @@ PROJECT_NAME = "purveyor"
 # does with. One that is for another than this is listed with an error and not loaded.
 CONTRACT_VERSION = 1
 
+# The majors of what hooks hand over of other projects: `cli_commands` lists commands of click,
+# `http_routes` routes of Litestar. Another major of one is another version of the contract.
+STANDS_ON = {"click": 8, "litestar": 2}
+
 DEPRECATED = "purveyor_deprecated"  # of a hook: why, by argument; "" is the hook itself
 
 # The key in a Litestar route's or router's `opt` that says: apps reach it from their containers.

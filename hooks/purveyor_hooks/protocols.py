@@ -185,6 +185,14 @@ class HostileExercise(Exercise, Protocol):
         """What the app can do by now that it may not, in words; "" where that is nothing."""
 
 
+class OperatedExercise(Exercise, Protocol):
+    """An exercise of a type that brings operations which need arguments. Optional."""
+
+    def operations(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the kit asks each operation with, by its name: again and again, on a service that
+        holds what was written."""
+
+
 class Contents(Protocol):
     """Takes what is in a backup, thing by thing, in any order."""
 

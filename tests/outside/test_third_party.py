@@ -5,8 +5,10 @@ import ast
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 import venv
 from collections.abc import Iterator
@@ -162,6 +164,96 @@ def test_a_container_of_before_serves_on_and_its_next_start_contains_it(stage: S
         stage.cli("restart", "main")
         assert rows() == "42"
         require_contained(name, closed=False)
+
+
+TABLES = 30
+ODD = "a `; DROP TABLE `t07`; -- \\' % \n"  # what a tenant calls a table
+
+
+def root(stage: Stage, statement: str, database: str = "mysql") -> list[str]:
+    """What the server answers its administrator, behind Purveyor's back."""
+    script = 'MYSQL_PWD="$(cat /etc/purveyor/mariadb-password)" exec mariadb -uroot -N "$@"'
+    name = f"{stage.namespace}-main"
+    words = ("sh", "-c", script, "-", "-e", statement, database)
+    return docker("exec", name, *words).splitlines()
+
+
+def made_at(stage: Stage, database: str) -> dict[str, str]:
+    """When each table was made, or rebuilt last."""
+    found = root(
+        stage,
+        "SELECT table_name, create_time FROM information_schema.tables WHERE table_type = "
+        f"'BASE TABLE' AND table_schema = '{database}' AND table_name LIKE 't%'",
+    )
+    return dict(line.split("\t") for line in found)
+
+
+def test_optimize_goes_on_at_the_table_where_its_daemon_was_killed(stage: Stage) -> None:
+    """A table that an app holds keeps it there; what was rebuilt before is not rebuilt again."""
+    with stage.serving():
+        database = stage.variables("shop")["MARIADB_DATABASE"]
+        quoted = ODD.replace("`", "``")
+        root(
+            stage,
+            "; ".join(f"CREATE TABLE t{number:02} (x INT)" for number in range(TABLES))
+            + f"; CREATE TABLE `{quoted}` (x INT); CREATE TABLE T15 (x INT)"
+            + "; CREATE VIEW t99 AS SELECT * FROM mysql.global_priv",
+            database,
+        )
+        offered = stage.json("service", "operations", "main")
+        assert [item["name"] for item in offered] == ["optimize"]
+        plan = stage.json("service", "run", "main", "optimize", "--plan")
+        assert plan["steps"] == ["tables"]
+        assert any(f"tables of {database}" in line for line in plan["resources"])
+        refused = stage.cli("service", "run", "main", "optimize", "-a", "database=x`y", code=2)
+        assert "has no database" in refused
+        begun = made_at(stage, database)
+        holding = subprocess.Popen(
+            ["docker", "exec", f"{stage.namespace}-main", "sh", "-c",
+             'MYSQL_PWD="$(cat /etc/purveyor/mariadb-password)" exec mariadb -uroot -e '
+             '"START TRANSACTION; SELECT * FROM t15; SELECT SLEEP(60)" ' + database],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(1.1)  # times of tables are whole seconds
+        with stage.local() as client:
+            path = "/api/external-services/main/operations/mariadb.optimize"
+            answer = client.post(path, json={}, headers={"Prefer": "respond-async"})
+        number = answer.json()["operation_id"]
+        waits = (
+            "SELECT info FROM information_schema.processlist WHERE state LIKE 'Waiting for%lock'"
+        )
+        eventually(lambda: [line for line in root(stage, waits) if "t15" in line])
+        os.kill(stage.daemon, signal.SIGKILL)
+        before = made_at(stage, database)
+        rebuilt = {name for name in before if before[name] != begun[name]}
+        assert {f"t{number:02}" for number in range(15)} <= rebuilt
+        assert "t15" not in rebuilt
+        holding.kill()
+        for (number_of,) in (line.split() for line in root(
+            stage, "SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP%' AND "
+            "info NOT LIKE '%processlist%'")):  # fmt: skip
+            root(stage, f"KILL {number_of}")
+        holding.wait()
+        time.sleep(1.1)
+    with stage.serving():
+        eventually(lambda: stage.json("operations", str(number))["state"] != "running")
+        ended = stage.json("operations", str(number))
+        assert ended["state"] == "succeeded", ended
+        after = made_at(stage, database)
+        assert {name for name in after if after[name] == before[name]} == rebuilt
+        assert after.keys() == before.keys()  # no name was taken for a statement
+        left = root(stage, "SELECT User FROM mysql.global_priv WHERE User LIKE 'purveyor_load%'")
+        assert left == []
+        lines = stage.cli("--json", "events", "--service", "main").splitlines()
+        told = [
+            event for event in map(json.loads, lines)
+            if event["type"].startswith("service.mariadb.optimize.")
+        ]  # fmt: skip
+        assert {event["type"].rpartition(".")[2] for event in told} >= {
+            "started",
+            "progress",
+            "succeeded",
+        }
 
 
 SOME = (

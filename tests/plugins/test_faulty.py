@@ -50,7 +50,32 @@ def exercise():
     return Keys()
 '''
 
+OPERATION = """
+class Count(ph.ServiceOperation):
+    name, summary = "count", "Count up to ten, slowly."
+    steps = (ph.Step(name="count"),)
+
+    async def draft(self, asked):
+        return ph.Draft(steps=("count",), state={"at": 0})
+
+    async def do(self, step, run):
+        FAULT
+        async with server.connection(run.service, run.access) as client:
+            while run.state["at"] < 10:
+                await client.set("purveyor:count", run.state["at"])
+                await run.save(at=run.state["at"] + 1)
+                await anyio.sleep(0.1)
+
+@hookimpl
+def operations():
+    return [Count()]
+"""
 FAULTS = {
+    "operation-not-idempotent": (OPERATION.replace("FAULT", """
+        if run.state.get("begun"):
+            raise Conflict("it was begun before")
+        await run.save(begun=True)
+"""), "its_operations_are_resumed"),
     "health-always-yes": ('''
 @hookimpl
 async def ready(service, access):
@@ -310,6 +335,16 @@ def test_the_kit_finds_the_fault(share: Share, tmp_path: Path) -> None:
         find(name, tmp_path / name)
 
 
+def test_an_operation_that_goes_on_is_found_to(tmp_path: Path) -> None:
+    words = [word for name in (*BEFORE, "its_operations_are_resumed") for word in ("--only", name)]
+    code, found = check(tmp_path, OPERATION.replace("FAULT", ""), *words)
+    assert [(item["check"], item["kept"]) for item in found][-1] == (
+        "its_operations_are_resumed",
+        True,
+    ), found
+    assert code == 0
+
+
 @pytest.mark.nightly  # as the bundled Redis, which is the same code, shows each time
 def test_without_a_fault_it_finds_none(tmp_path: Path) -> None:
     code, found = check(tmp_path, "")
@@ -317,7 +352,7 @@ def test_without_a_fault_it_finds_none(tmp_path: Path) -> None:
     assert code == 0
     assert {item["check"] for item in found if item["kept"] is None} == {
         "the_administrator_is_rotated", "it_is_upgraded", "a_container_is_adopted",
-        "former_credentials_have_their_time",
+        "former_credentials_have_their_time", "its_operations_are_resumed",
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 MariaDB 10.6 and later."""
 
 import re
+from typing import Any
 from urllib.parse import quote
 
 import aiomysql
@@ -11,6 +12,7 @@ from purveyor_hooks import hookimpl
 
 from .dump import backup, census, contents, restore
 from .exercise import Rows
+from .optimize import Optimize
 from .server import PORT, every_table_of, hashed, root, value
 
 __all__ = ["backup", "census", "contents", "restore"]
@@ -201,3 +203,8 @@ def recognise(container: ph.FoundContainer) -> ph.Recognition | None:
 @hookimpl
 def exercise() -> Rows:
     return Rows()
+
+
+@hookimpl
+def operations() -> list[ph.ServiceOperation[Any]]:
+    return [Optimize()]

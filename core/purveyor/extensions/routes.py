@@ -10,7 +10,6 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 
 from purveyor.context import Core
 from purveyor.extensions.operations.of_plugin import PluginOperation
-from purveyor.extensions.running import secret_names
 from purveyor.extensions.schemas import OperationOffer
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.responses import answer
@@ -21,6 +20,7 @@ from purveyor.kernel.operations.schemas import OperationView, operation_view
 from purveyor.projects import store as projects
 from purveyor.services import store as services
 from purveyor_hooks import Actor, Arguments, Forbidden
+from purveyor_hooks.declared import secret_names
 
 Req = Request[Any, Any, Any]
 

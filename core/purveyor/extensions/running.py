@@ -1,6 +1,6 @@
 """What an operation of a plugin is handed: what it is asked with, and how it keeps how far it is."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -15,6 +15,7 @@ from purveyor.services.access import ServiceAccess
 from purveyor.services.documents import ServiceDocuments
 from purveyor.services.handle import ServiceHandle
 from purveyor_hooks import Binding, Operation, PurveyorError, Service
+from purveyor_hooks.declared import secret_names
 
 if TYPE_CHECKING:
     from purveyor.extensions.operations.of_plugin import PluginOperation
@@ -158,16 +159,6 @@ def shown(given: msgspec.Struct, *, secret: bool) -> dict[str, Any]:
     values: dict[str, Any] = msgspec.to_builtins(given)
     hidden = {*secret_names(type(given))}
     return {name: value for name, value in values.items() if (name in hidden) == secret}
-
-
-def secret_names(arguments: type[msgspec.Struct]) -> Iterator[str]:
-    """The arguments that are marked `SECRET`."""
-    shape = msgspec.inspect.type_info(arguments)
-    assert isinstance(shape, msgspec.inspect.StructType)
-    for field in shape.fields:
-        kind = field.type
-        if isinstance(kind, msgspec.inspect.Metadata) and (kind.extra or {}).get("secret"):
-            yield field.encode_name
 
 
 def secrets_of(given: msgspec.Struct) -> list[str]:

@@ -78,21 +78,33 @@ class Bench:
         if self._image:
             settings.append(f'[default-images]\n"{self.name}" = "{self._image}"')
         (self._state / "settings.toml").write_text("\n".join(settings) + "\n")
-        environment = {**os.environ, "PURVEYOR_STATE": str(self._state)}
-        command = [sys.executable, "-m", "purveyor", "serve"]
-        with self.log.open("ab") as log:
-            self._daemon = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
-            self.eventually(
-                lambda: (
-                    (self._state / "purveyor.sock").exists() and '"serving"' in self.log.read_text()
-                ),
-                "it serves",
-            )
+            self._serve()
         except BaseException:
             self.__exit__(None, None, None)
             raise
         return self
+
+    def _serve(self) -> None:
+        environment = {**os.environ, "PURVEYOR_STATE": str(self._state)}
+        command = [sys.executable, "-m", "purveyor", "serve"]
+        with self.log.open("ab") as log:
+            begun = log.tell()
+            self._daemon = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        self.eventually(
+            lambda: (
+                (self._state / "purveyor.sock").exists()
+                and b'"serving"' in self.log.read_bytes()[begun:]
+            ),
+            "it serves",
+        )
+
+    def kill_and_start_again(self) -> None:
+        """The daemon ends at once, as by a crash, and is started anew."""
+        assert self._daemon is not None
+        self._daemon.kill()
+        self._daemon.wait(60)
+        self._serve()
 
     def __exit__(
         self,
@@ -131,13 +143,17 @@ class Bench:
 
     # ---------------------------------------------------------------- the API
 
-    def call(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
-        """One call of the API. Raises `ApiFailed` with what it answers instead."""
+    def call(
+        self, method: str, path: str, body: Any = None, *, soon: bool = False, **params: Any
+    ) -> Any:
+        """One call of the API; with `soon` an operation is answered when it has begun. Raises
+        `ApiFailed` with what it answers instead."""
         transport = httpx.HTTPTransport(uds=str(self._state / "purveyor.sock"))
         with httpx.Client(
             transport=transport, base_url="http://purveyor/api", timeout=VERB_PATIENCE
         ) as http:
-            answer = http.request(method, path, json=body, params=params)
+            headers = {"Prefer": "respond-async"} if soon else {}
+            answer = http.request(method, path, json=body, params=params, headers=headers)
         if answer.is_error:
             said = (
                 answer.json()
@@ -146,6 +162,11 @@ class Bench:
             )
             raise ApiFailed(f"{method} {path}: {answer.status_code} {said.get('detail', '')}")
         return answer.json() if answer.content else None
+
+    def begin(self, path: str, body: Any) -> int:
+        """Start an operation, and do not wait for it; the answer is its number."""
+        found: int = self.call("POST", path, body, soon=True)["operation_id"]
+        return found
 
     def service(self, name: str = "main") -> Any:
         return self.call("GET", f"/external-services/{name}")["service"]
@@ -259,6 +280,11 @@ class Bench:
         told = Told()
         _run(lambda: self.plugin.contents(source=Stored(Path(made["location"])), into=told))
         return told
+
+    def operations(self) -> Mapping[str, Mapping[str, Any]]:
+        """What each operation of the type is asked with, as its exercise says."""
+        found = getattr(self.exercise, "operations", None)
+        return found() if found is not None else {}
 
     def outcome(self, verb: str) -> Any:
         """What the last operation of a verb found."""

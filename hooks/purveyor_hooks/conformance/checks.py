@@ -5,12 +5,13 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from time import monotonic
-from typing import NamedTuple
+from time import monotonic, sleep
+from typing import Any, NamedTuple
 
 import msgspec
 
 from purveyor_hooks.conformance.bench import ApiFailed, Bench, halted
+from purveyor_hooks.declared import faults, secret_names
 from purveyor_hooks.elsewhere import misplaced
 from purveyor_hooks.references import parts_of
 from purveyor_hooks.types import Account
@@ -18,6 +19,7 @@ from purveyor_hooks.types import Account
 LOOPBACK = ("127.0.0.1", "::1")
 REFUSED_TRIES = 5
 GRACE = 20  # seconds
+PAUSES = (0.0, 0.05, 0.5)  # seconds from the start of an operation to a kill
 
 
 class Unclaimed(Exception):
@@ -587,6 +589,52 @@ def _imported(bench: Bench, body: Mapping[str, object]) -> bool:
     except ApiFailed:
         return False
     return True
+
+
+# ---------------------------------------------------------------- operations of its own
+
+
+@promise(
+    "each operation that it brings is declared well, runs, and is gone on with after a crash",
+    "operations",
+    needs=("operations", "exercise"),
+)
+def its_operations_are_resumed(bench: Bench) -> str | None:
+    declared = list(bench.plugin.operations())
+    if wrong := "; ".join(faults(declared)):
+        return wrong
+    for item in declared:
+        given = bench.operations().get(item.name, {})
+        try:
+            arguments = msgspec.convert(given, item.arguments)
+        except msgspec.ValidationError as error:
+            return f"`operations` of the exercise names nothing that {item.name} takes: {error}"
+        bench.secrets |= {
+            str(value) for name, value in given.items() if name in secret_names(type(arguments))
+        }
+        path = f"/external-services/main/operations/{bench.name}.{item.name}"
+        plans = [bench.call("POST", path, given, plan="true") for _ in range(2)]
+        if plans[0]["steps"] != plans[1]["steps"]:
+            return f"two plans of {item.name} have other steps: {plans[0]['steps']}, {plans[1]['steps']}"
+        bench.call("POST", path, given)
+        for pause in PAUSES:
+            number = bench.begin(path, given)
+            sleep(pause)
+            bench.kill_and_start_again()
+            ended = bench.eventually(partial(_over, bench, number), f"{item.name} is gone on with")
+            assert ended is not None
+            if ended["state"] != "succeeded":
+                why = (ended["error"] or {}).get("detail", "")
+                return f"{item.name} was killed after {pause} s, and {ended['state']}: {why}"
+    return _lost(bench, "alpha")
+
+
+def _over(bench: Bench, number: int) -> dict[str, Any] | None:
+    """An operation that is over, or that waits for what will not come."""
+    found: dict[str, Any] = bench.call("GET", f"/operations/{number}")
+    if found["waits"]:
+        raise AssertionError(f"operation {number} ({found['verb']}) waits: {found['waits']}")
+    return found if found["state"] not in ("running", "undoing") else None
 
 
 # ---------------------------------------------------------------- the end
