@@ -70,7 +70,7 @@ async def test_a_drivers_time_out_is_told_as_its_own_and_ours_as_ours() -> None:
         host="h",
     )
     for call in (provider.run("ready", service, deadline=10.0, access=None),
-        provider.run("backup", service, access=None, sink=None)):  # fmt: skip
+        provider.run("backup", service, access=None, sink=None, tools=None)):  # fmt: skip
         with pytest.raises(Failed, match="TimeoutError: the driver's own") as told:
             await call
         assert "within" not in told.value.detail
