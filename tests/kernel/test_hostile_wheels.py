@@ -193,6 +193,15 @@ def test_control_one_with_all_that_a_plugin_may_have_is_taken(tmp_path: Path) ->
     )
 
 
+def test_control_what_a_plugin_needs_may_have_headers_and_data(tmp_path: Path) -> None:
+    """As greenlet has, without which SQLAlchemy does not work with asyncio."""
+    held = more(**{f"{DATA}__headers__x.h": "", f"{DATA}__data__share__quiet__x.json": ""})
+    assert content.look(build(tmp_path, held), plugin=False).distribution == "quiet-plugin"
+    elsewhere = more(**{f"{DATA}__data__bin__purveyor": "#!/bin/sh\n"})
+    with pytest.raises(BadInput, match="outside of"):
+        content.look(build(tmp_path, elsewhere), plugin=False)
+
+
 @pytest.mark.parametrize("name", ["purveyor", "purveyor-hooks", "msgspec"])
 def test_no_plugin_is_installed_in_the_place_of_purveyor_or_of_a_part_of_it(
     name: str, tmp_path: Path

@@ -107,7 +107,7 @@ def _look(wheel: zipfile.ZipFile, path: Path, *, plugin: bool) -> tuple[Content 
         }
     )  # fmt: skip
     wrong += _commands(commands, before)
-    wrong += _elsewhere(held, info, plugin=plugin)
+    wrong += _elsewhere(held, before, plugin=plugin)
     everywhere = [
         text
         for text in modules
@@ -287,15 +287,20 @@ def _commands(commands: Sequence[str], before: Distribution | None) -> Iterator[
             yield f"the command {command} is here already, and another's"
 
 
-def _elsewhere(held: Sequence[str], info: str, *, plugin: bool) -> Iterator[str]:
+def _elsewhere(held: Sequence[str], before: Distribution | None, *, plugin: bool) -> Iterator[str]:
     """What goes neither to the modules nor to the commands: a wheel may have it put anywhere below
-    Python's own folder. Of what a plugin needs, data may go where there is none yet."""
+    Python's own folder. Of what a plugin needs, data may go where there is none of others yet.
+    Headers go to a folder of the wheel's name, where nothing looks that runs."""
     data = Path(sysconfig.get_path("data"))
+    mine = {Path(item.locate()).resolve() for item in (before.files or ())} if before else set()
     for text in held:
         folder, _, rest = text.partition("/")
         kind, _, inner = rest.partition("/")
         if not folder.endswith(".data") or kind in ("purelib", "platlib", "scripts"):
             continue
+        if kind == "headers" and not plugin:
+            continue
         shared = kind == "data" and inner.partition("/")[0] in ("share", "etc")
-        if plugin or not shared or (data / inner).exists():
+        place = (data / inner).resolve()
+        if plugin or not shared or (place.exists() and place not in mine):
             yield f"{text} would be put outside of Python's modules"
