@@ -17,6 +17,7 @@ from purveyor_dashboard import (
     server,
     services,
     signed_in,
+    users,
     working,
 )
 from purveyor_dashboard.pages import Pages, Req, SignedOut
@@ -34,7 +35,7 @@ def routers(app: Application) -> Sequence[Any]:
     def problem(request: Req, error: Exception) -> Response[Any]:
         return pages.problem(request, error)
 
-    parts = (services, working, backups, projects, imports, kept, audit, server, signed_in)
+    parts = (services, working, backups, projects, imports, kept, audit, server, signed_in, users)
     handlers = [*entry.handlers(pages, app), *activity.handlers(pages, app)]
     handlers += [handler for part in parts for handler in part.handlers(pages)]
     site = Router(

@@ -580,6 +580,47 @@ def test_a_token_is_made_shown_once_and_revoked(page: Page, stage: Stage) -> Non
         assert client.get("/api/external-services/").status_code == 401
 
 
+def test_a_user_is_made_works_by_name_and_is_out_once_disabled(
+    page: Page, stage: Stage, browser: Browser
+) -> None:
+    visit(page, "/server")
+    page.get_by_role("link", name="Users").click()
+    page.get_by_label("New user").fill("ada@example.com")
+    page.get_by_role("button", name="Create User").click()
+    page.get_by_label("Name of a token of ada@example.com").fill("laptop")
+    page.get_by_label("Scope of a token of ada@example.com").select_option(label="read only")
+    page.get_by_role("button", name="Create token").click()
+    made = page.locator("#token").text_content() or ""
+    theirs = browser.new_context(base_url=stage.address)
+    other = theirs.new_page()
+    enter_page(other, made)
+    visit(page, "/users")
+    assert made not in page.content()
+    visit(page, "/sessions")
+    expect(page.locator("tbody")).to_contain_text("laptop of ada@example.com")
+    visit(page, "/audit")
+    expect(page.locator("tbody")).to_contain_text("ada@example.com")
+    visit(other, "/users")
+    expect(other.get_by_role("button", name="Create User")).to_have_count(0)
+    visit(page, "/users")
+    page.get_by_role("button", name="Disable ada@example.com").click()
+    visit(other, "/services")
+    expect(other.get_by_role("heading", name="Services", level=1)).to_be_visible()
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("button", name="Enable ada@example.com")).to_be_visible()
+    visit(other, "/services")
+    expect(other.get_by_label("Token")).to_be_visible()
+    page.get_by_role("button", name="Enable ada@example.com").click()
+    page.get_by_role("button", name="Remove ada@example.com").click()
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("button", name="Remove ada@example.com")).to_have_count(0)
+    assert "ada@example.com" not in stage.cli("user", "list")
+    page.get_by_label("New user").fill("grace@example.com")
+    page.get_by_role("button", name="Create User").click()
+    expect(page.get_by_role("button", name="Disable grace@example.com")).to_be_visible()
+    theirs.close()
+
+
 def test_an_environment_is_made_deployed_to_and_removed(page: Page, stage: Stage) -> None:
     visit(page, "/projects/shop")
     page.get_by_label("New environment").fill("preview-7")
@@ -609,7 +650,7 @@ PATHS = (
     "/services/main/backups", "/services/main/logs", "/services/main/events",
     "/services/main/settings", "/projects",
     "/projects/shop", "/import", "/activity", "/audit", "/operations/1", "/kept", "/server",
-    "/backups/1/restore?from=main",
+    "/backups/1/restore?from=main", "/users",
 )  # fmt: skip
 
 
