@@ -17,6 +17,7 @@ from purveyor.access.events import EVENTS as ACCESS_EVENTS
 from purveyor.access.operations.tokens import CreateToken, RevokeToken
 from purveyor.access.operations.users import CreateUser, DisableUser, EnableUser, RemoveUser
 from purveyor.access.sign_ins import SignIns
+from purveyor.archiving import controller as archiving
 from purveyor.archiving.controller import ArchiveController
 from purveyor.archiving.events import EVENTS as ARCHIVING_EVENTS
 from purveyor.archiving.operations.archive import Archive, EndArchive
@@ -24,6 +25,7 @@ from purveyor.archiving.service_archives import ServiceArchives
 from purveyor.archiving.wal_receiver import WalReceiver
 from purveyor.audit.events import EVENTS as AUDIT_EVENTS
 from purveyor.audit.log import AuditLog
+from purveyor.backups import scheduler
 from purveyor.backups.events import EVENTS as BACKUPS_EVENTS
 from purveyor.backups.fence import Fence
 from purveyor.backups.operations.adopt import AdoptBackups
@@ -49,6 +51,7 @@ from purveyor.docker import Engine, Labels, subnet_registry
 from purveyor.docker.models import Network
 from purveyor.extensions.operations.of_plugin import types_of
 from purveyor.kernel.actors import Who
+from purveyor.kernel.alarm import Alarm
 from purveyor.kernel.api.refusals import Refusals
 from purveyor.kernel.cache import Cache
 from purveyor.kernel.core import SignedIn
@@ -66,11 +69,12 @@ from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.immediate import Changed
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.operation import Key
+from purveyor.kernel.operations.resumption import Resumption
 from purveyor.kernel.plugins.registry import Plugin, Registry
 from purveyor.kernel.subjects import Subject, Subjects
 from purveyor.kernel.supervisor import Supervisor
 from purveyor.migrations import migrations
-from purveyor.projects import resolve
+from purveyor.projects import endings, resolve
 from purveyor.projects import store as projects
 from purveyor.projects.bindings import Binder
 from purveyor.projects.endings import Endings
@@ -196,24 +200,30 @@ class App:
         )
         self.app_controller = AppController(context, self.runner, self.incidents, repairs)
         context.parts.add(self.app_controller)
+        self.resumption = Resumption(self.runner, Alarm(self.now), lambda: self.observer.following)
         self.reconciler = Reconciler(
             context,
-            self.runner,
             self.observer,
             self.incidents,
             repairs,
             self.service_controller,
+            self.resumption.wake,
         )
-        self.archivist = ArchiveController(context, self.runner, self.operation_types)
-        self.endings = Endings(context, self.runner, self.operation_types)
-        self.renewals = Renewals(context, self.runner, self.operation_types)
-        self.scheduler = Scheduler(context, self.runner, self.operation_types, self.now)
+        given = (context, self.runner, self.operation_types, self.now)
+        self.archivist = ArchiveController(*given)
+        self.endings = Endings(*given)
+        self.renewals = Renewals(*given)
+        self.scheduler = Scheduler(*given)
+        wakes = self.bus.wakes
+        wakes(self.archivist.wake, *archiving.WAKING, ends=archiving.ENDS)
+        wakes(self.endings.alarm.wake, *endings.WAKING, ends=endings.ENDS)
+        wakes(self.renewals.alarm.wake, "authority.signs")
+        wakes(self.scheduler.alarm.wake, *scheduler.WAKING)
         self.retention = Retention(context, self.now)
         self.copies = StateCopies(context, self.now)
         context.store.committed = self.copies.changed
         context.part(Fence).look = self.copies.look
         self.recovery = Recovery(context, self.runner, self.operation_types)
-        self.bus.wakes(self.renewals.wake, "authority.signs")
         context.parts.add(self.observer, self.renewals, self.copies, self.recovery)
         self.subjects = SUBJECTS
         self.events: Sequence[Described] = EVENTS
@@ -527,6 +537,7 @@ async def open_app(
 async def _serve(app: App, group: anyio.abc.TaskGroup) -> None:
     """Begin all that the daemon does by itself."""
     keep = app.context.supervisor.keep
+    group.start_soon(keep, "unfinished operations", app.resumption.run)
     group.start_soon(app.reconciler.run)
     group.start_soon(keep, "schedules", app.scheduler.run)
     group.start_soon(keep, "archives", app.archivist.run)

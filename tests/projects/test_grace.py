@@ -114,7 +114,9 @@ async def test_a_clock_that_is_set_back_gives_it_no_more_time(scene: Scene) -> N
     passed, off = 0.0, timedelta()
     moved = partial(Store, clock=lambda: datetime.now(UTC) + off)
     async with scene.open(make_store=moved) as app:
-        endings = Endings(app.context, app.runner, app.operation_types, passed=lambda: passed)
+        endings = Endings(
+            app.context, app.runner, app.operation_types, app.now, passed=lambda: passed
+        )
         await do(app, "rotate", project="shop", service="main", grace=600)
         await endings.turn()
         off, passed = timedelta(days=-1), 599.0

@@ -6,7 +6,8 @@ place cannot be reached, archiving ends, the server is let go, and that is said.
 there again it begins anew, with a base copy of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 
 import anyio
 
@@ -23,6 +24,7 @@ from purveyor.backups.operations.backup import BackupArguments
 from purveyor.backups.repository import BackupRepository
 from purveyor.backups.storage import Storage
 from purveyor.context import Context
+from purveyor.kernel.alarm import Alarm
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import OperationType
 from purveyor.kernel.operations.runner import Runner
@@ -32,6 +34,9 @@ from purveyor.services.models import ServiceRecord
 from purveyor_hooks import Conflict, PurveyorError
 
 ACTOR = "archivist"
+# what begins and ends archives, and what decides whether their services are to serve
+WAKING = ("service.", "archive.")
+ENDS = (".succeeded", ".failed", ".abandoned", ".verified")
 MEGABYTE = 1024 * 1024
 BASE_EVERY = 24 * 3600.0
 PROBE = "purveyor-check"
@@ -42,24 +47,58 @@ class ArchiveController:
     """Ships for as long as the daemon serves."""
 
     def __init__(
-        self, context: Context, runner: Runner, operation_types: Mapping[str, OperationType]
+        self,
+        context: Context,
+        runner: Runner,
+        operation_types: Mapping[str, OperationType],
+        now: Callable[[], datetime],
     ) -> None:
         self._context = context
         self._runner = runner
         self._operation_types = operation_types
         self._keeper = context.part(BackupRepository)
         self._helpers = context.part(WalReceiver)
-        self._under_way: set[int] = set()
+        self._clock = now
+        self._alarm = Alarm(now)
+        self._shipping: dict[int, Alarm] = {}  # by the services of archives that are seen to
+
+    def wake(self) -> None:
+        """Have all that waits look: whether there is a new archive, and whether its service is to
+        serve."""
+        for alarm in (self._alarm, *self._shipping.values()):
+            alarm.wake()
 
     async def run(self) -> None:
         """Run until cancelled. A slow archive holds up itself alone."""
         async with anyio.create_task_group() as group:
             while True:
                 for archive in await self._context.store.read(archives.every):
-                    if archive.service_id not in self._under_way:
-                        self._under_way.add(archive.service_id)
-                        group.start_soon(self._guarded, archive)
-                await anyio.sleep(self._context.settings.archive_interval)
+                    if archive.service_id not in self._shipping:
+                        self._shipping[archive.service_id] = Alarm(self._clock)
+                        group.start_soon(self._see_to, archive.service_id)
+                await self._alarm.wait()
+
+    async def _see_to(self, service_id: int) -> None:
+        """See to one archive until it has ended: at the pace of the settings while its server is to
+        serve, for nothing tells what that writes; else when something is heard of it."""
+        try:
+            while archive := await self._context.store.read(
+                lambda tx: archives.find(tx, service_id)
+            ):
+                if await self._to_be_shipped(archive):
+                    await self._guarded(archive)
+                    await anyio.sleep(self._context.settings.archive_interval)
+                else:
+                    await self._shipping[service_id].wait()
+        finally:
+            del self._shipping[service_id]
+            self._alarm.wake()  # it may have begun anew since it was looked for
+
+    async def _to_be_shipped(self, archive: ArchiveRecord) -> ServiceRecord | None:
+        """The service of an archive, if that is to serve and the archive has begun."""
+        service = await self._context.store.read(lambda tx: services.find(tx, archive.service_id))
+        serves = service is not None and service.state == "active" and service.desired == "running"
+        return service if serves and archive.state != "starting" else None
 
     async def _guarded(self, archive: ArchiveRecord) -> None:
         try:
@@ -72,20 +111,11 @@ class ArchiveController:
             self._context.logger.warning(
                 "archive.fault", service=archive.service_id, exc_info=error
             )
-        finally:
-            self._under_way.discard(archive.service_id)
 
     async def turn(self, archive: ArchiveRecord) -> None:
         """One look at one service."""
-        service = await self._context.store.read(lambda tx: services.find(tx, archive.service_id))
-        if (
-            service is None
-            or service.state != "active"
-            or service.desired != "running"
-            or archive.state == "starting"
-        ):
-            return
-        if self._runner.busy(service.id):
+        service = await self._to_be_shipped(archive)
+        if service is None or self._runner.busy(service.id):
             return
         place = await self._place(archive)
         if archive.volume_id != service.volume_id or archive.state == "broken":

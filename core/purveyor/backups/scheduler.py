@@ -18,6 +18,7 @@ from purveyor.backups.operations.backup import (
     insert_backup,
 )
 from purveyor.context import Context
+from purveyor.kernel.alarm import Alarm
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import OperationType
 from purveyor.kernel.operations import store as operations
@@ -27,7 +28,15 @@ from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
 from purveyor_hooks import BadInput, PurveyorError
 
-PAUSE = 15.0  # seconds
+PAUSE = 15.0  # seconds after which a turn that failed is tried again
+# What makes something due. A deletion that failed is none: it would be tried without a rest.
+WAKING = (
+    "schedule.",
+    "backup.adopted",
+    "service.backup.succeeded",
+    "recovery.",
+    "service.recover.",
+)
 LONGEST = 3650  # days
 LONGEST_JITTER = 6 * 3600  # seconds
 ACTOR = "schedule"
@@ -109,14 +118,17 @@ class Scheduler:
         self._runner = runner
         self._operation_types = operation_types
         self._now = now
+        self.alarm = Alarm(now)
 
     async def run(self) -> None:
+        """Run what is due when it is, and look when schedules, or what hinders them, change."""
         while True:
             try:
                 await self.turn()
+                await self.alarm.wait(await self._context.store.read(_next_due))
             except PurveyorError as error:
                 self._context.logger.warning("schedule", error=error.detail)
-            await anyio.sleep(PAUSE)
+                await anyio.sleep(PAUSE)
 
     async def turn(self) -> None:
         """What is due now; a schedule whose time passed while nothing ran is made up for once.
@@ -229,6 +241,16 @@ class Scheduler:
             return
         for number in await self._context.store.read(backups.expired):
             await self._run("delete-backup", ProveArguments(backup=str(number)))
+
+
+def _next_due(tx: Tx) -> datetime | None:
+    """When the next schedule, or the end of a backup, is due; None while nothing may be done."""
+    if hold.coming(tx):
+        return None
+    due = [item.next_run for item in backups.schedules(tx) if item.enabled and item.next_run]
+    if not hold.keeps_all(tx) and (expiry := backups.next_expiry(tx)) is not None:
+        due.append(expiry)
+    return min(due, default=None)
 
 
 def _skip(

@@ -88,6 +88,12 @@ def expired(tx: Tx) -> list[int]:
     return [row["id"] for row in found]
 
 
+def next_expiry(tx: Tx) -> datetime | None:
+    """When the time of the next backup has passed; those that are over and stay do not count."""
+    found = tx.value("SELECT min(expires_at) FROM backups WHERE expires_at > ?", [tx.now])
+    return datetime.fromisoformat(found) if found else None
+
+
 def bases_since(tx: Tx, service_ids: Sequence[int]) -> dict[int, datetime]:
     """When the first base copy that a moment can be restored from was completed, by service."""
     marks = ", ".join("?" for _ in service_ids)

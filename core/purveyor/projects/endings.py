@@ -3,11 +3,12 @@ time to time, for whoever stopped using them may not deploy."""
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import anyio
 
 from purveyor.context import Context
+from purveyor.kernel.alarm import Alarm
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import OperationType, Runner
 from purveyor.projects import bindings
@@ -16,7 +17,10 @@ from purveyor.services import store as services
 from purveyor.services.operations.lifecycle import ServiceArguments
 from purveyor_hooks import PurveyorError
 
-PAUSE = 15.0  # seconds
+PAUSE = 15.0  # seconds after which what is due and could not be ended is tried again
+# what begins and ends with an operation: that somebody uses an account, and that a service serves
+WAKING = ("service.", "project.", "app.")
+ENDS = (".succeeded", ".failed", ".abandoned", ".verified")
 
 
 class Endings:
@@ -27,26 +31,33 @@ class Endings:
         context: Context,
         runner: Runner,
         operation_types: Mapping[str, OperationType],
+        now: Callable[[], datetime],
         passed: Callable[[], float] = time.monotonic,
     ) -> None:
         self._context = context
         self._runner = runner
         self._operation_types = operation_types
+        self.alarm = Alarm(now)
         self._passed = passed
         # of what a rotation has left: until when, and when that is by a clock that nobody sets
         self._awaited: dict[int, tuple[datetime, float]] = {}
+        self._looked = passed()
 
     async def run(self) -> None:
+        """Look when an operation has ended, for it may be what sets or hinders an end, and when a
+        grace is over."""
         while True:
+            await anyio.sleep(PAUSE)  # at a start others come first
             try:
-                await self.turn()
+                while await self.turn():
+                    await self.alarm.wait(await self._context.store.read(self._next_due))
             except Exception as error:  # a store that cannot be read now is tried again
                 self._context.logger.warning("endings.fault", exc_info=error)
-            await anyio.sleep(PAUSE)
 
-    async def turn(self) -> None:
-        """End what is due on every service that serves; what cannot be ended now is looked at
-        again."""
+    async def turn(self) -> bool:
+        """End what is due on every service that serves. The answer is whether all of it is; what
+        cannot be ended now is looked at again."""
+        all_ended = True
         if overdue := await self._context.store.read(self._overdue):
             await self._context.store.write(lambda tx: self._end(tx, overdue))
 
@@ -62,6 +73,7 @@ class Endings:
 
         for number in await self._context.store.read(look):
             if self._runner.busy(number):
+                all_ended = False
                 continue
             try:
                 await (
@@ -73,12 +85,21 @@ class Endings:
                 ).wait()
             except PurveyorError as error:
                 self._context.logger.warning("endings", service=number, error=error.detail)
+                all_ended = False
+        return all_ended
+
+    def _next_due(self, tx: Tx) -> datetime | None:
+        """When the next grace is over: as the host's clock, which may be set back meanwhile, says
+        it now."""
+        now = self._passed()
+        ahead = [end - now for _, end in self._awaited.values() if end > self._looked]
+        return tx.now + timedelta(seconds=min(ahead)) if ahead else None
 
     def _overdue(self, tx: Tx) -> list[int]:
         """What has worked for its time although the host's clock, which was set back, does not say
         so."""
         known, now = self._awaited, self._passed()
-        self._awaited = {}
+        self._awaited, self._looked = {}, now
         for item in projects.outlived(tx):
             assert item.former_until is not None
             until, end = known.get(item.id, (None, 0.0))

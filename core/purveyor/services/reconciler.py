@@ -2,7 +2,7 @@
 and now and then. What is done about it is `controller.py`'s, and that of deployments."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import anyio
@@ -12,7 +12,6 @@ from purveyor.context import Context
 from purveyor.docker import subnet_registry
 from purveyor.docker.labels import DEPLOYMENT, SERVICE, id_in
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Runner
 from purveyor.services import store as services
 from purveyor.services.above import Apps
 from purveyor.services.controller import ServiceController
@@ -37,18 +36,18 @@ class Reconciler:
     def __init__(
         self,
         context: Context,
-        runner: Runner,
         observer: Observer,
         incidents: Incidents,
         repairs: Repairs,
         service_controller: ServiceController,
+        connected: Callable[[], None],
     ) -> None:
         self._context = context
-        self._runner = runner
         self._observer = observer
         self._incidents = incidents
         self._repairs = repairs
         self._services = service_controller
+        self._connected = connected  # the engine is there: for the first time, or again
         self._apps = context.part(Apps)
         self._networks = context.part(Networks)
         self._told = anyio.Event()
@@ -87,6 +86,7 @@ class Reconciler:
                     self._observer.stale()
                     self._observer.following = True
                     self._incidents.hurry()
+                    self._connected()
                     group.start_soon(self._steady_sweep)
                     async for event in events:
                         self._note(event)
@@ -190,9 +190,8 @@ class Reconciler:
                 group.start_soon(self._see, subject)
 
     async def sweep(self) -> None:
-        """Go on with what was left unfinished, look at every service, then at the apps that are
-        linked to them, and remove apps that are over."""
-        await self._runner.recover(wait=False)
+        """Look at every service, then at the apps that are linked to them, and remove apps that are
+        over. What is unfinished has its locks, and is gone on with by somebody else."""
         await self._settle_network()
         every, apps = await self._context.store.read(self._intended)
         await self._apps.take_in()

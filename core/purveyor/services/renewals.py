@@ -1,10 +1,10 @@
 """Certificates that end soon: renewed while their servers run, by an operation each."""
 
-from collections.abc import Mapping
-
-import anyio
+from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from purveyor.context import Context
+from purveyor.kernel.alarm import Alarm
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import OperationType, Runner
 from purveyor.services import certificates
@@ -19,26 +19,25 @@ class Renewals:
     """Renews what is due, for as long as the daemon serves."""
 
     def __init__(
-        self, context: Context, runner: Runner, operation_types: Mapping[str, OperationType]
+        self,
+        context: Context,
+        runner: Runner,
+        operation_types: Mapping[str, OperationType],
+        now: Callable[[], datetime],
     ) -> None:
         self._context = context
         self._runner = runner
         self._operation_types = operation_types
-        self._wake = anyio.Event()
-
-    def wake(self) -> None:
-        """Look now: another authority signs."""
-        self._wake.set()
+        self.alarm = Alarm(now, resync=PAUSE, glance=PAUSE)
 
     async def run(self) -> None:
+        """Look now and then, and when another authority signs."""
         while True:
-            self._wake = anyio.Event()
             try:
                 await self.turn()
             except Exception as error:  # a store that cannot be read now is tried again
                 self._context.logger.warning("renewals.fault", exc_info=error)
-            with anyio.move_on_after(PAUSE):
-                await self._wake.wait()
+            await self.alarm.wait()
 
     async def turn(self) -> None:
         """Renew what is due of every service that serves and can show another one without a
