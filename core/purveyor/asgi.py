@@ -25,11 +25,11 @@ from purveyor.backups import routes as backup_routes
 from purveyor.deployments import routes as deployment_routes
 from purveyor.distributions import routes as distribution_routes
 from purveyor.extensions import routes as extension_routes
+from purveyor.internal_client import InwardClient, inward
 from purveyor.kernel.api import problems
 from purveyor.kernel.api import routes as api_routes
 from purveyor.kernel.api.auth import Authentication, still_valid
 from purveyor.kernel.api.headers import Published, guarded
-from purveyor.kernel.api.internal_client import InwardClient, inward
 from purveyor.kernel.api.peers import for_apps_only
 from purveyor.kernel.events import routes as event_routes
 from purveyor.kernel.operations import routes as operation_routes

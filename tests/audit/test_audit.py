@@ -24,8 +24,8 @@ from purveyor.audit.log import came_back
 from purveyor.audit.models import AuditRecord, Entry
 from purveyor.cli.client import SOCKET
 from purveyor.doctor import examine
+from purveyor.internal_client import inward
 from purveyor.kernel.api.auth import Authentication
-from purveyor.kernel.api.internal_client import inward
 from purveyor.kernel.api.notes import ORIGIN
 from purveyor.kernel.api.server import listen_local, serving
 from purveyor.kernel.api.tokens import create as create_token

@@ -19,7 +19,8 @@ SDKS = ("purveyor_blob", "purveyor_kv")
 
 # what puts all the rest together: it may import anything, and nothing imports it
 ABOVE = {
-    "__main__", "app", "asgi", "certified", "checks", "doctor", "doctor_routes", "examined", "program",
+    "__main__", "app", "asgi", "certified", "checks", "doctor", "doctor_routes", "examined",
+    "internal_client", "program",
 }  # fmt: skip
 # what features are built on: the kernel knows nothing of ours; Docker and the command line know it,
 # and the daemon's door stands on Docker's network; the context puts engine, settings and kernel together
