@@ -98,6 +98,17 @@ async def test_every_reveal_is_told_before_it_is_answered(scene: Scene) -> None:
         assert (await desk.entries())[-1].reveals == ""
 
 
+@pytest.mark.parametrize("word", ["cancel", "abandon"])
+async def test_an_operation_of_a_number_that_none_can_have_is_told_and_written_down(
+    scene: Scene, word: str
+) -> None:
+    async with asked(scene) as desk:
+        answer = await desk.local.post(f"/api/operations/{2**63}/{word}")
+        assert answer.status_code == 404, answer.text
+        entry = (await desk.entries())[-1]
+        assert (entry.operation_id, entry.target) == (None, str(2**63))
+
+
 async def test_reading_writes_nothing(scene: Scene) -> None:
     async with asked(scene) as desk:
         token = await desk.token("t")

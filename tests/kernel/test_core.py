@@ -589,10 +589,10 @@ async def test_of_two_that_were_left_on_one_target_the_later_says_which_it_waits
     """An older version let two in on one target; the plugin of the first is gone."""
 
     def insert(tx: Tx, verb: str) -> int:
-        return operations.insert(tx, kind, service_id=1, actor="test", arguments={"word": ""})
+        return operations.insert(tx, verb, service_id=1, actor="test", arguments={"word": ""})
 
     first, second, third = [
-        await store.write(partial(insert, verb=kind)) for kind in ("lost", "walk", "walk")
+        await store.write(partial(insert, verb=verb)) for verb in ("lost", "walk", "walk")
     ]
     kind = Walk()
     runner = Runner(store, Registry(LOGGER), LOGGER, {kind.name: kind})
@@ -627,7 +627,7 @@ async def test_a_listener_that_raises_or_hangs_is_reported(store: Store) -> None
     registry = registry_of(raising=module(on_event=raises), fine=module(on_event=notes))
     bus = Bus(store)
     listening = SimpleNamespace(
-        bus=bus, house=SimpleNamespace(registry=registry, supervisor=Supervisor(store, LOGGER))
+        bus=bus, context=SimpleNamespace(registry=registry, supervisor=Supervisor(store, LOGGER))
     )
     async with anyio.create_task_group() as group:
         for plugin, call in registry.each("on_event"):

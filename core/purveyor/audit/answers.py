@@ -16,6 +16,7 @@ from purveyor.audit.log import AuditLog
 from purveyor.audit.models import Entry, Outcome
 from purveyor.kernel.api.notes import NOTES, ORIGIN, Notes
 from purveyor.kernel.core import Core
+from purveyor.kernel.db.database import LARGEST
 from purveyor_hooks import Actor
 
 API = "/api/"
@@ -62,7 +63,7 @@ def _entry(status: int, scope: Any) -> tuple[Entry, Hashable] | None:
         outcome=_outcome(status),
         status=status,
         reveals=reveals,
-        operation_id=notes.operation,
+        operation_id=_storable(notes.operation),
         detail=_plain(notes.detail),
     )
     if refused and actor is None:
@@ -82,6 +83,11 @@ def _action(scope: Any) -> tuple[str, str]:
         f"{scope['method']} {scope.get('path_template') or 'an address that there is not'}",
         "/".join(named),
     )
+
+
+def _storable(number: int | None) -> int | None:
+    """A number that somebody named, if an operation can have it."""
+    return number if number is not None and 0 < number <= LARGEST else None
 
 
 def _outcome(status: int) -> Outcome:
